@@ -1,0 +1,214 @@
+"""The contract of a storage driver, and the words that it is spoken of in.
+
+Nothing here does anything: a driver's author reads this page, ``drivers/errors.py`` and the guide
+in ``drivers/__init__.py``, and subclasses ``StorageDriver``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+CONNECTOR_TEXTS = ("host", "initiator", "ip", "nqn", "nvme_hostid", "mountpoint")
+CONNECTOR_LISTS = ("wwpns", "wwnns")
+CONNECTOR_EXTRAS = (
+    "do_local_attach", "enforce_multipath", "mode", "multipath", "nvme_native_multipath",
+    "os_type", "platform", "system uuid", "uuid",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Connector:
+    """How one compute host presents itself to storage (os-brick's connector properties).
+
+    Only the keys of an allow-list get in, so a secret that somebody put beside them does not.
+    """
+
+    host: str | None = None
+    initiator: str | None = None
+    ip: str | None = None
+    nqn: str | None = None
+    nvme_hostid: str | None = None
+    mountpoint: str | None = None
+    wwpns: tuple[str, ...] = ()
+    wwnns: tuple[str, ...] = ()
+    extras: tuple[tuple[str, str | bool | int], ...] = ()
+
+    @classmethod
+    def from_mapping(cls, properties: Mapping[str, Any]) -> Connector:
+        """Take over what the allow-list names; values of the wrong type are left out."""
+        known: dict[str, Any] = {
+            k: v for k in CONNECTOR_TEXTS if isinstance(v := properties.get(k), str) and v
+        }
+        known |= {k: _texts(properties.get(k)) for k in CONNECTOR_LISTS}
+        extras = tuple(
+            (k, v) for k in CONNECTOR_EXTRAS if isinstance(v := properties.get(k), str | bool | int)
+        )
+        return cls(**known, extras=extras)
+
+    @classmethod
+    def from_json(cls, text: str) -> Connector:
+        """Read back what ``to_json`` wrote."""
+        return cls.from_mapping(json.loads(text))
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the dictionary that Cinder's API takes for ``connector``; absent keys stay out."""
+        named = {k: getattr(self, k) for k in CONNECTOR_TEXTS if getattr(self, k)}
+        lists = {k: list(getattr(self, k)) for k in CONNECTOR_LISTS if getattr(self, k)}
+        return named | lists | dict(self.extras)
+
+    def to_json(self) -> str:
+        """Return the same as canonical JSON text: equal connectors give equal text."""
+        return json.dumps(self.to_mapping(), sort_keys=True)
+
+    def names(self) -> frozenset[str]:
+        """Return the names by which a backend may know this host: initiator, NQN, WWPNs."""
+        return frozenset(n for n in (self.initiator, self.nqn, *self.wwpns) if n)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        return ()
+    return tuple(item for item in value if isinstance(item, str))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VolumeRef:
+    """A volume as a backend has to look for it.
+
+    After a migration the backend knows the volume by ``name_id``, not by ``volume_id``
+    (Cinder, ``os-vol-mig-status-attr:name_id``).
+    """
+
+    volume_id: str
+    backend: str
+    name_id: str | None = None
+    provider_location: str | None = None
+    multiattach: bool = False
+    shared_targets: bool = False
+
+    def ids(self) -> tuple[str, ...]:
+        """Return every id that the backend may use for it, the likeliest first."""
+        return (self.name_id, self.volume_id) if self.name_id else (self.volume_id,)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Attachment:
+    """The one recorded attachment that a call is about; never "all of the volume's"."""
+
+    volume_id: str
+    attachment_id: str | None
+    instance_id: str | None
+    connector: Connector | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Connection:
+    """One host's access to a volume, as the backend tells it.
+
+    ``access`` says that the host is allowed in (an ACL entry, a mapping, a client key),
+    ``sessions`` how many live sessions, watchers or nexuses it holds. Either means "not clean".
+    """
+
+    name: str
+    host: str | None = None
+    address: str | None = None
+    access: bool = True
+    sessions: int = 0
+
+    def belongs_to(self, connector: Connector) -> bool:
+        """Tell whether this is that host's connection, by initiator name or, failing that, host."""
+        if self.name in connector.names():
+            return True
+        return not connector.names() and self.host is not None and self.host == connector.host
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Observation:
+    """What a backend holds for one volume now.
+
+    ``control`` is the positive control in words, without which an empty ``connections`` would prove
+    nothing: that the right daemon answered and that the volume, or its kind, was seen there.
+    """
+
+    connections: tuple[Connection, ...]
+    control: str
+
+    def of(self, connector: Connector) -> tuple[Connection, ...]:
+        """Return the connections that belong to the host of ``connector``."""
+        return tuple(c for c in self.connections if c.belongs_to(connector))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a driver declares that it can do; the plan takes its shape from it.
+
+    A driver that cannot see connections is blind: its success is only its own word.
+    """
+
+    sees_connections: bool
+    sees_hosts: bool = False
+    lists_exports: bool = False
+    revokes_access: bool = False
+    ends_sessions: bool = False
+    acts_through_cinder: bool = False
+    accepts_no_connector: bool = False
+
+
+class StorageDriver(ABC):
+    """Eyes and hands on one Cinder backend (``host@backend``).
+
+    Rules for every method: bounded by ``timeout_seconds``; never retries by itself; raises
+    ``TransientError``, ``IndeterminateError`` or ``PermanentError`` and nothing else; thread-safe.
+    """
+
+    capabilities: ClassVar[Capabilities]
+
+    def __init__(self, backend: str, options: Mapping[str, str]) -> None:
+        """Take the backend's name (``host@backend``) and the driver's own options.
+
+        Opens nothing that could block. A missing or wrong option is a ValueError whose text an
+        operator can act on.
+        """
+        self.backend = backend
+        self.options = options
+
+    @abstractmethod
+    def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
+        """Say who is connected to the volume now. Read-only.
+
+        A volume that cannot be found under any of its names raises ``NotFoundError``: that is
+        "unknown", never "clean". A blind driver is never asked.
+        """
+
+    @abstractmethod
+    def terminate_connection(
+        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        """Revoke the access of the attachment's host, then end its sessions.
+
+        Already released is success. Other hosts are left alone. ``attachment.connector`` is None
+        only where the driver declares ``accepts_no_connector``.
+        """
+
+    @abstractmethod
+    def detach(
+        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        """Remove what is left of the attachment on the backend once its connection is gone."""
+
+    def force_detach(
+        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        """Release the attachment whatever state it is in; calling it twice does no harm.
+
+        The default is terminate, then detach, as the base class of the 2015 Cinder specification
+        "implement force_detach for safe cleanup" has it. Each of the two gets the whole time limit.
+        """
+        self.terminate_connection(
+            volume, attachment, request_id=request_id, timeout_seconds=timeout_seconds
+        )
+        self.detach(volume, attachment, request_id=request_id, timeout_seconds=timeout_seconds)

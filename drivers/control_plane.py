@@ -1,0 +1,142 @@
+"""What Cinder and Nova tell, and what may be asked of them.
+
+Two narrow protocols: the clients (``drivers/cinder.py``, ``drivers/nova.py``) and the simulated
+cloud meet them. Every call is bounded by ``timeout_seconds`` and raises nothing but the kinds of
+``drivers.errors``. Every write carries ``request_id``, which goes out as the global request id, so
+that the notifications it causes are known as our own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+from drivers.base import Connector, VolumeRef
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One live row of Cinder's ``volume_attachment`` table, as ``GET /attachments`` tells it.
+
+    ``status`` is Cinder's attach_status: attached, attaching, reserved, detaching, error_attaching
+    or error_detaching. The API never returns the connector.
+    """
+
+    attachment_id: str
+    status: str
+    instance_id: str | None
+    has_connection_info: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Volume:
+    """A volume with all its attachment rows, read in one look at Cinder's API.
+
+    ``status`` is the volume's, e.g. available, attaching, in-use, detaching, reserved.
+    ``service_up`` is False where cinder-volume's heartbeat for its backend is missing.
+    """
+
+    ref: VolumeRef
+    status: str
+    migration_status: str | None
+    rows: tuple[Row, ...]
+    service_up: bool
+    project_id: str | None = None
+    user_id: str | None = None
+    display_name: str | None = None
+    size_gib: int | None = None
+    volume_type_id: str | None = None
+    availability_zone: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BlockDevice:
+    """Nova's record that a server has the volume.
+
+    ``attachment_id`` is None on legacy and on half-made records, which Nova's API hides from
+    microversion 2.89 on.
+    """
+
+    attachment_id: str | None
+    device: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Server:
+    """A server as Nova's API tells it, with its block devices for one volume.
+
+    ``vm_state`` is Nova's: active, stopped, shelved_offloaded, error ... ``compute_up`` is None
+    where Nova did not say. ``launched`` is False for a server that never ran.
+    """
+
+    instance_id: str
+    vm_state: str
+    task_state: str | None
+    host: str | None
+    compute_up: bool | None
+    launched: bool
+    block_devices: tuple[BlockDevice, ...]
+
+
+class Cinder(Protocol):
+    """What the service asks of Cinder."""
+
+    def volume(self, volume_id: str, *, timeout_seconds: float) -> Volume | None:
+        """Return the volume with all its rows, or None where Cinder says that it does not exist."""
+
+    def reserve(self, volume_id: str, *, request_id: str, timeout_seconds: float) -> None:
+        """``os-reserve``: available -> attaching, by compare-and-swap; else ConflictError."""
+
+    def unreserve(self, volume_id: str, *, request_id: str, timeout_seconds: float) -> None:
+        """``os-unreserve``: attaching -> available, or in-use where rows remain; else no change."""
+
+    def roll_detaching(self, volume_id: str, *, request_id: str, timeout_seconds: float) -> None:
+        """``os-roll_detaching``: detaching -> in-use; else no change."""
+
+    def complete(self, attachment_id: str, *, request_id: str, timeout_seconds: float) -> None:
+        """``os-complete``: the row becomes attached and the volume in-use."""
+
+    def delete_attachment(
+        self, attachment_id: str, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        """``DELETE /attachments/{id}``: terminate, drop the row, recompute from what remains.
+
+        Cinder terminates with the connector that it has stored, and not at all where the row is
+        still ``reserved``. A row that is gone is success. ConflictError where Cinder's guard
+        (CVE-2023-2088) says that Nova uses the attachment.
+        """
+
+    def terminate_connection(
+        self, volume_id: str, connector: Connector, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        """``os-terminate_connection``: the backend lets that host go; rows are not touched."""
+
+    def force_detach(
+        self,
+        volume_id: str,
+        attachment_id: str | None,
+        connector: Connector,
+        *,
+        request_id: str,
+        timeout_seconds: float,
+    ) -> None:
+        """``os-force_detach``, never without a connector: terminate, unreserve, then detach."""
+
+
+class Nova(Protocol):
+    """What the service asks of Nova."""
+
+    def server(self, instance_id: str, volume_id: str, *, timeout_seconds: float) -> Server | None:
+        """Return the server and its block devices for this volume; None where it does not exist.
+
+        Block devices without an attachment id are included (asked below microversion 2.89 too).
+        """
+
+    def detach(
+        self, instance_id: str, volume_id: str, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        """Ask Nova to detach (``DELETE /servers/{id}/os-volume_attachments/{volume}``).
+
+        Nova accepts the wish (202); a later look tells how it ended. ConflictError where Nova
+        refuses: server locked, wrong state, compute down, Cinder's status not in-use.
+        """

@@ -1,0 +1,37 @@
+"""What can go wrong outside the process, sorted by one question: may it have acted.
+
+Kubernetes' external-attacher asks the same of each gRPC code (``isFinalError``): "failed" and "not
+known" are different answers. Here it is three kinds, and drivers and clients raise nothing else.
+"""
+
+from __future__ import annotations
+
+
+class OutsideError(Exception):
+    """A call to Cinder, Nova or a storage backend did not succeed.
+
+    ``str()`` of it is safe to log, store and publish: whoever raises it has removed secrets.
+    """
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").partition("\n")[0])
+
+
+class TransientError(OutsideError):
+    """The call surely did nothing; the same call may be made again at once."""
+
+
+class IndeterminateError(OutsideError):
+    """The call may have acted, may still act later, or may not; only a fresh look can tell."""
+
+
+class PermanentError(OutsideError):
+    """The call was refused and will be refused again; a person has to look."""
+
+
+class NotFoundError(PermanentError):
+    """The thing that the call names does not exist under that name."""
+
+
+class ConflictError(PermanentError):
+    """The other side's state does not allow the call: it changed since we looked."""
