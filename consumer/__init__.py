@@ -1,0 +1,1 @@
+"""The process: how a notification arrives, survives, is worked and is announced."""

@@ -1,0 +1,1 @@
+"""The judgement: what a notification means, what is true, what to do."""

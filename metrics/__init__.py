@@ -1,0 +1,1 @@
+"""What Prometheus sees: every instrument by name, and the page that shows them."""
