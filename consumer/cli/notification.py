@@ -1,0 +1,161 @@
+"""``detachd notification ...``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import assert_never
+
+import orjson
+from cliff.display import DisplayCommandBase
+from cliff.formatters.base import ListFormatter, SingleFormatter
+
+from handlers.notification import Ignored, Malformed, Notification, Phase, parse
+
+BAD_INPUT = 2
+COLUMNS = (
+    "source", "event_type", "operation", "phase", "volume_id", "instance_id", "attachment_id",
+    "request_id", "relevant", "reason",
+)  # fmt: skip
+Row = tuple[str | bool | None, ...]
+
+
+class UnreadableInputError(Exception):
+    """The notifications cannot be read; name a file that can, or - for standard input."""
+
+
+class NotificationInspect(DisplayCommandBase[ListFormatter]):
+    """Show what detachd makes of a notification, or of a stream of JSON lines.
+
+    Takes the body as it is on the bus, with or without oslo.messaging's envelope, or as a record of
+    it: {"exchange": ..., "routing_key": ..., "body": ...}. One JSON document is shown as one
+    object, several lines as a list. Nothing is sent or stored.
+    """
+
+    @property
+    def formatter_namespace(self) -> str:
+        """Return where cliff finds the formatters."""
+        return "cliff.formatter.list"
+
+    @property
+    def formatter_default(self) -> str:
+        """Return the format that is used unless another is asked for."""
+        return "table"
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of this command."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("file", metavar="FILE", help="the file to read, - for standard input")
+        return parser
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """Run the command; return 2, with the reason on stderr, if the input cannot be read."""
+        try:
+            return super().run(parsed_args)
+        except UnreadableInputError as error:
+            print(f"detachd: {error}", file=self.app.stderr)
+            return BAD_INPUT
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Row | list[Row]]:
+        """Return the columns and one row, or one for each line. Raises UnreadableInputError."""
+        return COLUMNS, inspect(_read(parsed_args.file))
+
+    def produce_output(
+        self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Row | list[Row]
+    ) -> int:
+        """Print one object where there is one message and the format can show one."""
+        columns, selector = self._generate_columns_and_selector(parsed_args, column_names)
+        rows = [data] if isinstance(data, tuple) else data
+        if selector:
+            rows = [tuple(self._compress_iterable(row, selector)) for row in rows]
+        if isinstance(data, tuple) and isinstance(self.formatter, SingleFormatter):
+            self.formatter.emit_one(columns, rows[0], self.app.stdout, parsed_args)
+        else:
+            self.formatter.emit_list(columns, rows, self.app.stdout, parsed_args)
+        return 0
+
+
+def inspect(text: bytes) -> Row | list[Row]:
+    """Return the row of the one message in the text, or those of its lines. Never raises."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if lines and _is_one_document(text, lines):
+        return _row(_body(text))
+    return [_row(_body(line)) for line in lines]
+
+
+def _is_one_document(text: bytes, lines: list[bytes]) -> bool:
+    # A lone brace opens a message written over several lines, even if one of them is broken.
+    if len(lines) == 1 or lines[0].strip() == b"{":
+        return True
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _read(file: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        fix = "name a file that can be read, or - for standard input"
+        raise UnreadableInputError(f"cannot read {file}: {error.strerror}; {fix}") from error
+
+
+def _body(document: bytes) -> bytes:
+    """Return the body that a record of a delivery holds, or the document itself."""
+    try:
+        record = orjson.loads(document)
+        if not isinstance(record, dict) or "body" not in record or "event_type" in record:
+            return document
+        body = record["body"]
+        return body.encode() if isinstance(body, str) else orjson.dumps(body)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return document
+
+
+def _row(body: bytes) -> Row:
+    match parse(body):
+        case Notification() as notification:
+            return _relevant(notification)
+        case Ignored(event_type, reason, source) | Malformed(reason, event_type, source):
+            ids = (None,) * 6
+            return (source.value if source else None, event_type, *ids, False, reason)
+        case other:
+            assert_never(other)
+
+
+def _relevant(notification: Notification) -> Row:
+    return (
+        notification.source.value,
+        notification.event_type,
+        notification.operation.value if notification.operation else None,
+        notification.phase.value,
+        notification.volume_id,
+        notification.instance_id,
+        notification.attachment_id,
+        notification.request_id,
+        True,
+        _consequence(notification),
+    )
+
+
+def _consequence(notification: Notification) -> str:
+    """Say what the service does with it."""
+    if notification.operation is None:
+        return "an error: joined to its operation by request id"
+    if notification.released_unasked:
+        return "a reserved row let go without asking the backend: opens a case that asks it soon"
+    match notification.phase:
+        case Phase.START:
+            return "a start: opens a case that waits for its end"
+        case Phase.ERROR:
+            return "an error: opens a case at once"
+        case Phase.END if notification.attachment_id:
+            return "an end: closes the same operation on the same attachment"
+        case Phase.END:
+            return "an end that names no attachment: brings the look at its volume forward"
+        case _:
+            assert_never(notification.phase)
