@@ -1,0 +1,148 @@
+"""Cinder as the service sees it: ``drivers.control_plane.Cinder`` on the simulated cloud."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TypeVar
+
+from drivers.base import Connector
+from drivers.control_plane import Row, Volume
+from drivers.errors import TransientError
+from drivers.simulator.cinder_api import CinderApi
+from drivers.simulator.journal import Asked
+from drivers.simulator.state import RowRecord, Service, VolumeRecord
+from drivers.simulator.switchboard import Switchboard
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CinderFace:
+    """Meets the protocol; every call goes through the switchboard.
+
+    HTTP 400 and 409 are ConflictError, 404 NotFoundError, 500 IndeterminateError, a cinder-api
+    that refuses the connection TransientError.
+    """
+
+    api: CinderApi
+    board: Switchboard
+
+    def volume(self, volume_id: str, *, timeout_seconds: float) -> Volume | None:
+        """Return the volume with its live rows, or None."""
+        asked = Asked("cinder", "volume", volume_id, None, timeout_seconds, writes=False)
+        return self._perform(asked, lambda: self._volume(volume_id))
+
+    def reserve(self, volume_id: str, *, request_id: str, timeout_seconds: float) -> None:
+        """``os-reserve``."""
+        asked = Asked("cinder", "reserve", volume_id, request_id, timeout_seconds, writes=True)
+        self._perform(asked, lambda: self.api.reserve(volume_id))
+
+    def unreserve(self, volume_id: str, *, request_id: str, timeout_seconds: float) -> None:
+        """``os-unreserve``."""
+        asked = Asked("cinder", "unreserve", volume_id, request_id, timeout_seconds, writes=True)
+        self._perform(asked, lambda: self.api.unreserve(volume_id))
+
+    def roll_detaching(self, volume_id: str, *, request_id: str, timeout_seconds: float) -> None:
+        """``os-roll_detaching``."""
+        asked = Asked(
+            "cinder", "roll_detaching", volume_id, request_id, timeout_seconds, writes=True
+        )
+        self._perform(asked, lambda: self.api.roll_detaching(volume_id))
+
+    def complete(self, attachment_id: str, *, request_id: str, timeout_seconds: float) -> None:
+        """``os-complete``."""
+        asked = self._about(attachment_id, "complete", request_id, timeout_seconds)
+        self._perform(asked, lambda: self.api.complete(attachment_id))
+
+    def delete_attachment(
+        self, attachment_id: str, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        """``DELETE /attachments/{id}``."""
+        asked = self._about(attachment_id, "delete_attachment", request_id, timeout_seconds)
+        self._perform(
+            asked, lambda: self.api.delete_attachment(attachment_id, trusted=self._trusted)
+        )
+
+    def terminate_connection(
+        self, volume_id: str, connector: Connector, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        """``os-terminate_connection``."""
+        asked = Asked(
+            "cinder", "terminate_connection", volume_id, request_id, timeout_seconds,
+            writes=True, arguments=(("host", connector.host),),
+        )  # fmt: skip
+        self._perform(
+            asked,
+            lambda: self.api.terminate_connection(volume_id, connector, trusted=self._trusted),
+        )
+
+    def force_detach(
+        self,
+        volume_id: str,
+        attachment_id: str | None,
+        connector: Connector,
+        *,
+        request_id: str,
+        timeout_seconds: float,
+    ) -> None:
+        """``os-force_detach``."""
+        asked = Asked(
+            "cinder", "force_detach", volume_id, request_id, timeout_seconds, writes=True,
+            arguments=(("attachment_id", attachment_id), ("host", connector.host)),
+        )  # fmt: skip
+        self._perform(
+            asked,
+            lambda: self.api.force_detach(
+                volume_id, attachment_id, connector, trusted=self._trusted
+            ),
+        )
+
+    @property
+    def _trusted(self) -> bool:
+        return self.api.estate.service_token
+
+    def _about(
+        self, attachment_id: str, method: str, request_id: str, timeout_seconds: float
+    ) -> Asked:
+        row = self.api.estate.rows.get(attachment_id)
+        return Asked(
+            "cinder", method, row.volume_id if row else None, request_id, timeout_seconds,
+            writes=True, arguments=(("attachment_id", attachment_id),),
+        )  # fmt: skip
+
+    def _perform(self, asked: Asked, act: Callable[[], T]) -> T:
+        def reached() -> T:
+            if not self.api.estate.cinder_api_up:
+                raise TransientError("Connection to cinder-api refused.")
+            return act()
+
+        return self.board.perform(asked, reached)
+
+    def _volume(self, volume_id: str) -> Volume | None:
+        record = self.api.estate.volumes.get(volume_id)
+        return None if record is None else self._told(record)
+
+    def _told(self, record: VolumeRecord) -> Volume:
+        return Volume(
+            ref=record.ref(),
+            status=record.status,
+            migration_status=record.migration_status,
+            rows=tuple(_row(r) for r in record.rows.values()),
+            service_up=self.api.estate.service(record.backend) is Service.UP,
+            project_id=record.project_id,
+            user_id=record.user_id,
+            display_name=record.display_name,
+            size_gib=record.size_gib,
+            volume_type_id=record.volume_type_id,
+            availability_zone=record.availability_zone,
+        )
+
+
+def _row(record: RowRecord) -> Row:
+    return Row(
+        attachment_id=record.attachment_id,
+        status=record.status,
+        instance_id=record.instance_id,
+        has_connection_info=record.has_connection_info,
+    )

@@ -1,0 +1,120 @@
+"""The storage driver of the simulated cloud: what the service drives in demo, tests, benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from drivers.base import Attachment, Capabilities, Observation, StorageDriver, VolumeRef
+from drivers.control_plane import Cinder
+from drivers.errors import PermanentError
+from drivers.simulator.storage_face import Storage
+from drivers.simulator.wire import Caller, RemoteFaces, parse_address
+
+
+class Clouded(Protocol):
+    """A cloud, here or far away, as a driver needs it."""
+
+    @property
+    def storage(self) -> Storage:
+        """Its backends."""
+
+    @property
+    def cinder(self) -> Cinder:
+        """Its Cinder, which the blind driver acts through."""
+
+
+class SimulatorDriver(StorageDriver):
+    """Sees and acts on one backend of a simulated cloud.
+
+    ``options``: ``address`` (``host:port``) and ``authkey`` of a cloud that ``serve_cloud`` serves;
+    or pass the cloud itself as ``cloud``. Without either: ValueError.
+    """
+
+    capabilities = Capabilities(
+        sees_connections=True,
+        sees_hosts=True,
+        lists_exports=True,
+        revokes_access=True,
+        ends_sessions=True,
+    )
+
+    def __init__(
+        self, backend: str, options: Mapping[str, str], *, cloud: Clouded | None = None
+    ) -> None:
+        super().__init__(backend, options)
+        self._cloud = cloud if cloud is not None else _connected(options)
+
+    def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
+        """Say who is connected; NotFoundError where the backend knows no such volume."""
+        return self._cloud.storage.observe(self.backend, volume, timeout_seconds=timeout_seconds)
+
+    def list_exports(self, *, timeout_seconds: float) -> Mapping[str, Observation]:
+        """Return every volume that somebody has access to, by the backend's name for it."""
+        return self._cloud.storage.list_exports(self.backend, timeout_seconds=timeout_seconds)
+
+    def terminate_connection(
+        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        """Revoke exactly the connector's access, then end its sessions; absent is success."""
+        if attachment.connector is None:
+            raise PermanentError("Refused: without a connector every host would be cut off.")
+        self._cloud.storage.terminate_connection(
+            self.backend,
+            volume,
+            attachment,
+            request_id=request_id,
+            timeout_seconds=timeout_seconds,
+        )
+
+    def detach(
+        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        """Remove the target unless somebody else still has access."""
+        self._cloud.storage.detach(
+            self.backend,
+            volume,
+            attachment,
+            request_id=request_id,
+            timeout_seconds=timeout_seconds,
+        )
+
+
+class BlindSimulatorDriver(SimulatorDriver):
+    """The same backend for a driver that cannot look: it acts through Cinder's API alone."""
+
+    capabilities = Capabilities(sees_connections=False, acts_through_cinder=True)
+
+    def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
+        """Refuse: a blind driver is never asked."""
+        raise PermanentError(
+            f"A blind driver was asked to look at {volume.volume_id} within {timeout_seconds:g} s."
+        )
+
+    def terminate_connection(
+        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        """``os-terminate_connection`` with the attachment's connector."""
+        if attachment.connector is None:
+            raise PermanentError("Refused: without a connector every host would be cut off.")
+        self._cloud.cinder.terminate_connection(
+            volume.volume_id,
+            attachment.connector,
+            request_id=request_id,
+            timeout_seconds=timeout_seconds,
+        )
+
+    def detach(
+        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        """Nothing is left to do: Cinder removes the export when the attachment is deleted."""
+
+
+def _connected(options: Mapping[str, str]) -> Clouded:
+    address, authkey = options.get("address"), options.get("authkey")
+    if not address or not authkey:
+        raise ValueError(
+            "The simulator driver needs the options address (host:port) and authkey of a "
+            "simulated cloud that is being served."
+        )
+    return RemoteFaces(Caller(parse_address(address), authkey.encode()))

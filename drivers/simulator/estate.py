@@ -1,0 +1,75 @@
+"""All records of the simulated cloud in one place, the lock that guards them, and look-ups."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import threading
+import uuid
+
+from drivers.base import Connector
+from drivers.errors import NotFoundError
+from drivers.simulator.backend import Backend
+from drivers.simulator.state import RowRecord, ServerRecord, Service, VolumeRecord
+
+
+def new_id() -> str:
+    """Return a fresh id of the form that Cinder and Nova use."""
+    return str(uuid.uuid4())
+
+
+def connector_of(host: str) -> Connector:
+    """Return the connector of a compute host: the same one each time, named after it."""
+    return Connector(host=host, initiator=f"iqn.2010-10.org.openstack:{host}", ip="192.0.2.1")
+
+
+@dataclasses.dataclass(slots=True)
+class Estate:
+    """The state of the cloud. Whoever reads or writes it holds ``lock``."""
+
+    lock: threading.RLock = dataclasses.field(default_factory=threading.RLock)
+    volumes: dict[str, VolumeRecord] = dataclasses.field(default_factory=dict)
+    rows: dict[str, RowRecord] = dataclasses.field(default_factory=dict)
+    servers: dict[str, ServerRecord] = dataclasses.field(default_factory=dict)
+    backends: dict[str, Backend] = dataclasses.field(default_factory=dict)
+    services: dict[str, Service] = dataclasses.field(default_factory=dict)
+    dead_computes: set[str] = dataclasses.field(default_factory=set)
+    cinder_api_up: bool = True
+    nova_api_up: bool = True
+    service_token: bool = False
+    counter: itertools.count[int] = dataclasses.field(default_factory=lambda: itertools.count(1))
+
+    def volume(self, volume_id: str) -> VolumeRecord:
+        """Return the volume; NotFoundError where there is none."""
+        if (volume := self.volumes.get(volume_id)) is None:
+            raise NotFoundError(f"There is no volume {volume_id}.")
+        return volume
+
+    def row(self, attachment_id: str) -> RowRecord:
+        """Return the live row; NotFoundError where there is none."""
+        if (row := self.rows.get(attachment_id)) is None:
+            raise NotFoundError(f"There is no attachment {attachment_id}.")
+        return row
+
+    def server(self, instance_id: str) -> ServerRecord:
+        """Return the server, even one whose record Nova has deleted; else NotFoundError."""
+        if (server := self.servers.get(instance_id)) is None:
+            raise NotFoundError(f"There is no server {instance_id}.")
+        return server
+
+    def known_server(self, instance_id: str | None) -> ServerRecord | None:
+        """Return the server as Nova's API would find it, or None."""
+        server = self.servers.get(instance_id) if instance_id else None
+        return None if server is None or server.deleted else server
+
+    def backend_of(self, volume: VolumeRecord) -> Backend:
+        """Return the backend that the volume lives on."""
+        return self.backends[volume.backend]
+
+    def service(self, backend: str) -> Service:
+        """Return how the backend's cinder-volume is."""
+        return self.services.get(backend, Service.UP)
+
+    def compute_up(self, host: str | None) -> bool | None:
+        """Tell what Nova says of a compute; None for a server that is on none."""
+        return None if host is None else host not in self.dead_computes

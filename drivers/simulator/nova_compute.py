@@ -1,0 +1,147 @@
+"""The simulated Nova: how it attaches, detaches, migrates and shelves.
+
+Follows nova/compute/api.py, nova/compute/manager.py and nova/virt/block_device.py. Nova talks to
+Cinder with a service token, so Cinder's guard lets it pass; it tries each call five times and then
+cleans up as the real one does, for better or worse.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import TypeVar
+
+from drivers.errors import ConflictError, NotFoundError, PermanentError
+from drivers.simulator.cinder_api import CinderApi
+from drivers.simulator.estate import Estate, connector_of
+from drivers.simulator.state import DeviceRecord, Guest, Link, RowRecord, ServerRecord
+from drivers.simulator.switchboard import UnansweredError
+from drivers.simulator.watch import Watch
+
+T = TypeVar("T")
+TRIES = 5
+DETACHABLE = ("active", "paused", "stopped", "resized", "suspended", "soft-deleted", "rescued")
+
+
+@dataclasses.dataclass(slots=True)
+class Compute:
+    """Nova's API and computes. All methods run under the estate's lock."""
+
+    estate: Estate
+    api: CinderApi
+    watch: Watch
+
+    def reserve(self, volume_id: str, instance_id: str, device: str) -> RowRecord:
+        """Reserve the volume and make the block device that names the row."""
+        server = self.estate.server(instance_id)
+        row = self._ask_cinder(lambda: self.api.create_attachment(volume_id, instance_id))
+        server.devices.append(DeviceRecord(volume_id, row.attachment_id, device))
+        return row
+
+    def connect(self, row: RowRecord, host: str) -> None:
+        """``PUT /attachments/{id}`` with the host's connector, up to five times."""
+        self._persist(lambda: self.api.update_attachment(row, connector_of(host)))
+        if row.instance_id:
+            self.watch.second_host(self.estate.volume(row.volume_id), host, row.instance_id)
+
+    def clean_up(self, row: RowRecord, *, reaches_cinder: bool = True) -> None:
+        """Undo a failed attach: delete the row if Cinder lets it, the block device always."""
+        server = self.estate.server(row.instance_id or "")
+        server.devices = [d for d in server.devices if d.attachment_id != row.attachment_id]
+        if reaches_cinder:
+            with contextlib.suppress(PermanentError):
+                self.drop(row.attachment_id)
+
+    def open(self, volume_id: str, instance_id: str) -> None:
+        """Log the host in and give the guest the disk."""
+        self.estate.volume(volume_id).held_by.add(instance_id)
+        if (link := self._guest_link(volume_id, instance_id)) is not None:
+            link.sessions = max(link.sessions, 1)
+
+    def let_go(self, volume_id: str, instance_id: str) -> None:
+        """Take the disk from the guest and log the host out."""
+        self.estate.volume(volume_id).held_by.discard(instance_id)
+        link = self._guest_link(volume_id, instance_id)
+        if link is not None and not link.stuck:
+            link.sessions = 0
+
+    def begin_detach(self, volume_id: str, instance_id: str) -> None:
+        """Accept a detach (202) after nova-api's checks and Cinder's compare-and-swap."""
+        server = self.estate.known_server(instance_id)
+        if server is None or not server.devices_of(volume_id):
+            raise NotFoundError(f"Nova: instance {instance_id} has no volume {volume_id}.")
+        if server.locked:
+            raise ConflictError(f"Nova: instance {instance_id} is locked.")
+        if server.vm_state not in DETACHABLE:
+            raise ConflictError(f"Nova: cannot detach while the instance is {server.vm_state}.")
+        if self.estate.compute_up(server.host) is False:
+            raise ConflictError(f"Nova: the compute service of {server.host} is down.")
+        self._ask_cinder(lambda: self.api.begin_detaching(volume_id))
+
+    def finish_detach(self, volume_id: str, instance_id: str, guest: Guest) -> None:
+        """Do the compute's part of a detach that was accepted.
+
+        A guest that refuses is rolled back to in-use. Where Cinder fails, the guest has already
+        let go, the block device stays and so does ``detaching``.
+        """
+        server = self.estate.server(instance_id)
+        match guest:
+            case Guest.REFUSES:
+                self.api.roll_detaching(volume_id)
+            case Guest.COMPUTE_DIES:
+                self.estate.dead_computes.add(server.host or "")
+            case Guest.LETS_GO:
+                self.let_go(volume_id, instance_id)
+                self._disconnect(server, volume_id)
+
+    def drop(self, attachment_id: str) -> None:
+        """Delete a row at Cinder, up to five times."""
+        self._persist(lambda: self._delete(attachment_id))
+
+    def name_row(self, server: ServerRecord, volume_id: str, attachment_id: str) -> None:
+        """Make the server's block device name another row."""
+        for device in server.devices_of(volume_id):
+            device.attachment_id = attachment_id
+
+    def _disconnect(self, server: ServerRecord, volume_id: str) -> None:
+        for device in server.devices_of(volume_id):
+            with contextlib.suppress(PermanentError):
+                self._persist(functools.partial(self._release, server, device))
+                server.devices.remove(device)
+
+    def _release(self, server: ServerRecord, device: DeviceRecord) -> None:
+        """Delete the attachment's row; without one make the two calls of the legacy flow."""
+        if device.attachment_id is not None:
+            self._delete(device.attachment_id)
+            return
+        connector = connector_of(server.host or "")
+        self.api.terminate_connection(device.volume_id, connector, trusted=True)
+        self.api.detach(device.volume_id, None, trusted=True)
+
+    def _delete(self, attachment_id: str) -> None:
+        self.api.delete_attachment(attachment_id, trusted=True)
+
+    def _guest_link(self, volume_id: str, instance_id: str) -> Link | None:
+        volume = self.estate.volume(volume_id)
+        record = self.estate.backend_of(volume).exports.get(volume.name)
+        host = self.estate.server(instance_id).guest_host
+        if record is None or host is None:
+            return None
+        return record.links.get(connector_of(host).initiator or host)
+
+    def _persist(self, call: Callable[[], None]) -> None:
+        for tries_left in reversed(range(TRIES)):
+            try:
+                self._ask_cinder(call)
+            except UnansweredError as error:
+                if not tries_left:
+                    raise PermanentError(f"Nova gave up after {TRIES} tries: {error}") from None
+            else:
+                return
+
+    def _ask_cinder(self, call: Callable[[], T]) -> T:
+        if not self.estate.cinder_api_up:
+            raise PermanentError("Nova cannot reach cinder-api.")
+        return call()

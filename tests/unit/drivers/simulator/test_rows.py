@@ -1,0 +1,72 @@
+"""How a volume's two statuses follow from its attachment rows (Cinder, ``volume_detached``)."""
+
+import pytest
+
+from drivers.simulator import Cloud
+from drivers.simulator.rows import recompute
+from drivers.simulator.state import RowRecord, VolumeRecord
+
+
+@pytest.mark.parametrize(
+    ("rows", "status", "attach_status"),
+    [
+        ((), "available", "detached"),
+        (("attached",), "in-use", "attached"),
+        (("attaching",), "attaching", "attaching"),
+        (("reserved",), "reserved", "reserved"),
+        (("detaching",), "detaching", "detaching"),
+        (("reserved", "attaching", "attached"), "in-use", "attached"),
+        (("reserved", "detaching", "attaching"), "attaching", "attaching"),
+        (("reserved", "detaching"), "detaching", "detaching"),
+        (("error_attaching",), "available", "detached"),
+        (("error_detaching", "reserved"), "reserved", "reserved"),
+    ],
+)
+def test_first_row_in_the_alphabet_decides(
+    rows: tuple[str, ...], status: str, attach_status: str
+) -> None:
+    """Live rows that are in no error -> the alphabetically first gives both statuses."""
+    volume = _volume(rows)
+    recompute(volume)
+    assert (volume.status, volume.attach_status) == (status, attach_status)
+
+
+@pytest.mark.parametrize(
+    ("status", "migration_status", "rows", "after"),
+    [
+        ("uploading", None, (), "uploading"),
+        ("uploading", None, ("attached",), "in-use"),
+        ("retyping", "migrating", (), "retyping"),
+        ("retyping", "migrating", ("attached",), "in-use"),
+        ("retyping", "success", (), "available"),
+        ("retyping", "error", (), "available"),
+        ("backing-up", None, (), "available"),
+        ("deleting", None, (), "available"),
+    ],
+)
+def test_another_flow_owns_the_status(
+    status: str, migration_status: str | None, rows: tuple[str, ...], after: str
+) -> None:
+    """A migration or an upload is under way -> available is not written, anything else is."""
+    volume = _volume(rows)
+    volume.status, volume.migration_status = status, migration_status
+    recompute(volume)
+    assert volume.status == after
+    assert volume.attach_status == ("attached" if rows else "detached")
+
+
+def test_dropped_row_is_kept_as_deleted(cloud: Cloud) -> None:
+    """A row is dropped -> gone for the API, kept with its connector as Cinder soft-deletes it."""
+    volume, server = cloud.create_volume(), cloud.boot_server()
+    attachment = cloud.attach(volume, server)
+    cloud.drop_row(attachment)
+    record = cloud._estate.volume(volume)
+    assert not record.rows
+    assert [(r.attachment_id, r.status) for r in record.deleted_rows] == [(attachment, "detached")]
+    assert record.deleted_rows[0].connector == cloud.connector("compute-1")
+
+
+def _volume(statuses: tuple[str, ...]) -> VolumeRecord:
+    volume = VolumeRecord("v", "b", status="before", attach_status="before")
+    volume.rows = {str(n): RowRecord(str(n), "v", status) for n, status in enumerate(statuses)}
+    return volume
