@@ -1,0 +1,72 @@
+# Everything that is done with a checkout. On a bare Debian 12 with Python 3.11, `make demo` and
+# `make test` are all that is needed; each installs what it lacks and is quick the second time.
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Debian's python3 or pyenv's, the first that is new enough; name another with `make PYTHON=...`.
+PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null \
+	&& echo "$$python" && break; done)
+
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+
+.PHONY: help venv demo services test check types style imports quick-tests bench constraints clean
+.DEFAULT_GOAL := help
+
+help: ## Show what there is (this)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(VENV)/.for-tests ## Make .venv with all that developing and testing need
+
+demo: $(VENV)/.for-use ## Run the main job on embedded parts and show what came out
+	@$(BIN)/detachd demo
+
+services: ## Install what is missing of RabbitMQ, PostgreSQL and MariaDB (root; starts none)
+	@tools/install-services
+
+test: services venv ## Run every test; what is not installed is skipped, failed where CI=true
+	@$(BIN)/python -m pytest
+
+check: venv ## Lint, types, import rules, unit and property tests: under a minute, no services
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target types quick-tests style imports
+
+types: venv
+	@$(BIN)/mypy --strict
+
+style: venv
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+imports: venv
+	@$(BIN)/lint-imports --no-logo
+
+quick-tests: venv
+	@$(BIN)/python -m pytest -m "not integration" tests/unit tests/properties
+
+bench: services venv ## Run the benchmarks, which no other target does
+	@$(BIN)/python -m pytest --benchmarks --capture=no --timeout=0 tests/benchmarks
+
+constraints: ## Write constraints.txt anew: the newest releases that setup.cfg allows
+	@PYTHON="$(PYTHON)" tools/write-constraints
+
+clean: ## Remove caches and what was built (not .venv)
+	@rm -rf build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache \
+		.ruff_cache .import_linter_cache
+	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+$(VENV)/.for-use: constraints.txt setup.cfg pyproject.toml | $(BIN)/python
+	@echo "Installing detachd into $(VENV) ..."
+	@$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.for-tests: constraints.txt setup.cfg pyproject.toml | $(BIN)/python
+	@echo "Installing detachd and its tools into $(VENV) ..."
+	@$(PIP_INSTALL) --editable '.[test]'
+	@touch $@ $(VENV)/.for-use
+
+$(BIN)/python:
+	@[ -n "$(PYTHON)" ] || { \
+		echo "detachd needs Python 3.11 or newer; found none (name one: make PYTHON=...)." >&2; exit 1; }
+	@PYTHON="$(PYTHON)" tools/install-services venv
+	@"$(PYTHON)" -m venv --clear $(VENV)

@@ -1,0 +1,23 @@
+"""What every test may use: the private services, and benchmarks only when asked for."""
+
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["tests.services.fixtures"]
+
+BENCHMARKS = Path(__file__).parent / "benchmarks"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer --benchmarks, which `make bench` gives."""
+    parser.addoption(
+        "--benchmarks", action="store_true", help="collect tests/benchmarks, which measure"
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the benchmarks out of every other run: what they measure, other work disturbs."""
+    if BENCHMARKS in (collection_path, *collection_path.parents):
+        return None if config.getoption("benchmarks") else True
+    return None

@@ -1,0 +1,64 @@
+"""What the private databases share: SQLAlchemy URLs and fresh databases."""
+
+import itertools
+import secrets
+from abc import abstractmethod
+
+from sqlalchemy import URL, create_engine, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
+
+from tests.services.ports import free_port
+from tests.services.service import PrivateService
+
+USER = "detachd"
+
+
+class PrivateDatabase(PrivateService):
+    """A private database server. Its passwords are real ones: connecting without is refused."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.password = secrets.token_urlsafe()
+        self._numbers = itertools.count(1)
+
+    @property
+    def url(self) -> str:
+        """SQLAlchemy's URL, password included, of the database that is there from the start."""
+        return self._address().render_as_string(hide_password=False)
+
+    @abstractmethod
+    def _address(self) -> URL:
+        """Take the same apart."""
+
+    def fresh_database(self) -> str:
+        """Make a new, empty database and return its URL."""
+        name = f"fresh_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name}")
+        return self._address().set(database=name).render_as_string(hide_password=False)
+
+    @abstractmethod
+    def drop_database(self, url: str) -> None:
+        """Remove one that fresh_database made, whoever is still connected to it."""
+
+    def execute(self, statement: str) -> list[tuple[object, ...]]:
+        """Run one statement on a connection of its own, outside any transaction; return its rows.
+
+        Raises SQLAlchemy's OperationalError when nobody answers within 5 s.
+        """
+        engine = create_engine(
+            self._address(),
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            connect_args={"connect_timeout": 5},
+        )
+        with engine.connect() as connection:
+            result = connection.execute(text(statement))
+            return [tuple(row) for row in result] if result.returns_rows else []
+
+    def _answers(self) -> bool:
+        try:
+            self.execute("SELECT 1")
+        except OperationalError:
+            return False
+        return True

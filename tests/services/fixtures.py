@@ -1,0 +1,78 @@
+"""The private services as pytest fixtures, one of each for a test session.
+
+A test that asks for a service is an integration test and is marked as one. Where the service is
+not installed the test is skipped, with the reason; where CI=true it fails.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from tests.services.database import PrivateDatabase
+from tests.services.mariadb import MariaDB
+from tests.services.postgresql import PostgreSQL
+from tests.services.rabbitmq import RabbitMQ
+from tests.services.service import PrivateService, ServiceMissingError
+
+Kind = TypeVar("Kind", bound=PrivateService)
+
+NAMES = {kind.name for kind in (RabbitMQ, PostgreSQL, MariaDB)}
+LEDGERS = [
+    pytest.param("sqlite", id="sqlite"),
+    pytest.param("postgresql", id="postgresql", marks=pytest.mark.integration),
+    pytest.param("mariadb", id="mariadb", marks=pytest.mark.integration),
+]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what asks for a service, before -m looks at the marks."""
+    for item in items:
+        if not NAMES.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.integration)
+
+
+def installed(kind: type[Kind]) -> Kind:
+    """Make an instance, not yet started; skip the test, or fail it where CI=true, without it."""
+    try:
+        return kind()
+    except ServiceMissingError as missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[RabbitMQ]:
+    """Share one RabbitMQ. A test that kills or pauses it starts it again before it ends."""
+    with installed(RabbitMQ) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """Share one PostgreSQL. A test that kills or pauses it starts it again before it ends."""
+    with installed(PostgreSQL) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDB]:
+    """Share one MariaDB. A test that kills or pauses it starts it again before it ends."""
+    with installed(MariaDB) as service:
+        yield service
+
+
+@pytest.fixture(params=LEDGERS)
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Give each test the URL of a fresh, empty database, on each of the three in turn."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+        return
+    server: PrivateDatabase = request.getfixturevalue(request.param)
+    url = server.fresh_database()
+    yield url
+    server.drop_database(url)

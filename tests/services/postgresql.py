@@ -1,0 +1,63 @@
+"""A private PostgreSQL."""
+
+import signal
+from pathlib import Path
+
+from sqlalchemy import URL, make_url
+
+from tests.services.database import USER, PrivateDatabase
+from tests.services.service import executable
+
+
+class PostgreSQL(PrivateDatabase):
+    """A PostgreSQL with its own data directory; durability (fsync) as shipped."""
+
+    name = "postgresql"
+    accounts = ("postgres", "nobody")
+    # A clean stop removes this file and the shared memory that its seventh line names.
+    last_words = (
+        "! [ -f data/postmaster.pid ] || ipcrm -m $(awk 'NR == 7 {print $2}' data/postmaster.pid)"
+    )
+    stop_signal = signal.SIGINT  # "fast": ends the sessions, frees the shared memory
+
+    def __init__(self) -> None:
+        super().__init__()
+        debian = Path("/usr/lib/postgresql").glob("*/bin/postgres")
+        newest_first = sorted(debian, key=_version, reverse=True)
+        found = executable("PostgreSQL", "postgresql", *newest_first, "postgres")
+        self._programs = found.resolve().parent
+
+    def _address(self) -> URL:
+        return URL.create(
+            "postgresql+psycopg", USER, self.password, "127.0.0.1", self.port, "postgres"
+        )
+
+    def drop_database(self, url: str) -> None:
+        """Remove one that fresh_database made, whoever is still connected to it."""
+        self.execute(f"DROP DATABASE {make_url(url).database} WITH (FORCE)")
+
+    def _prepare(self) -> None:
+        secret = self._write("password", self.password)
+        self._run(
+            self._programs / "initdb",
+            f"--username={USER}",
+            f"--pwfile={secret}",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            f"--pgdata={self.directory / 'data'}",
+        )
+
+    def _launch(self) -> None:
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            "dynamic_shared_memory_type": "mmap",  # /dev/shm would keep it after kill -9
+        }
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        self._spawn(self._programs / "postgres", "-D", self.directory / "data", *options)
+
+
+def _version(program: Path) -> float:
+    return float(program.parts[-3])

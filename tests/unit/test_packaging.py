@@ -1,0 +1,86 @@
+"""What is shipped: the four packages, complete, and nothing that belongs to one machine."""
+
+import subprocess
+import sys
+import zipfile
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOP_LEVEL = {"consumer", "handlers", "drivers", "metrics"}
+
+# In pieces, so that this file does not find itself.
+MACHINE_PATHS = ["/" + path for path in ("work/", "root/", "opt/wheels", "opt/pypi")]
+ELSEWHERE = ["../" + "shared", "pypi" + ".org", "python" + "hosted"]
+
+
+def files_of_the_tree() -> list[Path]:
+    """List what is committed or would be: tracked files and new ones that are not ignored."""
+    git = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"]
+    command = [*git, "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return [Path(name) for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.fixture(scope="module")
+def tree() -> list[Path]:
+    """Skip outside a git checkout, where nobody can tell our files from others."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    return files_of_the_tree()
+
+
+@pytest.fixture(scope="module")
+def wheel_files(tree: list[Path], tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Build the wheel from a copy, since building leaves files beside the sources."""
+    copy, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for file in tree:
+        (copy / file).parent.mkdir(parents=True, exist_ok=True)
+        (copy / file).write_bytes((ROOT / file).read_bytes())
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "wheel"]
+    command = [
+        *pip,
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--wheel-dir",
+        str(out),
+        str(copy),
+    ]
+    built = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    (wheel,) = out.glob("detachd-*.whl")
+    return set(zipfile.ZipFile(wheel).namelist())
+
+
+def test_wheel_installs_four_top_level_packages(wheel_files: set[str]) -> None:
+    """The wheel is unpacked -> beside its metadata exactly the four packages appear."""
+    top_level = {name.partition("/")[0] for name in wheel_files}
+    metadata = {name for name in top_level if name.endswith(".dist-info")}
+    assert len(metadata) == 1
+    assert top_level - metadata == TOP_LEVEL
+
+
+def test_wheel_carries_every_file_of_the_packages(tree: list[Path], wheel_files: set[str]) -> None:
+    """A module or data file in the tree -> in the wheel, so that an installation can find it."""
+    in_packages = {file.as_posix() for file in tree if file.parts[0] in TOP_LEVEL}
+    assert in_packages - wheel_files == set()
+
+
+def test_setup_cfg_names_the_packages_that_exist(tree: list[Path]) -> None:
+    """A package is added or removed -> setup.cfg, which names each, has to say so."""
+    settings = ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    named = settings["options"]["packages"].split()
+    with_code = {f.parent for f in tree if f.parts[0] in TOP_LEVEL and f.suffix == ".py"}
+    assert sorted(named) == sorted(".".join(package.parts) for package in with_code)
+    assert [p for p in with_code if not (ROOT / p / "__init__.py").is_file()] == []
+
+
+@pytest.mark.parametrize("needle", [*MACHINE_PATHS, *ELSEWHERE])
+def test_no_file_names_a_machine_or_an_index(needle: str, tree: list[Path]) -> None:
+    """A path or host that only one workplace knows -> named in no file, samples included."""
+    found = [str(file) for file in tree if needle.encode() in (ROOT / file).read_bytes()]
+    assert found == []
