@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help venv demo services test check types style imports quick-tests bench constraints clean
+.PHONY: help venv demo services test check types style imports quick-tests bench config-sample constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is (this)
@@ -46,6 +46,9 @@ quick-tests: venv
 
 bench: services venv ## Run the benchmarks, which no other target does
 	@$(BIN)/python -m pytest --benchmarks --capture=no --timeout=0 tests/benchmarks
+
+config-sample: $(VENV)/.for-use ## Write etc/detachd.conf.sample anew, after an option changed
+	@$(BIN)/oslo-config-generator --config-file etc/config-generator.conf
 
 constraints: ## Write constraints.txt anew: the newest releases that setup.cfg allows
 	@PYTHON="$(PYTHON)" tools/write-constraints

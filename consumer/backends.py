@@ -1,0 +1,164 @@
+"""What the operator says of each Cinder backend: ``[backend_defaults]`` and ``[backend:...]``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from oslo_config import cfg
+
+from handlers.policy import BackendPolicy, Mode
+
+DEFAULTS = "backend_defaults"
+PREFIX = "backend:"
+GROUP = cfg.OptGroup(
+    DEFAULTS,
+    title="What holds for every Cinder backend that has no section of its own",
+    help=(
+        "A section [backend:HOST@BACKEND], named as Cinder's service list has it (without "
+        "#POOL), takes the same options for that one backend; what it does not set comes from here."
+    ),
+)
+
+MODES: Mapping[Mode, str] = {
+    Mode.OBSERVE: "Diagnose and tell; change nothing.",
+    Mode.APPROVE: "Plan, then wait for `detachd case approve`.",
+    Mode.AUTO: "Act where it is proven safe.",
+}
+POLICY_HELP: Mapping[str, str] = {
+    "mode": "How far detachd may go by itself.",
+    "look_timeout_seconds": "The longest that one read of Cinder, Nova or the backend may take.",
+    "call_timeout_seconds": (
+        "The longest that one write may take. Longer than rpc_response_timeout_seconds in [cloud], "
+        "so that Cinder's own answer is heard."
+    ),
+    "lease_margin_seconds": "How much longer than the longest step a claim must last.",
+    "tries": "How often one call is made while it surely did nothing (a transient error).",
+    "try_backoff_seconds": "The first bound of the pause between two such tries; it doubles.",
+    "try_backoff_max_seconds": "The longest pause between two such tries.",
+    "max_failures": "How many attempts may fail before a case is parked for a person.",
+    "retry_backoff_seconds": "The first bound of the pause between two attempts; it doubles.",
+    "retry_backoff_max_seconds": "The longest pause between two attempts.",
+    "late_horizon_seconds": (
+        "How long a driver call that timed out may still act: a mended case is looked at again "
+        "after this, and only then closed. At least five times rpc_response_timeout_seconds."
+    ),
+    "trust_blind": (
+        "Accept the word of a driver that cannot see the backend's connections. The outcome then "
+        "says verified_by = driver."
+    ),
+    "nova_detach_wait_seconds": "How long one attempt waits for Nova's own detach.",
+    "patience_seconds": (
+        "How old a case may grow while somebody else's operation on the volume is in flight, "
+        "before a person is asked."
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Backend:
+    """One backend's settings. ``concurrency`` caps the cases of it that are worked at once."""
+
+    name: str
+    driver: str | None
+    driver_options: Mapping[str, str] = dataclasses.field(repr=False)
+    concurrency: int
+    policy: BackendPolicy
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Backends:
+    """Every backend that has a section, and what holds for all others."""
+
+    defaults: Backend
+    named: Mapping[str, Backend]
+
+    def of(self, backend: str | None) -> Backend:
+        """Return the settings of ``host@backend``, or the defaults under that name."""
+        if backend is not None and backend in self.named:
+            return self.named[backend]
+        return dataclasses.replace(self.defaults, name=backend or self.defaults.name)
+
+    def all(self) -> tuple[Backend, ...]:
+        """Return the defaults and then every backend with a section."""
+        return (self.defaults, *self.named.values())
+
+
+def options(inherited: Backend | None = None) -> list[cfg.Opt]:
+    """Return the options of such a section; its defaults are what ``inherited`` says."""
+    return [
+        cfg.StrOpt(
+            "driver",
+            default=inherited.driver if inherited else None,
+            help=(
+                "The storage driver that sees and releases this backend's connections: a name "
+                "from the entry points detachd.storage_drivers. Must be set in [backend_defaults]."
+            ),
+        ),
+        cfg.DictOpt(
+            "driver_options",
+            default=dict(inherited.driver_options) if inherited else {},
+            secret=True,
+            help="What the driver needs to know, as key:value pairs; the driver's page names them.",
+        ),
+        cfg.IntOpt(
+            "concurrency",
+            default=inherited.concurrency if inherited else 2,
+            min=1,
+            help=(
+                "How many cases of one backend are worked at once. Less than threads in [worker], "
+                "so that a slow backend does not stop the others."
+            ),
+        ),
+        *_policy_options(inherited.policy if inherited else BackendPolicy()),
+    ]
+
+
+def _policy_options(policy: BackendPolicy) -> list[cfg.Opt]:
+    return [
+        _policy_option(field.name, getattr(policy, field.name))
+        for field in dataclasses.fields(BackendPolicy)
+    ]
+
+
+def _policy_option(name: str, default: object) -> cfg.Opt:
+    help_text = POLICY_HELP[name]
+    match default:
+        case Mode():
+            modes = [(mode.value, words) for mode, words in MODES.items()]
+            return cfg.StrOpt(name, default=default.value, choices=modes, help=help_text)
+        case bool():
+            return cfg.BoolOpt(name, default=default, help=help_text)
+        case int():
+            return cfg.IntOpt(name, default=default, min=1, help=help_text)
+        case _:
+            return cfg.FloatOpt(name, default=default, min=0.0, help=help_text)
+
+
+def section_names(conf: cfg.ConfigOpts) -> tuple[str, ...]:
+    """Return the names of the sections ``[backend:...]`` that the configuration files have."""
+    return tuple(s for s in conf.list_all_sections() if s.lower().startswith(PREFIX))
+
+
+def read(conf: cfg.ConfigOpts) -> Backends:
+    """Read ``[backend_defaults]``, which must be registered, and every ``[backend:...]``."""
+    defaults = _backend(DEFAULTS, conf[DEFAULTS])
+    named = {}
+    for section in section_names(conf):
+        conf.register_opts(options(defaults), group=section)
+        name = section[len(PREFIX) :]
+        named[name] = _backend(name, conf[section])
+    return Backends(defaults=defaults, named=named)
+
+
+def _backend(name: str, group: Mapping[str, Any]) -> Backend:
+    words = {field.name: group[field.name] for field in dataclasses.fields(BackendPolicy)}
+    words["mode"] = Mode(words["mode"])
+    return Backend(
+        name=name,
+        driver=group["driver"],
+        driver_options=group["driver_options"],
+        concurrency=group["concurrency"],
+        policy=BackendPolicy(**words),
+    )

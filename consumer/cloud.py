@@ -1,0 +1,77 @@
+"""Whom the service looks at and acts on: Cinder, Nova, and a storage driver for each backend."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Mapping
+
+from consumer.config import ConfigurationError, Settings, SimulatorSettings
+from drivers import registry
+from drivers.base import StorageDriver
+from drivers.control_plane import Cinder, Nova
+from drivers.simulator import SimulatorDriver
+from drivers.simulator.remote import connect_cloud
+
+NO_CONTROL_PLANE = (
+    "no Cinder and Nova are configured: this release speaks to a simulated cloud only, set address "
+    "and authkey in [simulator]; the clients of real ones come next"
+)
+
+DriverOf = Callable[[str], StorageDriver]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ControlPlane:
+    """The two services that keep the records."""
+
+    cinder: Cinder
+    nova: Nova
+
+
+def control_plane(settings: Settings) -> ControlPlane:
+    """Return Cinder and Nova as configured; connects to nothing yet. Raises ConfigurationError."""
+    if settings.simulator is None:
+        raise ConfigurationError([NO_CONTROL_PLANE])
+    try:
+        cloud = connect_cloud(settings.simulator.address, settings.simulator.authkey.encode())
+    except ValueError as error:
+        raise ConfigurationError([f"[simulator] address: {error}"]) from error
+    return ControlPlane(cloud.cinder, cloud.nova)
+
+
+class Drivers:
+    """Storage drivers by backend, each made once, when it is first asked for. Thread-safe.
+
+    The drivers of the backends that have a section are made at once, so that a wrong option is
+    told at start. Raises ConfigurationError for those; RegistryError when called.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._made: dict[str, StorageDriver] = {}
+        self._lock = threading.Lock()
+        for name in settings.backends.named:
+            try:
+                self(name)
+            except registry.RegistryError as error:
+                raise ConfigurationError([str(error)]) from error
+
+    def __call__(self, backend: str) -> StorageDriver:
+        """Return the driver of ``host@backend``."""
+        with self._lock:
+            if backend not in self._made:
+                self._made[backend] = self._make(backend)
+            return self._made[backend]
+
+    def _make(self, backend: str) -> StorageDriver:
+        asked = self._settings.backends.of(backend)
+        name = asked.driver or ""
+        options = dict(asked.driver_options)
+        if self._settings.simulator and issubclass(registry.load(name), SimulatorDriver):
+            options = {**_simulator_options(self._settings.simulator), **options}
+        return registry.build(name, backend, options)
+
+
+def _simulator_options(simulator: SimulatorSettings) -> Mapping[str, str]:
+    return {"address": simulator.address, "authkey": simulator.authkey}

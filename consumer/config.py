@@ -1,0 +1,232 @@
+"""Collects the options, checks them across, and hands them on as settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from oslo_config import cfg
+from oslo_log import log
+
+from consumer import backends, config_files, logs, options
+from consumer.backends import Backend, Backends
+from consumer.config_files import ConfigurationError
+from drivers import registry
+from handlers.policy import BackendPolicy
+
+__all__ = ["ConfigurationError", "Settings", "list_opts", "load"]
+
+DEFAULT_FILE = Path("/etc/detachd/detachd.conf")
+LATE_RPC_TIMEOUTS = 5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LedgerSettings:
+    """Where the ledger is, and after how long its open cases are due."""
+
+    url: str = dataclasses.field(repr=False)
+    attach_deadline_seconds: float
+    detach_deadline_seconds: float
+    error_settle_seconds: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """How many cases at once, for how long claimed, how often asked for."""
+
+    threads: int
+    lease_seconds: float
+    poll_seconds: float
+    drain_seconds: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ExporterSettings:
+    """Where /metrics is served."""
+
+    address: str
+    port: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SimulatorSettings:
+    """Where a simulated cloud listens."""
+
+    address: str
+    authkey: str = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that the configuration says, checked.
+
+    ``conf`` is for the libraries that read their own options from it (oslo.log, oslo.messaging).
+    """
+
+    cloud: str
+    rpc_response_timeout_seconds: float
+    ledger: LedgerSettings
+    worker: WorkerSettings
+    backends: Backends
+    exporter: ExporterSettings
+    simulator: SimulatorSettings | None
+    conf: cfg.ConfigOpts = dataclasses.field(repr=False, compare=False)
+
+
+def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
+    """Return every option of ours: the entry point that ``oslo-config-generator`` asks.
+
+    Sets our defaults of oslo.log's options too, so that the sample shows what holds.
+    """
+    logs.set_defaults()
+    return options.list_opts()
+
+
+def load(paths: Sequence[Path] = ()) -> Settings:
+    """Read the configuration files, the later ones winning; without any, the default file.
+
+    Blocks on the file system only. Raises ConfigurationError with every problem that was found.
+    """
+    files = list(paths) or default_files()
+    _check_files(files)
+    settings = _settings(_conf(files))
+    _raise_if(problems(settings))
+    return settings
+
+
+def default_files() -> list[Path]:
+    """Return the file that is read when none is named. Raises ConfigurationError without it."""
+    if not DEFAULT_FILE.exists():
+        raise ConfigurationError(
+            [f"there is no {DEFAULT_FILE}; write one, or name another with --config-file"]
+        )
+    return [DEFAULT_FILE]
+
+
+def _check_files(files: Sequence[Path]) -> None:
+    declared = {
+        **config_files.library_options(),
+        **{group.name: opts for group, opts in list_opts()},
+    }
+    parsed = {path: config_files.parse(path) for path in files}
+    _raise_if(
+        problem
+        for path, sections in parsed.items()
+        for problem in config_files.unknown_names(path, sections, declared)
+    )
+    own = {s: backends.options() for sections in parsed.values() for s in sections if _is_own(s)}
+    _raise_if(config_files.bad_values(config_files.read(files, declared | own), declared | own))
+
+
+def _is_own(section: str) -> bool:
+    return section.lower().startswith(backends.PREFIX)
+
+
+def _raise_if(found: Iterable[str]) -> None:
+    if sentences := tuple(found):
+        raise ConfigurationError(sentences)
+
+
+def _conf(files: Sequence[Path]) -> cfg.ConfigOpts:
+    conf = cfg.ConfigOpts()
+    log.register_options(conf)
+    options.register(conf)
+    conf(
+        config_files.arguments(files),
+        project="detachd",
+        default_config_files=[],
+        default_config_dirs=[],
+    )
+    return conf
+
+
+def _settings(conf: cfg.ConfigOpts) -> Settings:
+    simulator = conf.simulator
+    return Settings(
+        cloud=conf.cloud.name,
+        rpc_response_timeout_seconds=conf.cloud.rpc_response_timeout_seconds,
+        ledger=LedgerSettings(
+            url=conf.ledger.connection,
+            attach_deadline_seconds=conf.ledger.attach_deadline_seconds,
+            detach_deadline_seconds=conf.ledger.detach_deadline_seconds,
+            error_settle_seconds=conf.ledger.error_settle_seconds,
+        ),
+        worker=WorkerSettings(**conf.worker),
+        backends=backends.read(conf),
+        exporter=ExporterSettings(**conf.exporter),
+        simulator=SimulatorSettings(**simulator) if simulator.address else None,
+        conf=conf,
+    )
+
+
+def problems(settings: Settings) -> Iterator[str]:
+    """Yield a sentence for each pair of options that do not go together, with their numbers."""
+    yield from _section_problems(settings.backends)
+    for backend in settings.backends.all():
+        section = _section(backend, settings.backends)
+        yield from _driver_problems(section, backend)
+        yield from _patience_problems(section, backend, settings)
+    if settings.simulator and not settings.simulator.authkey:
+        yield "[simulator] has an address and no authkey: set the one that the simulated cloud uses"
+
+
+def _section(backend: Backend, all_of_them: Backends) -> str:
+    return backends.DEFAULTS if backend is all_of_them.defaults else backends.PREFIX + backend.name
+
+
+def _section_problems(all_of_them: Backends) -> Iterator[str]:
+    seen: dict[str, str] = {}
+    for name in all_of_them.named:
+        if name.count("@") != 1 or "#" in name:
+            yield f"[{backends.PREFIX}{name}]: a backend is named HOST@BACKEND, without #POOL"
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            yield f"[{backends.PREFIX}{name}] and [{backends.PREFIX}{other}] differ by case only"
+
+
+def _driver_problems(section: str, backend: Backend) -> Iterator[str]:
+    if backend.driver is None:
+        there_are = ", ".join(registry.names()) or "none"
+        yield f"[{section}] driver names no storage driver; there are: {there_are}"
+        return
+    try:
+        registry.load(backend.driver)
+    except registry.RegistryError as error:
+        yield f"[{section}] driver = {backend.driver}: {error}"
+
+
+def _patience_problems(section: str, backend: Backend, settings: Settings) -> Iterator[str]:
+    policy, rpc = backend.policy, settings.rpc_response_timeout_seconds
+    if settings.worker.lease_seconds < policy.longest_step_seconds:
+        yield _short_lease(section, policy, settings.worker.lease_seconds)
+    if policy.late_horizon_seconds < LATE_RPC_TIMEOUTS * rpc:
+        yield (
+            f"[{section}] late_horizon_seconds = {policy.late_horizon_seconds:g} is shorter than "
+            f"{LATE_RPC_TIMEOUTS} x rpc_response_timeout_seconds = {rpc:g} of [cloud]: a call that "
+            "timed out could still act after its case is closed"
+        )
+    if policy.call_timeout_seconds <= rpc:
+        yield (
+            f"[{section}] call_timeout_seconds = {policy.call_timeout_seconds:g} is no longer than "
+            f"rpc_response_timeout_seconds = {rpc:g} of [cloud]: Cinder's answer would be missed"
+        )
+    if backend.concurrency >= (threads := settings.worker.threads) > 1:
+        yield (
+            f"[{section}] concurrency = {backend.concurrency} leaves none of [worker] threads = "
+            f"{threads} to the other backends; lower the one or raise the other"
+        )
+
+
+def _short_lease(section: str, policy: BackendPolicy, lease_seconds: float) -> str:
+    parts = ", ".join(
+        f"{name} = {getattr(policy, name):g}"
+        for name in (
+            "tries", "look_timeout_seconds", "call_timeout_seconds", "try_backoff_max_seconds",
+            "nova_detach_wait_seconds", "lease_margin_seconds",
+        )
+    )  # fmt: skip
+    return (
+        f"[worker] lease_seconds = {lease_seconds:g} is shorter than the "
+        f"{policy.longest_step_seconds:g} seconds that one step of [{section}] may take ({parts}); "
+        "raise the one or lower the others"
+    )

@@ -1,0 +1,137 @@
+"""What configuration files say, checked before oslo.config reads them.
+
+oslo.config ignores what it does not know; a mistyped ``mode`` would be the default without a word.
+Here a name that nobody declares is an error that suggests the nearest one. Messages never repeat a
+line of the file, which may hold a password.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from oslo_config import cfg
+
+from consumer import backends
+
+LIBRARIES = ("oslo.log", "oslo.messaging")
+
+Sections = Mapping[str, Mapping[str, Any]]
+Declared = Mapping[str, Sequence[cfg.Opt]]
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; each problem is a sentence that names the cause."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def parse(path: Path) -> Sections:
+    """Return the sections of one file. Raises ConfigurationError where it cannot be read."""
+    sections: dict[str, dict[str, Any]] = {}
+    try:
+        cfg.ConfigParser(str(path), sections).parse()
+    except cfg.ParseError as error:
+        problem = f"{path}, line {error.lineno}: {error.msg}"
+        raise ConfigurationError([problem]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError([f"{path} is not a text file: {error.reason}"]) from None
+    except OSError as error:
+        raise ConfigurationError([f"{path} cannot be read: {error.strerror}"]) from None
+    return sections
+
+
+def library_options() -> Declared:
+    """Return the options of oslo.log and oslo.messaging by section, as they list them."""
+    declared: dict[str, list[cfg.Opt]] = {}
+    for point in importlib.metadata.entry_points(group="oslo.config.opts"):
+        if point.name in LIBRARIES:
+            for group, opts in point.load()():
+                declared.setdefault(_section(group), []).extend(opts)
+    return declared
+
+
+def _section(group: cfg.OptGroup | str | None) -> str:
+    return group if isinstance(group, str) else group.name if group else "DEFAULT"
+
+
+def unknown_names(path: Path, sections: Sections, declared: Declared) -> Iterator[str]:
+    """Yield a sentence for every section and every option that nobody declares."""
+    names = _names(declared)
+    for section, assignments in sections.items():
+        known = names.get(_declared_section(section))
+        if known is None:
+            near = _nearest(section, names)
+            yield f"{path}: there is no section [{section}]" + _hint(near and f"[{near}]")
+            continue
+        for name in sorted(assignments.keys() - known):
+            yield f"{path}: [{section}] " + _unknown_option(name, known)
+
+
+def _unknown_option(name: str, known: Iterable[str]) -> str:
+    # Without "=", what comes before the first colon is taken for the name: it may be a secret.
+    first, space, _ = name.partition(" ")
+    if space:
+        return f"has a line that begins with {first!r} and has no '='"
+    return f"has no option {name}" + _hint(_nearest(name.replace("-", "_"), known))
+
+
+def _hint(near: str | None) -> str:
+    return f"; did you mean {near}?" if near else ""
+
+
+def _declared_section(section: str) -> str:
+    # oslo.config takes a section's name in any case, but for DEFAULT.
+    if section.lower().startswith(backends.PREFIX):
+        return backends.DEFAULTS
+    return section if section == "DEFAULT" else section.lower()
+
+
+def _names(declared: Declared) -> Mapping[str, frozenset[str]]:
+    """Return what each section may hold: the names as files write them, the former ones too."""
+    names: dict[str, set[str]] = {}
+    for section, opts in declared.items():
+        for opt in opts:
+            names.setdefault(section, set()).add(opt.dest)
+            for old in opt.deprecated_opts:
+                names.setdefault(old.group or section, set()).add(old.name or opt.dest)
+    return {section: frozenset(known) for section, known in names.items()}
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+
+
+def bad_values(conf: cfg.ConfigOpts, declared: Declared) -> Iterator[str]:
+    """Yield a sentence for every declared option whose value is not one it can have."""
+    for section, opts in declared.items():
+        group = conf if section == "DEFAULT" else conf[section]
+        for opt in opts:
+            try:
+                group[opt.dest]
+            except cfg.ConfigSourceValueError as error:
+                reason = str(error).partition("is not valid: ")[2] or str(error)
+                yield f"[{section}] {opt.dest}: {reason}"
+
+
+def read(paths: Sequence[Path], declared: Declared) -> cfg.ConfigOpts:
+    """Return a ConfigOpts over ``paths`` with all of ``declared`` registered as plain options.
+
+    Options that a library declares for its command line too would otherwise end the process with a
+    usage message when a file holds a bad value.
+    """
+    conf = cfg.ConfigOpts()
+    for section, opts in declared.items():
+        conf.register_opts(list(opts), group=None if section == "DEFAULT" else section)
+    conf(arguments(paths), project="detachd", default_config_files=[], default_config_dirs=[])
+    return conf
+
+
+def arguments(paths: Sequence[Path]) -> list[str]:
+    """Return the command line that makes oslo.config read ``paths``."""
+    return [word for path in paths for word in ("--config-file", str(path))]

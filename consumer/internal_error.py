@@ -1,0 +1,44 @@
+"""What becomes of a case whose attempt ended in an error that nobody expected."""
+
+from __future__ import annotations
+
+from consumer.ledger import Claim
+from handlers.announcement import Event, Told, announce
+from handlers.casefile import Announcement, CaseState, Outcome
+from handlers.policy import BackendPolicy
+from handlers.retry import delay_seconds
+from handlers.verdict import Diagnosis, Verdict
+
+RULE = "internal-error"
+
+
+def internal_error(claim: Claim, error: Exception, policy: BackendPolicy) -> Outcome:
+    """Return the outcome: again after a backoff, or parked when the failures are spent. Pure.
+
+    So a case that always ends this way, a bug of ours, neither stops the others nor is worked for
+    ever. The reason names the error's class only: its text may hold anything.
+    """
+    failures = claim.case.failures + 1
+    reason = f"internal error: {type(error).__name__}"
+    spent = failures >= policy.max_failures
+    return Outcome(
+        state=CaseState.PARKED if spent else CaseState.DUE,
+        rule=RULE,
+        verdict=Verdict.UNKNOWN.value,
+        reason=reason,
+        delay_seconds=None if spent else delay_seconds(failures, policy),
+        conclusion=None,
+        use_case=None,
+        verified_by=None,
+        failed=True,
+        mended=False,
+        clean=False,
+        fingerprint=None,
+        evidence={},
+        announcements=(_parked(claim, reason),) if spent else (),
+    )
+
+
+def _parked(claim: Claim, reason: str) -> Announcement:
+    diagnosis = Diagnosis(Verdict.UNKNOWN, RULE, reason, use_case=None, situation=None)
+    return announce(claim.case, diagnosis, Told(Event.PARKED, claim.claimed_at, (), reason))

@@ -1,0 +1,135 @@
+"""Every option of ours, by section: those declared here and those that other modules declare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from oslo_config import cfg
+
+from consumer import backends, bus, publisher
+
+CLOUD = cfg.OptGroup("cloud", title="The cloud whose volumes are looked after")
+CLOUD_OPTIONS = [
+    cfg.StrOpt(
+        "name",
+        default="default",
+        help="The name of this cloud in the ledger, in cases and in announcements.",
+    ),
+    cfg.FloatOpt(
+        "rpc_response_timeout_seconds",
+        default=60.0,
+        min=0.1,
+        help="rpc_response_timeout as Cinder and Nova have it: how long they wait for each other.",
+    ),
+]
+
+LEDGER = cfg.OptGroup("ledger", title="Where cases, their history and the outbox are kept")
+LEDGER_OPTIONS = [
+    cfg.StrOpt(
+        "connection",
+        default="sqlite:////var/lib/detachd/ledger.sqlite",
+        secret=True,
+        help=(
+            "The ledger's database: sqlite:////PATH, postgresql://USER:PASSWORD@HOST/NAME or "
+            "mariadb://USER:PASSWORD@HOST/NAME. Run `detachd ledger upgrade` after "
+            "setting it and after each upgrade of detachd."
+        ),
+    ),
+    cfg.FloatOpt(
+        "attach_deadline_seconds",
+        default=900.0,
+        min=1.0,
+        help="How long after its start an attach that has not ended is looked at.",
+    ),
+    cfg.FloatOpt(
+        "detach_deadline_seconds",
+        default=900.0,
+        min=1.0,
+        help="How long after its start a detach that has not ended is looked at.",
+    ),
+    cfg.FloatOpt(
+        "error_settle_seconds",
+        default=15.0,
+        min=0.0,
+        help="How long after an error, or after an end that proves nothing, a case is looked at.",
+    ),
+]
+
+WORKER = cfg.OptGroup("worker", title="How cases are worked")
+WORKER_OPTIONS = [
+    cfg.IntOpt("threads", default=4, min=1, help="How many cases are worked at once."),
+    cfg.FloatOpt(
+        "lease_seconds",
+        default=720.0,
+        min=1.0,
+        help=(
+            "How long a claim on a volume lasts by the database's clock. It must outlast the "
+            "longest step of every backend: a look, a write, their repetitions and Nova's own "
+            "detach. After a crash another worker takes the volume up this much later."
+        ),
+    ),
+    cfg.FloatOpt(
+        "poll_seconds",
+        default=1.0,
+        min=0.05,
+        max=10.0,
+        help="How often the ledger is asked for due cases while a thread is free.",
+    ),
+    cfg.FloatOpt(
+        "drain_seconds",
+        default=60.0,
+        min=1.0,
+        help=(
+            "How long stopping may take: three quarters of it for the attempts that run, the rest "
+            "for the outbox. An attempt that is in the middle of a call by then is taken up again "
+            "after its lease."
+        ),
+    ),
+]
+
+SIMULATOR = cfg.OptGroup(
+    "simulator",
+    title="A simulated cloud, in a process of its own",
+    help="The only Cinder and Nova of this release; the clients of the real ones come next.",
+)
+SIMULATOR_OPTIONS = [
+    cfg.StrOpt("address", help="Where the simulated cloud listens, as HOST:PORT."),
+    cfg.StrOpt("authkey", secret=True, help="The shared secret that it asks for."),
+]
+
+EXPORTER = cfg.OptGroup("exporter", title="/metrics, /healthz and /readyz over HTTP")
+EXPORTER_OPTIONS = [
+    cfg.HostAddressOpt(
+        "address",
+        default="127.0.0.1",
+        help="Where to listen. There is no authentication: keep it where only Prometheus reaches.",
+    ),
+    cfg.PortOpt(
+        "port",
+        default=10713,
+        help="The port; outside 9100-9999, which Prometheus' exporters share out fully.",
+    ),
+]
+
+OWN: Mapping[cfg.OptGroup, Sequence[cfg.Opt]] = {
+    CLOUD: CLOUD_OPTIONS,
+    bus.GROUP: bus.OPTS,
+    LEDGER: LEDGER_OPTIONS,
+    WORKER: WORKER_OPTIONS,
+    backends.GROUP: backends.options(),
+    SIMULATOR: SIMULATOR_OPTIONS,
+    publisher.GROUP: publisher.OPTS,
+    EXPORTER: EXPORTER_OPTIONS,
+}
+
+
+def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
+    """Return every option of ours, for ``oslo-config-generator``."""
+    return [(group, list(opts)) for group, opts in OWN.items()]
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    """Register every option of ours. Raises DuplicateOptError where a name is taken."""
+    for group, opts in OWN.items():
+        conf.register_group(group)
+        conf.register_opts(list(opts), group=group)

@@ -1,0 +1,295 @@
+"""Every metric that detachd exports, by name, in one place.
+
+Names follow Prometheus' conventions: the prefix ``detachd_``, base units in the name, ``_total``
+for counters. Labels are closed sets or configured names (backends); a volume, instance or request
+id is never a label: those are in the log and in the ledger.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+NAMESPACE = "detachd"
+
+TRANSACTION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 90.0, 120.0)
+ATTEMPT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+
+class Maker:
+    """Makes metrics in one registry, so that each declaration below is one line of facts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        """Declare ``detachd_<name>_total``."""
+        return Counter(name, help_text, labels, namespace=NAMESPACE, registry=self._registry)
+
+    def gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
+        """Declare ``detachd_<name>``."""
+        return Gauge(name, help_text, labels, namespace=NAMESPACE, registry=self._registry)
+
+    def histogram(
+        self, name: str, help_text: str, *labels: str, buckets: tuple[float, ...]
+    ) -> Histogram:
+        """Declare ``detachd_<name>`` with its ``_bucket``, ``_sum`` and ``_count``."""
+        return Histogram(
+            name, help_text, labels, namespace=NAMESPACE, registry=self._registry, buckets=buckets
+        )
+
+
+class Listening:
+    """Hops 1 and 2: from the bus into the ledger."""
+
+    def __init__(self, make: Maker) -> None:
+        self.received = make.counter(
+            "notifications_received", "Messages taken from the bus and acked.", "bus"
+        )
+        self.ignored = make.counter(
+            "notifications_ignored", "Messages that do not concern an attachment.", "bus"
+        )
+        self.malformed = make.counter(
+            "notifications_malformed", "Messages that should parse and do not (quarantined).", "bus"
+        )
+        self.rejected = make.counter(
+            "notifications_rejected", "Notifications that the ledger refused (quarantined).", "bus"
+        )
+        self.stored = make.counter(
+            "notifications_stored", "Notifications new to the ledger.", "bus"
+        )
+        self.duplicates = make.counter(
+            "notifications_duplicate", "Notifications that the ledger had already.", "bus"
+        )
+        self.relevant = make.counter(
+            "notifications_relevant", "Notifications that concern an attachment.", "source"
+        )
+        self.last_received = make.gauge(
+            "notification_last_received_timestamp_seconds",
+            "When the last notification that concerns an attachment came, Unix time.",
+            "source",
+        )
+        self.accept_duration = make.histogram(
+            "accept_batch_duration_seconds",
+            "Time to store one batch of notifications, in one transaction.",
+            buckets=TRANSACTION_BUCKETS,
+        )
+        self.disconnects = make.counter(
+            "broker_disconnects", "Connections to the broker that were lost.", "bus"
+        )
+
+
+class Working:
+    """Hops 3 and 7: cases claimed, attempted, finished."""
+
+    def __init__(self, make: Maker) -> None:
+        self.opened = make.counter("cases_opened", "Cases opened by notifications.")
+        self.ended = make.counter("cases_ended", "Cases closed by the end that they waited for.")
+        self.mended = make.counter(
+            "cases_mended",
+            "Cases put right by detachd; they settle before they are closed.",
+            "use_case",
+            "verified_by",
+        )
+        self.closed = make.counter("cases_closed", "Cases closed by a diagnosis.", "conclusion")
+        self.parked = make.counter("cases_parked", "Cases parked for a person.", "rule")
+        self.claims = make.counter("claims", "Due cases claimed.", "backend")
+        self.claims_lost = make.counter(
+            "claims_lost", "Claims that ran out while their case was worked.", "backend"
+        )
+        self.attempts = make.counter(
+            "attempts", "Finished attempts: the case's next state and the rule.", "state", "rule"
+        )
+        self.attempt_duration = make.histogram(
+            "attempt_duration_seconds",
+            "Time from claim to finish of one attempt.",
+            "backend",
+            buckets=ATTEMPT_BUCKETS,
+        )
+        self.in_progress = make.gauge(
+            "attempts_in_progress", "Attempts being worked now.", "backend"
+        )
+        self.internal_errors = make.counter(
+            "internal_errors", "Errors of detachd itself that a loop caught.", "loop"
+        )
+        self.blocked = make.counter("blocked", "Plans that a guard kept from acting.", "guard")
+
+
+class Outside:
+    """Hops 4 and 6: what is asked and done outside the process."""
+
+    def __init__(self, make: Maker) -> None:
+        self.steps = make.counter("steps", "Outside writes, by kind and result.", "kind", "result")
+        self.step_duration = make.histogram(
+            "step_duration_seconds",
+            "Time of one outside write, its repetitions included.",
+            "kind",
+            buckets=CALL_BUCKETS,
+        )
+        self.call_duration = make.histogram(
+            "outside_call_duration_seconds",
+            "Time of one call to Cinder, Nova or a backend.",
+            "system",
+            "call",
+            buckets=CALL_BUCKETS,
+        )
+        self.call_errors = make.counter(
+            "outside_call_errors",
+            "Failed calls to Cinder, Nova or a backend, by kind of error.",
+            "system",
+            "call",
+            "kind",
+        )
+
+
+class Publishing:
+    """Hop 8: from the outbox to the bus."""
+
+    def __init__(self, make: Maker) -> None:
+        self.sent = make.counter(
+            "announcements_sent", "Announcements confirmed by the broker.", "event_type"
+        )
+        self.unrouted = make.counter(
+            "announcements_unrouted", "Announcements for which no queue was bound.", "event_type"
+        )
+        self.failed = make.counter(
+            "announcements_failed", "Sendings that failed and will be repeated.", "event_type"
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LedgerState:
+    """What the ledger holds at one moment; ages in seconds, 0 where there is nothing.
+
+    ``cases`` maps each state of a case to how many there are and to the age of the oldest.
+    """
+
+    cases: Mapping[str, tuple[int, float]]
+    outbox_pending: int
+    outbox_oldest_age_seconds: float
+    paused: bool
+
+
+class LedgerCollector(Collector):
+    """Reads the ledger when Prometheus asks, so that every process tells the same numbers.
+
+    ``read`` returns None where the ledger cannot be read: then ``detachd_ledger_up`` is 0 and the
+    other names are absent, which is not the same as zero.
+    """
+
+    def __init__(self, read: Callable[[], LedgerState | None]) -> None:
+        self._read = read
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Return nothing: registering must not read the ledger."""
+        return ()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Read the ledger once. Blocks for as long as ``read`` does."""
+        state = self._read()
+        yield _gauge("ledger_up", "1 if the ledger could be read.", float(state is not None))
+        if state is not None:
+            yield from _ledger_families(state)
+
+
+def _ledger_families(state: LedgerState) -> Iterator[GaugeMetricFamily]:
+    count = GaugeMetricFamily(f"{NAMESPACE}_cases", "Cases by state.", labels=["state"])
+    age = GaugeMetricFamily(
+        f"{NAMESPACE}_case_oldest_age_seconds", "Age of the oldest case.", labels=["state"]
+    )
+    for name, (number, oldest) in state.cases.items():
+        count.add_metric([name], number)
+        age.add_metric([name], oldest)
+    yield count
+    yield age
+    yield _gauge("outbox_pending", "Announcements not sent yet.", state.outbox_pending)
+    yield _gauge(
+        "outbox_oldest_age_seconds",
+        "Age of the oldest announcement not sent yet.",
+        state.outbox_oldest_age_seconds,
+    )
+    yield _gauge("paused", "1 while detachd is paused.", float(state.paused))
+
+
+def _gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{NAMESPACE}_{name}", help_text, value=value)
+
+
+class ReadinessCollector(Collector):
+    """``detachd_ready`` per component, asked when Prometheus asks."""
+
+    def __init__(self, checks: Callable[[], Mapping[str, bool]]) -> None:
+        self._checks = checks
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Return nothing: registering must not ask."""
+        return ()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Ask each component once. Blocks for as long as they do."""
+        ready = GaugeMetricFamily(
+            f"{NAMESPACE}_ready", "1 if the component is ready.", labels=["component"]
+        )
+        for component, ok in self._checks().items():
+            ready.add_metric([component], float(ok))
+        yield ready
+
+
+class Instruments:
+    """All of detachd's instruments, in one registry of their own.
+
+    Nothing here blocks or raises on a value; counting is thread-safe.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        # A second series for each counter, which nothing of ours asks for.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
+        self.registry = registry if registry is not None else CollectorRegistry()
+        make = Maker(self.registry)
+        self.listening = Listening(make)
+        self.working = Working(make)
+        self.outside = Outside(make)
+        self.publishing = Publishing(make)
+        self._build = make.gauge("build_info", "Always 1; the version is the label.", "version")
+        self._mode = make.gauge(
+            "mode_info", "Always 1; how far detachd may go on each backend.", "backend", "mode"
+        )
+
+    def describe(self, version: str, modes: Mapping[str, str]) -> None:
+        """Say which version runs and in which mode each configured backend is."""
+        self._build.labels(version).set(1)
+        for backend, mode in modes.items():
+            self._mode.labels(backend, mode).set(1)
+
+    def expect(self, *, buses: Iterable[str], sources: Iterable[str]) -> None:
+        """Start the bus counters at zero, so that "nothing came" is a value and not a gap."""
+        listening = self.listening
+        by_bus = (
+            listening.received, listening.ignored, listening.malformed, listening.rejected,
+            listening.stored, listening.duplicates, listening.disconnects,
+        )  # fmt: skip
+        for bus in buses:
+            for counter in by_bus:
+                counter.labels(bus)
+        for source in sources:
+            listening.relevant.labels(source)
+
+    def add_process(self) -> None:
+        """Add the usual ``process_*`` and ``python_*`` metrics of this process."""
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)

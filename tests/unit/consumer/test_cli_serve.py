@@ -1,0 +1,296 @@
+"""``detachd serve`` as a process of its own: configuration in, signals, exit codes, log lines."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from consumer.cli import serve
+from consumer.cli.app import main
+from consumer.ledger import Ledger
+from drivers.simulator import DEFAULT_BACKEND, Cloud
+from drivers.simulator.faults import Fault
+from drivers.simulator.remote import CloudServer, serve_cloud
+from drivers.simulator.scenes import uc1
+from tests.bus import new_ledger, until
+from tests.unit.consumer.due import only_case, open_case
+
+CONFIGURATION = """
+[DEFAULT]
+transport_url = kombu+memory://user:canary-1@localhost//
+{default}
+[ledger]
+connection = sqlite:///{directory}/ledger.sqlite
+[worker]
+poll_seconds = 0.05
+drain_seconds = 8
+[exporter]
+port = 0
+[backend_defaults]
+driver = simulator
+driver_options = password:canary-2
+[simulator]
+address = {address}
+authkey = canary-3
+"""
+
+Written = Callable[..., Path]
+
+
+@pytest.fixture
+def served() -> Iterator[CloudServer]:
+    """Serve a simulated cloud."""
+    with Cloud() as cloud, serve_cloud(cloud, authkey=b"canary-3") as server:
+        yield server
+        cloud.close()  # first, so that nobody sleeps on
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """Give an empty ledger whose errors settle at once."""
+    with new_ledger(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def written(tmp_path: Path, served: CloudServer) -> Written:
+    """Write a configuration of that cloud and that ledger."""
+
+    def write(default: str = "") -> Path:
+        path = tmp_path / "detachd.conf"
+        path.write_text(
+            CONFIGURATION.format(directory=tmp_path, address=served.address, default=default)
+        )
+        return path
+
+    return write
+
+
+class Process:
+    """A running ``detachd serve`` and what it has written so far."""
+
+    def __init__(self, path: Path, output: Path) -> None:
+        self._output = output
+        with output.open("wb") as file:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "consumer", "serve", "--config-file", str(path)],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def text(self) -> str:
+        """Return what it has written."""
+        return self._output.read_text()
+
+    def runs(self) -> None:
+        """Wait until it listens to the bus; fail where it ends instead."""
+        until(lambda: "listening on queue" in self.text or self.popen.poll() is not None)
+        assert self.popen.poll() is None, self.text
+
+    def ends(self, number: signal.Signals, seconds: float = 20.0) -> int:
+        """Send a signal and return the exit code."""
+        self.popen.send_signal(number)
+        return self.popen.wait(seconds)
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Callable[[Path], Process]]:
+    """Start processes; kill at the end what still runs."""
+    started: list[Process] = []
+
+    def start(path: Path) -> Process:
+        started.append(Process(path, tmp_path / f"output-{len(started)}"))
+        return started[-1]
+
+    yield start
+    for each in started:
+        with contextlib.suppress(ProcessLookupError):
+            each.popen.kill()
+        each.popen.wait()
+
+
+Start = Callable[[Path], Process]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+def test_signal_stops_it_in_good_order(
+    process: Start, written: Written, ledger: Ledger, number: signal.Signals
+) -> None:
+    """SIGTERM or Ctrl-C -> it says that it stops, lets go, and exits 0 at once."""
+    running = process(written())
+    running.runs()
+    began = time.monotonic()
+    assert running.ends(number) == 0
+    assert time.monotonic() - began < 8.0
+    assert "stopping: nothing new is taken" in running.text
+    assert running.text.rstrip().endswith("stopped")
+    assert "Traceback" not in running.text
+    assert "eventlet" not in running.text.lower()
+
+
+def test_no_secret_is_written_even_while_debugging(
+    process: Start, written: Written, ledger: Ledger
+) -> None:
+    """Debug = true, which logs every option -> no password, no key."""
+    running = process(written("debug = true"))
+    running.runs()
+    assert running.ends(signal.SIGTERM) == 0
+    assert "ledger.connection" in running.text
+    assert "canary" not in running.text
+
+
+def test_json_lines_are_one_option_away(
+    process: Start, written: Written, ledger: Ledger, served: CloudServer
+) -> None:
+    """use_json = true -> each line is an object; those of an attempt carry the case's ids."""
+    volume_id = _stuck(served.cloud, ledger)
+    running = process(written("use_json = true"))
+    until(lambda: only_case(ledger, volume_id).summary.attempts == 1)
+    until(lambda: not only_case(ledger, volume_id).claimed_by)
+    assert running.ends(signal.SIGTERM) == 0
+    lines = [json.loads(line) for line in running.text.splitlines()]
+    (about,) = {
+        (line["context"]["case_id"], line["context"]["volume_id"])
+        for line in lines
+        if line["context"]
+    }
+    assert about == (only_case(ledger, volume_id).summary.case_id, volume_id)
+
+
+def test_running_attempt_is_ended_before_it_exits(
+    process: Start, written: Written, ledger: Ledger, served: CloudServer
+) -> None:
+    """SIGTERM while Cinder takes its time -> the attempt ends, its claim is free, exit 0."""
+    volume_id = _stuck(served.cloud, ledger)
+    served.cloud.script(Fault.slow("cinder.volume", 2.0, volume_id=volume_id))
+    running = process(written())
+    until(lambda: only_case(ledger, volume_id).claimed_by)
+    assert running.ends(signal.SIGTERM) == 0
+    record = only_case(ledger, volume_id)
+    assert record.claimed_by is None
+    assert record.summary.rule is not None
+
+
+def test_second_signal_ends_it_at_once_and_loses_nothing(
+    process: Start, written: Written, ledger: Ledger, served: CloudServer
+) -> None:
+    """A second SIGTERM while an attempt hangs -> it is gone; the claim's lease keeps the case."""
+    volume_id = _stuck(served.cloud, ledger)
+    served.cloud.script(Fault.slow("cinder.volume", 9.0, volume_id=volume_id))
+    running = process(written())
+    until(lambda: only_case(ledger, volume_id).claimed_by)
+    running.popen.send_signal(signal.SIGTERM)
+    until(lambda: "stopping" in running.text)
+    assert running.ends(signal.SIGTERM, seconds=3.0) == -signal.SIGTERM
+    assert only_case(ledger, volume_id).claimed_by
+
+
+def _stuck(cloud: Cloud, ledger: Ledger) -> str:
+    scene = uc1(cloud)
+    return open_case(
+        ledger,
+        backend=DEFAULT_BACKEND,
+        volume_id=scene.volume_id,
+        instance_id=scene.instance_id,
+        attachment_id=scene.attachment_id,
+    )
+
+
+# -- what keeps it from starting -------------------------------------------------------------------
+
+
+def test_schema_that_is_behind_is_told_with_the_command(process: Start, written: Written) -> None:
+    """No tables yet -> exit 1, one line that says what to run."""
+    refused = process(written())
+    assert refused.popen.wait(20) == 1
+    (line,) = [line for line in refused.text.splitlines() if line.startswith("detachd: ")]
+    assert line.endswith("run `detachd ledger upgrade`")
+    assert "Traceback" not in refused.text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[backend_defaults]\ndriver = simulator\nmode = yes\n", "[backend_defaults] mode: "),
+        ("[worker]\nlease_seconds = 5\n[backend_defaults]\ndriver = simulator\n", "lease_seconds"),
+        ("[backend_defaults]\ndriver = simulator\n", "[simulator]"),
+        ("[backend_defaults]\ndriver = nosuch\n", "simulator"),
+        ("nonsense\n", "line 1"),
+    ],
+    ids=["bad value", "short lease", "no cloud", "unknown driver", "does not parse"],
+)
+def test_bad_configuration_is_one_message_and_exit_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, words: str
+) -> None:
+    """A configuration that cannot be -> exit 2, the problem in words, no traceback, no thread."""
+    path = tmp_path / "bad.conf"
+    path.write_text(text)
+    threads = threading.active_count()
+    assert main(["serve", "--config-file", str(path)]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("detachd: ")
+    assert words in err
+    assert "Traceback" not in err
+    assert threading.active_count() == threads
+
+
+# -- signals and the death of a part, in this process ----------------------------------------------
+
+
+def test_first_signal_is_heard_and_the_second_does_its_default() -> None:
+    """SIGTERM -> the event is set and the default handling is back for the next one."""
+    before = {number: signal.getsignal(number) for number in serve.SIGNALS}
+    over = threading.Event()
+    try:
+        serve.set_on_signals(over)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert over.wait(5)
+        assert {signal.getsignal(number) for number in serve.SIGNALS} == {signal.SIG_DFL}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(("well", "code"), [(True, 0), (False, 1)])
+def test_exit_code_says_whether_all_ended_well(
+    written: Written,
+    ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+    well: bool,
+    code: int,
+) -> None:
+    """A part died or was left behind -> exit 1, so that a supervisor starts it again."""
+
+    class Ended(serve.Service):
+        """A service that is over as soon as it runs."""
+
+        def start(self) -> None:
+            """Start nothing."""
+            self.over.set()
+
+        def stop(self) -> None:
+            """Stop nothing."""
+
+        def wait(self) -> bool:
+            """Say how it ended."""
+            self.ledger.close()
+            return well
+
+    before = {number: signal.getsignal(number) for number in serve.SIGNALS}
+    monkeypatch.setattr(serve, "Service", Ended)
+    try:
+        assert main(["serve", "--config-file", str(written())]) == code
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

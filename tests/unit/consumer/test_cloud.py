@@ -1,0 +1,88 @@
+"""Which Cinder, Nova and storage drivers the settings stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from consumer.cloud import Drivers, control_plane
+from consumer.config import ConfigurationError, Settings, load
+from drivers.simulator import Cloud, SimulatorDriver
+from drivers.simulator.remote import serve_cloud
+
+Read = Callable[[str], Settings]
+DEFAULTS = "[backend_defaults]\ndriver = simulator\n"
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    """Load a configuration from its text."""
+
+    def load_text(text: str) -> Settings:
+        path = tmp_path / "detachd.conf"
+        path.write_text(DEFAULTS + text)
+        return load([path])
+
+    return load_text
+
+
+@pytest.fixture
+def served() -> Iterator[tuple[Cloud, str]]:
+    """Serve a simulated cloud; give it and the section that finds it."""
+    with Cloud() as cloud, serve_cloud(cloud, authkey=b"key") as server:
+        yield cloud, f"[simulator]\naddress = {server.address}\nauthkey = key\n"
+
+
+def test_without_any_cloud_the_words_say_what_to_set(read: Read) -> None:
+    """Neither simulated nor real -> refused, with the section to fill in."""
+    with pytest.raises(ConfigurationError, match=r"set address and authkey in \[simulator\]"):
+        control_plane(read(""))
+
+
+def test_address_that_is_none_is_refused(read: Read) -> None:
+    """[simulator] address without a port -> refused at once, not at the first call."""
+    with pytest.raises(ConfigurationError, match=r"\[simulator\] address: "):
+        control_plane(read("[simulator]\naddress = nowhere\nauthkey = k\n"))
+
+
+def test_simulated_cloud_of_another_process_is_the_control_plane(
+    read: Read, served: tuple[Cloud, str]
+) -> None:
+    """[simulator] address -> its Cinder and Nova answer."""
+    cloud, section = served
+    volume_id = cloud.create_volume()
+    seen = control_plane(read(section)).cinder.volume(volume_id, timeout_seconds=5.0)
+    assert seen is not None
+    assert seen.status == "available"
+
+
+def test_simulated_backend_is_found_where_its_cloud_is(
+    read: Read, served: tuple[Cloud, str]
+) -> None:
+    """Driver simulator without options of its own -> those of [simulator]."""
+    cloud, section = served
+    volume_id = cloud.create_volume()
+    settings = read(section)
+    seen = control_plane(settings).cinder.volume(volume_id, timeout_seconds=5.0)
+    assert seen is not None
+    driver = Drivers(settings)(seen.ref.backend)
+    assert isinstance(driver, SimulatorDriver)
+    assert driver.observe(seen.ref, timeout_seconds=5.0).connections == ()
+
+
+def test_driver_is_made_once_for_each_backend(read: Read, served: tuple[Cloud, str]) -> None:
+    """Asked twice -> the same one; another backend -> another, even without a section."""
+    drivers = Drivers(read(served[1] + "[backend:a@b]\nmode = auto\n"))
+    assert drivers("a@b") is drivers("a@b")
+    assert drivers("a@b") is not drivers("c@d")
+    assert drivers("c@d").backend == "c@d"
+
+
+def test_option_that_a_driver_cannot_use_is_told_at_start(read: Read) -> None:
+    """A named backend's driver lacks what it needs -> refused before anything runs."""
+    settings = read("[backend:a@b]\ndriver_options = address:nowhere,authkey:canary\n")
+    with pytest.raises(ConfigurationError, match="a@b") as error:
+        Drivers(settings)
+    assert "canary" not in str(error.value)

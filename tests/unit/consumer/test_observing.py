@@ -1,0 +1,149 @@
+"""What the parts tell of themselves, as Prometheus reads it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from consumer.intake import BatchReport
+from consumer.listener import ListenerObserver
+from consumer.observing import Observer
+from consumer.publisher import PublisherObserver
+from consumer.worker import WorkerObserver
+from handlers.casefile import CaseState, Conclusion, UseCase, VerifiedBy
+from handlers.notification import Source
+from handlers.observer import RecoveryObserver
+from metrics.instruments import Instruments
+from tests.unit.consumer.due import LAB, outcome
+
+REPORT = BatchReport(
+    bus="east",
+    received=10,
+    ignored=4,
+    malformed=1,
+    rejected=1,
+    stored=3,
+    duplicates=1,
+    opened=2,
+    closed=1,
+    offered={Source.CINDER: 4, Source.NOVA_LEGACY: 1},
+    accept_seconds=0.002,
+)
+
+
+@pytest.fixture
+def instruments() -> Instruments:
+    """Give instruments to count with."""
+    return Instruments()
+
+
+def read(instruments: Instruments, name: str, **labels: str) -> float | None:
+    """Read a sample."""
+    return instruments.registry.get_sample_value(f"detachd_{name}", labels)
+
+
+def test_one_observer_serves_every_part(instruments: Instruments) -> None:
+    """Listener, worker, recovery and publisher -> the same object meets all their protocols."""
+    listener: ListenerObserver = Observer(instruments)
+    worker: WorkerObserver = Observer(instruments)
+    recovery: RecoveryObserver = Observer(instruments)
+    publisher: PublisherObserver = Observer(instruments)
+    assert all((listener, worker, recovery, publisher))
+
+
+def test_batch_adds_up(instruments: Instruments) -> None:
+    """One batch -> each number under its own name, by bus, and by source where that is known."""
+    before = time.time()
+    Observer(instruments).batch_done(REPORT)
+    by_bus = {
+        name: read(instruments, f"notifications_{name}_total", bus="east")
+        for name in ("received", "ignored", "malformed", "rejected", "stored", "duplicate")
+    }
+    assert by_bus == {
+        "received": 10, "ignored": 4, "malformed": 1, "rejected": 1, "stored": 3, "duplicate": 1,
+    }  # fmt: skip
+    assert read(instruments, "notifications_relevant_total", source="cinder") == 4
+    assert read(instruments, "notifications_relevant_total", source="nova-legacy") == 1
+    last = read(instruments, "notification_last_received_timestamp_seconds", source="cinder")
+    assert last is not None
+    assert last >= before
+    assert read(instruments, "accept_batch_duration_seconds_count") == 1
+    assert read(instruments, "cases_opened_total") == 2
+    assert read(instruments, "cases_ended_total") == 1
+
+
+def test_lost_connection_is_counted(instruments: Instruments) -> None:
+    """The broker went away -> one disconnect of that bus."""
+    Observer(instruments).disconnected("east")
+    assert read(instruments, "broker_disconnects_total", bus="east") == 1
+
+
+def test_closing_is_counted_by_its_conclusion(instruments: Instruments) -> None:
+    """An attempt that closes its case -> why, and by which rule."""
+    closed = outcome(CaseState.CLOSED, conclusion=Conclusion.MENDED, rule="R5")
+    Observer(instruments).attempted(LAB, closed, 1.5)
+    assert read(instruments, "cases_closed_total", conclusion="mended") == 1
+    assert read(instruments, "attempts_total", state="closed", rule="R5") == 1
+    assert read(instruments, "attempt_duration_seconds_sum", backend=LAB) == 1.5
+    assert read(instruments, "cases_parked_total", rule="R5") is None
+
+
+def test_mending_is_counted_by_use_case_and_by_whose_word(instruments: Instruments) -> None:
+    """An attempt that put things right -> as which use case, and who verified it."""
+    observer = Observer(instruments)
+    mended = outcome(
+        CaseState.SETTLING, mended=True, use_case=UseCase.UC5, verified_by=VerifiedBy.PROBE
+    )
+    observer.attempted(LAB, mended, 1.5)
+    observer.attempted(LAB, outcome(CaseState.SETTLING, mended=True), 1.5)
+    assert read(instruments, "cases_mended_total", use_case="UC5", verified_by="probe") == 1
+    assert read(instruments, "cases_mended_total", use_case="none", verified_by="none") == 1
+
+
+def test_case_without_a_backend_is_counted_as_unknown(instruments: Instruments) -> None:
+    """No backend named yet -> the label says unknown, not nothing."""
+    observer = Observer(instruments)
+    observer.claimed("")
+    assert read(instruments, "attempts_in_progress", backend="unknown") == 1
+    observer.released("")
+    assert read(instruments, "attempts_in_progress", backend="unknown") == 0
+    observer.claim_lost("")
+    assert read(instruments, "claims_lost_total", backend="unknown") == 1
+
+
+def test_outside_calls_are_timed_and_their_errors_sorted(instruments: Instruments) -> None:
+    """A call that failed and one that did not -> two durations, one error by its kind."""
+    observer = Observer(instruments)
+    observer.called("cinder", "volume", 0.1, None)
+    observer.called("cinder", "volume", 0.2, "TransientError")
+    labels = {"system": "cinder", "call": "volume"}
+    assert read(instruments, "outside_call_duration_seconds_count", **labels) == 2
+    assert read(instruments, "outside_call_errors_total", **labels, kind="TransientError") == 1
+
+
+def test_steps_and_guards_are_counted(instruments: Instruments) -> None:
+    """A step and an objection -> by kind and result, and by the guard's name."""
+    observer = Observer(instruments)
+    observer.stepped("cinder.unreserve", "done", 0.3)
+    observer.guarded("no_connector")
+    assert read(instruments, "steps_total", kind="cinder.unreserve", result="done") == 1
+    assert read(instruments, "step_duration_seconds_sum", kind="cinder.unreserve") == 0.3
+    assert read(instruments, "blocked_total", guard="no_connector") == 1
+
+
+def test_announcements_are_counted_by_what_became_of_them(instruments: Instruments) -> None:
+    """Sent, unrouted, failed -> each under its own name."""
+    observer = Observer(instruments)
+    observer.sent("volume.force_detach.end")
+    observer.unrouted("volume.force_detach.end")
+    observer.failed("volume.force_detach.end")
+    for name in ("sent", "unrouted", "failed"):
+        label = {"event_type": "volume.force_detach.end"}
+        assert read(instruments, f"announcements_{name}_total", **label) == 1
+
+
+def test_errors_of_our_own_are_counted_by_loop(instruments: Instruments) -> None:
+    """A bug that a loop caught -> visible to an alert."""
+    Observer(instruments).internal_error("worker")
+    assert read(instruments, "internal_errors_total", loop="worker") == 1

@@ -1,0 +1,355 @@
+"""The whole service in this process: kombu's in-memory broker, SQLite, a simulated cloud."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from consumer.cloud import ControlPlane
+from consumer.config import ConfigurationError, load
+from consumer.ledger import Ledger, SchemaBehindError
+from consumer.listener import Listener
+from consumer.publisher import Publisher
+from consumer.service import Parts, Service
+from consumer.worker import Worker
+from drivers.control_plane import Volume
+from drivers.simulator import DEFAULT_BACKEND, Cloud
+from drivers.simulator.scenes import uc1
+from handlers.casefile import CaseState
+from metrics.exporter import ExporterError
+from tests.bus import MEMORY, Peer, forget_memory, new_ledger, until
+from tests.recorded import FAILED_ATTACH, recording, renewed
+from tests.unit.consumer.due import only_case, open_case
+
+CONFIGURATION = """
+[DEFAULT]
+transport_url = {transport_url}
+[ledger]
+connection = sqlite:///{directory}/ledger.sqlite
+error_settle_seconds = 0
+[worker]
+poll_seconds = 0.05
+drain_seconds = 4
+[publisher]
+poll_seconds = 0.05
+[exporter]
+port = {port}
+[backend_defaults]
+driver = simulator
+"""
+
+Build = Callable[..., Service]
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    """Give an empty simulated cloud, and an empty in-memory broker."""
+    forget_memory()
+    with Cloud() as made:
+        yield made
+    forget_memory()
+
+
+@pytest.fixture
+def build(tmp_path: Path, cloud: Cloud) -> Iterator[Build]:
+    """Build services on one ledger whose tables are made; stop what still runs."""
+    built: list[Service] = []
+
+    def build_service(
+        *,
+        transport_url: str = MEMORY,
+        port: int = 0,
+        upgrade: bool = True,
+        **parts: Any,
+    ) -> Service:
+        path = tmp_path / "detachd.conf"
+        path.write_text(
+            CONFIGURATION.format(directory=tmp_path, transport_url=transport_url, port=port)
+        )
+        simulated = Parts(ControlPlane(cloud.cinder, cloud.nova), cloud.driver)
+        service = Service(load([path]), dataclasses.replace(simulated, **parts))
+        if upgrade:
+            service.ledger.upgrade()
+        built.append(service)
+        return service
+
+    yield build_service
+    for service in built:
+        service.ledger.close()
+
+
+@pytest.fixture
+def service(build: Build) -> Iterator[Service]:
+    """Give a service that runs."""
+    made = build()
+    made.start()
+    until(lambda: made.listener.caught_up)
+    yield made
+    made.stop()
+    made.wait()
+
+
+def ask(service: Service, path: str) -> requests.Response:
+    """Ask the running service over HTTP."""
+    return requests.get(f"http://127.0.0.1:{service.exporter.port}{path}", timeout=5)
+
+
+# -- one notification through it -------------------------------------------------------------------
+
+
+def test_recorded_notifications_become_a_case_that_is_looked_at(service: Service) -> None:
+    """Real messages on the bus -> stored, worked on the cloud, told in the metrics."""
+    with Peer(MEMORY) as peer:
+        peer.publish(renewed(recording(FAILED_ATTACH)))
+    until(lambda: service.ledger.cases(state=CaseState.CLOSED))
+    (case,) = service.ledger.cases()
+    assert case.verdict == "gone"  # the simulated cloud never had that volume
+    text = ask(service, "/metrics").text
+    assert 'detachd_cases_closed_total{conclusion="gone"} 1.0' in text
+    assert 'detachd_outside_call_duration_seconds_count{call="volume",system="cinder"}' in text
+    assert 'detachd_notifications_stored_total{bus="default"}' in text
+
+
+# -- health ----------------------------------------------------------------------------------------
+
+
+def test_whole_service_is_ready_and_says_so(service: Service) -> None:
+    """Everything runs -> 200, and every component with its reason."""
+    page = ask(service, "/readyz")
+    assert page.status_code == 200
+    components = page.json()["components"]
+    assert set(components) == {"service", "broker", "listener", "publisher", "ledger"}
+    assert all(component["reason"] for component in components.values())
+
+
+def test_pause_is_told_and_is_not_unready(service: Service) -> None:
+    """Paused -> still 200, with who paused it and why; the metric says 1."""
+    service.ledger.pause("alice", "maintenance")
+    page = ask(service, "/readyz")
+    assert page.status_code == 200
+    assert page.json()["components"]["ledger"]["reason"] == (
+        "answers; paused by alice: maintenance"
+    )
+    assert "detachd_paused 1.0" in ask(service, "/metrics").text
+
+
+def test_broker_that_is_away_makes_it_unready_not_dead(build: Build) -> None:
+    """No broker at start -> the service runs and waits; /readyz says why it is not ready."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    service = build(transport_url=f"rabbit://u:canary@127.0.0.1:{port}/")
+    service.start()
+    try:
+        until(lambda: service.listener.status().problems)
+        page = ask(service, "/readyz")
+        assert page.status_code == 503
+        components = page.json()["components"]
+        assert "refused" in components["broker"]["reason"]
+        assert not components["listener"]["ok"]
+        assert components["ledger"]["ok"]
+        assert "canary" not in page.text
+        assert ask(service, "/healthz").status_code == 200
+        assert not service.over.is_set()
+    finally:
+        service.stop()
+        assert service.wait()
+
+
+def test_ledger_that_cannot_be_read_makes_it_unready(service: Service, tmp_path: Path) -> None:
+    """The ledger's file is gone -> 503 that says so, and ledger_up 0 in the metrics."""
+    for path in tmp_path.glob("ledger.sqlite*"):
+        path.unlink()
+    (tmp_path / "ledger.sqlite").mkdir()
+    service.ledger.close()
+    page = ask(service, "/readyz")
+    assert page.status_code == 503
+    assert not page.json()["components"]["ledger"]["ok"]
+    assert "detachd_ledger_up 0.0" in ask(service, "/metrics").text
+
+
+# -- start -----------------------------------------------------------------------------------------
+
+
+def test_schema_that_is_behind_is_refused_before_anything_runs(build: Build) -> None:
+    """No `ledger upgrade` yet -> the error says what to run, and no thread was started."""
+    service = build(upgrade=False)
+    before = threading.active_count()
+    with pytest.raises(SchemaBehindError, match="detachd ledger upgrade"):
+        service.start()
+    assert threading.active_count() == before
+
+
+def test_port_that_is_taken_is_refused_before_anything_runs(build: Build, service: Service) -> None:
+    """The exporter cannot listen -> an error, and no second listener on the queue."""
+    second = build(port=service.exporter.port)
+    names = sorted(thread.name for thread in threading.enumerate())
+    with pytest.raises(ExporterError):
+        second.start()
+    assert sorted(thread.name for thread in threading.enumerate()) == names
+
+
+@pytest.mark.parametrize(
+    "url", ["canary", "rabbit://u:can/ary@h", "rabbit://u:canary@h:port/", "kafka://u:canary@h"]
+)
+def test_bad_transport_url_is_refused_without_showing_it(build: Build, url: str) -> None:
+    """A URL that is none, or of another broker -> what to write instead, no password."""
+    with pytest.raises(ConfigurationError, match="transport_url") as error:
+        build(transport_url=url)
+    assert "rabbit://" in str(error.value)
+    assert "ary" not in str(error.value)
+
+
+def test_mode_and_version_are_told_at_start(build: Build, caplog: pytest.LogCaptureFixture) -> None:
+    """A new installation -> the log says that it only observes, and until when."""
+    caplog.set_level("INFO")
+    service = build()
+    service.start()
+    service.stop()
+    service.wait()
+    assert "mode observe: nothing is changed on a backend until its mode says so" in caplog.text
+    assert "backend backend_defaults: mode observe, driver simulator" in caplog.text
+
+
+# -- the end ---------------------------------------------------------------------------------------
+
+
+def test_nothing_is_taken_once_stop_has_returned(service: Service) -> None:
+    """A message and a due case after stop() -> neither is touched."""
+    service.stop()
+    open_case(service.ledger)
+    with Peer(MEMORY) as peer:
+        peer.publish(renewed(recording(FAILED_ATTACH)))
+    time.sleep(0.5)
+    (case,) = service.ledger.cases()
+    assert case.attempts == 0
+    assert service.wait()
+
+
+class SlowCinder:
+    """A simulated Cinder that lets nobody read a volume before the test says so."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cinder = cloud.cinder
+        self.asked, self.answers = threading.Event(), threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cinder, name)
+
+    def volume(self, volume_id: str, *, timeout_seconds: float) -> Volume | None:
+        """Wait for the test, then read."""
+        self.asked.set()
+        assert self.answers.wait(20)
+        return self._cinder.volume(volume_id, timeout_seconds=timeout_seconds)
+
+
+def stuck(service: Service, cloud: Cloud) -> str:
+    """Let an attachment be stuck in the cloud, and its case be due; return the volume's id."""
+    scene = uc1(cloud)
+    return open_case(
+        service.ledger,
+        backend=DEFAULT_BACKEND,
+        volume_id=scene.volume_id,
+        instance_id=scene.instance_id,
+        attachment_id=scene.attachment_id,
+    )
+
+
+def test_running_attempt_ends_and_is_told_before_the_publisher_stops(
+    build: Build, cloud: Cloud
+) -> None:
+    """Stop in the middle of an attempt -> it ends, and what it announces still goes out."""
+    cinder = SlowCinder(cloud)
+    service = build(control_plane=ControlPlane(cinder, cloud.nova))
+    with Peer(MEMORY) as peer:
+        peer.declare("detachd")
+        peer.bind("audit", "detachd", "detachd_notifications.error")
+        service.start()
+        volume_id = stuck(service, cloud)
+        assert cinder.asked.wait(10)
+        service.stop()
+        cinder.answers.set()
+        assert service.wait()
+        (told,) = peer.take_all("audit")
+    assert b"volume.force_detach.parked" in told
+    assert volume_id.encode() in told
+
+
+def test_attempt_that_hangs_does_not_keep_the_service_from_ending(
+    build: Build, cloud: Cloud, tmp_path: Path
+) -> None:
+    """A call that does not come back -> wait() ends within drain_seconds and says "not well"."""
+    cinder = SlowCinder(cloud)
+    service = build(control_plane=ControlPlane(cinder, cloud.nova))
+    service.start()
+    volume_id = stuck(service, cloud)
+    assert cinder.asked.wait(10)
+    began = time.monotonic()
+    service.stop()
+    assert not service.wait()
+    assert time.monotonic() - began < 8.0
+    with contextlib.closing(Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")) as ledger:
+        assert only_case(ledger, volume_id).claimed_by == service.owner
+    cinder.answers.set()
+    assert service.worker.drain(10.0)
+
+
+@pytest.mark.parametrize("part", ["listener", "worker", "publisher"])
+def test_death_of_a_part_takes_the_service_down(
+    build: Build, part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One thread dies -> over is set, the log says which, and wait() says "not well"."""
+
+    def broken(*args: object, **kwargs: object) -> None:
+        raise MemoryError("a bug")
+
+    monkeypatch.setattr(
+        {"listener": Listener, "worker": Worker, "publisher": Publisher}[part], "run", broken
+    )
+    service = build()
+    service.start()
+    assert service.over.wait(10)
+    service.stop()
+    assert not service.wait()
+    assert f"the {part} died" in caplog.text
+
+
+def test_readiness_is_taken_back_before_the_parts_stop(service: Service) -> None:
+    """Stopping -> /readyz answers 503 to the end, while /metrics can still be read."""
+    service.stop()
+    page = ask(service, "/readyz")
+    assert page.status_code == 503
+    assert page.json()["components"]["service"] == {"ok": False, "reason": "stopping"}
+    assert ask(service, "/metrics").status_code == 200
+
+
+def test_stopped_service_leaves_no_thread_and_no_port(build: Build) -> None:
+    """Started and stopped -> every thread of it has ended and its port is free."""
+    before = {thread.name for thread in threading.enumerate()}
+    service = build()
+    service.start()
+    port = service.exporter.port
+    service.stop()
+    assert service.wait()
+    assert {thread.name for thread in threading.enumerate()} <= before
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+def test_ledger_that_was_brought_is_left_open(tmp_path: Path, build: Build, cloud: Cloud) -> None:
+    """Parts.ledger -> the service works on it, and its owner closes it."""
+    with new_ledger(tmp_path) as ledger:
+        service = build(ledger=ledger, upgrade=False)
+        assert service.ledger is ledger
+        service.start()
+        service.stop()
+        assert service.wait()
+        ledger.ping()

@@ -1,0 +1,184 @@
+"""The exporter, asked over a real socket."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+
+import pytest
+import requests
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.parser import text_string_to_metric_families
+
+from metrics import exporter as exporter_module
+from metrics.exporter import Check, Exporter, ExporterError
+
+
+class Components:
+    """What the checks answer, to be changed by a test."""
+
+    def __init__(self) -> None:
+        self.checks: Sequence[Check] = (Check("ledger", ok=True, reason="answers"),)
+
+    def __call__(self) -> Sequence[Check]:
+        """Answer as the exporter asks."""
+        return self.checks
+
+
+@pytest.fixture
+def components() -> Components:
+    """Make components that are ready."""
+    return Components()
+
+
+@pytest.fixture
+def exporter(components: Components) -> Iterator[Exporter]:
+    """Serve one counter on a free port."""
+    registry = CollectorRegistry()
+    Counter("seen", "Seen.", registry=registry).inc(3)
+    served = Exporter("127.0.0.1", 0, registry, components)
+    served.start()
+    yield served
+    served.stop()
+
+
+def get(exporter: Exporter, path: str) -> requests.Response:
+    """Ask the exporter for a page."""
+    return requests.get(f"http://127.0.0.1:{exporter.port}{path}", timeout=5)
+
+
+def test_metrics_are_served_in_prometheus_text_format(exporter: Exporter) -> None:
+    """GET /metrics -> a page that Prometheus' own parser reads."""
+    page = get(exporter, "/metrics")
+    assert page.status_code == 200
+    assert page.headers["Content-Type"].startswith("text/plain; version=")
+    (family,) = [f for f in text_string_to_metric_families(page.text) if f.name == "seen"]
+    assert family.samples[0].value == 3
+
+
+def test_openmetrics_is_served_to_who_accepts_it(exporter: Exporter) -> None:
+    """Prometheus' Accept header -> OpenMetrics."""
+    page = requests.get(
+        f"http://127.0.0.1:{exporter.port}/metrics",
+        headers={"Accept": "application/openmetrics-text; version=1.0.0"},
+        timeout=5,
+    )
+    assert page.text.rstrip().endswith("# EOF")
+
+
+def test_a_living_process_is_healthy_whatever_its_components_say(
+    exporter: Exporter, components: Components
+) -> None:
+    """Broker down -> /healthz stays 200: a restart would not mend the broker."""
+    components.checks = (Check("broker", ok=False, reason="refused"),)
+    assert get(exporter, "/healthz").status_code == 200
+
+
+def test_all_components_ready_makes_the_process_ready(exporter: Exporter) -> None:
+    """Every check ok -> 200 and each reason in the body."""
+    page = get(exporter, "/readyz")
+    assert page.status_code == 200
+    assert page.json() == {
+        "ready": True,
+        "components": {"ledger": {"ok": True, "reason": "answers"}},
+    }
+
+
+def test_one_component_that_is_not_ready_makes_503_with_its_reason(
+    exporter: Exporter, components: Components
+) -> None:
+    """One check not ok -> 503, and the body says which and why."""
+    components.checks = (
+        Check("ledger", ok=True, reason="answers"),
+        Check("broker", ok=False, reason="connection refused"),
+    )
+    page = get(exporter, "/readyz")
+    assert page.status_code == 503
+    assert page.json()["components"]["broker"] == {"ok": False, "reason": "connection refused"}
+
+
+def test_an_unknown_page_names_the_ones_there_are(exporter: Exporter) -> None:
+    """GET / -> 404 that says what to ask for."""
+    page = get(exporter, "/")
+    assert page.status_code == 404
+    assert page.json()["pages"] == ["/metrics", "/healthz", "/readyz"]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_a_write_is_refused(exporter: Exporter, method: str) -> None:
+    """Anything but GET and HEAD -> 405."""
+    page = requests.request(method, f"http://127.0.0.1:{exporter.port}/metrics", timeout=5)
+    assert page.status_code == 405
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])
+def test_head_gets_the_answer_without_its_body(exporter: Exporter, path: str) -> None:
+    """HEAD -> the status of GET and no bytes after the headers."""
+    with socket.create_connection(("127.0.0.1", exporter.port), timeout=5) as client:
+        client.sendall(f"HEAD {path} HTTP/1.0\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.0 200")
+    assert answer.endswith(b"\r\n\r\n")
+
+
+def test_a_port_in_use_is_an_error_that_names_it(
+    exporter: Exporter, components: Components
+) -> None:
+    """Binding fails -> ExporterError with address, port, cause and the options to change."""
+    second = Exporter("127.0.0.1", exporter.port, CollectorRegistry(), components)
+    with pytest.raises(ExporterError) as error:
+        second.start()
+    assert f"127.0.0.1 port {exporter.port}" in str(error.value)
+    assert "in use" in str(error.value)
+    assert "[exporter]" in str(error.value)
+
+
+def test_an_address_of_another_machine_is_an_error_in_words(components: Components) -> None:
+    """An address that is not ours -> ExporterError, not a traceback of sockets."""
+    with pytest.raises(ExporterError, match=r"192\.0\.2\.1"):
+        Exporter("192.0.2.1", 0, CollectorRegistry(), components).start()
+
+
+def test_a_client_that_says_nothing_is_let_go_and_stops_nobody(
+    exporter: Exporter,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A silent connection -> others are served, it is closed in time, and stderr stays empty."""
+    monkeypatch.setattr(exporter_module._Handler, "timeout", 0.3)
+    with socket.create_connection(("127.0.0.1", exporter.port), timeout=5) as silent:
+        assert get(exporter, "/healthz").status_code == 200
+        assert silent.recv(1) == b""
+    assert capfd.readouterr().err == ""
+
+
+def test_requests_leave_no_line_on_stderr(
+    exporter: Exporter, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A scrape -> nothing printed."""
+    get(exporter, "/metrics")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_stopped_exporter_lets_go_of_its_port(components: Components) -> None:
+    """stop() -> the port can be bound again and no thread is left."""
+    first = Exporter("127.0.0.1", 0, CollectorRegistry(), components)
+    first.start()
+    port = first.port
+    first.stop()
+    assert "exporter" not in {t.name for t in threading.enumerate()}
+    second = Exporter("127.0.0.1", port, CollectorRegistry(), components)
+    second.start()
+    assert json.loads(get(second, "/healthz").text) == {"alive": True}
+    second.stop()
+
+
+def test_ipv6_loopback_can_be_listened_on(components: Components) -> None:
+    """Address ::1 -> served there, where the machine has IPv6."""
+    served = Exporter("::1", 0, CollectorRegistry(), components)
+    try:
+        served.start()
+    except ExporterError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    assert requests.get(f"http://[::1]:{served.port}/healthz", timeout=5).status_code == 200
+    served.stop()
