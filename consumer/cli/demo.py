@@ -1,0 +1,105 @@
+"""``detachd demo``: the five use cases and their look-alikes, played and tabled."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Mapping
+
+from cliff.command import Command
+from rich import box
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from consumer.demo.performance import Row, perform
+from consumer.demo.scenes import SCENES
+
+COLOURS = {
+    "unseen": "dim",
+    "waiting": "yellow",
+    "due": "yellow",
+    "settling": "cyan",
+    "parked": "magenta",
+    "closed": "green",
+}
+ANNOUNCED = "volume.force_detach."
+
+
+class Demo(Command):
+    """Play the five use cases and their look-alikes on embedded parts and show what came out.
+
+    Nothing outside this process is touched. Exits 0 only if every scene came out as it must.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Add ``--json``."""
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.add_argument("--json", action="store_true", help="print a JSON list, no table")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        """Play, print, and return the exit code."""
+        logging.getLogger().setLevel(logging.ERROR)
+        rows = perform(lambda _: None) if parsed_args.json else _show_live()
+        if parsed_args.json:
+            print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+        return 0 if all(row.ok for row in rows) else 1
+
+
+def _show_live() -> list[Row]:
+    console = Console()
+    with Live(_states({}), console=console, transient=True) as live:
+        rows = perform(lambda states: live.update(_states(states)))
+    console.print(_table(rows))
+    wrong = sum(not row.ok for row in rows)
+    console.print(_closing(len(rows), wrong))
+    sys.stdout.flush()
+    return rows
+
+
+def _states(states: Mapping[str, str]) -> Table:
+    table = Table(box=box.SIMPLE, title="notifications are on the bus", title_justify="left")
+    table.add_column("scenario")
+    table.add_column("case")
+    table.add_column("what was arranged", style="dim")
+    for scene in SCENES:
+        state = states.get(scene.name, "unseen")
+        table.add_row(scene.name, f"[{COLOURS.get(state, '')}]{state}[/]", scene.title)
+    return table
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title="What detachd made of it", title_justify="left")
+    headings = (
+        "", "scenario", "verdict\nrule", "what was done", "Cinder\nbefore → after",
+        "backend\nbefore → after", "verified by", "announced",
+    )  # fmt: skip
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(
+            "[green]✓[/]" if row.ok else "[red]✗[/]",
+            row.scenario,
+            f"{row.verdict}\n[dim]{row.rule}[/]",
+            "\n".join(row.steps) or "[dim]nothing[/]",
+            _change(row.cinder_before, row.cinder_after),
+            _change(row.backend_before, row.backend_after),
+            row.verified_by or "-",
+            "\n".join(name.removeprefix(ANNOUNCED) for name in row.announced) or "-",
+            end_section=True,
+        )
+    return table
+
+
+def _change(before: str, after: str) -> str:
+    return before.replace("[", r"\[") + "\n→ " + after.replace("[", r"\[")
+
+
+def _closing(total: int, wrong: int) -> str:
+    if wrong:
+        return f"[red]{wrong} of {total} came out wrong.[/]"
+    return f"[green]All {total} came out as they must.[/] No healthy attachment was touched."

@@ -1,0 +1,295 @@
+"""Plays the scenes on the whole service with embedded parts, and says how each came out.
+
+The broker is kombu's in-memory one, the ledger a SQLite file that goes afterwards, the cloud the
+simulated one; the service between them is the one that ``detachd serve`` runs, in mode auto, with
+short times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import kombu
+
+from consumer import config
+from consumer.cloud import ControlPlane
+from consumer.demo.scenes import SCENES, Scene, Stage
+from consumer.demo.wire import API_PUBLISHER, Message, SeenRow, Story
+from consumer.ledger import CaseRecord, CaseSummary, Ledger
+from consumer.service import Parts, Service
+from drivers.simulator import DEFAULT_BACKEND, Cloud
+from handlers.casefile import CaseState, StepResult
+
+PATIENCE_SECONDS = 15.0
+POLL_SECONDS = 0.1
+AT_REST = (CaseState.CLOSED, CaseState.PARKED)
+
+CONFIGURATION = """
+[DEFAULT]
+transport_url = kombu+memory:////
+[cloud]
+rpc_response_timeout_seconds = 0.2
+[ledger]
+connection = sqlite:///{directory}/ledger.sqlite
+attach_deadline_seconds = 1.5
+detach_deadline_seconds = 1.5
+error_settle_seconds = 0.3
+[listener]
+bindings = nova:notifications, nova:versioned_notifications, cinder:notifications
+[publisher]
+poll_seconds = 0.1
+[worker]
+threads = 8
+lease_seconds = 300
+poll_seconds = 0.05
+drain_seconds = 5
+[exporter]
+port = 0
+[backend_defaults]
+driver = simulator
+mode = auto
+concurrency = 6
+look_timeout_seconds = 1
+call_timeout_seconds = 2
+retry_backoff_seconds = 0.5
+late_horizon_seconds = 1
+nova_detach_wait_seconds = 2
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Seen:
+    """What the simulated cloud really holds of a volume."""
+
+    status: str
+    rows: tuple[str, ...]
+    backend: tuple[str, ...]
+
+    def cinder(self) -> str:
+        """Return the volume's status and those of its rows, for a person."""
+        return f"{self.status} [{', '.join(self.rows)}]" if self.rows else self.status
+
+    def hosts(self) -> str:
+        """Return whom the backend lets in, for a person."""
+        return ", ".join(self.backend) or "-"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """How one scene came out; the fields are the columns of the table and the keys of the JSON."""
+
+    scenario: str
+    verdict: str | None
+    rule: str | None
+    steps: tuple[str, ...]
+    cinder_before: str
+    cinder_after: str
+    backend_before: str
+    backend_after: str
+    verified_by: str | None
+    announced: tuple[str, ...]
+    ok: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Act:
+    """A scene on its stage, what was seen before, and what the bus is going to tell."""
+
+    scene: Scene
+    stage: Stage
+    before: Seen
+    messages: tuple[Message, ...]
+
+
+class Subscriber:
+    """Stands for whoever listens to our announcements: a queue of its own on their exchange."""
+
+    def __init__(self, connection: kombu.Connection) -> None:
+        exchange = kombu.Exchange("detachd", "topic", durable=False)
+        self._queue = kombu.Queue(
+            f"demo.{uuid.uuid4().hex}", exchange, "detachd_notifications.#", durable=False
+        )(connection.default_channel)
+        self._queue.declare()
+        self._heard: dict[str, list[str]] = {}
+
+    def heard(self, volume_id: str) -> tuple[str, ...]:
+        """Return the event types announced so far for a volume, in the order of their arrival."""
+        while (message := self._queue.get(no_ack=True)) is not None:
+            inner = json.loads(json.loads(message.body)["oslo.message"])
+            heard = self._heard.setdefault(inner["payload"]["volume_id"], [])
+            heard.append(inner["event_type"])
+        return tuple(self._heard.get(volume_id, ()))
+
+
+def perform(progress: Callable[[Mapping[str, str]], None]) -> list[Row]:
+    """Play every scene at once; ``progress`` is told the state of each, many times a second.
+
+    Blocks for about six seconds, at most ``PATIENCE_SECONDS`` and the stopping.
+    """
+    with Cloud() as cloud, tempfile.TemporaryDirectory(prefix="detachd-demo-") as directory:
+        acts = [_arrange(cloud, scene, number) for number, scene in enumerate(SCENES, start=1)]
+        with (
+            _service(cloud, Path(directory)) as service,
+            kombu.Connection("memory://") as connection,
+        ):
+            subscriber = Subscriber(connection)
+            _publish(connection, [_last_attach(act.stage) for act in acts])
+            _publish(connection, [message for act in acts for message in act.messages])
+            _watch(service.ledger, acts, subscriber, progress)
+            return [_row(act, _case_of(service.ledger, act), subscriber) for act in acts]
+
+
+def _arrange(cloud: Cloud, scene: Scene, number: int) -> Act:
+    host = f"compute-{number}"
+    stage = Stage(cloud, cloud.create_volume(), cloud.boot_server(host=host), host)
+    messages = tuple(scene.arrange(stage))
+    return Act(scene, stage, _seen(stage), messages)
+
+
+@contextlib.contextmanager
+def _service(cloud: Cloud, directory: Path) -> Iterator[Service]:
+    file = directory / "detachd.conf"
+    file.write_text(CONFIGURATION.format(directory=directory))
+    parts = Parts(ControlPlane(cloud.cinder, cloud.nova), cloud.driver)
+    service = Service(config.load([file]), parts)
+    service.ledger.upgrade()
+    service.start()
+    try:
+        _until(lambda: service.listener.status().connected)
+        yield service
+    finally:
+        service.stop()
+        service.wait()
+
+
+def _last_attach(stage: Stage) -> Message:
+    """Return the end of an earlier attach on the stage's host: the bus tells its connector."""
+    story = Story(str(uuid.uuid4()), str(uuid.uuid4()), stage.host, DEFAULT_BACKEND)
+    row = SeenRow(str(uuid.uuid4()), "attached", stage.cloud.connector(stage.host))
+    return story.cinder("attach.end", "in-use", row, publisher=API_PUBLISHER)
+
+
+def _publish(connection: kombu.Connection, messages: Sequence[Message]) -> None:
+    producer = kombu.Producer(connection.default_channel)
+    for message in messages:
+        producer.publish(
+            message.body,
+            exchange=message.exchange,
+            routing_key=message.routing_key,
+            content_type="application/json",
+            content_encoding="utf-8",
+        )
+
+
+def _watch(
+    ledger: Ledger,
+    acts: Sequence[Act],
+    subscriber: Subscriber,
+    progress: Callable[[Mapping[str, str]], None],
+) -> None:
+    def all_over() -> bool:
+        progress({act.scene.name: _state_of(ledger, act) for act in acts})
+        return all(_over(ledger, act, subscriber) for act in acts)
+
+    _until(all_over)
+
+
+def _until(done: Callable[[], bool]) -> None:
+    ends_at = time.monotonic() + PATIENCE_SECONDS
+    while not done() and time.monotonic() < ends_at:
+        time.sleep(POLL_SECONDS)
+
+
+def _over(ledger: Ledger, act: Act, subscriber: Subscriber) -> bool:
+    case = _summary_of(ledger, act)
+    if case is None or case.attempts == 0:
+        return False
+    expected = act.scene.expected
+    rests = case.state in AT_REST or case.state.value == expected.state
+    told = len(subscriber.heard(act.stage.volume_id)) >= len(expected.announced)
+    return rests and told
+
+
+def _summary_of(ledger: Ledger, act: Act) -> CaseSummary | None:
+    """Return the scene's case; where Nova's clean-up opened a second one, the one that acted."""
+    cases = ledger.cases(volume_id=act.stage.volume_id)
+    return max(cases, key=lambda case: (case.attempts, case.opened_at), default=None)
+
+
+def _state_of(ledger: Ledger, act: Act) -> str:
+    case = _summary_of(ledger, act)
+    return case.state.value if case else "unseen"
+
+
+def _case_of(ledger: Ledger, act: Act) -> CaseRecord | None:
+    case = _summary_of(ledger, act)
+    return ledger.case(case.case_id) if case else None
+
+
+def _row(act: Act, record: CaseRecord | None, subscriber: Subscriber) -> Row:
+    after = _seen(act.stage)
+    verdict, rule = _decided(record)
+    row = Row(
+        scenario=act.scene.name,
+        verdict=verdict,
+        rule=rule,
+        steps=_steps(record),
+        cinder_before=act.before.cinder(),
+        cinder_after=after.cinder(),
+        backend_before=act.before.hosts(),
+        backend_after=after.hosts(),
+        verified_by=_verified_by(record),
+        announced=subscriber.heard(act.stage.volume_id),
+        ok=False,
+    )
+    return dataclasses.replace(row, ok=_as_expected(act, row, record, after))
+
+
+def _decided(record: CaseRecord | None) -> tuple[str | None, str | None]:
+    """Return the verdict and rule of the first look that acted; where none did, of the last."""
+    if record is None:
+        return None, None
+    for sent in record.outbox:
+        payload: Mapping[str, Any] = sent.payload
+        return payload["verdict"], payload["rule"]
+    return record.summary.verdict, record.summary.rule
+
+
+def _steps(record: CaseRecord | None) -> tuple[str, ...]:
+    intents = record.intents if record else ()
+    return tuple(i.kind.value for i in intents if i.result is StepResult.DONE)
+
+
+def _verified_by(record: CaseRecord | None) -> str | None:
+    told = [sent.payload["verified_by"] for sent in record.outbox] if record else []
+    return next((by for by in told if by), None)
+
+
+def _as_expected(act: Act, row: Row, record: CaseRecord | None, after: Seen) -> bool:
+    expected, host = act.scene.expected, act.stage.host
+    hosts = tuple(name.replace("HOST", host) for name in expected.backend)
+    return (
+        record is not None
+        and (row.verdict, row.rule) == (expected.verdict, expected.rule)
+        and (row.steps, row.announced) == (expected.steps, expected.announced)
+        and record.summary.state.value == expected.state
+        and after.status == expected.cinder
+        and after.backend == tuple(sorted(hosts))
+        and not act.stage.cloud.hazards()
+    )
+
+
+def _seen(stage: Stage) -> Seen:
+    volume = stage.cloud.cinder.volume(stage.volume_id, timeout_seconds=1.0)
+    hosts = stage.cloud.exported_to(stage.volume_id)
+    if volume is None:
+        return Seen("gone", (), hosts)
+    return Seen(volume.status, tuple(row.status for row in volume.rows), hosts)

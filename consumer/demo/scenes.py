@@ -1,0 +1,290 @@
+"""The scenes: each arranges what a real cloud was seen in, and has the bus tell of it.
+
+Every scene works on a volume, a server and a compute host of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from consumer.demo.wire import API_PUBLISHER, Message, SeenRow, Story
+from drivers.errors import PermanentError
+from drivers.simulator import DEFAULT_BACKEND, Cloud, Fault, Landing
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Expected:
+    """How a scene must come out: the row is ok only if all of it holds."""
+
+    verdict: str
+    rule: str
+    steps: tuple[str, ...]
+    announced: tuple[str, ...]
+    cinder: str
+    backend: tuple[str, ...]
+    state: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stage:
+    """One scene's own volume and server, and the story that its messages tell."""
+
+    cloud: Cloud
+    volume_id: str
+    instance_id: str
+    host: str
+
+    def story(self) -> Story:
+        """Return a new operation's story."""
+        return Story(self.volume_id, self.instance_id, self.host, DEFAULT_BACKEND)
+
+    def attached(self) -> str:
+        """Attach the volume, the healthy way; return the attachment id."""
+        return self.cloud.attach(self.volume_id, self.instance_id)
+
+    def shown(self, attachment_id: str, status: str) -> SeenRow:
+        """Return a row as Cinder shows it, with the host's connector once it is attached."""
+        known = status == "attached"
+        return SeenRow(attachment_id, status, self.cloud.connector(self.host) if known else None)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scene:
+    """A name, what it shows, how it is arranged and how it must end."""
+
+    name: str
+    title: str
+    arrange: Callable[[Stage], Sequence[Message]]
+    expected: Expected
+
+
+def _attach_begins(stage: Stage, attachment_id: str, *, tries: int = 1) -> list[Message]:
+    story = stage.story()
+    start = [
+        story.cinder("attach.start", "reserved", stage.shown(attachment_id, "reserved"))
+        for _ in range(tries)
+    ]
+    return [story.nova("attach.start"), *start]
+
+
+def unfinished_attach(stage: Stage) -> Sequence[Message]:
+    """UC1: initialize_connection timed out, and cinder-api was down when Nova cleaned up."""
+    cloud, volume_id = stage.cloud, stage.volume_id
+    attach = cloud.begin_attach(volume_id, stage.instance_id).advance()
+    attach.abandon()
+    cloud.drop_block_device(stage.instance_id, volume_id)
+    cloud.unexport(volume_id, stage.host)
+    story = stage.story()
+    return [
+        story.nova("attach.start"),
+        story.cinder("attach.start", "reserved", stage.shown(attach.attachment_id, "reserved")),
+        story.nova_legacy_error("attach_volume", "CinderConnectionFailed", attach.attachment_id),
+        story.nova_exception("CinderConnectionFailed"),
+    ]
+
+
+def attached_but_not_told(stage: Stage) -> Sequence[Message]:
+    """UC2: guest and backend have it, the call that tells Cinder so was lost."""
+    attach = stage.cloud.begin_attach(stage.volume_id, stage.instance_id).advance(2)
+    attach.abandon()
+    return _attach_begins(stage, attach.attachment_id)
+
+
+def released_but_detaching(stage: Stage) -> Sequence[Message]:
+    """UC3: Nova and the backend have let go, Cinder still says detaching."""
+    cloud, attachment_id = stage.cloud, stage.attached()
+    cloud.begin_detaching(stage.volume_id)
+    cloud.guest_lets_go(stage.instance_id, stage.volume_id)
+    cloud.unexport(stage.volume_id, stage.host)
+    cloud.drop_block_device(stage.instance_id, stage.volume_id)
+    story = stage.story()
+    return [
+        story.nova("detach.start"),
+        story.cinder("detach.start", "detaching", stage.shown(attachment_id, "attached")),
+    ]
+
+
+def detach_never_carried_out(stage: Stage) -> Sequence[Message]:
+    """UC4: nova-compute died with the wish in hand; the guest still has the disk."""
+    stage.attached()
+    stage.cloud.begin_detaching(stage.volume_id)
+    return [stage.story().nova("detach.start")]
+
+
+def leaked_by_a_timeout(stage: Stage) -> Sequence[Message]:
+    """UC5: every try timed out, Nova gave up, then the backend finished after all."""
+    cloud = stage.cloud
+    fault = Fault.late("backend.initialize_connection", volume_id=stage.volume_id, times=5)
+    cloud.script(fault)
+    attach = cloud.begin_attach(stage.volume_id, stage.instance_id)
+    with contextlib.suppress(PermanentError):
+        attach.finish()
+    cloud.land_late(stage.volume_id)
+    return _gave_up(stage, attach.attachment_id)
+
+
+def _gave_up(stage: Stage, attachment_id: str) -> list[Message]:
+    story = stage.story()
+    row = stage.shown(attachment_id, "reserved")
+    return [
+        story.nova("attach.start"),
+        *(story.cinder("attach.start", "reserved", row) for _ in range(5)),
+        story.cinder("detach.start", "reserved", row, publisher=API_PUBLISHER),
+        story.cinder("detach.end", "available", publisher=API_PUBLISHER),
+        story.nova("attach.error", fault="ClientException"),
+        story.nova_exception("ClientException"),
+    ]
+
+
+def retry_won(stage: Stage) -> Sequence[Message]:
+    """Healthy: the first try timed out, the second won, and the first never finishes."""
+    attachment_id = stage.attached()
+    return _won(stage, attachment_id)
+
+
+def _won(stage: Stage, attachment_id: str) -> list[Message]:
+    story = stage.story()
+    row = stage.shown(attachment_id, "reserved")
+    return [
+        story.nova("attach.start"),
+        story.cinder("attach.start", "reserved", row),
+        story.cinder("attach.start", "reserved", row),
+        story.cinder(
+            "attach.end", "in-use", stage.shown(attachment_id, "attached"), publisher=API_PUBLISHER
+        ),
+        story.nova("attach.end"),
+    ]
+
+
+def live_migration(stage: Stage) -> Sequence[Message]:
+    """Healthy: two rows of one server on two hosts while it moves."""
+    stage.attached()
+    destination = f"{stage.host}-destination"
+    row = stage.cloud.begin_migration(stage.volume_id, stage.instance_id, destination)
+    story = dataclasses.replace(stage.story(), host=destination)
+    return [story.cinder("attach.start", "reserved", stage.shown(row, "reserved"))]
+
+
+def late_first_try(stage: Stage) -> Sequence[Message]:
+    """Healthy, but put back: the retry won, then the first try finished and wrote attaching."""
+    cloud = stage.cloud
+    cloud.script(Fault.late("backend.initialize_connection", volume_id=stage.volume_id))
+    attachment_id = stage.attached()
+    cloud.land_late(stage.volume_id)
+    return _won(stage, attachment_id)
+
+
+def guest_still_holds(stage: Stage) -> Sequence[Message]:
+    """For a person: Cinder was reset by hand, the guest is writing."""
+    attachment_id = stage.attached()
+    story = stage.story()
+    stage.cloud.drop_row(attachment_id)
+    return [
+        story.nova("detach.start"),
+        story.nova_legacy_error("detach_volume", "DeviceDetachFailed", attachment_id),
+    ]
+
+
+def late_completion(stage: Stage) -> Sequence[Message]:
+    """UC5, mended, and then one more late call exports the volume again."""
+    cloud = stage.cloud
+    # The mending attempt looks, looks once more before each of three calls, and looks at the end.
+    once_more = Landing(after_method="driver.observe", after_calls=5)
+    fault = "backend.initialize_connection"
+    cloud.script(
+        Fault.before(fault, volume_id=stage.volume_id, times=4),
+        Fault.late(fault, once_more, volume_id=stage.volume_id),
+    )
+    attach = cloud.begin_attach(stage.volume_id, stage.instance_id)
+    with contextlib.suppress(PermanentError):
+        attach.finish()
+    cloud.export(stage.volume_id, stage.host)
+    return _gave_up(stage, attach.attachment_id)
+
+
+START, END = "volume.force_detach.start", "volume.force_detach.end"
+PARKED = "volume.force_detach.parked"
+TERMINATE = ("cinder.reserve", "backend.force_detach", "cinder.unreserve")
+RELEASE = ("backend.force_detach", "cinder.delete_attachment")
+
+SCENES: tuple[Scene, ...] = (
+    Scene(
+        "UC1 attach never finished",
+        "attaching in Cinder, nowhere else",
+        unfinished_attach,
+        Expected(
+            "release", "UC1.unfinished", RELEASE, (START, END), "available", (), "closed"
+        ),
+    ),
+    Scene(
+        "UC2 attached, Cinder not told",
+        "attaching in Cinder, attached everywhere else",
+        attached_but_not_told,
+        Expected(
+            "roll-forward", "UC2.attached", ("cinder.complete",), (START, END), "in-use",
+            ("HOST",), "closed",
+        ),
+    ),
+    Scene(
+        "UC3 detach never ended",
+        "detaching in Cinder, nowhere else",
+        released_but_detaching,
+        Expected(
+            "release", "UC3.released-in-nova", RELEASE, (START, END), "available", (), "closed"
+        ),
+    ),
+    Scene(
+        "UC4 detach never carried out",
+        "detaching in Cinder, attached everywhere else",
+        detach_never_carried_out,
+        Expected(
+            "nova-detach", "UC4.wish-on-record", ("cinder.roll_detaching", "nova.detach"),
+            (START, END), "available", (), "closed",
+        ),
+    ),
+    Scene(
+        "UC5 export left over",
+        "available in Cinder, exported by the backend",
+        leaked_by_a_timeout,
+        Expected("terminate", "UC5.leaked", TERMINATE, (START, END), "available", (), "closed"),
+    ),
+    Scene(
+        "healthy: the retry won",
+        "a timed-out try, then one that went well",
+        retry_won,
+        Expected("healthy", "H2.attached", (), (), "in-use", ("HOST",), "closed"),
+    ),
+    Scene(
+        "healthy: live migration",
+        "two rows of one server on two hosts",
+        live_migration,
+        Expected(
+            "in-flight", "B2.server-busy", (), (), "in-use", ("HOST", "HOST-destination"), "due"
+        ),
+    ),
+    Scene(
+        "healthy, put back by a late try",
+        "attached, then set to attaching by a first try that finished late",
+        late_first_try,
+        Expected(
+            "roll-forward", "UC2.late-first-try", ("cinder.complete",), (START, END), "in-use",
+            ("HOST",), "closed",
+        ),
+    ),
+    Scene(
+        "parked: the guest holds the disk",
+        "available by hand, while the guest writes",
+        guest_still_holds,
+        Expected("park", "P6.guest-holds", (), (PARKED,), "available", ("HOST",), "parked"),
+    ),
+    Scene(
+        "late completion",
+        "mended, then exported again by a call that had timed out",
+        late_completion,
+        Expected(
+            "terminate", "UC5.leaked", TERMINATE * 2, (START, END) * 2, "available", (), "closed"
+        ),
+    ),
+)  # fmt: skip
