@@ -27,6 +27,7 @@ COLOURS = {
     "closed": "green",
 }
 ANNOUNCED = "volume.force_detach."
+TABLE_WIDTH = 156
 
 
 class Demo(Command):
@@ -52,9 +53,15 @@ class Demo(Command):
 
 def _show_live() -> list[Row]:
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=max(console.width, TABLE_WIDTH))
     with Live(_states({}), console=console, transient=True) as live:
         rows = perform(lambda states: live.update(_states(states)))
-    console.print(_table(rows))
+    if console.width >= TABLE_WIDTH:
+        console.print(_table(rows))
+    else:
+        for row in rows:
+            console.print(_card(row), soft_wrap=False)
     wrong = sum(not row.ok for row in rows)
     console.print(_closing(len(rows), wrong))
     sys.stdout.flush()
@@ -93,6 +100,24 @@ def _table(rows: list[Row]) -> Table:
             end_section=True,
         )
     return table
+
+
+def _card(row: Row) -> Table:
+    """Return one row as lines, for a terminal that is too narrow for the table."""
+    card = Table.grid(padding=(0, 2))
+    mark = "[green]✓[/]" if row.ok else "[red]✗[/]"
+    card.add_row(mark, f"[bold]{row.scenario}[/]", f"{row.verdict} [dim]{row.rule}[/]")
+    announced = ", ".join(name.removeprefix(ANNOUNCED) for name in row.announced)
+    for name, value in (
+        ("what was done", "\n".join(row.steps) or "nothing"),
+        ("Cinder", _change(row.cinder_before, row.cinder_after)),
+        ("backend", _change(row.backend_before, row.backend_after)),
+        ("verified by", row.verified_by or "-"),
+        ("announced", announced or "-"),
+    ):
+        card.add_row("", f"[dim]{name}[/]", value)
+    card.add_row("")
+    return card
 
 
 def _change(before: str, after: str) -> str:
