@@ -1,0 +1,142 @@
+"""What recovery writes while it works on a case: each call one transaction, fenced by the claim."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from consumer.ledger.claims import Claim, hold, renew
+from consumer.ledger.control import check_not_paused
+from consumer.ledger.engine import Database, database_now
+from consumer.ledger.history import HistoryKind, note
+from consumer.ledger.outbox import announce
+from consumer.ledger.records import connector
+from consumer.ledger.tables import connectors, intents
+from drivers.base import Connector
+from handlers.casefile import Announcement, Case, StepKind, StepResult
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Intended:
+    kind: StepKind
+    request_id: str
+    target: Mapping[str, Any]
+    evidence: Mapping[str, Any]
+    lease_seconds: float
+    announcement: Announcement | None
+
+
+class LedgerCaseFile:
+    """The ledger's ``handlers.casefile.CaseFile`` for one claim."""
+
+    def __init__(self, database: Database, claim: Claim) -> None:
+        self._database = database
+        self._claim = claim
+
+    @property
+    def case(self) -> Case:
+        """The case as it was when claimed."""
+        return self._claim.case
+
+    @property
+    def now(self) -> datetime:
+        """Database time when the case was claimed."""
+        return self._claim.claimed_at
+
+    def intend(
+        self,
+        kind: StepKind,
+        *,
+        request_id: str,
+        target: Mapping[str, Any],
+        evidence: Mapping[str, Any],
+        lease_seconds: float,
+        announcement: Announcement | None,
+    ) -> None:
+        """Write down that a call is about to be made; the lease then outlasts ``lease_seconds``.
+
+        Raises ClaimLostError, PausedError, LedgerUnavailableError, and ValueError for a request id
+        that was used before. Nothing is written then.
+        """
+        step = _Intended(kind, request_id, target, evidence, lease_seconds, announcement)
+        self._database.write(
+            lambda connection: _intend(connection, self._claim, step),
+            done=lambda connection: _find(connection, self._claim, request_id),
+        )
+
+    def result(self, request_id: str, result: StepResult, detail: str) -> None:
+        """Write down how the call of that intent ended.
+
+        Raises ClaimLostError where the volume has been claimed again since, KeyError for a request
+        id that was never intended here.
+        """
+        self._database.write(
+            lambda connection: _result(connection, self._claim, request_id, result, detail)
+        )
+
+    def connector_of(self, host: str) -> Connector | None:
+        """Return the connector last learned for a compute host from any attachment's message."""
+        known = sa.select(connectors.c.connector).where(
+            connectors.c.cloud == self.case.cloud, connectors.c.host == host
+        )
+        return connector(self._database.read(lambda c: c.execute(known).scalar_one_or_none()))
+
+
+def _find(connection: sa.Connection, claim: Claim, request_id: str) -> str | None:
+    """Return the request id if this claim has intended it."""
+    own = sa.select(intents.c.request_id).where(
+        intents.c.request_id == request_id,
+        intents.c.case_id == claim.case.case_id,
+        intents.c.fence == claim.fence,
+    )
+    return connection.execute(own).scalar_one_or_none()
+
+
+def _intend(connection: sa.Connection, claim: Claim, step: _Intended) -> str:
+    renew(connection, claim, step.lease_seconds)
+    check_not_paused(connection, claim.case.cloud)
+    used = sa.select(intents.c.case_id).where(intents.c.request_id == step.request_id)
+    if connection.execute(used).first() is not None:
+        raise ValueError(f"the request id {step.request_id} was used for an intent before")
+    now = database_now(connection)
+    connection.execute(intents.insert(), _row(claim, step, now))
+    note(
+        connection, claim.case.case_id, HistoryKind.INTENDED, claim.owner, now,
+        fence=claim.fence, reason=step.kind.value, detail={"request_id": step.request_id},
+    )  # fmt: skip
+    if step.announcement is not None:
+        announce(connection, claim.case.cloud, claim.case.case_id, [step.announcement], now)
+    return step.request_id
+
+
+def _row(claim: Claim, step: _Intended, now: datetime) -> dict[str, Any]:
+    return {
+        "request_id": step.request_id,
+        "case_id": claim.case.case_id,
+        "fence": claim.fence,
+        "attempt": claim.case.attempts,
+        "kind": step.kind.value,
+        "target": dict(step.target),
+        "evidence": dict(step.evidence),
+        "intended_at": now,
+        "result": StepResult.INTENDED.value,
+    }
+
+
+def _result(
+    connection: sa.Connection, claim: Claim, request_id: str, result: StepResult, detail: str
+) -> None:
+    hold(connection, claim)
+    if _find(connection, claim, request_id) is None:
+        raise KeyError(request_id)
+    now = database_now(connection)
+    own = intents.update().where(intents.c.request_id == request_id)
+    connection.execute(own.values(result=result.value, detail=detail, result_at=now))
+    note(
+        connection, claim.case.case_id, HistoryKind.RESULT, claim.owner, now,
+        fence=claim.fence, reason=f"{result.value}: {detail}", detail={"request_id": request_id},
+    )  # fmt: skip

@@ -1,0 +1,142 @@
+"""What a person decides: pause and resume, approve a plan, send a parked case round again."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from consumer.ledger.engine import database_now
+from consumer.ledger.errors import NoSuchCaseError, WrongStateError
+from consumer.ledger.history import HistoryKind, note
+from consumer.ledger.locks import lock_volumes
+from consumer.ledger.records import Row
+from consumer.ledger.tables import cases, pauses
+from handlers.casefile import CaseState, PausedError
+
+SHORTEST_PREFIX = 4
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pause:
+    """Nothing outside is written since then."""
+
+    paused_at: datetime
+    actor: str
+    reason: str
+
+
+def pause(connection: sa.Connection, cloud: str, actor: str, reason: str) -> None:
+    """Pause; where it is paused already, by whomever, that pause stays."""
+    if paused(connection, cloud) is None:
+        now = database_now(connection)
+        row = {"cloud": cloud, "paused_at": now, "paused_by": actor, "reason": reason}
+        connection.execute(pauses.insert(), row)
+
+
+def resume(connection: sa.Connection, cloud: str, actor: str) -> None:
+    """End every pause; without one, do nothing."""
+    now = database_now(connection)
+    present = pauses.update().where(pauses.c.cloud == cloud, pauses.c.resumed_at.is_(None))
+    connection.execute(present.values(resumed_at=now, resumed_by=actor))
+
+
+def paused(connection: sa.Connection, cloud: str) -> Pause | None:
+    """Return the pause that holds now."""
+    present = (
+        sa.select(pauses)
+        .where(pauses.c.cloud == cloud, pauses.c.resumed_at.is_(None))
+        .order_by(pauses.c.pause_id)
+    )
+    row = connection.execute(present).first()
+    return None if row is None else Pause(row.paused_at, row.paused_by, row.reason)
+
+
+def check_not_paused(connection: sa.Connection, cloud: str) -> None:
+    """Raise PausedError, with who and why, while detachd is paused."""
+    if (present := paused(connection, cloud)) is not None:
+        raise PausedError(
+            f"paused by {present.actor} at {present.paused_at:%Y-%m-%d %H:%M:%S} UTC: "
+            f"{present.reason}; `detachd resume` ends it"
+        )
+
+
+def approve(connection: sa.Connection, cloud: str, case_id: str, actor: str, reason: str) -> str:
+    """Say yes to the plan that the case has now; it is due at once. Return the full case id.
+
+    Raises NoSuchCaseError, WrongStateError.
+    """
+    row = _locked(connection, cloud, case_id, CaseState.AWAITING_APPROVAL, HistoryKind.APPROVED)
+    if row.fingerprint is None:
+        raise WrongStateError(f"case {row.case_id} has no plan that could be approved")
+    now = database_now(connection)
+    approval = {
+        "approved_by": actor, "approved_fingerprint": row.fingerprint, "approved_at": now,
+    }  # fmt: skip
+    _send_round(connection, row, now, approval)
+    detail = {"fingerprint": row.fingerprint}
+    note(
+        connection, row.case_id, HistoryKind.APPROVED, actor, now,
+        state=CaseState.DUE.value, reason=reason, detail=detail,
+    )  # fmt: skip
+    return str(row.case_id)
+
+
+def rearm(connection: sa.Connection, cloud: str, case_id: str, actor: str, reason: str) -> str:
+    """Send a parked case round again, due at once. Return the full case id.
+
+    Raises NoSuchCaseError, WrongStateError.
+    """
+    row = _locked(connection, cloud, case_id, CaseState.PARKED, HistoryKind.REARMED)
+    now = database_now(connection)
+    _send_round(connection, row, now, {})
+    note(
+        connection, row.case_id, HistoryKind.REARMED, actor, now,
+        state=CaseState.DUE.value, reason=reason,
+    )  # fmt: skip
+    return str(row.case_id)
+
+
+def one_case(connection: sa.Connection, cloud: str, case_id: str) -> Row:
+    """Return the row of a case, by its id or the beginning of it. Raises NoSuchCaseError."""
+    case_id = case_id.lower()
+    wanted = sa.select(cases).where(cases.c.cloud == cloud)
+    row = connection.execute(wanted.where(cases.c.case_id == case_id)).first()
+    if row is not None:
+        return row
+    if len(case_id) < SHORTEST_PREFIX:
+        raise NoSuchCaseError(f"there is no case {case_id}; give {SHORTEST_PREFIX} characters")
+    begins = cases.c.case_id.startswith(case_id, autoescape=True)
+    found = connection.execute(wanted.where(begins).limit(2)).all()
+    if len(found) != 1:
+        raise NoSuchCaseError(
+            f"several cases begin with {case_id}" if found else f"there is no case {case_id}"
+        )
+    return found[0]
+
+
+def _locked(
+    connection: sa.Connection, cloud: str, case_id: str, state: CaseState, to_be: HistoryKind
+) -> Row:
+    """Return the case with its volume locked, if it is in the state that is needed."""
+    found = one_case(connection, cloud, case_id)
+    lock_volumes(connection, cloud, [found.volume_id])
+    row = one_case(connection, cloud, found.case_id)
+    if row.state != state.value:
+        raise WrongStateError(
+            f"case {row.case_id} is {row.state}; only what is {state.value} can be {to_be.value}"
+        )
+    return row
+
+
+def _send_round(connection: sa.Connection, row: Row, now: datetime, also: dict[str, Any]) -> None:
+    due = {
+        "state": CaseState.DUE.value,
+        "next_attempt_at": now,
+        "signal_seq": row.signal_seq + 1,  # an attempt that runs now knows nothing of this
+        "updated_at": now,
+    }
+    statement = cases.update().where(cases.c.case_id == row.case_id)
+    connection.execute(statement.values(due | also))

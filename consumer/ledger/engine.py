@@ -1,0 +1,218 @@
+"""The connection to one of the three databases: transactions, their repetition, database time.
+
+Every transaction is a function of a connection, and may be run again from its beginning: after a
+deadlock, a serialisation failure, a lock that did not come, or a connection that was lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+import tenacity
+from sqlalchemy import event, exc
+
+from consumer.ledger.errors import LedgerUnavailableError, LedgerUrlError
+
+Result = TypeVar("Result")
+Work = Callable[[sa.Connection], Result]
+
+DRIVERS = {
+    "sqlite": "sqlite",
+    "postgresql": "postgresql+psycopg",
+    "mariadb": "mariadb+pymysql",
+    "mysql": "mariadb+pymysql",
+}
+NOW = {
+    "sqlite": "SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')",
+    "postgresql": "SELECT clock_timestamp()",
+    "mariadb": "SELECT UTC_TIMESTAMP(6)",
+}
+LOCK_WAIT_SECONDS = 10
+NETWORK_SECONDS = 30
+TRIES = 6
+
+SQLITE_BUSY, SQLITE_LOCKED = 5, 6
+MARIADB_REPEAT = {1205, 1213, 1020}  # lock wait timeout, deadlock, record has changed
+POSTGRESQL_REPEAT = {"40001", "40P01", "55P03"}  # serialisation, deadlock, lock not available
+
+
+class Database:
+    """One ledger database. Thread-safe; holds a pool of connections until ``close``."""
+
+    def __init__(self, url: str) -> None:
+        address = _address(url)
+        self.name = _shown(address)
+        self.file = address.database if address.get_backend_name() == "sqlite" else None
+        self.engine = _engine(address)
+        self._sqlite = self.file is not None
+        # SQLite has one writer: threads of one process queue here instead of polling its lock.
+        self._turn: contextlib.AbstractContextManager[Any] = (
+            threading.Lock() if self._sqlite else contextlib.nullcontext()
+        )
+
+    def __repr__(self) -> str:
+        return f"Database({self.name!r})"
+
+    def write(self, work: Work[Result], *, done: Work[Result | None] | None = None) -> Result:
+        """Run one writing transaction; repeat it as a whole where that helps.
+
+        When the connection is lost during a commit nobody knows whether it held: ``done`` is asked
+        before a repetition, and its answer, unless None, is taken for the result. Raises
+        LedgerUnavailableError. Blocks for database locks, at most about a minute in all.
+        """
+
+        def once(tries: int) -> Result:
+            with self._turn, self.engine.begin() as connection:
+                known = done(connection) if done is not None and tries > 1 else None
+                return work(connection) if known is None else known
+
+        return self._repeat(once)
+
+    def read(self, work: Work[Result]) -> Result:
+        """Run one reading transaction. Raises LedgerUnavailableError."""
+
+        def once(_: int) -> Result:
+            with self.engine.connect().execution_options(reading=True) as connection:
+                return work(connection)
+
+        return self._repeat(once)
+
+    def close(self) -> None:
+        """Close every connection of the pool."""
+        self.engine.dispose()
+
+    def _repeat(self, once: Callable[[int], Result]) -> Result:
+        with self._explained():
+            for attempt in tenacity.Retrying(
+                retry=tenacity.retry_if_exception(_worth_repeating),
+                wait=tenacity.wait_random_exponential(multiplier=0.01, max=1),
+                stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_after_delay(30),
+                reraise=True,
+            ):
+                with attempt:
+                    return once(attempt.retry_state.attempt_number)
+        raise AssertionError("tenacity returned without a result or an error")
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except exc.SQLAlchemyError as error:
+            if not _unavailable(error):
+                raise
+            raise LedgerUnavailableError(
+                f"The ledger at {self.name} cannot be used: {cause(error)}"
+            ) from error
+
+
+def database_now(connection: sa.Connection) -> datetime:
+    """Return the database's clock, which every lease, deadline and delay is reckoned by."""
+    value = connection.exec_driver_sql(NOW[connection.dialect.name]).scalar_one()
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def cause(error: BaseException) -> str:
+    """Return a database error in the database's own words, without statement and parameters."""
+    origin = getattr(error, "orig", None) or error
+    return " ".join(str(origin).split()) or type(origin).__name__
+
+
+def _address(url: str) -> sa.URL:
+    try:
+        given = sa.make_url(url)
+    except exc.ArgumentError:
+        raise LedgerUrlError(
+            "the ledger's URL does not parse; write sqlite:////var/lib/detachd/ledger.sqlite, "
+            "postgresql://user:password@host/database or mariadb://user:password@host/database"
+        ) from None
+    kind = given.get_backend_name()
+    if kind not in DRIVERS:
+        raise LedgerUrlError(f"the ledger cannot live in {kind}: sqlite, postgresql or mariadb")
+    if kind == "sqlite" and (not given.database or ":memory:" in given.database):
+        raise LedgerUrlError("a ledger in memory would be lost; name a file: sqlite:////PATH")
+    return given.set(drivername=DRIVERS[kind])
+
+
+def _shown(address: sa.URL) -> str:
+    # the query may hold a password too, so nothing of it is shown
+    return address.set(query={}).render_as_string(hide_password=True)
+
+
+def _engine(address: sa.URL) -> sa.Engine:
+    try:
+        engine = sa.create_engine(address, hide_parameters=True, **_options(address))
+    except ModuleNotFoundError as missing:
+        extra = address.get_backend_name()
+        raise LedgerUrlError(
+            f"{extra} needs the module {missing.name}: pip install 'detachd[{extra}]'"
+        ) from missing
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _options(address: sa.URL) -> dict[str, Any]:
+    match address.get_backend_name():
+        case "sqlite":
+            return {"connect_args": {"timeout": LOCK_WAIT_SECONDS}}
+        case "postgresql":
+            arguments: dict[str, Any] = {
+                "connect_timeout": 5,
+                "tcp_user_timeout": NETWORK_SECONDS * 1000,
+                "application_name": "detachd",
+                "options": f"-c lock_timeout={LOCK_WAIT_SECONDS}s",
+            }
+        case _:
+            arguments = {
+                "charset": "utf8mb4",
+                "connect_timeout": 5,
+                "read_timeout": NETWORK_SECONDS,
+                "write_timeout": NETWORK_SECONDS,
+                "init_command": "SET SESSION sql_mode = 'TRADITIONAL', "
+                f"innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}",
+            }
+    return {
+        "connect_args": arguments,
+        "isolation_level": "READ COMMITTED",
+        "pool_recycle": 1800,
+        "pool_timeout": NETWORK_SECONDS,
+    }
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    connection.isolation_level = None  # no BEGIN of sqlite3's own; see _begin_sqlite
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A writer that began as a reader cannot wait for the lock: it fails at once (SQLITE_BUSY).
+    reading = connection.get_execution_options().get("reading")
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _worth_repeating(error: BaseException) -> bool:
+    if not isinstance(error, exc.DBAPIError):
+        return False
+    if error.connection_invalidated:
+        return True
+    origin: Any = error.orig
+    if (code := getattr(origin, "sqlite_errorcode", None)) is not None:
+        return code & 0xFF in (SQLITE_BUSY, SQLITE_LOCKED)
+    if (state := getattr(origin, "sqlstate", None)) is not None:
+        return state in POSTGRESQL_REPEAT
+    return bool(origin is not None and origin.args and origin.args[0] in MARIADB_REPEAT)
+
+
+def _unavailable(error: exc.SQLAlchemyError) -> bool:
+    if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
+        return True
+    unusable = exc.OperationalError | exc.InterfaceError | exc.InternalError | exc.TimeoutError
+    return isinstance(error, unusable) or type(error) is exc.DatabaseError

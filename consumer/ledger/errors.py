@@ -1,0 +1,31 @@
+"""What the ledger raises, beside ClaimLostError and PausedError of handlers/casefile.py."""
+
+from __future__ import annotations
+
+
+class LedgerError(Exception):
+    """Something is wrong with the ledger."""
+
+
+class LedgerUrlError(LedgerError, ValueError):
+    """The ledger's URL cannot be used."""
+
+
+class LedgerUnavailableError(LedgerError):
+    """The ledger's database cannot be reached or refuses to work; nothing was changed."""
+
+
+class SchemaBehindError(LedgerError):
+    """The ledger's tables are older than this program: run `detachd ledger upgrade`."""
+
+
+class SchemaAheadError(LedgerError):
+    """The ledger's tables are newer than this program: run the newer detachd."""
+
+
+class NoSuchCaseError(LedgerError):
+    """There is no case of that id."""
+
+
+class WrongStateError(LedgerError):
+    """The case is not in the state that this takes."""

@@ -1,0 +1,103 @@
+"""Reading what the ledger holds that new notifications may be about: few statements a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from consumer.ledger.correlation import Known
+from consumer.ledger.matching import KnownCase, Signal
+from consumer.ledger.records import known_case, signal
+from consumer.ledger.tables import cases, intents, notifications
+from handlers.notification import Notification, Phase
+
+
+def _any_of(column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
+    return column.in_(sa.bindparam(name, expanding=True))
+
+
+_CASES = (
+    sa.select(cases)
+    .where(
+        cases.c.cloud == sa.bindparam("cloud"),
+        _any_of(cases.c.volume_id, "volumes"),
+        sa.or_(cases.c.closed_at.is_(None), cases.c.closed_at >= sa.bindparam("since")),
+    )
+    .order_by(cases.c.opened_at, cases.c.case_id)
+)
+_ORPHANS = sa.select(notifications).where(
+    notifications.c.cloud == sa.bindparam("cloud"),
+    notifications.c.case_id.is_(None),
+    notifications.c.received_at >= sa.bindparam("since"),
+)
+_ENDS = _ORPHANS.where(_any_of(notifications.c.volume_id, "volumes"))
+_ERRORS = _ORPHANS.where(
+    notifications.c.volume_id.is_(None), _any_of(notifications.c.request_id, "requests")
+)
+_INTENTS = sa.select(intents.c.request_id, intents.c.case_id).where(
+    _any_of(intents.c.request_id, "requests")
+)
+_VOLUMES = (
+    sa.select(cases.c.volume_id)
+    .distinct()
+    .join(notifications, notifications.c.case_id == cases.c.case_id)
+    .where(
+        notifications.c.cloud == sa.bindparam("cloud"),
+        _any_of(notifications.c.request_id, "requests"),
+        cases.c.closed_at.is_(None),
+    )
+)
+
+
+def volumes_of_requests(
+    connection: sa.Connection, cloud: str, requests: Collection[str]
+) -> set[str]:
+    """Return the volumes of the open cases that a message of one of these requests is about."""
+    wanted = {"cloud": cloud, "requests": list(requests)}
+    return set(connection.execute(_VOLUMES, wanted).scalars())
+
+
+def read_known(
+    connection: sa.Connection,
+    cloud: str,
+    batch: Sequence[Notification],
+    *,
+    claimed: Mapping[str, str | None],
+    since: datetime,
+) -> Known:
+    """Read the cases, orphans and intents that a batch may be about.
+
+    ``claimed`` names the volumes that were locked for it and the case in hand of each; ``since`` is
+    how far back closed cases and orphans count.
+    """
+    requests = sorted({r for n in batch for r in Signal.of(n).request_ids})
+    wanted = {
+        "cloud": cloud, "volumes": list(claimed), "requests": requests, "since": since,
+    }  # fmt: skip
+    opens = any(n.phase is not Phase.END for n in batch)
+    return Known(
+        cases=_cases(connection, wanted, claimed),
+        orphans=_orphans(connection, wanted) if opens else (),
+        intents=_intents(connection, wanted),
+    )
+
+
+def _cases(
+    connection: sa.Connection, wanted: Mapping[str, Any], claimed: Mapping[str, str | None]
+) -> tuple[KnownCase, ...]:
+    return tuple(
+        known_case(row, claimed=claimed[row.volume_id] == row.case_id)
+        for row in connection.execute(_CASES, wanted)
+    )
+
+
+def _orphans(connection: sa.Connection, wanted: Mapping[str, Any]) -> tuple[Signal, ...]:
+    rows = [*connection.execute(_ENDS, wanted), *connection.execute(_ERRORS, wanted)]
+    return tuple(signal(row) for row in sorted(rows, key=lambda row: row.received_at))
+
+
+def _intents(connection: sa.Connection, wanted: Mapping[str, Any]) -> dict[str, str]:
+    return {row.request_id: row.case_id for row in connection.execute(_INTENTS, wanted)}

@@ -1,0 +1,203 @@
+"""The ledger as the rest of detachd calls it; each method is one transaction unless it says more.
+
+Every method may raise LedgerUnavailableError, and blocks for the database: milliseconds as a rule,
+about a minute at most where its locks or the network do not come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from consumer.ledger import claims, control, finish, outbox, quarantine, reading, schema
+from consumer.ledger.accept import accept
+from consumer.ledger.arrival import Accepted, Arrival
+from consumer.ledger.casefile import LedgerCaseFile
+from consumer.ledger.claims import Claim, Wanted
+from consumer.ledger.control import Pause
+from consumer.ledger.engine import Database
+from consumer.ledger.matching import Timing
+from consumer.ledger.outbox import Outgoing
+from consumer.ledger.reading import CaseRecord, CaseSummary, Filter, StateCount
+from consumer.ledger.schema import Upgraded
+from handlers.casefile import CaseFile, CaseState, Outcome
+
+
+class Ledger:
+    """One cloud's cases in one database. Thread-safe; nothing is connected before the first call.
+
+    Raises LedgerUrlError for a URL that is none of sqlite:///FILE, postgresql://..., mariadb://...
+    """
+
+    def __init__(self, url: str, *, cloud: str = "default", timing: Timing | None = None) -> None:
+        self._database = Database(url)
+        self._cloud = cloud
+        self._timing = timing or Timing()
+
+    def __repr__(self) -> str:
+        return f"Ledger({self._database.name!r}, cloud={self._cloud!r})"
+
+    @property
+    def name(self) -> str:
+        """The URL without its password and options: safe to log and show."""
+        return self._database.name
+
+    # --- the database itself --------------------------------------------------------------------
+
+    def check_schema(self) -> None:
+        """Raise SchemaBehindError or SchemaAheadError unless the tables are this program's."""
+        schema.check_schema(self._database)
+
+    def upgrade(self) -> Upgraded:
+        """Bring the tables up to date; doing it twice does no harm. Raises SchemaAheadError."""
+        return schema.upgrade(self._database)
+
+    def ping(self) -> None:
+        """Ask the database for anything at all."""
+        self._database.read(lambda c: c.exec_driver_sql("SELECT 1").scalar_one())
+
+    def close(self) -> None:
+        """Close the pool of connections."""
+        self._database.close()
+
+    # --- notifications --------------------------------------------------------------------------
+
+    def accept(self, arrivals: Sequence[Arrival]) -> Accepted:
+        """Take in a batch of notifications: durable when this returns. Duplicates are counted.
+
+        One transaction, unless the database refuses a row: then the batch is bisected until that
+        row is alone, and it is returned in ``rejected``.
+        """
+        return accept(self._database, self._cloud, self._timing, arrivals)
+
+    def quarantine(  # noqa: PLR0917 - the order is that of the broker's delivery
+        self,
+        bus: str,
+        routing_key: str,
+        body_sha256: str,
+        size: int,
+        reason: str,
+        excerpt: str,
+    ) -> None:
+        """Record a body that should parse and does not; the same body again is only counted.
+
+        ``excerpt`` is shown to people: the caller has scrubbed it of secrets.
+        """
+        body = quarantine.Unreadable(bus, routing_key, body_sha256, size, reason, excerpt)
+        self._database.write(lambda c: quarantine.put(c, self._cloud, body))
+
+    # --- attempts -------------------------------------------------------------------------------
+
+    def claim(
+        self,
+        owner: str,
+        *,
+        limit: int,
+        lease_seconds: float,
+        deadlines: bool,
+        exclude_backends: Collection[str] = (),
+    ) -> tuple[Claim, ...]:
+        """Claim up to ``limit`` due cases, the oldest first, never two of one volume.
+
+        ``deadlines`` False leaves alone the cases that wait for their end: while messages are still
+        unread, silence says nothing. Each claim counts an attempt.
+        """
+        wanted = Wanted(
+            self._cloud, owner, limit, lease_seconds, deadlines, tuple(exclude_backends)
+        )
+        return self._database.write(lambda c: claims.claim(c, wanted))
+
+    def casefile(self, claim: Claim) -> CaseFile:
+        """Return what recovery writes through while it works on the claimed case."""
+        return LedgerCaseFile(self._database, claim)
+
+    def renew(self, claim: Claim, lease_seconds: float) -> None:
+        """Let the lease last at least that much longer from now. Raises ClaimLostError."""
+        self._database.write(lambda c: claims.renew(c, claim, lease_seconds))
+
+    def finish(self, claim: Claim, outcome: Outcome) -> None:
+        """Write state, history and announcements, and free the volume. Raises ClaimLostError.
+
+        If a signal of the case came after it was claimed, the case is left due at once instead.
+        """
+        self._database.write(
+            lambda c: finish.finish(c, claim, outcome),
+            done=lambda c: finish.finished(c, claim),
+        )
+
+    def hand_back(self, claim: Claim) -> None:
+        """Free the volume, the case due at once, the attempt not counted. Raises ClaimLostError."""
+        self._database.write(lambda c: claims.hand_back(c, claim))
+
+    # --- announcements --------------------------------------------------------------------------
+
+    def outbox_take(self, owner: str, *, limit: int, lease_seconds: float) -> tuple[Outgoing, ...]:
+        """Take announcements to publish, the oldest first and at most one a case."""
+        return self._database.write(
+            lambda c: outbox.take(c, self._cloud, owner, limit=limit, lease_seconds=lease_seconds)
+        )
+
+    def outbox_sent(self, ids: Collection[int]) -> None:
+        """Note that the broker confirmed these."""
+        self._database.write(lambda c: outbox.mark_sent(c, ids))
+
+    def outbox_unrouted(self, ids: Collection[int]) -> None:
+        """Note that no queue was bound for these; they are not sent again."""
+        self._database.write(lambda c: outbox.mark_unrouted(c, ids))
+
+    def outbox_failed(self, outbox_id: int, error: str, delay_seconds: float) -> None:
+        """Note that sending failed; the announcement is due again after the delay."""
+        self._database.write(lambda c: outbox.mark_failed(c, outbox_id, error, delay_seconds))
+
+    def outbox_pending(self) -> tuple[int, float]:
+        """Return how many announcements are not sent, and the age in seconds of the oldest."""
+        return self._database.read(lambda c: outbox.pending(c, self._cloud))
+
+    # --- what people do and see -----------------------------------------------------------------
+
+    def pause(self, actor: str, reason: str) -> None:
+        """Let no further intent be written, so that nothing outside is written either."""
+        self._database.write(lambda c: control.pause(c, self._cloud, actor, reason))
+
+    def resume(self, actor: str) -> None:
+        """End the pause, if there is one."""
+        self._database.write(lambda c: control.resume(c, self._cloud, actor))
+
+    def paused(self) -> Pause | None:
+        """Return the pause that holds now."""
+        return self._database.read(lambda c: control.paused(c, self._cloud))
+
+    def approve(self, case_id: str, actor: str, reason: str) -> str:
+        """Approve the plan that the case has now; return the full case id.
+
+        Raises NoSuchCaseError, and WrongStateError unless the case awaits approval.
+        """
+        return self._database.write(
+            lambda c: control.approve(c, self._cloud, case_id, actor, reason)
+        )
+
+    def rearm(self, case_id: str, actor: str, reason: str) -> str:
+        """Send a parked case round again; return the full case id.
+
+        Raises NoSuchCaseError, and WrongStateError unless the case is parked.
+        """
+        return self._database.write(lambda c: control.rearm(c, self._cloud, case_id, actor, reason))
+
+    def cases(
+        self,
+        *,
+        state: CaseState | None = None,
+        backend: str | None = None,
+        volume_id: str | None = None,
+        limit: int = 100,
+    ) -> tuple[CaseSummary, ...]:
+        """List cases, the newest first."""
+        wanted = Filter(state, backend, volume_id, limit)
+        return self._database.read(lambda c: reading.list_cases(c, self._cloud, wanted))
+
+    def case(self, case_id: str) -> CaseRecord:
+        """Return one case, by its id or the beginning of it. Raises NoSuchCaseError."""
+        return self._database.read(lambda c: reading.show_case(c, self._cloud, case_id))
+
+    def counts(self) -> dict[CaseState, StateCount]:
+        """Count the open cases, with every open state in it."""
+        return self._database.read(lambda c: reading.count_cases(c, self._cloud))

@@ -1,0 +1,69 @@
+"""One volume at a time: the rows of ``claims`` are also the locks under which signals are taken in.
+
+Two listeners that take in messages of one volume at once would each open a case; a listener and a
+worker's finish would each overlook the other. So whoever changes the cases of a volume holds its
+row. SQLite needs no row locks: it has one writer (BEGIN IMMEDIATE).
+
+A message without a volume can be about any case, so its batch keeps all other batches out for as
+long as its transaction lasts: by the row of the volume id "", which every other batch shares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from consumer.ledger.dialects import insert_absent
+from consumer.ledger.tables import claims
+
+GATE = ""
+
+_WANTED = sa.and_(
+    claims.c.cloud == sa.bindparam("cloud"),
+    claims.c.volume_id.in_(sa.bindparam("volumes", expanding=True)),
+)
+# In order of the volumes, so that two transactions that want the same ones cannot block each other.
+_LOCK = (
+    sa.select(claims.c.volume_id, claims.c.owner, claims.c.case_id)
+    .where(_WANTED)
+    .order_by(claims.c.volume_id)
+    .with_for_update()
+)
+_GATE = sa.select(claims.c.fence).where(_WANTED)
+
+
+def lock_volumes(
+    connection: sa.Connection, cloud: str, volumes: Iterable[str]
+) -> Mapping[str, str | None]:
+    """Lock these volumes until the transaction ends; return the case that is claimed of each."""
+    wanted = sorted(set(volumes))
+    rows = _locked(connection, cloud, wanted)
+    present = {row.volume_id for row in rows}
+    if absent := [v for v in wanted if v not in present]:
+        insert_volumes(connection, cloud, absent)
+        rows = _locked(connection, cloud, wanted)
+    return {row.volume_id: row.case_id if row.owner else None for row in rows}
+
+
+def pass_gate(connection: sa.Connection, cloud: str, *, alone: bool) -> None:
+    """Share the gate with other batches, or keep them out until the transaction ends."""
+    if connection.dialect.name == "sqlite":
+        return
+    gate = _GATE.with_for_update(read=not alone)
+    wanted = {"cloud": cloud, "volumes": [GATE]}
+    if connection.execute(gate, wanted).first() is None:
+        insert_volumes(connection, cloud, [GATE])
+        connection.execute(gate, wanted)
+
+
+def insert_volumes(connection: sa.Connection, cloud: str, volumes: Collection[str]) -> None:
+    """Make the rows of volumes that the ledger has not met yet; another may be faster."""
+    rows = [{"cloud": cloud, "volume_id": v, "fence": 0} for v in sorted(volumes)]
+    statement = insert_absent(connection.dialect.name, claims, ("cloud", "volume_id"))
+    connection.execute(statement, rows)
+
+
+def _locked(connection: sa.Connection, cloud: str, volumes: list[str]) -> list[sa.Row[Any]]:
+    return list(connection.execute(_LOCK, {"cloud": cloud, "volumes": volumes}))

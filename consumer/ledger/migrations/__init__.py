@@ -1,0 +1,1 @@
+"""The ledger's schema, step by step (alembic). Each step is frozen: it never imports the tables."""

@@ -1,0 +1,324 @@
+"""The ledger against everything that may come, in any order: a state machine on a real SQLite.
+
+Two processes share one ledger. Messages come in any order, more than once; attempts end in any way,
+or never; publishers die. After every step the ledger is compared with what was done to it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+import sqlalchemy as sa
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from consumer.ledger import Claim, Ledger, Outgoing
+from consumer.ledger.tables import cases, claims, history, notifications, outbox
+from handlers.casefile import CaseState, ClaimLostError, PausedError, StepKind, StepResult
+from handlers.notification import Notification, Operation, Phase
+from tests.unit.consumer.ledger.making import (
+    announcement,
+    arrival,
+    expire_leases,
+    make_due,
+    outcome,
+    released,
+    told,
+)
+
+VOLUMES = ("vol-1", "vol-2")
+ATTACHMENTS = ("att-1", "att-2", None)
+INSTANCES = ("inst-1", "inst-2", None)
+REQUESTS = ("req-1", "req-2", "req-3", None)
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> Notification:
+    """Make any message about a few volumes, attachments, instances and requests."""
+    named = {
+        "attachment_id": draw(st.sampled_from(ATTACHMENTS)),
+        "instance_id": draw(st.sampled_from(INSTANCES)),
+        "request_id": draw(st.sampled_from(REQUESTS)),
+    }
+    kind = draw(st.sampled_from(["ordinary", "ordinary", "ordinary", "exception", "released"]))
+    if kind == "exception":
+        return told(None, Phase.ERROR, volume_id=None, request_id=named["request_id"])
+    volume_id = draw(st.sampled_from(VOLUMES))
+    if kind == "released":
+        return released(volume_id=volume_id, request_id=named["request_id"])
+    operation, phase = draw(st.sampled_from(Operation)), draw(st.sampled_from(Phase))
+    return told(operation, phase, volume_id=volume_id, **named)
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """What listeners, workers, publishers and people do, in any order."""
+
+    sent_messages = Bundle("sent_messages")
+    held_claims = Bundle("held_claims")
+    taken = Bundle("taken")
+
+    @initialize()
+    def start(self) -> None:
+        """Make an empty ledger, as two processes see it."""
+        self.directory = Path(tempfile.mkdtemp(prefix="detachd-ledger-"))
+        url = f"sqlite:///{self.directory / 'ledger.sqlite'}"
+        self.processes = (Ledger(url), Ledger(url))
+        self.ledger = self.processes[0]
+        self.ledger.upgrade()
+        self.accepted: set[str] = set()
+        self.current: dict[str, Claim] = {}
+        self.live: set[str] = set()
+        self.fences: dict[str, int] = defaultdict(int)
+        self.announced: dict[str, list[str]] = defaultdict(list)
+        self.settled: set[int] = set()
+        self.numbers = itertools.count(1)
+        self.paused = False
+
+    def teardown(self) -> None:
+        """Remove the ledger."""
+        for process in getattr(self, "processes", ()):
+            process.close()
+        if hasattr(self, "directory"):
+            shutil.rmtree(self.directory)
+
+    # --- the listener ---
+
+    @rule(
+        target=sent_messages,
+        batch=st.lists(messages(), min_size=1, max_size=5),
+        which=st.sampled_from([0, 1]),
+    )
+    def messages_come(self, batch: list[Notification], which: int) -> list[Notification]:
+        """Take in new messages -> all stored."""
+        accepted = self.processes[which].accept([arrival(m) for m in batch])
+        assert (accepted.stored, accepted.duplicates, accepted.rejected) == (len(batch), 0, ())
+        self.accepted |= {m.message_id for m in batch}
+        return batch
+
+    @rule(batch=sent_messages, more=st.lists(messages(), max_size=2))
+    def messages_are_redelivered(self, batch: list[Notification], more: list[Notification]) -> None:
+        """Redeliver known messages among new ones -> counted, nothing else."""
+        accepted = self.ledger.accept([arrival(m) for m in [*batch, *more]])
+        assert (accepted.stored, accepted.duplicates) == (len(more), len(batch))
+        self.accepted |= {m.message_id for m in more}
+
+    # --- workers ---
+
+    @rule()
+    def time_passes(self) -> None:
+        """All that time moves is due."""
+        make_due(self.ledger)
+
+    @rule(
+        target=held_claims,
+        limit=st.integers(1, 3),
+        deadlines=st.booleans(),
+        which=st.sampled_from([0, 1]),
+    )
+    def claim(self, limit: int, deadlines: bool, which: int) -> MultipleResults[Claim]:
+        """Claim -> only volumes that nobody has, each with a fence higher than ever before."""
+        got = self.processes[which].claim(
+            f"w{which}", limit=limit, lease_seconds=3600, deadlines=deadlines
+        )
+        assert len(got) <= limit
+        for claim in got:
+            volume = claim.case.volume_id
+            assert volume not in self.live, "two workers on one volume"
+            assert claim.fence > self.fences[volume], "a fence that is not new"
+            assert deadlines or claim.case.state is not CaseState.WAITING
+            self.live.add(volume)
+            self.current[volume] = claim
+            self.fences[volume] = claim.fence
+        return multiple(*got)
+
+    @rule()
+    def every_lease_runs_out(self) -> None:
+        """Workers and publishers die, and their leases run out."""
+        expire_leases(self.ledger)
+        self.live.clear()
+
+    @rule(claim=held_claims, announces=st.booleans())
+    def intend(self, claim: Claim, announces: bool) -> None:
+        """Mean a call -> written only by who has the volume, and only while not paused."""
+        request_id = f"req-own-{next(self.numbers)}"
+        casefile = self.ledger.casefile(claim)
+        volume = claim.case.volume_id
+        try:
+            casefile.intend(
+                StepKind.NOVA_DETACH, request_id=request_id, target={}, evidence={},
+                lease_seconds=3600,
+                announcement=announcement("start", n=request_id) if announces else None,
+            )  # fmt: skip
+        except ClaimLostError:
+            assert not (self._is_current(claim) and volume in self.live)
+        except PausedError:
+            assert self.paused
+        else:
+            assert self._is_current(claim)
+            assert volume in self.live
+            assert not self.paused
+            self.announced[claim.case.case_id] += [request_id] if announces else []
+            casefile.result(request_id, StepResult.DONE, "")
+
+    @rule(
+        claim=consumes(held_claims),
+        state=st.sampled_from([s for s in CaseState if s is not CaseState.WAITING]),
+        mended=st.booleans(),
+    )
+    def finish(self, claim: Claim, state: CaseState, mended: bool) -> None:
+        """Finish -> by its owner only; a newer signal leaves the case due, whatever the outcome."""
+        case_id = claim.case.case_id
+        mark = f"finish-{next(self.numbers)}"
+        told_now = (announcement("end", n=mark), announcement("parked", n=f"{mark}-parked"))
+        newer = self.ledger.case(case_id).case.signal_seq != claim.case.signal_seq
+        delay = 0.0 if state in (CaseState.DUE, CaseState.SETTLING) else None
+        came_to = outcome(state, mended=mended, announcements=told_now, delay_seconds=delay)
+        try:
+            self.ledger.finish(claim, came_to)
+        except ClaimLostError:
+            assert not self._is_current(claim)
+            return
+        self._ended(claim)
+        unreached = newer and state is CaseState.PARKED
+        self.announced[case_id] += [mark] if unreached else [mark, f"{mark}-parked"]
+        assert self.ledger.case(case_id).summary.state is (CaseState.DUE if newer else state)
+
+    @rule(claim=consumes(held_claims))
+    def hand_back(self, claim: Claim) -> None:
+        """Hand back -> free at once, by its owner only."""
+        try:
+            self.ledger.hand_back(claim)
+        except ClaimLostError:
+            assert not self._is_current(claim)
+            return
+        self._ended(claim)
+
+    @rule(claim=consumes(held_claims))
+    def worker_dies(self, claim: Claim) -> None:
+        """Let a worker never be heard of again: its lease has to run out."""
+
+    # --- the publisher ---
+
+    @rule(target=taken, limit=st.integers(1, 4), which=st.sampled_from([0, 1]))
+    def take(self, limit: int, which: int) -> MultipleResults[Outgoing]:
+        """Take announcements -> never one whose elder of the same case is not settled."""
+        got = self.processes[which].outbox_take(f"p{which}", limit=limit, lease_seconds=3600)
+        for out in got:
+            assert out.outbox_id not in self.settled, "sent already"
+            own = sa.select(outbox.c.outbox_id).where(outbox.c.case_id == out.case_id)
+            elder = {row.outbox_id for row in self._all(own) if row.outbox_id < out.outbox_id}
+            assert elder <= self.settled
+        return multiple(*got)
+
+    @rule(out=consumes(taken), routed=st.booleans())
+    def settle(self, out: Outgoing, routed: bool) -> None:
+        """Confirm an announcement, or tell that it had no queue."""
+        (self.ledger.outbox_sent if routed else self.ledger.outbox_unrouted)([out.outbox_id])
+        self.settled.add(out.outbox_id)
+
+    @rule(out=consumes(taken))
+    def sending_fails(self, out: Outgoing) -> None:
+        """Tell that an announcement was not confirmed: it is due again."""
+        self.ledger.outbox_failed(out.outbox_id, "no broker", 0.0)
+
+    # --- people ---
+
+    @rule()
+    def pause(self) -> None:
+        """Pause."""
+        self.ledger.pause("alice", "maintenance")
+        self.paused = True
+
+    @rule()
+    def resume(self) -> None:
+        """Resume."""
+        self.processes[1].resume("bob")
+        self.paused = False
+
+    @rule()
+    def rearm(self) -> None:
+        """Send everything that is parked round again."""
+        for summary in self.ledger.cases(state=CaseState.PARKED):
+            self.ledger.rearm(summary.case_id, "alice", "")
+
+    # --- what always holds ---
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        """Each accepted message is in exactly one place: its case, or kept for its start."""
+        rows = self._all(sa.select(notifications.c.message_id, notifications.c.case_id))
+        assert sorted(row.message_id for row in rows) == sorted(self.accepted)
+        known = {row.case_id for row in self._all(sa.select(cases.c.case_id))}
+        assert {row.case_id for row in rows} - {None} <= known
+
+    @invariant()
+    def announced_once_and_in_order(self) -> None:
+        """Each announced transition is exactly one outbox row, in the order of its writing."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for row in self._all(sa.select(outbox).order_by(outbox.c.outbox_id)):
+            found[row.case_id].append(row.payload["n"])
+        assert found == {k: v for k, v in self.announced.items() if v}
+
+    @invariant()
+    def one_worker_a_volume(self) -> None:
+        """Owner, case and fence of each volume are those of the last claim that was given out."""
+        for row in self._all(sa.select(claims)):
+            assert row.fence == self.fences[row.volume_id], "a fence that nobody was told"
+            current = self.current.get(row.volume_id)
+            told_last = (current.owner, current.case.case_id) if current else (None, None)
+            assert (row.owner, row.case_id) == told_last
+
+    @invariant()
+    def states_hold(self) -> None:
+        """Check that closed cases are never due, others have their time, all their beginning."""
+        for row in self._all(sa.select(cases)):
+            closed = row.state == CaseState.CLOSED.value
+            assert (row.closed_at is not None) == (row.conclusion is not None) == closed
+            assert not (closed and row.next_attempt_at)
+            moved_by_time = row.state in ("waiting", "due", "settling")
+            assert (row.next_attempt_at is not None) == moved_by_time
+        begun = self._all(sa.select(history.c.case_id).where(history.c.kind == "opened"))
+        known = self._all(sa.select(cases.c.case_id))
+        assert sorted(r.case_id for r in begun) == sorted(r.case_id for r in known)
+
+    # --- looking ---
+
+    def _all(self, statement: sa.Select[tuple[object, ...]]) -> list[sa.Row[tuple[object, ...]]]:
+        return self.ledger._database.read(lambda c: list(c.execute(statement)))
+
+    def _is_current(self, claim: Claim) -> bool:
+        """Tell whether the volume was neither given back nor claimed again since."""
+        return self.current.get(claim.case.volume_id) is claim
+
+    def _ended(self, claim: Claim) -> None:
+        assert self._is_current(claim)
+        del self.current[claim.case.volume_id]
+        self.live.discard(claim.case.volume_id)
+
+
+def test_any_order_of_anything() -> None:
+    """Anything in any order -> no double claim, nothing lost, each announcement once, in order."""
+    run_state_machine_as_test(
+        LedgerMachine,
+        settings=settings(
+            max_examples=50,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

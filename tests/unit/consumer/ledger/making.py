@@ -1,0 +1,220 @@
+"""Notifications, cases and outcomes to test with; time is made to pass in the database."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from consumer.ledger import Arrival, Claim, Ledger
+from consumer.ledger.matching import KnownCase
+from consumer.ledger.tables import cases, claims, notifications, outbox
+from drivers.base import Connector
+from handlers.casefile import (
+    Announcement,
+    CaseState,
+    Conclusion,
+    Outcome,
+    Priority,
+    Trigger,
+)
+from handlers.notification import Notification, Operation, Phase, RowSeen, Source
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+VOLUME, INSTANCE, ATTACHMENT, REQUEST = "vol-1", "inst-1", "att-1", "req-1"
+CONNECTOR = Connector(host="compute1", initiator="iqn.2026-11.org.example:compute1")
+
+
+def told(
+    operation: Operation | None = Operation.ATTACH, phase: Phase = Phase.START, **fields: Any
+) -> Notification:
+    """Return a Cinder notification of the volume; ``fields`` replace what it says."""
+    named = f"volume.{operation.value}.{phase.value}" if operation else "compute.exception"
+    known: dict[str, Any] = {
+        "message_id": str(uuid.uuid4()),
+        "source": Source.CINDER,
+        "event_type": named,
+        "publisher_id": "volume.labhost@lab",
+        "operation": operation,
+        "phase": phase,
+        "volume_id": VOLUME,
+        "instance_id": None,
+        "attachment_id": None,
+        "request_id": None,
+        "own_request_id": None,
+        "host": None,
+        "backend": None,
+        "volume_status": None,
+        "project_id": None,
+        "user_id": None,
+        "fault": None,
+        "rows": (),
+        "published_at": None,
+    }  # fmt: skip
+    return Notification(**known | fields)
+
+
+def seen(status: str, **fields: Any) -> RowSeen:
+    """Return an attachment row of the volume."""
+    known: dict[str, Any] = {
+        "attachment_id": ATTACHMENT, "status": status, "instance_id": INSTANCE, "host": None,
+        "connector": None,
+    }  # fmt: skip
+    return RowSeen(**known | fields)
+
+
+def released(**fields: Any) -> Notification:
+    """Return UC5's signature: the API host starts to detach a row that is still reserved."""
+    named = {"attachment_id": ATTACHMENT, "request_id": REQUEST}
+    return told(
+        Operation.DETACH,
+        publisher_id="volume.labhost",
+        rows=(seen("reserved"),),
+        **named | fields,
+    )
+
+
+def attach_error(**fields: Any) -> Notification:
+    """Return Nova's error of an attach, which makes a case due."""
+    named = {"source": Source.NOVA_VERSIONED, "instance_id": INSTANCE, "request_id": REQUEST}
+    return told(Operation.ATTACH, Phase.ERROR, **named | fields)
+
+
+def known(**fields: Any) -> KnownCase:
+    """Return a case that waits for the end of an attach of ATTACHMENT."""
+    values: dict[str, Any] = {
+        "case_id": "case-1",
+        "volume_id": VOLUME,
+        "operation": Operation.ATTACH,
+        "attachment_id": ATTACHMENT,
+        "instance_id": INSTANCE,
+        "host": None,
+        "backend": None,
+        "connector": None,
+        "request_ids": (REQUEST,),
+        "trigger": Trigger.DEADLINE,
+        "state": CaseState.WAITING,
+        "opened_at": NOW,
+        "next_attempt_at": NOW + timedelta(seconds=900),
+        "signal_seq": 1,
+        "starts": 1,
+        "end_seen": False,
+        "released_unasked": False,
+        "claimed": False,
+        "conclusion": None,
+    }
+    return KnownCase(**values | fields)
+
+
+def arrival(notification: Notification) -> Arrival:
+    """Return a notification as the listener hands it over."""
+    body_sha256 = hashlib.sha256(notification.message_id.encode()).hexdigest()
+    return Arrival(notification, body_sha256, "cinder")
+
+
+def accept(ledger: Ledger, *told_in_order: Notification) -> None:
+    """Take in notifications, one batch."""
+    ledger.accept([arrival(notification) for notification in told_in_order])
+
+
+def due_case(ledger: Ledger, **fields: Any) -> str:
+    """Make a case that is due now, of an attach that failed; return its id."""
+    notification = attach_error(**fields)
+    accept(ledger, notification)
+    make_due(ledger)
+    return next(case.case_id for case in ledger.cases() if case.volume_id == notification.volume_id)
+
+
+def claim_one(ledger: Ledger, owner: str = "w1", *, lease_seconds: float = 60.0) -> Claim:
+    """Claim the one case that is due."""
+    (claim,) = ledger.claim(owner, limit=1, lease_seconds=lease_seconds, deadlines=True)
+    return claim
+
+
+def outcome(state: CaseState, **fields: Any) -> Outcome:
+    """Return what an attempt came to."""
+    values: dict[str, Any] = {
+        "state": state,
+        "rule": "r1",
+        "verdict": "clean",
+        "reason": "nothing holds it",
+        "delay_seconds": None,
+        "conclusion": Conclusion.HEALTHY if state is CaseState.CLOSED else None,
+        "use_case": None,
+        "verified_by": None,
+        "failed": False,
+        "mended": False,
+        "clean": False,
+        "fingerprint": None,
+        "evidence": {"volume": {"status": "available"}},
+        "announcements": (),
+    }
+    return Outcome(**values | fields)
+
+
+def announcement(name: str, **payload: Any) -> Announcement:
+    """Return one announcement of ours."""
+    return Announcement(f"volume.force_detach.{name}", Priority.INFO, payload)
+
+
+def make_due(ledger: Ledger) -> None:
+    """Let so much time pass that every case that time moves is due, in the order it was."""
+    database = ledger._database
+    with database.engine.begin() as connection:
+        for row in connection.execute(cases.select().where(cases.c.next_attempt_at.is_not(None))):
+            earlier = row.next_attempt_at - timedelta(days=1)
+            own = cases.update().where(cases.c.case_id == row.case_id)
+            connection.execute(own.values(next_attempt_at=earlier))
+
+
+def expire_leases(ledger: Ledger) -> None:
+    """Let so much time pass that every lease, on a volume or an announcement, ran out."""
+    past = datetime.now(UTC) - timedelta(days=1)
+    with ledger._database.engine.begin() as connection:
+        held = claims.update().where(claims.c.owner.is_not(None))
+        connection.execute(held.values(lease_expires_at=past))
+        taken = outbox.update().where(outbox.c.due_at.is_not(None))
+        connection.execute(taken.values(due_at=past))
+
+
+def age_notifications(ledger: Ledger, seconds: float) -> None:
+    """Let time pass since every notification was received."""
+    with ledger._database.engine.begin() as connection:
+        for row in connection.execute(notifications.select()):
+            own = notifications.update().where(notifications.c.message_id == row.message_id)
+            aged = row.received_at - timedelta(seconds=seconds)
+            connection.execute(own.values(received_at=aged))
+
+
+def places(ledger: Ledger) -> dict[str, str | None]:
+    """Return where each stored message is: its case, or None for one kept for its start."""
+    with ledger._database.engine.begin() as connection:
+        rows = connection.execute(notifications.select())
+        return {row.message_id: row.case_id for row in rows}
+
+
+def ids(told_in_order: Sequence[Notification]) -> list[str]:
+    """Return the message ids."""
+    return [notification.message_id for notification in told_in_order]
+
+
+def other(notification: Notification) -> Notification:
+    """Return the same told once more, as a message of its own."""
+    return dataclasses.replace(notification, message_id=str(uuid.uuid4()))
+
+
+def at_once(*works: Callable[[], object]) -> list[object]:
+    """Run these in threads that start together; return their results, raise the first error."""
+    barrier = threading.Barrier(len(works))
+
+    def run(work: Callable[[], object]) -> object:
+        barrier.wait()
+        return work()
+
+    with concurrent.futures.ThreadPoolExecutor(len(works)) as pool:
+        return list(pool.map(run, works))

@@ -1,0 +1,123 @@
+"""What recovery writes while it works on a case, on each database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from consumer.ledger import Claim, HistoryKind, Ledger
+from handlers.casefile import CaseFile, CaseState, PausedError, StepKind, StepResult
+from tests.unit.consumer.ledger.breaking import lose_next_commit
+from tests.unit.consumer.ledger.making import announcement, claim_one, due_case, outcome
+
+EVIDENCE = {"volume": {"status": "detaching"}, "rows": ["att-1"], "note": "größer"}
+TARGET = {"attachment_id": "att-1"}
+
+
+@pytest.fixture
+def held(ledger: Ledger) -> Claim:
+    """Return a claim of a due case."""
+    due_case(ledger)
+    return claim_one(ledger)
+
+
+def intend(casefile: CaseFile, request_id: str = "req-ours", **more: object) -> None:
+    """Write down one call."""
+    known: dict[str, object] = {
+        "target": TARGET, "evidence": EVIDENCE, "lease_seconds": 5.0, "announcement": None,
+    }  # fmt: skip
+    casefile.intend(StepKind.CINDER_DELETE_ATTACHMENT, request_id=request_id, **known | more)
+
+
+def test_casefile_is_the_claims(ledger: Ledger, held: Claim) -> None:
+    """A case file of a claim -> its case, and the database's time of the claim."""
+    casefile = ledger.casefile(held)
+    assert casefile.case == held.case
+    assert casefile.now == held.claimed_at
+    assert abs(casefile.now - datetime.now(UTC)) < timedelta(seconds=30)
+
+
+def test_intent_and_result(ledger: Ledger, held: Claim) -> None:
+    """A call is meant, then made -> intent, evidence, target and result are on record."""
+    casefile = ledger.casefile(held)
+    intend(casefile)
+    (before,) = ledger.case(held.case.case_id).intents
+    casefile.result("req-ours", StepResult.INDETERMINATE, "no answer within 60 s")
+    (record,) = ledger.case(held.case.case_id).intents
+    assert (before.result, before.result_at) == (StepResult.INTENDED, None)
+    assert (record.kind, record.attempt) == (StepKind.CINDER_DELETE_ATTACHMENT, 1)
+    assert (record.target, record.evidence) == (TARGET, EVIDENCE)
+    assert (record.result, record.detail) == (StepResult.INDETERMINATE, "no answer within 60 s")
+    kinds = [line.kind for line in ledger.case(held.case.case_id).history]
+    assert kinds == [HistoryKind.OPENED, HistoryKind.INTENDED, HistoryKind.RESULT]
+
+
+def test_next_attempt_knows_the_intents(ledger: Ledger, held: Claim) -> None:
+    """Calls of an attempt -> the next one knows them, in their order."""
+    casefile = ledger.casefile(held)
+    for number, result in enumerate([StepResult.DONE, StepResult.TRANSIENT]):
+        intend(casefile, f"req-{number}-ours")
+        casefile.result(f"req-{number}-ours", result, "")
+    ledger.finish(held, outcome(CaseState.DUE, delay_seconds=0.0, failed=True))
+    again = claim_one(ledger, "w2")
+    assert [(i.request_id, i.result, i.attempt) for i in again.case.intents] == [
+        ("req-0-ours", StepResult.DONE, 1),
+        ("req-1-ours", StepResult.TRANSIENT, 1),
+    ]
+    assert (again.case.attempts, again.case.failures) == (2, 1)
+
+
+def test_intent_extends_the_lease(ledger: Ledger, held: Claim) -> None:
+    """A long call is meant -> the lease outlasts it; a short one -> the lease is not shortened."""
+    casefile = ledger.casefile(held)
+    intend(casefile, "req-long", lease_seconds=600.0)
+    longer = ledger.case(held.case.case_id).lease_expires_at
+    intend(casefile, "req-short", lease_seconds=1.0)
+    assert longer is not None
+    assert longer >= held.claimed_at + timedelta(seconds=600)
+    assert ledger.case(held.case.case_id).lease_expires_at == longer
+
+
+def test_announced_with_the_intent(ledger: Ledger, held: Claim) -> None:
+    """An intent with an announcement -> exactly one outbox row."""
+    intend(ledger.casefile(held), announcement=announcement("start", case="c"))
+    (row,) = ledger.case(held.case.case_id).outbox
+    assert (row.event_type, row.payload) == ("volume.force_detach.start", {"case": "c"})
+
+
+def test_paused(ledger: Ledger, held: Claim) -> None:
+    """Paused -> the next intent is refused, says by whom and why, and nothing of it is written."""
+    ledger.pause("alice", "storage maintenance")
+    with pytest.raises(PausedError, match=r"alice.*storage maintenance.*detachd resume"):
+        intend(ledger.casefile(held), announcement=announcement("start"), lease_seconds=900.0)
+    record = ledger.case(held.case.case_id)
+    assert (record.intents, record.outbox) == ((), ())
+    assert record.lease_expires_at == held.lease_expires_at
+    ledger.resume("alice")
+    intend(ledger.casefile(held))
+
+
+def test_request_id_used_before(ledger: Ledger, held: Claim) -> None:
+    """A request id is used for a second intent -> refused: it could not tell two calls apart."""
+    casefile = ledger.casefile(held)
+    intend(casefile)
+    with pytest.raises(ValueError, match="req-ours"):
+        intend(casefile, announcement=announcement("start"))
+    record = ledger.case(held.case.case_id)
+    assert (len(record.intents), record.outbox) == (1, ())
+
+
+def test_result_without_intent(ledger: Ledger, held: Claim) -> None:
+    """A result of a call that was never meant -> refused."""
+    with pytest.raises(KeyError, match="req-other"):
+        ledger.casefile(held).result("req-other", StepResult.DONE, "")
+    assert ledger.case(held.case.case_id).history[-1].kind is HistoryKind.OPENED
+
+
+def test_commit_of_unknown_fate(ledger: Ledger, held: Claim) -> None:
+    """The connection is lost in a commit that held -> repeating the intent writes nothing twice."""
+    lose_next_commit(ledger)
+    intend(ledger.casefile(held), announcement=announcement("start"))
+    record = ledger.case(held.case.case_id)
+    assert (len(record.intents), len(record.outbox)) == (1, 1)

@@ -1,0 +1,235 @@
+"""The ledger as a whole: recorded traffic end to end, crashes between and within transactions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from consumer.ledger import Arrival, Ledger
+from handlers.casefile import CaseState, Conclusion, StepKind, StepResult, Trigger
+from handlers.notification import Notification, Operation, parse
+from tests.recorded import SAMPLES, recording
+from tests.unit.consumer.ledger.breaking import crashing
+from tests.unit.consumer.ledger.making import (
+    accept,
+    announcement,
+    arrival,
+    attach_error,
+    claim_one,
+    due_case,
+    expire_leases,
+    make_due,
+    outcome,
+    places,
+    told,
+)
+
+ATTACH, DETACH = Operation.ATTACH, Operation.DETACH
+ENDED, DEADLINE = (CaseState.CLOSED, Conclusion.ENDED), (CaseState.WAITING, None)
+DUE, SETTLING = (CaseState.DUE, None), (CaseState.SETTLING, None)
+
+# What comes of each recorded scenario.
+COMES_TO = {
+    "nova-compute/o_healthy": [(ATTACH, *ENDED), (DETACH, *ENDED)],
+    "nova-compute/b_hang_60": [(ATTACH, *DUE)],
+    "nova-compute/c_hang_once": [(ATTACH, *SETTLING)],
+    "nova-compute/f_terminate_raises": [(ATTACH, *ENDED), (DETACH, *DUE)],
+    "cinder/inuse_new__del": [(ATTACH, *ENDED), (DETACH, *ENDED)],
+    "cinder/k_svctoken_del": [(ATTACH, *ENDED), (DETACH, *ENDED)],
+    "cinder/detaching_new__fd_ca": [(ATTACH, *ENDED), (DETACH, *ENDED)],
+    "cinder/detaching_old__fd_c": [(ATTACH, *ENDED), (DETACH, *ENDED)],
+    "cinder/attaching_new__del": [(ATTACH, *DEADLINE), (DETACH, *ENDED)],
+    "cinder/uc5_put__del": [(ATTACH, *DEADLINE), (DETACH, *ENDED)],
+    "cinder/e_uc5early_put__del": [(ATTACH, *DUE)],
+    "cinder/l_uc5late_put__del": [(ATTACH, *DUE)],
+    "cinder/error_attaching_new__del": [(ATTACH, *DUE)],
+    "cinder/reserved_new__del": [(ATTACH, *DUE)],
+    "cinder/x_fd_terminate_raises__fd_ca": [(ATTACH, *ENDED)],
+    "cinder/m_multiattach__del": [
+        (ATTACH, *ENDED), (ATTACH, *DEADLINE), (DETACH, *ENDED),
+        (ATTACH, *ENDED), (ATTACH, *DEADLINE), (DETACH, *ENDED),
+    ],
+    "cinder/uc5_available__fd_c": [],
+}  # fmt: skip
+
+
+def arrivals(name: str) -> list[Arrival]:
+    """Return what the listener makes of a recording."""
+    parsed = [(m, parse(m.body)) for m in recording(name)]
+    return [
+        Arrival(n, hashlib.sha256(m.body).hexdigest(), m.exchange)
+        for m, n in parsed
+        if isinstance(n, Notification)
+    ]
+
+
+def test_every_recording_has_its_line() -> None:
+    """The recorded scenarios -> each is in the table."""
+    named = {str(p.relative_to(SAMPLES).with_suffix("")) for p in SAMPLES.rglob("*.jsonl")}
+    assert named == COMES_TO.keys()
+
+
+@pytest.mark.parametrize("size", [1, 4, 100])
+def test_recordings(ledger: Ledger, size: int) -> None:
+    """All recorded traffic, in batches of any size -> the same cases, no message lost."""
+    for name, wanted in COMES_TO.items():
+        came = arrivals(name)
+        for start in range(0, len(came), size):
+            assert ledger.accept(came[start : start + size]).rejected == (), name
+        volumes = {a.notification.volume_id for a in came}
+        found = [c for c in ledger.cases(limit=1000) if c.volume_id in volumes]
+        assert Counter((c.operation, c.state, c.conclusion) for c in found) == Counter(wanted), name
+        stored = places(ledger)
+        cases = {stored[a.notification.message_id] for a in came}
+        assert cases == {c.case_id for c in found}, name
+
+
+def test_recorded_uc5(ledger: Ledger) -> None:
+    """Nova gave up after five tries -> one attach case with all of it, released unasked."""
+    ledger.accept(arrivals("nova-compute/b_hang_60"))
+    (summary,) = ledger.cases()
+    record = ledger.case(summary.case_id)
+    assert len(record.notifications) == 11
+    assert (record.case.released_unasked, record.case.end_seen) == (True, False)
+    assert (summary.trigger, summary.host) == (Trigger.ERROR, "compute1")
+    assert (summary.backend, summary.instance_id is not None) == ("labhost@lab", True)
+
+
+def test_recorded_retry_that_won(ledger: Ledger) -> None:
+    """The second try won -> it settles, since the first may still finish late and undo it."""
+    ledger.accept(arrivals("nova-compute/c_hang_once"))
+    (summary,) = ledger.cases()
+    record = ledger.case(summary.case_id)
+    assert record.case.end_seen
+    assert record.case.connector is not None
+    assert record.case.connector.host == "compute1"
+
+
+# --- crashes ---
+
+
+class Life:
+    """One case from its first message to the announcement of its end, by a process that may die.
+
+    What it does first after a start is what detachd does: take in what the broker redelivers, take
+    up what is due, publish what is pending.
+    """
+
+    def __init__(self, url: str, dies_after: int) -> None:
+        self.url, self.left = url, dies_after
+        self.ledger = Ledger(url)
+        self.sent: list[str] = []
+
+    def step(self, work: Callable[[], object]) -> object:
+        """Do one transaction, then die if it is time."""
+        result = work()
+        self.left -= 1
+        if self.left == 0:
+            raise ProcessLookupError
+        return result
+
+    def run(self, case_message: Notification) -> None:
+        """Live until the case is closed and everything is announced."""
+        self.step(lambda: self.ledger.accept([arrival(case_message)]))
+        make_due(self.ledger)
+        while self.ledger.cases(state=CaseState.DUE):
+            self.attempt()
+        while taken := self.ledger.outbox_take("p", limit=9, lease_seconds=60):
+            self.step(lambda: None)
+            for out in taken:
+                self.step(lambda out=out: self.sent.append(out.message_id))
+                self.step(lambda out=out: self.ledger.outbox_sent([out.outbox_id]))
+
+    def attempt(self) -> None:
+        """Make one attempt with one call outside."""
+        held = self.step(lambda: claim_one(self.ledger))
+        casefile = self.ledger.casefile(held)
+        request_id = f"req-{held.fence}"
+        first = not held.case.intents
+        self.step(
+            lambda: casefile.intend(
+                StepKind.CINDER_DELETE_ATTACHMENT, request_id=request_id, target={}, evidence={},
+                lease_seconds=1, announcement=announcement("start") if first else None,
+            )
+        )  # fmt: skip
+        self.step(lambda: casefile.result(request_id, StepResult.DONE, ""))
+        end = (announcement("end"),)
+        self.step(lambda: self.ledger.finish(held, outcome(CaseState.CLOSED, announcements=end)))
+
+
+@pytest.fixture
+def lives(ledger_url: str) -> Iterator[Callable[[int], Life]]:
+    """Make processes on one ledger; all are closed after the test."""
+    born: list[Life] = []
+
+    def be_born(dies_after: int) -> Life:
+        born.append(Life(ledger_url, dies_after))
+        return born[-1]
+
+    be_born(0).ledger.upgrade()
+    yield be_born
+    for life in born:
+        life.ledger.close()
+
+
+@pytest.mark.parametrize("dies_after", range(1, 12))
+def test_crash_between_transactions(lives: Callable[[int], Life], dies_after: int) -> None:
+    """The process dies after its n-th step -> the next one ends the case; nothing lost or twice."""
+    message = attach_error()
+    first = lives(dies_after)
+    with pytest.raises(ProcessLookupError):
+        first.run(message)
+    expire_leases(first.ledger)
+    second = lives(0)
+    second.run(message)
+    (summary,) = second.ledger.cases()
+    record = second.ledger.case(summary.case_id)
+    assert (summary.state, len(record.notifications)) == (CaseState.CLOSED, 1)
+    assert [o.event_type.rpartition(".")[2] for o in record.outbox] == ["start", "end"]
+    assert all(o.sent_at for o in record.outbox)
+    assert {o.message_id for o in record.outbox} == {*first.sent, *second.sent}
+    assert 1 <= len(record.intents) <= 2
+
+
+def test_crash_within_a_transaction(ledger: Ledger) -> None:
+    """The process dies before a commit -> as if the call had never been made, whichever it was."""
+    case_id = due_case(ledger)
+    with crashing(ledger):
+        accept(ledger, told(volume_id="vol-2"))
+    with crashing(ledger):
+        claim_one(ledger)
+    held = claim_one(ledger)
+    assert (held.fence, held.case.attempts) == (1, 1)
+    casefile = ledger.casefile(held)
+    with crashing(ledger):
+        casefile.intend(
+            StepKind.NOVA_DETACH, request_id="req-ours", target={}, evidence={}, lease_seconds=900,
+            announcement=announcement("start"),
+        )  # fmt: skip
+    with crashing(ledger):
+        ledger.finish(held, outcome(CaseState.CLOSED, announcements=(announcement("end"),)))
+    record = ledger.case(case_id)
+    assert (record.summary.state, record.claimed_by) == (CaseState.DUE, "w1")
+    assert (record.intents, record.outbox) == ((), ())
+    assert record.lease_expires_at == held.lease_expires_at
+    assert len(places(ledger)) == 1
+
+
+def test_upgrade_crashes(ledger_url: str) -> None:
+    """The process dies in an upgrade -> it is run again, and the ledger works."""
+    ledger = Ledger(ledger_url)
+    with crashing(ledger):
+        ledger.upgrade()
+    ledger.upgrade()
+    ledger.check_schema()
+    accept(ledger, told())
+    ledger.close()
+
+
+def test_says_what_it_is(ledger: Ledger) -> None:
+    """A ledger is shown -> its database and cloud; the two never hold a password."""
+    assert repr(ledger) == f"Ledger({ledger.name!r}, cloud='default')"
+    assert "detachd:***@" in ledger.name or ledger.name.startswith("sqlite:///")
