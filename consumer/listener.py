@@ -1,0 +1,256 @@
+"""Bus to ledger, then ack: hops 1 and 2.
+
+Notifications are at-most-once on their way to our queue. From there on none is lost: a message is
+acked when the ledger, or the quarantine queue, has it on disk. What happens twice (a redelivery, a
+publisher's repetition) the ledger recognises by its message_id.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+from consumer.broker import BROKER_ERRORS, backoff_seconds, describe
+from consumer.bus import GROUP, OPTS, ListenerSettings
+from consumer.intake import Batch, BatchReport, Delivery, Intake
+from consumer.ledger import Ledger, LedgerUnavailableError
+from consumer.sender import Confirmation, ConfirmedSender, NotConfirmedError, Parcel
+from consumer.subscription import Subscription
+from handlers.notification import may_concern
+
+__all__ = [
+    "GROUP",
+    "OPTS",
+    "BatchReport",
+    "Listener",
+    "ListenerObserver",
+    "ListenerSettings",
+    "ListenerStatus",
+]
+
+LOG = logging.getLogger(__name__)
+
+_PROBE_SECONDS = 1.0
+_CAUGHT_UP_SECONDS = 10.0
+_SLICE_SECONDS = 0.5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ListenerStatus:
+    """How the listener is now; ``problems`` are sentences for the operator.
+
+    ``caught_up``: within the last ten seconds the queue was seen empty and everything taken from it
+    was in the ledger. Until then a missing end may be an end that waits in the queue.
+    """
+
+    bus: str
+    connected: bool
+    caught_up: bool
+    last_message_at: datetime | None
+    problems: tuple[str, ...]
+
+
+class ListenerObserver(Protocol):
+    """What wants to know of the listener's work, metrics for one. Called in its thread."""
+
+    def batch_done(self, report: BatchReport) -> None:
+        """Take note of a batch that was stored and acked."""
+
+    def disconnected(self, bus: str) -> None:
+        """Take note of a connection that was lost."""
+
+
+class Unobserved:
+    """Takes no note."""
+
+    def batch_done(self, report: BatchReport) -> None:
+        """Take no note."""
+
+    def disconnected(self, bus: str) -> None:
+        """Take no note."""
+
+
+class Listener:
+    """Keeps one bus's notifications going into the ledger, whatever broker and ledger do.
+
+    For one thread; ``caught_up`` and ``status`` may be asked from any.
+    """
+
+    def __init__(
+        self, settings: ListenerSettings, ledger: Ledger, observer: ListenerObserver | None = None
+    ) -> None:
+        self._settings = settings
+        self._observer = observer or Unobserved()
+        self._sender = ConfirmedSender(
+            settings.broker, "detachd quarantine", prepare=settings.quarantine.declare
+        )
+        self._intake = Intake(
+            settings.bus, ledger, self._quarantine, max_body_bytes=settings.max_body_bytes
+        )
+        self._subscription: Subscription | None = None
+        self._held: Batch | None = None
+        self._trouble: str | None = None
+        self._failures = 0
+        self._hold_until = self._probe_at = self._refresh_at = -math.inf
+        self._empty_seen_at = -math.inf
+        self._last_message_at: datetime | None = None
+        self._told: tuple[str, ...] = ()
+
+    @property
+    def caught_up(self) -> bool:
+        """Tell whether deadlines may fire; see ``ListenerStatus``."""
+        return time.monotonic() - self._empty_seen_at < _CAUGHT_UP_SECONDS
+
+    def status(self) -> ListenerStatus:
+        """Return how the listener is now. Blocks on nothing."""
+        return ListenerStatus(
+            bus=self._settings.bus,
+            connected=self._subscription is not None,
+            caught_up=self.caught_up,
+            last_message_at=self._last_message_at,
+            problems=self._problems(),
+        )
+
+    def run(self, stop: threading.Event) -> None:
+        """Listen until ``stop`` is set, reconnecting for ever; return within about a second of it.
+
+        What was taken and not acked then goes back to the queue.
+        """
+        while not stop.is_set():
+            try:
+                self.run_once()
+            except BROKER_ERRORS as error:
+                stop.wait(self._lost(f"the broker cannot be used: {describe(error)}"))
+            except Exception as error:
+                LOG.exception("bus %s: unexpected error; nothing was acked", self._settings.bus)
+                stop.wait(self._lost(f"unexpected error: {describe(error)}"))
+        self.close()
+
+    def run_once(self) -> int:
+        """Connect if need be and take one batch; return how many messages were acked.
+
+        Where the ledger (or the quarantine queue) cannot be had, the batch is kept and nothing is
+        acked; later calls try it again, and until then wait with heartbeats. Blocks for
+        about half a second when there is nothing to do. Raises BROKER_ERRORS;
+        then ``close`` must follow, and what was not acked is delivered again.
+        """
+        subscription = self._subscribed()
+        if self._held is None:
+            self._held = subscription.collect(self._settings.pace)
+        elif time.monotonic() < self._hold_until:
+            subscription.keep_alive(_SLICE_SECONDS)
+            return 0
+        if not self._make_durable(self._held):
+            return 0
+        acked, self._held = self._held, None
+        if acked.tags:
+            subscription.ack(acked)
+            self._last_message_at = datetime.now(UTC)
+        self._failures, self._trouble = 0, None
+        self._look_around(subscription)
+        return len(acked.tags)
+
+    def close(self) -> None:
+        """Close the connections; what was not acked goes back to the queue."""
+        if self._subscription is not None:
+            self._subscription.close()
+        self._forget()
+        self._sender.close()
+
+    def _subscribed(self) -> Subscription:
+        if self._subscription is None:
+            settings = self._settings
+            self._subscription = Subscription(
+                settings.broker,
+                (settings.queue, settings.quarantine),
+                settings.bindings,
+                prefetch=settings.prefetch,
+                relevant=may_concern,
+            )
+            self._refresh_at = time.monotonic() + settings.rebind_seconds
+            self._probe_at = -math.inf
+            LOG.info("bus %s: listening on queue %s", settings.bus, settings.queue.name)
+            self._tell()
+        return self._subscription
+
+    def _make_durable(self, batch: Batch) -> bool:
+        if not batch.tags:
+            return True
+        try:
+            report = self._intake.take(batch)
+        except (LedgerUnavailableError, NotConfirmedError) as error:
+            self._failures += 1
+            delay = backoff_seconds(self._failures)
+            self._hold_until = time.monotonic() + delay
+            self._empty_seen_at = -math.inf
+            self._trouble = f"{len(batch.tags)} messages wait unacked: {describe(error)}"
+            self._tell()
+            return False
+        self._observer.batch_done(report)
+        return True
+
+    def _look_around(self, subscription: Subscription) -> None:
+        now = time.monotonic()
+        if now >= self._refresh_at:
+            self._refresh_at = now + self._settings.rebind_seconds
+            subscription.refresh()
+        if now >= self._probe_at:
+            self._probe_at = now + _PROBE_SECONDS
+            if subscription.ready() == 0:
+                self._empty_seen_at = now
+        self._tell()
+
+    def _quarantine(self, delivery: Delivery, reason: str, body_sha256: str) -> None:
+        name = self._settings.quarantine.name
+        parcel = Parcel(
+            exchange="",
+            routing_key=name,
+            body=delivery.body,
+            content_type=delivery.content_type,
+            content_encoding=delivery.content_encoding,
+            headers={
+                "x-detachd-reason": reason,
+                "x-detachd-sha256": body_sha256,
+                "x-detachd-bus": self._settings.bus,
+                "x-detachd-exchange": delivery.exchange,
+                "x-detachd-routing-key": delivery.routing_key,
+            },
+        )
+        if self._sender.send(parcel) is Confirmation.RETURNED:
+            self._sender.close()  # the next connection declares the queue again
+            raise NotConfirmedError(f"queue {name!r} has been deleted; it is declared again")
+        LOG.warning("quarantined a message of %s: %s", delivery.routing_key, reason)
+
+    def _lost(self, trouble: str) -> float:
+        if self._subscription is not None:
+            self._observer.disconnected(self._settings.bus)
+            self._subscription.abandon()
+        self._forget()
+        self._failures += 1
+        self._trouble = trouble
+        self._tell()
+        return backoff_seconds(self._failures)
+
+    def _forget(self) -> None:
+        self._subscription = self._held = None
+        self._hold_until = self._empty_seen_at = -math.inf
+
+    def _problems(self) -> tuple[str, ...]:
+        subscription, trouble = self._subscription, self._trouble
+        found = () if subscription is None else subscription.problems
+        return found if trouble is None else (trouble, *found)
+
+    def _tell(self) -> None:
+        """Log each problem once, and when all are gone."""
+        problems = self._problems()
+        for problem in problems:
+            if problem not in self._told:
+                LOG.warning("bus %s: %s", self._settings.bus, problem)
+        if self._told and not problems:
+            LOG.info("bus %s: all is well again", self._settings.bus)
+        self._told = problems

@@ -1,0 +1,222 @@
+"""The listener on a real RabbitMQ, and what a broker can do to it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kombu
+import pytest
+from amqp.basic_message import Message
+
+from consumer.ledger import Ledger
+from consumer.listener import Listener
+from consumer.subscription import Pace
+from tests.bus import Peer, new_ledger, quarantined, running, settings, stored, until
+from tests.recorded import FAILED_ATTACH, HEALTHY, Recorded, recording, renewed
+from tests.services.rabbitmq import RabbitMQ
+
+QUEUE = "detachd.notifications"
+QUARANTINE = "detachd.quarantine"
+
+
+@pytest.fixture
+def url(rabbitmq: RabbitMQ) -> str:
+    """Give a virtual host of the test's own."""
+    return rabbitmq.fresh_vhost()
+
+
+@pytest.fixture
+def peer(url: str) -> Iterator[Peer]:
+    """Give the other services' side."""
+    with Peer(url) as made:
+        yield made
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """Give an empty ledger on SQLite."""
+    with new_ledger(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def listener(url: str, ledger: Ledger) -> Iterator[Listener]:
+    """Give a listener, not yet connected."""
+    made = Listener(settings(url), ledger)
+    yield made
+    made.close()
+
+
+def relevant(messages: list[Recorded]) -> list[str]:
+    """Return the ids of those messages that concern an attachment."""
+    return [m.message_id for m in messages if not m.event_type.startswith("volume.create")]
+
+
+def publish_until_stored(peer: Peer, messages: list[Recorded], directory: Path) -> None:
+    """Publish the same again and again, as the bus drops what nobody is bound for."""
+
+    def heard() -> list[str]:
+        peer.publish(messages)
+        return stored(directory)
+
+    until(heard, 10)
+
+
+def still_publishing(peer: Peer, messages: Iterator[Recorded]) -> bool:
+    """Publish ten more."""
+    peer.publish(itertools.islice(messages, 10))
+    return True
+
+
+@pytest.mark.parametrize("name", [HEALTHY, FAILED_ATTACH])
+def test_recorded_scenario_is_in_the_ledger_and_acked(
+    listener: Listener, peer: Peer, tmp_path: Path, name: str
+) -> None:
+    """Real messages on exchanges as Nova and Cinder declare them -> stored, then acked."""
+    peer.declare("nova", "cinder")
+    listener.run_once()
+    messages = recording(name)
+    peer.publish(messages)
+    assert listener.run_once() == len(messages)
+    listener.close()
+    assert sorted(stored(tmp_path)) == sorted(relevant(messages))
+    assert peer.take(QUEUE) is None
+    assert peer.take(QUARANTINE) is None
+
+
+def test_exchange_absent_at_the_start(listener: Listener, peer: Peer, tmp_path: Path) -> None:
+    """No exchange when we come -> made as its publisher would, who then is heard."""
+    listener.run_once()
+    assert listener.status().problems == ()
+    peer.declare("nova", "cinder", "openstack")
+    messages = recording(HEALTHY)
+    peer.publish(messages)
+    listener.run_once()
+    assert sorted(stored(tmp_path)) == sorted(relevant(messages))
+
+
+def test_exchange_that_the_operator_made_durable(
+    listener: Listener, peer: Peer, tmp_path: Path
+) -> None:
+    """A durable cinder exchange, our setting says otherwise -> taken as it is, no complaint."""
+    peer.declare("cinder", durable=True)
+    listener.run_once()
+    assert listener.status().problems == ()
+    peer.publish(recording(HEALTHY)[3:4])
+    listener.run_once()
+    assert len(stored(tmp_path)) == 1
+
+
+def test_exchange_deleted_under_us_is_bound_again(
+    url: str, ledger: Ledger, peer: Peer, tmp_path: Path
+) -> None:
+    """An exchange deleted, and declared again by its publisher -> bound by the next round."""
+    listener = Listener(settings(url, rebind_seconds=0.2), ledger)
+    with running(listener):
+        until(lambda: listener.status().connected)
+        kombu.Exchange("cinder", channel=peer.channel).delete()
+        peer.declare("cinder")
+        start = recording(HEALTHY)[3:4]
+        publish_until_stored(peer, start, tmp_path)
+
+
+def test_queue_deleted_under_us_is_made_again(
+    url: str, ledger: Ledger, peer: Peer, tmp_path: Path
+) -> None:
+    """Our queue deleted while we listen -> the broker cancels us; made and bound again."""
+    listener = Listener(settings(url), ledger)
+    with running(listener):
+        until(lambda: listener.caught_up)
+        kombu.Queue(QUEUE, channel=peer.channel).delete()
+        start = recording(HEALTHY)[3:4]
+        publish_until_stored(peer, start, tmp_path)
+
+
+def test_nobody_elses_messages_are_taken(listener: Listener, peer: Peer, tmp_path: Path) -> None:
+    """Ceilometer's notifications.info on the same exchange -> it gets every message too."""
+    peer.declare("nova", "cinder")
+    peer.bind("notifications.info", "cinder", "notifications.info")
+    listener.run_once()
+    messages = [m for m in recording(HEALTHY) if m.exchange == "cinder"]
+    peer.publish(messages)
+    listener.run_once()
+    assert peer.take_all("notifications.info") == [m.body for m in messages]
+    assert sorted(stored(tmp_path)) == sorted(relevant(messages))
+
+
+ODD = [
+    pytest.param(b"\xff\xfe\x00raw", {}, id="not UTF-8"),
+    pytest.param(b"", {}, id="empty"),
+    pytest.param("{ä}".encode("latin-1"), {"content_encoding": "latin-1"}, id="Latin-1"),
+    pytest.param(b"not gzip", {"headers": {"compression": "application/x-gzip"}}, id="not gzip"),
+    pytest.param(b"[]" * 200_000, {}, id="many frames"),
+]
+
+
+@pytest.mark.parametrize(("body", "properties"), ODD)
+def test_unreadable_body_is_quarantined_byte_for_byte(
+    listener: Listener, peer: Peer, tmp_path: Path, body: bytes, properties: dict[str, Any]
+) -> None:
+    """A body that nobody can read -> its bytes on the quarantine queue, acked, the next read."""
+    listener.run_once()
+    start = renewed(recording(HEALTHY))[3]
+    peer.put(body, "cinder", "notifications.info", **properties)
+    peer.publish([start])
+    assert listener.run_once() == 2
+    listener.close()
+    message = peer.take(QUARANTINE)
+    assert (message.body or b"") == body
+    assert message.headers["x-detachd-exchange"] == "cinder"
+    assert quarantined(tmp_path) == [message.headers["x-detachd-reason"]]
+    assert stored(tmp_path) == [start.message_id]
+    assert peer.take(QUEUE) is None
+
+
+def test_properties_that_py_amqp_cannot_decode(
+    listener: Listener, peer: Peer, tmp_path: Path
+) -> None:
+    """A sound notification whose content_encoding is not UTF-8 -> read all the same, no loop."""
+    listener.run_once()
+    start = recording(HEALTHY)[3]
+    message = Message(start.body, content_type="application/json", content_encoding="utf-8")
+    properties = message._serialize_properties().replace(b"utf-8", b"\xff\xfe\xff\xfe\xff")
+    message._serialize_properties = lambda: properties
+    peer.channel.basic_publish(message, exchange="cinder", routing_key="notifications.info")
+    assert listener.run_once() == 1
+    assert stored(tmp_path) == [start.message_id]
+
+
+def test_compressed_body_is_read(listener: Listener, peer: Peer, tmp_path: Path) -> None:
+    """[oslo_messaging_rabbit] kombu_compression = gzip at the publisher -> read."""
+    listener.run_once()
+    start = recording(HEALTHY)[3]
+    peer.put(start.body, "cinder", "notifications.info", compression="gzip")
+    assert listener.run_once() == 1
+    assert stored(tmp_path) == [start.message_id]
+
+
+def test_quarantine_queue_deleted_under_us(listener: Listener, peer: Peer, tmp_path: Path) -> None:
+    """The quarantine queue is gone when it is needed -> not acked, made again, then quarantined."""
+    listener.run_once()
+    peer.put(b"{", "cinder", "notifications.info")
+    assert listener.run_once() == 1
+    kombu.Queue(QUARANTINE, channel=peer.channel).delete()
+    peer.put(b"[", "cinder", "notifications.info")
+    assert listener.run_once() == 0
+    assert "detachd.quarantine" in listener.status().problems[0]
+    until(listener.run_once)
+    assert peer.take_all(QUARANTINE) == [b"["]
+    assert len(quarantined(tmp_path)) == 2
+
+
+def test_busy_but_keeping_up_is_caught_up(url: str, ledger: Ledger, peer: Peer) -> None:
+    """Messages without a pause, so that no wait for one ends empty -> caught up all the same."""
+    never_idle = Pace(size=1_000_000, idle_seconds=1.0, seconds=0.1, poll_seconds=1.0)
+    listener = Listener(settings(url, pace=never_idle), ledger)
+    peer.declare("nova", "cinder")
+    messages = itertools.cycle(recording(HEALTHY))
+    with running(listener):
+        until(lambda: still_publishing(peer, messages) and listener.caught_up)
