@@ -1,0 +1,77 @@
+"""What one attempt carries from round to round, and what one round is about to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from datetime import datetime, timedelta
+
+from handlers.casefile import Case, CaseFile, Intent, StepKind, StepResult, UseCase
+from handlers.conclusion import Attempted
+from handlers.evidence import Evidence
+from handlers.plan import Step
+from handlers.policy import BackendPolicy
+from handlers.situation import Situation
+from handlers.summary import summarise
+from handlers.verdict import Diagnosis
+
+
+@dataclasses.dataclass(slots=True)
+class Attempt:
+    """One attempt at a case, while it is made.
+
+    ``case`` has the intents of this attempt too. ``started``: its start is announced. ``parked_by``
+    is the reason that the last look gave to park, ``refused`` what was refused for good,
+    ``trouble`` what last went wrong.
+    """
+
+    file: CaseFile
+    case: Case
+    policy: BackendPolicy
+    began: float
+    started: bool = False
+    use_case: UseCase | None = None
+    parked_by: str | None = None
+    refused: dict[StepKind, str] = dataclasses.field(default_factory=dict)
+    setbacks: int = 0
+    trouble: str | None = None
+
+    @property
+    def now(self) -> datetime:
+        """Database time, carried on by our own monotonic clock."""
+        return self.file.now + timedelta(seconds=time.monotonic() - self.began)
+
+    def note(self, intent: Intent, result: StepResult) -> None:
+        """Keep an intent of this attempt beside those that the ledger gave."""
+        ended = dataclasses.replace(intent, result=result)
+        self.case = dataclasses.replace(self.case, intents=(*self.case.intents, ended))
+
+    def came_to(
+        self, evidence: Evidence, diagnosis: Diagnosis, steps: tuple[Step, ...] = ()
+    ) -> Attempted:
+        """Return the attempt as it stands, with the look that it rests on."""
+        return Attempted(
+            case=self.case,
+            diagnosis=diagnosis,
+            policy=self.policy,
+            now=self.now,
+            started=self.started,
+            use_case=self.use_case,
+            evidence=summarise(evidence, diagnosis, steps),
+        )
+
+    def updated(self, attempted: Attempted) -> Attempted:
+        """Return the same look with what has been done since."""
+        return dataclasses.replace(
+            attempted, case=self.case, started=self.started, now=self.now, use_case=self.use_case
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps that one round is about to make, and on what grounds."""
+
+    diagnosis: Diagnosis
+    situation: Situation
+    steps: tuple[Step, ...]
+    attempted: Attempted

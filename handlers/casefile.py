@@ -1,0 +1,241 @@
+"""A case, what may become of it, and the narrow door through which recovery writes it down.
+
+The ledger implements ``CaseFile``; recovery knows nothing else of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+from drivers.base import Connector
+from handlers.notification import Operation
+
+
+class CaseState(enum.Enum):
+    """Who moves the case next. docs/states.md has a sentence for each state and each edge."""
+
+    WAITING = "waiting"
+    DUE = "due"
+    SETTLING = "settling"
+    AWAITING_APPROVAL = "awaiting-approval"
+    PARKED = "parked"
+    CLOSED = "closed"
+
+
+class Trigger(enum.Enum):
+    """What made us look at the case."""
+
+    DEADLINE = "deadline"
+    ERROR = "error"
+    RELEASED_UNASKED = "released-unasked"
+    END = "end"
+    SWEEP = "sweep"
+    REPLAY = "replay"
+
+
+class UseCase(enum.Enum):
+    """The five use cases of the 2015 specification."""
+
+    UC1 = "UC1"
+    UC2 = "UC2"
+    UC3 = "UC3"
+    UC4 = "UC4"
+    UC5 = "UC5"
+
+
+class StepKind(enum.Enum):
+    """Every write that detachd makes outside itself."""
+
+    CINDER_RESERVE = "cinder.reserve"
+    CINDER_UNRESERVE = "cinder.unreserve"
+    CINDER_ROLL_DETACHING = "cinder.roll_detaching"
+    CINDER_COMPLETE = "cinder.complete"
+    CINDER_DELETE_ATTACHMENT = "cinder.delete_attachment"
+    CINDER_FORCE_DETACH = "cinder.force_detach"
+    BACKEND_FORCE_DETACH = "backend.force_detach"
+    NOVA_DETACH = "nova.detach"
+
+
+class StepResult(enum.Enum):
+    """How a step ended; ``INTENDED`` is what a crash leaves behind.
+
+    ``WITHHELD``: what the step rested on changed before the call, so it was not made. Of these only
+    INTENDED, DONE and INDETERMINATE may have acted.
+    """
+
+    INTENDED = "intended"
+    DONE = "done"
+    TRANSIENT = "transient"
+    INDETERMINATE = "indeterminate"
+    REFUSED = "refused"
+    WITHHELD = "withheld"
+
+
+class VerifiedBy(enum.Enum):
+    """On whose word the backend is held to be clean."""
+
+    PROBE = "probe"
+    DRIVER = "driver"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Approval:
+    """A person's yes to one plan: it holds only while the plan's fingerprint is the same."""
+
+    actor: str
+    fingerprint: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Intent:
+    """One write that was meant: what history holds of it, oldest first within a case.
+
+    ``attachment_id`` is the one that the write was about, ``intended_at`` the database time when it
+    was written down.
+    """
+
+    kind: StepKind
+    result: StepResult
+    request_id: str
+    attempt: int
+    attachment_id: str | None = None
+    intended_at: datetime | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Case:
+    """One suspected attachment, from first sign to conclusion, as the ledger holds it when claimed.
+
+    ``attempts`` counts claims, this one included; ``failures`` the finished attempts that failed.
+    ``signal_seq`` grows with each notification of the case. ``end_seen``: an end of this operation
+    on this attachment arrived. ``released_unasked``: UC5's signature was seen. ``first_clean_at``
+    is the database time of the first of the clean looks that closing after a timeout takes.
+    ``connector`` is the one that a message of this very attachment carried. ``host`` is its compute
+    host, ``backend`` Cinder's ``host@backend``. ``mended_attempt`` is ``attempts`` as it was when
+    the case was last mended, 0 for never. ``crashes`` counts the claims in a row that ended without
+    a word: their lease ran out. A finished attempt and a person's replay set it back to 0.
+    """
+
+    case_id: str
+    cloud: str
+    volume_id: str
+    operation: Operation
+    attachment_id: str | None
+    instance_id: str | None
+    host: str | None
+    backend: str | None
+    trigger: Trigger
+    state: CaseState
+    opened_at: datetime
+    attempts: int
+    failures: int
+    signal_seq: int
+    end_seen: bool
+    released_unasked: bool
+    mended_at: datetime | None
+    first_clean_at: datetime | None
+    connector: Connector | None
+    request_ids: tuple[str, ...]
+    intents: tuple[Intent, ...]
+    approval: Approval | None
+    mended_attempt: int = 0
+    crashes: int = 0
+
+
+class Priority(enum.Enum):
+    """The notification priority, which is the last part of the routing key."""
+
+    INFO = "info"
+    ERROR = "error"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Announcement:
+    """One notification of ours, before the outbox gives it its message_id."""
+
+    event_type: str
+    priority: Priority
+    payload: Mapping[str, Any]
+
+
+class Conclusion(enum.Enum):
+    """Why a case is closed."""
+
+    HEALTHY = "healthy"
+    ENDED = "ended"
+    MENDED = "mended"
+    GONE = "gone"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one attempt came to; ``ledger.finish`` writes all of it in one transaction.
+
+    ``delay_seconds`` says when the case is due again (None: never by itself). ``failed`` counts the
+    attempt against the case's budget; ``mended`` and ``clean`` set ``mended_at`` and
+    ``first_clean_at`` (or clear the latter). ``evidence`` is what history keeps: plain JSON values.
+    """
+
+    state: CaseState
+    rule: str
+    verdict: str
+    reason: str
+    delay_seconds: float | None
+    conclusion: Conclusion | None
+    use_case: UseCase | None
+    verified_by: VerifiedBy | None
+    failed: bool
+    mended: bool
+    clean: bool
+    fingerprint: str | None
+    evidence: Mapping[str, Any]
+    announcements: tuple[Announcement, ...]
+    attachment_id: str | None = None
+    instance_id: str | None = None
+    backend: str | None = None
+
+
+class ClaimLostError(Exception):
+    """The claim on this volume is no longer ours: its lease ran out, someone else may have it."""
+
+
+class PausedError(Exception):
+    """detachd is paused; nothing outside is written until `detachd resume`."""
+
+
+class CaseFile(Protocol):
+    """What recovery may write about the one case that it works on. Each call is a transaction."""
+
+    @property
+    def case(self) -> Case:
+        """The case as it was when claimed."""
+
+    @property
+    def now(self) -> datetime:
+        """Database time when the case was claimed."""
+
+    def intend(
+        self,
+        kind: StepKind,
+        *,
+        request_id: str,
+        target: Mapping[str, Any],
+        evidence: Mapping[str, Any],
+        lease_seconds: float,
+        announcement: Announcement | None,
+    ) -> None:
+        """Write down that a call is about to be made, and extend the lease so that it outlasts it.
+
+        Raises ClaimLostError when the claim is not ours any more, PausedError when detachd is
+        paused. ``announcement`` (the attempt's ``start``) goes to the outbox with it.
+        """
+
+    def result(self, request_id: str, result: StepResult, detail: str) -> None:
+        """Write down how the call of that intent ended. Raises ClaimLostError."""
+
+    def connector_of(self, host: str) -> Connector | None:
+        """Return the connector last learned for a compute host from any attachment's message."""

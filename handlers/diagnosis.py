@@ -1,0 +1,167 @@
+"""Evidence -> verdict: one decision table, read from the top; the first rule that holds decides.
+
+Pure. Time is no argument of any rule. The order is the safety: what is in flight or cannot be seen
+is turned away first and what is healthy recognised, and only then may a rule act. Whatever no rule
+knows is for a person. docs/rules.md explains each rule and is checked against this table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from handlers import signs
+from handlers.casefile import Case, UseCase
+from handlers.evidence import Absent, Evidence, Fact, Unknown
+from handlers.situation import Situation, situate
+from handlers.verdict import Diagnosis, Verdict
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of the table: the sign that it asks for and what it then says."""
+
+    rule_id: str
+    verdict: Verdict
+    holds: Callable[[Situation], bool]
+    sentence: str
+    use_case: UseCase | None = None
+
+
+CINDER_UNKNOWN = "X1.cinder-unknown"
+VOLUME_GONE = "G1.volume-gone"
+CRASHES = "P11.crashes"
+MAX_CRASHES = 3
+
+
+def rule_ids() -> tuple[str, ...]:
+    """Return the id of every rule that a diagnosis can name, in the order they are asked."""
+    return (CRASHES, CINDER_UNKNOWN, VOLUME_GONE, *(rule.rule_id for rule in RULES))
+
+
+def condemn(case: Case) -> Diagnosis | None:
+    """Return the verdict on a case that must not even be looked at, or None. Pure.
+
+    Whatever in it ends the process would end it again and again, and everybody else's cases with
+    it. A claim that a slow ledger took from us counts too, so one or two are no proof.
+    """
+    if case.crashes < MAX_CRASHES:
+        return None
+    reason = f"the process ended without a word in each of the last {case.crashes} attempts"
+    return Diagnosis(Verdict.PARK, CRASHES, reason, None, None)
+
+
+def diagnose(case: Case, evidence: Evidence) -> Diagnosis:
+    """Return the verdict of the first rule that holds. Pure; every evidence has one."""
+    match evidence.volume:
+        case Unknown(reason):
+            return Diagnosis(Verdict.UNKNOWN, CINDER_UNKNOWN, reason, None, None)
+        case Absent(control):
+            return Diagnosis(Verdict.GONE, VOLUME_GONE, control, None, None)
+        case Fact(volume):
+            situation = situate(case, volume, evidence)
+    rule = next(rule for rule in RULES if rule.holds(situation))
+    reason = rule.sentence + _unseen(situation)
+    return Diagnosis(rule.verdict, rule.rule_id, reason, rule.use_case, situation)
+
+
+def _unseen(s: Situation) -> str:
+    """Return what could not be seen, in the sources' own words."""
+    unknown = [a.reason for a in (*s.servers.values(), s.backend) if isinstance(a, Unknown)]
+    return f" ({'; '.join(unknown)})" if unknown else ""
+
+
+# fmt: off
+RULES: tuple[Rule, ...] = (
+    # Somebody else is at work, or we cannot see who holds it.
+    Rule("P1.volume-error", Verdict.PARK, signs.volume_in_error,
+         "the volume is in an error or maintenance status"),
+    Rule("B1.volume-busy", Verdict.IN_FLIGHT, signs.volume_busy,
+         "another operation works on the volume"),
+    Rule("X2.nova-unknown", Verdict.UNKNOWN, signs.nova_unknown,
+         "Nova could not say who holds the volume"),
+    Rule("B2.server-busy", Verdict.IN_FLIGHT, signs.server_busy,
+         "a task of Nova's is under way on a server that has the volume"),
+    # Healthy, whatever the backend says; but for what contradicts itself.
+    Rule("H1.shelved", Verdict.HEALTHY, signs.shelved_reservation,
+         "a shelved server keeps its volume, and may for months"),
+    Rule("H2.attached", Verdict.HEALTHY, signs.attached_and_named,
+         "Cinder says attached and Nova's block device names this attachment"),
+    Rule("H3.attached-the-old-way", Verdict.HEALTHY, signs.attached_the_old_way,
+         "Cinder says attached and Nova has a block device of the kind that names no attachment"),
+    Rule("P2.names-the-wrong-row", Verdict.PARK, signs.named_by_the_wrong_row,
+         "Nova's block device names one row of two of the same server, and its guest may be "
+         "running on the other one's host"),
+    # From here on a rule may act, so everything must have been seen and be unambiguous.
+    Rule("X3.backend-unknown", Verdict.UNKNOWN, signs.backend_unknown,
+         "the backend could not be seen"),
+    Rule("P3.ambiguous", Verdict.PARK, signs.ambiguous,
+         "several attachments of the volume may be meant and no message says which"),
+    Rule("P4.no-instance", Verdict.PARK, signs.instance_unnamed,
+         "no instance is known for the attachment, so Nova cannot be asked who holds the volume"),
+    Rule("B3.other-attachment", Verdict.IN_FLIGHT, signs.other_attachment_in_the_making,
+         "another attachment of the volume is being made or ended"),
+    Rule("B4.compute-down", Verdict.IN_FLIGHT, signs.compute_not_up,
+         "the compute service of the server's host is not known to be up, and its guest may hold "
+         "the volume"),
+    Rule("B5.nova-detaching", Verdict.IN_FLIGHT, signs.nova_detach_accepted,
+         "Nova has accepted the detach and is carrying it out"),
+    Rule("B6.detach-asked-since", Verdict.IN_FLIGHT, signs.detach_of_another_case,
+         "the attach ended, and a detach has been asked for since"),
+    # The five use cases.
+    Rule("UC2.late-first-try", Verdict.ROLL_FORWARD, signs.ended_then_attaching,
+         "the attach had ended well, then a first try that finished late put the volume back to "
+         "attaching", UseCase.UC2),
+    Rule("UC2.attached", Verdict.ROLL_FORWARD, signs.attaching_and_named,
+         "the backend and Nova's block device have it attached, only Cinder was not told",
+         UseCase.UC2),
+    Rule("UC4.wish-on-record", Verdict.NOVA_DETACH, signs.detaching_and_named,
+         "Cinder has the wish to detach on record and Nova has not carried it out", UseCase.UC4),
+    Rule("UC4.rolled", Verdict.NOVA_DETACH, signs.rolled_for_detach,
+         "the wish to detach was rolled back to in-use so that Nova can carry it out",
+         UseCase.UC4),
+    Rule("P10.whose-wish", Verdict.PARK, signs.whose_wish,
+         "Cinder says detaching of a volume with several attachments, and not of which"),
+    Rule("P5.server-deleted", Verdict.PARK, signs.guest_may_outlive,
+         "the server is deleted but its row is left: nothing here proves that its guest is not "
+         "running on"),
+    Rule("UC1.unfinished", Verdict.RELEASE, signs.unfinished_attach,
+         "the attach never finished and Nova holds nothing", UseCase.UC1),
+    Rule("UC5.held", Verdict.TERMINATE, signs.held_by_us,
+         "new attachments are kept out by our own reserve while a left-over connection goes",
+         UseCase.UC5),
+    Rule("UC1.bare-reserve", Verdict.RELEASE, signs.bare_reserve,
+         "the volume is reserved in the way that makes no row, and Nova holds nothing",
+         UseCase.UC1),
+    Rule("UC3.released-in-nova", Verdict.RELEASE, signs.detached_in_nova,
+         "Nova has let the volume go, Cinder still says detaching", UseCase.UC3),
+    Rule("UC5.leaked", Verdict.TERMINATE, signs.leaked,
+         "Cinder says available and Nova holds nothing, but the backend lets the host in",
+         UseCase.UC5),
+    Rule("UC5.leaked-beside-others", Verdict.TERMINATE, signs.leaked_beside_others,
+         "the attachment is gone but the backend lets its host in, beside others that are right",
+         UseCase.UC5),
+    # Left-overs of live migrations and of multiattach.
+    Rule("S1.stray-row", Verdict.RELEASE, signs.stray_row,
+         "an unfinished row that no block device names, beside good ones"),
+    Rule("S2.left-on-source", Verdict.RELEASE, signs.left_on_source,
+         "the source's row was left behind by a live migration that went well"),
+    # Nothing to do, or nothing that a program should do.
+    Rule("P6.guest-holds", Verdict.PARK, signs.guest_holds,
+         "Nova's block device holds the volume although Cinder has let it go: the guest may be "
+         "writing"),
+    Rule("P8.access-lost", Verdict.PARK, signs.access_lost,
+         "Cinder and Nova say attached and the guest runs, but the backend lets nobody in"),
+    Rule("P9.unfinished-sibling", Verdict.PARK, signs.unfinished_sibling,
+         "beside the attached row its server has an unfinished one that no task is working on"),
+    Rule("C1.nothing-left", Verdict.CLEAN, signs.nothing_left,
+         "Cinder has let go, Nova holds nothing and the backend is clean"),
+    Rule("C2.nothing-left-blind", Verdict.CLEAN, signs.nothing_left_blind,
+         "Cinder has let go through its driver and Nova holds nothing; this backend cannot be "
+         "seen"),
+    Rule("P7.foreign-connection", Verdict.PARK, signs.foreign_connection,
+         "the backend lets somebody in whom no record explains"),
+    Rule("P0.not-understood", Verdict.PARK, signs.always,
+         "no rule knows this combination"),
+)
+# fmt: on

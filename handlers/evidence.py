@@ -1,0 +1,162 @@
+"""What each source says right now: a fact, absent, unknown or blind, never mixed up."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from drivers.base import Connector, Observation, StorageDriver, VolumeRef
+from drivers.control_plane import Cinder, Nova, Server, Volume
+from drivers.errors import OutsideError
+from handlers.casefile import Case
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fact(Generic[T]):
+    """The source was asked and answered."""
+
+    value: T
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Absent:
+    """We asked in the right place, a positive control answered, and it is not there."""
+
+    control: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unknown:
+    """The source should have seen and could not: an error, a timeout, not found under any name."""
+
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Blind:
+    """The driver of this backend declares that it cannot see."""
+
+    driver: str
+
+
+VolumeEvidence = Fact[Volume] | Absent | Unknown
+ServerEvidence = Fact[Server] | Absent | Unknown
+BackendEvidence = Fact[Observation] | Absent | Unknown | Blind
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Evidence:
+    """One look at all three sides.
+
+    ``servers`` holds an answer for each instance that the case or a row names. ``connectors`` holds
+    the last known connector of each compute host in question: recorded identity, not evidence.
+    """
+
+    volume: VolumeEvidence
+    servers: tuple[tuple[str, ServerEvidence], ...] = ()
+    backend: BackendEvidence = Unknown("not looked at")
+    connectors: tuple[tuple[str, Connector], ...] = ()
+
+
+class Retry(Protocol):
+    """Makes a call, repeating it while it fails with TransientError, within its own bounds."""
+
+    def __call__(self, system: str, method: str, call: Callable[[], T]) -> T:
+        """Return what ``call`` returns, or raise the last OutsideError."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sources:
+    """Whom to ask, how to repeat a question, and how long each answer may take."""
+
+    cinder: Cinder
+    nova: Nova
+    driver_of: Callable[[str], StorageDriver]
+    connector_of: Callable[[str], Connector | None]
+    retry: Retry
+    timeout_seconds: float
+
+
+def gather(case: Case, sources: Sources) -> Evidence:
+    """Look at Cinder, then at Nova for every instance concerned, then at the backend.
+
+    Read-only. Blocks for at most ``timeout_seconds`` a question and repetition. Raises nothing for
+    an outside failure: that is Unknown.
+    """
+    volume = look_at_volume(case, sources)
+    if not isinstance(volume, Fact):
+        return Evidence(volume)
+    instances = dict.fromkeys(
+        [case.instance_id, *(row.instance_id for row in volume.value.rows)],
+    )
+    servers = tuple(
+        (instance_id, _server(instance_id, case.volume_id, sources))
+        for instance_id in instances
+        if instance_id is not None
+    )
+    return Evidence(
+        volume=volume,
+        servers=servers,
+        backend=_backend(volume.value.ref, sources),
+        connectors=_connectors(case, servers, sources),
+    )
+
+
+def look_at_volume(case: Case, sources: Sources) -> VolumeEvidence:
+    """Look at Cinder alone. Read-only; an outside failure is Unknown."""
+
+    def ask() -> Volume | None:
+        return sources.cinder.volume(case.volume_id, timeout_seconds=sources.timeout_seconds)
+
+    try:
+        volume = sources.retry("cinder", "volume", ask)
+    except OutsideError as error:
+        return Unknown(f"Cinder: {error}")
+    return Fact(volume) if volume else Absent("Cinder says that the volume does not exist")
+
+
+def _server(instance_id: str, volume_id: str, sources: Sources) -> ServerEvidence:
+    def ask() -> Server | None:
+        return sources.nova.server(instance_id, volume_id, timeout_seconds=sources.timeout_seconds)
+
+    try:
+        server = sources.retry("nova", "server", ask)
+    except OutsideError as error:
+        return Unknown(f"Nova: {error}")
+    return Fact(server) if server else Absent("Nova says that the server does not exist")
+
+
+def _backend(ref: VolumeRef, sources: Sources) -> BackendEvidence:
+    driver = sources.driver_of(ref.backend)
+    if not driver.capabilities.sees_connections:
+        return Blind(type(driver).__name__)
+
+    def ask() -> Observation:
+        return driver.observe(ref, timeout_seconds=sources.timeout_seconds)
+
+    try:
+        observation = sources.retry("backend", "observe", ask)
+    except OutsideError as error:
+        return Unknown(f"backend {ref.backend}: {error}")
+    return _seen(observation, ref.backend)
+
+
+def _seen(observation: Observation, backend: str) -> BackendEvidence:
+    if observation.connections:
+        return Fact(observation)
+    if not observation.control:
+        return Unknown(f"backend {backend}: it named nobody, and no positive control")
+    return Absent(observation.control)
+
+
+def _connectors(
+    case: Case, servers: tuple[tuple[str, ServerEvidence], ...], sources: Sources
+) -> tuple[tuple[str, Connector], ...]:
+    hosts = dict.fromkeys(
+        [case.host, *(answer.value.host for _, answer in servers if isinstance(answer, Fact))]
+    )
+    learned = ((host, sources.connector_of(host)) for host in hosts if host is not None)
+    return tuple((host, connector) for host, connector in learned if connector is not None)

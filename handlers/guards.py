@@ -1,0 +1,156 @@
+"""May we act now? Named reasons not to, each saying what then becomes of the case. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from datetime import datetime
+
+from drivers.base import Capabilities
+from handlers import intents, signs
+from handlers.casefile import StepKind
+from handlers.evidence import Fact
+from handlers.notification import Operation
+from handlers.plan import Step, cinder_skips_backend
+from handlers.policy import BackendPolicy, Mode
+from handlers.situation import Situation
+
+BACKEND = StepKind.BACKEND_FORCE_DETACH
+FREES_IN_CINDER = frozenset(
+    {
+        StepKind.CINDER_DELETE_ATTACHMENT,
+        StepKind.CINDER_FORCE_DETACH,
+        StepKind.CINDER_UNRESERVE,
+    }
+)
+
+
+class Guard(enum.Enum):
+    """A reason not to act; its value is the sentence that a person reads."""
+
+    NO_CONNECTOR = (
+        "no connector of the attachment's host was ever seen on the bus, so the one connection to "
+        "end cannot be named"
+    )
+    FOREIGN_CONNECTION = "the backend also lets in somebody whom no record explains"
+    LIVE_SESSION = (
+        "the host holds a live session although Nova has no record of it: its guest may be using "
+        "the disk"
+    )
+    BLIND_NOT_TRUSTED = (
+        "this backend cannot be seen; set trust_blind for it to act on its driver's word"
+    )
+    SHARED_TARGETS = "other volumes may be behind the same session, which the driver would end"
+    COMES_BACK = "it was mended and came back, and that for very long"
+    SERVICE_DOWN = "cinder-volume of this backend is not up"
+    OWN_CALL_UNANSWERED = (
+        "a call of our own gave no answer and may still act; until it cannot, the volume is kept "
+        "from everybody else"
+    )
+    LATE_ATTACH_UNSEEN = (
+        "the attach may still finish late, and this backend could not be seen doing it"
+    )
+    OBSERVE = "the mode is observe"
+    APPROVE = "the mode is approve, and nobody has approved this plan"
+
+
+PARKS = frozenset(
+    {
+        Guard.NO_CONNECTOR,
+        Guard.FOREIGN_CONNECTION,
+        Guard.LIVE_SESSION,
+        Guard.BLIND_NOT_TRUSTED,
+        Guard.SHARED_TARGETS,
+        Guard.COMES_BACK,
+        Guard.OBSERVE,
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Objection:
+    """A guard that holds; ``wait_seconds`` is how long it will, where that is known."""
+
+    guard: Guard
+    wait_seconds: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Means:
+    """What the plan would be carried out with, and under what: driver, operator's word, time."""
+
+    capabilities: Capabilities
+    policy: BackendPolicy
+    now: datetime
+    fingerprint: str
+
+
+def guard(s: Situation, steps: tuple[Step, ...], means: Means) -> Objection | None:
+    """Return the first reason not to carry out ``steps`` now, or None.
+
+    What only a person can lift comes first, then what passes by itself, then what the operator's
+    mode asks for: so that observe and approve never hide a deeper reason.
+    """
+    if reason := _for_a_person(s, steps, means):
+        return Objection(reason)
+    if not s.volume.service_up and any(step.kind is not BACKEND for step in steps):
+        return Objection(Guard.SERVICE_DOWN)
+    return _too_early(s, steps, means) or _not_allowed(s, means)
+
+
+def _for_a_person(s: Situation, steps: tuple[Step, ...], means: Means) -> Guard | None:
+    kinds = {step.kind for step in steps}
+    releases = BACKEND in kinds or bool(kinds & FREES_IN_CINDER)
+    if releases and (reason := _unsafe_release(s, kinds, means)):
+        return reason
+    age_seconds = (means.now - s.case.opened_at).total_seconds()
+    again = s.case.mended_attempt > 0 and age_seconds > means.policy.patience_seconds
+    return Guard.COMES_BACK if again else None
+
+
+def _unsafe_release(s: Situation, kinds: set[StepKind], means: Means) -> Guard | None:
+    if s.blind and not means.policy.trust_blind:
+        return Guard.BLIND_NOT_TRUSTED
+    if s.connector is None and _must_name_the_host(s, kinds):
+        return Guard.NO_CONNECTOR
+    if s.foreign:
+        return Guard.FOREIGN_CONNECTION
+    if s.live_sessions:
+        return Guard.LIVE_SESSION
+    direct = BACKEND in kinds and not means.capabilities.acts_through_cinder
+    if direct and s.volume.ref.shared_targets and means.capabilities.ends_sessions:
+        return Guard.SHARED_TARGETS
+    return None
+
+
+def _must_name_the_host(s: Situation, kinds: set[StepKind]) -> bool:
+    """Tell whether a step takes the connector, or the backend is not clean without one."""
+    takes_it = bool(kinds & {BACKEND, StepKind.CINDER_FORCE_DETACH})
+    return takes_it or isinstance(s.backend, Fact) or (s.blind and cinder_skips_backend(s.row))
+
+
+def _too_early(s: Situation, steps: tuple[Step, ...], means: Means) -> Objection | None:
+    horizon = means.policy.late_horizon_seconds
+    kinds = {step.kind for step in steps}
+    asked_at = intents.last_unanswered_at(s.case)
+    if asked_at is not None and kinds & FREES_IN_CINDER:
+        left = horizon - (means.now - asked_at).total_seconds()
+        if left > 0:
+            return Objection(Guard.OWN_CALL_UNANSWERED, left)
+    attaching = s.case.operation is Operation.ATTACH
+    if s.blind and attaching and (BACKEND in kinds or kinds & FREES_IN_CINDER):
+        left = horizon - (means.now - s.case.opened_at).total_seconds()
+        if left > 0:
+            return Objection(Guard.LATE_ATTACH_UNSEEN, left)
+    return None
+
+
+def _not_allowed(s: Situation, means: Means) -> Objection | None:
+    """Ask the operator's mode. What was approved and begun is carried on without being asked."""
+    if means.policy.mode is Mode.OBSERVE:
+        return Objection(Guard.OBSERVE)
+    approval = s.case.approval
+    begun = signs.held_by_us(s) or signs.rolled_for_detach(s)
+    approved = approval is not None and (begun or approval.fingerprint == means.fingerprint)
+    asks = means.policy.mode is Mode.APPROVE and not approved
+    return Objection(Guard.APPROVE) if asks else None

@@ -1,0 +1,95 @@
+"""What a case's own writes so far tell: pure functions of its intents, oldest first."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from handlers.casefile import Case, Intent, StepKind, StepResult
+
+MAY_HAVE_ACTED = frozenset({StepResult.DONE, StepResult.INDETERMINATE, StepResult.INTENDED})
+UNANSWERED = frozenset({StepResult.INDETERMINATE, StepResult.INTENDED})
+REACHES_BACKEND = frozenset(
+    {
+        StepKind.BACKEND_FORCE_DETACH,
+        StepKind.CINDER_DELETE_ATTACHMENT,
+        StepKind.CINDER_FORCE_DETACH,
+    }
+)
+
+
+def since_mended(case: Case) -> tuple[Intent, ...]:
+    """Return the intents since the case was last mended: those of the mending attempt are not."""
+    return tuple(i for i in case.intents if i.attempt > case.mended_attempt)
+
+
+def may_have_acted(intents: tuple[Intent, ...]) -> tuple[Intent, ...]:
+    """Return those that were carried out, or may have been."""
+    return tuple(i for i in intents if i.result in MAY_HAVE_ACTED)
+
+
+def holds_reserve(case: Case) -> bool:
+    """Tell whether a volume that is reserved without a row is so by our own reserve.
+
+    One that never answered may have acted, and may still act after the unreserve of a later one.
+    """
+    held = in_doubt = False
+    for intent in case.intents:
+        if intent.kind is StepKind.CINDER_RESERVE:
+            held = held or intent.result is StepResult.DONE
+            in_doubt = in_doubt or intent.result in UNANSWERED
+        elif intent.kind is StepKind.CINDER_UNRESERVE and intent.result is StepResult.DONE:
+            held = False
+    return held or in_doubt
+
+
+def released_by_driver(case: Case) -> bool:
+    """Tell whether the driver reported that it released this case's attachment."""
+    return any(
+        i.kind is StepKind.BACKEND_FORCE_DETACH and i.result is StepResult.DONE
+        for i in case.intents
+    )
+
+
+def asked_driver(case: Case) -> bool:
+    """Tell whether the driver was asked to release it, whatever became of that."""
+    return any(i.kind is StepKind.BACKEND_FORCE_DETACH for i in may_have_acted(case.intents))
+
+
+def wish_pending(case: Case, attachment_id: str) -> bool:
+    """Tell whether our own roll_detaching of this attachment still waits for its Nova detach.
+
+    A Nova detach that was not made, or may not have been, leaves it waiting; an answer, whichever,
+    ends it. Only the wish for this very attachment counts: the volume may have been attached anew.
+    """
+    wishes = [i for i in case.intents if i.attachment_id == attachment_id and _counts(i)]
+    return bool(wishes) and wishes[-1].kind is StepKind.CINDER_ROLL_DETACHING
+
+
+def _counts(intent: Intent) -> bool:
+    if intent.kind is StepKind.CINDER_ROLL_DETACHING:
+        return intent.result in MAY_HAVE_ACTED
+    answered = intent.result in (StepResult.DONE, StepResult.REFUSED)
+    return intent.kind is StepKind.NOVA_DETACH and answered
+
+
+def last_nova_detach(case: Case, attachment_id: str) -> Intent | None:
+    """Return our last Nova detach of this attachment that Nova may have accepted."""
+    ours = (
+        i
+        for i in reversed(may_have_acted(case.intents))
+        if i.kind is StepKind.NOVA_DETACH and i.attachment_id == attachment_id
+    )
+    return next(ours, None)
+
+
+def last_unanswered_at(case: Case) -> datetime | None:
+    """Return when our last call went out that can reach the backend and never answered.
+
+    Such a call may still act: on a daemon that was frozen it does so on the thaw.
+    """
+    times = (
+        i.intended_at
+        for i in case.intents
+        if i.kind in REACHES_BACKEND and i.result in UNANSWERED and i.intended_at
+    )
+    return max(times, default=None)

@@ -1,0 +1,226 @@
+"""Verdict + evidence + what the driver can do -> the ordered steps, and what each needs to hold.
+
+The only place that orders Cinder, Nova and driver calls. Pure. Two orders never change: the backend
+is released before Cinder is told, and the call that flips Cinder's status is the last one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, assert_never
+
+from drivers.base import Attachment, Capabilities
+from drivers.control_plane import Row
+from handlers import intents, signs
+from handlers.casefile import StepKind
+from handlers.situation import Situation
+from handlers.verdict import Diagnosis, Verdict
+
+
+class Condition(enum.Enum):
+    """What must hold right before a step's call, beside status and rows being as planned."""
+
+    LET_GO = "Nova holds nothing of the attachment"
+    QUIET = "the attachment's host holds no live session"
+    NAMED = "Nova's block device names the attachment"
+    CLEAN = "the backend is clean of the attachment"
+    HELD = "the reserve that keeps others out is our own"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Step:
+    """One write: what, on which attachment, in which status of the volume, on what condition."""
+
+    kind: StepKind
+    attachment: Attachment
+    statuses: frozenset[str]
+    conditions: frozenset[Condition]
+
+    def target(self) -> dict[str, Any]:
+        """Return what history keeps of the step: plain JSON values, no secret."""
+        connector = self.attachment.connector
+        return {
+            "volume_id": self.attachment.volume_id,
+            "attachment_id": self.attachment.attachment_id,
+            "instance_id": self.attachment.instance_id,
+            "host": connector.host if connector else None,
+            "initiator": connector.initiator if connector else None,
+        }
+
+
+def make_plan(diagnosis: Diagnosis, capabilities: Capabilities) -> tuple[Step, ...]:
+    """Return the steps that the verdict asks for, in order; none where it asks for none. Pure."""
+    s = diagnosis.situation
+    if s is None:
+        return ()
+    match diagnosis.verdict:
+        case Verdict.RELEASE:
+            return _release(s, capabilities)
+        case Verdict.TERMINATE:
+            return _terminate(s, capabilities)
+        case Verdict.ROLL_FORWARD:
+            return (_step(s, StepKind.CINDER_COMPLETE, {"attaching"}, Condition.NAMED),)
+        case Verdict.NOVA_DETACH:
+            return _nova_detach(s)
+        case (
+            Verdict.HEALTHY
+            | Verdict.CLEAN
+            | Verdict.GONE
+            | Verdict.IN_FLIGHT
+            | Verdict.UNKNOWN
+            | Verdict.PARK
+        ):
+            return ()
+        case _:
+            assert_never(diagnosis.verdict)
+
+
+def _release(s: Situation, capabilities: Capabilities) -> tuple[Step, ...]:
+    last = _release_in_cinder(s)
+    if not _needs_backend_call(s, capabilities):
+        return (_step(s, last, {s.status}, Condition.LET_GO, Condition.CLEAN),)
+    return (
+        _step(s, StepKind.BACKEND_FORCE_DETACH, {s.status}, Condition.LET_GO, Condition.QUIET),
+        _step(s, last, _left_by_driver(s, capabilities), Condition.LET_GO, Condition.CLEAN),
+    )
+
+
+def _release_in_cinder(s: Situation) -> StepKind:
+    if s.row is not None:
+        return StepKind.CINDER_DELETE_ATTACHMENT
+    return StepKind.CINDER_UNRESERVE if s.status == "attaching" else StepKind.CINDER_FORCE_DETACH
+
+
+def _left_by_driver(s: Situation, capabilities: Capabilities) -> set[str]:
+    """Return the statuses that the volume may be in after the driver's call.
+
+    ``os-terminate_connection`` ends with what os-unreserve does: attaching becomes in-use where
+    rows are and available where none is (Cinder, cinder/volume/api.py).
+    """
+    if not capabilities.acts_through_cinder or s.status != "attaching":
+        return {s.status}
+    return {s.status, "in-use" if s.volume.rows else "available"}
+
+
+def _needs_backend_call(s: Situation, capabilities: Capabilities) -> bool:
+    """Tell whether the driver is called directly, before Cinder.
+
+    Not without a connector to name the host by, nor where another server of the same host needs, or
+    may need, the same connection. A driver that acts through Cinder is called only where Cinder's
+    own delete would skip the backend.
+    """
+    if s.connector is None or s.shared_host:
+        return False
+    return not capabilities.acts_through_cinder or cinder_skips_backend(s.row)
+
+
+def cinder_skips_backend(row: Row | None) -> bool:
+    """Tell whether Cinder's own delete may leave the backend as it is.
+
+    It does so for a row that is still reserved (cinder/volume/api.py ``attachment_delete``) and for
+    one without a connector, which an attach that failed early never stored.
+    """
+    return row is None or row.status in ("reserved", "error_attaching")
+
+
+def _terminate(s: Situation, capabilities: Capabilities) -> tuple[Step, ...]:
+    force = StepKind.BACKEND_FORCE_DETACH
+    if s.status not in ("available", "attaching"):
+        return (_step(s, force, {s.status}, Condition.LET_GO, Condition.QUIET),)
+    release = _step(s, force, {"attaching"}, Condition.LET_GO, Condition.QUIET, Condition.HELD)
+    let_others_in = _step(
+        s,
+        StepKind.CINDER_UNRESERVE,
+        {"attaching", "available"} if capabilities.acts_through_cinder else {"attaching"},
+        Condition.LET_GO,
+        Condition.CLEAN,
+    )
+    if s.status == "available":
+        keep_out = _step(
+            s, StepKind.CINDER_RESERVE, {"available"}, Condition.LET_GO, Condition.QUIET
+        )
+        return (keep_out, release, let_others_in)
+    return (let_others_in,) if _released(s) else (release, let_others_in)
+
+
+def _released(s: Situation) -> bool:
+    """Tell whether only our own reserve is left of it: the backend is clean already."""
+    return intents.released_by_driver(s.case) if s.blind else s.clean
+
+
+def _nova_detach(s: Situation) -> tuple[Step, ...]:
+    detach = _step(s, StepKind.NOVA_DETACH, {"in-use"}, Condition.NAMED)
+    if s.status == "in-use":
+        return (detach,)
+    return (_step(s, StepKind.CINDER_ROLL_DETACHING, {"detaching"}, Condition.NAMED), detach)
+
+
+def _step(s: Situation, kind: StepKind, statuses: set[str], *conditions: Condition) -> Step:
+    attachment = Attachment(
+        volume_id=s.case.volume_id,
+        attachment_id=s.row.attachment_id if s.row else s.case.attachment_id,
+        instance_id=s.instance_id,
+        connector=s.connector,
+    )
+    return Step(kind, attachment, frozenset(statuses), frozenset(conditions))
+
+
+def unmet(step: Step, planned: Diagnosis, now: Diagnosis) -> str | None:
+    """Return why the step must not be made on what was just read, or None. Pure.
+
+    The table is asked anew: a step is made only while it still says what the plan was made for.
+    """
+    before, s = planned.situation, now.situation
+    if before is None or s is None:
+        return f"Cinder could not be read again before the call: {now.reason}"
+    if s.status not in step.statuses:
+        return f"the volume's status became {s.status}"
+    if _rows(s) != _rows(before):
+        return "the volume's attachments changed"
+    if now.verdict is not planned.verdict and not _carries_on(step, now):
+        return f"the picture changed ({now.rule}): {now.reason}"
+    if signs.compute_not_up(s):
+        return "the compute service of the server's host went down"
+    broken = [c.value for c in Condition if c in step.conditions and not _holds(c, s)]
+    return f"it does not hold any more that {broken[0]}" if broken else None
+
+
+def _carries_on(step: Step, now: Diagnosis) -> bool:
+    """Tell whether all is well already, but for our own reserve, which this step gives back."""
+    return step.kind is StepKind.CINDER_UNRESERVE and now.verdict is Verdict.CLEAN
+
+
+def _rows(s: Situation) -> frozenset[tuple[str, str]]:
+    return frozenset((row.attachment_id, row.status) for row in s.volume.rows)
+
+
+def _holds(condition: Condition, s: Situation) -> bool:
+    match condition:
+        case Condition.LET_GO:
+            return not s.named and not s.unnamed_devices and (s.server is not None or s.server_gone)
+        case Condition.QUIET:
+            return not s.live_sessions and not signs.backend_unknown(s)
+        case Condition.NAMED:
+            return s.named
+        case Condition.CLEAN:
+            return s.blind or s.clean
+        case Condition.HELD:
+            return signs.held_by_us(s)
+        case _:
+            assert_never(condition)
+
+
+def fingerprint(diagnosis: Diagnosis, steps: tuple[Step, ...]) -> str:
+    """Return a digest of what a person approves: rule, steps and the evidence they rest on."""
+    s = diagnosis.situation
+    facts: Mapping[str, Any] = {
+        "rule": diagnosis.rule,
+        "steps": [[step.kind.value, step.target()] for step in steps],
+        "status": s.status if s else None,
+        "rows": sorted(_rows(s)) if s else [],
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,81 @@
+"""What the operator allows on one backend, and how patient to be there."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+
+class Mode(enum.Enum):
+    """How far detachd may go by itself."""
+
+    OBSERVE = "observe"
+    APPROVE = "approve"
+    AUTO = "auto"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BackendPolicy:
+    """The operator's word on one Cinder backend (``host@backend``).
+
+    ``look_timeout_seconds`` bounds each read and ``call_timeout_seconds`` each write; the latter is
+    longer than Cinder's ``rpc_response_timeout`` (60 s by default), so that Cinder's own answer is
+    heard. ``tries`` and ``try_backoff_*`` bound the repetition of one call inside an attempt, which
+    also ends once a whole time limit of that call has gone by;
+    ``max_failures`` and ``retry_backoff_*`` that of attempts. ``late_horizon_seconds`` is how long
+    a timed-out driver call may still act: at least five RPC timeouts. ``trust_blind`` opts in a
+    backend whose driver cannot see. ``nova_detach_wait_seconds`` is how long one attempt waits for
+    Nova's own detach. ``patience_seconds`` is how old a case may grow while somebody else's
+    operation on the volume is in flight, before a person is asked.
+    """
+
+    mode: Mode = Mode.OBSERVE
+    look_timeout_seconds: float = 10.0
+    call_timeout_seconds: float = 90.0
+    lease_margin_seconds: float = 15.0
+    tries: int = 4
+    try_backoff_seconds: float = 0.5
+    try_backoff_max_seconds: float = 8.0
+    max_failures: int = 8
+    retry_backoff_seconds: float = 30.0
+    retry_backoff_max_seconds: float = 1800.0
+    late_horizon_seconds: float = 330.0
+    trust_blind: bool = False
+    nova_detach_wait_seconds: float = 60.0
+    patience_seconds: float = 86400.0
+
+    @property
+    def longest_call_seconds(self) -> float:
+        """The longest that one write may take, its repetitions and pauses included.
+
+        ``StorageDriver.force_detach`` makes two calls, each with the whole time limit.
+        """
+        return self._repeated(self.call_timeout_seconds, 2 * self.call_timeout_seconds)
+
+    @property
+    def longest_look_seconds(self) -> float:
+        """The longest that one look at the three sides of one attachment may take."""
+        return self.look_seconds(servers=1)
+
+    @property
+    def longest_step_seconds(self) -> float:
+        """What a lease has to outlast where the volume has one attachment."""
+        return self.step_seconds(servers=1)
+
+    def look_seconds(self, servers: int) -> float:
+        """Return the longest that a look may take: Cinder, the backend and each server."""
+        return (2 + servers) * self._repeated(self.look_timeout_seconds, self.look_timeout_seconds)
+
+    def step_seconds(self, servers: int) -> float:
+        """Return what a lease has to outlast.
+
+        The look before a write, the write, the wait for Nova's own detach with the look that is
+        under way when its time is up, and the look at what came of it all.
+        """
+        looks = 3 * self.look_seconds(servers)
+        waits = self.nova_detach_wait_seconds + self.lease_margin_seconds
+        return looks + self.longest_call_seconds + waits
+
+    def _repeated(self, limit_seconds: float, call_seconds: float) -> float:
+        """Return how long a call may take that is begun anew until its limit has gone by."""
+        return limit_seconds + self.try_backoff_max_seconds + call_seconds

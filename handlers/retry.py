@@ -1,0 +1,84 @@
+"""Patience, both kinds side by side: inside an attempt by tenacity, between attempts by the ledger.
+
+Only ``TransientError`` is repeated inside an attempt: the call surely did nothing. Both backoffs
+are exponential with full jitter (a uniform draw from zero to the exponential bound), so that many
+cases that failed together do not come back together.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_attempt,
+    stop_after_delay,
+    stop_when_event_set,
+    wait_random_exponential,
+)
+
+from drivers.errors import TransientError
+from handlers.policy import BackendPolicy
+
+T = TypeVar("T")
+
+
+def repeat(
+    call: Callable[[], T], policy: BackendPolicy, stop: threading.Event, *, limit_seconds: float
+) -> T:
+    """Make ``call`` up to ``policy.tries`` times while it raises TransientError.
+
+    Blocks for the calls and the pauses between them; none is begun later than ``limit_seconds`` and
+    one pause after the first. ``stop`` ends the pauses and the repetition: the event alone would
+    only turn the pauses into a spin, so it is a stop condition too. Raises what the last try
+    raised.
+    """
+    tries = Retrying(
+        retry=retry_if_exception_type(TransientError),
+        stop=stop_after_attempt(policy.tries)
+        | stop_after_delay(limit_seconds)
+        | stop_when_event_set(stop),
+        wait=wait_random_exponential(
+            multiplier=policy.try_backoff_seconds, max=policy.try_backoff_max_seconds
+        ),
+        sleep=sleep_using_event(stop),
+        reraise=True,
+    )
+    return tries(_until(stop, call))
+
+
+def _until(stop: threading.Event, call: Callable[[], T]) -> Callable[[], T]:
+    """Keep a pause that ``stop`` cut short from being followed by one more call."""
+    made: list[TransientError] = []
+
+    def once() -> T:
+        if made and stop.is_set():
+            raise made[-1]
+        try:
+            return call()
+        except TransientError as error:
+            made.append(error)
+            raise
+
+    return once
+
+
+def delay_seconds(
+    failures: int, policy: BackendPolicy, draw: Callable[[], float] = random.random
+) -> float:
+    """Return how long to wait before the next attempt, after ``failures`` failed ones.
+
+    At least a tenth of the bound, so that a draw near zero is not a busy loop. ``draw`` returns a
+    number from 0 to 1.
+    """
+    exponent = min(max(failures - 1, 0), 32)
+    bound = min(
+        math.ldexp(policy.retry_backoff_seconds, exponent), policy.retry_backoff_max_seconds
+    )
+    return bound * max(0.1, draw())

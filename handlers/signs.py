@@ -1,0 +1,291 @@
+"""The signs that the decision table asks for: each a yes or no about a situation. Pure."""
+
+from __future__ import annotations
+
+from drivers.control_plane import Server
+from handlers import intents
+from handlers.evidence import Absent, Fact, Unknown
+from handlers.notification import Operation
+from handlers.situation import ATTACHED, Situation
+
+SETTLED_STATUSES = frozenset({"available", "attaching", "in-use", "detaching", "reserved"})
+SETTLED_MIGRATIONS = frozenset({None, "", "none", "success", "error"})
+UNFINISHED_ROWS = frozenset({"reserved", "attaching", "error_attaching"})
+GUEST_STATES = frozenset({"active", "paused", "rescued", "resized", "stopped", "suspended"})
+SHELVED = "shelved_offloaded"
+NOVA_DETACH_ATTEMPTS = 3
+
+
+def always(_: Situation) -> bool:
+    """Hold for every situation: the last rule's sign."""
+    return True
+
+
+# -- somebody else's business ----------------------------------------------------------------------
+
+
+def volume_in_error(s: Situation) -> bool:
+    """Cinder gave the volume an error or maintenance status."""
+    return s.status.startswith("error") or s.status == "maintenance"
+
+
+def volume_busy(s: Situation) -> bool:
+    """A backup, an upload, a migration, a retype ... works on the volume."""
+    return s.status not in SETTLED_STATUSES or s.volume.migration_status not in SETTLED_MIGRATIONS
+
+
+def server_busy(s: Situation) -> bool:
+    """A server that has a row of the volume has a task_state."""
+    known = (a.value for a in s.servers.values() if isinstance(a, Fact))
+    return any(server.task_state is not None for server in known)
+
+
+def other_attachment_in_the_making(s: Situation) -> bool:
+    """The volume is in transition, and not for the subject, which is at rest or gone."""
+    if s.ambiguous or s.status not in ("attaching", "detaching"):
+        return False
+    if s.row is None:
+        return bool(s.others) or _reserved_by_others(s)
+    if s.status == "attaching":
+        return bool(s.others) and s.row_status == ATTACHED and s.named
+    return bool(s.others) and s.row_status in UNFINISHED_ROWS
+
+
+def _reserved_by_others(s: Situation) -> bool:
+    return s.status == "attaching" and not (_legacy_attach(s) or intents.holds_reserve(s.case))
+
+
+def compute_not_up(s: Situation) -> bool:
+    """Something is left, and nobody can ask the server's host whether its guest has it."""
+    down = s.server is not None and s.server.host is not None and s.server.compute_up is not True
+    return down and not nothing_left(s) and not nothing_left_blind(s)
+
+
+def nova_detach_accepted(s: Situation) -> bool:
+    """Nova accepted our wish to detach a short while ago.
+
+    In-use is what our roll_detaching had left, so that detaching is Nova's answer even to a call
+    that gave none.
+    """
+    ours = intents.last_nova_detach(s.case, s.row.attachment_id) if s.row else None
+    recent = ours is not None and ours.attempt > s.case.attempts - NOVA_DETACH_ATTEMPTS
+    return recent and detaching_and_named(s)
+
+
+def detach_of_another_case(s: Situation) -> bool:
+    """The attach of this case ended; the detach asked for since has a case of its own."""
+    wished = s.status == "detaching" and s.row_status == ATTACHED
+    return wished and s.named and s.case.operation is Operation.ATTACH
+
+
+# -- what could not be seen ------------------------------------------------------------------------
+
+
+def nova_unknown(s: Situation) -> bool:
+    """Nova did not answer for a server in question."""
+    return any(isinstance(answer, Unknown) for answer in s.servers.values())
+
+
+def backend_unknown(s: Situation) -> bool:
+    """The backend should have been seen and was not."""
+    return isinstance(s.backend, Unknown)
+
+
+def ambiguous(s: Situation) -> bool:
+    """Several rows may be the one that the case is about."""
+    return s.ambiguous
+
+
+def instance_unnamed(s: Situation) -> bool:
+    """Nobody says which instance the attachment belongs to, and something is left of it."""
+    return s.instance_id is None and not nothing_left(s) and not nothing_left_blind(s)
+
+
+# -- attached ----------------------------------------------------------------------------------
+
+
+def shelved_reservation(s: Situation) -> bool:
+    """A shelved, offloaded server keeps its volume by a row without a connector."""
+    at_rest = s.server is not None and s.server.vm_state == SHELVED
+    settled = s.status in ("reserved", "in-use")
+    return at_rest and settled and s.named and s.row_status in ("reserved", ATTACHED)
+
+
+def attached_and_named(s: Situation) -> bool:
+    """Cinder and Nova agree that the subject is attached, and nothing speaks against it."""
+    alone = not s.siblings or (s.on_its_server_s_host and not unfinished_sibling(s))
+    return _agreed(s) and alone and not access_lost(s) and not rolled_for_detach(s)
+
+
+def _agreed(s: Situation) -> bool:
+    return s.status == "in-use" and s.named and s.row_status == ATTACHED
+
+
+def attached_the_old_way(s: Situation) -> bool:
+    """As ``attached_and_named`` where Nova's block device is too old to name an attachment."""
+    unnamed = tuple(d.attachment_id for d in s.devices) == (None,)
+    attached = s.status == "in-use" and s.row_status == ATTACHED and not s.others
+    return attached and unnamed and not access_lost(s)
+
+
+def rolled_for_detach(s: Situation) -> bool:
+    """Our own roll_detaching still waits for its Nova detach (a crash in between)."""
+    pending = s.row is not None and intents.wish_pending(s.case, s.row.attachment_id)
+    return pending and s.case.operation is Operation.DETACH and _agreed(s) and not s.siblings
+
+
+def named_by_the_wrong_row(s: Situation) -> bool:
+    """Nova names one row of several of a server, and its guest may be running on another's host."""
+    if _agreed(s) and any(row.status == ATTACHED for row in s.siblings):
+        return not s.on_its_server_s_host
+    rows = ([s.row] if s.row else []) + list(s.siblings)
+    unfinished = any(r.status != ATTACHED and s.names(r) for r in rows)
+    return unfinished and any(r.status == ATTACHED for r in rows)
+
+
+def unfinished_sibling(s: Situation) -> bool:
+    """The attached subject's server has an unfinished second row, and is at no task."""
+    return _agreed(s) and any(row.status in UNFINISHED_ROWS for row in s.siblings)
+
+
+def access_lost(s: Situation) -> bool:
+    """Cinder and Nova say attached, the guest runs, and the backend lets nobody at all in."""
+    attached = (s.holder(row) for row in s.volume.rows if row.status == ATTACHED)
+    running = any(h and h.vm_state == "active" and h.compute_up is True for h in attached)
+    return s.status == "in-use" and running and isinstance(s.backend, Absent)
+
+
+def ended_then_attaching(s: Situation) -> bool:
+    """As ``attaching_and_named``, and the attach's end is on record."""
+    return s.case.end_seen and attaching_and_named(s)
+
+
+def attaching_and_named(s: Situation) -> bool:
+    """Backend and block device have it; Cinder still says attaching."""
+    unfinished = s.status == "attaching" and s.row_status == "attaching"
+    reached = bool(s.own) or s.blind
+    return unfinished and s.named and reached and not s.siblings and _has_a_guest(s.server)
+
+
+def detaching_and_named(s: Situation) -> bool:
+    """Cinder has the wish on record; Nova's block device still names the only row."""
+    wished = s.status == "detaching" and s.row_status == ATTACHED
+    asked = wished and s.case.operation is Operation.DETACH
+    return asked and s.named and not s.others and _has_a_guest(s.server)
+
+
+def whose_wish(s: Situation) -> bool:
+    """Cinder says detaching of a volume with several attachments, not of which one."""
+    return s.status == "detaching" and s.row_status == ATTACHED and s.named and bool(s.others)
+
+
+def guest_holds(s: Situation) -> bool:
+    """A block device holds the volume although Cinder has no row for it."""
+    return bool(s.unnamed_devices) or (bool(s.devices) and s.status == "available")
+
+
+# -- let go ----------------------------------------------------------------------------------------
+
+
+def let_go(s: Situation) -> bool:
+    """Nova proves that no block device of the subject's server holds the volume."""
+    return (s.server is not None or s.server_gone) and not s.devices
+
+
+def unfinished_attach(s: Situation) -> bool:
+    """An attach that never finished is all that is left of the volume's attachments."""
+    in_error = s.status == "available" and s.row_status == "error_attaching"
+    # Cinder's own terminate, asked by a driver that acts through it, turns attaching into in-use.
+    rolled = s.status == "in-use" and intents.asked_driver(s.case)
+    stuck = s.status in ("attaching", "reserved") or in_error or rolled
+    return stuck and s.row_status in UNFINISHED_ROWS and not s.others and let_go(s)
+
+
+def bare_reserve(s: Situation) -> bool:
+    """An attach of the old way, which makes no row, never finished."""
+    bare = s.status == "attaching" and not s.volume.rows
+    return bare and let_go(s) and _legacy_attach(s)
+
+
+def _legacy_attach(s: Situation) -> bool:
+    """No message of the attach named a row, so that the reserve without one may be its own."""
+    return s.case.operation is Operation.ATTACH and s.case.attachment_id is None
+
+
+def held_by_us(s: Situation) -> bool:
+    """Our own os-reserve, taken to keep new attachments out."""
+    bare = s.status == "attaching" and not s.volume.rows
+    return bare and let_go(s) and intents.holds_reserve(s.case)
+
+
+def guest_may_outlive(s: Situation) -> bool:
+    """The server is gone from Nova, and its guest may have had the volume."""
+    if not s.server_gone or s.row is None:
+        return False
+    was_attached = s.case.end_seen and s.case.operation is Operation.ATTACH
+    may_have_come_far = s.blind and s.row_status == "attaching"
+    return s.row_status == ATTACHED or was_attached or may_have_come_far
+
+
+def detached_in_nova(s: Situation) -> bool:
+    """Cinder says detaching, the living server has no block device for it."""
+    return s.status == "detaching" and not s.others and let_go(s) and not s.server_gone
+
+
+def leaked(s: Situation) -> bool:
+    """Cinder says available; the subject's host is still let in, or may be and cannot be seen."""
+    suspected = s.blind and s.case.released_unasked and not intents.released_by_driver(s.case)
+    free = s.status == "available" and not s.volume.rows and let_go(s)
+    return free and (bool(s.own) or suspected)
+
+
+def leaked_beside_others(s: Situation) -> bool:
+    """The subject is gone, its host is still let in, beside good attachments of other hosts."""
+    gone = s.row is None and s.status in ("in-use", "reserved") and let_go(s)
+    return gone and bool(s.own) and not s.shared_host and _others_are_good(s)
+
+
+def stray_row(s: Situation) -> bool:
+    """An unfinished row that no block device names, beside good attached ones."""
+    settled = s.status in ("in-use", "attaching", "reserved")
+    orphan = s.row_status in UNFINISHED_ROWS and not s.named and not s.unnamed_devices
+    good = _others_are_good(s) and all(r.status == ATTACHED for r in s.others)
+    return settled and orphan and good and s.server is not None
+
+
+def left_on_source(s: Situation) -> bool:
+    """The source's row after a live migration that went well: another host than the server's."""
+    if s.server is None or s.server.host is None or s.connector is None or s.shared_host:
+        return False
+    moved = s.connector.host is not None and s.connector.host != s.server.host
+    left = s.status == "in-use" and s.row_status == ATTACHED and not s.named
+    good = bool(s.siblings) and all(r.status == ATTACHED and s.names(r) for r in s.siblings)
+    return moved and left and good and not s.unnamed_devices
+
+
+def _others_are_good(s: Situation) -> bool:
+    return bool(s.others) and s.named_others == s.others
+
+
+def nothing_left(s: Situation) -> bool:
+    """No row, no block device without a row, and the probe found nobody who should not be there."""
+    return s.row is None and not s.unnamed_devices and _status_fits(s) and s.clean
+
+
+def nothing_left_blind(s: Situation) -> bool:
+    """As ``nothing_left`` where the backend cannot be seen and nothing speaks of a leak."""
+    told = not s.case.released_unasked or intents.released_by_driver(s.case)
+    return s.blind and told and s.row is None and not s.unnamed_devices and _status_fits(s)
+
+
+def _status_fits(s: Situation) -> bool:
+    return s.status == "available" if not s.others else s.status in ("in-use", "reserved")
+
+
+def foreign_connection(s: Situation) -> bool:
+    """The backend lets in somebody whom no record explains."""
+    return bool(s.foreign)
+
+
+def _has_a_guest(server: Server | None) -> bool:
+    return server is not None and server.launched and server.vm_state in GUEST_STATES

@@ -1,0 +1,232 @@
+"""What the evidence comes to for the one attachment that a case is about: facts, no judgement."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from drivers.base import Connection, Connector
+from drivers.control_plane import BlockDevice, Row, Server, Volume
+from handlers.casefile import Case
+from handlers.evidence import (
+    Absent,
+    BackendEvidence,
+    Blind,
+    Evidence,
+    Fact,
+    ServerEvidence,
+)
+from handlers.notification import Operation
+
+ATTACHED = "attached"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Situation:
+    """One volume seen from one attachment, the *subject*.
+
+    ``row`` is the subject's row in Cinder; None where there is none. ``ambiguous`` says that
+    several rows might be it. ``others`` are the volume's remaining rows. ``instance_id`` is the
+    subject's instance: the row's where there is one, so that a row of nobody's is not taken for the
+    case's. ``connector`` is the recorded identity of the subject's host, and ``shared_host`` says
+    that another row's server is on that same host, or may be. Of the backend's connections, those
+    that the hosts of the other rows explain are left out; ``own`` are those of the subject's host
+    among the rest, ``foreign`` those of nobody known.
+    """
+
+    case: Case
+    volume: Volume
+    row: Row | None
+    ambiguous: bool
+    others: tuple[Row, ...]
+    instance_id: str | None
+    servers: Mapping[str, ServerEvidence]
+    connector: Connector | None
+    shared_host: bool
+    backend: BackendEvidence
+    own: tuple[Connection, ...]
+    foreign: tuple[Connection, ...]
+
+    @property
+    def status(self) -> str:
+        """The volume's status in Cinder."""
+        return self.volume.status
+
+    @property
+    def server(self) -> Server | None:
+        """The subject's server, where Nova has it."""
+        answer = self.servers.get(self.instance_id or "")
+        return answer.value if isinstance(answer, Fact) else None
+
+    @property
+    def server_gone(self) -> bool:
+        """Tell whether Nova says that the subject's server does not exist."""
+        return isinstance(self.servers.get(self.instance_id or ""), Absent)
+
+    @property
+    def devices(self) -> tuple[BlockDevice, ...]:
+        """Nova's block devices for this volume on the subject's server."""
+        return self.server.block_devices if self.server else ()
+
+    @property
+    def row_status(self) -> str | None:
+        """The attach_status of the subject's row, None without one."""
+        return self.row.status if self.row else None
+
+    @property
+    def named(self) -> bool:
+        """Tell whether a block device of the subject's server names the subject's row."""
+        return self.row is not None and self.names(self.row)
+
+    @property
+    def unnamed_devices(self) -> tuple[BlockDevice, ...]:
+        """Block devices of the subject's server that name no row which Cinder has."""
+        known = {row.attachment_id for row in self.volume.rows}
+        return tuple(d for d in self.devices if d.attachment_id not in known)
+
+    @property
+    def named_others(self) -> tuple[Row, ...]:
+        """Those other rows that a block device of their own server names."""
+        return tuple(row for row in self.others if self.holder(row) is not None)
+
+    @property
+    def siblings(self) -> tuple[Row, ...]:
+        """The other rows of the subject's own instance, as a live migration makes them."""
+        return tuple(row for row in self.others if row.instance_id == self.instance_id)
+
+    @property
+    def on_its_server_s_host(self) -> bool:
+        """Tell whether the subject's recorded host is the one that its server is on."""
+        here = self.server.host if self.server else None
+        return self.connector is not None and here is not None and self.connector.host == here
+
+    @property
+    def live_sessions(self) -> bool:
+        """Tell whether the subject's host holds a live session: its guest may be using the disk."""
+        return any(connection.sessions for connection in self.own)
+
+    @property
+    def blind(self) -> bool:
+        """Tell whether the backend's driver cannot see."""
+        return isinstance(self.backend, Blind)
+
+    @property
+    def clean(self) -> bool:
+        """Tell whether the probe proved that the subject's host holds nothing.
+
+        Where no other row remains, nobody at all may be connected; where others do, nobody whom
+        their hosts do not explain.
+        """
+        if isinstance(self.backend, Absent):
+            return True
+        if not isinstance(self.backend, Fact):
+            return False
+        return not self.own and not self.foreign and bool(self.others)
+
+    def names(self, row: Row) -> bool:
+        """Tell whether a block device of the subject's server names this row."""
+        return row.attachment_id in {d.attachment_id for d in self.devices}
+
+    def holder(self, row: Row) -> Server | None:
+        """Return the row's own server where one of its block devices names the row."""
+        answer = self.servers.get(row.instance_id or "")
+        if not isinstance(answer, Fact):
+            return None
+        named = {d.attachment_id for d in answer.value.block_devices}
+        return answer.value if row.attachment_id in named else None
+
+
+def situate(case: Case, volume: Volume, evidence: Evidence) -> Situation:
+    """Work out the subject's row, server, connector and connections. Pure."""
+    row, ambiguous = _subject(case, volume.rows)
+    instance_id = row.instance_id if row else case.instance_id
+    others = tuple(r for r in volume.rows if r is not row)
+    servers = dict(evidence.servers)
+    learned = dict(evidence.connectors)
+    connector = _connector(case, instance_id, servers, learned)
+    explained = _explained(others, servers, learned)
+    rest = [c for c in _connections(evidence.backend) if not _belongs(c, explained)]
+    own = tuple(c for c in rest if connector and c.belongs_to(connector))
+    return Situation(
+        case=case,
+        volume=volume,
+        row=row,
+        ambiguous=ambiguous,
+        others=others,
+        instance_id=instance_id,
+        servers=servers,
+        connector=connector,
+        shared_host=connector is not None and _shares(connector, others, servers, learned),
+        backend=evidence.backend,
+        own=own,
+        foreign=tuple(c for c in rest if c not in own),
+    )
+
+
+def _belongs(connection: Connection, connectors: tuple[Connector, ...]) -> bool:
+    return any(connection.belongs_to(connector) for connector in connectors)
+
+
+def _shares(
+    connector: Connector,
+    rows: tuple[Row, ...],
+    servers: Mapping[str, ServerEvidence],
+    learned: Mapping[str, Connector],
+) -> bool:
+    """Tell whether a server of these rows is on the connector's host, or nobody knows where."""
+    answers = [servers.get(row.instance_id or "") for row in rows]
+    return any(
+        not isinstance(answer, Fact) or _may_be_on(answer.value.host, connector, learned)
+        for answer in answers
+    )
+
+
+def _may_be_on(host: str | None, connector: Connector, learned: Mapping[str, Connector]) -> bool:
+    if host is None or host == connector.host:
+        return host is not None
+    if host in learned:
+        return bool(connector.names() & learned[host].names())
+    return connector.host is None
+
+
+def _subject(case: Case, rows: tuple[Row, ...]) -> tuple[Row | None, bool]:
+    if case.attachment_id is not None:
+        return next((r for r in rows if r.attachment_id == case.attachment_id), None), False
+    mine = [r for r in rows if case.instance_id in (None, r.instance_id)]
+    if case.operation is Operation.ATTACH:
+        mine = [r for r in mine if r.status != ATTACHED] or mine
+    return (mine[0] if len(mine) == 1 else None), len(mine) > 1
+
+
+def _connector(
+    case: Case,
+    instance_id: str | None,
+    servers: Mapping[str, ServerEvidence],
+    learned: Mapping[str, Connector],
+) -> Connector | None:
+    """Take the recorded identity first: the attachment's own, its host's, its server's host's."""
+    if case.connector is not None:
+        return case.connector
+    if case.host is not None:
+        return learned.get(case.host)
+    answer = servers.get(instance_id or "")
+    host = answer.value.host if isinstance(answer, Fact) else None
+    return learned.get(host) if host else None
+
+
+def _connections(backend: BackendEvidence) -> tuple[Connection, ...]:
+    return backend.value.connections if isinstance(backend, Fact) else ()
+
+
+def _explained(
+    rows: tuple[Row, ...],
+    servers: Mapping[str, ServerEvidence],
+    learned: Mapping[str, Connector],
+) -> tuple[Connector, ...]:
+    """Return the connectors of the hosts on which the servers of these rows are.
+
+    Of a host whose connector was never seen only its name is known, which some backends tell too.
+    """
+    answers = (servers.get(row.instance_id or "") for row in rows)
+    hosts = (a.value.host for a in answers if isinstance(a, Fact) and a.value.host)
+    return tuple(learned.get(host, Connector(host=host)) for host in hosts)

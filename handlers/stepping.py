@@ -1,0 +1,112 @@
+"""One step of a plan: written down, looked at once more, made, written down again."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import uuid
+from functools import partial
+
+from drivers.errors import IndeterminateError, OutsideError, TransientError
+from handlers.acting import Hands
+from handlers.announcement import Event
+from handlers.attempt import Attempt, Plan
+from handlers.casefile import Intent, StepKind, StepResult
+from handlers.evidence import Fact
+from handlers.looking import Eyes
+from handlers.plan import Step, unmet
+from handlers.retry import repeat
+
+POLL_SECONDS = 1.0
+
+
+class EvidenceChangedError(Exception):
+    """What a step rests on changed between the plan and the call; the call was not made."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stepper:
+    """Makes single steps, with the eyes that look before each."""
+
+    eyes: Eyes
+    hands: Hands
+
+    def make(self, attempt: Attempt, plan: Plan, step: Step) -> None:
+        """Write the intent, look once more, make the call, write down how it ended.
+
+        Blocks for all of that, and for Nova's own detach. Raises EvidenceChangedError where the
+        call was not made, else what the call raised; ClaimLostError and PausedError from the
+        ledger.
+        """
+        intent = self._intend(attempt, plan, step)
+        began = time.monotonic()
+        result, detail = StepResult.INDETERMINATE, "interrupted"
+        try:
+            self._read_once_more(attempt, plan, step)
+            self._call(attempt, plan, step, intent.request_id)
+            result, detail = StepResult.DONE, ""
+        except EvidenceChangedError as error:
+            result, detail = StepResult.WITHHELD, str(error)
+            raise
+        except OutsideError as error:
+            result, detail = _result_of(error), str(error)
+            raise
+        finally:
+            self.eyes.observer.stepped(step.kind.value, result.value, time.monotonic() - began)
+            attempt.note(intent, result)
+            attempt.file.result(intent.request_id, result, detail)
+        if step.kind is StepKind.NOVA_DETACH:
+            self._await_nova(attempt)
+
+    def _intend(self, attempt: Attempt, plan: Plan, step: Step) -> Intent:
+        intent = Intent(
+            kind=step.kind,
+            result=StepResult.INTENDED,
+            request_id=f"req-{uuid.uuid4()}",
+            attempt=attempt.case.attempts,
+            attachment_id=step.attachment.attachment_id,
+            intended_at=attempt.now,
+        )
+        start = None if attempt.started else plan.attempted.told(Event.START, plan.diagnosis.reason)
+        attempt.file.intend(
+            intent.kind,
+            request_id=intent.request_id,
+            target=step.target(),
+            evidence=plan.attempted.evidence,
+            lease_seconds=attempt.policy.step_seconds(len(plan.situation.servers)),
+            announcement=start,
+        )
+        attempt.started = True
+        return intent
+
+    def _read_once_more(self, attempt: Attempt, plan: Plan, step: Step) -> None:
+        _, now = self.eyes.look(attempt)
+        if reason := unmet(step, plan.diagnosis, now):
+            raise EvidenceChangedError(reason)
+
+    def _call(self, attempt: Attempt, plan: Plan, step: Step, request_id: str) -> None:
+        limit = attempt.policy.call_timeout_seconds
+        ref = plan.situation.volume.ref
+
+        def make() -> None:
+            self.hands.make(step, ref, request_id=request_id, timeout_seconds=limit)
+
+        system, _, method = step.kind.value.partition(".")
+        timed = partial(self.eyes.timed, system, method, make)
+        repeat(timed, attempt.policy, self.eyes.stop, limit_seconds=limit)
+
+    def _await_nova(self, attempt: Attempt) -> None:
+        """Wait until Nova's own detach has left Cinder's ``detaching``, or the time is up."""
+        patience = attempt.policy.nova_detach_wait_seconds
+        until = time.monotonic() + patience
+        while time.monotonic() < until and not self.eyes.stop.is_set():
+            seen = self.eyes.look_at_volume(attempt)
+            if not isinstance(seen, Fact) or seen.value.status != "detaching":
+                return
+            self.eyes.stop.wait(min(POLL_SECONDS, patience / 10))
+
+
+def _result_of(error: OutsideError) -> StepResult:
+    if isinstance(error, IndeterminateError):
+        return StepResult.INDETERMINATE
+    return StepResult.TRANSIENT if isinstance(error, TransientError) else StepResult.REFUSED

@@ -1,0 +1,275 @@
+"""May we act now: each guard holds in its own picture, and only there."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from drivers.base import Capabilities
+from handlers.casefile import Approval, StepKind, StepResult
+from handlers.guards import PARKS, Guard, Means, Objection, guard
+from handlers.notification import Operation
+from handlers.plan import fingerprint, make_plan
+from handlers.policy import BackendPolicy, Mode
+from tests.unit.handlers.acting_pictures import (
+    BESIDE,
+    HELD,
+    LEFT,
+    ROLLED,
+    STRAY,
+    UC1,
+    UC1_RESERVED,
+    UC2,
+    UC3,
+    UC4,
+    UC5,
+)
+from tests.unit.handlers.pictures import (
+    BLIND,
+    H1,
+    H2,
+    NOW,
+    OPENED_AT,
+    SEEING,
+    THROUGH_CINDER,
+    A,
+    Picture,
+    X,
+    access,
+    connector,
+    intent,
+    row,
+    server,
+)
+
+AUTO = BackendPolicy(mode=Mode.AUTO)
+TRUSTED = BackendPolicy(mode=Mode.AUTO, trust_blind=True)
+BLIND_UC5 = UC5.but(backend=BLIND, released_unasked=True)
+FORCE, DELETE = StepKind.BACKEND_FORCE_DETACH, StepKind.CINDER_DELETE_ATTACHMENT
+
+
+def objection(
+    picture: Picture,
+    policy: BackendPolicy = AUTO,
+    capabilities: Capabilities = SEEING,
+    now: datetime = NOW,
+) -> Objection | None:
+    """Return what speaks against carrying out the picture's plan."""
+    steps = make_plan(picture.diagnosis, capabilities)
+    assert steps, picture.diagnosis.rule
+    means = Means(capabilities, policy, now, fingerprint(picture.diagnosis, steps))
+    return guard(picture.situation, steps, means)
+
+
+def named(picture: Picture, *means: Any) -> Guard | None:
+    """Return the guard alone."""
+    found = objection(picture, *means)
+    return found.guard if found else None
+
+
+@pytest.mark.parametrize(
+    "picture", [UC1, UC1_RESERVED, UC2, UC3, UC4, ROLLED, UC5, HELD, BESIDE, STRAY, LEFT]
+)
+def test_nothing_speaks_against_a_plan_in_mode_auto(picture: Picture) -> None:
+    """Everything known, seen and alone -> no objection."""
+    assert objection(picture) is None
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        (UC3.but(rows=(), known=()), Guard.NO_CONNECTOR),
+        (UC3.but(rows=(), known=(), backend=()), Guard.NO_CONNECTOR),
+        (UC1.but(known=()), Guard.NO_CONNECTOR),
+        (STRAY.but(known=(H1,), host="compute-9"), Guard.NO_CONNECTOR),
+        (UC1.but(backend=(access(H1), access("stranger"))), Guard.FOREIGN_CONNECTION),
+        (UC5.but(backend=(access(H1), access(H2))), Guard.FOREIGN_CONNECTION),
+        (STRAY.but(backend=(*STRAY.backend, access("stranger"))), Guard.FOREIGN_CONNECTION),
+        (UC1.but(backend=(access(H1, sessions=1),)), Guard.LIVE_SESSION),
+        (UC5.but(backend=(access(H1, sessions=1),)), Guard.LIVE_SESSION),
+        (HELD.but(backend=(access(H1, sessions=1),)), Guard.LIVE_SESSION),
+        (LEFT.but(backend=(access(H1, sessions=1), access(H2))), Guard.LIVE_SESSION),
+        (UC5.but(shared_targets=True), Guard.SHARED_TARGETS),
+        (UC1.but(shared_targets=True), Guard.SHARED_TARGETS),
+    ],
+    ids=[
+        "the call takes a connector", "the same on a clean backend", "somebody is let in, whoever",
+        "a stray row's host is unknown", "a stranger too", "another known host too",
+        "a stranger beside others", "UC1 with a session", "UC5 with a session",
+        "a session while held", "a session on the source", "a shared target", "and for UC1",
+    ],
+)  # fmt: skip
+def test_what_only_a_person_can_lift(picture: Picture, expected: Guard) -> None:
+    """Something is not proven -> that guard, and it parks."""
+    assert named(picture) is expected
+    assert expected in PARKS
+
+
+@pytest.mark.parametrize("picture", [UC2, UC4, ROLLED])
+def test_what_releases_nothing_needs_none_of_that(picture: Picture) -> None:
+    """Telling Cinder or asking Nova -> no connector, no session, no foreign host matters."""
+    shared = picture.but(shared_targets=True)
+    assert objection(shared.but(backend=(access(H1, sessions=1), access("stranger")))) is None
+    assert objection(picture.but(backend=BLIND)) is None
+
+
+def test_a_shared_target_stands_in_nobody_s_way_who_ends_no_session() -> None:
+    """The driver ends no sessions, or acts through Cinder -> other volumes are not touched."""
+    gentle = dataclasses.replace(SEEING, ends_sessions=False)
+    assert objection(UC5.but(shared_targets=True), AUTO, gentle) is None
+    through = dataclasses.replace(THROUGH_CINDER, ends_sessions=True)
+    assert objection(BLIND_UC5.but(shared_targets=True), TRUSTED, through) is None
+
+
+# -- blind backends --------------------------------------------------------------------------------
+
+
+def test_a_backend_that_cannot_be_seen_is_acted_on_only_where_the_operator_said_so() -> None:
+    """Blind -> parked; opted in -> no objection."""
+    for picture in (BLIND_UC5, UC1.but(backend=BLIND), UC3.but(backend=BLIND)):
+        assert named(picture, AUTO, THROUGH_CINDER) is Guard.BLIND_NOT_TRUSTED
+        assert named(picture, TRUSTED, THROUGH_CINDER) is None
+
+
+def test_blind_and_cinder_would_skip_the_backend_and_no_connector_is_known() -> None:
+    """Nobody would release anything -> parked, though the operator trusts the driver."""
+    reserved = UC1_RESERVED.but(backend=BLIND, known=())
+    assert named(reserved, TRUSTED, THROUGH_CINDER) is Guard.NO_CONNECTOR
+    in_error = reserved.but(rows=(row(A, "error_attaching"),))
+    assert named(in_error, TRUSTED, THROUGH_CINDER) is Guard.NO_CONNECTOR
+    attaching = UC1.but(backend=BLIND, known=())
+    assert named(attaching, TRUSTED, THROUGH_CINDER) is None
+
+
+def test_a_blind_release_waits_until_the_attach_cannot_finish_late() -> None:
+    """The attach may still export it unseen -> wait out the horizon since the case was opened."""
+    early = OPENED_AT + timedelta(seconds=30)
+    found = objection(BLIND_UC5, TRUSTED, THROUGH_CINDER, early)
+    assert found == Objection(Guard.LATE_ATTACH_UNSEEN, 300.0)
+    assert objection(BLIND_UC5, TRUSTED, THROUGH_CINDER, OPENED_AT + timedelta(seconds=330)) is None
+    assert Guard.LATE_ATTACH_UNSEEN not in PARKS
+
+
+def test_a_blind_detach_exports_nothing_late() -> None:
+    """A detach on a blind backend -> no such wait; nor where the backend can be seen."""
+    early = OPENED_AT + timedelta(seconds=30)
+    assert objection(UC3.but(backend=BLIND), TRUSTED, THROUGH_CINDER, early) is None
+    assert objection(UC5, AUTO, SEEING, early) is None
+
+
+# -- what passes by itself -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("result", [StepResult.INDETERMINATE, StepResult.INTENDED])
+@pytest.mark.parametrize("kind", [FORCE, DELETE, StepKind.CINDER_FORCE_DETACH])
+def test_a_call_of_ours_that_may_still_act_keeps_the_volume_from_others(
+    kind: StepKind, result: StepResult
+) -> None:
+    """Our call gave no answer ten seconds ago -> the volume is not freed before the horizon."""
+    made = intent(kind, result, intended_at=NOW - timedelta(seconds=10))
+    for picture in (UC1, UC3, HELD):
+        found = objection(picture.but(intents=(*picture.case.intents, made)))
+        assert found == Objection(Guard.OWN_CALL_UNANSWERED, 320.0)
+    assert Guard.OWN_CALL_UNANSWERED not in PARKS
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        intent(FORCE, StepResult.DONE, intended_at=NOW),
+        intent(FORCE, StepResult.REFUSED, intended_at=NOW),
+        intent(FORCE, StepResult.TRANSIENT, intended_at=NOW),
+        intent(FORCE, StepResult.WITHHELD, intended_at=NOW),
+        intent(FORCE, StepResult.INDETERMINATE, intended_at=NOW - timedelta(seconds=330)),
+        intent(StepKind.CINDER_RESERVE, StepResult.INDETERMINATE, intended_at=NOW),
+    ],
+    ids=lambda made: f"{made.kind.value} {made.result.value}",
+)
+def test_a_call_that_cannot_act_any_more_holds_nothing_up(made: object) -> None:
+    """Answered, withheld, long ago, or one that reaches no backend -> no objection."""
+    assert objection(UC1.but(intents=(made,))) is None
+
+
+def test_the_last_unanswered_call_counts() -> None:
+    """Two calls without an answer -> the later one's horizon."""
+    long_ago = intent(FORCE, StepResult.INDETERMINATE, intended_at=NOW - timedelta(seconds=300))
+    just_now = intent(FORCE, StepResult.INTENDED, intended_at=NOW - timedelta(seconds=5))
+    found = objection(UC1.but(intents=(just_now, long_ago)))
+    assert found == Objection(Guard.OWN_CALL_UNANSWERED, 325.0)
+
+
+def test_a_release_that_frees_nothing_in_cinder_may_be_repeated_at_once() -> None:
+    """Beside others only the backend is called -> an unanswered call holds nothing up."""
+    made = intent(FORCE, StepResult.INDETERMINATE, intended_at=NOW)
+    assert objection(BESIDE.but(intents=(made,))) is None
+
+
+def test_cinder_volume_is_down_and_what_needs_it_waits() -> None:
+    """No heartbeat -> wait; where only the backend is called it does not matter."""
+    assert named(UC1.but(service_up=False)) is Guard.SERVICE_DOWN
+    assert named(UC2.but(service_up=False)) is Guard.SERVICE_DOWN
+    assert named(BESIDE.but(service_up=False)) is None
+    assert Guard.SERVICE_DOWN not in PARKS
+
+
+def test_what_was_mended_and_comes_back_for_days_goes_to_a_person() -> None:
+    """Mended before, older than the patience -> parked; younger, or never mended -> not."""
+    old = OPENED_AT + timedelta(days=2)
+    assert named(UC5.but(mended_attempt=3), AUTO, SEEING, old) is Guard.COMES_BACK
+    assert named(UC5.but(mended_attempt=3)) is None
+    assert named(UC5, AUTO, SEEING, old) is None
+
+
+# -- the operator's mode ---------------------------------------------------------------------------
+
+
+def with_mode(mode: Mode) -> BackendPolicy:
+    """Return a policy of that mode."""
+    return BackendPolicy(mode=mode)
+
+
+@pytest.mark.parametrize("picture", [UC1, UC2, UC3, UC4, ROLLED, UC5, HELD, BESIDE, STRAY, LEFT])
+def test_observe_lets_nothing_through(picture: Picture) -> None:
+    """Mode observe, any plan, approved or not -> observe."""
+    yes = Approval("alice", "anything")
+    assert named(picture, with_mode(Mode.OBSERVE)) is Guard.OBSERVE
+    assert named(picture.but(approval=yes), with_mode(Mode.OBSERVE)) is Guard.OBSERVE
+
+
+def approved(picture: Picture) -> Picture:
+    """Return the picture with its own plan approved."""
+    steps = make_plan(picture.diagnosis, SEEING)
+    return picture.but(approval=Approval("alice", fingerprint(picture.diagnosis, steps)))
+
+
+@pytest.mark.parametrize("picture", [UC1, UC2, UC3, UC4, UC5, BESIDE, STRAY, LEFT])
+def test_approve_wants_a_yes_to_this_very_plan(picture: Picture) -> None:
+    """No yes, or one to another plan -> ask; a yes to this one -> go."""
+    policy = with_mode(Mode.APPROVE)
+    assert named(picture, policy) is Guard.APPROVE
+    assert named(picture.but(approval=Approval("alice", "another")), policy) is Guard.APPROVE
+    assert named(approved(picture), policy) is None
+
+
+@pytest.mark.parametrize("picture", [HELD, ROLLED])
+def test_what_was_approved_and_begun_is_carried_on_without_a_second_yes(picture: Picture) -> None:
+    """Our own reserve or roll on record -> the rest of the approved plan; unapproved -> ask."""
+    policy = with_mode(Mode.APPROVE)
+    assert named(picture.but(approval=Approval("alice", "the whole plan's")), policy) is None
+    assert named(picture, policy) is Guard.APPROVE
+
+
+def test_the_mode_never_hides_a_deeper_reason() -> None:
+    """Observe or approve, and the host logged in -> the session is told, not the mode."""
+    picture = UC5.but(backend=(access(H1, sessions=1),))
+    for mode in Mode:
+        assert named(picture, with_mode(mode)) is Guard.LIVE_SESSION
+
+
+def test_a_case_s_own_connector_is_enough() -> None:
+    """No host's connector was learned, a message of the attachment carried one -> go."""
+    assert objection(UC1.but(known=(), connector=connector(H1))) is None
+    assert objection(UC3.but(servers=(server(X),), operation=Operation.DETACH)) is None

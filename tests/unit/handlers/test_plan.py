@@ -1,0 +1,298 @@
+"""From verdict to steps: the order is the safety, and each step says what must hold before it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from drivers.base import Capabilities
+from handlers.casefile import StepKind, StepResult
+from handlers.plan import Condition, Step, fingerprint, make_plan, unmet
+from handlers.verdict import ACTING, Verdict
+from tests.unit.handlers.acting_pictures import (
+    ATTACHED,
+    BESIDE,
+    HELD,
+    LEFT,
+    ROLLED,
+    STRAY,
+    UC1,
+    UC1_LEGACY,
+    UC1_RESERVED,
+    UC2,
+    UC3,
+    UC4,
+    UC5,
+)
+from tests.unit.handlers.pictures import (
+    BLIND,
+    H1,
+    H2,
+    SEEING,
+    THROUGH_CINDER,
+    UNSEEN,
+    A,
+    B,
+    Picture,
+    X,
+    Y,
+    access,
+    intent,
+    row,
+    server,
+)
+
+FORCE, DELETE = StepKind.BACKEND_FORCE_DETACH, StepKind.CINDER_DELETE_ATTACHMENT
+RESERVE, UNRESERVE = StepKind.CINDER_RESERVE, StepKind.CINDER_UNRESERVE
+BLIND_UC5 = UC5.but(backend=BLIND, released_unasked=True)
+ACTING_PICTURES: tuple[tuple[Picture, Capabilities], ...] = (
+    *((p, SEEING) for p in (UC1, UC1_RESERVED, UC1_LEGACY, UC2, UC3, UC4, ROLLED, UC5, HELD)),
+    *((p, SEEING) for p in (BESIDE, STRAY, LEFT, UC3.but(rows=()))),
+    *((p.but(backend=BLIND), THROUGH_CINDER) for p in (UC1, UC1_RESERVED, UC2, UC3, UC4, HELD)),
+    (BLIND_UC5, THROUGH_CINDER),
+    (UC1_LEGACY.but(backend=BLIND), THROUGH_CINDER),
+)
+
+
+def plan_of(picture: Picture, capabilities: Capabilities = SEEING) -> tuple[Step, ...]:
+    """Return the plan for a picture."""
+    return make_plan(picture.diagnosis, capabilities)
+
+
+def kinds(picture: Picture, capabilities: Capabilities = SEEING) -> list[StepKind]:
+    """Return the kinds of the plan's steps, in order."""
+    return [step.kind for step in plan_of(picture, capabilities)]
+
+
+# -- what each verdict asks for --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        (UC1, [FORCE, DELETE]),
+        (UC1_RESERVED, [FORCE, DELETE]),
+        (UC1_LEGACY, [FORCE, UNRESERVE]),
+        (UC2, [StepKind.CINDER_COMPLETE]),
+        (UC3, [FORCE, DELETE]),
+        (UC3.but(rows=()), [FORCE, StepKind.CINDER_FORCE_DETACH]),
+        (UC4, [StepKind.CINDER_ROLL_DETACHING, StepKind.NOVA_DETACH]),
+        (ROLLED, [StepKind.NOVA_DETACH]),
+        (UC5, [RESERVE, FORCE, UNRESERVE]),
+        (HELD, [FORCE, UNRESERVE]),
+        (HELD.but(backend=()), [UNRESERVE]),
+        (BESIDE, [FORCE]),
+        (STRAY, [FORCE, DELETE]),
+        (LEFT, [FORCE, DELETE]),
+    ],
+    ids=[
+        "UC1", "UC1 reserved", "UC1 without a row", "UC2", "UC3", "UC3 without a row", "UC4",
+        "UC4 rolled", "UC5", "UC5 held", "UC5 held and clean", "UC5 beside others", "stray row",
+        "left on the source",
+    ],
+)  # fmt: skip
+def test_the_steps_of_each_acting_verdict(picture: Picture, expected: list[StepKind]) -> None:
+    """A verdict on a backend that can be seen -> these steps in this order."""
+    assert kinds(picture) == expected
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        (UC1, [DELETE]),
+        (UC1.but(rows=(row(A, "attaching", info=False),)), [DELETE]),
+        (UC1_RESERVED, [FORCE, DELETE]),
+        (UC1.but(status="reserved", rows=(row(A, "error_attaching"),)), [FORCE, DELETE]),
+        (UC3, [DELETE]),
+        (UC5.but(released_unasked=True), [RESERVE, FORCE, UNRESERVE]),
+        (HELD, [FORCE, UNRESERVE]),
+        (HELD.but(intents=(intent(RESERVE), intent(FORCE))), [UNRESERVE]),
+    ],
+    ids=[
+        "Cinder's delete terminates", "late answer: the connector is stored all the same",
+        "Cinder's delete would skip a reserved row", "and one in error", "UC3", "UC5", "held",
+        "held, and the driver has reported its release",
+    ],
+)  # fmt: skip
+def test_a_driver_through_cinder_is_called_only_where_cinder_would_skip_the_backend(
+    picture: Picture, expected: list[StepKind]
+) -> None:
+    """A blind driver that acts through Cinder -> its own call only where the delete does none."""
+    assert kinds(picture.but(backend=BLIND), THROUGH_CINDER) == expected
+
+
+@pytest.mark.parametrize("verdict", [v for v in Verdict if v not in ACTING])
+def test_a_verdict_that_does_not_act_has_no_steps(verdict: Verdict) -> None:
+    """Any other verdict -> an empty plan."""
+    diagnosis = dataclasses.replace(UC1.diagnosis, verdict=verdict)
+    assert make_plan(diagnosis, SEEING) == ()
+
+
+def test_without_a_connector_the_driver_is_not_called() -> None:
+    """Nobody knows the host's connector, the backend is clean -> only Cinder is asked."""
+    assert kinds(UC1.but(known=(), backend=())) == [DELETE]
+
+
+def test_a_shared_host_s_connection_is_not_ended() -> None:
+    """Another server is on the same host -> Cinder drops the row, the driver is not called."""
+    same_host = STRAY.but(rows=(row(B, instance_id=Y), row(A, "attaching")), host=H1).but(
+        servers=(server(X), server(Y, B, host=H1)), backend=(access(H1, sessions=1),)
+    )
+    assert same_host.diagnosis.rule == "S1.stray-row"
+    assert kinds(same_host) == [DELETE]
+
+
+# -- the two orders --------------------------------------------------------------------------------
+
+LETS_GO_IN_CINDER = {DELETE, UNRESERVE, StepKind.CINDER_FORCE_DETACH}
+
+
+@pytest.mark.parametrize(("picture", "capabilities"), ACTING_PICTURES)
+def test_the_backend_comes_before_cinder_and_the_flip_is_last(
+    picture: Picture, capabilities: Capabilities
+) -> None:
+    """Any acting verdict -> what frees the volume in Cinder is last, and asks for clean."""
+    assert picture.diagnosis.verdict in ACTING
+    steps = plan_of(picture, capabilities)
+    flips = [n for n, step in enumerate(steps) if step.kind in LETS_GO_IN_CINDER]
+    assert flips in ([], [len(steps) - 1])
+    for n in flips:
+        assert Condition.CLEAN in steps[n].conditions
+        assert Condition.LET_GO in steps[n].conditions
+
+
+@pytest.mark.parametrize(("picture", "capabilities"), ACTING_PICTURES)
+def test_each_step_says_what_must_hold(picture: Picture, capabilities: Capabilities) -> None:
+    """Any step -> let go and quiet before the backend is touched, named before Nova is asked."""
+    for step in plan_of(picture, capabilities):
+        match step.kind:
+            case StepKind.BACKEND_FORCE_DETACH:
+                assert {Condition.LET_GO, Condition.QUIET} <= step.conditions
+                assert step.attachment.connector is not None
+            case StepKind.NOVA_DETACH | StepKind.CINDER_ROLL_DETACHING | StepKind.CINDER_COMPLETE:
+                assert Condition.NAMED in step.conditions
+            case _:
+                assert Condition.LET_GO in step.conditions
+
+
+def test_a_step_names_one_attachment_and_its_connector() -> None:
+    """A plan -> every step is about the subject's own row, instance and host."""
+    for step in plan_of(UC1):
+        assert step.target() == {
+            "volume_id": "volume-1", "attachment_id": A, "instance_id": X, "host": H1,
+            "initiator": "iqn.2026-01.test:compute-1",
+        }  # fmt: skip
+    assert json.dumps(plan_of(UC1.but(known=(), backend=()))[0].target())
+
+
+# -- read once more --------------------------------------------------------------------------------
+
+
+def objection(planned: Picture, now: Picture, place: int = 0) -> str | None:
+    """Return why the step of the plan at that place must not be made now."""
+    return unmet(plan_of(planned)[place], planned.diagnosis, now.diagnosis)
+
+
+@pytest.mark.parametrize("picture", [UC1, UC2, UC3, UC4, UC5, HELD, BESIDE, STRAY, LEFT, ROLLED])
+def test_nothing_changed_and_the_first_step_is_made(picture: Picture) -> None:
+    """The same evidence again -> no objection."""
+    assert objection(picture, picture) is None
+
+
+UNMET = {
+    "a task began": (UC1, UC1.but(servers=(server(X, task_state="rebooting"),)), 0),
+    "Nova went away": (UC1, UC1.but(servers=(), unseen=(X,)), 0),
+    "the compute went down": (UC4, UC4.but(servers=(server(X, A, compute_up=False),)), 0),
+    "rolled back, then the compute went down": (
+        ROLLED, ROLLED.but(servers=(server(X, A, compute_up=False),)), 0,
+    ),
+    "a block device appeared": (UC1, UC1.but(servers=(server(X, A),)), 0),
+    "one appeared that names nothing": (UC5, UC5.but(servers=(server(X, None),)), 0),
+    "the status moved on": (UC1, UC1.but(status="in-use"), 0),
+    "the row was completed": (UC1, UC1.but(rows=(row(A),)), 0),
+    "a row appeared": (UC5, UC5.but(rows=(row(B, "reserved"),)), 0),
+    "the row is another": (UC3, UC3.but(rows=(row(B),)), 0),
+    "the backend lets the host in again": (UC1, UC1, 1),
+    "the backend cannot be seen any more": (UC1, UC1.but(backend=UNSEEN), 0),
+    "the host logged in": (UC5, UC5.but(backend=(access(H1, sessions=1),)), 0),
+    "the host logged in while it was held": (HELD, HELD.but(backend=(access(H1, sessions=2),)), 0),
+    "a backup began": (UC5, UC5.but(status="backing-up"), 0),
+    "the wish was taken back": (UC4, UC4.but(status="in-use"), 0),
+    "the reserve is not ours": (HELD, HELD.but(intents=()), 0),
+    "the source's server came back": (LEFT, LEFT.but(servers=(server(X, B, host=H1),)), 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("planned", "now", "place"),
+    list(UNMET.values()),
+    ids=list(UNMET),
+)
+def test_what_changed_since_the_plan_keeps_the_step_from_being_made(
+    planned: Picture, now: Picture, place: int
+) -> None:
+    """One fact changed between plan and call -> the reason in words, and no call."""
+    assert objection(planned, now, place)
+
+
+def test_cinder_cannot_be_read_again_and_the_step_is_not_made() -> None:
+    """Cinder stopped answering -> no call."""
+    nothing = dataclasses.replace(UC1.diagnosis, situation=None, reason="Cinder: no answer")
+    words = unmet(plan_of(UC1)[0], UC1.diagnosis, nothing)
+    assert words is not None
+    assert "Cinder: no answer" in words
+
+
+def test_the_flip_waits_for_the_clean_backend_and_is_then_made() -> None:
+    """After the force detach -> the delete is made only when the probe shows nobody."""
+    words = objection(UC1, UC1, 1)
+    assert words == "it does not hold any more that the backend is clean of the attachment"
+    assert objection(UC1, UC1.but(backend=()), 1) is None
+
+
+def test_our_own_reserve_is_the_change_that_was_meant() -> None:
+    """Reserved by us between the steps -> the force detach is made; by somebody else -> not."""
+    assert objection(UC5, HELD, 1) is None
+    assert objection(UC5, HELD.but(intents=()), 1)
+
+
+def test_the_reserve_is_given_back_where_the_driver_s_call_had_done_so_already() -> None:
+    """Terminating through Cinder left available -> the unreserve changes nothing and is made."""
+    steps = make_plan(BLIND_UC5.diagnosis, THROUGH_CINDER)
+    after = BLIND_UC5.but(intents=(intent(RESERVE), intent(FORCE)))
+    assert unmet(steps[2], BLIND_UC5.diagnosis, after.diagnosis) is None
+
+
+def test_a_healthy_volume_is_never_what_a_plan_was_made_for() -> None:
+    """Whatever was planned, the volume is attached and named now -> nothing is made."""
+    for picture, capabilities in ACTING_PICTURES:
+        if picture is ROLLED:
+            continue
+        for step in plan_of(picture, capabilities):
+            assert unmet(step, picture.diagnosis, ATTACHED.diagnosis)
+
+
+# -- the fingerprint -------------------------------------------------------------------------------
+
+
+def mark(picture: Picture) -> str:
+    """Return the fingerprint of a picture's plan."""
+    return fingerprint(picture.diagnosis, plan_of(picture))
+
+
+def test_the_fingerprint_is_of_what_a_person_says_yes_to() -> None:
+    """The same plan later -> the same; another host, row, status or step -> another."""
+    assert mark(UC1) == mark(UC1.but(attempts=7, backend=()))
+    others = [
+        UC1.but(host=H2), UC1_RESERVED, UC3, UC5, UC1.but(rows=(row(A, "reserved"),)),
+        UC1.but(known=(), backend=()),
+    ]  # fmt: skip
+    assert len({mark(UC1), *map(mark, others)}) == len(others) + 1
+
+
+def test_a_withheld_step_is_no_trace_of_an_action() -> None:
+    """A reserve that was not made -> the volume is not held by us."""
+    withheld = HELD.but(intents=(intent(RESERVE, StepResult.WITHHELD),))
+    assert withheld.diagnosis.verdict is Verdict.IN_FLIGHT
