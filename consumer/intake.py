@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import assert_never
+from typing import Any, assert_never
 
 from consumer.ledger import Accepted, Arrival, Ledger
 from handlers.notification import Ignored, Malformed, Notification, Source, parse
@@ -19,7 +19,11 @@ _EXCERPT_READ = 16_000
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message as the broker delivered it. ``trouble``: why its body could not be read."""
+    """One message as the broker delivered it. ``trouble``: why its body could not be read.
+
+    ``message_id``, ``user_id`` and ``headers`` are the sender's, where it set any (the broker
+    checks a user_id); ``redelivered`` is False where the broker is sure that nobody had it before.
+    """
 
     body: bytes
     exchange: str
@@ -27,6 +31,15 @@ class Delivery:
     content_type: str
     content_encoding: str
     trouble: str | None = None
+    message_id: str | None = None
+    user_id: str | None = None
+    redelivered: bool = False
+    headers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def body_sha256(self) -> str:
+        """Return the body's hash, by which the quarantine knows it."""
+        return hashlib.sha256(self.body).hexdigest()
 
 
 @dataclasses.dataclass(slots=True)
@@ -63,8 +76,8 @@ class BatchReport:
     accept_seconds: float | None
 
 
-Quarantine = Callable[[Delivery, str, str], None]
-"""Puts a delivery on the quarantine queue, with the reason and the body's hash, or raises."""
+Quarantine = Callable[[Delivery, str], None]
+"""Puts a delivery on the quarantine queue, with the reason, or raises."""
 
 
 class Intake:
@@ -90,7 +103,7 @@ class Intake:
         for place, delivery in enumerate(batch.deliveries):
             match self._judge(delivery):
                 case Notification() as notification:
-                    arrivals[place] = Arrival(notification, _sha256(delivery.body), self._bus)
+                    arrivals[place] = Arrival(notification, delivery.body_sha256, self._bus)
                 case Malformed(reason=reason):
                     malformed[place] = reason
                 case Ignored():
@@ -135,23 +148,20 @@ class Intake:
     def _put_aside(self, batch: Batch, reasons: Mapping[int, str]) -> None:
         for place, reason in reasons.items():
             delivery = batch.deliveries[place]
-            body_sha256 = _sha256(delivery.body)
             if place not in batch.quarantined:
-                self._quarantine(delivery, reason, body_sha256)
+                self._quarantine(delivery, reason)
                 batch.quarantined.add(place)
-            self._ledger.quarantine(
-                bus=self._bus,
-                routing_key=delivery.routing_key,
-                body_sha256=body_sha256,
-                size=len(delivery.body),
-                reason=reason,
-                excerpt=_excerpt(delivery.body),
-            )
+            record_quarantined(self._ledger, self._bus, delivery, reason)
 
 
-def _excerpt(body: bytes) -> str:
-    return excerpt(body[:_EXCERPT_READ].decode(errors="replace"), EXCERPT_LENGTH)
-
-
-def _sha256(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()
+def record_quarantined(ledger: Ledger, bus: str, delivery: Delivery, reason: str) -> None:
+    """Record in the ledger, scrubbed, what is on the quarantine queue. Blocks on the ledger."""
+    text = delivery.body[:_EXCERPT_READ].decode(errors="replace")
+    ledger.quarantine(
+        bus=bus,
+        routing_key=delivery.routing_key,
+        body_sha256=delivery.body_sha256,
+        size=len(delivery.body),
+        reason=reason,
+        excerpt=excerpt(text, EXCERPT_LENGTH),
+    )

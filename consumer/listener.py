@@ -17,9 +17,10 @@ from typing import Protocol
 
 from consumer.broker import BROKER_ERRORS, backoff_seconds, describe
 from consumer.bus import GROUP, OPTS, ListenerSettings
-from consumer.intake import Batch, BatchReport, Delivery, Intake
+from consumer.intake import Batch, BatchReport, Intake
 from consumer.ledger import Ledger, LedgerUnavailableError
-from consumer.sender import Confirmation, ConfirmedSender, NotConfirmedError, Parcel
+from consumer.quarantine import Quarantine
+from consumer.sender import NotConfirmedError
 from consumer.subscription import Subscription
 from handlers.notification import may_concern
 
@@ -86,11 +87,9 @@ class Listener:
     ) -> None:
         self._settings = settings
         self._observer = observer or Unobserved()
-        self._sender = ConfirmedSender(
-            settings.broker, "detachd quarantine", prepare=settings.quarantine.declare
-        )
+        self._quarantine = Quarantine(settings.broker, settings.quarantine, settings.bus)
         self._intake = Intake(
-            settings.bus, ledger, self._quarantine, max_body_bytes=settings.max_body_bytes
+            settings.bus, ledger, self._quarantine.put, max_body_bytes=settings.max_body_bytes
         )
         self._subscription: Subscription | None = None
         self._held: Batch | None = None
@@ -160,7 +159,7 @@ class Listener:
         if self._subscription is not None:
             self._subscription.close()
         self._forget()
-        self._sender.close()
+        self._quarantine.close()
 
     def _subscribed(self) -> Subscription:
         if self._subscription is None:
@@ -204,27 +203,6 @@ class Listener:
             if subscription.ready() == 0:
                 self._empty_seen_at = now
         self._tell()
-
-    def _quarantine(self, delivery: Delivery, reason: str, body_sha256: str) -> None:
-        name = self._settings.quarantine.name
-        parcel = Parcel(
-            exchange="",
-            routing_key=name,
-            body=delivery.body,
-            content_type=delivery.content_type,
-            content_encoding=delivery.content_encoding,
-            headers={
-                "x-detachd-reason": reason,
-                "x-detachd-sha256": body_sha256,
-                "x-detachd-bus": self._settings.bus,
-                "x-detachd-exchange": delivery.exchange,
-                "x-detachd-routing-key": delivery.routing_key,
-            },
-        )
-        if self._sender.send(parcel) is Confirmation.RETURNED:
-            self._sender.close()  # the next connection declares the queue again
-            raise NotConfirmedError(f"queue {name!r} has been deleted; it is declared again")
-        LOG.warning("quarantined a message of %s: %s", delivery.routing_key, reason)
 
     def _lost(self, trouble: str) -> float:
         if self._subscription is not None:

@@ -29,7 +29,10 @@ class NotConfirmedError(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Parcel:
-    """One publication: the bytes, and where they go. ``exchange`` "" means straight to a queue."""
+    """One publication: the bytes, and where they go. ``exchange`` "" means straight to a queue.
+
+    It keeps its ``message_id`` when it is sent again, so that a receiver can tell.
+    """
 
     exchange: str
     routing_key: str
@@ -37,6 +40,7 @@ class Parcel:
     content_type: str = "application/json"
     content_encoding: str = "utf-8"
     headers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    message_id: str | None = None
 
 
 class ConfirmedSender:
@@ -125,6 +129,7 @@ class ConfirmedSender:
     def _publish(self, parcel: Parcel) -> Confirmation:
         assert self._producer is not None  # noqa: S101 - connect() made it, or raised
         self._returned = False
+        named = {} if parcel.message_id is None else {"message_id": parcel.message_id}
         self._producer.publish(
             parcel.body,
             exchange=parcel.exchange,
@@ -136,6 +141,7 @@ class ConfirmedSender:
             mandatory=True,
             timeout=self._timeout_seconds,
             confirm_timeout=self._timeout_seconds,
+            **named,
         )
         return Confirmation.RETURNED if self._returned else Confirmation.CONFIRMED
 

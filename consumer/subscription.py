@@ -51,6 +51,7 @@ class Subscription:
         *,
         prefetch: int,
         relevant: Callable[[bytes], bool],
+        name: str = "detachd listener",
     ) -> None:
         self._broker = broker
         self._queues = queues
@@ -58,7 +59,7 @@ class Subscription:
         self._relevant = relevant
         self._filling = Batch()
         self._beaten_at = time.monotonic()
-        self._connection = connect(broker, "detachd listener", heartbeats=True)
+        self._connection = connect(broker, name, heartbeats=True)
         self.problems: tuple[str, ...] = ()
         try:
             self.refresh()
@@ -162,19 +163,20 @@ class Subscription:
         return True
 
     def _on_message(self, message: Any) -> None:
-        batch, body = self._filling, _as_bytes(message.body)
+        batch, body = self._filling, as_bytes(message.body)
         batch.tags.append(message.delivery_tag)
         if self._relevant(body):
-            batch.deliveries.append(_delivery(message, body))
+            batch.deliveries.append(delivery_of(message, body))
 
     def _on_undecodable(self, message: Any, error: Exception) -> None:
         # Kombu undoes compression ([oslo_messaging_rabbit] kombu_compression) before we see it.
         self._filling.tags.append(message.delivery_tag)
         trouble = f"the body cannot be decompressed: {describe(error)}"
-        self._filling.deliveries.append(_delivery(message, _as_bytes(message.body), trouble))
+        self._filling.deliveries.append(delivery_of(message, as_bytes(message.body), trouble))
 
 
-def _delivery(message: Any, body: bytes, trouble: str | None = None) -> Delivery:
+def delivery_of(message: Any, body: bytes, trouble: str | None = None) -> Delivery:
+    """Return what the broker delivered, out of kombu's message."""
     where = message.delivery_info or {}
     return Delivery(
         body=body,
@@ -183,8 +185,13 @@ def _delivery(message: Any, body: bytes, trouble: str | None = None) -> Delivery
         content_type=message.content_type or "application/octet-stream",
         content_encoding=message.content_encoding or "binary",
         trouble=trouble,
+        message_id=message.properties.get("message_id"),
+        user_id=message.properties.get("user_id"),
+        redelivered=bool(where.get("redelivered")),
+        headers=message.headers or {},
     )
 
 
-def _as_bytes(body: Any) -> bytes:
+def as_bytes(body: Any) -> bytes:
+    """Return a body as bytes, whatever kombu's transport has made of it."""
     return body.encode() if isinstance(body, str) else bytes(body or b"")

@@ -22,13 +22,14 @@ class QueueSettings:
     """A durable queue of ours.
 
     It is bounded, because a queue that nobody drains grows until the broker stops everyone. At the
-    bound the oldest message goes (``drop-head``). Never ``reject-publish``: that answers the
-    publisher with a nack, and the publishers are Nova and Cinder, whose services would repeat the
-    sending and block; what we miss, the sweep finds.
+    bound the oldest message goes (``drop-head``). Never ``reject-publish`` where Nova and Cinder
+    publish: that answers the publisher with a nack, and their services would repeat the sending and
+    block; what we miss, the sweep finds. People's commands are rather refused than dropped.
     """
 
     name: str
     max_length: int
+    overflow: str = "drop-head"
 
     def declare(self, connection: kombu.Connection) -> str | None:
         """Declare it; return the trouble in words where it exists with other arguments.
@@ -55,7 +56,7 @@ class QueueSettings:
     @property
     def entity(self) -> Any:
         """Return what kombu calls a queue."""
-        bounds = {"x-max-length": self.max_length, "x-overflow": "drop-head"}
+        bounds = {"x-max-length": self.max_length, "x-overflow": self.overflow}
         return kombu.Queue(self.name, durable=True, queue_arguments=bounds)
 
     def on(self, channel: Any) -> Any:
