@@ -1,0 +1,100 @@
+"""The runbooks: a page for each alert, whose queries and commands are real."""
+
+import argparse
+import configparser
+import importlib
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.unit.metrics.alerting import (
+    ALERTS,
+    NAMES,
+    PAGES,
+    ROOT,
+    RUNBOOKS,
+    promtool,
+    queries_of,
+    title,
+)
+
+SECTIONS = ["Meaning", "Impact", "First look", "What to do", "When it is harmless"]
+
+
+def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
+    """Alerts and pages -> the same names."""
+    assert [page.stem for page in PAGES] == NAMES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_a_runbook_answers_the_five_questions(page: Path) -> None:
+    """A page -> its alert's name, the five parts in order, queries and commands to paste."""
+    text = page.read_text()
+    assert text.startswith(f"# {page.stem}\n")
+    assert re.findall(r"^\*\*([^*]+)\.\*\*", text, re.MULTILINE) == SECTIONS
+    assert queries_of(page)
+    assert re.search(r"^    \S", text, re.MULTILINE)
+
+
+@pytest.mark.integration
+def test_the_queries_of_every_runbook_are_promql(tmp_path: Path) -> None:
+    """A query to paste -> Prometheus parses it."""
+    recorded = [
+        {"record": f"{page.stem}:{number}", "expr": query}
+        for page in PAGES
+        for number, query in enumerate(queries_of(page))
+    ]
+    assert len(recorded) > len(PAGES)
+    as_rules = tmp_path / "queries.yaml"
+    as_rules.write_text(yaml.safe_dump({"groups": [{"name": "runbooks", "rules": recorded}]}))
+    promtool("check", "rules", str(as_rules))
+
+
+def test_links_between_runbooks_lead_somewhere() -> None:
+    """A link to another file -> that file exists."""
+    for page in RUNBOOKS.glob("*.md"):
+        for target in re.findall(r"\]\(([^):]+)\)", page.read_text()):
+            assert (RUNBOOKS / target).resolve().exists(), f"{page.name}: {target}"
+
+
+def commands() -> list[tuple[str, str]]:
+    """Return every detachd command that a page or an alert tells people to type."""
+    texts = {page.name: page.read_text() for page in PAGES}
+    texts |= {title(rule): rule["annotations"]["description"] for rule in ALERTS}
+    found: list[tuple[str, str]] = []
+    for where, text in texts.items():
+        spans = re.findall(r"`(detachd\s[^`]+)`", text)
+        lines = re.findall(r"^    (detachd [^#\n]+)", text, re.MULTILINE)
+        found += [(where, " ".join(command.split())) for command in (*spans, *lines)]
+    return found
+
+
+def parsers() -> Mapping[str, argparse.ArgumentParser]:
+    """Return the parser of each command that setup.cfg declares, by its words."""
+    declared = configparser.ConfigParser()
+    declared.read(ROOT / "setup.cfg")
+    made: dict[str, argparse.ArgumentParser] = {}
+    for line in declared["options.entry_points"]["detachd.cli"].strip().splitlines():
+        name, _, target = line.partition(" = ")
+        module, _, attribute = target.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        made[name.replace("_", " ")] = command(None, None).get_parser(f"detachd {name}")
+    return made
+
+
+def test_every_command_told_to_people_is_one_that_detachd_understands() -> None:
+    """A command in a page or an alert -> its own parser takes it, options and all."""
+    known, told = parsers(), commands()
+    assert len(told) > len(PAGES)
+    for where, command in told:
+        words = shlex.split(command)[1:]
+        name = next((n for n in (" ".join(words[:2]), words[0]) if n in known), None)
+        assert name is not None, f"{where}: there is no command {command!r}"
+        try:
+            known[name].parse_args(words[len(name.split()) :])
+        except SystemExit:
+            pytest.fail(f"{where}: detachd does not understand {command!r}")
