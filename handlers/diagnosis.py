@@ -124,7 +124,7 @@ RULES: tuple[Rule, ...] = (
          "Cinder says detaching of a volume with several attachments, and not of which"),
     Rule("P5.server-deleted", Verdict.PARK, signs.guest_may_outlive,
          "the server is deleted but its row is left: nothing here proves that its guest is not "
-         "running on"),
+         "running on with it"),
     Rule("UC1.unfinished", Verdict.RELEASE, signs.unfinished_attach,
          "the attach never finished and Nova holds nothing", UseCase.UC1),
     Rule("UC5.held", Verdict.TERMINATE, signs.held_by_us,
@@ -146,6 +146,8 @@ RULES: tuple[Rule, ...] = (
          "an unfinished row that no block device names, beside good ones"),
     Rule("S2.left-on-source", Verdict.RELEASE, signs.left_on_source,
          "the source's row was left behind by a live migration that went well"),
+    Rule("S3.deleted-with-server", Verdict.RELEASE, signs.deleted_with_server,
+         "the server is deleted, nobody is let in, only the row was left behind"),
     # Nothing to do, or nothing that a program should do.
     Rule("P6.guest-holds", Verdict.PARK, signs.guest_holds,
          "Nova's block device holds the volume although Cinder has let it go: the guest may be "

@@ -103,6 +103,8 @@ def _for_a_person(s: Situation, steps: tuple[Step, ...], means: Means) -> Guard 
     releases = BACKEND in kinds or bool(kinds & FREES_IN_CINDER)
     if releases and (reason := _unsafe_release(s, kinds, means)):
         return reason
+    if StepKind.NOVA_DETACH in kinds and s.stranger:
+        return Guard.FOREIGN_CONNECTION
     age_seconds = (means.now - s.case.opened_at).total_seconds()
     again = s.case.mended_attempt > 0 and age_seconds > means.policy.patience_seconds
     return Guard.COMES_BACK if again else None

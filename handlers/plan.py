@@ -27,6 +27,7 @@ class Condition(enum.Enum):
     LET_GO = "Nova holds nothing of the attachment"
     QUIET = "the attachment's host holds no live session"
     NAMED = "Nova's block device names the attachment"
+    ALONE = "the backend lets in nobody whom no record explains"
     CLEAN = "the backend is clean of the attachment"
     HELD = "the reserve that keeps others out is our own"
 
@@ -122,9 +123,12 @@ def cinder_skips_backend(row: Row | None) -> bool:
     """Tell whether Cinder's own delete may leave the backend as it is.
 
     It does so for a row that is still reserved (cinder/volume/api.py ``attachment_delete``) and for
-    one without a connector, which an attach that failed early never stored.
+    one without a connector: of an attach that failed early, or of the old way. No API tells the
+    connector; connection info is stored after it.
     """
-    return row is None or row.status in ("reserved", "error_attaching")
+    if row is None or row.status in ("reserved", "error_attaching"):
+        return True
+    return not row.has_connection_info
 
 
 def _terminate(s: Situation, capabilities: Capabilities) -> tuple[Step, ...]:
@@ -153,10 +157,11 @@ def _released(s: Situation) -> bool:
 
 
 def _nova_detach(s: Situation) -> tuple[Step, ...]:
-    detach = _step(s, StepKind.NOVA_DETACH, {"in-use"}, Condition.NAMED)
+    needs = (Condition.NAMED, Condition.ALONE)
+    detach = _step(s, StepKind.NOVA_DETACH, {"in-use"}, *needs)
     if s.status == "in-use":
         return (detach,)
-    return (_step(s, StepKind.CINDER_ROLL_DETACHING, {"detaching"}, Condition.NAMED), detach)
+    return (_step(s, StepKind.CINDER_ROLL_DETACHING, {"detaching"}, *needs), detach)
 
 
 def _step(s: Situation, kind: StepKind, statuses: set[str], *conditions: Condition) -> Step:
@@ -206,6 +211,8 @@ def _holds(condition: Condition, s: Situation) -> bool:
             return not s.live_sessions and not signs.backend_unknown(s)
         case Condition.NAMED:
             return s.named
+        case Condition.ALONE:
+            return not s.stranger
         case Condition.CLEAN:
             return s.blind or s.clean
         case Condition.HELD:

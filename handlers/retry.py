@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -39,10 +40,15 @@ def repeat(
     only turn the pauses into a spin, so it is a stop condition too. Raises what the last try
     raised.
     """
+    began = time.monotonic()
+    try:
+        return call()  # as a rule that is all, and a Retrying costs more than a look at its answer
+    except TransientError as error:
+        first = error
     tries = Retrying(
         retry=retry_if_exception_type(TransientError),
         stop=stop_after_attempt(policy.tries)
-        | stop_after_delay(limit_seconds)
+        | stop_after_delay(limit_seconds - (time.monotonic() - began))
         | stop_when_event_set(stop),
         wait=wait_random_exponential(
             multiplier=policy.try_backoff_seconds, max=policy.try_backoff_max_seconds
@@ -50,15 +56,18 @@ def repeat(
         sleep=sleep_using_event(stop),
         reraise=True,
     )
-    return tries(_until(stop, call))
+    return tries(_until(stop, call, first))
 
 
-def _until(stop: threading.Event, call: Callable[[], T]) -> Callable[[], T]:
-    """Keep a pause that ``stop`` cut short from being followed by one more call."""
+def _until(stop: threading.Event, call: Callable[[], T], first: TransientError) -> Callable[[], T]:
+    """Go on after a first try; keep a pause that ``stop`` cut short from one more call."""
     made: list[TransientError] = []
 
     def once() -> T:
-        if made and stop.is_set():
+        if not made:
+            made.append(first)
+            raise first
+        if stop.is_set():
             raise made[-1]
         try:
             return call()

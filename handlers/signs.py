@@ -219,8 +219,8 @@ def held_by_us(s: Situation) -> bool:
 
 
 def guest_may_outlive(s: Situation) -> bool:
-    """The server is gone from Nova, and its guest may have had the volume."""
-    if not s.server_gone or s.row is None:
+    """The server is gone from Nova, and its guest may still have the volume."""
+    if not s.server_gone or s.row is None or s.clean:
         return False
     was_attached = s.case.end_seen and s.case.operation is Operation.ATTACH
     may_have_come_far = s.blind and s.row_status == "attaching"
@@ -228,8 +228,14 @@ def guest_may_outlive(s: Situation) -> bool:
 
 
 def detached_in_nova(s: Situation) -> bool:
-    """Cinder says detaching, the living server has no block device for it."""
-    return s.status == "detaching" and not s.others and let_go(s) and not s.server_gone
+    """Cinder says detaching, the server has no block device for it, or is gone altogether."""
+    return s.status == "detaching" and not s.others and let_go(s)
+
+
+def deleted_with_server(s: Situation) -> bool:
+    """Cinder says in-use by a server that is gone, and the probe that nobody is let in."""
+    left = s.status == "in-use" and s.row_status == ATTACHED and not s.others
+    return left and s.server_gone and s.clean
 
 
 def leaked(s: Situation) -> bool:

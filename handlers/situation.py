@@ -106,6 +106,11 @@ class Situation:
         return any(connection.sessions for connection in self.own)
 
     @property
+    def stranger(self) -> bool:
+        """Tell whether somebody is let in who is surely not the subject's host, nor explained."""
+        return self.connector is not None and bool(self.foreign)
+
+    @property
     def blind(self) -> bool:
         """Tell whether the backend's driver cannot see."""
         return isinstance(self.backend, Blind)

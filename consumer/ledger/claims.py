@@ -46,6 +46,14 @@ class Wanted:
     exclude_backends: Collection[str] = ()
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Free:
+    """A volume's row that nobody holds; ``case_id`` is set where a lease ran out on that case."""
+
+    fence: int
+    case_id: str | None
+
+
 def claim(connection: sa.Connection, wanted: Wanted) -> tuple[Claim, ...]:
     """Claim due cases, the oldest first, one a volume; others' rows are never waited for."""
     now = database_now(connection)
@@ -79,7 +87,7 @@ def hand_back(connection: sa.Connection, held: Claim) -> None:
     connection.execute(
         cases.update()
         .where(cases.c.case_id == held.case.case_id)
-        .values(attempts=cases.c.attempts - 1, next_attempt_at=now, updated_at=now)
+        .values(attempts=cases.c.attempts - 1, crashes=0, next_attempt_at=now, updated_at=now)
     )
     note(connection, held.case.case_id, HistoryKind.HANDED_BACK, held.owner, now, fence=held.fence)
 
@@ -123,8 +131,8 @@ def _due(wanted: Wanted, now: datetime) -> Iterator[sa.ColumnElement[bool]]:
     if not wanted.deadlines:
         yield cases.c.state != CaseState.WAITING.value
     if wanted.exclude_backends:
-        others = cases.c.backend.not_in(sorted(wanted.exclude_backends))
-        yield sa.or_(cases.c.backend.is_(None), others)
+        # A case whose backend nobody has named yet goes by "", so that it can be excluded as well.
+        yield sa.func.coalesce(cases.c.backend, "").not_in(sorted(wanted.exclude_backends))
 
 
 def _free(now: datetime) -> sa.ColumnElement[bool]:
@@ -164,31 +172,33 @@ def _candidates(
 def _take(
     connection: sa.Connection, wanted: Wanted, candidates: Mapping[str, str], now: datetime
 ) -> list[Claim]:
-    fences = _lock_free(connection, wanted.cloud, candidates, now)
-    rows = _still_due(connection, wanted, [candidates[v] for v in fences], now)
+    free = _lock_free(connection, wanted.cloud, candidates, now)
+    rows = _still_due(connection, wanted, [candidates[v] for v in free], now)
     own = _intents(connection, [row.case_id for row in rows])
-    until = now + timedelta(seconds=wanted.lease_seconds)
     taken = [
-        Claim(
-            dataclasses.replace(
-                whole_case(row, own.get(row.case_id, ())), attempts=row.attempts + 1
-            ),
-            fences[row.volume_id] + 1, wanted.owner, now, until,
-        )
-        for row in rows
-    ]  # fmt: skip
+        _claim(row, own.get(row.case_id, ()), free[row.volume_id], wanted, now) for row in rows
+    ]
     return [new for new in taken if _swap(connection, new)]
+
+
+def _claim(row: Row, own: Sequence[Row], free: _Free, wanted: Wanted, now: datetime) -> Claim:
+    """Return the claim to be. A lease that ran out on this very case is a crash of its attempt."""
+    crashes = row.crashes + 1 if free.case_id == row.case_id else row.crashes
+    case = dataclasses.replace(whole_case(row, own), attempts=row.attempts + 1, crashes=crashes)
+    until = now + timedelta(seconds=wanted.lease_seconds)
+    return Claim(case, free.fence + 1, wanted.owner, now, until)
 
 
 def _lock_free(
     connection: sa.Connection, cloud: str, volumes: Collection[str], now: datetime
-) -> dict[str, int]:
+) -> dict[str, _Free]:
     statement = (
-        sa.select(claims.c.volume_id, claims.c.fence)
+        sa.select(claims.c.volume_id, claims.c.fence, claims.c.case_id)
         .where(claims.c.cloud == cloud, claims.c.volume_id.in_(list(volumes)), _free(now))
         .with_for_update(skip_locked=True)
     )
-    return {row.volume_id: row.fence for row in connection.execute(statement)}
+    rows = connection.execute(statement)
+    return {row.volume_id: _Free(row.fence, row.case_id) for row in rows}
 
 
 def _still_due(
@@ -229,5 +239,5 @@ def _swap(connection: sa.Connection, new: Claim) -> bool:
     if connection.execute(swap.values(values)).rowcount != 1:
         return False
     counted = cases.update().where(cases.c.case_id == new.case.case_id)
-    connection.execute(counted.values(attempts=new.case.attempts))
+    connection.execute(counted.values(attempts=new.case.attempts, crashes=new.case.crashes))
     return True

@@ -136,6 +136,7 @@ def _send_round(connection: sa.Connection, row: Row, now: datetime, also: dict[s
         "state": CaseState.DUE.value,
         "next_attempt_at": now,
         "signal_seq": row.signal_seq + 1,  # an attempt that runs now knows nothing of this
+        "crashes": 0,
         "updated_at": now,
     }
     statement = cases.update().where(cases.c.case_id == row.case_id)

@@ -122,6 +122,7 @@ def opened_values(case: KnownCase, cloud: str, now: datetime) -> Values:
         "attempts": 0,
         "failures": 0,
         "mended_attempt": 0,
+        "crashes": 0,
     }
 
 
@@ -151,7 +152,11 @@ def known_case(row: Row, *, claimed: bool) -> KnownCase:
 
 
 def whole_case(row: Row, intents: Sequence[Row]) -> Case:
-    """Read a case as recovery gets it; ``intents`` are its own, oldest first."""
+    """Read a case as recovery gets it; ``intents`` are its own, oldest first.
+
+    To recovery a case that was at rest and sent round again is as old as that replay: what it asks
+    its age for (has a late call had its time?) is about the present round.
+    """
     return Case(
         case_id=row.case_id,
         cloud=row.cloud,
@@ -163,7 +168,7 @@ def whole_case(row: Row, intents: Sequence[Row]) -> Case:
         backend=row.backend,
         trigger=Trigger(row.triggered_by),
         state=CaseState(row.state),
-        opened_at=row.opened_at,
+        opened_at=row.rearmed_at or row.opened_at,
         attempts=row.attempts,
         failures=row.failures,
         signal_seq=row.signal_seq,
@@ -176,6 +181,7 @@ def whole_case(row: Row, intents: Sequence[Row]) -> Case:
         intents=tuple(_intent(intent) for intent in intents),
         approval=_approval(row),
         mended_attempt=row.mended_attempt,
+        crashes=row.crashes,
     )
 
 
@@ -185,7 +191,14 @@ def connector(values: Any) -> Connector | None:
 
 
 def _intent(row: Row) -> Intent:
-    return Intent(StepKind(row.kind), StepResult(row.result), row.request_id, row.attempt)
+    return Intent(
+        kind=StepKind(row.kind),
+        result=StepResult(row.result),
+        request_id=row.request_id,
+        attempt=row.attempt,
+        attachment_id=row.target.get("attachment_id"),
+        intended_at=row.intended_at,
+    )
 
 
 def _approval(row: Row) -> Approval | None:

@@ -60,3 +60,4 @@ MIGRATING = ATTACHED.but(
     host=H2,
     backend=(access(H1, sessions=1), access(H2)),
 )
+DELETED = Picture(status="in-use", rows=(row(A),), servers=(), gone=(X,), operation=DETACH)

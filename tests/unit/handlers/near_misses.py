@@ -8,6 +8,7 @@ from handlers.casefile import StepKind, StepResult
 from handlers.notification import Operation
 from tests.unit.handlers.acting_pictures import (
     BESIDE,
+    DELETED,
     DETACH,
     HELD,
     LEFT,
@@ -93,7 +94,12 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
         UC3,
         {
             "Nova did not answer": {"servers": (), "unseen": (X,)},
-            "the server is gone": {"servers": (), "gone": (X,)},
+            "the server is gone, its host is still let in": {
+                "servers": (), "gone": (X,), "backend": (access(H1),)
+            },
+            "the server is gone, the backend cannot be seen": {
+                "servers": (), "gone": (X,), "backend": BLIND
+            },
             "a task runs": {"servers": (server(X, task_state="deleting"),)},
             "the compute is down": {"servers": (server(X, compute_up=False),)},
             "the compute is not known to be up": {"servers": (server(X, compute_up=None),)},
@@ -223,6 +229,20 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "the server is gone": {"servers": (), "gone": (X,)},
             "a detach is under way": {"status": "detaching"},
             "the compute is down": {"servers": (server(X, B, compute_up=False),)},
+        },
+    ),
+    "S3.deleted-with-server": (
+        DELETED,
+        {
+            "the server is there": {"servers": (server(X, A),), "gone": ()},
+            "Nova did not answer": {"gone": (), "unseen": (X,)},
+            "its host is still let in": {"backend": (access(H1),)},
+            "a stranger is let in": {"backend": (access("stranger"),)},
+            "the backend cannot be seen": {"backend": BLIND},
+            "another server has it too": {
+                "rows": (row(A), row(B, instance_id=Y)), "servers": (server(Y, B, host=H2),)
+            },
+            "the row is no server's": {"rows": (row(A, instance_id=None),)},
         },
     ),
     "S2.left-on-source": (

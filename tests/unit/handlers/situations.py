@@ -6,6 +6,7 @@ from handlers.casefile import StepKind, StepResult
 from tests.unit.handlers.acting_pictures import (
     ATTACHED,
     BESIDE,
+    DELETED,
     DETACH,
     HELD,
     LEFT,
@@ -115,6 +116,16 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
         "S1.stray-row",
     ),
     ("the source's row outlived a live migration that went well", LEFT, "S2.left-on-source"),
+    (
+        "the server was deleted while the backend failed, which has let go since",
+        DELETED,
+        "S3.deleted-with-server",
+    ),
+    (
+        "the same while detaching",
+        DELETED.but(status="detaching"),
+        "UC3.released-in-nova",
+    ),
     # -- healthy
     ("attached and named", ATTACHED, "H2.attached"),
     ("the backend could not be seen, all else agrees", ATTACHED.but(backend=UNSEEN), "H2.attached"),

@@ -151,8 +151,8 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
         "P5.server-deleted",
     ),
     (
-        "the server is deleted, its volume in-use",
-        UC3.but(status="in-use", servers=(), gone=(X,)),
+        "the server is deleted, its volume in-use and exported",
+        UC3.but(status="in-use", servers=(), gone=(X,), backend=(access(H1),)),
         "P5.server-deleted",
     ),
     (

@@ -9,10 +9,9 @@ import pytest
 
 from drivers.base import Capabilities
 from handlers.casefile import StepKind, StepResult
-from handlers.plan import Condition, Step, fingerprint, make_plan, unmet
+from handlers.plan import Condition, Step, fingerprint, make_plan
 from handlers.verdict import ACTING, Verdict
 from tests.unit.handlers.acting_pictures import (
-    ATTACHED,
     BESIDE,
     HELD,
     LEFT,
@@ -32,7 +31,6 @@ from tests.unit.handlers.pictures import (
     H2,
     SEEING,
     THROUGH_CINDER,
-    UNSEEN,
     A,
     B,
     Picture,
@@ -102,7 +100,8 @@ def test_the_steps_of_each_acting_verdict(picture: Picture, expected: list[StepK
     ("picture", "expected"),
     [
         (UC1, [DELETE]),
-        (UC1.but(rows=(row(A, "attaching", info=False),)), [DELETE]),
+        (UC1.but(rows=(row(A, "attaching", info=False),)), [FORCE, DELETE]),
+        (UC3.but(rows=(row(A, info=False),)), [FORCE, DELETE]),
         (UC1_RESERVED, [FORCE, DELETE]),
         (UC1.but(status="reserved", rows=(row(A, "error_attaching"),)), [FORCE, DELETE]),
         (UC3, [DELETE]),
@@ -111,7 +110,7 @@ def test_the_steps_of_each_acting_verdict(picture: Picture, expected: list[StepK
         (HELD.but(intents=(intent(RESERVE), intent(FORCE))), [UNRESERVE]),
     ],
     ids=[
-        "Cinder's delete terminates", "late answer: the connector is stored all the same",
+        "Cinder's delete terminates", "the connector may not be stored", "a legacy attachment",
         "Cinder's delete would skip a reserved row", "and one in error", "UC3", "UC5", "held",
         "held, and the driver has reported its release",
     ],
@@ -128,6 +127,21 @@ def test_a_verdict_that_does_not_act_has_no_steps(verdict: Verdict) -> None:
     """Any other verdict -> an empty plan."""
     diagnosis = dataclasses.replace(UC1.diagnosis, verdict=verdict)
     assert make_plan(diagnosis, SEEING) == ()
+
+
+def test_the_last_step_expects_what_a_driver_through_cinder_leaves() -> None:
+    """os-terminate_connection ends as os-unreserve does -> in-use with rows, available without."""
+
+    def statuses(picture: Picture, capabilities: Capabilities) -> set[str]:
+        return set(plan_of(picture.but(backend=BLIND), capabilities)[-1].statuses)
+
+    no_info = UC1.but(rows=(row(A, "attaching", info=False),))
+    assert statuses(no_info, THROUGH_CINDER) == {"attaching", "in-use"}
+    assert statuses(no_info, SEEING) == {"attaching"}
+    assert statuses(UC1_RESERVED, THROUGH_CINDER) == {"reserved"}
+    assert statuses(UC1_LEGACY, THROUGH_CINDER) == {"attaching", "available"}
+    assert statuses(HELD, THROUGH_CINDER) == {"attaching", "available"}
+    assert statuses(HELD, SEEING) == {"attaching"}
 
 
 def test_without_a_connector_the_driver_is_not_called() -> None:
@@ -184,94 +198,9 @@ def test_a_step_names_one_attachment_and_its_connector() -> None:
             "volume_id": "volume-1", "attachment_id": A, "instance_id": X, "host": H1,
             "initiator": "iqn.2026-01.test:compute-1",
         }  # fmt: skip
-    assert json.dumps(plan_of(UC1.but(known=(), backend=()))[0].target())
-
-
-# -- read once more --------------------------------------------------------------------------------
-
-
-def objection(planned: Picture, now: Picture, place: int = 0) -> str | None:
-    """Return why the step of the plan at that place must not be made now."""
-    return unmet(plan_of(planned)[place], planned.diagnosis, now.diagnosis)
-
-
-@pytest.mark.parametrize("picture", [UC1, UC2, UC3, UC4, UC5, HELD, BESIDE, STRAY, LEFT, ROLLED])
-def test_nothing_changed_and_the_first_step_is_made(picture: Picture) -> None:
-    """The same evidence again -> no objection."""
-    assert objection(picture, picture) is None
-
-
-UNMET = {
-    "a task began": (UC1, UC1.but(servers=(server(X, task_state="rebooting"),)), 0),
-    "Nova went away": (UC1, UC1.but(servers=(), unseen=(X,)), 0),
-    "the compute went down": (UC4, UC4.but(servers=(server(X, A, compute_up=False),)), 0),
-    "rolled back, then the compute went down": (
-        ROLLED, ROLLED.but(servers=(server(X, A, compute_up=False),)), 0,
-    ),
-    "a block device appeared": (UC1, UC1.but(servers=(server(X, A),)), 0),
-    "one appeared that names nothing": (UC5, UC5.but(servers=(server(X, None),)), 0),
-    "the status moved on": (UC1, UC1.but(status="in-use"), 0),
-    "the row was completed": (UC1, UC1.but(rows=(row(A),)), 0),
-    "a row appeared": (UC5, UC5.but(rows=(row(B, "reserved"),)), 0),
-    "the row is another": (UC3, UC3.but(rows=(row(B),)), 0),
-    "the backend lets the host in again": (UC1, UC1, 1),
-    "the backend cannot be seen any more": (UC1, UC1.but(backend=UNSEEN), 0),
-    "the host logged in": (UC5, UC5.but(backend=(access(H1, sessions=1),)), 0),
-    "the host logged in while it was held": (HELD, HELD.but(backend=(access(H1, sessions=2),)), 0),
-    "a backup began": (UC5, UC5.but(status="backing-up"), 0),
-    "the wish was taken back": (UC4, UC4.but(status="in-use"), 0),
-    "the reserve is not ours": (HELD, HELD.but(intents=()), 0),
-    "the source's server came back": (LEFT, LEFT.but(servers=(server(X, B, host=H1),)), 0),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("planned", "now", "place"),
-    list(UNMET.values()),
-    ids=list(UNMET),
-)
-def test_what_changed_since_the_plan_keeps_the_step_from_being_made(
-    planned: Picture, now: Picture, place: int
-) -> None:
-    """One fact changed between plan and call -> the reason in words, and no call."""
-    assert objection(planned, now, place)
-
-
-def test_cinder_cannot_be_read_again_and_the_step_is_not_made() -> None:
-    """Cinder stopped answering -> no call."""
-    nothing = dataclasses.replace(UC1.diagnosis, situation=None, reason="Cinder: no answer")
-    words = unmet(plan_of(UC1)[0], UC1.diagnosis, nothing)
-    assert words is not None
-    assert "Cinder: no answer" in words
-
-
-def test_the_flip_waits_for_the_clean_backend_and_is_then_made() -> None:
-    """After the force detach -> the delete is made only when the probe shows nobody."""
-    words = objection(UC1, UC1, 1)
-    assert words == "it does not hold any more that the backend is clean of the attachment"
-    assert objection(UC1, UC1.but(backend=()), 1) is None
-
-
-def test_our_own_reserve_is_the_change_that_was_meant() -> None:
-    """Reserved by us between the steps -> the force detach is made; by somebody else -> not."""
-    assert objection(UC5, HELD, 1) is None
-    assert objection(UC5, HELD.but(intents=()), 1)
-
-
-def test_the_reserve_is_given_back_where_the_driver_s_call_had_done_so_already() -> None:
-    """Terminating through Cinder left available -> the unreserve changes nothing and is made."""
-    steps = make_plan(BLIND_UC5.diagnosis, THROUGH_CINDER)
-    after = BLIND_UC5.but(intents=(intent(RESERVE), intent(FORCE)))
-    assert unmet(steps[2], BLIND_UC5.diagnosis, after.diagnosis) is None
-
-
-def test_a_healthy_volume_is_never_what_a_plan_was_made_for() -> None:
-    """Whatever was planned, the volume is attached and named now -> nothing is made."""
-    for picture, capabilities in ACTING_PICTURES:
-        if picture is ROLLED:
-            continue
-        for step in plan_of(picture, capabilities):
-            assert unmet(step, picture.diagnosis, ATTACHED.diagnosis)
+    nameless = UC1.but(known=(), backend=(), attachment_id=None)
+    assert json.loads(json.dumps(plan_of(nameless)[0].target()))["attachment_id"] == A
+    assert {step.target()["attachment_id"] for step in plan_of(UC5)} == {A}
 
 
 # -- the fingerprint -------------------------------------------------------------------------------
@@ -290,6 +219,13 @@ def test_the_fingerprint_is_of_what_a_person_says_yes_to() -> None:
         UC1.but(known=(), backend=()),
     ]  # fmt: skip
     assert len({mark(UC1), *map(mark, others)}) == len(others) + 1
+
+
+def test_without_a_volume_there_is_no_plan() -> None:
+    """Cinder showed no volume -> no steps, and still a fingerprint."""
+    nothing = dataclasses.replace(UC1.diagnosis, situation=None)
+    assert make_plan(nothing, SEEING) == ()
+    assert fingerprint(nothing, ()) != fingerprint(UC1.diagnosis, ())
 
 
 def test_a_withheld_step_is_no_trace_of_an_action() -> None:

@@ -247,3 +247,15 @@ def _intend(ledger: Ledger, held: Claim, request_id: str = "req-ours") -> None:
         lease_seconds=1,
         announcement=None,
     )
+
+
+def test_crashes_are_counted_until_an_attempt_finishes(ledger: Ledger) -> None:
+    """A case's leases run out again and again -> each counts; a finished attempt clears it."""
+    due_case(ledger)
+    crashes = []
+    for _ in range(3):
+        crashes.append(claim_one(ledger).case.crashes)
+        expire_leases(ledger)
+    last = claim_one(ledger)
+    ledger.finish(last, outcome(CaseState.DUE, delay_seconds=0.0))
+    assert [*crashes, last.case.crashes, claim_one(ledger).case.crashes] == [0, 1, 2, 3, 0]

@@ -1,0 +1,242 @@
+"""The judgement over arbitrary evidence: what may never happen does not, whatever one looks at."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+
+import jsonschema
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from drivers.base import Capabilities
+from handlers import conclusion
+from handlers.announcement import schema
+from handlers.casefile import CaseState, Conclusion, StepKind
+from handlers.conclusion import Attempted
+from handlers.diagnosis import rule_ids
+from handlers.evidence import Blind, Fact, Unknown
+from handlers.guards import PARKS, Guard, Means, guard
+from handlers.notification import Operation
+from handlers.plan import Condition, fingerprint, make_plan, unmet
+from handlers.policy import BackendPolicy, Mode
+from handlers.summary import summarise
+from handlers.verdict import ACTING, Verdict
+from tests.properties.evidences import capabilities, moments, pictures, policies
+from tests.unit.handlers.pictures import Picture
+
+VALIDATOR = jsonschema.Draft202012Validator(schema())
+SETTLED = {"available", "attaching", "in-use", "detaching", "reserved"}
+RELEASING = (Verdict.RELEASE, Verdict.TERMINATE)
+FREES_IN_CINDER = {
+    StepKind.CINDER_DELETE_ATTACHMENT, StepKind.CINDER_FORCE_DETACH, StepKind.CINDER_UNRESERVE,
+}  # fmt: skip
+MANY = settings(max_examples=150, deadline=None)
+
+
+def policy_in(mode: Mode, policy: BackendPolicy) -> BackendPolicy:
+    """Return the policy in another mode."""
+    return BackendPolicy(mode=mode, trust_blind=policy.trust_blind)
+
+
+@given(pictures())
+@MANY
+def test_every_evidence_has_a_verdict_that_can_be_kept_and_told(picture: Picture) -> None:
+    """Anything at all -> a known rule, a summary in plain JSON, and no error."""
+    diagnosis = picture.diagnosis
+    assert diagnosis.rule in rule_ids()
+    made = summarise(picture.evidence, diagnosis)
+    assert json.loads(json.dumps(made)) == made
+
+
+@given(pictures())
+@MANY
+def test_nobody_acts_on_what_was_not_seen_or_is_in_motion(picture: Picture) -> None:
+    """Unknown, busy, in transition elsewhere, ambiguous or nobody's -> no verdict that acts."""
+    s, diagnosis = picture.situation, picture.diagnosis
+    if diagnosis.verdict not in ACTING:
+        return
+    answers = dict(picture.evidence.servers).values()
+    assert not any(isinstance(answer, Unknown) for answer in answers)
+    assert not any(isinstance(a, Fact) and a.value.task_state is not None for a in answers)
+    assert not isinstance(s.backend, Unknown)
+    assert s.status in SETTLED
+    assert s.volume.migration_status in (None, "success")
+    assert not s.ambiguous
+    assert s.instance_id is not None
+    assert s.server is not None or s.server_gone
+    if s.server is not None and s.server.host is not None:
+        assert s.server.compute_up is True
+
+
+@given(pictures())
+@MANY
+def test_nothing_is_released_that_nova_holds(picture: Picture) -> None:
+    """A verdict that releases -> no block device names the subject, and none is unaccounted for."""
+    s, diagnosis = picture.situation, picture.diagnosis
+    if diagnosis.verdict not in RELEASING:
+        return
+    assert not s.named
+    assert not s.unnamed_devices
+    if s.row is not None and s.row.status == "attached" and s.server_gone:
+        assert s.clean
+    if s.others:
+        assert set(s.named_others) == set(s.others)
+
+
+@given(pictures())
+@MANY
+def test_a_healthy_attachment_is_left_alone(picture: Picture) -> None:
+    """In-use, attached and named, no roll of ours pending -> nothing acts; nor on a reservation."""
+    s, verdict = picture.situation, picture.diagnosis.verdict
+    assume(s.named)
+    if s.status == "in-use" and s.row_status == "attached" and verdict in ACTING:
+        kinds = [i.kind for i in s.case.intents if i.attachment_id == s.row.attachment_id]
+        assert StepKind.CINDER_ROLL_DETACHING in kinds
+        assert verdict is Verdict.NOVA_DETACH
+    if s.server is not None and s.server.vm_state == "shelved_offloaded":
+        assert verdict not in ACTING
+
+
+@given(pictures())
+@MANY
+def test_what_a_guest_has_is_only_asked_of_nova_or_told_to_cinder(picture: Picture) -> None:
+    """Named by Nova -> Nova's own detach, for a wish on record, or Cinder is told the truth."""
+    s, verdict = picture.situation, picture.diagnosis.verdict
+    if verdict is Verdict.NOVA_DETACH:
+        assert s.named
+        assert s.case.operation is Operation.DETACH
+        assert s.status == "detaching" or s.case.intents
+        assert s.status == "in-use" or not s.others
+    if verdict is Verdict.ROLL_FORWARD:
+        assert s.named
+        assert (s.status, s.row_status) == ("attaching", "attaching")
+        assert s.own or isinstance(s.backend, Blind)
+
+
+@given(pictures(), capabilities)
+@MANY
+def test_the_backend_is_released_before_cinder_is_told(
+    picture: Picture, capabilities: Capabilities
+) -> None:
+    """Any plan -> at most one flip, the last step, on a clean backend; every step on one row."""
+    s = picture.situation
+    steps = make_plan(picture.diagnosis, capabilities)
+    assert bool(steps) is (picture.diagnosis.verdict in ACTING)
+    kinds = [step.kind for step in steps]
+    assert [k for k in kinds[:-1] if k in FREES_IN_CINDER] == []
+    if kinds and kinds[-1] in FREES_IN_CINDER:
+        assert {Condition.CLEAN, Condition.LET_GO} <= steps[-1].conditions
+    for step in steps:
+        own_row = s.row.attachment_id if s.row else s.case.attachment_id
+        assert step.attachment.attachment_id == own_row
+        assert step.attachment.instance_id == s.instance_id
+    if StepKind.BACKEND_FORCE_DETACH in kinds and s.connector is not None:
+        assert not s.shared_host
+    if StepKind.NOVA_DETACH in kinds:
+        assert set(kinds) <= {StepKind.CINDER_ROLL_DETACHING, StepKind.NOVA_DETACH}
+
+
+@given(pictures(), capabilities, policies, moments)
+@MANY
+def test_what_passes_the_guards_is_known_alone_and_allowed(
+    picture: Picture, capabilities: Capabilities, policy: BackendPolicy, now: datetime
+) -> None:
+    """No objection -> the host has a connector and no session, nobody else is let in."""
+    steps = make_plan(picture.diagnosis, capabilities)
+    s = picture.situation
+    assume(steps)
+    mark = fingerprint(picture.diagnosis, steps)
+    if guard(s, steps, Means(capabilities, policy, now, mark)) is not None:
+        return
+    assert policy.mode is not Mode.OBSERVE
+    assert policy.mode is Mode.AUTO or s.case.approval is not None
+    kinds = {step.kind for step in steps}
+    if kinds & {StepKind.BACKEND_FORCE_DETACH, StepKind.CINDER_FORCE_DETACH}:
+        assert all(step.attachment.connector is not None for step in steps)
+    if picture.diagnosis.verdict in RELEASING:
+        assert not s.foreign
+        assert not s.live_sessions
+        assert policy.trust_blind or not isinstance(s.backend, Blind)
+
+
+@given(pictures(), capabilities, policies, moments)
+@MANY
+def test_observe_lets_no_step_through(
+    picture: Picture, capabilities: Capabilities, policy: BackendPolicy, now: datetime
+) -> None:
+    """Mode observe -> an objection to every plan; never a deeper one hidden by it."""
+    steps = make_plan(picture.diagnosis, capabilities)
+    assume(steps)
+    mark = fingerprint(picture.diagnosis, steps)
+
+    def objection(mode: Mode) -> Guard | None:
+        means = Means(capabilities, policy_in(mode, policy), now, mark)
+        found = guard(picture.situation, steps, means)
+        return found.guard if found else None
+
+    auto, observe = objection(Mode.AUTO), objection(Mode.OBSERVE)
+    assert observe is (auto or Guard.OBSERVE)
+
+
+@given(pictures(), pictures(), capabilities, st.integers(0, 2))
+@MANY
+def test_no_step_is_made_on_evidence_that_another_plan_would_follow_from(
+    planned: Picture, now: Picture, capabilities: Capabilities, place: int
+) -> None:
+    """Plan on one look, anything at all in the next -> made only where the next would act alike."""
+    steps = make_plan(planned.diagnosis, capabilities)
+    assume(place < len(steps))
+    step = steps[place]
+    for after in (now, planned):
+        if unmet(step, planned.diagnosis, after.diagnosis) is not None:
+            continue
+        s = after.situation
+        assert s.status in step.statuses
+        assert {r.attachment_id for r in s.volume.rows} == {
+            r.attachment_id for r in planned.volume.rows
+        }
+        assert after.diagnosis.verdict in (planned.diagnosis.verdict, Verdict.CLEAN)
+        if step.kind in FREES_IN_CINDER:
+            assert s.clean or isinstance(s.backend, Blind)
+        if step.kind is StepKind.BACKEND_FORCE_DETACH:
+            assert not s.named
+            assert not s.live_sessions
+
+
+@given(pictures(), policies, moments, st.booleans())
+@MANY
+def test_every_outcome_comes_to_rest_or_to_a_person(
+    picture: Picture, policy: BackendPolicy, now: datetime, started: bool
+) -> None:
+    """Any verdict without a step -> a delay, a person or an end; only proof closes."""
+    diagnosis = picture.diagnosis
+    assume(diagnosis.verdict not in ACTING)
+    outcome = conclusion.conclude(
+        Attempted(
+            case=picture.case, diagnosis=diagnosis, policy=policy, now=now, started=started,
+            use_case=None, evidence=summarise(picture.evidence, diagnosis),
+        )
+    )  # fmt: skip
+    for announcement in outcome.announcements:
+        VALIDATOR.validate(json.loads(json.dumps(announcement.payload)))
+    if outcome.state is CaseState.CLOSED:
+        since = picture.case.first_clean_at
+        assert outcome.conclusion in (Conclusion.HEALTHY, Conclusion.MENDED)
+        assert diagnosis.verdict in (Verdict.HEALTHY, Verdict.CLEAN)
+        assert since is not None
+        assert now - since >= timedelta(seconds=policy.late_horizon_seconds)
+        assert picture.service_up
+    elif outcome.state is not CaseState.PARKED:
+        assert outcome.delay_seconds is not None
+        assert 0 <= outcome.delay_seconds <= 86400
+    if outcome.clean:
+        assert diagnosis.verdict in (Verdict.HEALTHY, Verdict.CLEAN)
+
+
+def test_what_parks_is_what_only_a_person_lifts() -> None:
+    """The guards -> the modes and the passing ones do not park, all others do."""
+    passing = {
+        Guard.SERVICE_DOWN, Guard.OWN_CALL_UNANSWERED, Guard.LATE_ATTACH_UNSEEN, Guard.APPROVE,
+    }  # fmt: skip
+    assert set(Guard) - PARKS == passing

@@ -1,0 +1,200 @@
+"""How cases come to rest: on blind backends, after late calls, in outages, stopped and paused."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from datetime import timedelta
+
+import pytest
+
+from drivers.simulator import Cloud, Landing, Service, scenes
+from handlers.casefile import CaseState, Conclusion, StepKind, VerifiedBy
+from handlers.recovery import Recovery
+from tests.unit.handlers.desk import QUICK, Desk, assert_told_in_pairs, recovery_on
+from tests.unit.handlers.stuck import ATTACH, DETACH, STUCK_BY_NAME, leaked_beside
+
+# -- blind backends --------------------------------------------------------------------------------
+
+TRUSTED = dataclasses.replace(QUICK, trust_blind=True)
+
+
+@pytest.mark.parametrize("name", ["UC1", "UC2", "UC3", "UC4", "UC5"])
+def test_a_trusted_blind_backend_is_mended_on_its_driver_s_word(cloud: Cloud, name: str) -> None:
+    """The driver cannot see and acts through Cinder -> mended, verified by the driver."""
+    stuck = STUCK_BY_NAME[name]
+    desk = stuck.desk(cloud)
+    desk.kept = dataclasses.replace(desk.kept, released_unasked=name == "UC5")
+    outcome = desk.run(recovery_on(cloud, TRUSTED, blind=True))
+    assert outcome.conclusion is Conclusion.MENDED
+    mended = next(o for o in desk.outcomes if o.mended)
+    assert mended.verified_by is (None if name == "UC2" else VerifiedBy.DRIVER)
+    stuck.assert_mended(cloud, desk)
+    assert cloud.hazards() == ()
+
+
+def test_an_untrusted_blind_backend_is_not_acted_on(cloud: Cloud) -> None:
+    """Nobody opted in -> parked, no write."""
+    desk = STUCK_BY_NAME["UC1"].desk(cloud)
+    assert "cannot be seen" in desk.run(recovery_on(cloud, blind=True)).reason
+    assert cloud.calls(writes=True) == ()
+
+
+def test_a_late_export_that_nobody_could_see_is_waited_for(cloud: Cloud) -> None:
+    """Blind, and the attach's tries still land -> released only after they cannot land any more."""
+    scene = scenes.uc5_before_the_export(cloud)
+    desk = Desk(scene, ATTACH, released_unasked=True)
+    desk.now = desk.case.opened_at + timedelta(seconds=15)
+
+    def land(_: float) -> None:
+        if desk.now >= desk.case.opened_at + timedelta(seconds=300):
+            cloud.land_late()
+
+    desk.between = land
+    desk.run(recovery_on(cloud, TRUSTED, blind=True))
+    assert cloud.exported_to(scene.volume_id) == ()
+    assert cloud.hazards() == ()
+
+
+# -- coming to rest --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["within the attempt", "after it"])
+def test_a_late_export_after_the_mending_is_found_and_mended_again(cloud: Cloud, when: str) -> None:
+    """The attach's tries land once more after the release -> found, and mended again."""
+    within = Landing(after_method="cinder.unreserve")
+    scene = scenes.uc5_before_the_export(
+        cloud, landing=within if when == "within the attempt" else None
+    )
+    cloud.export(scene.volume_id, scene.host)
+    desk = Desk(scene, ATTACH)
+    desk.between = lambda _: cloud.land_late()
+    outcome = desk.run(recovery_on(cloud))
+    assert outcome.conclusion is Conclusion.MENDED
+    assert desk.made() == STUCK_BY_NAME["UC5"].steps * 2
+    assert desk.events() == ["start", "end"] * (1 if when == "within the attempt" else 2)
+    assert cloud.exported_to(scene.volume_id) == ()
+    assert cloud.hazards() == ()
+
+
+def test_what_comes_back_for_ever_ends_with_a_person(cloud: Cloud) -> None:
+    """Somebody exports it again after each mending -> parked once the patience is over."""
+    scene = scenes.uc5(cloud)
+    desk = Desk(scene, ATTACH)
+    desk.between = lambda _: cloud.export(scene.volume_id, scene.host)
+    outcome = desk.run(recovery_on(cloud), most=400)
+    assert outcome.state is CaseState.PARKED
+    assert "came back" in outcome.reason
+    assert cloud.hazards() == ()
+
+
+def test_a_detach_that_nova_accepts_and_never_ends_goes_to_a_person(cloud: Cloud) -> None:
+    """The backend fails each time that Nova tries -> parked in the end, never cut by us."""
+    scene = scenes.uc4(cloud)
+    cloud.script(scenes.Fault.before(scenes.TERMINATE, volume_id=scene.volume_id, times=10_000))
+    desk = Desk(scene, DETACH)
+    assert desk.run(recovery_on(cloud), most=300).state is CaseState.PARKED
+    assert not [c for c in cloud.calls(writes=True) if c.asked.actor == "driver"]
+    assert_told_in_pairs(desk)
+
+
+def test_a_frozen_cinder_volume_keeps_the_case_open(cloud: Cloud) -> None:
+    """Clean, but cinder-volume is down -> not closed until it is up again."""
+    scene = scenes.uc5_before_the_export(cloud)
+    desk = Desk(scene, ATTACH)
+    recovery = recovery_on(cloud)
+    desk.attempt(recovery)
+    cloud.set_service(Service.FROZEN)
+    for _ in range(3):
+        desk.advance(QUICK.late_horizon_seconds)
+        outcome = desk.attempt(recovery)
+        assert outcome is not None
+        assert outcome.state is CaseState.SETTLING
+    cloud.set_service(Service.UP)
+    cloud.land_late()
+    assert desk.run(recovery).conclusion is Conclusion.MENDED
+    assert cloud.exported_to(scene.volume_id) == ()
+
+
+def test_an_outage_is_no_verdict_and_ends_with_a_person(cloud: Cloud) -> None:
+    """Cinder stays away -> tried a bounded number of times, later and later, then parked."""
+    desk = STUCK_BY_NAME["UC1"].desk(cloud)
+    cloud.set_apis(cinder_up=False)
+    assert desk.run(recovery_on(cloud)).state is CaseState.PARKED
+    assert len(desk.outcomes) == QUICK.max_failures
+
+
+def test_a_deleted_volume_closes_its_case(cloud: Cloud) -> None:
+    """The volume is gone -> closed as gone."""
+    desk = STUCK_BY_NAME["UC5"].desk(cloud)
+    cloud.delete_volume(desk.case.volume_id)
+    assert desk.run(recovery_on(cloud)).conclusion is Conclusion.GONE
+
+
+# -- stopping and pausing --------------------------------------------------------------------------
+
+
+def test_a_stopping_service_makes_no_further_write(cloud: Cloud) -> None:
+    """Stopped before the attempt acts -> due at once, nothing written; later it is mended."""
+    stop = threading.Event()
+    stop.set()
+    desk = STUCK_BY_NAME["UC5"].desk(cloud)
+    recovery = Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: QUICK, stop=stop)
+    outcome = desk.attempt(recovery)
+    assert outcome is not None
+    assert (outcome.state, outcome.delay_seconds) == (CaseState.DUE, 0.0)
+    assert cloud.calls(writes=True) == ()
+    stop.clear()
+    assert desk.run(recovery).conclusion is Conclusion.MENDED
+
+
+def test_stopped_between_two_steps_the_rest_is_made_by_the_next_process(cloud: Cloud) -> None:
+    """Stopped after the reserve -> the volume stays held; the next process carries on."""
+    stop = threading.Event()
+    desk = STUCK_BY_NAME["UC5"].desk(cloud)
+    kept = desk.result
+
+    def stop_after(*args: object) -> None:
+        kept(*args)  # type: ignore[arg-type]
+        stop.set()
+
+    desk.result = stop_after  # type: ignore[method-assign]
+    recovery = Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: QUICK, stop=stop)
+    outcome = desk.attempt(recovery)
+    assert outcome is not None
+    assert desk.made() == ["cinder.reserve"]
+    assert outcome.state is CaseState.DUE
+    desk.result = kept  # type: ignore[method-assign]
+    assert desk.run(recovery_on(cloud)).conclusion is Conclusion.MENDED
+    assert cloud.hazards() == ()
+
+
+@pytest.mark.parametrize("name", ["UC1", "UC2", "UC4, guest runs", "UC5"])
+def test_paused_in_the_middle_and_resumed_it_is_mended(cloud: Cloud, name: str) -> None:
+    """Paused after the first write -> handed back; resumed, the rest is done."""
+    stuck = STUCK_BY_NAME[name]
+    desk = stuck.desk(cloud)
+    kept = desk.result
+
+    def pause_after(*args: object) -> None:
+        kept(*args)  # type: ignore[arg-type]
+        desk.paused = True
+
+    desk.result = pause_after  # type: ignore[method-assign]
+    recovery = recovery_on(cloud)
+    desk.attempt(recovery)
+    assert len(desk.made()) == 1
+    for _ in range(3):
+        desk.attempt(recovery)
+    desk.paused, desk.result = False, kept  # type: ignore[method-assign]
+    assert desk.run(recovery).state is CaseState.CLOSED
+    stuck.assert_mended(cloud, desk)
+    assert cloud.hazards() == ()
+
+
+def test_more_servers_to_ask_need_a_longer_lease(cloud: Cloud) -> None:
+    """A multiattach volume -> the lease of its step outlasts the look at both servers."""
+    desk = Desk(leaked_beside(cloud), ATTACH)
+    desk.run(recovery_on(cloud))
+    assert desk.leases == [QUICK.step_seconds(servers=2)]
+    assert [i.kind for i in desk.kept.intents] == [StepKind.BACKEND_FORCE_DETACH]
