@@ -12,11 +12,14 @@ from consumer.ledger.errors import (
     LedgerError,
     LedgerUnavailableError,
     LedgerUrlError,
+    NoSuchBodyError,
     NoSuchCaseError,
+    ReplayRefusedError,
     SchemaAheadError,
     SchemaBehindError,
     WrongStateError,
 )
+from consumer.ledger.held import BodyState, QuarantinedBody
 from consumer.ledger.history import HistoryKind
 from consumer.ledger.ledger import Ledger
 from consumer.ledger.matching import Timing
@@ -30,11 +33,14 @@ from consumer.ledger.reading import (
     OutboxRecord,
     StateCount,
 )
+from consumer.ledger.replay import Replay, Replayed
+from consumer.ledger.replicas import Replica, ReplicaSeen
 from consumer.ledger.schema import Upgraded
 
 __all__ = [
     "Accepted",
     "Arrival",
+    "BodyState",
     "CaseRecord",
     "CaseSummary",
     "Claim",
@@ -45,11 +51,18 @@ __all__ = [
     "LedgerError",
     "LedgerUnavailableError",
     "LedgerUrlError",
+    "NoSuchBodyError",
     "NoSuchCaseError",
     "NotificationRecord",
     "OutboxRecord",
     "Outgoing",
     "Pause",
+    "QuarantinedBody",
+    "Replay",
+    "ReplayRefusedError",
+    "Replayed",
+    "Replica",
+    "ReplicaSeen",
     "SchemaAheadError",
     "SchemaBehindError",
     "StateCount",

@@ -34,7 +34,7 @@ def accept(database: Database, cloud: str, timing: Timing, arrivals: Sequence[Ar
     try:
         return database.write(lambda connection: _store(connection, cloud, timing, arrivals))
     except (exc.StatementError, ValueError, TypeError, OverflowError) as error:
-        if not _of_the_data(error):
+        if not of_the_data(error):
             raise
         if len(arrivals) == 1:
             return Accepted(rejected=((arrivals[0], cause(error)[:REASON_LENGTH]),))
@@ -43,7 +43,8 @@ def accept(database: Database, cloud: str, timing: Timing, arrivals: Sequence[Ar
     return first + accept(database, cloud, timing, arrivals[half:])
 
 
-def _of_the_data(error: Exception) -> bool:
+def of_the_data(error: Exception) -> bool:
+    """Tell whether the database refused the row, and would again, rather than failed."""
     return isinstance(error, exc.DataError | exc.IntegrityError) or not isinstance(
         error, exc.DBAPIError
     )

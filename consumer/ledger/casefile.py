@@ -19,6 +19,20 @@ from consumer.ledger.tables import connectors, intents
 from drivers.base import Connector
 from handlers.casefile import Announcement, Case, StepKind, StepResult
 
+# Made once: making a statement costs more than running it on SQLite.
+_KNOWN = sa.select(connectors.c.connector).where(
+    connectors.c.cloud == sa.bindparam("cloud"), connectors.c.host == sa.bindparam("host")
+)
+_USED = sa.select(intents.c.case_id).where(intents.c.request_id == sa.bindparam("request_id"))
+_FOUND = sa.select(intents.c.request_id).where(
+    *(intents.c[name] == sa.bindparam(name) for name in ("request_id", "case_id", "fence"))
+)
+_ENDED = (
+    intents.update()
+    .where(intents.c.request_id == sa.bindparam("ended_request_id"))
+    .values({name: sa.bindparam(name) for name in ("result", "detail", "result_at")})
+)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Intended:
@@ -80,27 +94,20 @@ class LedgerCaseFile:
 
     def connector_of(self, host: str) -> Connector | None:
         """Return the connector last learned for a compute host from any attachment's message."""
-        known = sa.select(connectors.c.connector).where(
-            connectors.c.cloud == self.case.cloud, connectors.c.host == host
-        )
-        return connector(self._database.read(lambda c: c.execute(known).scalar_one_or_none()))
+        known = {"cloud": self.case.cloud, "host": host}
+        return connector(self._database.read(lambda c: c.execute(_KNOWN, known).scalar()))
 
 
 def _find(connection: sa.Connection, claim: Claim, request_id: str) -> str | None:
     """Return the request id if this claim has intended it."""
-    own = sa.select(intents.c.request_id).where(
-        intents.c.request_id == request_id,
-        intents.c.case_id == claim.case.case_id,
-        intents.c.fence == claim.fence,
-    )
-    return connection.execute(own).scalar_one_or_none()
+    own = {"request_id": request_id, "case_id": claim.case.case_id, "fence": claim.fence}
+    return connection.execute(_FOUND, own).scalar_one_or_none()
 
 
 def _intend(connection: sa.Connection, claim: Claim, step: _Intended) -> str:
     renew(connection, claim, step.lease_seconds)
     check_not_paused(connection, claim.case.cloud)
-    used = sa.select(intents.c.case_id).where(intents.c.request_id == step.request_id)
-    if connection.execute(used).first() is not None:
+    if connection.execute(_USED, {"request_id": step.request_id}).first() is not None:
         raise ValueError(f"the request id {step.request_id} was used for an intent before")
     now = database_now(connection)
     connection.execute(intents.insert(), _row(claim, step, now))
@@ -134,8 +141,8 @@ def _result(
     if _find(connection, claim, request_id) is None:
         raise KeyError(request_id)
     now = database_now(connection)
-    own = intents.update().where(intents.c.request_id == request_id)
-    connection.execute(own.values(result=result.value, detail=detail, result_at=now))
+    ended = {"result": result.value, "detail": detail, "result_at": now}
+    connection.execute(_ENDED, {"ended_request_id": request_id, **ended})
     note(
         connection, claim.case.case_id, HistoryKind.RESULT, claim.owner, now,
         fence=claim.fence, reason=f"{result.value}: {detail}", detail={"request_id": request_id},

@@ -8,7 +8,8 @@ writes for a claim names owner and fence, and writes nothing where they are no l
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,6 +22,43 @@ from consumer.ledger.tables import cases, claims, intents
 from handlers.casefile import Case, CaseState, ClaimLostError
 
 ROUNDS = 3
+
+# Made once: making a statement costs more than running it on SQLite.
+_OWN = [
+    claims.c[name] == sa.bindparam(f"held_{name}")
+    for name in ("cloud", "volume_id", "owner", "fence")
+]
+_UNTIL = sa.bindparam("held_until", type_=claims.c.lease_expires_at.type)
+_RENEW = (
+    claims.update()
+    .where(*_OWN, claims.c.lease_expires_at > sa.bindparam("held_now"))
+    .values(
+        lease_expires_at=sa.case(
+            (claims.c.lease_expires_at < _UNTIL, _UNTIL), else_=claims.c.lease_expires_at
+        )
+    )
+)
+_RELEASE = claims.update().where(*_OWN).values(owner=None, case_id=None, lease_expires_at=None)
+_HOLD = sa.select(claims.c.fence).where(*_OWN).with_for_update()
+_SWAP = (
+    claims.update()
+    .where(
+        claims.c.cloud == sa.bindparam("swap_cloud"),
+        claims.c.volume_id == sa.bindparam("swap_volume_id"),
+        claims.c.fence == sa.bindparam("swap_fence"),
+        sa.or_(
+            claims.c.owner.is_(None), claims.c.lease_expires_at <= sa.bindparam("swap_now")
+        ),
+    )
+    .values({name: sa.bindparam(name) for name in (
+        "owner", "case_id", "fence", "claimed_at", "lease_expires_at",
+    )})
+)  # fmt: skip
+_COUNTED = (
+    cases.update()
+    .where(cases.c.case_id == sa.bindparam("counted_case_id"))
+    .values(attempts=sa.bindparam("attempts"), crashes=sa.bindparam("crashes"))
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,7 +74,7 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a worker asks for."""
+    """What a worker asks for. ``room`` says how many more of a backend ("": unknown) it takes."""
 
     cloud: str
     owner: str
@@ -44,6 +82,7 @@ class Wanted:
     lease_seconds: float
     deadlines: bool
     exclude_backends: Collection[str] = ()
+    room: Callable[[str], int] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,23 +99,37 @@ def claim(connection: sa.Connection, wanted: Wanted) -> tuple[Claim, ...]:
     taken: list[Claim] = []
     passed = _held(connection, wanted.cloud, now)
     for _ in range(ROUNDS):
-        candidates = _candidates(connection, wanted, now, wanted.limit - len(taken), passed)
+        asked = _narrowed(wanted, taken)
+        candidates = _candidates(connection, asked, now, passed)
         if not candidates:
             break
         passed |= candidates.keys()
-        taken += _take(connection, wanted, candidates, now)
+        taken += _take(connection, asked, candidates, now)
         if len(taken) == wanted.limit:
             break
     return tuple(taken)
+
+
+def _narrowed(wanted: Wanted, taken: Sequence[Claim]) -> Wanted:
+    """Return what is wanted still, beside what was taken: no more of a backend that is full."""
+    if wanted.room is None or not taken:
+        return dataclasses.replace(wanted, limit=wanted.limit - len(taken))
+    room, of = wanted.room, Counter(claim.case.backend or "" for claim in taken)
+    full = {backend for backend, number in of.items() if number >= room(backend)}
+    return dataclasses.replace(
+        wanted,
+        limit=wanted.limit - len(taken),
+        exclude_backends=full.union(wanted.exclude_backends),
+        room=lambda backend: room(backend) - of[backend],
+    )
 
 
 def renew(connection: sa.Connection, held: Claim, lease_seconds: float) -> None:
     """Extend a lease that has not run out; never shorten it. Raises ClaimLostError."""
     now = database_now(connection)
     until = now + timedelta(seconds=lease_seconds)
-    later = sa.case((claims.c.lease_expires_at < until, until), else_=claims.c.lease_expires_at)
-    statement = claims.update().where(*_own(held)).where(claims.c.lease_expires_at > now)
-    if connection.execute(statement.values(lease_expires_at=later)).rowcount != 1:
+    extended = connection.execute(_RENEW, _own(held) | {"held_now": now, "held_until": until})
+    if extended.rowcount != 1:
         raise lost(held)
 
 
@@ -97,17 +150,13 @@ def release(connection: sa.Connection, held: Claim) -> None:
 
     Raises ClaimLostError where the volume has been claimed again since.
     """
-    free = (
-        claims.update().where(*_own(held)).values(owner=None, case_id=None, lease_expires_at=None)
-    )
-    if connection.execute(free).rowcount != 1:
+    if connection.execute(_RELEASE, _own(held)).rowcount != 1:
         raise lost(held)
 
 
 def hold(connection: sa.Connection, held: Claim) -> None:
     """Lock the volume's row until the transaction ends. Raises ClaimLostError as release does."""
-    own = sa.select(claims.c.fence).where(*_own(held)).with_for_update()
-    if connection.execute(own).first() is None:
+    if connection.execute(_HOLD, _own(held)).first() is None:
         raise lost(held)
 
 
@@ -118,11 +167,14 @@ def lost(held: Claim) -> ClaimLostError:
     )
 
 
-def _own(held: Claim) -> Iterator[sa.ColumnElement[bool]]:
-    yield claims.c.cloud == held.case.cloud
-    yield claims.c.volume_id == held.case.volume_id
-    yield claims.c.owner == held.owner
-    yield claims.c.fence == held.fence
+def _own(held: Claim) -> dict[str, Any]:
+    """Name the row that is this claim's as long as it holds, for the statements above."""
+    return {
+        "held_cloud": held.case.cloud,
+        "held_volume_id": held.case.volume_id,
+        "held_owner": held.owner,
+        "held_fence": held.fence,
+    }
 
 
 def _due(wanted: Wanted, now: datetime) -> Iterator[sa.ColumnElement[bool]]:
@@ -148,7 +200,7 @@ def _held(connection: sa.Connection, cloud: str, now: datetime) -> set[str]:
 
 
 def _candidates(
-    connection: sa.Connection, wanted: Wanted, now: datetime, limit: int, passed: Collection[str]
+    connection: sa.Connection, wanted: Wanted, now: datetime, passed: Collection[str]
 ) -> dict[str, str]:
     """Return volumes and the oldest due case of each, without locking anything.
 
@@ -156,17 +208,21 @@ def _candidates(
     had no statistics yet (0.6 s for 2,500 due cases).
     """
     statement = (
-        sa.select(cases.c.volume_id, cases.c.case_id)
+        sa.select(cases.c.volume_id, cases.c.case_id, cases.c.backend)
         .where(*_due(wanted, now))
         .order_by(cases.c.next_attempt_at)
-        .limit(2 * limit)  # two cases of one volume count once
+        .limit(2 * wanted.limit)  # two cases of one volume count once
     )
     if passed:
         statement = statement.where(cases.c.volume_id.not_in(sorted(passed)))
     oldest: dict[str, str] = {}
-    for row in connection.execute(statement):
-        oldest.setdefault(row.volume_id, row.case_id)
-    return dict(list(oldest.items())[:limit])
+    of: Counter[str] = Counter()
+    for volume_id, case_id, backend in connection.execute(statement):
+        has_room = wanted.room is None or of[backend or ""] < wanted.room(backend or "")
+        if has_room and volume_id not in oldest:
+            oldest[volume_id] = case_id
+            of[backend or ""] += 1
+    return dict(list(oldest.items())[: wanted.limit])
 
 
 def _take(
@@ -229,15 +285,13 @@ def _swap(connection: sa.Connection, new: Claim) -> bool:
         "fence": new.fence,
         "claimed_at": new.claimed_at,
         "lease_expires_at": new.lease_expires_at,
+        "swap_cloud": new.case.cloud,
+        "swap_volume_id": new.case.volume_id,
+        "swap_fence": new.fence - 1,
+        "swap_now": new.claimed_at,
     }
-    swap = claims.update().where(
-        claims.c.cloud == new.case.cloud,
-        claims.c.volume_id == new.case.volume_id,
-        claims.c.fence == new.fence - 1,
-        _free(new.claimed_at),
-    )
-    if connection.execute(swap.values(values)).rowcount != 1:
+    if connection.execute(_SWAP, values).rowcount != 1:
         return False
-    counted = cases.update().where(cases.c.case_id == new.case.case_id)
-    connection.execute(counted.values(attempts=new.case.attempts, crashes=new.case.crashes))
+    counted = {"attempts": new.case.attempts, "crashes": new.case.crashes}
+    connection.execute(_COUNTED, {"counted_case_id": new.case.case_id, **counted})
     return True

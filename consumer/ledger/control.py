@@ -18,6 +18,12 @@ from handlers.casefile import CaseState, PausedError
 
 SHORTEST_PREFIX = 4
 
+_PRESENT = (
+    sa.select(pauses.c.paused_at, pauses.c.paused_by, pauses.c.reason)
+    .where(pauses.c.cloud == sa.bindparam("cloud"), pauses.c.resumed_at.is_(None))
+    .order_by(pauses.c.pause_id)
+)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pause:
@@ -45,12 +51,7 @@ def resume(connection: sa.Connection, cloud: str, actor: str) -> None:
 
 def paused(connection: sa.Connection, cloud: str) -> Pause | None:
     """Return the pause that holds now."""
-    present = (
-        sa.select(pauses)
-        .where(pauses.c.cloud == cloud, pauses.c.resumed_at.is_(None))
-        .order_by(pauses.c.pause_id)
-    )
-    row = connection.execute(present).first()
+    row = connection.execute(_PRESENT, {"cloud": cloud}).first()
     return None if row is None else Pause(row.paused_at, row.paused_by, row.reason)
 
 

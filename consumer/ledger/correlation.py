@@ -10,7 +10,9 @@ backend, connector. In the order in which the questions are asked:
   makes it due when errors have settled; it never closes anything. The detach's end that follows in
   the same request is history of that case and brings its diagnosis forward.
 - **Start**: opens a case that waits until the operation's deadline, or joins one. A repeated start
-  does not move the deadline. A detach's start never joins an attach case.
+  does not move the deadline. A detach's start never joins an attach case. One that comes after the
+  end that closed its case is that case's history; where it repeats Cinder's start, the case settles
+  after all, since the try that had timed out may still finish late.
 - **Error**: makes the case due when errors have settled (sooner if it was to be looked at sooner),
   or opens one that is. An error that names no volume moves every open case of its request; where
   there is none it is kept for the start that comes later.
@@ -20,7 +22,8 @@ backend, connector. In the order in which the questions are asked:
   diagnosis decides; a second end tells one that settles nothing new. Not proven the same: brings
   the diagnosis forward until errors have settled; never closes.
 - An end of a case that is closed already is that case's history. An end without any case is kept
-  for its start: when that comes, the case opens and closes at once.
+  for its start: when that comes, the case opens and closes at once. What is kept is offered to a
+  case again whenever a start or an error has told the case more.
 - Only ends move a case that is parked or awaits approval; starts and errors are its history.
 - Each message of a case that somebody may be working on (claimed, or not waiting) raises
   ``signal_seq``, so that a diagnosis made without it is made again.
@@ -44,8 +47,8 @@ from consumer.ledger.matching import (
     find_proven,
     shares_request,
 )
-from consumer.ledger.transitions import due, ended, forward, opened, settling
-from handlers.casefile import CaseState, Trigger
+from consumer.ledger.transitions import due, ended, forward, opened, repeated, settling
+from handlers.casefile import CaseState, Conclusion, Trigger
 from handlers.notification import Notification, Operation, Phase
 
 
@@ -159,6 +162,11 @@ class _Desk:
         operation = _operation(signal)
         if match := find(signal, operation, self._open()):
             self._put(absorb(match.case, notification), signal)
+            self._offer_kept(match.case.case_id)
+            return
+        if ended_before := self._ended_before(signal, operation):
+            self._put(repeated(absorb(ended_before, notification), self._settled_at), signal)
+            self._offer_kept(ended_before.case_id)
             return
         wait = timedelta(seconds=self._timing.deadline_seconds(operation))
         self._open_case(notification, operation, Trigger.DEADLINE, self._now + wait)
@@ -168,6 +176,7 @@ class _Desk:
         if match := find(signal, Operation.ATTACH, self._open()):
             case = dataclasses.replace(absorb(match.case, notification), released_unasked=True)
             self._put(settling(case, trigger, self._settled_at), signal)
+            self._offer_kept(case.case_id)
             return
         self._open_case(notification, Operation.ATTACH, trigger, self._settled_at)
 
@@ -176,6 +185,7 @@ class _Desk:
         if match := find(signal, operation, self._open()):
             case = absorb(match.case, notification)
             self._put(settling(case, Trigger.ERROR, self._settled_at), signal)
+            self._offer_kept(case.case_id)
             return
         self._open_case(notification, operation, Trigger.ERROR, self._settled_at)
 
@@ -197,6 +207,8 @@ class _Desk:
             self._put(due(told, told.trigger, self._settled_at), signal)
         elif likely := match or find_likely(signal, operation, cases):
             self._put(forward(absorb(likely.case, notification), self._settled_at), signal)
+        elif overtaken := self._ended_before(signal, operation):
+            self._put(absorb(overtaken, notification), signal)
         elif closed := self._closed_before(signal, operation):
             self._file(signal, closed.case_id)
         else:
@@ -212,6 +224,10 @@ class _Desk:
             notification, operation, trigger, case_id=case_id, now=self._now, due_at=due_at
         )
         self._put(case, Signal.of(notification))
+        self._offer_kept(case_id)
+
+    def _offer_kept(self, case_id: str) -> None:
+        """Give a case what was kept for it, as it knows now what it is about."""
         # Errors first, so that an end does not hide them.
         for orphan in sorted(self._orphans.values(), key=lambda s: s.phase is Phase.END):
             self._offer(case_id, orphan)
@@ -228,7 +244,7 @@ class _Desk:
             mine = case.open and shares_request(orphan, case)
             return settling(told, Trigger.ERROR, self._settled_at) if mine else None
         if orphan.operation is case.operation and find_proven(orphan, case.operation, [case]):
-            return ended(told, self._now, self._settled_at) if case.open else case
+            return ended(told, self._now, self._settled_at) if case.open else told
         return told if companion(orphan, [case]) else None
 
     # --- the desk's own book-keeping ------------------------------------------------------------
@@ -240,6 +256,12 @@ class _Desk:
         closed = [case for case in self._cases.values() if not case.open]
         match = find_proven(signal, operation, closed)
         return match.case if match else companion(signal, closed)
+
+    def _ended_before(self, signal: Signal, operation: Operation) -> KnownCase | None:
+        """Return the case that this belongs to and that an end has closed, not a judgement."""
+        ended = (c for c in self._cases.values() if c.conclusion is Conclusion.ENDED)
+        match = find_proven(signal, operation, ended)
+        return match.case if match and match.proven else None
 
     def _put(self, case: KnownCase, signal: Signal) -> None:
         before = self._cases.get(case.case_id)

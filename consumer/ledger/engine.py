@@ -7,7 +7,6 @@ deadlock, a serialisation failure, a lock that did not come, or a connection tha
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ import tenacity
 from sqlalchemy import event, exc
 
 from consumer.ledger.errors import LedgerUnavailableError, LedgerUrlError
+from consumer.ledger.turns import Turns
 
 Result = TypeVar("Result")
 Work = Callable[[sa.Connection], Result]
@@ -28,13 +28,20 @@ DRIVERS = {
     "mysql": "mariadb+pymysql",
 }
 NOW = {
-    "sqlite": "SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')",
     "postgresql": "SELECT clock_timestamp()",
     "mariadb": "SELECT UTC_TIMESTAMP(6)",
 }
 LOCK_WAIT_SECONDS = 10
 NETWORK_SECONDS = 30
 TRIES = 6
+
+# No more than are kept open: with many threads those beyond would be opened and closed each time.
+POOL = {
+    "pool_size": 15,
+    "max_overflow": 0,
+    "pool_timeout": NETWORK_SECONDS,
+    "pool_use_lifo": True,
+}
 
 SQLITE_BUSY, SQLITE_LOCKED = 5, 6
 MARIADB_REPEAT = {1205, 1213, 1020}  # lock wait timeout, deadlock, record has changed
@@ -49,11 +56,8 @@ class Database:
         self.name = _shown(address)
         self.file = address.database if address.get_backend_name() == "sqlite" else None
         self.engine = _engine(address)
-        self._sqlite = self.file is not None
         # SQLite has one writer: threads of one process queue here instead of polling its lock.
-        self._turn: contextlib.AbstractContextManager[Any] = (
-            threading.Lock() if self._sqlite else contextlib.nullcontext()
-        )
+        self._turns = Turns(self.engine) if self.file is not None else None
 
     def __repr__(self) -> str:
         return f"Database({self.name!r})"
@@ -66,10 +70,15 @@ class Database:
         LedgerUnavailableError. Blocks for database locks, at most about a minute in all.
         """
 
+        def attempt(connection: sa.Connection, again: bool) -> Result:
+            known = done(connection) if done is not None and again else None
+            return work(connection) if known is None else known
+
         def once(tries: int) -> Result:
-            with self._turn, self.engine.begin() as connection:
-                known = done(connection) if done is not None and tries > 1 else None
-                return work(connection) if known is None else known
+            if self._turns is not None:
+                return self._turns.write(attempt, again=tries > 1)
+            with self.engine.begin() as connection:
+                return attempt(connection, tries > 1)
 
         return self._repeat(once)
 
@@ -87,16 +96,12 @@ class Database:
         self.engine.dispose()
 
     def _repeat(self, once: Callable[[int], Result]) -> Result:
+        try:
+            return once(1)
+        except exc.SQLAlchemyError as error:
+            first = error
         with self._explained():
-            for attempt in tenacity.Retrying(
-                retry=tenacity.retry_if_exception(_worth_repeating),
-                wait=tenacity.wait_random_exponential(multiplier=0.01, max=1),
-                stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_after_delay(30),
-                reraise=True,
-            ):
-                with attempt:
-                    return once(attempt.retry_state.attempt_number)
-        raise AssertionError("tenacity returned without a result or an error")
+            return _repeated(once, first)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -110,10 +115,32 @@ class Database:
             ) from error
 
 
+def _repeated(once: Callable[[int], Result], first: exc.SQLAlchemyError) -> Result:
+    """Go on after a first try that failed with this: raise it, or try again with pauses."""
+
+    def try_again(retrying: tenacity.Retrying) -> Result:
+        number: int = retrying.statistics["attempt_number"]
+        if number == 1:
+            raise first
+        return once(number)
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_worth_repeating),
+        wait=tenacity.wait_random_exponential(multiplier=0.01, max=1),
+        stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_after_delay(30),
+        reraise=True,
+    )
+    return retrying(try_again, retrying)
+
+
 def database_now(connection: sa.Connection) -> datetime:
-    """Return the database's clock, which every lease, deadline and delay is reckoned by."""
-    value = connection.exec_driver_sql(NOW[connection.dialect.name]).scalar_one()
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    """Return the database's clock, which every lease, deadline and delay is reckoned by.
+
+    SQLite's is that of the machine which this process shares with it.
+    """
+    if connection.dialect.name == "sqlite":
+        return datetime.now(UTC)
+    moment: datetime = connection.exec_driver_sql(NOW[connection.dialect.name]).scalar_one()
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
@@ -161,7 +188,7 @@ def _engine(address: sa.URL) -> sa.Engine:
 def _options(address: sa.URL) -> dict[str, Any]:
     match address.get_backend_name():
         case "sqlite":
-            return {"connect_args": {"timeout": LOCK_WAIT_SECONDS}}
+            return {"connect_args": {"timeout": LOCK_WAIT_SECONDS}, **POOL}
         case "postgresql":
             arguments: dict[str, Any] = {
                 "connect_timeout": 5,
@@ -182,7 +209,7 @@ def _options(address: sa.URL) -> dict[str, Any]:
         "connect_args": arguments,
         "isolation_level": "READ COMMITTED",
         "pool_recycle": 1800,
-        "pool_timeout": NETWORK_SECONDS,
+        **POOL,
     }
 
 

@@ -19,14 +19,11 @@ def _any_of(column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
     return column.in_(sa.bindparam(name, expanding=True))
 
 
-_CASES = (
-    sa.select(cases)
-    .where(
-        cases.c.cloud == sa.bindparam("cloud"),
-        _any_of(cases.c.volume_id, "volumes"),
-        sa.or_(cases.c.closed_at.is_(None), cases.c.closed_at >= sa.bindparam("since")),
-    )
-    .order_by(cases.c.opened_at, cases.c.case_id)
+# No ORDER BY: SQLite would walk the index of opened_at, and with it every case there ever was.
+_CASES = sa.select(cases).where(
+    cases.c.cloud == sa.bindparam("cloud"),
+    _any_of(cases.c.volume_id, "volumes"),
+    sa.or_(cases.c.closed_at.is_(None), cases.c.closed_at >= sa.bindparam("since")),
 )
 _ORPHANS = sa.select(notifications).where(
     notifications.c.cloud == sa.bindparam("cloud"),
@@ -34,8 +31,10 @@ _ORPHANS = sa.select(notifications).where(
     notifications.c.received_at >= sa.bindparam("since"),
 )
 _ENDS = _ORPHANS.where(_any_of(notifications.c.volume_id, "volumes"))
+# coalesce: not by the index of volume_id, where all errors without a volume are neighbours.
 _ERRORS = _ORPHANS.where(
-    notifications.c.volume_id.is_(None), _any_of(notifications.c.request_id, "requests")
+    sa.func.coalesce(notifications.c.volume_id, "") == "",
+    _any_of(notifications.c.request_id, "requests"),
 )
 _INTENTS = sa.select(intents.c.request_id, intents.c.case_id).where(
     _any_of(intents.c.request_id, "requests")
@@ -88,9 +87,10 @@ def read_known(
 def _cases(
     connection: sa.Connection, wanted: Mapping[str, Any], claimed: Mapping[str, str | None]
 ) -> tuple[KnownCase, ...]:
+    rows = connection.execute(_CASES, wanted).all()
     return tuple(
         known_case(row, claimed=claimed[row.volume_id] == row.case_id)
-        for row in connection.execute(_CASES, wanted)
+        for row in sorted(rows, key=lambda row: (row.opened_at, row.case_id))
     )
 
 

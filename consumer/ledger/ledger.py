@@ -6,20 +6,34 @@ about a minute at most where its locks or the network do not come.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from consumer.ledger import claims, control, finish, outbox, quarantine, reading, schema
+from consumer.ledger import (
+    claims,
+    control,
+    finish,
+    held,
+    outbox,
+    quarantine,
+    reading,
+    replicas,
+    schema,
+)
 from consumer.ledger.accept import accept
 from consumer.ledger.arrival import Accepted, Arrival
 from consumer.ledger.casefile import LedgerCaseFile
 from consumer.ledger.claims import Claim, Wanted
 from consumer.ledger.control import Pause
 from consumer.ledger.engine import Database
+from consumer.ledger.held import BodyState, QuarantinedBody
 from consumer.ledger.matching import Timing
 from consumer.ledger.outbox import Outgoing
 from consumer.ledger.reading import CaseRecord, CaseSummary, Filter, StateCount
+from consumer.ledger.replay import Replay, Replayed, accept_replay
+from consumer.ledger.replicas import Replica, ReplicaSeen
 from consumer.ledger.schema import Upgraded
 from handlers.casefile import CaseFile, CaseState, Outcome
+from handlers.notification import Notification
 
 
 class Ledger:
@@ -85,6 +99,31 @@ class Ledger:
         body = quarantine.Unreadable(bus, routing_key, body_sha256, size, reason, excerpt)
         self._database.write(lambda c: quarantine.put(c, self._cloud, body))
 
+    def quarantined(
+        self, *, state: BodyState | None = None, limit: int | None = None
+    ) -> tuple[QuarantinedBody, ...]:
+        """List the bodies that were quarantined, those that came last first."""
+        return self._database.read(lambda c: held.list_bodies(c, self._cloud, state, limit))
+
+    def quarantined_body(self, body_sha256: str) -> QuarantinedBody:
+        """Return one, by its hash or the beginning of it. Raises NoSuchBodyError."""
+        return self._database.read(lambda c: held.one_body(c, self._cloud, body_sha256))
+
+    def decide_quarantined(
+        self, body: QuarantinedBody, state: BodyState, *, actor: str, decision: str
+    ) -> bool:
+        """Note what was decided of a body; False where it came again since ``body`` was read."""
+        return self._database.write(
+            lambda c: held.decide(c, self._cloud, body, state, actor=actor, decision=decision)
+        )
+
+    def replay(self, replay: Replay, what: str | Notification) -> Replayed:
+        """Send a case round again, due at once: by its id, or by a notification of it.
+
+        The same ``delivery_id`` again does nothing. Raises NoSuchCaseError, ReplayRefusedError.
+        """
+        return accept_replay(self._database, self._cloud, replay, what)
+
     # --- attempts -------------------------------------------------------------------------------
 
     def claim(
@@ -95,14 +134,17 @@ class Ledger:
         lease_seconds: float,
         deadlines: bool,
         exclude_backends: Collection[str] = (),
+        room: Callable[[str], int] | None = None,
     ) -> tuple[Claim, ...]:
         """Claim up to ``limit`` due cases, the oldest first, never two of one volume.
+
+        ``room`` says how many of a backend at most ("" stands for one that nobody has named).
 
         ``deadlines`` False leaves alone the cases that wait for their end: while messages are still
         unread, silence says nothing. Each claim counts an attempt.
         """
         wanted = Wanted(
-            self._cloud, owner, limit, lease_seconds, deadlines, tuple(exclude_backends)
+            self._cloud, owner, limit, lease_seconds, deadlines, tuple(exclude_backends), room
         )
         return self._database.write(lambda c: claims.claim(c, wanted))
 
@@ -151,6 +193,20 @@ class Ledger:
     def outbox_pending(self) -> tuple[int, float]:
         """Return how many announcements are not sent, and the age in seconds of the oldest."""
         return self._database.read(lambda c: outbox.pending(c, self._cloud))
+
+    # --- replicas -------------------------------------------------------------------------------
+
+    def beat(self, replica: Replica) -> None:
+        """Note that this service lives."""
+        self._database.write(lambda c: replicas.beat(c, self._cloud, replica))
+
+    def leave(self, owner: str) -> None:
+        """Forget a service that has ended in good order."""
+        self._database.write(lambda c: replicas.leave(c, owner))
+
+    def replicas(self) -> tuple[ReplicaSeen, ...]:
+        """List the services that work on this ledger, or did in the last week."""
+        return self._database.read(lambda c: replicas.list_replicas(c, self._cloud))
 
     # --- what people do and see -----------------------------------------------------------------
 

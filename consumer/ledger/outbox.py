@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import uuid
 from collections.abc import Collection, Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +19,48 @@ from consumer.ledger.engine import database_now
 from consumer.ledger.records import Row
 from consumer.ledger.tables import outbox
 from handlers.casefile import Announcement, Priority
+
+BEFORE_ALL = datetime(1970, 1, 2, tzinfo=UTC)
+
+
+def _heads() -> sa.Select[Any]:
+    earlier = outbox.alias()
+    blocked = sa.exists().where(
+        earlier.c.case_id == outbox.c.case_id,
+        earlier.c.due_at.is_not(None),
+        earlier.c.outbox_id < outbox.c.outbox_id,
+    )
+    return (
+        sa.select(outbox)
+        .where(
+            outbox.c.cloud == sa.bindparam("cloud"),
+            outbox.c.due_at <= sa.bindparam("now"),
+            ~blocked,
+        )
+        # In the order of the index: by outbox_id SQLite would walk all that was ever announced.
+        .order_by(outbox.c.due_at, outbox.c.outbox_id)
+        .limit(sa.bindparam("most", type_=sa.Integer()))
+    )
+
+
+# Made once: making a statement costs more than running it on SQLite.
+_HEADS = _heads()
+_SWAP = (
+    outbox.update()
+    .where(*(outbox.c[n] == sa.bindparam(f"swap_{n}") for n in ("outbox_id", "attempts", "due_at")))
+    .values({name: sa.bindparam(name) for name in ("due_at", "taken_by", "attempts")})
+)
+_DONE = (
+    outbox.update()
+    .where(
+        outbox.c.outbox_id.in_(sa.bindparam("done_ids", expanding=True)),
+        outbox.c.due_at.is_not(None),
+    )
+    .values(
+        due_at=None, taken_by=None,
+        sent_at=sa.bindparam("sent_at"), unrouted_at=sa.bindparam("unrouted_at"),
+    )
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,7 +109,7 @@ def take(
     """Take the oldest due announcements, at most one a case; nobody else gets them meanwhile."""
     now = database_now(connection)
     until = now + timedelta(seconds=lease_seconds)
-    found = connection.execute(_heads(cloud, now).limit(limit)).all()
+    found = connection.execute(_HEADS, {"cloud": cloud, "now": now, "most": limit}).all()
     return tuple(
         _outgoing(row) for row in found if _swap(connection, row, owner=owner, until=until)
     )
@@ -95,7 +137,8 @@ def mark_failed(
 def pending(connection: sa.Connection, cloud: str) -> tuple[int, float]:
     """Return how many are not sent, and the age in seconds of the oldest (0.0 if none)."""
     statement = sa.select(sa.func.count(), sa.func.min(outbox.c.created_at)).where(
-        outbox.c.cloud == cloud, outbox.c.due_at.is_not(None)
+        outbox.c.cloud == cloud,
+        outbox.c.due_at > BEFORE_ALL,  # that it is not NULL, said so that the index is used
     )
     count, oldest_at = connection.execute(statement).one()
     if oldest_at is None:
@@ -103,28 +146,16 @@ def pending(connection: sa.Connection, cloud: str) -> tuple[int, float]:
     return count, max(0.0, (database_now(connection) - oldest_at).total_seconds())
 
 
-def _heads(cloud: str, now: datetime) -> sa.Select[Any]:
-    earlier = outbox.alias()
-    blocked = sa.exists().where(
-        earlier.c.case_id == outbox.c.case_id,
-        earlier.c.due_at.is_not(None),
-        earlier.c.outbox_id < outbox.c.outbox_id,
-    )
-    return (
-        sa.select(outbox)
-        .where(outbox.c.cloud == cloud, outbox.c.due_at <= now, ~blocked)
-        .order_by(outbox.c.outbox_id)
-    )
-
-
 def _swap(connection: sa.Connection, row: Row, *, owner: str, until: datetime) -> bool:
-    swap = outbox.update().where(
-        outbox.c.outbox_id == row.outbox_id,
-        outbox.c.attempts == row.attempts,
-        outbox.c.due_at == row.due_at,
-    )
-    values = {"due_at": until, "taken_by": owner, "attempts": row.attempts + 1}
-    return connection.execute(swap.values(values)).rowcount == 1
+    values = {
+        "due_at": until,
+        "taken_by": owner,
+        "attempts": row.attempts + 1,
+        "swap_outbox_id": row.outbox_id,
+        "swap_attempts": row.attempts,
+        "swap_due_at": row.due_at,
+    }
+    return connection.execute(_SWAP, values).rowcount == 1
 
 
 def _outgoing(row: Row) -> Outgoing:
@@ -142,8 +173,5 @@ def _outgoing(row: Row) -> Outgoing:
 
 def _done(connection: sa.Connection, ids: Collection[int], column: str) -> None:
     if ids:
-        moment = database_now(connection)
-        done = outbox.update().where(
-            outbox.c.outbox_id.in_(sorted(ids)), outbox.c.due_at.is_not(None)
-        )
-        connection.execute(done.values({"due_at": None, "taken_by": None, column: moment}))
+        values = {"sent_at": None, "unrouted_at": None, column: database_now(connection)}
+        connection.execute(_DONE, {"done_ids": sorted(ids), **values})

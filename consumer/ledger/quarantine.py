@@ -1,4 +1,4 @@
-"""What could not be read: its hash, the reason and a scrubbed text; the body is on the broker."""
+"""What could not be used: hash, reason and a scrubbed text; the body itself is on the broker."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from consumer.ledger.engine import database_now
 from consumer.ledger.tables import quarantine
 
 NAME_LENGTH = 255
+HELD = "held"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Unreadable:
 
 
 def put(connection: sa.Connection, cloud: str, body: Unreadable) -> None:
-    """Record it; the same body again only counts."""
+    """Record it as held; the same body again counts, and what was decided of it is over."""
     now = database_now(connection)
     row = {
         "cloud": cloud,
@@ -41,13 +42,15 @@ def put(connection: sa.Connection, cloud: str, body: Unreadable) -> None:
         "times": 1,
         "first_at": now,
         "last_at": now,
+        "state": HELD,
     }
     keys = ("cloud", "body_sha256")
     connection.execute(insert_or_update(connection.dialect.name, quarantine, keys, _again), row)
 
 
 def _again(new: Mapping[str, Any], old: sa.Table) -> Mapping[str, Any]:
-    return {"times": old.c.times + 1, "last_at": new["last_at"]}
+    fresh = ("last_at", "reason", "excerpt", "state")
+    return {"times": old.c.times + 1} | {name: new[name] for name in fresh}
 
 
 def _storable(text: str) -> str:

@@ -248,3 +248,16 @@ quarantine = Table(
     UniqueConstraint("cloud", "body_sha256"),
     **MARIADB,
 )
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("owner", String(255), primary_key=True),
+    _cloud(),
+    Column("host", String(255), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("heartbeat_at", Moment, nullable=False),
+    **MARIADB,
+)

@@ -81,6 +81,14 @@ def ended(case: KnownCase, now: datetime, settled_at: datetime) -> KnownCase:
     )
 
 
+def repeated(case: KnownCase, settled_at: datetime) -> KnownCase:
+    """Take in a start that its end had overtaken; a repeated one lets the closed case settle."""
+    if case.starts <= 1:
+        return case
+    settle = due(case, Trigger.END, settled_at)
+    return dataclasses.replace(settle, state=CaseState.SETTLING, conclusion=None)
+
+
 def due(case: KnownCase, trigger: Trigger, at: datetime) -> KnownCase:
     """Make a case due at ``at``, or when it was due already if that is sooner."""
     sooner = earlier(case.next_attempt_at, at)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import random
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -54,3 +56,14 @@ def crashing(ledger: Ledger) -> Iterator[None]:
             yield
     finally:
         event.remove(ledger._database.engine, "commit", die)
+
+
+def slow_down(*ledgers: Ledger) -> None:
+    """Let each statement take up to 4 ms longer, so that what can get between two does."""
+    dice = random.Random(7)
+
+    def dawdle(*_: object) -> None:
+        time.sleep(dice.random() * 0.004)
+
+    for ledger in ledgers:
+        event.listen(ledger._database.engine, "after_cursor_execute", dawdle)

@@ -12,6 +12,7 @@ from consumer.ledger import Claim, Ledger
 from consumer.ledger.tables import claims
 from handlers.casefile import CaseState, ClaimLostError, StepKind, StepResult
 from handlers.notification import Operation
+from tests.unit.consumer.ledger.breaking import slow_down
 from tests.unit.consumer.ledger.making import (
     ATTACHMENT,
     CONNECTOR,
@@ -213,18 +214,21 @@ def test_owner_alone_is_not_enough(ledger: Ledger) -> None:
         ledger.finish(first, outcome(CaseState.CLOSED))
 
 
-def test_finished_cases_cost_nothing(ledger: Ledger) -> None:
-    """Every due case is read through an index -> no scan of the finished ones."""
-    if ledger._database.engine.dialect.name != "sqlite":
-        return
-    with ledger._database.engine.begin() as connection:
-        plan = connection.execute(
-            sa.text(
-                "EXPLAIN QUERY PLAN SELECT volume_id, case_id FROM cases WHERE cloud = 'default' "
-                "AND next_attempt_at <= '2026-01-01' ORDER BY next_attempt_at LIMIT 2"
-            )
-        ).all()
-    assert ["ix_cases_cloud_next_attempt_at" in row.detail for row in plan] == [True]
+def test_claim_and_finish_at_once(ledger: Ledger, second: Ledger) -> None:
+    """Slow workers claim and finish at once -> each case is attempted once, none after its end."""
+    volumes = [f"vol-{number}" for number in range(20)]
+    accept(ledger, *(attach_error(volume_id=v, request_id=f"req-{v}") for v in volumes))
+    make_due(ledger)
+    slow_down(ledger, second)
+
+    def work(mine: Ledger, owner: str) -> None:
+        while got := claim(mine, owner, limit=2):
+            for one in got:
+                mine.finish(one, outcome(CaseState.CLOSED))
+
+    at_once(*(lambda n=n: work((ledger, second)[n % 2], f"w{n}") for n in range(4)))
+    found = [ledger.case(case.case_id).case for case in ledger.cases(state=CaseState.CLOSED)]
+    assert [case.attempts for case in found] == [1] * 20
 
 
 def test_claims_row_outlives_the_claim(ledger: Ledger) -> None:
@@ -259,3 +263,18 @@ def test_crashes_are_counted_until_an_attempt_finishes(ledger: Ledger) -> None:
     last = claim_one(ledger)
     ledger.finish(last, outcome(CaseState.DUE, delay_seconds=0.0))
     assert [*crashes, last.case.crashes, claim_one(ledger).case.crashes] == [0, 1, 2, 3, 0]
+
+
+def test_room_bounds_the_claims_of_a_backend(ledger: Ledger) -> None:
+    """Three due cases of a full backend, two of another -> one of the first, both of the second."""
+    for number in range(5):
+        backend = "slow@lvm" if number < 3 else "quick@lvm"
+        error = attach_error(
+            volume_id=f"v{number}", instance_id=f"i{number}", request_id=f"r{number}",
+            backend=backend,
+        )  # fmt: skip
+        accept(ledger, error)
+    make_due(ledger)
+    room = {"slow@lvm": 1, "quick@lvm": 5}
+    claims = ledger.claim("w", limit=5, lease_seconds=60, deadlines=True, room=room.__getitem__)
+    assert sorted(c.case.backend or "" for c in claims) == ["quick@lvm", "quick@lvm", "slow@lvm"]

@@ -113,11 +113,38 @@ def test_start_beyond_waiting(state: CaseState) -> None:
     assert case.signal_seq == before.signal_seq + 1
 
 
-def test_start_after_close() -> None:
-    """A start for a closed case -> a new one."""
-    closed = known(state=CaseState.CLOSED, conclusion=Conclusion.ENDED, next_attempt_at=None)
+def test_start_overtaken_by_its_end() -> None:
+    """Another service's start of a case that its end closed -> its history; it stays closed."""
+    closed = known(
+        state=CaseState.CLOSED, conclusion=Conclusion.ENDED, next_attempt_at=None, starts=0
+    )
+    case = one(after([other(START)], [closed]))
+    assert (case.case_id, case.state, case.starts) == (closed.case_id, CaseState.CLOSED, 1)
+
+
+def test_repeated_start_overtaken_by_the_end() -> None:
+    """Cinder's start again, after the end -> the case settles, as it would in order."""
+    closed = known(
+        state=CaseState.CLOSED, conclusion=Conclusion.ENDED, next_attempt_at=None, starts=1
+    )
+    case = one(after([other(START)], [closed]))
+    assert (case.state, case.conclusion) == (CaseState.SETTLING, None)
+    assert case.next_attempt_at == NOW + timedelta(seconds=TIMING.error_settle_seconds)
+
+
+@pytest.mark.parametrize("conclusion", set(Conclusion) - {Conclusion.ENDED})
+def test_start_after_judgement(conclusion: Conclusion) -> None:
+    """A start for a case that was judged and closed -> a new one."""
+    closed = known(state=CaseState.CLOSED, conclusion=conclusion, next_attempt_at=None)
     changes = after([other(START)], [closed])
     assert [case.state for case in changes.opened] == [CaseState.WAITING]
+
+
+def test_end_kept_until_the_case_knows_its_attachment() -> None:
+    """An end that names an attachment the case does not know yet -> closes it once a start does."""
+    nova = told(source=Source.NOVA_VERSIONED, instance_id=INSTANCE, request_id=REQUEST)
+    case = one(after([nova, START], orphans=[END]))
+    assert (case.state, case.end_seen) == (CaseState.CLOSED, True)
 
 
 def test_messages_fill_in() -> None:
@@ -297,7 +324,7 @@ def test_early_error_and_end() -> None:
 
 def test_end_after_close() -> None:
     """An end of a closed case -> its history; it does not close a later start."""
-    closed = known(state=CaseState.CLOSED, conclusion=Conclusion.ENDED, next_attempt_at=None)
+    closed = known(state=CaseState.CLOSED, conclusion=Conclusion.MENDED, next_attempt_at=None)
     late = other(START)
     changes = after([END, late], [closed])
     assert changes.filed[END.message_id] == closed.case_id

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from consumer.ledger import Arrival, Ledger
 from handlers.casefile import CaseState, Conclusion, StepKind, StepResult, Trigger
-from handlers.notification import Notification, Operation, parse
+from handlers.notification import Notification, Operation, Phase, parse
 from tests.recorded import SAMPLES, recording
 from tests.unit.consumer.ledger.breaking import crashing
 from tests.unit.consumer.ledger.making import (
@@ -233,3 +235,73 @@ def test_says_what_it_is(ledger: Ledger) -> None:
     """A ledger is shown -> its database and cloud; the two never hold a password."""
     assert repr(ledger) == f"Ledger({ledger.name!r}, cloud='default')"
     assert "detachd:***@" in ledger.name or ledger.name.startswith("sqlite:///")
+
+
+# --- what a million finished cases cost ---
+
+WALKED = ("ix_cases_cloud_opened_at", "ix_cases_cloud_state_opened_at")
+
+
+def plans(ledger: Ledger, work: Callable[[], object]) -> dict[str, str]:
+    """Return how SQLite carries out each statement that the work takes."""
+    statements: dict[str, object] = {}
+
+    def remember(*told: object) -> None:
+        _, _, statement, parameters, _, many = told
+        if not many and str(statement).startswith(("SELECT", "UPDATE")):
+            statements.setdefault(str(statement), parameters)
+
+    engine = ledger._database.engine
+    sa.event.listen(engine, "before_cursor_execute", remember)
+    work()
+    sa.event.remove(engine, "before_cursor_execute", remember)
+    with engine.connect() as connection:
+        return {
+            statement: "; ".join(
+                row.detail
+                for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+            )
+            for statement, values in statements.items()
+        }
+
+
+def test_no_statement_walks_the_finished_cases(tmp_path: Path) -> None:
+    """Hot transactions and lists by volume on SQLite -> by index, and by the index that narrows."""
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    ledger, clock = Ledger(url), Ledger(url)
+    ledger.upgrade()
+
+    def live() -> None:
+        exception = told(None, Phase.ERROR, volume_id=None, request_id="req-1")
+        accept(ledger, attach_error(), exception)
+        accept(ledger, told(Operation.DETACH, attachment_id="att-1"))
+        make_due(clock)
+        held = claim_one(ledger)
+        ledger.casefile(held).connector_of("compute1")
+        ledger.renew(held, 60)
+        ledger.finish(held, outcome(CaseState.PARKED, announcements=(announcement("parked"),)))
+        (out,) = ledger.outbox_take("p", limit=9, lease_seconds=60)
+        ledger.outbox_failed(out.outbox_id, "no broker", 0.0)
+        ledger.outbox_sent([out.outbox_id])
+        ledger.outbox_pending()
+        ledger.paused()
+        ledger.cases(volume_id="vol-1")
+        ledger.case(held.case.case_id)
+
+    found = plans(ledger, live)
+    assert len(found) > 25
+    for statement, plan in found.items():
+        if "FROM cases" in statement or "FROM notifications" in statement:
+            assert "SCAN cases" not in plan, statement
+            assert "SCAN notifications" not in plan, statement
+            assert not any(index in plan for index in WALKED), statement
+    (of_batch,) = (p for s, p in found.items() if "cases.closed_at >=" in s)
+    assert "ix_cases_cloud_volume_id (cloud=? AND volume_id=?)" in of_batch
+    (due,) = (p for s, p in found.items() if "ORDER BY cases.next_attempt_at\n LIMIT" in s)
+    assert "ix_cases_cloud_next_attempt_at" in due
+    assert "TEMP B-TREE" not in due
+    errors = [p for s, p in found.items() if "coalesce(notifications.volume_id" in s]
+    assert errors
+    assert all("ix_notifications_cloud_request_id (cloud=? AND request_id" in p for p in errors)
+    ledger.close()
+    clock.close()
