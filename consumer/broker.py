@@ -7,21 +7,27 @@ configuration (``transport_url``, ``[oslo_messaging_rabbit]``), read as oslo.mes
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import logging
 import random
 import ssl
-import struct
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import kombu
 import oslo_messaging
 import oslo_messaging.opts
-from amqp.method_framing import frame_handler
 from kombu.exceptions import OperationalError
 from kombu.transport.pyamqp import Transport
 from oslo_config import cfg
 from oslo_utils import netutils
+
+from consumer import tls
+from consumer.buffered_transport import BufferedAmqp, lenient_frame_handler
+
+LOG = logging.getLogger(__name__)
 
 BROKER_ERRORS: tuple[type[Exception], ...] = (
     OperationalError,
@@ -38,8 +44,20 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 15.0
 """How long the broker may take to answer a request before it counts as gone."""
 
-_CONTENT_HEADER_FRAME = 2
-_HEADER_FIXED_BYTES = 12
+_ANY_NAME = "ssl_enforce_hostname_verification = false"
+_OF_ONE_BROKER = frozenset(
+    {
+        "amqp_durable_queues",
+        "heartbeat_timeout_threshold",
+        "rabbit_login_method",
+        "rabbit_quorum_queue",
+        "ssl",
+        "ssl_ca_file",
+        "ssl_cert_file",
+        "ssl_enforce_hostname_verification",
+        "ssl_key_file",
+    }
+)
 _TRANSPORTS: Mapping[str, str] = {
     "rabbit": "pyamqp",
     "amqp": "pyamqp",
@@ -54,7 +72,7 @@ class BrokerUnavailableError(ConnectionError):
 
 
 class UnknownTransportError(ValueError):
-    """transport_url: detachd speaks to RabbitMQ; the URL must start with rabbit://."""
+    """detachd speaks to RabbitMQ, whose URL starts with rabbit:// (TLS: ssl = true)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,11 +105,17 @@ class BrokerSettings:
     tls_names: bool = True
 
     @classmethod
-    def from_conf(cls, conf: cfg.ConfigOpts, url: str | None = None) -> BrokerSettings:
+    def from_conf(
+        cls,
+        conf: cfg.ConfigOpts,
+        url: str | None = None,
+        own: Mapping[str, Any] = MappingProxyType({}),
+    ) -> BrokerSettings:
         """Read ``transport_url`` (or ``url``) and ``[oslo_messaging_rabbit]``.
 
         As in oslo.messaging, ``[oslo_messaging_notifications] transport_url`` goes before the
-        general one, and the URL's query before the options. Raises UnknownTransportError, and
+        general one, and the URL's query before the options. ``own`` are options of that name that
+        hold for this broker alone, where not None. Raises UnknownTransportError, and
         ``oslo_messaging.InvalidTransportURL``.
         """
         register_opts(conf)
@@ -99,7 +123,7 @@ class BrokerSettings:
         parsed = oslo_messaging.TransportURL.parse(conf, where)
         if parsed.transport not in _TRANSPORTS:
             raise UnknownTransportError(f"{UnknownTransportError.__doc__} Not: {parsed.transport}")
-        option = _Options(conf, parsed.query)
+        option = _Options(conf, parsed.query, own)
         return cls(
             transport=_TRANSPORTS[parsed.transport],
             hosts=_hosts(parsed),
@@ -118,17 +142,23 @@ class BrokerSettings:
 
 
 class _Options:
-    """``[oslo_messaging_rabbit]``, a query parameter of the URL going first (as ``?ssl=1``)."""
+    """``[oslo_messaging_rabbit]``; the URL's query goes first (as ``?ssl=1``), then ``own``."""
 
-    def __init__(self, conf: cfg.ConfigOpts, query: Mapping[str, str]) -> None:
+    def __init__(
+        self, conf: cfg.ConfigOpts, query: Mapping[str, str], own: Mapping[str, Any]
+    ) -> None:
         self._group = conf.oslo_messaging_rabbit
         self._types = {opt.dest: opt.type for opt in _rabbit_opts()}
         self._query = query
+        self._own = own
 
     def __call__(self, name: str, *, default: Any = None) -> Any:
         if name not in self._types:  # an oslo.messaging older or newer than the option
             return default
-        return self._types[name](self._query[name]) if name in self._query else self._group[name]
+        if name in self._query:
+            return self._types[name](self._query[name])
+        own = self._own.get(name)
+        return self._group[name] if own is None else own
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
@@ -136,6 +166,23 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
     for group, options in oslo_messaging.opts.list_opts():
         if group in (None, "oslo_messaging_notifications", "oslo_messaging_rabbit"):
             conf.register_opts(options, group=group)
+
+
+def options_of_one_broker() -> list[cfg.Opt]:
+    """Return those of ``[oslo_messaging_rabbit]`` that one broker may have otherwise.
+
+    What is not set is None.
+    """
+    return [unset(opt) for opt in _rabbit_opts() if opt.dest in _OF_ONE_BROKER]
+
+
+def unset(opt: cfg.Opt) -> cfg.Opt:
+    """Return the option for a section that takes from elsewhere what it does not set itself."""
+    same = copy.copy(opt)
+    same.default = None
+    same.deprecated_opts = []  # they would be looked for in the general section
+    same.deprecated_for_removal = False
+    return same
 
 
 def _rabbit_opts() -> list[cfg.Opt]:
@@ -166,6 +213,8 @@ def connect(broker: BrokerSettings, name: str, *, heartbeats: bool) -> kombu.Con
     about once a second. Blocks for at most twice CONNECT_SECONDS per host. Raises
     BrokerUnavailableError (one of BROKER_ERRORS) with what each host answered.
     """
+    if broker.tls is not None and not broker.tls_names:
+        LOG.warning("TLS: the broker's certificate may be for any name (%s)", _ANY_NAME)
     answers = []
     for host in random.sample(broker.hosts, len(broker.hosts)):
         connection = _connection(broker, host, name, heartbeats=heartbeats)
@@ -173,7 +222,8 @@ def connect(broker: BrokerSettings, name: str, *, heartbeats: bool) -> kombu.Con
             return connection.ensure_connection(max_retries=0)
         except BROKER_ERRORS as error:
             connection.collect()
-            answers.append(f"{host}: {describe(error)}")
+            why = tls.explained(error, spoken=broker.tls is not None)
+            answers.append(f"{host}: {why or describe(error)}")
     raise BrokerUnavailableError("; ".join(answers))
 
 
@@ -188,7 +238,7 @@ def _connection(
         userid=host.userid,
         password=host.password,
         virtual_host=broker.virtual_host,
-        transport=broker.transport,
+        transport=BufferedAmqp if broker.confirms else broker.transport,
         login_method=broker.login_method,
         ssl=False if broker.tls is None else dict(broker.tls) | names,
         connect_timeout=CONNECT_SECONDS,
@@ -202,31 +252,9 @@ def _amqp_options(name: str) -> dict[str, Any]:
         "confirm_publish": True,
         "read_timeout": ANSWER_SECONDS,
         "write_timeout": ANSWER_SECONDS,
-        "frame_handler": _lenient_frame_handler,
+        "frame_handler": lenient_frame_handler,
         "client_properties": {"connection_name": name},
     }
-
-
-def _lenient_frame_handler(connection: Any, callback: Callable[..., None]) -> Callable[..., bool]:
-    """Let a message through whose properties py-amqp cannot decode, without its properties.
-
-    py-amqp raises out of the middle of the message (a ``content_type`` that is not UTF-8 is
-    enough) and the connection is of no use any more; the broker redelivers the message first, so
-    that one message would stop the listener for good. The body is what we want, and it is whole.
-    """
-    handle = frame_handler(connection, callback)
-
-    def handle_leniently(frame: tuple[int, int, Any]) -> bool:
-        try:
-            return bool(handle(frame))
-        except (UnicodeDecodeError, struct.error, IndexError):
-            kind, channel, content = frame
-            if kind != _CONTENT_HEADER_FRAME:
-                raise
-            bare = bytes(content[:_HEADER_FIXED_BYTES]) + b"\x00\x00"
-            return bool(handle((kind, channel, bare)))
-
-    return handle_leniently
 
 
 def describe(error: BaseException) -> str:

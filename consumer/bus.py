@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from oslo_config import cfg, types
 
@@ -10,7 +13,29 @@ from consumer.broker import BrokerSettings
 from consumer.subscription import Pace
 from consumer.topology import Binding, QueueSettings
 
-GROUP = cfg.OptGroup("listener", title="What is taken from the bus, and where it waits")
+DEFAULT = "default"
+"""The bus of those who have but one: that of transport_url."""
+
+GROUP = cfg.OptGroup(
+    "listener",
+    title="What is taken from the bus, and where it waits",
+    help=(
+        "One bus is listened to, that of transport_url, unless there are sections [bus:NAME]: then "
+        "those are, each with a broker of its own, as Nova's cells have, and transport_url in "
+        "[DEFAULT] says where announcements go and where replays are taken from. Such a section "
+        "must have a transport_url. It may have every option of [listener], and of "
+        "[oslo_messaging_rabbit] amqp_durable_queues, heartbeat_timeout_threshold, "
+        "rabbit_login_method, rabbit_quorum_queue, ssl, ssl_ca_file, ssl_cert_file, "
+        "ssl_enforce_hostname_verification and ssl_key_file; what it does not set, it takes from "
+        "there. For example:\n\n"
+        "[bus:cell1]\n"
+        "transport_url = "
+        "rabbit://detachd:PASSWORD@cell1-rabbit1:5671,detachd:PASSWORD@cell1-rabbit2:5671/\n"
+        "bindings = nova:notifications,nova:versioned_notifications\n"
+        "ssl = true\n"
+        "ssl_ca_file = /etc/detachd/cell1-ca.pem"
+    ),
+)
 OPTS = [
     cfg.ListOpt(
         "bindings",
@@ -98,25 +123,32 @@ class ListenerSettings:
     prefetch: int = 1000
     pace: Pace = dataclasses.field(default_factory=Pace)
     rebind_seconds: float = 60.0
-    bus: str = "default"
+    bus: str = DEFAULT
 
     @classmethod
-    def from_conf(cls, conf: cfg.ConfigOpts) -> ListenerSettings:
-        """Read ``[listener]`` and the broker's options. Raises what BrokerSettings.from_conf does.
+    def from_conf(
+        cls,
+        conf: cfg.ConfigOpts,
+        bus: str = DEFAULT,
+        own: Mapping[str, Any] = MappingProxyType({}),
+    ) -> ListenerSettings:
+        """Read ``[listener]`` and the broker's options; ``own``, where not None, goes before them.
 
-        A batch never waits for more messages than the broker may send.
+        A batch never waits for more messages than the broker may send. Raises what
+        BrokerSettings.from_conf does.
         """
         conf.register_opts(OPTS, group=GROUP.name)
-        listener = conf.listener
+        said = {**conf.listener, **{n: v for n, v in own.items() if v is not None}}
         return cls(
-            broker=BrokerSettings.from_conf(conf),
-            bindings=_bindings(listener.bindings, listener.priorities),
-            queue=QueueSettings(listener.queue, listener.queue_max_length),
-            quarantine=QueueSettings(listener.quarantine_queue, listener.quarantine_max_length),
-            max_body_bytes=listener.max_body_bytes,
-            prefetch=listener.prefetch,
-            pace=Pace(size=min(listener.batch_size, listener.prefetch)),
-            rebind_seconds=listener.rebind_seconds,
+            broker=BrokerSettings.from_conf(conf, own.get("transport_url"), own),
+            bindings=_bindings(said["bindings"], said["priorities"]),
+            queue=QueueSettings(said["queue"], said["queue_max_length"]),
+            quarantine=QueueSettings(said["quarantine_queue"], said["quarantine_max_length"]),
+            max_body_bytes=said["max_body_bytes"],
+            prefetch=said["prefetch"],
+            pace=Pace(size=min(said["batch_size"], said["prefetch"])),
+            rebind_seconds=said["rebind_seconds"],
+            bus=bus,
         )
 
 

@@ -80,7 +80,7 @@ def test_stock_listener_is_told(conf: cfg.ConfigOpts, ledger: Ledger, publisher:
 def test_second_sending_has_the_same_id(
     conf: cfg.ConfigOpts, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ledger is lost between confirm and mark -> sent again, and the listener can tell."""
+    """The publisher dies between confirm and mark -> sent again, and the listener can tell."""
     monkeypatch.setattr(module, "_LEASE_SECONDS", 1.0)
     publisher = hurried(conf, ledger)
     announce(ledger, START)
@@ -98,8 +98,10 @@ def test_second_sending_has_the_same_id(
             once.setattr(publisher, "_send", send_and_lose_the_ledger)
             with pytest.raises(LedgerUnavailableError):
                 publisher.run_once()
+        publisher.close()
         away.rename(tmp_path)
         until(lambda: len(heard.messages) == 1)
+        publisher = hurried(conf, ledger)
         until(publisher.run_once)
         until(lambda: len(heard.messages) == 2)
     publisher.close()

@@ -1,9 +1,11 @@
 """A private RabbitMQ node with its own epmd."""
 
+import dataclasses
 import itertools
 import signal
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 
 from tests.services.ports import free_port
 from tests.services.service import PrivateService, executable
@@ -13,21 +15,44 @@ _AMQP_0_9_1 = b"AMQP\x00\x00\x09\x01"
 _METHOD_FRAME = b"\x01"
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tls:
+    """What a node shows to clients that speak TLS: PEM files."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+    def listener(self, port: int) -> str:
+        """Return the lines of rabbitmq.conf that make it listen for TLS on a port."""
+        return (
+            f"listeners.ssl.default = 127.0.0.1:{port}\n"
+            f"ssl_options.cacertfile = {self.ca}\n"
+            f"ssl_options.certfile = {self.certificate}\n"
+            f"ssl_options.keyfile = {self.key}\n"
+        )
+
+
 class RabbitMQ(PrivateService):
-    """One node. Everything that RabbitMQ has a name, port or path for is its own."""
+    """One node. Everything that RabbitMQ has a name, port or path for is its own.
+
+    With ``tls`` it listens on ``tls_port`` too.
+    """
 
     name = "rabbitmq"
     stop_signal = (
         signal.SIGKILL
     )  # nothing outside the directory to free, and a clean stop takes seconds
 
-    def __init__(self) -> None:
+    def __init__(self, tls: Tls | None = None) -> None:
         # Not the wrapper in /usr/sbin: that changes to the user rabbitmq and loses the environment.
         place = "/usr/lib/rabbitmq/bin"
         self._server = executable("RabbitMQ", "rabbitmq-server", f"{place}/rabbitmq-server")
         self._control = executable("RabbitMQ", "rabbitmq-server", f"{place}/rabbitmqctl")
         self._epmd = executable("Erlang", "rabbitmq-server", "epmd")
-        self.port, self._dist_port, self._epmd_port, self._control_port = _different_ports(4)
+        self._tls = tls
+        ports = _different_ports(5)
+        self.port, self.tls_port, self._dist_port, self._epmd_port, self._control_port = ports
         self._numbers = itertools.count(1)
 
     @property
@@ -60,7 +85,7 @@ class RabbitMQ(PrivateService):
 
     def _prepare(self) -> None:
         self._write("plugins", "[].\n")
-        self._write("rabbitmq.conf", "")
+        self._write("rabbitmq.conf", self._tls.listener(self.tls_port) if self._tls else "")
 
     def _launch(self) -> None:
         self._spawn(self._epmd, "-port", str(self._epmd_port), "-address", "127.0.0.1")

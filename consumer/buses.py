@@ -1,0 +1,117 @@
+"""Every bus that is listened to: ``[bus:NAME]``, or the one of transport_url."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+
+from oslo_config import cfg
+
+from consumer import bus, transport_url
+from consumer.broker import options_of_one_broker, unset
+from consumer.bus import ListenerSettings
+from consumer.config_files import ConfigurationError
+
+PREFIX = "bus:"
+PRIORITIES = ("audit", "debug", "info", "warn", "error", "critical", "sample")
+"""What oslo.messaging's notification listeners call their queues: TOPIC.PRIORITY, one for each."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NO_BROKER = "rabbit://"
+"""What transport_url is when nobody sets it (oslo.messaging, transport.py)."""
+
+
+def is_own(section: str) -> bool:
+    """Tell whether a section of the configuration files is one of these."""
+    return section.lower().startswith(PREFIX)
+
+
+def options() -> list[cfg.Opt]:
+    """Return the options of such a section; what it does not set is None."""
+    where = cfg.StrOpt(
+        "transport_url",
+        secret=True,
+        help="This bus's broker, written as transport_url in [DEFAULT] is.",
+    )
+    return [where, *map(unset, bus.OPTS), *options_of_one_broker()]
+
+
+def read(conf: cfg.ConfigOpts) -> tuple[ListenerSettings, ...]:
+    """Return the settings of every bus. Raises ConfigurationError with every problem."""
+    sections = [section for section in conf.list_all_sections() if is_own(section)]
+    found = tuple(_read_one(conf, section) for section in sections) or (_the_only_one(conf),)
+    problems = [*_own_broker_problems(conf, sections), *queue_problems(found), *_clashes(found)]
+    if problems:
+        raise ConfigurationError(problems)
+    return found
+
+
+def _the_only_one(conf: cfg.ConfigOpts) -> ListenerSettings:
+    with transport_url.explained():
+        return ListenerSettings.from_conf(conf)
+
+
+def _read_one(conf: cfg.ConfigOpts, section: str) -> ListenerSettings:
+    conf.register_opts(options(), group=section)
+    own, name = conf[section], section[len(PREFIX) :]
+    if not _NAME.fullmatch(name):
+        problem = f"[{section}]: a bus is named with letters, digits and . _ - (at most 64)"
+        raise ConfigurationError([problem])
+    if not own.transport_url:
+        raise ConfigurationError([f"[{section}] has no transport_url: say where its broker is"])
+    try:
+        with transport_url.explained():
+            return ListenerSettings.from_conf(conf, name, dict(own))
+    except ConfigurationError as error:
+        raise ConfigurationError([f"[{section}] {p}" for p in error.problems]) from error
+
+
+def _own_broker_problems(conf: cfg.ConfigOpts, sections: Sequence[str]) -> Iterator[str]:
+    announcing = conf.oslo_messaging_notifications.transport_url or conf.transport_url
+    if sections and announcing == _NO_BROKER:
+        yield (
+            f"[{sections[0]}] says what is listened to, and [DEFAULT] has no transport_url: "
+            "announcements and replays need one, which may be that of a bus"
+        )
+
+
+def queue_problems(settings: Sequence[ListenerSettings]) -> Iterator[str]:
+    """Yield a sentence for each queue that is somebody else's, or has two tasks."""
+    for one in settings:
+        topics = {key.rpartition(".")[0] for b in one.bindings for key in b.routing_keys}
+        for option, name in (("queue", one.queue.name), ("quarantine_queue", one.quarantine.name)):
+            topic, _, priority = name.rpartition(".")
+            if name in topics or topic in topics or (topic and priority in PRIORITIES):
+                yield (
+                    f"{_where(one)} {option} = {name} is the name of another consumer's queue "
+                    "(TOPIC.PRIORITY, as Ceilometer's are): detachd would take messages away from "
+                    "it; choose a name that only detachd uses, such as detachd.notifications"
+                )
+        if one.queue.name == one.quarantine.name:
+            yield f"{_where(one)} queue and quarantine_queue are the same, {one.queue.name}"
+
+
+def _clashes(settings: Sequence[ListenerSettings]) -> Iterator[str]:
+    for one, other in itertools.combinations(settings, 2):
+        if one.bus.lower() == other.bus.lower():
+            yield f"{_where(one)} and {_where(other)} differ by case only"
+        elif shared := _queues(one) & _queues(other):
+            host, _, vhost, name = min(shared)
+            yield (
+                f"{_where(one)} and {_where(other)} share the queue {name} of {host}, virtual host "
+                f"{vhost}: give one of them another queue, or make them one bus with the bindings "
+                "of both"
+            )
+
+
+def _queues(one: ListenerSettings) -> set[tuple[str, int, str, str]]:
+    port = 5672 if one.broker.tls is None else 5671
+    return {
+        (host.hostname, host.port or port, one.broker.virtual_host, one.queue.name)
+        for host in one.broker.hosts
+    }
+
+
+def _where(one: ListenerSettings) -> str:
+    return f"bus {one.bus}:"
