@@ -9,7 +9,7 @@ from pathlib import Path
 from oslo_config import cfg
 from oslo_log import log
 
-from consumer import backends, config_files, logs, options
+from consumer import backends, buses, config_files, logs, options
 from consumer.backends import Backend, Backends
 from consumer.config_files import ConfigurationError
 from drivers import registry
@@ -105,22 +105,24 @@ def default_files() -> list[Path]:
 
 
 def _check_files(files: Sequence[Path]) -> None:
+    parsed = {path: config_files.parse(path) for path in files}
     declared = {
         **config_files.library_options(),
         **{group.name: opts for group, opts in list_opts()},
+        **_named_sections({s for sections in parsed.values() for s in sections}),
     }
-    parsed = {path: config_files.parse(path) for path in files}
     _raise_if(
         problem
         for path, sections in parsed.items()
         for problem in config_files.unknown_names(path, sections, declared)
     )
-    own = {s: backends.options() for sections in parsed.values() for s in sections if _is_own(s)}
-    _raise_if(config_files.bad_values(config_files.read(files, declared | own), declared | own))
+    _raise_if(config_files.bad_values(config_files.read(files, declared), declared))
 
 
-def _is_own(section: str) -> bool:
-    return section.lower().startswith(backends.PREFIX)
+def _named_sections(sections: Iterable[str]) -> dict[str, list[cfg.Opt]]:
+    """Return what may stand in the sections that operators name themselves."""
+    found = {s: backends.options() for s in sections if s.lower().startswith(backends.PREFIX)}
+    return found | {s: buses.options() for s in sections if buses.is_own(s)}
 
 
 def _raise_if(found: Iterable[str]) -> None:

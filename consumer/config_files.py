@@ -15,8 +15,6 @@ from typing import Any
 
 from oslo_config import cfg
 
-from consumer import backends
-
 LIBRARIES = ("oslo.log", "oslo.messaging")
 
 Sections = Mapping[str, Mapping[str, Any]]
@@ -64,7 +62,8 @@ def unknown_names(path: Path, sections: Sections, declared: Declared) -> Iterato
     """Yield a sentence for every section and every option that nobody declares."""
     names = _names(declared)
     for section, assignments in sections.items():
-        known = names.get(_declared_section(section))
+        # oslo.config takes a section's name in any case, but for DEFAULT.
+        known = names.get(section, names.get(section.lower()))
         if known is None:
             near = _nearest(section, names)
             yield f"{path}: there is no section [{section}]" + _hint(near and f"[{near}]")
@@ -83,13 +82,6 @@ def _unknown_option(name: str, known: Iterable[str]) -> str:
 
 def _hint(near: str | None) -> str:
     return f"; did you mean {near}?" if near else ""
-
-
-def _declared_section(section: str) -> str:
-    # oslo.config takes a section's name in any case, but for DEFAULT.
-    if section.lower().startswith(backends.PREFIX):
-        return backends.DEFAULTS
-    return section if section == "DEFAULT" else section.lower()
 
 
 def _names(declared: Declared) -> Mapping[str, frozenset[str]]:

@@ -6,9 +6,11 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 
+from consumer.bus import DEFAULT
 from consumer.ledger import Ledger, LedgerError
-from consumer.listener import Listener
+from consumer.listener import Listener, ListenerStatus
 from consumer.publisher import Publisher
+from consumer.replay import Replayer
 from metrics.exporter import Check
 from metrics.instruments import LedgerState
 
@@ -21,18 +23,28 @@ class Health:
     def __init__(
         self,
         ledger: Ledger,
-        listener: Listener,
+        listeners: Sequence[Listener],
+        replayer: Replayer,
         publisher: Publisher,
         stopping: threading.Event,
     ) -> None:
         self._ledger = ledger
-        self._listener = listener
+        self._listeners = listeners
+        self._replayer = replayer
         self._publisher = publisher
         self._stopping = stopping
 
     def checks(self) -> Sequence[Check]:
         """Return what each component says of itself. A pause is told, and is not unready."""
-        return (self._service(), self._broker(), self._caught_up(), self._announcing(), self._db())
+        statuses = [listener.status() for listener in self._listeners]
+        return (
+            self._service(),
+            *map(_broker, statuses),
+            *map(_caught_up, statuses),
+            self._replaying(),
+            self._announcing(),
+            self._db(),
+        )
 
     def ready(self) -> Mapping[str, bool]:
         """Return the same for the metrics: component to ready or not."""
@@ -60,22 +72,12 @@ class Health:
             return Check("service", ok=False, reason="stopping")
         return Check("service", ok=True, reason="running")
 
-    def _broker(self) -> Check:
-        status = self._listener.status()
+    def _replaying(self) -> Check:
+        status = self._replayer.status()
         if status.problems:
-            return Check("broker", ok=False, reason="; ".join(status.problems))
-        if not status.connected:
-            return Check("broker", ok=False, reason="not connected yet")
-        return Check("broker", ok=True, reason="connected, every exchange bound")
-
-    def _caught_up(self) -> Check:
-        if self._listener.caught_up:
-            return Check("listener", ok=True, reason="caught up with the queue")
-        return Check(
-            "listener",
-            ok=False,
-            reason="messages may still wait in the queue, so no deadline is acted on",
-        )
+            return Check("replay", ok=False, reason="; ".join(status.problems))
+        reason = "takes in replays" if status.connected else "not connected yet"
+        return Check("replay", ok=status.connected, reason=reason)
 
     def _announcing(self) -> Check:
         problems = self._publisher.status().problems
@@ -90,3 +92,26 @@ class Health:
             reason = f"answers; paused by {pause.actor}: {pause.reason}"
             return Check("ledger", ok=True, reason=reason)
         return Check("ledger", ok=True, reason="answers")
+
+
+def _broker(status: ListenerStatus) -> Check:
+    component = _of_bus("broker", status)
+    if status.problems:
+        return Check(component, ok=False, reason="; ".join(status.problems))
+    if not status.connected:
+        return Check(component, ok=False, reason="not connected yet")
+    return Check(component, ok=True, reason="connected, every exchange bound")
+
+
+def _caught_up(status: ListenerStatus) -> Check:
+    if status.caught_up:
+        return Check(_of_bus("listener", status), ok=True, reason="caught up with the queue")
+    return Check(
+        _of_bus("listener", status),
+        ok=False,
+        reason="messages may still wait in the queue, so no deadline is acted on, on any bus",
+    )
+
+
+def _of_bus(component: str, status: ListenerStatus) -> str:
+    return component if status.bus == DEFAULT else f"{component}:{status.bus}"

@@ -14,7 +14,8 @@ UNKNOWN = "unknown"
 class Observer:
     """Every observer that this process's parts want, in one: it counts. Thread-safe.
 
-    Meets ``ListenerObserver``, ``PublisherObserver``, ``RecoveryObserver`` and ``WorkerObserver``.
+    Meets ``ListenerObserver``, ``ReplayObserver``, ``PublisherObserver``, ``RecoveryObserver`` and
+    ``WorkerObserver``.
     Nothing here blocks or raises.
     """
 
@@ -46,6 +47,12 @@ class Observer:
     def disconnected(self, bus: str) -> None:
         """Count a connection that was lost."""
         self._listening.disconnects.labels(bus).inc()
+
+    # -- the replay queue --------------------------------------------------------------------------
+
+    def replayed(self, result: str) -> None:
+        """Count what became of one replay."""
+        self._listening.replays.labels(result).inc()
 
     # -- the worker --------------------------------------------------------------------------------
 

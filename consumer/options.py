@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from oslo_config import cfg
 
-from consumer import backends, bus, publisher
+from consumer import backends, bus, publisher, replay_queue
 
 CLOUD = cfg.OptGroup("cloud", title="The cloud whose volumes are looked after")
 CLOUD_OPTIONS = [
@@ -114,6 +114,7 @@ EXPORTER_OPTIONS = [
 OWN: Mapping[cfg.OptGroup, Sequence[cfg.Opt]] = {
     CLOUD: CLOUD_OPTIONS,
     bus.GROUP: bus.OPTS,
+    replay_queue.GROUP: replay_queue.OPTS,
     LEDGER: LEDGER_OPTIONS,
     WORKER: WORKER_OPTIONS,
     backends.GROUP: backends.options(),

@@ -145,6 +145,7 @@ class Publisher:
         self._poll_seconds = poll_seconds
         self._unrouted_after_seconds = unrouted_after_seconds
         self._observer = observer or Unobserved()
+        self._confirmed: list[int] = []
         self._failures = 0
         self._trouble: str | None = None
         self._last_sent_at: datetime | None = None
@@ -205,6 +206,12 @@ class Publisher:
         NotConfirmedError where there is no broker, and LedgerUnavailableError.
         """
         self._sender.connect()
+        try:
+            return self._send_due()
+        finally:
+            self._note_sent()
+
+    def _send_due(self) -> int:
         ends_at = time.monotonic() + _LEASE_SECONDS / 2
         settled = 0
         for outgoing in self._ledger.outbox_take(
@@ -221,6 +228,12 @@ class Publisher:
     def close(self) -> None:
         """Close the connection."""
         self._sender.close()
+
+    def _note_sent(self) -> None:
+        """Note all that was confirmed, at once; what a crash keeps from it is sent again."""
+        if self._confirmed:
+            self._ledger.outbox_sent(self._confirmed)
+            self._confirmed.clear()
 
     def _turn(self) -> float:
         """Do one round; return how many seconds to wait before the next."""
@@ -257,7 +270,7 @@ class Publisher:
             return self._again(outgoing, announced.error)
         if Confirmation.RETURNED in announced.answers:
             return self._nobody_bound(outgoing)
-        self._ledger.outbox_sent([outgoing.outbox_id])
+        self._confirmed.append(outgoing.outbox_id)
         self._observer.sent(outgoing.event_type)
         self._last_sent_at = datetime.now(UTC)
         return True

@@ -9,21 +9,23 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 
-import oslo_messaging
-
-from consumer.broker import UnknownTransportError
-from consumer.bus import ListenerSettings
+from consumer import buses
 from consumer.cloud import ControlPlane, DriverOf, Drivers, control_plane
-from consumer.config import ConfigurationError, Settings
+from consumer.config import Settings
 from consumer.health import Health
-from consumer.ledger import Ledger
+from consumer.heartbeat import Heartbeat
+from consumer.ledger import Ledger, Replica
 from consumer.listener import Listener
 from consumer.loop import Loop
 from consumer.observing import Observer
 from consumer.opening import open_ledger
 from consumer.publisher import Publisher
+from consumer.replay import Replayer
+from consumer.replay_queue import ReplaySettings
+from consumer.transport_url import explained
 from consumer.worker import Worker
 from handlers.notification import Source
 from handlers.policy import Mode
@@ -52,7 +54,7 @@ class Parts:
 
 
 class Service:
-    """The whole service in this process: listener, worker, publisher, exporter.
+    """The whole service in this process: listener, replayer, worker, publisher, exporter.
 
     ``over`` is set when a part of it died; whoever wants it to stop may set it too. Building it
     connects to nothing. Raises ConfigurationError, LedgerUrlError.
@@ -72,7 +74,7 @@ class Service:
 
     def _build(self, parts: Parts) -> None:
         settings, observer = self._settings, Observer(self.instruments)
-        self.listener, self.publisher = _bus_parts(
+        self.listeners, self.replayer, self.publisher = _bus_parts(
             settings, parts, self.ledger, self.owner, observer
         )
         clouds = parts.control_plane or control_plane(settings)
@@ -91,9 +93,11 @@ class Service:
             settings=settings.worker,
             backends=settings.backends,
             observer=observer,
-            caught_up=lambda: self.listener.caught_up,
+            caught_up=lambda: self.caught_up,
         )
-        self._expose(Health(self.ledger, self.listener, self.publisher, self._stopping))
+        self._expose(
+            Health(self.ledger, self.listeners, self.replayer, self.publisher, self._stopping)
+        )
         self._loops()
 
     def _expose(self, health: Health) -> None:
@@ -104,7 +108,8 @@ class Service:
             {b.name: b.policy.mode.value for b in self._settings.backends.all()},
         )
         instruments.expect(
-            buses=[self.listener.status().bus], sources=[source.value for source in Source]
+            buses=[listener.status().bus for listener in self.listeners],
+            sources=[source.value for source in Source],
         )
         instruments.registry.register(LedgerCollector(health.ledger_state))
         instruments.registry.register(ReadinessCollector(health.ready))
@@ -115,13 +120,23 @@ class Service:
     def _loops(self) -> None:
         flush_seconds = self._settings.worker.drain_seconds * FLUSH_SHARE
         died = self.over.set
-        self._listening = Loop("listener", self.listener.run, died)
+        self._listening = [
+            Loop(f"listener of bus {one.status().bus}", one.run, died) for one in self.listeners
+        ]
+        self._replaying = Loop("replayer", self.replayer.run, died)
         self._working = Loop("worker", self.worker.run, died)
+        replica = Replica(self.owner, socket.gethostname(), os.getpid(), version("detachd"))
+        self._beating = Loop("heartbeat", Heartbeat(self.ledger, replica).run, died)
         self._publishing = Loop(
             "publisher",
             lambda stop: self.publisher.run(stop, flush_seconds=flush_seconds),
             died,
         )
+
+    @property
+    def caught_up(self) -> bool:
+        """Tell whether deadlines may fire: a missing end may wait in the queue of any bus."""
+        return all(listener.caught_up for listener in self.listeners)
 
     def start(self) -> None:
         """Start every part; returns when they run.
@@ -132,7 +147,8 @@ class Service:
         self.ledger.check_schema()
         self.exporter.start()
         _introduce(self._settings, self.owner, self.exporter.port)
-        for loop in (self._publishing, self._working, self._listening):
+        first = (self._beating, self._publishing, self._working, self._replaying)
+        for loop in (*first, *self._listening):
             loop.start()
 
     def stop(self) -> None:
@@ -144,11 +160,11 @@ class Service:
         LOG.info("stopping: nothing new is taken")
         self._stop_at = time.monotonic() + self._settings.worker.drain_seconds
         self._stopping.set()
-        # The listener and the worker go first, together: what the one would take could not be
+        # The listeners and the worker go first, together: what the ones would take could not be
         # worked any more by the other. What was not acked goes back to the queue.
-        for loop in (self._listening, self._working):
+        for loop in (*self._listening, self._replaying, self._working):
             loop.ask_to_stop()
-        for loop in (self._listening, self._working):
+        for loop in (*self._listening, self._replaying, self._working):
             loop.wait(self._attempts_left())
 
     def wait(self) -> bool:
@@ -161,8 +177,9 @@ class Service:
         # The publisher goes after the attempts, because they put their announcements into the
         # outbox when they end.
         self._publishing.ask_to_stop()
+        self._beating.ask_to_stop()
         flush_seconds = self._settings.worker.drain_seconds * FLUSH_SHARE
-        loops = (self._listening, self._working, self._publishing)
+        loops = (*self._listening, self._replaying, self._working, self._publishing, self._beating)
         for loop in loops:
             well = loop.wait(flush_seconds) and well
         # The exporter goes last, so that the end can be watched.
@@ -179,21 +196,14 @@ class Service:
 
 def _bus_parts(
     settings: Settings, parts: Parts, ledger: Ledger, owner: str, observer: Observer
-) -> tuple[Listener, Publisher]:
+) -> tuple[Sequence[Listener], Replayer, Publisher]:
     conf = settings.conf
     if parts.transport_url is not None:
         conf.set_override("transport_url", parts.transport_url)
-    try:
-        listener = Listener(ListenerSettings.from_conf(conf), ledger, observer)
-        return listener, Publisher.from_conf(conf, ledger, owner, observer)
-    except UnknownTransportError as error:
-        raise ConfigurationError([f"transport_url: {error}"]) from error
-    except (oslo_messaging.InvalidTransportURL, ValueError):
-        # Their texts may repeat a part of the URL, and that of the password.
-        problem = (
-            "transport_url is no URL of a broker; write rabbit://USER:PASSWORD@HOST:5672/VHOST"
-        )
-        raise ConfigurationError([problem]) from None
+    listeners = [Listener(bus, ledger, observer) for bus in buses.read(conf)]
+    with explained():
+        replayer = Replayer(ReplaySettings.from_conf(conf), ledger, observer)
+        return listeners, replayer, Publisher.from_conf(conf, ledger, owner, observer)
 
 
 def _introduce(settings: Settings, owner: str, port: int) -> None:

@@ -39,6 +39,11 @@ class Slots:
                 if taken >= self._backends.of(name).concurrency
             )
 
+    def room(self, backend: str) -> int:
+        """Return how many more cases of this backend may be worked now."""
+        with self._changed:
+            return self._backends.of(backend).concurrency - self._taken[backend]
+
     def take(self, backend: str) -> None:
         """Take one slot."""
         with self._changed:

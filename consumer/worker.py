@@ -11,6 +11,7 @@ from typing import Protocol
 
 from consumer.backends import Backends
 from consumer.config import WorkerSettings
+from consumer.crew import Crew
 from consumer.internal_error import internal_error
 from consumer.ledger import Claim, Ledger, LedgerUnavailableError
 from consumer.logs import CaseContext
@@ -73,6 +74,7 @@ class Worker:
         self._observer = observer
         self._caught_up = caught_up
         self._slots = Slots(settings.threads, backends)
+        self._crew = Crew("case", settings.threads)
         self._trouble: str | None = None
 
     def run_once(self) -> int:
@@ -80,7 +82,7 @@ class Worker:
 
         Returns how many were claimed. Blocks for the attempts. Raises LedgerUnavailableError.
         """
-        claimed = self._dispatch(threading.Event())
+        claimed = self._dispatch()
         self._slots.wait_until_idle(None)
         return claimed
 
@@ -91,7 +93,7 @@ class Worker:
         """
         while not stop.is_set():
             releases = self._slots.releases()
-            self._dispatch_or_log(stop)
+            self._dispatch_or_log()
             self._slots.wait_for_release(releases, self._settings.poll_seconds)
 
     def drain(self, seconds: float) -> bool:
@@ -108,9 +110,9 @@ class Worker:
             )
         return done
 
-    def _dispatch_or_log(self, stop: threading.Event) -> None:
+    def _dispatch_or_log(self) -> None:
         try:
-            self._dispatch(stop)
+            self._dispatch()
         except LedgerUnavailableError as error:
             self._tell(f"no case can be claimed: {error}")
         except Exception:  # the top of the loop: the next round may do better
@@ -127,48 +129,41 @@ class Worker:
             LOG.info("cases can be claimed again")
         self._trouble = trouble
 
-    def _dispatch(self, stop: threading.Event) -> int:
+    def _dispatch(self) -> int:
         """Start as many attempts as there are free slots now; return how many."""
-        if self._ledger.paused():
-            return 0
         free = self._slots.free()
-        for started in range(free):
-            if stop.is_set() or (claim := self._claim()) is None:
-                return started
-            self._start(claim)
-        return free
-
-    def _claim(self) -> Claim | None:
-        """Claim one case: one at a time, so that the backends that are full are known."""
+        if not free or self._ledger.paused():
+            return 0
         claims = self._ledger.claim(
             self._owner,
-            limit=1,
+            limit=free,
             lease_seconds=self._settings.lease_seconds,
             deadlines=self._caught_up(),
             exclude_backends=self._slots.full(),
+            room=self._slots.room,
         )
-        return claims[0] if claims else None
+        for claim in claims:
+            self._start(claim)
+        return len(claims)
 
     def _start(self, claim: Claim) -> None:
         backend = claim.case.backend or UNKNOWN
         self._slots.take(backend)
         self._observer.claimed(backend)
-        # A daemon: an attempt that outlasts drain_seconds must not keep the process from ending.
-        thread = threading.Thread(
-            target=self._work, args=(claim,), name=f"case-{claim.case.case_id}", daemon=True
-        )
         try:
-            thread.start()
+            self._crew.do(lambda: self._work(claim))
         except RuntimeError:  # the machine has no thread left
+            LOG.exception("no thread can be started; the case is handed back")
+            self._observer.internal_error("worker")
             self._release(backend)
             self._hand_back(claim)
-            raise
 
     def _release(self, backend: str) -> None:
         self._observer.released(backend)
         self._slots.release(backend)
 
     def _work(self, claim: Claim) -> None:
+        threading.current_thread().name = f"case-{claim.case.case_id}"
         CaseContext(claim.case)
         try:
             self._attempt(claim)

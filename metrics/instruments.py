@@ -88,6 +88,7 @@ class Listening:
             "Time to store one batch of notifications, in one transaction.",
             buckets=TRANSACTION_BUCKETS,
         )
+        self.replays = make.counter("replays", "Replays taken in, and what came of each.", "result")
         self.disconnects = make.counter(
             "broker_disconnects", "Connections to the broker that were lost.", "bus"
         )

@@ -14,11 +14,16 @@ from cliff.app import App
 from cliff.command import Command
 from cliff.commandmanager import CommandManager
 
+from consumer.bodies import UnreadableInputError
 from consumer.config import ConfigurationError
-from consumer.ledger import LedgerUrlError, NoSuchCaseError, WrongStateError
+from consumer.ledger import LedgerUrlError, NoSuchBodyError, NoSuchCaseError, WrongStateError
+from consumer.replay_message import NotReplayableError
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
-BAD_INPUT_ERRORS = (ConfigurationError, LedgerUrlError, NoSuchCaseError, WrongStateError)
+BAD_INPUT_ERRORS = (
+    ConfigurationError, LedgerUrlError, NoSuchBodyError, NoSuchCaseError, NotReplayableError,
+    UnreadableInputError, WrongStateError,
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

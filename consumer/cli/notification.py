@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import assert_never
 
-import orjson
 from cliff.display import DisplayCommandBase
 from cliff.formatters.base import ListFormatter, SingleFormatter
 
+from consumer.bodies import UnreadableInputError, read, split, unwrap
 from handlers.notification import Ignored, Malformed, Notification, Phase, parse
 
 BAD_INPUT = 2
@@ -20,10 +18,6 @@ COLUMNS = (
     "request_id", "relevant", "reason",
 )  # fmt: skip
 Row = tuple[str | bool | None, ...]
-
-
-class UnreadableInputError(Exception):
-    """The notifications cannot be read; name a file that can, or - for standard input."""
 
 
 class NotificationInspect(DisplayCommandBase[ListFormatter]):
@@ -60,7 +54,7 @@ class NotificationInspect(DisplayCommandBase[ListFormatter]):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Row | list[Row]]:
         """Return the columns and one row, or one for each line. Raises UnreadableInputError."""
-        return COLUMNS, inspect(_read(parsed_args.file))
+        return COLUMNS, inspect(read(parsed_args.file))
 
     def produce_output(
         self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Row | list[Row]
@@ -79,41 +73,10 @@ class NotificationInspect(DisplayCommandBase[ListFormatter]):
 
 def inspect(text: bytes) -> Row | list[Row]:
     """Return the row of the one message in the text, or those of its lines. Never raises."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    if lines and _is_one_document(text, lines):
-        return _row(_body(text))
-    return [_row(_body(line)) for line in lines]
-
-
-def _is_one_document(text: bytes, lines: list[bytes]) -> bool:
-    # A lone brace opens a message written over several lines, even if one of them is broken.
-    if len(lines) == 1 or lines[0].strip() == b"{":
-        return True
-    try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return False
-    return True
-
-
-def _read(file: str) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        fix = "name a file that can be read, or - for standard input"
-        raise UnreadableInputError(f"cannot read {file}: {error.strerror}; {fix}") from error
-
-
-def _body(document: bytes) -> bytes:
-    """Return the body that a record of a delivery holds, or the document itself."""
-    try:
-        record = orjson.loads(document)
-        if not isinstance(record, dict) or "body" not in record or "event_type" in record:
-            return document
-        body = record["body"]
-        return body.encode() if isinstance(body, str) else orjson.dumps(body)
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
-        return document
+    documents = split(text)
+    if isinstance(documents, bytes):
+        return _row(unwrap(documents))
+    return [_row(unwrap(line)) for line in documents]
 
 
 def _row(body: bytes) -> Row:

@@ -163,7 +163,7 @@ def _service(cloud: Cloud, directory: Path) -> Iterator[Service]:
     service.ledger.upgrade()
     service.start()
     try:
-        _until(lambda: service.listener.status().connected)
+        _until(lambda: all(one.status().connected for one in service.listeners))
         yield service
     finally:
         service.stop()

@@ -10,6 +10,7 @@ from consumer.intake import BatchReport
 from consumer.listener import ListenerObserver
 from consumer.observing import Observer
 from consumer.publisher import PublisherObserver
+from consumer.replay import ReplayObserver
 from consumer.worker import WorkerObserver
 from handlers.casefile import CaseState, Conclusion, UseCase, VerifiedBy
 from handlers.notification import Source
@@ -44,12 +45,13 @@ def read(instruments: Instruments, name: str, **labels: str) -> float | None:
 
 
 def test_one_observer_serves_every_part(instruments: Instruments) -> None:
-    """Listener, worker, recovery and publisher -> the same object meets all their protocols."""
+    """Every part that has an observer -> the same object meets all their protocols."""
     listener: ListenerObserver = Observer(instruments)
+    replay: ReplayObserver = Observer(instruments)
     worker: WorkerObserver = Observer(instruments)
     recovery: RecoveryObserver = Observer(instruments)
     publisher: PublisherObserver = Observer(instruments)
-    assert all((listener, worker, recovery, publisher))
+    assert all((listener, replay, worker, recovery, publisher))
 
 
 def test_batch_adds_up(instruments: Instruments) -> None:
@@ -147,3 +149,12 @@ def test_errors_of_our_own_are_counted_by_loop(instruments: Instruments) -> None
     """A bug that a loop caught -> visible to an alert."""
     Observer(instruments).internal_error("worker")
     assert read(instruments, "internal_errors_total", loop="worker") == 1
+
+
+def test_replays_are_counted_by_result(instruments: Instruments) -> None:
+    """Three replays -> counted by what came of each."""
+    observer = Observer(instruments)
+    for result in ("rearmed", "rearmed", "refused"):
+        observer.replayed(result)
+    assert read(instruments, "replays_total", result="rearmed") == 2.0
+    assert read(instruments, "replays_total", result="refused") == 1.0

@@ -338,8 +338,7 @@ def test_no_thread_left_hands_the_case_back(
     worker = make(parks, threads=1)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RuntimeError, match="thread"):
-            worker.run_once()
+        assert worker.run_once() == 1
     assert only_case(ledger, volume_id).claimed_by is None
     assert worker.run_once() == 1
 

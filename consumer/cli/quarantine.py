@@ -1,0 +1,169 @@
+"""``detachd quarantine ...``: messages that could not be used, and what becomes of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from cliff.columns import FormattableColumn
+from cliff.command import Command
+from cliff.lister import Lister
+from cliff.show import ShowOne
+
+from consumer.cli.app import DONE, FAILED, positive
+from consumer.cli.case import as_dict, plain
+from consumer.cli.configured import add_actor, add_config_file, ledger_of, settings_of
+from consumer.deciding import Decided, Quarantines, discard_bodies, replay_bodies
+from consumer.ledger import BodyState, QuarantinedBody
+from consumer.replay_queue import Asker
+
+LIST_COLUMNS = (
+    "Hash", "State", "Reason", "Bus", "Routing key", "Size", "Times", "First seen", "Last seen",
+)  # fmt: skip
+SHORT = 12
+
+
+class Hash(FormattableColumn[str]):
+    """A hash: for people as much of it as names it, for programs all of it."""
+
+    def human_readable(self) -> str:
+        """Return its beginning."""
+        return self._value[:SHORT]
+
+    def machine_readable(self) -> str:
+        """Return it."""
+        return self._value
+
+
+class QuarantineList(Lister):
+    """List the messages that could not be used, those that came last first."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of this command."""
+        parser = super().get_parser(prog_name)
+        states = [state.value for state in BodyState]
+        parser.add_argument("--state", choices=states, help="only messages in this state")
+        parser.add_argument(
+            "--limit", type=positive, default=100, help="at most so many (default: %(default)s)"
+        )
+        add_config_file(parser)
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        """Read the list."""
+        state = BodyState(parsed_args.state) if parsed_args.state else None
+        with ledger_of(parsed_args) as ledger:
+            found = ledger.quarantined(state=state, limit=parsed_args.limit)
+        return LIST_COLUMNS, [_row(body) for body in found]
+
+
+class QuarantineShow(ShowOne):
+    """Show one: where it came from, why it is held, its text without secrets, what was decided."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of this command."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("hash", metavar="HASH", help="its hash, or the beginning of it")
+        add_config_file(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
+        """Read it. Raises NoSuchBodyError."""
+        with ledger_of(parsed_args) as ledger:
+            fields = as_dict(ledger.quarantined_body(parsed_args.hash))
+        return tuple(fields), tuple(plain(value) for value in fields.values())
+
+
+class QuarantineReplay(Command):
+    """Send messages round again, after what was wrong with them is mended.
+
+    Each is put on the replay queue, and only then taken out of quarantine. What still cannot be
+    used comes back.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of this command."""
+        parser = super().get_parser(prog_name)
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument(
+            "hash", metavar="HASH", nargs="*", default=[], help="a hash, or the beginning of it"
+        )
+        which.add_argument("--all", action="store_true", help="all that are held")
+        parser.add_argument(
+            "--reason", default="replayed from quarantine", help="why (default: %(default)s)"
+        )
+        add_actor(parser)
+        add_config_file(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        """Replay them; 1 where one that was named is not there any more."""
+        asker = Asker(parsed_args.actor, parsed_args.reason)
+        with ledger_of(parsed_args) as ledger:
+            named = [ledger.quarantined_body(text) for text in parsed_args.hash]
+            wanted = None if parsed_args.all else named
+            decided = replay_bodies(ledger, _quarantines(parsed_args), wanted, asker)
+        _tell(self, decided, "replayed")
+        _complain(self, decided, "nothing is left of it to replay")
+        missing = decided.gone and not parsed_args.all
+        return FAILED if missing or decided.unreached else DONE
+
+
+class QuarantineDiscard(Command):
+    """Remove messages for good; hash, reason and who decided it stay on record."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of this command."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("hash", metavar="HASH", nargs="+", help="a hash, or its beginning")
+        parser.add_argument("--reason", required=True, help="why, for the record")
+        add_actor(parser)
+        add_config_file(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        """Discard them; 1 where a queue could not be searched. Raises NoSuchBodyError."""
+        asker = Asker(parsed_args.actor, parsed_args.reason)
+        with ledger_of(parsed_args) as ledger:
+            named = [ledger.quarantined_body(text) for text in parsed_args.hash]
+            decided = discard_bodies(ledger, _quarantines(parsed_args), named, asker)
+        _tell(self, decided, "discarded")
+        _complain(self, decided, "it is noted as discarded")
+        return FAILED if decided.unreached else DONE
+
+
+def _quarantines(arguments: argparse.Namespace) -> Quarantines:
+    return Quarantines.from_conf(settings_of(arguments).conf)
+
+
+def _row(body: QuarantinedBody) -> tuple[Any, ...]:
+    values = (
+        body.state, body.reason, body.bus, body.routing_key, body.size, body.times, body.first_at,
+        body.last_at,
+    )  # fmt: skip
+    return (Hash(body.body_sha256), *(plain(value) for value in values))
+
+
+def _tell(command: Command, decided: Decided, done: str) -> None:
+    for body_sha256, number in decided.copies.items():
+        copies = f" ({number} copies)" if number > 1 else ""
+        command.app.stdout.write(f"{done} {body_sha256[:SHORT]}{copies}\n")
+
+
+def _complain(command: Command, decided: Decided, so: str) -> None:
+    for body_sha256 in decided.gone:
+        command.app.stderr.write(
+            f"detachd: {body_sha256[:SHORT]}: the quarantine queue does not have its body any "
+            f"more: it was dropped when the queue was full, or taken out before; {so}\n"
+        )
+    for bus, reason in decided.unreached.items():
+        command.app.stderr.write(
+            f"detachd: the quarantine queue of bus {bus} could not be searched: {reason}\n"
+        )
+    for body_sha256 in decided.again:
+        command.app.stderr.write(
+            f"detachd: {body_sha256[:SHORT]} came again meanwhile and is held again\n"
+        )

@@ -1,0 +1,119 @@
+"""``detachd replay ...``: send a case, or a notification, round again."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from cliff.command import Command
+
+from consumer import bodies
+from consumer.cli.configured import add_actor, add_config_file, settings_of
+from consumer.config import Settings
+from consumer.ledger import LedgerError, NoSuchCaseError
+from consumer.opening import open_ledger
+from consumer.replay_message import CaseOrder, NotReplayableError, Refused, read, write
+from consumer.replay_queue import Asker, ReplaySender, ReplaySettings
+from consumer.sender import NotConfirmedError
+from consumer.transport_url import explained
+
+
+class ReplayCase(Command):
+    """Send cases round again: each is looked at at once, whatever state it is in.
+
+    One that was closed, parked or waits for approval begins anew, and passes the same diagnosis and
+    guards as everything else. The order waits on a durable queue until detachd takes it.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of this command."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "ids", metavar="ID", nargs="+", help="the case, or the beginning of its id"
+        )
+        parser.add_argument("--reason", required=True, help="why, for the history")
+        add_actor(parser)
+        add_config_file(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Send the orders. Raises NoSuchCaseError with nothing sent, NotConfirmedError."""
+        settings, asker = settings_of(parsed_args), Asker(parsed_args.actor, parsed_args.reason)
+        ids = self._full(settings, parsed_args.ids)
+        orders = [write(CaseOrder(case_id, asker.actor, asker.reason)) for case_id in ids]
+        for case_id, _ in zip(ids, sending(settings, orders, asker), strict=True):
+            self.app.stdout.write(f"sent case {case_id} round again\n")
+
+    def _full(self, settings: Settings, ids: Sequence[str]) -> list[str]:
+        """Return full ids of cases, each once; as they were given where nobody can be asked."""
+        try:
+            with contextlib.closing(open_ledger(settings)) as ledger:
+                ledger.check_schema()
+                found = [ledger.case(case_id).summary.case_id for case_id in ids]
+        except NoSuchCaseError:
+            raise
+        except LedgerError as error:
+            self.app.stderr.write(f"detachd: the ids are sent as they were given: {error}\n")
+            found = list(ids)
+        return list(dict.fromkeys(found))
+
+
+class ReplayFile(Command):
+    """Send recorded notifications round again: each has its volume looked at at once.
+
+    Takes what `detachd notification inspect` takes: one message, or JSON lines. Those that concern
+    no attachment are left out; if one cannot be read, none is sent.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of this command."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("file", metavar="PATH", help="the file to read, - for standard input")
+        parser.add_argument(
+            "--reason", default="replayed from a file", help="why (default: %(default)s)"
+        )
+        add_actor(parser)
+        add_config_file(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Send them. Raises UnreadableInputError, NotReplayableError, NotConfirmedError."""
+        settings, asker = settings_of(parsed_args), Asker(parsed_args.actor, parsed_args.reason)
+        found = replayable(bodies.read(parsed_args.file))
+        for _ in sending(settings, found, asker):
+            pass
+        self.app.stdout.write(f"sent {len(found)} round again\n")
+
+
+def replayable(text: bytes) -> list[bytes]:
+    """Return the bodies in a text that can be replayed. Raises NotReplayableError."""
+    split = bodies.split(text)
+    documents = [split] if isinstance(split, bytes) else split
+    found = [bodies.unwrap(document) for document in documents]
+    orders = [read(body) for body in found]
+    refused = {n: order for n, order in enumerate(orders) if isinstance(order, Refused)}
+    if broken := [f"message {n + 1}: {o.reason}" for n, o in refused.items() if not o.irrelevant]:
+        raise NotReplayableError("\n".join([*broken, "nothing was sent"]))
+    if len(refused) == len(found):
+        why = "; ".join(sorted({o.reason for o in refused.values()})) or "it is empty"
+        raise NotReplayableError(f"there is nothing to send round again: {why}")
+    return [body for n, body in enumerate(found) if n not in refused]
+
+
+def sending(settings: Settings, found: Sequence[bytes], asker: Asker) -> Iterator[None]:
+    """Send one body after the other; yield after each that the broker has confirmed.
+
+    Raises NotConfirmedError that says how many were sent, and ConfigurationError.
+    """
+    with explained():
+        replay = ReplaySettings.from_conf(settings.conf)
+    with ReplaySender(replay) as sender:
+        for number, body in enumerate(found):
+            try:
+                sender.send(body, asker)
+            except NotConfirmedError as error:
+                raise NotConfirmedError(
+                    f"{number} of {len(found)} were sent; those after them can be sent again"
+                ) from error
+            yield

@@ -1,0 +1,146 @@
+"""Arbitrary cases and arbitrary evidence, likely and absurd, from few ids so that they collide."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from hypothesis import strategies as st
+
+from drivers.base import Capabilities, Connection
+from handlers.casefile import Approval, Intent, StepKind, StepResult
+from handlers.notification import Operation
+from handlers.policy import BackendPolicy, Mode
+from tests.unit.handlers import acting_pictures as acting
+from tests.unit.handlers.pictures import (
+    BLIND,
+    H1,
+    H2,
+    H3,
+    OPENED_AT,
+    UNSEEN,
+    A,
+    B,
+    Picture,
+    X,
+    Y,
+    access,
+    connector,
+    row,
+    server,
+)
+
+C = "attachment-c"
+BASES = (
+    acting.UC1, acting.UC1_RESERVED, acting.UC1_LEGACY, acting.UC2, acting.UC2_LATE, acting.UC3,
+    acting.UC4, acting.ROLLED, acting.UC5, acting.HELD, acting.BESIDE, acting.STRAY, acting.LEFT,
+    acting.ATTACHED, acting.SHELVED, acting.MIGRATING, Picture(),
+)  # fmt: skip
+
+hosts = st.sampled_from([H1, H2, H3])
+attachments = st.sampled_from([A, B, C])
+instances = st.sampled_from([X, Y])
+statuses = st.sampled_from(["available", "attaching", "in-use", "detaching", "reserved"])
+any_statuses = statuses | st.sampled_from(
+    ["error", "maintenance",
+     "backing-up", "uploading", "deleting", "awaiting-transfer", "error_extending", "new-status"]
+)  # fmt: skip
+row_statuses = st.sampled_from(
+    ["attached", "attaching", "reserved", "detaching", "error_attaching", "error_detaching"]
+)
+rows = st.lists(
+    st.builds(row, attachments, row_statuses, st.none() | instances, info=st.booleans()),
+    max_size=3,
+    unique_by=lambda r: r.attachment_id,
+).map(tuple)
+
+
+@st.composite
+def servers(draw: st.DrawFn) -> tuple[object, ...]:
+    """Draw at most two servers with any block devices, in any state."""
+    made = []
+    for instance_id in draw(st.lists(instances, max_size=2, unique=True)):
+        names = draw(st.lists(st.none() | attachments | st.just("dead"), max_size=2))
+        facts = {
+            "vm_state": draw(st.sampled_from(["active", "stopped", "error", "shelved_offloaded"])),
+            "task_state": draw(st.sampled_from([None, None, None, "migrating"])),
+            "host": draw(st.none() | hosts),
+            "compute_up": draw(st.sampled_from([True, True, True, False, None])),
+            "launched": draw(st.sampled_from([True, True, False])),
+        }
+        made.append(server(instance_id, *names, **facts))
+    return tuple(made)
+
+
+connections = st.builds(
+    Connection,
+    name=st.sampled_from([access(h).name for h in (H1, H2, H3)] + ["stranger"]),
+    host=st.none() | hosts,
+    access=st.booleans(),
+    sessions=st.integers(0, 2),
+)
+backends = (
+    st.lists(connections, max_size=3).map(tuple) | st.just(UNSEEN) | st.just(BLIND) | st.just(())
+)
+intents = st.lists(
+    st.builds(
+        Intent,
+        st.sampled_from(StepKind),
+        st.sampled_from(StepResult),
+        st.just("req-1"),
+        st.integers(1, 5),
+        st.none() | attachments,
+        st.none() | st.integers(0, 3000).map(lambda s: OPENED_AT + timedelta(seconds=s)),
+    ),
+    max_size=5,
+).map(tuple)
+
+FACTS: dict[str, st.SearchStrategy[object]] = {
+    "status": any_statuses,
+    "migration": st.sampled_from([None, None, "success", "migrating", "target:x"]),
+    "rows": rows,
+    "servers": servers(),
+    "gone": st.lists(instances, max_size=1).map(tuple),
+    "unseen": st.lists(instances, max_size=1).map(tuple),
+    "backend": backends,
+    "known": st.lists(hosts, unique=True, max_size=3).map(tuple),
+    "multiattach": st.booleans(),
+    "shared_targets": st.booleans(),
+    "service_up": st.booleans(),
+    "operation": st.sampled_from(Operation),
+    "attachment_id": st.none() | attachments,
+    "instance_id": st.none() | instances,
+    "host": st.none() | hosts,
+    "attempts": st.integers(1, 6),
+    "failures": st.integers(0, 9),
+    "mended_attempt": st.integers(0, 5),
+    "end_seen": st.booleans(),
+    "released_unasked": st.booleans(),
+    "connector": st.none() | hosts.map(connector),
+    "intents": intents,
+    "approval": st.none() | st.just(Approval("alice", "a fingerprint")),
+    "first_clean_at": st.none() | st.just(OPENED_AT),
+    "mended_at": st.none() | st.just(OPENED_AT),
+}
+
+
+@st.composite
+def pictures(draw: st.DrawFn) -> Picture:
+    """Draw a picture: one on which something is known to happen, with some facts changed, or all.
+
+    Wholly arbitrary evidence seldom makes a rule act; evidence that is nearly right often does.
+    """
+    if draw(st.integers(0, 4)) == 0:
+        return Picture().but(**{name: draw(facts) for name, facts in FACTS.items()})
+    base = draw(st.sampled_from(BASES))
+    changed = draw(st.lists(st.sampled_from(sorted(FACTS)), max_size=3, unique=True))
+    return base.but(**{name: draw(FACTS[name]) for name in changed})
+
+
+capabilities = st.builds(
+    Capabilities,
+    sees_connections=st.booleans(),
+    ends_sessions=st.booleans(),
+    acts_through_cinder=st.booleans(),
+)
+policies = st.builds(BackendPolicy, mode=st.sampled_from(Mode), trust_blind=st.booleans())
+moments = st.integers(0, 3 * 86400).map(lambda s: OPENED_AT + timedelta(seconds=s))
