@@ -41,8 +41,10 @@ style: venv
 imports: venv
 	@$(BIN)/lint-imports --no-logo
 
+# Two at a time; the hash seed is fixed because both processes must collect the same tests.
 quick-tests: venv
-	@$(BIN)/python -m pytest -m "not integration" tests/unit tests/properties
+	@PYTHONHASHSEED=0 $(BIN)/python -m pytest -q -n 2 --dist worksteal \
+		-m "not integration and not slow" tests/unit tests/properties
 
 bench: services venv ## Run the benchmarks, which no other target does
 	@$(BIN)/python -m pytest --benchmarks --capture=no --timeout=0 tests/benchmarks

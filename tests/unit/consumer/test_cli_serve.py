@@ -25,6 +25,8 @@ from drivers.simulator.scenes import uc1
 from tests.bus import new_ledger, until
 from tests.unit.consumer.due import only_case, open_case
 
+pytestmark = pytest.mark.slow
+
 CONFIGURATION = """
 [DEFAULT]
 transport_url = kombu+memory://user:canary-1@localhost//
