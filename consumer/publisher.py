@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from datetime import UTC, datetime
-from typing import Protocol, Self, assert_never
+from typing import Self, assert_never
 
 import kombu
 import oslo_messaging
@@ -28,6 +28,7 @@ from consumer.broker import (
 )
 from consumer.confirmed_driver import DRIVER, Announced, ConfirmedDriver
 from consumer.ledger import Ledger, LedgerUnavailableError, Outgoing
+from consumer.publisher_observer import PublisherObserver, Unobserved
 from consumer.sender import Confirmation, ConfirmedSender, NotConfirmedError, Parcel
 from consumer.topology import declare_exchange, exchange_trouble
 from handlers.casefile import Priority
@@ -91,32 +92,6 @@ class PublisherStatus:
 
     last_sent_at: datetime | None
     problems: tuple[str, ...]
-
-
-class PublisherObserver(Protocol):
-    """What wants to know of the publisher's work, metrics for one. Called in its thread."""
-
-    def sent(self, event_type: str) -> None:
-        """Take note that the broker confirmed one."""
-
-    def unrouted(self, event_type: str) -> None:
-        """Take note that no queue was bound for one."""
-
-    def failed(self, event_type: str) -> None:
-        """Take note that one was not confirmed and will be sent again."""
-
-
-class Unobserved:
-    """Takes no note."""
-
-    def sent(self, event_type: str) -> None:
-        """Take no note."""
-
-    def unrouted(self, event_type: str) -> None:
-        """Take no note."""
-
-    def failed(self, event_type: str) -> None:
-        """Take no note."""
 
 
 class Publisher:
