@@ -89,9 +89,9 @@ class Site:
         """What no log may show."""
         return (self.broker.password, self.detachd.places.cloud_authkey, "REDACTED-LAB-TOKEN")
 
-    def check_logs(self, detachd: Installation | None = None) -> None:
+    def check_logs(self) -> None:
         """Fail where a service logged a traceback, or a secret."""
-        logs = (detachd or self.detachd).logs()
+        logs = self.detachd.logs()
         assert "Traceback" not in logs, logs[logs.index("Traceback") - 1000 :][:5000]
         assert [secret for secret in self.secrets if secret in logs] == []
 
