@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -114,14 +115,25 @@ def shared_memory_of(pids: list[str]) -> list[str]:
     return [segment for segment in segments if segment.split()[4] in pids]
 
 
+def until_gone(pids: Collection[int]) -> None:
+    """Wait until none of them runs; fail after ten seconds."""
+    ends_at = time.monotonic() + 10
+    while any(is_running(pid) for pid in pids):
+        assert time.monotonic() < ends_at, "a killed process still runs"
+        time.sleep(0.05)
+
+
 def test_killed_and_started_again_keeps_what_was_durable(service: PrivateService) -> None:
     """Kill -9 -> nothing runs, nobody answers; started again -> the confirmed word is there."""
     remember(service, "kept")
     pids = service.processes()
     service.kill()
-    assert not any(is_running(pid) for pid in pids)
-    assert not answers(service)
-    service.start()
+    try:
+        # What a killed server leaves is reaped by init, when init comes to it.
+        until_gone(pids)
+        assert not answers(service)
+    finally:
+        service.start()
     assert recall(service) == "kept"
 
 
