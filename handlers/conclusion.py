@@ -53,7 +53,9 @@ class Attempted:
     ) -> Announcement:
         """Build one announcement of this attempt."""
         told = Told(event, self.now, self.unsettled_steps, reason, verified_by)
-        return announce(self.case, self.diagnosis, told)
+        use_case = self.use_case or self.diagnosis.use_case
+        diagnosis = dataclasses.replace(self.diagnosis, use_case=use_case)
+        return announce(self.case, diagnosis, told)
 
     def outcome(self, state: CaseState, reason: str, **more: Any) -> Outcome:
         """Fill in what every outcome says."""
