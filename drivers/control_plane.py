@@ -50,6 +50,29 @@ class Volume:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ListedVolume:
+    """One volume of a listing (``GET /volumes/detail``): enough to see that it does not move.
+
+    ``updated_at`` is Cinder's own text, compared only with what it was for the same volume.
+    """
+
+    volume_id: str
+    status: str
+    backend: str | None
+    updated_at: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ListedRow:
+    """One attachment row of a listing (``GET /attachments``)."""
+
+    attachment_id: str
+    volume_id: str
+    status: str
+    instance_id: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class BlockDevice:
     """Nova's record that a server has the volume.
 
@@ -83,6 +106,30 @@ class Cinder(Protocol):
 
     def volume(self, volume_id: str, *, timeout_seconds: float) -> Volume | None:
         """Return the volume with all its rows, or None where Cinder says that it does not exist."""
+
+    def count_volumes(self, *, timeout_seconds: float) -> int:
+        """Return how many volumes all projects have (``GET /volumes/summary``, 3.12).
+
+        The control of a listing: one that is empty proves nothing by itself.
+        """
+
+    def volumes_in(
+        self, status: str, *, after: str | None, limit: int, timeout_seconds: float
+    ) -> tuple[ListedVolume, ...]:
+        """Return one page of all projects' volumes in this status, ordered by id.
+
+        ``after`` is the last volume id of the page before, None for the first page. Fewer than
+        ``limit`` say that there are no more. NotFoundError where ``after`` was deleted meanwhile.
+        """
+
+    def rows_in(
+        self, status: str, *, after: str | None, limit: int, timeout_seconds: float
+    ) -> tuple[ListedRow, ...]:
+        """Return one page of all projects' attachment rows of this attach_status, ordered by id.
+
+        Asked by ``attach_status``: ``status`` is accepted and finds nothing (Cinder,
+        cinder/db/api.py: no such column). Pages as ``volumes_in`` does.
+        """
 
     def reserve(self, volume_id: str, *, request_id: str, timeout_seconds: float) -> None:
         """``os-reserve``: available -> attaching, by compare-and-swap; else ConflictError."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from drivers.base import Connector
-from drivers.control_plane import Row, Volume
-from drivers.errors import TransientError
+from drivers.control_plane import ListedRow, ListedVolume, Row, Volume
+from drivers.errors import NotFoundError, TransientError
 from drivers.simulator.cinder_api import CinderApi
 from drivers.simulator.journal import Asked
 from drivers.simulator.state import RowRecord, Service, VolumeRecord
 from drivers.simulator.switchboard import Switchboard
 
 T = TypeVar("T")
+Record = TypeVar("Record", VolumeRecord, RowRecord)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,6 +33,25 @@ class CinderFace:
         """Return the volume with its live rows, or None."""
         asked = Asked("cinder", "volume", volume_id, None, timeout_seconds, writes=False)
         return self._perform(asked, lambda: self._volume(volume_id))
+
+    def count_volumes(self, *, timeout_seconds: float) -> int:
+        """``GET /volumes/summary``."""
+        asked = Asked("cinder", "count_volumes", None, None, timeout_seconds, writes=False)
+        return self._perform(asked, lambda: len(self.api.estate.volumes))
+
+    def volumes_in(
+        self, status: str, *, after: str | None, limit: int, timeout_seconds: float
+    ) -> tuple[ListedVolume, ...]:
+        """``GET /volumes/detail`` in one status."""
+        asked = Asked("cinder", "volumes_in", None, None, timeout_seconds, writes=False)
+        return self._perform(asked, lambda: self._volumes_in(status, after, limit))
+
+    def rows_in(
+        self, status: str, *, after: str | None, limit: int, timeout_seconds: float
+    ) -> tuple[ListedRow, ...]:
+        """``GET /attachments`` of one attach_status."""
+        asked = Asked("cinder", "rows_in", None, None, timeout_seconds, writes=False)
+        return self._perform(asked, lambda: self._rows_in(status, after, limit))
 
     def reserve(self, volume_id: str, *, request_id: str, timeout_seconds: float) -> None:
         """``os-reserve``."""
@@ -123,6 +143,14 @@ class CinderFace:
         record = self.api.estate.volumes.get(volume_id)
         return None if record is None else self._told(record)
 
+    def _volumes_in(self, status: str, after: str | None, limit: int) -> tuple[ListedVolume, ...]:
+        page = _page(self.api.estate.volumes, status, after, limit)
+        return tuple(ListedVolume(v.volume_id, v.status, v.backend, _version(v)) for v in page)
+
+    def _rows_in(self, status: str, after: str | None, limit: int) -> tuple[ListedRow, ...]:
+        page = _page(self.api.estate.rows, status, after, limit)
+        return tuple(ListedRow(r.attachment_id, r.volume_id, r.status, r.instance_id) for r in page)
+
     def _told(self, record: VolumeRecord) -> Volume:
         return Volume(
             ref=record.ref(),
@@ -146,3 +174,18 @@ def _row(record: RowRecord) -> Row:
         instance_id=record.instance_id,
         has_connection_info=record.has_connection_info,
     )
+
+
+def _page(
+    records: Mapping[str, Record], status: str, after: str | None, limit: int
+) -> list[Record]:
+    if after is not None and after not in records:
+        raise NotFoundError(f"Cinder: marker {after} cannot be found.")
+    found = sorted(key for key, record in records.items() if record.status == status)
+    return [records[key] for key in found if after is None or key > after][:limit]
+
+
+def _version(record: VolumeRecord) -> str:
+    """Return what changes when the volume does, as Cinder's ``updated_at``."""
+    rows = sorted((r.attachment_id, r.status) for r in record.rows.values())
+    return str((record.status, record.attach_status, record.migration_status, rows))

@@ -465,3 +465,57 @@ def two_servers(cloud: Cloud) -> tuple[str, str, str]:
     first = cloud.attach(volume, cloud.boot_server(host=HOST))
     second = cloud.attach(volume, cloud.boot_server(host="compute-2"))
     return volume, first, second
+
+
+def test_listing_comes_in_pages(cloud: Cloud) -> None:
+    """More volumes in a status than fit a page -> page after page, each volume once."""
+    ids = sorted(cloud.create_volume() for _ in range(5))
+    for volume in ids[:4]:
+        cloud.set_status(volume, "attaching", "detached")
+    first = cloud.cinder.volumes_in("attaching", after=None, limit=3, timeout_seconds=1.0)
+    rest = cloud.cinder.volumes_in(
+        "attaching", after=first[-1].volume_id, limit=3, timeout_seconds=1.0
+    )
+    assert [v.volume_id for v in (*first, *rest)] == ids[:4]
+    assert (len(first), len(rest)) == (3, 1)
+    assert cloud.cinder.count_volumes(timeout_seconds=1.0) == 5
+
+
+def test_listing_goes_on_after_a_volume_that_has_moved_on(cloud: Cloud) -> None:
+    """The last of a page changes its status -> the next page begins where it would have been."""
+    ids = sorted(cloud.create_volume() for _ in range(3))
+    for volume in ids:
+        cloud.set_status(volume, "reserved", "reserved")
+    cloud.set_status(ids[0], "available", "detached")
+    rest = cloud.cinder.volumes_in("reserved", after=ids[0], limit=3, timeout_seconds=1.0)
+    assert [v.volume_id for v in rest] == ids[1:]
+
+
+def test_listing_after_what_is_gone_is_not_found(cloud: Cloud) -> None:
+    """The last of a page was deleted -> NotFoundError, never an end of the listing."""
+    with pytest.raises(NotFoundError):
+        cloud.cinder.volumes_in("reserved", after="gone", limit=3, timeout_seconds=1.0)
+
+
+def test_listing_of_rows_is_by_their_own_status(cloud: Cloud) -> None:
+    """A row in error on an available volume -> found by the row's status."""
+    volume, server = cloud.create_volume(), cloud.boot_server(host=HOST)
+    row = cloud.add_row(volume, "error_attaching", server)
+    listed = cloud.cinder.rows_in("error_attaching", after=None, limit=9, timeout_seconds=1.0)
+    assert [(r.attachment_id, r.volume_id, r.instance_id) for r in listed] == [
+        (row, volume, server)
+    ]
+
+
+def test_volume_that_moves_has_another_updated_at(cloud: Cloud) -> None:
+    """A volume that changes -> its updated_at is another one; that of a resting one stays."""
+    volume = cloud.create_volume()
+
+    def seen() -> str | None:
+        (listed,) = cloud.cinder.volumes_in("available", after=None, limit=9, timeout_seconds=1.0)
+        return listed.updated_at
+
+    before = seen()
+    assert seen() == before
+    cloud.add_row(volume, "error_attaching", None)
+    assert seen() != before
