@@ -12,6 +12,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from drivers.errors import PermanentError
+
 CONNECTOR_TEXTS = ("host", "initiator", "ip", "nqn", "nvme_hostid", "mountpoint")
 CONNECTOR_LISTS = ("wwpns", "wwnns")
 CONNECTOR_EXTRAS = (
@@ -94,6 +96,14 @@ class VolumeRef:
         """Return every id that the backend may use for it, the likeliest first."""
         return (self.name_id, self.volume_id) if self.name_id else (self.volume_id,)
 
+    def names(self, template: str = "volume-%s") -> tuple[str, ...]:
+        """Return every name that the backend may use for it, the likeliest first.
+
+        ``template`` is Cinder's ``volume_name_template`` as that backend has it. A driver looks
+        under each of these, and under what ``provider_location`` says where its backend fills that.
+        """
+        return tuple(template % name for name in self.ids())
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Attachment:
@@ -143,6 +153,21 @@ class Observation:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Export:
+    """One volume that a backend exports now, by the backend's own name for it.
+
+    ``name`` is what the backend's administrator would look for: a target's IQN, an image, a path.
+    ``volume_id`` is the id in that name by the backend's template, None where the name is not of
+    that form; after a migration it is the volume's ``name_id``. ``connections`` are those that
+    ``observe`` would tell of.
+    """
+
+    name: str
+    volume_id: str | None
+    connections: tuple[Connection, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a driver declares that it can do; the plan takes its shape from it.
 
@@ -178,11 +203,28 @@ class StorageDriver(ABC):
 
     @abstractmethod
     def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
-        """Say who is connected to the volume now. Read-only.
+        """Say who is connected to the volume now. Read-only; a blind driver is never asked.
 
-        A volume that cannot be found under any of its names raises ``NotFoundError``: that is
-        "unknown", never "clean". A blind driver is never asked.
+        Look under every name that the volume may have (``VolumeRef.names``, ``provider_location``).
+        One that is found under none raises ``NotFoundError``, as does a look in the wrong place: a
+        wrong port, pool or directory. That is "unknown", never "clean". A backend that drops a
+        volume's export with its last connection may still say that nobody is connected where its
+        ``control`` shows in another way that it asked in the right place, for instance by another
+        known volume that it sees there.
         """
+
+    def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
+        """Return at least every volume that somebody has access to or a session with. Read-only.
+
+        It serves the search for exports that Cinder does not know of. It tells where to look and
+        proves nothing: what it leaves out is not clean, and ``observe`` has the word on what it
+        names. A list that could only be had in part raises. The default is for drivers that do not
+        declare ``lists_exports``, and refuses.
+        """
+        raise PermanentError(
+            f"The storage driver of {self.backend} cannot list what the backend exports (asked to "
+            f"within {timeout_seconds:g} s)."
+        )
 
     @abstractmethod
     def terminate_connection(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from drivers.base import Connector, Observation
+from drivers.base import Connector, Export, Observation
 from drivers.errors import NotFoundError
 from drivers.simulator.state import Exporting, ExportRecord, Link
 
@@ -74,9 +74,13 @@ class Backend:
         if not record.links:
             record.target = False
 
-    def listing(self) -> dict[str, Observation]:
-        """Return what is exported to somebody, by the backend's own names."""
-        return {n: self.observe((n,)) for n, r in self.exports.items() if r.links}
+    def listing(self) -> tuple[Export, ...]:
+        """Return what is exported to somebody; the backend's names are Cinder's ids as they are."""
+        return tuple(
+            Export(name, name, tuple(link.seen() for link in record.links.values()))
+            for name, record in self.exports.items()
+            if record.links
+        )
 
     def shared(self, name: str, *, other_rows: bool) -> bool:
         """Tell whether somebody still needs the export, which keeps Cinder from removing it.

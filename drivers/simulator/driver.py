@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from drivers.base import Attachment, Capabilities, Observation, StorageDriver, VolumeRef
+from drivers.base import Attachment, Capabilities, Export, Observation, StorageDriver, VolumeRef
 from drivers.control_plane import Cinder
 from drivers.errors import PermanentError
 from drivers.simulator.storage_face import Storage
@@ -49,8 +49,8 @@ class SimulatorDriver(StorageDriver):
         """Say who is connected; NotFoundError where the backend knows no such volume."""
         return self._cloud.storage.observe(self.backend, volume, timeout_seconds=timeout_seconds)
 
-    def list_exports(self, *, timeout_seconds: float) -> Mapping[str, Observation]:
-        """Return every volume that somebody has access to, by the backend's name for it."""
+    def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
+        """Return every volume that somebody has access to."""
         return self._cloud.storage.list_exports(self.backend, timeout_seconds=timeout_seconds)
 
     def terminate_connection(
@@ -90,6 +90,10 @@ class BlindSimulatorDriver(SimulatorDriver):
         raise PermanentError(
             f"A blind driver was asked to look at {volume.volume_id} within {timeout_seconds:g} s."
         )
+
+    def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
+        """Refuse, as a driver does that does not declare it."""
+        return StorageDriver.list_exports(self, timeout_seconds=timeout_seconds)
 
     def terminate_connection(
         self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float

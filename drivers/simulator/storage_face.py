@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Protocol
 
-from drivers.base import Attachment, Connector, Observation, VolumeRef
+from drivers.base import Attachment, Connector, Export, Observation, VolumeRef
 from drivers.errors import PermanentError
 from drivers.simulator.backend import Backend
 from drivers.simulator.estate import Estate
@@ -41,8 +41,8 @@ class Storage(Protocol):
     ) -> None:
         """Remove the volume's target if nobody else has access."""
 
-    def list_exports(self, backend: str, *, timeout_seconds: float) -> dict[str, Observation]:
-        """Return every volume that somebody has access to, by the backend's name for it."""
+    def list_exports(self, backend: str, *, timeout_seconds: float) -> tuple[Export, ...]:
+        """Return every volume that somebody has access to."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,8 +84,8 @@ class StorageFace:
         asked = _about("detach", volume, attachment, request_id, timeout_seconds)
         self.board.perform(asked, lambda: self._backend(backend).retire(volume.ids()))
 
-    def list_exports(self, backend: str, *, timeout_seconds: float) -> dict[str, Observation]:
-        """Return every volume that somebody has access to, by the backend's name for it."""
+    def list_exports(self, backend: str, *, timeout_seconds: float) -> tuple[Export, ...]:
+        """Return every volume that somebody has access to."""
         asked = Asked("driver", "list_exports", None, None, timeout_seconds, writes=False)
         return self.board.perform(asked, lambda: self._backend(backend).listing())
 

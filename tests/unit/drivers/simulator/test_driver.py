@@ -94,13 +94,18 @@ def test_connector_without_names_matches_by_host_only(cloud: Cloud) -> None:
 
 
 def test_exports_are_listed(cloud: Cloud) -> None:
-    """Volumes that somebody is let in to -> listed by the backend's name; the others are not."""
+    """Volumes that somebody is let in to -> listed with whom; the others are not."""
     scene = attached(cloud)
     cloud.create_volume()
-    listed = cloud.driver().list_exports(timeout_seconds=1)
-    assert {name: seen.connections[0].host for name, seen in listed.items()} == {
-        scene.volume_id: scene.host
-    }
+    (listed,) = cloud.driver().list_exports(timeout_seconds=1)
+    assert (listed.name, listed.volume_id) == (scene.volume_id, scene.volume_id)
+    assert [connection.host for connection in listed.connections] == [scene.host]
+
+
+def test_blind_driver_lists_nothing(cloud: Cloud) -> None:
+    """A driver that does not declare to list -> PermanentError that names the backend."""
+    with pytest.raises(PermanentError, match="storage-1@tgt cannot list"):
+        cloud.blind_driver().list_exports(timeout_seconds=1)
 
 
 def test_blind_driver_acts_through_cinder(cloud: Cloud) -> None:
