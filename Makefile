@@ -22,7 +22,7 @@ venv: $(VENV)/.for-tests ## Make .venv with all that developing and testing need
 demo: $(VENV)/.for-use ## Run the main job on embedded parts and show what came out
 	@$(BIN)/detachd demo
 
-services: ## Install what is missing of RabbitMQ, PostgreSQL, MariaDB, promtool (root; starts none)
+services: ## Install what is missing of RabbitMQ, PostgreSQL, MariaDB, promtool, tgt ... (root; starts none)
 	@tools/install-services
 
 test: services venv ## Run every test; what is not installed is skipped, failed where CI=true

@@ -7,19 +7,22 @@ not installed the test is skipped, with the reason; where CI=true it fails.
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import pytest
 
 from tests.services.database import PrivateDatabase
+from tests.services.fuse_disk import FuseDisk
+from tests.services.initiator import Initiators, require_library
 from tests.services.mariadb import MariaDB
 from tests.services.postgresql import PostgreSQL
 from tests.services.rabbitmq import RabbitMQ
 from tests.services.service import PrivateService, ServiceMissingError
+from tests.services.tgtd import Tgtd
 
 Kind = TypeVar("Kind", bound=PrivateService)
 
-NAMES = {kind.name for kind in (RabbitMQ, PostgreSQL, MariaDB)}
+NAMES = {"rabbitmq", "postgresql", "mariadb", "tgtd", "fuse_disk", "initiators"}
 LEDGERS = [
     pytest.param("sqlite", id="sqlite"),
     pytest.param("postgresql", id="postgresql", marks=pytest.mark.integration),
@@ -40,9 +43,13 @@ def installed(kind: type[Kind]) -> Kind:
     try:
         return kind()
     except ServiceMissingError as missing:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(missing))
-        pytest.skip(str(missing))
+        _without(missing)
+
+
+def _without(missing: ServiceMissingError) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(str(missing))
+    pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +71,31 @@ def mariadb() -> Iterator[MariaDB]:
     """Share one MariaDB. A test that kills or pauses it starts it again before it ends."""
     with installed(MariaDB) as service:
         yield service
+
+
+@pytest.fixture
+def tgtd() -> Iterator[Tgtd]:
+    """Give each test a tgtd of its own: it starts in a tenth of a second, and keeps nothing."""
+    with installed(Tgtd) as service:
+        yield service
+
+
+@pytest.fixture
+def fuse_disk() -> Iterator[FuseDisk]:
+    """Give a disk that can be frozen; ask for it before the tgtd that has it open."""
+    with installed(FuseDisk) as service:
+        yield service
+
+
+@pytest.fixture
+def initiators(tmp_path: Path) -> Iterator[Initiators]:
+    """Give what logs hosts in to targets; each is ended with the test."""
+    try:
+        require_library()
+    except ServiceMissingError as missing:
+        _without(missing)
+    with Initiators(tmp_path) as hosts:
+        yield hosts
 
 
 @pytest.fixture(params=LEDGERS)

@@ -7,15 +7,19 @@ from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
 from tests.services.fixtures import installed
+from tests.services.fuse_disk import FuseDisk
 from tests.services.mariadb import MariaDB
 from tests.services.postgresql import PostgreSQL
 from tests.services.rabbitmq import RabbitMQ
 from tests.services.service import PrivateService
+from tests.services.tgtd import Tgtd
 
 SERVICES = [
     pytest.param(RabbitMQ, "rabbitmq-server", id="rabbitmq"),
     pytest.param(PostgreSQL, "Debian: postgresql", id="postgresql"),
     pytest.param(MariaDB, "mariadb-server", id="mariadb"),
+    pytest.param(Tgtd, "Debian: tgt", id="tgtd"),
+    pytest.param(FuseDisk, "qemu-system-common", id="fuse-disk"),
 ]
 
 

@@ -16,13 +16,16 @@ from sqlalchemy.pool import NullPool
 
 from tests.services.database import PrivateDatabase
 from tests.services.fixtures import installed
+from tests.services.fuse_disk import FuseDisk
 from tests.services.mariadb import MariaDB
 from tests.services.postgresql import PostgreSQL
 from tests.services.rabbitmq import RabbitMQ
 from tests.services.service import PrivateService, ServiceFailedError
+from tests.services.tgtd import Tgtd
 
 ROOT = Path(__file__).parents[2]
-KINDS = {kind.name: kind for kind in (RabbitMQ, PostgreSQL, MariaDB)}
+KEEPING = {kind.name: kind for kind in (RabbitMQ, PostgreSQL, MariaDB)}
+KINDS = {**KEEPING, Tgtd.name: Tgtd, FuseDisk.name: FuseDisk}
 MEMORY = Queue("memory", Exchange("", durable=True), "memory", durable=True)
 
 # What a test run does with a service, up to the point where the run itself is ended.
@@ -38,9 +41,9 @@ with KINDS[sys.argv[1]]() as service:
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(params=list(KINDS))
+@pytest.fixture(params=list(KEEPING))
 def service(request: pytest.FixtureRequest) -> PrivateService:
-    """Each service in turn."""
+    """Each service that keeps something in turn."""
     shared: PrivateService = request.getfixturevalue(request.param)
     return shared
 
@@ -151,7 +154,7 @@ def test_paused_takes_connections_and_does_not_answer(service: PrivateService) -
 
 def test_two_at_once_are_apart_and_nothing_of_them_survives_stop(service: PrivateService) -> None:
     """A second instance -> own port, own content; stopped -> no process, no directory, no port."""
-    with installed(KINDS[service.name]) as second:
+    with installed(KEEPING[service.name]) as second:
         assert second.port != service.port
         assert set(second.processes()).isdisjoint(service.processes())
         remember(service, "first")
