@@ -62,7 +62,6 @@ class Backend:
 
     name: str
     driver: str | None
-    driver_options: Mapping[str, str] = dataclasses.field(repr=False)
     concurrency: int
     policy: BackendPolicy
 
@@ -93,14 +92,9 @@ def options(inherited: Backend | None = None) -> list[cfg.Opt]:
             default=inherited.driver if inherited else None,
             help=(
                 "The storage driver that sees and releases this backend's connections: a name "
-                "from the entry points detachd.storage_drivers. Must be set in [backend_defaults]."
+                "from the entry points detachd.storage_drivers. Must be set in [backend_defaults]. "
+                "Its own options are in [driver:NAME]."
             ),
-        ),
-        cfg.DictOpt(
-            "driver_options",
-            default=dict(inherited.driver_options) if inherited else {},
-            secret=True,
-            help="What the driver needs to know, as key:value pairs; the driver's page names them.",
         ),
         cfg.IntOpt(
             "concurrency",
@@ -158,7 +152,6 @@ def _backend(name: str, group: Mapping[str, Any]) -> Backend:
     return Backend(
         name=name,
         driver=group["driver"],
-        driver_options=group["driver_options"],
         concurrency=group["concurrency"],
         policy=BackendPolicy(**words),
     )

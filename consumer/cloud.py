@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from consumer.config import ConfigurationError, Settings, SimulatorSettings
 from drivers import registry
 from drivers.base import StorageDriver
 from drivers.control_plane import Cinder, Nova
+from drivers.errors import PermanentError
 from drivers.simulator import SimulatorDriver
 from drivers.simulator.remote import connect_cloud
 
@@ -44,17 +46,17 @@ class Drivers:
     """Storage drivers by backend, each made once, when it is first asked for. Thread-safe.
 
     The drivers of the backends that have a section are made at once, so that a wrong option is
-    told at start. Raises ConfigurationError for those; RegistryError when called.
+    told at start. Raises ConfigurationError for those, PermanentError when called.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._made: dict[str, StorageDriver] = {}
         self._lock = threading.Lock()
-        for name in settings.backends.named:
+        for name in dict.fromkeys([*settings.backends.named, *settings.driver_options.backends()]):
             try:
                 self(name)
-            except registry.RegistryError as error:
+            except PermanentError as error:
                 raise ConfigurationError([str(error)]) from error
 
     def __call__(self, backend: str) -> StorageDriver:
@@ -65,13 +67,17 @@ class Drivers:
             return self._made[backend]
 
     def _make(self, backend: str) -> StorageDriver:
-        asked = self._settings.backends.of(backend)
-        name = asked.driver or ""
-        options = dict(asked.driver_options)
-        if self._settings.simulator and issubclass(registry.load(name), SimulatorDriver):
-            options = {**_simulator_options(self._settings.simulator), **options}
-        return registry.build(name, backend, options)
+        name = self._settings.backends.of(backend).driver or ""
+        options = self._settings.driver_options.of(name, backend)
+        try:
+            if self._settings.simulator and issubclass(registry.load(name), SimulatorDriver):
+                options = _completed(options, self._settings.simulator)
+            return registry.build(name, backend, options)
+        except registry.RegistryError as error:
+            raise PermanentError(str(error)) from error
 
 
-def _simulator_options(simulator: SimulatorSettings) -> Mapping[str, str]:
-    return {"address": simulator.address, "authkey": simulator.authkey}
+def _completed(options: Mapping[str, Any], simulator: SimulatorSettings) -> Mapping[str, Any]:
+    """Take from ``[simulator]`` what the driver's own section leaves out."""
+    from_cloud = {"address": simulator.address, "authkey": simulator.authkey}
+    return {name: value or from_cloud.get(name) for name, value in options.items()}

@@ -9,9 +9,10 @@ from pathlib import Path
 from oslo_config import cfg
 from oslo_log import log
 
-from consumer import backends, buses, config_files, logs, options
+from consumer import backends, buses, config_files, driver_options, logs, options
 from consumer.backends import Backend, Backends
 from consumer.config_files import ConfigurationError
+from consumer.driver_options import DriverOptions
 from drivers import registry
 from handlers.policy import BackendPolicy
 
@@ -69,6 +70,7 @@ class Settings:
     ledger: LedgerSettings
     worker: WorkerSettings
     backends: Backends
+    driver_options: DriverOptions
     exporter: ExporterSettings
     simulator: SimulatorSettings | None
     conf: cfg.ConfigOpts = dataclasses.field(repr=False, compare=False)
@@ -77,10 +79,11 @@ class Settings:
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
     """Return every option of ours: the entry point that ``oslo-config-generator`` asks.
 
-    Sets our defaults of oslo.log's options too, so that the sample shows what holds.
+    Those of every installed storage driver too. Sets our defaults of oslo.log's options, so that
+    the sample shows what holds.
     """
     logs.set_defaults()
-    return options.list_opts()
+    return [*options.list_opts(), *driver_options.list_opts()]
 
 
 def load(paths: Sequence[Path] = ()) -> Settings:
@@ -105,11 +108,16 @@ def default_files() -> list[Path]:
 
 
 def _check_files(files: Sequence[Path]) -> None:
+    logs.set_defaults()
     parsed = {path: config_files.parse(path) for path in files}
+    titles = {s for sections in parsed.values() for s in sections}
+    of_drivers, found = driver_options.declared(titles)
+    _raise_if(found)
     declared = {
         **config_files.library_options(),
-        **{group.name: opts for group, opts in list_opts()},
-        **_named_sections({s for sections in parsed.values() for s in sections}),
+        **{group.name: opts for group, opts in options.list_opts()},
+        **_named_sections(titles),
+        **of_drivers,
     }
     _raise_if(
         problem
@@ -144,7 +152,7 @@ def _conf(files: Sequence[Path]) -> cfg.ConfigOpts:
 
 
 def _settings(conf: cfg.ConfigOpts) -> Settings:
-    simulator = conf.simulator
+    simulator, of_backends = conf.simulator, backends.read(conf)
     return Settings(
         cloud=conf.cloud.name,
         rpc_response_timeout_seconds=conf.cloud.rpc_response_timeout_seconds,
@@ -155,7 +163,8 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
             error_settle_seconds=conf.ledger.error_settle_seconds,
         ),
         worker=WorkerSettings(**conf.worker),
-        backends=backends.read(conf),
+        backends=of_backends,
+        driver_options=driver_options.read(conf, of_backends),
         exporter=ExporterSettings(**conf.exporter),
         simulator=SimulatorSettings(**simulator) if simulator.address else None,
         conf=conf,
@@ -165,6 +174,7 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
 def problems(settings: Settings) -> Iterator[str]:
     """Yield a sentence for each pair of options that do not go together, with their numbers."""
     yield from _section_problems(settings.backends)
+    yield from driver_options.problems(settings.driver_options, settings.backends)
     for backend in settings.backends.all():
         section = _section(backend, settings.backends)
         yield from _driver_problems(section, backend)

@@ -12,6 +12,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from oslo_config import cfg
+
 from drivers.errors import PermanentError
 
 CONNECTOR_TEXTS = ("host", "initiator", "ip", "nqn", "nvme_hostid", "mountpoint")
@@ -191,12 +193,15 @@ class StorageDriver(ABC):
     """
 
     capabilities: ClassVar[Capabilities]
+    opts: ClassVar[tuple[cfg.Opt, ...]] = ()
+    """The driver's own options, each with a help; those that hold a secret say ``secret=True``."""
 
-    def __init__(self, backend: str, options: Mapping[str, str]) -> None:
-        """Take the backend's name (``host@backend``) and the driver's own options.
+    def __init__(self, backend: str, options: Mapping[str, Any]) -> None:
+        """Take the backend's name (``host@backend``) and a value for each of ``opts``.
 
-        Opens nothing that could block. A missing or wrong option is a ValueError whose text an
-        operator can act on.
+        The values have been checked against the options' types. Opens nothing that could block.
+        What cannot be used all the same is a ValueError whose text an operator can act on and that
+        shows no secret.
         """
         self.backend = backend
         self.options = options

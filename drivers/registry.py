@@ -11,8 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
-from drivers.base import StorageDriver
+from oslo_config import cfg
+
+from drivers.base import Capabilities, StorageDriver
 
 GROUP = "detachd.storage_drivers"
 
@@ -70,23 +73,42 @@ def load(name: str) -> type[StorageDriver]:
         raise BrokenDriverError(entry_point, f"its module cannot be imported ({error}).") from error
     except AttributeError as error:
         raise BrokenDriverError(entry_point, f"its module has no such class ({error}).") from error
+    except Exception as error:  # somebody else's module, which can raise whatever there is
+        raise BrokenDriverError(entry_point, f"its module fails: {error!r}.") from error
     if not (isinstance(loaded, type) and issubclass(loaded, StorageDriver)):
         raise BrokenDriverError(entry_point, "it is not a subclass of drivers.base.StorageDriver.")
-    if missing := sorted(loaded.__abstractmethods__):
-        raise BrokenDriverError(entry_point, f"it lacks {', '.join(missing)}.")
+    if (why := _unfit(loaded)) is not None:
+        raise BrokenDriverError(entry_point, why)
     return loaded
 
 
-def build(name: str, backend: str, options: Mapping[str, str]) -> StorageDriver:
-    """Load the driver and make one for a backend (``host@backend``).
+def _unfit(driver: type[StorageDriver]) -> str | None:
+    """Return what the class lacks of the contract, as far as that shows without making one."""
+    if missing := sorted(driver.__abstractmethods__):
+        return f"it lacks {', '.join(missing)}."
+    if not isinstance(getattr(driver, "capabilities", None), Capabilities):
+        return "it does not declare its capabilities."
+    if not all(isinstance(opt, cfg.Opt) for opt in driver.opts):
+        return "its opts are not options of oslo.config."
+    names = [opt.dest for opt in driver.opts]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        return f"it declares the option {twice[0]} twice."
+    return None
 
-    An option that is missing or wrong raises BrokenDriverError with the driver's own words.
+
+def build(name: str, backend: str, options: Mapping[str, Any]) -> StorageDriver:
+    """Load the driver and make one for a backend (``host@backend``) with a value for each option.
+
+    What the driver itself cannot use raises BrokenDriverError with the driver's own words.
     """
     driver = load(name)
     try:
         return driver(backend, options)
     except ValueError as error:
         raise BrokenDriverError(_find(name), f"for backend {backend}: {error}") from error
+    except Exception as error:  # as above; a text not meant for an operator may hold a secret
+        why = f"for backend {backend} it fails with {type(error).__name__}."
+        raise BrokenDriverError(_find(name), why) from error
 
 
 def _find(name: str) -> EntryPoint:

@@ -130,14 +130,13 @@ def _server(instance_id: str, volume_id: str, sources: Sources) -> ServerEvidenc
 
 
 def _backend(ref: VolumeRef, sources: Sources) -> BackendEvidence:
-    driver = sources.driver_of(ref.backend)
-    if not driver.capabilities.sees_connections:
-        return Blind(type(driver).__name__)
-
     def ask() -> Observation:
         return driver.observe(ref, timeout_seconds=sources.timeout_seconds)
 
     try:
+        driver = sources.driver_of(ref.backend)
+        if not driver.capabilities.sees_connections:
+            return Blind(type(driver).__name__)
         observation = sources.retry("backend", "observe", ask)
     except OutsideError as error:
         return Unknown(f"backend {ref.backend}: {error}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
+
+from oslo_config import cfg
 
 from drivers.base import Attachment, Capabilities, Export, Observation, StorageDriver, VolumeRef
 from drivers.control_plane import Cinder
@@ -27,9 +29,14 @@ class Clouded(Protocol):
 class SimulatorDriver(StorageDriver):
     """Sees and acts on one backend of a simulated cloud.
 
-    ``options``: ``address`` (``host:port``) and ``authkey`` of a cloud that ``serve_cloud`` serves;
-    or pass the cloud itself as ``cloud``. Without either: ValueError.
+    Either its options name a cloud that ``serve_cloud`` serves, or it is passed as ``cloud``;
+    without either: ValueError.
     """
+
+    opts = (
+        cfg.StrOpt("address", help="HOST:PORT of the simulated cloud; else that of [simulator]."),
+        cfg.StrOpt("authkey", secret=True, help="Its shared secret; else that of [simulator]."),
+    )
 
     capabilities = Capabilities(
         sees_connections=True,
@@ -40,7 +47,7 @@ class SimulatorDriver(StorageDriver):
     )
 
     def __init__(
-        self, backend: str, options: Mapping[str, str], *, cloud: Clouded | None = None
+        self, backend: str, options: Mapping[str, Any], *, cloud: Clouded | None = None
     ) -> None:
         super().__init__(backend, options)
         self._cloud = cloud if cloud is not None else _connected(options)
@@ -114,7 +121,7 @@ class BlindSimulatorDriver(SimulatorDriver):
         """Nothing is left to do: Cinder removes the export when the attachment is deleted."""
 
 
-def _connected(options: Mapping[str, str]) -> Clouded:
+def _connected(options: Mapping[str, Any]) -> Clouded:
     address, authkey = options.get("address"), options.get("authkey")
     if not address or not authkey:
         raise ValueError(

@@ -40,7 +40,8 @@ drain_seconds = 8
 port = 0
 [backend_defaults]
 driver = simulator
-driver_options = password:canary-2
+[driver:simulator:spare@tgt]
+authkey = canary-2
 [simulator]
 address = {address}
 authkey = canary-3

@@ -9,6 +9,8 @@ import pytest
 
 from consumer.cloud import Drivers, control_plane
 from consumer.config import ConfigurationError, Settings, load
+from drivers.base import VolumeRef
+from drivers.errors import PermanentError, TransientError
 from drivers.simulator import Cloud, SimulatorDriver
 from drivers.simulator.remote import serve_cloud
 
@@ -80,9 +82,35 @@ def test_driver_is_made_once_for_each_backend(read: Read, served: tuple[Cloud, s
     assert drivers("c@d").backend == "c@d"
 
 
-def test_option_that_a_driver_cannot_use_is_told_at_start(read: Read) -> None:
-    """A named backend's driver lacks what it needs -> refused before anything runs."""
-    settings = read("[backend:a@b]\ndriver_options = address:nowhere,authkey:canary\n")
-    with pytest.raises(ConfigurationError, match="a@b") as error:
-        Drivers(settings)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[backend:a@b]\nmode = auto\n[driver:simulator]\naddress = nowhere\nauthkey = canary\n",
+        "[driver:simulator:a@b]\naddress = nowhere\nauthkey = canary\n",
+    ],
+    ids=["for all backends", "for one"],
+)
+def test_option_that_a_driver_cannot_use_is_told_at_start(read: Read, text: str) -> None:
+    """A named backend's driver cannot use what it is given -> refused before anything runs."""
+    with pytest.raises(ConfigurationError, match=r"a@b: .*host:port") as error:
+        Drivers(read(text))
     assert "canary" not in str(error.value)
+
+
+def test_driver_that_cannot_be_made_later_is_a_refusal(read: Read) -> None:
+    """A backend that no section names, and its driver lacks an option -> one of the three kinds."""
+    drivers = Drivers(read(""))
+    with pytest.raises(PermanentError, match=r"c@d: .*address"):
+        drivers("c@d")
+
+
+def test_own_section_of_a_backend_wins_over_simulator(
+    read: Read, served: tuple[Cloud, str]
+) -> None:
+    """[driver:simulator:X] and [simulator] -> that backend is looked for where its section says."""
+    cloud, section = served
+    volume_id = cloud.create_volume(backend="a@b")
+    settings = read(section + "[driver:simulator:a@b]\naddress = 127.0.0.1:1\n")
+    ref = VolumeRef(volume_id, "a@b")
+    with pytest.raises(TransientError):
+        Drivers(settings)("a@b").observe(ref, timeout_seconds=1.0)

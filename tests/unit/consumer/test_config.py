@@ -65,14 +65,13 @@ def test_a_backend_s_section_takes_from_the_defaults_what_it_does_not_set(
 ) -> None:
     """[backend:X] over [backend_defaults] -> its own values win, the others are inherited."""
     settings = read(
-        "mode = approve\ntries = 2\nconcurrency = 1\ndriver_options = a:b\n"
+        "mode = approve\ntries = 2\nconcurrency = 1\n"
         "[backend:labhost@lab]\nmode = auto\nconcurrency = 3\n"
     )
     lab, other = settings.backends.of("labhost@lab"), settings.backends.of("other@lab")
     assert (lab.policy.mode, lab.policy.tries, lab.concurrency) == (Mode.AUTO, 2, 3)
     assert (other.policy.mode, other.policy.tries, other.concurrency) == (Mode.APPROVE, 2, 1)
     assert lab.driver == other.driver == "simulator"
-    assert lab.driver_options == {"a": "b"}
     assert (lab.name, other.name) == ("labhost@lab", "other@lab")
 
 
@@ -125,15 +124,16 @@ def test_no_secret_reaches_the_log(
 ) -> None:
     """log_opt_values at start -> URLs with passwords, keys and drivers' options are masked."""
     settings = read(
-        "driver_options = password:canary-4\n"
         "[ledger]\nconnection = postgresql://u:canary-1@h/d\n"
         "[simulator]\naddress = h:1\nauthkey = canary-2\n"
-        "[backend:a@b]\ndriver_options = password:canary-5\n"
+        "[driver:simulator]\nauthkey = canary-4\n"
+        "[driver:simulator:a@b]\nauthkey = canary-5\n"
         "[DEFAULT]\ntransport_url = rabbit://u:canary-3@h/\n"
     )
     with caplog.at_level(logging.INFO):
         settings.conf.log_opt_values(logging.getLogger(__name__), logging.INFO)
     assert "ledger.connection" in caplog.text
+    assert "driver:simulator:a@b.authkey" in caplog.text
     assert "canary" not in caplog.text
     assert "canary" not in repr(settings)
 

@@ -7,8 +7,11 @@ import pytest
 
 from drivers import registry
 from drivers.base import StorageDriver
+from tests.unit.drivers.plugins import install
 
 GOOD = """
+    from oslo_config import cfg
+
     from drivers.base import Capabilities, StorageDriver
 
     class Mine(StorageDriver):
@@ -26,6 +29,22 @@ GOOD = """
     class HalfDone(StorageDriver):
         def observe(self, volume, *, timeout_seconds): ...
 
+    class WithoutCapabilities(Mine):
+        capabilities = None
+
+    class StrangeOpts(Mine):
+        opts = ("portal",)
+
+    class OneTwice(Mine):
+        opts = (cfg.StrOpt("portal"), cfg.StrOpt("portal", help="again"))
+
+    class Breaks(Mine):
+        def __init__(self, backend, options):
+            raise KeyError("canary")
+
+    class OtherArguments(Mine):
+        def __init__(self): ...
+
     class NoDriver:
         pass
 """
@@ -37,15 +56,6 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "detachd_test_plugin.py").write_text(textwrap.dedent(GOOD))
     return tmp_path
-
-
-def install(site: Path, package: str, **drivers: str) -> None:
-    """Lay out a distribution that declares storage drivers."""
-    info = site / f"{package}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-    lines = "".join(f"{name} = {value}\n" for name, value in drivers.items())
-    (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{lines}")
 
 
 def test_plugin_is_found_and_built(site: Path) -> None:
@@ -79,6 +89,9 @@ def test_nothing_installed_is_said_so() -> None:
         ("detachd_test_plugin:Missing", "no such class"),
         ("detachd_test_plugin:NoDriver", "not a subclass"),
         ("detachd_test_plugin:HalfDone", "lacks detach, terminate_connection"),
+        ("detachd_test_plugin:WithoutCapabilities", "does not declare its capabilities"),
+        ("detachd_test_plugin:StrangeOpts", "opts are not options of oslo.config"),
+        ("detachd_test_plugin:OneTwice", "declares the option portal twice"),
     ],
 )
 def test_broken_plugin_is_explained(site: Path, value: str, words: str) -> None:
@@ -95,6 +108,29 @@ def test_module_that_fails_to_import_names_the_cause(site: Path) -> None:
     install(site, "plugin", needy="detachd_needy_plugin:Driver")
     with pytest.raises(registry.BrokenDriverError, match="detachd_sdk_of_an_array"):
         registry.load("needy")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [("def broken(:\n", "SyntaxError"), ("raise RuntimeError('no licence')\n", "no licence")],
+)
+def test_module_that_breaks_is_explained(site: Path, code: str, words: str) -> None:
+    """The plug-in's module raises something of its own -> the same error, with the cause."""
+    (site / "detachd_broken_plugin.py").write_text(code)
+    install(site, "plugin", broken="detachd_broken_plugin:Driver")
+    with pytest.raises(registry.BrokenDriverError, match=f"its module fails: .*{words}"):
+        registry.load("broken")
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("Breaks", "KeyError"), ("OtherArguments", "TypeError")]
+)
+def test_driver_that_breaks_when_made_is_explained(site: Path, kind: str, words: str) -> None:
+    """The driver raises what is no word to an operator -> its kind only, which holds no secret."""
+    install(site, "plugin", mine=f"detachd_test_plugin:{kind}")
+    with pytest.raises(registry.BrokenDriverError, match=f"a@b it fails with {words}") as caught:
+        registry.build("mine", "a@b", {"portal": "192.0.2.7"})
+    assert "canary" not in str(caught.value)
 
 
 def test_wrong_option_is_told_in_the_drivers_words(site: Path) -> None:

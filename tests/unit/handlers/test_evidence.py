@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import pytest
 
-from drivers.base import Capabilities, Connection, Connector, Observation, VolumeRef
+from drivers.base import (
+    Capabilities,
+    Connection,
+    Connector,
+    Observation,
+    StorageDriver,
+    VolumeRef,
+)
 from drivers.control_plane import Server, Volume
 from drivers.errors import (
     ConflictError,
@@ -139,6 +147,18 @@ def test_the_backend_s_failure_is_unknown_and_not_clean(kind: type[OutsideError]
     outside = Outside(UC1)
     outside.raises["observe"] = kind("no such volume")
     assert look(outside).backend == Unknown("backend storage-1@tgt: no such volume")
+
+
+def test_a_driver_that_cannot_be_had_is_unknown() -> None:
+    """The backend's driver lacks an option -> unknown in its words, as if it gave no answer."""
+    outside = Outside(UC1)
+
+    def driver_of(backend: str) -> StorageDriver:
+        raise PermanentError(f"for backend {backend} nothing is set")
+
+    sources = dataclasses.replace(outside.sources(), driver_of=driver_of)
+    seen = gather(UC1.case, sources).backend
+    assert seen == Unknown("backend storage-1@tgt: for backend storage-1@tgt nothing is set")
 
 
 def test_absent_is_only_what_was_asked_in_the_right_place() -> None:
