@@ -13,6 +13,7 @@ from consumer import backends, buses, config_files, driver_options, logs, option
 from consumer.backends import Backend, Backends
 from consumer.config_files import ConfigurationError
 from consumer.driver_options import DriverOptions
+from consumer.ledger import Tls
 from drivers import registry
 from handlers.policy import BackendPolicy
 
@@ -30,6 +31,7 @@ class LedgerSettings:
     attach_deadline_seconds: float
     detach_deadline_seconds: float
     error_settle_seconds: float
+    tls: Tls | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -161,6 +163,7 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
             attach_deadline_seconds=conf.ledger.attach_deadline_seconds,
             detach_deadline_seconds=conf.ledger.detach_deadline_seconds,
             error_settle_seconds=conf.ledger.error_settle_seconds,
+            tls=_tls(conf.ledger),
         ),
         worker=WorkerSettings(**conf.worker),
         backends=of_backends,
@@ -168,6 +171,14 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
         exporter=ExporterSettings(**conf.exporter),
         simulator=SimulatorSettings(**simulator) if simulator.address else None,
         conf=conf,
+    )
+
+
+def _tls(ledger: cfg.ConfigOpts.GroupAttr) -> Tls | None:
+    if not ledger.ssl:
+        return None
+    return Tls(
+        ledger.ssl_ca_file, ledger.ssl_cert_file, ledger.ssl_key_file, ledger.ssl_verify_hostname
     )
 
 
@@ -179,8 +190,17 @@ def problems(settings: Settings) -> Iterator[str]:
         section = _section(backend, settings.backends)
         yield from _driver_problems(section, backend)
         yield from _patience_problems(section, backend, settings)
+    yield from _tls_problems(settings.conf.ledger)
     if settings.simulator and not settings.simulator.authkey:
         yield "[simulator] has an address and no authkey: set the one that the simulated cloud uses"
+
+
+def _tls_problems(ledger: cfg.ConfigOpts.GroupAttr) -> Iterator[str]:
+    files = [f"ssl_{name}_file" for name in ("ca", "cert", "key") if ledger[f"ssl_{name}_file"]]
+    if files and not ledger.ssl:
+        yield f"[ledger] {', '.join(files)}: of no effect while ssl is false; set ssl = true"
+    if ledger.ssl_key_file and not ledger.ssl_cert_file:
+        yield "[ledger] ssl_key_file is set and ssl_cert_file is not: they go together"
 
 
 def _section(backend: Backend, all_of_them: Backends) -> str:

@@ -17,4 +17,5 @@ def open_ledger(settings: Settings) -> Ledger:
             detach_deadline_seconds=ledger.detach_deadline_seconds,
             error_settle_seconds=ledger.error_settle_seconds,
         ),
+        tls=ledger.tls,
     )

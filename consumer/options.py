@@ -35,6 +35,28 @@ LEDGER_OPTIONS = [
             "setting it and after each upgrade of detachd."
         ),
     ),
+    cfg.BoolOpt(
+        "ssl",
+        default=False,
+        help=(
+            "Speak TLS with the database's server and verify its certificate; one that does not "
+            "speak it is refused. While false, a driver may encrypt where the server offers it, "
+            "but nothing is verified."
+        ),
+    ),
+    cfg.StrOpt(
+        "ssl_ca_file",
+        help="The CA, in PEM, that the server's certificate must be of. Unset: the system's CAs.",
+    ),
+    cfg.StrOpt(
+        "ssl_cert_file", help="The certificate, in PEM, that is shown to a server that asks for it."
+    ),
+    cfg.StrOpt("ssl_key_file", help="The key of ssl_cert_file."),
+    cfg.BoolOpt(
+        "ssl_verify_hostname",
+        default=True,
+        help="Whether the certificate must be for the host that `connection` names.",
+    ),
     cfg.FloatOpt(
         "attach_deadline_seconds",
         default=900.0,

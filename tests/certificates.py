@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services.rabbitmq import Tls
+from tests.services.tls import Tls
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

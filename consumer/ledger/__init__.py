@@ -36,6 +36,7 @@ from consumer.ledger.reading import (
 from consumer.ledger.replay import Replay, Replayed
 from consumer.ledger.replicas import Replica, ReplicaSeen
 from consumer.ledger.schema import Upgraded
+from consumer.ledger.tls import Tls
 
 __all__ = [
     "Accepted",
@@ -67,6 +68,7 @@ __all__ = [
     "SchemaBehindError",
     "StateCount",
     "Timing",
+    "Tls",
     "Upgraded",
     "WrongStateError",
 ]

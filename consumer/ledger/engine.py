@@ -16,6 +16,8 @@ import tenacity
 from sqlalchemy import event, exc
 
 from consumer.ledger.errors import LedgerUnavailableError, LedgerUrlError
+from consumer.ledger.tls import Tls, connect_arguments
+from consumer.ledger.tls import explained as tls_explained
 from consumer.ledger.turns import Turns
 
 Result = TypeVar("Result")
@@ -51,11 +53,12 @@ POSTGRESQL_REPEAT = {"40001", "40P01", "55P03"}  # serialisation, deadlock, lock
 class Database:
     """One ledger database. Thread-safe; holds a pool of connections until ``close``."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls: Tls | None = None) -> None:
         address = _address(url)
         self.name = _shown(address)
         self.file = address.database if address.get_backend_name() == "sqlite" else None
-        self.engine = _engine(address)
+        self._tls = tls
+        self.engine = _engine(address, tls)
         # SQLite has one writer: threads of one process queue here instead of polling its lock.
         self._turns = Turns(self.engine) if self.file is not None else None
 
@@ -110,8 +113,10 @@ class Database:
         except exc.SQLAlchemyError as error:
             if not _unavailable(error):
                 raise
+            words = cause(error)
+            hint = tls_explained(words, self._tls)
             raise LedgerUnavailableError(
-                f"The ledger at {self.name} cannot be used: {cause(error)}"
+                f"The ledger at {self.name} cannot be used: {hint + ': ' if hint else ''}{words}"
             ) from error
 
 
@@ -163,6 +168,11 @@ def _address(url: str) -> sa.URL:
         raise LedgerUrlError(f"the ledger cannot live in {kind}: sqlite, postgresql or mariadb")
     if kind == "sqlite" and (not given.database or ":memory:" in given.database):
         raise LedgerUrlError("a ledger in memory would be lost; name a file: sqlite:////PATH")
+    if of_tls := [name for name in given.query if name.startswith("ssl")]:
+        raise LedgerUrlError(
+            f"the ledger's URL says {', '.join(of_tls)}; say it in the options ssl, ssl_ca_file, "
+            "ssl_cert_file, ssl_key_file and ssl_verify_hostname of [ledger] instead"
+        )
     return given.set(drivername=DRIVERS[kind])
 
 
@@ -171,9 +181,11 @@ def _shown(address: sa.URL) -> str:
     return address.set(query={}).render_as_string(hide_password=True)
 
 
-def _engine(address: sa.URL) -> sa.Engine:
+def _engine(address: sa.URL, tls: Tls | None) -> sa.Engine:
+    options = _options(address)
+    options["connect_args"] |= connect_arguments(address.get_backend_name(), tls)
     try:
-        engine = sa.create_engine(address, hide_parameters=True, **_options(address))
+        engine = sa.create_engine(address, hide_parameters=True, **options)
     except ModuleNotFoundError as missing:
         extra = address.get_backend_name()
         raise LedgerUrlError(

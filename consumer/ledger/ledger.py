@@ -32,6 +32,7 @@ from consumer.ledger.reading import CaseRecord, CaseSummary, Filter, StateCount
 from consumer.ledger.replay import Replay, Replayed, accept_replay
 from consumer.ledger.replicas import Replica, ReplicaSeen
 from consumer.ledger.schema import Upgraded
+from consumer.ledger.tls import Tls
 from handlers.casefile import CaseFile, CaseState, Outcome
 from handlers.notification import Notification
 
@@ -39,11 +40,19 @@ from handlers.notification import Notification
 class Ledger:
     """One cloud's cases in one database. Thread-safe; nothing is connected before the first call.
 
-    Raises LedgerUrlError for a URL that is none of sqlite:///FILE, postgresql://..., mariadb://...
+    Raises LedgerUrlError for a URL that is none of sqlite:///FILE, postgresql://..., mariadb://...,
+    and for files of ``tls`` that cannot be used.
     """
 
-    def __init__(self, url: str, *, cloud: str = "default", timing: Timing | None = None) -> None:
-        self._database = Database(url)
+    def __init__(
+        self,
+        url: str,
+        *,
+        cloud: str = "default",
+        timing: Timing | None = None,
+        tls: Tls | None = None,
+    ) -> None:
+        self._database = Database(url, tls)
         self._cloud = cloud
         self._timing = timing or Timing()
 

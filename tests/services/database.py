@@ -3,6 +3,7 @@
 import itertools
 import secrets
 from abc import abstractmethod
+from pathlib import Path
 
 from sqlalchemy import URL, create_engine, text
 from sqlalchemy.exc import OperationalError
@@ -10,14 +11,19 @@ from sqlalchemy.pool import NullPool
 
 from tests.services.ports import free_port
 from tests.services.service import PrivateService
+from tests.services.tls import Tls
 
 USER = "detachd"
 
 
 class PrivateDatabase(PrivateService):
-    """A private database server. Its passwords are real ones: connecting without is refused."""
+    """A private database server. Its passwords are real ones: connecting without is refused.
 
-    def __init__(self) -> None:
+    With ``tls`` it speaks TLS too, on the same port.
+    """
+
+    def __init__(self, tls: Tls | None = None) -> None:
+        self.tls = tls
         self.port = free_port()
         self.password = secrets.token_urlsafe()
         self._numbers = itertools.count(1)
@@ -55,6 +61,10 @@ class PrivateDatabase(PrivateService):
         with engine.connect() as connection:
             result = connection.execute(text(statement))
             return [tuple(row) for row in result] if result.returns_rows else []
+
+    def _own(self, name: str, file: Path) -> Path:
+        """Copy a file to where the server's own account may read it, and nobody else."""
+        return self._write(name, file.read_text())
 
     def _answers(self) -> bool:
         try:

@@ -4,6 +4,7 @@ from sqlalchemy import URL, make_url
 
 from tests.services.database import USER, PrivateDatabase
 from tests.services.service import executable
+from tests.services.tls import Tls
 
 
 class MariaDB(PrivateDatabase):
@@ -12,8 +13,8 @@ class MariaDB(PrivateDatabase):
     name = "mariadb"
     accounts = ("mysql", "nobody")
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, tls: Tls | None = None) -> None:
+        super().__init__(tls)
         self._server = executable("MariaDB", "mariadb-server", "/usr/sbin/mariadbd", "mariadbd")
         self._install = executable("MariaDB", "mariadb-server", "mariadb-install-db")
 
@@ -61,4 +62,14 @@ class MariaDB(PrivateDatabase):
             f"--port={self.port}",
             f"--socket={self.directory / 'socket'}",
             "--character-set-server=utf8mb4",  # as Debian's own settings have it
+            *self._tls_options(),
         )
+
+    def _tls_options(self) -> list[str]:
+        if self.tls is None:
+            return []
+        return [
+            f"--ssl-ca={self._own('ca.pem', self.tls.ca)}",
+            f"--ssl-cert={self._own('server.pem', self.tls.certificate)}",
+            f"--ssl-key={self._own('server.key', self.tls.key)}",
+        ]

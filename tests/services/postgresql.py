@@ -7,6 +7,7 @@ from sqlalchemy import URL, make_url
 
 from tests.services.database import USER, PrivateDatabase
 from tests.services.service import executable
+from tests.services.tls import Tls
 
 
 class PostgreSQL(PrivateDatabase):
@@ -20,8 +21,8 @@ class PostgreSQL(PrivateDatabase):
     )
     stop_signal = signal.SIGINT  # "fast": ends the sessions, frees the shared memory
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, tls: Tls | None = None) -> None:
+        super().__init__(tls)
         debian = Path("/usr/lib/postgresql").glob("*/bin/postgres")
         newest_first = sorted(debian, key=_version, reverse=True)
         found = executable("PostgreSQL", "postgresql", *newest_first, "postgres")
@@ -55,6 +56,13 @@ class PostgreSQL(PrivateDatabase):
             "unix_socket_directories": "",
             "dynamic_shared_memory_type": "mmap",  # /dev/shm would keep it after kill -9
         }
+        if self.tls is not None:
+            settings |= {
+                "ssl": "on",
+                "ssl_ca_file": str(self._own("ca.pem", self.tls.ca)),
+                "ssl_cert_file": str(self._own("server.pem", self.tls.certificate)),
+                "ssl_key_file": str(self._own("server.key", self.tls.key)),
+            }
         options = [f"--{name}={value}" for name, value in settings.items()]
         self._spawn(self._programs / "postgres", "-D", self.directory / "data", *options)
 

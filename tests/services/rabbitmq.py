@@ -1,36 +1,17 @@
 """A private RabbitMQ node with its own epmd."""
 
-import dataclasses
 import itertools
 import signal
 import socket
 from collections.abc import Mapping
-from pathlib import Path
 
 from tests.services.ports import free_port
 from tests.services.service import PrivateService, executable
+from tests.services.tls import Tls
 
 _LOOPBACK = "-kernel inet_dist_use_interface {127,0,0,1}"
 _AMQP_0_9_1 = b"AMQP\x00\x00\x09\x01"
 _METHOD_FRAME = b"\x01"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Tls:
-    """What a node shows to clients that speak TLS: PEM files."""
-
-    ca: Path
-    certificate: Path
-    key: Path
-
-    def listener(self, port: int) -> str:
-        """Return the lines of rabbitmq.conf that make it listen for TLS on a port."""
-        return (
-            f"listeners.ssl.default = 127.0.0.1:{port}\n"
-            f"ssl_options.cacertfile = {self.ca}\n"
-            f"ssl_options.certfile = {self.certificate}\n"
-            f"ssl_options.keyfile = {self.key}\n"
-        )
 
 
 class RabbitMQ(PrivateService):
@@ -85,7 +66,7 @@ class RabbitMQ(PrivateService):
 
     def _prepare(self) -> None:
         self._write("plugins", "[].\n")
-        self._write("rabbitmq.conf", self._tls.listener(self.tls_port) if self._tls else "")
+        self._write("rabbitmq.conf", _listener(self._tls, self.tls_port) if self._tls else "")
 
     def _launch(self) -> None:
         self._spawn(self._epmd, "-port", str(self._epmd_port), "-address", "127.0.0.1")
@@ -131,3 +112,13 @@ def _different_ports(count: int) -> list[int]:
     while len(ports) < count:
         ports.add(free_port())
     return list(ports)
+
+
+def _listener(tls: Tls, port: int) -> str:
+    """Return the lines of rabbitmq.conf that make it listen for TLS on a port."""
+    return (
+        f"listeners.ssl.default = 127.0.0.1:{port}\n"
+        f"ssl_options.cacertfile = {tls.ca}\n"
+        f"ssl_options.certfile = {tls.certificate}\n"
+        f"ssl_options.keyfile = {tls.key}\n"
+    )

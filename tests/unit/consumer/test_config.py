@@ -12,6 +12,7 @@ from oslo_config import cfg, generator
 
 from consumer import backends, config, config_files
 from consumer.config import ConfigurationError, Settings, load
+from consumer.ledger import Tls
 from handlers.policy import BackendPolicy, Mode
 
 ROOT = Path(__file__).parents[3]
@@ -52,6 +53,25 @@ def problems(write: Write) -> Callable[[str], str]:
 
 
 # -- what is read ----------------------------------------------------------------------------------
+
+
+def test_tls_to_the_database(read: Callable[[str], Settings]) -> None:
+    """Set ssl and a CA for the ledger -> verified, the host's name included."""
+    settings = read("[ledger]\nssl = true\nssl_ca_file = /etc/detachd/ca.pem\n")
+    assert settings.ledger.tls == Tls("/etc/detachd/ca.pem", None, None, verify_hostname=True)
+    assert read("").ledger.tls is None
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ("ssl_ca_file = /ca.pem", "ssl_ca_file: of no effect while ssl is false; set ssl = true"),
+        ("ssl = true\nssl_key_file = /k", "ssl_key_file is set and ssl_cert_file is not"),
+    ],
+)
+def test_tls_that_would_not_be(problems: Callable[[str], str], said: str, problem: str) -> None:
+    """TLS options that do not go together -> refused: nobody believes to be safe who is not."""
+    assert problem in problems(f"[ledger]\n{said}\n")
 
 
 def test_a_new_installation_observes(read: Callable[[str], Settings]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from consumer.ledger import Ledger, LedgerUnavailableError, LedgerUrlError
+from consumer.ledger import Ledger, LedgerUnavailableError, LedgerUrlError, Tls
 from consumer.ledger.engine import Database, database_now
 from tests.services.mariadb import MariaDB
 from tests.services.postgresql import PostgreSQL
@@ -178,6 +178,8 @@ def test_nobody_answers(url: str) -> None:
         ("sqlite://", "name a file"),
         ("sqlite:///:memory:", "name a file"),
         (f"not a url {SECRET}", "does not parse"),
+        ("postgresql://u@db/x?sslmode=require", r"says sslmode; say it in the options ssl, ssl_ca"),
+        ("mariadb://u@db/x?ssl_ca=/ca.pem", "says ssl_ca; say it in the options"),
     ],
 )
 def test_bad_url(url: str, said: str) -> None:
@@ -185,6 +187,27 @@ def test_bad_url(url: str, said: str) -> None:
     with pytest.raises(LedgerUrlError, match=said) as refused:
         Ledger(url)
     assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("tls", "said"),
+    [
+        (Tls("/nowhere/ca.pem"), "ssl_ca_file = /nowhere/ca.pem cannot be used: No such file"),
+        (Tls(__file__), "ssl_ca_file = .* cannot be used"),
+        (Tls(None, "/nowhere/c.pem", "/nowhere/k.pem"), "ssl_cert_file or ssl_key_file = /nowhere"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+def test_bad_tls_file(kind: str, tls: Tls, said: str) -> None:
+    """A file of TLS that cannot be used -> refused before anything is tried, with its option."""
+    with pytest.raises(LedgerUrlError, match=said):
+        Ledger(f"{kind}://detachd:{SECRET}@db/x", tls=tls)
+
+
+def test_tls_to_a_file() -> None:
+    """TLS asked for and a ledger in SQLite -> refused: there is nobody to speak it with."""
+    with pytest.raises(LedgerUrlError, match="SQLite has no server"):
+        Ledger("sqlite:////tmp/ledger.sqlite", tls=Tls())
 
 
 def test_driver_missing(monkeypatch: pytest.MonkeyPatch) -> None:
