@@ -12,7 +12,8 @@ from sqlalchemy import event
 
 from consumer.ledger import Ledger, Timing
 from consumer.ledger.engine import Database
-from tests.benchmarks.ledger_scale import batch, fill
+from tests.benchmarks.filling import fill
+from tests.benchmarks.ledger_scale import batch
 
 FINISHED = 20_000
 GROWING = ("cases", "claims", "notifications", "history", "intents", "outbox")
