@@ -11,8 +11,8 @@ from consumer.ledger import Ledger, LedgerError
 from consumer.listener import Listener, ListenerStatus
 from consumer.publisher import Publisher
 from consumer.replay import Replayer
+from metrics.collectors import LedgerState
 from metrics.exporter import Check
-from metrics.instruments import LedgerState
 
 LOG = logging.getLogger(__name__)
 

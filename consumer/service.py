@@ -30,8 +30,9 @@ from consumer.worker import Worker
 from handlers.notification import Source
 from handlers.policy import Mode
 from handlers.recovery import Recovery
+from metrics.collectors import LedgerCollector, ReadinessCollector
 from metrics.exporter import Exporter
-from metrics.instruments import Instruments, LedgerCollector, ReadinessCollector
+from metrics.instruments import Instruments
 
 LOG = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Every metric that detachd exports, by name, in one place.
+"""Every metric that detachd counts or measures, by name; what is read when asked: collectors.
 
 Names follow Prometheus' conventions: the prefix ``detachd_``, base units in the name, ``_total``
 for counters. Labels are closed sets or configured names (backends); a volume, instance or request
@@ -7,8 +7,7 @@ id is never a label: those are in the log and in the ledger.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,10 +19,8 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
-NAMESPACE = "detachd"
+from metrics.collectors import NAMESPACE
 
 TRANSACTION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 90.0, 120.0)
@@ -170,84 +167,6 @@ class Publishing:
         self.failed = make.counter(
             "announcements_failed", "Sendings that failed and will be repeated.", "event_type"
         )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class LedgerState:
-    """What the ledger holds at one moment; ages in seconds, 0 where there is nothing.
-
-    ``cases`` maps each state of a case to how many there are and to the age of the oldest.
-    """
-
-    cases: Mapping[str, tuple[int, float]]
-    outbox_pending: int
-    outbox_oldest_age_seconds: float
-    paused: bool
-
-
-class LedgerCollector(Collector):
-    """Reads the ledger when Prometheus asks, so that every process tells the same numbers.
-
-    ``read`` returns None where the ledger cannot be read: then ``detachd_ledger_up`` is 0 and the
-    other names are absent, which is not the same as zero.
-    """
-
-    def __init__(self, read: Callable[[], LedgerState | None]) -> None:
-        self._read = read
-
-    def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Return nothing: registering must not read the ledger."""
-        return ()
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Read the ledger once. Blocks for as long as ``read`` does."""
-        state = self._read()
-        yield _gauge("ledger_up", "1 if the ledger could be read.", float(state is not None))
-        if state is not None:
-            yield from _ledger_families(state)
-
-
-def _ledger_families(state: LedgerState) -> Iterator[GaugeMetricFamily]:
-    count = GaugeMetricFamily(f"{NAMESPACE}_cases", "Cases by state.", labels=["state"])
-    age = GaugeMetricFamily(
-        f"{NAMESPACE}_case_oldest_age_seconds", "Age of the oldest case.", labels=["state"]
-    )
-    for name, (number, oldest) in state.cases.items():
-        count.add_metric([name], number)
-        age.add_metric([name], oldest)
-    yield count
-    yield age
-    yield _gauge("outbox_pending", "Announcements not sent yet.", state.outbox_pending)
-    yield _gauge(
-        "outbox_oldest_age_seconds",
-        "Age of the oldest announcement not sent yet.",
-        state.outbox_oldest_age_seconds,
-    )
-    yield _gauge("paused", "1 while detachd is paused.", float(state.paused))
-
-
-def _gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"{NAMESPACE}_{name}", help_text, value=value)
-
-
-class ReadinessCollector(Collector):
-    """``detachd_ready`` per component, asked when Prometheus asks."""
-
-    def __init__(self, checks: Callable[[], Mapping[str, bool]]) -> None:
-        self._checks = checks
-
-    def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Return nothing: registering must not ask."""
-        return ()
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Ask each component once. Blocks for as long as they do."""
-        ready = GaugeMetricFamily(
-            f"{NAMESPACE}_ready", "1 if the component is ready.", labels=["component"]
-        )
-        for component, ok in self._checks().items():
-            ready.add_metric([component], float(ok))
-        yield ready
 
 
 class Instruments:

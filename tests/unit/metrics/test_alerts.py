@@ -19,12 +19,8 @@ from consumer.internal_error import RULE as INTERNAL_ERROR
 from handlers import diagnosis
 from handlers.casefile import CaseState, StepResult
 from handlers.verdict import Verdict
-from metrics.instruments import (
-    Instruments,
-    LedgerCollector,
-    LedgerState,
-    ReadinessCollector,
-)
+from metrics.collectors import LedgerCollector, LedgerState, ReadinessCollector
+from metrics.instruments import Instruments
 from tests.unit.metrics.alerting import (
     ALERTS,
     NAMES,

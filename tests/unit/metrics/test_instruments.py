@@ -7,12 +7,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from metrics.instruments import (
-    Instruments,
-    LedgerCollector,
-    LedgerState,
-    ReadinessCollector,
-)
+from metrics.collectors import LedgerCollector, LedgerState, ReadinessCollector
+from metrics.instruments import Instruments
 
 FORBIDDEN_LABELS = {"volume", "volume_id", "instance", "instance_id", "attachment_id", "request_id"}
 
