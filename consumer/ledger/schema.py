@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -55,7 +54,10 @@ def upgrade(database: Database) -> Upgraded:
     """
     if (present := _present(database)) is not None and present not in _steps():
         check_schema(database)
-    database.write(_upgrade)
+    if database.engine.dialect.name == "mariadb":
+        database.read(lambda waiting: _alone(waiting, lambda: database.write(_upgrade)))
+    else:
+        database.write(_upgrade)
     return Upgraded(present, _steps()[0])
 
 
@@ -66,27 +68,28 @@ def _present(database: Database) -> str | None:
 
 
 def _upgrade(connection: sa.Connection) -> None:
-    with _one_at_a_time(connection):
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-
-
-@contextlib.contextmanager
-def _one_at_a_time(connection: sa.Connection) -> Iterator[None]:
-    """Keep a second upgrade waiting; SQLite's own write lock does that by itself."""
+    """Run the steps; a second upgrade waits for PostgreSQL's lock or SQLite's own."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
-    if connection.dialect.name != "mariadb":
-        yield
-        return
-    taken = connection.execute(sa.func.get_lock(LOCK_NAME, LOCK_SECONDS)).scalar_one()
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _alone(waiting: sa.Connection, work: Callable[[], None]) -> None:
+    """Do it while no second upgrade does.
+
+    MariaDB's lock belongs to a connection, not to a transaction. It is held beside the upgrade's
+    own until that has committed: the new revision is written last, and seen by a second upgrade
+    only then.
+    """
+    taken = waiting.execute(sa.func.get_lock(LOCK_NAME, LOCK_SECONDS)).scalar_one()
     if taken != 1:
         raise LedgerUnavailableError("another upgrade of the ledger is still running")
     try:
-        yield
+        work()
     finally:
-        connection.execute(sa.func.release_lock(LOCK_NAME))
+        waiting.execute(sa.func.release_lock(LOCK_NAME))
 
 
 def _config() -> Config:
