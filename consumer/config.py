@@ -14,6 +14,7 @@ from consumer.backends import Backend, Backends
 from consumer.config_files import ConfigurationError
 from consumer.driver_options import DriverOptions
 from consumer.ledger import Tls
+from consumer.sweep_settings import SweepSettings
 from drivers import registry
 from handlers.policy import BackendPolicy
 
@@ -71,6 +72,7 @@ class Settings:
     rpc_response_timeout_seconds: float
     ledger: LedgerSettings
     worker: WorkerSettings
+    sweep: SweepSettings
     backends: Backends
     driver_options: DriverOptions
     exporter: ExporterSettings
@@ -166,6 +168,7 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
             tls=_tls(conf.ledger),
         ),
         worker=WorkerSettings(**conf.worker),
+        sweep=SweepSettings.from_conf(conf),
         backends=of_backends,
         driver_options=driver_options.read(conf, of_backends),
         exporter=ExporterSettings(**conf.exporter),
@@ -191,6 +194,7 @@ def problems(settings: Settings) -> Iterator[str]:
         yield from _driver_problems(section, backend)
         yield from _patience_problems(section, backend, settings)
     yield from _tls_problems(settings.conf.ledger)
+    yield from settings.sweep.problems(settings.rpc_response_timeout_seconds)
     if settings.simulator and not settings.simulator.authkey:
         yield "[simulator] has an address and no authkey: set the one that the simulated cloud uses"
 

@@ -5,22 +5,25 @@ from __future__ import annotations
 import time
 
 from consumer.intake import BatchReport
+from consumer.sweeper import SweepReport, SweepResult
 from handlers.casefile import CaseState, Outcome
+from handlers.sweep import ROW_STATUSES, VOLUME_STATUSES
 from metrics.instruments import Instruments
 
 UNKNOWN = "unknown"
+STATUSES = tuple(dict.fromkeys((*VOLUME_STATUSES, *ROW_STATUSES)))
 
 
 class Observer:
     """Every observer that this process's parts want, in one: it counts. Thread-safe.
 
-    Meets ``ListenerObserver``, ``ReplayObserver``, ``PublisherObserver``, ``RecoveryObserver`` and
-    ``WorkerObserver``.
-    Nothing here blocks or raises.
+    Meets ``ListenerObserver``, ``ReplayObserver``, ``PublisherObserver``, ``RecoveryObserver``,
+    ``SweepObserver`` and ``WorkerObserver``. Nothing here blocks or raises.
     """
 
     def __init__(self, instruments: Instruments) -> None:
         self._listening = instruments.listening
+        self._sweeping = instruments.sweeping
         self._working = instruments.working
         self._outside = instruments.outside
         self._publishing = instruments.publishing
@@ -53,6 +56,21 @@ class Observer:
     def replayed(self, result: str) -> None:
         """Count what became of one replay."""
         self._listening.replays.labels(result).inc()
+
+    # -- the sweeper -------------------------------------------------------------------------------
+
+    def swept(self, report: SweepReport) -> None:
+        """Count a sweep, and the cases that no event had told of."""
+        sweeping = self._sweeping
+        sweeping.sweeps.labels(report.result.value).inc()
+        sweeping.duration.observe(report.seconds)
+        sweeping.missed.inc(report.opened)
+        self._working.opened.inc(report.opened)
+        if report.result is not SweepResult.FAILED:
+            for status in STATUSES:
+                sweeping.in_transition.labels(status).set(report.seen.get(status, 0))
+        if report.result is SweepResult.WHOLE:
+            sweeping.last_whole.set(time.time())
 
     # -- the worker --------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from oslo_config import cfg
 
-from consumer import backends, bus, publisher, replay_queue
+from consumer import backends, bus, publisher, replay_queue, sweep_settings
 
 CLOUD = cfg.OptGroup("cloud", title="The cloud whose volumes are looked after")
 CLOUD_OPTIONS = [
@@ -139,6 +139,7 @@ OWN: Mapping[cfg.OptGroup, Sequence[cfg.Opt]] = {
     replay_queue.GROUP: replay_queue.OPTS,
     LEDGER: LEDGER_OPTIONS,
     WORKER: WORKER_OPTIONS,
+    sweep_settings.GROUP: sweep_settings.OPTS,
     backends.GROUP: backends.options(),
     SIMULATOR: SIMULATOR_OPTIONS,
     publisher.GROUP: publisher.OPTS,

@@ -25,9 +25,10 @@ from consumer.opening import open_ledger
 from consumer.publisher import Publisher
 from consumer.replay import Replayer
 from consumer.replay_queue import ReplaySettings
+from consumer.sweeper import Sweeper
 from consumer.transport_url import explained
 from consumer.worker import Worker
-from handlers.notification import Source
+from handlers.notification import ON_THE_BUS
 from handlers.policy import Mode
 from handlers.recovery import Recovery
 from metrics.collectors import LedgerCollector, ReadinessCollector
@@ -96,6 +97,13 @@ class Service:
             observer=observer,
             caught_up=lambda: self.caught_up,
         )
+        self.sweeper = Sweeper(
+            clouds.cinder,
+            self.ledger,
+            owner=self.owner,
+            settings=settings.sweep,
+            observer=observer,
+        )
         self._expose(
             Health(self.ledger, self.listeners, self.replayer, self.publisher, self._stopping)
         )
@@ -110,8 +118,9 @@ class Service:
         )
         instruments.expect(
             buses=[listener.status().bus for listener in self.listeners],
-            sources=[source.value for source in Source],
+            sources=[source.value for source in ON_THE_BUS],
         )
+        instruments.sweeping.begin(enabled=self._settings.sweep.enabled)
         instruments.registry.register(LedgerCollector(health.ledger_state))
         instruments.registry.register(ReadinessCollector(health.ready))
         self.exporter = Exporter(
@@ -126,6 +135,8 @@ class Service:
         ]
         self._replaying = Loop("replayer", self.replayer.run, died)
         self._working = Loop("worker", self.worker.run, died)
+        swept = self._settings.sweep.enabled
+        self._sweeping = [Loop("sweeper", self.sweeper.run, died)] if swept else []
         replica = Replica(self.owner, socket.gethostname(), os.getpid(), version("detachd"))
         self._beating = Loop("heartbeat", Heartbeat(self.ledger, replica).run, died)
         self._publishing = Loop(
@@ -148,8 +159,7 @@ class Service:
         self.ledger.check_schema()
         self.exporter.start()
         _introduce(self._settings, self.owner, self.exporter.port)
-        first = (self._beating, self._publishing, self._working, self._replaying)
-        for loop in (*first, *self._listening):
+        for loop in (self._beating, self._publishing, *self._takers()):
             loop.start()
 
     def stop(self) -> None:
@@ -161,11 +171,11 @@ class Service:
         LOG.info("stopping: nothing new is taken")
         self._stop_at = time.monotonic() + self._settings.worker.drain_seconds
         self._stopping.set()
-        # The listeners and the worker go first, together: what the ones would take could not be
-        # worked any more by the other. What was not acked goes back to the queue.
-        for loop in (*self._listening, self._replaying, self._working):
+        # Whoever takes something goes first, all together: what the ones would take could not be
+        # worked any more by the others. What was not acked goes back to the queue.
+        for loop in self._takers():
             loop.ask_to_stop()
-        for loop in (*self._listening, self._replaying, self._working):
+        for loop in self._takers():
             loop.wait(self._attempts_left())
 
     def wait(self) -> bool:
@@ -180,8 +190,7 @@ class Service:
         self._publishing.ask_to_stop()
         self._beating.ask_to_stop()
         flush_seconds = self._settings.worker.drain_seconds * FLUSH_SHARE
-        loops = (*self._listening, self._replaying, self._working, self._publishing, self._beating)
-        for loop in loops:
+        for loop in (*self._takers(), self._publishing, self._beating):
             well = loop.wait(flush_seconds) and well
         # The exporter goes last, so that the end can be watched.
         self.exporter.stop()
@@ -189,6 +198,10 @@ class Service:
             self.ledger.close()
         LOG.info("stopped%s", "" if well else ", but not in good order")
         return well
+
+    def _takers(self) -> Sequence[Loop]:
+        """Return the loops that take messages, sightings and cases."""
+        return (self._working, self._replaying, *self._sweeping, *self._listening)
 
     def _attempts_left(self) -> float:
         share = self._settings.worker.drain_seconds * FLUSH_SHARE

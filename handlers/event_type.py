@@ -10,11 +10,18 @@ from types import MappingProxyType
 
 
 class Source(enum.Enum):
-    """Who published the notification, and in which of Nova's two formats."""
+    """Who published the notification, and in which of Nova's two formats.
+
+    ``SWEEP`` is no publisher: it is what our own sweep of Cinder's lists found.
+    """
 
     CINDER = "cinder"
     NOVA_VERSIONED = "nova-versioned"
     NOVA_LEGACY = "nova-legacy"
+    SWEEP = "sweep"
+
+
+ON_THE_BUS = (Source.CINDER, Source.NOVA_VERSIONED, Source.NOVA_LEGACY)
 
 
 class Operation(enum.Enum):

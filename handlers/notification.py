@@ -12,6 +12,7 @@ from handlers import cinder_notification, nova_notification
 from handlers.envelope import BrokenMessageError, Message, open_envelope
 from handlers.event_type import (
     EVENT_TYPES,
+    ON_THE_BUS,
     EventType,
     Operation,
     Phase,
@@ -23,6 +24,7 @@ from handlers.event_type import (
 from handlers.notification_types import Ignored, Malformed, Notification, Parsed, RowSeen
 
 __all__ = [
+    "ON_THE_BUS",
     "Ignored",
     "Malformed",
     "Notification",
@@ -64,5 +66,7 @@ def _read(message: Message, kind: EventType) -> Notification | Ignored:
             return nova_notification.read_versioned(message, kind)
         case Source.NOVA_LEGACY:
             return nova_notification.read_legacy(message, kind)
+        case Source.SWEEP:
+            raise AssertionError("what a sweep finds is on no bus")
         case _:
             assert_never(kind.source)

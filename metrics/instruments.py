@@ -7,6 +7,7 @@ id is never a label: those are in the log and in the ledger.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 from prometheus_client import (
@@ -89,6 +90,38 @@ class Listening:
         self.disconnects = make.counter(
             "broker_disconnects", "Connections to the broker that were lost.", "bus"
         )
+
+
+class Sweeping:
+    """The other way in: what Cinder's lists show in transition."""
+
+    def __init__(self, make: Maker) -> None:
+        self.sweeps = make.counter(
+            "sweeps", "Sweeps of Cinder's lists, by how they ended.", "result"
+        )
+        self.duration = make.histogram(
+            "sweep_duration_seconds", "Time of one sweep.", buckets=ATTEMPT_BUCKETS
+        )
+        self.last_whole = make.gauge(
+            "sweep_last_whole_timestamp_seconds",
+            "When this process started or last saw the whole of Cinder's lists, Unix time; NaN "
+            "where it is told not to sweep.",
+        )
+        self.in_transition = make.gauge(
+            "sweep_in_transition",
+            "Volumes and attachments that the last sweep saw in this status.",
+            "status",
+        )
+        self.missed = make.counter(
+            "sweep_missed_by_bus", "Cases that a sweep opened: no event had told of them."
+        )
+
+    def begin(self, *, enabled: bool) -> None:
+        """Let the time since the last sweep count from now, or not at all."""
+        if enabled:
+            self.last_whole.set_to_current_time()
+        else:
+            self.last_whole.set(math.nan)
 
 
 class Working:
@@ -181,6 +214,7 @@ class Instruments:
         self.registry = registry if registry is not None else CollectorRegistry()
         make = Maker(self.registry)
         self.listening = Listening(make)
+        self.sweeping = Sweeping(make)
         self.working = Working(make)
         self.outside = Outside(make)
         self.publishing = Publishing(make)

@@ -13,9 +13,10 @@ backend, connector. In the order in which the questions are asked:
   does not move the deadline. A detach's start never joins an attach case. One that comes after the
   end that closed its case is that case's history; where it repeats Cinder's start, the case settles
   after all, since the try that had timed out may still finish late.
-- **Error**: makes the case due when errors have settled (sooner if it was to be looked at sooner),
-  or opens one that is. An error that names no volume moves every open case of its request; where
-  there is none it is kept for the start that comes later.
+- **Error**, and what a sweep found unchanged for too long: makes the case due when errors have
+  settled (sooner if it was to be looked at sooner), or opens one that is. An error that names no
+  volume moves every open case of its request; where there is none it is kept for the start that
+  comes later.
 - **End**, proven the same: closes a case that waits and that nobody works on; but where Cinder's
   start had been repeated the case settles, since the try that timed out may still finish late and
   undo it. In any other open state the end is noted (``end_seen``) and the case is due now: the
@@ -49,7 +50,7 @@ from consumer.ledger.matching import (
 )
 from consumer.ledger.transitions import due, ended, forward, opened, repeated, settling
 from handlers.casefile import CaseState, Conclusion, Trigger
-from handlers.notification import Notification, Operation, Phase
+from handlers.notification import Notification, Operation, Phase, Source
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -182,12 +183,13 @@ class _Desk:
 
     def _error(self, notification: Notification, signal: Signal) -> None:
         operation = _operation(signal)
+        trigger = Trigger.SWEEP if notification.source is Source.SWEEP else Trigger.ERROR
         if match := find(signal, operation, self._open()):
             case = absorb(match.case, notification)
-            self._put(settling(case, Trigger.ERROR, self._settled_at), signal)
+            self._put(settling(case, trigger, self._settled_at), signal)
             self._offer_kept(case.case_id)
             return
-        self._open_case(notification, operation, Trigger.ERROR, self._settled_at)
+        self._open_case(notification, operation, trigger, self._settled_at)
 
     def _error_of_request(self, signal: Signal) -> None:
         of_request = [case for case in self._open() if shares_request(signal, case)]

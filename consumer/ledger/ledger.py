@@ -32,6 +32,7 @@ from consumer.ledger.reading import CaseRecord, CaseSummary, Filter, StateCount
 from consumer.ledger.replay import Replay, Replayed, accept_replay
 from consumer.ledger.replicas import Replica, ReplicaSeen
 from consumer.ledger.schema import Upgraded
+from consumer.ledger.sweeps import Sweeps
 from consumer.ledger.tls import Tls
 from handlers.casefile import CaseFile, CaseState, Outcome
 from handlers.notification import Notification
@@ -55,6 +56,7 @@ class Ledger:
         self._database = Database(url, tls)
         self._cloud = cloud
         self._timing = timing or Timing()
+        self.sweeps = Sweeps(self._database, cloud)
 
     def __repr__(self) -> str:
         return f"Ledger({self._database.name!r}, cloud={self._cloud!r})"

@@ -261,3 +261,29 @@ replicas = Table(
     Column("heartbeat_at", Moment, nullable=False),
     **MARIADB,
 )
+
+sweeps = Table(
+    "sweeps",
+    metadata,
+    Column("cloud", String(64), primary_key=True),
+    Column("owner", String(255), nullable=False),
+    Column("next_at", Moment, nullable=False),
+    Column("swept_at", Moment),
+    Column("counted", Integer),
+    Column("doubted_at", Moment),
+    **MARIADB,
+)
+
+sightings = Table(
+    "sightings",
+    metadata,
+    Column("cloud", String(64), primary_key=True),
+    Column("volume_id", String(255), primary_key=True),
+    Column("attachment_id", String(255), primary_key=True),
+    Column("status", String(64), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("first_seen_at", Moment, nullable=False),
+    Column("offers", Integer, nullable=False),
+    Column("offered_at", Moment),
+    **MARIADB,
+)

@@ -18,6 +18,7 @@ import enum
 from drivers.errors import IndeterminateError, OutsideError, TransientError
 
 METHODS = frozenset({
+    "cinder.count_volumes", "cinder.volumes_in", "cinder.rows_in",
     "cinder.volume", "cinder.reserve", "cinder.unreserve", "cinder.roll_detaching",
     "cinder.complete", "cinder.delete_attachment", "cinder.terminate_connection",
     "cinder.force_detach", "nova.server", "nova.detach", "driver.observe",

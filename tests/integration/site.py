@@ -116,8 +116,12 @@ class Site:
 
     def publish(self, acts: Sequence[Act]) -> None:
         """Have the bus tell of them all; each message is confirmed when this returns."""
-        self.send(_earlier_attach(act.stage) for act in acts)
+        self.introduce(acts)
         self.send(message for act in acts for message in act.messages)
+
+    def introduce(self, acts: Sequence[Act]) -> None:
+        """Have the bus tell the connector of each host, by some earlier attach."""
+        self.send(_earlier_attach(act.stage) for act in acts)
 
     def send(self, messages: Iterable[Message | Recorded]) -> None:
         """Publish messages as Nova and Cinder do."""
