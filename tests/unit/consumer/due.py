@@ -76,7 +76,7 @@ def outcome(state: CaseState = CaseState.PARKED, **changes: Any) -> Outcome:
 
 def backend(name: str, *, concurrency: int = 2, **policy: Any) -> Backend:
     """Make the settings of one backend."""
-    return Backend(name, "simulator", {}, concurrency, BackendPolicy(**policy))
+    return Backend(name, "simulator", concurrency, BackendPolicy(**policy))
 
 
 def backends(**policy: Any) -> Backends:
