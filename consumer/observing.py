@@ -69,6 +69,8 @@ class Observer:
         if report.result is not SweepResult.FAILED:
             for status in STATUSES:
                 sweeping.in_transition.labels(status).set(report.seen.get(status, 0))
+        for backend, number in report.ghosts.items():
+            sweeping.ghosts.labels(backend).set(number)
         if report.result is SweepResult.WHOLE:
             sweeping.last_whole.set(time.time())
 

@@ -80,10 +80,11 @@ class Service:
             settings, parts, self.ledger, self.owner, observer
         )
         clouds = parts.control_plane or control_plane(settings)
+        driver_of = parts.driver_of or Drivers(settings)
         recovery = Recovery(
             clouds.cinder,
             clouds.nova,
-            parts.driver_of or Drivers(settings),
+            driver_of,
             lambda backend: settings.backends.of(backend).policy,
             stop=self._stopping,
             observer=observer,
@@ -99,6 +100,7 @@ class Service:
         )
         self.sweeper = Sweeper(
             clouds.cinder,
+            driver_of,
             self.ledger,
             owner=self.owner,
             settings=settings.sweep,

@@ -14,9 +14,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
+from consumer.ghosts import Ghosts, seek
 from consumer.ledger import Arrival, Ledger, LedgerUnavailableError
 from consumer.ledger.sweeps import Turn
 from consumer.sweep_settings import SweepSettings
+from drivers.base import StorageDriver
 from drivers.control_plane import Cinder
 from drivers.errors import OutsideError
 from handlers import sweep
@@ -48,7 +50,8 @@ class SweepReport:
     """One sweep. ``seen`` counts what was in transition, by status.
 
     ``suspects`` are the notifications that were handed to the ledger, ``opened`` the cases that
-    they opened: what no event had told of.
+    they opened: what no event had told of. ``ghosts`` counts, for each backend that can list what
+    it exports, the volumes that are available and exported all the same.
     """
 
     result: SweepResult
@@ -56,6 +59,7 @@ class SweepReport:
     seen: Mapping[str, int] = dataclasses.field(default_factory=dict)
     suspects: int = 0
     opened: int = 0
+    ghosts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 class SweepObserver(Protocol):
@@ -74,6 +78,7 @@ class Sweeper:
     def __init__(
         self,
         cinder: Cinder,
+        driver_of: Callable[[str], StorageDriver],
         ledger: Ledger,
         *,
         owner: str,
@@ -81,6 +86,7 @@ class Sweeper:
         observer: SweepObserver,
     ) -> None:
         self._cinder = cinder
+        self._driver_of = driver_of
         self._ledger = ledger
         self._owner = owner
         self._settings = settings
@@ -122,17 +128,29 @@ class Sweeper:
     def _sweep(self, turn: Turn, stop: threading.Event) -> SweepReport | None:
         counted = self._cinder.count_volumes(timeout_seconds=self._settings.timeout_seconds)
         seen = list(itertools.takewhile(lambda _: not stop.is_set(), self._list()))
+        ghosts = self._ghosts()
         if stop.is_set():
             return None
+        seen += itertools.chain.from_iterable(ghosts.found.values())
         whole = self._believe(turn, counted)
-        standings = self._ledger.sweeps.note(seen, whole=whole)
+        standings = self._ledger.sweeps.note(seen, whole=whole and not ghosts.unseen)
         suspects, opened = self._offer(standings, stop)
         if whole:
             self._ledger.sweeps.believed(counted)
         else:
             self._ledger.sweeps.doubted()
-        result = SweepResult.WHOLE if whole else SweepResult.DOUBTED
-        return SweepReport(result, 0.0, Counter(s.status for s in seen), suspects, opened)
+        return SweepReport(
+            SweepResult.WHOLE if whole else SweepResult.DOUBTED,
+            0.0,
+            Counter(s.status for s in seen),
+            suspects,
+            opened,
+            {backend: len(found) for backend, found in ghosts.found.items()},
+        )
+
+    def _ghosts(self) -> Ghosts:
+        available = self._paged(self._cinder.volumes_in, "available", lambda v: v.volume_id)
+        return seek(available, self._driver_of, timeout_seconds=self._settings.timeout_seconds)
 
     def _believe(self, turn: Turn, counted: int) -> bool:
         doubt = sweep.implausible(counted, turn.counted)
@@ -176,22 +194,25 @@ class Sweeper:
         by_volume: dict[str, list[Standing]] = {}
         for standing in sorted(ripe, key=lambda s: -s.age_seconds):
             by_volume.setdefault(standing.sighting.volume_id, []).append(standing)
+        hosts = self._ledger.sweeps.hosts() if ripe else {}
         suspects = opened = 0
         for of_volume in itertools.islice(by_volume.values(), MOST_VOLUMES):
             if stop.is_set():
                 break
-            found = self._suspects(of_volume)
+            found = self._suspects(of_volume, hosts)
             opened += self._ledger.accept([_arrival(n) for n in found]).opened
             self._ledger.sweeps.offered([s.sighting.key for s in of_volume])
             suspects += len(found)
         return suspects, opened
 
-    def _suspects(self, standings: Sequence[Standing]) -> Sequence[Notification]:
+    def _suspects(
+        self, standings: Sequence[Standing], hosts: Mapping[str, str]
+    ) -> Sequence[Notification]:
         """Read the volume anew. Raises OutsideError."""
         volume = self._cinder.volume(
             standings[0].sighting.volume_id, timeout_seconds=self._settings.timeout_seconds
         )
-        return () if volume is None else tuple(sweep.suspects(volume, standings))
+        return () if volume is None else tuple(sweep.suspects(volume, standings, hosts))
 
 
 def _arrival(notification: Notification) -> Arrival:

@@ -54,12 +54,14 @@ class ListedVolume:
     """One volume of a listing (``GET /volumes/detail``): enough to see that it does not move.
 
     ``updated_at`` is Cinder's own text, compared only with what it was for the same volume.
+    ``name_id`` is what the backend calls it after a migration, where that is not its id.
     """
 
     volume_id: str
     status: str
     backend: str | None
     updated_at: str | None
+    name_id: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

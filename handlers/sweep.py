@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 
+from drivers.base import Export
 from drivers.control_plane import ListedRow, ListedVolume, Row, Volume
 from handlers.event_type import Operation, Phase, Source
 from handlers.notification_types import Notification
@@ -22,6 +23,8 @@ ROW_STATUSES = ("attaching", "detaching", "reserved", "error_attaching", "error_
 DETACHING_ROWS = frozenset({"detaching", "error_detaching"})
 PUBLISHER = "detachd.sweep"
 FAR_LESS = 0.5
+EXPORTED = "exported"
+"""The status of a sighting that is no status of Cinder's: available, and exported all the same."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,13 +32,15 @@ class Sighting:
     """A volume, or one of its rows, that a list showed in transition.
 
     ``attachment_id`` is None for the volume itself. ``version`` is what changes when it moves:
-    while it is the same, it is the same sighting.
+    while it is the same, it is the same sighting. ``peers`` are the names by which a backend knows
+    those that it exports an available volume to.
     """
 
     volume_id: str
     attachment_id: str | None
     status: str
     version: str
+    peers: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, str | None]:
@@ -89,6 +94,13 @@ def of_row(listed: ListedRow) -> Sighting:
     return Sighting(listed.volume_id, listed.attachment_id, listed.status, _digest(listed.status))
 
 
+def of_export(listed: ListedVolume, export: Export) -> Sighting:
+    """Return the sighting of an available volume that somebody has access to."""
+    peers = tuple(sorted(connection.name for connection in export.connections))
+    version = _digest(f"{peers} {listed.updated_at or ''}")
+    return Sighting(listed.volume_id, None, EXPORTED, version, peers)
+
+
 def implausible(counted: int, before: int | None) -> str | None:
     """Return why a list must not be taken for the whole of it, or None.
 
@@ -107,11 +119,14 @@ def ripe(standing: Standing, patience: Patience) -> bool:
     return standing.offered_seconds is None or standing.offered_seconds >= patience.again_seconds
 
 
-def suspects(volume: Volume, standings: Collection[Standing]) -> Iterator[Notification]:
+def suspects(
+    volume: Volume, standings: Collection[Standing], hosts: Mapping[str, str]
+) -> Iterator[Notification]:
     """Yield a notification for each attachment of a freshly read volume that is suspected.
 
     ``standings`` are the volume's ripe sightings. What is no longer as it was seen is left out; a
-    row is taken before the volume, which does not say whose transition it is in.
+    row is taken before the volume, which does not say whose transition it is in. ``hosts`` are the
+    compute hosts known by the name of their initiator.
     """
     by_row = {s.sighting.attachment_id: s for s in standings}
     for row in volume.rows:
@@ -121,6 +136,18 @@ def suspects(volume: Volume, standings: Collection[Standing]) -> Iterator[Notifi
     whole = by_row.get(None)
     if whole is not None and whole.sighting.status == volume.status and not _told_by_rows(volume):
         yield _notification(volume, _detached_row(volume), _operation(volume.status), whole)
+    if whole is not None and whole.sighting.status == EXPORTED and _free(volume):
+        found = _notification(volume, None, Operation.ATTACH, whole)
+        yield dataclasses.replace(found, host=_host(whole.sighting.peers, hosts))
+
+
+def _free(volume: Volume) -> bool:
+    return volume.status == "available" and not volume.rows
+
+
+def _host(peers: tuple[str, ...], hosts: Mapping[str, str]) -> str | None:
+    """Return the host of the only one who has access, None where there are several."""
+    return hosts.get(peers[0]) if len(peers) == 1 else None
 
 
 def _told_by_rows(volume: Volume) -> bool:

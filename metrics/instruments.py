@@ -112,6 +112,11 @@ class Sweeping:
             "Volumes and attachments that the last sweep saw in this status.",
             "status",
         )
+        self.ghosts = make.gauge(
+            "ghost_exports",
+            "Volumes that are available in Cinder and that the backend exports to somebody.",
+            "backend",
+        )
         self.missed = make.counter(
             "sweep_missed_by_bus", "Cases that a sweep opened: no event had told of them."
         )

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 
 from consumer.ledger.dialects import insert_absent
 from consumer.ledger.engine import Database, database_now
-from consumer.ledger.tables import sightings, sweeps
+from consumer.ledger.tables import connectors, sightings, sweeps
+from drivers.base import Connector
 from handlers.sweep import Sighting, Standing
 
 WHOLE = ""
@@ -66,6 +67,13 @@ class Sweeps:
         """
         return self._database.write(lambda c: _note(c, self._cloud, seen, whole=whole))
 
+    def hosts(self) -> Mapping[str, str]:
+        """Return the compute hosts by the names that storage knows them by: initiator, NQN, WWPN.
+
+        A name that two hosts have had is nobody's.
+        """
+        return self._database.read(lambda c: _hosts(c, self._cloud))
+
     def offered(self, keys: Collection[Key]) -> None:
         """Note that these sightings were made cases of."""
         self._database.write(lambda c: _offered(c, self._cloud, keys))
@@ -109,6 +117,15 @@ def _note(
     return tuple(
         Standing(s, now, 0.0) if s.key in anew else _standing(s, known[s.key], now) for s in seen
     )
+
+
+def _hosts(connection: sa.Connection, cloud: str) -> Mapping[str, str]:
+    known = sa.select(connectors.c.host, connectors.c.connector).where(connectors.c.cloud == cloud)
+    of: dict[str, set[str]] = {}
+    for row in connection.execute(known):
+        for name in Connector.from_mapping(row.connector).names():
+            of.setdefault(name, set()).add(row.host)
+    return {name: next(iter(hosts)) for name, hosts in of.items() if len(hosts) == 1}
 
 
 def _offered(connection: sa.Connection, cloud: str, keys: Collection[Key]) -> None:

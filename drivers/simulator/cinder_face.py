@@ -145,7 +145,9 @@ class CinderFace:
 
     def _volumes_in(self, status: str, after: str | None, limit: int) -> tuple[ListedVolume, ...]:
         page = _page(self.api.estate.volumes, status, after, limit)
-        return tuple(ListedVolume(v.volume_id, v.status, v.backend, _version(v)) for v in page)
+        return tuple(
+            ListedVolume(v.volume_id, v.status, v.backend, _version(v), v.name_id) for v in page
+        )
 
     def _rows_in(self, status: str, after: str | None, limit: int) -> tuple[ListedRow, ...]:
         page = _page(self.api.estate.rows, status, after, limit)

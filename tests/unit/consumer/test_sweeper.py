@@ -16,7 +16,7 @@ from consumer.ledger.tables import sightings, sweeps
 from consumer.sweep_settings import SweepSettings
 from consumer.sweeper import Sweeper, SweepReport, SweepResult
 from drivers.control_plane import Volume
-from drivers.simulator import Cloud, Fault
+from drivers.simulator import DEFAULT_BACKEND, Cloud, Fault
 from handlers.casefile import CaseState, Trigger
 from handlers.notification import Operation
 from handlers.sweep import ROW_STATUSES, Patience
@@ -62,6 +62,7 @@ class Broom:
         """Return a replica's sweeper."""
         return Sweeper(
             self.cloud.cinder,
+            self.cloud.driver,
             self.ledger,
             owner="me",
             settings=self.settings,
@@ -148,7 +149,8 @@ def test_healthy_volumes_make_no_case(broom: Broom) -> None:
     """Available and in-use volumes -> nothing is seen, nothing becomes a case."""
     broom.cloud.create_volume()
     broom.stuck("in-use", "attached")
-    assert broom.sweep().seen == {}
+    report = broom.sweep()
+    assert (report.seen, report.ghosts) == ({}, {DEFAULT_BACKEND: 0})
     assert broom.later(HOUR).suspects == 0
     assert broom.cases() == []
 
@@ -291,6 +293,52 @@ def test_loop_survives_what_nobody_expected(broom: Broom, monkeypatch: pytest.Mo
     with running(broom.sweeper()):
         until(lambda: broom.notes.reports)
     assert broom.notes.errors == ["sweeper"]
+
+
+# -- available, and exported all the same --------------------------------------------------------
+
+
+def ghost(broom: Broom) -> str:
+    """Export an available volume to the host; return its id."""
+    volume = broom.cloud.create_volume()
+    broom.cloud.export(volume, HOST)
+    return volume
+
+
+def test_ghost_export_is_counted_and_becomes_a_case(broom: Broom) -> None:
+    """Available and exported at two looks -> counted at once, a case at the second."""
+    volume = ghost(broom)
+    broom.cloud.create_volume()
+    report = broom.sweep()
+    assert (report.ghosts, report.opened) == ({DEFAULT_BACKEND: 1}, 0)
+    assert broom.later(HOUR).opened == 1
+    (case,) = broom.cases()
+    record = broom.ledger.case(case.case_id)
+    assert (record.case.volume_id, record.case.operation) == (volume, Operation.ATTACH)
+
+
+def test_backend_that_cannot_list_is_not_asked(broom: Broom) -> None:
+    """A blind driver -> no number at all, which is not the same as zero."""
+    ghost(broom)
+    sweeper = Sweeper(
+        broom.cloud.cinder, broom.cloud.blind_driver, broom.ledger,
+        owner="me", settings=SETTINGS, observer=broom.notes,
+    )  # fmt: skip
+    report = sweeper.sweep_once(threading.Event())
+    assert report is not None
+    assert report.ghosts == {}
+
+
+def test_backend_that_does_not_answer_is_unknown(broom: Broom) -> None:
+    """The list of exports fails once -> no number; what was seen before keeps its age."""
+    ghost(broom)
+    stuck = broom.stuck()
+    broom.sweep()
+    broom.cloud.script(Fault.before("driver.list_exports"))
+    report = broom.sweep()
+    assert (report.result, report.ghosts) == (SweepResult.WHOLE, {})
+    assert broom.later(HOUR).opened == 2
+    assert stuck in {case.volume_id for case in broom.cases()}
 
 
 def _die(_: object) -> None:

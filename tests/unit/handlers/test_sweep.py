@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from drivers.base import VolumeRef
+from drivers.base import Connection, Export, VolumeRef
 from drivers.control_plane import ListedRow, ListedVolume, Row, Volume
 from handlers import sweep
 from handlers.notification import Notification, Operation, Phase, Source
 from handlers.sweep import Patience, Sighting, Standing
 
+HOSTS = {"iqn-1": "compute-1", "iqn-2": "compute-2"}
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 PATIENCE = Patience(
     attaching_seconds=900,
@@ -43,7 +44,7 @@ def volume(status: str, *rows: tuple[str, str]) -> Volume:
 
 def found(of: Volume, *standings: Standing) -> list[tuple[Operation | None, str | None]]:
     """Return operation and row of each suspect."""
-    return [(n.operation, n.attachment_id) for n in sweep.suspects(of, standings)]
+    return [(n.operation, n.attachment_id) for n in sweep.suspects(of, standings, {})]
 
 
 # -- when it is time ---------------------------------------------------------------------------
@@ -195,7 +196,7 @@ def test_what_has_moved_since_the_list_is_no_suspect(of: Volume) -> None:
 
 def one(of: Volume, seen: Standing) -> Notification:
     """Return the only suspect."""
-    (notification,) = sweep.suspects(of, [seen])
+    (notification,) = sweep.suspects(of, [seen], HOSTS)
     return notification
 
 
@@ -218,3 +219,45 @@ def test_same_offer_has_the_same_id_and_the_next_another() -> None:
     assert one(of, first).message_id == one(of, older).message_id
     ids = {one(of, s).message_id for s in (first, moved, again)}
     assert len(ids) == 3
+
+
+# -- available, and exported all the same ------------------------------------------------------
+
+
+def ghost(*peers: str) -> Standing:
+    """Return the standing of an available volume that these have access to."""
+    listed = ListedVolume("vol", "available", "storage-1@tgt", "2026-11-24T10:00:00")
+    export = Export("iqn:volume-vol", "vol", tuple(Connection(peer) for peer in peers))
+    return Standing(sweep.of_export(listed, export), NOW, 10_000.0)
+
+
+@pytest.mark.parametrize(
+    ("peers", "host"),
+    [(("iqn-1",), "compute-1"), (("iqn-1", "iqn-2"), None), (("nobody",), None)],
+)
+def test_exported_though_available_is_suspected(peers: tuple[str, ...], host: str | None) -> None:
+    """Available, no row, exported -> an attach is suspected, of the host where that is one."""
+    said = one(volume("available"), ghost(*peers))
+    assert (said.operation, said.attachment_id, said.host) == (Operation.ATTACH, None, host)
+    assert said.event_type == "sweep.exported"
+
+
+@pytest.mark.parametrize(
+    "of", [volume("in-use", ("a", "attached")), volume("attaching"), volume("backing-up")]
+)
+def test_exported_and_no_longer_available_is_no_ghost(of: Volume) -> None:
+    """Attached, reserved or backed up by now -> its export is somebody's business."""
+    assert found(of, ghost("iqn-1")) == []
+
+
+def test_another_peer_is_another_sighting() -> None:
+    """Somebody else has access now -> another version, whatever the order they are told in."""
+    assert ghost("a", "b").sighting == ghost("b", "a").sighting
+    assert ghost("a").sighting.version != ghost("b").sighting.version
+
+
+def test_ghosts_have_the_patience_of_errors() -> None:
+    """Exported and available for as long as an error may stand -> ripe, no sooner."""
+    assert [
+        sweep.ripe(dataclasses.replace(ghost("a"), age_seconds=age), PATIENCE) for age in (699, 700)
+    ] == [False, True]

@@ -9,7 +9,10 @@ import sqlalchemy as sa
 
 from consumer.ledger import Ledger
 from consumer.ledger.tables import sightings, sweeps
+from drivers.base import Connector
+from handlers.notification import Phase
 from handlers.sweep import Sighting, Standing
+from tests.unit.consumer.ledger.making import accept, seen, told
 
 VOLUME = Sighting("vol", None, "attaching", "v1")
 ROW = Sighting("vol", "row", "attaching", "r1")
@@ -129,3 +132,12 @@ def test_clouds_do_not_see_each_other(ledger: Ledger, ledger_url: str) -> None:
     assert noted(neighbour) == {}
     assert noted(ledger, VOLUME)[VOLUME].age_seconds > 0.0
     neighbour.close()
+
+
+def test_hosts_are_known_by_what_storage_calls_them(ledger: Ledger) -> None:
+    """Three hosts' connectors, two with one initiator -> only the third is known by its own."""
+    for number, initiator in enumerate(("iqn-shared", "iqn-shared", "iqn-own")):
+        connector = Connector(host=f"compute-{number}", initiator=initiator)
+        row = seen("attached", host=connector.host, connector=connector)
+        accept(ledger, told(phase=Phase.END, attachment_id=row.attachment_id, rows=(row,)))
+    assert ledger.sweeps.hosts() == {"iqn-own": "compute-2"}
