@@ -19,13 +19,15 @@ class Row:
     """One live row of Cinder's ``volume_attachment`` table, as ``GET /attachments`` tells it.
 
     ``status`` is Cinder's attach_status: attached, attaching, reserved, detaching, error_attaching
-    or error_detaching. The API never returns the connector.
+    or error_detaching. The API never returns the connector. ``host`` is the connector's host, which
+    it tells of attached rows only (``attachments[].host_name`` of a volume).
     """
 
     attachment_id: str
     status: str
     instance_id: str | None
     has_connection_info: bool
+    host: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -179,6 +181,14 @@ class Nova(Protocol):
         """Return the server and its block devices for this volume; None where it does not exist.
 
         Block devices without an attachment id are included (asked below microversion 2.89 too).
+        """
+
+    def ended_on(self, instance_id: str, *, timeout_seconds: float) -> str | None:
+        """Return the compute host that ended the guest of a deleted server, None where none says.
+
+        A server that is gone proves nothing of its guest: where its compute was down, nova-api
+        deletes the record alone. A host is named only where that host's nova-compute carried the
+        deletion out well (``os-instance-actions``: event compute_terminate_instance, Success).
         """
 
     def detach(

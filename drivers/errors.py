@@ -18,7 +18,14 @@ class OutsideError(Exception):
 
 
 class TransientError(OutsideError):
-    """The call surely did nothing; the same call may be made again at once."""
+    """The call surely did nothing; the same call may be made again.
+
+    ``retry_after_seconds`` is how long the other side asked us to wait first, 0 where it did not.
+    """
+
+    def __init__(self, message: str | None = None, *, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class IndeterminateError(OutsideError):

@@ -49,6 +49,14 @@ class NovaFace:
         )  # fmt: skip
         return self._perform(asked, lambda: self._server(instance_id, volume_id))
 
+    def ended_on(self, instance_id: str, *, timeout_seconds: float) -> str | None:
+        """Return the compute that ended a deleted server's guest, None where none did."""
+        asked = Asked(
+            "nova", "ended_on", None, None, timeout_seconds,
+            writes=False, arguments=(("instance_id", instance_id),),
+        )  # fmt: skip
+        return self._perform(asked, lambda: self._ended_on(instance_id))
+
     def detach(
         self, instance_id: str, volume_id: str, *, request_id: str, timeout_seconds: float
     ) -> None:
@@ -79,6 +87,10 @@ class NovaFace:
             finish()
         else:
             self.board.later("nova.detach", volume_id, detaching.landing, finish)
+
+    def _ended_on(self, instance_id: str) -> str | None:
+        record = self.compute.estate.servers.get(instance_id)
+        return record.ended_on if record else None
 
     def _server(self, instance_id: str, volume_id: str) -> Server | None:
         record = self.compute.estate.known_server(instance_id)

@@ -105,6 +105,8 @@ class Stage:
         with self._estate.lock:
             server = self._estate.server(instance_id)
             server.deleted, server.guest_running = True, guest_keeps_running
+            if not guest_keeps_running and self._estate.compute_up(server.host):
+                server.ended_on = server.guest_host
             server.devices.clear()
             if not guest_keeps_running:
                 self._stop_guest(instance_id)

@@ -133,7 +133,8 @@ class ServerRecord:
     """A server: what Nova's database says of it, and what its guest really does.
 
     ``host`` is Nova's word, ``guest_host`` the truth: after a failed live migration, or an
-    evacuation from a compute that only seemed dead, they differ. A guest can outlive its record.
+    evacuation from a compute that only seemed dead, they differ. A guest can outlive its record;
+    ``ended_on`` is the compute that ended it when the server was deleted, None where none did.
     """
 
     instance_id: str
@@ -146,6 +147,7 @@ class ServerRecord:
     guest_host: str | None = None
     guest_running: bool = True
     migrating_to: str | None = None
+    ended_on: str | None = None
     devices: list[DeviceRecord] = dataclasses.field(default_factory=list)
 
     def devices_of(self, volume_id: str) -> list[DeviceRecord]:

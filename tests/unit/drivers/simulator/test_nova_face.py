@@ -156,6 +156,18 @@ def test_deleted_server_is_none(cloud: Cloud) -> None:
     assert cloud.guests_holding(scene.volume_id) == (scene.instance_id,)
 
 
+def test_compute_that_deleted_a_server_is_named(cloud: Cloud) -> None:
+    """The compute ended the guest -> its host; deleted while it was down, or not at all -> none."""
+    ended, outlived, there = attached(cloud), attached(cloud, "compute-2"), attached(cloud)
+    cloud.delete_server(ended.instance_id)
+    cloud.set_compute("compute-2", up=False)
+    cloud.delete_server(outlived.instance_id)
+    told = [
+        cloud.nova.ended_on(one.instance_id, timeout_seconds=1) for one in (ended, outlived, there)
+    ]
+    assert told == ["compute-1", None, None]
+
+
 def test_nova_api_down_surely_did_nothing(cloud: Cloud) -> None:
     """nova-api refuses the connection -> TransientError."""
     scene = attached(cloud)

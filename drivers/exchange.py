@@ -1,0 +1,199 @@
+"""HTTP that is bounded as a whole, and that knows whether a request has gone out.
+
+requests and urllib3 bound each wait for the next bytes: a peer that sends one byte at a time keeps
+a call for ever, and an exception does not say whether the request had left. Here every wait on a
+socket ends with the ``Exchange`` that is under way in the thread, whatever of it is going on: a
+token being fetched, versions being discovered, the call itself. Names are looked up by the system's
+resolver, which has bounds of its own (resolv.conf: ``timeout``, ``attempts``); a request whose time
+is up by then is not sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dataclasses
+import io
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any, cast
+
+import requests
+from keystoneauth1.session import TCPKeepAliveAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.util.connection import create_connection
+
+REQUEST_ID = "X-OpenStack-Request-ID"
+MAX_BYTES = 64 * 1024 * 1024
+UNAUTHORIZED = 401
+
+
+class AnswerTooLongError(OSError):
+    """An answer was longer than anything that OpenStack has to say."""
+
+
+@dataclasses.dataclass(slots=True)
+class Exchange:
+    """One call, however many HTTP requests it takes; ``ends_at`` is monotonic time.
+
+    ``outstanding`` is True while a write has gone out, if only in part, and was not answered.
+    """
+
+    ends_at: float
+    outstanding: bool = False
+    writing: bool = False
+    received: int = 0
+
+    def left(self) -> float:
+        """Return the seconds that are left. Raises TimeoutError where none are."""
+        if (left := self.ends_at - time.monotonic()) <= 0:
+            raise TimeoutError("the time for the call is up")
+        return left
+
+    def sending(self) -> None:
+        """Note that bytes of a request are about to go out."""
+        self.outstanding = self.outstanding or self.writing
+
+    def receiving(self, count: int) -> None:
+        """Note that bytes of an answer came in. Raises AnswerTooLongError."""
+        self.received += count
+        if self.received > MAX_BYTES:
+            raise AnswerTooLongError(f"the answer is longer than {MAX_BYTES} bytes")
+
+
+_UNBOUNDED = Exchange(float("inf"))
+_current = contextvars.ContextVar("exchange", default=_UNBOUNDED)
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[Exchange]:
+    """Bound all HTTP of this thread inside the block by ``seconds`` in total."""
+    exchange = Exchange(time.monotonic() + seconds)
+    token = _current.set(exchange)
+    try:
+        yield exchange
+    finally:
+        _current.reset(token)
+
+
+class BoundedTransport(TCPKeepAliveAdapter):
+    """Carries the requests of a session within the thread's exchange. Never repeats one."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Use bounded connections."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        """Use bounded connections to a proxy too."""
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
+        """Send one request; a write is one that carries our request id.
+
+        A 401 is an answer: the service acted on nothing, and a new token may be fetched.
+        """
+        exchange = _current.get()
+        exchange.writing = REQUEST_ID in request.headers
+        kwargs["timeout"] = None if exchange is _UNBOUNDED else exchange.left()
+        response = super().send(request, *args, **kwargs)
+        if response.status_code == UNAUTHORIZED:
+            exchange.outstanding = False
+        return response
+
+
+class _Wire:
+    """A connected socket, each operation of which ends with the exchange."""
+
+    def __init__(self, its_socket: socket.socket) -> None:
+        self._socket = its_socket
+
+    def sendall(self, data: bytes) -> None:
+        exchange = _current.get()
+        _limit(self._socket, exchange)
+        exchange.sending()
+        self._socket.sendall(data)
+
+    def makefile(self, *_: Any, **__: Any) -> io.BufferedReader:
+        """Return what http.client reads answers from; it asks for ``rb`` and nothing else."""
+        return io.BufferedReader(_Incoming(self._socket))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+
+class _Incoming(io.RawIOBase):
+    """What a socket receives. It holds the socket open, as ``socket.makefile`` does."""
+
+    def __init__(self, its_socket: socket.socket) -> None:
+        super().__init__()
+        self._socket = its_socket
+        self._raw = its_socket.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        exchange = _current.get()
+        _limit(self._socket, exchange)
+        count = self._raw.readinto(buffer)
+        exchange.receiving(count or 0)
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _limit(its_socket: socket.socket, exchange: Exchange) -> None:
+    its_socket.settimeout(None if exchange is _UNBOUNDED else exchange.left())
+
+
+class _Bounded(HTTPConnection):
+    """Makes a connection within the exchange, be it to several addresses in turn."""
+
+    def _new_conn(self) -> socket.socket:
+        failure: OSError = OSError("the name has no address")
+        try:
+            for address in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
+                try:
+                    return self._connected(str(address[4][0]))
+                except OSError as error:
+                    failure = error
+            raise failure
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f"connecting to {self.host} timed out") from error
+        except OSError as error:
+            raise NewConnectionError(self, f"cannot connect to {self.host}: {error}") from error
+
+    def _connected(self, ip: str) -> socket.socket:
+        exchange = _current.get()
+        limit = None if exchange is _UNBOUNDED else exchange.left()
+        made = create_connection((ip, self.port), limit, self.source_address, self.socket_options)
+        # Python bounds a TLS handshake as a whole by the socket's timeout.
+        _limit(made, exchange)
+        return made
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock = cast("socket.socket", _Wire(cast("socket.socket", self.sock)))
+
+
+class _BoundedTls(_Bounded, HTTPSConnection):
+    """The same with TLS."""
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Bounded
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _BoundedTls
+
+
+_POOLS = {"http": _Pool, "https": _TlsPool}

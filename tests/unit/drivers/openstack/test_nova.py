@@ -1,0 +1,324 @@
+"""The client of Nova: what it asks, and what it makes of what it is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from drivers.control_plane import BlockDevice, Nova
+from drivers.errors import (
+    ConflictError,
+    IndeterminateError,
+    NotFoundError,
+    OutsideError,
+    PermanentError,
+    TransientError,
+)
+from drivers.nova import NovaClient
+from tests.openstack_api import HTML, OpenStackApi, Reply, fault
+from tests.unit.drivers.openstack import told
+from tests.unit.drivers.openstack.told import COMPUTE, ROW, SERVER, VOLUME
+
+LIMIT = 20.0
+SHOW = f"GET /servers/{SERVER}"
+DEVICES = f"{SHOW}/os-volume_attachments"
+ACTIONS = f"{SHOW}/os-instance-actions"
+DETACH = f"DELETE /servers/{SERVER}/os-volume_attachments/{VOLUME}"
+GONE = fault(404, "itemNotFound", f"Instance {SERVER} could not be found.")
+NO_DEVICE = f"Instance {SERVER} is not attached to volume {VOLUME}"
+
+
+def show(
+    api: OpenStackApi,
+    server: dict[str, Any] | None = None,
+    computes: dict[str, Any] | None = None,
+    every: dict[str, Any] | None = None,
+    named: dict[str, Any] | None = None,
+) -> None:
+    """Script a look at the server: block devices below 2.89, then at it."""
+    api.script(SHOW, Reply(200, server or told.server()))
+    api.script("GET /nova/os-services", Reply(200, computes or told.computes()))
+    api.script(
+        DEVICES,
+        Reply(200, named or told.devices(told.device(ROW))),
+        Reply(200, every or told.devices(told.device())),
+    )
+
+
+def test_it_meets_the_protocol(nova: NovaClient) -> None:
+    """Mypy holds the client to the protocol -> the same as the simulated cloud's."""
+    met: Nova = nova
+    assert met
+
+
+def test_server_with_its_block_device(api: OpenStackApi, nova: NovaClient) -> None:
+    """A running server -> its states, host, compute and the attachment that it names."""
+    show(api)
+    seen = nova.server(SERVER, VOLUME, timeout_seconds=LIMIT)
+    assert seen is not None
+    assert (seen.vm_state, seen.task_state, seen.host) == ("active", None, COMPUTE)
+    assert (seen.compute_up, seen.launched) == (True, True)
+    assert seen.block_devices == (BlockDevice(ROW, "/dev/vdb"),)
+    assert api.requests[1].query == {"binary": "nova-compute", "host": COMPUTE}
+    versions = [r.headers["x-openstack-nova-api-version"] for r in api.requests]
+    assert versions == ["2.79", "2.79", "2.89", "2.79"]
+
+
+@pytest.mark.parametrize(
+    ("every", "named", "devices"),
+    [
+        ((), (), ()),
+        ((told.device(),), (), (BlockDevice(None, "/dev/vdb"),)),
+        ((told.device(volume_id="other"),), (told.device("r", "other"),), ()),
+        (
+            (told.device(), told.device(device="/dev/vdc")),
+            (told.device(ROW),),
+            (BlockDevice(ROW, "/dev/vdb"), BlockDevice(None, "/dev/vdc")),
+        ),
+        # Gone between the two questions: what may be there is told.
+        ((), (told.device(ROW),), (BlockDevice(ROW, "/dev/vdb"),)),
+        # Not plugged in yet: neither has a name.
+        ((told.device(device=""),), (told.device(ROW, device=""),), (BlockDevice(ROW, ""),)),
+    ],
+)
+def test_block_devices_that_nova_hides(
+    api: OpenStackApi, nova: NovaClient, every: Any, named: Any, devices: Any
+) -> None:
+    """Asked below 2.89 and at it -> those without an attachment are found too."""
+    show(api, every=told.devices(*every), named=told.devices(*named))
+    seen = nova.server(SERVER, VOLUME, timeout_seconds=LIMIT)
+    assert seen is not None
+    assert seen.block_devices == devices
+
+
+def test_nova_that_names_no_attachment(api: OpenStackApi, nova: NovaClient) -> None:
+    """A Nova before 2.89 -> the block device is there, and names nothing."""
+    api.nova_newest = "2.88"
+    show(api, named=told.devices(told.device()))
+    seen = nova.server(SERVER, VOLUME, timeout_seconds=LIMIT)
+    assert seen is not None
+    assert seen.block_devices == (BlockDevice(None, "/dev/vdb"),)
+    assert len(api.asked("os-volume_attachments")) == 1
+
+
+@pytest.mark.parametrize(
+    ("computes", "up"),
+    [
+        (told.computes("up"), True),
+        (told.computes("down"), False),
+        (told.computes("up", forced_down=True), False),
+        (told.computes(None), None),
+        ({"services": []}, None),
+    ],
+)
+def test_compute_of_the_server(
+    api: OpenStackApi, nova: NovaClient, computes: dict[str, Any], up: bool | None
+) -> None:
+    """Forced down -> down; a service that is not told of, or whose cell is down -> unknown."""
+    show(api, computes=computes)
+    seen = nova.server(SERVER, VOLUME, timeout_seconds=LIMIT)
+    assert seen is not None
+    assert seen.compute_up is up
+
+
+def test_server_that_is_on_no_host_and_never_ran(api: OpenStackApi, nova: NovaClient) -> None:
+    """Shelved, or failed before it was placed -> no compute is asked about."""
+    columns = {"OS-EXT-SRV-ATTR:host": None, "OS-SRV-USG:launched_at": None}
+    show(api, told.server(**columns))
+    seen = nova.server(SERVER, VOLUME, timeout_seconds=LIMIT)
+    assert seen is not None
+    assert (seen.host, seen.compute_up, seen.launched) == (None, None, False)
+    assert api.asked("os-services") == []
+
+
+def test_server_that_is_gone(api: OpenStackApi, nova: NovaClient) -> None:
+    """Nova's 404 names it, and we may list services -> None."""
+    api.script(SHOW, GONE)
+    api.script("GET /nova/os-services", Reply(200, told.computes()))
+    assert nova.server(SERVER, VOLUME, timeout_seconds=LIMIT) is None
+
+
+def test_404_to_somebody_who_is_no_admin(api: OpenStackApi, nova: NovaClient) -> None:
+    """The services are not shown to us -> the server may be another project's: refused."""
+    api.script(SHOW, GONE)
+    api.script("GET /nova/os-services", fault(403, "forbidden", "Policy doesn't allow it."))
+    with pytest.raises(PermanentError, match="role"):
+        nova.server(SERVER, VOLUME, timeout_seconds=LIMIT)
+
+
+def test_404_of_a_proxy_is_no_deleted_server(api: OpenStackApi, nova: NovaClient) -> None:
+    """A 404 page -> transient; a server that is there would seem to be deleted."""
+    api.script(SHOW, Reply(404, HTML))
+    with pytest.raises(TransientError):
+        nova.server(SERVER, VOLUME, timeout_seconds=LIMIT)
+
+
+def test_server_whose_cell_is_down(api: OpenStackApi, nova: NovaClient) -> None:
+    """Nova shows id and status UNKNOWN -> transient: nobody knows what it holds."""
+    partial = {"server": {"id": SERVER, "status": "UNKNOWN", "tenant_id": "t", "created": "c"}}
+    show(api, partial)
+    with pytest.raises(TransientError, match="cell"):
+        nova.server(SERVER, VOLUME, timeout_seconds=LIMIT)
+
+
+def test_server_shown_as_to_a_member(api: OpenStackApi, nova: NovaClient) -> None:
+    """Without the host -> the role is not admin."""
+    member = told.server()
+    del member["server"]["OS-EXT-SRV-ATTR:host"]
+    show(api, member)
+    with pytest.raises(PermanentError, match=r"\[nova\] needs the role admin"):
+        nova.server(SERVER, VOLUME, timeout_seconds=LIMIT)
+
+
+def test_server_deleted_between_the_questions(api: OpenStackApi, nova: NovaClient) -> None:
+    """404 for its block devices -> transient, asked anew; never "no block devices"."""
+    show(api)
+    api.script(DEVICES, GONE)
+    with pytest.raises(TransientError):
+        nova.server(SERVER, VOLUME, timeout_seconds=LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("line", "body"),
+    [
+        (SHOW, HTML),
+        (SHOW, b'{"server": {"id": '),
+        (SHOW, told.server(id="other")),
+        (SHOW, told.server(**{"OS-EXT-STS:vm_state": None})),
+        (SHOW, told.server(**{"OS-EXT-STS:task_state": 3})),
+        ("GET /nova/os-services", HTML),
+        ("GET /nova/os-services", {"services": [{"binary": "nova-compute", "host": COMPUTE,
+                                                 "state": 1}]}),
+        (DEVICES, HTML),
+        (DEVICES, {"volumeAttachments": None}),
+        (DEVICES, told.devices(told.device(serverId="other"))),
+        (DEVICES, told.devices(told.device(volumeId=None))),
+        (DEVICES, told.devices(told.device() | {"attachment_id": 5})),
+    ],
+)  # fmt: skip
+def test_nonsense_is_no_evidence(api: OpenStackApi, nova: NovaClient, line: str, body: Any) -> None:
+    """HTML, half a JSON, wrong shapes, another server -> transient, never "nothing there"."""
+    show(api)
+    api.script(line, Reply(200, body))
+    with pytest.raises(TransientError):
+        nova.server(SERVER, VOLUME, timeout_seconds=LIMIT)
+
+
+# -- who ended the guest of a deleted server -------------------------------------------------------
+
+
+def event(**columns: Any) -> dict[str, Any]:
+    told_of_it = {"event": "compute_terminate_instance", "result": "Success", "host": COMPUTE}
+    return {"instanceAction": {"action": "delete", "events": [told_of_it | columns]}}
+
+
+def deletion(*request_ids: str, action: str = "delete") -> Reply:
+    actions = [{"action": action, "request_id": one} for one in request_ids]
+    return Reply(200, {"instanceActions": [*actions, {"action": "create", "request_id": "c"}]})
+
+
+def test_host_that_ended_the_guest(api: OpenStackApi, nova: NovaClient) -> None:
+    """nova-compute carried the deletion out well -> its host."""
+    api.script(ACTIONS, deletion("r"))
+    api.script(f"{ACTIONS}/r", Reply(200, event()))
+    assert nova.ended_on(SERVER, timeout_seconds=LIMIT) == COMPUTE
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        event(result="Error"),
+        event(result=None),
+        event(event="compute_stop_instance"),
+        event(host=None),
+        {"instanceAction": {"action": "delete", "events": []}},
+    ],
+)
+def test_deletion_that_no_compute_carried_out(
+    api: OpenStackApi, nova: NovaClient, document: dict[str, Any]
+) -> None:
+    """Failed, still running, or nova-api deleted the record alone -> no proof."""
+    api.script(ACTIONS, deletion("r"))
+    api.script(f"{ACTIONS}/r", Reply(200, document))
+    assert nova.ended_on(SERVER, timeout_seconds=LIMIT) is None
+
+
+def test_second_deletion_that_went_well(api: OpenStackApi, nova: NovaClient) -> None:
+    """The first failed, a forced one ended it -> its host."""
+    api.script(ACTIONS, deletion("new", "old", action="forceDelete"))
+    api.script(f"{ACTIONS}/new", Reply(200, event(result="Error")))
+    api.script(f"{ACTIONS}/old", Reply(200, event()))
+    assert nova.ended_on(SERVER, timeout_seconds=LIMIT) == COMPUTE
+
+
+def test_server_of_which_nova_keeps_nothing(api: OpenStackApi, nova: NovaClient) -> None:
+    """Archived, or never deleted -> no proof."""
+    api.script(ACTIONS, GONE)
+    assert nova.ended_on(SERVER, timeout_seconds=LIMIT) is None
+    api.script(ACTIONS, deletion())
+    assert nova.ended_on(SERVER, timeout_seconds=LIMIT) is None
+
+
+@pytest.mark.parametrize("body", [HTML, {"instanceActions": [{"action": "delete"}]}])
+def test_nonsense_about_the_deletion(api: OpenStackApi, nova: NovaClient, body: Any) -> None:
+    """What cannot be read -> transient, no proof."""
+    api.script(ACTIONS, Reply(200, body))
+    with pytest.raises(TransientError):
+        nova.ended_on(SERVER, timeout_seconds=LIMIT)
+
+
+# -- detach ----------------------------------------------------------------------------------------
+
+
+def detach(nova: NovaClient) -> None:
+    nova.detach(SERVER, VOLUME, request_id="req-1", timeout_seconds=LIMIT)
+
+
+def test_detach_that_nova_accepts(api: OpenStackApi, nova: NovaClient) -> None:
+    """202 -> the wish is Nova's now, under our request id."""
+    api.script(DETACH, Reply(202))
+    detach(nova)
+    assert api.requests[-1].headers["x-openstack-request-id"] == "req-1"
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "words"),
+    [
+        (
+            fault(400, "badRequest", "Invalid input received: Invalid volume: Unable to detach "
+                  "volume. Volume status must be 'in-use' and attach_status must be 'attached'."),
+            ConflictError, "must be 'in-use'",
+        ),
+        (fault(400, "badRequest", "Cannot detach a root device volume"), PermanentError, "root"),
+        (fault(409, "conflictingRequest", f"Instance {SERVER} is locked"), ConflictError, "locked"),
+        (
+            fault(409, "conflictingRequest", "Service is unavailable at this time."),
+            ConflictError, "unavailable",
+        ),
+        (
+            fault(409, "conflictingRequest", "Cannot 'detach_volume' instance while it is in "
+                  "vm_state error"),
+            ConflictError, "vm_state error",
+        ),
+        (GONE, NotFoundError, "could not be found"),
+        (fault(404, "itemNotFound", NO_DEVICE), NotFoundError, "is not attached"),
+        (
+            fault(404, "itemNotFound", f"Volume {VOLUME} could not be found."),
+            NotFoundError, "could not be found",
+        ),
+        (fault(403, "forbidden", "Policy doesn't allow it"), PermanentError, "role"),
+        (Reply(404, HTML), PermanentError, "404"),
+        (fault(500, "computeFault", "Unexpected API Error."), IndeterminateError, "500"),
+        (Reply(504, HTML), IndeterminateError, "504"),
+        (Reply(200, HTML), IndeterminateError, "cannot be used"),
+    ],
+)  # fmt: skip
+def test_detach_that_nova_does_not_accept(
+    api: OpenStackApi, nova: NovaClient, reply: Reply, kind: type[OutsideError], words: str
+) -> None:
+    """Each refusal -> its kind, with Nova's reason kept."""
+    api.script(DETACH, reply)
+    with pytest.raises(kind, match=words) as caught:
+        detach(nova)
+    assert type(caught.value) is kind

@@ -1,0 +1,87 @@
+"""What Cinder and Nova say of one volume and one server, as they say it; tests change what matters.
+
+The forms are those of Cinder 29 and Nova 34.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+VOLUME, ROW, SERVER = "vol-0001", "row-0001", "srv-0001"
+BACKEND = "storage-1@tgt"
+COMPUTE = "compute-1"
+
+
+def volume(**columns: Any) -> dict[str, Any]:
+    """Return the answer to ``GET /volumes/{id}`` by an admin."""
+    told = {
+        "id": VOLUME, "status": "in-use", "size": 1, "name": "data", "availability_zone": "nova",
+        "updated_at": "2026-11-22T10:00:00.000000", "multiattach": False, "attachments": [],
+        "migration_status": None, "user_id": "user", "volume_type": "fast",
+        "os-vol-host-attr:host": f"{BACKEND}#pool", "os-vol-tenant-attr:tenant_id": "project",
+        "os-vol-mig-status-attr:migstat": None, "os-vol-mig-status-attr:name_id": None,
+        "shared_targets": False, "service_uuid": "s", "cluster_name": None, "provider_id": None,
+    }  # fmt: skip
+    return {"volume": told | columns}
+
+
+def attached(attachment_id: str = ROW, host: str | None = COMPUTE) -> dict[str, Any]:
+    """Return one of the ``attachments`` of a volume."""
+    return {
+        "id": VOLUME, "attachment_id": attachment_id, "volume_id": VOLUME, "server_id": SERVER,
+        "host_name": host, "device": "/dev/vdb", "attached_at": "2026-11-22T10:00:00.000000",
+    }  # fmt: skip
+
+
+def row(**columns: Any) -> dict[str, Any]:
+    """Return one of the list of ``GET /attachments/detail``."""
+    secret = {"driver_volume_type": "iscsi", "auth_password": "canary-chap"}
+    told = {
+        "id": ROW, "status": "attached", "instance": SERVER, "volume_id": VOLUME,
+        "attached_at": "", "detached_at": "", "attach_mode": "rw", "connection_info": secret,
+    }  # fmt: skip
+    return told | columns
+
+
+def rows(*found: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer to ``GET /attachments/detail``."""
+    return {"attachments": list(found)}
+
+
+def services(state: str = "up", **columns: Any) -> dict[str, Any]:
+    """Return the answer to Cinder's ``GET /os-services``."""
+    told = {"binary": "cinder-volume", "host": BACKEND, "state": state, "status": "enabled",
+            "cluster": None}  # fmt: skip
+    return {"services": [told | columns]}
+
+
+def server(**columns: Any) -> dict[str, Any]:
+    """Return the answer to ``GET /servers/{id}`` by an admin."""
+    told = {
+        "id": SERVER, "status": "ACTIVE", "OS-EXT-STS:vm_state": "active",
+        "OS-EXT-STS:task_state": None, "OS-EXT-SRV-ATTR:host": COMPUTE,
+        "OS-SRV-USG:launched_at": "2026-11-22T09:00:00.000000",
+    }  # fmt: skip
+    return {"server": told | columns}
+
+
+def computes(state: str | None = "up", *, forced_down: bool = False) -> dict[str, Any]:
+    """Return the answer to Nova's ``GET /os-services``; no state: the cell is down."""
+    told: dict[str, Any] = {"binary": "nova-compute", "host": COMPUTE, "status": "UNKNOWN"}
+    if state is not None:
+        told |= {"status": "enabled", "state": state, "forced_down": forced_down}
+    return {"services": [told]}
+
+
+def device(
+    attachment_id: str | None = None, volume_id: str = VOLUME, **more: Any
+) -> dict[str, Any]:
+    """Return a block device as microversion 2.89 (with an attachment) or 2.79 tells it."""
+    told: dict[str, Any] = {"serverId": SERVER, "volumeId": volume_id, "device": "/dev/vdb"}
+    key = {"attachment_id": attachment_id} if attachment_id else {"id": volume_id}
+    return told | key | more
+
+
+def devices(*found: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer to ``GET /servers/{id}/os-volume_attachments``."""
+    return {"volumeAttachments": list(found)}
