@@ -144,7 +144,8 @@ class Recovery:
             if attempt.setbacks >= SETBACKS:
                 return conclusion.later(attempt.updated(plan.attempted), attempt.trouble)
         except TransientError as error:
-            return conclusion.later(attempt.updated(plan.attempted), str(error))
+            asked = min(error.retry_after_seconds, attempt.policy.retry_backoff_max_seconds)
+            return conclusion.later(attempt.updated(plan.attempted), str(error), at_least=asked)
         except PermanentError as error:
             # What it would have led to may be there all the same: look before a person is asked.
             attempt.refused[attempt.case.intents[-1].kind] = str(error)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from tenacity import (
+    RetryCallState,
     Retrying,
     retry_if_exception_type,
     sleep_using_event,
@@ -23,6 +24,7 @@ from tenacity import (
     stop_when_event_set,
     wait_random_exponential,
 )
+from tenacity.stop import stop_base
 
 from drivers.errors import TransientError
 from handlers.policy import BackendPolicy
@@ -37,8 +39,9 @@ def repeat(
 
     Blocks for the calls and the pauses between them; none is begun later than ``limit_seconds`` and
     one pause after the first. ``stop`` ends the pauses and the repetition: the event alone would
-    only turn the pauses into a spin, so it is a stop condition too. Raises what the last try
-    raised.
+    only turn the pauses into a spin, so it is a stop condition too. A pause is as long as the other
+    side asked for (Retry-After); where that is longer than our longest, there is no other try.
+    Raises what the last try raised.
     """
     began = time.monotonic()
     try:
@@ -49,14 +52,39 @@ def repeat(
         retry=retry_if_exception_type(TransientError),
         stop=stop_after_attempt(policy.tries)
         | stop_after_delay(limit_seconds - (time.monotonic() - began))
-        | stop_when_event_set(stop),
-        wait=wait_random_exponential(
-            multiplier=policy.try_backoff_seconds, max=policy.try_backoff_max_seconds
-        ),
+        | stop_when_event_set(stop)
+        | _AskedForMore(policy.try_backoff_max_seconds),
+        wait=_Pause(policy),
         sleep=sleep_using_event(stop),
         reraise=True,
     )
     return tries(_until(stop, call, first))
+
+
+class _AskedForMore(stop_base):
+    """Stop where the other side asked us to wait for longer than this."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return _asked(retry_state) > self._seconds
+
+
+class _Pause(wait_random_exponential):
+    """Exponential with full jitter, but no shorter than the other side asked for."""
+
+    def __init__(self, policy: BackendPolicy) -> None:
+        super().__init__(multiplier=policy.try_backoff_seconds, max=policy.try_backoff_max_seconds)
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        return max(super().__call__(retry_state), _asked(retry_state))
+
+
+def _asked(state: RetryCallState) -> float:
+    """Return how many seconds the other side asked us to wait before the next try."""
+    error = state.outcome.exception() if state.outcome else None
+    return error.retry_after_seconds if isinstance(error, TransientError) else 0.0
 
 
 def _until(stop: threading.Event, call: Callable[[], T], first: TransientError) -> Callable[[], T]:

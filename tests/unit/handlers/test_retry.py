@@ -51,6 +51,23 @@ def test_the_tries_are_bounded_and_the_last_error_is_told(stop: threading.Event)
     assert calls.made == 4
 
 
+def test_the_pause_is_as_long_as_the_other_side_asked_for(stop: threading.Event) -> None:
+    """Retry-After within our longest pause -> waited for."""
+    policy = dataclasses.replace(QUICK, try_backoff_max_seconds=0.2)
+    calls = Calls(TransientError("429", retry_after_seconds=0.1))
+    began = time.monotonic()
+    assert repeat(calls, policy, stop, limit_seconds=5) == "answer"
+    assert time.monotonic() - began >= 0.1
+
+
+def test_a_longer_wish_ends_the_repetition(stop: threading.Event) -> None:
+    """Retry-After beyond our longest pause -> no other try in this attempt."""
+    calls = Calls(TransientError("429", retry_after_seconds=60))
+    with pytest.raises(TransientError, match="429"):
+        repeat(calls, QUICK, stop, limit_seconds=5)
+    assert calls.made == 1
+
+
 @pytest.mark.parametrize("kind", [IndeterminateError, PermanentError, ConflictError])
 def test_only_what_surely_did_nothing_is_repeated(
     stop: threading.Event, kind: type[Exception]
