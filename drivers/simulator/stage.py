@@ -7,46 +7,26 @@ point.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from drivers.base import Connector
 from drivers.simulator import rows
 from drivers.simulator.backend import Backend
-from drivers.simulator.estate import Estate, connector_of, new_id
+from drivers.simulator.estate import connector_of, new_id
+from drivers.simulator.hosts import Hosts
 from drivers.simulator.state import (
     DEFAULT_BACKEND,
     DeviceRecord,
     Exporting,
     ExportRecord,
-    Link,
     RowRecord,
     ServerRecord,
     VolumeRecord,
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class AccessChange:
-    """One host was let in to a volume, or no longer is. ``request_id``: whose call did it, if ours.
-
-    ``volume`` is the backend's name of it, ``number`` the estate's running count.
-    """
-
-    number: int
-    backend: str
-    volume: str
-    host: str
-    granted: bool
-    request_id: str | None
-
-
-class Stage:
+class Stage(Hosts):
     """The part of ``Cloud`` that arranges scenes. Thread-safe."""
-
-    def __init__(self, estate: Estate) -> None:
-        self._estate = estate
-        self._changes: list[AccessChange] = []
 
     def add_backend(
         self, name: str = DEFAULT_BACKEND, exporting: Exporting = Exporting.PER_HOST
@@ -189,87 +169,20 @@ class Stage:
             server = self._estate.server(instance_id)
             server.devices = [d for d in server.devices if d.volume_id != volume_id]
 
-    def export(
-        self,
-        volume_id: str,
-        host: str,
-        *,
-        sessions: int = 0,
-        stuck: bool = False,
-        instance_id: str | None = None,
-        purpose: str | None = None,
-    ) -> None:
-        """Let a host in on the backend, unknown to Cinder and Nova.
-
-        ``purpose`` says in words whose healthy use it is (a backup's mapping); ``stuck`` sessions
-        stay when access is revoked, until ``release_stuck_session``.
-        """
-        connector = connector_of(host)
-        with self._estate.lock:
-            volume = self._estate.volume(volume_id)
-            link = Link(
-                connector.initiator or host, host, connector.ip, sessions=sessions, stuck=stuck,
-                instance_id=instance_id, purpose=purpose, granted=next(self._estate.counter),
-            )  # fmt: skip
-            self._estate.backend_of(volume).initialize(volume.name, link)
-
-    def unexport(self, volume_id: str, host: str) -> None:
-        """Take a host's access on the backend, unknown to Cinder and Nova."""
-        with self._estate.lock:
-            volume = self._estate.volume(volume_id)
-            self._estate.backend_of(volume).revoke((volume.name,), connector_of(host))
-
-    def release_stuck_session(self, volume_id: str, host: str) -> None:
-        """End the hanging I/O of a host, and with it a session whose access is revoked."""
-        with self._estate.lock:
-            volume = self._estate.volume(volume_id)
-            links = self._estate.backend_of(volume).export((volume.name,)).links
-            for link in [k for k in links.values() if k.host == host]:
-                link.stuck = False
-                if not link.access:
-                    del links[link.name]
-
     def statuses(self, volume_id: str) -> tuple[str, str]:
         """Return Cinder's status and attach_status, with no call noted in the journal."""
         with self._estate.lock:
             volume = self._estate.volume(volume_id)
             return volume.status, volume.attach_status
 
-    def exported_to(self, volume_id: str) -> tuple[str, ...]:
-        """Return the hosts that the backend lets in or holds a session with: the truth."""
-        with self._estate.lock:
-            volume = self._estate.volume(volume_id)
-            record = self._estate.backend_of(volume).exports.get(volume.name)
-            return tuple(sorted(k.host for k in record.links.values())) if record else ()
-
-    def has_target(self, volume_id: str) -> bool:
-        """Tell whether the backend still has a target for the volume, let in or not."""
-        with self._estate.lock:
-            volume = self._estate.volume(volume_id)
-            return self._estate.backend_of(volume).export((volume.name,)).target
-
     def guests_holding(self, volume_id: str) -> tuple[str, ...]:
         """Return the instances whose guest really has the disk open: the truth."""
         with self._estate.lock:
             return tuple(sorted(self._estate.volume(volume_id).held_by))
 
-    def access_log(self) -> tuple[AccessChange, ...]:
-        """Every access given or taken so far: who could write, and when."""
-        with self._estate.lock:
-            return tuple(self._changes)
-
     def _stop_guest(self, instance_id: str) -> None:
         for volume in self._estate.volumes.values():
             volume.held_by.discard(instance_id)
-
-    def _note(self, backend: str, volume: str, link: Link, granted: bool) -> None:
-        number = next(self._estate.counter)
-        asked = self._asked_by()
-        self._changes.append(AccessChange(number, backend, volume, link.host, granted, asked))
-
-    def _asked_by(self) -> str | None:
-        """Return the request id of the service's call under way, if there is one."""
-        return None
 
 
 def _set(record: object, columns: dict[str, Any]) -> None:

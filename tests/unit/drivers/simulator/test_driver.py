@@ -140,3 +140,26 @@ def test_wrong_options_are_explained(options: dict[str, str], words: str) -> Non
     """An option is missing or wrong -> ValueError that names it."""
     with pytest.raises(ValueError, match=words):
         SimulatorDriver("storage-1@tgt", options)
+
+
+def test_host_logs_in_only_while_it_is_let_in(cloud: Cloud) -> None:
+    """A host is let in, then not any more -> it logs in, then is turned away with its session."""
+    volume, connector = cloud.create_volume(), cloud.connector("compute-1")
+    cloud.export(volume, "compute-1")
+    assert cloud.log_in(volume, connector)
+    cloud.withdraw(volume, connector)
+    assert not cloud.log_in(volume, connector)
+    (left,) = cloud.connections(volume)
+    assert (left.access, left.sessions) == (False, 1)
+    assert [change.granted for change in cloud.access_log()] == [True, False]
+
+
+def test_hanging_session_outlives_its_access(cloud: Cloud) -> None:
+    """A host's I/O hangs -> revoking leaves its session, which ends when the I/O does."""
+    volume, connector = cloud.create_volume(), cloud.connector("compute-1")
+    cloud.export(volume, "compute-1", sessions=2)
+    cloud.hang_session(volume, connector)
+    cloud.unexport(volume, "compute-1")
+    assert [(c.access, c.sessions) for c in cloud.connections(volume)] == [(False, 2)]
+    cloud.release_stuck_session(volume, "compute-1")
+    assert cloud.connections(volume) == ()
