@@ -1,0 +1,40 @@
+"""What every storage driver must keep, as a pytest class that a driver's author subclasses.
+
+    from drivers.conformance import Ground, StorageDriverConformance
+
+    class ArrayGround(Ground):
+        ...                                   # what the suite needs to do to an array of its own
+
+    class TestArrayDriver(StorageDriverConformance):
+        @pytest.fixture
+        def ground(self, tmp_path):
+            with ArrayGround(tmp_path) as ground:
+                yield ground
+
+Each test is a clause: a situation -> the consequence that the service relies on. One that fails
+says what the driver did and why that is dangerous. One that the backend cannot show is skipped with
+the reason that the ground gives. Needs ``pip install 'detachd[conformance]'``.
+"""
+
+from drivers.conformance.crowding import CrowdingClauses
+from drivers.conformance.declaring import DeclaringClauses
+from drivers.conformance.failing import FailingClauses
+from drivers.conformance.ground import Ground
+from drivers.conformance.listing import ListingClauses
+from drivers.conformance.releasing import ReleasingClauses
+from drivers.conformance.seeing import SeeingClauses
+from drivers.conformance.sparing import SparingClauses
+
+__all__ = ["Ground", "StorageDriverConformance"]
+
+
+class StorageDriverConformance(
+    SeeingClauses,
+    ListingClauses,
+    ReleasingClauses,
+    SparingClauses,
+    FailingClauses,
+    CrowdingClauses,
+    DeclaringClauses,
+):
+    """All clauses. A subclass overrides the fixture ``ground``, and the two times if it has to."""

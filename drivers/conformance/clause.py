@@ -1,0 +1,141 @@
+"""What the clauses share: fixtures, a subject, and calls that let three kinds of error by."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import NoReturn
+
+import pytest
+
+from drivers.base import Attachment, Connection, Connector, StorageDriver, VolumeRef
+from drivers.conformance.ground import Ground
+from drivers.errors import IndeterminateError, OutsideError, PermanentError, TransientError
+
+KINDS = (TransientError, IndeterminateError, PermanentError)
+LOOKS = ("observe", "list_exports")
+ACTIONS = ("terminate_connection", "detach", "force_detach")
+GRACE_SECONDS = 1.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Subject:
+    """A volume, and the one attachment of it that a clause acts on."""
+
+    volume: VolumeRef
+    attachment: Attachment
+    connector: Connector
+
+    @classmethod
+    def of(cls, volume: VolumeRef, connector: Connector) -> Subject:
+        """Return the attachment of that volume to the connector's host."""
+        return cls(volume, Attachment(volume.volume_id, None, None, connector), connector)
+
+    def without_connector(self) -> Subject:
+        """Return the same of an attachment whose connector nobody recorded."""
+        return dataclasses.replace(
+            self, attachment=dataclasses.replace(self.attachment, connector=None)
+        )
+
+
+class Clauses:
+    """The fixtures and times of every clause."""
+
+    timeout_seconds = 2.0
+    """The time limit of each call: long enough for the backend when it is well."""
+    settle_seconds = 0.5
+    """How long after a thaw, or a cut, something may still happen on the backend."""
+
+    @pytest.fixture
+    def ground(self) -> Iterator[Ground]:
+        """Yield a fresh ground, and take it down afterwards."""
+        raise NotImplementedError("a subclass says on what ground its driver stands")
+
+    @pytest.fixture
+    def driver(self, ground: Ground) -> StorageDriver:
+        """Return the driver under test."""
+        return ground.driver()
+
+    def attached(self, ground: Ground, host: str = "host-a", *, sessions: int = 1) -> Subject:
+        """Create a volume with one host connected."""
+        subject = Subject.of(ground.volume(), ground.connector(host))
+        ground.connect(subject.volume, subject.connector, sessions=sessions)
+        must(bool(held(ground, subject)), "the ground did not connect the host")
+        return subject
+
+    def beside(self, ground: Ground, subject: Subject, host: str = "host-b") -> Subject:
+        """Connect a second host to the same volume."""
+        other = Subject.of(subject.volume, ground.connector(host))
+        ground.connect(other.volume, other.connector)
+        must(bool(held(ground, other)), "the ground did not connect a second host")
+        return other
+
+    def observe(self, driver: StorageDriver, volume: VolumeRef) -> tuple[Connection, ...]:
+        """Look; an answer that names nobody needs a positive control."""
+        seen = driver.observe(volume, timeout_seconds=self.timeout_seconds)
+        must(bool(seen.control.strip()), "an observation without a positive control proves nothing")
+        return seen.connections
+
+    def force_detach(self, driver: StorageDriver, subject: Subject) -> None:
+        """Release the attachment, which must succeed."""
+        driver.force_detach(
+            subject.volume,
+            subject.attachment,
+            request_id="req-conformance",
+            timeout_seconds=self.timeout_seconds,
+        )
+
+    def error_of(self, driver: StorageDriver, method: str, subject: Subject) -> OutsideError | None:
+        """Make the call; return which of the three kinds it raised, or None.
+
+        Anything else that it raises breaks the contract and fails the clause as it is.
+        """
+        limit = {"timeout_seconds": self.timeout_seconds}
+        try:
+            if method == "observe":
+                driver.observe(subject.volume, **limit)
+            elif method == "list_exports":
+                driver.list_exports(**limit)
+            else:
+                act = getattr(driver, method)
+                act(subject.volume, subject.attachment, request_id="req-conformance", **limit)
+        except KINDS as error:
+            return error
+        return None
+
+
+def held(ground: Ground, subject: Subject) -> tuple[Connection, ...]:
+    """Return what the subject's host really has."""
+    connections = ground.truth(subject.volume)
+    return tuple(c for c in connections if c.belongs_to(subject.connector))
+
+
+def told(connections: tuple[Connection, ...]) -> frozenset[tuple[str, bool, int]]:
+    """Return what can be compared of connections: by which name, let in or not, sessions."""
+    return frozenset((c.name, c.access, c.sessions) for c in connections)
+
+
+def shown(connections: tuple[Connection, ...]) -> str:
+    """Return connections in words, for whoever reads why a clause failed."""
+    words = (
+        f"{c.name} ({'let in' if c.access else 'not let in'}, sessions: {c.sessions})"
+        for c in connections
+    )
+    return ", ".join(sorted(words)) or "nobody"
+
+
+def needs_eyes(driver: StorageDriver) -> None:
+    """Skip where the driver declares that it cannot see."""
+    if not driver.capabilities.sees_connections:
+        pytest.skip("the driver declares that it is blind")
+
+
+def must(holds: bool, otherwise: str) -> None:
+    """Fail the clause with these words where something does not hold."""
+    if not holds:
+        fail(otherwise)
+
+
+def fail(words: str) -> NoReturn:
+    """Fail the clause with these words."""
+    pytest.fail(words)

@@ -1,0 +1,115 @@
+"""Clauses on failure: calls end in time, in one of three kinds, and tell no secret."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from drivers.base import StorageDriver
+from drivers.conformance.clause import (
+    ACTIONS,
+    GRACE_SECONDS,
+    LOOKS,
+    Clauses,
+    Subject,
+    held,
+    must,
+    needs_eyes,
+    shown,
+    told,
+)
+from drivers.conformance.ground import Ground
+from drivers.errors import TransientError
+from drivers.options import secrets
+
+
+class FailingClauses(Clauses):
+    """What a driver owes when the backend does not do as it is asked."""
+
+    @pytest.mark.parametrize("method", [*LOOKS, *ACTIONS])
+    def test_frozen_backend_is_bounded(
+        self, driver: StorageDriver, ground: Ground, method: str
+    ) -> None:
+        """The backend gives no answer -> the call ends in time, with one of the three kinds."""
+        if method in LOOKS:
+            needs_eyes(driver)
+        subject = self.attached(ground)
+        with ground.freeze():
+            began = time.monotonic()
+            error = self.error_of(driver, method, subject)
+            took = time.monotonic() - began
+        limit = (2 if method == "force_detach" else 1) * self.timeout_seconds + GRACE_SECONDS
+        must(took <= limit, f"{method} took {took:.1f} s of at most {limit:.1f} s")
+        must(
+            error is not None or method == "detach",
+            f"{method} succeeded against a backend that gave no answer",
+        )
+
+    @pytest.mark.parametrize("method", ACTIONS)
+    def test_transient_means_nothing_was_done(
+        self, driver: StorageDriver, ground: Ground, method: str
+    ) -> None:
+        """An action fails as TransientError -> it is not done afterwards either.
+
+        What a frozen backend was asked it may do on the thaw: that is IndeterminateError.
+        """
+        subject = self.attached(ground)
+        before = ground.truth(subject.volume)
+        with ground.freeze():
+            error = self.error_of(driver, method, subject)
+        time.sleep(self.settle_seconds)
+        must(
+            not isinstance(error, TransientError)
+            or told(ground.truth(subject.volume)) == told(before),
+            f"{method} said that it surely did nothing ({error!r}), and then it was done",
+        )
+
+    def test_release_goes_through_after_a_thaw(self, driver: StorageDriver, ground: Ground) -> None:
+        """A release timed out and may have finished late -> the next one succeeds; it is gone."""
+        subject = self.attached(ground)
+        with ground.freeze():
+            self.error_of(driver, "force_detach", subject)
+        time.sleep(self.settle_seconds)
+        self.force_detach(driver, subject)
+        left = held(ground, subject)
+        must(not left, f"released after a thaw, but this is left: {shown(left)}")
+        if driver.capabilities.sees_connections:
+            seen = self.observe(driver, subject.volume)
+            must(not seen, f"released after a thaw, but observe tells {shown(seen)}")
+
+    def test_unknown_volume_is_not_released(self, driver: StorageDriver, ground: Ground) -> None:
+        """A volume that the backend does not know -> an error; success would be taken for clean."""
+        subject = Subject.of(ground.missing(), ground.connector("host-a"))
+        must(
+            self.error_of(driver, "force_detach", subject) is not None,
+            "a volume that does not exist was released with success",
+        )
+
+    def test_errors_carry_no_secret(
+        self, driver: StorageDriver, ground: Ground, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Everything that can be made to fail fails -> no secret in an error, log or repr."""
+        hidden = (*secrets(driver.opts, driver.options), *ground.secrets())
+        if not hidden:
+            pytest.skip("the driver has no secret option that is set, and the ground names none")
+        with caplog.at_level("DEBUG"):
+            texts = [*self._told_in_trouble(driver, ground), repr(driver), str(driver)]
+        leaks = [text for text in (*texts, caplog.text) if any(s in text for s in hidden)]
+        must(not leaks, f"a secret is told in {len(leaks)} of {len(texts) + 1} texts")
+
+    def _told_in_trouble(self, driver: StorageDriver, ground: Ground) -> Iterator[str]:
+        lost = Subject.of(ground.missing(), ground.connector("host-a"))
+        subject = self.attached(ground)
+        yield from self._errors(driver, lost)
+        yield from self._errors(driver, subject.without_connector())
+        with ground.freeze():
+            yield from self._errors(driver, subject)
+
+    def _errors(self, driver: StorageDriver, subject: Subject) -> Iterator[str]:
+        for method in ("observe", "force_detach"):
+            error: BaseException | None = self.error_of(driver, method, subject)
+            while error is not None:
+                yield f"{error} {error!r}"
+                error = error.__cause__ or error.__context__

@@ -1,0 +1,109 @@
+"""Clauses on releasing: the attachment's host is gone afterwards, whatever state it was in."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from drivers.base import StorageDriver
+from drivers.conformance.clause import Clauses, Subject, held, must, needs_eyes, shown, told
+from drivers.conformance.ground import Ground
+
+
+class ReleasingClauses(Clauses):
+    """What ``force_detach`` owes to the attachment that it is called for."""
+
+    def test_released_host_is_gone(self, driver: StorageDriver, ground: Ground) -> None:
+        """Force detach -> neither access nor session is left, and observe says so too."""
+        subject = self.attached(ground)
+        self.force_detach(driver, subject)
+        self._must_be_gone(driver, ground, subject)
+
+    def test_second_detach_is_success(self, driver: StorageDriver, ground: Ground) -> None:
+        """Already released -> force detach again succeeds and leaves it released."""
+        subject = self.attached(ground)
+        self.force_detach(driver, subject)
+        self.force_detach(driver, subject)
+        self._must_be_gone(driver, ground, subject)
+
+    def test_never_attached_is_success(self, driver: StorageDriver, ground: Ground) -> None:
+        """The host was never connected -> force detach succeeds and changes nothing."""
+        other = self.attached(ground, "host-b")
+        before = ground.truth(other.volume)
+        self.force_detach(driver, Subject.of(other.volume, ground.connector("host-a")))
+        must(
+            told(ground.truth(other.volume)) == told(before),
+            "there was nothing to release, yet it changed",
+        )
+
+    def test_access_without_a_session_is_released(
+        self, driver: StorageDriver, ground: Ground
+    ) -> None:
+        """A host is let in and has no session -> its access is taken."""
+        subject = self.attached(ground, sessions=0)
+        self.force_detach(driver, subject)
+        self._must_be_gone(driver, ground, subject)
+
+    def test_session_without_access_is_released(
+        self, driver: StorageDriver, ground: Ground
+    ) -> None:
+        """A host's access was taken by hand and its session goes on -> the session is ended."""
+        self._needs_to_end_sessions(driver)
+        subject = self.attached(ground)
+        ground.withdraw(subject.volume, subject.connector)
+        self.force_detach(driver, subject)
+        self._must_be_gone(driver, ground, subject)
+
+    def test_every_session_is_ended(self, driver: StorageDriver, ground: Ground) -> None:
+        """A host holds three sessions -> none is left."""
+        self._needs_to_end_sessions(driver)
+        subject = self.attached(ground, sessions=3)
+        self.force_detach(driver, subject)
+        self._must_be_gone(driver, ground, subject)
+
+    def test_migrated_volume_is_released(self, driver: StorageDriver, ground: Ground) -> None:
+        """The backend has the volume by its name_id -> its host is released there."""
+        subject = Subject.of(ground.migrated(), ground.connector("host-a"))
+        ground.connect(subject.volume, subject.connector)
+        self.force_detach(driver, subject)
+        self._must_be_gone(driver, ground, subject)
+
+    def test_host_that_comes_back_stays_out(self, driver: StorageDriver, ground: Ground) -> None:
+        """A host logs in again whenever it is cut -> access is revoked first, so it stays out."""
+        if not driver.capabilities.revokes_access:
+            pytest.skip("the driver declares that it cannot revoke access")
+        subject = self.attached(ground)
+        with ground.comes_back(subject.volume, subject.connector):
+            self.force_detach(driver, subject)
+            time.sleep(self.settle_seconds)
+            self._must_be_gone(driver, ground, subject)
+
+    def test_stuck_session_is_not_called_clean(self, driver: StorageDriver, ground: Ground) -> None:
+        """A session cannot be ended while its I/O hangs -> an error, or observe still tells it."""
+        if driver.capabilities.acts_through_cinder:
+            needs_eyes(driver)
+        subject = self.attached(ground)
+        with ground.stuck(subject.volume, subject.connector):
+            error = self.error_of(driver, "force_detach", subject)
+            must(bool(held(ground, subject)), "the ground's session was ended, so it is not stuck")
+            seen = error is not None or (
+                driver.capabilities.sees_connections and self.observe(driver, subject.volume)
+            )
+            must(bool(seen), "force_detach succeeded, and nobody is told of the session left")
+
+    def _must_be_gone(self, driver: StorageDriver, ground: Ground, subject: Subject) -> None:
+        left = held(ground, subject)
+        must(not left, f"force_detach succeeded, but this is left: {shown(left)}")
+        if driver.capabilities.sees_connections:
+            seen = self.observe(driver, subject.volume)
+            must(
+                told(seen) == told(ground.truth(subject.volume)),
+                f"the host is gone, but observe tells {shown(seen)}",
+            )
+
+    @staticmethod
+    def _needs_to_end_sessions(driver: StorageDriver) -> None:
+        can = driver.capabilities
+        if not (can.ends_sessions or can.acts_through_cinder):
+            pytest.skip("the driver declares that it cannot end sessions")

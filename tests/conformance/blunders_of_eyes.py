@@ -1,0 +1,241 @@
+"""Drivers that break the contract: in what they see, list and declare."""
+# ruff: noqa: D102 - what is wrong with a broken driver's methods, its class docstring says
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from oslo_config import cfg
+
+from drivers.base import Connection, Export, Observation, VolumeRef
+from drivers.errors import IndeterminateError, NotFoundError
+from drivers.simulator import SimulatorDriver
+
+SEES = SimulatorDriver.capabilities
+
+
+class Sees(SimulatorDriver):
+    """Sees something else than there is: ``altered`` says what."""
+
+    def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
+        seen = super().observe(volume, timeout_seconds=timeout_seconds)
+        return dataclasses.replace(seen, connections=self.altered(seen.connections))
+
+    def altered(self, connections: tuple[Connection, ...]) -> tuple[Connection, ...]:
+        raise NotImplementedError
+
+
+class SeesNobody(Sees):
+    """Answers "nobody" whatever the backend holds."""
+
+    def altered(self, connections: tuple[Connection, ...]) -> tuple[Connection, ...]:
+        return ()
+
+
+class SeesTheFirstOnly(Sees):
+    """Stops reading after the first host."""
+
+    def altered(self, connections: tuple[Connection, ...]) -> tuple[Connection, ...]:
+        return connections[:1]
+
+
+class CountsHosts(Sees):
+    """Tells that a host has a session, not how many."""
+
+    def altered(self, connections: tuple[Connection, ...]) -> tuple[Connection, ...]:
+        return tuple(dataclasses.replace(c, sessions=min(c.sessions, 1)) for c in connections)
+
+
+class SeesSessionsOnly(Sees):
+    """Looks at sessions and not at who is let in."""
+
+    def altered(self, connections: tuple[Connection, ...]) -> tuple[Connection, ...]:
+        return tuple(c for c in connections if c.sessions)
+
+
+class SeesAccessOnly(Sees):
+    """Looks at who is let in and not at sessions."""
+
+    def altered(self, connections: tuple[Connection, ...]) -> tuple[Connection, ...]:
+        return tuple(c for c in connections if c.access)
+
+
+class SeesItself(Sees):
+    """Opens the volume to look at it, and sees that."""
+
+    def altered(self, connections: tuple[Connection, ...]) -> tuple[Connection, ...]:
+        return (*connections, Connection("detachd", sessions=1))
+
+
+class SeesWhomTheRecordsName(Sees):
+    """Leaves out every initiator that it has not seen before."""
+
+    def altered(self, connections: tuple[Connection, ...]) -> tuple[Connection, ...]:
+        return tuple(c for c in connections if not c.name.endswith("-renamed"))
+
+
+class SeesNamesOnly(Sees):
+    """Tells connections by a name that no connector has."""
+
+    def altered(self, connections: tuple[Connection, ...]) -> tuple[Connection, ...]:
+        return tuple(
+            dataclasses.replace(c, name=f"client.{n}", host=None) for n, c in enumerate(connections)
+        )
+
+
+class SeesUnseen(SimulatorDriver):
+    """Declares to be blind, and tells what it sees all the same."""
+
+    capabilities = dataclasses.replace(SEES, sees_connections=False, sees_hosts=False)
+
+
+class DoesNotDeclareHosts(SimulatorDriver):
+    """Tells hosts, and declares that it cannot."""
+
+    capabilities = dataclasses.replace(SEES, sees_hosts=False)
+
+
+class WithoutControl(SimulatorDriver):
+    """Tells the connections, but not what makes the answer trustworthy."""
+
+    def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
+        seen = super().observe(volume, timeout_seconds=timeout_seconds)
+        return Observation(seen.connections, control=" ")
+
+
+class TidiesUpWhileLooking(SimulatorDriver):
+    """Drops what it finds when it only should look."""
+
+    def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
+        seen = super().observe(volume, timeout_seconds=timeout_seconds)
+        self._cloud.unexport(volume.volume_id, "host-a")
+        return seen
+
+
+class KnowsOneName(SimulatorDriver):
+    """Looks for a volume under the id that it was created with."""
+
+    def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
+        volume = dataclasses.replace(volume, name_id=None)
+        return super().observe(volume, timeout_seconds=timeout_seconds)
+
+
+class CallsTheUnknownClean(SimulatorDriver):
+    """Takes "no such volume" for "nobody is connected"."""
+
+    def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
+        try:
+            return super().observe(volume, timeout_seconds=timeout_seconds)
+        except NotFoundError:
+            return Observation((), control="there is nothing there")
+
+
+class NotFoundByAnotherName(SimulatorDriver):
+    """Raises its own kind of error for a volume that is not there."""
+
+    def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
+        try:
+            return super().observe(volume, timeout_seconds=timeout_seconds)
+        except NotFoundError:
+            raise KeyError(volume.volume_id) from None
+
+
+class KeepsTheVolume(SimulatorDriver):
+    """Keeps the volume of the call under way where every thread can reach it."""
+
+    _volume: VolumeRef
+
+    def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
+        self._volume = volume
+        time.sleep(0.01)
+        return super().observe(self._volume, timeout_seconds=timeout_seconds)
+
+
+class ListsNothing(SimulatorDriver):
+    """Declares a list and always returns an empty one."""
+
+    def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
+        return ()
+
+
+class ListsNames(SimulatorDriver):
+    """Lists volumes without the ids that are in their names."""
+
+    def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
+        listed = super().list_exports(timeout_seconds=timeout_seconds)
+        return tuple(dataclasses.replace(export, volume_id=None) for export in listed)
+
+
+class ListsWithoutConnections(SimulatorDriver):
+    """Lists volumes as if nobody were connected to them."""
+
+    def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
+        listed = super().list_exports(timeout_seconds=timeout_seconds)
+        return tuple(dataclasses.replace(export, connections=()) for export in listed)
+
+
+class TidiesUpWhileListing(SimulatorDriver):
+    """Drops what it lists."""
+
+    def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
+        listed = super().list_exports(timeout_seconds=timeout_seconds)
+        for export in listed:
+            self._cloud.unexport(export.volume_id, "host-a")
+        return listed
+
+
+class ListsUndeclared(ListsNothing):
+    """Has no list, and returns an empty one instead of refusing."""
+
+    capabilities = dataclasses.replace(SEES, lists_exports=False)
+
+
+class SwallowsTimeoutsOfLooks(SimulatorDriver):
+    """Takes a timeout for "nobody"."""
+
+    def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
+        with contextlib.suppress(IndeterminateError):
+            return super().observe(volume, timeout_seconds=timeout_seconds)
+        return Observation((), control="nobody said otherwise")
+
+    def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
+        with contextlib.suppress(IndeterminateError):
+            return super().list_exports(timeout_seconds=timeout_seconds)
+        return ()
+
+
+class AsksWhenMade(SimulatorDriver):
+    """Asks the backend in its constructor, which then waits for it."""
+
+    def __init__(self, backend: str, options: Mapping[str, Any], **cloud: Any) -> None:
+        super().__init__(backend, options, **cloud)
+        with contextlib.suppress(IndeterminateError):
+            self.list_exports(timeout_seconds=1.3)
+
+
+class OptionWithoutHelp(SimulatorDriver):
+    """Has an option that the sample cannot explain."""
+
+    opts = (*SimulatorDriver.opts, cfg.StrOpt("pool"))
+
+
+class PasswordInTheOpen(SimulatorDriver):
+    """Has a password that logs would show."""
+
+    opts = (*SimulatorDriver.opts, cfg.StrOpt("password", help="What the array asks for."))
+
+
+class DoesNotDeclareSessions(SimulatorDriver):
+    """Ends sessions, and declares that it does not."""
+
+    capabilities = dataclasses.replace(SEES, ends_sessions=False)
+
+
+class DoesNotDeclareAccess(SimulatorDriver):
+    """Revokes access, and declares that it does not."""
+
+    capabilities = dataclasses.replace(SEES, revokes_access=False)

@@ -1,0 +1,105 @@
+"""A simulated cloud as the ground that the conformance suite stands on."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from drivers.base import Connection, Connector, StorageDriver, VolumeRef
+from drivers.conformance import Ground
+from drivers.simulator import DEFAULT_BACKEND, Cloud, Effect, Fault, SimulatorDriver
+
+AUTHKEY = "canary-of-the-authkey"
+OPTIONS = {"address": None, "authkey": AUTHKEY}
+METHODS = ("observe", "terminate_connection", "detach", "list_exports")
+FROZEN = tuple(f"driver.{method}" for method in METHODS)
+STORM_SECONDS = 0.001
+
+
+class SimulatorGround(Ground):
+    """Hosts are compute-nodes, names are Cinder's ids; the driver is of any of the classes."""
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        kind: type[SimulatorDriver] = SimulatorDriver,
+        frozen: tuple[str, ...] = FROZEN,
+    ) -> None:
+        self.cloud, self.kind, self.frozen = cloud, kind, frozen
+
+    def driver(self) -> StorageDriver:
+        """Make one for the cloud's own backend."""
+        return self.kind(DEFAULT_BACKEND, OPTIONS, cloud=self.cloud)
+
+    def elsewhere(self) -> StorageDriver:
+        """Make one for a second backend of the cloud, which holds another volume."""
+        self.cloud.create_volume(backend="storage-2@tgt")
+        return self.kind("storage-2@tgt", OPTIONS, cloud=self.cloud)
+
+    def volume(self) -> VolumeRef:
+        """Create one without rows or servers."""
+        return self._ref(self.cloud.create_volume())
+
+    def migrated(self) -> VolumeRef:
+        """Create one that the backend has under its name_id."""
+        return self._ref(self.cloud.create_volume(name_id="migrated"))
+
+    def missing(self) -> VolumeRef:
+        """Create one that the backend has forgotten."""
+        volume = self.cloud.create_volume(name_id="forgotten")
+        self.cloud.forget_on_backend(volume)
+        return self._ref(volume)
+
+    def connector(self, host: str) -> Connector:
+        """Return the cloud's own of that host."""
+        return self.cloud.connector(host)
+
+    def connect(self, volume: VolumeRef, connector: Connector, *, sessions: int = 1) -> None:
+        """Export to it."""
+        host = connector.host or ""
+        self.cloud.export(volume.volume_id, host, connector=connector, sessions=sessions)
+
+    def truth(self, volume: VolumeRef) -> tuple[Connection, ...]:
+        """Ask the cloud itself."""
+        return self.cloud.connections(volume.volume_id)
+
+    def withdraw(self, volume: VolumeRef, connector: Connector) -> None:
+        """Take the access only."""
+        self.cloud.withdraw(volume.volume_id, connector)
+
+    @contextlib.contextmanager
+    def comes_back(self, volume: VolumeRef, connector: Connector) -> Iterator[None]:
+        """Log in again and again from a thread."""
+        over = threading.Event()
+
+        def storm() -> None:
+            while not over.wait(STORM_SECONDS):
+                self.cloud.log_in(volume.volume_id, connector)
+
+        thread = threading.Thread(target=storm)
+        thread.start()
+        yield
+        over.set()
+        thread.join()
+
+    @contextlib.contextmanager
+    def stuck(self, volume: VolumeRef, connector: Connector) -> Iterator[None]:
+        """Have the session's I/O hang."""
+        self.cloud.hang_session(volume.volume_id, connector)
+        yield
+        self.cloud.release_stuck_session(volume.volume_id, connector.host or "")
+
+    @contextlib.contextmanager
+    def freeze(self) -> Iterator[None]:
+        """Hang every call, and do after the thaw what was asked meanwhile."""
+        for method in self.frozen:
+            self.cloud.script(Fault.hang(method, 60, effect=Effect.LATE, times=9))
+        yield
+        self.cloud.clear_faults()
+        self.cloud.land_late()
+
+    def _ref(self, volume_id: str) -> VolumeRef:
+        volume = self.cloud.cinder.volume(volume_id, timeout_seconds=1)
+        assert volume is not None
+        return volume.ref
