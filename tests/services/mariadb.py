@@ -1,5 +1,7 @@
 """A private MariaDB."""
 
+from collections.abc import Mapping, Sequence
+
 from sqlalchemy import URL, make_url
 
 from tests.services.database import USER, PrivateDatabase
@@ -63,7 +65,15 @@ class MariaDB(PrivateDatabase):
             f"--socket={self.directory / 'socket'}",
             "--character-set-server=utf8mb4",  # as Debian's own settings have it
             *self._tls_options(),
+            *self._options(),
         )
+
+    def _environment(self) -> Mapping[str, str]:
+        return {**super()._environment(), "TMPDIR": str(self.directory)}  # /tmp is everybody's
+
+    def _options(self) -> Sequence[str]:
+        """Return further options of the server."""
+        return ()
 
     def _tls_options(self) -> list[str]:
         if self.tls is None:
