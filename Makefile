@@ -11,11 +11,11 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help venv demo services test check types style imports quick-tests bench config-sample constraints clean
+.PHONY: help venv demo services lab-environment test check types style imports quick-tests bench config-sample constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is (this)
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.for-tests ## Make .venv with all that developing and testing need
 
@@ -25,7 +25,10 @@ demo: $(VENV)/.for-use ## Run the main job on embedded parts and show what came 
 services: ## Install what is missing of RabbitMQ, PostgreSQL, MariaDB, promtool, tgt ... (root; starts none)
 	@tools/install-services
 
-test: services venv ## Run every test; what is not installed is skipped, failed where CI=true
+lab-environment: venv ## Install the OpenStack of tests/lab outside the checkout (once, minutes)
+	@$(BIN)/python -m tests.lab.environment
+
+test: services venv lab-environment ## Run every test; what is not installed is skipped, failed where CI=true
 	@$(BIN)/python -m pytest
 
 check: venv ## Lint, types, import rules, unit and property tests: under a minute, no services

@@ -1,0 +1,1 @@
+"""The lab: a small OpenStack of real services, and the tests that need one."""
