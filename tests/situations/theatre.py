@@ -1,0 +1,197 @@
+"""Plays situations on the whole service: in-memory broker, SQLite, the simulated cloud.
+
+All situations of one play are on the stage at once, each with a volume, servers and hosts of its
+own, and go the way of every notification. A play is *told*, by the bus, or *silent*: then only the
+sweep can find what is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import kombu
+
+from consumer import config
+from consumer.cloud import ControlPlane
+from consumer.demo.performance import CONFIGURATION
+from consumer.demo.scenes import Stage
+from consumer.demo.wire import API_PUBLISHER, Message, SeenRow, Story
+from consumer.ledger import CaseRecord, Ledger
+from consumer.service import Parts, Service
+from drivers.simulator import DEFAULT_BACKEND, Cloud
+from handlers.casefile import CaseState, StepResult
+from tests.bus import forget_memory, until
+from tests.situations.arrangements import BACKENDS
+
+AT_REST = (CaseState.CLOSED, CaseState.PARKED)
+LOOKS = 2
+"""After how many looks with the same answer a case that goes on waiting has been seen."""
+
+SWEEP = """
+[sweep]
+interval_seconds = 1
+attaching_seconds = 2
+detaching_seconds = 2
+reserved_seconds = 2
+error_seconds = 2
+"""
+NO_SWEEP = """
+[sweep]
+enabled = false
+"""
+
+Situation = Callable[[Stage], Sequence[Message]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ended:
+    """What came of a situation: what was decided and done, and what each side holds in the end.
+
+    ``rows`` are the statuses of Cinder's rows, ``backend`` the hosts that are let in, ``nova`` what
+    the block devices name: a row's status, "gone" where Cinder has no such row, "none" for none.
+    """
+
+    verdict: str | None
+    rule: str | None
+    reason: str | None
+    state: CaseState
+    done: tuple[str, ...]
+    announced: tuple[str, ...]
+    status: str
+    rows: tuple[str, ...]
+    backend: tuple[str, ...]
+    nova: tuple[str, ...]
+
+    @property
+    def decided(self) -> tuple[str | None, str | None, str]:
+        """The verdict, the rule and what became of the case."""
+        return self.verdict, self.rule, self.state.value
+
+    @property
+    def holds(self) -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """What all three sides hold: Cinder's status and rows, the backend, Nova."""
+        return self.status, self.rows, self.backend, self.nova
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Act:
+    """A situation on its stage, and what the bus is going to tell of it."""
+
+    situation: Situation
+    stage: Stage
+    messages: tuple[Message, ...]
+
+
+def play(
+    directory: Path, situations: Iterable[Situation], *, told: bool
+) -> Mapping[Situation, Ended]:
+    """Play them all at once and say how each ended. Blocks for some ten seconds."""
+    forget_memory()
+    with Cloud() as cloud:
+        acts = [_arrange(cloud, one, number) for number, one in enumerate(situations, start=1)]
+        with _service(cloud, directory, told=told) as service:
+            _publish(_earlier_attach(host, cloud) for act in acts for host in _hosts(act.stage))
+            if told:
+                _publish(message for act in acts for message in act.messages)
+            until(lambda: all(_over(service.ledger, act) for act in acts), 60.0)
+            ended = {act.situation: _ended(service.ledger, act) for act in acts}
+        assert cloud.hazards() == ()
+    forget_memory()
+    return ended
+
+
+def _arrange(cloud: Cloud, situation: Situation, number: int) -> Act:
+    host = f"compute-{number}"
+    volume = cloud.create_volume(backend=BACKENDS.get(situation, DEFAULT_BACKEND))
+    stage = Stage(cloud, volume, cloud.boot_server(host=host), host)
+    return Act(situation, stage, tuple(situation(stage)))
+
+
+def _hosts(stage: Stage) -> tuple[str, ...]:
+    """Return the hosts of a stage: its own, and those that situations call by its name."""
+    return stage.host, f"{stage.host}-destination", f"{stage.host}-other"
+
+
+@contextlib.contextmanager
+def _service(cloud: Cloud, directory: Path, *, told: bool) -> Iterator[Service]:
+    file = directory / "detachd.conf"
+    text = CONFIGURATION.format(directory=directory) + (NO_SWEEP if told else SWEEP)
+    file.write_text(text)
+    parts = Parts(ControlPlane(cloud.cinder, cloud.nova), cloud.driver)
+    service = Service(config.load([file]), parts)
+    service.ledger.upgrade()
+    service.start()
+    try:
+        until(lambda: all(one.status().connected for one in service.listeners))
+        yield service
+    finally:
+        service.stop()
+        service.wait()
+
+
+def _earlier_attach(host: str, cloud: Cloud) -> Message:
+    """Return the end of an earlier attach on a host: the bus tells its connector."""
+    story = Story(f"earlier-{host}", f"earlier-{host}", host, DEFAULT_BACKEND)
+    row = SeenRow(f"earlier-{host}", "attached", cloud.connector(host))
+    return story.cinder("attach.end", "in-use", row, publisher=API_PUBLISHER)
+
+
+def _publish(messages: Iterable[Message]) -> None:
+    with kombu.Connection("memory://") as connection:
+        producer = kombu.Producer(connection.default_channel)
+        for message in messages:
+            producer.publish(
+                message.body,
+                exchange=message.exchange,
+                routing_key=message.routing_key,
+                content_type="application/json",
+                content_encoding="utf-8",
+            )
+            time.sleep(0)  # the listener's turn
+
+
+def _over(ledger: Ledger, act: Act) -> bool:
+    cases = ledger.cases(volume_id=act.stage.volume_id)
+    waits = (c.state not in AT_REST and (c.attempts < LOOKS or c.verdict is None) for c in cases)
+    acting = any(c.state is CaseState.SETTLING for c in cases)
+    return bool(cases) and not acting and not any(waits)
+
+
+def _ended(ledger: Ledger, act: Act) -> Ended:
+    stage = act.stage
+    cases = [ledger.case(c.case_id) for c in ledger.cases(volume_id=stage.volume_id)]
+    acted = max(cases, key=lambda c: (len(c.intents), c.case.attempts))
+    volume = stage.cloud.cinder.volume(stage.volume_id, timeout_seconds=1.0)
+    rows = {row.attachment_id: row.status for row in volume.rows} if volume else {}
+    return Ended(
+        *_decided(acted),
+        state=acted.summary.state,
+        done=tuple(i.kind.value for i in acted.intents if i.result is StepResult.DONE),
+        announced=tuple(sent.event_type.rpartition(".")[2] for sent in acted.outbox),
+        status=volume.status if volume else "gone",
+        rows=tuple(sorted(rows.values())),
+        backend=_let_in(stage) if volume else (),
+        nova=tuple(sorted(_named(stage, rows))),
+    )
+
+
+def _let_in(stage: Stage) -> tuple[str, ...]:
+    hosts = stage.cloud.exported_to(stage.volume_id)
+    return tuple(host.replace(stage.host, "HOST") for host in hosts)
+
+
+def _decided(record: CaseRecord) -> tuple[str | None, str | None, str | None]:
+    """Return verdict, rule and reason of the first look that acted; where none did, of the last."""
+    for sent in record.outbox:
+        return sent.payload["verdict"], sent.payload["rule"], record.summary.reason
+    return record.summary.verdict, record.summary.rule, record.summary.reason
+
+
+def _named(stage: Stage, rows: Mapping[str, str]) -> Iterator[str]:
+    server = stage.cloud.nova.server(stage.instance_id, stage.volume_id, timeout_seconds=1.0)
+    for device in server.block_devices if server else ():
+        yield "none" if device.attachment_id is None else rows.get(device.attachment_id, "gone")
