@@ -133,6 +133,7 @@ def listed_volumes(document: Any) -> Sequence[ListedVolume]:
             status=text(record, "status"),
             backend=backend_of(admins(record)) or None,
             updated_at=optional(record, "updated_at"),
+            name_id=optional(record, NAME_ID),
         )
         for record in items(document, "volumes")
     ]

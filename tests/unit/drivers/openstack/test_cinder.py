@@ -426,6 +426,17 @@ def test_volumes_in_a_status_by_page(api: OpenStackApi, cinder: CinderClient) ->
     ]
 
 
+def test_volume_that_was_migrated_is_listed_with_its_name_on_the_backend(
+    api: OpenStackApi, cinder: CinderClient
+) -> None:
+    """A name_id -> in the list too: the backend exports the volume under that."""
+    told_of = told.volume(status="available")["volume"]
+    told_of |= {"os-vol-mig-status-attr:name_id": "other"}
+    api.script("GET /volumes/detail", Reply(200, {"volumes": [told_of]}))
+    (page,) = cinder.volumes_in("available", after=None, limit=1, timeout_seconds=LIMIT)
+    assert page.name_id == "other"
+
+
 def test_only_an_empty_page_is_the_end(api: OpenStackApi, cinder: CinderClient) -> None:
     """Fewer than asked for -> asked once more, because Cinder cuts pages without a word."""
     api.script("GET /attachments", Reply(200, told.rows(told.row(status="reserved"))),
