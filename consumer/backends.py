@@ -12,6 +12,7 @@ from handlers.policy import BackendPolicy, Mode
 
 DEFAULTS = "backend_defaults"
 PREFIX = "backend:"
+DEFAULT_DRIVER = "cinder_managed"
 GROUP = cfg.OptGroup(
     DEFAULTS,
     title="What holds for every Cinder backend that has no section of its own",
@@ -89,11 +90,12 @@ def options(inherited: Backend | None = None) -> list[cfg.Opt]:
     return [
         cfg.StrOpt(
             "driver",
-            default=inherited.driver if inherited else None,
+            default=inherited.driver if inherited else DEFAULT_DRIVER,
             help=(
                 "The storage driver that sees and releases this backend's connections: a name "
-                "from the entry points detachd.storage_drivers. Must be set in [backend_defaults]. "
-                "Its own options are in [driver:NAME]."
+                "from the entry points detachd.storage_drivers. Its own options are in "
+                "[driver:NAME]. cinder_managed works with every backend, through Cinder's API, and "
+                "cannot see: it acts only where trust_blind is set."
             ),
         ),
         cfg.IntOpt(

@@ -7,17 +7,20 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from consumer import openstack
 from consumer.config import ConfigurationError, Settings, SimulatorSettings
-from drivers import registry
+from drivers import openstack_session, registry
 from drivers.base import StorageDriver
+from drivers.cinder import CinderClient
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import PermanentError
+from drivers.nova import NovaClient
 from drivers.simulator import SimulatorDriver
 from drivers.simulator.remote import connect_cloud
 
 NO_CONTROL_PLANE = (
-    "no Cinder and Nova are configured: this release speaks to a simulated cloud only, set address "
-    "and authkey in [simulator]; the clients of real ones come next"
+    "no Cinder and Nova are configured: set auth_type and what it needs in [cinder] and [nova] (as "
+    "in nova.conf), or address and authkey in [simulator] for a simulated cloud"
 )
 
 DriverOf = Callable[[str], StorageDriver]
@@ -33,13 +36,40 @@ class ControlPlane:
 
 def control_plane(settings: Settings) -> ControlPlane:
     """Return Cinder and Nova as configured; connects to nothing yet. Raises ConfigurationError."""
-    if settings.simulator is None:
-        raise ConfigurationError([NO_CONTROL_PLANE])
+    configured = openstack.configured(settings.conf)
+    if settings.simulator is not None and not configured:
+        return _simulated(settings.simulator)
+    if problem := _none_or_both(settings.simulator, configured):
+        raise ConfigurationError([problem])
     try:
-        cloud = connect_cloud(settings.simulator.address, settings.simulator.authkey.encode())
+        cinder = openstack_session.cinder_endpoint(settings.conf)
+        nova = openstack_session.nova_endpoint(settings.conf)
+    except openstack_session.SessionError as error:
+        raise ConfigurationError([str(error)]) from error
+    return ControlPlane(CinderClient(cinder), NovaClient(nova))
+
+
+def _simulated(simulator: SimulatorSettings) -> ControlPlane:
+    try:
+        cloud = connect_cloud(simulator.address, simulator.authkey.encode())
     except ValueError as error:
         raise ConfigurationError([f"[simulator] address: {error}"]) from error
     return ControlPlane(cloud.cinder, cloud.nova)
+
+
+def _none_or_both(simulator: SimulatorSettings | None, configured: tuple[str, ...]) -> str | None:
+    if simulator is not None:
+        return (
+            f"[simulator] has an address beside [{configured[0]}]: a real cloud or a simulated "
+            "one, leave one of them out"
+        )
+    match configured:
+        case ():
+            return NO_CONTROL_PLANE
+        case (one,):
+            other = "nova" if one == "cinder" else "cinder"
+            return f"[{one}] is configured and [{other}] is not: both are asked about each volume"
+    return None
 
 
 class Drivers:
@@ -49,8 +79,9 @@ class Drivers:
     told at start. Raises ConfigurationError for those, PermanentError when called.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, cinder: Cinder) -> None:
         self._settings = settings
+        self._cinder = cinder
         self._made: dict[str, StorageDriver] = {}
         self._lock = threading.Lock()
         for name in dict.fromkeys([*settings.backends.named, *settings.driver_options.backends()]):
@@ -72,7 +103,7 @@ class Drivers:
         try:
             if self._settings.simulator and issubclass(registry.load(name), SimulatorDriver):
                 options = _completed(options, self._settings.simulator)
-            return registry.build(name, backend, options)
+            return registry.build(name, backend, options, cinder=self._cinder)
         except registry.RegistryError as error:
             raise PermanentError(str(error)) from error
 

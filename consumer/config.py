@@ -9,7 +9,7 @@ from pathlib import Path
 from oslo_config import cfg
 from oslo_log import log
 
-from consumer import backends, buses, config_files, driver_options, logs, options
+from consumer import backends, buses, config_files, driver_options, logs, openstack, options
 from consumer.backends import Backend, Backends
 from consumer.config_files import ConfigurationError
 from consumer.driver_options import DriverOptions
@@ -87,7 +87,7 @@ def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
     the sample shows what holds.
     """
     logs.set_defaults()
-    return [*options.list_opts(), *driver_options.list_opts()]
+    return [*options.list_opts(), *openstack.list_opts(), *driver_options.list_opts()]
 
 
 def load(paths: Sequence[Path] = ()) -> Settings:
@@ -116,10 +116,12 @@ def _check_files(files: Sequence[Path]) -> None:
     parsed = {path: config_files.parse(path) for path in files}
     titles = {s for sections in parsed.values() for s in sections}
     of_drivers, found = driver_options.declared(titles)
-    _raise_if(found)
+    of_openstack, more = openstack.declared(parsed.values())
+    _raise_if([*found, *more])
     declared = {
         **config_files.library_options(),
         **{group.name: opts for group, opts in options.list_opts()},
+        **of_openstack,
         **_named_sections(titles),
         **of_drivers,
     }
@@ -146,6 +148,7 @@ def _conf(files: Sequence[Path]) -> cfg.ConfigOpts:
     conf = cfg.ConfigOpts()
     log.register_options(conf)
     options.register(conf)
+    openstack.register(conf)
     conf(
         config_files.arguments(files),
         project="detachd",
@@ -221,7 +224,7 @@ def _section_problems(all_of_them: Backends) -> Iterator[str]:
 
 
 def _driver_problems(section: str, backend: Backend) -> Iterator[str]:
-    if backend.driver is None:
+    if not backend.driver:
         there_are = ", ".join(registry.names()) or "none"
         yield f"[{section}] driver names no storage driver; there are: {there_are}"
         return

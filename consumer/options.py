@@ -112,7 +112,7 @@ WORKER_OPTIONS = [
 SIMULATOR = cfg.OptGroup(
     "simulator",
     title="A simulated cloud, in a process of its own",
-    help="The only Cinder and Nova of this release; the clients of the real ones come next.",
+    help="For trying detachd out: in place of [cinder] and [nova], never beside them.",
 )
 SIMULATOR_OPTIONS = [
     cfg.StrOpt("address", help="Where the simulated cloud listens, as HOST:PORT."),

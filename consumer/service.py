@@ -80,7 +80,7 @@ class Service:
             settings, parts, self.ledger, self.owner, observer
         )
         clouds = parts.control_plane or control_plane(settings)
-        driver_of = parts.driver_of or Drivers(settings)
+        driver_of = parts.driver_of or Drivers(settings, clouds.cinder)
         recovery = Recovery(
             clouds.cinder,
             clouds.nova,

@@ -28,6 +28,13 @@ OURS = frozenset({
     "timeout", "collect_timing", "split_loggers", "connect_retries", "connect_retry_delay",
     "status_code_retries", "status_code_retry_delay", "retriable_status_codes",
 })  # fmt: skip
+BETTER_HELP = {
+    "insecure": "Do not verify the certificate of an HTTPS endpoint.",
+    "endpoint_override": (
+        "The URL to use instead of the catalog's, with the version at its end: for Cinder "
+        "http://HOST:8776/v3/%(project_id)s, for Nova http://HOST:8774/v2.1."
+    ),
+}
 TLS_OPTIONS = ("tls_ciphers", "tls_min_version")
 
 GROUPS: Mapping[str, cfg.OptGroup] = {
@@ -35,8 +42,9 @@ GROUPS: Mapping[str, cfg.OptGroup] = {
         CINDER,
         title="How Cinder is reached",
         help=(
-            "As in nova.conf. The user needs the role admin: without it Cinder shows one project "
-            "only, and everybody else's volumes would seem to be gone. Nothing of [simulator] then."
+            "As in nova.conf, with any auth plugin; these are the options of auth_type = password. "
+            "The user needs the role admin: without it Cinder shows one project only, and "
+            "everybody else's volumes would seem to be gone. Not beside [simulator]."
         ),
     ),
     NOVA: cfg.OptGroup(
@@ -123,7 +131,10 @@ def _session_options() -> list[cfg.Opt]:
 
 
 def _kept(opts: Sequence[cfg.Opt]) -> list[cfg.Opt]:
-    return [opt for opt in opts if opt.dest not in OURS]
+    kept = [opt for opt in opts if opt.dest not in OURS]
+    for opt in kept:
+        opt.help = BETTER_HELP.get(opt.dest, opt.help)
+    return kept
 
 
 def _auth(conf: cfg.ConfigOpts, section: str) -> BaseAuthPlugin:

@@ -16,6 +16,8 @@ from typing import Any
 from oslo_config import cfg
 
 from drivers.base import Capabilities, StorageDriver
+from drivers.cinder_managed import ThroughCinder
+from drivers.control_plane import Cinder
 
 GROUP = "detachd.storage_drivers"
 
@@ -96,13 +98,16 @@ def _unfit(driver: type[StorageDriver]) -> str | None:
     return None
 
 
-def build(name: str, backend: str, options: Mapping[str, Any]) -> StorageDriver:
+def build(name: str, backend: str, options: Mapping[str, Any], *, cinder: Cinder) -> StorageDriver:
     """Load the driver and make one for a backend (``host@backend``) with a value for each option.
 
-    What the driver itself cannot use raises BrokenDriverError with the driver's own words.
+    A driver that acts through Cinder gets the client of the service. What the driver itself cannot
+    use raises BrokenDriverError with the driver's own words.
     """
     driver = load(name)
     try:
+        if issubclass(driver, ThroughCinder):
+            return driver(backend, options, cinder=cinder)
         return driver(backend, options)
     except ValueError as error:
         raise BrokenDriverError(_find(name), f"for backend {backend}: {error}") from error

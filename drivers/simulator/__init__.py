@@ -6,7 +6,7 @@ into a process of its own.
 """
 
 from drivers.simulator.cloud import Cloud
-from drivers.simulator.driver import BlindSimulatorDriver, SimulatorDriver
+from drivers.simulator.driver import SimulatorDriver
 from drivers.simulator.faults import Effect, Fault, Landing
 from drivers.simulator.hazards import Hazard, HazardKind
 from drivers.simulator.nova_face import Detaching
@@ -14,7 +14,6 @@ from drivers.simulator.state import DEFAULT_BACKEND, Exporting, Guest, Service
 
 __all__ = [
     "DEFAULT_BACKEND",
-    "BlindSimulatorDriver",
     "Cloud",
     "Detaching",
     "Effect",

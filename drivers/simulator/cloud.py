@@ -18,9 +18,10 @@ from __future__ import annotations
 from types import TracebackType
 
 from drivers.base import Connector
+from drivers.cinder_managed import CinderManagedDriver
 from drivers.simulator.cinder_api import CinderApi
 from drivers.simulator.cinder_face import CinderFace
-from drivers.simulator.driver import BlindSimulatorDriver, SimulatorDriver
+from drivers.simulator.driver import SimulatorDriver
 from drivers.simulator.estate import Estate, connector_of
 from drivers.simulator.faults import Fault, FaultScript
 from drivers.simulator.flows import Flows
@@ -73,9 +74,9 @@ class Cloud(Flows):
         """Return a driver that sees and acts on one backend."""
         return SimulatorDriver(backend, {}, cloud=self)
 
-    def blind_driver(self, backend: str = DEFAULT_BACKEND) -> BlindSimulatorDriver:
-        """Return a driver that cannot look and acts through Cinder."""
-        return BlindSimulatorDriver(backend, {}, cloud=self)
+    def blind_driver(self, backend: str = DEFAULT_BACKEND) -> CinderManagedDriver:
+        """Return the driver that cannot look and acts through Cinder."""
+        return CinderManagedDriver(backend, {}, cinder=self.cinder)
 
     def connector(self, host: str) -> Connector:
         """Return the connector of a compute host."""

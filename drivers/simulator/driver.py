@@ -8,7 +8,6 @@ from typing import Any, Protocol
 from oslo_config import cfg
 
 from drivers.base import Attachment, Capabilities, Export, Observation, StorageDriver, VolumeRef
-from drivers.control_plane import Cinder
 from drivers.errors import PermanentError
 from drivers.simulator.storage_face import Storage
 from drivers.simulator.wire import Caller, RemoteFaces, parse_address
@@ -20,10 +19,6 @@ class Clouded(Protocol):
     @property
     def storage(self) -> Storage:
         """Its backends."""
-
-    @property
-    def cinder(self) -> Cinder:
-        """Its Cinder, which the blind driver acts through."""
 
 
 class SimulatorDriver(StorageDriver):
@@ -85,40 +80,6 @@ class SimulatorDriver(StorageDriver):
             request_id=request_id,
             timeout_seconds=timeout_seconds,
         )
-
-
-class BlindSimulatorDriver(SimulatorDriver):
-    """The same backend for a driver that cannot look: it acts through Cinder's API alone."""
-
-    capabilities = Capabilities(sees_connections=False, acts_through_cinder=True)
-
-    def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
-        """Refuse: a blind driver is never asked."""
-        raise PermanentError(
-            f"A blind driver was asked to look at {volume.volume_id} within {timeout_seconds:g} s."
-        )
-
-    def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
-        """Refuse, as a driver does that does not declare it."""
-        return StorageDriver.list_exports(self, timeout_seconds=timeout_seconds)
-
-    def terminate_connection(
-        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
-    ) -> None:
-        """``os-terminate_connection`` with the attachment's connector."""
-        if attachment.connector is None:
-            raise PermanentError("Refused: without a connector every host would be cut off.")
-        self._cloud.cinder.terminate_connection(
-            volume.volume_id,
-            attachment.connector,
-            request_id=request_id,
-            timeout_seconds=timeout_seconds,
-        )
-
-    def detach(
-        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
-    ) -> None:
-        """Nothing is left to do: Cinder removes the export when the attachment is deleted."""
 
 
 def _connected(options: Mapping[str, Any]) -> Clouded:

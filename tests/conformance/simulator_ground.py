@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 
 from drivers.base import Connection, Connector, StorageDriver, VolumeRef
+from drivers.cinder_managed import ThroughCinder
 from drivers.conformance import Ground
 from drivers.simulator import DEFAULT_BACKEND, Cloud, Effect, Fault, SimulatorDriver
 
@@ -23,19 +24,24 @@ class SimulatorGround(Ground):
     def __init__(
         self,
         cloud: Cloud,
-        kind: type[SimulatorDriver] = SimulatorDriver,
+        kind: type[SimulatorDriver] | type[ThroughCinder] = SimulatorDriver,
         frozen: tuple[str, ...] = FROZEN,
     ) -> None:
         self.cloud, self.kind, self.frozen = cloud, kind, frozen
 
     def driver(self) -> StorageDriver:
         """Make one for the cloud's own backend."""
-        return self.kind(DEFAULT_BACKEND, OPTIONS, cloud=self.cloud)
+        return self._made(DEFAULT_BACKEND)
 
     def elsewhere(self) -> StorageDriver:
         """Make one for a second backend of the cloud, which holds another volume."""
         self.cloud.create_volume(backend="storage-2@tgt")
-        return self.kind("storage-2@tgt", OPTIONS, cloud=self.cloud)
+        return self._made("storage-2@tgt")
+
+    def _made(self, backend: str) -> StorageDriver:
+        if issubclass(self.kind, ThroughCinder):
+            return self.kind(backend, {}, cinder=self.cloud.cinder)
+        return self.kind(backend, OPTIONS, cloud=self.cloud)
 
     def volume(self) -> VolumeRef:
         """Create one without rows or servers."""

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from drivers.cinder_managed import CinderManagedDriver
 from drivers.conformance import Ground, StorageDriverConformance
-from drivers.simulator import BlindSimulatorDriver, Cloud
+from drivers.simulator import Cloud
 from tests.conformance.simulator_ground import SimulatorGround
 
 
@@ -31,10 +32,10 @@ class TestSimulatorDriver(SimulatorConformance):
         return SimulatorGround(cloud)
 
 
-class TestBlindSimulatorDriver(SimulatorConformance):
-    """The driver that acts through Cinder and cannot look."""
+class TestCinderManagedDriver(SimulatorConformance):
+    """The default driver, which acts through Cinder and cannot look."""
 
     @pytest.fixture
     def ground(self, cloud: Cloud) -> Ground:
         """Return the same cloud, where Cinder is what freezes."""
-        return SimulatorGround(cloud, BlindSimulatorDriver, ("cinder.terminate_connection",))
+        return SimulatorGround(cloud, CinderManagedDriver, ("cinder.terminate_connection",))

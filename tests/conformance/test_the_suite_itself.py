@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
+from drivers.cinder_managed import CinderManagedDriver
 from drivers.conformance import StorageDriverConformance
 from drivers.errors import OutsideError
-from drivers.simulator import BlindSimulatorDriver, Cloud, SimulatorDriver
+from drivers.simulator import Cloud, SimulatorDriver
 from tests.conformance import blunders_in_trouble as trouble
 from tests.conformance import blunders_of_eyes as eyes
 from tests.conformance import blunders_of_hands as hands
 from tests.conformance.simulator_ground import SimulatorGround
 
-Kind = type[SimulatorDriver]
+Kind = type[SimulatorDriver] | type[CinderManagedDriver]
 
 BREAKERS: dict[str, tuple[Kind, ...]] = {
     # what is seen
@@ -108,8 +109,8 @@ BREAKERS: dict[str, tuple[Kind, ...]] = {
     "test_secret_options_are_marked": (eyes.PasswordInTheOpen,),
 }  # fmt: skip
 GOOD: dict[str, Kind] = {
-    "test_undeclared_list_is_refused": BlindSimulatorDriver,
-    "test_blind_driver_refuses_to_look": BlindSimulatorDriver,
+    "test_undeclared_list_is_refused": CinderManagedDriver,
+    "test_blind_driver_refuses_to_look": CinderManagedDriver,
     "test_without_connector_everybody_is_released": hands.TakesEverybody,
 }
 """What passes the clauses that are about a driver which declares something else than most."""

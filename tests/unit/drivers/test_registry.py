@@ -7,7 +7,11 @@ import pytest
 
 from drivers import registry
 from drivers.base import StorageDriver
+from drivers.cinder_managed import CinderManagedDriver
+from drivers.simulator import Cloud
 from tests.unit.drivers.plugins import install
+
+CINDER = Cloud().cinder
 
 GOOD = """
     from oslo_config import cfg
@@ -62,7 +66,7 @@ def test_plugin_is_found_and_built(site: Path) -> None:
     """A package declares a driver -> it is listed, loaded, and built with backend and options."""
     install(site, "plugin", mine="detachd_test_plugin:Mine")
     assert "mine" in registry.names()
-    driver = registry.build("mine", "storage-1@array", {"portal": "192.0.2.7"})
+    driver = registry.build("mine", "storage-1@array", {"portal": "192.0.2.7"}, cinder=CINDER)
     assert isinstance(driver, StorageDriver)
     assert (type(driver), driver.backend) == (registry.load("mine"), "storage-1@array")
 
@@ -129,7 +133,7 @@ def test_driver_that_breaks_when_made_is_explained(site: Path, kind: str, words:
     """The driver raises what is no word to an operator -> its kind only, which holds no secret."""
     install(site, "plugin", mine=f"detachd_test_plugin:{kind}")
     with pytest.raises(registry.BrokenDriverError, match=f"a@b it fails with {words}") as caught:
-        registry.build("mine", "a@b", {"portal": "192.0.2.7"})
+        registry.build("mine", "a@b", {"portal": "192.0.2.7"}, cinder=CINDER)
     assert "canary" not in str(caught.value)
 
 
@@ -137,7 +141,7 @@ def test_wrong_option_is_told_in_the_drivers_words(site: Path) -> None:
     """The driver refuses its options -> the error names backend and cause."""
     install(site, "plugin", mine="detachd_test_plugin:Mine")
     with pytest.raises(registry.BrokenDriverError, match=r"storage-1@array: the option portal"):
-        registry.build("mine", "storage-1@array", {})
+        registry.build("mine", "storage-1@array", {}, cinder=CINDER)
 
 
 def test_two_packages_under_one_name(site: Path) -> None:
@@ -153,3 +157,10 @@ def test_same_driver_found_twice_is_one(site: Path) -> None:
     install(site, "plugin", mine="detachd_test_plugin:Mine")
     install(site, "plugin-again", mine="detachd_test_plugin:Mine")
     assert registry.load("mine").__name__ == "Mine"
+
+
+def test_driver_that_acts_through_cinder_gets_the_services_client() -> None:
+    """cinder_managed -> made with the Cinder of the service, from nothing but its name."""
+    driver = registry.build("cinder_managed", "a@b", {}, cinder=CINDER)
+    assert isinstance(driver, CinderManagedDriver)
+    assert driver.cinder is CINDER
