@@ -8,6 +8,7 @@ line of the file, which may hold a password.
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib.metadata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -44,6 +45,7 @@ def parse(path: Path) -> Sections:
     return sections
 
 
+@functools.cache
 def library_options() -> Declared:
     """Return the options of oslo.log and oslo.messaging by section, as they list them."""
     declared: dict[str, list[cfg.Opt]] = {}
