@@ -46,7 +46,7 @@ imports: venv
 
 # Two at a time; the hash seed is fixed because both processes must collect the same tests.
 quick-tests: venv
-	@PYTHONHASHSEED=0 $(BIN)/python -m pytest -q -n 2 --dist worksteal \
+	@PYTHONHASHSEED=0 $(BIN)/python -m pytest -q -n 2 --dist worksteal --hypothesis-profile=quick \
 		-m "not integration and not slow" tests/unit tests/properties
 
 bench: services venv ## Run the benchmarks, which no other target does

@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# How many examples each property is tried on. `make check` gives --hypothesis-profile=quick, which
+# tries the same ones each time. No deadlines: they would measure what else the machine does.
+hypothesis.settings.register_profile("full", max_examples=150, deadline=None)
+hypothesis.settings.register_profile("quick", max_examples=25, deadline=None, derandomize=True)
+hypothesis.settings.load_profile("full")
 
 pytest_plugins = ["tests.services.fixtures"]
 

@@ -6,7 +6,7 @@ import json
 from datetime import datetime, timedelta
 
 import jsonschema
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from drivers.base import Capabilities
@@ -31,7 +31,6 @@ RELEASING = (Verdict.RELEASE, Verdict.TERMINATE)
 FREES_IN_CINDER = {
     StepKind.CINDER_DELETE_ATTACHMENT, StepKind.CINDER_FORCE_DETACH, StepKind.CINDER_UNRESERVE,
 }  # fmt: skip
-MANY = settings(max_examples=150, deadline=None)
 
 
 def policy_in(mode: Mode, policy: BackendPolicy) -> BackendPolicy:
@@ -40,7 +39,6 @@ def policy_in(mode: Mode, policy: BackendPolicy) -> BackendPolicy:
 
 
 @given(pictures())
-@MANY
 def test_every_evidence_has_a_verdict_that_can_be_kept_and_told(picture: Picture) -> None:
     """Anything at all -> a known rule, a summary in plain JSON, and no error."""
     diagnosis = picture.diagnosis
@@ -50,7 +48,6 @@ def test_every_evidence_has_a_verdict_that_can_be_kept_and_told(picture: Picture
 
 
 @given(pictures())
-@MANY
 def test_nobody_acts_on_what_was_not_seen_or_is_in_motion(picture: Picture) -> None:
     """Unknown, busy, in transition elsewhere, ambiguous or nobody's -> no verdict that acts."""
     s, diagnosis = picture.situation, picture.diagnosis
@@ -70,7 +67,6 @@ def test_nobody_acts_on_what_was_not_seen_or_is_in_motion(picture: Picture) -> N
 
 
 @given(pictures())
-@MANY
 def test_nothing_is_released_that_nova_holds(picture: Picture) -> None:
     """A verdict that releases -> no block device names the subject, and none is unaccounted for."""
     s, diagnosis = picture.situation, picture.diagnosis
@@ -85,7 +81,6 @@ def test_nothing_is_released_that_nova_holds(picture: Picture) -> None:
 
 
 @given(pictures())
-@MANY
 def test_a_healthy_attachment_is_left_alone(picture: Picture) -> None:
     """In-use, attached and named, no roll of ours pending -> nothing acts; nor on a reservation."""
     s, verdict = picture.situation, picture.diagnosis.verdict
@@ -99,7 +94,6 @@ def test_a_healthy_attachment_is_left_alone(picture: Picture) -> None:
 
 
 @given(pictures())
-@MANY
 def test_what_a_guest_has_is_only_asked_of_nova_or_told_to_cinder(picture: Picture) -> None:
     """Named by Nova -> Nova's own detach, for a wish on record, or Cinder is told the truth."""
     s, verdict = picture.situation, picture.diagnosis.verdict
@@ -115,7 +109,6 @@ def test_what_a_guest_has_is_only_asked_of_nova_or_told_to_cinder(picture: Pictu
 
 
 @given(pictures(), capabilities)
-@MANY
 def test_the_backend_is_released_before_cinder_is_told(
     picture: Picture, capabilities: Capabilities
 ) -> None:
@@ -138,7 +131,6 @@ def test_the_backend_is_released_before_cinder_is_told(
 
 
 @given(pictures(), capabilities, policies, moments)
-@MANY
 def test_what_passes_the_guards_is_known_alone_and_allowed(
     picture: Picture, capabilities: Capabilities, policy: BackendPolicy, now: datetime
 ) -> None:
@@ -161,7 +153,6 @@ def test_what_passes_the_guards_is_known_alone_and_allowed(
 
 
 @given(pictures(), capabilities, policies, moments)
-@MANY
 def test_observe_lets_no_step_through(
     picture: Picture, capabilities: Capabilities, policy: BackendPolicy, now: datetime
 ) -> None:
@@ -180,7 +171,6 @@ def test_observe_lets_no_step_through(
 
 
 @given(pictures(), pictures(), capabilities, st.integers(0, 2))
-@MANY
 def test_no_step_is_made_on_evidence_that_another_plan_would_follow_from(
     planned: Picture, now: Picture, capabilities: Capabilities, place: int
 ) -> None:
@@ -205,7 +195,6 @@ def test_no_step_is_made_on_evidence_that_another_plan_would_follow_from(
 
 
 @given(pictures(), policies, moments, st.booleans())
-@MANY
 def test_every_outcome_comes_to_rest_or_to_a_person(
     picture: Picture, policy: BackendPolicy, now: datetime, started: bool
 ) -> None:

@@ -157,12 +157,14 @@ def test_every_single_value_of_the_wrong_type(event_type: str) -> None:
     if original is None:
         original = next(m for m in MESSAGES if m["event_type"] == "attach_volume")
         original = original | {"event_type": event_type}
-    for i in range(len(places(original))):
+    message = copy.deepcopy(original)
+    for container, key in places(message):
+        right = container[key]
         for wrong in (None, 7, "", "\0", [], {}, ["x"], {"a": "b"}, True, "x" * 300):
-            message = copy.deepcopy(original)
-            container, key = places(message)[i]
             container[key] = wrong
             check(orjson.dumps(message))
+        container[key] = right
+    assert message == original
 
 
 # --- the filter -----------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ def orders(draw: st.DrawFn) -> tuple[list[Notification], list[list[Notification]
     return kept, batches
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(orders())
 def test_any_order_comes_to_the_same_cases(
     drawn: tuple[list[Notification], list[list[Notification]]],
