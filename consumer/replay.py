@@ -37,14 +37,13 @@ from consumer.quarantine import Quarantine
 from consumer.replay_message import SOURCE, CaseOrder, Order, Refused, asked, read
 from consumer.replay_queue import ReplaySettings
 from consumer.sender import NotConfirmedError
-from consumer.subscription import Pace, Subscription
+from consumer.subscription import Subscription
 from handlers.notification import Notification
 
 LOG = logging.getLogger(__name__)
 
 # Each is acked before the next is sent to us: only the one in hand can come again because of us.
 _PREFETCH = 1
-_ONE = Pace(size=1)
 _SLICE_SECONDS = 0.5
 _MOST_STRIKES = 3
 
@@ -153,7 +152,7 @@ class Replayer:
     # --- one message ----------------------------------------------------------------------------
 
     def _next(self, subscription: Subscription) -> _Held | None:
-        batch = subscription.collect(_ONE)
+        batch = subscription.collect(self._settings.pace)
         if not batch.tags:
             self._failures, self._trouble = 0, None
             return None

@@ -12,6 +12,7 @@ from oslo_config import cfg
 from consumer.broker import BrokerSettings
 from consumer.bus import ListenerSettings
 from consumer.sender import Confirmation, ConfirmedSender, NotConfirmedError, Parcel
+from consumer.subscription import Pace
 from consumer.topology import QueueSettings
 
 GROUP = cfg.OptGroup("replay", title="What people send round again")
@@ -43,6 +44,7 @@ class ReplaySettings:
     queue: QueueSettings
     quarantine: QueueSettings
     max_body_bytes: int
+    pace: Pace = dataclasses.field(default_factory=lambda: Pace(size=1))
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Self:

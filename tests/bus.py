@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 import kombu
+import pytest
 from kombu.transport import memory
 from oslo_config import cfg
 
@@ -40,6 +41,12 @@ def settings(url: str, **changes: Any) -> ListenerSettings:
     """Make a listener's settings: the defaults, but in a hurry."""
     defaults = ListenerSettings.from_conf(configured(url))
     return dataclasses.replace(defaults, **{"pace": BRISK, **changes})
+
+
+def brisk_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let whatever waits for a message do so as briefly, where the configuration cannot say it."""
+    defaults = tuple(getattr(BRISK, field.name) for field in dataclasses.fields(Pace))
+    monkeypatch.setattr(Pace.__init__, "__defaults__", defaults)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from consumer.replay_message import CaseOrder, write
 from consumer.replay_queue import Asker, ReplaySender, ReplaySettings
 from handlers.casefile import CaseState, Trigger
 from tests.bus import (
+    BRISK,
     MEMORY,
     Peer,
     configured,
@@ -67,8 +69,9 @@ def results() -> Results:
 
 @pytest.fixture
 def settings() -> ReplaySettings:
-    """Give the settings, all by default."""
-    return ReplaySettings.from_conf(configured(MEMORY))
+    """Give the settings, all by default but in a hurry."""
+    one = dataclasses.replace(BRISK, size=1)
+    return dataclasses.replace(ReplaySettings.from_conf(configured(MEMORY)), pace=one)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from drivers.simulator import DEFAULT_BACKEND, Cloud
 from drivers.simulator.scenes import uc1
 from handlers.casefile import CaseState
 from metrics.exporter import ExporterError
-from tests.bus import MEMORY, Peer, forget_memory, new_ledger, until
+from tests.bus import MEMORY, Peer, brisk_by_default, forget_memory, new_ledger, until
 from tests.recorded import FAILED_ATTACH, recording, renewed
 from tests.unit.consumer.due import only_case, open_case
 
@@ -58,6 +58,12 @@ def cloud() -> Iterator[Cloud]:
     with Cloud() as made:
         yield made
     forget_memory()
+
+
+@pytest.fixture(autouse=True)
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no part wait for the bus for long."""
+    brisk_by_default(monkeypatch)
 
 
 @pytest.fixture
