@@ -23,6 +23,7 @@ from consumer.intake import BatchReport
 from consumer.ledger import Ledger, Timing
 from consumer.subscription import Pace
 from tests.recorded import Recorded
+from tests.services import ledgers
 
 MEMORY = "kombu+memory:////"
 BRISK = Pace(size=50, idle_seconds=0.02, seconds=0.1, poll_seconds=0.1)
@@ -53,8 +54,7 @@ def brisk_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
 def new_ledger(directory: Path) -> Iterator[Ledger]:
     """Make an empty ledger on SQLite, whose errors settle at once."""
     timing = Timing(error_settle_seconds=0.0)
-    ledger = Ledger(f"sqlite:///{directory / 'ledger.sqlite'}", timing=timing)
-    ledger.upgrade()
+    ledger = Ledger(ledgers.sqlite_in(directory), timing=timing)
     try:
         yield ledger
     finally:

@@ -5,6 +5,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests import memory_disk
+
 # How many examples each property is tried on. `make check` gives --hypothesis-profile=quick, which
 # tries the same ones each time. No deadlines: they would measure what else the machine does.
 hypothesis.settings.register_profile("full", max_examples=150, deadline=None)
@@ -21,6 +23,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--benchmarks", action="store_true", help="collect tests/benchmarks, which measure"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what tests write in memory; what is measured has to be on a disk, as in use."""
+    if not config.getoption("benchmarks"):
+        memory_disk.use()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -17,6 +17,7 @@ from consumer.listener import Listener
 from handlers.notification import Parsed
 from tests.bus import Notes, Peer, new_ledger, running, settings, stored, until
 from tests.recorded import FAILED_ATTACH, HEALTHY, Recorded, recording, renewed
+from tests.services import ledgers
 from tests.services.postgresql import PostgreSQL
 from tests.services.rabbitmq import RabbitMQ
 
@@ -61,9 +62,8 @@ def test_ledger_down_nothing_is_acked(
     url: str, peer: Peer, postgresql: PostgreSQL, rabbitmq: RabbitMQ
 ) -> None:
     """PostgreSQL killed -> nothing acked while it is away; back -> accepted, acked, once."""
-    database = postgresql.fresh_database()
+    database = ledgers.on(postgresql)
     ledger = Ledger(database)
-    ledger.upgrade()
     listener = Listener(settings(url), ledger)
     messages = recording(FAILED_ATTACH)
     with running(listener):

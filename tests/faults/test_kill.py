@@ -12,6 +12,7 @@ import pytest
 from tests.bus import until
 from tests.integration import oracle
 from tests.integration.site import REPEATABLE, Act, Broker, Site, open_site
+from tests.services import ledgers
 from tests.services.postgresql import PostgreSQL
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -59,7 +60,7 @@ def goes_on(site: Site, acts: Sequence[Act]) -> None:
 @pytest.fixture
 def site_on_postgresql(broker: Broker, tmp_path: Path, postgresql: PostgreSQL) -> Iterator[Site]:
     """Give a site whose ledger is PostgreSQL."""
-    url = postgresql.fresh_database()
+    url = ledgers.on(postgresql)
     with open_site(broker, tmp_path, url) as made:
         yield made
         made.check_logs()
@@ -143,9 +144,9 @@ def test_broker_and_service_killed_with_a_full_queue(site: Site) -> None:
     oracle.all_is_well(site, acts)
 
 
-def test_killed_in_an_upgrade(ledger_url: str, broker: Broker, tmp_path: Path) -> None:
+def test_killed_in_an_upgrade(database_url: str, broker: Broker, tmp_path: Path) -> None:
     """Killed between two tables -> refused as it is; the upgrade run again completes it."""
-    with open_site(broker, tmp_path, ledger_url, upgraded=False) as site:
+    with open_site(broker, tmp_path, database_url) as site:
         doomed = crashing(site, "upgrading")
         killed = site.detachd.run("ledger", "upgrade", fails=True, command=doomed)
         assert killed.returncode == -signal.SIGKILL

@@ -15,6 +15,7 @@ from tests.faults.test_random_kills import STUCK, sent_round
 from tests.integration import oracle
 from tests.integration.service_process import Installation
 from tests.integration.site import Broker, Site, open_site
+from tests.services import ledgers
 from tests.services.database import PrivateDatabase
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -43,7 +44,7 @@ def test_one_of_two_is_killed(
     """
     database: PrivateDatabase = request.getfixturevalue(server)
     draw = random.Random(f"replicas on {server}")
-    with open_site(broker, tmp_path, database.fresh_database()) as site:
+    with open_site(broker, tmp_path, ledgers.on(database)) as site:
         site.cloud.set_latency(LATENCY_SECONDS)
         acts = site.arrange(draw.choices(STUCK, k=VOLUMES))
         other = Installation(tmp_path / "other", site.detachd.places)

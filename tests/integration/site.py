@@ -23,6 +23,7 @@ from drivers.simulator.remote import serve_cloud
 from tests.bus import Peer
 from tests.integration.service_process import Installation, Places
 from tests.recorded import Recorded
+from tests.services import ledgers
 from tests.services.rabbitmq import RabbitMQ
 
 EVERY = 100_000
@@ -180,21 +181,20 @@ def _earlier_attach(stage: Stage) -> Message:
 
 
 @contextlib.contextmanager
-def open_site(
-    broker: Broker, directory: Path, ledger_url: str | None = None, *, upgraded: bool = True
-) -> Iterator[Site]:
-    """Make a site, its exchanges declared and its ledger upgraded; nothing of detachd runs yet."""
+def open_site(broker: Broker, directory: Path, ledger_url: str | None = None) -> Iterator[Site]:
+    """Make a site, its exchanges declared; nothing of detachd runs yet.
+
+    Without a URL its ledger is SQLite, upgraded.
+    """
     with contextlib.ExitStack() as stack:
         cloud = stack.enter_context(Cloud())
         authkey = secrets.token_hex(16)
         address = stack.enter_context(serve_cloud(cloud, authkey=authkey.encode())).address
         stack.callback(cloud.close)  # first, so that a call that hangs does not keep the server
-        sqlite = f"sqlite:///{directory / 'ledger.sqlite'}"
-        places = Places(broker.transport_url, ledger_url or sqlite, address, authkey)
+        url = ledger_url or ledgers.sqlite_in(directory)
+        places = Places(broker.transport_url, url, address, authkey)
         detachd = Installation(directory, places)
         ledger = stack.enter_context(detachd.ledger())
-        if upgraded:
-            ledger.upgrade()
         peer = stack.enter_context(Peer(broker.url))
         _clear(peer)
         site = Site(cloud, broker, detachd, peer, ledger, stack)

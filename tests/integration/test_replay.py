@@ -60,7 +60,6 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def each_ledger(ledger_url: str) -> Iterator[Ledger]:
     """Give an empty ledger, on each of the three databases in turn."""
     made = Ledger(ledger_url, timing=Timing(error_settle_seconds=0.0))
-    made.upgrade()
     yield made
     made.close()
 

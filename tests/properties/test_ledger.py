@@ -31,6 +31,7 @@ from consumer.ledger import Claim, Ledger, Outgoing
 from consumer.ledger.tables import cases, claims, history, notifications, outbox
 from handlers.casefile import CaseState, ClaimLostError, PausedError, StepKind, StepResult
 from handlers.notification import Notification, Operation, Phase
+from tests.services import ledgers
 from tests.unit.consumer.ledger.making import (
     announcement,
     arrival,
@@ -76,10 +77,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def start(self) -> None:
         """Make an empty ledger, as two processes see it."""
         self.directory = Path(tempfile.mkdtemp(prefix="detachd-ledger-"))
-        url = f"sqlite:///{self.directory / 'ledger.sqlite'}"
+        url = ledgers.sqlite_in(self.directory)
         self.processes = (Ledger(url), Ledger(url))
         self.ledger = self.processes[0]
-        self.ledger.upgrade()
         self.accepted: set[str] = set()
         self.current: dict[str, Claim] = {}
         self.live: set[str] = set()

@@ -24,6 +24,7 @@ from consumer.ledger.tables import cases
 from handlers.casefile import CaseState
 from handlers.notification import Notification, parse
 from tests import recordings
+from tests.services import ledgers
 
 NAMES = [name for name in recordings.names() if name.endswith(".jsonl")]
 TOLD = [name for name in NAMES if name != "cinder/uc5_available__fd_c.jsonl"]  # tells of nothing
@@ -58,23 +59,10 @@ def outcome(case: KnownCase) -> Outcome:
     )
 
 
-@functools.cache
-def empty_ledger() -> bytes:
-    """Return the file of an upgraded, empty ledger: to make it takes longer than to use it."""
-    with tempfile.TemporaryDirectory() as directory:
-        file = Path(directory) / "ledger.sqlite"
-        ledger = Ledger(f"sqlite:///{file}")
-        ledger.upgrade()
-        ledger.close()
-        return file.read_bytes()
-
-
 def taken_in(batches: Sequence[Sequence[Notification]]) -> Counter[Outcome]:
     """Let a new ledger on SQLite accept these; return what its cases come to."""
     with tempfile.TemporaryDirectory() as directory:
-        file = Path(directory) / "ledger.sqlite"
-        file.write_bytes(empty_ledger())
-        ledger = Ledger(f"sqlite:///{file}")
+        ledger = Ledger(ledgers.sqlite_in(Path(directory)))
         for batch in batches:
             accepted = ledger.accept([Arrival(n, "0" * 64, "test") for n in batch])
             assert accepted.rejected == ()

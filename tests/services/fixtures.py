@@ -11,6 +11,7 @@ from typing import NoReturn, TypeVar
 
 import pytest
 
+from tests.services import ledgers
 from tests.services.database import PrivateDatabase
 from tests.services.fuse_disk import FuseDisk
 from tests.services.initiator import Initiators, require_library
@@ -34,8 +35,14 @@ LEDGERS = [
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what asks for a service, before -m looks at the marks."""
     for item in items:
-        if not NAMES.isdisjoint(getattr(item, "fixturenames", ())):
+        if not NAMES.isdisjoint([*getattr(item, "fixturenames", ()), *_words(item)]):
             item.add_marker(pytest.mark.integration)
+
+
+def _words(item: pytest.Item) -> list[str]:
+    """Return the test's parameters that may name a service, which it gets by its name then."""
+    callspec = getattr(item, "callspec", None)
+    return [value for value in callspec.params.values() if type(value) is str] if callspec else []
 
 
 def installed(kind: type[Kind]) -> Kind:
@@ -99,12 +106,24 @@ def initiators(tmp_path: Path) -> Iterator[Initiators]:
 
 
 @pytest.fixture(params=LEDGERS)
-def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Give each test the URL of a fresh, empty database, on each of the three in turn."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'ledger.sqlite'}"
         return
     server: PrivateDatabase = request.getfixturevalue(request.param)
     url = server.fresh_database()
+    yield url
+    server.drop_database(url)
+
+
+@pytest.fixture(params=LEDGERS)
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Give each test the URL of an upgraded, empty ledger, on each of the three in turn."""
+    if request.param == "sqlite":
+        yield ledgers.sqlite_in(tmp_path)
+        return
+    server: PrivateDatabase = request.getfixturevalue(request.param)
+    url = ledgers.on(server)
     yield url
     server.drop_database(url)

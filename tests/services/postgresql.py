@@ -33,6 +33,10 @@ class PostgreSQL(PrivateDatabase):
             "postgresql+psycopg", USER, self.password, "127.0.0.1", self.port, "postgres"
         )
 
+    def copied_database(self, url: str) -> str:
+        """Make one like another, which becomes its template."""
+        return self._made_database(f"TEMPLATE {make_url(url).database}")
+
     def drop_database(self, url: str) -> None:
         """Remove one that fresh_database made, whoever is still connected to it."""
         self.execute(f"DROP DATABASE {make_url(url).database} WITH (FORCE)")

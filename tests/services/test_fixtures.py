@@ -24,9 +24,9 @@ SERVICES = [
 
 
 @pytest.mark.parametrize("turn", ["first", "second"])
-def test_ledger_url_is_fresh_each_time(ledger_url: str, turn: str) -> None:
+def test_database_is_fresh_each_time(database_url: str, turn: str) -> None:
     """A table that the turn before made -> not there in this one."""
-    engine = create_engine(ledger_url, poolclass=NullPool)
+    engine = create_engine(database_url, poolclass=NullPool)
     assert inspect(engine).get_table_names() == []
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE t (x INTEGER)"))

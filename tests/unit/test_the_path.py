@@ -25,6 +25,7 @@ from handlers.casefile import CaseState, Conclusion, StepKind, StepResult, Verif
 from handlers.notification import Notification, Operation, Phase, may_concern, parse
 from handlers.policy import BackendPolicy, Mode
 from handlers.recovery import Recovery
+from tests.services import ledgers
 
 POLICY = BackendPolicy(mode=Mode.AUTO, late_horizon_seconds=0.0)
 HOST = "compute-1"
@@ -39,8 +40,7 @@ def cloud() -> Iterator[Cloud]:
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     timing = Timing(error_settle_seconds=0.0)
-    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite", timing=timing)
-    ledger.upgrade()
+    ledger = Ledger(ledgers.sqlite_in(tmp_path), timing=timing)
     yield ledger
     ledger.close()
 

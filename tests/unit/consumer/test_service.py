@@ -29,6 +29,7 @@ from handlers.casefile import CaseState
 from metrics.exporter import ExporterError
 from tests.bus import MEMORY, Peer, brisk_by_default, forget_memory, new_ledger, until
 from tests.recorded import FAILED_ATTACH, recording, renewed
+from tests.services import ledgers
 from tests.unit.consumer.due import only_case, open_case
 
 CONFIGURATION = """
@@ -84,8 +85,8 @@ def build(tmp_path: Path, cloud: Cloud) -> Iterator[Build]:
         )
         simulated = Parts(ControlPlane(cloud.cinder, cloud.nova), cloud.driver)
         service = Service(load([path]), dataclasses.replace(simulated, **parts))
-        if upgrade:
-            service.ledger.upgrade()
+        if upgrade and not (tmp_path / "ledger.sqlite").exists():
+            ledgers.sqlite_in(tmp_path)
         built.append(service)
         return service
 

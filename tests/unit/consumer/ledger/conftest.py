@@ -1,4 +1,4 @@
-"""A ledger on each of the three databases in turn, its tables made as an operator makes them."""
+"""A ledger on each of the three databases in turn."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,6 @@ from consumer.ledger import Ledger
 def ledger(ledger_url: str) -> Iterator[Ledger]:
     """Return an empty ledger, closed after the test."""
     ledger = Ledger(ledger_url)
-    ledger.upgrade()
     yield ledger
     ledger.close()
 

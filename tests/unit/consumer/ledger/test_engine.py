@@ -116,7 +116,6 @@ def test_sqlite_readers_do_not_wait(ledger: Ledger) -> None:
         assert ledger.cases() == ()
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
 def test_outage(request: pytest.FixtureRequest, kind: str) -> None:
     """The server dies and comes back -> an error without its password, then work goes on."""

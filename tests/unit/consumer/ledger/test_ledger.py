@@ -171,7 +171,6 @@ def lives(ledger_url: str) -> Iterator[Callable[[int], Life]]:
         born.append(Life(ledger_url, dies_after))
         return born[-1]
 
-    be_born(0).ledger.upgrade()
     yield be_born
     for life in born:
         life.ledger.close()
@@ -220,9 +219,9 @@ def test_crash_within_a_transaction(ledger: Ledger) -> None:
     assert len(places(ledger)) == 1
 
 
-def test_upgrade_crashes(ledger_url: str) -> None:
+def test_upgrade_crashes(database_url: str) -> None:
     """The process dies in an upgrade -> it is run again, and the ledger works."""
-    ledger = Ledger(ledger_url)
+    ledger = Ledger(database_url)
     with crashing(ledger):
         ledger.upgrade()
     ledger.upgrade()

@@ -26,7 +26,6 @@ Statement = tuple[str, Any]
 def busy(ledger_url: str) -> Iterator[Ledger]:
     """Give a ledger with many finished cases and a few that are due."""
     ledger = Ledger(ledger_url, timing=Timing(error_settle_seconds=0.0))
-    ledger.upgrade()
     fill(ledger_url, FINISHED)
     ledger.accept(batch())
     yield ledger

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,19 +25,28 @@ def revision(ledger: Ledger, number: str) -> None:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = :n"), {"n": number})
 
 
-def test_behind(ledger_url: str) -> None:
+@pytest.fixture
+def ledger(database_url: str) -> Iterator[Ledger]:
+    """Give a ledger whose tables are made here and now, not copied."""
+    ledger = Ledger(database_url)
+    ledger.upgrade()
+    yield ledger
+    ledger.close()
+
+
+def test_behind(database_url: str) -> None:
     """No tables -> refused, with the command to run and without the password."""
-    ledger = Ledger(ledger_url)
+    ledger = Ledger(database_url)
     with pytest.raises(SchemaBehindError, match="run `detachd ledger upgrade`") as refused:
         ledger.check_schema()
-    password = sa.make_url(ledger_url).password
+    password = sa.make_url(database_url).password
     assert password is None or str(password) not in str(refused.value)
     ledger.close()
 
 
-def test_upgrade(ledger_url: str) -> None:
+def test_upgrade(database_url: str) -> None:
     """An upgrade, and another -> the first makes the tables, the second changes nothing."""
-    ledger = Ledger(ledger_url)
+    ledger = Ledger(database_url)
     assert ledger.upgrade() == Upgraded(None, NEWEST)
     ledger.check_schema()
     accept(ledger, told())
@@ -73,9 +83,9 @@ def test_ahead(ledger: Ledger) -> None:
             call()
 
 
-def test_interrupted_upgrade(ledger_url: str) -> None:
+def test_interrupted_upgrade(database_url: str) -> None:
     """An upgrade that broke off between two tables -> running it again completes it."""
-    ledger = Ledger(ledger_url)
+    ledger = Ledger(database_url)
     ledger.upgrade()
     with ledger._database.engine.begin() as connection:
         for table in ("outbox", "notifications"):
@@ -88,9 +98,9 @@ def test_interrupted_upgrade(ledger_url: str) -> None:
     ledger.close()
 
 
-def test_two_upgrades_at_once(ledger_url: str) -> None:
+def test_two_upgrades_at_once(database_url: str) -> None:
     """Two processes upgrade at once -> both come back, the tables are there once."""
-    one, two = Ledger(ledger_url), Ledger(ledger_url)
+    one, two = Ledger(database_url), Ledger(database_url)
     at_once(one.upgrade, two.upgrade)
     one.check_schema()
     with one._database.engine.connect() as connection:
