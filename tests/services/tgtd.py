@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import re
 import secrets
 import signal
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from tests.services.ports import free_port
-from tests.services.service import PrivateService, ServiceFailedError, executable
+from tests.services.service import (
+    START_SECONDS,
+    PrivateService,
+    ServiceFailedError,
+    executable,
+)
 
 LISTENING = "0A"
 
@@ -46,6 +54,11 @@ class Tgtd(PrivateService):
         which = ("-C", str(self.control_port), "--lld", "iscsi")
         return self._run(self.tgtadm, *which, "--mode", mode, "--op", op, *arguments)
 
+    def admin(self, *arguments: str) -> str:
+        """Return what ``tgt-admin`` prints, the command that reads tgtd's configuration files."""
+        which = ("-C", str(self.control_port))
+        return self._run(executable("tgt-admin", "tgt", "/usr/sbin/tgt-admin"), *which, *arguments)
+
     def add_target(self, target: str, *backing: Path, initiators: tuple[str, ...] = ()) -> int:
         """Make a target with a disk for each of the files; return its number."""
         tid = next(self._numbers)
@@ -72,6 +85,16 @@ class Tgtd(PrivateService):
     def remove_target(self, tid: int) -> None:
         """Drop a target with everybody's session, as Cinder's remove_export does."""
         self.adm("target", "delete", "--force", "--tid", str(tid))
+
+    def clear(self) -> None:
+        """Drop every target; blocks until hanging I/O has ended, at most START_SECONDS."""
+        ends_at = time.monotonic() + START_SECONDS
+        while tids := re.findall(r"^Target (\d+):", self.adm("target", "show"), re.MULTILINE):
+            for tid in tids:
+                with suppress(ServiceFailedError):
+                    self.remove_target(int(tid))
+            if time.monotonic() > ends_at:
+                raise ServiceFailedError(f"tgtd keeps targets {tids}", self._log)
 
     def sessions(self, tid: int) -> list[str]:
         """Return the initiator of each session, one entry for each."""

@@ -1,0 +1,90 @@
+"""The storage driver for iSCSI targets of tgtd."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from drivers.base import Attachment, Capabilities, Export, Observation, StorageDriver, VolumeRef
+from drivers.errors import PermanentError
+from drivers.tgt.listing import read_targets
+from drivers.tgt.options import ISCSI_NAME, OPTS, TgtOptions
+from drivers.tgt.release import Release
+from drivers.tgt.sighting import Sighting, exports_of, sight
+from drivers.tgt.tgtadm import Deadline, Tgtadm
+
+LOG = logging.getLogger(__name__)
+
+
+class TgtDriver(StorageDriver):
+    """Sees and ends the sessions of one tgtd, through ``tgtadm`` on the daemon's own machine.
+
+    It runs where that tgtd runs: tgtadm reaches it by a Unix socket, and only for the daemon's own
+    user and group. The time limit of a call is that of all the commands together that it runs.
+    """
+
+    opts = OPTS
+    capabilities = Capabilities(
+        sees_connections=True,
+        sees_hosts=True,
+        lists_exports=True,
+        revokes_access=True,
+        ends_sessions=True,
+    )
+
+    def __init__(self, backend: str, options: Mapping[str, Any]) -> None:
+        super().__init__(backend, options)
+        self._options = TgtOptions.read(options)
+        self._tgtadm = Tgtadm(self._options)
+
+    def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
+        """Say who is let in to the volume's targets or in session with them: one command.
+
+        Without a target the volume is not exported, which is only told where the control target is
+        seen; else NotFoundError. PermanentError where the volume is behind another target too.
+        """
+        return self._look(volume, Deadline.after(timeout_seconds)).observation()
+
+    def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
+        """Return every target that somebody is let in to or in session with: one command."""
+        listed = self._tgtadm.show_targets(Deadline.after(timeout_seconds))
+        return exports_of(read_targets(listed), self._options)
+
+    def terminate_connection(
+        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        """Take the host's initiator from the access list, end its sessions, look until it is gone.
+
+        PermanentError, with nothing done, where the connector has no initiator, where a rule by
+        address would let it back in, and where other disks are behind the same target.
+        IndeterminateError where a session stays until the time is up.
+        """
+        initiator = _initiator(attachment)
+        deadline = Deadline.after(timeout_seconds)
+        LOG.info("Letting %s go from volume %s (%s)", initiator, volume.volume_id, request_id)
+        Release(self._tgtadm, lambda: self._look(volume, deadline), initiator, deadline).run()
+
+    def detach(
+        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        """Do nothing: what is left is the volume's own target, which lets that host in no more.
+
+        Cinder's remove_export drops it; another host may be in session with it.
+        """
+
+    def _look(self, volume: VolumeRef, deadline: Deadline) -> Sighting:
+        return sight(volume, read_targets(self._tgtadm.show_targets(deadline)), self._options)
+
+
+def _initiator(attachment: Attachment) -> str:
+    """Return the name by which tgtd knows the attachment's host; PermanentError without one."""
+    initiator = attachment.connector.initiator if attachment.connector else None
+    if initiator is None:
+        raise PermanentError(
+            "Refused: the connector has no initiator, so the host's sessions cannot be told from "
+            "those of others."
+        )
+    if not ISCSI_NAME.fullmatch(initiator):
+        raise PermanentError(f"Refused: {initiator!r} is no iSCSI initiator's name.")
+    return initiator

@@ -1,0 +1,143 @@
+"""Letting one initiator go: revoke, end its sessions, look until nothing of it is left."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from drivers.errors import IndeterminateError, PermanentError, TransientError
+from drivers.tgt.listing import Target, read_connections
+from drivers.tgt.sighting import Sighting, in_words, open_rules
+from drivers.tgt.tgtadm import GONE_ALREADY, Deadline, RefusedError, Tgtadm
+
+FIRST_PAUSE_SECONDS = 0.01
+LONGEST_PAUSE_SECONDS = 0.5
+
+
+class OpenAccessError(PermanentError):
+    """A rule lets in whoever comes from some address, so no host can be kept out by its name."""
+
+
+class SharedTargetError(PermanentError):
+    """Several disks are behind one target, so one of them cannot be taken from a host alone."""
+
+
+class LetInAgainError(IndeterminateError):
+    """Somebody let the initiator in again while it was being let go."""
+
+
+class StillConnectedError(IndeterminateError):
+    """A session stays although it was ended, as one does whose I/O hangs in the backing store."""
+
+
+@dataclasses.dataclass(slots=True)
+class Release:
+    """One call's work on one initiator. ``look`` sees the volume's targets as they are now.
+
+    ``acted`` tells whether tgtd has changed anything for it: from then on no failure may be a
+    TransientError, which says that nothing was done.
+    """
+
+    tgtadm: Tgtadm
+    look: Callable[[], Sighting]
+    initiator: str
+    deadline: Deadline
+    acted: bool = False
+
+    def run(self) -> None:
+        """Do it; blocks until nothing of the initiator is left, at most until the deadline."""
+        try:
+            self._revoke()
+            self._end_sessions()
+        except TransientError as error:
+            if self.acted:
+                raise IndeterminateError(f"Done in part, then: {error}") from error
+            raise
+
+    def _revoke(self) -> None:
+        targets = self._concerned()
+        for target in targets:
+            refuse_unsafe(target)
+        for target in targets:
+            if self.initiator in target.rules:
+                self._act(partial(self.tgtadm.unbind, target.tid, self.initiator, self.deadline))
+
+    def _end_sessions(self) -> None:
+        """End its sessions until a look finds none; what is revoked can begin no new one."""
+        ended: list[Target] = []
+        try:
+            for pause in _pauses():
+                if not (targets := self._concerned()):
+                    return
+                for target in targets:
+                    self._end_sessions_with(target)
+                ended = targets
+                time.sleep(max(min(pause, self.deadline.left_seconds), 0.0))
+        except (TransientError, IndeterminateError) as error:
+            if not ended or isinstance(error, LetInAgainError):
+                raise
+            raise StillConnectedError(f"{self._what_is_left(ended)} Then: {error}") from error
+
+    def _end_sessions_with(self, target: Target) -> None:
+        if self.initiator in target.rules or open_rules(target):
+            raise LetInAgainError(
+                f"{self.initiator} is let in to {target.name} again, and not by us: its sessions "
+                "were left as they are."
+            )
+        # A session's numbers are worth nothing once tgtd was started anew, so they are read now.
+        listed = read_connections(self.tgtadm.show_connections(target.tid, self.deadline))
+        for one in (c for c in listed if c.initiator == self.initiator):
+            numbers = (target.tid, one.session, one.connection)
+            self._act(partial(self.tgtadm.close, *numbers, self.deadline))
+
+    def _act(self, ask: Callable[[], None]) -> None:
+        """Ask for one change; what is gone already is as good as done."""
+        try:
+            ask()
+        except RefusedError as error:
+            if error.refusal not in GONE_ALREADY:
+                raise
+        self.acted = True
+
+    def _concerned(self) -> list[Target]:
+        """Look; return the targets that the initiator may enter or is in session with."""
+        return [t for t in self.look().targets if self._may_enter(t) or self._sessions(t)]
+
+    def _may_enter(self, target: Target) -> bool:
+        return self.initiator in target.rules or bool(open_rules(target))
+
+    def _sessions(self, target: Target) -> list[int]:
+        return [n.session for n in target.nexuses if n.initiator == self.initiator]
+
+    def _what_is_left(self, targets: list[Target]) -> str:
+        left = ", ".join(f"{session} of {t.name}" for t in targets for session in self._sessions(t))
+        return (
+            f"{self.initiator} is out of the access list, but its session {left} stays although it "
+            "was ended: I/O of it hangs in the backing store and may still be done."
+        )
+
+
+def refuse_unsafe(target: Target) -> None:
+    """Raise where a host could not be kept out, or would lose more than the one volume. Pure."""
+    if len(target.disks) > 1:
+        disks = ", ".join(f"{disk.lun} ({disk.path})" for disk in target.disks)
+        raise SharedTargetError(
+            f"Refused, nothing done: target {target.name} has several disks, {disks}. A host is "
+            "let in to all of them or to none, and its session is with all of them."
+        )
+    if rules := open_rules(target):
+        told = " and ".join(in_words(rule) for rule in rules)
+        raise OpenAccessError(
+            f"Refused, nothing done: target {target.name} lets in {told}, so whoever is cut off is "
+            "back at once. Remove that rule (tgtadm --op unbind) and let hosts in by their names."
+        )
+
+
+def _pauses() -> Iterator[float]:
+    """Yield the pauses between looks, without end."""
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        yield pause
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)

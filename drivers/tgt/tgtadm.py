@@ -1,0 +1,178 @@
+"""Running ``tgtadm``, and what its exit code and words mean for "did it act".
+
+``tgtadm`` prints an answer as a whole or not at all, but not always says so in its exit code: where
+tgtd hangs up on it, or the answer cannot be read, it ends with 0, no answer, and a word on stderr
+(usr/tgtadm.c ``ipc_mgmt_rsp``, tgt 1.0.85); "no targets" looks the same but for that word. Where
+tgtd dies in the middle of an answer it spins for ever. So nothing is believed but exit code 0 with
+an empty stderr, in time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import os
+import signal
+import subprocess
+import time
+
+from drivers.errors import IndeterminateError, OutsideError, PermanentError, TransientError
+from drivers.tgt.options import TgtOptions
+
+EINVAL = 22  # whatever tgtd refuses
+UNSENT = "failed to send request hdr"  # the same where it could not connect, for any reason
+
+
+class Refusal(enum.Enum):
+    """What tgtd means by a refusal, by its words (usr/tgtadm.c ``tgtadm_strerror``)."""
+
+    NO_TARGET = "can't find the target"
+    NO_SESSION = "can't find the session"
+    NO_CONNECTION = "can't find the connection"
+    NO_RULE = "this access control rule does not exist"
+    OTHER = ""
+
+
+GONE_ALREADY = frozenset(
+    {Refusal.NO_TARGET, Refusal.NO_SESSION, Refusal.NO_CONNECTION, Refusal.NO_RULE}
+)
+
+
+class RefusedError(PermanentError):
+    """tgtd refused what it was asked."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(f"tgtd refused: {words}")
+        self.refusal = next(r for r in Refusal if r.value in words)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Deadline:
+    """A moment of ``time.monotonic`` by which a call has to be over."""
+
+    at_seconds: float
+
+    @classmethod
+    def after(cls, seconds: float) -> Deadline:
+        """Return the deadline that is so far away."""
+        return cls(time.monotonic() + seconds)
+
+    @property
+    def left_seconds(self) -> float:
+        """How much time is left; nought or less once it is over."""
+        return self.at_seconds - time.monotonic()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tgtadm:
+    """One tgtd, asked through its admin command. Each method blocks until the deadline at most.
+
+    Raises, besides the kinds: TransientError where nothing was done, IndeterminateError where a
+    write may have been done or may be yet (a frozen tgtd does it when it thaws), RefusedError.
+    """
+
+    options: TgtOptions
+
+    def show_targets(self, deadline: Deadline) -> str:
+        """Return all targets with their sessions and access lists."""
+        return self._run(("target", "show"), deadline, writes=False)
+
+    def show_connections(self, tid: int, deadline: Deadline) -> str:
+        """Return every connection of one target's sessions."""
+        return self._run(("conn", "show", "--tid", str(tid)), deadline, writes=False)
+
+    def unbind(self, tid: int, initiator: str, deadline: Deadline) -> None:
+        """Take an initiator's name from a target's access list; its sessions go on."""
+        words = ("target", "unbind", "--tid", str(tid), "--initiator-name", initiator)
+        self._run(words, deadline, writes=True)
+
+    def close(self, tid: int, session: int, connection: int, deadline: Deadline) -> None:
+        """End one connection. It may be listed on: until its last I/O has ended."""
+        words = ("--tid", str(tid), "--sid", str(session), "--cid", str(connection))
+        self._run(("conn", "delete", *words), deadline, writes=True)
+
+    def _run(self, words: tuple[str, ...], deadline: Deadline, *, writes: bool) -> str:
+        mode, op, *rest = words
+        which = ("-C", str(self.options.control_port), "--lld", "iscsi")
+        command = [self.options.tgtadm, *which, "--mode", mode, "--op", op, *rest]
+        code, told, errors = self._ended(command, deadline, writes=writes)
+        if error := failure(code, errors, self.options.place, writes=writes):
+            raise error
+        return told
+
+    def _ended(
+        self, command: list[str], deadline: Deadline, *, writes: bool
+    ) -> tuple[int, str, str]:
+        if deadline.left_seconds <= 0:
+            raise TransientError(f"No time was left to ask tgtd at {self.options.place}.")
+        try:
+            process = self._started(command)
+        except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+            raise PermanentError(
+                f"{self.options.tgtadm} cannot be run ({error.strerror}): install the package tgt, "
+                "or set the driver's option tgtadm."
+            ) from error
+        except OSError as error:
+            raise TransientError(f"{self.options.tgtadm} was not started: {error}.") from error
+        with process:
+            try:
+                told, errors = process.communicate(timeout=max(deadline.left_seconds, 0.0))
+            except subprocess.TimeoutExpired as error:
+                raise unanswered(self.options.place, writes=writes) from error
+            finally:
+                _end(process)
+        return process.returncode, _text(told), _text(errors).strip()
+
+    def _started(self, command: list[str]) -> subprocess.Popen[bytes]:
+        """Start it in a process group of its own: our Ctrl-C is not meant for it, our kill is."""
+        return subprocess.Popen(  # noqa: S603 - the operator's own program, no shell
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={
+                "PATH": os.environ.get("PATH", os.defpath),
+                "LC_ALL": "C",
+                "TGT_IPC_SOCKET": self.options.socket,
+            },
+            process_group=0,
+        )
+
+
+def failure(code: int, errors: str, place: str, *, writes: bool) -> OutsideError | None:
+    """Return what an end of ``tgtadm`` means, None where it did as asked. Pure."""
+    if code == 0 and not errors:
+        return None
+    words = errors.replace("tgtadm: ", "").replace("\n", "; ") or "no word"
+    if UNSENT in errors:
+        return TransientError(
+            f"No tgtd takes requests at {place}: it is down, or control_port or socket is wrong, "
+            f"or this user may not ({words})."
+        )
+    if code == EINVAL:
+        return RefusedError(words)
+    kind = IndeterminateError if writes else TransientError
+    return kind(f"tgtd at {place} gave no answer (exit code {code}: {words}).")
+
+
+def unanswered(place: str, *, writes: bool) -> OutsideError:
+    """Return what it means that ``tgtadm`` had to be killed. Pure."""
+    if writes:
+        return IndeterminateError(
+            f"tgtd at {place} did not answer in time; a frozen one does what it was asked when it "
+            "goes on."
+        )
+    return TransientError(f"tgtd at {place} did not answer in time.")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill what was not waited for, with all that it started (a wrapper's own commands)."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _text(raw: bytes) -> str:
+    """Decode without touching line ends: a carriage return in a name is no new line."""
+    return raw.decode(errors="replace")
