@@ -6,12 +6,14 @@ import pytest
 
 from drivers import registry
 from drivers.options import parsed
+from drivers.simulator import Cloud
 from drivers.tgt import TgtDriver
 
 
 def build(**options: object) -> TgtDriver:
     """Make a driver as the service does."""
-    made = registry.build("tgt", "storage-1@tgt", parsed(TgtDriver.opts, options))
+    values = parsed(TgtDriver.opts, options)
+    made = registry.build("tgt", "storage-1@tgt", values, cinder=Cloud().cinder)
     assert isinstance(made, TgtDriver)
     return made
 
