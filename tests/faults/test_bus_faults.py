@@ -68,15 +68,12 @@ def test_ledger_down_nothing_is_acked(
     messages = recording(FAILED_ATTACH)
     with running(listener):
         until(lambda: listener.caught_up)
-        postgresql.kill()
-        try:
+        with postgresql.killed():
             peer.publish(messages)
             until(lambda: listener.status().problems, 60)
             assert "messages wait unacked" in listener.status().problems[0]
             assert not listener.caught_up
             assert sum(unacked(rabbitmq, url)[QUEUE]) == len(messages)
-        finally:
-            postgresql.start()
         until(lambda: listener.caught_up, 60)
         assert listener.status().problems == ()
     assert unacked(rabbitmq, url)[QUEUE] == [0, 0]
@@ -159,11 +156,10 @@ def test_broker_killed_mid_stream(
         until(lambda: listener.caught_up)
         publisher.start()
         until(lambda: len(confirmed) > 500)
-        rabbitmq.kill()
-        until(lambda: not listener.status().connected)
-        assert not listener.caught_up
-        before = len(confirmed)
-        rabbitmq.start()
+        with rabbitmq.killed():
+            until(lambda: not listener.status().connected)
+            assert not listener.caught_up
+            before = len(confirmed)
         until(lambda: len(confirmed) > before + 500, 60)
         stop.set()
         publisher.join(30)
@@ -196,9 +192,6 @@ def test_broker_frozen_is_noticed(
     listener = Listener(settings(url), ledger)
     with running(listener):
         until(lambda: listener.caught_up)
-        rabbitmq.pause()
-        try:
+        with rabbitmq.paused():
             until(lambda: not listener.status().connected, 20)
-        finally:
-            rabbitmq.resume()
         until(lambda: listener.caught_up, 60)

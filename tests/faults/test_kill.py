@@ -119,9 +119,8 @@ def test_broker_killed_in_the_midst(site: Site) -> None:
         site.publish(acts[:5])
         server.sync()
         site.publish(acts[5:])
-        server.kill()
-        until(lambda: service.readiness()[0] == 503)
-        server.start()
+        with server.killed():
+            until(lambda: service.readiness()[0] == 503)
         site.reconnect()
         service.ready()
         oracle.wait_until_over(site, acts)
@@ -137,8 +136,8 @@ def test_broker_and_service_killed_with_a_full_queue(site: Site) -> None:
         server.sync()
         service.kill()
     site.publish(acts)
-    server.kill()
-    server.start()
+    with server.killed():
+        pass
     site.reconnect()
     goes_on(site, acts)
     oracle.all_is_well(site, acts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -141,13 +142,13 @@ def test_broker_down_then_back(
 ) -> None:
     """Killed, three announcements meanwhile, restarted -> all there, in order, once, same ids."""
     publisher.run_once()
-    rabbitmq.kill()
-    case_id = announce(ledger, START, "volume.force_detach.error", END)
-    ids = [record.message_id for record in outbox(ledger, case_id)]
-    with running(publisher):
-        until(lambda: publisher.status().problems)
-        assert "announcements wait" in publisher.status().problems[0]
-        rabbitmq.start()
+    with ExitStack() as stack:
+        with rabbitmq.killed():
+            case_id = announce(ledger, START, "volume.force_detach.error", END)
+            ids = [record.message_id for record in outbox(ledger, case_id)]
+            stack.enter_context(running(publisher))
+            until(lambda: publisher.status().problems)
+            assert "announcements wait" in publisher.status().problems[0]
         until(lambda: ledger.outbox_pending()[0] == 0, 60)
         assert publisher.status().problems == ()
     with Peer(peer.url) as again:

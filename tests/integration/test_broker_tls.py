@@ -97,11 +97,8 @@ def test_silence_is_noticed_over_tls(
     listener = Listener(own, ledger)
     with running(listener):
         until(lambda: listener.caught_up)
-        broker.pause()
-        try:
+        with broker.paused():
             until(lambda: not listener.status().connected, 20)
-        finally:
-            broker.resume()
         until(lambda: listener.caught_up, 60)
 
 

@@ -296,8 +296,8 @@ def test_broker_restarted(
     with ReplaySender(settings) as sender:
         sender.send(order(case_id), ASKER)
     rabbitmq.sync()
-    rabbitmq.kill()
-    rabbitmq.start()
+    with rabbitmq.killed():
+        pass
     replayer = Replayer(settings, ledger)
     until(replayer.run_once)
     replayer.close()

@@ -58,14 +58,12 @@ class Leash:
 
     def processes(self) -> list[int]:
         """List the pids that work in the directory now; a zombie works nowhere."""
-        return [
-            int(process.name)
-            for process in Path("/proc").iterdir()
-            if process.name.isdecimal() and self._holds(process)
-        ]
+        names = (process.name for process in Path("/proc").iterdir())
+        return [int(name) for name in names if name.isdecimal() and self.holds(int(name))]
 
-    def _holds(self, process: Path) -> bool:
+    def holds(self, pid: int) -> bool:
+        """Tell whether the process works in the directory now."""
         try:
-            return (process / "cwd").readlink().is_relative_to(self.directory)
+            return Path(f"/proc/{pid}/cwd").readlink().is_relative_to(self.directory)
         except OSError:  # it has ended, or is another user's and so not ours
             return False

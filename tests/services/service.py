@@ -2,13 +2,14 @@
 
 import os
 import pwd
+import select
 import shutil
 import signal
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -95,13 +96,22 @@ class PrivateService(ABC):
         """End every process at once (kill -9), as a power cut would; blocks until they are gone."""
         deadline = time.monotonic() + STOP_SECONDS
         while pids := self.processes():
-            _send(signal.SIGKILL, pids)
-            if time.monotonic() > deadline:
-                raise ServiceFailedError(f"{self.name} survives kill -9: {pids}", self._log)
-            time.sleep(0.02)
+            with ExitStack() as stack:
+                ending = [fd for pid in pids if (fd := self._killed(pid, stack)) is not None]
+                if not _all_ended(ending, deadline):
+                    raise ServiceFailedError(f"{self.name} survives kill -9: {pids}", self._log)
         for child in self._children:
             child.wait()
         self._children.clear()
+
+    @contextmanager
+    def killed(self) -> Iterator[None]:
+        """Have it killed within, and started again afterwards, whatever comes of what is within."""
+        self.kill()
+        try:
+            yield
+        finally:
+            self.start()
 
     def pause(self) -> None:
         """Freeze every process (SIGSTOP): connections stay open and nobody answers."""
@@ -114,9 +124,28 @@ class PrivateService(ABC):
         """Let frozen processes go on (SIGCONT)."""
         _send(signal.SIGCONT, self.processes())
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Have it frozen within, and going on afterwards."""
+        self.pause()
+        try:
+            yield
+        finally:
+            self.resume()
+
     def processes(self) -> list[int]:
         """List the pids of this instance that run now."""
         return self._leash.processes()
+
+    def _killed(self, pid: int, stack: ExitStack) -> int | None:
+        """Kill one of ours; return a pidfd that tells when it has ended, None where it has."""
+        with suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(pid)
+            stack.callback(os.close, pidfd)
+            if self._leash.holds(pid):  # the number was not given to another one meanwhile
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                return pidfd
+        return None
 
     @abstractmethod
     def _prepare(self) -> None:
@@ -203,6 +232,21 @@ def executable(service: str, package: str, *places: str | Path) -> Path:
         if found := shutil.which(place):
             return Path(found)
     raise ServiceMissingError(service, package)
+
+
+def _all_ended(pidfds: Iterable[int], deadline: float) -> bool:
+    """Wait for the very end of processes, zombies apart.
+
+    One that is ending lets go of its directory, and so is no longer listed as one of ours, a moment
+    before it has ended: in the middle it still holds what it has not let go of yet.
+    """
+    poll = select.poll()
+    for pidfd in pidfds:
+        poll.register(pidfd, select.POLLIN)
+        if not poll.poll(1000 * max(0.0, deadline - time.monotonic())):
+            return False
+        poll.unregister(pidfd)
+    return True
 
 
 def _first_account(names: Iterable[str]) -> pwd.struct_passwd | None:

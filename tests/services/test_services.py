@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -118,37 +117,21 @@ def shared_memory_of(pids: list[str]) -> list[str]:
     return [segment for segment in segments if segment.split()[4] in pids]
 
 
-def until_gone(pids: Collection[int]) -> None:
-    """Wait until none of them runs; fail after ten seconds."""
-    ends_at = time.monotonic() + 10
-    while any(is_running(pid) for pid in pids):
-        assert time.monotonic() < ends_at, "a killed process still runs"
-        time.sleep(0.05)
-
-
 def test_killed_and_started_again_keeps_what_was_durable(service: PrivateService) -> None:
     """Kill -9 -> nothing runs, nobody answers; started again -> the confirmed word is there."""
     remember(service, "kept")
     pids = service.processes()
-    service.kill()
-    try:
-        # What a killed server leaves is reaped by init, when init comes to it.
-        until_gone(pids)
+    with service.killed():
+        assert not any(is_running(pid) for pid in pids)
         assert not answers(service)
-    finally:
-        service.start()
     assert recall(service) == "kept"
 
 
 def test_paused_takes_connections_and_does_not_answer(service: PrivateService) -> None:
     """SIGSTOP -> the port is open, no greeting comes; SIGCONT -> greeted again."""
     assert answers(service)
-    service.pause()
-    try:
-        with socket.create_connection(("127.0.0.1", service.port), 20):
-            assert not answers(service, within_seconds=1.0)
-    finally:
-        service.resume()
+    with service.paused(), socket.create_connection(("127.0.0.1", service.port), 20):
+        assert not answers(service, within_seconds=1.0)
     assert answers(service)
 
 

@@ -123,14 +123,11 @@ def test_outage(request: pytest.FixtureRequest, kind: str) -> None:
     ledger = Ledger(server.fresh_database())
     ledger.upgrade()
     ledger.ping()
-    server.kill()
-    try:
+    with server.killed():
         with pytest.raises(LedgerUnavailableError) as down:
             accept(ledger, told())
         with pytest.raises(LedgerUnavailableError):
             ledger.ping()
-    finally:
-        server.start()
     accept(ledger, told())
     assert len(places(ledger)) == 1
     assert server.password not in "".join(traceback.format_exception(down.value))
