@@ -49,6 +49,11 @@ POLICY_HELP: Mapping[str, str] = {
         "Accept the word of a driver that cannot see the backend's connections. The outcome then "
         "says verified_by = driver."
     ),
+    "allow_no_connector": (
+        "Where the connector of an attachment's host was never seen: let a driver that can do so "
+        "end every connection of the volume, if there is one alone, without a session, for the "
+        "only attachment that there is."
+    ),
     "nova_detach_wait_seconds": "How long one attempt waits for Nova's own detach.",
     "patience_seconds": (
         "How old a case may grow while somebody else's operation on the volume is in flight, "

@@ -171,9 +171,21 @@ class Export:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a driver declares that it can do; the plan takes its shape from it.
+    """What a driver declares that it can do; the service takes its shape from it.
 
-    A driver that cannot see connections is blind: its success is only its own word.
+    ``sees_connections``: ``observe`` tells who is connected. Without it the driver is blind, and
+    its success only its own word: the operator has to set ``trust_blind``.
+    ``sees_hosts``: a connection can be told to be a connector's. Without it somebody who is
+    connected parks every release, and nobody connected is still proof.
+    ``lists_exports``: ``list_exports`` answers, and the backend is searched for ghosts.
+    ``revokes_access``: a released host is not let in again. Without it the driver is never called:
+    Cinder's own calls release, and are made only where the probe says that nothing is left.
+    ``ends_sessions``: a release ends the host's sessions; so it is not made where Cinder says that
+    other volumes may be behind the same one (``shared_targets``).
+    ``acts_through_cinder``: a release is a call of Cinder's API, not of the backend's; it is made
+    only where Cinder's delete of the attachment would leave the backend as it is.
+    ``accepts_no_connector``: a release without a connector ends every connection. It is asked for
+    only where the operator has set ``allow_no_connector`` and the volume has a single one.
     """
 
     sees_connections: bool
@@ -183,6 +195,10 @@ class Capabilities:
     ends_sessions: bool = False
     acts_through_cinder: bool = False
     accepts_no_connector: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sees_hosts and not self.sees_connections:
+            raise ValueError("a driver that sees hosts declares that it sees connections too")
 
 
 class StorageDriver(ABC):

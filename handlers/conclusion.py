@@ -172,7 +172,7 @@ def _verified_by(diagnosis: Diagnosis) -> VerifiedBy | None:
         return None
     if diagnosis.verdict is Verdict.CLEAN:
         return VerifiedBy.DRIVER if s.blind else VerifiedBy.PROBE
-    return VerifiedBy.PROBE if s.own else None
+    return VerifiedBy.PROBE if s.own or s.nameless else None
 
 
 def wait(attempted: Attempted, reason: str, delay_seconds: float | None = None) -> Outcome:

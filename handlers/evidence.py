@@ -53,12 +53,14 @@ class Evidence:
 
     ``servers`` holds an answer for each instance that the case or a row names. ``connectors`` holds
     the last known connector of each compute host in question: recorded identity, not evidence.
+    ``hosts_told`` is False where the driver cannot say whose connection is whose.
     """
 
     volume: VolumeEvidence
     servers: tuple[tuple[str, ServerEvidence], ...] = ()
     backend: BackendEvidence = Unknown("not looked at")
     connectors: tuple[tuple[str, Connector], ...] = ()
+    hosts_told: bool = True
 
 
 class Retry(Protocol):
@@ -97,11 +99,13 @@ def gather(case: Case, sources: Sources) -> Evidence:
         for instance_id in instances
         if instance_id is not None
     )
+    backend, hosts_told = _backend(volume.value.ref, sources)
     return Evidence(
         volume=volume,
         servers=servers,
-        backend=_backend(volume.value.ref, sources),
+        backend=backend,
         connectors=_connectors(case, servers, sources),
+        hosts_told=hosts_told,
     )
 
 
@@ -129,18 +133,20 @@ def _server(instance_id: str, volume_id: str, sources: Sources) -> ServerEvidenc
     return Fact(server) if server else Absent("Nova says that the server does not exist")
 
 
-def _backend(ref: VolumeRef, sources: Sources) -> BackendEvidence:
+def _backend(ref: VolumeRef, sources: Sources) -> tuple[BackendEvidence, bool]:
+    """Look at the backend; say too whether the driver can tell whose connection is whose."""
+
     def ask() -> Observation:
         return driver.observe(ref, timeout_seconds=sources.timeout_seconds)
 
     try:
         driver = sources.driver_of(ref.backend)
         if not driver.capabilities.sees_connections:
-            return Blind(type(driver).__name__)
+            return Blind(type(driver).__name__), False
         observation = sources.retry("backend", "observe", ask)
     except OutsideError as error:
-        return Unknown(f"backend {ref.backend}: {error}")
-    return _seen(observation, ref.backend)
+        return Unknown(f"backend {ref.backend}: {error}"), False
+    return _seen(observation, ref.backend), driver.capabilities.sees_hosts
 
 
 def _seen(observation: Observation, backend: str) -> BackendEvidence:

@@ -32,6 +32,11 @@ class Guard(enum.Enum):
         "no connector of the attachment's host was ever seen on the bus, so the one connection to "
         "end cannot be named"
     )
+    NAMELESS_CONNECTION = (
+        "the backend lets somebody in, and its driver cannot tell whom: a release could cut off "
+        "somebody else"
+    )
+    CANNOT_REVOKE = "the driver cannot keep the host from coming back, and the backend is not clean"
     FOREIGN_CONNECTION = "the backend also lets in somebody whom no record explains"
     LIVE_SESSION = (
         "the host holds a live session although Nova has no record of it: its guest may be using "
@@ -57,6 +62,8 @@ class Guard(enum.Enum):
 PARKS = frozenset(
     {
         Guard.NO_CONNECTOR,
+        Guard.NAMELESS_CONNECTION,
+        Guard.CANNOT_REVOKE,
         Guard.FOREIGN_CONNECTION,
         Guard.LIVE_SESSION,
         Guard.BLIND_NOT_TRUSTED,
@@ -113,16 +120,45 @@ def _for_a_person(s: Situation, steps: tuple[Step, ...], means: Means) -> Guard 
 def _unsafe_release(s: Situation, kinds: set[StepKind], means: Means) -> Guard | None:
     if s.blind and not means.policy.trust_blind:
         return Guard.BLIND_NOT_TRUSTED
-    if s.connector is None and _must_name_the_host(s, kinds):
-        return Guard.NO_CONNECTOR
-    if s.foreign:
-        return Guard.FOREIGN_CONNECTION
+    if reason := _unsure_of_the_host(s, kinds, means):
+        return reason
+    if _host_could_return(s, kinds, means):
+        return Guard.CANNOT_REVOKE
     if s.live_sessions:
         return Guard.LIVE_SESSION
     direct = BACKEND in kinds and not means.capabilities.acts_through_cinder
     if direct and s.volume.ref.shared_targets and means.capabilities.ends_sessions:
         return Guard.SHARED_TARGETS
     return None
+
+
+def _unsure_of_the_host(s: Situation, kinds: set[StepKind], means: Means) -> Guard | None:
+    if _may_release_every_host(s, means):
+        return None
+    if s.connector is None and _must_name_the_host(s, kinds):
+        return Guard.NO_CONNECTOR
+    if s.nameless:
+        return Guard.NAMELESS_CONNECTION
+    return Guard.FOREIGN_CONNECTION if s.foreign else None
+
+
+def _may_release_every_host(s: Situation, means: Means) -> bool:
+    """Tell whether the driver may be called without a connector, which means every host.
+
+    By the operator's word for this backend, and only where every host is one: idle access for the
+    only attachment that there is.
+    """
+    allowed = means.capabilities.accepts_no_connector and means.policy.allow_no_connector
+    return allowed and s.connector is None and s.sole
+
+
+def _host_could_return(s: Situation, kinds: set[StepKind], means: Means) -> bool:
+    """Tell whether somebody is let in whom the driver cannot keep out.
+
+    Cinder's own delete may do it, or may do nothing; its success would free the volume unproven.
+    """
+    able = means.capabilities.revokes_access or means.capabilities.acts_through_cinder
+    return not able and (BACKEND in kinds or bool(s.own))
 
 
 def _must_name_the_host(s: Situation, kinds: set[StepKind]) -> bool:

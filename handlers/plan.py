@@ -28,6 +28,7 @@ class Condition(enum.Enum):
     QUIET = "the attachment's host holds no live session"
     NAMED = "Nova's block device names the attachment"
     ALONE = "the backend lets in nobody whom no record explains"
+    SOLE = "the backend lets in one host alone, for the only attachment"
     CLEAN = "the backend is clean of the attachment"
     HELD = "the reserve that keeps others out is our own"
 
@@ -84,8 +85,9 @@ def _release(s: Situation, capabilities: Capabilities) -> tuple[Step, ...]:
     last = _release_in_cinder(s)
     if not _needs_backend_call(s, capabilities):
         return (_step(s, last, {s.status}, Condition.LET_GO, Condition.CLEAN),)
+    needs = [Condition.LET_GO, Condition.QUIET] + ([] if s.connector else [Condition.SOLE])
     return (
-        _step(s, StepKind.BACKEND_FORCE_DETACH, {s.status}, Condition.LET_GO, Condition.QUIET),
+        _step(s, StepKind.BACKEND_FORCE_DETACH, {s.status}, *needs),
         _step(s, last, _left_by_driver(s, capabilities), Condition.LET_GO, Condition.CLEAN),
     )
 
@@ -110,13 +112,18 @@ def _left_by_driver(s: Situation, capabilities: Capabilities) -> set[str]:
 def _needs_backend_call(s: Situation, capabilities: Capabilities) -> bool:
     """Tell whether the driver is called directly, before Cinder.
 
-    Not without a connector to name the host by, nor where another server of the same host needs, or
-    may need, the same connection. A driver that acts through Cinder is called only where Cinder's
-    own delete would skip the backend.
+    Not without a connector to name the host by, unless there is no other host and the driver takes
+    that; nor where another server of the same host needs, or may need, the same connection. A
+    driver that acts through Cinder is called only where Cinder's own delete would skip the backend,
+    one that cannot keep the host out not at all.
     """
-    if s.connector is None or s.shared_host:
+    if s.connector is None:
+        return s.sole and capabilities.accepts_no_connector
+    if s.shared_host:
         return False
-    return not capabilities.acts_through_cinder or cinder_skips_backend(s.row)
+    if capabilities.acts_through_cinder:
+        return cinder_skips_backend(s.row)
+    return capabilities.revokes_access
 
 
 def cinder_skips_backend(row: Row | None) -> bool:
@@ -206,19 +213,24 @@ def _rows(s: Situation) -> frozenset[tuple[str, str]]:
 def _holds(condition: Condition, s: Situation) -> bool:
     match condition:
         case Condition.LET_GO:
-            return not s.named and not s.unnamed_devices and (s.server is not None or s.server_gone)
+            holds = (
+                not s.named and not s.unnamed_devices and (s.server is not None or s.server_gone)
+            )
         case Condition.QUIET:
-            return not s.live_sessions and not signs.backend_unknown(s)
+            holds = not s.live_sessions and not signs.backend_unknown(s)
         case Condition.NAMED:
-            return s.named
+            holds = s.named
         case Condition.ALONE:
-            return not s.stranger
+            holds = not s.stranger
+        case Condition.SOLE:
+            holds = s.sole
         case Condition.CLEAN:
-            return s.blind or s.clean
+            holds = s.blind or s.clean
         case Condition.HELD:
-            return signs.held_by_us(s)
+            holds = signs.held_by_us(s)
         case _:
             assert_never(condition)
+    return holds
 
 
 def fingerprint(diagnosis: Diagnosis, steps: tuple[Step, ...]) -> str:

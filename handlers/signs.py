@@ -163,7 +163,7 @@ def ended_then_attaching(s: Situation) -> bool:
 def attaching_and_named(s: Situation) -> bool:
     """Backend and block device have it; Cinder still says attaching."""
     unfinished = s.status == "attaching" and s.row_status == "attaching"
-    reached = bool(s.own) or s.blind
+    reached = bool(s.own or s.nameless) or s.blind
     return unfinished and s.named and reached and not s.siblings and _has_a_guest(s.server)
 
 
@@ -290,7 +290,7 @@ def _status_fits(s: Situation) -> bool:
 
 def foreign_connection(s: Situation) -> bool:
     """The backend lets in somebody whom no record explains."""
-    return bool(s.foreign)
+    return bool(s.foreign or s.nameless)
 
 
 def _has_a_guest(server: Server | None) -> bool:

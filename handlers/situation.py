@@ -31,7 +31,8 @@ class Situation:
     case's. ``connector`` is the recorded identity of the subject's host, and ``shared_host`` says
     that another row's server is on that same host, or may be. Of the backend's connections, those
     that the hosts of the other rows explain are left out; ``own`` are those of the subject's host
-    among the rest, ``foreign`` those of nobody known.
+    among the rest, ``foreign`` those of nobody known. Where the driver cannot tell hosts, all of
+    them are ``nameless`` instead.
     """
 
     case: Case
@@ -46,6 +47,7 @@ class Situation:
     backend: BackendEvidence
     own: tuple[Connection, ...]
     foreign: tuple[Connection, ...]
+    nameless: tuple[Connection, ...] = ()
 
     @property
     def status(self) -> str:
@@ -102,13 +104,27 @@ class Situation:
 
     @property
     def live_sessions(self) -> bool:
-        """Tell whether the subject's host holds a live session: its guest may be using the disk."""
-        return any(connection.sessions for connection in self.own)
+        """Tell whether the subject's host holds, or may hold, a live session: a guest's maybe."""
+        return any(connection.sessions for connection in (*self.own, *self.nameless))
 
     @property
     def stranger(self) -> bool:
-        """Tell whether somebody is let in who is surely not the subject's host, nor explained."""
-        return self.connector is not None and bool(self.foreign)
+        """Tell whether somebody is let in who is surely not the subject's host, nor explained.
+
+        Of connections that the driver cannot tell apart, each row explains one.
+        """
+        known = self.connector is not None and bool(self.foreign)
+        return known or len(self.nameless) > len(self.volume.rows)
+
+    @property
+    def sole(self) -> bool:
+        """Tell whether the subject's row is the only one, and idle access of one host all there is.
+
+        Then "every connection of the volume" is the subject's, whoever the host is.
+        """
+        connections = _connections(self.backend)
+        one = len(connections) == 1 and not connections[0].sessions
+        return one and self.row is not None and not self.others
 
     @property
     def blind(self) -> bool:
@@ -126,7 +142,7 @@ class Situation:
             return True
         if not isinstance(self.backend, Fact):
             return False
-        return not self.own and not self.foreign and bool(self.others)
+        return not (self.own or self.foreign or self.nameless) and bool(self.others)
 
     def names(self, row: Row) -> bool:
         """Tell whether a block device of the subject's server names this row."""
@@ -150,7 +166,8 @@ def situate(case: Case, volume: Volume, evidence: Evidence) -> Situation:
     learned = dict(evidence.connectors)
     connector = _connector(case, instance_id, servers, learned)
     explained = _explained(others, servers, learned)
-    rest = [c for c in _connections(evidence.backend) if not _belongs(c, explained)]
+    seen = _connections(evidence.backend)
+    rest = [c for c in seen if evidence.hosts_told and not _belongs(c, explained)]
     own = tuple(c for c in rest if connector and c.belongs_to(connector))
     return Situation(
         case=case,
@@ -165,6 +182,7 @@ def situate(case: Case, volume: Volume, evidence: Evidence) -> Situation:
         backend=evidence.backend,
         own=own,
         foreign=tuple(c for c in rest if c not in own),
+        nameless=() if evidence.hosts_told else seen,
     )
 
 

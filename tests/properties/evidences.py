@@ -105,6 +105,7 @@ FACTS: dict[str, st.SearchStrategy[object]] = {
     "known": st.lists(hosts, unique=True, max_size=3).map(tuple),
     "multiattach": st.booleans(),
     "shared_targets": st.booleans(),
+    "hosts_told": st.booleans(),
     "service_up": st.booleans(),
     "operation": st.sampled_from(Operation),
     "attachment_id": st.none() | attachments,
@@ -139,8 +140,15 @@ def pictures(draw: st.DrawFn) -> Picture:
 capabilities = st.builds(
     Capabilities,
     sees_connections=st.booleans(),
+    revokes_access=st.booleans(),
     ends_sessions=st.booleans(),
     acts_through_cinder=st.booleans(),
+    accepts_no_connector=st.booleans(),
 )
-policies = st.builds(BackendPolicy, mode=st.sampled_from(Mode), trust_blind=st.booleans())
+policies = st.builds(
+    BackendPolicy,
+    mode=st.sampled_from(Mode),
+    trust_blind=st.booleans(),
+    allow_no_connector=st.booleans(),
+)
 moments = st.integers(0, 3 * 86400).map(lambda s: OPENED_AT + timedelta(seconds=s))

@@ -144,10 +144,17 @@ def test_what_passes_the_guards_is_known_alone_and_allowed(
     assert policy.mode is not Mode.OBSERVE
     assert policy.mode is Mode.AUTO or s.case.approval is not None
     kinds = {step.kind for step in steps}
-    if kinds & {StepKind.BACKEND_FORCE_DETACH, StepKind.CINDER_FORCE_DETACH}:
+    every_host = s.connector is None and StepKind.BACKEND_FORCE_DETACH in kinds
+    if every_host:
+        assert s.sole
+        assert capabilities.accepts_no_connector
+        assert policy.allow_no_connector
+    elif StepKind.CINDER_FORCE_DETACH in kinds:
         assert all(step.attachment.connector is not None for step in steps)
+    if StepKind.BACKEND_FORCE_DETACH in kinds:
+        assert capabilities.revokes_access or capabilities.acts_through_cinder
     if picture.diagnosis.verdict in RELEASING:
-        assert not s.foreign
+        assert every_host or not (s.foreign or s.nameless)
         assert not s.live_sessions
         assert policy.trust_blind or not isinstance(s.backend, Blind)
 

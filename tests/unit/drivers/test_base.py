@@ -1,6 +1,8 @@
 """The words that a driver is spoken to in."""
 
-from drivers.base import VolumeRef
+import pytest
+
+from drivers.base import Capabilities, VolumeRef
 
 
 def test_volume_goes_by_its_id() -> None:
@@ -17,3 +19,9 @@ def test_migrated_volume_goes_by_two_names() -> None:
         "volume-9f8e",
         "volume-1b2c",
     )
+
+
+def test_capabilities_that_contradict_each_other_are_refused() -> None:
+    """Hosts without connections -> ValueError, so that the plug-in is told as broken."""
+    with pytest.raises(ValueError, match="sees connections too"):
+        Capabilities(sees_connections=False, sees_hosts=True)

@@ -92,7 +92,8 @@ class Picture:
 
     ``servers`` are those that Nova answered for; ``gone`` and ``unseen`` those that it does not
     have or did not answer for. ``backend`` holds connections, or one of the other answers.
-    ``known`` are the hosts whose connectors were learned.
+    ``known`` are the hosts whose connectors were learned. ``hosts_told`` is False where the driver
+    cannot say whose connection is whose.
     """
 
     status: str = "available"
@@ -105,6 +106,7 @@ class Picture:
     known: tuple[str, ...] = (H1, H2, H3)
     multiattach: bool = False
     shared_targets: bool = False
+    hosts_told: bool = True
     service_up: bool = True
     operation: Operation = Operation.ATTACH
     attachment_id: str | None = A
@@ -154,6 +156,7 @@ class Picture:
             servers=tuple(answers.items()),
             backend=self._backend(),
             connectors=tuple((host, connector(host)) for host in self.known),
+            hosts_told=self.hosts_told,
         )
 
     @property

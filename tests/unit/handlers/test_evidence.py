@@ -45,7 +45,7 @@ KINDS = (TransientError, IndeterminateError, PermanentError, NotFoundError, Conf
 class Outside:
     """Cinder, Nova and a driver in one; each answers what it was told to, or raises it."""
 
-    capabilities = Capabilities(sees_connections=True)
+    capabilities = Capabilities(sees_connections=True, sees_hosts=True)
 
     def __init__(self, picture: Picture) -> None:
         self.picture = picture
@@ -205,3 +205,12 @@ def test_a_connection_is_a_fact_with_its_observation() -> None:
     outside = Outside(UC1)
     outside.observation = Observation((Connection("iqn.x", access=False, sessions=1),), "control")
     assert look(outside).backend == Fact(outside.observation)
+
+
+@pytest.mark.parametrize("sees_hosts", [True, False])
+def test_whether_hosts_are_told_is_as_the_driver_declares(sees_hosts: bool) -> None:
+    """A driver that sees, with or without hosts -> the evidence says which."""
+    outside = Outside(UC1)
+    outside.capabilities = Capabilities(sees_connections=True, sees_hosts=sees_hosts)
+    outside.observation = Observation((access(H1),), "the daemon answered")
+    assert look(outside).hosts_told is sees_hosts
