@@ -22,6 +22,7 @@ __all__ = ["ConfigurationError", "Settings", "list_opts", "load"]
 
 DEFAULT_FILE = Path("/etc/detachd/detachd.conf")
 LATE_RPC_TIMEOUTS = 5
+DAY_SECONDS = 86_400.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,7 +33,13 @@ class LedgerSettings:
     attach_deadline_seconds: float
     detach_deadline_seconds: float
     error_settle_seconds: float
+    retention_days: int = 0
     tls: Tls | None = None
+
+    @property
+    def retention_seconds(self) -> float:
+        """Return how long what is finished is kept; 0 for ever."""
+        return self.retention_days * DAY_SECONDS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -168,6 +175,7 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
             attach_deadline_seconds=conf.ledger.attach_deadline_seconds,
             detach_deadline_seconds=conf.ledger.detach_deadline_seconds,
             error_settle_seconds=conf.ledger.error_settle_seconds,
+            retention_days=conf.ledger.retention_days,
             tls=_tls(conf.ledger),
         ),
         worker=WorkerSettings(**conf.worker),
@@ -197,9 +205,21 @@ def problems(settings: Settings) -> Iterator[str]:
         yield from _driver_problems(section, backend)
         yield from _patience_problems(section, backend, settings)
     yield from _tls_problems(settings.conf.ledger)
+    yield from _retention_problems(settings.ledger)
     yield from settings.sweep.problems(settings.rpc_response_timeout_seconds)
     if settings.simulator and not settings.simulator.authkey:
         yield "[simulator] has an address and no authkey: set the one that the simulated cloud uses"
+
+
+def _retention_problems(ledger: LedgerSettings) -> Iterator[str]:
+    for name in ("attach_deadline_seconds", "detach_deadline_seconds"):
+        seconds = getattr(ledger, name)
+        if 0 < ledger.retention_seconds < 2 * seconds:
+            yield (
+                f"[ledger] retention_days = {ledger.retention_days} is shorter than twice {name} = "
+                f"{seconds:g}: what an end may still be about would be forgotten before it comes; "
+                "raise the one or lower the other"
+            )
 
 
 def _tls_problems(ledger: cfg.ConfigOpts.GroupAttr) -> Iterator[str]:

@@ -107,10 +107,13 @@ def bad_values(conf: cfg.ConfigOpts, declared: Declared) -> Iterator[str]:
         group = conf if section == "DEFAULT" else conf[section]
         for opt in opts:
             try:
-                group[opt.dest]
+                value = group[opt.dest]
             except cfg.ConfigSourceValueError as error:
                 reason = str(error).partition("is not valid: ")[2] or str(error)
                 yield f"[{section}] {opt.dest}: {reason}"
+            else:
+                if value is None and opt.default is not None:
+                    yield f"[{section}] {opt.dest}: has no value; give one, or take the line out"
 
 
 def read(paths: Sequence[Path], declared: Declared) -> cfg.ConfigOpts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from consumer.intake import BatchReport
+from consumer.ledger import Pruned
 from consumer.sweeper import SweepReport, SweepResult
 from handlers.casefile import CaseState, Outcome
 from handlers.sweep import ROW_STATUSES, VOLUME_STATUSES
@@ -17,8 +18,8 @@ STATUSES = tuple(dict.fromkeys((*VOLUME_STATUSES, *ROW_STATUSES)))
 class Observer:
     """Every observer that this process's parts want, in one: it counts. Thread-safe.
 
-    Meets ``ListenerObserver``, ``ReplayObserver``, ``PublisherObserver``, ``RecoveryObserver``,
-    ``SweepObserver`` and ``WorkerObserver``. Nothing here blocks or raises.
+    Meets ``ListenerObserver``, ``ReplayObserver``, ``PrunerObserver``, ``PublisherObserver``,
+    ``RecoveryObserver``, ``SweepObserver`` and ``WorkerObserver``. Nothing here blocks or raises.
     """
 
     def __init__(self, instruments: Instruments) -> None:
@@ -123,6 +124,15 @@ class Observer:
     def guarded(self, guard: str) -> None:
         """Count a plan that a guard kept from being carried out."""
         self._working.blocked.labels(guard).inc()
+
+    # -- the pruner --------------------------------------------------------------------------------
+
+    def pruned(self, pruned: Pruned) -> None:
+        """Count what was forgotten because it is older than retention."""
+        forgotten = self._working.pruned
+        forgotten.labels("case").inc(pruned.cases)
+        forgotten.labels("notification").inc(pruned.notifications)
+        forgotten.labels("quarantined").inc(pruned.bodies)
 
     # -- the publisher -----------------------------------------------------------------------------
 

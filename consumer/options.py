@@ -75,6 +75,18 @@ LEDGER_OPTIONS = [
         min=0.0,
         help="How long after an error, or after an end that proves nothing, a case is looked at.",
     ),
+    cfg.IntOpt(
+        "retention_days",
+        default=365,
+        min=0,
+        max=36_500,
+        help=(
+            "How long a finished case is kept after it was closed, and every message after it "
+            "came: so long its repetition is recognised. What is older is forgotten, a little at "
+            "a time. Cases that are not closed, parked ones above all, and announcements that are "
+            "not sent are kept however old they are. 0 keeps everything for ever."
+        ),
+    ),
 ]
 
 WORKER = cfg.OptGroup("worker", title="How cases are worked")

@@ -22,6 +22,7 @@ from consumer.listener import Listener
 from consumer.loop import Loop
 from consumer.observing import Observer
 from consumer.opening import open_ledger
+from consumer.pruner import Pruner
 from consumer.publisher import Publisher
 from consumer.replay import Replayer
 from consumer.replay_queue import ReplaySettings
@@ -106,10 +107,19 @@ class Service:
             settings=settings.sweep,
             observer=observer,
         )
+        self.pruner = self._pruner(observer)
         self._expose(
             Health(self.ledger, self.listeners, self.replayer, self.publisher, self._stopping)
         )
         self._loops()
+
+    def _pruner(self, observer: Observer) -> Pruner:
+        return Pruner(
+            self.ledger,
+            retention_seconds=self._settings.ledger.retention_seconds,
+            observer=observer,
+            caught_up=lambda: self.caught_up,
+        )
 
     def _expose(self, health: Health) -> None:
         instruments, exporter = self.instruments, self._settings.exporter
@@ -139,6 +149,8 @@ class Service:
         self._working = Loop("worker", self.worker.run, died)
         swept = self._settings.sweep.enabled
         self._sweeping = [Loop("sweeper", self.sweeper.run, died)] if swept else []
+        kept = self._settings.ledger.retention_seconds == 0
+        self._pruning = [] if kept else [Loop("pruner", self.pruner.run, died)]
         replica = Replica(self.owner, socket.gethostname(), os.getpid(), version("detachd"))
         self._beating = Loop("heartbeat", Heartbeat(self.ledger, replica).run, died)
         self._publishing = Loop(
@@ -202,8 +214,9 @@ class Service:
         return well
 
     def _takers(self) -> Sequence[Loop]:
-        """Return the loops that take messages, sightings and cases."""
-        return (self._working, self._replaying, *self._sweeping, *self._listening)
+        """Return the loops that take messages, sightings and cases, and forget what is over."""
+        loops = (self._working, self._replaying, *self._sweeping, *self._listening)
+        return (*loops, *self._pruning)
 
     def _attempts_left(self) -> float:
         share = self._settings.worker.drain_seconds * FLUSH_SHARE

@@ -163,6 +163,9 @@ class Working:
             "internal_errors", "Errors of detachd itself that a loop caught.", "loop"
         )
         self.blocked = make.counter("blocked", "Plans that a guard kept from acting.", "guard")
+        self.pruned = make.counter(
+            "pruned", "What was forgotten for being older than retention, by kind.", "kind"
+        )
 
 
 class Outside:

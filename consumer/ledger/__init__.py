@@ -35,6 +35,7 @@ from consumer.ledger.reading import (
 )
 from consumer.ledger.replay import Replay, Replayed
 from consumer.ledger.replicas import Replica, ReplicaSeen
+from consumer.ledger.retention import Pruned
 from consumer.ledger.schema import Upgraded
 from consumer.ledger.tls import Tls
 
@@ -58,6 +59,7 @@ __all__ = [
     "OutboxRecord",
     "Outgoing",
     "Pause",
+    "Pruned",
     "QuarantinedBody",
     "Replay",
     "ReplayRefusedError",

@@ -31,6 +31,7 @@ from consumer.ledger.outbox import Outgoing
 from consumer.ledger.reading import CaseRecord, CaseSummary, Filter, StateCount
 from consumer.ledger.replay import Replay, Replayed, accept_replay
 from consumer.ledger.replicas import Replica, ReplicaSeen
+from consumer.ledger.retention import Pruned, prune
 from consumer.ledger.schema import Upgraded
 from consumer.ledger.sweeps import Sweeps
 from consumer.ledger.tls import Tls
@@ -218,6 +219,16 @@ class Ledger:
     def replicas(self) -> tuple[ReplicaSeen, ...]:
         """List the services that work on this ledger, or did in the last week."""
         return self._database.read(lambda c: replicas.list_replicas(c, self._cloud))
+
+    # --- what is over ---------------------------------------------------------------------------
+
+    def prune(self, retention_seconds: float, *, limit: int) -> Pruned:
+        """Forget what is finished for longer than that, up to ``limit`` of each kind.
+
+        Three transactions, each short; safe beside everything else, other replicas' pruning
+        included. Cases that are not closed and announcements not sent are never forgotten.
+        """
+        return prune(self._database, self._cloud, retention_seconds, limit)
 
     # --- what people do and see -----------------------------------------------------------------
 

@@ -6,6 +6,8 @@ row. SQLite needs no row locks: it has one writer (BEGIN IMMEDIATE).
 
 A message without a volume can be about any case, so its batch keeps all other batches out for as
 long as its transaction lasts: by the row of the volume id "", which every other batch shares.
+The fence of that row is where those of new rows begin: a volume that was forgotten and is met again
+must not be given a fence that somebody may still hold.
 """
 
 from __future__ import annotations
@@ -32,6 +34,15 @@ _LOCK = (
     .with_for_update()
 )
 _GATE = sa.select(claims.c.fence).where(_WANTED)
+_RAISED = (
+    claims.update()
+    .where(
+        claims.c.cloud == sa.bindparam("raised_cloud"),
+        claims.c.volume_id == GATE,
+        claims.c.fence < sa.bindparam("raised_fence"),
+    )
+    .values(fence=sa.bindparam("raised_fence"))
+)
 
 
 def lock_volumes(
@@ -59,10 +70,23 @@ def pass_gate(connection: sa.Connection, cloud: str, *, alone: bool) -> None:
 
 
 def insert_volumes(connection: sa.Connection, cloud: str, volumes: Collection[str]) -> None:
-    """Make the rows of volumes that the ledger has not met yet; another may be faster."""
-    rows = [{"cloud": cloud, "volume_id": v, "fence": 0} for v in sorted(volumes)]
+    """Make the rows of volumes that the ledger does not know (any more); another may be faster."""
+    floor = fence_floor(connection, cloud)
+    rows = [{"cloud": cloud, "volume_id": v, "fence": floor} for v in sorted(volumes)]
     statement = insert_absent(connection.dialect.name, claims, ("cloud", "volume_id"))
     connection.execute(statement, rows)
+
+
+def fence_floor(connection: sa.Connection, cloud: str) -> int:
+    """Return a fence that no row which was forgotten had exceeded: the gate's own."""
+    row = connection.execute(_GATE, {"cloud": cloud, "volumes": [GATE]}).first()
+    return row.fence if row is not None else 0
+
+
+def raise_fence_floor(connection: sa.Connection, cloud: str, fence: int) -> None:
+    """Let no fence begin below this one; before rows that had it are forgotten."""
+    insert_volumes(connection, cloud, [GATE])
+    connection.execute(_RAISED, {"raised_cloud": cloud, "raised_fence": fence})
 
 
 def _locked(connection: sa.Connection, cloud: str, volumes: list[str]) -> list[sa.Row[Any]]:

@@ -121,8 +121,7 @@ notifications = Table(
     Column("received_at", Moment, nullable=False),
     Column("bus", String(255), nullable=False),
     Column("body_sha256", String(64), nullable=False),
-    Index(None, "case_id"),
-    Index(None, "cloud", "volume_id", "received_at"),
+    Index(None, "case_id", "volume_id", "received_at"),  # without a case: those kept for a start
     Index(None, "cloud", "request_id"),
     **MARIADB,
 )
@@ -199,6 +198,8 @@ outbox = Table(
     UniqueConstraint("message_id"),
     Index(None, "cloud", "due_at"),
     Index(None, "case_id", "due_at"),
+    # A publisher marks what it sent by its id, which must not mean another one by then.
+    sqlite_autoincrement=True,
     **MARIADB,
 )
 
@@ -246,6 +247,7 @@ quarantine = Table(
     Column("decided_by", String(255)),
     Column("decision", Words),
     UniqueConstraint("cloud", "body_sha256"),
+    Index(None, "cloud", "state", "last_at"),
     **MARIADB,
 )
 

@@ -55,6 +55,26 @@ def problems(write: Write) -> Callable[[str], str]:
 # -- what is read ----------------------------------------------------------------------------------
 
 
+def test_retention(read: Callable[[str], Settings]) -> None:
+    """Nothing said of retention -> a year; days -> so many; 0 -> for ever."""
+    days = {said: read(f"[ledger]\n{said}\n").ledger.retention_seconds for said in (
+        "", "retention_days = 90", "retention_days = 0",
+    )}  # fmt: skip
+    assert list(days.values()) == [365 * 86_400, 90 * 86_400, 0]
+
+
+@pytest.mark.parametrize("said", ["-1", "36501", "90d", "none", "0.5", ""])
+def test_retention_that_means_nothing(problems: Callable[[str], str], said: str) -> None:
+    """A retention that is no number of days -> refused, with the option's name."""
+    assert "retention_days" in problems(f"[ledger]\nretention_days = {said}\n")
+
+
+def test_retention_shorter_than_an_operation(problems: Callable[[str], str]) -> None:
+    """A day of retention, deadlines of as long -> refused, with both numbers."""
+    told = problems("[ledger]\nretention_days = 1\nattach_deadline_seconds = 86400\n")
+    assert "retention_days = 1 is shorter than twice attach_deadline_seconds = 86400" in told
+
+
 def test_tls_to_the_database(read: Callable[[str], Settings]) -> None:
     """Set ssl and a CA for the ledger -> verified, the host's name included."""
     settings = read("[ledger]\nssl = true\nssl_ca_file = /etc/detachd/ca.pem\n")
