@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -13,6 +12,7 @@ from consumer.ledger.arrival import Accepted, Arrival
 from consumer.ledger.changes import write_changes
 from consumer.ledger.correlation import Changes, correlate
 from consumer.ledger.engine import Database, cause, database_now
+from consumer.ledger.ids import new_case_id
 from consumer.ledger.known import read_known, volumes_of_requests
 from consumer.ledger.locks import lock_volumes, pass_gate
 from consumer.ledger.matching import Signal, Timing
@@ -101,4 +101,4 @@ def _correlated(
     batch = [arrival.notification for arrival in fresh]
     since = now - timedelta(seconds=timing.memory_seconds)
     known = read_known(connection, cloud, batch, claimed=claimed, since=since)
-    return correlate(known, batch, timing=timing, now=now, new_id=lambda: str(uuid.uuid4()))
+    return correlate(known, batch, timing=timing, now=now, new_id=new_case_id)

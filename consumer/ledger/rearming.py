@@ -13,12 +13,12 @@ and is no repetition of an operation's start.
 from __future__ import annotations
 
 import dataclasses
-import uuid
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from consumer.ledger.errors import ReplayRefusedError
 from consumer.ledger.filling import absorb
+from consumer.ledger.ids import new_case_id
 from consumer.ledger.matching import (
     KnownCase,
     Signal,
@@ -59,7 +59,7 @@ def opened_by_replay(notification: Notification, now: datetime) -> KnownCase:
             f"{notification.event_type} names no volume, and no case of its request is known"
         )
     case = opened(
-        notification, operation, Trigger.REPLAY, case_id=str(uuid.uuid4()), now=now, due_at=now
+        notification, operation, Trigger.REPLAY, case_id=new_case_id(), now=now, due_at=now
     )
     return dataclasses.replace(case, released_unasked=notification.released_unasked)
 
