@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import select
 import shutil
 import signal
 import subprocess
@@ -15,8 +14,9 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 from tests.services.leash import Leash
+from tests.services.processes import Watched
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0  # when whatever else the machine does leaves little of it
 STOP_SECONDS = 15.0
 
 
@@ -96,9 +96,9 @@ class PrivateService(ABC):
         """End every process at once (kill -9), as a power cut would; blocks until they are gone."""
         deadline = time.monotonic() + STOP_SECONDS
         while pids := self.processes():
-            with ExitStack() as stack:
-                ending = [fd for pid in pids if (fd := self._killed(pid, stack)) is not None]
-                if not _all_ended(ending, deadline):
+            with Watched(pids, self._leash.holds) as ours:
+                ours.kill()
+                if not ours.end(deadline - time.monotonic()):
                     raise ServiceFailedError(f"{self.name} survives kill -9: {pids}", self._log)
         for child in self._children:
             child.wait()
@@ -136,16 +136,6 @@ class PrivateService(ABC):
     def processes(self) -> list[int]:
         """List the pids of this instance that run now."""
         return self._leash.processes()
-
-    def _killed(self, pid: int, stack: ExitStack) -> int | None:
-        """Kill one of ours; return a pidfd that tells when it has ended, None where it has."""
-        with suppress(ProcessLookupError):
-            pidfd = os.pidfd_open(pid)
-            stack.callback(os.close, pidfd)
-            if self._leash.holds(pid):  # the number was not given to another one meanwhile
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                return pidfd
-        return None
 
     @abstractmethod
     def _prepare(self) -> None:
@@ -232,21 +222,6 @@ def executable(service: str, package: str, *places: str | Path) -> Path:
         if found := shutil.which(place):
             return Path(found)
     raise ServiceMissingError(service, package)
-
-
-def _all_ended(pidfds: Iterable[int], deadline: float) -> bool:
-    """Wait for the very end of processes, zombies apart.
-
-    One that is ending lets go of its directory, and so is no longer listed as one of ours, a moment
-    before it has ended: in the middle it still holds what it has not let go of yet.
-    """
-    poll = select.poll()
-    for pidfd in pidfds:
-        poll.register(pidfd, select.POLLIN)
-        if not poll.poll(1000 * max(0.0, deadline - time.monotonic())):
-            return False
-        poll.unregister(pidfd)
-    return True
 
 
 def _first_account(names: Iterable[str]) -> pwd.struct_passwd | None:

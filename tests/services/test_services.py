@@ -4,7 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,11 +13,13 @@ from sqlalchemy import create_engine, inspect, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
+from tests.bus import until
 from tests.services.database import PrivateDatabase
 from tests.services.fixtures import installed
 from tests.services.fuse_disk import FuseDisk
 from tests.services.mariadb import MariaDB
 from tests.services.postgresql import PostgreSQL
+from tests.services.processes import Watched
 from tests.services.rabbitmq import RabbitMQ
 from tests.services.service import PrivateService, ServiceFailedError
 from tests.services.tgtd import Tgtd
@@ -103,14 +105,6 @@ def greeting(service: PrivateService) -> bytes:
             return b""
 
 
-def is_running(pid: int) -> bool:
-    """Tell whether the process is there and more than a zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 def shared_memory_of(pids: list[str]) -> list[str]:
     """List the System V segments that these processes made; the fifth column names the maker."""
     segments = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
@@ -120,9 +114,8 @@ def shared_memory_of(pids: list[str]) -> list[str]:
 def test_killed_and_started_again_keeps_what_was_durable(service: PrivateService) -> None:
     """Kill -9 -> nothing runs, nobody answers; started again -> the confirmed word is there."""
     remember(service, "kept")
-    pids = service.processes()
-    with service.killed():
-        assert not any(is_running(pid) for pid in pids)
+    with Watched(service.processes()) as before, service.killed():
+        assert before.end(10.0)
         assert not answers(service)
     assert recall(service) == "kept"
 
@@ -137,15 +130,16 @@ def test_paused_takes_connections_and_does_not_answer(service: PrivateService) -
 
 def test_two_at_once_are_apart_and_nothing_of_them_survives_stop(service: PrivateService) -> None:
     """A second instance -> own port, own content; stopped -> no process, no directory, no port."""
-    with installed(KEEPING[service.name]) as second:
-        assert second.port != service.port
-        assert set(second.processes()).isdisjoint(service.processes())
-        remember(service, "first")
-        remember(second, "second")
-        assert (recall(service), recall(second)) == ("first", "second")
-        pids = second.processes()
-        assert pids
-    assert not any(is_running(pid) for pid in pids)
+    with ExitStack() as stack:
+        with installed(KEEPING[service.name]) as second:
+            assert second.port != service.port
+            assert set(second.processes()).isdisjoint(service.processes())
+            remember(service, "first")
+            remember(second, "second")
+            assert (recall(service), recall(second)) == ("first", "second")
+            assert second.processes()
+            theirs = stack.enter_context(Watched(second.processes()))
+        assert theirs.end(10.0)
     assert not second.directory.exists()
     assert not answers(second)
     assert answers(service)
@@ -163,15 +157,14 @@ def test_the_test_run_ends_early_and_its_service_with_it(name: str, how: signal.
         try:
             assert run.stdout is not None
             directory, *pids = run.stdout.readline().split()
-            run.send_signal(how)
-            run.wait(timeout=30)
+            assert pids
+            with Watched(map(int, pids)) as theirs:
+                run.send_signal(how)
+                run.wait(timeout=30)
+                assert theirs.end(20.0)
         finally:
             run.kill()
-    assert pids
-    deadline = time.monotonic() + 20
-    while Path(directory).exists() or any(is_running(int(pid)) for pid in pids):
-        assert time.monotonic() < deadline, (directory, pids)
-        time.sleep(0.05)
+    until(lambda: not Path(directory).exists())
     assert shared_memory_of(pids) == []
 
 
