@@ -122,7 +122,7 @@ class Site:
 
     def introduce(self, acts: Sequence[Act]) -> None:
         """Have the bus tell the connector of each host, by some earlier attach."""
-        self.send(_earlier_attach(act.stage) for act in acts)
+        self.send(earlier_attach(act.stage) for act in acts)
 
     def send(self, messages: Iterable[Message | Recorded]) -> None:
         """Publish messages as Nova and Cinder do."""
@@ -173,7 +173,7 @@ class Site:
         return Act(scene, stage, tuple(scene.arrange(stage)))
 
 
-def _earlier_attach(stage: Stage) -> Message:
+def earlier_attach(stage: Stage) -> Message:
     """Return the end of some earlier attach on the host: the bus told its connector."""
     story = Story(secrets.token_hex(8), secrets.token_hex(8), stage.host, DEFAULT_BACKEND)
     row = SeenRow(secrets.token_hex(8), "attached", stage.cloud.connector(stage.host))

@@ -351,6 +351,14 @@ def test_name_s_entry_is_not_all_where_an_address_lets_in(iscsi: Iscsi) -> None:
     assert len(seen(iscsi, volume)) == 2
 
 
+def test_host_that_could_come_by_a_rule_is_not_released(iscsi: Iscsi) -> None:
+    """A rule ALL, the host neither named nor in session -> no success: it may come any time."""
+    volume = iscsi.volume()
+    iscsi.tgtd.let_in_address(volume.tid, "ALL")
+    with pytest.raises(OpenAccessError):
+        release(iscsi, volume)
+
+
 def test_accounts_alone_let_nobody_in(iscsi: Iscsi) -> None:
     """A target with a CHAP account and an empty access list -> nobody gets in, nobody is told."""
     volume = iscsi.volume()

@@ -55,6 +55,17 @@ def test_named_initiator_logs_in_and_writes_and_another_is_refused(
     assert tgtd.access_list(tid) == [HOST_A]
 
 
+def test_access_list_of_each_target_is_its_own(tgtd: Tgtd) -> None:
+    """Three targets, the one between without an entry -> each list as it is; no target: told."""
+    tids = [tgtd.add_target(f"{TARGET}{n}") for n in range(3)]
+    tgtd.let_in(tids[0], HOST_A)
+    tgtd.let_in(tids[2], HOST_B)
+    assert [tgtd.access_list(tid) for tid in tids] == [[HOST_A], [], [HOST_B]]
+    assert [tgtd.tid(f"{TARGET}{n}") for n in range(4)] == [*tids, None]
+    with pytest.raises(ServiceFailedError, match="has no target 99"):
+        tgtd.access_list(99)
+
+
 def test_missing_writes_are_found(tgtd: Tgtd, image: Path, initiators: Initiators) -> None:
     """A disk that has lost what was acknowledged -> told: "none missing" means something."""
     tgtd.add_target(TARGET, image, initiators=(HOST_A,))

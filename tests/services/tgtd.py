@@ -96,6 +96,12 @@ class Tgtd(PrivateService):
             if time.monotonic() > ends_at:
                 raise ServiceFailedError(f"tgtd keeps targets {tids}", self._log)
 
+    def tid(self, target: str) -> int | None:
+        """Return a target's number, None where there is no such target."""
+        told = self.adm("target", "show")
+        found = re.search(rf"^Target (\d+): {re.escape(target)}$", told, re.MULTILINE)
+        return int(found[1]) if found else None
+
     def sessions(self, tid: int) -> list[str]:
         """Return the initiator of each session, one entry for each."""
         lines = self.adm("conn", "show", "--tid", str(tid)).splitlines()
@@ -103,8 +109,11 @@ class Tgtd(PrivateService):
 
     def access_list(self, tid: int) -> list[str]:
         """Return the entries of a target's access list as they are listed."""
-        told = self.adm("target", "show").split(f"Target {tid}: ", 1)[1].split("\nTarget ", 1)[0]
-        return [line.strip() for line in told.split("ACL information:\n", 1)[1].splitlines()]
+        form = rf"^Target {tid}: .*?^    ACL information:\n((?: {{8}}[^\n]*\n)*)"
+        found = re.search(form, self.adm("target", "show"), re.MULTILINE | re.DOTALL)
+        if found is None:
+            raise ServiceFailedError(f"tgtd has no target {tid}", self._log)
+        return [line.strip() for line in found[1].splitlines()]
 
     def _prepare(self) -> None:
         pass
