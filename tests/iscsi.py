@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from drivers.base import Attachment, Connector, VolumeRef
+from drivers.base import Attachment, Connection, Connector, VolumeRef
 from drivers.options import parsed
 from drivers.tgt import TgtDriver
 from tests.services.initiator import Initiator, Initiators
@@ -100,6 +100,18 @@ class Iscsi:
             yield
         finally:
             self.tgtd.resume()
+
+
+def release(iscsi: Iscsi, volume: Volume, host: str, *, seconds: float = 30.0) -> None:
+    """Have a driver that knows the control target let a host go."""
+    iscsi.driver(control_target=CONTROL_TARGET).force_detach(
+        volume.ref, volume.attachment(host), request_id="req-test", timeout_seconds=seconds
+    )
+
+
+def seen(iscsi: Iscsi, volume: Volume) -> tuple[Connection, ...]:
+    """Return what a driver without a control target sees of a volume."""
+    return iscsi.driver().observe(volume.ref, timeout_seconds=30).connections
 
 
 def _host(initiator: str) -> str:

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.integration.site import Broker, Site, new_broker, open_site
+from tests.iscsi import Iscsi
+from tests.services.initiator import Initiators
 from tests.services.rabbitmq import RabbitMQ
+from tests.services.tgtd import Tgtd
 
 pytest.register_assert_rewrite("tests.integration.oracle")
 
@@ -15,6 +18,12 @@ pytest.register_assert_rewrite("tests.integration.oracle")
 def broker(rabbitmq: RabbitMQ) -> Broker:
     """Share one virtual host; each site clears it first."""
     return new_broker(rabbitmq)
+
+
+@pytest.fixture
+def iscsi(tgtd: Tgtd, initiators: Initiators, tmp_path: Path) -> Iscsi:
+    """Give a backend of real iSCSI without volumes."""
+    return Iscsi(tgtd, initiators, tmp_path)
 
 
 @pytest.fixture

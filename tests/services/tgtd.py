@@ -20,6 +20,7 @@ from tests.services.service import (
 )
 
 LISTENING = "0A"
+BUSY_SECONDS = 3.0
 
 
 class Tgtd(PrivateService):
@@ -83,8 +84,19 @@ class Tgtd(PrivateService):
         self.adm("target", "bind", "--tid", str(tid), "--initiator-address", address)
 
     def remove_target(self, tid: int) -> None:
-        """Drop a target with everybody's session, as Cinder's remove_export does."""
-        self.adm("target", "delete", "--force", "--tid", str(tid))
+        """Drop a target with everybody's session, as Cinder's remove_export does.
+
+        tgtd refuses while a command is under way in it, even with --force: tried for some seconds.
+        """
+        ends_at = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self.adm("target", "delete", "--force", "--tid", str(tid))
+            except ServiceFailedError as error:
+                if "still active" not in str(error) or time.monotonic() > ends_at:
+                    raise
+            else:
+                return
 
     def clear(self) -> None:
         """Drop every target; blocks until hanging I/O has ended, at most START_SECONDS."""
@@ -143,11 +155,13 @@ class Tgtd(PrivateService):
 
 
 def _sockets(pid: int) -> set[str]:
+    """Return the inodes of a process's sockets; what it opens and closes meanwhile is left out."""
     found = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        link = str(entry.readlink())
-        if link.startswith("socket:["):
-            found.add(link.removeprefix("socket:[").removesuffix("]"))
+        with suppress(FileNotFoundError):
+            link = str(entry.readlink())
+            if link.startswith("socket:["):
+                found.add(link.removeprefix("socket:[").removesuffix("]"))
     return found
 
 
