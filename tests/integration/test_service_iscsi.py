@@ -282,7 +282,8 @@ def test_writer_that_is_seen_is_left_to_a_person(
         until(lambda: play.state()[0] is CaseState.PARKED, LONG)
         (case,) = site.cases(play.volume_id)
         assert "live session" in (case.summary.reason or "")
-        assert (play.state()[1], site.announced(play.volume_id)) == ("attaching", [PARKED])
+        until(lambda: site.announced(play.volume_id) == [PARKED], LONG)
+        assert play.state()[1] == "attaching"
         assert writer_a.makes_progress()
         assert writer_a.counts().logins == 1
         writer_a.kill()
