@@ -59,7 +59,7 @@ class Hands:
             case StepKind.CINDER_FORCE_DETACH:
                 cinder.force_detach(
                     on.volume_id,
-                    None,
+                    on.attachment_id,
                     _connector(on.connector),
                     request_id=request_id,
                     timeout_seconds=limit,

@@ -37,6 +37,10 @@ class Guard(enum.Enum):
         "somebody else"
     )
     CANNOT_REVOKE = "the driver cannot keep the host from coming back, and the backend is not clean"
+    SEVERAL_ATTACHMENTS = (
+        "the volume has several attachments, and Cinder's API does not end the one connection that "
+        "its delete would skip: it refuses, or ends those of the others too"
+    )
     FOREIGN_CONNECTION = "the backend also lets in somebody whom no record explains"
     LIVE_SESSION = (
         "the host holds a live session although Nova has no record of it: its guest may be using "
@@ -64,6 +68,7 @@ PARKS = frozenset(
         Guard.NO_CONNECTOR,
         Guard.NAMELESS_CONNECTION,
         Guard.CANNOT_REVOKE,
+        Guard.SEVERAL_ATTACHMENTS,
         Guard.FOREIGN_CONNECTION,
         Guard.LIVE_SESSION,
         Guard.BLIND_NOT_TRUSTED,
@@ -137,6 +142,8 @@ def _unsure_of_the_host(s: Situation, kinds: set[StepKind], means: Means) -> Gua
         return None
     if s.connector is None and _must_name_the_host(s, kinds):
         return Guard.NO_CONNECTOR
+    if means.capabilities.acts_through_cinder and s.others and kinds & intents.TERMINATES:
+        return Guard.SEVERAL_ATTACHMENTS
     if s.nameless:
         return Guard.NAMELESS_CONNECTION
     return Guard.FOREIGN_CONNECTION if s.foreign else None
@@ -164,7 +171,7 @@ def _host_could_return(s: Situation, kinds: set[StepKind], means: Means) -> bool
 def _must_name_the_host(s: Situation, kinds: set[StepKind]) -> bool:
     """Tell whether a step takes the connector, or the backend is not clean without one."""
     takes_it = bool(kinds & {BACKEND, StepKind.CINDER_FORCE_DETACH})
-    return takes_it or isinstance(s.backend, Fact) or (s.blind and cinder_skips_backend(s.row))
+    return takes_it or isinstance(s.backend, Fact) or (s.blind and cinder_skips_backend(s))
 
 
 def _too_early(s: Situation, steps: tuple[Step, ...], means: Means) -> Objection | None:

@@ -8,6 +8,8 @@ from handlers.casefile import Case, Intent, StepKind, StepResult
 
 MAY_HAVE_ACTED = frozenset({StepResult.DONE, StepResult.INDETERMINATE, StepResult.INTENDED})
 UNANSWERED = frozenset({StepResult.INDETERMINATE, StepResult.INTENDED})
+TERMINATES = frozenset({StepKind.BACKEND_FORCE_DETACH, StepKind.CINDER_FORCE_DETACH})
+"""What ends the one connection that its connector names."""
 REACHES_BACKEND = frozenset(
     {
         StepKind.BACKEND_FORCE_DETACH,
@@ -43,16 +45,13 @@ def holds_reserve(case: Case) -> bool:
 
 
 def released_by_driver(case: Case) -> bool:
-    """Tell whether the driver reported that it released this case's attachment."""
-    return any(
-        i.kind is StepKind.BACKEND_FORCE_DETACH and i.result is StepResult.DONE
-        for i in case.intents
-    )
+    """Tell whether the driver, ours or Cinder's, reported that it released the attachment."""
+    return any(i.kind in TERMINATES and i.result is StepResult.DONE for i in case.intents)
 
 
 def asked_driver(case: Case) -> bool:
     """Tell whether the driver was asked to release it, whatever became of that."""
-    return any(i.kind is StepKind.BACKEND_FORCE_DETACH for i in may_have_acted(case.intents))
+    return any(i.kind in TERMINATES for i in may_have_acted(case.intents))
 
 
 def wish_pending(case: Case, attachment_id: str) -> bool:

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from typing import Any, assert_never
 
 from drivers.base import Attachment, Capabilities
-from drivers.control_plane import Row
 from handlers import intents, signs
 from handlers.casefile import StepKind
 from handlers.situation import Situation
@@ -82,6 +81,10 @@ def make_plan(diagnosis: Diagnosis, capabilities: Capabilities) -> tuple[Step, .
 
 
 def _release(s: Situation, capabilities: Capabilities) -> tuple[Step, ...]:
+    if _one_call_for_both(s, capabilities):
+        kind = StepKind.CINDER_FORCE_DETACH
+        conditions = (Condition.LET_GO, Condition.QUIET, Condition.CLEAN)
+        return (_step(s, kind, {s.status}, *conditions),)
     last = _release_in_cinder(s)
     if not _needs_backend_call(s, capabilities):
         return (_step(s, last, {s.status}, Condition.LET_GO, Condition.CLEAN),)
@@ -90,6 +93,19 @@ def _release(s: Situation, capabilities: Capabilities) -> tuple[Step, ...]:
         _step(s, StepKind.BACKEND_FORCE_DETACH, {s.status}, *needs),
         _step(s, last, _left_by_driver(s, capabilities), Condition.LET_GO, Condition.CLEAN),
     )
+
+
+def _one_call_for_both(s: Situation, capabilities: Capabilities) -> bool:
+    """Tell whether Cinder is asked for all of it: ``os-force_detach`` with row and connector.
+
+    It ends the connection, removes the export and drops the row, in this order. Where nobody can
+    look in between, two calls would be no safer, and the second one would skip the removal of the
+    export, which is all that some drivers do (LVM's; ``DELETE /attachments/{id}`` of a row that is
+    still reserved). Cinder refuses it for a volume with several rows.
+    """
+    blind = capabilities.acts_through_cinder and s.blind
+    named = s.row is not None and s.connector is not None
+    return blind and named and _needs_backend_call(s, capabilities)
 
 
 def _release_in_cinder(s: Situation) -> StepKind:
@@ -110,7 +126,7 @@ def _left_by_driver(s: Situation, capabilities: Capabilities) -> set[str]:
 
 
 def _needs_backend_call(s: Situation, capabilities: Capabilities) -> bool:
-    """Tell whether the driver is called directly, before Cinder.
+    """Tell whether the backend has to be released by a call of its own, before Cinder's.
 
     Not without a connector to name the host by, unless there is no other host and the driver takes
     that; nor where another server of the same host needs, or may need, the same connection. A
@@ -122,20 +138,23 @@ def _needs_backend_call(s: Situation, capabilities: Capabilities) -> bool:
     if s.shared_host:
         return False
     if capabilities.acts_through_cinder:
-        return cinder_skips_backend(s.row)
+        return cinder_skips_backend(s)
     return capabilities.revokes_access
 
 
-def cinder_skips_backend(row: Row | None) -> bool:
-    """Tell whether Cinder's own delete may leave the backend as it is.
+def cinder_skips_backend(s: Situation) -> bool:
+    """Tell whether Cinder's own delete of the subject's row may leave the backend as it is.
 
     It does so for a row that is still reserved (cinder/volume/api.py ``attachment_delete``) and for
     one without a connector: of an attach that failed early, or of the old way. No API tells the
-    connector; connection info is stored after it.
+    connector; connection info is stored after it, by the API, which may have given up by then. So a
+    row without it may have a connector or not, unless it is ``attaching`` beside other rows: the
+    volume manager writes that after the connector, and the old way makes no second row.
     """
-    if row is None or row.status in ("reserved", "error_attaching"):
+    if s.row is None or s.row.status in ("reserved", "error_attaching"):
         return True
-    return not row.has_connection_info
+    has_one = s.row.status == "attaching" and bool(s.others)
+    return not (s.row.has_connection_info or has_one)
 
 
 def _terminate(s: Situation, capabilities: Capabilities) -> tuple[Step, ...]:
@@ -172,9 +191,12 @@ def _nova_detach(s: Situation) -> tuple[Step, ...]:
 
 
 def _step(s: Situation, kind: StepKind, statuses: set[str], *conditions: Condition) -> Step:
+    # A row that is not there must not be named to os-force_detach: it would refuse that only after
+    # it has ended the connection (Cinder, ``attachment_deletion_allowed``).
+    gone = None if kind is StepKind.CINDER_FORCE_DETACH else s.case.attachment_id
     attachment = Attachment(
         volume_id=s.case.volume_id,
-        attachment_id=s.row.attachment_id if s.row else s.case.attachment_id,
+        attachment_id=s.row.attachment_id if s.row else gone,
         instance_id=s.instance_id,
         connector=s.connector,
     )

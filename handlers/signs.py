@@ -240,15 +240,19 @@ def deleted_with_server(s: Situation) -> bool:
 
 def leaked(s: Situation) -> bool:
     """Cinder says available; the subject's host is still let in, or may be and cannot be seen."""
-    suspected = s.blind and s.case.released_unasked and not intents.released_by_driver(s.case)
     free = s.status == "available" and not s.volume.rows and let_go(s)
-    return free and (bool(s.own) or suspected)
+    return free and (bool(s.own) or _suspected(s))
+
+
+def _suspected(s: Situation) -> bool:
+    return s.blind and s.case.released_unasked and not intents.released_by_driver(s.case)
 
 
 def leaked_beside_others(s: Situation) -> bool:
-    """The subject is gone, its host is still let in, beside good attachments of other hosts."""
+    """As ``leaked``, the subject being gone beside good attachments of other hosts."""
     gone = s.row is None and s.status in ("in-use", "reserved") and let_go(s)
-    return gone and bool(s.own) and not s.shared_host and _others_are_good(s)
+    let_in = bool(s.own) or _suspected(s)
+    return gone and let_in and not s.shared_host and _others_are_good(s)
 
 
 def stray_row(s: Situation) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from drivers.base import Connector
-from drivers.errors import ConflictError
+from drivers.errors import ConflictError, IndeterminateError
 from drivers.simulator import rows
 from drivers.simulator.estate import Estate, new_id
 from drivers.simulator.state import RowRecord, VolumeRecord
@@ -100,9 +100,15 @@ class CinderApi:
     def force_detach(
         self, volume_id: str, attachment_id: str | None, connector: Connector, *, trusted: bool
     ) -> None:
-        """``os-force_detach``: two requests in a row, neither conditional, not atomic."""
+        """``os-force_detach``: two requests in a row, neither conditional, not atomic.
+
+        What the second one refuses, it refuses after the first one has been carried out.
+        """
         self.terminate_connection(volume_id, connector, trusted=trusted)
-        self.detach(volume_id, attachment_id, trusted=trusted)
+        try:
+            self.detach(volume_id, attachment_id, trusted=trusted)
+        except ConflictError as error:
+            raise IndeterminateError(f"{error} The connection may be gone already.") from None
 
     def detach(self, volume_id: str, attachment_id: str | None, *, trusted: bool) -> None:
         """``os-detach``: remove the export, drop the row; refused in maintenance."""

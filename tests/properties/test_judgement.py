@@ -121,8 +121,11 @@ def test_the_backend_is_released_before_cinder_is_told(
     if kinds and kinds[-1] in FREES_IN_CINDER:
         assert {Condition.CLEAN, Condition.LET_GO} <= steps[-1].conditions
     for step in steps:
-        own_row = s.row.attachment_id if s.row else s.case.attachment_id
-        assert step.attachment.attachment_id == own_row
+        by_force = step.kind is StepKind.CINDER_FORCE_DETACH
+        remembered = None if by_force else s.case.attachment_id
+        assert step.attachment.attachment_id == (s.row.attachment_id if s.row else remembered)
+        if by_force:
+            assert step.statuses <= SETTLED - {"available"} or s.row_status == "error_attaching"
         assert step.attachment.instance_id == s.instance_id
     if StepKind.BACKEND_FORCE_DETACH in kinds and s.connector is not None:
         assert not s.shared_host
@@ -156,6 +159,8 @@ def test_what_passes_the_guards_is_known_alone_and_allowed(
     if picture.diagnosis.verdict in RELEASING:
         assert every_host or not (s.foreign or s.nameless)
         assert not s.live_sessions
+        if s.others and capabilities.acts_through_cinder:
+            assert kinds == {StepKind.CINDER_DELETE_ATTACHMENT}
         assert policy.trust_blind or not isinstance(s.backend, Blind)
 
 

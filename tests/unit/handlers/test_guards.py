@@ -36,6 +36,7 @@ from tests.unit.handlers.pictures import (
     SEEING,
     THROUGH_CINDER,
     A,
+    B,
     Picture,
     X,
     access,
@@ -164,6 +165,18 @@ def test_blind_and_cinder_would_skip_the_backend_and_no_connector_is_known() -> 
     assert named(in_error, TRUSTED, THROUGH_CINDER) is Guard.NO_CONNECTOR
     attaching = UC1.but(backend=BLIND, known=())
     assert named(attaching, TRUSTED, THROUGH_CINDER) is None
+
+
+def test_cinder_s_api_cannot_single_out_one_connection_of_several() -> None:
+    """A reserved row, or a leak, beside other rows -> for a person; not where a delete ends it."""
+    reserved = STRAY.but(status="in-use", rows=(row(B), row(A, "reserved")), backend=BLIND)
+    assert named(reserved, TRUSTED, THROUGH_CINDER) is Guard.SEVERAL_ATTACHMENTS
+    leaked = BESIDE.but(backend=BLIND, released_unasked=True)
+    assert leaked.diagnosis.rule == "UC5.leaked-beside-others"
+    assert named(leaked, TRUSTED, THROUGH_CINDER) is Guard.SEVERAL_ATTACHMENTS
+    late = STRAY.but(rows=(row(B), row(A, "attaching", info=False)), backend=BLIND)
+    assert named(late, TRUSTED, THROUGH_CINDER) is None
+    assert named(reserved.but(backend=(access(H1, sessions=1), access(H2)))) is None
 
 
 def test_a_blind_release_waits_until_the_attach_cannot_finish_late() -> None:

@@ -43,6 +43,7 @@ from tests.unit.handlers.pictures import (
 )
 
 FORCE, DELETE = StepKind.BACKEND_FORCE_DETACH, StepKind.CINDER_DELETE_ATTACHMENT
+BY_FORCE = StepKind.CINDER_FORCE_DETACH
 RESERVE, UNRESERVE = StepKind.CINDER_RESERVE, StepKind.CINDER_UNRESERVE
 BLIND_UC5 = UC5.but(backend=BLIND, released_unasked=True)
 ACTING_PICTURES: tuple[tuple[Picture, Capabilities], ...] = (
@@ -100,26 +101,48 @@ def test_the_steps_of_each_acting_verdict(picture: Picture, expected: list[StepK
     ("picture", "expected"),
     [
         (UC1, [DELETE]),
-        (UC1.but(rows=(row(A, "attaching", info=False),)), [FORCE, DELETE]),
-        (UC3.but(rows=(row(A, info=False),)), [FORCE, DELETE]),
-        (UC1_RESERVED, [FORCE, DELETE]),
-        (UC1.but(status="reserved", rows=(row(A, "error_attaching"),)), [FORCE, DELETE]),
+        (UC1.but(rows=(row(A, "attaching", info=False),)), [BY_FORCE]),
+        (UC3.but(rows=(row(A, info=False),)), [BY_FORCE]),
+        (UC1_RESERVED, [BY_FORCE]),
+        (UC1.but(status="reserved", rows=(row(A, "error_attaching"),)), [BY_FORCE]),
+        (UC1_RESERVED.but(known=()), [DELETE]),
         (UC3, [DELETE]),
+        (UC3.but(rows=()), [FORCE, BY_FORCE]),
+        (STRAY.but(rows=(row(B), row(A, "attaching", info=False))), [DELETE]),
         (UC5.but(released_unasked=True), [RESERVE, FORCE, UNRESERVE]),
         (HELD, [FORCE, UNRESERVE]),
         (HELD.but(intents=(intent(RESERVE), intent(FORCE))), [UNRESERVE]),
     ],
     ids=[
         "Cinder's delete terminates", "the connector may not be stored", "a legacy attachment",
-        "Cinder's delete would skip a reserved row", "and one in error", "UC3", "UC5", "held",
+        "Cinder's delete would skip a reserved row", "and one in error",
+        "no connector was ever seen: the guard's business", "UC3", "UC3 without a row",
+        "attaching beside another row: the connector came first", "UC5", "held",
         "held, and the driver has reported its release",
     ],
 )  # fmt: skip
-def test_a_driver_through_cinder_is_called_only_where_cinder_would_skip_the_backend(
+def test_through_cinder_the_delete_alone_is_trusted_only_where_it_ends_the_connection(
     picture: Picture, expected: list[StepKind]
 ) -> None:
-    """A blind driver that acts through Cinder -> its own call only where the delete does none."""
+    """A blind driver that acts through Cinder -> os-force_detach where the delete would skip it."""
     assert kinds(picture.but(backend=BLIND), THROUGH_CINDER) == expected
+
+
+def test_through_cinder_and_seeing_the_probe_looks_in_between() -> None:
+    """A driver that acts through Cinder and sees -> two calls, as for any that sees."""
+    seeing = dataclasses.replace(THROUGH_CINDER, sees_connections=True)
+    assert kinds(UC1_RESERVED, seeing) == [FORCE, DELETE]
+
+
+def test_os_force_detach_names_the_row_that_is_there_and_no_other() -> None:
+    """With a row -> its id; the row is gone -> none, whatever the case remembers."""
+    (with_row,) = plan_of(UC1_RESERVED.but(backend=BLIND), THROUGH_CINDER)
+    assert with_row.attachment.attachment_id == A
+    assert with_row.attachment.connector is not None
+    assert {Condition.LET_GO, Condition.QUIET, Condition.CLEAN} == with_row.conditions
+    without = plan_of(UC3.but(rows=(), backend=BLIND), THROUGH_CINDER)[-1]
+    assert without.kind is BY_FORCE
+    assert without.attachment.attachment_id is None
 
 
 @pytest.mark.parametrize("verdict", [v for v in Verdict if v not in ACTING])
@@ -136,7 +159,9 @@ def test_the_last_step_expects_what_a_driver_through_cinder_leaves() -> None:
         return set(plan_of(picture.but(backend=BLIND), capabilities)[-1].statuses)
 
     no_info = UC1.but(rows=(row(A, "attaching", info=False),))
-    assert statuses(no_info, THROUGH_CINDER) == {"attaching", "in-use"}
+    seeing = dataclasses.replace(THROUGH_CINDER, sees_connections=True)
+    assert set(plan_of(no_info, seeing)[-1].statuses) == {"attaching", "in-use"}
+    assert statuses(no_info, THROUGH_CINDER) == {"attaching"}
     assert statuses(no_info, SEEING) == {"attaching"}
     assert statuses(UC1_RESERVED, THROUGH_CINDER) == {"reserved"}
     assert statuses(UC1_LEGACY, THROUGH_CINDER) == {"attaching", "available"}

@@ -104,7 +104,7 @@ FORCE_DETACH = {
         "uploading", "attached", "attached", ("uploading", "detached")
     ),
     "maintenance: refused after terminate has run": Case(
-        "maintenance", "detached", None, ("maintenance", "detached"), error=ConflictError
+        "maintenance", "detached", None, ("maintenance", "detached"), error=IndeterminateError
     ),
 }  # fmt: skip
 
@@ -122,11 +122,11 @@ def test_force_detach_with_connector(cloud: Cloud, case: Case) -> None:
 
 
 def test_force_detach_with_unknown_attachment_id(cloud: Cloud) -> None:
-    """An attachment id that does not exist -> conflict, but terminate and unreserve have run."""
+    """An attachment id that does not exist -> indeterminate: terminate and unreserve have run."""
     volume = cloud.create_volume()
     cloud.set_status(volume, "attaching")
     cloud.export(volume, HOST)
-    with pytest.raises(ConflictError):
+    with pytest.raises(IndeterminateError):
         cloud.cinder.force_detach(volume, "nobody's", cloud.connector(HOST), **CALL)
     assert cloud.cinder.volume(volume, timeout_seconds=1).status == "available"
     assert cloud.exported_to(volume) == ()
@@ -156,7 +156,7 @@ def test_force_detach_with_two_rows_and_service_token(cloud: Cloud) -> None:
     """Two rows, service token, no id -> the backend is changed, then 400: the record is not."""
     volume, _, _ = two_servers(cloud)
     cloud.set_service_token(sent=True)
-    with pytest.raises(ConflictError):
+    with pytest.raises(IndeterminateError):
         cloud.cinder.force_detach(volume, None, cloud.connector(HOST), **CALL)
     assert cloud.exported_to(volume) == ("compute-2",)
     assert len(cloud.cinder.volume(volume, timeout_seconds=1).rows) == 2
