@@ -183,6 +183,9 @@ class Nova(Protocol):
         Block devices without an attachment id are included (asked below microversion 2.89 too).
         """
 
+    def compute_up(self, host: str, *, timeout_seconds: float) -> bool | None:
+        """Tell whether the host's nova-compute is up and not forced down; None: Nova has none."""
+
     def ended_on(self, instance_id: str, *, timeout_seconds: float) -> str | None:
         """Return the compute host that ended the guest of a deleted server, None where none says.
 

@@ -52,6 +52,11 @@ class NovaClient:
                 raise TransientError(f"{error}; it went away meanwhile") from None
             return nova_shapes.assembled(record, devices, up=up)
 
+    def compute_up(self, host: str, *, timeout_seconds: float) -> bool | None:
+        """Tell whether the host's nova-compute is up and not forced down; None: not known."""
+        with self._endpoint.within(timeout_seconds) as asking:
+            return _services(asking, host)
+
     def ended_on(self, instance_id: str, *, timeout_seconds: float) -> str | None:
         """Return the host that ended the guest of a deleted server, None where none says so.
 

@@ -108,6 +108,9 @@ RULES: tuple[Rule, ...] = (
          "Nova has accepted the detach and is carrying it out"),
     Rule("B6.detach-asked-since", Verdict.IN_FLIGHT, signs.detach_of_another_case,
          "the attach ended, and a detach has been asked for since"),
+    Rule("B7.source-down", Verdict.IN_FLIGHT, signs.left_on_a_host_that_is_down,
+         "the row is on a host that its server has left and whose compute service is not known to "
+         "be up: after an evacuation its old guest may be running on"),
     # The five use cases.
     Rule("UC2.late-first-try", Verdict.ROLL_FORWARD, signs.ended_then_attaching,
          "the attach had ended well, then a first try that finished late put the volume back to "
@@ -123,8 +126,8 @@ RULES: tuple[Rule, ...] = (
     Rule("P10.whose-wish", Verdict.PARK, signs.whose_wish,
          "Cinder says detaching of a volume with several attachments, and not of which"),
     Rule("P5.server-deleted", Verdict.PARK, signs.guest_may_outlive,
-         "the server is deleted but its row is left: nothing here proves that its guest is not "
-         "running on with it"),
+         "the server is deleted but its row is left, and neither the backend nor Nova's record of "
+         "the deletion proves that its guest is not running on with it"),
     Rule("UC1.unfinished", Verdict.RELEASE, signs.unfinished_attach,
          "the attach never finished and Nova holds nothing", UseCase.UC1),
     Rule("UC5.held", Verdict.TERMINATE, signs.held_by_us,
@@ -147,7 +150,7 @@ RULES: tuple[Rule, ...] = (
     Rule("S2.left-on-source", Verdict.RELEASE, signs.left_on_source,
          "the source's row was left behind by a live migration that went well"),
     Rule("S3.deleted-with-server", Verdict.RELEASE, signs.deleted_with_server,
-         "the server is deleted, nobody is let in, only the row was left behind"),
+         "the server is deleted, its guest is proven to be gone, only the row was left behind"),
     # Nothing to do, or nothing that a program should do.
     Rule("P6.guest-holds", Verdict.PARK, signs.guest_holds,
          "Nova's block device holds the volume although Cinder has let it go: the guest may be "
@@ -156,6 +159,9 @@ RULES: tuple[Rule, ...] = (
          "Cinder and Nova say attached and the guest runs, but the backend lets nobody in"),
     Rule("P9.unfinished-sibling", Verdict.PARK, signs.unfinished_sibling,
          "beside the attached row its server has an unfinished one that no task is working on"),
+    Rule("P12.no-guest-to-ask", Verdict.PARK, signs.no_guest_to_ask,
+         "Nova's block device names it, and the server never ran or is in a state in which Nova "
+         "detaches nothing: whoever deletes, resets or unshelves the server decides"),
     Rule("C1.nothing-left", Verdict.CLEAN, signs.nothing_left,
          "Cinder has let go, Nova holds nothing and the backend is clean"),
     Rule("C2.nothing-left-blind", Verdict.CLEAN, signs.nothing_left_blind,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from drivers.base import Connector, Observation, StorageDriver, VolumeRef
-from drivers.control_plane import Cinder, Nova, Server, Volume
+from drivers.control_plane import Cinder, Nova, Row, Server, Volume
 from drivers.errors import OutsideError
 from handlers.casefile import Case
 
@@ -51,14 +52,19 @@ BackendEvidence = Fact[Observation] | Absent | Unknown | Blind
 class Evidence:
     """One look at all three sides.
 
-    ``servers`` holds an answer for each instance that the case or a row names. ``connectors`` holds
-    the last known connector of each compute host in question: recorded identity, not evidence.
+    ``servers`` holds an answer for each instance that the case or a row names. ``ended_on`` has,
+    for a deleted server of which a row is left, the host whose nova-compute ended its guest, where
+    Nova says so. ``computes`` has the compute service of each host that a row is on while its
+    server is on another. ``connectors`` holds the last known connector of each compute host in
+    question: recorded identity, not evidence.
     ``hosts_told`` is False where the driver cannot say whose connection is whose.
     """
 
     volume: VolumeEvidence
     servers: tuple[tuple[str, ServerEvidence], ...] = ()
     backend: BackendEvidence = Unknown("not looked at")
+    ended_on: tuple[tuple[str, str], ...] = ()
+    computes: tuple[tuple[str, bool], ...] = ()
     connectors: tuple[tuple[str, Connector], ...] = ()
     hosts_told: bool = True
 
@@ -104,7 +110,9 @@ def gather(case: Case, sources: Sources) -> Evidence:
         volume=volume,
         servers=servers,
         backend=backend,
-        connectors=_connectors(case, servers, sources),
+        ended_on=tuple(_ended_on(volume.value.rows, dict(servers), sources)),
+        computes=tuple(_computes(volume.value.rows, dict(servers), sources)),
+        connectors=_connectors(case, volume.value.rows, servers, sources),
         hosts_told=hosts_told,
     )
 
@@ -133,6 +141,41 @@ def _server(instance_id: str, volume_id: str, sources: Sources) -> ServerEvidenc
     return Fact(server) if server else Absent("Nova says that the server does not exist")
 
 
+def _ended_on(
+    rows: tuple[Row, ...], servers: Mapping[str, ServerEvidence], sources: Sources
+) -> Iterator[tuple[str, str]]:
+    """Ask who ended the guests of deleted servers that have a row; no answer is no proof."""
+    for instance_id in dict.fromkeys(row.instance_id for row in rows):
+        if instance_id is None or not isinstance(servers.get(instance_id), Absent):
+            continue
+
+        def ask(instance_id: str = instance_id) -> str | None:
+            return sources.nova.ended_on(instance_id, timeout_seconds=sources.timeout_seconds)
+
+        with contextlib.suppress(OutsideError):
+            if (host := sources.retry("nova", "ended_on", ask)) is not None:
+                yield instance_id, host
+
+
+def _computes(
+    rows: tuple[Row, ...], servers: Mapping[str, ServerEvidence], sources: Sources
+) -> Iterator[tuple[str, bool]]:
+    """Ask for the compute of each host that a row, but not its server, is on."""
+    for host in dict.fromkeys(row.host for row in rows if _left_behind(row, servers)):
+
+        def ask(host: str = host or "") -> bool | None:
+            return sources.nova.compute_up(host, timeout_seconds=sources.timeout_seconds)
+
+        with contextlib.suppress(OutsideError):
+            if (up := sources.retry("nova", "compute_up", ask)) is not None:
+                yield host or "", up
+
+
+def _left_behind(row: Row, servers: Mapping[str, ServerEvidence]) -> bool:
+    answer = servers.get(row.instance_id or "")
+    return row.host is not None and isinstance(answer, Fact) and answer.value.host != row.host
+
+
 def _backend(ref: VolumeRef, sources: Sources) -> tuple[BackendEvidence, bool]:
     """Look at the backend; say too whether the driver can tell whose connection is whose."""
 
@@ -158,10 +201,12 @@ def _seen(observation: Observation, backend: str) -> BackendEvidence:
 
 
 def _connectors(
-    case: Case, servers: tuple[tuple[str, ServerEvidence], ...], sources: Sources
+    case: Case,
+    rows: tuple[Row, ...],
+    servers: tuple[tuple[str, ServerEvidence], ...],
+    sources: Sources,
 ) -> tuple[tuple[str, Connector], ...]:
-    hosts = dict.fromkeys(
-        [case.host, *(answer.value.host for _, answer in servers if isinstance(answer, Fact))]
-    )
+    of_servers = (answer.value.host for _, answer in servers if isinstance(answer, Fact))
+    hosts = dict.fromkeys([case.host, *(row.host for row in rows), *of_servers])
     learned = ((host, sources.connector_of(host)) for host in hosts if host is not None)
     return tuple((host, connector) for host, connector in learned if connector is not None)

@@ -65,8 +65,14 @@ class BackendPolicy:
         return self.step_seconds(servers=1)
 
     def look_seconds(self, servers: int) -> float:
-        """Return the longest that a look may take: Cinder, the backend and each server."""
-        return (2 + servers) * self._repeated(self.look_timeout_seconds, self.look_timeout_seconds)
+        """Return the longest that a look may take: Cinder, the backend and each server.
+
+        Of a server two things are asked at most: what it is, and of one that is gone who ended it,
+        or of one that is elsewhere the compute that its row is on.
+        """
+        return (2 + 2 * servers) * self._repeated(
+            self.look_timeout_seconds, self.look_timeout_seconds
+        )
 
     def step_seconds(self, servers: int) -> float:
         """Return what a lease has to outlast.

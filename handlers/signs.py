@@ -220,7 +220,7 @@ def held_by_us(s: Situation) -> bool:
 
 def guest_may_outlive(s: Situation) -> bool:
     """The server is gone from Nova, and its guest may still have the volume."""
-    if not s.server_gone or s.row is None or s.clean:
+    if not s.server_gone or s.row is None or s.clean or s.guest_ended:
         return False
     was_attached = s.case.end_seen and s.case.operation is Operation.ATTACH
     may_have_come_far = s.blind and s.row_status == "attaching"
@@ -233,9 +233,9 @@ def detached_in_nova(s: Situation) -> bool:
 
 
 def deleted_with_server(s: Situation) -> bool:
-    """Cinder says in-use by a server that is gone, and the probe that nobody is let in."""
+    """Cinder says in-use by a server that is gone, and its guest is proven to be."""
     left = s.status == "in-use" and s.row_status == ATTACHED and not s.others
-    return left and s.server_gone and s.clean
+    return left and s.server_gone and (s.clean or s.guest_ended)
 
 
 def leaked(s: Situation) -> bool:
@@ -264,10 +264,19 @@ def stray_row(s: Situation) -> bool:
 
 
 def left_on_source(s: Situation) -> bool:
-    """The source's row after a live migration that went well: another host than the server's."""
+    """The source's row after a live migration that went well: its host's compute is up."""
+    return _left_behind(s) and s.computes.get(s.host or "") is True
+
+
+def left_on_a_host_that_is_down(s: Situation) -> bool:
+    """As ``left_on_source``, but the compute of the row's host is not known to be up."""
+    return _left_behind(s) and s.computes.get(s.host or "") is not True
+
+
+def _left_behind(s: Situation) -> bool:
     if s.server is None or s.server.host is None or s.connector is None or s.shared_host:
         return False
-    moved = s.connector.host is not None and s.connector.host != s.server.host
+    moved = s.host is not None and s.host != s.server.host
     left = s.status == "in-use" and s.row_status == ATTACHED and not s.named
     good = bool(s.siblings) and all(r.status == ATTACHED and s.names(r) for r in s.siblings)
     return moved and left and good and not s.unnamed_devices
@@ -295,6 +304,11 @@ def _status_fits(s: Situation) -> bool:
 def foreign_connection(s: Situation) -> bool:
     """The backend lets in somebody whom no record explains."""
     return bool(s.foreign or s.nameless)
+
+
+def no_guest_to_ask(s: Situation) -> bool:
+    """Nova's block device names the subject, whose server never ran or is in no state to detach."""
+    return s.named and s.server is not None and not _has_a_guest(s.server)
 
 
 def _has_a_guest(server: Server | None) -> bool:

@@ -28,11 +28,13 @@ class Situation:
     ``row`` is the subject's row in Cinder; None where there is none. ``ambiguous`` says that
     several rows might be it. ``others`` are the volume's remaining rows. ``instance_id`` is the
     subject's instance: the row's where there is one, so that a row of nobody's is not taken for the
-    case's. ``connector`` is the recorded identity of the subject's host, and ``shared_host`` says
-    that another row's server is on that same host, or may be. Of the backend's connections, those
-    that the hosts of the other rows explain are left out; ``own`` are those of the subject's host
-    among the rest, ``foreign`` those of nobody known. Where the driver cannot tell hosts, all of
-    them are ``nameless`` instead.
+    case's. ``ended_on`` is the host whose nova-compute ended the guest of the subject's deleted
+    server, as far as Nova says; ``computes`` are the compute services that were asked for beside
+    those of the servers' hosts. ``connector`` is the recorded identity of the subject's host, and
+    ``shared_host`` says that another row or its server is on that same host, or may be. Of the
+    backend's connections, those that the hosts of the other rows explain are left out; ``own`` are
+    those of the subject's host among the rest, ``foreign`` those of nobody known. Where the driver
+    cannot tell hosts, all of them are ``nameless`` instead.
     """
 
     case: Case
@@ -42,6 +44,8 @@ class Situation:
     others: tuple[Row, ...]
     instance_id: str | None
     servers: Mapping[str, ServerEvidence]
+    ended_on: str | None
+    computes: Mapping[str, bool]
     connector: Connector | None
     shared_host: bool
     backend: BackendEvidence
@@ -97,10 +101,26 @@ class Situation:
         return tuple(row for row in self.others if row.instance_id == self.instance_id)
 
     @property
+    def host(self) -> str | None:
+        """The host that the subject is on: by Cinder's row, its connector, or its messages."""
+        if self.row is not None and self.row.host is not None:
+            return self.row.host
+        own = self.case.connector
+        return own.host if own is not None and own.host is not None else self.case.host
+
+    @property
+    def guest_ended(self) -> bool:
+        """Tell whether Nova says that the guest of the deleted server was ended on this host."""
+        return self.server_gone and self.ended_on is not None and self.ended_on == self.host
+
+    @property
     def on_its_server_s_host(self) -> bool:
         """Tell whether the subject's recorded host is the one that its server is on."""
         here = self.server.host if self.server else None
-        return self.connector is not None and here is not None and self.connector.host == here
+        recorded = self.row.host if self.row else None
+        if recorded is None and self.connector is not None:
+            recorded = self.connector.host
+        return here is not None and recorded == here
 
     @property
     def live_sessions(self) -> bool:
@@ -164,7 +184,7 @@ def situate(case: Case, volume: Volume, evidence: Evidence) -> Situation:
     others = tuple(r for r in volume.rows if r is not row)
     servers = dict(evidence.servers)
     learned = dict(evidence.connectors)
-    connector = _connector(case, instance_id, servers, learned)
+    connector = _connector(case, row, instance_id, servers, learned)
     explained = _explained(others, servers, learned)
     seen = _connections(evidence.backend)
     rest = [c for c in seen if evidence.hosts_told and not _belongs(c, explained)]
@@ -177,6 +197,8 @@ def situate(case: Case, volume: Volume, evidence: Evidence) -> Situation:
         others=others,
         instance_id=instance_id,
         servers=servers,
+        ended_on=dict(evidence.ended_on).get(instance_id or ""),
+        computes=dict(evidence.computes),
         connector=connector,
         shared_host=connector is not None and _shares(connector, others, servers, learned),
         backend=evidence.backend,
@@ -196,7 +218,9 @@ def _shares(
     servers: Mapping[str, ServerEvidence],
     learned: Mapping[str, Connector],
 ) -> bool:
-    """Tell whether a server of these rows is on the connector's host, or nobody knows where."""
+    """Tell whether one of these rows or its server is on that host, or nobody knows where."""
+    if any(row.host is not None and row.host == connector.host for row in rows):
+        return True
     answers = [servers.get(row.instance_id or "") for row in rows]
     return any(
         not isinstance(answer, Fact) or _may_be_on(answer.value.host, connector, learned)
@@ -223,6 +247,7 @@ def _subject(case: Case, rows: tuple[Row, ...]) -> tuple[Row | None, bool]:
 
 def _connector(
     case: Case,
+    row: Row | None,
     instance_id: str | None,
     servers: Mapping[str, ServerEvidence],
     learned: Mapping[str, Connector],
@@ -230,6 +255,8 @@ def _connector(
     """Take the recorded identity first: the attachment's own, its host's, its server's host's."""
     if case.connector is not None:
         return case.connector
+    if row is not None and row.host is not None:
+        return learned.get(row.host)
     if case.host is not None:
         return learned.get(case.host)
     answer = servers.get(instance_id or "")

@@ -28,6 +28,8 @@ def summarise(
     return {
         "cinder": _volume(evidence.volume),
         "nova": {instance_id: _server(answer) for instance_id, answer in evidence.servers},
+        "ended_on": dict(evidence.ended_on),
+        "computes": dict(evidence.computes),
         "backend": _backend(evidence.backend),
         "verdict": diagnosis.verdict.value,
         "rule": diagnosis.rule,

@@ -175,6 +175,7 @@ def _row(record: RowRecord) -> Row:
         status=record.status,
         instance_id=record.instance_id,
         has_connection_info=record.has_connection_info,
+        host=record.attached_host if record.status == "attached" else None,
     )
 
 

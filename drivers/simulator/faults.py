@@ -3,7 +3,7 @@
 The methods that can be struck go by ``actor.method``: the faces' (``cinder.volume``,
 ``cinder.reserve``, ``cinder.unreserve``, ``cinder.roll_detaching``, ``cinder.complete``,
 ``cinder.delete_attachment``, ``cinder.terminate_connection``, ``cinder.force_detach``,
-``nova.server``, ``nova.ended_on``, ``nova.detach``, ``driver.observe``,
+``nova.server``, ``nova.ended_on``, ``nova.compute_up``, ``nova.detach``, ``driver.observe``,
 ``driver.terminate_connection``, ``driver.detach``, ``driver.list_exports``) and, one floor below,
 what cinder-volume asks of its own driver (``backend.initialize_connection``,
 ``backend.terminate_connection``, ``backend.remove_export``). A fault below makes Cinder itself
@@ -21,8 +21,8 @@ METHODS = frozenset({
     "cinder.count_volumes", "cinder.volumes_in", "cinder.rows_in",
     "cinder.volume", "cinder.reserve", "cinder.unreserve", "cinder.roll_detaching",
     "cinder.complete", "cinder.delete_attachment", "cinder.terminate_connection",
-    "cinder.force_detach", "nova.server", "nova.ended_on", "nova.detach", "driver.observe",
-    "driver.terminate_connection", "driver.detach", "driver.list_exports",
+    "cinder.force_detach", "nova.server", "nova.ended_on", "nova.compute_up", "nova.detach",
+    "driver.observe", "driver.terminate_connection", "driver.detach", "driver.list_exports",
     "backend.initialize_connection", "backend.terminate_connection", "backend.remove_export",
 })  # fmt: skip
 

@@ -49,6 +49,14 @@ class NovaFace:
         )  # fmt: skip
         return self._perform(asked, lambda: self._server(instance_id, volume_id))
 
+    def compute_up(self, host: str, *, timeout_seconds: float) -> bool | None:
+        """Tell whether the host's compute service is up."""
+        asked = Asked(
+            "nova", "compute_up", None, None, timeout_seconds,
+            writes=False, arguments=(("host", host),),
+        )  # fmt: skip
+        return self._perform(asked, lambda: self.compute.estate.compute_up(host))
+
     def ended_on(self, instance_id: str, *, timeout_seconds: float) -> str | None:
         """Return the compute that ended a deleted server's guest, None where none did."""
         asked = Asked(

@@ -81,12 +81,17 @@ class Stage(Hosts):
             _set(self._estate.server(instance_id), columns)
 
     def delete_server(self, instance_id: str, *, guest_keeps_running: bool = False) -> None:
-        """Delete Nova's record with its block devices; the guest may outlive it on a dead host."""
+        """Delete Nova's record with its block devices; the guest may outlive it on a dead host.
+
+        A compute that is up ends the guest and logs its host out; what Cinder and the backend then
+        do is not part of it.
+        """
         with self._estate.lock:
             server = self._estate.server(instance_id)
             server.deleted, server.guest_running = True, guest_keeps_running
             if not guest_keeps_running and self._estate.compute_up(server.host):
                 server.ended_on = server.guest_host
+                self._log_out(instance_id)
             server.devices.clear()
             if not guest_keeps_running:
                 self._stop_guest(instance_id)
@@ -179,6 +184,13 @@ class Stage(Hosts):
         """Return the instances whose guest really has the disk open: the truth."""
         with self._estate.lock:
             return tuple(sorted(self._estate.volume(volume_id).held_by))
+
+    def _log_out(self, instance_id: str) -> None:
+        for volume in self._estate.volumes.values():
+            if instance_id in volume.held_by:
+                for link in self._estate.backend_of(volume).export((volume.name,)).links.values():
+                    if link.host == self._estate.server(instance_id).guest_host and not link.stuck:
+                        link.sessions = 0
 
     def _stop_guest(self, instance_id: str) -> None:
         for volume in self._estate.volumes.values():

@@ -147,7 +147,7 @@ def test_situation_12_shelved_server_keeps_its_reservation(silent: Play) -> None
 def test_situation_13_unshelving_that_broke_off_is_for_a_person(told: Play) -> None:
     """Attaching, exported and named, and no task goes on -> for a person."""
     ended = told[arrangements.unshelve_breaks_off]
-    assert ended.decided == ("park", "P0.not-understood", "parked")
+    assert ended.decided == ("park", "P12.no-guest-to-ask", "parked")
     assert ended.done == ()
     assert ended.holds == ("attaching", ("attaching",), ("HOST",), ("attaching",))
 
@@ -160,12 +160,12 @@ def test_situation_14_server_that_never_ran_is_for_a_person(told: Play) -> None:
     assert ended.holds == ("available", (), (), ("gone",))
 
 
-def test_situation_15_row_of_a_deleted_server_that_is_let_in_is_for_a_person(told: Play) -> None:
-    """The server was deleted, its row is left and its host let in -> for a person."""
+def test_situation_15_row_of_a_deleted_server_is_released(told: Play) -> None:
+    """The server was deleted, and Nova says that its compute ended the guest -> released."""
     ended = told[arrangements.server_deleted_while_detach_fails]
-    assert ended.decided == ("park", "P5.server-deleted", "parked")
-    assert ended.done == ()
-    assert ended.holds == ("in-use", ("attached",), ("HOST",), ())
+    assert ended.decided == ("release", "S3.deleted-with-server", "closed")
+    assert ended.done == RELEASE
+    assert ended.holds == ("available", (), (), ())
 
 
 def test_situation_16_server_deleted_while_its_compute_was_down_is_for_a_person(told: Play) -> None:
@@ -176,10 +176,10 @@ def test_situation_16_server_deleted_while_its_compute_was_down_is_for_a_person(
     assert ended.holds == ("in-use", ("attached",), ("HOST",), ())
 
 
-def test_situation_17_dead_host_of_an_evacuation_is_fenced_by_a_person(told: Play) -> None:
-    """The dead host still has a session -> for a person; the row that Nova names is not touched."""
+def test_situation_17_dead_host_of_an_evacuation_is_waited_for(told: Play) -> None:
+    """The old host's compute is down -> waited for: its guest may run; nobody's row is touched."""
     ended = told[arrangements.evacuated_old_host_left]
-    assert ended.decided == ("release", "S2.left-on-source", "parked")
+    assert ended.decided == ("in-flight", "B7.source-down", "due")
     assert ended.done == ()
     assert ended.holds == (
         "in-use",

@@ -40,9 +40,10 @@ STRAY = Picture(
 )
 LEFT = Picture(
     status="in-use",
-    rows=(row(A), row(B)),
+    rows=(row(A, host=H1), row(B, host=H2)),
     servers=(server(X, B, host=H2),),
     backend=(access(H1), access(H2, sessions=1)),
+    computes=((H1, True),),
     operation=DETACH,
 )
 ATTACHED = Picture(

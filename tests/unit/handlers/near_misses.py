@@ -237,6 +237,13 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "the server is there": {"servers": (server(X, A),), "gone": ()},
             "Nova did not answer": {"gone": (), "unseen": (X,)},
             "its host is still let in": {"backend": (access(H1),)},
+            "the guest was ended on another host": {
+                "backend": (access(H1),), "ended": ((X, H2),)
+            },
+            "the same by Cinder's own record of the host": {
+                "backend": BLIND, "ended": ((X, H1),), "rows": (row(A, host=H2),)
+            },
+            "another server's guest was ended": {"backend": BLIND, "ended": ((Y, H1),)},
             "a stranger is let in": {"backend": (access("stranger"),)},
             "the backend cannot be seen": {"backend": BLIND},
             "another server has it too": {
@@ -258,6 +265,8 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "nothing is named": {"servers": (server(X, host=H2),)},
             "a block device that names nothing": {"servers": (server(X, B, None, host=H2),)},
             "a detach is under way": {"status": "detaching"},
+            "the source's compute is down: an evacuation": {"computes": ((H1, False),)},
+            "the source's compute is not known": {"computes": ()},
             "another server's row is not accounted for": {
                 "rows": (row(A), row(B), row("c", instance_id=Y)), "gone": (Y,)
             },

@@ -61,9 +61,11 @@ def row(
     instance_id: str | None = X,
     *,
     info: bool | None = None,
+    host: str | None = None,
 ) -> Row:
     """Return an attachment row; it has connection info unless it is only reserved."""
-    return Row(attachment_id, status, instance_id, status != "reserved" if info is None else info)
+    has_info = status != "reserved" if info is None else info
+    return Row(attachment_id, status, instance_id, has_info, host)
 
 
 def server(instance_id: str = X, *names: str | None, **facts: Any) -> Server:
@@ -92,8 +94,9 @@ class Picture:
 
     ``servers`` are those that Nova answered for; ``gone`` and ``unseen`` those that it does not
     have or did not answer for. ``backend`` holds connections, or one of the other answers.
-    ``known`` are the hosts whose connectors were learned. ``hosts_told`` is False where the driver
-    cannot say whose connection is whose.
+    ``ended`` are the deleted servers whose guest Nova says was ended, with the host; ``computes``
+    the services of hosts that rows were left on. ``known`` are the hosts whose connectors were
+    learned. ``hosts_told`` is False where the driver cannot say whose connection is whose.
     """
 
     status: str = "available"
@@ -103,6 +106,8 @@ class Picture:
     gone: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
     backend: tuple[Connection, ...] | BackendEvidence = ()
+    ended: tuple[tuple[str, str], ...] = ()
+    computes: tuple[tuple[str, bool], ...] = ()
     known: tuple[str, ...] = (H1, H2, H3)
     multiattach: bool = False
     shared_targets: bool = False
@@ -155,6 +160,8 @@ class Picture:
             volume=volume,
             servers=tuple(answers.items()),
             backend=self._backend(),
+            ended_on=self.ended,
+            computes=self.computes,
             connectors=tuple((host, connector(host)) for host in self.known),
             hosts_told=self.hosts_told,
         )

@@ -184,9 +184,9 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
     ),
     (
         signs.named_by_the_wrong_row,
-        LEFT.but(attachment_id=B, host=H1),
+        LEFT.but(attachment_id=B, rows=(row(A, host=H2), row(B, host=H1))),
         (
-            {"host": H2},
+            {"rows": (row(A, host=H1), row(B, host=H2))},
             {"rows": (row(B),)},
             {"rows": (row(A, "reserved"), row(B))},
             {"servers": (server(X, host=H2),)},

@@ -126,6 +126,21 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
         DELETED.but(status="detaching"),
         "UC3.released-in-nova",
     ),
+    (
+        "its host is still let in, and Nova says that it ended the guest there",
+        DELETED.but(rows=(row(A, host=H1),), backend=(access(H1),), ended=((X, H1),)),
+        "S3.deleted-with-server",
+    ),
+    (
+        "the same, and the backend cannot be seen",
+        DELETED.but(rows=(row(A, host=H1),), backend=BLIND, ended=((X, H1),)),
+        "S3.deleted-with-server",
+    ),
+    (
+        "the same while detaching, and only the messages tell the host",
+        DELETED.but(status="detaching", backend=BLIND, ended=((X, H1),)),
+        "UC3.released-in-nova",
+    ),
     # -- healthy
     ("attached and named", ATTACHED, "H2.attached"),
     ("the backend could not be seen, all else agrees", ATTACHED.but(backend=UNSEEN), "H2.attached"),

@@ -225,12 +225,12 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
     (
         "an attach on a server that never ran",
         UC2.but(servers=(server(X, A, vm_state="error", launched=False),)),
-        "P0.not-understood",
+        "P12.no-guest-to-ask",
     ),
     (
         "an unshelve that failed half-way",
         UC2.but(servers=(server(X, A, vm_state="shelved_offloaded", host=None, compute_up=None),)),
-        "P0.not-understood",
+        "P12.no-guest-to-ask",
     ),
     (
         "compute was killed before the backend was asked: a block device, and no connection",
@@ -240,7 +240,17 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
     (
         "a shelved server's detach, half done",
         SHELVED.but(status="detaching", rows=(row(A, info=False),)),
-        "P0.not-understood",
+        "P12.no-guest-to-ask",
+    ),
+    (
+        "the wish to detach is on record, the server is in error",
+        UC4.but(servers=(server(X, A, vm_state="error"),)),
+        "P12.no-guest-to-ask",
+    ),
+    (
+        "evacuated: the old host's compute is down, its row was left behind",
+        LEFT.but(computes=((H1, False),)),
+        "B7.source-down",
     ),
     # -- nothing left
     ("available, no row, no device, nobody on the backend", Picture(), "C1.nothing-left"),

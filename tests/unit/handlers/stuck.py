@@ -90,6 +90,20 @@ def left_on_source(cloud: Cloud) -> Scene:
     return scene
 
 
+def deleted_while_failing(cloud: Cloud) -> Scene:
+    """Delete the server while the backend fails; Nova swallows it, the row stays, exported: k3."""
+    scene = scenes.attached(cloud)
+    cloud.delete_server(scene.instance_id)
+    return scene
+
+
+def deleted_while_detaching(cloud: Cloud) -> Scene:
+    """Delete the server whose detach the backend failed before: k."""
+    scene = scenes.uc4(cloud)
+    cloud.delete_server(scene.instance_id)
+    return scene
+
+
 def leaked_beside(cloud: Cloud) -> Scene:
     """Hang in the second attach of a multiattach volume: n4."""
     volume_id = cloud.create_volume(multiattach=True)
@@ -159,6 +173,14 @@ STUCK: tuple[Stuck, ...] = (
     Stuck(
         "stray row", stray_destination, ATTACH, "S1.stray-row", RELEASE_STEPS, "in-use",
         ("compute-1",), 1,
+    ),
+    Stuck(
+        "server deleted", deleted_while_failing, DETACH, "S3.deleted-with-server", RELEASE_STEPS,
+        "available",
+    ),
+    Stuck(
+        "server deleted, detaching", deleted_while_detaching, DETACH, "UC3.released-in-nova",
+        RELEASE_STEPS, "available",
     ),
     Stuck(
         "left on the source", left_on_source, DETACH, "S2.left-on-source", RELEASE_STEPS, "in-use",

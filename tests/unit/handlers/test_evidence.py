@@ -35,7 +35,7 @@ from handlers.evidence import (
     gather,
     look_at_volume,
 )
-from tests.unit.handlers.acting_pictures import BESIDE, UC1
+from tests.unit.handlers.acting_pictures import ATTACHED, BESIDE, DELETED, LEFT, UC1
 from tests.unit.handlers.pictures import H1, H2, Picture, X, Y, access, connector, row, server
 
 T = TypeVar("T")
@@ -62,6 +62,16 @@ class Outside:
         """Nova's answer."""
         self._note("server", instance_id, timeout_seconds)
         return next((s for s in self.picture.servers if s.instance_id == instance_id), None)
+
+    def ended_on(self, instance_id: str, *, timeout_seconds: float) -> str | None:
+        """Nova's answer."""
+        self._note("ended_on", instance_id, timeout_seconds)
+        return dict(self.picture.ended).get(instance_id)
+
+    def compute_up(self, host: str, *, timeout_seconds: float) -> bool | None:
+        """Nova's answer."""
+        self._note("compute_up", host, timeout_seconds)
+        return dict(self.picture.computes).get(host)
 
     def observe(self, ref: VolumeRef, *, timeout_seconds: float) -> Observation:
         """Give the driver's answer."""
@@ -120,6 +130,36 @@ def test_without_an_instance_nova_is_not_asked() -> None:
     outside = Outside(Picture(instance_id=None))
     assert look(outside).servers == ()
     assert not [asked for asked in outside.asked if asked[0] == "server"]
+
+
+def test_who_ended_a_deleted_server_is_asked_while_a_row_of_it_is_left() -> None:
+    """The server is gone, a row is left -> Nova is asked of the deletion; else it is not."""
+    outside = Outside(DELETED.but(ended=((X, H1),)))
+    assert look(outside).ended_on == ((X, H1),)
+    for other in (DELETED.but(rows=()), UC1):
+        outside = Outside(other)
+        assert look(outside).ended_on == ()
+        assert "ended_on" not in {asked[0] for asked in outside.asked}
+
+
+def test_compute_of_a_host_that_a_row_was_left_on_is_asked() -> None:
+    """A row on another host than its server -> that host's compute; on the same: no question."""
+    outside = Outside(LEFT)
+    assert look(outside).computes == ((H1, True),)
+    assert [asked for asked in outside.asked if asked[0] == "compute_up"] == [("compute_up", H1)]
+    outside = Outside(ATTACHED.but(rows=(row(host=H1),)))
+    assert look(outside).computes == ()
+    assert "compute_up" not in {asked[0] for asked in outside.asked}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_failure_to_tell_is_no_proof(kind: type[OutsideError]) -> None:
+    """Nova does not say who ended it, or whether the compute is up -> nothing is taken for it."""
+    deleted, left = Outside(DELETED.but(ended=((X, H1),))), Outside(LEFT)
+    deleted.raises["ended_on"] = left.raises["compute_up"] = kind("no route to nova")
+    assert look(deleted).ended_on == ()
+    assert look(left).computes == ()
+    assert look(Outside(LEFT.but(computes=()))).computes == ()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -51,6 +51,19 @@ def test_every_write_is_written_down_first_under_the_id_it_goes_out_with(
 
 
 @pytest.mark.parametrize("stuck", STUCK, ids=NAMES)
+def test_a_recovery_looks_no_more_often_than_it_says(cloud: Cloud, stuck: Stuck) -> None:
+    """A look, one before each write, one after them, one after settling -> as docs/openstack.md."""
+    desk = stuck.desk(cloud)
+    before = {name: len(cloud.calls(name)) for name in ("cinder.volume", "nova.server")}
+    desk.run(recovery_on(cloud))
+    volumes, servers = (len(cloud.calls(name)) - seen for name, seen in before.items())
+    waits_for_nova = int("nova.detach" in stuck.steps)
+    assert volumes == len(stuck.steps_left) + 3 + waits_for_nova
+    each = 2 if stuck.name == "UC5, beside others" else 1
+    assert servers == each * (len(stuck.steps_left) + 3)
+
+
+@pytest.mark.parametrize("stuck", STUCK, ids=NAMES)
 def test_observe_and_approve_touch_nothing(cloud: Cloud, stuck: Stuck) -> None:
     """Mode observe -> parked with the reason; approve -> waits for a yes; no write is made."""
     for mode, state in (

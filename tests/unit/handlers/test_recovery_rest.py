@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from drivers.simulator import Cloud, Landing, Service, scenes
+from drivers.simulator import Cloud, Exporting, Landing, Service, scenes
 from handlers.casefile import CaseState, Conclusion, StepKind, VerifiedBy
 from handlers.recovery import Recovery
 from tests.unit.handlers.desk import QUICK, Desk, assert_told_in_pairs, recovery_on
@@ -19,7 +19,13 @@ from tests.unit.handlers.stuck import ATTACH, DETACH, STUCK_BY_NAME, leaked_besi
 TRUSTED = dataclasses.replace(QUICK, trust_blind=True)
 
 
-@pytest.mark.parametrize("name", ["UC1", "UC2", "UC3", "UC4", "UC5"])
+BY_DRIVER = (
+    "UC1", "UC2", "UC3", "UC4", "UC5", "server deleted", "server deleted, detaching",
+    "stray row", "left on the source",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BY_DRIVER)
 def test_a_trusted_blind_backend_is_mended_on_its_driver_s_word(cloud: Cloud, name: str) -> None:
     """The driver cannot see and acts through Cinder -> mended, verified by the driver."""
     stuck = STUCK_BY_NAME[name]
@@ -31,6 +37,48 @@ def test_a_trusted_blind_backend_is_mended_on_its_driver_s_word(cloud: Cloud, na
     assert mended.verified_by is (None if name == "UC2" else VerifiedBy.DRIVER)
     stuck.assert_mended(cloud, desk)
     assert cloud.hazards() == ()
+
+
+@pytest.mark.parametrize("exporting", Exporting)
+def test_a_reserved_row_s_export_goes_with_it(cloud: Cloud, exporting: Exporting) -> None:
+    """cinder-volume died when it had exported, nobody can see -> no export is left, on any backend.
+
+    DELETE alone would skip the backend, and terminate is a no-op on some.
+    """
+    cloud.add_backend("storage-9@any", exporting)
+    volume_id = cloud.create_volume(backend="storage-9@any")
+    attach = cloud.begin_attach(volume_id, cloud.boot_server(host="compute-1"))
+    attach.give_up(reaches_cinder=False)
+    cloud.export(volume_id, "compute-1")
+    scene = scenes.Scene(volume_id, attach.instance_id, attach.attachment_id, "compute-1")
+    desk = Desk(scene, ATTACH, backend="storage-9@any")
+    assert desk.run(recovery_on(cloud, TRUSTED, blind=True)).conclusion is Conclusion.MENDED
+    assert desk.made() == ["cinder.force_detach"]
+    assert cloud.exported_to(volume_id) == ()
+    assert cloud.statuses(volume_id) == ("available", "detached")
+    assert cloud.hazards() == ()
+
+
+def test_one_leak_of_several_is_for_a_person_where_cinder_has_to_do_it(cloud: Cloud) -> None:
+    """A multiattach volume's second attach leaked, nobody can see -> parked, nobody is cut off."""
+    desk = STUCK_BY_NAME["UC5, beside others"].desk(cloud)
+    desk.kept = dataclasses.replace(desk.kept, released_unasked=True)
+    outcome = desk.run(recovery_on(cloud, TRUSTED, blind=True))
+    assert outcome.state is CaseState.PARKED
+    assert "several attachments" in outcome.reason
+    assert cloud.calls(writes=True) == ()
+
+
+def test_a_server_deleted_while_its_compute_was_down_is_for_a_person(cloud: Cloud) -> None:
+    """No compute says that it ended the guest, and it is up again -> parked: it may run on."""
+    scene = scenes.attached(cloud)
+    cloud.set_compute(scene.host, up=False)
+    cloud.delete_server(scene.instance_id, guest_keeps_running=True)
+    cloud.set_compute(scene.host, up=True)
+    for blind in (True, False):
+        outcome = Desk(scene, DETACH).run(recovery_on(cloud, TRUSTED, blind=blind))
+        assert (outcome.rule, outcome.state) == ("P5.server-deleted", CaseState.PARKED)
+    assert cloud.calls(writes=True) == ()
 
 
 def test_an_untrusted_blind_backend_is_not_acted_on(cloud: Cloud) -> None:

@@ -122,6 +122,14 @@ def test_compute_of_the_server(
     assert seen.compute_up is up
 
 
+def test_compute_of_any_host(api: OpenStackApi, nova: NovaClient) -> None:
+    """Asked for by its host -> up or down; a host that Nova does not list -> not known."""
+    api.script("GET /nova/os-services", Reply(200, told.computes("down")))
+    assert nova.compute_up(COMPUTE, timeout_seconds=LIMIT) is False
+    assert nova.compute_up("elsewhere", timeout_seconds=LIMIT) is None
+    assert api.requests[-1].query == {"binary": "nova-compute", "host": "elsewhere"}
+
+
 def test_server_that_is_on_no_host_and_never_ran(api: OpenStackApi, nova: NovaClient) -> None:
     """Shelved, or failed before it was placed -> no compute is asked about."""
     columns = {"OS-EXT-SRV-ATTR:host": None, "OS-SRV-USG:launched_at": None}

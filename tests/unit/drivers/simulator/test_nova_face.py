@@ -168,6 +168,13 @@ def test_compute_that_deleted_a_server_is_named(cloud: Cloud) -> None:
     assert told == ["compute-1", None, None]
 
 
+def test_compute_service_of_a_host(cloud: Cloud) -> None:
+    """A host's compute -> up until it is set down."""
+    assert cloud.nova.compute_up("compute-1", timeout_seconds=1) is True
+    cloud.set_compute("compute-1", up=False)
+    assert cloud.nova.compute_up("compute-1", timeout_seconds=1) is False
+
+
 def test_nova_api_down_surely_did_nothing(cloud: Cloud) -> None:
     """nova-api refuses the connection -> TransientError."""
     scene = attached(cloud)
