@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from handlers import signs
+from handlers import left_overs, signs
 from handlers.casefile import Case, UseCase
 from handlers.evidence import Absent, Evidence, Fact, Unknown
 from handlers.situation import Situation, situate
@@ -108,7 +108,7 @@ RULES: tuple[Rule, ...] = (
          "Nova has accepted the detach and is carrying it out"),
     Rule("B6.detach-asked-since", Verdict.IN_FLIGHT, signs.detach_of_another_case,
          "the attach ended, and a detach has been asked for since"),
-    Rule("B7.source-down", Verdict.IN_FLIGHT, signs.left_on_a_host_that_is_down,
+    Rule("B7.source-down", Verdict.IN_FLIGHT, left_overs.left_on_a_host_that_is_down,
          "the row is on a host that its server has left and whose compute service is not known to "
          "be up: after an evacuation its old guest may be running on"),
     # The five use cases.
@@ -145,11 +145,11 @@ RULES: tuple[Rule, ...] = (
          "the attachment is gone but the backend lets its host in, beside others that are right",
          UseCase.UC5),
     # Left-overs of live migrations and of multiattach.
-    Rule("S1.stray-row", Verdict.RELEASE, signs.stray_row,
+    Rule("S1.stray-row", Verdict.RELEASE, left_overs.stray_row,
          "an unfinished row that no block device names, beside good ones"),
-    Rule("S2.left-on-source", Verdict.RELEASE, signs.left_on_source,
+    Rule("S2.left-on-source", Verdict.RELEASE, left_overs.left_on_source,
          "the source's row was left behind by a live migration that went well"),
-    Rule("S3.deleted-with-server", Verdict.RELEASE, signs.deleted_with_server,
+    Rule("S3.deleted-with-server", Verdict.RELEASE, left_overs.deleted_with_server,
          "the server is deleted, its guest is proven to be gone, only the row was left behind"),
     # Nothing to do, or nothing that a program should do.
     Rule("P6.guest-holds", Verdict.PARK, signs.guest_holds,

@@ -232,12 +232,6 @@ def detached_in_nova(s: Situation) -> bool:
     return s.status == "detaching" and not s.others and let_go(s)
 
 
-def deleted_with_server(s: Situation) -> bool:
-    """Cinder says in-use by a server that is gone, and its guest is proven to be."""
-    left = s.status == "in-use" and s.row_status == ATTACHED and not s.others
-    return left and s.server_gone and (s.clean or s.guest_ended)
-
-
 def leaked(s: Situation) -> bool:
     """Cinder says available; the subject's host is still let in, or may be and cannot be seen."""
     free = s.status == "available" and not s.volume.rows and let_go(s)
@@ -252,37 +246,11 @@ def leaked_beside_others(s: Situation) -> bool:
     """As ``leaked``, the subject being gone beside good attachments of other hosts."""
     gone = s.row is None and s.status in ("in-use", "reserved") and let_go(s)
     let_in = bool(s.own) or _suspected(s)
-    return gone and let_in and not s.shared_host and _others_are_good(s)
+    return gone and let_in and not s.shared_host and others_are_good(s)
 
 
-def stray_row(s: Situation) -> bool:
-    """An unfinished row that no block device names, beside good attached ones."""
-    settled = s.status in ("in-use", "attaching", "reserved")
-    orphan = s.row_status in UNFINISHED_ROWS and not s.named and not s.unnamed_devices
-    good = _others_are_good(s) and all(r.status == ATTACHED for r in s.others)
-    return settled and orphan and good and s.server is not None
-
-
-def left_on_source(s: Situation) -> bool:
-    """The source's row after a live migration that went well: its host's compute is up."""
-    return _left_behind(s) and s.computes.get(s.host or "") is True
-
-
-def left_on_a_host_that_is_down(s: Situation) -> bool:
-    """As ``left_on_source``, but the compute of the row's host is not known to be up."""
-    return _left_behind(s) and s.computes.get(s.host or "") is not True
-
-
-def _left_behind(s: Situation) -> bool:
-    if s.server is None or s.server.host is None or s.connector is None or s.shared_host:
-        return False
-    moved = s.host is not None and s.host != s.server.host
-    left = s.status == "in-use" and s.row_status == ATTACHED and not s.named
-    good = bool(s.siblings) and all(r.status == ATTACHED and s.names(r) for r in s.siblings)
-    return moved and left and good and not s.unnamed_devices
-
-
-def _others_are_good(s: Situation) -> bool:
+def others_are_good(s: Situation) -> bool:
+    """The volume has other rows, and each is named by its own server."""
     return bool(s.others) and s.named_others == s.others
 
 

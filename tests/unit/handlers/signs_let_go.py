@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from handlers import signs
+from handlers import left_overs, signs
 from handlers.casefile import StepKind
 from tests.unit.handlers.acting_pictures import (
     BESIDE,
@@ -100,7 +100,7 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ({"backend": ()}, {"rows": ()}, {"servers": (server(),), "gone": ()}),
     ),
     (
-        signs.deleted_with_server,
+        left_overs.deleted_with_server,
         DELETED,
         (
             {"status": "detaching"},
@@ -152,7 +152,7 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        signs.stray_row,
+        left_overs.stray_row,
         STRAY,
         (
             {"status": "detaching"},
@@ -167,7 +167,7 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        signs.left_on_source,
+        left_overs.left_on_source,
         LEFT,
         (
             {"status": "attaching"},
