@@ -184,7 +184,9 @@ def situate(case: Case, volume: Volume, evidence: Evidence) -> Situation:
     others = tuple(r for r in volume.rows if r is not row)
     servers = dict(evidence.servers)
     learned = dict(evidence.connectors)
-    connector = _connector(case, row, instance_id, servers, learned)
+    moving = any(r.instance_id == instance_id for r in others)
+    at_home = None if moving else servers.get(instance_id or "")
+    connector = _connector(case, row, at_home, learned)
     explained = _explained(others, servers, learned)
     seen = _connections(evidence.backend)
     rest = [c for c in seen if evidence.hosts_told and not _belongs(c, explained)]
@@ -248,19 +250,21 @@ def _subject(case: Case, rows: tuple[Row, ...]) -> tuple[Row | None, bool]:
 def _connector(
     case: Case,
     row: Row | None,
-    instance_id: str | None,
-    servers: Mapping[str, ServerEvidence],
+    at_home: ServerEvidence | None,
     learned: Mapping[str, Connector],
 ) -> Connector | None:
-    """Take the recorded identity first: the attachment's own, its host's, its server's host's."""
+    """Take the recorded identity first: the attachment's own, its host's, its server's host's.
+
+    ``at_home`` is the server, None where it has further rows: of two rows of one server at most one
+    is on the host that the server is on, and nothing says that it is this one.
+    """
     if case.connector is not None:
         return case.connector
     if row is not None and row.host is not None:
         return learned.get(row.host)
     if case.host is not None:
         return learned.get(case.host)
-    answer = servers.get(instance_id or "")
-    host = answer.value.host if isinstance(answer, Fact) else None
+    host = at_home.value.host if isinstance(at_home, Fact) else None
     return learned.get(host) if host else None
 
 

@@ -174,6 +174,7 @@ def test_cinder_s_api_cannot_single_out_one_connection_of_several() -> None:
     leaked = BESIDE.but(backend=BLIND, released_unasked=True)
     assert leaked.diagnosis.rule == "UC5.leaked-beside-others"
     assert named(leaked, TRUSTED, THROUGH_CINDER) is Guard.SEVERAL_ATTACHMENTS
+    assert named(reserved.but(host=None), TRUSTED, THROUGH_CINDER) is Guard.NO_CONNECTOR
     late = STRAY.but(rows=(row(B), row(A, "attaching", info=False)), backend=BLIND)
     assert named(late, TRUSTED, THROUGH_CINDER) is None
     assert named(reserved.but(backend=(access(H1, sessions=1), access(H2)))) is None

@@ -72,6 +72,17 @@ def test_the_recorded_identity_counts_in_order_of_nearness() -> None:
     assert seen(picture).connector == connector(H2)
     assert seen(picture.but(host=None)).connector == connector("compute-3")
     assert seen(picture.but(host=None, servers=(), gone=(X,))).connector is None
+    told = picture.but(rows=(row(A, host=H1),))
+    assert seen(told).connector == connector(H1)
+    assert seen(told.but(known=(H2,))).connector is None
+    assert seen(told.but(connector=connector("compute-3"))).connector == connector("compute-3")
+
+
+def test_of_two_rows_of_one_server_none_is_taken_to_be_where_it_is() -> None:
+    """A live migration's two rows, no host on record -> nobody's connector is put in its place."""
+    two = Picture(rows=(row(A, "reserved"), row(B)), host=None)
+    assert seen(two).connector is None
+    assert seen(two.but(rows=(row(A, "reserved"), row(B, instance_id=Y)))).connector is not None
 
 
 def test_a_known_host_whose_connector_was_never_seen_is_not_replaced_by_another() -> None:
