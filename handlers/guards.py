@@ -129,7 +129,7 @@ def _unsafe_release(s: Situation, kinds: set[StepKind], means: Means) -> Guard |
         return reason
     if _host_could_return(s, kinds, means):
         return Guard.CANNOT_REVOKE
-    if s.live_sessions:
+    if s.guest_may_write or (s.live_sessions and not means.capabilities.ends_sessions):
         return Guard.LIVE_SESSION
     direct = BACKEND in kinds and not means.capabilities.acts_through_cinder
     if direct and s.volume.ref.shared_targets and means.capabilities.ends_sessions:

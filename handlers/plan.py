@@ -24,7 +24,7 @@ class Condition(enum.Enum):
     """What must hold right before a step's call, beside status and rows being as planned."""
 
     LET_GO = "Nova holds nothing of the attachment"
-    QUIET = "the attachment's host holds no live session"
+    QUIET = "the attachment's host holds no live session that a guest may be using"
     NAMED = "Nova's block device names the attachment"
     ALONE = "the backend lets in nobody whom no record explains"
     SOLE = "the backend lets in one host alone, for the only attachment"
@@ -239,7 +239,7 @@ def _holds(condition: Condition, s: Situation) -> bool:
                 not s.named and not s.unnamed_devices and (s.server is not None or s.server_gone)
             )
         case Condition.QUIET:
-            holds = not s.live_sessions and not signs.backend_unknown(s)
+            holds = not s.guest_may_write and not signs.backend_unknown(s)
         case Condition.NAMED:
             holds = s.named
         case Condition.ALONE:

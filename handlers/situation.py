@@ -128,6 +128,15 @@ class Situation:
         return any(connection.sessions for connection in (*self.own, *self.nameless))
 
     @property
+    def guest_may_write(self) -> bool:
+        """Tell whether a guest may be using the disk: a live session, and no proof of its end.
+
+        Where Nova's record says that its compute ended the guest on this very host, what is left is
+        a login of the host's own, which nobody uses.
+        """
+        return self.live_sessions and not self.guest_ended
+
+    @property
     def stranger(self) -> bool:
         """Tell whether somebody is let in who is surely not the subject's host, nor explained.
 

@@ -1,15 +1,15 @@
 """The running service, a real broker, and real iSCSI: hosts that write are cut or are spared.
 
-The service never ends a session that it sees: a guest may be using the disk. What it can meet all
-the same is a host that logs in between its last look and its revoke. The gate holds the revoke
-back for that.
+A session that the service sees is ended only where Nova says that its guest has ended: else a guest
+may be using the disk. What it can meet all the same is a host that logs in between its last look
+and its revoke. The gate holds the revoke back for that.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -95,6 +95,14 @@ def orphaned(stage: Stage) -> list[Message]:
     ]
 
 
+def deleted_server(stage: Stage) -> list[Message]:
+    """Delete the server while the backend fails: Nova swallows it, the row and the export stay."""
+    attachment_id = stage.attached()
+    stage.cloud.delete_server(stage.instance_id)
+    row = stage.shown(attachment_id, "attached")
+    return [stage.story().cinder("detach.start", "in-use", row) for _ in range(5)]
+
+
 MENDED = Expected("release", "UC1.unfinished", (), (START, END), "available", (), "closed")
 STUCK = Scene("stuck", "an attach that never finished", orphaned, MENDED)
 
@@ -153,13 +161,19 @@ def log_in(site: Site, iscsi: Iscsi, host: str, volume_id: str, **how: bool) -> 
     return iscsi.initiators.start(iscsi.tgtd.url, TEMPLATE % volume_id, name, **how)
 
 
-def begin(site: Site, iscsi: Iscsi, backend: TargetBackend, disk: Path | None = None) -> Play:
-    """Set the scene: B attached to a volume of its own and writing, A's attach orphaned."""
+def begin(
+    site: Site,
+    iscsi: Iscsi,
+    backend: TargetBackend,
+    disk: Path | None = None,
+    arrange: Callable[[Stage], Sequence[Message]] = orphaned,
+) -> Play:
+    """Set the scene: B attached to a volume of its own and writing, A's attachment left behind."""
     cloud = site.cloud
     server_b, volume_b = cloud.boot_server(host="compute-b"), cloud.create_volume()
     cloud.attach(volume_b, server_b)
     writer_b = log_in(site, iscsi, "compute-b", volume_b).logged_in()
-    scene = STUCK
+    scene = dataclasses.replace(STUCK, arrange=arrange)
     if disk is not None:
         scene = dataclasses.replace(STUCK, arrange=lambda stage: on_disk(stage, backend, disk))
     (act,) = site.arrange([scene])
@@ -226,6 +240,37 @@ def test_writer_is_cut_and_the_volume_goes_to_another_host(
     if how == "for ever":
         refused = writer_a.counts().refusals
         until(lambda: writer_a.counts().refusals > refused + 3, LONG)
+    assert writer_a.counts().writes == written
+    play.b_missed_nothing(backend)
+
+
+@pytest.mark.parametrize("how", ["once", "for ever", "stopped"])
+def test_login_that_outlived_its_deleted_server_is_cut(
+    site: Site, iscsi: Iscsi, backend: TargetBackend, gate: Gate, how: str
+) -> None:
+    """Server deleted, Cinder's part failed, A is in session and writes -> cut for good; B has it.
+
+    Nova's record says that A's compute ended the guest: what writes is a login left behind.
+    """
+    gate.open()
+    play = begin(site, iscsi, backend, arrange=deleted_server)
+    writer_a = play.log_in(play.host_a, for_ever=how == "for ever").logged_in()
+    assert writer_a.makes_progress()
+    if how == "stopped":
+        writer_a.pause()
+    with site.detachd.serve() as service:
+        service.ready()
+        site.publish([play.act])
+        finish(play, service)
+    (case,) = site.cases(play.volume_id)
+    assert case.outbox[0].payload["rule"] == "S3.deleted-with-server"
+    if how == "stopped":
+        writer_a.resume()
+    if how != "for ever":
+        assert writer_a.ended() == 4
+        assert play.log_in(play.host_a).ended() == 3
+    written = writer_a.counts().writes
+    assert play.attach_to_b().makes_progress()
     assert writer_a.counts().writes == written
     play.b_missed_nothing(backend)
 

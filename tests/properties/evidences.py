@@ -33,7 +33,7 @@ C = "attachment-c"
 BASES = (
     acting.UC1, acting.UC1_RESERVED, acting.UC1_LEGACY, acting.UC2, acting.UC2_LATE, acting.UC3,
     acting.UC4, acting.ROLLED, acting.UC5, acting.HELD, acting.BESIDE, acting.STRAY, acting.LEFT,
-    acting.ATTACHED, acting.SHELVED, acting.MIGRATING, Picture(),
+    acting.ATTACHED, acting.SHELVED, acting.MIGRATING, acting.ENDED, Picture(),
 )  # fmt: skip
 
 hosts = st.sampled_from([H1, H2, H3])
@@ -48,7 +48,14 @@ row_statuses = st.sampled_from(
     ["attached", "attaching", "reserved", "detaching", "error_attaching", "error_detaching"]
 )
 rows = st.lists(
-    st.builds(row, attachments, row_statuses, st.none() | instances, info=st.booleans()),
+    st.builds(
+        row,
+        attachments,
+        row_statuses,
+        st.none() | instances,
+        info=st.booleans(),
+        host=st.none() | hosts,
+    ),
     max_size=3,
     unique_by=lambda r: r.attachment_id,
 ).map(tuple)
@@ -102,6 +109,8 @@ FACTS: dict[str, st.SearchStrategy[object]] = {
     "gone": st.lists(instances, max_size=1).map(tuple),
     "unseen": st.lists(instances, max_size=1).map(tuple),
     "backend": backends,
+    "ended": st.lists(st.tuples(instances, hosts), max_size=1).map(tuple),
+    "computes": st.lists(st.tuples(hosts, st.booleans()), max_size=1).map(tuple),
     "known": st.lists(hosts, unique=True, max_size=3).map(tuple),
     "multiattach": st.booleans(),
     "shared_targets": st.booleans(),

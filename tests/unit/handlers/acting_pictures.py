@@ -62,3 +62,4 @@ MIGRATING = ATTACHED.but(
     backend=(access(H1, sessions=1), access(H2)),
 )
 DELETED = Picture(status="in-use", rows=(row(A),), servers=(), gone=(X,), operation=DETACH)
+ENDED = DELETED.but(rows=(row(A, host=H1),), ended=((X, H1),), backend=(access(H1, sessions=1),))

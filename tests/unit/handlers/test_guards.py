@@ -16,6 +16,7 @@ from handlers.plan import fingerprint, make_plan
 from handlers.policy import BackendPolicy, Mode
 from tests.unit.handlers.acting_pictures import (
     BESIDE,
+    ENDED,
     HELD,
     LEFT,
     ROLLED,
@@ -72,11 +73,33 @@ def named(picture: Picture, *means: Any) -> Guard | None:
 
 
 @pytest.mark.parametrize(
-    "picture", [UC1, UC1_RESERVED, UC2, UC3, UC4, ROLLED, UC5, HELD, BESIDE, STRAY, LEFT]
+    "picture", [UC1, UC1_RESERVED, UC2, UC3, UC4, ROLLED, UC5, HELD, BESIDE, STRAY, LEFT, ENDED]
 )
 def test_nothing_speaks_against_a_plan_in_mode_auto(picture: Picture) -> None:
     """Everything known, seen and alone -> no objection."""
     assert objection(picture) is None
+
+
+def test_session_after_the_guest_s_end_is_ended_by_who_can() -> None:
+    """Nova says that the guest was ended on that host -> its login may go, by a driver that can."""
+    assert objection(ENDED) is None
+    cannot = dataclasses.replace(SEEING, ends_sessions=False)
+    assert named(ENDED, AUTO, cannot) is Guard.LIVE_SESSION
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        ENDED.but(ended=()),
+        ENDED.but(ended=((X, H2),)),
+        ENDED.but(rows=(row(A),), host=None),
+    ],
+    ids=["nobody says that it ended", "it ended on another host", "on which host is unknown"],
+)
+def test_session_without_that_proof_is_never_ended(picture: Picture) -> None:
+    """The guest's end on this host is not proven -> no plan at all, a person is asked."""
+    assert make_plan(picture.diagnosis, SEEING) == ()
+    assert picture.diagnosis.rule == "P5.server-deleted"
 
 
 @pytest.mark.parametrize(
