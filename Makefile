@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help venv demo services lab-environment test check types style imports quick-tests bench config-sample constraints clean
+.PHONY: help venv demo services lab-environment lab lab-stop test check types style imports quick-tests bench config-sample constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is (this)
@@ -27,6 +27,12 @@ services: ## Install what is missing of RabbitMQ, PostgreSQL, MariaDB, promtool,
 
 lab-environment: venv ## Install the OpenStack of tests/lab outside the checkout (once, minutes)
 	@$(BIN)/python -m tests.lab.environment
+
+lab: services venv lab-environment ## Start a small real OpenStack (tests/lab) and say how to use it
+	@$(BIN)/python -m tests.lab start
+
+lab-stop: venv ## Stop it
+	@$(BIN)/python -m tests.lab stop
 
 test: services venv lab-environment ## Run every test; what is not installed is skipped, failed where CI=true
 	@$(BIN)/python -m pytest

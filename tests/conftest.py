@@ -13,7 +13,7 @@ hypothesis.settings.register_profile("full", max_examples=150, deadline=None)
 hypothesis.settings.register_profile("quick", max_examples=25, deadline=None, derandomize=True)
 hypothesis.settings.load_profile("full")
 
-pytest_plugins = ["tests.services.fixtures"]
+pytest_plugins = ["tests.services.fixtures", "tests.lab.fixtures"]
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 

@@ -1,0 +1,58 @@
+"""detachd's own clients of the lab's Cinder and Nova, and the sections that configure them."""
+
+from __future__ import annotations
+
+import tempfile
+
+from oslo_config import cfg
+
+from drivers import openstack_session
+from drivers.cinder import CinderClient
+from drivers.nova import NovaClient
+from tests.lab.rest import Credentials
+
+
+def sections(user: Credentials, vouching: Credentials | None = None) -> str:
+    """Return ``[cinder]`` and ``[nova]`` for a user as they stand in detachd.conf.
+
+    With ``vouching``, the user of the service token, ``[service_user]`` too.
+    """
+    text = "".join(f"[{section}]\n{_account(user)}" for section in ("cinder", "nova"))
+    if vouching is None:
+        return text
+    return f"{text}[service_user]\nsend_service_user_token = true\n{_account(vouching)}"
+
+
+def cinder(user: Credentials, vouching: Credentials | None = None) -> CinderClient:
+    """Return a client of Cinder for a user."""
+    return CinderClient(openstack_session.cinder_endpoint(_conf(sections(user, vouching))))
+
+
+def nova(user: Credentials) -> NovaClient:
+    """Return a client of Nova for a user."""
+    return NovaClient(openstack_session.nova_endpoint(_conf(sections(user))))
+
+
+def _account(user: Credentials) -> str:
+    said = {
+        "auth_type": "password",
+        "auth_url": user.auth_url,
+        "username": user.username,
+        "password": user.password,
+        "project_name": user.project,
+        "user_domain_name": "Default",
+        "project_domain_name": "Default",
+        "region_name": user.region,
+    }
+    return "".join(f"{name} = {value}\n" for name, value in said.items())
+
+
+def _conf(text: str) -> cfg.ConfigOpts:
+    conf = cfg.ConfigOpts()
+    for section in openstack_session.SECTIONS:
+        conf.register_opts(openstack_session.options(section, None), group=section)
+    with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+        file.write(text)
+        file.flush()
+        conf(["--config-file", file.name], project="detachd", default_config_files=[])
+    return conf

@@ -1,0 +1,57 @@
+"""The decorator that lets a driver's method be struck by a fault, and logs each call of it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from tests.lab.inside.faults import Fault, Faults, How, When
+
+T = TypeVar("T")
+Method = Callable[..., T]
+
+
+def struck(subject: Callable[..., str | None]) -> Callable[[Method[T]], Method[T]]:
+    """Wrap a method of an object that has ``faults`` and ``raise_fault(fault)``.
+
+    ``subject`` gets the method's arguments and returns the id of the volume that it is about.
+    """
+
+    def wrap(method: Method[T]) -> Method[T]:
+        @functools.wraps(method)
+        def call(self: Any, *args: Any, **kwargs: Any) -> T:
+            volume_id = subject(*args, **kwargs)
+            name = method.__name__
+            self.faults.note(method=name, volume_id=volume_id, phase="begin")
+            outcome = "raised"
+            try:
+                result = _carry_out(self, name, volume_id, lambda: method(self, *args, **kwargs))
+                outcome = "returned"
+            finally:
+                self.faults.note(method=name, volume_id=volume_id, phase="end", outcome=outcome)
+            return result
+
+        return call
+
+    return wrap
+
+
+def _carry_out(driver: Any, name: str, volume_id: str | None, act: Callable[[], T]) -> T:
+    faults: Faults = driver.faults
+    if (fault := faults.take(name, volume_id)) is None:
+        return act()
+    if fault.when is When.BEFORE:
+        _strike(driver, fault)
+        return act()
+    result = act()
+    _strike(driver, fault)
+    return result
+
+
+def _strike(driver: Any, fault: Fault) -> None:
+    match fault.how:
+        case How.RAISE:
+            driver.raise_fault(fault)
+        case How.HANG:
+            driver.faults.hang(fault.seconds)
