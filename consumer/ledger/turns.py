@@ -1,15 +1,16 @@
 """SQLite has one writer: threads that wait for their turn are written together, by one commit.
 
 A commit waits for the disk, and everybody else waits meanwhile. So whoever comes to write, writes
-for all who have come by then: one transaction, each behind a savepoint of his own, one sync. Nobody
-is told that it is done before that commit.
+for all who have come by then: one transaction, one sync. Where anything goes wrong in it, all of it
+is taken back, and each writes alone. Nobody is told that it is done before the commit.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 import sqlalchemy as sa
@@ -50,25 +51,32 @@ class Turns:
         if len(turns) == 1:
             return
         try:
-            with self._engine.begin() as connection:
+            with self._transaction() as connection:
                 for turn in turns:
-                    turn.join(connection)
-        except exc.SQLAlchemyError:
-            for turn in turns:  # who was to blame is found out one by one
-                turn.again = True
+                    turn.work(connection)
+        except Exception as error:  # noqa: BLE001 - who was to blame is found out one by one
+            for turn in turns:
+                turn.again = turn.again or isinstance(error, exc.SQLAlchemyError)
             return
         for turn in turns:
             turn.done = True
 
     def _write_alone(self, turn: _Turn[Result]) -> Result:
+        with self._transaction() as connection:
+            return turn.work(connection)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
         with self._engine.begin() as connection:
-            return turn.attempt(connection, turn.again)
+            # A writer that began as a reader cannot wait for the lock: it fails (SQLITE_BUSY).
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
 
 
 class _Turn(Generic[Result]):
     """One thread's work. ``tried``: somebody took it from the queue; ``done``: it has committed."""
 
-    __slots__ = ("_error", "_results", "again", "attempt", "done", "tried")
+    __slots__ = ("_results", "again", "attempt", "done", "tried")
 
     def __init__(self, attempt: Attempt[Result], again: bool) -> None:
         self.attempt = attempt
@@ -76,25 +84,12 @@ class _Turn(Generic[Result]):
         self.tried = False
         self.done = False
         self._results: list[Result] = []
-        self._error: Exception | None = None
 
-    def join(self, connection: sa.Connection) -> None:
-        """Do the work behind a savepoint; what it refuses to do, others do not feel.
-
-        Raises SQLAlchemyError: after some of them SQLite has rolled everybody back.
-        """
-        connection.exec_driver_sql("SAVEPOINT turn")
-        try:
-            self._results.append(self.attempt(connection, self.again))
-        except exc.SQLAlchemyError:
-            raise
-        except Exception as error:  # noqa: BLE001 - raised again in its owner's thread
-            connection.exec_driver_sql("ROLLBACK TO turn")
-            self._error = error
-        connection.exec_driver_sql("RELEASE turn")
+    def work(self, connection: sa.Connection) -> Result:
+        """Do the work and keep what it returned; raises what it raises."""
+        self._results.append(self.attempt(connection, self.again))
+        return self._results[-1]
 
     def result(self) -> Result:
-        """Return what the work returned, or raise what it raised."""
-        if self._error is not None:
-            raise self._error
+        """Return what the work returned."""
         return self._results[-1]
