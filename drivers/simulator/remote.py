@@ -14,14 +14,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import os
 import pickle
 import socket
 import socketserver
 import threading
 from collections.abc import Callable
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
+from multiprocessing.connection import answer_challenge, deliver_challenge
 from typing import Any
 
 from drivers.errors import OutsideError
@@ -29,7 +28,14 @@ from drivers.simulator.cloud import Cloud
 from drivers.simulator.driver import SimulatorDriver
 from drivers.simulator.scenes import SCENES
 from drivers.simulator.state import DEFAULT_BACKEND
-from drivers.simulator.wire import Caller, Forwarder, RemoteFaces, parse_address
+from drivers.simulator.wire import (
+    Caller,
+    Forwarder,
+    Frames,
+    RemoteFaces,
+    handshake,
+    parse_address,
+)
 
 LOG = logging.getLogger(__name__)
 FACES = ("cinder", "nova", "storage")
@@ -115,15 +121,20 @@ class _Handler(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.server.answering(self.request, begins=True)
-        line: Connection[Any, Any] = Connection(os.dup(self.request.fileno()))
         try:
-            with line, contextlib.suppress(EOFError, OSError, AuthenticationError):
-                deliver_challenge(line, self.server.authkey)
-                answer_challenge(line, self.server.authkey)
-                while True:
-                    line.send_bytes(self._answer(*line.recv()))
+            with contextlib.suppress(EOFError, OSError, AuthenticationError):
+                self._answer_all()
         finally:
             self.server.answering(self.request, begins=False)
+
+    def _answer_all(self) -> None:
+        with handshake(self.request) as connection:
+            deliver_challenge(connection, self.server.authkey)
+            answer_challenge(connection, self.server.authkey)
+        with contextlib.closing(Frames(self.request)) as frames:
+            while True:
+                call = pickle.loads(frames.receive())  # noqa: S301 - the far end knows the key
+                frames.send(self._answer(*call))
 
     def _answer(
         self, face: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -1,14 +1,16 @@
 """A simulated cloud at the far end of a loopback connection.
 
 One connection a thread, opened when the thread first calls. Both ends prove that they know the key
-(``multiprocessing``'s challenge) before anything is unpickled. A call is
-``(face, method, args, kwargs)``, the answer ``(True, value)`` or ``(False, error class, text)``.
+(``multiprocessing``'s challenge) before anything is unpickled. A message is a pickle behind its
+length: a call is ``(face, method, args, kwargs)``, the answer ``(True, value)`` or
+``(False, error class, text)``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import socket
 import struct
 import threading
@@ -37,8 +39,42 @@ KINDS: dict[str, type[OutsideError]] = {
 }
 
 
+LENGTH = struct.Struct("!I")
+
+
 class RemoteCloudError(RuntimeError):
     """The simulated cloud broke while answering; that is a bug in it or in the call."""
+
+
+class Frames:
+    """Whole messages over one socket, each sent and as a rule received by one call of the kernel.
+
+    ``multiprocessing``'s own way takes two for each way, and each lets another thread in: a client
+    with many threads waits for its turn more than for the cloud.
+    """
+
+    def __init__(self, its_socket: socket.socket) -> None:
+        self._socket = its_socket
+        self._reader = its_socket.makefile("rb")
+
+    def send(self, message: bytes) -> None:
+        """Send one message."""
+        self._socket.sendall(LENGTH.pack(len(message)) + message)
+
+    def receive(self) -> bytes:
+        """Return the next message; EOFError where it does not come, or not whole."""
+        (length,) = LENGTH.unpack(self._read(LENGTH.size))
+        return self._read(length)
+
+    def close(self) -> None:
+        """Let go of the socket, which is not closed before."""
+        self._reader.close()
+
+    def _read(self, length: int) -> bytes:
+        read = self._reader.read(length)
+        if read is None or len(read) < length:  # None: the kernel's own limit on the socket
+            raise EOFError
+        return read
 
 
 class Line:
@@ -48,13 +84,15 @@ class Line:
         self._socket = socket.create_connection(address, timeout_seconds)
         self._socket.setblocking(True)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._connection: Connection[Any, Any] = Connection(os.dup(self._socket.fileno()))
+        self._frames = Frames(self._socket)
+        self._limited_to = 0.0
         # A thread that ends drops its line without a word; this closes it then.
-        self._hang_up = weakref.finalize(self, _close, self._socket, self._connection)
+        self._hang_up = weakref.finalize(self, _close, self._socket, self._frames)
         try:
             self._limit(timeout_seconds)
-            answer_challenge(self._connection, authkey)
-            deliver_challenge(self._connection, authkey)
+            with handshake(self._socket) as connection:
+                answer_challenge(connection, authkey)
+                deliver_challenge(connection, authkey)
         except BaseException:
             self.close()
             raise
@@ -62,18 +100,21 @@ class Line:
     def send(self, message: object, timeout_seconds: float) -> None:
         """Send a call; OSError means that the far end never gets the whole of it."""
         self._limit(timeout_seconds)
-        self._connection.send(message)
+        self._frames.send(pickle.dumps(message))
 
     def receive(self) -> Any:
         """Wait for the answer; OSError or EOFError means that it is lost."""
-        return self._connection.recv()
+        return pickle.loads(self._frames.receive())  # noqa: S301 - the far end knows the key
 
     def close(self) -> None:
         """Close; harmless twice, and from another thread (which wakes a waiting one)."""
         self._hang_up()
 
     def _limit(self, seconds: float) -> None:
-        # The kernel's own limits bound the plain reads and writes that Connection makes.
+        """Let the kernel bound each read and write, which Python's own timeouts make dearer."""
+        if seconds == self._limited_to:
+            return
+        self._limited_to = seconds
         whole = int(seconds)
         limit = struct.pack("@ll", whole, int((seconds - whole) * 1_000_000))
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
@@ -169,12 +210,17 @@ class RemoteFaces:
         self._caller.close()
 
 
-def _close(its_socket: socket.socket, connection: Connection[Any, Any]) -> None:
+def handshake(its_socket: socket.socket) -> Connection[Any, Any]:
+    """Return what ``multiprocessing`` exchanges its challenges over; close it after those."""
+    return Connection(os.dup(its_socket.fileno()))
+
+
+def _close(its_socket: socket.socket, frames: Frames) -> None:
     with contextlib.suppress(OSError):
         its_socket.shutdown(socket.SHUT_RDWR)
     its_socket.close()
     with contextlib.suppress(OSError):
-        connection.close()
+        frames.close()
 
 
 def parse_address(address: str) -> tuple[str, int]:
