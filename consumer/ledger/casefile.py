@@ -14,6 +14,7 @@ from consumer.ledger.control import check_not_paused
 from consumer.ledger.engine import Database, database_now
 from consumer.ledger.history import HistoryKind, note
 from consumer.ledger.outbox import announce
+from consumer.ledger.prepared import Prepared
 from consumer.ledger.records import connector
 from consumer.ledger.tables import connectors, intents
 from drivers.base import Connector
@@ -23,13 +24,17 @@ from handlers.casefile import Announcement, Case, StepKind, StepResult
 _KNOWN = sa.select(connectors.c.connector).where(
     connectors.c.cloud == sa.bindparam("cloud"), connectors.c.host == sa.bindparam("host")
 )
-_USED = sa.select(intents.c.case_id).where(intents.c.request_id == sa.bindparam("request_id"))
-_FOUND = sa.select(intents.c.request_id).where(
-    *(intents.c[name] == sa.bindparam(name) for name in ("request_id", "case_id", "fence"))
+_INTENDED = Prepared.insert(intents)
+_USED = Prepared(
+    sa.select(intents.c.case_id).where(intents.c.request_id == sa.bindparam("request_id"))
 )
-_ENDED = (
+_OWN = [
+    intents.c[name] == sa.bindparam(f"own_{name}") for name in ("request_id", "case_id", "fence")
+]
+_FOUND = Prepared(sa.select(intents.c.request_id).where(*_OWN))
+_ENDED = Prepared(
     intents.update()
-    .where(intents.c.request_id == sa.bindparam("ended_request_id"))
+    .where(*_OWN)
     .values({name: sa.bindparam(name) for name in ("result", "detail", "result_at")})
 )
 
@@ -100,17 +105,24 @@ class LedgerCaseFile:
 
 def _find(connection: sa.Connection, claim: Claim, request_id: str) -> str | None:
     """Return the request id if this claim has intended it."""
-    own = {"request_id": request_id, "case_id": claim.case.case_id, "fence": claim.fence}
-    return connection.execute(_FOUND, own).scalar_one_or_none()
+    return request_id if _FOUND.finds(connection, _own(claim, request_id)) else None
+
+
+def _own(claim: Claim, request_id: str) -> dict[str, Any]:
+    return {
+        "own_request_id": request_id,
+        "own_case_id": claim.case.case_id,
+        "own_fence": claim.fence,
+    }
 
 
 def _intend(connection: sa.Connection, claim: Claim, step: _Intended) -> str:
     renew(connection, claim, step.lease_seconds)
     check_not_paused(connection, claim.case.cloud)
-    if connection.execute(_USED, {"request_id": step.request_id}).first() is not None:
+    if _USED.finds(connection, {"request_id": step.request_id}):
         raise ValueError(f"the request id {step.request_id} was used for an intent before")
     now = database_now(connection)
-    connection.execute(intents.insert(), _row(claim, step, now))
+    _INTENDED.run(connection, _row(claim, step, now))
     note(
         connection, claim.case.case_id, HistoryKind.INTENDED, claim.owner, now,
         fence=claim.fence, reason=step.kind.value, detail={"request_id": step.request_id},
@@ -138,11 +150,10 @@ def _result(
     connection: sa.Connection, claim: Claim, request_id: str, result: StepResult, detail: str
 ) -> None:
     hold(connection, claim)
-    if _find(connection, claim, request_id) is None:
-        raise KeyError(request_id)
     now = database_now(connection)
     ended = {"result": result.value, "detail": detail, "result_at": now}
-    connection.execute(_ENDED, {"ended_request_id": request_id, **ended})
+    if not _ENDED.run(connection, _own(claim, request_id) | ended):
+        raise KeyError(request_id)
     note(
         connection, claim.case.case_id, HistoryKind.RESULT, claim.owner, now,
         fence=claim.fence, reason=f"{result.value}: {detail}", detail={"request_id": request_id},

@@ -12,6 +12,7 @@ from consumer.ledger.engine import database_now
 from consumer.ledger.errors import NoSuchCaseError, WrongStateError
 from consumer.ledger.history import HistoryKind, note
 from consumer.ledger.locks import lock_volumes
+from consumer.ledger.prepared import Prepared
 from consumer.ledger.records import Row
 from consumer.ledger.tables import cases, pauses
 from handlers.casefile import CaseState, PausedError
@@ -23,6 +24,7 @@ _PRESENT = (
     .where(pauses.c.cloud == sa.bindparam("cloud"), pauses.c.resumed_at.is_(None))
     .order_by(pauses.c.pause_id)
 )
+_IS_PAUSED = Prepared(_PRESENT)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ def resume(connection: sa.Connection, cloud: str, actor: str) -> None:
 
 def paused(connection: sa.Connection, cloud: str) -> Pause | None:
     """Return the pause that holds now."""
+    if not _IS_PAUSED.finds(connection, {"cloud": cloud}):
+        return None
     row = connection.execute(_PRESENT, {"cloud": cloud}).first()
     return None if row is None else Pause(row.paused_at, row.paused_by, row.reason)
 

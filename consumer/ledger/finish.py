@@ -17,18 +17,25 @@ from consumer.ledger.claims import Claim, release
 from consumer.ledger.engine import database_now
 from consumer.ledger.history import HistoryKind, note
 from consumer.ledger.outbox import announce
+from consumer.ledger.prepared import Prepared
 from consumer.ledger.records import Row
 from consumer.ledger.tables import cases, history
 from handlers.casefile import Announcement, CaseState, Outcome
 
 # Made once: making a statement costs more than running it on SQLite.
-_CASE = sa.select(cases).where(cases.c.case_id == sa.bindparam("case_id"))
+_KEPT = (
+    "signal_seq", "use_case", "verified_by", "failures", "mended_at", "mended_attempt",
+    "first_clean_at", "attachment_id", "instance_id", "backend",
+)  # fmt: skip
+_CASE = sa.select(*(cases.c[name] for name in _KEPT)).where(
+    cases.c.case_id == sa.bindparam("case_id")
+)
 _WRITTEN = (
     "rule", "verdict", "reason", "use_case", "verified_by", "fingerprint", "crashes", "failures",
     "mended_at", "mended_attempt", "first_clean_at", "attachment_id", "instance_id", "backend",
     "updated_at", "state", "conclusion", "next_attempt_at", "closed_at",
 )  # fmt: skip
-_CONCLUDED = (
+_CONCLUDED = Prepared(
     cases.update()
     .where(cases.c.case_id == sa.bindparam("finished_case_id"))
     .values({name: sa.bindparam(name) for name in _WRITTEN})
@@ -46,7 +53,7 @@ def finish(connection: sa.Connection, claim: Claim, outcome: Outcome) -> bool:
     row = connection.execute(_CASE, {"case_id": case_id}).one()
     newer = row.signal_seq != claim.case.signal_seq
     values = _found(row, claim, outcome, now) | (_due(now) if newer else _reached(outcome, now))
-    connection.execute(_CONCLUDED, {"finished_case_id": case_id, **values})
+    _CONCLUDED.run(connection, {"finished_case_id": case_id, **values})
     note(
         connection, case_id, HistoryKind.CONCLUDED, claim.owner, now,
         fence=claim.fence, state=values["state"], rule=outcome.rule, verdict=outcome.verdict,

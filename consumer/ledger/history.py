@@ -8,7 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from consumer.ledger.prepared import Prepared
 from consumer.ledger.tables import history
+
+_LINE = Prepared.insert(history)
 
 
 class HistoryKind(enum.Enum):
@@ -35,4 +38,4 @@ def note(
 ) -> None:
     """Write one line of a case's history."""
     line = {"case_id": case_id, "kind": kind.value, "actor": actor, "recorded_at": now}
-    connection.execute(history.insert(), line | columns)
+    _LINE.run(connection, line | columns)

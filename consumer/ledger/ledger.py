@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from consumer.ledger import (
+    claiming,
     claims,
     control,
     finish,
@@ -22,7 +23,8 @@ from consumer.ledger import (
 from consumer.ledger.accept import accept
 from consumer.ledger.arrival import Accepted, Arrival
 from consumer.ledger.casefile import LedgerCaseFile
-from consumer.ledger.claims import Claim, Wanted
+from consumer.ledger.claiming import Wanted
+from consumer.ledger.claims import Claim
 from consumer.ledger.control import Pause
 from consumer.ledger.engine import Database
 from consumer.ledger.held import BodyState, QuarantinedBody
@@ -158,7 +160,7 @@ class Ledger:
         wanted = Wanted(
             self._cloud, owner, limit, lease_seconds, deadlines, tuple(exclude_backends), room
         )
-        return self._database.write(lambda c: claims.claim(c, wanted))
+        return self._database.write(lambda c: claiming.claim(c, wanted))
 
     def casefile(self, claim: Claim) -> CaseFile:
         """Return what recovery writes through while it works on the claimed case."""

@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from consumer.ledger.engine import database_now
+from consumer.ledger.prepared import Prepared
 from consumer.ledger.records import Row
 from consumer.ledger.tables import outbox
 from handlers.casefile import Announcement, Priority
@@ -45,7 +46,8 @@ def _heads() -> sa.Select[Any]:
 
 # Made once: making a statement costs more than running it on SQLite.
 _HEADS = _heads()
-_SWAP = (
+_ANNOUNCED = Prepared.insert(outbox)
+_SWAP = Prepared(
     outbox.update()
     .where(*(outbox.c[n] == sa.bindparam(f"swap_{n}") for n in ("outbox_id", "attempts", "due_at")))
     .values({name: sa.bindparam(name) for name in ("due_at", "taken_by", "attempts")})
@@ -100,7 +102,7 @@ def announce(
         for announcement in announcements
     ]
     if rows:
-        connection.execute(outbox.insert(), rows)
+        _ANNOUNCED.run(connection, *rows)
 
 
 def take(
@@ -155,7 +157,7 @@ def _swap(connection: sa.Connection, row: Row, *, owner: str, until: datetime) -
         "swap_attempts": row.attempts,
         "swap_due_at": row.due_at,
     }
-    return connection.execute(_SWAP, values).rowcount == 1
+    return _SWAP.run(connection, values) == 1
 
 
 def _outgoing(row: Row) -> Outgoing:

@@ -67,7 +67,8 @@ def scans(database: Database, statement: Statement) -> list[str]:
     )
     match kind:
         case "sqlite":
-            return [row["detail"] for row in rows if row["detail"].startswith("SCAN")]
+            details = [row["detail"] for row in rows]
+            return [d for d in details if d.startswith(tuple(f"SCAN {t}" for t in GROWING))]
         case "mariadb":
             return [str(dict(row)) for row in rows if _much(row["table"], row["rows"])]
         case _:

@@ -1,0 +1,99 @@
+"""Statements whose text and order of values are worked out once for each database.
+
+Whenever SQLAlchemy executes a statement it looks it up anew, which takes ten times as long as what
+SQLite does with it, and under the lock that all threads share; a storm of cases is bound by that.
+Here the lookup is the first run's. What returns rows to be read stays with SQLAlchemy: their values
+have to be converted on the way out as well.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Self, cast
+
+import sqlalchemy as sa
+from sqlalchemy.sql.compiler import SQLCompiler
+
+Row = Mapping[str, Any]
+
+
+class Prepared:
+    """An INSERT, an UPDATE, or a SELECT that is only asked whether it finds anything.
+
+    Its values are given by name with each run; in an INSERT those that are not are NULL.
+    """
+
+    def __init__(
+        self,
+        statement: sa.Insert | sa.Update | sa.Select[Any],
+        columns: Collection[str] | None = None,
+    ) -> None:
+        self._statement = statement
+        self._columns = columns
+        # Weak, so that a database which has been closed is not kept.
+        self._spelled: weakref.WeakKeyDictionary[sa.Dialect, _Spelled] = weakref.WeakKeyDictionary()
+
+    @classmethod
+    def insert(cls, table: sa.Table) -> Self:
+        """Prepare an INSERT of whole rows, but for a number that the database gives."""
+        columns = [c.name for c in table.columns if c is not table.autoincrement_column]
+        return cls(table.insert().inline(), columns)
+
+    def run(self, connection: sa.Connection, *rows: Row) -> int:
+        """Run it, once for each of one or more ``rows``; return how many rows it met.
+
+        Raises what ``Connection.execute`` does; KeyError for a value that is missing or unknown.
+        """
+        spelled = self._on(connection.dialect)
+        given = [spelled.values(row) for row in rows]
+        one_or_many = given[0] if len(given) == 1 else given
+        return connection.exec_driver_sql(spelled.text, one_or_many).rowcount
+
+    def finds(self, connection: sa.Connection, values: Row) -> bool:
+        """Run a SELECT and tell whether it finds a row. Raises as ``run`` does."""
+        spelled = self._on(connection.dialect)
+        found = connection.exec_driver_sql(spelled.text, spelled.values(values))
+        return found.first() is not None
+
+    def _on(self, dialect: sa.Dialect) -> _Spelled:
+        if (spelled := self._spelled.get(dialect)) is None:
+            spelled = self._spelled[dialect] = _Spelled(self._statement, self._columns, dialect)
+        return spelled
+
+
+class _Spelled:
+    """A statement as one database is told it."""
+
+    __slots__ = ("_converted", "_defaults", "_names", "_order", "_positional", "text")
+
+    def __init__(
+        self, statement: sa.ClauseElement, columns: Collection[str] | None, dialect: sa.Dialect
+    ) -> None:
+        keys = None if columns is None else list(columns)
+        compiled = cast("SQLCompiler", statement.compile(dialect=dialect, column_keys=keys))
+        binds = {name: bind for bind, name in compiled.bind_names.items()}
+        self.text = str(compiled)
+        self._names = frozenset(binds)
+        self._defaults = dict.fromkeys(columns or ()) | {
+            name: bind.value for name, bind in binds.items() if not bind.required
+        }
+        self._positional = compiled.positional
+        order = compiled.positiontup if compiled.positional else list(binds)
+        self._order = tuple(order or ())
+        found = [(name, _conversion(binds[name], dialect)) for name in binds]
+        self._converted = [(name, convert) for name, convert in found if convert is not None]
+
+    def values(self, row: Row) -> Any:
+        """Return the values as this database's driver wants them."""
+        if not row.keys() <= self._names:
+            raise KeyError(*(row.keys() - self._names))
+        whole = {**self._defaults, **row}
+        for name, convert in self._converted:
+            whole[name] = convert(whole[name])
+        ordered = tuple([whole[name] for name in self._order])
+        return ordered if self._positional else dict(zip(self._order, ordered, strict=True))
+
+
+def _conversion(bind: sa.BindParameter[Any], dialect: sa.Dialect) -> Callable[[Any], Any] | None:
+    return bind.type.dialect_impl(dialect).bind_processor(dialect)
