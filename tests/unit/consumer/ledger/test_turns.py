@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 
 from consumer.ledger.engine import Database
+from consumer.ledger.turns import Turns
 
 WRITERS = 12
 
@@ -25,6 +26,12 @@ class Together:
         self.commits = 0
         self.database.write(lambda c: c.exec_driver_sql("CREATE TABLE t (i INTEGER PRIMARY KEY)"))
         event.listen(self.database.engine, "commit", self._count)
+
+    @property
+    def turns(self) -> Turns:
+        """The database's own."""
+        assert self.database._turns is not None
+        return self.database._turns
 
     def _count(self, _: sa.Connection) -> None:
         self.commits += 1
@@ -50,10 +57,8 @@ class Together:
             first = pool.submit(self.database.write, hold)
             assert writing.wait(10)
             found = [pool.submit(work) for work in works]
-            turns = self.database._turns
-            assert turns is not None
             ends_at = time.monotonic() + 10
-            while len(turns._waiting) < len(works):
+            while len(self.turns._waiting) < len(works):
                 assert time.monotonic() < ends_at
                 time.sleep(0.01)
             go_on.set()
@@ -137,3 +142,53 @@ def test_after_a_failed_commit_done_is_asked(together: Together) -> None:
     assert {f.result() for f in found} == {1, 2}
     assert together.rows() == {1, 2}
     assert sorted(asked) == [1, 2]
+
+
+def test_who_is_done_does_not_wait_for_who_comes_later(together: Together) -> None:
+    """A writer comes while two are written, and takes long -> the two are told before it ends."""
+    came, go_on = threading.Event(), threading.Event()
+
+    def slow(connection: sa.Connection) -> int:
+        assert go_on.wait(10)
+        return insert(connection, 3)
+
+    with ThreadPoolExecutor(1) as later:
+        pending: list[Future[int]] = []
+
+        def bring_another(connection: sa.Connection) -> int:
+            if not came.is_set():
+                came.set()
+                pending.append(later.submit(together.database.write, slow))
+                while not together.turns._waiting:
+                    time.sleep(0.001)
+            return insert(connection, 1)
+
+        found = together.at_once(
+            lambda: together.database.write(bring_another), lambda: together.insert(2)
+        )
+        assert [f.result(10) for f in found] == [1, 2]
+        assert not pending[0].done()
+        go_on.set()
+        assert pending[0].result(10) == 3
+    assert together.rows() == {1, 2, 3}
+
+
+def test_interrupted_leader_leaves_nobody_behind(together: Together) -> None:
+    """The thread that writes for three is interrupted -> the others are written all the same."""
+    interrupted = iter([True])
+
+    def interrupt(connection: sa.Connection) -> int:
+        if next(interrupted, False):
+            raise KeyboardInterrupt
+        return insert(connection, 2)
+
+    found = together.at_once(
+        lambda: together.insert(1),
+        lambda: together.database.write(interrupt),
+        lambda: together.insert(3),
+    )
+    ends = [type(f.exception(10)) for f in found]
+    assert sorted(end.__name__ for end in ends) == ["KeyboardInterrupt", "NoneType", "NoneType"]
+    lost = {number for number, end in zip((1, 2, 3), ends, strict=True) if end is KeyboardInterrupt}
+    assert together.rows() == {1, 2, 3} - lost
+    assert together.insert(4) == 4
