@@ -9,14 +9,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.claims import Claim, hold, renew
-from consumer.ledger.control import check_not_paused
+from consumer.ledger.claims import OWN, RENEWAL, Claim, hold, own, renew, renewed
+from consumer.ledger.control import PAUSED, check_not_paused
 from consumer.ledger.engine import Database, database_now
 from consumer.ledger.history import HistoryKind, note
 from consumer.ledger.outbox import announce
 from consumer.ledger.prepared import Prepared
 from consumer.ledger.records import connector
-from consumer.ledger.tables import connectors, intents
+from consumer.ledger.tables import claims, connectors, intents
 from drivers.base import Connector
 from handlers.casefile import Announcement, Case, StepKind, StepResult
 
@@ -24,17 +24,21 @@ from handlers.casefile import Announcement, Case, StepKind, StepResult
 _KNOWN = sa.select(connectors.c.connector).where(
     connectors.c.cloud == sa.bindparam("cloud"), connectors.c.host == sa.bindparam("host")
 )
-_INTENDED = Prepared.insert(intents)
-_USED = Prepared(
-    sa.select(intents.c.case_id).where(intents.c.request_id == sa.bindparam("request_id"))
+_SAME_REQUEST = sa.select(intents.c.request_id).where(
+    intents.c.request_id == sa.bindparam("request_id")
 )
+_USED = Prepared(_SAME_REQUEST)
+# All in one, because each statement more is one more time that a thread of many waits for its turn,
+# and the others for it.
+_RENEWED = Prepared(RENEWAL.where(~PAUSED, ~sa.exists(_SAME_REQUEST)))
+_INTENDED = Prepared.insert(intents)
 _OWN = [
     intents.c[name] == sa.bindparam(f"own_{name}") for name in ("request_id", "case_id", "fence")
 ]
 _FOUND = Prepared(sa.select(intents.c.request_id).where(*_OWN))
 _ENDED = Prepared(
     intents.update()
-    .where(*_OWN)
+    .where(*_OWN, sa.exists(sa.select(claims.c.fence).where(*OWN)))
     .values({name: sa.bindparam(name) for name in ("result", "detail", "result_at")})
 )
 
@@ -100,7 +104,8 @@ class LedgerCaseFile:
     def connector_of(self, host: str) -> Connector | None:
         """Return the connector last learned for a compute host from any attachment's message."""
         known = {"cloud": self.case.cloud, "host": host}
-        return connector(self._database.read(lambda c: c.execute(_KNOWN, known).scalar()))
+        found = self._database.read(lambda c: c.execute(_KNOWN, known).scalar(), one_statement=True)
+        return connector(found)
 
 
 def _find(connection: sa.Connection, claim: Claim, request_id: str) -> str | None:
@@ -117,11 +122,10 @@ def _own(claim: Claim, request_id: str) -> dict[str, Any]:
 
 
 def _intend(connection: sa.Connection, claim: Claim, step: _Intended) -> str:
-    renew(connection, claim, step.lease_seconds)
-    check_not_paused(connection, claim.case.cloud)
-    if _USED.finds(connection, {"request_id": step.request_id}):
-        raise ValueError(f"the request id {step.request_id} was used for an intent before")
     now = database_now(connection)
+    asked = {"cloud": claim.case.cloud, "request_id": step.request_id}
+    if _RENEWED.run(connection, renewed(claim, now, step.lease_seconds) | asked) != 1:
+        _renew_or_refuse(connection, claim, step)
     _INTENDED.run(connection, _row(claim, step, now))
     note(
         connection, claim.case.case_id, HistoryKind.INTENDED, claim.owner, now,
@@ -130,6 +134,14 @@ def _intend(connection: sa.Connection, claim: Claim, step: _Intended) -> str:
     if step.announcement is not None:
         announce(connection, claim.case.cloud, claim.case.case_id, [step.announcement], now)
     return step.request_id
+
+
+def _renew_or_refuse(connection: sa.Connection, claim: Claim, step: _Intended) -> None:
+    """Raise what stands against the intent, the gravest first; it may be gone by now."""
+    renew(connection, claim, step.lease_seconds)
+    check_not_paused(connection, claim.case.cloud)
+    if _USED.finds(connection, {"request_id": step.request_id}):
+        raise ValueError(f"the request id {step.request_id} was used for an intent before")
 
 
 def _row(claim: Claim, step: _Intended, now: datetime) -> dict[str, Any]:
@@ -149,10 +161,12 @@ def _row(claim: Claim, step: _Intended, now: datetime) -> dict[str, Any]:
 def _result(
     connection: sa.Connection, claim: Claim, request_id: str, result: StepResult, detail: str
 ) -> None:
-    hold(connection, claim)
+    if connection.dialect.name != "sqlite":  # whose one writer nobody can come between
+        hold(connection, claim)
     now = database_now(connection)
     ended = {"result": result.value, "detail": detail, "result_at": now}
-    if not _ENDED.run(connection, _own(claim, request_id) | ended):
+    if _ENDED.run(connection, _own(claim, request_id) | own(claim) | ended) != 1:
+        hold(connection, claim)
         raise KeyError(request_id)
     note(
         connection, claim.case.case_id, HistoryKind.RESULT, claim.owner, now,

@@ -19,24 +19,25 @@ from consumer.ledger.prepared import Prepared
 from consumer.ledger.tables import cases, claims
 from handlers.casefile import Case, ClaimLostError
 
-_OWN = [
+OWN = [
     claims.c[name] == sa.bindparam(f"held_{name}")
     for name in ("cloud", "volume_id", "owner", "fence")
 ]
 _UNTIL = sa.bindparam("held_until", type_=claims.c.lease_expires_at.type)
-_RENEW = Prepared(
+RENEWAL = (
     claims.update()
-    .where(*_OWN, claims.c.lease_expires_at > sa.bindparam("held_now"))
+    .where(*OWN, claims.c.lease_expires_at > sa.bindparam("held_now"))
     .values(
         lease_expires_at=sa.case(
             (claims.c.lease_expires_at < _UNTIL, _UNTIL), else_=claims.c.lease_expires_at
         )
     )
 )
+_RENEW = Prepared(RENEWAL)
 _RELEASE = Prepared(
-    claims.update().where(*_OWN).values(owner=None, case_id=None, lease_expires_at=None)
+    claims.update().where(*OWN).values(owner=None, case_id=None, lease_expires_at=None)
 )
-_HOLD = Prepared(sa.select(claims.c.fence).where(*_OWN).with_for_update())
+_HOLD = Prepared(sa.select(claims.c.fence).where(*OWN).with_for_update())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,9 +53,7 @@ class Claim:
 
 def renew(connection: sa.Connection, held: Claim, lease_seconds: float) -> None:
     """Extend a lease that has not run out; never shorten it. Raises ClaimLostError."""
-    now = database_now(connection)
-    until = now + timedelta(seconds=lease_seconds)
-    if _RENEW.run(connection, _own(held) | {"held_now": now, "held_until": until}) != 1:
+    if _RENEW.run(connection, renewed(held, database_now(connection), lease_seconds)) != 1:
         raise lost(held)
 
 
@@ -75,13 +74,13 @@ def release(connection: sa.Connection, held: Claim) -> None:
 
     Raises ClaimLostError where the volume has been claimed again since.
     """
-    if _RELEASE.run(connection, _own(held)) != 1:
+    if _RELEASE.run(connection, own(held)) != 1:
         raise lost(held)
 
 
 def hold(connection: sa.Connection, held: Claim) -> None:
     """Lock the volume's row until the transaction ends. Raises ClaimLostError as release does."""
-    if not _HOLD.finds(connection, _own(held)):
+    if not _HOLD.finds(connection, own(held)):
         raise lost(held)
 
 
@@ -92,8 +91,13 @@ def lost(held: Claim) -> ClaimLostError:
     )
 
 
-def _own(held: Claim) -> dict[str, Any]:
-    """Name the row that is this claim's as long as it holds, for the statements above."""
+def renewed(held: Claim, now: datetime, lease_seconds: float) -> dict[str, Any]:
+    """Say whose lease lasts how long, for ``RENEWAL``."""
+    return own(held) | {"held_now": now, "held_until": now + timedelta(seconds=lease_seconds)}
+
+
+def own(held: Claim) -> dict[str, Any]:
+    """Name the row that is this claim's as long as it holds, for ``OWN``."""
     return {
         "held_cloud": held.case.cloud,
         "held_volume_id": held.case.volume_id,

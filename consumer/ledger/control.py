@@ -24,6 +24,7 @@ _PRESENT = (
     .where(pauses.c.cloud == sa.bindparam("cloud"), pauses.c.resumed_at.is_(None))
     .order_by(pauses.c.pause_id)
 )
+PAUSED = sa.exists(_PRESENT.with_only_columns(pauses.c.pause_id).order_by(None))
 _IS_PAUSED = Prepared(_PRESENT)
 
 

@@ -85,12 +85,12 @@ class Database:
 
         return self._repeat(once)
 
-    def read(self, work: Work[Result]) -> Result:
-        """Run one reading transaction. Raises LedgerUnavailableError."""
+    def read(self, work: Work[Result], *, one_statement: bool = False) -> Result:
+        """Run one reading transaction; one statement needs none. Raises LedgerUnavailableError."""
 
         def once(_: int) -> Result:
             with self.engine.connect() as connection:
-                if self.file is not None:
+                if self.file is not None and not one_statement:
                     connection.exec_driver_sql("BEGIN")
                 return work(connection)
 

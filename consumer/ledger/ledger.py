@@ -244,7 +244,7 @@ class Ledger:
 
     def paused(self) -> Pause | None:
         """Return the pause that holds now."""
-        return self._database.read(lambda c: control.paused(c, self._cloud))
+        return self._database.read(lambda c: control.paused(c, self._cloud), one_statement=True)
 
     def approve(self, case_id: str, actor: str, reason: str) -> str:
         """Approve the plan that the case has now; return the full case id.
