@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import signal
 import threading
 from types import FrameType
@@ -37,6 +38,7 @@ class Serve(Command):
         service = Service(settings)
         set_on_signals(service.over)
         service.start()
+        gc.freeze()  # what the program itself is made of need not be gone through again and again
         service.over.wait()
         service.stop()
         return DONE if service.wait() else FAILED
