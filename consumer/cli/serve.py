@@ -38,6 +38,7 @@ class Serve(Command):
         service = Service(settings)
         set_on_signals(service.over)
         service.start()
+        gc.collect()
         gc.freeze()  # what the program itself is made of need not be gone through again and again
         service.over.wait()
         service.stop()

@@ -201,7 +201,9 @@ def _engine(address: sa.URL, tls: Tls | None) -> sa.Engine:
 def _options(address: sa.URL) -> dict[str, Any]:
     match address.get_backend_name():
         case "sqlite":
-            return {"connect_args": {"timeout": LOCK_WAIT_SECONDS}, **POOL}
+            # One writes, readers are quick, and each connection may keep 2 MB of the file.
+            few = {"pool_size": 4}
+            return {"connect_args": {"timeout": LOCK_WAIT_SECONDS}, **POOL, **few}
         case "postgresql":
             arguments: dict[str, Any] = {
                 "connect_timeout": 5,
