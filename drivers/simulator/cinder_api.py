@@ -27,13 +27,13 @@ class CinderApi:
     def create_attachment(self, volume_id: str, instance_id: str | None) -> RowRecord:
         """``POST /attachments`` without a connector: a reserved row, the volume reserved.
 
-        A further row for an instance that has one is let through, whatever the status: live
-        migration and shelving need it (``_attachment_reserve``).
+        A further row for an instance that has one is let through while the volume is in-use or
+        reserved: live migration and shelving need it (``_attachment_reserve``).
         """
         volume = self.estate.volume(volume_id)
         if volume.status in _attachable(volume):
             volume.status = "reserved"
-        elif not any(r.instance_id == instance_id for r in volume.rows.values()):
+        elif not _has_a_row_of(volume, instance_id):
             raise ConflictError(f"Cinder: the volume is {volume.status}, it cannot be attached.")
         return rows.add(self.estate, RowRecord(new_id(), volume_id, "reserved", instance_id))
 
@@ -42,6 +42,35 @@ class CinderApi:
         volume = self.estate.volume(row.volume_id)
         self.service.attachment_update(volume, row, connector)
         row.has_connection_info = True
+
+    def initialize_connection(self, volume_id: str, connector: Connector) -> None:
+        """``os-initialize_connection``, of the old API: the backend, and no row."""
+        self.service.initialize_connection(self.estate.volume(volume_id), connector)
+
+    def attach(self, volume_id: str, instance_id: str) -> None:
+        """``os-attach``, of the old API: a row that is attached and has no connector.
+
+        Conditional only on not being in-use already (``attach_volume`` of the volume manager).
+        """
+        volume = self.estate.volume(volume_id)
+        if volume.status == "in-use" and not volume.multiattach:
+            raise ConflictError("Cinder: the volume is already attached.")
+        row = rows.add(self.estate, RowRecord(new_id(), volume_id, "attaching", instance_id))
+        rows.complete(volume, row)
+
+    def reset_status(self, volume_id: str, status: str, attach_status: str | None) -> None:
+        """``os-reset_status``: written blindly; ``detached`` drops every row and recomputes.
+
+        The backend is never asked. Only in-use is refused, where there is no row.
+        """
+        volume = self.estate.volume(volume_id)
+        if status == "in-use" and not volume.rows:
+            raise ConflictError("Cinder: a volume without attachments cannot be in-use.")
+        volume.status = status
+        volume.attach_status = attach_status or volume.attach_status
+        if attach_status == "detached":
+            for attachment_id in list(volume.rows):
+                rows.finish_detach(self.estate, volume, attachment_id)
 
     def complete(self, attachment_id: str) -> None:
         """``os-complete``; NotFoundError where the row is gone."""
@@ -157,6 +186,12 @@ class CinderApi:
             raise ConflictError(
                 f"Cinder: attachment {row.attachment_id} is used by instance {row.instance_id}."
             )
+
+
+def _has_a_row_of(volume: VolumeRecord, instance_id: str | None) -> bool:
+    if instance_id is None or volume.status not in ("in-use", "reserved"):
+        return False
+    return any(row.instance_id == instance_id for row in volume.rows.values())
 
 
 def _attachable(volume: VolumeRecord) -> tuple[str, ...]:

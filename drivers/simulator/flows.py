@@ -181,6 +181,18 @@ class Flows(Stage):
             server.host = server.guest_host = None
             return row.attachment_id
 
+    def terminate_server(self, instance_id: str) -> None:
+        """Delete a server as Nova does: the guest ends, each row goes if the backend lets it.
+
+        What the backend does not let go is swallowed (``_shutdown_instance``): nobody hears of it.
+        """
+        with self._estate.lock:
+            server = self._estate.server(instance_id)
+            for volume_id in {device.volume_id for device in server.devices}:
+                self._compute.let_go(volume_id, instance_id)
+                self._drop_rows(volume_id, instance_id, server.host)
+            self.delete_server(instance_id)
+
     def begin_backup(self, volume_id: str, host: str = "cinder-backup-1") -> None:
         """Start a backup: the volume is mapped to a Cinder host, with no row and no server."""
         self.set_status(volume_id, "backing-up")

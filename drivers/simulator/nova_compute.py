@@ -22,7 +22,9 @@ from drivers.simulator.watch import Watch
 
 T = TypeVar("T")
 TRIES = 5
-DETACHABLE = ("active", "paused", "stopped", "resized", "suspended", "soft-deleted", "rescued")
+DETACHABLE = (
+    "active", "paused", "stopped", "resized", "soft-deleted", "shelved", "shelved_offloaded",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(slots=True)
@@ -68,12 +70,13 @@ class Compute:
             link.sessions = 0
 
     def begin_detach(self, volume_id: str, instance_id: str) -> None:
-        """Accept a detach (202) after nova-api's checks and Cinder's compare-and-swap."""
+        """Accept a detach (202) after nova-api's checks and Cinder's compare-and-swap.
+
+        A lock does not stop an administrator, and detachd is one (``check_instance_lock``).
+        """
         server = self.estate.known_server(instance_id)
         if server is None or not server.devices_of(volume_id):
             raise NotFoundError(f"Nova: instance {instance_id} has no volume {volume_id}.")
-        if server.locked:
-            raise ConflictError(f"Nova: instance {instance_id} is locked.")
         if server.vm_state not in DETACHABLE:
             raise ConflictError(f"Nova: cannot detach while the instance is {server.vm_state}.")
         if self.estate.compute_up(server.host) is False:
@@ -95,6 +98,25 @@ class Compute:
             case Guest.LETS_GO:
                 self.let_go(volume_id, instance_id)
                 self._disconnect(server, volume_id)
+
+    def is_offloaded(self, instance_id: str) -> bool:
+        """Tell whether the server is on no compute, so that nova-api detaches by itself."""
+        server = self.estate.known_server(instance_id)
+        return server is not None and server.vm_state == "shelved_offloaded"
+
+    def drop_offloaded(self, volume_id: str, instance_id: str) -> None:
+        """Detach from a server that is on no compute: the row goes if it can, the device always.
+
+        Cinder's status is not looked at (``_detach_volume_shelved_offloaded``).
+        """
+        server = self.estate.server(instance_id)
+        devices = server.devices_of(volume_id)
+        if not devices:
+            raise NotFoundError(f"Nova: instance {instance_id} has no volume {volume_id}.")
+        for device in devices:
+            with contextlib.suppress(PermanentError):
+                self._persist(functools.partial(self._release, server, device))
+            server.devices.remove(device)
 
     def drop(self, attachment_id: str) -> None:
         """Delete a row at Cinder, up to five times."""

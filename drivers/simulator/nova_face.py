@@ -84,6 +84,9 @@ class NovaFace:
         return self.board.perform(asked, reached)
 
     def _detach(self, instance_id: str, volume_id: str) -> None:
+        if self.compute.is_offloaded(instance_id):
+            self.compute.drop_offloaded(volume_id, instance_id)
+            return
         self.compute.begin_detach(volume_id, instance_id)
         scripted = self.script.get(instance_id)
         detaching = scripted.pop(0) if scripted else Detaching()

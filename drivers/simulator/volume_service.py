@@ -37,15 +37,19 @@ class VolumeService:
         """
 
         def connect(step: Step) -> None:
-            try:
-                step(INITIALIZE, lambda: self._initialize(volume, row, connector))
-            except _DriverFailedError:
-                step(REMOVE_EXPORT, lambda: self._remove_export(volume))
-                raise
+            self._export(step, volume, connector, row.instance_id)
             if row.attachment_id in volume.rows:
                 rows.mark_attaching(volume, row, connector)
 
         self._ask("attachment_update", volume, connect)
+
+    def initialize_connection(self, volume: VolumeRecord, connector: Connector) -> None:
+        """Export the volume to a host, for the old API: no row knows of it."""
+        self._ask(
+            "initialize_connection",
+            volume,
+            lambda step: self._export(step, volume, connector, None),
+        )
 
     def attachment_delete(self, volume: VolumeRecord, row: RowRecord) -> None:
         """Terminate with the row's own connector, remove the export unless it is shared.
@@ -135,12 +139,24 @@ class VolumeService:
             raise _DriverStalledError(method, fault)
         raise _DriverFailedError(f"{method} failed")
 
-    def _initialize(self, volume: VolumeRecord, row: RowRecord, connector: Connector) -> None:
+    def _export(
+        self, step: Step, volume: VolumeRecord, connector: Connector, instance_id: str | None
+    ) -> None:
+        """Let a host in; where the driver fails Cinder removes the export, everybody's."""
+        try:
+            step(INITIALIZE, lambda: self._initialize(volume, connector, instance_id))
+        except _DriverFailedError:
+            step(REMOVE_EXPORT, lambda: self._remove_export(volume))
+            raise
+
+    def _initialize(
+        self, volume: VolumeRecord, connector: Connector, instance_id: str | None
+    ) -> None:
         link = Link(
             name=connector.initiator or connector.host or "",
             host=connector.host or "",
             address=connector.ip,
-            instance_id=row.instance_id,
+            instance_id=instance_id,
             granted=next(self.estate.counter),
         )
         self.estate.backend_of(volume).initialize(volume.name, link)

@@ -1,15 +1,17 @@
 """The Cinder driver of the lab: sparse files behind a real tgtd, one target a volume.
 
-``initialize_connection`` lets one initiator in, ``terminate_connection`` takes it out again,
+``initialize_connection`` lets one initiator in, ``terminate_connection`` shuts it out again,
 ``remove_export`` drops the whole target with everybody's sessions, as LVM's driver does on tgt.
 CHAP secrets, where wanted, are real. Each method can be struck by a fault (``faults.py``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ OPTIONS = [
 ]
 cfg.CONF.register_opts(OPTIONS, group=configuration.SHARED_CONF_GROUP)
 PREFIX = "iqn.2010-10.org.openstack:"
+END_SECONDS = 2.0
+SESSION = re.compile(r"Session: (\d+)\s+Connection: (\d+)\s+Initiator: (\S+)")
 TARGET = re.compile(r"^Target (\d+): (\S+)$", re.MULTILINE)
 
 
@@ -126,7 +130,7 @@ class LabDriver(driver.ISCSIDriver):  # type: ignore[misc]  # Cinder is not type
 
     @struck(_first)
     def terminate_connection(self, volume: Any, connector: Any, **kwargs: Any) -> bool:
-        """Take the initiator out, all of them without a connector; say whether others remain.
+        """Shut the initiator out, all of them without a connector; say whether others remain.
 
         A host that a second attachment of the volume is on stays in.
         """
@@ -137,8 +141,8 @@ class LabDriver(driver.ISCSIDriver):  # type: ignore[misc]  # Cinder is not type
             inside = self._initiators(number) if number is not None else []
             leaving = [connector["initiator"]] if connector else list(inside)
             for initiator in leaving:
-                if initiator in inside:
-                    self._bind("unbind", number, initiator)
+                if number is not None and initiator in inside:
+                    self._shut_out(number, initiator)
         return bool(set(inside) - set(leaving))
 
     def create_cloned_volume(self, volume: Any, src_vref: Any) -> None:
@@ -193,6 +197,8 @@ class LabDriver(driver.ISCSIDriver):  # type: ignore[misc]  # Cinder is not type
         with self._alone(volume):
             if (number := self._number(volume)) is None:
                 return
+            for initiator in self._initiators(number):
+                self._shut_out(number, initiator)
             self._tgtadm("target", "delete", "--force", "--tid", number)
             if auth := volume["provider_auth"]:
                 self._tgtadm("account", "delete", "--user", auth.split()[1])
@@ -204,6 +210,27 @@ class LabDriver(driver.ISCSIDriver):  # type: ignore[misc]  # Cinder is not type
                 number = self._make_target(volume, volume["provider_auth"])
             if initiator not in self._initiators(number):
                 self._bind("bind", number, initiator)
+
+    def _shut_out(self, number: int, initiator: str) -> None:
+        """Take an initiator from the list, then end its sessions: it cannot come back.
+
+        A session with I/O under way stays listed until that is done, and the target cannot be
+        deleted until then (tgt 1.0.85).
+        """
+        self._bind("unbind", number, initiator)
+        ends_at = time.monotonic() + END_SECONDS
+        while sessions := self._sessions(number, initiator):
+            for sid, cid in sessions:
+                with contextlib.suppress(processutils.ProcessExecutionError):  # gone by itself
+                    where = ("--tid", number, "--sid", sid, "--cid", cid)
+                    self._tgtadm("conn", "delete", *where)
+            if time.monotonic() > ends_at:
+                raise exception.VolumeBackendAPIException(data=f"{initiator} is still connected")
+            time.sleep(0.01)
+
+    def _sessions(self, number: int, initiator: str) -> list[tuple[str, str]]:
+        told = self._tgtadm("conn", "show", "--tid", number)
+        return [(sid, cid) for sid, cid, name in SESSION.findall(told) if name == initiator]
 
     def _initiators(self, number: int) -> list[str]:
         told = self._tgtadm("target", "show").split(f"Target {number}: ", 1)[1]

@@ -30,7 +30,7 @@ def test_detach_goes_all_the_way(cloud: Cloud) -> None:
 @pytest.mark.parametrize(
     ("columns", "volume_status", "error"),
     [
-        ({"locked": True}, "in-use", ConflictError),
+        ({"vm_state": "suspended"}, "in-use", ConflictError),
         ({"vm_state": "error"}, "in-use", ConflictError),
         ({"vm_state": "building"}, "in-use", ConflictError),
         ({"deleted": True}, "in-use", NotFoundError),
