@@ -15,6 +15,7 @@ from tests.services import ledgers
 from tests.services.database import PrivateDatabase
 from tests.services.fuse_disk import FuseDisk
 from tests.services.initiator import Initiators, require_library
+from tests.services.ledgers import LEDGERS
 from tests.services.mariadb import MariaDB
 from tests.services.postgresql import PostgreSQL
 from tests.services.rabbitmq import RabbitMQ
@@ -24,11 +25,6 @@ from tests.services.tgtd import Tgtd
 Kind = TypeVar("Kind", bound=PrivateService)
 
 NAMES = {"rabbitmq", "postgresql", "mariadb", "tgtd", "fuse_disk", "initiators"}
-LEDGERS = [
-    pytest.param("sqlite", id="sqlite"),
-    pytest.param("postgresql", id="postgresql", marks=pytest.mark.integration),
-    pytest.param("mariadb", id="mariadb", marks=pytest.mark.integration),
-]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -120,10 +116,5 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 @pytest.fixture(params=LEDGERS)
 def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Give each test the URL of an upgraded, empty ledger, on each of the three in turn."""
-    if request.param == "sqlite":
-        yield ledgers.sqlite_in(tmp_path)
-        return
-    server: PrivateDatabase = request.getfixturevalue(request.param)
-    url = ledgers.on(server)
-    yield url
-    server.drop_database(url)
+    with ledgers.each(request, tmp_path) as url:
+        yield url

@@ -7,11 +7,32 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+
+import pytest
 
 from consumer.ledger import Ledger
 from tests.services.database import PrivateDatabase
+
+LEDGERS = [
+    pytest.param("sqlite", id="sqlite"),
+    pytest.param("postgresql", id="postgresql", marks=pytest.mark.integration),
+    pytest.param("mariadb", id="mariadb", marks=pytest.mark.integration),
+]
+
+
+@contextmanager
+def each(request: pytest.FixtureRequest, directory: Path) -> Iterator[str]:
+    """Give the URL of a new one for a fixture whose parameter says where; drop it afterwards."""
+    if request.param == "sqlite":
+        yield sqlite_in(directory)
+        return
+    server: PrivateDatabase = request.getfixturevalue(request.param)
+    url = on(server)
+    yield url
+    server.drop_database(url)
 
 
 def sqlite_in(directory: Path) -> str:
