@@ -166,7 +166,8 @@ def make_due(ledger: Ledger) -> None:
     """Let so much time pass that every case that time moves is due, in the order it was."""
     database = ledger._database
     with database.engine.begin() as connection:
-        for row in connection.execute(cases.select().where(cases.c.next_attempt_at.is_not(None))):
+        moved = cases.select().where(cases.c.next_attempt_at.is_not(None))
+        for row in connection.execute(moved).all():  # read to its end, which SQLite's writers await
             earlier = row.next_attempt_at - timedelta(days=1)
             own = cases.update().where(cases.c.case_id == row.case_id)
             connection.execute(own.values(next_attempt_at=earlier))
@@ -185,7 +186,7 @@ def expire_leases(ledger: Ledger) -> None:
 def age_notifications(ledger: Ledger, seconds: float) -> None:
     """Let time pass since every notification was received."""
     with ledger._database.engine.begin() as connection:
-        for row in connection.execute(notifications.select()):
+        for row in connection.execute(notifications.select()).all():
             own = notifications.update().where(notifications.c.message_id == row.message_id)
             aged = row.received_at - timedelta(seconds=seconds)
             connection.execute(own.values(received_at=aged))
