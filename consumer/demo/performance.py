@@ -13,7 +13,7 @@ import json
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,12 +137,12 @@ def perform(progress: Callable[[Mapping[str, str]], None]) -> list[Row]:
     with Cloud() as cloud, tempfile.TemporaryDirectory(prefix="detachd-demo-") as directory:
         acts = [_arrange(cloud, scene, number) for number, scene in enumerate(SCENES, start=1)]
         with (
-            _service(cloud, Path(directory)) as service,
+            serving(cloud, Path(directory)) as service,
             kombu.Connection("memory://") as connection,
         ):
             subscriber = Subscriber(connection)
-            _publish(connection, [_last_attach(act.stage) for act in acts])
-            _publish(connection, [message for act in acts for message in act.messages])
+            publish(connection, [last_attach(act.stage) for act in acts])
+            publish(connection, [message for act in acts for message in act.messages])
             _watch(service.ledger, acts, subscriber, progress)
             return [_row(act, _case_of(service.ledger, act), subscriber) for act in acts]
 
@@ -155,9 +155,10 @@ def _arrange(cloud: Cloud, scene: Scene, number: int) -> Act:
 
 
 @contextlib.contextmanager
-def _service(cloud: Cloud, directory: Path) -> Iterator[Service]:
+def serving(cloud: Cloud, directory: Path, more: str = "") -> Iterator[Service]:
+    """Run the service on this cloud, with ``more`` lines of configuration, until it is left."""
     file = directory / "detachd.conf"
-    file.write_text(CONFIGURATION.format(directory=directory))
+    file.write_text(CONFIGURATION.format(directory=directory) + more)
     parts = Parts(ControlPlane(cloud.cinder, cloud.nova), cloud.driver)
     service = Service(config.load([file]), parts)
     service.ledger.upgrade()
@@ -170,14 +171,15 @@ def _service(cloud: Cloud, directory: Path) -> Iterator[Service]:
         service.wait()
 
 
-def _last_attach(stage: Stage) -> Message:
+def last_attach(stage: Stage) -> Message:
     """Return the end of an earlier attach on the stage's host: the bus tells its connector."""
     story = Story(str(uuid.uuid4()), str(uuid.uuid4()), stage.host, DEFAULT_BACKEND)
     row = SeenRow(str(uuid.uuid4()), "attached", stage.cloud.connector(stage.host))
     return story.cinder("attach.end", "in-use", row, publisher=API_PUBLISHER)
 
 
-def _publish(connection: kombu.Connection, messages: Sequence[Message]) -> None:
+def publish(connection: kombu.Connection, messages: Iterable[Message]) -> None:
+    """Publish messages as Nova and Cinder do."""
     producer = kombu.Producer(connection.default_channel)
     for message in messages:
         producer.publish(

@@ -7,21 +7,16 @@ sweep can find what is there.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import kombu
 
-from consumer import config
-from consumer.cloud import ControlPlane
-from consumer.demo.performance import CONFIGURATION
+from consumer.demo.performance import last_attach, publish, serving
 from consumer.demo.scenes import Stage
-from consumer.demo.wire import API_PUBLISHER, Message, SeenRow, Story
+from consumer.demo.wire import Message
 from consumer.ledger import CaseRecord, Ledger
-from consumer.service import Parts, Service
 from drivers.simulator import DEFAULT_BACKEND, Cloud
 from handlers.casefile import CaseState, StepResult
 from tests.bus import forget_memory, until
@@ -93,10 +88,13 @@ def play(
     forget_memory()
     with Cloud() as cloud:
         acts = [_arrange(cloud, one, number) for number, one in enumerate(situations, start=1)]
-        with _service(cloud, directory, told=told) as service:
-            _publish(_earlier_attach(host, cloud) for act in acts for host in _hosts(act.stage))
+        with (
+            serving(cloud, directory, NO_SWEEP if told else SWEEP) as service,
+            kombu.Connection("memory://") as connection,
+        ):
+            publish(connection, (last_attach(on) for act in acts for on in _hosts(act.stage)))
             if told:
-                _publish(message for act in acts for message in act.messages)
+                publish(connection, (message for act in acts for message in act.messages))
             until(lambda: all(_over(service.ledger, act) for act in acts), 60.0)
             ended = {act.situation: _ended(service.ledger, act) for act in acts}
         assert cloud.hazards() == ()
@@ -111,47 +109,10 @@ def _arrange(cloud: Cloud, situation: Situation, number: int) -> Act:
     return Act(situation, stage, tuple(situation(stage)))
 
 
-def _hosts(stage: Stage) -> tuple[str, ...]:
-    """Return the hosts of a stage: its own, and those that situations call by its name."""
-    return stage.host, f"{stage.host}-destination", f"{stage.host}-other"
-
-
-@contextlib.contextmanager
-def _service(cloud: Cloud, directory: Path, *, told: bool) -> Iterator[Service]:
-    file = directory / "detachd.conf"
-    text = CONFIGURATION.format(directory=directory) + (NO_SWEEP if told else SWEEP)
-    file.write_text(text)
-    parts = Parts(ControlPlane(cloud.cinder, cloud.nova), cloud.driver)
-    service = Service(config.load([file]), parts)
-    service.ledger.upgrade()
-    service.start()
-    try:
-        until(lambda: all(one.status().connected for one in service.listeners))
-        yield service
-    finally:
-        service.stop()
-        service.wait()
-
-
-def _earlier_attach(host: str, cloud: Cloud) -> Message:
-    """Return the end of an earlier attach on a host: the bus tells its connector."""
-    story = Story(f"earlier-{host}", f"earlier-{host}", host, DEFAULT_BACKEND)
-    row = SeenRow(f"earlier-{host}", "attached", cloud.connector(host))
-    return story.cinder("attach.end", "in-use", row, publisher=API_PUBLISHER)
-
-
-def _publish(messages: Iterable[Message]) -> None:
-    with kombu.Connection("memory://") as connection:
-        producer = kombu.Producer(connection.default_channel)
-        for message in messages:
-            producer.publish(
-                message.body,
-                exchange=message.exchange,
-                routing_key=message.routing_key,
-                content_type="application/json",
-                content_encoding="utf-8",
-            )
-            time.sleep(0)  # the listener's turn
+def _hosts(stage: Stage) -> Iterator[Stage]:
+    """Yield the stage on each of its hosts: its own, and those that situations call by its name."""
+    for host in (stage.host, f"{stage.host}-destination", f"{stage.host}-other"):
+        yield dataclasses.replace(stage, host=host)
 
 
 def _over(ledger: Ledger, act: Act) -> bool:
