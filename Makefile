@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help venv demo services lab-environment lab lab-stop test check types style imports quick-tests bench config-sample constraints clean
+.PHONY: help venv demo services lab-environment lab lab-stop test check types style imports quick-tests bench campaigns config-sample constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is (this)
@@ -57,6 +57,11 @@ quick-tests: venv
 
 bench: services venv ## Run the benchmarks, which no other target does
 	@$(BIN)/python -m pytest --benchmarks --capture=no --timeout=0 tests/benchmarks
+
+# Kills at random moments on each ledger in turn, ten minutes in all, and outages of a minute.
+campaigns: services venv ## Run the long forms of the fault tests: about half an hour
+	@DETACHD_CAMPAIGN_SECONDS=$${DETACHD_CAMPAIGN_SECONDS:-600} DETACHD_OUTAGE_SECONDS=60 \
+		$(BIN)/python -m pytest --timeout=0 -k "long or away or cut_again or killed_in_the_midst" tests/faults
 
 config-sample: $(VENV)/.for-use ## Write etc/detachd.conf.sample anew, after an option changed
 	@$(BIN)/oslo-config-generator --config-file etc/config-generator.conf

@@ -1,8 +1,8 @@
-"""What becomes of a case whose attempt ended in an error that nobody expected."""
+"""What becomes of a case whose attempt ended in an error, of detachd itself or of its ledger."""
 
 from __future__ import annotations
 
-from consumer.ledger import Claim
+from consumer.ledger import Claim, LedgerUnavailableError
 from handlers.announcement import Event, Told, announce
 from handlers.casefile import Announcement, CaseState, Outcome
 from handlers.policy import BackendPolicy
@@ -10,6 +10,7 @@ from handlers.retry import delay_seconds
 from handlers.verdict import Diagnosis, Verdict
 
 RULE = "internal-error"
+AWAY = "ledger-away"
 
 
 def internal_error(claim: Claim, error: Exception, policy: BackendPolicy) -> Outcome:
@@ -19,11 +20,13 @@ def internal_error(claim: Claim, error: Exception, policy: BackendPolicy) -> Out
     ever. The reason names the error's class only: its text may hold anything.
     """
     failures = claim.case.failures + 1
-    reason = f"internal error: {type(error).__name__}"
+    rule, reason = RULE, f"internal error: {type(error).__name__}"
+    if isinstance(error, LedgerUnavailableError):
+        rule, reason = AWAY, "the ledger's database was away while the case was worked"
     spent = failures >= policy.max_failures
     return Outcome(
         state=CaseState.PARKED if spent else CaseState.DUE,
-        rule=RULE,
+        rule=rule,
         verdict=Verdict.UNKNOWN.value,
         reason=reason,
         delay_seconds=None if spent else delay_seconds(failures, policy),
@@ -35,10 +38,10 @@ def internal_error(claim: Claim, error: Exception, policy: BackendPolicy) -> Out
         clean=False,
         fingerprint=None,
         evidence={},
-        announcements=(_parked(claim, reason),) if spent else (),
+        announcements=(_parked(claim, rule, reason),) if spent else (),
     )
 
 
-def _parked(claim: Claim, reason: str) -> Announcement:
-    diagnosis = Diagnosis(Verdict.UNKNOWN, RULE, reason, use_case=None, situation=None)
+def _parked(claim: Claim, rule: str, reason: str) -> Announcement:
+    diagnosis = Diagnosis(Verdict.UNKNOWN, rule, reason, use_case=None, situation=None)
     return announce(claim.case, diagnosis, Told(Event.PARKED, claim.claimed_at, (), reason))

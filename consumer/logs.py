@@ -20,8 +20,12 @@ CASE_FORMAT = (
     "%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s "
     "[%(request_id)s case=%(case_id)s volume=%(volume_id)s] %(instance)s%(message)s"
 )
-QUIET = ("alembic=WARN",)
-"""What oslo.log does not keep quiet by itself: alembic tells of every look at the schema."""
+QUIET = ("alembic=WARN", "sqlalchemy.pool=CRITICAL")
+"""What oslo.log does not keep quiet by itself.
+
+alembic tells of every look at the schema; SQLAlchemy's pool, with a traceback, of each connection
+that it cannot even roll back, which is what a lost connection is: the ledger tells of it.
+"""
 
 
 class CaseContext(context.RequestContext):

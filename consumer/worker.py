@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+import tenacity
+
 from consumer.backends import Backends
 from consumer.config import WorkerSettings
 from consumer.crew import Crew
@@ -19,6 +21,8 @@ from consumer.slots import UNKNOWN, Slots
 from handlers.casefile import CaseFile, ClaimLostError, Outcome, PausedError
 
 LOG = logging.getLogger(__name__)
+
+LONGEST_WAIT_SECONDS = 5.0
 
 
 class Recovery(Protocol):
@@ -165,20 +169,24 @@ class Worker:
     def _work(self, claim: Claim) -> None:
         threading.current_thread().name = f"case-{claim.case.case_id}"
         CaseContext(claim.case)
+        until = time.monotonic() + self._settings.lease_seconds
         try:
-            self._attempt(claim)
+            self._attempt(claim, until)
+        except LedgerUnavailableError as error:
+            LOG.warning("the attempt broke off: %s", error)
+            self._keep(claim, error, until)
         except Exception as error:  # the top: whatever it was, the case is kept
             LOG.exception("the attempt ended in an error of detachd itself")
             self._observer.internal_error("worker")
-            self._keep(claim, error)
+            self._keep(claim, error, until)
         finally:
             self._release(claim.case.backend or UNKNOWN)
 
-    def _attempt(self, claim: Claim) -> None:
+    def _attempt(self, claim: Claim, until: float) -> None:
         began = time.monotonic()
         try:
             outcome = self._recovery.attempt(self._ledger.casefile(claim))
-            self._ledger.finish(claim, outcome)
+            self._finish(claim, outcome, until)
         except ClaimLostError as lost:
             LOG.warning("the case is somebody else's now: %s", lost)
             self._observer.claim_lost(claim.case.backend or UNKNOWN)
@@ -195,13 +203,28 @@ class Worker:
         with contextlib.suppress(ClaimLostError):
             self._ledger.hand_back(claim)
 
-    def _keep(self, claim: Claim, error: Exception) -> None:
+    def _finish(self, claim: Claim, outcome: Outcome, until: float) -> None:
+        """Write an outcome. A ledger that is away is waited for while the claim may last."""
+        waiting = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(LedgerUnavailableError),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=LONGEST_WAIT_SECONDS),
+            stop=tenacity.stop_after_delay(max(until - time.monotonic(), 0.0)),
+            reraise=True,
+        )
+        for attempt in waiting:
+            with attempt:
+                again = attempt.retry_state.attempt_number > 1
+                self._ledger.finish(claim, outcome, again=again)
+
+    def _keep(self, claim: Claim, error: Exception, until: float) -> None:
         """Make the case due again after a backoff; where even that fails its lease does it."""
         policy = self._backends.of(claim.case.backend).policy
         outcome = internal_error(claim, error, policy)
         try:
-            self._ledger.finish(claim, outcome)
+            self._finish(claim, outcome, until)
         except ClaimLostError as lost:
             LOG.warning("the case is somebody else's now: %s", lost)
+        except LedgerUnavailableError as away:
+            LOG.warning("the case is due again when its lease has run out: %s", away)
         except Exception:  # a part of the top: nothing may end the thread before its slot is free
             LOG.exception("the case is due again when its lease has run out")

@@ -46,8 +46,17 @@ POOL = {
 }
 
 SQLITE_BUSY, SQLITE_LOCKED = 5, 6
-MARIADB_REPEAT = {1205, 1213, 1020}  # lock wait timeout, deadlock, record has changed
-POSTGRESQL_REPEAT = {"40001", "40P01", "55P03"}  # serialisation, deadlock, lock not available
+REPEAT = {
+    1205, 1213, 1020,  # MariaDB: lock wait timeout, deadlock, record has changed
+    "40001", "40P01", "55P03",  # PostgreSQL: serialisation, deadlock, lock not available
+}  # fmt: skip
+
+# A failover: this server is a standby by now, or goes down. Every connection to it is given up, so
+# that the next ones go where the address leads by then.
+GONE = {
+    1290, 1792, 1836, 1053, 1927, 1047,  # MariaDB: read-only (three), shutdown, kill, no quorum
+    "25006", "57P01", "57P02", "57P03",  # PostgreSQL: read-only, shutdown, crash, starting up
+}  # fmt: skip
 
 
 class Database:
@@ -65,23 +74,30 @@ class Database:
     def __repr__(self) -> str:
         return f"Database({self.name!r})"
 
-    def write(self, work: Work[Result], *, done: Work[Result | None] | None = None) -> Result:
+    def write(
+        self,
+        work: Work[Result],
+        *,
+        done: Work[Result | None] | None = None,
+        again: bool = False,
+    ) -> Result:
         """Run one writing transaction; repeat it as a whole where that helps.
 
         When the connection is lost during a commit nobody knows whether it held: ``done`` is asked
-        before a repetition, and its answer, unless None, is taken for the result. Raises
-        LedgerUnavailableError. Blocks for database locks, at most about a minute in all.
+        before a repetition, and its answer, unless None, is taken for the result. ``again``: this
+        is one already. Raises LedgerUnavailableError. Blocks for database locks, at most about a
+        minute in all.
         """
 
-        def attempt(connection: sa.Connection, again: bool) -> Result:
-            known = done(connection) if done is not None and again else None
+        def attempt(connection: sa.Connection, repeated: bool) -> Result:
+            known = done(connection) if done is not None and repeated else None
             return work(connection) if known is None else known
 
         def once(tries: int) -> Result:
             if self._turns is not None:
-                return self._turns.write(attempt, again=tries > 1)
+                return self._turns.write(attempt, again=again or tries > 1)
             with self.engine.begin() as connection:
-                return attempt(connection, tries > 1)
+                return attempt(connection, again or tries > 1)
 
         return self._repeat(once)
 
@@ -193,6 +209,7 @@ def _engine(address: sa.URL, tls: Tls | None) -> sa.Engine:
         raise LedgerUrlError(
             f"{extra} needs the module {missing.name}: pip install 'detachd[{extra}]'"
         ) from missing
+    event.listen(engine, "handle_error", _give_up_where_gone)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     return engine
@@ -236,6 +253,29 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
+def _give_up_where_gone(context: sa.engine.ExceptionContext) -> None:
+    # psycopg sends many rows as a pipeline, and where that breaks off it says only so: why is in
+    # the context of its error, and the connection can do nothing more.
+    broken = "pipeline mode" in str(context.original_exception)
+    if broken or any(_code(error) in GONE for error in chain(context.original_exception)):
+        context.is_disconnect = True
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what had caused it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _code(error: BaseException | None) -> Any:
+    """Return the database's code of an error: a SQLSTATE, or MariaDB's number."""
+    arguments = getattr(error, "args", ())
+    return getattr(error, "sqlstate", None) or (arguments[0] if arguments else None)
+
+
 def _worth_repeating(error: BaseException) -> bool:
     if not isinstance(error, exc.DBAPIError):
         return False
@@ -244,9 +284,7 @@ def _worth_repeating(error: BaseException) -> bool:
     origin: Any = error.orig
     if (code := getattr(origin, "sqlite_errorcode", None)) is not None:
         return code & 0xFF in (SQLITE_BUSY, SQLITE_LOCKED)
-    if (state := getattr(origin, "sqlstate", None)) is not None:
-        return state in POSTGRESQL_REPEAT
-    return bool(origin is not None and origin.args and origin.args[0] in MARIADB_REPEAT)
+    return _code(origin) in REPEAT
 
 
 def _unavailable(error: exc.SQLAlchemyError) -> bool:

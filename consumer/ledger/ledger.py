@@ -170,14 +170,16 @@ class Ledger:
         """Let the lease last at least that much longer from now. Raises ClaimLostError."""
         self._database.write(lambda c: claims.renew(c, claim, lease_seconds))
 
-    def finish(self, claim: Claim, outcome: Outcome) -> None:
+    def finish(self, claim: Claim, outcome: Outcome, *, again: bool = False) -> None:
         """Write state, history and announcements, and free the volume. Raises ClaimLostError.
 
+        ``again``: a try before raised LedgerUnavailableError, and may have been written after all.
         If a signal of the case came after it was claimed, the case is left due at once instead.
         """
         self._database.write(
             lambda c: finish.finish(c, claim, outcome),
             done=lambda c: finish.finished(c, claim),
+            again=again,
         )
 
     def hand_back(self, claim: Claim) -> None:

@@ -1,6 +1,6 @@
 """kill -9 at random moments, again and again, with many volumes stuck at once.
 
-The short campaign is always run. A long one, over all three ledgers:
+The short campaign is always run. A long one, over all three ledgers (`make campaigns`, or):
 
     DETACHD_CAMPAIGN_SECONDS=600 .venv/bin/pytest --timeout=0 -k long tests/faults
 

@@ -11,6 +11,9 @@ from tests.services.database import USER, PrivateDatabase
 from tests.services.service import executable
 from tests.services.tls import Tls
 
+PLAIN = "plain"
+PLAIN_MAY = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES"
+
 
 class MariaDB(PrivateDatabase):
     """A MariaDB with its own data and none of this machine's settings; durability as shipped."""
@@ -60,6 +63,21 @@ class MariaDB(PrivateDatabase):
                 self.execute(f"KILL {connection}")
         self.execute(f"DROP DATABASE {name}")
 
+    def as_plain_user(self, url: str) -> str:
+        """Return the URL for a user without privileges, whom ``read_only`` binds."""
+        return make_url(url).set(username=PLAIN).render_as_string(hide_password=False)
+
+    def set_read_only(self, *, on: bool) -> None:
+        """Refuse writes to all but administrators, as a server does that is a standby by now."""
+        self.execute(f"SET GLOBAL read_only = {int(on)}")
+
+    def cut_connections(self) -> None:
+        """End every connection but this one, in the midst of whatever it does."""
+        theirs = "SELECT id FROM information_schema.processlist WHERE command <> 'Daemon'"
+        for (connection,) in self.execute(theirs + " AND id <> CONNECTION_ID()"):
+            with suppress(OperationalError):  # it has ended by itself
+                self.execute(f"KILL {connection}")
+
     def _prepare(self) -> None:
         self._run(
             self._install,
@@ -72,7 +90,9 @@ class MariaDB(PrivateDatabase):
             "init.sql",
             "CREATE DATABASE IF NOT EXISTS detachd;\n"
             f"CREATE USER IF NOT EXISTS {USER}@localhost IDENTIFIED BY '{self.password}';\n"
-            f"GRANT ALL ON *.* TO {USER}@localhost;\n",
+            f"GRANT ALL ON *.* TO {USER}@localhost;\n"
+            f"CREATE USER IF NOT EXISTS {PLAIN}@localhost IDENTIFIED BY '{self.password}';\n"
+            f"GRANT {PLAIN_MAY} ON *.* TO {PLAIN}@localhost;\n",
         )
 
     def _launch(self) -> None:

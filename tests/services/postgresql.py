@@ -41,6 +41,22 @@ class PostgreSQL(PrivateDatabase):
         """Remove one that fresh_database made, whoever is still connected to it."""
         self.execute(f"DROP DATABASE {make_url(url).database} WITH (FORCE)")
 
+    def as_plain_user(self, url: str) -> str:
+        """Return the URL itself: ``default_transaction_read_only`` binds administrators too."""
+        return url
+
+    def set_read_only(self, *, on: bool) -> None:
+        """Refuse writes of transactions that begin from now on, as a standby does."""
+        self.execute(f"ALTER SYSTEM SET default_transaction_read_only = {'on' if on else 'off'}")
+        self.execute("SELECT pg_reload_conf()")
+
+    def cut_connections(self) -> None:
+        """End every client's connection but this one, in the midst of whatever it does."""
+        self.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+
     def _prepare(self) -> None:
         secret = self._write("password", self.password)
         self._run(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from consumer.config import WorkerSettings
-from consumer.ledger import Ledger, LedgerUnavailableError, Timing
+from consumer.ledger import Claim, HistoryKind, Ledger, LedgerUnavailableError, Timing
 from consumer.observing import Observer
 from consumer.worker import Worker
 from handlers.casefile import CaseFile, CaseState, ClaimLostError, Outcome, PausedError, StepKind
@@ -312,18 +312,61 @@ def test_ledger_that_goes_away_during_an_attempt_loses_nothing(
 ) -> None:
     """Neither the outcome nor the error can be written -> the claim stays, its lease keeps it."""
 
-    def gone(*args: object) -> None:
-        del args
+    def gone(*args: object, **named: object) -> None:
+        del args, named
         raise LedgerUnavailableError("gone")
 
     volume_id = open_case(ledger)
-    worker = make(parks)
+    worker = make(parks, settings=WorkerSettings(4, 0.3, 0.05, 5.0))
     with monkeypatch.context() as patch:
         patch.setattr(ledger, "finish", gone)
         assert worker.run_once() == 1
     record = only_case(ledger, volume_id)
     assert record.summary.state is CaseState.DUE
     assert record.claimed_by == "w:1"
+
+
+def test_outcome_waits_for_a_ledger_that_is_away(
+    ledger: Ledger, make: Make, instruments: Instruments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger is away when an attempt ends, and comes back -> its outcome is kept, once.
+
+    The first try was written, and nobody could tell.
+    """
+    away = iter([LedgerUnavailableError("gone")] * 3)
+    finish = ledger.finish
+
+    def flaky(claim: Claim, came_to: Outcome, *, again: bool) -> None:
+        finish(claim, came_to, again=again)  # what the answer to was lost, as it seems
+        if (error := next(away, None)) is not None:
+            raise error
+
+    monkeypatch.setattr(ledger, "finish", flaky)
+    volume_id = open_case(ledger)
+    assert make(parks).run_once() == 1
+    record = only_case(ledger, volume_id)
+    assert (record.summary.state, record.claimed_by) == (CaseState.PARKED, None)
+    assert [line.kind for line in record.history].count(HistoryKind.CONCLUDED) == 1
+    assert count(instruments, "detachd_internal_errors_total", loop="worker") == 0
+    assert count(instruments, "detachd_claims_lost_total", backend="unknown") == 0
+
+
+def test_ledger_away_in_the_judgement_is_no_bug(
+    ledger: Ledger, make: Make, instruments: Instruments, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An intent cannot be written -> the attempt is over, due again; told without a traceback."""
+
+    def cut_off(casefile: CaseFile) -> Outcome:
+        del casefile
+        raise LedgerUnavailableError("gone")
+
+    volume_id = open_case(ledger)
+    assert make(cut_off).run_once() == 1
+    record = only_case(ledger, volume_id)
+    assert (record.summary.state, record.summary.rule) == (CaseState.DUE, "ledger-away")
+    assert (record.case.failures, record.claimed_by) == (1, None)
+    assert count(instruments, "detachd_internal_errors_total", loop="worker") == 0
+    assert "Traceback" not in caplog.text
 
 
 def test_no_thread_left_hands_the_case_back(

@@ -91,7 +91,7 @@ def test_the_schema_knows_each_value_of_the_code_s_closed_sets() -> None:
     for key, kinds in enums.items():
         known = properties[key].get("items", properties[key])["enum"]
         assert {value for value in known if value is not None} == {kind.value for kind in kinds}
-    rules = (*rule_ids(), "internal-error")  # the worker's, for an error of our own
+    rules = (*rule_ids(), "internal-error", "ledger-away")  # the worker's, for errors of our own
     assert all(VALIDATOR.is_valid({**announced(UC5).payload, "rule": r}) for r in rules)
 
 
