@@ -75,6 +75,16 @@ class Complaints(logging.Formatter):
         return "detachd: " + "\n".join(causes(record.msg))
 
 
+class Commands(CommandManager):
+    """Finds the commands by name; one is imported when it is asked for, with all that it needs."""
+
+    def load_commands(self, namespace: str) -> None:
+        """Take in the names that installed packages declare."""
+        self.group_list.append(namespace)
+        for point in importlib.metadata.entry_points(group=namespace):
+            self.commands[point.name.replace("_", " ")] = point
+
+
 class DetachdApp(App):
     """cliff's application with our manners: few words on success, causes on failure.
 
@@ -90,7 +100,7 @@ class DetachdApp(App):
         super().__init__(
             description="Finds stuck volume attachments and releases them where that is safe.",
             version=version(),
-            command_manager=CommandManager("detachd.cli"),
+            command_manager=Commands("detachd.cli"),
             stdout=stdout,
             stderr=stderr,
             deferred_help=True,
