@@ -9,6 +9,10 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null \
 	&& echo "$$python" && break; done)
 
+# For tests in several processes at once, each with private services of its own. All must collect the
+# same tests, for which the hash seed is fixed; what they start again and again is compiled once.
+AT_ONCE := PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=
+
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .PHONY: help venv demo services lab-environment lab lab-stop test check types style imports quick-tests bench campaigns config-sample constraints clean
@@ -35,7 +39,7 @@ lab-stop: venv ## Stop it
 	@$(BIN)/python -m tests.lab stop
 
 test: services venv lab-environment ## Run every test; what is not installed is skipped, failed where CI=true
-	@$(BIN)/python -m pytest
+	@$(AT_ONCE) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
 check: venv ## Lint, types, import rules, unit and property tests: under a minute, no services
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target types quick-tests style imports
@@ -50,9 +54,8 @@ style: venv
 imports: venv
 	@$(BIN)/lint-imports --no-logo
 
-# Two at a time; the hash seed is fixed because both processes must collect the same tests.
 quick-tests: venv
-	@PYTHONHASHSEED=0 $(BIN)/python -m pytest -q -n 2 --dist worksteal --hypothesis-profile=quick \
+	@$(AT_ONCE) $(BIN)/python -m pytest -q -n 2 --dist worksteal --hypothesis-profile=quick \
 		-m "not integration and not slow" tests/unit tests/properties
 
 bench: services venv ## Run the benchmarks, which no other target does

@@ -11,7 +11,12 @@ from tests.lab.environment import LabMissingError
 from tests.lab.openstack import OpenStack
 from tests.services.service import ServiceMissingError
 
-MARKS = (pytest.mark.lab, pytest.mark.integration, pytest.mark.timeout(600))
+MARKS = (
+    pytest.mark.lab,
+    pytest.mark.integration,
+    pytest.mark.timeout(600),
+    pytest.mark.xdist_group("lab"),  # of several processes that test, one has a lab
+)
 
 
 @pytest.hookimpl(tryfirst=True)
