@@ -23,7 +23,7 @@ from tests.services.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 DETACHD = (sys.executable, "-m", "consumer")
-START_SECONDS = 30.0
+START_SECONDS = 90.0
 
 # Times as short as the checks across options allow. A case whose worker was killed is taken up
 # again when its lease has run out, and the lease must outlast the longest step: about 3 s here.
