@@ -18,6 +18,12 @@ from oslo_config import cfg
 
 LIBRARIES = ("oslo.log", "oslo.messaging")
 
+# Python's own words, which oslo.config passes on, and what is meant.
+NO_NUMBER = {
+    "invalid literal for int() with base 10: ": "a whole number",
+    "could not convert string to float: ": "a number",
+}
+
 Sections = Mapping[str, Mapping[str, Any]]
 Declared = Mapping[str, Sequence[cfg.Opt]]
 
@@ -109,11 +115,18 @@ def bad_values(conf: cfg.ConfigOpts, declared: Declared) -> Iterator[str]:
             try:
                 value = group[opt.dest]
             except cfg.ConfigSourceValueError as error:
-                reason = str(error).partition("is not valid: ")[2] or str(error)
-                yield f"[{section}] {opt.dest}: {reason}"
+                yield f"[{section}] {opt.dest}: {_reason(error)}"
             else:
                 if value is None and opt.default is not None:
                     yield f"[{section}] {opt.dest}: has no value; give one, or take the line out"
+
+
+def _reason(error: cfg.ConfigSourceValueError) -> str:
+    reason = str(error).partition("is not valid: ")[2] or str(error)
+    for words, kind in NO_NUMBER.items():
+        if reason.startswith(words):
+            return f"{reason.removeprefix(words)} is not {kind}"
+    return reason
 
 
 def read(paths: Sequence[Path], declared: Declared) -> cfg.ConfigOpts:
