@@ -22,7 +22,7 @@ from drivers.cinder_managed import CinderManagedDriver
 from drivers.simulator.cinder_api import CinderApi
 from drivers.simulator.cinder_face import CinderFace
 from drivers.simulator.driver import SimulatorDriver
-from drivers.simulator.estate import Estate, connector_of
+from drivers.simulator.estate import Estate
 from drivers.simulator.faults import Fault, FaultScript
 from drivers.simulator.flows import Flows
 from drivers.simulator.hazards import Hazard
@@ -80,7 +80,12 @@ class Cloud(Flows):
 
     def connector(self, host: str) -> Connector:
         """Return the connector of a compute host."""
-        return connector_of(host)
+        return self._estate.connector_of(host)
+
+    def set_connector(self, host: str, connector: Connector) -> None:
+        """Have a compute host present itself to storage with this connector from now on."""
+        with self._estate.lock:
+            self._estate.connectors[host] = connector
 
     def script(self, *faults: Fault) -> None:
         """Add faults; they strike in the order in which they were added."""

@@ -18,11 +18,6 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
-def connector_of(host: str) -> Connector:
-    """Return the connector of a compute host: the same one each time, named after it."""
-    return Connector(host=host, initiator=f"iqn.2010-10.org.openstack:{host}", ip="192.0.2.1")
-
-
 @dataclasses.dataclass(slots=True)
 class Estate:
     """The state of the cloud. Whoever reads or writes it holds ``lock``."""
@@ -33,6 +28,7 @@ class Estate:
     servers: dict[str, ServerRecord] = dataclasses.field(default_factory=dict)
     backends: dict[str, Backend] = dataclasses.field(default_factory=dict)
     services: dict[str, Service] = dataclasses.field(default_factory=dict)
+    connectors: dict[str, Connector] = dataclasses.field(default_factory=dict)
     dead_computes: set[str] = dataclasses.field(default_factory=set)
     cinder_api_up: bool = True
     nova_api_up: bool = True
@@ -69,6 +65,13 @@ class Estate:
     def service(self, backend: str) -> Service:
         """Return how the backend's cinder-volume is."""
         return self.services.get(backend, Service.UP)
+
+    def connector_of(self, host: str) -> Connector:
+        """Return the connector of a compute host, made up from its name unless it was set."""
+        made_up = Connector(
+            host=host, initiator=f"iqn.2010-10.org.openstack:{host}", ip="192.0.2.1"
+        )
+        return self.connectors.get(host, made_up)
 
     def compute_up(self, host: str | None) -> bool | None:
         """Tell what Nova says of a compute; None for a server that is on none."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from drivers.errors import OutsideError, PermanentError
 from drivers.simulator.cinder_api import CinderApi
-from drivers.simulator.estate import Estate, connector_of
+from drivers.simulator.estate import Estate
 from drivers.simulator.nova_compute import Compute
 from drivers.simulator.stage import Stage
 from drivers.simulator.state import Guest, RowRecord
@@ -207,7 +207,7 @@ class Flows(Stage):
                 continue
 
     def _name_row_of(self, host: str | None, volume_id: str, instance_id: str) -> None:
-        connector = connector_of(host or "")
+        connector = self._estate.connector_of(host or "")
         for row in self._estate.volume(volume_id).rows.values():
             if row.connector == connector:
                 server = self._estate.server(instance_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from drivers.base import Connection, Connector
-from drivers.simulator.estate import Estate, connector_of
+from drivers.simulator.estate import Estate
 from drivers.simulator.state import Link
 
 
@@ -47,7 +47,7 @@ class Hosts:
         ``purpose`` says in words whose healthy use it is (a backup's mapping); ``stuck`` sessions
         stay when access is revoked, until ``release_stuck_session``.
         """
-        connector = connector or connector_of(host)
+        connector = connector or self._estate.connector_of(host)
         with self._estate.lock:
             volume = self._estate.volume(volume_id)
             link = Link(
@@ -60,7 +60,7 @@ class Hosts:
         """Take a host's access on the backend, unknown to Cinder and Nova."""
         with self._estate.lock:
             volume = self._estate.volume(volume_id)
-            self._estate.backend_of(volume).revoke((volume.name,), connector_of(host))
+            self._estate.backend_of(volume).revoke((volume.name,), self._estate.connector_of(host))
 
     def hang_session(self, volume_id: str, connector: Connector) -> None:
         """Make a host's I/O hang: its session stays when access is revoked."""

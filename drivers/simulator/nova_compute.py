@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from drivers.errors import ConflictError, NotFoundError, PermanentError
 from drivers.simulator.cinder_api import CinderApi
-from drivers.simulator.estate import Estate, connector_of
+from drivers.simulator.estate import Estate
 from drivers.simulator.state import DeviceRecord, Guest, Link, RowRecord, ServerRecord
 from drivers.simulator.switchboard import UnansweredError
 from drivers.simulator.watch import Watch
@@ -44,7 +44,7 @@ class Compute:
 
     def connect(self, row: RowRecord, host: str) -> None:
         """``PUT /attachments/{id}`` with the host's connector, up to five times."""
-        self._persist(lambda: self.api.update_attachment(row, connector_of(host)))
+        self._persist(lambda: self.api.update_attachment(row, self.estate.connector_of(host)))
         if row.instance_id:
             self.watch.second_host(self.estate.volume(row.volume_id), host, row.instance_id)
 
@@ -138,7 +138,7 @@ class Compute:
         if device.attachment_id is not None:
             self._delete(device.attachment_id)
             return
-        connector = connector_of(server.host or "")
+        connector = self.estate.connector_of(server.host or "")
         self.api.terminate_connection(device.volume_id, connector, trusted=True)
         self.api.detach(device.volume_id, None, trusted=True)
 
@@ -151,7 +151,7 @@ class Compute:
         host = self.estate.server(instance_id).guest_host
         if record is None or host is None:
             return None
-        return record.links.get(connector_of(host).initiator or host)
+        return record.links.get(self.estate.connector_of(host).initiator or host)
 
     def _persist(self, call: Callable[[], None]) -> None:
         for tries_left in reversed(range(TRIES)):

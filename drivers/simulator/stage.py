@@ -12,7 +12,7 @@ from typing import Any
 from drivers.base import Connector
 from drivers.simulator import rows
 from drivers.simulator.backend import Backend
-from drivers.simulator.estate import connector_of, new_id
+from drivers.simulator.estate import new_id
 from drivers.simulator.hosts import Hosts
 from drivers.simulator.state import (
     DEFAULT_BACKEND,
@@ -133,7 +133,7 @@ class Stage(Hosts):
         ``host`` gives it that host's connector; ``has_connection_info`` follows from there being
         one unless said otherwise (False with a connector: the API had timed out).
         """
-        connector = connector or (connector_of(host) if host else None)
+        connector = connector or (self._estate.connector_of(host) if host else None)
         row = RowRecord(
             attachment_id=attachment_id or new_id(),
             volume_id=volume_id,

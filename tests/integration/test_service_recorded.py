@@ -13,7 +13,6 @@ from collections.abc import Iterator
 import pytest
 
 from drivers.base import Connector
-from drivers.simulator import stage
 from handlers.casefile import CaseState, Conclusion, StepKind, StepResult, UseCase
 from tests.bus import until
 from tests.integration import oracle
@@ -65,12 +64,12 @@ def _rows(message: Recorded) -> list[dict[str, str]]:
 
 
 @pytest.fixture(autouse=True)
-def recorded_host(monkeypatch: pytest.MonkeyPatch) -> Connector:
+def recorded_host(site: Site) -> Connector:
     """Have the simulated compute1 present itself to storage as the recorded one did."""
     connector = Played.load("o_healthy").connector
     assert connector is not None
     assert connector.initiator == "iqn.1993-08.org.debian:01:compute1"
-    monkeypatch.setattr(stage, "connector_of", lambda _host: connector)
+    site.cloud.set_connector(HOST, connector)
     return connector
 
 
