@@ -1,6 +1,7 @@
 """A private PostgreSQL."""
 
 import signal
+import time
 from pathlib import Path
 
 from sqlalchemy import URL, make_url
@@ -47,8 +48,13 @@ class PostgreSQL(PrivateDatabase):
 
     def set_read_only(self, *, on: bool) -> None:
         """Refuse writes of transactions that begin from now on, as a standby does."""
-        self.execute(f"ALTER SYSTEM SET default_transaction_read_only = {'on' if on else 'off'}")
+        wanted = "on" if on else "off"
+        self.execute(f"ALTER SYSTEM SET default_transaction_read_only = {wanted}")
         self.execute("SELECT pg_reload_conf()")
+        # The postmaster reads it when it comes to it, and tells every backend before it forks the
+        # next: once a new connection has it, the others have been told.
+        while self.execute("SHOW default_transaction_read_only") != [(wanted,)]:
+            time.sleep(0.01)
 
     def cut_connections(self) -> None:
         """End every client's connection but this one, in the midst of whatever it does."""
