@@ -18,6 +18,11 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
+def made_up_connector(host: str) -> Connector:
+    """Return the connector of a compute host by its name: the same one each time."""
+    return Connector(host=host, initiator=f"iqn.2010-10.org.openstack:{host}", ip="192.0.2.1")
+
+
 @dataclasses.dataclass(slots=True)
 class Estate:
     """The state of the cloud. Whoever reads or writes it holds ``lock``."""
@@ -67,11 +72,8 @@ class Estate:
         return self.services.get(backend, Service.UP)
 
     def connector_of(self, host: str) -> Connector:
-        """Return the connector of a compute host, made up from its name unless it was set."""
-        made_up = Connector(
-            host=host, initiator=f"iqn.2010-10.org.openstack:{host}", ip="192.0.2.1"
-        )
-        return self.connectors.get(host, made_up)
+        """Return the connector of a compute host: what was set, else one made up from its name."""
+        return self.connectors.get(host) or made_up_connector(host)
 
     def compute_up(self, host: str | None) -> bool | None:
         """Tell what Nova says of a compute; None for a server that is on none."""

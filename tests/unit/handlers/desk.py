@@ -14,6 +14,7 @@ from typing import Any
 
 from drivers.base import Connector
 from drivers.simulator import DEFAULT_BACKEND, Cloud
+from drivers.simulator.estate import made_up_connector
 from drivers.simulator.scenes import Scene
 from handlers.announcement import Event
 from handlers.casefile import (
@@ -110,7 +111,7 @@ class Desk:
 
     def connector_of(self, host: str) -> Connector | None:
         """Return the connector of a host that was learned."""
-        return Cloud.connector(None, host) if host in self.known else None  # type: ignore[arg-type]
+        return made_up_connector(host) if host in self.known else None
 
     # -- what a worker does ------------------------------------------------------------------------
 
