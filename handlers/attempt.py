@@ -6,7 +6,7 @@ import dataclasses
 import time
 from datetime import datetime, timedelta
 
-from handlers.casefile import Case, CaseFile, Intent, StepKind, StepResult, UseCase
+from handlers.casefile import Case, CaseFile, Intent, StepKind, StepResult
 from handlers.conclusion import Attempted
 from handlers.evidence import Evidence
 from handlers.plan import Step
@@ -30,7 +30,6 @@ class Attempt:
     policy: BackendPolicy
     began: float
     started: bool = False
-    use_case: UseCase | None = None
     parked_by: str | None = None
     refused: dict[StepKind, str] = dataclasses.field(default_factory=dict)
     setbacks: int = 0
@@ -56,15 +55,12 @@ class Attempt:
             policy=self.policy,
             now=self.now,
             started=self.started,
-            use_case=self.use_case,
             evidence=summarise(evidence, diagnosis, steps),
         )
 
     def updated(self, attempted: Attempted) -> Attempted:
         """Return the same look with what has been done since."""
-        return dataclasses.replace(
-            attempted, case=self.case, started=self.started, now=self.now, use_case=self.use_case
-        )
+        return dataclasses.replace(attempted, case=self.case, started=self.started, now=self.now)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -91,6 +91,15 @@ class Approval:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Grounds:
+    """Why a write was meant: the verdict and rule of the look that asked for it."""
+
+    verdict: str
+    rule: str
+    use_case: UseCase | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Intent:
     """One write that was meant: what history holds of it, oldest first within a case.
 
@@ -104,6 +113,7 @@ class Intent:
     attempt: int
     attachment_id: str | None = None
     intended_at: datetime | None = None
+    grounds: Grounds | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

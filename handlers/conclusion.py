@@ -26,7 +26,7 @@ class Attempted:
     """An attempt as it stood when it came to its end, at ``now``.
 
     ``case`` includes the intents of this attempt. ``started``: this attempt announced its start.
-    ``evidence`` is the last look as history keeps it. ``use_case`` is the one acted on, if any.
+    ``evidence`` is the last look as history keeps it.
     """
 
     case: Case
@@ -34,7 +34,6 @@ class Attempted:
     policy: BackendPolicy
     now: datetime
     started: bool
-    use_case: UseCase | None
     evidence: dict[str, Any]
 
     @property
@@ -44,6 +43,12 @@ class Attempted:
         return tuple(intent.kind.value for intent in made)
 
     @property
+    def use_case(self) -> UseCase | None:
+        """The use case that was acted on, also before a crash; else that of the last look."""
+        acted_on = intents.acted_on(self.case)
+        return (acted_on and acted_on.use_case) or self.diagnosis.use_case
+
+    @property
     def age_seconds(self) -> float:
         """How long the case has been open."""
         return (self.now - self.case.opened_at).total_seconds()
@@ -51,11 +56,23 @@ class Attempted:
     def told(
         self, event: Event, reason: str, verified_by: VerifiedBy | None = None
     ) -> Announcement:
-        """Build one announcement of this attempt."""
+        """Build one announcement of this attempt.
+
+        A start and a parking name the rule of this look, an end the rule that was acted on.
+        """
         told = Told(event, self.now, self.unsettled_steps, reason, verified_by)
-        use_case = self.use_case or self.diagnosis.use_case
-        diagnosis = dataclasses.replace(self.diagnosis, use_case=use_case)
-        return announce(self.case, diagnosis, told)
+        return announce(self.case, self._diagnosis_to_tell(event), told)
+
+    def _diagnosis_to_tell(self, event: Event) -> Diagnosis:
+        look, acted_on = self.diagnosis, intents.acted_on(self.case)
+        if event is Event.START:
+            return look
+        if event is not Event.END or acted_on is None:
+            return dataclasses.replace(look, use_case=self.use_case)
+        verdict = Verdict(acted_on.verdict)
+        return dataclasses.replace(
+            look, verdict=verdict, rule=acted_on.rule, use_case=self.use_case
+        )
 
     def outcome(self, state: CaseState, reason: str, **more: Any) -> Outcome:
         """Fill in what every outcome says."""
@@ -69,7 +86,7 @@ class Attempted:
             rule=self.diagnosis.rule,
             verdict=self.diagnosis.verdict.value,
             reason=reason,
-            use_case=self.use_case or self.diagnosis.use_case,
+            use_case=self.use_case,
             evidence=self.evidence,
             attachment_id=s.row.attachment_id if s and s.row else None,
             instance_id=s.instance_id if s else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from handlers.casefile import Case, Intent, StepKind, StepResult
+from handlers.casefile import Case, Grounds, Intent, StepKind, StepResult
 
 MAY_HAVE_ACTED = frozenset({StepResult.DONE, StepResult.INDETERMINATE, StepResult.INTENDED})
 UNANSWERED = frozenset({StepResult.INDETERMINATE, StepResult.INTENDED})
@@ -27,6 +27,13 @@ def since_mended(case: Case) -> tuple[Intent, ...]:
 def may_have_acted(intents: tuple[Intent, ...]) -> tuple[Intent, ...]:
     """Return those that were carried out, or may have been."""
     return tuple(i for i in intents if i.result in MAY_HAVE_ACTED)
+
+
+def acted_on(case: Case) -> Grounds | None:
+    """Return why the last write since the case was mended was made, else why one was meant."""
+    meant = since_mended(case)
+    last = (may_have_acted(meant) or meant)[-1:]
+    return last[0].grounds if last else None
 
 
 def holds_reserve(case: Case) -> bool:

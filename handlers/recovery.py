@@ -112,7 +112,6 @@ class Recovery:
         if refused:
             return conclusion.park(attempted, refused[0])
         attempt.parked_by = None
-        attempt.use_case = diagnosis.use_case or attempt.use_case
         return self._try_steps(attempt, Plan(diagnosis, s, steps, attempted))
 
     def _object(

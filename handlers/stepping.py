@@ -16,6 +16,7 @@ from handlers.evidence import Fact
 from handlers.looking import Eyes
 from handlers.plan import Step, unmet
 from handlers.retry import repeat
+from handlers.summary import grounds
 
 POLL_SECONDS = 1.0
 
@@ -66,6 +67,7 @@ class Stepper:
             attempt=attempt.case.attempts,
             attachment_id=step.attachment.attachment_id,
             intended_at=attempt.now,
+            grounds=grounds(plan.attempted.evidence),
         )
         start = None if attempt.started else plan.attempted.told(Event.START, plan.diagnosis.reason)
         attempt.file.intend(

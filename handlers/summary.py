@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, assert_never
 
 from drivers.base import Connection
 from drivers.control_plane import Server, Volume
+from handlers.casefile import Grounds, UseCase
 from handlers.evidence import (
     Absent,
     BackendEvidence,
@@ -33,9 +35,18 @@ def summarise(
         "backend": _backend(evidence.backend),
         "verdict": diagnosis.verdict.value,
         "rule": diagnosis.rule,
+        "use_case": diagnosis.use_case.value if diagnosis.use_case else None,
         "reason": diagnosis.reason,
         "plan": [{"step": step.kind.value} | step.target() for step in steps],
     }
+
+
+def grounds(look: Mapping[str, Any]) -> Grounds | None:
+    """Return why a write was meant, of a look that ``summarise`` made; None where it says none."""
+    if "rule" not in look:
+        return None
+    named = look.get("use_case")
+    return Grounds(look["verdict"], look["rule"], UseCase(named) if named else None)
 
 
 def _volume(answer: VolumeEvidence) -> dict[str, Any]:

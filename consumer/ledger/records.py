@@ -21,6 +21,7 @@ from handlers.casefile import (
     Trigger,
 )
 from handlers.notification import Notification, Operation, Phase, RowSeen, Source
+from handlers.summary import grounds
 
 Row = sa.Row[Any]
 Values = dict[str, Any]
@@ -198,6 +199,7 @@ def _intent(row: Row) -> Intent:
         attempt=row.attempt,
         attachment_id=row.target.get("attachment_id"),
         intended_at=row.intended_at,
+        grounds=grounds(row.evidence),
     )
 
 

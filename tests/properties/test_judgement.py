@@ -216,7 +216,7 @@ def test_every_outcome_comes_to_rest_or_to_a_person(
     outcome = conclusion.conclude(
         Attempted(
             case=picture.case, diagnosis=diagnosis, policy=policy, now=now, started=started,
-            use_case=None, evidence=summarise(picture.evidence, diagnosis),
+            evidence=summarise(picture.evidence, diagnosis),
         )
     )  # fmt: skip
     for announcement in outcome.announcements:

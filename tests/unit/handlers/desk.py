@@ -31,6 +31,7 @@ from handlers.casefile import (
 from handlers.notification import Operation
 from handlers.policy import BackendPolicy, Mode
 from handlers.recovery import Recovery
+from handlers.summary import grounds
 from tests.unit.handlers.pictures import OPENED_AT
 
 LEASE_SECONDS = 720.0
@@ -91,7 +92,7 @@ class Desk:
         assert evidence
         intent = Intent(
             kind, StepResult.INTENDED, request_id, self.case.attempts, target["attachment_id"],
-            self.now,
+            self.now, grounds(evidence),
         )  # fmt: skip
         self._keep(intents=(*self.kept.intents, intent))
         self.leases.append(lease_seconds)

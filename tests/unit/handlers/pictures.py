@@ -11,6 +11,7 @@ from drivers.control_plane import BlockDevice, Row, Server, Volume
 from handlers.casefile import (
     Case,
     CaseState,
+    Grounds,
     Intent,
     StepKind,
     StepResult,
@@ -83,9 +84,11 @@ def intent(
     attempt: int = 1,
     attachment_id: str | None = A,
     intended_at: datetime | None = None,
+    *,
+    grounds: Grounds | None = None,
 ) -> Intent:
     """Return one of our own writes."""
-    return Intent(kind, result, f"req-{kind.value}", attempt, attachment_id, intended_at)
+    return Intent(kind, result, f"req-{kind.value}", attempt, attachment_id, intended_at, grounds)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,9 @@ from typing import Any
 from drivers.errors import PermanentError
 from drivers.simulator import Cloud, Fault, scenes
 from drivers.simulator.scenes import TERMINATE, Scene
-from handlers.casefile import Intent, StepKind, StepResult
+from handlers.casefile import Grounds, Intent, StepKind, StepResult
 from handlers.notification import Operation
+from handlers.verdict import Verdict
 from tests.unit.handlers.desk import Desk
 from tests.unit.handlers.pictures import OPENED_AT
 
@@ -42,7 +43,8 @@ class Stuck:
         facts = dict(self.facts)
         if kind := self.before_the_crash:
             row = scene.attachment_id
-            made = Intent(kind, StepResult.DONE, "req-before", 1, row, OPENED_AT)
+            why = Grounds(Verdict.RELEASE.value, self.rule, None)
+            made = Intent(kind, StepResult.DONE, "req-before", 1, row, OPENED_AT, why)
             facts |= {"intents": (made,), "attempts": 1}
         return Desk(scene, self.operation, **facts)
 

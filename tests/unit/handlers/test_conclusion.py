@@ -13,6 +13,7 @@ from handlers.announcement import Event
 from handlers.casefile import (
     CaseState,
     Conclusion,
+    Grounds,
     Outcome,
     StepKind,
     StepResult,
@@ -41,6 +42,7 @@ POLICY = BackendPolicy()
 HORIZON = timedelta(seconds=POLICY.late_horizon_seconds)
 SECOND = timedelta(seconds=1)
 FORCE, NOVA_DETACH = StepKind.BACKEND_FORCE_DETACH, StepKind.NOVA_DETACH
+LEAKED = Grounds("terminate", "UC5.leaked", UseCase.UC5)
 CLEAN, BUSY = Picture(), UC5.but(status="backing-up")
 
 
@@ -48,7 +50,7 @@ def attempted(picture: Picture, **changes: Any) -> Attempted:
     """Return an attempt that ends with this picture."""
     known: dict[str, Any] = {
         "case": picture.case, "diagnosis": picture.diagnosis, "policy": POLICY, "now": NOW,
-        "started": False, "use_case": None, "evidence": {"a": "look"},
+        "started": False, "evidence": {"a": "look"},
     }  # fmt: skip
     return Attempted(**(known | changes))
 
@@ -145,13 +147,17 @@ def test_a_deleted_volume_closes_the_case() -> None:
 @pytest.mark.parametrize("result", [StepResult.DONE, StepResult.INDETERMINATE, StepResult.INTENDED])
 def test_clean_after_a_step_that_may_have_acted_is_mended(result: StepResult) -> None:
     """A step was made, or may have been, and all is well -> mended, announced, looked at again."""
-    outcome = concluded(CLEAN.but(intents=(intent(FORCE, result),)), use_case=UseCase.UC5)
+    made = intent(FORCE, result, grounds=LEAKED)
+    outcome = concluded(CLEAN.but(intents=(made,)))
     assert outcome.state is CaseState.SETTLING
     assert (outcome.mended, outcome.clean, outcome.conclusion) == (True, True, None)
     assert outcome.delay_seconds == POLICY.late_horizon_seconds
     assert outcome.use_case is UseCase.UC5
     assert events(outcome) == ["end"]
-    assert outcome.announcements[0].payload["steps"] == ["backend.force_detach"]
+    payload = outcome.announcements[0].payload
+    assert payload["steps"] == ["backend.force_detach"]
+    acted_on = (payload["verdict"], payload["rule"], payload["use_case"])
+    assert acted_on == ("terminate", "UC5.leaked", "UC5"), "not what the last look is called"
 
 
 @pytest.mark.parametrize("result", [StepResult.REFUSED, StepResult.TRANSIENT, StepResult.WITHHELD])
@@ -215,8 +221,17 @@ def test_an_outcome_tells_what_the_look_taught() -> None:
 
 def test_the_use_case_acted_on_counts_before_the_last_look_s() -> None:
     """Acted on UC5, the last look is in flight -> UC5; nothing acted on -> the look's own."""
-    assert concluded(BUSY, use_case=UseCase.UC5).use_case is UseCase.UC5
+    assert concluded(BUSY.but(intents=(intent(FORCE, grounds=LEAKED),))).use_case is UseCase.UC5
     assert conclusion.park(attempted(UC1), "no").use_case is UseCase.UC1
+
+
+def test_a_start_names_what_is_about_to_be_done() -> None:
+    """UC5 was acted on before, UC1 is about to be -> the start says UC1; a parking its own rule."""
+    before = (intent(FORCE, StepResult.TRANSIENT, grounds=LEAKED),)
+    start = attempted(UC1.but(intents=before)).told(Event.START, "why").payload
+    assert (start["rule"], start["use_case"]) == (UC1.diagnosis.rule, "UC1")
+    parked = conclusion.park(attempted(BUSY.but(intents=before)), "no").announcements[-1].payload
+    assert (parked["rule"], parked["use_case"]) == (BUSY.diagnosis.rule, "UC5")
 
 
 def test_without_a_volume_it_tells_nothing() -> None:

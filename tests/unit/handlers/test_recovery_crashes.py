@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from drivers.simulator import Cloud
+from handlers.announcement import Event
 from handlers.casefile import CaseState, Conclusion
-from tests.unit.handlers.desk import assert_unharmed, recovery_on
+from handlers.verdict import ACTING, Verdict
+from tests.unit.handlers.desk import Desk, assert_unharmed, recovery_on
 from tests.unit.handlers.stuck import STUCK, STUCK_BY_NAME, Stuck
 
 
@@ -16,6 +18,12 @@ def places_of(stuck: Stuck) -> int:
         desk = stuck.desk(cloud)
         desk.run(recovery_on(cloud))
         return desk.places
+
+
+def acted_on(desk: Desk) -> set[Verdict]:
+    """Return the verdicts that the announced ends name."""
+    ends = (told for told in desk.announced if told.event_type == Event.END.value)
+    return {Verdict(told.payload["verdict"]) for told in ends}
 
 
 @pytest.mark.parametrize("stuck", STUCK, ids=[s.name for s in STUCK])
@@ -31,6 +39,7 @@ def test_a_crash_at_any_place_ends_in_the_same_state(stuck: Stuck) -> None:
             assert desk.crash_at is None
             assert outcome.conclusion is Conclusion.MENDED, place
             assert "end" in desk.events()
+            assert acted_on(desk) <= ACTING, "the end names what was done, not the clean look"
             stuck.assert_mended(cloud, desk)
             assert_unharmed(cloud, desk)
 

@@ -7,7 +7,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from consumer.ledger import Claim, HistoryKind, Ledger
-from handlers.casefile import CaseFile, CaseState, PausedError, StepKind, StepResult
+from handlers.casefile import (
+    CaseFile,
+    CaseState,
+    Grounds,
+    PausedError,
+    StepKind,
+    StepResult,
+    UseCase,
+)
 from tests.unit.consumer.ledger.breaking import lose_next_commit
 from tests.unit.consumer.ledger.making import announcement, claim_one, due_case, outcome
 
@@ -51,6 +59,15 @@ def test_intent_and_result(ledger: Ledger, held: Claim) -> None:
     assert (record.result, record.detail) == (StepResult.INDETERMINATE, "no answer within 60 s")
     kinds = [line.kind for line in ledger.case(held.case.case_id).history]
     assert kinds == [HistoryKind.OPENED, HistoryKind.INTENDED, HistoryKind.RESULT]
+
+
+def test_next_attempt_knows_why_it_was_meant(ledger: Ledger, held: Claim) -> None:
+    """An attempt ends without a word -> the next knows on which verdict and rule it acted."""
+    why = {"verdict": "release", "rule": "UC1.unfinished", "use_case": "UC1"}
+    intend(ledger.casefile(held), "req-1", evidence=EVIDENCE | why)
+    ledger.finish(held, outcome(CaseState.DUE, delay_seconds=0.0))
+    (intent,) = claim_one(ledger).case.intents
+    assert intent.grounds == Grounds("release", "UC1.unfinished", UseCase.UC1)
 
 
 def test_next_attempt_knows_the_intents(ledger: Ledger, held: Claim) -> None:
