@@ -21,6 +21,7 @@ from consumer.intake import Batch, BatchReport, Intake
 from consumer.ledger import Ledger, LedgerUnavailableError
 from consumer.quarantine import Quarantine
 from consumer.sender import NotConfirmedError
+from consumer.strikes import STRUCK_OUT, Strikes
 from consumer.subscription import Subscription
 from handlers.notification import may_concern
 
@@ -45,8 +46,8 @@ _SLICE_SECONDS = 0.5
 class ListenerStatus:
     """How the listener is now; ``problems`` are sentences for the operator.
 
-    ``caught_up``: within the last ten seconds the queue was seen empty and everything taken from it
-    was in the ledger. Until then a missing end may be an end that waits in the queue.
+    ``caught_up``: of what the queue held at some moment of the last ten seconds, all is in the
+    ledger. Until then a missing end may be an end that waits in the queue, or on its way to us.
     """
 
     bus: str
@@ -96,14 +97,17 @@ class Listener:
         self._trouble: str | None = None
         self._failures = 0
         self._hold_until = self._probe_at = self._refresh_at = -math.inf
-        self._empty_seen_at = -math.inf
+        self._all_sent_at: float | None = None
+        self._caught_up_at = -math.inf
+        self._strikes = Strikes()
+        self._one_by_one = 0
         self._last_message_at: datetime | None = None
         self._told: tuple[str, ...] = ()
 
     @property
     def caught_up(self) -> bool:
         """Tell whether deadlines may fire; see ``ListenerStatus``."""
-        return time.monotonic() - self._empty_seen_at < _CAUGHT_UP_SECONDS
+        return time.monotonic() - self._caught_up_at < _CAUGHT_UP_SECONDS
 
     def status(self) -> ListenerStatus:
         """Return how the listener is now. Blocks on nothing."""
@@ -127,6 +131,7 @@ class Listener:
                 stop.wait(self._lost(f"the broker cannot be used: {describe(error)}"))
             except Exception as error:
                 LOG.exception("bus %s: unexpected error; nothing was acked", self._settings.bus)
+                self._strike()
                 stop.wait(self._lost(f"unexpected error: {describe(error)}"))
         self.close()
 
@@ -140,7 +145,7 @@ class Listener:
         """
         subscription = self._subscribed()
         if self._held is None:
-            self._held = subscription.collect(self._settings.pace)
+            self._held = self._collect(subscription)
         elif time.monotonic() < self._hold_until:
             subscription.keep_alive(_SLICE_SECONDS)
             return 0
@@ -150,8 +155,10 @@ class Listener:
         if acked.tags:
             subscription.ack(acked)
             self._last_message_at = datetime.now(UTC)
-        self._failures, self._trouble = 0, None
+        self._note_durable(acked)
         self._look_around(subscription)
+        if self._one_by_one:
+            self._one_less(acked, subscription)
         return len(acked.tags)
 
     def close(self) -> None:
@@ -168,7 +175,7 @@ class Listener:
                 settings.broker,
                 (settings.queue, settings.quarantine),
                 settings.bindings,
-                prefetch=settings.prefetch,
+                prefetch=1 if self._one_by_one else settings.prefetch,
                 relevant=may_concern,
             )
             self._refresh_at = time.monotonic() + settings.rebind_seconds
@@ -176,6 +183,48 @@ class Listener:
             LOG.info("bus %s: listening on queue %s", settings.bus, settings.queue.name)
             self._tell()
         return self._subscription
+
+    def _collect(self, subscription: Subscription) -> Batch:
+        if not self._one_by_one:
+            return subscription.collect(self._settings.pace)
+        batch = subscription.collect(dataclasses.replace(self._settings.pace, size=1))
+        batch.deliveries = [
+            dataclasses.replace(one, trouble=STRUCK_OUT)
+            if self._strikes.out(one.body_sha256)
+            else one
+            for one in batch.deliveries
+        ]
+        return batch
+
+    def _strike(self) -> None:
+        """After an unexpected error take what was in hand one by one, to find what it comes of.
+
+        Else one message that wakes a bug of ours would stop its bus for good, and be redelivered
+        with all those around it for ever.
+        """
+        if self._held is None or not self._held.tags:
+            return
+        self._one_by_one = max(self._one_by_one, len(self._held.tags))
+        if len(self._held.tags) == 1 and self._held.deliveries:
+            self._strikes.strike(self._held.deliveries[0].body_sha256)
+
+    def _one_less(self, batch: Batch, subscription: Subscription) -> None:
+        """Count those that were in hand with the error; after them go back to whole batches."""
+        left = self._one_by_one - len(batch.tags) if batch.tags else 0
+        self._one_by_one = max(left, 0)
+        if not self._one_by_one:
+            subscription.close()  # the next is one that many messages are sent to
+            self._subscription = self._all_sent_at = None
+
+    def _note_durable(self, batch: Batch) -> None:
+        """Take note that this batch, and what came before it, needs the broker no more."""
+        if self._all_sent_at is not None:
+            self._caught_up_at, self._all_sent_at = self._all_sent_at, None
+        self._trouble = None
+        # What had to be put aside is no sign that all is well: if we fail on everything, the pauses
+        # grow, and it is not all in quarantine within the hour.
+        if not any(delivery.trouble == STRUCK_OUT for delivery in batch.deliveries):
+            self._failures = 0
 
     def _make_durable(self, batch: Batch) -> bool:
         if not batch.tags:
@@ -186,7 +235,7 @@ class Listener:
             self._failures += 1
             delay = backoff_seconds(self._failures)
             self._hold_until = time.monotonic() + delay
-            self._empty_seen_at = -math.inf
+            self._caught_up_at = -math.inf
             self._trouble = f"{len(batch.tags)} messages wait unacked: {describe(error)}"
             self._tell()
             return False
@@ -200,8 +249,7 @@ class Listener:
             subscription.refresh()
         if now >= self._probe_at:
             self._probe_at = now + _PROBE_SECONDS
-            if subscription.ready() == 0:
-                self._empty_seen_at = now
+            self._all_sent_at = now if subscription.all_sent() else None
         self._tell()
 
     def _lost(self, trouble: str) -> float:
@@ -216,7 +264,8 @@ class Listener:
 
     def _forget(self) -> None:
         self._subscription = self._held = None
-        self._hold_until = self._empty_seen_at = -math.inf
+        self._hold_until = self._caught_up_at = -math.inf
+        self._all_sent_at = None
 
     def _problems(self) -> tuple[str, ...]:
         subscription, trouble = self._subscription, self._trouble

@@ -37,6 +37,7 @@ from consumer.quarantine import Quarantine
 from consumer.replay_message import SOURCE, CaseOrder, Order, Refused, asked, read
 from consumer.replay_queue import ReplaySettings
 from consumer.sender import NotConfirmedError
+from consumer.strikes import STRUCK_OUT, Strikes
 from consumer.subscription import Subscription
 from handlers.notification import Notification
 
@@ -45,7 +46,6 @@ LOG = logging.getLogger(__name__)
 # Each is acked before the next is sent to us: only the one in hand can come again because of us.
 _PREFETCH = 1
 _SLICE_SECONDS = 0.5
-_MOST_STRIKES = 3
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Replayer:
         self._trouble: str | None = None
         self._failures = 0
         self._hold_until = -math.inf
-        self._struck: tuple[str, int] = ("", 0)
+        self._strikes = Strikes()
 
     def status(self) -> ReplayStatus:
         """Return how it stands. Blocks on nothing."""
@@ -166,8 +166,8 @@ class Replayer:
         size, most = len(delivery.body), self._settings.max_body_bytes
         if size > most:
             return Refused(f"the body has {size} bytes, more than max_body_bytes = {most}")
-        if self._struck == (delivery.body_sha256, _MOST_STRIKES):
-            return Refused(f"detachd failed on it {_MOST_STRIKES} times; its log says how")
+        if self._strikes.out(delivery.body_sha256):
+            return Refused(STRUCK_OUT)
         return read(delivery.body)
 
     def _identified(self, delivery: Delivery, order: Order) -> Replay:
@@ -231,9 +231,7 @@ class Replayer:
     def _strike(self) -> None:
         """Count an unexpected error on a body: one that always ends so must not stop the others."""
         if self._held is not None:
-            body_sha256 = self._held.delivery.body_sha256
-            before = self._struck[1] if self._struck[0] == body_sha256 else 0
-            self._struck = (body_sha256, before + 1)
+            self._strikes.strike(self._held.delivery.body_sha256)
 
     # --- the connection -------------------------------------------------------------------------
 

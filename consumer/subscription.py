@@ -127,6 +127,17 @@ class Subscription:
         """Return how many messages the broker has not even sent us yet."""
         return self._queues[0].ready(self._channel)
 
+    def all_sent(self) -> bool:
+        """Tell whether the broker has sent us all that there was: it is in this batch or the next.
+
+        The count leaves out what is on its way to us, and may overtake it. What is on its way comes
+        before the answer to a second question on the same channel.
+        """
+        if self.ready():
+            return False
+        self.ready()
+        return True
+
     def close(self) -> None:
         """Close the connection; what was not acked goes back to the queue. Raises nothing."""
         self._connection.release()

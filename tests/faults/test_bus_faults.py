@@ -138,7 +138,7 @@ def test_unexpected_error_loses_nothing(
             bug.setattr(intake, "parse", broken)
             peer.publish(recording(HEALTHY))
             until(lambda: "unexpected error" in "".join(listener.status().problems))
-        until(lambda: stored(tmp_path))
+        until(lambda: len(stored(tmp_path)) == len(relevant(recording(HEALTHY))))
         until(lambda: not listener.status().problems)
     assert sorted(stored(tmp_path)) == sorted(relevant(recording(HEALTHY)))
 

@@ -220,3 +220,24 @@ def test_busy_but_keeping_up_is_caught_up(url: str, ledger: Ledger, peer: Peer) 
     messages = itertools.cycle(recording(HEALTHY))
     with running(listener):
         until(lambda: still_publishing(peer, messages) and listener.caught_up)
+
+
+def test_what_the_broker_has_sent_already_is_waited_for(
+    url: str, ledger: Ledger, peer: Peer, tmp_path: Path
+) -> None:
+    """The whole backlog sent to us at once, a part of it stored -> not caught up before the rest.
+
+    The broker then says that nothing is left in the queue: it counts what it has not sent.
+    """
+    few = Pace(size=10, idle_seconds=0.02, seconds=0.1, poll_seconds=0.1)
+    first = Listener(settings(url), ledger)
+    first.run_once()
+    first.close()
+    messages = [m for _ in range(6) for m in renewed(recording(HEALTHY))]
+    peer.publish(messages)
+    listener = Listener(settings(url, pace=few), ledger)
+    while len(stored(tmp_path)) < len(relevant(messages)):
+        assert not listener.caught_up
+        listener.run_once()
+    until(lambda: listener.run_once() == 0 and listener.caught_up)
+    listener.close()
