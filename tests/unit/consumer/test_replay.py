@@ -323,5 +323,9 @@ def test_queue_is_durable_bounded_and_rather_refuses(settings: ReplaySettings) -
     """The defaults -> a durable queue of that name, bounded, that refuses what is too much."""
     queue = settings.queue.entity
     assert (queue.name, queue.durable) == (REPLAY, True)
-    assert queue.queue_arguments == {"x-max-length": 20_000, "x-overflow": "reject-publish"}
+    assert queue.queue_arguments == {
+        "x-queue-type": "classic",
+        "x-max-length": 20_000,
+        "x-overflow": "reject-publish",
+    }
     assert settings.quarantine.name == QUARANTINE
