@@ -177,9 +177,11 @@ class Publisher:
     def run_once(self) -> int:
         """Send what is due; return how many were settled, sent or unrouted.
 
-        Takes nothing while the broker cannot be had. Blocks on the ledger and for confirms. Raises
+        First marks what an absent ledger left unmarked, so that it is not sent again. Takes nothing
+        while the broker cannot be had. Blocks on the ledger and for confirms. Raises
         NotConfirmedError where there is no broker, and LedgerUnavailableError.
         """
+        self._note_sent()
         self._sender.connect()
         try:
             return self._send_due()

@@ -13,8 +13,9 @@ import oslo_messaging
 import pytest
 from kombu.transport import memory
 
+from consumer import publisher as module
 from consumer.confirmed_driver import DRIVER, Announced, on_the_wire
-from consumer.ledger import Ledger, Outgoing
+from consumer.ledger import Ledger, LedgerUnavailableError, Outgoing
 from consumer.publisher import TOPICS, Publisher
 from consumer.sender import Confirmation
 from tests.announcing import END, START, announce, outbox, stock_listener
@@ -175,6 +176,27 @@ def test_ledger_gone_then_back(
         away.rename(tmp_path)
         until(lambda: peer.take("audit") is not None)
         until(lambda: not publisher.status().problems)
+
+
+def test_ledger_gone_between_confirm_and_mark(
+    publisher: Publisher, ledger: Ledger, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Confirmed and not marked, the lease over, the ledger back -> marked first, not sent again."""
+    monkeypatch.setattr(module, "_LEASE_SECONDS", 0.1)
+    case_id = announce(ledger, START)
+
+    def away(ids: object) -> None:
+        raise LedgerUnavailableError(f"nobody notes {ids}")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(ledger, "outbox_sent", away)
+        with pytest.raises(LedgerUnavailableError):
+            publisher.run_once()
+    time.sleep(0.2)
+    assert publisher.run_once() == 0
+    assert len(peer.take_all("audit")) == 1
+    (record,) = outbox(ledger, case_id)
+    assert record.sent_at is not None
 
 
 def test_stop_flushes_what_is_due(publisher: Publisher, ledger: Ledger, peer: Peer) -> None:
