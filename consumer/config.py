@@ -12,10 +12,12 @@ from oslo_log import log
 from consumer import backends, buses, config_files, driver_options, logs, openstack, options
 from consumer.backends import Backend, Backends
 from consumer.config_files import ConfigurationError
+from consumer.deadlines import deadline_seconds
 from consumer.driver_options import DriverOptions
 from consumer.ledger import Tls
 from consumer.sweep_settings import SweepSettings
 from drivers import registry
+from handlers.notification import Operation
 from handlers.policy import BackendPolicy
 
 __all__ = ["ConfigurationError", "Settings", "list_opts", "load"]
@@ -172,8 +174,8 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
         rpc_response_timeout_seconds=conf.cloud.rpc_response_timeout_seconds,
         ledger=LedgerSettings(
             url=conf.ledger.connection,
-            attach_deadline_seconds=conf.ledger.attach_deadline_seconds,
-            detach_deadline_seconds=conf.ledger.detach_deadline_seconds,
+            attach_deadline_seconds=deadline_seconds(conf, Operation.ATTACH),
+            detach_deadline_seconds=deadline_seconds(conf, Operation.DETACH),
             error_settle_seconds=conf.ledger.error_settle_seconds,
             retention_days=conf.ledger.retention_days,
             tls=_tls(conf.ledger),

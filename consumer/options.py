@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from oslo_config import cfg
 
-from consumer import backends, bus, publisher, replay_queue, sweep_settings
+from consumer import backends, bus, deadlines, publisher, replay_queue, sweep_settings
 
 CLOUD = cfg.OptGroup("cloud", title="The cloud whose volumes are looked after")
 CLOUD_OPTIONS = [
@@ -57,18 +57,7 @@ LEDGER_OPTIONS = [
         default=True,
         help="Whether the certificate must be for the host that `connection` names.",
     ),
-    cfg.FloatOpt(
-        "attach_deadline_seconds",
-        default=900.0,
-        min=1.0,
-        help="How long after its start an attach that has not ended is looked at.",
-    ),
-    cfg.FloatOpt(
-        "detach_deadline_seconds",
-        default=900.0,
-        min=1.0,
-        help="How long after its start a detach that has not ended is looked at.",
-    ),
+    *deadlines.options(),
     cfg.FloatOpt(
         "error_settle_seconds",
         default=15.0,

@@ -55,6 +55,19 @@ def problems(write: Write) -> Callable[[str], str]:
 # -- what is read ----------------------------------------------------------------------------------
 
 
+def test_deadlines_follow_cinder_s_timeout(read: Callable[[str], Settings]) -> None:
+    """Nothing said -> fifteen of Cinder's RPC timeouts each; said of one operation -> that."""
+
+    def deadlines(text: str) -> tuple[float, float]:
+        ledger = read(text).ledger
+        return ledger.attach_deadline_seconds, ledger.detach_deadline_seconds
+
+    shorter = "[cloud]\nrpc_response_timeout_seconds = 20\n"
+    assert deadlines("") == (900.0, 900.0)
+    assert deadlines(shorter) == (300.0, 300.0)
+    assert deadlines(shorter + "[ledger]\ndetach_deadline_seconds = 7200\n") == (300.0, 7200.0)
+
+
 def test_retention(read: Callable[[str], Settings]) -> None:
     """Nothing said of retention -> a year; days -> so many; 0 -> for ever."""
     days = {said: read(f"[ledger]\n{said}\n").ledger.retention_seconds for said in (
