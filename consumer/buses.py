@@ -12,10 +12,10 @@ from consumer import bus, transport_url
 from consumer.broker import options_of_one_broker, unset
 from consumer.bus import ListenerSettings
 from consumer.config_files import ConfigurationError
+from consumer.queue_uses import queue_problems
+from consumer.replay_queue import ReplaySettings
 
 PREFIX = "bus:"
-PRIORITIES = ("audit", "debug", "info", "warn", "error", "critical", "sample")
-"""What oslo.messaging's notification listeners call their queues: TOPIC.PRIORITY, one for each."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NO_BROKER = "rabbit://"
@@ -41,7 +41,10 @@ def read(conf: cfg.ConfigOpts) -> tuple[ListenerSettings, ...]:
     """Return the settings of every bus. Raises ConfigurationError with every problem."""
     sections = [section for section in conf.list_all_sections() if is_own(section)]
     found = tuple(_read_one(conf, section) for section in sections) or (_the_only_one(conf),)
-    problems = [*_own_broker_problems(conf, sections), *queue_problems(found), *_clashes(found)]
+    with transport_url.explained():
+        replay = ReplaySettings.from_conf(conf)
+    own, queues = _own_broker_problems(conf, sections), queue_problems(found, replay)
+    problems = [*own, *(list(_case_problems(found)) or queues)]
     if problems:
         raise ConfigurationError(problems)
     return found
@@ -76,42 +79,7 @@ def _own_broker_problems(conf: cfg.ConfigOpts, sections: Sequence[str]) -> Itera
         )
 
 
-def queue_problems(settings: Sequence[ListenerSettings]) -> Iterator[str]:
-    """Yield a sentence for each queue that is somebody else's, or has two tasks."""
-    for one in settings:
-        topics = {key.rpartition(".")[0] for b in one.bindings for key in b.routing_keys}
-        for option, name in (("queue", one.queue.name), ("quarantine_queue", one.quarantine.name)):
-            topic, _, priority = name.rpartition(".")
-            if name in topics or topic in topics or (topic and priority in PRIORITIES):
-                yield (
-                    f"{_where(one)} {option} = {name} is the name of another consumer's queue "
-                    "(TOPIC.PRIORITY, as Ceilometer's are): detachd would take messages away from "
-                    "it; choose a name that only detachd uses, such as detachd.notifications"
-                )
-        if one.queue.name == one.quarantine.name:
-            yield f"{_where(one)} queue and quarantine_queue are the same, {one.queue.name}"
-
-
-def _clashes(settings: Sequence[ListenerSettings]) -> Iterator[str]:
+def _case_problems(settings: Sequence[ListenerSettings]) -> Iterator[str]:
     for one, other in itertools.combinations(settings, 2):
         if one.bus.lower() == other.bus.lower():
-            yield f"{_where(one)} and {_where(other)} differ by case only"
-        elif shared := _queues(one) & _queues(other):
-            host, _, vhost, name = min(shared)
-            yield (
-                f"{_where(one)} and {_where(other)} share the queue {name} of {host}, virtual host "
-                f"{vhost}: give one of them another queue, or make them one bus with the bindings "
-                "of both"
-            )
-
-
-def _queues(one: ListenerSettings) -> set[tuple[str, int, str, str]]:
-    port = 5672 if one.broker.tls is None else 5671
-    return {
-        (host.hostname, host.port or port, one.broker.virtual_host, one.queue.name)
-        for host in one.broker.hosts
-    }
-
-
-def _where(one: ListenerSettings) -> str:
-    return f"bus {one.bus}:"
+            yield f"bus {one.bus}: and bus {other.bus}: differ by case only"

@@ -155,4 +155,46 @@ def test_queue_named_by_a_binding_of_one_s_own_topic(read: Read) -> None:
 def test_one_queue_for_two_tasks(read: Read) -> None:
     """The quarantine is the queue itself -> refused: bodies would go round for ever."""
     text = "[listener]\nqueue = same\nquarantine_queue = same\n"
-    assert "queue and quarantine_queue are the same" in problems(read, ANNOUNCE + text)
+    assert "bus default: queue and bus default: quarantine_queue are the same, same of main" in (
+        problems(read, ANNOUNCE + text)
+    )
+
+
+CROSSED = (
+    f"{CELL1}quarantine_queue = detachd.other\n"
+    "[bus:again]\ntransport_url = rabbit://u:p@one/\nqueue = detachd.other\n"
+)
+ASIDE = (
+    f"{CELL1}queue = detachd.replay\n"
+    "[bus:main]\ntransport_url = rabbit://u:p@main/\nquarantine_queue = detachd.replay\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[replay]\nqueue = detachd.notifications\n", "bus default: queue and [replay] queue are"),
+        ("[replay]\nqueue = detachd.quarantine\n", "quarantine_queue and [replay] queue are the"),
+        (CROSSED, "bus again: queue and bus cell1: quarantine_queue are the same, detachd.other"),
+        (ASIDE, "bus main: quarantine_queue and [replay] queue are the same"),
+    ],
+)
+def test_replays_and_other_buses_have_queues_of_their_own(
+    read: Read, text: str, words: str
+) -> None:
+    """One queue for what two tasks put and take -> refused; of another broker -> accepted."""
+    told = problems(read, ANNOUNCE + text)
+    assert words in told
+    assert "cell1: queue and [replay]" not in told, "that one is at another broker"
+
+
+def test_two_buses_may_share_a_quarantine(read: Read) -> None:
+    """Two buses at one virtual host, one quarantine queue -> accepted: nobody consumes it."""
+    again = "[bus:again]\ntransport_url = rabbit://u:p@one/\nqueue = detachd.again\n"
+    assert len(read(f"{ANNOUNCE}{CELL1}{again}")) == 2
+
+
+def test_replays_from_somebody_else_s_queue(read: Read) -> None:
+    """Ceilometer's queue as that of replays -> refused: its messages would go round as replays."""
+    words = problems(read, f"{ANNOUNCE}[replay]\nqueue = notifications.info\n")
+    assert "[replay] queue = notifications.info is the name of another consumer's queue" in words
