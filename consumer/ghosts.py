@@ -28,6 +28,24 @@ class Ghosts:
     unseen: frozenset[str]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Listing:
+    """What a backend exports to somebody, by volume, and which of those volumes are available.
+
+    ``connected`` is None where it did not say.
+    """
+
+    lists: bool
+    connected: Mapping[str, Export] | None
+    found: list[Sighting] = dataclasses.field(default_factory=list)
+
+    def match(self, volume: ListedVolume) -> None:
+        """Keep the volume if it is one of them."""
+        export = (self.connected or {}).get(volume.name_id or volume.volume_id)
+        if export is not None:
+            self.found.append(sweep.of_export(volume, export))
+
+
 def seek(
     available: Iterable[ListedVolume],
     driver_of: Callable[[str], StorageDriver],
@@ -37,29 +55,31 @@ def seek(
     """Ask each backend of these volumes whether it exports them to somebody.
 
     Backends whose driver cannot list are left out. Blocks for each of the others in turn; one that
-    fails is logged, and stops no other.
+    fails is logged, and stops no other. The volumes, which are most of those that a cloud has, are
+    not kept.
     """
-    by_backend: dict[str, list[ListedVolume]] = {}
+    listings: dict[str, _Listing] = {}
     for volume in available:
-        if volume.backend is not None:
-            by_backend.setdefault(volume.backend, []).append(volume)
-    found: dict[str, tuple[Sighting, ...]] = {}
-    unseen: set[str] = set()
-    for backend, volumes in by_backend.items():
-        try:
-            driver = driver_of(backend)
-            if driver.capabilities.lists_exports:
-                exports = driver.list_exports(timeout_seconds=timeout_seconds)
-                found[backend] = tuple(_of_volumes(volumes, exports))
-        except (OutsideError, RegistryError) as error:
-            LOG.warning("backend %s does not say what it exports: %s", backend, error)
-            unseen.add(backend)
-    return Ghosts(found, frozenset(unseen))
+        if (backend := volume.backend) is not None:
+            if backend not in listings:
+                listings[backend] = _ask(backend, driver_of, timeout_seconds)
+            listings[backend].match(volume)
+    return Ghosts(
+        found={b: tuple(listing.found) for b, listing in listings.items() if listing.lists},
+        unseen=frozenset(b for b, listing in listings.items() if listing.connected is None),
+    )
 
 
-def _of_volumes(volumes: Iterable[ListedVolume], exports: Iterable[Export]) -> Iterable[Sighting]:
+def _ask(
+    backend: str, driver_of: Callable[[str], StorageDriver], timeout_seconds: float
+) -> _Listing:
+    try:
+        driver = driver_of(backend)
+        if not driver.capabilities.lists_exports:
+            return _Listing(lists=False, connected={})
+        exports = driver.list_exports(timeout_seconds=timeout_seconds)
+    except (OutsideError, RegistryError) as error:
+        LOG.warning("backend %s does not say what it exports: %s", backend, error)
+        return _Listing(lists=False, connected=None)
     connected = {e.volume_id: e for e in exports if e.volume_id is not None and e.connections}
-    for volume in volumes:
-        export = connected.get(volume.name_id or volume.volume_id)
-        if export is not None:
-            yield sweep.of_export(volume, export)
+    return _Listing(lists=True, connected=connected)

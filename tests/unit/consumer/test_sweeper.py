@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,11 +12,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from consumer.ghosts import seek
 from consumer.ledger import CaseSummary, Ledger, LedgerUnavailableError
 from consumer.ledger.tables import sightings, sweeps
 from consumer.sweep_settings import SweepSettings
 from consumer.sweeper import Sweeper, SweepReport, SweepResult
-from drivers.control_plane import Volume
+from drivers.control_plane import ListedVolume, Volume
 from drivers.simulator import DEFAULT_BACKEND, Cloud, Fault
 from handlers.casefile import CaseState, Trigger
 from handlers.notification import Operation
@@ -339,6 +341,27 @@ def test_backend_that_does_not_answer_is_unknown(broom: Broom) -> None:
     assert (report.result, report.ghosts) == (SweepResult.WHOLE, {})
     assert broom.later(HOUR).opened == 2
     assert stuck in {case.volume_id for case in broom.cases()}
+
+
+def test_available_volumes_are_not_kept() -> None:
+    """A cloud has a hundred thousand of them -> at any time only one is held."""
+    alive, most = weakref.WeakSet[_Listed](), 0
+
+    def available() -> Iterator[ListedVolume]:
+        nonlocal most
+        for number in range(20):
+            volume = _Listed(f"vol-{number}", "available", DEFAULT_BACKEND, None)
+            alive.add(volume)
+            most = max(most, len(alive))
+            yield volume
+
+    with Cloud() as cloud:
+        seek(available(), cloud.driver, timeout_seconds=1.0)
+    assert most <= 2
+
+
+class _Listed(ListedVolume):
+    """One that can be watched."""
 
 
 def _die(_: object) -> None:
