@@ -11,6 +11,8 @@ import pytest
 
 from consumer.demo.scenes import SCENES, Scene
 from drivers.simulator import Cloud, Fault
+from handlers.casefile import CaseState, StepKind
+from handlers.intents import UNANSWERED
 from handlers.policy import Mode
 from tests.bus import until
 from tests.integration import oracle
@@ -76,11 +78,12 @@ def test_sigterm_does_not_wait_for_a_call_that_outlasts_it(site: Site) -> None:
         assert under_way(site.cloud, TERMINATE)
     assert "attempts still run" in site.detachd.logs()
     (case,) = site.cases(act.volume_id)
-    assert [(i.kind.value, i.result.value) for i in case.intents] == [
-        ("backend.force_detach", "intended")
-    ]
-    assert case.lease_expires_at is not None
-    assert case.lease_expires_at > case.intents[0].intended_at
+    (intent,) = case.intents
+    assert intent.kind is StepKind.BACKEND_FORCE_DETACH
+    # Where the connection was closed before the process had ended, there was time to say so.
+    assert intent.result in UNANSWERED, "it may still act"
+    assert case.case.state is CaseState.DUE
+    assert case.lease_expires_at is None or case.lease_expires_at > intent.intended_at
     oracle.nothing_harmed(site)
 
 
