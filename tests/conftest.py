@@ -1,5 +1,6 @@
 """What every test may use: the private services, and benchmarks only when asked for."""
 
+import faulthandler
 from pathlib import Path
 
 import hypothesis
@@ -15,6 +16,7 @@ hypothesis.settings.load_profile("full")
 
 pytest_plugins = ["tests.services.fixtures", "tests.lab.fixtures"]
 
+PATIENCE_SECONDS = 60.0
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 
 
@@ -29,6 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Keep what tests write in memory; what is measured has to be on a disk, as in use."""
     if not config.getoption("benchmarks"):
         memory_disk.use()
+
+
+def pytest_unconfigure() -> None:
+    """Say what keeps the run from ending, and end it: a thread that a test left, for example."""
+    faulthandler.dump_traceback_later(PATIENCE_SECONDS, exit=True)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -85,25 +85,31 @@ class SimulatorGround(Ground):
 
         thread = threading.Thread(target=storm)
         thread.start()
-        yield
-        over.set()
-        thread.join()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     @contextlib.contextmanager
     def stuck(self, volume: VolumeRef, connector: Connector) -> Iterator[None]:
         """Have the session's I/O hang."""
         self.cloud.hang_session(volume.volume_id, connector)
-        yield
-        self.cloud.release_stuck_session(volume.volume_id, connector.host or "")
+        try:
+            yield
+        finally:
+            self.cloud.release_stuck_session(volume.volume_id, connector.host or "")
 
     @contextlib.contextmanager
     def freeze(self) -> Iterator[None]:
         """Hang every call, and do after the thaw what was asked meanwhile."""
         for method in self.frozen:
             self.cloud.script(Fault.hang(method, 60, effect=Effect.LATE, times=9))
-        yield
-        self.cloud.clear_faults()
-        self.cloud.land_late()
+        try:
+            yield
+        finally:
+            self.cloud.clear_faults()
+            self.cloud.land_late()
 
     def _ref(self, volume_id: str) -> VolumeRef:
         volume = self.cloud.cinder.volume(volume_id, timeout_seconds=1)

@@ -86,8 +86,10 @@ class TgtGround(Ground):
     def comes_back(self, volume: VolumeRef, connector: Connector) -> Iterator[None]:
         """Add a host of the same name that logs in again at once, for ever."""
         host = self._log_in(self._volumes[volume.volume_id], connector, for_ever=True)
-        yield
-        host.kill()
+        try:
+            yield
+        finally:
+            host.kill()
 
     @contextlib.contextmanager
     def stuck(self, volume: VolumeRef, connector: Connector) -> Iterator[None]:

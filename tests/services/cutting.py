@@ -36,6 +36,8 @@ class CuttingProxy:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        with contextlib.suppress(OSError):  # wakes the thread that accepts, which close() does not
+            self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
 
     def cut_at(self, word: bytes) -> None:
