@@ -13,6 +13,7 @@ from cliff.command import Command
 from consumer import logs
 from consumer.cli.app import DONE, FAILED, version
 from consumer.cli.configured import add_config_file, settings_of
+from consumer.memory import share_one_arena
 from consumer.service import Service
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -33,6 +34,7 @@ class Serve(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Start, wait for a signal or the death of a part, stop, wait."""
+        share_one_arena()
         settings = settings_of(parsed_args)
         logs.set_up(settings.conf, version())
         service = Service(settings)
