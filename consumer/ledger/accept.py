@@ -10,7 +10,8 @@ from sqlalchemy import exc
 
 from consumer.ledger.arrival import Accepted, Arrival
 from consumer.ledger.changes import write_changes
-from consumer.ledger.correlation import Changes, correlate
+from consumer.ledger.correlated import Changes
+from consumer.ledger.correlation import correlate
 from consumer.ledger.engine import Database, cause, database_now
 from consumer.ledger.ids import new_case_id
 from consumer.ledger.known import read_known, volumes_of_requests

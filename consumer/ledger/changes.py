@@ -8,7 +8,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from consumer.ledger.arrival import Arrival
-from consumer.ledger.correlation import Changes, Move
+from consumer.ledger.correlated import Changes, Move
 from consumer.ledger.dialects import insert_or_update
 from consumer.ledger.filling import learned
 from consumer.ledger.history import HistoryKind

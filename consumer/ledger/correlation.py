@@ -21,7 +21,8 @@ backend, connector. In the order in which the questions are asked:
   start had been repeated the case settles, since the try that timed out may still finish late and
   undo it. In any other open state the end is noted (``end_seen``) and the case is due now: the
   diagnosis decides; a second end tells one that settles nothing new. Not proven the same: brings
-  the diagnosis forward until errors have settled; never closes.
+  the diagnosis forward until errors have settled; never closes. One that names nothing does so to
+  the only open case, and is filed there until its own start comes.
 - An end of a case that is closed already is that case's history. An end without any case is kept
   for its start: when that comes, the case opens and closes at once. What is kept is offered to a
   case again whenever a start or an error has told the case more.
@@ -33,11 +34,12 @@ backend, connector. In the order in which the questions are asked:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from consumer.ledger.filling import absorb, absorb_signal
+from consumer.ledger.correlated import Changes, Known, Move
+from consumer.ledger.filling import absorb, absorb_signal, noticed
 from consumer.ledger.matching import (
     KnownCase,
     Signal,
@@ -45,50 +47,13 @@ from consumer.ledger.matching import (
     companion,
     find,
     find_likely,
+    find_only,
     find_proven,
     shares_request,
 )
 from consumer.ledger.transitions import due, ended, forward, opened, repeated, settling
-from handlers.casefile import CaseState, Conclusion, Trigger
+from handlers.casefile import Conclusion, Trigger
 from handlers.notification import Notification, Operation, Phase, Source
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Known:
-    """What the ledger holds that the new notifications may be about.
-
-    ``cases``: the open ones and those closed a short while ago, oldest first. ``orphans``: ends and
-    errors that still wait for their start. ``intents``: request id to case id.
-    """
-
-    cases: tuple[KnownCase, ...]
-    orphans: tuple[Signal, ...]
-    intents: Mapping[str, str]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Move:
-    """A case came to another state; ``before`` is None when it was opened."""
-
-    case_id: str
-    message_id: str
-    before: CaseState | None
-    after: CaseState
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Changes:
-    """What the notifications come to.
-
-    ``filed``: message id to case id, None for an orphan. ``adopted``: the same for what had been
-    an orphan before.
-    """
-
-    opened: tuple[KnownCase, ...]
-    changed: tuple[KnownCase, ...]
-    filed: Mapping[str, str | None]
-    adopted: Mapping[str, str]
-    moves: tuple[Move, ...]
 
 
 def correlate(
@@ -184,8 +149,9 @@ class _Desk:
     def _error(self, notification: Notification, signal: Signal) -> None:
         operation = _operation(signal)
         trigger = Trigger.SWEEP if notification.source is Source.SWEEP else Trigger.ERROR
-        if match := find(signal, operation, self._open()):
-            case = absorb(match.case, notification)
+        match, cases = find(signal, operation, self._open()), self._open()
+        if meant := match.case if match else find_only(signal, operation, cases):
+            case = absorb(meant, notification)
             self._put(settling(case, trigger, self._settled_at), signal)
             self._offer_kept(case.case_id)
             return
@@ -215,6 +181,8 @@ class _Desk:
             self._file(signal, closed.case_id)
         else:
             self._keep(signal)
+            if perhaps := find_only(signal, operation, cases):
+                self._put(forward(noticed(perhaps), self._settled_at), signal)
 
     # --- a new case, and what came before its start ---------------------------------------------
 
@@ -237,8 +205,10 @@ class _Desk:
     def _offer(self, case_id: str, orphan: Signal) -> None:
         taken = self._taken(self._cases[case_id], orphan)
         if taken is not None:
-            self._put(taken, orphan)
+            self._move(taken, orphan)
             del self._orphans[orphan.message_id]
+            stored = orphan.message_id in self._stored_orphans
+            (self._adopted if stored else self._filed)[orphan.message_id] = case_id
 
     def _taken(self, case: KnownCase, orphan: Signal) -> KnownCase | None:
         told = absorb_signal(case, orphan)
@@ -266,18 +236,19 @@ class _Desk:
         return match.case if match and match.proven else None
 
     def _put(self, case: KnownCase, signal: Signal) -> None:
+        self._move(case, signal)
+        self._file(signal, case.case_id)
+
+    def _move(self, case: KnownCase, signal: Signal) -> None:
         before = self._cases.get(case.case_id)
         if before is None or before.state is not case.state:
             state = before.state if before else None
             self._moves.append(Move(case.case_id, signal.message_id, state, case.state))
         self._cases[case.case_id] = case
-        self._file(signal, case.case_id)
 
     def _file(self, signal: Signal, case_id: str) -> None:
         """File a message under its case; one that moves several cases is filed under the first."""
-        if signal.message_id in self._stored_orphans:
-            self._adopted[signal.message_id] = case_id
-        elif self._filed.get(signal.message_id) is None:
+        if self._filed.get(signal.message_id) is None:
             self._filed[signal.message_id] = case_id
 
     def _keep(self, signal: Signal) -> None:

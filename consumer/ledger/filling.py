@@ -52,6 +52,11 @@ def absorb_signal(case: KnownCase, signal: Signal) -> KnownCase:
     )
 
 
+def noticed(case: KnownCase) -> KnownCase:
+    """Count a message that may be about the case, and learn nothing from it."""
+    return dataclasses.replace(case, signal_seq=case.signal_seq + _counts(case))
+
+
 def learned(notifications: Iterable[Notification]) -> Mapping[str, Learned]:
     """Return the last connector that the messages' rows show for each compute host."""
     return {

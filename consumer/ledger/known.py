@@ -8,8 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.correlation import Known
-from consumer.ledger.matching import KnownCase, Signal
+from consumer.ledger.correlated import Known
+from consumer.ledger.matching import KnownCase, Signal, shares_request
 from consumer.ledger.records import known_case, signal
 from consumer.ledger.tables import cases, intents, notifications
 from handlers.notification import Notification, Phase
@@ -35,6 +35,17 @@ _ENDS = _ORPHANS.where(_any_of(notifications.c.volume_id, "volumes"))
 _ERRORS = _ORPHANS.where(
     sa.func.coalesce(notifications.c.volume_id, "") == "",
     _any_of(notifications.c.request_id, "requests"),
+)
+# Ends that name nothing and are filed under some case, for want of proof that they are another's.
+_FILED_ENDS = sa.select(notifications).where(
+    notifications.c.cloud == sa.bindparam("cloud"),
+    _any_of(notifications.c.request_id, "requests"),
+    _any_of(notifications.c.volume_id, "volumes"),
+    notifications.c.phase == Phase.END.value,
+    notifications.c.attachment_id.is_(None),
+    notifications.c.instance_id.is_(None),
+    notifications.c.case_id.is_not(None),
+    notifications.c.received_at >= sa.bindparam("since"),
 )
 _INTENTS = sa.select(intents.c.request_id, intents.c.case_id).where(
     _any_of(intents.c.request_id, "requests")
@@ -77,9 +88,10 @@ def read_known(
         "cloud": cloud, "volumes": list(claimed), "requests": requests, "since": since,
     }  # fmt: skip
     opens = any(n.phase is not Phase.END for n in batch)
+    found = _cases(connection, wanted, claimed)
     return Known(
-        cases=_cases(connection, wanted, claimed),
-        orphans=_orphans(connection, wanted) if opens else (),
+        cases=found,
+        orphans=_orphans(connection, wanted, found) if opens else (),
         intents=_intents(connection, wanted),
     )
 
@@ -94,8 +106,17 @@ def _cases(
     )
 
 
-def _orphans(connection: sa.Connection, wanted: Mapping[str, Any]) -> tuple[Signal, ...]:
-    rows = [*connection.execute(_ENDS, wanted), *connection.execute(_ERRORS, wanted)]
+def _orphans(
+    connection: sa.Connection, wanted: Mapping[str, Any], found: Sequence[KnownCase]
+) -> tuple[Signal, ...]:
+    by_id = {case.case_id: case for case in found}
+    # Where the case knows of the request, the end was proven to be its own.
+    misfiled = [
+        row
+        for row in connection.execute(_FILED_ENDS, wanted)
+        if row.case_id in by_id and not shares_request(signal(row), by_id[row.case_id])
+    ]
+    rows = [*connection.execute(_ENDS, wanted), *connection.execute(_ERRORS, wanted), *misfiled]
     return tuple(signal(row) for row in sorted(rows, key=lambda row: row.received_at))
 
 

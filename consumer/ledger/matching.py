@@ -7,7 +7,8 @@ the message, or another instance where the attachment does not decide, is never 
 2. else the same request id (one shared by Nova and Cinder, or the publisher's own);
 3. else the same instance, named by both, in the same operation;
 4. else, where the message names neither attachment nor instance, the only open case of that
-   operation on the volume.
+   operation on the volume. This says the least: two operations may be in flight of which we know
+   one. So it never makes a start somebody else's, and teaches a case nothing.
 
 The first of these that finds a case wins; of several cases the newest. 1 *proves* that the message
 is about that very attachment, and so does 2 where it found no second case. Request ids of an
@@ -118,7 +119,7 @@ class Match:
 
 
 def find(signal: Signal, operation: Operation, cases: Iterable[KnownCase]) -> Match | None:
-    """Return the case of this operation that the signal is about, by the rules above."""
+    """Return the case of this operation that the signal is about, by the first three rules."""
     own = _possible(signal, operation, cases)
     return _proven(signal, own) or _likely(signal, own)
 
@@ -129,8 +130,15 @@ def find_proven(signal: Signal, operation: Operation, cases: Iterable[KnownCase]
 
 
 def find_likely(signal: Signal, operation: Operation, cases: Iterable[KnownCase]) -> Match | None:
-    """Return the same, but only by instance or for being the only one."""
+    """Return the same, but only by instance."""
     return _likely(signal, _possible(signal, operation, cases))
+
+
+def find_only(signal: Signal, operation: Operation, cases: Iterable[KnownCase]) -> KnownCase | None:
+    """Return the only case of this operation where the signal says nothing of whose it is."""
+    own = _possible(signal, operation, cases)
+    nameless = signal.attachment_id is None and signal.instance_id is None
+    return own[0] if nameless and len(own) == 1 else None
 
 
 def companion(signal: Signal, cases: Iterable[KnownCase]) -> KnownCase | None:
@@ -175,9 +183,5 @@ def _proven(signal: Signal, own: Sequence[KnownCase]) -> Match | None:
 
 
 def _likely(signal: Signal, own: Sequence[KnownCase]) -> Match | None:
-    if signal.instance_id:
-        same = [c for c in own if c.instance_id == signal.instance_id]
-        return Match(same[-1], proven=False) if same else None
-    if signal.attachment_id is None and len(own) == 1:
-        return Match(own[0], proven=False)
-    return None
+    same = [c for c in own if signal.instance_id and c.instance_id == signal.instance_id]
+    return Match(same[-1], proven=False) if same else None

@@ -24,6 +24,7 @@ from consumer.ledger.matching import (
     Signal,
     companion,
     find_likely,
+    find_only,
     find_proven,
     shares_request,
 )
@@ -102,8 +103,10 @@ def _meant(
         return match.case
     if released := companion(signal, among):
         return released
-    likely = None if proven else find_likely(signal, operation, among)
-    return likely.case if likely else None
+    if proven:
+        return None
+    likely = find_likely(signal, operation, among)
+    return likely.case if likely else find_only(signal, operation, among)
 
 
 def _operation(notification: Notification) -> Operation | None:

@@ -7,6 +7,7 @@ batches of any size. What comes out depends on which messages came, and on nothi
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import tempfile
 from collections import Counter
@@ -109,3 +110,63 @@ def test_order_of_the_recording_and_its_reverse(name: str) -> None:
 def test_recordings_that_tell_of_nothing_are_known() -> None:
     """A recording without a word on attachments -> known by name, so that none drops out unseen."""
     assert [name for name in NAMES if not told(name)] == sorted(set(NAMES) - set(TOLD))
+
+
+def beside(name: str, volume_id: str) -> tuple[Notification, ...]:
+    """Return what a recording says, of other attachments, servers and requests of that volume."""
+    return tuple(moved(message, volume_id) for message in told(name))
+
+
+def moved(message: Notification, volume_id: str) -> Notification:
+    """Return a message as it would be of another attachment of this volume."""
+
+    def other(text: str | None) -> str | None:
+        return text and f"{text}-other"
+
+    return dataclasses.replace(
+        message,
+        message_id=f"{message.message_id}-other",
+        volume_id=message.volume_id and volume_id,
+        attachment_id=other(message.attachment_id),
+        instance_id=other(message.instance_id),
+        request_id=other(message.request_id),
+        own_request_id=other(message.own_request_id),
+        rows=tuple(
+            dataclasses.replace(
+                row,
+                attachment_id=f"{row.attachment_id}-other",
+                instance_id=other(row.instance_id),
+            )
+            for row in message.rows
+        ),
+    )
+
+
+def volume_of(messages: Sequence[Notification]) -> str:
+    """Return the volume that messages are about."""
+    return next(message.volume_id for message in messages if message.volume_id)
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[list[Notification], list[list[Notification]]]:
+    """Draw two recordings on one volume, one after the other, and both mixed up, in batches."""
+    first = told(draw(st.sampled_from(TOLD)))
+    second = beside(draw(st.sampled_from(TOLD)), volume_of(first))
+    in_order = [*first, *second]
+    left = draw(st.permutations(in_order))
+    batches = []
+    while left:
+        size = draw(st.integers(1, len(left)))
+        batches.append(list(left[:size]))
+        left = left[size:]
+    return in_order, batches
+
+
+@settings(suppress_health_check=list(HealthCheck))
+@given(pairs())
+def test_two_operations_on_one_volume_in_any_order(
+    drawn: tuple[list[Notification], list[list[Notification]]],
+) -> None:
+    """Two attachments of one volume at once, messages mixed -> as if one came after the other."""
+    in_order, batches = drawn
+    assert taken_in(batches) == taken_in([in_order])

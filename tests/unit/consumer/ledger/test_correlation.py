@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from consumer.ledger.correlation import Changes, Known, correlate
+from consumer.ledger.correlated import Changes, Known
+from consumer.ledger.correlation import correlate
 from consumer.ledger.matching import KnownCase, Signal, Timing
 from handlers.casefile import CaseState, Conclusion, Trigger
 from handlers.notification import Notification, Operation, Phase, Source
@@ -282,6 +283,31 @@ def test_unproven_end_beyond_waiting(state: CaseState) -> None:
     case = one(after([UNPROVEN_END], [known(state=state, next_attempt_at=None)]))
     assert (case.state, case.next_attempt_at) == (CaseState.DUE, SETTLED_AT)
     assert case.end_seen is False
+
+
+def test_end_that_names_nothing() -> None:
+    """An end that may be the only case's -> a look sooner, nothing learned; its start gets it."""
+    end = told(Operation.ATTACH, Phase.END, request_id="req-9")
+    changes = after([end], [known()])
+    case = one(changes)
+    assert (case.state, case.next_attempt_at) == (CaseState.WAITING, SETTLED_AT)
+    assert (case.request_ids, case.end_seen) == (known().request_ids, False)
+    assert changes.filed == {end.message_id: case.case_id}
+    start = told(attachment_id="att-2", request_id="req-9")
+    both = after([end, start], [known()])
+    (opened,) = both.opened
+    assert (opened.attachment_id, opened.state) == ("att-2", CaseState.CLOSED)
+    assert set(both.filed.values()) == {opened.case_id}
+
+
+def test_start_that_names_nothing() -> None:
+    """A start in a request of its own that names nothing -> a case of its own, not the only one's.
+
+    So does Cinder's start of a second server's attach, where it shows both rows.
+    """
+    changes = after([told(request_id="req-9")], [known()])
+    assert [case.attachment_id for case in changes.opened] == [None]
+    assert changes.changed == ()
 
 
 def test_other_operation() -> None:

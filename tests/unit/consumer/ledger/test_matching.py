@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from consumer.ledger.matching import KnownCase, Signal, companion, find, find_proven
+from consumer.ledger.matching import KnownCase, Signal, companion, find, find_only, find_proven
 from handlers.notification import Operation, Phase
 from tests.unit.consumer.ledger.making import (
     ATTACHMENT,
@@ -44,7 +44,6 @@ SAME = [
         False,
         id="the same instance, another request -> likely, not proven",
     ),
-    pytest.param(NAMED, known(), False, id="names nothing, the only case -> likely, not proven"),
 ]
 
 OTHER = [
@@ -69,6 +68,7 @@ OTHER = [
         known(attachment_id=None),
         id="names an attachment, the case knows none and nothing else agrees -> not this case",
     ),
+    pytest.param(NAMED, known(), id="names nothing, the only case -> not for that reason alone"),
 ]
 
 
@@ -95,9 +95,12 @@ def test_ambiguous_request() -> None:
     assert (found.case.case_id, found.proven) == ("new", False)
 
 
-def test_ambiguous_volume() -> None:
-    """A message that names nothing, two open cases -> neither."""
-    assert find(NAMED, Operation.ATTACH, [known(), known(case_id="case-2")]) is None
+def test_only_case() -> None:
+    """A message that names nothing -> perhaps about the only case; of two, about neither."""
+    other, detach = known(case_id="case-2"), known(operation=Operation.DETACH)
+    assert find_only(NAMED, Operation.ATTACH, [known(), detach]) == known()
+    assert find_only(NAMED, Operation.ATTACH, [known(), other]) is None
+    assert find_only(BY_INSTANCE, Operation.ATTACH, [known(instance_id=None)]) is None
 
 
 def test_attachment_first() -> None:
