@@ -186,6 +186,15 @@ class Nova(Protocol):
     def compute_up(self, host: str, *, timeout_seconds: float) -> bool | None:
         """Tell whether the host's nova-compute is up and not forced down; None: Nova has none."""
 
+    def holders(self, volume_id: str, host: str, *, timeout_seconds: float) -> tuple[str, ...]:
+        """Return every server that may be using the volume on this compute host. Read-only.
+
+        Those of the host, in any state, that have a block device for it; those under live migration
+        that have one; and those evacuated off the host whose guest Nova has not recorded to be
+        ended there, whatever volumes they have now. None at all is proof, as far as Nova's records
+        go: what was not surely told in full raises, as does a host without a nova-compute.
+        """
+
     def ended_on(self, instance_id: str, *, timeout_seconds: float) -> str | None:
         """Return the compute host that ended the guest of a deleted server, None where none says.
 

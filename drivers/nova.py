@@ -9,7 +9,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from drivers import nova_shapes
+from drivers import nova_holders, nova_shapes
 from drivers.answers import Call
 from drivers.control_plane import BlockDevice, Server
 from drivers.endpoint import Conversation, Endpoint
@@ -75,6 +75,15 @@ class NovaClient:
                 if (host := asking.read(call, nova_shapes.ended_on)) is not None:
                     return host
             return None
+
+    def holders(self, volume_id: str, host: str, *, timeout_seconds: float) -> tuple[str, ...]:
+        """Return the servers that may be using the volume on this host; see ``nova_holders``.
+
+        Four requests, one more for each further page and for each server whose volumes the list
+        may have kept back.
+        """
+        with self._endpoint.within(timeout_seconds) as asking:
+            return nova_holders.holders(asking, volume_id, host)
 
     def detach(
         self, instance_id: str, volume_id: str, *, request_id: str, timeout_seconds: float

@@ -5,6 +5,7 @@ Whatever is not of the form that Nova's API reference gives raises ``ShapeError`
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,8 +19,29 @@ LAUNCHED_AT = "OS-SRV-USG:launched_at"
 COMPUTE = "nova-compute"
 DELETIONS = frozenset({"delete", "forceDelete"})
 TERMINATION, WELL = "compute_terminate_instance", "Success"
+VOLUMES = "os-extended-volumes:volumes_attached"
+MIGRATING, EVACUATION, COMPLETED = "migrating", "evacuation", "completed"
 
 Record = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ListedServer:
+    """One server of ``GET /servers/detail``: where it is, and its volumes, if they were told."""
+
+    instance_id: str
+    host: str | None
+    task_state: str | None
+    volumes: frozenset[str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Evacuation:
+    """One evacuation of ``GET /os-migrations``, the newest first."""
+
+    instance_id: str
+    source: str | None
+    completed: bool
 
 
 def server_record(document: Any, instance_id: str) -> Record:
@@ -116,3 +138,74 @@ def ended_on(document: Any) -> str | None:
         if event.get("event") == TERMINATION and event.get("result") == WELL:
             return optional(event, "host") or None
     return None
+
+
+def listed_servers(document: Any) -> tuple[Sequence[ListedServer], str | None]:
+    """Return one page of ``GET /servers/detail``, and after which id the next one begins.
+
+    Raises ShapeError, and NotAdminError where the hosts are not shown: then the filter by host was
+    dropped without a word (nova/api/openstack/compute/servers.py ``remove_invalid_options``).
+    """
+    records = items(document, "servers")
+    return [_listed_server(record) for record in records], _next(document, records, "servers", "id")
+
+
+def _listed_server(record: Record) -> ListedServer:
+    if HOST not in record:
+        raise NotAdminError(f"it lacks {HOST}")
+    present(record, TASK_STATE)
+    return ListedServer(
+        instance_id=text(record, "id"),
+        host=host_of(record),
+        task_state=optional(record, TASK_STATE),
+        volumes=frozenset(text(volume, "id") for volume in items(record, VOLUMES)),
+    )
+
+
+def listed_evacuations(document: Any) -> tuple[Sequence[Evacuation], str | None]:
+    """Return one page of ``GET /os-migrations``, and after which uuid the next one begins."""
+    records = items(document, "migrations")
+    found = [_evacuation(record) for record in records]
+    return found, _next(document, records, "migrations", "uuid")
+
+
+def _evacuation(record: Record) -> Evacuation:
+    if present(record, "source_compute") is None:
+        raise NotAdminError("it lacks source_compute")
+    if text(record, "migration_type") != EVACUATION:
+        raise ShapeError("a migration is no evacuation")
+    return Evacuation(
+        instance_id=text(record, "instance_uuid"),
+        source=text(record, "source_compute"),
+        completed=text(record, "status") == COMPLETED,
+    )
+
+
+def _next(document: Any, records: Sequence[Record], name: str, key: str) -> str | None:
+    """Return the last id of a page that is not the last, None of the last one."""
+    if not document.get(f"{name}_links"):
+        return None
+    if not records:
+        raise ShapeError("an empty page links to a next one")
+    return text(records[-1], key)
+
+
+def volumes_of(document: Any, instance_id: str) -> frozenset[str]:
+    """Return the volumes of ``GET /servers/{id}/os-volume_attachments`` below 2.89: all of them."""
+    found = []
+    for item in items(document, "volumeAttachments"):
+        if text(item, "serverId") != instance_id:
+            raise ShapeError("the list of block devices names another server")
+        found.append(text(item, "volumeId"))
+    return frozenset(found)
+
+
+def servers_on(document: Any, host: str) -> frozenset[str] | None:
+    """Return the servers that the hypervisors of this host have; None where none is of it."""
+    found: list[str] = []
+    known = False
+    for hypervisor in items(document, "hypervisors"):
+        if text(mapping(hypervisor.get("service"), "service"), "host") == host:
+            known = True
+            found += [text(server, "uuid") for server in items(hypervisor, "servers")]
+    return frozenset(found) if known else None

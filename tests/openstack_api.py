@@ -28,6 +28,7 @@ from tests.services.ports import free_port
 PROJECT = "11111111111111111111111111111111"
 PASSWORD = "canary-password"
 CINDER, NOVA = f"/volume/v3/{PROJECT}", "/compute/v2.1"
+NOVAS = ("/servers", "/os-hypervisors", "/os-migrations")
 HTML = b"<html><body><h1>503 Service Unavailable</h1>No server is available.</body></html>"
 
 
@@ -117,7 +118,7 @@ class OpenStackApi:
     def script(self, line: str, *replies: Reply) -> None:
         """Say what is answered to ``METHOD /path``, relative to Cinder's or Nova's root."""
         method, path = line.split(" ")
-        root = NOVA if path.startswith("/servers") or path == "/nova/os-services" else CINDER
+        root = NOVA if path.startswith(NOVAS) or path == "/nova/os-services" else CINDER
         self.replies[f"{method} {root}{path.removeprefix('/nova')}"] = list(replies)
 
     def asked(self, what: str = "") -> list[str]:

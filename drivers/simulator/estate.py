@@ -35,6 +35,7 @@ class Estate:
     services: dict[str, Service] = dataclasses.field(default_factory=dict)
     connectors: dict[str, Connector] = dataclasses.field(default_factory=dict)
     dead_computes: set[str] = dataclasses.field(default_factory=set)
+    no_computes: set[str] = dataclasses.field(default_factory=set)
     cinder_api_up: bool = True
     nova_api_up: bool = True
     service_token: bool = False
@@ -76,5 +77,6 @@ class Estate:
         return self.connectors.get(host) or made_up_connector(host)
 
     def compute_up(self, host: str | None) -> bool | None:
-        """Tell what Nova says of a compute; None for a server that is on none."""
-        return None if host is None else host not in self.dead_computes
+        """Tell what Nova says of a compute; None for no host, and for one that is no compute."""
+        known = host is not None and host not in self.no_computes
+        return host not in self.dead_computes if known else None

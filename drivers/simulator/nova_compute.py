@@ -99,6 +99,19 @@ class Compute:
                 self.let_go(volume_id, instance_id)
                 self._disconnect(server, volume_id)
 
+    def holders(self, volume_id: str, host: str) -> tuple[str, ...]:
+        """Return the servers that may be using the volume on this host, by Nova's records.
+
+        NotFoundError where the host is no compute.
+        """
+        if self.estate.compute_up(host) is None:
+            raise NotFoundError(f"Nova: no compute host {host}.")
+        return tuple(
+            server.instance_id
+            for server in self.estate.servers.values()
+            if not server.deleted and _may_use(server, volume_id, host)
+        )
+
     def is_offloaded(self, instance_id: str) -> bool:
         """Tell whether the server is on no compute, so that nova-api detaches by itself."""
         server = self.estate.known_server(instance_id)
@@ -167,3 +180,10 @@ class Compute:
         if not self.estate.cinder_api_up:
             raise PermanentError("Nova cannot reach cinder-api.")
         return call()
+
+
+def _may_use(server: ServerRecord, volume_id: str, host: str) -> bool:
+    """Tell whether the server may be using the volume there, by what Nova has on record."""
+    near = server.host == host or server.task_state == "migrating"
+    outlived = server.evacuated_from == host and server.host != host
+    return outlived or (near and bool(server.devices_of(volume_id)))

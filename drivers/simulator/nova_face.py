@@ -57,6 +57,14 @@ class NovaFace:
         )  # fmt: skip
         return self._perform(asked, lambda: self.compute.estate.compute_up(host))
 
+    def holders(self, volume_id: str, host: str, *, timeout_seconds: float) -> tuple[str, ...]:
+        """Return the servers that may be using the volume on this host, by Nova's records."""
+        asked = Asked(
+            "nova", "holders", volume_id, None, timeout_seconds,
+            writes=False, arguments=(("host", host),),
+        )  # fmt: skip
+        return self._perform(asked, lambda: self.compute.holders(volume_id, host))
+
     def ended_on(self, instance_id: str, *, timeout_seconds: float) -> str | None:
         """Return the compute that ended a deleted server's guest, None where none did."""
         asked = Asked(

@@ -102,10 +102,17 @@ class Stage(Hosts):
             self._estate.server(instance_id).guest_running = False
             self._stop_guest(instance_id)
 
-    def set_compute(self, host: str, *, up: bool) -> None:
-        """Set whether Nova holds the compute service of a host for up. Guests do not notice."""
+    def set_compute(self, host: str, *, up: bool | None) -> None:
+        """Set whether Nova holds the compute service of a host for up. Guests do not notice.
+
+        None: the host has none; it is a backup's, or another service's.
+        """
         with self._estate.lock:
-            (self._estate.dead_computes.discard if up else self._estate.dead_computes.add)(host)
+            for hosts, holds in (
+                (self._estate.dead_computes, up is False),
+                (self._estate.no_computes, up is None),
+            ):
+                (hosts.add if holds else hosts.discard)(host)
 
     def set_volume(self, volume_id: str, **columns: Any) -> None:
         """Set columns of VolumeRecord: status, attach_status, migration_status, multiattach ..."""

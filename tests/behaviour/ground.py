@@ -12,6 +12,7 @@ from drivers.control_plane import Cinder, Nova
 from drivers.errors import OutsideError
 
 HOSTS = ("lab-compute-1", "lab-compute-2")
+NO_COMPUTE = "lab-backup-1"
 TIMEOUT_SECONDS = 30.0
 
 

@@ -12,7 +12,7 @@ from drivers.control_plane import Cinder, Nova
 from drivers.errors import IndeterminateError, OutsideError
 from drivers.simulator import Cloud, Detaching, Fault, Guest, Service
 from drivers.simulator.switchboard import UnansweredError
-from tests.behaviour.ground import TIMEOUT_SECONDS, State
+from tests.behaviour.ground import NO_COMPUTE, TIMEOUT_SECONDS, State
 
 
 class SimulatedOthers:
@@ -151,6 +151,7 @@ class SimulatorGround:
 
     def __init__(self) -> None:
         self.cloud = Cloud()
+        self.cloud.set_compute(NO_COMPUTE, up=None)
         self.servers = SimulatedServers(self.cloud)
         self.others = SimulatedOthers(self.cloud)
         self.nova: Nova = self.cloud.nova

@@ -85,3 +85,46 @@ def device(
 def devices(*found: dict[str, Any]) -> dict[str, Any]:
     """Return the answer to ``GET /servers/{id}/os-volume_attachments``."""
     return {"volumeAttachments": list(found)}
+
+
+def listed(server_id: str = SERVER, *volumes: str, **columns: Any) -> dict[str, Any]:
+    """Return one of the list of ``GET /servers/detail`` by an admin, with its volumes."""
+    shown = [{"id": v, "delete_on_termination": False} for v in volumes]
+    more: dict[str, Any] = {"id": server_id, "os-extended-volumes:volumes_attached": shown}
+    told: dict[str, Any] = server(**more)["server"]
+    return told | columns
+
+
+def servers(*found: dict[str, Any], more: bool = False) -> dict[str, Any]:
+    """Return a page of ``GET /servers/detail``; ``more`` links to a next one."""
+    links = [{"rel": "next", "href": "http://wrong.test/servers/detail?marker=x"}]
+    return {"servers": list(found)} | ({"servers_links": links} if more else {})
+
+
+def hypervisor(*server_ids: str, host: str = COMPUTE, name: str = COMPUTE) -> dict[str, Any]:
+    """Return one of the list of ``GET /os-hypervisors/detail``, asked with its servers."""
+    there = [{"name": f"instance-{s}", "uuid": s} for s in server_ids]
+    return {
+        "id": f"id-of-{name}", "hypervisor_hostname": name, "state": "up", "status": "enabled",
+        "service": {"id": "s", "host": host, "disabled_reason": None}, "servers": there,
+    }  # fmt: skip
+
+
+def hypervisors(*found: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer to ``GET /os-hypervisors/detail``."""
+    return {"hypervisors": list(found)}
+
+
+def evacuation(server_id: str, status: str = "completed", **columns: Any) -> dict[str, Any]:
+    """Return one of the list of ``GET /os-migrations``."""
+    told = {
+        "id": 7, "uuid": f"migration-of-{server_id}", "instance_uuid": server_id, "status": status,
+        "migration_type": "evacuation", "source_compute": COMPUTE, "dest_compute": "compute-2",
+    }  # fmt: skip
+    return told | columns
+
+
+def migrations(*found: dict[str, Any], more: bool = False) -> dict[str, Any]:
+    """Return a page of ``GET /os-migrations``; ``more`` links to a next one."""
+    links = [{"rel": "next", "href": "http://wrong.test/os-migrations?marker=x"}]
+    return {"migrations": list(found)} | ({"migrations_links": links} if more else {})

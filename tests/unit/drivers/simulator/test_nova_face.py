@@ -175,6 +175,32 @@ def test_compute_service_of_a_host(cloud: Cloud) -> None:
     assert cloud.nova.compute_up("compute-1", timeout_seconds=1) is False
 
 
+def test_who_may_be_using_a_volume_on_a_host(cloud: Cloud) -> None:
+    """By Nova's records -> on the host, or under migration; of an evacuated one whatever it has."""
+    scene, elsewhere = attached(cloud), attached(cloud, "compute-2")
+
+    def ask(host: str) -> tuple[str, ...]:
+        return cloud.nova.holders(scene.volume_id, host, timeout_seconds=1)
+
+    assert (ask("compute-1"), ask("compute-2")) == ((scene.instance_id,), ())
+    cloud.set_server(scene.instance_id, task_state="migrating")
+    assert ask("compute-2") == (scene.instance_id,)
+    cloud.delete_server(scene.instance_id)
+    assert ask("compute-1") == ()
+    cloud.set_server(elsewhere.instance_id, evacuated_from="compute-1")
+    assert ask("compute-1") == (elsewhere.instance_id,)
+
+
+def test_host_that_is_no_compute(cloud: Cloud) -> None:
+    """A backup's host -> Nova has no service of it, and does not say that nobody is there."""
+    cloud.set_compute("backup-1", up=None)
+    assert cloud.nova.compute_up("backup-1", timeout_seconds=1) is None
+    with pytest.raises(NotFoundError):
+        cloud.nova.holders(cloud.create_volume(), "backup-1", timeout_seconds=1)
+    cloud.set_compute("backup-1", up=True)
+    assert cloud.nova.compute_up("backup-1", timeout_seconds=1) is True
+
+
 def test_nova_api_down_surely_did_nothing(cloud: Cloud) -> None:
     """nova-api refuses the connection -> TransientError."""
     scene = attached(cloud)
