@@ -203,3 +203,26 @@ def test_message_that_the_broker_refuses_does_not_stop_the_others(
     assert "PRECONDITION_FAILED" in str(outbox(ledger, refused)[0].last_error)
     assert outbox(ledger, taken)[0].sent_at is not None
     assert len(peer.take_all("audit")) == 1
+
+
+def test_exchange_that_we_may_not_declare(rabbitmq: RabbitMQ, ledger: Ledger) -> None:
+    """The broker user lacks the right -> said in words, all is kept; granted -> sent."""
+    url = rabbitmq.fresh_vhost()
+    vhost = url.rpartition("/")[2]
+    rabbitmq.ctl("add_user", f"of-{vhost}", "secret")
+    rights = ("set_permissions", "--vhost", vhost, f"of-{vhost}")
+    rabbitmq.ctl(*rights, "^$", ".*", ".*")
+    announce(ledger, START)
+    own = hurried(configured(url.replace("guest:guest", f"of-{vhost}:secret")), ledger)
+    with running(own), Peer(url) as owner:
+        until(lambda: own.status().problems)
+        (problem,) = own.status().problems
+        assert "exchange 'detachd': the broker user of transport_url may not use it" in problem
+        assert "secret" not in problem
+        assert ledger.outbox_pending()[0] == 1
+        rabbitmq.ctl(*rights, ".*", ".*", ".*")
+        owner.declare("detachd")
+        owner.bind("audit", "detachd", "detachd_notifications.info")
+        until(lambda: ledger.outbox_pending()[0] == 0, 60)
+        until(lambda: own.status().problems == ())
+        assert len(owner.take_all("audit")) == 1
