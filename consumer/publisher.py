@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import socket
 import threading
 import time
@@ -123,6 +124,7 @@ class Publisher:
         self._confirmed: list[int] = []
         self._failures = 0
         self._trouble: str | None = None
+        self._unconfirmed, self._unconfirmed_until = "", -math.inf
         self._last_sent_at: datetime | None = None
 
     @classmethod
@@ -159,8 +161,10 @@ class Publisher:
 
     def status(self) -> PublisherStatus:
         """Return how the publisher is now. Blocks on nothing."""
-        problems = () if self._trouble is None else (self._trouble,)
-        return PublisherStatus(self._last_sent_at, problems)
+        trouble = self._trouble
+        if trouble is None and time.monotonic() < self._unconfirmed_until:
+            trouble = f"announcements wait: {self._unconfirmed}"
+        return PublisherStatus(self._last_sent_at, () if trouble is None else (trouble,))
 
     def run(self, stop: threading.Event, *, flush_seconds: float = 30.0) -> None:
         """Publish until ``stop`` is set, then what is still due, for at most ``flush_seconds``.
@@ -244,9 +248,15 @@ class Publisher:
 
     def _settle(self, outgoing: Outgoing, announced: Announced) -> bool:
         if announced.error is not None:
-            return self._again(outgoing, announced.error)
+            # A broker that is out of memory lets us connect, and confirms nothing. Should another
+            # replica be told otherwise, this is over a lease after the next try.
+            self._unconfirmed = announced.error
+            delay = self._again(outgoing, announced.error)
+            self._unconfirmed_until = time.monotonic() + delay + _LEASE_SECONDS
+            return False
         if Confirmation.RETURNED in announced.answers:
             return self._nobody_bound(outgoing)
+        self._unconfirmed_until = -math.inf
         self._confirmed.append(outgoing.outbox_id)
         self._observer.sent(outgoing.event_type)
         self._last_sent_at = datetime.now(UTC)
@@ -255,18 +265,19 @@ class Publisher:
     def _nobody_bound(self, outgoing: Outgoing) -> bool:
         trouble = f"no queue is bound to exchange {self._exchange!r} for {outgoing.event_type}"
         if self._sender.connected_seconds < self._unrouted_after_seconds:
-            return self._again(outgoing, trouble)
+            self._again(outgoing, trouble)
+            return False
         self._ledger.outbox_unrouted([outgoing.outbox_id])
         self._observer.unrouted(outgoing.event_type)
         LOG.error("%s: nobody was told of case %s", trouble, outgoing.case_id)
         return True
 
-    def _again(self, outgoing: Outgoing, trouble: str) -> bool:
+    def _again(self, outgoing: Outgoing, trouble: str) -> float:
         delay = backoff_seconds(outgoing.attempts)
         self._ledger.outbox_failed(outgoing.outbox_id, trouble, delay)
         self._observer.failed(outgoing.event_type)
         LOG.warning("sending again in %.1f s: %s", delay, trouble)
-        return False
+        return delay
 
     def _send(self, routing_key: str, body: bytes) -> Confirmation:
         return self._sender.send(Parcel(self._exchange, routing_key, body))

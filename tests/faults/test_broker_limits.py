@@ -171,3 +171,25 @@ def test_listening_while_the_broker_is_out_of_memory(
         assert sorted(stored(tmp_path)) == relevant([*sound, *mixed])
         assert set(peer.take_all(QUARANTINE)) == {b"{"}  # a try that timed out got through later
         assert peer.take(QUEUE) is None
+
+
+@pytest.mark.slow
+def test_out_of_memory_while_cases_are_worked(site: Site) -> None:
+    """A memory alarm with announcements due -> cases go on, what is due waits and says so; sent."""
+    site.detachd.configure(publisher={"confirm_timeout_seconds": 1.0, "poll_seconds": 0.1})
+    rabbitmq, acts = site.broker.server, site.arrange(REPEATABLE)
+    with site.detachd.serve() as service:
+        service.ready()
+        site.publish(acts)
+        rabbitmq.ctl("set_vm_memory_high_watermark", "absolute", "1")
+        try:
+            concluded = "SELECT DISTINCT case_id FROM history WHERE kind = 'concluded'"
+            until(lambda: len(oracle.column(site, concluded)) >= len(acts), 60)
+            until(lambda: "announcements wait" in service.readiness()[1])
+            assert site.ledger.outbox_pending()[0] > 0
+        finally:
+            rabbitmq.ctl("set_vm_memory_high_watermark", "0.4")
+        oracle.wait_until_over(site, acts)
+        service.ready()
+        assert service.terminate() == 0
+    oracle.all_is_well(site, acts)

@@ -181,9 +181,11 @@ def test_broker_without_memory(
         (record,) = outbox(ledger, case_id)
         assert record.sent_at is None
         assert "timed out" in str(record.last_error)
+        assert publisher.status().problems == ("announcements wait: timed out",)
     finally:
         rabbitmq.ctl("set_vm_memory_high_watermark", "0.4")
     until(publisher.run_once)
+    assert publisher.status().problems == ()
     assert {record.message_id.encode() in body for body in peer.take_all("audit")} == {True}
 
 
