@@ -157,3 +157,22 @@ def test_bug_that_hits_everything_fills_no_quarantine_in_a_hurry(
         peer.publish(volumes(1)[:3])
         until(lambda: len(quarantined(tmp_path)) == 3)
     assert pauses == list(range(1, len(pauses) + 1))
+
+
+@pytest.mark.usefixtures("bug")
+def test_replicas_that_fail_on_the_same_bodies(
+    url: str, peer: Peer, ledger: Ledger, tmp_path: Path
+) -> None:
+    """Two listen at one queue, five bodies wake the bug -> these put aside, all others stored."""
+    messages = volumes(5)
+    one, two = (Listener(settings(url), ledger) for _ in range(2))
+    with running(one), running(two):
+        until(lambda: one.caught_up and two.caught_up)
+        for number in range(5):
+            peer.put(poison(number), "cinder", "notifications.info")
+            peer.publish(messages[number::5])
+        until(lambda: len(quarantined(tmp_path)) == 5, 60)
+        until(lambda: len(stored(tmp_path)) == len(messages), 60)
+    assert sorted(stored(tmp_path)) == ids(messages)
+    assert set(peer.take_all(QUARANTINE)) == {poison(number) for number in range(5)}
+    assert peer.take(QUEUE) is None
