@@ -53,6 +53,7 @@ AUTHKEY = "storm"
 PATIENT = dataclasses.replace(
     BRISK, look_timeout_seconds=10.0, call_timeout_seconds=10.0, late_horizon_seconds=100_000.0,
 )  # fmt: skip
+MOST_SECONDS = 900.0
 LOOK_CALLS = 3
 FORCE_DETACH_CALLS = 2
 """The driver's terminate_connection and its detach."""
@@ -262,8 +263,11 @@ def _worked_off(
 ) -> Storm:
     profiled = (sys.executable, "-m", "cProfile", "-o", str(profile), "-m", "consumer")
     with detachd.serve(profiled if profile else DETACHD) as service:
-        while ledger.counts()[CaseState.DUE].count:
+        ends_at = time.monotonic() + MOST_SECONDS
+        while left := ledger.counts()[CaseState.DUE].count:
             assert service.running, detachd.logs()[-3000:]
+            # A call that gave no answer in time puts its case off for as long as such a call may act.
+            assert time.monotonic() < ends_at, f"{left} cases are not worked off, see their reasons"
             time.sleep(0.5)
         line.send("what did you see?")
         seen: Seen = line.recv()
