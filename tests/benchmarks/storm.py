@@ -266,7 +266,7 @@ def _worked_off(
         ends_at = time.monotonic() + MOST_SECONDS
         while left := ledger.counts()[CaseState.DUE].count:
             assert service.running, detachd.logs()[-3000:]
-            # A call that gave no answer in time puts its case off for as long as such a call may act.
+            # A call that gave no answer in time puts its case off for as long as it may act.
             assert time.monotonic() < ends_at, f"{left} cases are not worked off, see their reasons"
             time.sleep(0.5)
         line.send("what did you see?")
