@@ -22,7 +22,7 @@ class Crew:
         self._name = name
         self._size = size
         self._lock = threading.Lock()
-        self._threads = self._idle = 0
+        self._threads = self._unfinished = 0
         self._works: queue.SimpleQueue[Work] = queue.SimpleQueue()
 
     def do(self, work: Work) -> None:
@@ -31,18 +31,17 @@ class Crew:
         Raises RuntimeError where the machine has no thread left: then it is not done.
         """
         with self._lock:
-            if self._idle:
-                self._idle -= 1
-            elif self._threads < self._size:
+            if self._threads < min(self._unfinished + 1, self._size):
                 threading.Thread(target=self._run, name=self._name, daemon=True).start()
                 self._threads += 1
+            self._unfinished += 1
             self._works.put(work)
 
     def _run(self) -> None:
         while (work := self._next()) is not None:
             work()
             with self._lock:
-                self._idle += 1
+                self._unfinished -= 1
 
     def _next(self) -> Work | None:
         while True:
@@ -53,10 +52,9 @@ class Crew:
                     return None
 
     def _leaves(self) -> bool:
-        """Take this thread out, unless work was promised to it meanwhile."""
+        """Take this thread out, unless what is unfinished needs every thread there is."""
         with self._lock:
-            if not self._idle:
+            if self._threads <= self._unfinished:
                 return False
-            self._idle -= 1
             self._threads -= 1
             return True

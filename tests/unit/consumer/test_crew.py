@@ -24,7 +24,7 @@ def test_next_work_has_the_same_thread() -> None:
 
         crew_of_four.do(work)
         assert done.wait(10)
-        until(lambda: crew_of_four._idle == 1)
+        until(lambda: crew_of_four._unfinished == 0)
     assert len(set(seen)) == 1
 
 
@@ -54,3 +54,24 @@ def test_idle_thread_ends_and_work_starts_another(monkeypatch: pytest.MonkeyPatc
     until(lambda: one._threads == 0)
     one.do(done.set)
     assert done.wait(10)
+
+
+def test_work_that_had_to_wait_leaves_no_thread_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work came before the last one's thread was free again -> later works have threads all the same.
+
+    So it is where a slot is given back in the last line of an attempt, and the next claim is quick.
+    """
+    monkeypatch.setattr(crew, "IDLE_SECONDS", 0.05)
+    pair, release, waited = Crew("case", 2), threading.Event(), threading.Event()
+    for _ in range(2):
+        pair.do(lambda: release.wait(10) and None)
+    pair.do(waited.set)
+    release.set()
+    assert waited.wait(10)
+    until(lambda: pair._threads == 0)
+    busy, both = threading.Barrier(3), threading.Event()
+    for _ in range(2):
+        pair.do(lambda: busy.wait(10) and None)
+    busy.wait(5)
+    pair.do(both.set)
+    assert both.wait(5)
