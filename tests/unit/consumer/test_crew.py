@@ -57,7 +57,7 @@ def test_idle_thread_ends_and_work_starts_another(monkeypatch: pytest.MonkeyPatc
 
 
 def test_work_that_had_to_wait_leaves_no_thread_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work came before the last one's thread was free again -> later works have threads all the same.
+    """Work came before the last thread was free again -> later works have threads all the same.
 
     So it is where a slot is given back in the last line of an attempt, and the next claim is quick.
     """
