@@ -77,8 +77,8 @@ class BackendPolicy:
     def step_seconds(self, servers: int) -> float:
         """Return what a lease has to outlast.
 
-        The look before a write, the write, the wait for Nova's own detach with the look that is
-        under way when its time is up, and the look at what came of it all.
+        The write, its repetitions and the look before the last of them, the wait for Nova's own
+        detach with the look that is under way when its time is up, and the look at what came of it.
         """
         looks = 3 * self.look_seconds(servers)
         waits = self.nova_detach_wait_seconds + self.lease_margin_seconds

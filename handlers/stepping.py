@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 import uuid
-from functools import partial
 
 from drivers.errors import IndeterminateError, OutsideError, TransientError
 from handlers.acting import Hands
@@ -33,7 +32,7 @@ class Stepper:
     hands: Hands
 
     def make(self, attempt: Attempt, plan: Plan, step: Step) -> None:
-        """Write the intent, look once more, make the call, write down how it ended.
+        """Write the intent, look once more before each try of the call, write down how it ended.
 
         Blocks for all of that, and for Nova's own detach. Raises EvidenceChangedError where the
         call was not made, else what the call raised; ClaimLostError and PausedError from the
@@ -43,8 +42,7 @@ class Stepper:
         began = time.monotonic()
         result, detail = StepResult.INDETERMINATE, "interrupted"
         try:
-            self._read_once_more(attempt, plan, step)
-            self._call(attempt, plan, step, intent.request_id)
+            self._look_and_call(attempt, plan, step, intent.request_id)
             result, detail = StepResult.DONE, ""
         except EvidenceChangedError as error:
             result, detail = StepResult.WITHHELD, str(error)
@@ -86,16 +84,23 @@ class Stepper:
         if reason := unmet(step, plan.diagnosis, now):
             raise EvidenceChangedError(reason)
 
-    def _call(self, attempt: Attempt, plan: Plan, step: Step, request_id: str) -> None:
+    def _look_and_call(self, attempt: Attempt, plan: Plan, step: Step, request_id: str) -> None:
+        """Look and call; where the call surely did nothing, look and call again.
+
+        Tries may lie a minute and more apart, in which the volume may have been attached anew.
+        """
         limit = attempt.policy.call_timeout_seconds
         ref = plan.situation.volume.ref
+        system, _, method = step.kind.value.partition(".")
 
         def make() -> None:
             self.hands.make(step, ref, request_id=request_id, timeout_seconds=limit)
 
-        system, _, method = step.kind.value.partition(".")
-        timed = partial(self.eyes.timed, system, method, make)
-        repeat(timed, attempt.policy, self.eyes.stop, limit_seconds=limit)
+        def look_and_make() -> None:
+            self._read_once_more(attempt, plan, step)
+            self.eyes.timed(system, method, make)
+
+        repeat(look_and_make, attempt.policy, self.eyes.stop, limit_seconds=limit)
 
     def _await_nova(self, attempt: Attempt) -> None:
         """Wait until Nova's own detach has left Cinder's ``detaching``, or the time is up."""

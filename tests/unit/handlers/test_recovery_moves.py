@@ -13,6 +13,7 @@ import pytest
 
 from drivers.errors import PermanentError, TransientError
 from drivers.simulator import Cloud, Service
+from handlers.acting import Hands
 from handlers.recovery import Recovery
 from tests.unit.handlers.desk import QUICK, Desk, assert_told_in_pairs
 from tests.unit.handlers.stuck import STUCK, Stuck
@@ -60,6 +61,11 @@ class Moment:
     def __init__(self, place: int, move: Callable[[], Any]) -> None:
         self._left, self._move = place, move
 
+    @property
+    def is_now(self) -> bool:
+        """Tell whether it was the last time that something came round."""
+        return self._left == 0
+
     def comes(self, _: object = None) -> None:
         """Count; at the n-th time let it happen, unless Cinder or Nova refuse it."""
         self._left -= 1
@@ -105,6 +111,33 @@ def test_a_world_that_moves_between_plan_and_call_is_not_harmed(stuck: Stuck, wo
             moment = Moment(place, lambda: MOVES[words](cloud, desk))  # noqa: B023 - used at once
             desk.written = moment.comes
             assert_survives(cloud, desk, words, cloud.cinder)
+
+
+@pytest.mark.parametrize("words", MOVES)
+@pytest.mark.parametrize("stuck", STUCK, ids=[s.name for s in STUCK])
+def test_a_world_that_moves_between_two_tries_is_not_harmed(
+    stuck: Stuck, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The n-th call surely did nothing, and something happens -> it is not repeated unseen."""
+    make = Hands.make
+    for place in range(1, len(stuck.steps_left) + 1):
+        with Cloud() as cloud:
+            desk = stuck.desk(cloud)
+            moment = Moment(place, lambda: MOVES[words](cloud, desk))  # noqa: B023 - used at once
+            monkeypatch.setattr(Hands, "make", faltering(make, moment))
+            assert_survives(cloud, desk, words, cloud.cinder)
+
+
+def faltering(make: Callable[..., None], moment: Moment) -> Callable[..., None]:
+    """Return hands whose call fails without having done anything at that moment."""
+
+    def falter(*args: Any, **kwargs: Any) -> None:
+        moment.comes()
+        if moment.is_now:
+            raise TransientError("turned away at the door")
+        make(*args, **kwargs)
+
+    return falter
 
 
 def assert_survives(cloud: Cloud, desk: Desk, words: str, cinder: Any) -> None:
