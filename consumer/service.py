@@ -88,6 +88,7 @@ class Service:
             driver_of,
             lambda backend: settings.backends.of(backend).policy,
             stop=self._stopping,
+            paused=lambda: self.ledger.paused() is not None,
             observer=observer,
         )
         self.worker = Worker(

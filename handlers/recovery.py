@@ -54,10 +54,11 @@ class Recovery:
         policy_of: Callable[[str], BackendPolicy],
         *,
         stop: threading.Event | None = None,
+        paused: Callable[[], bool] = lambda: False,
         observer: RecoveryObserver = NO_OBSERVER,
     ) -> None:
         self._eyes = Eyes(cinder, nova, driver_of, policy_of, stop or threading.Event(), observer)
-        self._stepper = Stepper(self._eyes, Hands(cinder, nova, driver_of))
+        self._stepper = Stepper(self._eyes, Hands(cinder, nova, driver_of), paused)
 
     def attempt(self, file: CaseFile) -> Outcome:
         """Make one attempt at the case and say what came of it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import uuid
+from collections.abc import Callable
 
 from drivers.errors import IndeterminateError, OutsideError, TransientError
 from handlers.acting import Hands
@@ -21,15 +22,22 @@ POLL_SECONDS = 1.0
 
 
 class EvidenceChangedError(Exception):
-    """What a step rests on changed between the plan and the call; the call was not made."""
+    """What a step rests on changed between plan and call, or we were told to make no further one.
+
+    The call was not made.
+    """
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stepper:
-    """Makes single steps, with the eyes that look before each."""
+    """Makes single steps, with the eyes that look before each.
+
+    ``paused`` is asked after that look: it may take long enough for a person to pause meanwhile.
+    """
 
     eyes: Eyes
     hands: Hands
+    paused: Callable[[], bool]
 
     def make(self, attempt: Attempt, plan: Plan, step: Step) -> None:
         """Write the intent, look once more before each try of the call, write down how it ended.
@@ -81,8 +89,13 @@ class Stepper:
 
     def _read_once_more(self, attempt: Attempt, plan: Plan, step: Step) -> None:
         _, now = self.eyes.look(attempt)
-        if reason := unmet(step, plan.diagnosis, now):
+        if reason := unmet(step, plan.diagnosis, now) or self._told_not_to():
             raise EvidenceChangedError(reason)
+
+    def _told_not_to(self) -> str | None:
+        if self.eyes.stop.is_set():
+            return "the service is stopping"
+        return "detachd is paused" if self.paused() else None
 
     def _look_and_call(self, attempt: Attempt, plan: Plan, step: Step, request_id: str) -> None:
         """Look and call; where the call surely did nothing, look and call again.

@@ -47,6 +47,7 @@ poll_seconds = 0.05
 port = {port}
 [backend_defaults]
 driver = simulator
+mode = {mode}
 """
 
 Build = Callable[..., Service]
@@ -77,6 +78,7 @@ def build(tmp_path: Path, cloud: Cloud) -> Iterator[Build]:
         transport_url: str = MEMORY,
         port: int = 0,
         drain_seconds: float = 4.0,
+        mode: str = "observe",
         upgrade: bool = True,
         **parts: Any,
     ) -> Service:
@@ -87,6 +89,7 @@ def build(tmp_path: Path, cloud: Cloud) -> Iterator[Build]:
                 transport_url=transport_url,
                 port=port,
                 drain_seconds=drain_seconds,
+                mode=mode,
             )
         )
         simulated = Parts(ControlPlane(cloud.cinder, cloud.nova), cloud.driver)
@@ -276,6 +279,40 @@ def stuck(service: Service, cloud: Cloud) -> str:
         instance_id=scene.instance_id,
         attachment_id=scene.attachment_id,
     )
+
+
+class PausingCinder(SlowCinder):
+    """A simulated Cinder that is read while a person pauses detachd, from the second look on."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        super().__init__(cloud)
+        self.looks = 0
+
+    def volume(self, volume_id: str, *, timeout_seconds: float) -> Volume | None:
+        """Read; the second time, once the test has paused."""
+        self.looks += 1
+        if self.looks == 1:
+            return self._cinder.volume(volume_id, timeout_seconds=timeout_seconds)
+        return super().volume(volume_id, timeout_seconds=timeout_seconds)
+
+
+def test_pause_while_a_call_is_looked_into_keeps_it_from_being_made(
+    build: Build, cloud: Cloud
+) -> None:
+    """Paused between an intent and its call -> the call is withheld and the case handed back."""
+    cinder = PausingCinder(cloud)
+    service = build(control_plane=ControlPlane(cinder, cloud.nova), mode="auto")
+    service.start()
+    volume_id = stuck(service, cloud)
+    assert cinder.asked.wait(10)
+    before = cloud.calls(writes=True)
+    service.ledger.pause("alice", "an incident")
+    cinder.answers.set()
+    until(lambda: only_case(service.ledger, volume_id).claimed_by is None)
+    assert cloud.calls(writes=True) == before
+    assert [i.result.value for i in only_case(service.ledger, volume_id).intents] == ["withheld"]
+    service.stop()
+    assert service.wait()
 
 
 def test_running_attempt_ends_and_is_told_before_the_publisher_stops(

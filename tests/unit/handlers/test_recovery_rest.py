@@ -12,7 +12,7 @@ from drivers.simulator import Cloud, Exporting, Landing, Service, scenes
 from handlers.casefile import CaseState, Conclusion, StepKind, VerifiedBy
 from handlers.recovery import Recovery
 from tests.unit.handlers.desk import QUICK, Desk, assert_told_in_pairs, recovery_on
-from tests.unit.handlers.stuck import ATTACH, DETACH, STUCK_BY_NAME, leaked_beside
+from tests.unit.handlers.stuck import ATTACH, DETACH, STUCK, STUCK_BY_NAME, Stuck, leaked_beside
 
 # -- blind backends --------------------------------------------------------------------------------
 
@@ -215,6 +215,40 @@ def test_stopped_between_two_steps_the_rest_is_made_by_the_next_process(cloud: C
     desk.result = kept  # type: ignore[method-assign]
     assert desk.run(recovery_on(cloud)).conclusion is Conclusion.MENDED
     assert cloud.hazards() == ()
+
+
+@pytest.mark.parametrize("stuck", STUCK, ids=[s.name for s in STUCK])
+def test_stopped_while_it_looks_before_a_call_that_call_is_not_made(
+    cloud: Cloud, stuck: Stuck
+) -> None:
+    """The stop comes between an intent and its call -> not made, and nothing failed by it."""
+    stop, desk = threading.Event(), stuck.desk(cloud)
+    before = cloud.calls(writes=True)
+    desk.written = lambda _: stop.set()
+    recovery = Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: QUICK, stop=stop)
+    outcome = desk.attempt(recovery)
+    assert outcome is not None
+    assert cloud.calls(writes=True) == before
+    assert (outcome.state, outcome.delay_seconds, outcome.failed) == (CaseState.DUE, 0.0, False)
+    assert desk.steps()[-1].endswith(":withheld")
+
+
+@pytest.mark.parametrize("stuck", STUCK, ids=[s.name for s in STUCK])
+def test_paused_while_it_looks_before_a_call_that_call_is_not_made(
+    cloud: Cloud, stuck: Stuck
+) -> None:
+    """A person pauses between an intent and its call -> not made; resumed, it is mended."""
+    desk = stuck.desk(cloud)
+    before, pauses = cloud.calls(writes=True), iter([True])
+    desk.written = lambda _: setattr(desk, "paused", next(pauses, False))
+    recovery = Recovery(
+        cloud.cinder, cloud.nova, cloud.driver, lambda _: QUICK, paused=lambda: desk.paused
+    )
+    assert desk.attempt(recovery) is None
+    assert cloud.calls(writes=True) == before
+    desk.paused = False
+    assert desk.run(recovery).state is CaseState.CLOSED
+    stuck.assert_mended(cloud, desk)
 
 
 @pytest.mark.parametrize("name", ["UC1", "UC2", "UC4, guest runs", "UC5"])
