@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from handlers import left_overs, signs
+from handlers import left_overs, signs, unclaimed
 from handlers.casefile import Case, UseCase
 from handlers.evidence import Absent, Evidence, Fact, Unknown
 from handlers.situation import Situation, situate
@@ -61,14 +61,22 @@ def diagnose(case: Case, evidence: Evidence) -> Diagnosis:
         case Fact(volume):
             situation = situate(case, volume, evidence)
     rule = next(rule for rule in RULES if rule.holds(situation))
-    reason = rule.sentence + _unseen(situation)
+    reason = rule.sentence + _unseen(situation) + _held(situation)
     return Diagnosis(rule.verdict, rule.rule_id, reason, rule.use_case, situation)
 
 
 def _unseen(s: Situation) -> str:
     """Return what could not be seen, in the sources' own words."""
-    unknown = [a.reason for a in (*s.servers.values(), s.backend) if isinstance(a, Unknown)]
+    holders = s.holding.holders if s.holding else None
+    answers = (*s.servers.values(), holders, s.backend)
+    unknown = [answer.reason for answer in answers if isinstance(answer, Unknown)]
     return f" ({'; '.join(unknown)})" if unknown else ""
+
+
+def _held(s: Situation) -> str:
+    """Return whose it may be, where only the host could be asked about."""
+    named = ", ".join(unclaimed.holders(s))
+    return f" (on {s.holding.host}, instance {named})" if s.holding and named else ""
 
 
 # fmt: off
@@ -141,6 +149,9 @@ RULES: tuple[Rule, ...] = (
     Rule("UC5.leaked", Verdict.TERMINATE, signs.leaked,
          "Cinder says available and Nova holds nothing, but the backend lets the host in",
          UseCase.UC5),
+    Rule("UC5.ghost", Verdict.TERMINATE, unclaimed.ghost,
+         "Cinder says available and names nobody, the backend lets one compute host in, and Nova "
+         "proves that no server may be using it there", UseCase.UC5),
     Rule("UC5.leaked-beside-others", Verdict.TERMINATE, signs.leaked_beside_others,
          "the attachment is gone but the backend lets its host in, beside others that are right",
          UseCase.UC5),

@@ -10,6 +10,7 @@ from typing import Generic, Protocol, TypeVar
 from drivers.base import Connector, Observation, StorageDriver, VolumeRef
 from drivers.control_plane import Cinder, Nova, Row, Server, Volume
 from drivers.errors import OutsideError
+from handlers import intents
 from handlers.casefile import Case
 
 T = TypeVar("T")
@@ -46,6 +47,21 @@ class Blind:
 VolumeEvidence = Fact[Volume] | Absent | Unknown
 ServerEvidence = Fact[Server] | Absent | Unknown
 BackendEvidence = Fact[Observation] | Absent | Unknown | Blind
+HoldersEvidence = Fact[tuple[str, ...]] | Unknown
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Holding:
+    """What Nova says of the only host that is let in, where no instance is known to be asked about.
+
+    ``compute_up`` is None where the host has no nova-compute, or Nova did not say. ``holders`` are
+    the servers that may be using the volume there; None where they were not asked for, because the
+    host is no compute that is up.
+    """
+
+    host: str
+    compute_up: bool | None
+    holders: HoldersEvidence | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,7 +73,8 @@ class Evidence:
     Nova says so. ``computes`` has the compute service of each host that a row is on while its
     server is on another. ``connectors`` holds the last known connector of each compute host in
     question: recorded identity, not evidence.
-    ``hosts_told`` is False where the driver cannot say whose connection is whose.
+    ``hosts_told`` is False where the driver cannot say whose connection is whose. ``holding`` is
+    asked for only where neither a row nor a message names an instance.
     """
 
     volume: VolumeEvidence
@@ -67,6 +84,7 @@ class Evidence:
     computes: tuple[tuple[str, bool], ...] = ()
     connectors: tuple[tuple[str, Connector], ...] = ()
     hosts_told: bool = True
+    holding: Holding | None = None
 
 
 class Retry(Protocol):
@@ -106,14 +124,17 @@ def gather(case: Case, sources: Sources) -> Evidence:
         if instance_id is not None
     )
     backend, hosts_told = _backend(volume.value.ref, sources)
+    connectors = _connectors(case, volume.value.rows, servers, sources)
+    only_host = _only_host(case, volume.value, backend, dict(connectors)) if hosts_told else None
     return Evidence(
         volume=volume,
         servers=servers,
         backend=backend,
         ended_on=tuple(_ended_on(volume.value.rows, dict(servers), sources)),
         computes=tuple(_computes(volume.value.rows, dict(servers), sources)),
-        connectors=_connectors(case, volume.value.rows, servers, sources),
+        connectors=connectors,
         hosts_told=hosts_told,
+        holding=_holding(case.volume_id, only_host, sources) if only_host is not None else None,
     )
 
 
@@ -198,6 +219,42 @@ def _seen(observation: Observation, backend: str) -> BackendEvidence:
     if not observation.control:
         return Unknown(f"backend {backend}: it named nobody, and no positive control")
     return Absent(observation.control)
+
+
+def _only_host(
+    case: Case, volume: Volume, backend: BackendEvidence, connectors: Mapping[str, Connector]
+) -> str | None:
+    """Return the host that Nova is to be asked about where nobody names an instance.
+
+    The host of the case, where its connector is known and the backend lets in nobody else. None
+    where the volume has rows, is not available or kept by our own reserve, or nobody is let in: a
+    volume that is free and clean needs no question.
+    """
+    connector = case.connector or connectors.get(case.host or "")
+    if case.instance_id is not None or volume.rows or connector is None:
+        return None
+    let_in = backend.value.connections if isinstance(backend, Fact) else ()
+    only = all(connection.belongs_to(connector) for connection in let_in)
+    ours = volume.status == "attaching" and intents.holds_reserve(case)
+    free = volume.status == "available" and bool(let_in)
+    return (connector.host or case.host) if only and (ours or free) else None
+
+
+def _holding(volume_id: str, host: str, sources: Sources) -> Holding:
+    """Ask whether the host is a compute that is up, and if so who may be using the volume there."""
+
+    def ask_host() -> bool | None:
+        return sources.nova.compute_up(host, timeout_seconds=sources.timeout_seconds)
+
+    def ask_holders() -> tuple[str, ...]:
+        return sources.nova.holders(volume_id, host, timeout_seconds=sources.timeout_seconds)
+
+    try:
+        up = sources.retry("nova", "compute_up", ask_host)
+        holders = sources.retry("nova", "holders", ask_holders) if up else None
+    except OutsideError as error:
+        return Holding(host, None, Unknown(f"Nova: {error}"))
+    return Holding(host, up, None if holders is None else Fact(holders))
 
 
 def _connectors(

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, assert_never
 
 from drivers.base import Attachment, Capabilities
-from handlers import intents, signs
+from handlers import intents, signs, unclaimed
 from handlers.casefile import StepKind
 from handlers.situation import Situation
 from handlers.verdict import Diagnosis, Verdict
@@ -235,9 +235,8 @@ def _rows(s: Situation) -> frozenset[tuple[str, str]]:
 def _holds(condition: Condition, s: Situation) -> bool:
     match condition:
         case Condition.LET_GO:
-            holds = (
-                not s.named and not s.unnamed_devices and (s.server is not None or s.server_gone)
-            )
+            told = s.server is not None or s.server_gone or unclaimed.nobody_holds(s)
+            holds = told and not s.named and not s.unnamed_devices
         case Condition.QUIET:
             holds = not s.guest_may_write and not signs.backend_unknown(s)
         case Condition.NAMED:

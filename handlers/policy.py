@@ -68,9 +68,10 @@ class BackendPolicy:
         """Return the longest that a look may take: Cinder, the backend and each server.
 
         Of a server two things are asked at most: what it is, and of one that is gone who ended it,
-        or of one that is elsewhere the compute that its row is on.
+        or of one that is elsewhere the compute that its row is on. Where no server is known it is
+        two things of the host: whether its compute is up, and who may be using the volume there.
         """
-        return (2 + 2 * servers) * self._repeated(
+        return (2 + 2 * max(servers, 1)) * self._repeated(
             self.look_timeout_seconds, self.look_timeout_seconds
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from drivers.control_plane import Server
-from handlers import intents
+from handlers import intents, unclaimed
 from handlers.evidence import Absent, Fact, Unknown
 from handlers.notification import Operation
 from handlers.situation import ATTACHED, Situation
@@ -58,7 +58,7 @@ def _reserved_by_others(s: Situation) -> bool:
 def compute_not_up(s: Situation) -> bool:
     """Something is left, and nobody can ask the server's host whether its guest has it."""
     down = s.server is not None and s.server.host is not None and s.server.compute_up is not True
-    return down and not nothing_left(s) and not nothing_left_blind(s)
+    return (down or unclaimed.host_down(s)) and not nothing_left(s) and not nothing_left_blind(s)
 
 
 def nova_detach_accepted(s: Situation) -> bool:
@@ -82,8 +82,9 @@ def detach_of_another_case(s: Situation) -> bool:
 
 
 def nova_unknown(s: Situation) -> bool:
-    """Nova did not answer for a server in question."""
-    return any(isinstance(answer, Unknown) for answer in s.servers.values())
+    """Nova did not answer for a server in question, or for the host where none is known."""
+    unknown = any(isinstance(answer, Unknown) for answer in s.servers.values())
+    return unknown or unclaimed.not_told(s)
 
 
 def backend_unknown(s: Situation) -> bool:
@@ -98,7 +99,8 @@ def ambiguous(s: Situation) -> bool:
 
 def instance_unnamed(s: Situation) -> bool:
     """Nobody says which instance the attachment belongs to, and something is left of it."""
-    return s.instance_id is None and not nothing_left(s) and not nothing_left_blind(s)
+    nobody_to_ask = s.instance_id is None and not unclaimed.accounted_for(s)
+    return nobody_to_ask and not nothing_left(s) and not nothing_left_blind(s)
 
 
 # -- attached ----------------------------------------------------------------------------------
@@ -181,7 +183,11 @@ def whose_wish(s: Situation) -> bool:
 
 def guest_holds(s: Situation) -> bool:
     """A block device holds the volume although Cinder has no row for it."""
-    return bool(s.unnamed_devices) or (bool(s.devices) and s.status == "available")
+    return (
+        bool(unclaimed.holders(s))
+        or bool(s.unnamed_devices)
+        or (bool(s.devices) and s.status == "available")
+    )
 
 
 # -- let go ----------------------------------------------------------------------------------------
@@ -215,7 +221,8 @@ def _legacy_attach(s: Situation) -> bool:
 def held_by_us(s: Situation) -> bool:
     """Our own os-reserve, taken to keep new attachments out."""
     bare = s.status == "attaching" and not s.volume.rows
-    return bare and let_go(s) and intents.holds_reserve(s.case)
+    free = let_go(s) or unclaimed.nobody_holds(s)
+    return bare and free and intents.holds_reserve(s.case)
 
 
 def guest_may_outlive(s: Situation) -> bool:

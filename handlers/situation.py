@@ -14,6 +14,7 @@ from handlers.evidence import (
     Blind,
     Evidence,
     Fact,
+    Holding,
     ServerEvidence,
 )
 from handlers.notification import Operation
@@ -34,7 +35,8 @@ class Situation:
     ``shared_host`` says that another row or its server is on that same host, or may be. Of the
     backend's connections, those that the hosts of the other rows explain are left out; ``own`` are
     those of the subject's host among the rest, ``foreign`` those of nobody known. Where the driver
-    cannot tell hosts, all of them are ``nameless`` instead.
+    cannot tell hosts, all of them are ``nameless`` instead. ``holding`` is what Nova says of the
+    subject's host where no instance is known.
     """
 
     case: Case
@@ -52,6 +54,7 @@ class Situation:
     own: tuple[Connection, ...]
     foreign: tuple[Connection, ...]
     nameless: tuple[Connection, ...] = ()
+    holding: Holding | None = None
 
     @property
     def status(self) -> str:
@@ -216,6 +219,7 @@ def situate(case: Case, volume: Volume, evidence: Evidence) -> Situation:
         own=own,
         foreign=tuple(c for c in rest if c not in own),
         nameless=() if evidence.hosts_told else seen,
+        holding=evidence.holding,
     )
 
 

@@ -15,6 +15,7 @@ from handlers.evidence import (
     Blind,
     Evidence,
     Fact,
+    Holding,
     ServerEvidence,
     Unknown,
     VolumeEvidence,
@@ -32,6 +33,7 @@ def summarise(
         "nova": {instance_id: _server(answer) for instance_id, answer in evidence.servers},
         "ended_on": dict(evidence.ended_on),
         "computes": dict(evidence.computes),
+        "holding": _holding(evidence.holding),
         "backend": _backend(evidence.backend),
         "verdict": diagnosis.verdict.value,
         "rule": diagnosis.rule,
@@ -87,6 +89,21 @@ def _server_facts(server: Server) -> dict[str, Any]:
     facts = dataclasses.asdict(server)
     facts["block_devices"] = [dataclasses.asdict(device) for device in server.block_devices]
     return facts
+
+
+def _holding(told: Holding | None) -> dict[str, Any] | None:
+    if told is None:
+        return None
+    known = {"host": told.host, "compute_up": told.compute_up}
+    match told.holders:
+        case Fact(holders):
+            return known | {"holders": list(holders)}
+        case Unknown(reason):
+            return known | {"unknown": reason}
+        case None:
+            return known
+        case _:
+            assert_never(told.holders)
 
 
 def _backend(answer: BackendEvidence) -> dict[str, Any]:

@@ -146,8 +146,9 @@ def _free(volume: Volume) -> bool:
 
 
 def _host(peers: tuple[str, ...], hosts: Mapping[str, str]) -> str | None:
-    """Return the host of the only one who has access, None where there are several."""
-    return hosts.get(peers[0]) if len(peers) == 1 else None
+    """Return the only host that has access, by however many names; None where there are several."""
+    known = {hosts.get(peer) for peer in peers}
+    return known.pop() if len(known) == 1 else None
 
 
 def _told_by_rows(volume: Volume) -> bool:

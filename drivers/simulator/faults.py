@@ -21,7 +21,8 @@ METHODS = frozenset({
     "cinder.count_volumes", "cinder.volumes_in", "cinder.rows_in",
     "cinder.volume", "cinder.reserve", "cinder.unreserve", "cinder.roll_detaching",
     "cinder.complete", "cinder.delete_attachment", "cinder.terminate_connection",
-    "cinder.force_detach", "nova.server", "nova.ended_on", "nova.compute_up", "nova.detach",
+    "cinder.force_detach",
+    "nova.server", "nova.ended_on", "nova.compute_up", "nova.holders", "nova.detach",
     "driver.observe", "driver.terminate_connection", "driver.detach", "driver.list_exports",
     "backend.initialize_connection", "backend.terminate_connection", "backend.remove_export",
 })  # fmt: skip

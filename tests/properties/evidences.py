@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from drivers.base import Capabilities, Connection
 from handlers.casefile import Approval, Intent, StepKind, StepResult
+from handlers.evidence import Fact, Holding, Unknown
 from handlers.notification import Operation
 from handlers.policy import BackendPolicy, Mode
 from tests.unit.handlers import acting_pictures as acting
@@ -30,10 +31,12 @@ from tests.unit.handlers.pictures import (
 )
 
 C = "attachment-c"
+GHOSTS = (acting.GHOST, acting.GHOST_HELD)
 BASES = (
     acting.UC1, acting.UC1_RESERVED, acting.UC1_LEGACY, acting.UC2, acting.UC2_LATE, acting.UC3,
     acting.UC4, acting.ROLLED, acting.UC5, acting.HELD, acting.BESIDE, acting.STRAY, acting.LEFT,
-    acting.ATTACHED, acting.SHELVED, acting.MIGRATING, acting.ENDED, Picture(),
+    acting.ATTACHED, acting.SHELVED, acting.MIGRATING, acting.ENDED, *GHOSTS,
+    Picture(),
 )  # fmt: skip
 
 hosts = st.sampled_from([H1, H2, H3])
@@ -88,6 +91,14 @@ connections = st.builds(
 backends = (
     st.lists(connections, max_size=3).map(tuple) | st.just(UNSEEN) | st.just(BLIND) | st.just(())
 )
+holdings = st.builds(
+    Holding,
+    hosts,
+    st.sampled_from([True, True, False, None]),
+    st.sampled_from(
+        [Fact(()), Fact(()), Fact((X,)), Fact((X, Y)), Unknown("Nova: no answer"), None]
+    ),
+)
 intents = st.lists(
     st.builds(
         Intent,
@@ -115,6 +126,7 @@ FACTS: dict[str, st.SearchStrategy[object]] = {
     "multiattach": st.booleans(),
     "shared_targets": st.booleans(),
     "hosts_told": st.booleans(),
+    "holding": st.none() | holdings,
     "service_up": st.booleans(),
     "operation": st.sampled_from(Operation),
     "attachment_id": st.none() | attachments,
@@ -134,14 +146,14 @@ FACTS: dict[str, st.SearchStrategy[object]] = {
 
 
 @st.composite
-def pictures(draw: st.DrawFn) -> Picture:
+def pictures(draw: st.DrawFn, bases: tuple[Picture, ...] = BASES) -> Picture:
     """Draw a picture: one on which something is known to happen, with some facts changed, or all.
 
     Wholly arbitrary evidence seldom makes a rule act; evidence that is nearly right often does.
     """
     if draw(st.integers(0, 4)) == 0:
         return Picture().but(**{name: draw(facts) for name, facts in FACTS.items()})
-    base = draw(st.sampled_from(BASES))
+    base = draw(st.sampled_from(bases))
     changed = draw(st.lists(st.sampled_from(sorted(FACTS)), max_size=3, unique=True))
     return base.but(**{name: draw(FACTS[name]) for name in changed})
 

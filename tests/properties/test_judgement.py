@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import datetime, timedelta
 
@@ -15,18 +16,19 @@ from handlers.announcement import schema
 from handlers.casefile import CaseState, Conclusion, StepKind
 from handlers.conclusion import Attempted
 from handlers.diagnosis import rule_ids
-from handlers.evidence import Blind, Fact, Unknown
+from handlers.evidence import Blind, Fact, Holding, Unknown
 from handlers.guards import PARKS, Guard, Means, guard
 from handlers.notification import Operation
 from handlers.plan import Condition, fingerprint, make_plan, unmet
 from handlers.policy import BackendPolicy, Mode
 from handlers.summary import summarise
 from handlers.verdict import ACTING, Verdict
-from tests.properties.evidences import capabilities, moments, pictures, policies
-from tests.unit.handlers.pictures import Picture
+from tests.properties.evidences import GHOSTS, capabilities, moments, pictures, policies
+from tests.unit.handlers.pictures import SEEING, Picture, X
 
 VALIDATOR = jsonschema.Draft202012Validator(schema())
 SETTLED = {"available", "attaching", "in-use", "detaching", "reserved"}
+UNCLAIMED = ("UC5.ghost", "UC5.held")
 RELEASING = (Verdict.RELEASE, Verdict.TERMINATE)
 FREES_IN_CINDER = {
     StepKind.CINDER_DELETE_ATTACHMENT, StepKind.CINDER_FORCE_DETACH, StepKind.CINDER_UNRESERVE,
@@ -36,6 +38,9 @@ FREES_IN_CINDER = {
 def policy_in(mode: Mode, policy: BackendPolicy) -> BackendPolicy:
     """Return the policy in another mode."""
     return BackendPolicy(mode=mode, trust_blind=policy.trust_blind)
+
+
+holders = st.sampled_from([Fact((X,)), Fact(("another", X)), Unknown("Nova: no answer"), None])
 
 
 @given(pictures())
@@ -60,10 +65,54 @@ def test_nobody_acts_on_what_was_not_seen_or_is_in_motion(picture: Picture) -> N
     assert s.status in SETTLED
     assert s.volume.migration_status in (None, "success")
     assert not s.ambiguous
-    assert s.instance_id is not None
-    assert s.server is not None or s.server_gone
+    if s.instance_id is None:
+        assert diagnosis.rule in UNCLAIMED
+        assert s.holding == Holding(s.host or "", True, Fact(()))
+    else:
+        assert s.server is not None or s.server_gone
     if s.server is not None and s.server.host is not None:
         assert s.server.compute_up is True
+
+
+@given(pictures(GHOSTS) | pictures())
+def test_nobody_s_connection_is_ended_only_where_nobody_can_be_using_it(picture: Picture) -> None:
+    """No instance known, a verdict that acts -> the whole of what it rests on, whatever is drawn.
+
+    No row, no server that Nova holds to have it there, on a compute that is up; on the backend that
+    one host and nobody else, in whatever way known; free in Cinder, or kept by our own reserve.
+    """
+    s, diagnosis = picture.situation, picture.diagnosis
+    if diagnosis.verdict not in ACTING or s.instance_id is not None:
+        return
+    assert diagnosis.verdict is Verdict.TERMINATE
+    assert (s.row, s.others, s.volume.rows) == (None, (), ())
+    assert s.holding is not None
+    assert (s.holding.compute_up, s.holding.holders) == (True, Fact(()))
+    assert s.connector is not None or diagnosis.rule == "UC5.held"
+    if diagnosis.rule == "UC5.ghost":
+        assert s.status == "available"
+        assert isinstance(s.backend, Fact)
+        assert s.connector is not None
+        assert all(c.belongs_to(s.connector) for c in s.backend.value.connections)
+        assert picture.hosts_told
+    else:
+        assert s.status == "attaching"
+        assert StepKind.CINDER_RESERVE in {i.kind for i in s.case.intents}
+
+
+@given(pictures(GHOSTS), holders)
+def test_one_server_that_may_be_using_it_keeps_nobody_s_connection(
+    picture: Picture, found: Fact[tuple[str, ...]] | Unknown | None
+) -> None:
+    """Nova names a server of the host, does not say, or was not asked -> nothing acts any more."""
+    assume(picture.diagnosis.rule in UNCLAIMED and picture.situation.instance_id is None)
+    asked = picture.holding
+    assert asked is not None
+    told = picture.but(holding=dataclasses.replace(asked, holders=found))
+    assert told.diagnosis.verdict not in ACTING
+    for place in range(len(make_plan(picture.diagnosis, SEEING))):
+        step = make_plan(picture.diagnosis, SEEING)[place]
+        assert unmet(step, picture.diagnosis, told.diagnosis) is not None
 
 
 @given(pictures())
@@ -84,7 +133,8 @@ def test_nothing_is_released_that_nova_holds(picture: Picture) -> None:
 def test_a_healthy_attachment_is_left_alone(picture: Picture) -> None:
     """In-use, attached and named, no roll of ours pending -> nothing acts; nor on a reservation."""
     s, verdict = picture.situation, picture.diagnosis.verdict
-    assume(s.named)
+    if not s.named:
+        return
     if s.status == "in-use" and s.row_status == "attached" and verdict in ACTING:
         kinds = [i.kind for i in s.case.intents if i.attachment_id == s.row.attachment_id]
         assert StepKind.CINDER_ROLL_DETACHING in kinds
@@ -105,7 +155,7 @@ def test_what_a_guest_has_is_only_asked_of_nova_or_told_to_cinder(picture: Pictu
     if verdict is Verdict.ROLL_FORWARD:
         assert s.named
         assert (s.status, s.row_status) == ("attaching", "attaching")
-        assert s.own or isinstance(s.backend, Blind)
+        assert s.own or s.nameless or isinstance(s.backend, Blind)
 
 
 @given(pictures(), capabilities)
@@ -201,6 +251,9 @@ def test_no_step_is_made_on_evidence_that_another_plan_would_follow_from(
         assert after.diagnosis.verdict in (planned.diagnosis.verdict, Verdict.CLEAN)
         if step.kind in FREES_IN_CINDER:
             assert s.clean or isinstance(s.backend, Blind)
+        if s.instance_id is None:
+            assert s.holding is not None
+            assert (s.holding.compute_up, s.holding.holders) == (True, Fact(()))
         if step.kind is StepKind.BACKEND_FORCE_DETACH:
             assert not s.named
             assert not s.live_sessions or s.guest_ended

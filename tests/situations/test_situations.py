@@ -86,12 +86,16 @@ def test_situation_06_dead_compute_is_waited_for(silent: Play) -> None:
     assert ended.holds == ("detaching", ("attached",), ("HOST",), ("attached",))
 
 
-def test_situation_07_export_left_by_a_swallowed_failure_is_reported(silent: Play) -> None:
-    """All say detached and the backend still exports -> found by the sweep, for a person."""
+def test_situation_07_export_left_by_a_swallowed_failure_is_ended(silent: Play) -> None:
+    """All say detached and the backend still exports -> found by the sweep, one connection ended.
+
+    No message says whose it was; Nova says that no server of the host may be using it.
+    """
     ended = silent[arrangements.remove_export_swallowed]
-    assert ended.decided == ("park", "P4.no-instance", "parked")
-    assert ended.done == ()
-    assert ended.holds == ("available", (), ("HOST",), ())
+    assert ended.decided == ("terminate", "UC5.ghost", "closed")
+    assert ended.done == ("cinder.reserve", "backend.force_detach", "cinder.unreserve")
+    assert ended.announced == ("start", "end")
+    assert ended.holds == ("available", (), (), ())
 
 
 def test_situation_08_guest_that_refuses_is_healthy(told: Play) -> None:

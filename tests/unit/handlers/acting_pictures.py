@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from handlers.casefile import StepKind
 from handlers.notification import Operation
-from tests.unit.handlers.pictures import H1, H2, A, B, Picture, X, Y, access, intent, row, server
+from tests.unit.handlers.pictures import (
+    H1,
+    H2,
+    A,
+    B,
+    Picture,
+    X,
+    Y,
+    access,
+    holding,
+    intent,
+    row,
+    server,
+)
 
 DETACH = Operation.DETACH
 
@@ -24,6 +37,8 @@ UC4 = Picture(
 ROLLED = UC4.but(status="in-use", intents=(intent(StepKind.CINDER_ROLL_DETACHING),), attempts=2)
 UC5 = Picture(backend=(access(H1),))
 HELD = UC5.but(status="attaching", intents=(intent(StepKind.CINDER_RESERVE),), attempts=2)
+GHOST = UC5.but(attachment_id=None, instance_id=None, servers=(), holding=holding())
+GHOST_HELD = GHOST.but(status="attaching", intents=HELD.case.intents, attempts=2)
 BESIDE = Picture(
     status="in-use",
     multiattach=True,

@@ -59,6 +59,7 @@ class Desk:
             "released_unasked": False, "mended_at": None, "first_clean_at": None,
             "connector": None, "request_ids": (), "intents": (), "approval": None,
         }  # fmt: skip
+        self.scene = scene
         self.kept = Case(**(known | facts))
         self.case = self.kept
         self.now = OPENED_AT + timedelta(minutes=15)

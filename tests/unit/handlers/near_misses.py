@@ -10,6 +10,7 @@ from tests.unit.handlers.acting_pictures import (
     BESIDE,
     DELETED,
     DETACH,
+    GHOST,
     HELD,
     LEFT,
     ROLLED,
@@ -21,6 +22,7 @@ from tests.unit.handlers.acting_pictures import (
     UC4,
     UC5,
 )
+from tests.unit.handlers.ghost_pictures import GHOST_BUT
 from tests.unit.handlers.pictures import (
     BLIND,
     H1,
@@ -175,6 +177,7 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "a backup's mapping on the same host": {"status": "backing-up"},
         },
     ),
+    "UC5.ghost": (GHOST, GHOST_BUT),
     "UC5.held": (
         HELD,
         {

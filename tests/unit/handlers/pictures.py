@@ -24,6 +24,7 @@ from handlers.evidence import (
     Blind,
     Evidence,
     Fact,
+    Holding,
     ServerEvidence,
     Unknown,
     VolumeEvidence,
@@ -91,6 +92,11 @@ def intent(
     return Intent(kind, result, f"req-{kind.value}", attempt, attachment_id, intended_at, grounds)
 
 
+def holding(*holders: str, host: str = H1, up: bool | None = True) -> Holding:
+    """Return what Nova says of a host: these servers may be using the volume there."""
+    return Holding(host, up, Fact(holders) if up else None)
+
+
 @dataclasses.dataclass(frozen=True)
 class Picture:
     """What the three sides and the case say. The default: a volume at rest, its attach failed.
@@ -100,6 +106,7 @@ class Picture:
     ``ended`` are the deleted servers whose guest Nova says was ended, with the host; ``computes``
     the services of hosts that rows were left on. ``known`` are the hosts whose connectors were
     learned. ``hosts_told`` is False where the driver cannot say whose connection is whose.
+    ``holding`` is what Nova said of the only host, where no instance is known.
     """
 
     status: str = "available"
@@ -115,6 +122,7 @@ class Picture:
     multiattach: bool = False
     shared_targets: bool = False
     hosts_told: bool = True
+    holding: Holding | None = None
     service_up: bool = True
     operation: Operation = Operation.ATTACH
     attachment_id: str | None = A
@@ -167,6 +175,7 @@ class Picture:
             computes=self.computes,
             connectors=tuple((host, connector(host)) for host in self.known),
             hosts_told=self.hosts_told,
+            holding=self.holding,
         )
 
     @property

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from handlers import left_overs, signs
+from handlers import left_overs, signs, unclaimed
 from handlers.casefile import StepKind
+from handlers.evidence import Fact, Holding, Unknown
 from tests.unit.handlers.acting_pictures import (
     BESIDE,
     DELETED,
+    GHOST,
+    GHOST_HELD,
     HELD,
     LEFT,
     STRAY,
@@ -26,6 +29,7 @@ from tests.unit.handlers.pictures import (
     X,
     Y,
     access,
+    holding,
     intent,
     row,
     server,
@@ -41,6 +45,50 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
             {"servers": (server(X, None),)},
             {"servers": (), "unseen": (X,)},
             {"rows": (row(A, "attaching", None),)},
+        ),
+    ),
+    (
+        unclaimed.nobody_holds,
+        GHOST,
+        (
+            {"holding": None},
+            {"holding": holding(X)},
+            {"holding": holding(up=False)},
+            {"holding": holding(up=None)},
+            {"holding": Holding(H1, True, Unknown("Nova: half a list"))},
+            {"holding": Holding(H1, False, Fact(()))},
+            {"holding": holding(host=H2)},
+            {"instance_id": X},
+            {"rows": (row(B, "reserved", None),)},
+        ),
+    ),
+    (
+        unclaimed.ghost,
+        GHOST,
+        (
+            {"status": "attaching"},
+            {"status": "in-use"},
+            {"backend": ()},
+            {"backend": (access(H2),)},
+            {"backend": (access(H1), access(H2))},
+            {"backend": BLIND},
+            {"backend": UNSEEN},
+            {"hosts_told": False},
+            {"known": ()},
+            {"holding": holding(X)},
+            {"rows": (row(B, "error_attaching", None),)},
+        ),
+    ),
+    (
+        signs.held_by_us,
+        GHOST_HELD,
+        (
+            {"intents": ()},
+            {"status": "available"},
+            {"holding": None},
+            {"holding": holding(X)},
+            {"holding": holding(up=False)},
+            {"rows": (row(B, "attaching", None),)},
         ),
     ),
     (

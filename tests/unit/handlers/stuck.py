@@ -141,6 +141,22 @@ def reserved_without_row(cloud: Cloud) -> Scene:
     return Scene(volume_id, server, "unknown", "compute-1")
 
 
+def ghost(cloud: Cloud) -> Scene:
+    """Export an available volume to a compute host that has a server, and tell nobody."""
+    volume_id, server = cloud.create_volume(), cloud.boot_server()
+    cloud.export(volume_id, "compute-1")
+    return Scene(volume_id, server, "unknown", "compute-1")
+
+
+def held_ghost(cloud: Cloud) -> Scene:
+    """Make a ghost, reserved by us in an attempt that crashed."""
+    scene = ghost(cloud)
+    cloud.cinder.reserve(scene.volume_id, request_id="req-before", timeout_seconds=1)
+    return scene
+
+
+NOBODY_S = (("attachment_id", None), ("instance_id", None))
+
 STUCK: tuple[Stuck, ...] = (
     Stuck("UC1", scenes.orphaned_attach, ATTACH, "UC1.unfinished", RELEASE_STEPS, "available"),
     Stuck("UC1, clean", scenes.uc1, ATTACH, "UC1.unfinished", RELEASE_STEPS, "available"),
@@ -167,6 +183,13 @@ STUCK: tuple[Stuck, ...] = (
     Stuck(
         "UC5, held", held, ATTACH, "UC5.held", TERMINATE_STEPS, "available",
         before_the_crash=StepKind.CINDER_RESERVE,
+    ),
+    Stuck(
+        "ghost", ghost, ATTACH, "UC5.ghost", TERMINATE_STEPS, "available", facts=NOBODY_S,
+    ),
+    Stuck(
+        "ghost, held", held_ghost, ATTACH, "UC5.held", TERMINATE_STEPS, "available",
+        facts=NOBODY_S, before_the_crash=StepKind.CINDER_RESERVE,
     ),
     Stuck(
         "UC5, beside others", leaked_beside, ATTACH, "UC5.leaked-beside-others",

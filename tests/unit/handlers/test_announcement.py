@@ -16,6 +16,7 @@ from handlers.evidence import Absent, Evidence, Unknown
 from handlers.notification import Operation
 from handlers.verdict import Diagnosis, Verdict
 from tests.unit.handlers.acting_pictures import UC1, UC5
+from tests.unit.handlers.ghost_pictures import GHOSTS
 from tests.unit.handlers.pictures import NOW, OPENED_AT, A, Picture, connector
 from tests.unit.handlers.situations import ACTING_AND_HEALTHY
 from tests.unit.handlers.situations_of_others import NOT_FOR_US
@@ -45,8 +46,8 @@ def test_the_schema_itself_is_valid() -> None:
 @pytest.mark.parametrize("event", list(Event))
 @pytest.mark.parametrize(
     "picture",
-    [p for _, p, _ in (*ACTING_AND_HEALTHY, *NOT_FOR_US)],
-    ids=[words for words, _, _ in (*ACTING_AND_HEALTHY, *NOT_FOR_US)],
+    [p for _, p, _ in (*ACTING_AND_HEALTHY, *NOT_FOR_US, *GHOSTS)],
+    ids=[words for words, _, _ in (*ACTING_AND_HEALTHY, *NOT_FOR_US, *GHOSTS)],
 )
 def test_every_event_of_every_situation_meets_the_schema(picture: Picture, event: Event) -> None:
     """Any situation, any event -> valid after a journey through JSON."""

@@ -35,8 +35,24 @@ from handlers.evidence import (
     gather,
     look_at_volume,
 )
-from tests.unit.handlers.acting_pictures import ATTACHED, BESIDE, DELETED, LEFT, UC1
-from tests.unit.handlers.pictures import H1, H2, Picture, X, Y, access, connector, row, server
+from tests.unit.handlers.acting_pictures import (
+    ATTACHED,
+    BESIDE,
+    DELETED,
+    LEFT,
+    UC1,
+)
+from tests.unit.handlers.pictures import (
+    H1,
+    H2,
+    Picture,
+    X,
+    Y,
+    access,
+    connector,
+    row,
+    server,
+)
 
 T = TypeVar("T")
 KINDS = (TransientError, IndeterminateError, PermanentError, NotFoundError, ConflictError)
@@ -52,6 +68,7 @@ class Outside:
         self.raises: dict[str, OutsideError] = {}
         self.observation = Observation((), "the daemon answered")
         self.asked: list[tuple[str, ...]] = []
+        self.saw = Evidence(Unknown("not looked at"))
 
     def volume(self, volume_id: str, *, timeout_seconds: float) -> Volume | None:
         """Cinder's answer."""
@@ -71,7 +88,18 @@ class Outside:
     def compute_up(self, host: str, *, timeout_seconds: float) -> bool | None:
         """Nova's answer."""
         self._note("compute_up", host, timeout_seconds)
+        if (told := self.picture.holding) is not None:
+            assert told.host == host
+            return told.compute_up
         return dict(self.picture.computes).get(host)
+
+    def holders(self, volume_id: str, host: str, *, timeout_seconds: float) -> tuple[str, ...]:
+        """Nova's answer."""
+        self._note("holders", host, timeout_seconds)
+        told = self.picture.holding
+        assert told is not None
+        assert isinstance(told.holders, Fact)
+        return told.holders.value
 
     def observe(self, ref: VolumeRef, *, timeout_seconds: float) -> Observation:
         """Give the driver's answer."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from handlers.casefile import Approval
@@ -10,6 +12,8 @@ from handlers.plan import fingerprint, make_plan
 from handlers.policy import BackendPolicy, Mode
 from tests.unit.handlers.acting_pictures import (
     BESIDE,
+    GHOST,
+    GHOST_HELD,
     HELD,
     LEFT,
     ROLLED,
@@ -29,7 +33,9 @@ def with_mode(mode: Mode) -> BackendPolicy:
     return BackendPolicy(mode=mode)
 
 
-@pytest.mark.parametrize("picture", [UC1, UC2, UC3, UC4, ROLLED, UC5, HELD, BESIDE, STRAY, LEFT])
+@pytest.mark.parametrize(
+    "picture", [UC1, UC2, UC3, UC4, ROLLED, UC5, HELD, BESIDE, STRAY, LEFT, GHOST]
+)
 def test_observe_lets_nothing_through(picture: Picture) -> None:
     """Mode observe, any plan, approved or not -> observe."""
     yes = Approval("alice", "anything")
@@ -43,7 +49,7 @@ def approved(picture: Picture) -> Picture:
     return picture.but(approval=Approval("alice", fingerprint(picture.diagnosis, steps)))
 
 
-@pytest.mark.parametrize("picture", [UC1, UC2, UC3, UC4, UC5, BESIDE, STRAY, LEFT])
+@pytest.mark.parametrize("picture", [UC1, UC2, UC3, UC4, UC5, BESIDE, STRAY, LEFT, GHOST])
 def test_approve_wants_a_yes_to_this_very_plan(picture: Picture) -> None:
     """No yes, or one to another plan -> ask; a yes to this one -> go."""
     policy = with_mode(Mode.APPROVE)
@@ -52,7 +58,7 @@ def test_approve_wants_a_yes_to_this_very_plan(picture: Picture) -> None:
     assert named(approved(picture), policy) is None
 
 
-@pytest.mark.parametrize("picture", [HELD, ROLLED])
+@pytest.mark.parametrize("picture", [HELD, GHOST_HELD, ROLLED])
 def test_what_was_approved_and_begun_is_carried_on_without_a_second_yes(picture: Picture) -> None:
     """Our own reserve or roll on record -> the rest of the approved plan; unapproved -> ask."""
     policy = with_mode(Mode.APPROVE)
@@ -62,6 +68,17 @@ def test_what_was_approved_and_begun_is_carried_on_without_a_second_yes(picture:
 
 def test_the_mode_never_hides_a_deeper_reason() -> None:
     """Observe or approve, and the host logged in -> the session is told, not the mode."""
-    picture = UC5.but(backend=(access(H1, sessions=1),))
-    for mode in Mode:
-        assert named(picture, with_mode(mode)) is Guard.LIVE_SESSION
+    for picture in (UC5, GHOST, GHOST_HELD):
+        logged_in = picture.but(backend=(access(H1, sessions=1),))
+        for mode in Mode:
+            assert named(logged_in, with_mode(mode)) is Guard.LIVE_SESSION
+
+
+def test_ghost_behind_a_shared_session_or_an_unanswered_call_is_left_alone() -> None:
+    """Other volumes behind the session, a driver that cannot keep it out, no service -> as any."""
+    auto = with_mode(Mode.AUTO)
+    assert named(GHOST, auto) is None
+    assert named(GHOST.but(shared_targets=True), auto) is Guard.SHARED_TARGETS
+    assert named(GHOST.but(service_up=False), auto) is Guard.SERVICE_DOWN
+    cannot = dataclasses.replace(SEEING, revokes_access=False)
+    assert named(GHOST, auto, cannot) is Guard.CANNOT_REVOKE

@@ -13,6 +13,8 @@ from handlers.plan import Condition, Step, fingerprint, make_plan
 from handlers.verdict import ACTING, Verdict
 from tests.unit.handlers.acting_pictures import (
     BESIDE,
+    GHOST,
+    GHOST_HELD,
     HELD,
     LEFT,
     ROLLED,
@@ -37,6 +39,7 @@ from tests.unit.handlers.pictures import (
     X,
     Y,
     access,
+    holding,
     intent,
     row,
     server,
@@ -48,7 +51,7 @@ RESERVE, UNRESERVE = StepKind.CINDER_RESERVE, StepKind.CINDER_UNRESERVE
 BLIND_UC5 = UC5.but(backend=BLIND, released_unasked=True)
 ACTING_PICTURES: tuple[tuple[Picture, Capabilities], ...] = (
     *((p, SEEING) for p in (UC1, UC1_RESERVED, UC1_LEGACY, UC2, UC3, UC4, ROLLED, UC5, HELD)),
-    *((p, SEEING) for p in (BESIDE, STRAY, LEFT, UC3.but(rows=()))),
+    *((p, SEEING) for p in (BESIDE, STRAY, LEFT, UC3.but(rows=()), GHOST, GHOST_HELD)),
     *((p.but(backend=BLIND), THROUGH_CINDER) for p in (UC1, UC1_RESERVED, UC2, UC3, UC4, HELD)),
     (BLIND_UC5, THROUGH_CINDER),
     (UC1_LEGACY.but(backend=BLIND), THROUGH_CINDER),
@@ -251,6 +254,20 @@ def test_without_a_volume_there_is_no_plan() -> None:
     nothing = dataclasses.replace(UC1.diagnosis, situation=None)
     assert make_plan(nothing, SEEING) == ()
     assert fingerprint(nothing, ()) != fingerprint(UC1.diagnosis, ())
+
+
+def test_a_ghost_s_plan_names_its_host_and_nobody_else() -> None:
+    """Nobody's connection -> kept, ended, given back: of that one host's connector, no row."""
+    assert kinds(GHOST) == [RESERVE, FORCE, UNRESERVE]
+    assert kinds(GHOST_HELD) == [FORCE, UNRESERVE]
+    assert kinds(GHOST_HELD.but(backend=())) == [UNRESERVE]
+    for step in plan_of(GHOST):
+        assert step.target() == {
+            "volume_id": "volume-1", "attachment_id": None, "instance_id": None, "host": H1,
+            "initiator": "iqn.2026-01.test:compute-1",
+        }  # fmt: skip
+    moved = GHOST.but(host=H2, backend=(access(H2),), holding=holding(host=H2))
+    assert mark(moved) != mark(GHOST)
 
 
 def test_a_withheld_step_is_no_trace_of_an_action() -> None:

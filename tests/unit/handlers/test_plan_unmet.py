@@ -6,10 +6,13 @@ import dataclasses
 
 import pytest
 
+from handlers.evidence import Holding, Unknown
 from handlers.plan import make_plan, unmet
 from tests.unit.handlers.acting_pictures import (
     ATTACHED,
     BESIDE,
+    GHOST,
+    GHOST_HELD,
     HELD,
     LEFT,
     ROLLED,
@@ -22,6 +25,7 @@ from tests.unit.handlers.acting_pictures import (
 )
 from tests.unit.handlers.pictures import (
     H1,
+    H2,
     THROUGH_CINDER,
     UNSEEN,
     A,
@@ -29,6 +33,7 @@ from tests.unit.handlers.pictures import (
     Picture,
     X,
     access,
+    holding,
     intent,
     row,
     server,
@@ -41,7 +46,9 @@ def objection(planned: Picture, now: Picture, place: int = 0) -> str | None:
     return unmet(plan_of(planned)[place], planned.diagnosis, now.diagnosis)
 
 
-@pytest.mark.parametrize("picture", [UC1, UC2, UC3, UC4, UC5, HELD, BESIDE, STRAY, LEFT, ROLLED])
+@pytest.mark.parametrize(
+    "picture", [UC1, UC2, UC3, UC4, UC5, HELD, BESIDE, STRAY, LEFT, ROLLED, GHOST]
+)
 def test_nothing_changed_and_the_first_step_is_made(picture: Picture) -> None:
     """The same evidence again -> no objection."""
     assert objection(picture, picture) is None
@@ -67,6 +74,27 @@ UNMET = {
     "a stranger is let in while Nova was to be asked": (
         UC4, UC4.but(backend=(access(H1, sessions=1), access("stranger"))), 0,
     ),
+    "a server got hold of the ghost": (GHOST, GHOST.but(holding=holding(X)), 0),
+    "one did while it was held": (GHOST, GHOST_HELD.but(holding=holding(X)), 1),
+    "one did when its connection had gone": (
+        GHOST, GHOST_HELD.but(backend=(), holding=holding(X)), 2,
+    ),
+    "Nova cannot be asked of its host any more": (
+        GHOST, GHOST_HELD.but(holding=Holding(H1, None, Unknown("Nova: no answer"))), 1,
+    ),
+    "its host's compute went down": (GHOST, GHOST_HELD.but(holding=holding(up=False)), 1),
+    "the ghost was attached anew": (
+        GHOST, GHOST.but(status="in-use", rows=(row(B),), holding=None), 0,
+    ),
+    "the ghost is being attached anew": (
+        GHOST, GHOST.but(status="reserved", rows=(row(B, "reserved"),), holding=None), 0,
+    ),
+    "the ghost is held, and not by us": (GHOST, GHOST_HELD.but(intents=()), 1),
+    "the ghost's host logged in": (GHOST, GHOST_HELD.but(backend=(access(H1, sessions=1),)), 1),
+    "a second host is let in to the ghost": (
+        GHOST, GHOST.but(backend=(access(H1), access(H2)), holding=None), 0,
+    ),
+    "a backup of the ghost began": (GHOST, GHOST.but(status="backing-up", holding=None), 0),
     "a backup began": (UC5, UC5.but(status="backing-up"), 0),
     "the wish was taken back": (UC4, UC4.but(status="in-use"), 0),
     "the reserve is not ours": (HELD, HELD.but(intents=()), 0),
@@ -104,6 +132,8 @@ def test_cinder_cannot_be_read_again_and_the_step_is_not_made() -> None:
         (UC1, UC1.but(backend=UNSEEN)),
         (UC2, UC2.but(servers=(server(X),))),
         (HELD, HELD.but(intents=())),
+        (GHOST, GHOST.but(holding=holding(X))),
+        (GHOST, GHOST.but(holding=None)),
         (UC4, UC4.but(backend=(access(H1, sessions=1), access("stranger")))),
     ],
     ids=[
@@ -114,6 +144,8 @@ def test_cinder_cannot_be_read_again_and_the_step_is_not_made() -> None:
         "backend not seen",
         "not named",
         "not held",
+        "a ghost is held",
+        "a ghost's host was not asked",
         "a stranger",
     ],
 )
@@ -135,6 +167,8 @@ def test_the_flip_waits_for_the_clean_backend_and_is_then_made() -> None:
 def test_our_own_reserve_is_the_change_that_was_meant() -> None:
     """Reserved by us between the steps -> the force detach is made; by somebody else -> not."""
     assert objection(UC5, HELD, 1) is None
+    assert objection(GHOST, GHOST_HELD, 1) is None
+    assert objection(GHOST, GHOST_HELD.but(backend=()), 2) is None
     assert objection(UC5, HELD.but(intents=()), 1)
 
 

@@ -19,20 +19,20 @@ from tests.unit.handlers.desk import QUICK, Desk, assert_told_in_pairs
 from tests.unit.handlers.stuck import STUCK, Stuck
 
 MOVES: dict[str, Callable[[Cloud, Desk], Any]] = {
-    "a task begins": lambda c, d: c.set_server(d.kept.instance_id, task_state="rebooting"),
+    "a task begins": lambda c, d: c.set_server(d.scene.instance_id, task_state="rebooting"),
     "the compute dies": lambda c, d: c.set_compute(d.kept.host, up=False),
     "nova-api goes away": lambda c, _: c.set_apis(nova_up=False),
     "cinder-api goes away": lambda c, _: c.set_apis(cinder_up=False),
     "cinder-volume freezes": lambda c, _: c.set_service(Service.FROZEN),
     "cinder-volume dies": lambda c, _: c.set_service(Service.DOWN),
-    "a user attaches": lambda c, d: c.begin_attach(d.kept.volume_id, d.kept.instance_id).finish(),
+    "a user attaches": lambda c, d: c.begin_attach(d.kept.volume_id, d.scene.instance_id).finish(),
     "another user begins to": lambda c, d: c.begin_attach(d.kept.volume_id, c.boot_server()),
     "another attaches on the host": lambda c, d: c.attach(d.kept.volume_id, c.boot_server()),
     "another attaches elsewhere": lambda c, d: c.attach(
         d.kept.volume_id, c.boot_server(host="compute-3")
     ),
     "the guest opens the disk again": lambda c, d: c._compute.open(
-        d.kept.volume_id, d.kept.instance_id
+        d.kept.volume_id, d.scene.instance_id
     ),
     "a backup begins": lambda c, d: c.begin_backup(d.kept.volume_id),
     "the volume migrates": lambda c, d: c.set_volume(
@@ -45,7 +45,7 @@ MOVES: dict[str, Callable[[Cloud, Desk], Any]] = {
     "a stranger is let in": lambda c, d: c.export(d.kept.volume_id, "compute-9"),
 }  # fmt: skip
 CALMED: dict[str, Callable[[Cloud, Desk], Any]] = {
-    "a task begins": lambda c, d: c.set_server(d.kept.instance_id, task_state=None),
+    "a task begins": lambda c, d: c.set_server(d.scene.instance_id, task_state=None),
     "the compute dies": lambda c, d: c.set_compute(d.kept.host, up=True),
     "nova-api goes away": lambda c, _: c.set_apis(),
     "cinder-api goes away": lambda c, _: c.set_apis(),

@@ -168,5 +168,7 @@ def test_a_lease_outlasts_the_look_the_write_and_the_wait_for_nova() -> None:
     assert policy.step_seconds(servers=4) - policy.step_seconds(servers=1) == pytest.approx(
         3 * (policy.look_seconds(4) - policy.look_seconds(1))
     )
+    # Where no server is known, two things are asked of the host instead.
+    assert policy.step_seconds(servers=0) == policy.step_seconds(servers=1)
     least = policy.longest_look_seconds + 2 * policy.call_timeout_seconds
     assert policy.longest_step_seconds > least + policy.nova_detach_wait_seconds

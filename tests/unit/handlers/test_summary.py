@@ -7,11 +7,12 @@ import json
 import pytest
 
 from handlers.diagnosis import diagnose
-from handlers.evidence import Absent, Evidence, Unknown
+from handlers.evidence import Absent, Evidence, Holding, Unknown
 from handlers.plan import make_plan
 from handlers.summary import summarise
-from tests.unit.handlers.acting_pictures import BESIDE, UC1, UC5
-from tests.unit.handlers.pictures import BLIND, SEEING, UNSEEN, Picture, X, Y, server
+from tests.unit.handlers.acting_pictures import BESIDE, GHOST, UC1, UC5
+from tests.unit.handlers.ghost_pictures import GHOSTS
+from tests.unit.handlers.pictures import BLIND, H1, SEEING, UNSEEN, Picture, X, Y, holding, server
 from tests.unit.handlers.situations import ACTING_AND_HEALTHY
 from tests.unit.handlers.situations_of_others import NOT_FOR_US
 
@@ -27,8 +28,8 @@ def summary(picture: Picture) -> dict[str, object]:
 
 @pytest.mark.parametrize(
     "picture",
-    [p for _, p, _ in (*ACTING_AND_HEALTHY, *NOT_FOR_US)],
-    ids=[words for words, _, _ in (*ACTING_AND_HEALTHY, *NOT_FOR_US)],
+    [p for _, p, _ in (*ACTING_AND_HEALTHY, *NOT_FOR_US, *GHOSTS)],
+    ids=[words for words, _, _ in (*ACTING_AND_HEALTHY, *NOT_FOR_US, *GHOSTS)],
 )
 def test_every_situation_is_plain_json(picture: Picture) -> None:
     """Any look -> it comes back from JSON as it went in, with its rule and its verdict."""
@@ -105,3 +106,31 @@ def test_a_volume_that_cinder_did_not_show_is_told_as_that() -> None:
         assert list(made["cinder"]) == [key]
         assert made["nova"] == {}
         assert made["backend"] == {"unknown": "not looked at"}
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        (None, None),
+        (holding(), {"host": H1, "compute_up": True, "holders": []}),
+        (holding(X, Y), {"host": H1, "compute_up": True, "holders": [X, Y]}),
+        (holding(up=False), {"host": H1, "compute_up": False}),
+        (
+            Holding(H1, None, Unknown("Nova: half a list")),
+            {"host": H1, "compute_up": None, "unknown": "Nova: half a list"},
+        ),
+    ],
+)
+def test_what_nova_said_of_a_ghost_s_host_is_kept(told: Holding | None, kept: object) -> None:
+    """Who may be using it there -> all of them, nobody, not asked and not known kept apart."""
+    assert summary(GHOST.but(holding=told))["holding"] == kept
+
+
+def test_reason_names_who_may_be_using_a_ghost() -> None:
+    """A server of the host has it -> the person who is asked reads which, and where."""
+    reason = GHOST.but(holding=holding(X, Y)).diagnosis.reason
+    assert reason.endswith(f"(on {H1}, instance {X}, {Y})")
+    assert (
+        "Nova: half a list"
+        in GHOST.but(holding=Holding(H1, None, Unknown("Nova: half a list"))).diagnosis.reason
+    )

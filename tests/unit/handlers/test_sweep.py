@@ -13,7 +13,7 @@ from handlers import sweep
 from handlers.notification import Notification, Operation, Phase, Source
 from handlers.sweep import Patience, Sighting, Standing
 
-HOSTS = {"iqn-1": "compute-1", "iqn-2": "compute-2"}
+HOSTS = {"iqn-1": "compute-1", "wwpn-1": "compute-1", "iqn-2": "compute-2"}
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 PATIENCE = Patience(
     attaching_seconds=900,
@@ -233,7 +233,14 @@ def ghost(*peers: str) -> Standing:
 
 @pytest.mark.parametrize(
     ("peers", "host"),
-    [(("iqn-1",), "compute-1"), (("iqn-1", "iqn-2"), None), (("nobody",), None)],
+    [
+        (("iqn-1",), "compute-1"),
+        (("iqn-1", "wwpn-1"), "compute-1"),
+        (("iqn-1", "iqn-2"), None),
+        (("iqn-1", "nobody"), None),
+        (("nobody",), None),
+        (("nobody", "nobody-else"), None),
+    ],
 )
 def test_exported_though_available_is_suspected(peers: tuple[str, ...], host: str | None) -> None:
     """Available, no row, exported -> an attach is suspected, of the host where that is one."""
