@@ -21,6 +21,7 @@ from drivers.errors import IndeterminateError, OutsideError, PermanentError, Tra
 from drivers.tgt.options import TgtOptions
 
 EINVAL = 22  # whatever tgtd refuses
+KILL_SECONDS = 1.0
 UNSENT = "failed to send request hdr"  # the same where it could not connect, for any reason
 
 
@@ -115,13 +116,12 @@ class Tgtadm:
             ) from error
         except OSError as error:
             raise TransientError(f"{self.options.tgtadm} was not started: {error}.") from error
-        with process:
-            try:
-                told, errors = process.communicate(timeout=max(deadline.left_seconds, 0.0))
-            except subprocess.TimeoutExpired as error:
-                raise unanswered(self.options.place, writes=writes) from error
-            finally:
-                _end(process)
+        try:
+            told, errors = process.communicate(timeout=max(deadline.left_seconds, 0.0))
+        except subprocess.TimeoutExpired as error:
+            raise unanswered(self.options.place, writes=writes) from error
+        finally:
+            _end(process)
         return process.returncode, _text(told), _text(errors).strip()
 
     def _started(self, command: list[str]) -> subprocess.Popen[bytes]:
@@ -167,10 +167,19 @@ def unanswered(place: str, *, writes: bool) -> OutsideError:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill what was not waited for, with all that it started (a wrapper's own commands)."""
+    """Kill what was not waited for, with all that it started (a wrapper's own commands).
+
+    What may not be killed (a wrapper that became root's) or hangs in the kernel is left behind;
+    subprocess collects it when it ends.
+    """
     if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(KILL_SECONDS)
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
 
 
 def _text(raw: bytes) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -143,6 +146,26 @@ def test_hanging_command_and_its_children_are_ended(tmp_path: Path, script: str)
     while group_of_processes(group):
         assert time.monotonic() < ends_at
         time.sleep(0.01)
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+def test_command_that_may_not_be_killed_is_left_behind_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrapper became somebody else's process, as sudo does -> still over in time, and a kind."""
+
+    def not_ours(group: int, number: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    hanging = tgtadm_that(tmp_path, f"echo $$ > {tmp_path / 'pid'}\nexec sleep 60")
+    began = time.monotonic()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "killpg", not_ours)
+        with pytest.raises(IndeterminateError, match="did not answer in time"):
+            hanging.unbind(1, "iqn.x:y", Deadline.after(0.5))
+    took = time.monotonic() - began
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    assert took < 5
 
 
 def group_of_processes(group: int) -> list[str]:
