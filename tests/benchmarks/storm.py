@@ -42,7 +42,7 @@ from drivers.simulator.scenes import Scene
 from handlers.casefile import CaseState
 from handlers.notification import Notification, parse
 from tests.bus import Peer
-from tests.integration.service_process import BRISK, DETACHD, Installation, Places
+from tests.integration.service_process import BRISK, DETACHD, Installation, Places, simulated
 from tests.services.rabbitmq import RabbitMQ
 
 WORKERS = 64
@@ -246,7 +246,7 @@ def storm(volumes: int, profile: Path | None = None) -> Storm:
             peer.bind("audit", "detachd", f"detachd_notifications.{priority}")
         url = broker.url.replace("amqp://", "rabbit://")
         sqlite = f"sqlite:///{directory}/ledger.sqlite"
-        detachd = Installation(Path(directory), Places(url, sqlite, address, AUTHKEY))
+        detachd = Installation(Path(directory), Places(url, sqlite, simulated(address, AUTHKEY)))
         detachd.configure(
             PATIENT,
             worker={"threads": WORKERS, "lease_seconds": 300.0},

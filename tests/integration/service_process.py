@@ -47,12 +47,19 @@ Options = Mapping[str, Mapping[str, object]]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Places:
-    """Where the parts are that the service is configured for; three of them hold a secret."""
+    """Where the parts are that the service is configured for; all of it holds secrets.
+
+    ``cloud`` are the sections by which Cinder and Nova are found.
+    """
 
     transport_url: str
     ledger_url: str
-    cloud_address: str
-    cloud_authkey: str
+    cloud: Options
+
+
+def simulated(address: str, authkey: str) -> Options:
+    """Return the section by which a simulated cloud is found."""
+    return {"simulator": {"address": address, "authkey": authkey}}
 
 
 class Installation:
@@ -199,7 +206,7 @@ def _defaults(places: Places, port: int, policy: BackendPolicy) -> dict[str, dic
             "drain_seconds": 5.0,
         },
         "exporter": {"port": port},
-        "simulator": {"address": places.cloud_address, "authkey": places.cloud_authkey},
+        **{name: dict(options) for name, options in places.cloud.items()},
         "backend_defaults": {"driver": "simulator", "concurrency": 5, **backend},
     }
 

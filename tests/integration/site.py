@@ -21,7 +21,7 @@ from consumer.ledger import CaseRecord, Ledger, OutboxRecord
 from drivers.simulator import DEFAULT_BACKEND, Cloud
 from drivers.simulator.remote import serve_cloud
 from tests.bus import Peer
-from tests.integration.service_process import Installation, Places
+from tests.integration.service_process import Installation, Places, simulated
 from tests.recorded import Recorded
 from tests.services import ledgers
 from tests.services.rabbitmq import RabbitMQ
@@ -88,7 +88,8 @@ class Site:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What no log may show."""
-        return (self.broker.password, self.detachd.places.cloud_authkey, "REDACTED-LAB-TOKEN")
+        authkey = str(self.detachd.places.cloud["simulator"]["authkey"])
+        return (self.broker.password, authkey, "REDACTED-LAB-TOKEN")
 
     def check_logs(self) -> None:
         """Fail where a service logged a traceback, or a secret."""
@@ -192,7 +193,7 @@ def open_site(broker: Broker, directory: Path, ledger_url: str | None = None) ->
         address = stack.enter_context(serve_cloud(cloud, authkey=authkey.encode())).address
         stack.callback(cloud.close)  # first, so that a call that hangs does not keep the server
         url = ledger_url or ledgers.sqlite_in(directory)
-        places = Places(broker.transport_url, url, address, authkey)
+        places = Places(broker.transport_url, url, simulated(address, authkey))
         detachd = Installation(directory, places)
         ledger = stack.enter_context(detachd.ledger())
         peer = stack.enter_context(Peer(broker.url))

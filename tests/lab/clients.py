@@ -12,15 +12,26 @@ from drivers.nova import NovaClient
 from tests.lab.rest import Credentials
 
 
-def sections(user: Credentials, vouching: Credentials | None = None) -> str:
+def accounts(
+    user: Credentials, vouching: Credentials | None = None
+) -> dict[str, dict[str, object]]:
     """Return ``[cinder]`` and ``[nova]`` for a user as they stand in detachd.conf.
 
     With ``vouching``, the user of the service token, ``[service_user]`` too.
     """
-    text = "".join(f"[{section}]\n{_account(user)}" for section in ("cinder", "nova"))
-    if vouching is None:
-        return text
-    return f"{text}[service_user]\nsend_service_user_token = true\n{_account(vouching)}"
+    region = {"region_name": user.region}
+    own = {name: _account(user) | region for name in ("cinder", "nova")}
+    if vouching is not None:
+        own["service_user"] = {"send_service_user_token": "true"} | _account(vouching)
+    return own
+
+
+def sections(user: Credentials, vouching: Credentials | None = None) -> str:
+    """Return the same as text."""
+    return "".join(
+        f"[{name}]\n" + "".join(f"{option} = {value}\n" for option, value in options.items())
+        for name, options in accounts(user, vouching).items()
+    )
 
 
 def cinder(user: Credentials, vouching: Credentials | None = None) -> CinderClient:
@@ -33,8 +44,8 @@ def nova(user: Credentials) -> NovaClient:
     return NovaClient(openstack_session.nova_endpoint(_conf(sections(user))))
 
 
-def _account(user: Credentials) -> str:
-    said = {
+def _account(user: Credentials) -> dict[str, object]:
+    return {
         "auth_type": "password",
         "auth_url": user.auth_url,
         "username": user.username,
@@ -42,9 +53,7 @@ def _account(user: Credentials) -> str:
         "project_name": user.project,
         "user_domain_name": "Default",
         "project_domain_name": "Default",
-        "region_name": user.region,
     }
-    return "".join(f"{name} = {value}\n" for name, value in said.items())
 
 
 def _conf(text: str) -> cfg.ConfigOpts:
