@@ -13,7 +13,7 @@ from drivers.errors import OutsideError
 
 HOSTS = ("lab-compute-1", "lab-compute-2")
 NO_COMPUTE = "lab-backup-1"
-TIMEOUT_SECONDS = 30.0
+TIMEOUT_SECONDS = 60.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ INITIATOR = "iqn.1993-08.org.debian:01:"
 NEWEST = "3.71"
 ROWS = "SELECT attach_status FROM cinder.volume_attachment WHERE NOT deleted AND volume_id = "
 STATUSES = "SELECT status, attach_status FROM cinder.volumes WHERE id = "
-ATTACH_SECONDS = 60.0
+ATTACH_SECONDS = 180.0
 ACTIONS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "paused": ({"pause": None}, "PAUSED", {"unpause": None}),
     "suspended": ({"suspend": None}, "SUSPENDED", {"resume": None}),
@@ -126,10 +126,36 @@ class LabServers:
 
     def attach(self, volume_id: str, server_id: str) -> bool:
         """Attach through Nova and tell whether that went well."""
-        asked = self._servers.ask_attach(server_id, volume_id)
-        assert asked.ok, asked
+        self.begin_attach(volume_id, server_id)
         until(lambda: self._attach_is_over(volume_id, server_id), "Nova is done", ATTACH_SECONDS)
         return volume_id in self._servers.devices(server_id)
+
+    def begin_attach(self, volume_id: str, server_id: str) -> None:
+        """Ask Nova to attach, and wait for nothing."""
+        asked = self._servers.ask_attach(server_id, volume_id)
+        assert asked.ok, asked
+
+    def ask_detach(self, volume_id: str, server_id: str) -> None:
+        """Ask Nova to detach, and wait for nothing."""
+        asked = self._servers.ask_detach(server_id, volume_id)
+        assert asked.ok, asked
+
+    def has_device(self, volume_id: str, server_id: str) -> bool:
+        """Tell whether Nova has a block device for a volume."""
+        return volume_id in self._servers.devices(server_id)
+
+    def is_free(self, volume_id: str, server_id: str) -> bool:
+        """Tell whether Cinder and Nova have let a volume go."""
+        gone = not self.has_device(volume_id, server_id)
+        return gone and self._status(volume_id) == "available"
+
+    def as_new(self, server_id: str, host: str) -> bool:
+        """Tell whether a server is on that host, active, and has nothing but its root disk."""
+        shown = self._servers.find(server_id)
+        if shown is None or shown["status"] != "ACTIVE":
+            return False
+        here = shown["OS-EXT-SRV-ATTR:host"] == host and not shown["OS-EXT-STS:task_state"]
+        return here and len(self._servers.devices(server_id)) == 1
 
     @contextlib.contextmanager
     def in_state(self, server_id: str, vm_state: str) -> Iterator[None]:
@@ -188,12 +214,13 @@ class LabServers:
 
     def _attach_is_over(self, volume_id: str, server_id: str) -> bool:
         """Tell whether the block device is gone, or the guest has the disk and Cinder knows."""
-        if volume_id not in self._servers.devices(server_id):
+        if not self.has_device(volume_id, server_id):
             return True
-        ((status,),) = self._lab.mariadb.execute(
-            f"SELECT status FROM cinder.volumes WHERE id = '{volume_id}'"
-        )
-        return status == "in-use" and server_id in self.holding(volume_id)
+        return self._status(volume_id) == "in-use" and server_id in self.holding(volume_id)
+
+    def _status(self, volume_id: str) -> str:
+        ((status, _),) = self._lab.mariadb.execute(f"{STATUSES}'{volume_id}'")
+        return str(status)
 
 
 class LabGround:
@@ -226,7 +253,7 @@ class LabGround:
             wanted["volume_type"] = self._multiattach_type()
         made = self.admin.do("block-storage", "POST", "/volumes", {"volume": wanted})
         volume_id = str(made["volume"]["id"])
-        until(lambda: self._statuses(volume_id)[0] != "creating", "the volume is made")
+        until(lambda: self._made(volume_id), "the volume is made")
         return volume_id
 
     def look(self, volume_id: str) -> State:
@@ -300,6 +327,16 @@ class LabGround:
         """Tell whether a fault has not struck yet."""
         boxes = [self.lab.storage_faults, *self.lab.compute_faults.values()]
         return any(box.left() for box in boxes)
+
+    def _made(self, volume_id: str) -> bool:
+        """Tell whether Cinder has written everything down.
+
+        It says available a moment before it says by which service: an attach within that moment
+        fails in os-brick (Cinder, cinder/volume/manager.py ``create_volume``).
+        """
+        query = f"SELECT service_uuid FROM cinder.volumes WHERE id = '{volume_id}'"
+        ((service,),) = self.lab.mariadb.execute(query)
+        return service is not None and self._statuses(volume_id)[0] == "available"
 
     def _ended(self, method: str, volume_id: str) -> bool:
         calls = self.lab.storage_faults.calls()

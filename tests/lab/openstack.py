@@ -65,7 +65,7 @@ class Settings:
     """
 
     computes: tuple[str, ...] = COMPUTES
-    rpc_seconds: int = 10
+    rpc_seconds: int = 5
     chap: bool = False
 
 

@@ -10,7 +10,8 @@ from tests.lab.openstack import OpenStack, until
 from tests.lab.rest import Answer, Rest
 
 NEWEST = "2.90"
-SECONDS = 60.0
+SERVICE_SHOWN = "3.48"
+SECONDS = 180.0
 
 
 class Servers:
@@ -42,6 +43,12 @@ class Servers:
         shown: dict[str, Any] = self._do("GET", f"/servers/{server_id}")["server"]
         return shown
 
+    def find(self, server_id: str) -> dict[str, Any] | None:
+        """Return the same, None where Nova knows no such server."""
+        answer = self._ask("GET", f"/servers/{server_id}")
+        assert answer.ok or answer.status == 404, answer
+        return answer.body["server"] if answer.ok else None
+
     def status(self, server_id: str) -> str:
         """Return the status that users see: ACTIVE, SHELVED_OFFLOADED, MIGRATING, ERROR ..."""
         return str(self.show(server_id)["status"])
@@ -66,6 +73,10 @@ class Servers:
         """Ask Nova to attach a volume; it answers before that is done."""
         wanted = {"volumeAttachment": {"volumeId": volume_id}}
         return self._ask("POST", f"/servers/{server_id}/os-volume_attachments", wanted)
+
+    def ask_detach(self, server_id: str, volume_id: str) -> Answer:
+        """Ask Nova to detach a volume; it answers before that is done."""
+        return self._ask("DELETE", f"/servers/{server_id}/os-volume_attachments/{volume_id}")
 
     def devices(self, server_id: str) -> dict[str, str | None]:
         """Return the attachment that the block device of each volume names, as Nova 2.89 tells."""
@@ -100,9 +111,14 @@ class Servers:
         made = self._cinder("POST", "/volumes", {"volume": {"size": 1}})
         volume_id = str(made["volume"]["id"])
         path = f"/volumes/{volume_id}"
-        until(lambda: self._cinder("GET", path)["volume"]["status"] == "available", "it is made")
+        until(lambda: self._is_made(volume_id), "it is made")
         self._cinder("POST", f"{path}/action", {"os-set_bootable": {"bootable": True}})
         return volume_id
+
+    def _is_made(self, volume_id: str) -> bool:
+        """Tell whether Cinder has written everything down, the service last (see ``LabGround``)."""
+        shown = self._cinder("GET", f"/volumes/{volume_id}", version=SERVICE_SHOWN)["volume"]
+        return bool(shown["status"] == "available" and shown["service_uuid"])
 
     def _smallest(self) -> str:
         if self._flavor is None:
@@ -116,5 +132,5 @@ class Servers:
     def _ask(self, method: str, path: str, body: object = None) -> Answer:
         return self._rest.ask("compute", method, path, body, version=NEWEST)
 
-    def _cinder(self, method: str, path: str, body: object = None) -> Any:
-        return self._rest.do("block-storage", method, path, body)
+    def _cinder(self, method: str, path: str, body: object = None, **how: Any) -> Any:
+        return self._rest.do("block-storage", method, path, body, **how)

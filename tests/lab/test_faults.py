@@ -116,6 +116,29 @@ def test_cleared(driver: Driver) -> None:
     assert driver.done == ["v"]
 
 
+def test_cleared_for_one_volume(driver: Driver) -> None:
+    """Faults and hangs of two volumes, one of them cleared -> the other's are as they were."""
+    for volume in ("a", "b"):
+        driver.faults.add(Fault("act", How.HANG, volume_id=volume))
+        driver.faults.add(Fault("act", volume_id=volume))
+    calling = {volume: threading.Thread(target=driver.act, args=(volume,)) for volume in "ab"}
+    for thread in calling.values():
+        thread.start()
+    ends_at = time.monotonic() + 10
+    while driver.faults.hanging() < 2:
+        assert time.monotonic() < ends_at
+        time.sleep(0.01)
+    driver.faults.clear("a")
+    calling["a"].join(10)
+    assert (driver.done, driver.faults.hanging("a"), driver.faults.hanging("b")) == (["a"], 0, 1)
+    assert [fault.volume_id for fault in driver.faults.left()] == ["b"]
+    driver.faults.withdraw("b")
+    assert (driver.faults.left(), driver.faults.hanging("b")) == ([], 1)
+    driver.faults.release("b", at_most=1)
+    calling["b"].join(10)
+    assert driver.done == ["a", "b"]
+
+
 def test_written_by_hand(driver: Driver) -> None:
     """A file with the method alone -> raises once, before it acts."""
     (driver.faults.directory / "1.json").write_text('{"method": "act"}')

@@ -87,25 +87,30 @@ class Faults:
         with self._alone():
             _write(self.directory / f"{time.time_ns()}-{fault.method}.json", fault.to_json())
 
-    def clear(self) -> None:
-        """Take away what has not struck yet, and end every hang."""
+    def clear(self, volume_id: str | None = None) -> None:
+        """Take away what has not struck yet, and end every hang; of one volume, or of all."""
+        self.withdraw(volume_id)
+        self.release(volume_id)
+
+    def withdraw(self, volume_id: str | None = None) -> None:
+        """Take away what has not struck yet; what hangs goes on hanging."""
         with self._alone():
-            for _, file in self._waiting():
-                file.unlink()
-        self.release()
+            for fault, file in self._waiting():
+                if volume_id in (None, fault.volume_id):
+                    file.unlink()
 
     def left(self) -> list[Fault]:
         """Return what has not struck yet: a test that set a fault can see that it did."""
         with self._alone():
             return [fault for fault, _ in self._waiting()]
 
-    def hanging(self) -> int:
-        """Return how many calls hang now."""
-        return len(list(self._hanging.iterdir()))
+    def hanging(self, volume_id: str | None = None) -> int:
+        """Return how many calls hang now, for one volume or at all."""
+        return len(self._marks(volume_id))
 
-    def release(self) -> None:
-        """End every hang: those calls go on as if nothing had been."""
-        for file in self._hanging.iterdir():
+    def release(self, volume_id: str | None = None, *, at_most: int = ALWAYS) -> None:
+        """End hangs, the longest first: those calls go on as if nothing had been."""
+        for file in self._marks(volume_id)[:at_most]:
             file.unlink(missing_ok=True)
 
     def calls(self) -> list[dict[str, Any]]:
@@ -127,14 +132,17 @@ class Faults:
                     return fault
         return None
 
-    def hang(self, seconds: float) -> None:
+    def hang(self, seconds: float, volume_id: str | None = None) -> None:
         """Block until released, or for so long."""
-        mark = self._hanging / uuid.uuid4().hex
+        mark = self._hanging / f"{time.time_ns()}-{uuid.uuid4().hex}-{volume_id}"
         mark.touch()
         ends_at = time.monotonic() + seconds
         while mark.exists() and time.monotonic() < ends_at:
             time.sleep(_POLL_SECONDS)
         mark.unlink(missing_ok=True)
+
+    def _marks(self, volume_id: str | None) -> list[Path]:
+        return sorted(self._hanging.glob(f"*-{volume_id or '*'}"))
 
     def _waiting(self) -> list[tuple[Fault, Path]]:
         files = sorted(self.directory.glob("*.json"))

@@ -34,6 +34,7 @@ cfg.CONF.register_opts(OPTIONS, group=configuration.SHARED_CONF_GROUP)
 PREFIX = "iqn.2010-10.org.openstack:"
 END_SECONDS = 2.0
 SESSION = re.compile(r"Session: (\d+)\s+Connection: (\d+)\s+Initiator: (\S+)")
+ACCESS = re.compile(r"^    ACL information:\n((?: {8}.*\n)*)", re.MULTILINE)
 TARGET = re.compile(r"^Target (\d+): (\S+)$", re.MULTILINE)
 
 
@@ -84,6 +85,7 @@ class LabDriver(driver.ISCSIDriver):  # type: ignore[misc]  # Cinder is not type
             "total_capacity_gb": "infinite",
             "free_capacity_gb": "infinite",
             "multiattach": True,
+            "shared_targets": False,
         }
 
     @struck(_first)
@@ -234,8 +236,8 @@ class LabDriver(driver.ISCSIDriver):  # type: ignore[misc]  # Cinder is not type
 
     def _initiators(self, number: int) -> list[str]:
         told = self._tgtadm("target", "show").split(f"Target {number}: ", 1)[1]
-        rules = told.split("\nTarget ", 1)[0].split("ACL information:\n", 1)[1]
-        return [line.strip() for line in rules.splitlines()]
+        rules = ACCESS.search(told)  # of the first target, which is ours
+        return [line.strip() for line in rules[1].splitlines()] if rules else []
 
     def _bind(self, op: str, number: int | None, initiator: str) -> None:
         self._tgtadm("target", op, "--tid", number, "--initiator-name", initiator)

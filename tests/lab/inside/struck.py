@@ -42,16 +42,16 @@ def _carry_out(driver: Any, name: str, volume_id: str | None, act: Callable[[], 
     if (fault := faults.take(name, volume_id)) is None:
         return act()
     if fault.when is When.BEFORE:
-        _strike(driver, fault)
+        _strike(driver, fault, volume_id)
         return act()
     result = act()
-    _strike(driver, fault)
+    _strike(driver, fault, volume_id)
     return result
 
 
-def _strike(driver: Any, fault: Fault) -> None:
+def _strike(driver: Any, fault: Fault, volume_id: str | None) -> None:
     match fault.how:
         case How.RAISE:
             driver.raise_fault(fault)
         case How.HANG:
-            driver.faults.hang(fault.seconds)
+            driver.faults.hang(fault.seconds, volume_id)
