@@ -1,0 +1,187 @@
+"""A lab with detachd installed beside it and serving: what the tests here share."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from consumer.ledger import CaseRecord, Ledger
+from handlers.policy import BackendPolicy, Mode
+from tests.behaviour.on_lab import LabGround
+from tests.bus import Peer
+from tests.integration.service_process import Installation, Places, ServiceProcess
+from tests.lab import clients
+from tests.lab.openstack import OpenStack
+from tests.lab_service.cast import Cast
+from tests.services.initiator import Initiators
+
+AUDIT = "audit"
+QUEUES = ("detachd.notifications", "detachd.quarantine", AUDIT)
+CONTROL_TARGET = "iqn.2026-01.org.example:lab-storage"
+LATE_RPC_TIMEOUTS = 5
+TRIES = 5  # Nova's
+
+
+class Eyes(enum.Enum):
+    """Which storage driver the service has: one that sees the lab's tgtd, or the default one."""
+
+    SEEING = "tgt"
+    BLIND = "cinder_managed"
+
+
+@dataclasses.dataclass(slots=True)
+class LabSite:
+    """Everything of one service. ``heard`` are the announcements that came, in order."""
+
+    lab: OpenStack
+    eyes: Eyes
+    ground: LabGround
+    cast: Cast
+    detachd: Installation
+    ledger: Ledger
+    peer: Peer
+    initiators: Initiators
+    service: ServiceProcess
+    heard: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)
+
+    def cases(self, volume_id: str) -> list[CaseRecord]:
+        """Return all that the ledger has of a volume, the oldest case first."""
+        found = [self.ledger.case(c.case_id) for c in self.ledger.cases(volume_id=volume_id)]
+        return sorted(found, key=lambda r: (r.case.opened_at, r.case.operation.value))
+
+    def acted(self, volume_id: str) -> CaseRecord | None:
+        """Return the case of a volume that did most; Nova's clean-up may open a second one."""
+        cases = self.cases(volume_id)
+        return max(cases, key=lambda c: (len(c.intents), c.case.attempts), default=None)
+
+    def announced(self, volume_id: str) -> tuple[str, ...]:
+        """Return what the bus was told of a volume so far, in order. From one thread only."""
+        bodies = self.peer.take_all(AUDIT)
+        self.heard += [json.loads(json.loads(body)["oslo.message"]) for body in bodies]
+        told = {m["message_id"]: m for m in self.heard}
+        mine = [m for m in told.values() if m["payload"]["volume_id"] == volume_id]
+        return tuple(m["event_type"].rpartition(".")[2] for m in mine)
+
+    def bus(self) -> Peer:
+        """Return a connection of one's own to the lab's bus, to be closed again."""
+        return Peer(self.lab.rabbitmq.url)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Have no case worked within, so that what is arranged can be seen before it is mended."""
+        self.detachd.run("pause", "--reason", "the scene is being set")
+        try:
+            yield
+        finally:
+            self.detachd.run("resume")
+
+    def check_logs(self) -> None:
+        """Fail where the service logged a traceback, or a secret."""
+        logs = self.detachd.logs()
+        assert "Traceback" not in logs, logs[logs.index("Traceback") - 1000 :][:5000]
+        users = [self.lab.credentials(user) for user in ("detachd", "detachd-service")]
+        assert [u.username for u in users if u.password in logs] == []
+
+
+@contextlib.contextmanager
+def open_lab_site(lab: OpenStack, directory: Path, eyes: Eyes) -> Iterator[LabSite]:
+    """Install detachd for the lab, let it serve, and have every host's connector heard of.
+
+    Blocks for some ten seconds. Whatever is left of the site before it is removed first.
+    """
+    with contextlib.ExitStack() as stack:
+        ground = LabGround(lab)
+        stack.callback(ground.clean_up)
+        peer = stack.enter_context(Peer(lab.rabbitmq.url))
+        _listen(peer)
+        if lab.tgtd.tid(CONTROL_TARGET) is None:
+            lab.tgtd.add_target(CONTROL_TARGET)
+        detachd = _installed(lab, directory, eyes)
+        detachd.run("ledger", "upgrade")
+        site = LabSite(
+            lab,
+            eyes,
+            ground,
+            Cast(ground.servers),
+            detachd,
+            stack.enter_context(detachd.ledger()),
+            peer,
+            stack.enter_context(Initiators(directory)),
+            stack.enter_context(detachd.serve()).ready(),
+        )
+        introduce_hosts(site)
+        yield site
+        assert site.service.terminate() == 0
+        site.check_logs()
+
+
+def introduce_hosts(site: LabSite) -> None:
+    """Attach and detach a volume on each host, by which the bus tells their connectors."""
+    for host in site.lab.computes:
+        volume_id, server_id = site.ground.volume(), site.ground.servers.shared(host)
+        assert site.ground.servers.attach(volume_id, server_id)
+        site.cast.detach(volume_id, server_id)
+
+
+def _listen(peer: Peer) -> None:
+    for queue in QUEUES:
+        peer.channel.queue_delete(queue)
+    peer.declare("nova", "cinder", "detachd")
+    for priority in ("info", "error"):
+        peer.bind(AUDIT, "detachd", f"detachd_notifications.{priority}")
+
+
+def policy_of(lab: OpenStack, eyes: Eyes) -> BackendPolicy:
+    """Return the shortest times that go with the lab's RPC timeout."""
+    rpc = lab.settings.rpc_seconds
+    return BackendPolicy(
+        mode=Mode.AUTO,
+        look_timeout_seconds=10.0,
+        call_timeout_seconds=2.0 * rpc + 3.0,  # os-force_detach makes two RPCs
+        lease_margin_seconds=5.0,
+        tries=2,
+        try_backoff_seconds=0.2,
+        try_backoff_max_seconds=1.0,
+        max_failures=50,
+        retry_backoff_seconds=0.5,
+        retry_backoff_max_seconds=2.0,
+        late_horizon_seconds=float(LATE_RPC_TIMEOUTS * rpc),
+        trust_blind=eyes is Eyes.BLIND,
+        nova_detach_wait_seconds=10.0,
+    )
+
+
+def _installed(lab: OpenStack, directory: Path, eyes: Eyes) -> Installation:
+    user, service = lab.credentials("detachd"), lab.credentials("detachd-service")
+    accounts = clients.accounts(user, service if eyes is Eyes.SEEING else None)
+    places = Places(lab.transport_url, f"sqlite:///{directory}/ledger.sqlite", accounts)
+    detachd = Installation(directory / "detachd", places)
+    rpc = lab.settings.rpc_seconds
+    detachd.configure(
+        policy_of(lab, eyes),
+        cloud={"rpc_response_timeout_seconds": rpc},
+        ledger={
+            "attach_deadline_seconds": 2 * TRIES * rpc,
+            "detach_deadline_seconds": TRIES * rpc,
+            "error_settle_seconds": 1.0,
+        },
+        worker={"threads": 8},
+        sweep={"enabled": "false"},
+        backend_defaults={"driver": eyes.value, "concurrency": 6},
+        **{"driver:tgt": _tgt(lab)} if eyes is Eyes.SEEING else {},
+    )
+    return detachd
+
+
+def _tgt(lab: OpenStack) -> dict[str, object]:
+    return {
+        "control_port": lab.tgtd.control_port,
+        "socket": lab.tgtd.socket,
+        "control_target": CONTROL_TARGET,
+        "tgtadm": lab.tgtd.tgtadm,
+    }
