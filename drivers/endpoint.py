@@ -30,6 +30,7 @@ BROKEN_ANSWERS = (LookupError, TypeError, ValueError, AttributeError)
 NEVER_SENT = (ksa.AuthorizationFailure, ksa.AuthPluginException, ksa.CatalogException)
 
 VERSIONED = re.compile(r".*?/v\d+(\.\d+)?(?=/|$)")
+LET_IN_BY = "X-Auth-Token"
 Microversion = tuple[int | float, ...]
 T = TypeVar("T")
 
@@ -62,7 +63,7 @@ class Endpoint:
         Raises TransientError, IndeterminateError and PermanentError where there is none.
         """
         try:
-            response = self._request(call)
+            response = self._let_in(call)
             found = Answer.read(
                 response.status_code, response.content, response.headers.get("Retry-After")
             )
@@ -85,6 +86,19 @@ class Endpoint:
                 raise TransientError(f"{self.name} did not tell which microversions it speaks.")
             self._newest = newest
         return self._newest
+
+    def _let_in(self, call: Call) -> requests.Response:
+        """Make one request, once more where its token was refused and another thread renewed it.
+
+        Of several threads whose token is refused at once keystoneauth renews it for the first, and
+        hands the others their 401 (``invalidate`` in keystoneauth1/identity/base.py). A 401 has
+        done nothing.
+        """
+        response = self._request(call)
+        if response.status_code != HTTPStatus.UNAUTHORIZED:
+            return response
+        refused = response.request.headers.get(LET_IN_BY)
+        return response if refused == self._adapter.get_token() else self._request(call)
 
     def _request(self, call: Call) -> requests.Response:
         extra: dict[str, Any] = {}

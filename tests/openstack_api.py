@@ -172,7 +172,7 @@ class OpenStackApi:
             case "POST", "/identity/v3/auth/tokens":
                 self.tokens += 1
                 kept = self.replies.get("POST /identity/v3/auth/tokens")
-                return kept[0] if kept else self._token()
+                return kept[0] if kept else self.token()
             case "GET", "/identity/v3":
                 return Reply(200, {"version": {"id": "v3.14", "status": "stable", "links": [
                     {"rel": "self", "href": f"{self.url}/identity/v3/"}]}})  # fmt: skip
@@ -193,7 +193,9 @@ class OpenStackApi:
         }  # fmt: skip
         return Reply(200, {"versions": [version]} if name == "v3.0" else {"version": version})
 
-    def _token(self) -> Reply:
+    def token(self) -> Reply:
+        """Return a new token, as Keystone issues it."""
+
         def service(kind: str, path: str) -> dict[str, Any]:
             point = {"interface": "public", "region": "one", "region_id": "one", "id": kind}
             return {"type": kind, "name": kind, "id": kind, "endpoints": [

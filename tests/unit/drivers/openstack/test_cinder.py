@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -496,6 +498,24 @@ def test_token_that_was_refused_is_renewed_once(api: OpenStackApi, cinder: Cinde
     with pytest.raises(PermanentError, match="credentials are not accepted"):
         cinder.reserve(VOLUME, request_id="req-2", timeout_seconds=LIMIT)
     assert len(api.asked("POST")) == 4
+
+
+def test_token_refused_to_two_at_once(api: OpenStackApi, cinder: CinderClient) -> None:
+    """401 to two threads, the second while the first renews the token -> both go on with it."""
+    api.script(ACTION, Reply(202))
+    cinder.reserve(VOLUME, request_id="req-0", timeout_seconds=LIMIT)
+    api.script(ACTION, Reply(401, hang_seconds=0.3), Reply(401, hang_seconds=0.6), Reply(202))
+    renewed = {"X-Subject-Token": "canary-token-renewed"}
+    renewal = dataclasses.replace(api.token(), headers=renewed, hang_seconds=0.6)
+    api.replies["POST /identity/v3/auth/tokens"] = [renewal]
+    with ThreadPoolExecutor() as pool:
+        both = [
+            pool.submit(cinder.reserve, VOLUME, request_id=name, timeout_seconds=LIMIT)
+            for name in ("req-1", "req-2")
+        ]
+    for one in both:
+        one.result()
+    assert len(api.asked("POST")) == 5
 
 
 def test_keystone_gone_when_the_token_has_to_be_renewed(
