@@ -6,17 +6,16 @@ import argparse
 import dataclasses
 import json
 import logging
-import sys
 from collections.abc import Mapping
 
 from cliff.command import Command
 from rich import box
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from consumer.demo.performance import Row, perform
 from consumer.demo.scenes import SCENES
+from consumer.demo.showing import console, show
 
 COLOURS = {
     "unseen": "dim",
@@ -26,14 +25,6 @@ COLOURS = {
     "parked": "magenta",
     "closed": "green",
 }
-ANNOUNCED = "volume.force_detach."
-# Each with the width that it is folded to; what has none is told whole.
-HEADINGS = {
-    "": None, "scenario": 18, "verdict\nrule": None, "what was done": None,
-    "Cinder\nbefore → after": 21, "backend\nbefore → after": 14, "verified\nby": None,
-    "announced": None,
-}  # fmt: skip
-TABLE_WIDTH = 120
 
 
 class Demo(Command):
@@ -58,19 +49,10 @@ class Demo(Command):
 
 
 def _show_live() -> list[Row]:
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=max(console.width, TABLE_WIDTH))
-    with Live(_states({}), console=console, transient=True) as live:
+    on = console()
+    with Live(_states({}), console=on, transient=True) as live:
         rows = perform(lambda states: live.update(_states(states)))
-    if console.width >= TABLE_WIDTH:
-        console.print(_table(rows))
-    else:
-        for row in rows:
-            console.print(_card(row), soft_wrap=False)
-    wrong = sum(not row.ok for row in rows)
-    console.print(_closing(len(rows), wrong))
-    sys.stdout.flush()
+    show(rows, on)
     return rows
 
 
@@ -83,53 +65,3 @@ def _states(states: Mapping[str, str]) -> Table:
         state = states.get(scene.name, "unseen")
         table.add_row(scene.name, f"[{COLOURS.get(state, '')}]{state}[/]", scene.title)
     return table
-
-
-def _table(rows: list[Row]) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD, title="What detachd made of it", title_justify="left",
-        padding=0, show_edge=False,
-    )  # fmt: skip
-    for heading, width in HEADINGS.items():
-        table.add_column(heading, overflow="fold", max_width=width, no_wrap=width is None)
-    for row in rows:
-        table.add_row(
-            "[green]✓[/]" if row.ok else "[red]✗[/]",
-            row.scenario,
-            f"{row.verdict}\n[dim]{row.rule}[/]",
-            "\n".join(row.steps) or "[dim]nothing[/]",
-            _change(row.cinder_before, row.cinder_after),
-            _change(row.backend_before, row.backend_after),
-            row.verified_by or "-",
-            "\n".join(name.removeprefix(ANNOUNCED) for name in row.announced) or "-",
-        )
-        table.add_row()
-    return table
-
-
-def _card(row: Row) -> Table:
-    """Return one row as lines, for a terminal that is too narrow for the table."""
-    card = Table.grid(padding=(0, 2))
-    mark = "[green]✓[/]" if row.ok else "[red]✗[/]"
-    card.add_row(mark, f"[bold]{row.scenario}[/]", f"{row.verdict} [dim]{row.rule}[/]")
-    announced = ", ".join(name.removeprefix(ANNOUNCED) for name in row.announced)
-    for name, value in (
-        ("what was done", "\n".join(row.steps) or "nothing"),
-        ("Cinder", _change(row.cinder_before, row.cinder_after)),
-        ("backend", _change(row.backend_before, row.backend_after)),
-        ("verified by", row.verified_by or "-"),
-        ("announced", announced or "-"),
-    ):
-        card.add_row("", f"[dim]{name}[/]", value)
-    card.add_row("")
-    return card
-
-
-def _change(before: str, after: str) -> str:
-    return before.replace("[", r"\[") + "\n→ " + after.replace("[", r"\[")
-
-
-def _closing(total: int, wrong: int) -> str:
-    if wrong:
-        return f"[red]{wrong} of {total} came out wrong.[/]"
-    return f"[green]All {total} came out as they must.[/] No healthy attachment was touched."
