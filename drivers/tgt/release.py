@@ -37,7 +37,7 @@ class Release:
     """One call's work on one initiator. ``look`` sees the volume's targets as they are now.
 
     ``acted`` tells whether tgtd has changed anything for it: from then on no failure may be a
-    TransientError, which says that nothing was done.
+    TransientError or PermanentError, which say that nothing was done.
     """
 
     tgtadm: Tgtadm
@@ -51,7 +51,7 @@ class Release:
         try:
             self._revoke()
             self._end_sessions()
-        except TransientError as error:
+        except (TransientError, PermanentError) as error:
             if self.acted:
                 raise IndeterminateError(f"Done in part, then: {error}") from error
             raise

@@ -14,7 +14,7 @@ from drivers.base import VolumeRef
 from drivers.errors import IndeterminateError, NotFoundError, OutsideError, TransientError
 from drivers.tgt.listing import read_targets
 from drivers.tgt.release import LetInAgainError, Release
-from drivers.tgt.sighting import Sighting, sight
+from drivers.tgt.sighting import ElsewhereError, Sighting, sight
 from drivers.tgt.tgtadm import Deadline
 from tests.bus import until
 from tests.iscsi import BACKEND, CONTROL_TARGET, Iscsi, Volume, connector_of, release, seen
@@ -83,6 +83,19 @@ def test_frozen_after_a_write_is_no_transient_error(iscsi: Iscsi) -> None:
         iscsi.tgtd.resume()
     assert iscsi.may_enter(volume) == []
     assert host.running
+
+
+def test_refused_after_a_write_is_no_refusal(iscsi: Iscsi) -> None:
+    """Revoked, then a look that cannot be used -> Indeterminate: "refused" would be "not done"."""
+    volume = iscsi.volume(A)
+    iscsi.log_in(volume, A).logged_in()
+    by_hand = f"iqn.2001-04.com.example:{volume.ref.volume_id}"
+    export = partial(iscsi.tgtd.add_target, by_hand, iscsi.image())
+    with pytest.raises(IndeterminateError, match="Done in part, then: Volume"):
+        interrupted(iscsi, volume, after=export, looks=2).run()
+    assert iscsi.may_enter(volume) == []
+    with pytest.raises(ElsewhereError):
+        release(iscsi, volume, A)
 
 
 @pytest.mark.parametrize("writes", [False, True], ids=["asked to look", "asked to revoke"])
