@@ -22,6 +22,9 @@ GROUP = cfg.OptGroup(
     ),
 )
 
+SHORTEST_LOOK_SECONDS = 0.1
+"""In less than this nothing is ever seen, and every case ends with a person."""
+
 MODES: Mapping[Mode, str] = {
     Mode.OBSERVE: "Diagnose and tell; change nothing.",
     Mode.APPROVE: "Plan, then wait for `detachd case approve`.",
@@ -134,7 +137,8 @@ def _policy_option(name: str, default: object) -> cfg.Opt:
         case int():
             return cfg.IntOpt(name, default=default, min=1, help=help_text)
         case _:
-            return cfg.FloatOpt(name, default=default, min=0.0, help=help_text)
+            shortest = SHORTEST_LOOK_SECONDS if name == "look_timeout_seconds" else 0.0
+            return cfg.FloatOpt(name, default=default, min=shortest, help=help_text)
 
 
 def section_names(conf: cfg.ConfigOpts) -> tuple[str, ...]:

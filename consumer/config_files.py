@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib.metadata
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,9 @@ def bad_values(conf: cfg.ConfigOpts, declared: Declared) -> Iterator[str]:
             else:
                 if value is None and opt.default is not None:
                     yield f"[{section}] {opt.dest}: has no value; give one, or take the line out"
+                elif isinstance(value, float) and not math.isfinite(value):
+                    # NaN is neither longer nor shorter than anything: no check would object.
+                    yield f"[{section}] {opt.dest}: {value} is no number to reckon with"
 
 
 def _reason(error: cfg.ConfigSourceValueError) -> str:

@@ -350,6 +350,12 @@ def test_every_problem_of_a_kind_is_told_at_once(problems: Callable[[str], str])
         ("[DEFAULT]\ndebug = perhaps\n", "[DEFAULT] debug: "),
         ("[oslo_messaging_rabbit]\nheartbeat_rate = often\n", "heartbeat_rate: "),
         ("tries = 0\n", "[backend_defaults] tries: "),
+        ("look_timeout_seconds = 0\n", "[backend_defaults] look_timeout_seconds: "),
+        ("call_timeout_seconds = nan\n", "[backend_defaults] call_timeout_seconds: nan is no"),
+        ("late_horizon_seconds = inf\n", "[backend_defaults] late_horizon_seconds: inf is no"),
+        ("[backend:a@b]\npatience_seconds = inf\n", "[backend:a@b] patience_seconds: inf is no"),
+        ("[worker]\nlease_seconds = 1e999\n", "[worker] lease_seconds: inf is no"),
+        ("[cloud]\nrpc_response_timeout_seconds = NaN\n", "rpc_response_timeout_seconds: nan is"),
     ],
     ids=lambda value: value.replace("\n", " "),
 )
