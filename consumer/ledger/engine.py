@@ -16,6 +16,7 @@ import tenacity
 from sqlalchemy import event, exc
 
 from consumer.ledger.errors import LedgerUnavailableError, LedgerUrlError
+from consumer.ledger.sqlite_file import explained as file_explained
 from consumer.ledger.tls import Tls, connect_arguments
 from consumer.ledger.tls import explained as tls_explained
 from consumer.ledger.turns import Turns
@@ -132,7 +133,7 @@ class Database:
             if not _unavailable(error):
                 raise
             words = cause(error)
-            hint = tls_explained(words, self._tls)
+            hint = tls_explained(words, self._tls) or file_explained(words, self.file)
             raise LedgerUnavailableError(
                 f"The ledger at {self.name} cannot be used: {hint + ': ' if hint else ''}{words}"
             ) from error
