@@ -74,9 +74,9 @@ def _unseen(s: Situation) -> str:
 
 
 def _held(s: Situation) -> str:
-    """Return whose it may be, where only the host could be asked about."""
+    """Return who may be using it, where only the host could be asked about."""
     named = ", ".join(unclaimed.holders(s))
-    return f" (on {s.holding.host}, instance {named})" if s.holding and named else ""
+    return f" (on {s.holding.host} by instance {named})" if s.holding and named else ""
 
 
 # fmt: off
@@ -164,8 +164,8 @@ RULES: tuple[Rule, ...] = (
          "the server is deleted, its guest is proven to be gone, only the row was left behind"),
     # Nothing to do, or nothing that a program should do.
     Rule("P6.guest-holds", Verdict.PARK, signs.guest_holds,
-         "Nova's block device holds the volume although Cinder has let it go: the guest may be "
-         "writing"),
+         "Nova has the volume, or may have it, in use although Cinder has let it go: the guest may "
+         "be writing"),
     Rule("P8.access-lost", Verdict.PARK, signs.access_lost,
          "Cinder and Nova say attached and the guest runs, but the backend lets nobody in"),
     Rule("P9.unfinished-sibling", Verdict.PARK, signs.unfinished_sibling,

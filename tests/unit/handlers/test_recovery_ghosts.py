@@ -97,7 +97,7 @@ def test_what_a_server_may_be_using_is_for_a_person(cloud: Cloud, words: str, mo
     desk = desk_of(scene)
     outcome = desk.run(recovery_on(cloud, dataclasses.replace(QUICK, mode=mode)))
     assert (outcome.state, outcome.rule) == (CaseState.PARKED, "P6.guest-holds")
-    assert f"on {HOST}, instance {scene.instance_id}" in outcome.reason
+    assert f"on {HOST} by instance {scene.instance_id}" in outcome.reason
     assert len(cloud.calls(writes=True)) == before
     assert cloud.exported_to(scene.volume_id) == (HOST,)
     assert desk.events() == ["parked"]

@@ -129,7 +129,7 @@ def test_what_nova_said_of_a_ghost_s_host_is_kept(told: Holding | None, kept: ob
 def test_reason_names_who_may_be_using_a_ghost() -> None:
     """A server of the host has it -> the person who is asked reads which, and where."""
     reason = GHOST.but(holding=holding(X, Y)).diagnosis.reason
-    assert reason.endswith(f"(on {H1}, instance {X}, {Y})")
+    assert reason.endswith(f"(on {H1} by instance {X}, {Y})")
     assert (
         "Nova: half a list"
         in GHOST.but(holding=Holding(H1, None, Unknown("Nova: half a list"))).diagnosis.reason
