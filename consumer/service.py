@@ -204,9 +204,9 @@ class Service:
         # outbox when they end.
         self._publishing.ask_to_stop()
         self._beating.ask_to_stop()
-        flush_seconds = self._settings.worker.drain_seconds * FLUSH_SHARE
+        ends_at = time.monotonic() + self._settings.worker.drain_seconds * FLUSH_SHARE
         for loop in (*self._takers(), self._publishing, self._beating):
-            well = loop.wait(flush_seconds) and well
+            well = loop.wait(ends_at - time.monotonic()) and well
         # The exporter goes last, so that the end can be watched.
         self.exporter.stop()
         if self._closes_ledger and well:

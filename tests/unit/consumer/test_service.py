@@ -17,9 +17,12 @@ import requests
 
 from consumer.cloud import ControlPlane
 from consumer.config import ConfigurationError, load
+from consumer.heartbeat import Heartbeat
 from consumer.ledger import Ledger, SchemaBehindError
 from consumer.listener import Listener
+from consumer.pruner import Pruner
 from consumer.publisher import Publisher
+from consumer.replay import Replayer
 from consumer.service import Parts, Service
 from consumer.worker import Worker
 from drivers.control_plane import Volume
@@ -352,6 +355,27 @@ def test_attempt_that_hangs_does_not_keep_the_service_from_ending(
         assert only_case(ledger, volume_id).claimed_by == service.owner
     cinder.answers.set()
     assert service.worker.drain(10.0)
+
+
+def test_parts_that_all_hang_are_waited_for_together(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No loop ends, as where the ledger's host is gone -> drain_seconds in all, not for each."""
+    end = threading.Event()
+
+    def hangs(*args: object, **kwargs: object) -> None:
+        end.wait(30)
+
+    for part in (Listener, Worker, Publisher, Replayer, Pruner, Heartbeat):
+        monkeypatch.setattr(part, "run", hangs)
+    service = build(drain_seconds=2.0)
+    service.start()
+    began = time.monotonic()
+    service.stop()
+    assert not service.wait()
+    took = time.monotonic() - began
+    end.set()
+    assert took < 3.0
 
 
 @pytest.mark.parametrize("part", ["listener", "worker", "publisher"])
