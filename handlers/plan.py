@@ -211,16 +211,22 @@ def unmet(step: Step, planned: Diagnosis, now: Diagnosis) -> str | None:
     before, s = planned.situation, now.situation
     if before is None or s is None:
         return f"Cinder could not be read again before the call: {now.reason}"
-    if s.status not in step.statuses:
-        return f"the volume's status became {s.status}"
-    if _rows(s) != _rows(before):
-        return "the volume's attachments changed"
+    if reason := _changed(step, before, s):
+        return reason
     if now.verdict is not planned.verdict and not _carries_on(step, now):
         return f"the picture changed ({now.rule}): {now.reason}"
     if signs.compute_not_up(s):
         return "the compute service of the server's host went down"
     broken = [c.value for c in Condition if c in step.conditions and not _holds(c, s)]
     return f"it does not hold any more that {broken[0]}" if broken else None
+
+
+def _changed(step: Step, before: Situation, s: Situation) -> str | None:
+    if s.volume.ref != before.volume.ref:
+        return "the volume moved, or others share its target now"
+    if s.status not in step.statuses:
+        return f"the volume's status became {s.status}"
+    return "the volume's attachments changed" if _rows(s) != _rows(before) else None
 
 
 def _carries_on(step: Step, now: Diagnosis) -> bool:

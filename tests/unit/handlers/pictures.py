@@ -119,6 +119,7 @@ class Picture:
     ended: tuple[tuple[str, str], ...] = ()
     computes: tuple[tuple[str, bool], ...] = ()
     known: tuple[str, ...] = (H1, H2, H3)
+    place: str = BACKEND
     multiattach: bool = False
     shared_targets: bool = False
     hosts_told: bool = True
@@ -156,7 +157,7 @@ class Picture:
     def volume(self) -> Volume:
         """The volume as Cinder shows it."""
         ref = VolumeRef(
-            VOLUME, BACKEND, multiattach=self.multiattach, shared_targets=self.shared_targets
+            VOLUME, self.place, multiattach=self.multiattach, shared_targets=self.shared_targets
         )
         return Volume(ref, self.status, self.migration, self.rows, self.service_up)
 

@@ -95,6 +95,8 @@ UNMET = {
         GHOST, GHOST.but(backend=(access(H1), access(H2)), holding=None), 0,
     ),
     "a backup of the ghost began": (GHOST, GHOST.but(status="backing-up", holding=None), 0),
+    "the volume moved to another backend": (UC5, UC5.but(place="b@other"), 0),
+    "others came to share its target": (UC1, UC1.but(shared_targets=True), 0),
     "a backup began": (UC5, UC5.but(status="backing-up"), 0),
     "the wish was taken back": (UC4, UC4.but(status="in-use"), 0),
     "the reserve is not ours": (HELD, HELD.but(intents=()), 0),
