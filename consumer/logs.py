@@ -13,6 +13,7 @@ from oslo_config import cfg
 from oslo_context import context
 from oslo_log import log
 
+from consumer.config_files import ConfigurationError
 from handlers.casefile import Case
 
 PRODUCT = "detachd"
@@ -52,5 +53,11 @@ def set_defaults() -> None:
 
 
 def set_up(conf: cfg.ConfigOpts, version: str) -> None:
-    """Send log lines where the configuration says. Raises LogConfigError on a bad logging file."""
-    log.setup(conf, PRODUCT, version)
+    """Send log lines where the configuration says. Raises ConfigurationError where it cannot."""
+    try:
+        log.setup(conf, PRODUCT, version)
+    except OSError as error:
+        problem = f"[DEFAULT] log_file or log_dir: {error.filename}: {error.strerror or error}"
+        raise ConfigurationError([problem]) from error
+    except log.LogConfigError as error:
+        raise ConfigurationError([f"[DEFAULT] log_config_append: {error}"]) from error

@@ -53,7 +53,7 @@ def causes(error: BaseException) -> list[str]:
     shown = said[:1]
     for number, text in enumerate(said[1:], start=1):
         wraps = any(_flat(deeper) in _flat(text) for deeper in said[number + 1 :])
-        repeats = any(_flat(text) in _flat(outer) for outer in shown)
+        repeats = any(_gist(chain[number], text) in _flat(outer) for outer in shown)
         if not wraps and not repeats:
             shown.append(text)
     return shown[::-1]
@@ -61,6 +61,11 @@ def causes(error: BaseException) -> list[str]:
 
 def _flat(text: str) -> str:
     return " ".join(text.split())
+
+
+def _gist(error: BaseException, said: str) -> str:
+    """Return what must be said of an error: of the system's, its words without their number."""
+    return (isinstance(error, OSError) and error.strerror) or _flat(said)
 
 
 class Complaints(logging.Formatter):

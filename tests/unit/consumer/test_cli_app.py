@@ -112,9 +112,26 @@ def raised(*errors: Exception) -> Exception:
             ["no db: refused"],
         ),
         ([OSError("a"), OSError("b"), OSError("c")], ["a", "b", "c"]),
+        (
+            [FileNotFoundError(2, "No such file", "/nope"), RuntimeError("no /nope: No such file")],
+            ["no /nope: No such file"],
+        ),
+        (
+            [OSError(28, "No space left"), RuntimeError("no db")],
+            ["[Errno 28] No space left", "no db"],
+        ),
         ([KeyError()], ["KeyError"]),
     ],
-    ids=["alone", "two", "wrapper left out", "repetition left out", "three", "no words"],
+    ids=[
+        "alone",
+        "two",
+        "wrapper left out",
+        "repetition left out",
+        "three",
+        "the system's words repeated",
+        "the system's words",
+        "no words",
+    ],
 )
 def test_causes_are_told_root_first_and_once(errors: list[Exception], said: list[str]) -> None:
     """A chain of causes -> the root first, without what only repeats another."""

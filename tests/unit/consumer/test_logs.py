@@ -8,12 +8,14 @@ import logging
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from oslo_config import cfg
 from oslo_log import formatters, log
 
 from consumer import logs
+from consumer.config import ConfigurationError
 from handlers.casefile import Case, CaseState, Trigger
 from handlers.notification import Operation
 from tests.unit.consumer.due import LAB
@@ -121,3 +123,14 @@ def test_libraries_that_tell_of_every_look_are_quiet(conf: cfg.ConfigOpts) -> No
     """Alembic logs at each schema check -> warnings only, by default."""
     assert conf.default_log_levels.count("alembic=WARN") == 1
     assert "amqp=WARN" in conf.default_log_levels
+
+
+@pytest.mark.parametrize("option", ["log_file", "log_config_append"])
+def test_log_that_cannot_be_is_a_wrong_configuration(tmp_path: Path, option: str) -> None:
+    """A log file, or a logging configuration, that is nowhere -> which option, and why."""
+    conf = cfg.ConfigOpts()
+    log.register_options(conf)
+    conf([], project="detachd", default_config_files=[], default_config_dirs=[])
+    conf.set_override(option, str(tmp_path / "none" / "x"))
+    with pytest.raises(ConfigurationError, match=rf"{option}.*{tmp_path}/none/x"):
+        logs.set_up(conf, "1.0")
