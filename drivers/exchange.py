@@ -15,6 +15,7 @@ import contextvars
 import dataclasses
 import io
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any, cast
@@ -77,6 +78,24 @@ def within(seconds: float) -> Iterator[Exchange]:
         yield exchange
     finally:
         _current.reset(token)
+
+
+class BoundedLock:
+    """A lock that is waited for no longer than the thread's exchange may last.
+
+    An auth plugin fetches its token while it holds a lock that all threads need.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        exchange = _current.get()
+        if not self._lock.acquire(timeout=-1 if exchange is _UNBOUNDED else exchange.left()):
+            raise TimeoutError("the time for the call is up")
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 class BoundedTransport(TCPKeepAliveAdapter):

@@ -18,7 +18,7 @@ from keystoneauth1.session import Session
 from oslo_config import cfg
 
 from drivers.endpoint import Endpoint
-from drivers.exchange import BoundedTransport
+from drivers.exchange import BoundedLock, BoundedTransport
 
 CINDER, NOVA, SERVICE_USER = "cinder", "nova", "service_user"
 SECTIONS = (CINDER, NOVA, SERVICE_USER)
@@ -148,6 +148,8 @@ def _auth(conf: cfg.ConfigOpts, section: str) -> BaseAuthPlugin:
         raise SessionError(f"[{section}]: {error}") from None
     if auth is None:
         raise SessionError(f"[{section}] has no auth_type: nothing says how to authenticate")
+    if hasattr(auth, "_lock"):
+        auth._lock = BoundedLock()  # noqa: SLF001 - keystoneauth offers no other place for it
     return auth
 
 

@@ -14,6 +14,7 @@ import pytest
 from drivers import exchange
 from drivers.cinder import CinderClient
 from drivers.errors import IndeterminateError, OutsideError, PermanentError, TransientError
+from tests.bus import until
 from tests.certificates import authority
 from tests.openstack_api import HTML, OpenStackApi, Reply
 from tests.unit.drivers.openstack.told import VOLUME
@@ -104,6 +105,25 @@ def test_keystone_that_hangs_counts_against_the_same_limit(
     api.replies["POST /identity/v3/auth/tokens"] = [Reply(201, hang_seconds=30)]
     assert type(failing(cinder, write)) is TransientError
     assert api.asked() == []
+
+
+def test_token_that_another_thread_waits_for_counts_against_the_limit(
+    api: OpenStackApi, cinder: CinderClient
+) -> None:
+    """A call of a longer limit hangs in Keystone -> one that needs the same token ends in time."""
+    api.replies["POST /identity/v3/auth/tokens"] = [Reply(201, hang_seconds=30)]
+
+    def waits() -> None:
+        with pytest.raises(OutsideError):
+            cinder.volume(VOLUME, timeout_seconds=6.0)
+
+    patient = threading.Thread(target=waits)
+    patient.start()
+    until(lambda: api.tokens == 1)
+    error = failing(cinder, write)
+    assert type(error) is TransientError
+    assert "the time for it was up" in str(error)
+    patient.join()
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, PermanentError), (503, TransientError)])
