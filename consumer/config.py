@@ -12,36 +12,16 @@ from oslo_log import log
 from consumer import backends, buses, config_files, driver_options, logs, openstack, options
 from consumer.backends import Backend, Backends
 from consumer.config_files import ConfigurationError
-from consumer.deadlines import deadline_seconds
 from consumer.driver_options import DriverOptions
-from consumer.ledger import Tls
+from consumer.ledger_settings import LedgerSettings
 from consumer.sweep_settings import SweepSettings
 from drivers import registry
-from handlers.notification import Operation
 from handlers.policy import BackendPolicy
 
 __all__ = ["ConfigurationError", "Settings", "list_opts", "load"]
 
 DEFAULT_FILE = Path("/etc/detachd/detachd.conf")
 LATE_RPC_TIMEOUTS = 5
-DAY_SECONDS = 86_400.0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class LedgerSettings:
-    """Where the ledger is, and after how long its open cases are due."""
-
-    url: str = dataclasses.field(repr=False)
-    attach_deadline_seconds: float
-    detach_deadline_seconds: float
-    error_settle_seconds: float
-    retention_days: int = 0
-    tls: Tls | None = None
-
-    @property
-    def retention_seconds(self) -> float:
-        """Return how long what is finished is kept; 0 for ever."""
-        return self.retention_days * DAY_SECONDS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -172,14 +152,7 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
     return Settings(
         cloud=conf.cloud.name,
         rpc_response_timeout_seconds=conf.cloud.rpc_response_timeout_seconds,
-        ledger=LedgerSettings(
-            url=conf.ledger.connection,
-            attach_deadline_seconds=deadline_seconds(conf, Operation.ATTACH),
-            detach_deadline_seconds=deadline_seconds(conf, Operation.DETACH),
-            error_settle_seconds=conf.ledger.error_settle_seconds,
-            retention_days=conf.ledger.retention_days,
-            tls=_tls(conf.ledger),
-        ),
+        ledger=LedgerSettings.from_conf(conf),
         worker=WorkerSettings(**conf.worker),
         sweep=SweepSettings.from_conf(conf),
         backends=of_backends,
@@ -187,14 +160,6 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
         exporter=ExporterSettings(**conf.exporter),
         simulator=SimulatorSettings(**simulator) if simulator.address else None,
         conf=conf,
-    )
-
-
-def _tls(ledger: cfg.ConfigOpts.GroupAttr) -> Tls | None:
-    if not ledger.ssl:
-        return None
-    return Tls(
-        ledger.ssl_ca_file, ledger.ssl_cert_file, ledger.ssl_key_file, ledger.ssl_verify_hostname
     )
 
 
@@ -206,30 +171,10 @@ def problems(settings: Settings) -> Iterator[str]:
         section = _section(backend, settings.backends)
         yield from _driver_problems(section, backend)
         yield from _patience_problems(section, backend, settings)
-    yield from _tls_problems(settings.conf.ledger)
-    yield from _retention_problems(settings.ledger)
+    yield from settings.ledger.problems(settings.conf.ledger)
     yield from settings.sweep.problems(settings.rpc_response_timeout_seconds)
     if settings.simulator and not settings.simulator.authkey:
         yield "[simulator] has an address and no authkey: set the one that the simulated cloud uses"
-
-
-def _retention_problems(ledger: LedgerSettings) -> Iterator[str]:
-    for name in ("attach_deadline_seconds", "detach_deadline_seconds"):
-        seconds = getattr(ledger, name)
-        if 0 < ledger.retention_seconds < 2 * seconds:
-            yield (
-                f"[ledger] retention_days = {ledger.retention_days} is shorter than twice {name} = "
-                f"{seconds:g}: what an end may still be about would be forgotten before it comes; "
-                "raise the one or lower the other"
-            )
-
-
-def _tls_problems(ledger: cfg.ConfigOpts.GroupAttr) -> Iterator[str]:
-    files = [f"ssl_{name}_file" for name in ("ca", "cert", "key") if ledger[f"ssl_{name}_file"]]
-    if files and not ledger.ssl:
-        yield f"[ledger] {', '.join(files)}: of no effect while ssl is false; set ssl = true"
-    if ledger.ssl_key_file and not ledger.ssl_cert_file:
-        yield "[ledger] ssl_key_file is set and ssl_cert_file is not: they go together"
 
 
 def _section(backend: Backend, all_of_them: Backends) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from consumer.intake import BatchReport
-from consumer.ledger import Pruned
+from consumer.ledger import Archived, Pruned
 from consumer.sweeper import SweepReport, SweepResult
 from handlers.casefile import CaseState, Outcome
 from handlers.sweep import ROW_STATUSES, VOLUME_STATUSES
@@ -126,6 +126,11 @@ class Observer:
         self._working.blocked.labels(guard).inc()
 
     # -- the pruner --------------------------------------------------------------------------------
+
+    def archived(self, archived: Archived) -> None:
+        """Count what was put into the archive, and the messages that are of no use any more."""
+        self._working.archived.inc(archived.cases)
+        self._working.pruned.labels("notification").inc(archived.forgotten)
 
     def pruned(self, pruned: Pruned) -> None:
         """Count what was forgotten because it is older than retention."""

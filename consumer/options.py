@@ -65,13 +65,25 @@ LEDGER_OPTIONS = [
         help="How long after an error, or after an end that proves nothing, a case is looked at.",
     ),
     cfg.IntOpt(
+        "archive_days",
+        default=2,
+        min=0,
+        max=36_500,
+        help=(
+            "After how many days a finished case goes to the archive, a little at a time: tables "
+            "of their own, so that however many there are slows nothing down. It is still listed, "
+            "shown and replayed. So long the repetition of a message is recognised, and a message "
+            "that belongs to no case is kept. At most retention_days. 0 archives nothing."
+        ),
+    ),
+    cfg.IntOpt(
         "retention_days",
         default=365,
         min=0,
         max=36_500,
         help=(
-            "How long a finished case is kept after it was closed, and every message after it "
-            "came: so long its repetition is recognised. What is older is forgotten, a little at "
+            "How long a finished case is kept after it was closed, in the archive for most of the "
+            "time, and every message of it after it came. What is older is forgotten, a little at "
             "a time. Cases that are not closed, parked ones above all, and announcements that are "
             "not sent are kept however old they are. 0 keeps everything for ever."
         ),

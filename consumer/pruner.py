@@ -1,4 +1,4 @@
-"""Forgetting what is finished long ago: a little at a time, while everything else goes on."""
+"""What is finished is put into the archive, and forgotten in the end: a little at a time."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from consumer.ledger import Ledger, LedgerUnavailableError, Pruned
+from consumer.ledger import Archived, Ledger, LedgerUnavailableError, Pruned
 
 LOG = logging.getLogger(__name__)
 
 BATCH = 100
 ROUND_SECONDS = 600.0
 GRACE_SECONDS = 300.0
-"""How long after a start nothing is forgotten: what was stored before may be delivered again."""
+"""How long after a start nothing is done: what was stored before may be delivered again."""
 
 REST_SHARE = 4.0
 """How many times longer than a batch took the database is left alone after it."""
@@ -27,6 +27,9 @@ LEAST_REST_SECONDS = 0.05
 class PrunerObserver(Protocol):
     """Whoever counts what the pruner does. Nothing here may block or raise."""
 
+    def archived(self, archived: Archived) -> None:
+        """Note what one batch has put into the archive."""
+
     def pruned(self, pruned: Pruned) -> None:
         """Note what one batch has forgotten."""
 
@@ -35,23 +38,26 @@ class PrunerObserver(Protocol):
 
 
 class Pruner:
-    """Forgets what is older than retention. ``prune_once`` is the unit, ``run`` the loop.
+    """Archives and forgets what is old enough. ``prune_once`` is the unit, ``run`` the loop.
 
+    ``archive_seconds`` and ``retention_seconds`` count from the end of a case; None: never.
     ``caught_up`` says that the listener has read everything that the broker had. Until then nothing
-    is forgotten: what waits there may be the repetition of a message that is in the ledger.
+    is done: what waits there may be the repetition of a message that is in the ledger.
     """
 
     def __init__(
         self,
         ledger: Ledger,
         *,
-        retention_seconds: float,
+        archive_seconds: float | None,
+        retention_seconds: float | None,
         observer: PrunerObserver,
         caught_up: Callable[[], bool],
         grace_seconds: float = GRACE_SECONDS,
         round_seconds: float = ROUND_SECONDS,
     ) -> None:
         self._ledger = ledger
+        self._archive_seconds = archive_seconds
         self._retention_seconds = retention_seconds
         self._observer = observer
         self._caught_up = caught_up
@@ -59,34 +65,48 @@ class Pruner:
         self._round_seconds = round_seconds
 
     def run(self, stop: threading.Event) -> None:
-        """Prune again and again until ``stop`` is set. Ends within one batch of that."""
+        """Do so again and again until ``stop`` is set. Ends within one batch of that."""
         rest_seconds = self._grace_seconds
         while not stop.wait(rest_seconds):
             rest_seconds = self._turn()
 
-    def prune_once(self) -> Pruned | None:
-        """Forget one batch; None where it is not the time for it.
+    def prune_once(self) -> bool:
+        """Archive one batch and forget another; return whether there may be more of either.
 
-        Blocks for the database: some tens of milliseconds. Raises LedgerUnavailableError.
+        Nothing is done where it is not the time for it. Blocks for the database: some tens of
+        milliseconds. Raises LedgerUnavailableError.
         """
         if not self._caught_up():
-            return None
+            return False
+        archived = self._archive()
+        return self._forget() or archived
+
+    def _archive(self) -> bool:
+        if self._archive_seconds is None:
+            return False
+        archived = self._ledger.archive(self._archive_seconds, limit=BATCH)
+        self._observer.archived(archived)
+        return archived.full
+
+    def _forget(self) -> bool:
+        if self._retention_seconds is None:
+            return False
         pruned = self._ledger.prune(self._retention_seconds, limit=BATCH)
         self._observer.pruned(pruned)
-        return pruned
+        return pruned.full
 
     def _turn(self) -> float:
-        """Forget one batch; return for how long to rest after it."""
+        """Do one batch; return for how long to rest after it."""
         began = time.monotonic()
         try:
-            pruned = self.prune_once()
+            more = self.prune_once()
         except LedgerUnavailableError as error:  # the worker says it aloud
             LOG.debug("nothing is pruned: %s", error)
         except Exception:  # the top of the loop: the next round may do better
             LOG.exception("pruning failed; trying again")
             self._observer.internal_error("pruner")
         else:
-            if pruned is not None and pruned.full:
+            if more:
                 return max((time.monotonic() - began) * REST_SHARE, LEAST_REST_SECONDS)
         # Replicas that were started together need not prune together.
         return self._round_seconds * random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret

@@ -115,9 +115,11 @@ class Service:
         self._loops()
 
     def _pruner(self, observer: Observer) -> Pruner:
+        ledger = self._settings.ledger
         return Pruner(
             self.ledger,
-            retention_seconds=self._settings.ledger.retention_seconds,
+            archive_seconds=ledger.archive_seconds or None,
+            retention_seconds=ledger.retention_seconds or None,
             observer=observer,
             caught_up=lambda: self.caught_up,
         )
@@ -150,8 +152,9 @@ class Service:
         self._working = Loop("worker", self.worker.run, died)
         swept = self._settings.sweep.enabled
         self._sweeping = [Loop("sweeper", self.sweeper.run, died)] if swept else []
-        kept = self._settings.ledger.retention_seconds == 0
-        self._pruning = [] if kept else [Loop("pruner", self.pruner.run, died)]
+        ledger = self._settings.ledger
+        ages = ledger.archive_seconds > 0 or ledger.retention_seconds > 0
+        self._pruning = [Loop("pruner", self.pruner.run, died)] if ages else []
         replica = Replica(self.owner, socket.gethostname(), os.getpid(), version("detachd"))
         self._beating = Loop("heartbeat", Heartbeat(self.ledger, replica).run, died)
         self._publishing = Loop(

@@ -163,9 +163,8 @@ class Working:
             "internal_errors", "Errors of detachd itself that a loop caught.", "loop"
         )
         self.blocked = make.counter("blocked", "Plans that a guard kept from acting.", "guard")
-        self.pruned = make.counter(
-            "pruned", "What was forgotten for being older than retention, by kind.", "kind"
-        )
+        self.archived = make.counter("archived_cases", "Finished cases put into the archive.")
+        self.pruned = make.counter("pruned", "What was forgotten for its age, by kind.", "kind")
 
 
 class Outside:

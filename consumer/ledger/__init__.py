@@ -5,6 +5,7 @@ is acknowledged to the bus before it is durable here, and nothing is announced t
 here. ``Ledger`` is the whole of it to the rest of detachd.
 """
 
+from consumer.ledger.archive import Archived
 from consumer.ledger.arrival import Accepted, Arrival
 from consumer.ledger.claims import Claim
 from consumer.ledger.control import Pause
@@ -41,6 +42,7 @@ from consumer.ledger.tls import Tls
 
 __all__ = [
     "Accepted",
+    "Archived",
     "Arrival",
     "BodyState",
     "CaseRecord",

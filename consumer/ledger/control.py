@@ -9,15 +9,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from consumer.ledger.engine import database_now
-from consumer.ledger.errors import NoSuchCaseError, WrongStateError
+from consumer.ledger.errors import WrongStateError
+from consumer.ledger.everywhere import one_case
 from consumer.ledger.history import HistoryKind, note
 from consumer.ledger.locks import lock_volumes
 from consumer.ledger.prepared import Prepared
 from consumer.ledger.records import Row
 from consumer.ledger.tables import cases, pauses
 from handlers.casefile import CaseState, PausedError
-
-SHORTEST_PREFIX = 4
 
 _PRESENT = (
     sa.select(pauses.c.paused_at, pauses.c.paused_by, pauses.c.reason)
@@ -103,24 +102,6 @@ def rearm(connection: sa.Connection, cloud: str, case_id: str, actor: str, reaso
         state=CaseState.DUE.value, reason=reason,
     )  # fmt: skip
     return str(row.case_id)
-
-
-def one_case(connection: sa.Connection, cloud: str, case_id: str) -> Row:
-    """Return the row of a case, by its id or the beginning of it. Raises NoSuchCaseError."""
-    case_id = case_id.lower()
-    wanted = sa.select(cases).where(cases.c.cloud == cloud)
-    row = connection.execute(wanted.where(cases.c.case_id == case_id)).first()
-    if row is not None:
-        return row
-    if len(case_id) < SHORTEST_PREFIX:
-        raise NoSuchCaseError(f"there is no case {case_id}; give {SHORTEST_PREFIX} characters")
-    begins = cases.c.case_id.startswith(case_id, autoescape=True)
-    found = connection.execute(wanted.where(begins).limit(2)).all()
-    if len(found) != 1:
-        raise NoSuchCaseError(
-            f"several cases begin with {case_id}" if found else f"there is no case {case_id}"
-        )
-    return found[0]
 
 
 def _locked(

@@ -21,6 +21,7 @@ from consumer.ledger import (
     schema,
 )
 from consumer.ledger.accept import accept
+from consumer.ledger.archive import Archived, archive
 from consumer.ledger.arrival import Accepted, Arrival
 from consumer.ledger.casefile import LedgerCaseFile
 from consumer.ledger.claiming import Wanted
@@ -226,10 +227,18 @@ class Ledger:
 
     # --- what is over ---------------------------------------------------------------------------
 
+    def archive(self, archive_seconds: float, *, limit: int) -> Archived:
+        """Move what is finished for longer than that out of the way, up to ``limit`` cases.
+
+        Two transactions, each short; safe beside everything else, as ``prune`` is. Messages that
+        were kept without a case for longer are forgotten.
+        """
+        return archive(self._database, self._cloud, archive_seconds, limit)
+
     def prune(self, retention_seconds: float, *, limit: int) -> Pruned:
         """Forget what is finished for longer than that, up to ``limit`` of each kind.
 
-        Three transactions, each short; safe beside everything else, other replicas' pruning
+        Four transactions, each short; safe beside everything else, other replicas' pruning
         included. Cases that are not closed and announcements not sent are never forgotten.
         """
         return prune(self._database, self._cloud, retention_seconds, limit)

@@ -9,8 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.control import one_case
 from consumer.ledger.engine import database_now
+from consumer.ledger.everywhere import newest_cases, of_case, one_case
 from consumer.ledger.history import HistoryKind
 from consumer.ledger.records import Row, notification, whole_case
 from consumer.ledger.tables import cases, claims, history, intents, notifications, outbox
@@ -27,6 +27,8 @@ from handlers.casefile import (
 )
 from handlers.notification import Notification, Operation
 
+# Messages of one batch were received at once.
+TOLD_IN_ORDER = ("received_at", "published_at", "message_id")
 OPEN_STATES = tuple(state for state in CaseState if state is not CaseState.CLOSED)
 
 
@@ -145,21 +147,24 @@ class Filter:
 
 def list_cases(connection: sa.Connection, cloud: str, wanted: Filter) -> tuple[CaseSummary, ...]:
     """Return the cases, the newest first."""
-    statement = sa.select(cases).where(cases.c.cloud == cloud)
-    if wanted.state is not None:
-        statement = statement.where(cases.c.state == wanted.state.value)
-    if wanted.backend is not None:
-        statement = statement.where(cases.c.backend == wanted.backend)
-    if wanted.volume_id is not None:
-        statement = statement.where(cases.c.volume_id == wanted.volume_id)
-    newest = statement.order_by(_age(wanted), cases.c.case_id).limit(wanted.limit)
-    return tuple(_summary(row) for row in connection.execute(newest))
+    said = {
+        "state": wanted.state.value if wanted.state else None,
+        "backend": wanted.backend,
+        "volume_id": wanted.volume_id,
+    }
+
+    def narrow(table: sa.Table) -> sa.ColumnElement[bool]:
+        narrowed = [table.c[name] == value for name, value in said.items() if value is not None]
+        return sa.and_(table.c.cloud == cloud, *narrowed)
+
+    found = newest_cases(connection, narrow, wanted.limit, few=wanted.volume_id is not None)
+    return tuple(_summary(row) for row in found)
 
 
 def show_case(connection: sa.Connection, cloud: str, case_id: str) -> CaseRecord:
     """Return one case, by its id or the beginning of it. Raises NoSuchCaseError."""
     row = one_case(connection, cloud, case_id)
-    intended = _of(connection, row, intents, "intent_id")
+    intended = of_case(connection, row.case_id, intents, "intent_id")
     held = connection.execute(
         sa.select(claims).where(
             claims.c.cloud == cloud,
@@ -174,11 +179,11 @@ def show_case(connection: sa.Connection, cloud: str, case_id: str) -> CaseRecord
         lease_expires_at=held.lease_expires_at if held else None,
         notifications=tuple(
             NotificationRecord(notification(n), n.received_at, n.bus, n.body_sha256)
-            for n in _of(connection, row, notifications, "received_at")
+            for n in of_case(connection, row.case_id, notifications, *TOLD_IN_ORDER)
         ),
-        history=tuple(_history(h) for h in _of(connection, row, history, "history_id")),
+        history=tuple(_history(h) for h in of_case(connection, row.case_id, history, "history_id")),
         intents=tuple(_intent(i) for i in intended),
-        outbox=tuple(_outbox(o) for o in _of(connection, row, outbox, "outbox_id")),
+        outbox=tuple(_outbox(o) for o in of_case(connection, row.case_id, outbox, "outbox_id")),
     )
 
 
@@ -195,19 +200,6 @@ def count_cases(connection: sa.Connection, cloud: str) -> dict[CaseState, StateC
         for state, count, oldest_at in connection.execute(statement)
     }
     return {state: found.get(state, StateCount(0, 0.0)) for state in OPEN_STATES}
-
-
-def _age(wanted: Filter) -> sa.ColumnElement[datetime]:
-    opened_at = cases.c.opened_at
-    if wanted.volume_id is None:
-        return opened_at.desc()
-    # An expression, so that SQLite walks the index of the volume and not that of opened_at.
-    return sa.func.coalesce(opened_at, opened_at).desc()
-
-
-def _of(connection: sa.Connection, case: Row, table: sa.Table, order: str) -> list[Row]:
-    own = sa.select(table).where(table.c.case_id == case.case_id)
-    return list(connection.execute(own.order_by(table.c[order])))
 
 
 def _summary(row: Row) -> CaseSummary:

@@ -17,10 +17,11 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from consumer.ledger.accept import of_the_data
-from consumer.ledger.control import one_case
+from consumer.ledger.archive import bring_back
 from consumer.ledger.dialects import insert_absent
 from consumer.ledger.engine import Database, cause, database_now
 from consumer.ledger.errors import ReplayRefusedError
+from consumer.ledger.everywhere import of_case, one_case
 from consumer.ledger.filling import learned
 from consumer.ledger.history import HistoryKind, note
 from consumer.ledger.locks import lock_volumes, pass_gate
@@ -37,6 +38,7 @@ from consumer.ledger.tables import cases, connectors, history, intents, notifica
 from handlers.casefile import CaseState
 from handlers.notification import Notification
 
+SENT_ROUND = (HistoryKind.OPENED.value, HistoryKind.REARMED.value)
 AT_REST = (CaseState.CLOSED, CaseState.PARKED, CaseState.AWAITING_APPROVAL)
 FRESH_BUDGET: Values = {"failures": 0, "crashes": 0}
 NEW_ROUND: Values = {
@@ -96,11 +98,14 @@ def accept_replay(
 
 def _replay_case(connection: sa.Connection, cloud: str, replay: Replay, case_id: str) -> Replayed:
     found = one_case(connection, cloud, case_id)
+    pass_gate(connection, cloud, alone=False)
     claimed = lock_volumes(connection, cloud, [found.volume_id])
     row = one_case(connection, cloud, found.case_id)
     case = known_case(row, claimed=claimed[row.volume_id] == row.case_id)
     if _in_history(connection, case.case_id, replay):
         return Replayed(case.case_id, case.state, repeated=True)
+    if row.archived:
+        bring_back(connection, case.case_id)
     now = database_now(connection)
     _rearm(connection, case, rearmed(case, now), now)
     _note(connection, replay, case.case_id, case.state, now)
@@ -181,20 +186,15 @@ def _stored(connection: sa.Connection, replay: Replay) -> str | None:
 
 def _in_history(connection: sa.Connection, case_id: str, replay: Replay) -> bool:
     """Tell whether the case has been sent round by this replay already."""
-    own = history.c.case_id == case_id
-    sent = sa.select(history.c.history_id, history.c.detail).where(
-        own, history.c.kind.in_([HistoryKind.OPENED.value, HistoryKind.REARMED.value])
-    )
-    looked = sa.select(sa.func.max(history.c.history_id)).where(
-        own, history.c.kind == HistoryKind.CONCLUDED.value
-    )
-    last_look = connection.execute(looked).scalar_one() or 0
-    for row in connection.execute(sent):
+    found = of_case(connection, case_id, history, "history_id")
+    sent = [row for row in found if row.kind in SENT_ROUND]
+    looks = [row.history_id for row in found if row.kind == HistoryKind.CONCLUDED.value]
+    for row in sent:
         detail = row.detail or {}
         if detail.get("delivery_id") == replay.delivery_id:
             return True
         same = replay.perhaps_seen and detail.get("body_sha256") == replay.body_sha256
-        if same and row.history_id > last_look:
+        if same and row.history_id > max(looks, default=0):
             return True
     return False
 

@@ -1,9 +1,10 @@
 """Filling a ledger with finished cases, as years leave them: quickly, by the database itself.
 
-What is made is what detachd writes: ids as long as uuids and as scattered, a case with the
-messages, history and announcement that one has, times spread over the year before. Foreign keys
-are not checked and nothing waits for the disk while it is made; afterwards the database is as it
-would be in use, its statistics gathered and nothing left to write.
+What is made is what detachd writes: ids as long as uuids and as scattered, those of cases beginning
+with the time, a case with the messages, history and announcement that one has, a million cases a
+year. The oldest are where the service would have put them: in the archive, without a claims row.
+Foreign keys are not checked and nothing waits for the disk while it is made; afterwards the
+database is as it would be in use, its statistics gathered and nothing left to write.
 """
 
 from __future__ import annotations
@@ -19,14 +20,18 @@ from typing import Any
 import sqlalchemy as sa
 
 from consumer.ledger.engine import Database
+from consumer.ledger.ids import UNITS_A_SECOND
 
-YEAR_SECONDS = 365 * 86_400
+BEGIN = "2025-06-01 12:00:00"
+A_YEAR = 1_000_000
+EACH_SECONDS = 365 * 86_400 / A_YEAR
+EACH_UNITS = round(EACH_SECONDS * UNITS_A_SECOND)
 SETTLED_SECONDS = 300.0
 
 # ``i`` counts the cases and ``k`` what belongs to one. In braces: what each database spells its own
 # way. md5 has the scatter of a uuid, and the tail its length.
 NAMES = {
-    "case": ("case", "i"), "volume": ("volume", "i"), "instance": ("instance", "i"),
+    "volume": ("volume", "i"), "instance": ("instance", "i"),
     "attachment": ("attachment", "i"), "request": ("request", "i"),
     "message": ("message", "i * 10 + k"), "ours": ("ours", "i"), "out": ("out", "i * 10 + k"),
 }  # fmt: skip
@@ -72,10 +77,13 @@ FINISHED: Mapping[str, tuple[int, Mapping[str, str]]] = {
     }),
     "outbox": (1, {
         "message_id": "{out}", "cloud": "'default'", "case_id": "{case}",
-        "event_type": "'volume.force_detach.end'", "priority": "'INFO'", "payload": "'{{}}'",
+        "event_type": "'volume.force_detach.end'", "priority": "'info'", "payload": "'{{}}'",
         "created_at": "{then}", "attempts": "1", "sent_at": "{then}",
     }),
 }  # fmt: skip
+
+# The numbers that a table of those that are worked on gives by itself.
+NUMBERED = {"history": "history_id", "intents": "intent_id", "outbox": "outbox_id"}
 
 ROOMY = {
     "innodb_buffer_pool_size": 2 << 30,
@@ -87,39 +95,56 @@ ROOMY = {
 Statements = Mapping[str, str]
 
 
-def fill(url: str, finished: int) -> None:
+def after_days(finished: int, days: int) -> int:
+    """Return how many of so many cases are older than so many days when the last one ends."""
+    return max(0, finished - round(days * A_YEAR / 365))
+
+
+def fill(url: str, finished: int, archived: int = 0) -> None:
     """Put so many finished cases, and what belongs to them, into an upgraded, empty ledger.
 
-    Blocks for about two minutes a million.
+    The first ``archived`` of them into the archive. Blocks for about a minute a million.
     """
     database = Database(url)
     with contextlib.closing(database):
         kind = database.engine.dialect.name
-        statements = {table: _statement(kind, table, finished) for table in FINISHED}
+        worked_on = {t: _statement(kind, t, range(archived, finished)) for t in FINISHED}
+        over = {
+            f"archived_{t}": _archived(kind, t, range(archived)) for t in FINISHED if t != "claims"
+        }
         how: Mapping[str, Callable[[Database, Statements], None]] = {
             "sqlite": _into_sqlite,
             "postgresql": _into_postgresql,
             "mariadb": _into_mariadb,
         }
-        how[kind](database, statements)
+        how[kind](database, {**worked_on, **over} if archived else worked_on)
 
 
-def _statement(kind: str, table: str, finished: int) -> str:
+def _archived(kind: str, table: str, of: range) -> str:
     each, columns = FINISHED[table]
-    spelled = _spelling(kind, finished)
+    numbered = {NUMBERED[table]: f"i * {each} + k + 1"} if table in NUMBERED else {}
+    return _insert(kind, f"archived_{table}", each, {**columns, **numbered}, of)
+
+
+def _statement(kind: str, table: str, of: range) -> str:
+    return _insert(kind, table, *FINISHED[table], of)
+
+
+def _insert(kind: str, table: str, each: int, columns: Mapping[str, str], of: range) -> str:
+    spelled = _spelling(kind)
     values = ", ".join(value.format(**spelled) for value in columns.values())
+    first, last = of.start * each, of.stop * each - 1
     numbers = {
-        "sqlite": "(WITH RECURSIVE n(j) AS (SELECT 0 UNION ALL SELECT j + 1 FROM n "
-        f"WHERE j < {finished * each - 1}) SELECT j / {each} AS i, j % {each} AS k FROM n)",
+        "sqlite": f"(WITH RECURSIVE n(j) AS (SELECT {first} UNION ALL SELECT j + 1 FROM n "
+        f"WHERE j < {last}) SELECT j / {each} AS i, j % {each} AS k FROM n)",
         "postgresql": f"(SELECT j / {each} AS i, MOD(j, {each}) AS k "
-        f"FROM generate_series(0, {finished * each - 1}) AS j)",
-        "mariadb": f"(SELECT seq DIV {each} AS i, seq MOD {each} AS k "
-        f"FROM seq_0_to_{finished * each - 1})",
+        f"FROM generate_series({first}, {last}) AS j)",
+        "mariadb": f"(SELECT seq DIV {each} AS i, seq MOD {each} AS k FROM seq_{first}_to_{last})",
     }[kind]
     return f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM {numbers} AS numbered"
 
 
-def _spelling(kind: str, finished: int) -> Mapping[str, str]:
+def _spelling(kind: str) -> Mapping[str, str]:
     text = {"sqlite": "TEXT", "postgresql": "TEXT", "mariadb": "CHAR"}[kind]
     names = {
         name: f"md5(CONCAT('{of}', CAST({number} AS {text})))"
@@ -130,14 +155,20 @@ def _spelling(kind: str, finished: int) -> Mapping[str, str]:
     longer = {name: f"{value} || '-{name[:3]}'" for name, value in names.items()}
     if kind == "mariadb":
         longer = {name: f"CONCAT({value}, '-{name[:3]}')" for name, value in names.items()}
-    age = f"(i * {YEAR_SECONDS / finished:f})"
-    begin = "2025-06-01 12:00:00"
+    age = f"(i * {EACH_SECONDS:f})"
     then = {
-        "sqlite": f"strftime('%Y-%m-%d %H:%M:%f', '{begin}', {age} || ' seconds') || '000'",
-        "postgresql": f"TIMESTAMPTZ '{begin}+00' + {age} * INTERVAL '1 second'",
-        "mariadb": f"TIMESTAMP '{begin}' + INTERVAL {age} SECOND",
+        "sqlite": f"strftime('%Y-%m-%d %H:%M:%f', '{BEGIN}', {age} || ' seconds') || '000'",
+        "postgresql": f"TIMESTAMPTZ '{BEGIN}+00' + {age} * INTERVAL '1 second'",
+        "mariadb": f"TIMESTAMP '{BEGIN}' + INTERVAL {age} SECOND",
     }[kind]
-    return {**longer, "then": then, "no": "false" if kind == "postgresql" else "0"}
+    units = f"(i * {EACH_UNITS})"
+    scatter = f"SUBSTR({names['volume']}, 1, 28)"
+    case = {
+        "sqlite": f"printf('%08x', {units}) || {scatter}",
+        "postgresql": f"LPAD(TO_HEX({units}::bigint), 8, '0') || {scatter}",
+        "mariadb": f"CONCAT(LOWER(LPAD(HEX({units}), 8, '0')), {scatter})",
+    }[kind]
+    return {**longer, "case": case, "then": then, "no": "false" if kind == "postgresql" else "0"}
 
 
 # --- each database by its own means -------------------------------------------------------------

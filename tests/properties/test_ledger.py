@@ -1,8 +1,8 @@
 """The ledger against everything that may come, in any order: a state machine on a real SQLite.
 
 Two processes share one ledger. Messages come in any order, more than once; attempts end in any way,
-or never; publishers die; what is over is forgotten. After every step the ledger is compared with
-what was done to it.
+or never; publishers die; what is over is archived, brought back, forgotten. After every step the
+ledger is compared with what was done to it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from consumer.ledger import Claim, Ledger, Outgoing
+from consumer.ledger import CaseRecord, Claim, Ledger, Outgoing, Replay
+from consumer.ledger.archive_tables import (
+    archived_cases,
+    archived_history,
+    archived_notifications,
+    archived_outbox,
+)
 from consumer.ledger.tables import cases, claims, history, notifications, outbox
 from handlers.casefile import CaseState, ClaimLostError, PausedError, StepKind, StepResult
 from handlers.notification import Notification, Operation, Phase
@@ -84,6 +90,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.processes = (Ledger(url), Ledger(url))
         self.ledger = self.processes[0]
         self.accepted: set[str] = set()
+        self.put_away: set[tuple[str, str]] = set()
         self.current: dict[str, Claim] = {}
         self.live: set[str] = set()
         self.fences: dict[str, int] = defaultdict(int)
@@ -263,23 +270,81 @@ class LedgerMachine(RuleBasedStateMachine):
         """
         self.messages_come([attach_error(volume_id=volume_id)], which)
         self._work_off(state, sends=sends)
-        before, told, volumes = self._states(), self._places(), self._volumes()
-        unsent = {row.case_id for row in self._all(sa.select(outbox)) if row.due_at is not None}
+        before, told, kept, volumes = self._states(), self._places(), self._kept(), self._volumes()
+        unsent = self._unsent()
         pruned = self.processes[which].prune(0.0, limit=limit)
         gone = before.keys() - self._states().keys()
-        assert len(gone) == pruned.cases <= limit
+        assert len(gone) == pruned.cases <= 2 * limit, "so many from each place"
         assert {before[case_id] for case_id in gone} <= {CaseState.CLOSED.value}
         assert not gone & unsent
-        lost = told.keys() - self._places().keys()
-        assert {m for m, case_id in told.items() if case_id in gone} <= lost
-        assert {told[message_id] for message_id in lost} <= gone | {None}
-        assert pruned.notifications == len(lost)
-        self.accepted -= lost
+        lost, lost_there = told - self._places(), kept - self._kept()
+        assert {pair for pair in told | kept if pair[1] in gone} <= lost | lost_there
+        assert {case_id for _, case_id in lost | lost_there} <= gone | {None}
+        assert pruned.notifications == len(lost) + len(lost_there)
+        self.accepted -= {message_id for message_id, _ in lost}
+        self.put_away -= lost_there
         self.met -= volumes - self._volumes()
         for case_id in gone:
             self.announced.pop(case_id, None)
 
+    @rule(
+        state=st.sampled_from([CaseState.CLOSED, CaseState.PARKED]),
+        volume_id=st.sampled_from(VOLUMES),
+        sends=st.booleans(),
+        limit=st.integers(1, 3),
+        which=st.sampled_from([0, 1]),
+    )
+    def archive(
+        self, state: CaseState, volume_id: str, sends: bool, limit: int, which: int
+    ) -> None:
+        """Archive all that is over by now -> shown and listed as before, and out of the way.
+
+        Only closed cases without unsent announcements go, whole; messages without a case are
+        forgotten.
+        """
+        self.messages_come([attach_error(volume_id=volume_id)], which)
+        self._work_off(state, sends=sends)
+        shown, told, volumes = self._shown(), self._places(), self._volumes()
+        here, unsent = self._here(), self._unsent()
+        done = self.processes[which].archive(0.0, limit=limit)
+        assert self._shown() == shown
+        moved = here - self._here()
+        assert len(moved) == done.cases <= limit
+        assert {shown[case_id].summary.state for case_id in moved} <= {CaseState.CLOSED}
+        assert not moved & unsent
+        gone = told - self._places()
+        of_moved = {pair for pair in gone if pair[1] is not None}
+        assert {case_id for _, case_id in of_moved} == {c for _, c in told} & moved
+        assert len(gone - of_moved) == done.forgotten
+        self.accepted -= {message_id for message_id, _ in gone}
+        self.put_away |= of_moved
+        self.met -= volumes - self._volumes()
+
     # --- people ---
+
+    @rule(number=st.integers(0, 5), which=st.sampled_from([0, 1]))
+    def replay_archived(self, number: int, which: int) -> None:
+        """Replay a case that was archived -> due here, with all that it had.
+
+        But for a message that came again since: that one is where it was filed then.
+        """
+        there = [row.case_id for row in self._all(sa.select(archived_cases.c.case_id))]
+        if not there:
+            return
+        case_id = sorted(there)[number % len(there)]
+        before = self.ledger.case(case_id)
+        replay = Replay(f"replay:{next(self.numbers)}", "0" * 64, "replay", "alice", "again")
+        assert self.processes[which].replay(replay, case_id).before is CaseState.CLOSED
+        after = self.ledger.case(case_id)
+        assert after.summary.state is CaseState.DUE
+        assert after.history[:-1] == before.history
+        assert (after.intents, after.outbox) == (before.intents, before.outbox)
+        back = {m for m, c in self.put_away if c == case_id} - self.accepted
+        assert {told.notification.message_id for told in after.notifications} == back
+        own = self._all(sa.select(outbox.c.outbox_id).where(outbox.c.case_id == case_id))
+        self.settled |= {row.outbox_id for row in own}  # under numbers of today
+        self.accepted |= back
+        self.put_away = {pair for pair in self.put_away if pair[1] != case_id}
 
     @rule()
     def pause(self) -> None:
@@ -306,15 +371,16 @@ class LedgerMachine(RuleBasedStateMachine):
         """Each accepted message is in exactly one place: its case, or kept for its start."""
         rows = self._all(sa.select(notifications.c.message_id, notifications.c.case_id))
         assert sorted(row.message_id for row in rows) == sorted(self.accepted)
-        known = {row.case_id for row in self._all(sa.select(cases.c.case_id))}
-        assert {row.case_id for row in rows} - {None} <= known
+        assert {row.case_id for row in rows} - {None} <= self._here()
+        assert self._kept() == self.put_away
 
     @invariant()
     def announced_once_and_in_order(self) -> None:
         """Each announced transition is exactly one outbox row, in the order of its writing."""
         found: dict[str, list[str]] = defaultdict(list)
-        for row in self._all(sa.select(outbox).order_by(outbox.c.outbox_id)):
-            found[row.case_id].append(row.payload["n"])
+        for table in (outbox, archived_outbox):
+            for row in self._all(sa.select(table).order_by(table.c.outbox_id)):
+                found[row.case_id].append(row.payload["n"])
         assert found == {k: v for k, v in self.announced.items() if v}
 
     @invariant()
@@ -333,15 +399,20 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def states_hold(self) -> None:
         """Check that closed cases are never due, others have their time, all their beginning."""
-        for row in self._all(sa.select(cases)):
+        there = self._all(sa.select(archived_cases))
+        assert {row.state for row in there} <= {CaseState.CLOSED.value}
+        for row in [*self._all(sa.select(cases)), *there]:
             closed = row.state == CaseState.CLOSED.value
             assert (row.closed_at is not None) == (row.conclusion is not None) == closed
             assert not (closed and row.next_attempt_at)
             moved_by_time = row.state in ("waiting", "due", "settling")
             assert (row.next_attempt_at is not None) == moved_by_time
-        begun = self._all(sa.select(history.c.case_id).where(history.c.kind == "opened"))
-        known = self._all(sa.select(cases.c.case_id))
-        assert sorted(r.case_id for r in begun) == sorted(r.case_id for r in known)
+        begun = [
+            row.case_id
+            for lines in (history, archived_history)
+            for row in self._all(sa.select(lines.c.case_id).where(lines.c.kind == "opened"))
+        ]
+        assert sorted(begun) == sorted(self._states())
 
     # --- looking ---
 
@@ -362,11 +433,32 @@ class LedgerMachine(RuleBasedStateMachine):
             self.ledger.outbox_sent([out.outbox_id for out in taken])
             self.settled |= {out.outbox_id for out in taken}
 
-    def _states(self) -> dict[str, str]:
-        return {row.case_id: row.state for row in self._all(sa.select(cases))}
+    def _here(self) -> set[str]:
+        """Return the cases that can be worked on."""
+        return {row.case_id for row in self._all(sa.select(cases.c.case_id))}
 
-    def _places(self) -> dict[str, str | None]:
-        return {row.message_id: row.case_id for row in self._all(sa.select(notifications))}
+    def _states(self) -> dict[str, str]:
+        rows = [*self._all(sa.select(cases)), *self._all(sa.select(archived_cases))]
+        assert len({row.case_id for row in rows}) == len(rows), "a case in two places"
+        return {row.case_id: row.state for row in rows}
+
+    def _shown(self) -> dict[str, CaseRecord]:
+        """Return every case as people see it."""
+        listed = [case.case_id for case in self.ledger.cases(limit=1000)]
+        assert len(set(listed)) == len(listed)
+        return {case_id: self.ledger.case(case_id) for case_id in listed}
+
+    def _unsent(self) -> set[str]:
+        return {row.case_id for row in self._all(sa.select(outbox)) if row.due_at is not None}
+
+    def _places(self) -> set[tuple[str, str | None]]:
+        rows = self._all(sa.select(notifications))
+        return {(row.message_id, row.case_id) for row in rows}
+
+    def _kept(self) -> set[tuple[str, str]]:
+        """Return the messages in the archive, each with its case."""
+        rows = self._all(sa.select(archived_notifications))
+        return {(row.message_id, row.case_id) for row in rows}
 
     def _volumes(self) -> set[str]:
         return {row.volume_id for row in self._all(sa.select(claims))}
@@ -407,20 +499,35 @@ FORGETTING = st.fixed_dictionaries({
 })  # fmt: skip
 
 
-@given(rounds=st.lists(st.tuples(st.lists(messages(), max_size=2), FORGETTING), max_size=4))
+@given(
+    rounds=st.lists(
+        st.tuples(
+            st.lists(messages(), max_size=2),
+            FORGETTING,
+            st.sampled_from(["archive", "archive", "forget", "replay"]),
+        ),
+        max_size=6,
+    )
+)
 @settings(max_examples=settings().max_examples // 5, suppress_health_check=list(HealthCheck))
-def test_only_what_is_over_is_forgotten(rounds: list[Any]) -> None:
-    """Cases end in any way, are told of or not, are pruned, come again -> all of the above holds.
+def test_only_what_is_over_is_archived_and_forgotten(rounds: list[Any]) -> None:
+    """Cases end in any way, are archived, replayed, forgotten, come again -> all of it holds.
 
     The machine above does so too, but seldom gets as far.
     """
     machine = LedgerMachine()
     try:
         machine.start()
-        for batch, forgetting in rounds:
+        for batch, how, what in rounds:
             if batch:
                 machine.messages_come(batch, 0)
-            machine.forget(**forgetting)
+            match what:
+                case "archive":
+                    machine.archive(**how)
+                case "forget":
+                    machine.forget(**how)
+                case _:
+                    machine.replay_archived(how["limit"], how["which"])
             machine.nothing_is_lost()
             machine.announced_once_and_in_order()
             machine.one_worker_a_volume()

@@ -88,6 +88,35 @@ def test_retention_shorter_than_an_operation(problems: Callable[[str], str]) -> 
     assert "retention_days = 1 is shorter than twice attach_deadline_seconds = 86400" in told
 
 
+def test_archive(read: Callable[[str], Settings]) -> None:
+    """Nothing said of the archive -> two days; days -> so many; 0 -> never."""
+    days = {said: read(f"[ledger]\n{said}\n").ledger.archive_seconds for said in (
+        "", "archive_days = 30", "archive_days = 0", "archive_days = 30\nretention_days = 0",
+    )}  # fmt: skip
+    assert list(days.values()) == [2 * 86_400, 30 * 86_400, 0, 30 * 86_400]
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        pytest.param("archive_days = -1", "archive_days", id="negative"),
+        pytest.param("archive_days = 1.5", "archive_days", id="no whole days"),
+        pytest.param(
+            "retention_days = 1", "archive_days = 2 is longer than retention_days = 1",
+            id="later than forgotten",
+        ),
+        pytest.param(
+            "detach_deadline_seconds = 86401",
+            "archive_days = 2 is shorter than twice detach_deadline_seconds = 86401",
+            id="earlier than an end",
+        ),
+    ],
+)  # fmt: skip
+def test_archive_that_means_nothing(problems: Callable[[str], str], said: str, why: str) -> None:
+    """An archive that is too early, too late, or no number of days -> refused, in words."""
+    assert why in problems(f"[ledger]\n{said}\n")
+
+
 def test_tls_to_the_database(read: Callable[[str], Settings]) -> None:
     """Set ssl and a CA for the ledger -> verified, the host's name included."""
     settings = read("[ledger]\nssl = true\nssl_ca_file = /etc/detachd/ca.pem\n")

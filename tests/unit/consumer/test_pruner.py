@@ -39,17 +39,53 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield made
 
 
-def pruner(ledger: Ledger, instruments: Instruments, *, caught_up: bool = True) -> Pruner:
+def pruner(
+    ledger: Ledger,
+    instruments: Instruments,
+    *,
+    caught_up: bool = True,
+    archive_seconds: float | None = None,
+    retention_seconds: float | None = 0.0,
+) -> Pruner:
     """Make one that begins at once, keeps nothing that is closed, and comes again quickly."""
     return Pruner(
-        ledger, retention_seconds=0.0, observer=Observer(instruments),
-        caught_up=lambda: caught_up, grace_seconds=0.0, round_seconds=0.02,
+        ledger, archive_seconds=archive_seconds, retention_seconds=retention_seconds,
+        observer=Observer(instruments), caught_up=lambda: caught_up,
+        grace_seconds=0.0, round_seconds=0.02,
     )  # fmt: skip
 
 
 def counted(instruments: Instruments, kind: str) -> float:
     """Return what the metric says."""
     return instruments.registry.get_sample_value("detachd_pruned_total", {"kind": kind}) or 0.0
+
+
+def archived(instruments: Instruments) -> float:
+    """Return how many cases the metric says were put into the archive."""
+    return instruments.registry.get_sample_value("detachd_archived_cases_total") or 0.0
+
+
+def test_archived_and_kept(ledger: Ledger, instruments: Instruments) -> None:
+    """Archive at once, retention for ever -> all that is closed is moved, and none forgotten."""
+    with running(pruner(ledger, instruments, archive_seconds=0.0, retention_seconds=None)):
+        until(lambda: archived(instruments) == CLOSED)
+    assert len(ledger.cases(limit=1000)) == CLOSED + 1
+    assert counted(instruments, "case") == 0
+
+
+def test_archived_and_forgotten(ledger: Ledger, instruments: Instruments) -> None:
+    """Archive and retention at once -> each case is archived and then forgotten; parked: kept."""
+    with running(pruner(ledger, instruments, archive_seconds=0.0)):
+        until(lambda: counted(instruments, "case") == CLOSED)
+    assert archived(instruments) > 0
+    assert [case.state for case in ledger.cases()] == [CaseState.PARKED]
+
+
+def test_nothing_of_either(ledger: Ledger, instruments: Instruments) -> None:
+    """Neither archive nor retention -> nothing is done."""
+    assert not pruner(ledger, instruments, retention_seconds=None).prune_once()
+    assert len(ledger.cases(limit=1000)) == CLOSED + 1
+    assert archived(instruments) == 0
 
 
 def test_batch_after_batch_until_only_what_is_open_is_left(
@@ -65,18 +101,22 @@ def test_batch_after_batch_until_only_what_is_open_is_left(
 
 def test_not_before_the_queue_is_read(ledger: Ledger, instruments: Instruments) -> None:
     """Messages may wait unread -> nothing is forgotten: one may be the repetition of an old one."""
-    assert pruner(ledger, instruments, caught_up=False).prune_once() is None
+    unready = pruner(ledger, instruments, caught_up=False, archive_seconds=0.0)
+    assert not unready.prune_once()
     assert len(ledger.cases(limit=1000)) == CLOSED + 1
+    assert archived(instruments) == 0
 
 
 def test_not_right_after_a_start(ledger: Ledger, instruments: Instruments) -> None:
     """The service has just started -> nothing is forgotten for the grace, and stopping is quick."""
     waiting = Pruner(
-        ledger, retention_seconds=0.0, observer=Observer(instruments), caught_up=lambda: True
-    )
+        ledger, archive_seconds=0.0, retention_seconds=0.0, observer=Observer(instruments),
+        caught_up=lambda: True,
+    )  # fmt: skip
     with running(waiting):
         pass
     assert len(ledger.cases(limit=1000)) == CLOSED + 1
+    assert archived(instruments) == 0
 
 
 def test_trouble_is_outlived(

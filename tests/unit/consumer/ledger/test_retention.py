@@ -5,29 +5,33 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from consumer.ledger import BodyState, Claim, Ledger, Pruned, Replay
+from consumer.ledger.archive_tables import ARCHIVE_OF
 from consumer.ledger.tables import (
     cases,
     claims,
     connectors,
-    history,
-    intents,
     metadata,
-    notifications,
-    outbox,
     quarantine,
 )
-from handlers.casefile import CaseState, ClaimLostError, StepKind, StepResult
-from handlers.notification import Notification, Operation, Phase
+from handlers.casefile import CaseState, ClaimLostError
+from handlers.notification import Operation, Phase
+from tests.unit.consumer.ledger.ageing import (
+    DAY,
+    OF_A_CASE,
+    age,
+    counted,
+    finished_volumes,
+    send_all,
+    worked,
+)
 from tests.unit.consumer.ledger.making import (
     CONNECTOR,
     accept,
-    announcement,
     arrival,
     at_once,
     attach_error,
@@ -38,61 +42,6 @@ from tests.unit.consumer.ledger.making import (
     seen,
     told,
 )
-
-DAY = 86_400.0
-OF_A_CASE = (cases, notifications, history, intents, outbox)
-TIMES = {
-    cases: ("opened_at", "closed_at", "updated_at"),
-    notifications: ("received_at",),
-    claims: ("claimed_at",),
-    quarantine: ("first_at", "last_at", "decided_at"),
-}
-
-
-def age(ledger: Ledger, days: float) -> None:
-    """Let so many days pass since everything that is in the ledger."""
-    with ledger._database.engine.begin() as connection:
-        for table, columns in TIMES.items():
-            keys = list(table.primary_key)
-            for row in connection.execute(table.select()).mappings():
-                own = sa.and_(*(key == row[key.name] for key in keys))
-                aged = {
-                    name: row[name] - timedelta(days=days)
-                    for name in columns
-                    if row[name] is not None
-                }
-                if aged:
-                    connection.execute(table.update().where(own).values(aged))
-
-
-def counted(ledger: Ledger, *tables: sa.Table) -> list[int]:
-    """Return how many rows each table has."""
-    count = sa.func.count()
-    return [
-        ledger._database.read(lambda c, t=t: c.execute(sa.select(count).select_from(t)).scalar())
-        for t in tables
-    ]
-
-
-def worked(ledger: Ledger, state: CaseState = CaseState.CLOSED, **fields: object) -> Claim:
-    """Make a case with a message, an intent, an announcement, and let an attempt end so."""
-    due_case(ledger, **fields)
-    held = claim_one(ledger)
-    casefile = ledger.casefile(held)
-    request_id = f"req-own-{held.case.case_id}"
-    casefile.intend(
-        StepKind.NOVA_DETACH, request_id=request_id, target={}, evidence={}, lease_seconds=60,
-        announcement=announcement("start"),
-    )  # fmt: skip
-    casefile.result(request_id, StepResult.DONE, "")
-    ledger.finish(held, outcome(state))
-    return held
-
-
-def send_all(ledger: Ledger) -> None:
-    """Publish what the outbox holds."""
-    while taken := ledger.outbox_take("p", limit=9, lease_seconds=60):
-        ledger.outbox_sent([out.outbox_id for out in taken])
 
 
 def test_forgotten_with_all_that_belongs_to_it(ledger: Ledger) -> None:
@@ -297,17 +246,6 @@ def _gates(ledger: Ledger) -> int:
 # --- beside everything else ---------------------------------------------------------------------
 
 
-def finished_volumes(ledger: Ledger, number: int) -> list[Notification]:
-    """Close a case on each of so many volumes, each an age ago; return their messages."""
-    errors = [attach_error(volume_id=f"vol-{n}", request_id=f"req-{n}") for n in range(number)]
-    accept(ledger, *errors)
-    make_due(ledger)
-    for held in ledger.claim("w", limit=number, lease_seconds=60, deadlines=True):
-        ledger.finish(held, outcome(CaseState.CLOSED))
-    age(ledger, 91)
-    return errors
-
-
 def test_two_prune_at_once(ledger: Ledger, second: Ledger) -> None:
     """Two replicas prune at the same time -> each case is forgotten once, none is left."""
     finished_volumes(ledger, 60)
@@ -366,7 +304,7 @@ def test_locked_volume_is_passed_over(ledger: Ledger, second: Ledger) -> None:
 
 def test_every_table_that_grows_is_thought_of() -> None:
     """A table is added -> it is decided here whether and how it is pruned."""
-    pruned = {*OF_A_CASE, claims, quarantine}
+    pruned = {*OF_A_CASE, *ARCHIVE_OF.values(), claims, quarantine}
     # As many as there are hosts, pauses, services, and volumes in transition now.
     kept_by_what_there_is = {"connectors", "pauses", "replicas", "sweeps", "sightings"}
     assert {t.name for t in metadata.tables.values()} - {t.name for t in pruned} == (

@@ -88,7 +88,7 @@ def test_interrupted_upgrade(database_url: str) -> None:
     ledger = Ledger(database_url)
     ledger.upgrade()
     with ledger._database.engine.begin() as connection:
-        for table in ("outbox", "notifications"):
+        for table in ("outbox", "notifications", "archived_outbox"):
             connection.execute(sa.text(f"DROP TABLE {table}"))
         connection.execute(sa.text("DELETE FROM alembic_version"))
     ledger.upgrade()

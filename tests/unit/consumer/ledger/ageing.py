@@ -1,0 +1,98 @@
+"""Cases that were worked, finished and told of, and days that pass since."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+from consumer.ledger import Claim, Ledger
+from consumer.ledger.archive_tables import archived_cases, archived_notifications
+from consumer.ledger.tables import (
+    cases,
+    claims,
+    history,
+    intents,
+    notifications,
+    outbox,
+    quarantine,
+)
+from handlers.casefile import CaseState, StepKind, StepResult
+from handlers.notification import Notification
+from tests.unit.consumer.ledger.making import (
+    accept,
+    announcement,
+    attach_error,
+    claim_one,
+    due_case,
+    make_due,
+    outcome,
+)
+
+DAY = 86_400.0
+OF_A_CASE = (cases, notifications, history, intents, outbox)
+TIMES = {
+    cases: ("opened_at", "closed_at", "updated_at"),
+    archived_cases: ("opened_at", "closed_at", "updated_at"),
+    notifications: ("received_at",),
+    archived_notifications: ("received_at",),
+    claims: ("claimed_at",),
+    quarantine: ("first_at", "last_at", "decided_at"),
+}
+
+
+def age(ledger: Ledger, days: float) -> None:
+    """Let so many days pass since everything that is in the ledger."""
+    with ledger._database.engine.begin() as connection:
+        for table, columns in TIMES.items():
+            keys = list(table.primary_key)
+            for row in connection.execute(table.select()).mappings():
+                own = sa.and_(*(key == row[key.name] for key in keys))
+                aged = {
+                    name: row[name] - timedelta(days=days)
+                    for name in columns
+                    if row[name] is not None
+                }
+                if aged:
+                    connection.execute(table.update().where(own).values(aged))
+
+
+def counted(ledger: Ledger, *tables: sa.Table) -> list[int]:
+    """Return how many rows each table has."""
+    count = sa.func.count()
+    return [
+        ledger._database.read(lambda c, t=t: c.execute(sa.select(count).select_from(t)).scalar())
+        for t in tables
+    ]
+
+
+def worked(ledger: Ledger, state: CaseState = CaseState.CLOSED, **fields: object) -> Claim:
+    """Make a case with a message, an intent, an announcement, and let an attempt end so."""
+    due_case(ledger, **fields)
+    held = claim_one(ledger)
+    casefile = ledger.casefile(held)
+    request_id = f"req-own-{held.case.case_id}"
+    casefile.intend(
+        StepKind.NOVA_DETACH, request_id=request_id, target={}, evidence={}, lease_seconds=60,
+        announcement=announcement("start"),
+    )  # fmt: skip
+    casefile.result(request_id, StepResult.DONE, "")
+    ledger.finish(held, outcome(state))
+    return held
+
+
+def send_all(ledger: Ledger) -> None:
+    """Publish what the outbox holds."""
+    while taken := ledger.outbox_take("p", limit=9, lease_seconds=60):
+        ledger.outbox_sent([out.outbox_id for out in taken])
+
+
+def finished_volumes(ledger: Ledger, number: int) -> list[Notification]:
+    """Close a case on each of so many volumes, each an age ago; return their messages."""
+    errors = [attach_error(volume_id=f"vol-{n}", request_id=f"req-{n}") for n in range(number)]
+    accept(ledger, *errors)
+    make_due(ledger)
+    for held in ledger.claim("w", limit=number, lease_seconds=60, deadlines=True):
+        ledger.finish(held, outcome(CaseState.CLOSED))
+    age(ledger, 91)
+    return errors
