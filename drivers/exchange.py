@@ -30,6 +30,8 @@ from urllib3.util.connection import create_connection
 REQUEST_ID = "X-OpenStack-Request-ID"
 MAX_BYTES = 64 * 1024 * 1024
 UNAUTHORIZED = 401
+MOST_CONNECTIONS = 256
+"""More than threads of anybody's; urllib3's own is 10, and each beyond is thrown away and told."""
 
 
 class AnswerTooLongError(OSError):
@@ -100,6 +102,10 @@ class BoundedLock:
 
 class BoundedTransport(TCPKeepAliveAdapter):
     """Carries the requests of a session within the thread's exchange. Never repeats one."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Keep as many connections to an address as there were calls at once."""
+        super().__init__(*args, pool_maxsize=MOST_CONNECTIONS, **kwargs)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Use bounded connections."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,22 @@ def test_any_auth_plugin(api: OpenStackApi, tmp_path: Path) -> None:
     reserve(api, tmp_path, section)
     assert api.tokens == 0
     assert api.requests[-1].headers["authorization"].startswith("Basic ")
+
+
+def test_every_worker_keeps_its_connection(
+    api: OpenStackApi, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """More calls at once than urllib3 keeps connections by itself -> none is thrown away."""
+    api.script(f"POST /volumes/{VOLUME}/action", Reply(202, hang_seconds=0.5))
+    cinder = api.cinder(tmp_path)
+
+    def write(number: int) -> None:
+        cinder.reserve(VOLUME, request_id=f"req-{number}", timeout_seconds=20)
+
+    write(0)
+    with ThreadPoolExecutor(14) as workers:
+        list(workers.map(write, range(1, 15)))
+    assert "pool is full" not in caplog.text
 
 
 def test_credentials_of_another_section(api: OpenStackApi, tmp_path: Path) -> None:
