@@ -151,10 +151,12 @@ def test_every_call_step_and_objection_is_told_to_the_observer(cloud: Cloud) -> 
 
         def called(self, system: str, method: str, seconds: float, error: str | None) -> None:
             """Keep a call."""
+            assert 0 <= seconds < 60
             told.append(("called", system, method, error or "ok"))
 
         def stepped(self, step: str, result: str, seconds: float) -> None:
             """Keep a step."""
+            assert 0 <= seconds < 60
             told.append(("stepped", step, result))
 
         def guarded(self, guard: str) -> None:
