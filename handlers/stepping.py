@@ -46,11 +46,13 @@ class Stepper:
         call was not made, else what the call raised; ClaimLostError and PausedError from the
         ledger.
         """
-        intent = self._intend(attempt, plan, step)
-        began = time.monotonic()
+        policy, began = attempt.policy, time.monotonic()
+        lease_seconds = policy.step_seconds(len(plan.situation.servers))
+        intent = self._intend(attempt, plan, step, lease_seconds)
+        call_by = began + lease_seconds - policy.longest_call_seconds
         result, detail = StepResult.INDETERMINATE, "interrupted"
         try:
-            self._look_and_call(attempt, plan, step, intent.request_id)
+            self._look_and_call(attempt, plan, step, intent.request_id, call_by)
             result, detail = StepResult.DONE, ""
         except EvidenceChangedError as error:
             result, detail = StepResult.WITHHELD, str(error)
@@ -65,7 +67,7 @@ class Stepper:
         if step.kind is StepKind.NOVA_DETACH:
             self._await_nova(attempt)
 
-    def _intend(self, attempt: Attempt, plan: Plan, step: Step) -> Intent:
+    def _intend(self, attempt: Attempt, plan: Plan, step: Step, lease_seconds: float) -> Intent:
         intent = Intent(
             kind=step.kind,
             result=StepResult.INTENDED,
@@ -81,26 +83,33 @@ class Stepper:
             request_id=intent.request_id,
             target=step.target(),
             evidence=plan.attempted.evidence,
-            lease_seconds=attempt.policy.step_seconds(len(plan.situation.servers)),
+            lease_seconds=lease_seconds,
             announcement=start,
         )
         attempt.started = True
         return intent
 
-    def _read_once_more(self, attempt: Attempt, plan: Plan, step: Step) -> None:
+    def _read_once_more(self, attempt: Attempt, plan: Plan, step: Step, call_by: float) -> None:
         _, now = self.eyes.look(attempt)
-        if reason := unmet(step, plan.diagnosis, now) or self._told_not_to():
+        if reason := unmet(step, plan.diagnosis, now) or self._must_not(call_by):
             raise EvidenceChangedError(reason)
 
-    def _told_not_to(self) -> str | None:
+    def _must_not(self, call_by: float) -> str | None:
         if self.eyes.stop.is_set():
             return "the service is stopping"
-        return "detachd is paused" if self.paused() else None
+        if self.paused():
+            return "detachd is paused"
+        late = time.monotonic() > call_by
+        return "it took so long that the claim might end during the call" if late else None
 
-    def _look_and_call(self, attempt: Attempt, plan: Plan, step: Step, request_id: str) -> None:
+    def _look_and_call(
+        self, attempt: Attempt, plan: Plan, step: Step, request_id: str, call_by: float
+    ) -> None:
         """Look and call; where the call surely did nothing, look and call again.
 
-        Tries may lie a minute and more apart, in which the volume may have been attached anew.
+        Tries may lie a minute and more apart, in which the volume may have been attached anew. None
+        is made after ``call_by`` (monotonic): a process that was stopped meanwhile, or a look that
+        took longer than it may, leaves too little of the claim.
         """
         limit = attempt.policy.call_timeout_seconds
         ref = plan.situation.volume.ref
@@ -110,7 +119,7 @@ class Stepper:
             self.hands.make(step, ref, request_id=request_id, timeout_seconds=limit)
 
         def look_and_make() -> None:
-            self._read_once_more(attempt, plan, step)
+            self._read_once_more(attempt, plan, step, call_by)
             self.eyes.timed(system, method, make)
 
         repeat(look_and_make, attempt.policy, self.eyes.stop, limit_seconds=limit)

@@ -1,4 +1,4 @@
-"""Waiting for Nova's own detach: it pauses between looks, and ends when there is a reason to."""
+"""Time in an attempt: waiting for Nova's own detach, and a process that was stopped in between."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from drivers.simulator import Cloud, Detaching, Landing, scenes
+from handlers import stepping
 from handlers.casefile import CaseState
 from handlers.recovery import Recovery
-from tests.unit.handlers.desk import QUICK, Desk
-from tests.unit.handlers.stuck import DETACH
+from tests.unit.handlers.desk import QUICK, Desk, recovery_on
+from tests.unit.handlers.stuck import DETACH, STUCK, Stuck
 
 WAIT_SECONDS = 2.0
 PATIENT = dataclasses.replace(QUICK, nova_detach_wait_seconds=WAIT_SECONDS)
@@ -77,3 +78,35 @@ def test_cinder_that_goes_away_ends_the_wait(cloud: Cloud, desk: Desk) -> None:
     assert outcome is not None
     assert (outcome.state, outcome.rule) == (CaseState.DUE, "X1.cinder-unknown")
     assert time.monotonic() - began < WAIT_SECONDS
+
+
+# -- a process that was stopped in between ---------------------------------------------------------
+
+
+class Clock:
+    """Stands for ``time`` in a module: monotonic time that a test moves on."""
+
+    def __init__(self) -> None:
+        self.ahead_seconds = 0.0
+
+    def monotonic(self) -> float:
+        """Return the time."""
+        return time.monotonic() + self.ahead_seconds
+
+
+@pytest.mark.parametrize("stuck", STUCK, ids=[s.name for s in STUCK])
+def test_thawed_after_its_lease_it_makes_no_call(
+    cloud: Cloud, stuck: Stuck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frozen for an hour between intent and call -> somebody else may have the volume: no call."""
+    desk, clock = stuck.desk(cloud), Clock()
+    monkeypatch.setattr(stepping, "time", clock)
+    freezes = iter([3600.0])
+    desk.written = lambda _: setattr(
+        clock, "ahead_seconds", clock.ahead_seconds + next(freezes, 0.0)
+    )
+    place = len(desk.steps())
+    desk.attempt(recovery_on(cloud))
+    assert desk.steps()[place].endswith(":withheld")
+    assert desk.run(recovery_on(cloud)).state is CaseState.CLOSED
+    stuck.assert_mended(cloud, desk)
