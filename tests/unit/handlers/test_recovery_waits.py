@@ -15,7 +15,7 @@ from handlers import stepping
 from handlers.casefile import CaseState
 from handlers.recovery import Recovery
 from tests.unit.handlers.desk import QUICK, Desk, recovery_on
-from tests.unit.handlers.stuck import DETACH, STUCK, Stuck
+from tests.unit.handlers.stuck import DETACH, STUCK, STUCK_BY_NAME, Stuck
 
 WAIT_SECONDS = 2.0
 PATIENT = dataclasses.replace(QUICK, nova_detach_wait_seconds=WAIT_SECONDS)
@@ -110,3 +110,13 @@ def test_thawed_after_its_lease_it_makes_no_call(
     assert desk.steps()[place].endswith(":withheld")
     assert desk.run(recovery_on(cloud)).state is CaseState.CLOSED
     stuck.assert_mended(cloud, desk)
+
+
+def test_the_two_looks_that_park_lie_a_pause_apart(cloud: Cloud) -> None:
+    """A stranger is let in -> not parked on two looks of the same moment."""
+    desk = STUCK_BY_NAME["UC5"].desk(cloud)
+    cloud.export(desk.case.volume_id, "compute-9")
+    slow = dataclasses.replace(QUICK, try_backoff_seconds=0.3)
+    desk.attempt(Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: slow))
+    first, second = cloud.calls("driver.observe")
+    assert second.began_seconds - first.began_seconds >= 0.3
