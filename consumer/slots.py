@@ -49,11 +49,14 @@ class Slots:
         with self._changed:
             self._taken[backend] += 1
 
-    def release(self, backend: str) -> None:
-        """Give it back and wake whoever waits for that."""
+    def release(self, backend: str, *, unused: bool = False) -> None:
+        """Give it back and wake whoever waits for that; ``unused`` is no reason to look for work.
+
+        Where nothing can be worked, each look for work would be followed by the next at once.
+        """
         with self._changed:
             self._taken[backend] -= 1
-            self._releases += 1
+            self._releases += not unused
             self._changed.notify_all()
 
     def releases(self) -> int:

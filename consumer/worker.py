@@ -159,12 +159,13 @@ class Worker:
         except RuntimeError:  # the machine has no thread left
             LOG.exception("no thread can be started; the case is handed back")
             self._observer.internal_error("worker")
-            self._release(backend)
-            self._hand_back(claim)
+            self._release(backend, unused=True)
+            with contextlib.suppress(LedgerUnavailableError):  # the other claims are to be begun
+                self._hand_back(claim)
 
-    def _release(self, backend: str) -> None:
+    def _release(self, backend: str, *, unused: bool = False) -> None:
         self._observer.released(backend)
-        self._slots.release(backend)
+        self._slots.release(backend, unused=unused)
 
     def _work(self, claim: Claim) -> None:
         threading.current_thread().name = f"case-{claim.case.case_id}"

@@ -386,6 +386,28 @@ def test_no_thread_left_hands_the_case_back(
     assert worker.run_once() == 1
 
 
+def test_no_thread_left_is_no_storm_of_claims(
+    ledger: Ledger, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No thread for long -> the case is claimed again once a poll, not as fast as it goes."""
+    start, stop, refused = threading.Thread.start, threading.Event(), []
+
+    def refuse(self: threading.Thread) -> None:
+        if self.name != "case":
+            start(self)
+            return
+        refused.append(self)
+        raise RuntimeError("can't start new thread")
+
+    volume_id = open_case(ledger)
+    settings = WorkerSettings(threads=1, lease_seconds=60.0, poll_seconds=0.2, drain_seconds=5.0)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    threading.Timer(1.0, stop.set).start()
+    make(parks, settings=settings).run(stop)
+    assert 2 <= len(refused) <= 6
+    assert only_case(ledger, volume_id).claimed_by is None
+
+
 # -- pause -----------------------------------------------------------------------------------------
 
 
