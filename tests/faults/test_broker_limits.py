@@ -180,8 +180,11 @@ def test_out_of_memory_while_cases_are_worked(site: Site) -> None:
     rabbitmq, acts = site.broker.server, site.arrange(REPEATABLE)
     with site.detachd.serve() as service:
         service.ready()
+        site.ledger.pause("test", "until the alarm is on, so that nothing is announced before")
         site.publish(acts)
+        until(lambda: all(site.cases(act.volume_id) for act in acts))
         rabbitmq.ctl("set_vm_memory_high_watermark", "absolute", "1")
+        site.ledger.resume("test")
         try:
             concluded = "SELECT DISTINCT case_id FROM history WHERE kind = 'concluded'"
             until(lambda: len(oracle.column(site, concluded)) >= len(acts), 60)
