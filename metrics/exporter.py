@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from socketserver import ThreadingMixIn
+from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -49,6 +49,13 @@ class _Server(ThreadingMixIn, WSGIServer):
     # A thread for each request, so that one slow client does not keep Prometheus waiting; daemon
     # threads, so that it does not keep the process from ending either.
     daemon_threads = True
+
+    def server_bind(self) -> None:
+        """Bind without asking the resolver for this machine's name, as HTTPServer does."""
+        TCPServer.server_bind(self)
+        self.server_name = str(self.server_address[0])
+        self.server_port = int(self.server_address[1])
+        self.setup_environ()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Keep a client that went away, or never spoke, out of stderr."""

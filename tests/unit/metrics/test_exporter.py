@@ -121,6 +121,21 @@ def test_head_gets_the_answer_without_its_body(exporter: Exporter, path: str) ->
     assert answer.endswith(b"\r\n\r\n")
 
 
+def test_a_resolver_that_is_away_delays_no_start(
+    components: Components, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody answers who this machine is -> it listens all the same: nobody wants to know."""
+
+    def asks(*_: object) -> str:
+        raise AssertionError("the resolver was asked")
+
+    monkeypatch.setattr(socket, "getfqdn", asks)
+    exporter = Exporter("127.0.0.1", 0, CollectorRegistry(), components)
+    exporter.start()
+    assert get(exporter, "/metrics").status_code == 200
+    exporter.stop()
+
+
 def test_a_port_in_use_is_an_error_that_names_it(
     exporter: Exporter, components: Components
 ) -> None:
