@@ -93,11 +93,19 @@ def load(paths: Sequence[Path] = ()) -> Settings:
 
 def default_files() -> list[Path]:
     """Return the file that is read when none is named. Raises ConfigurationError without it."""
-    if not DEFAULT_FILE.exists():
+    if _is_missing(DEFAULT_FILE):
         raise ConfigurationError(
             [f"there is no {DEFAULT_FILE}; write one, or name another with --config-file"]
         )
     return [DEFAULT_FILE]
+
+
+def _is_missing(path: Path) -> bool:
+    """Tell whether there is surely no such file; what may not be looked for is told when read."""
+    try:
+        return not path.exists()
+    except OSError:
+        return False
 
 
 def _check_files(files: Sequence[Path]) -> None:

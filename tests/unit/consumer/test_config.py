@@ -237,6 +237,15 @@ def test_a_directory_is_no_file(tmp_path: Path) -> None:
     assert "directory" in problem
 
 
+def test_default_file_that_may_not_be_looked_for_is_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default file cannot even be looked for -> the system's reason, as for any other file."""
+    monkeypatch.setattr(config, "DEFAULT_FILE", tmp_path / ("a" * 300))
+    (problem,) = refused([])
+    assert problem.endswith("cannot be read: File name too long")
+
+
 def test_a_binary_file_is_refused_in_words(tmp_path: Path) -> None:
     """A file that is no text -> said so."""
     path = tmp_path / "binary.conf"
