@@ -63,7 +63,8 @@ class StepKind(enum.Enum):
 class StepResult(enum.Enum):
     """How a step ended; ``INTENDED`` is what a crash leaves behind.
 
-    ``WITHHELD``: what the step rested on changed before the call, so it was not made. Of these only
+    ``WITHHELD``: what the step rested on changed before the call, or a stop, a pause or too little
+    left of the claim stood against it, so it was not made. Of these only
     INTENDED, DONE and INDETERMINATE may have acted.
     """
 
