@@ -20,6 +20,8 @@ from consumer.ledger import LedgerUrlError, NoSuchBodyError, NoSuchCaseError, Wr
 from consumer.replay_message import NotReplayableError
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
+MOST = 2**31 - 1
+"""What every database takes for a whole number."""
 BAD_INPUT_ERRORS = (
     ConfigurationError, LedgerUrlError, NoSuchBodyError, NoSuchCaseError, NotReplayableError,
     UnreadableInputError, WrongStateError,
@@ -171,4 +173,6 @@ def positive(text: str) -> int:
     """Parse a whole number above zero, for argparse."""
     if (number := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"{number} is not above zero")
+    if number > MOST:
+        raise argparse.ArgumentTypeError(f"{number} is too large: at most {MOST}")
     return number

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from consumer.cli import app, configured
-from consumer.cli.app import causes, main
+from consumer.cli.app import MOST, causes, main, positive
 from consumer.config import ConfigurationError
 from consumer.ledger import LedgerUnavailableError, NoSuchCaseError
 
@@ -215,3 +215,17 @@ def test_actor_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("SUDO_USER", raising=False)
     monkeypatch.setattr(configured.getpass, "getuser", nobody)
     assert configured.actor() == f"uid {os.getuid()}"
+
+
+# -- numbers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("0", "0 is not above zero"), ("-3", "-3 is not above zero"), ("9" * 20, "is too large")],
+)
+def test_number_that_cannot_be_counted_to_is_wrong_usage(text: str, words: str) -> None:
+    """A limit of nothing, or more than any database counts -> said by argparse, before a look."""
+    with pytest.raises(argparse.ArgumentTypeError, match=words):
+        positive(text)
+    assert positive("2147483647") == MOST
