@@ -256,6 +256,12 @@ class LabGround:
         until(lambda: self._made(volume_id), "the volume is made")
         return volume_id
 
+    def delete_volume(self, volume_id: str) -> None:
+        """Delete a volume that nobody has; blocks until it is gone."""
+        path = f"/volumes/{volume_id}"
+        self.admin.do("block-storage", "DELETE", path)
+        until(lambda: self.admin.ask("block-storage", "GET", path).status == 404, "it is gone")
+
     def look(self, volume_id: str) -> State:
         """Look at a volume from all sides: at Cinder's tables and at tgtd."""
         rows = self.lab.mariadb.execute(f"{ROWS}'{volume_id}'")

@@ -50,6 +50,7 @@ from tests.services.tgtd import Tgtd
 COMPUTES = ("lab-compute-1", "lab-compute-2")
 STORAGE_HOST, BACKEND = "lab-storage", "tgt"
 READY_SECONDS = 90.0
+A_SERVER_S_NEEDS, CANDIDATES_SINCE = "VCPU:1,MEMORY_MB:64", "1.10"
 ONE_EACH: tuple[type[Daemon], ...] = (
     Placement, CinderApi, CinderScheduler, CinderVolume,
     NovaApi, NovaConductor, NovaScheduler, Stub,
@@ -224,11 +225,14 @@ class OpenStack:
         limits = dict.fromkeys(("volumes", "gigabytes", "per_volume_gigabytes"), -1)
         quota = {"quota_class_set": limits}
         admin.do("block-storage", "PUT", "/os-quota-class-sets/default", quota)
-        key = "hypervisors"
-        until(
-            lambda: len(self.computes) == len(admin.do("compute", "GET", "/os-hypervisors")[key]),
-            "every compute host is in the cell",
-        )
+        until(lambda: self._has_room(admin), "every compute host is in the cell and has room")
+
+    def _has_room(self, admin: Rest) -> bool:
+        """Tell whether Nova knows each compute host and Placement each one's room, told later."""
+        hosts = admin.do("compute", "GET", "/os-hypervisors")["hypervisors"]
+        path = f"/allocation_candidates?resources={A_SERVER_S_NEEDS}"
+        found = admin.do("placement", "GET", path, version=CANDIDATES_SINCE)
+        return len(hosts) == len(found["provider_summaries"]) == len(self.computes)
 
     def _keep_logs(self) -> None:
         """Copy the logs before they go, where DETACHD_LAB_LOGS says to."""

@@ -104,6 +104,11 @@ class PrivateService(ABC):
             child.wait()
         self._children.clear()
 
+    def restart(self) -> None:
+        """Kill it and start it again; blocks until it answers."""
+        self.kill()
+        self.start()
+
     @contextmanager
     def killed(self) -> Iterator[None]:
         """Have it killed within, and started again afterwards, whatever comes of what is within."""
