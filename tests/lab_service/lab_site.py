@@ -18,7 +18,7 @@ from tests.integration.service_process import Installation, Places, ServiceProce
 from tests.lab import clients
 from tests.lab.openstack import OpenStack
 from tests.lab_service.cast import Cast
-from tests.services.initiator import Initiators
+from tests.services.initiator import Initiator, Initiators
 
 AUDIT = "audit"
 QUEUES = ("detachd.notifications", "detachd.quarantine", AUDIT)
@@ -36,7 +36,11 @@ class Eyes(enum.Enum):
 
 @dataclasses.dataclass(slots=True)
 class LabSite:
-    """Everything of one service. ``heard`` are the announcements that came, in order."""
+    """Everything of one service.
+
+    ``heard`` are the announcements that came, in order; ``writers`` the initiators by the volume
+    that they have had since before it was broken.
+    """
 
     lab: OpenStack
     eyes: Eyes
@@ -48,6 +52,7 @@ class LabSite:
     initiators: Initiators
     service: ServiceProcess
     heard: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)
+    writers: dict[str, Initiator] = dataclasses.field(default_factory=dict)
 
     def cases(self, volume_id: str) -> list[CaseRecord]:
         """Return all that the ledger has of a volume, the oldest case first."""
@@ -171,11 +176,17 @@ def _installed(lab: OpenStack, directory: Path, eyes: Eyes) -> Installation:
             "error_settle_seconds": 1.0,
         },
         worker={"threads": 8},
-        sweep={"enabled": "false"},
+        sweep=_sweep(rpc) if eyes is Eyes.SEEING else {"enabled": "false"},
         backend_defaults={"driver": eyes.value, "concurrency": 6},
         **{"driver:tgt": _tgt(lab)} if eyes is Eyes.SEEING else {},
     )
     return detachd
+
+
+def _sweep(rpc_seconds: float) -> dict[str, object]:
+    """Return the section: no patience may be shorter than all of Nova's tries."""
+    names = ("attaching", "detaching", "reserved", "error")
+    return {"interval_seconds": 5} | {f"{n}_seconds": 2 * TRIES * rpc_seconds for n in names}
 
 
 def _tgt(lab: OpenStack) -> dict[str, object]:

@@ -50,6 +50,10 @@ class Stage:
         """Delete the server; blocks until it is gone."""
         self.site.ground.servers.delete(self.server_id)
 
+    def migrate(self, host: str) -> None:
+        """Move the server to another host, live; blocks until that went well or was undone."""
+        self.site.ground.servers.migrate(self.server_id, host)
+
     def nova_gave_up(self) -> None:
         """Wait until Nova has forgotten the attach."""
         has = self.site.ground.servers.has_device
@@ -78,6 +82,11 @@ class Stage:
         """Let the hypervisor fail the next such call for this volume."""
         fault = Fault(method, error=error, volume_id=self.volume_id)
         self.site.lab.compute_faults[self.host].add(fault)
+
+    def guest_faults_left(self) -> bool:
+        """Tell whether a fault of the hypervisor has yet to strike."""
+        left = self.site.lab.compute_faults[self.host].left()
+        return any(fault.volume_id == self.volume_id for fault in left)
 
     def calls_ended(self, method: str) -> int:
         """Return how many calls of a method of Cinder's driver have ended."""
@@ -120,6 +129,16 @@ class Stage:
 
         until(said, f"it has said {events}", CASE_SECONDS)
 
+    def is_mended(self) -> None:
+        """Wait until the last that the case has said is that it is mended."""
+
+        def said() -> bool:
+            told = self.told()
+            assert "parked" not in told, self.case().summary
+            return told[-1:] == ("end",)
+
+        until(said, "it is mended", CASE_SECONDS)
+
     def reaches(self, *states: CaseState) -> None:
         """Wait until each case of the volume is in one of these states."""
 
@@ -136,16 +155,23 @@ class Stage:
         name = f"{INITIATOR}{host}"
         return self.site.initiators.start(self.site.lab.tgtd.url, self.target, name, **how)
 
+    def writes(self) -> None:
+        """Have this host log in and write; what becomes of that is seen when all is over."""
+        writer = self.log_in(self.host).logged_in()
+        assert writer.makes_progress()
+        self.site.writers[self.volume_id] = writer
+
 
 def other_host(host: str) -> str:
     """Return another host."""
     return next(name for name in HOSTS if name != host)
 
 
-def can_be_used_again(stage: Stage) -> None:
+def can_be_used_again(stage: Stage) -> int:
     """Fail unless the volume can be attached to another host, written to, and detached again.
 
     That is the acceptance test of the 2015 specification. Whoever had it before is kept out.
+    Returns how many blocks were written.
     """
     site, host = stage.site, other_host(stage.host)
     server_id = site.ground.servers.shared(host)
@@ -158,3 +184,4 @@ def can_be_used_again(stage: Stage) -> None:
     assert writer.missing_writes(disk) == []
     site.cast.detach(stage.volume_id, server_id)
     stage.becomes(State("available", "detached"))
+    return writer.counts().writes
