@@ -18,7 +18,7 @@ AT_ONCE := PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=
 
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help venv demo services lab-environment lab lab-stop test check types style imports quick-tests bench campaigns config-sample constraints clean
+.PHONY: help venv demo demo-openstack services lab-environment lab lab-stop test check types style imports quick-tests bench campaigns config-sample constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is (this)
@@ -28,6 +28,9 @@ venv: $(VENV)/.for-tests ## Make .venv with all that developing and testing need
 
 demo: $(VENV)/.for-use ## Run the main job on embedded parts and show what came out
 	@$(BIN)/detachd demo
+
+demo-openstack: services venv lab-environment ## The same on a small real OpenStack, with real iSCSI
+	@$(BIN)/python -m tests.lab_service.demo
 
 services: ## Install what is missing of RabbitMQ, PostgreSQL, MariaDB, promtool, tgt ... (root; starts none)
 	@tools/install-services
