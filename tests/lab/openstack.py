@@ -49,6 +49,7 @@ from tests.services.tgtd import Tgtd
 
 COMPUTES = ("lab-compute-1", "lab-compute-2")
 STORAGE_HOST, BACKEND = "lab-storage", "tgt"
+CONTROL_TARGET = "iqn.2026-01.org.example:lab-storage"  # as docs/drivers-tgt.md wants it
 READY_SECONDS = 90.0
 A_SERVER_S_NEEDS, CANDIDATES_SINCE = "VCPU:1,MEMORY_MB:64", "1.10"
 ONE_EACH: tuple[type[Daemon], ...] = (
@@ -152,6 +153,7 @@ class OpenStack:
     def _start(self, together: Together) -> None:
         """Start each as soon as what it needs is there; two cores are busy all the while."""
         together.start(self.tgtd).result()
+        self.tgtd.add_target(CONTROL_TARGET)
         values = self._values()
         self._make_daemons(values)
         d = self.daemons

@@ -16,13 +16,12 @@ from tests.behaviour.on_lab import LabGround
 from tests.bus import Peer
 from tests.integration.service_process import Installation, Places, ServiceProcess
 from tests.lab import clients
-from tests.lab.openstack import OpenStack
+from tests.lab.openstack import CONTROL_TARGET, OpenStack
 from tests.lab_service.cast import Cast
 from tests.services.initiator import Initiator, Initiators
 
 AUDIT = "audit"
 QUEUES = ("detachd.notifications", "detachd.quarantine", AUDIT)
-CONTROL_TARGET = "iqn.2026-01.org.example:lab-storage"
 LATE_RPC_TIMEOUTS = 5
 TRIES = 5  # Nova's
 
@@ -104,8 +103,6 @@ def open_lab_site(lab: OpenStack, directory: Path, eyes: Eyes) -> Iterator[LabSi
         stack.callback(ground.clean_up)
         peer = stack.enter_context(Peer(lab.rabbitmq.url))
         _listen(peer)
-        if lab.tgtd.tid(CONTROL_TARGET) is None:
-            lab.tgtd.add_target(CONTROL_TARGET)
         detachd = _installed(lab, directory, eyes)
         detachd.run("ledger", "upgrade")
         site = LabSite(
