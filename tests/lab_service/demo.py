@@ -70,7 +70,7 @@ def _row(name: str, future: Future[Played]) -> Row:
     before, after = _seen(played.before), _seen(played.after)
     return Row(
         scenario=name,
-        verdict=str(played.record.outbox[0].payload["verdict"]),
+        verdict=str(played.said[0].payload["verdict"]),
         rule=played.rule,
         steps=played.steps,
         cinder_before=before.cinder(),

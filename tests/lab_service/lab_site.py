@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from consumer.ledger import CaseRecord, Ledger
+from consumer.ledger import CaseRecord, IntentRecord, Ledger, OutboxRecord
 from handlers.policy import BackendPolicy, Mode
 from tests.behaviour.on_lab import LabGround
 from tests.bus import Peer
@@ -62,6 +62,16 @@ class LabSite:
         """Return the case of a volume that did most; Nova's clean-up may open a second one."""
         cases = self.cases(volume_id)
         return max(cases, key=lambda c: (len(c.intents), c.case.attempts), default=None)
+
+    def said(self, volume_id: str) -> list[OutboxRecord]:
+        """Return what was and will be announced of a volume, by whichever case, in order."""
+        said = [sent for record in self.cases(volume_id) for sent in record.outbox]
+        return sorted(said, key=lambda sent: sent.created_at)
+
+    def tried(self, volume_id: str) -> list[IntentRecord]:
+        """Return what was tried on a volume, by whichever case, in order."""
+        tried = [intent for record in self.cases(volume_id) for intent in record.intents]
+        return sorted(tried, key=lambda intent: intent.intended_at)
 
     def announced(self, volume_id: str) -> tuple[str, ...]:
         """Return what the bus was told of a volume so far, in order. From one thread only."""

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from threading import BoundedSemaphore
 from typing import Any
 
-from consumer.ledger import CaseRecord
+from consumer.ledger import CaseRecord, IntentRecord, OutboxRecord
 from handlers.casefile import CaseState, Conclusion, StepResult
 from tests.behaviour.ground import State
 from tests.lab.openstack import until
@@ -27,13 +27,15 @@ AT_REST = (CaseState.CLOSED, CaseState.PARKED)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Played:
-    """What came of a scene: what was there before, after the mending, and what the case says."""
+    """What came of a scene: what was there before and after, what was tried and said."""
 
     scene: Scene
     stage: Stage
     before: State
     after: State
-    record: CaseRecord
+    tried: Sequence[IntentRecord]
+    said: Sequence[OutboxRecord]
+    conclusion: Conclusion | None
     written_anew: int
 
     @property
@@ -44,22 +46,22 @@ class Played:
     @property
     def steps(self) -> tuple[str, ...]:
         """What was done, in order."""
-        return tuple(i.kind.value for i in self.record.intents if i.result is StepResult.DONE)
+        return tuple(i.kind.value for i in self.tried if i.result is StepResult.DONE)
 
     @property
     def rule(self) -> str:
         """The rule by which it was first acted."""
-        return str(self.record.outbox[0].payload["rule"])
+        return str(self.said[0].payload["rule"])
 
     @property
     def verified_by(self) -> str | None:
         """On whose word the backend was held to be clean."""
-        said = [sent.payload["verified_by"] for sent in self.record.outbox]
-        return next((by for by in said if by), None)
+        by = (sent.payload["verified_by"] for sent in self.said)
+        return next((word for word in by if word), None)
 
     @property
     def told(self) -> tuple[str, ...]:
-        """What the case has said."""
+        """What was announced of the volume."""
         return self.stage.told()
 
 
@@ -142,7 +144,9 @@ def _ended(scene: Scene, stage: Stage, before: State) -> Played:
         stage.site.cast.detach(stage.volume_id, stage.server_id)
     written = can_be_used_again(stage)
     stage.reaches(CaseState.CLOSED)
-    return Played(scene, stage, before, after, stage.case(), written)
+    tried, said = stage.site.tried(stage.volume_id), stage.site.said(stage.volume_id)
+    conclusion = stage.case().summary.conclusion
+    return Played(scene, stage, before, after, tried, said, conclusion, written)
 
 
 def came_out_right(played: Played) -> None:
@@ -152,10 +156,10 @@ def came_out_right(played: Played) -> None:
     assert played.before == expected.before
     assert (played.rule, played.after) == (expected.rule, expected.after)
     if expected.told is None:
-        assert {i.kind.value for i in played.record.intents} == set(expected.steps)
+        assert {intent.kind.value for intent in played.tried} == set(expected.steps)
     else:
         assert (played.steps, played.told) == (expected.steps, expected.told)
     assert site.announced(volume_id) == played.told
-    assert played.record.summary.conclusion is Conclusion.MENDED
+    assert played.conclusion is Conclusion.MENDED
     if (writer := played.writer) is not None:
         assert (writer.ended(), writer.counts().logins) == (CUT_OFF, 1)

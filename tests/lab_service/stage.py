@@ -114,9 +114,8 @@ class Stage:
         return record
 
     def told(self) -> tuple[str, ...]:
-        """Return what the case has said, whether it was sent already or not."""
-        record = self.site.acted(self.volume_id)
-        said = record.outbox if record else ()
+        """Return what was said of the volume, whether it was sent already or not."""
+        said = self.site.said(self.volume_id)
         return tuple(sent.event_type.rpartition(".")[2] for sent in said)
 
     def has_told(self, *events: str) -> None:
