@@ -98,6 +98,8 @@ def accept_replay(
 
 def _replay_case(connection: sa.Connection, cloud: str, replay: Replay, case_id: str) -> Replayed:
     found = one_case(connection, cloud, case_id)
+    if found.archived and _in_history(connection, found.case_id, replay):
+        return Replayed(found.case_id, CaseState(found.state), repeated=True)
     pass_gate(connection, cloud, alone=False)
     claimed = lock_volumes(connection, cloud, [found.volume_id])
     row = one_case(connection, cloud, found.case_id)
