@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from oslo_config import cfg
 
-from drivers.errors import PermanentError
+from drivers.errors import IndeterminateError, PermanentError, TransientError
 
 CONNECTOR_TEXTS = ("host", "initiator", "ip", "nqn", "nvme_hostid", "mountpoint")
 CONNECTOR_LISTS = ("wwpns", "wwnns")
@@ -270,8 +270,12 @@ class StorageDriver(ABC):
 
         The default is terminate, then detach, as the base class of the 2015 Cinder specification
         "implement force_detach for safe cleanup" has it. Each of the two gets the whole time limit.
+        A detach that surely did nothing is IndeterminateError here: the connection is gone already.
         """
         self.terminate_connection(
             volume, attachment, request_id=request_id, timeout_seconds=timeout_seconds
         )
-        self.detach(volume, attachment, request_id=request_id, timeout_seconds=timeout_seconds)
+        try:
+            self.detach(volume, attachment, request_id=request_id, timeout_seconds=timeout_seconds)
+        except TransientError as error:
+            raise IndeterminateError(f"Terminated, then: {error}") from error

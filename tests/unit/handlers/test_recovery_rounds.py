@@ -7,7 +7,7 @@ from typing import Any
 
 from drivers.errors import ConflictError, PermanentError, TransientError
 from drivers.simulator import Cloud, Fault, scenes
-from handlers.casefile import CaseState, Outcome
+from handlers.casefile import CaseState, Conclusion, Outcome
 from handlers.guards import Guard
 from handlers.recovery import ROUNDS, SETBACKS, Recovery
 from tests.unit.handlers.desk import QUICK, Desk, recovery_on
@@ -188,3 +188,14 @@ def test_two_volumes_can_be_worked_by_one_recovery(cloud: Cloud) -> None:
         assert outcome is not None
         desk.advance(outcome.delay_seconds or 0.0)
     assert {first.kept.state, second.kept.state} == {CaseState.CLOSED}
+
+
+def test_what_was_released_in_part_is_on_record(cloud: Cloud) -> None:
+    """Terminated, and the driver's second call surely did nothing -> announced as our mending."""
+    desk = STUCK_BY_NAME["UC5, beside others"].desk(cloud)
+    cloud.script(Fault.before("driver.detach", TransientError))
+    outcome = desk.run(recovery_on(cloud))
+    assert outcome.conclusion is Conclusion.MENDED
+    assert desk.steps() == ["backend.force_detach:indeterminate"]
+    (end,) = [a for a in desk.announced if a.event_type.endswith(".end")]
+    assert end.payload["steps"] == ["backend.force_detach"]
