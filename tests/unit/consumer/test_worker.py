@@ -386,6 +386,23 @@ def test_no_thread_left_hands_the_case_back(
     assert worker.run_once() == 1
 
 
+def test_nothing_due_is_asked_for_once_a_poll(
+    ledger: Ledger, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No case is due -> the ledger is asked as often as poll_seconds says, not in a spin."""
+    stop, asked, claim = threading.Event(), [], ledger.claim
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        asked.append(time.monotonic())
+        return claim(*args, **kwargs)
+
+    monkeypatch.setattr(ledger, "claim", counted)
+    settings = WorkerSettings(threads=1, lease_seconds=60.0, poll_seconds=0.2, drain_seconds=5.0)
+    threading.Timer(1.0, stop.set).start()
+    make(parks, settings=settings).run(stop)
+    assert 2 <= len(asked) <= 6
+
+
 def test_no_thread_left_is_no_storm_of_claims(
     ledger: Ledger, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
