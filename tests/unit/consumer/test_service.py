@@ -357,6 +357,7 @@ def test_attempt_that_hangs_does_not_keep_the_service_from_ending(
     assert service.worker.drain(10.0)
 
 
+@pytest.mark.slow
 def test_parts_that_all_hang_are_waited_for_together(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:

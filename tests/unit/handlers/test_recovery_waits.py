@@ -41,6 +41,7 @@ def once_asked(desk: Desk, happens: Callable[[], Any]) -> None:
     desk.result = result  # type: ignore[method-assign]
 
 
+@pytest.mark.slow
 def test_guest_that_takes_its_time_is_not_a_storm_of_looks(cloud: Cloud, desk: Desk) -> None:
     """Nova is at it for as long as one attempt waits -> a look every tenth of that, no more."""
     began = time.monotonic()

@@ -64,6 +64,7 @@ def _of_table(connection: sa.Connection, table: sa.Table) -> list[tuple[Any, ...
     return sorted((tuple(row) for row in connection.execute(statement)), key=repr)
 
 
+@pytest.mark.slow
 def test_filled_is_what_moving_leaves(urls: list[str]) -> None:
     """All filled in and then archived by the service -> the same rows as filled in so."""
     moved, filled = urls

@@ -107,6 +107,7 @@ def test_keystone_that_hangs_counts_against_the_same_limit(
     assert api.asked() == []
 
 
+@pytest.mark.slow
 def test_token_that_another_thread_waits_for_counts_against_the_limit(
     api: OpenStackApi, cinder: CinderClient
 ) -> None:
