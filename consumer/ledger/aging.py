@@ -16,10 +16,8 @@ import sqlalchemy as sa
 from consumer.ledger.archive_tables import ARCHIVE_OF
 from consumer.ledger.locks import GATE, fence_floor, raise_fence_floor
 from consumer.ledger.records import Row
-from consumer.ledger.tables import cases, claims, history, intents, notifications, outbox
+from consumer.ledger.tables import cases, claims, notifications, outbox
 from handlers.casefile import CaseState
-
-OF_A_CASE = (notifications, history, intents, outbox)
 
 Tables = Mapping[sa.Table, sa.Table]
 """Which tables are meant: those that are worked on, or those of the archive."""
@@ -77,11 +75,11 @@ def hold_finished(connection: sa.Connection, aged: Aged) -> tuple[list[str], lis
 
 def remove(connection: sa.Connection, gone: Collection[str], tables: Tables) -> int:
     """Remove the cases with all that belongs to them; return how many messages that were."""
-    told, *_ = [
-        connection.execute(tables[of].delete().where(tables[of].c.case_id.in_(gone))).rowcount
-        for of in (*OF_A_CASE, cases)
-    ]
-    return told
+    rows = {
+        of: connection.execute(tables[of].delete().where(tables[of].c.case_id.in_(gone))).rowcount
+        for of in reversed(ARCHIVE_OF)  # what refers to a case goes before it
+    }
+    return rows[notifications]
 
 
 def lock_free(connection: sa.Connection, cloud: str, volumes: Collection[str]) -> list[str]:

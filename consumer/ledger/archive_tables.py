@@ -7,8 +7,6 @@ index by anything that is scattered: a volume, a message's id alone, a request.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from sqlalchemy import Column, ForeignKey, Index, Table
 
 from consumer.ledger.tables import (
@@ -47,7 +45,7 @@ archived_history = _archived(history, "history_id")
 archived_intents = _archived(intents, "intent_id")
 archived_outbox = _archived(outbox, "outbox_id")
 
-ARCHIVE_OF: Mapping[Table, Table] = {
+ARCHIVE_OF: dict[Table, Table] = {
     cases: archived_cases,
     notifications: archived_notifications,
     history: archived_history,

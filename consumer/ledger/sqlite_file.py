@@ -18,9 +18,9 @@ def explained(words: str, file: str | None) -> str:
     if file is None or not (_NOT_OPENED in words or _NOT_WRITTEN in words):
         return ""
     path = Path(file).absolute()
-    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where it may not look
+    if _is_directory(path):
         return f"{path} is a directory; name a file in it ({_REMEDY})"
-    if not os.path.isdir(path.parent):  # noqa: PTH112
+    if not _is_directory(path.parent):
         return (
             f"there is no directory {path.parent}, or the user {os.geteuid()} may not enter it; "
             f"make it, owned by the user that detachd runs as ({_REMEDY})"
@@ -29,3 +29,7 @@ def explained(words: str, file: str | None) -> str:
         f"the user {os.geteuid()} has to be allowed to write {path}, and files beside it in "
         f"{path.parent}; run detachd's commands as the user that the service runs as"
     )
+
+
+def _is_directory(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises where it may not look
