@@ -93,59 +93,6 @@ def test_moved_whole(ledger: Ledger) -> None:
     assert ledger.archive(2 * DAY, limit=100) == Archived()
 
 
-def test_nothing_younger_is_moved(ledger: Ledger) -> None:
-    """A case that was closed yesterday, archive 2 days -> it stays."""
-    worked(ledger)
-    send_all(ledger)
-    age(ledger, 1)
-    assert ledger.archive(2 * DAY, limit=100) == Archived()
-
-
-def test_open_long_and_closed_lately_stays(ledger: Ledger) -> None:
-    """A case that was parked for a year and closed yesterday -> it stays as long as any other."""
-    held = worked(ledger, CaseState.PARKED)
-    send_all(ledger)
-    age(ledger, 365)
-    ledger.rearm(held.case.case_id, "alice", "")
-    ledger.finish(claim_one(ledger), outcome(CaseState.CLOSED))
-    age(ledger, 1)
-    assert ledger.archive(2 * DAY, limit=100) == Archived()
-
-
-@pytest.mark.parametrize("state", [s for s in CaseState if s is not CaseState.CLOSED])
-def test_only_closed_cases_are_moved(ledger: Ledger, state: CaseState) -> None:
-    """A case in any other state, however old -> it stays."""
-    if state is CaseState.WAITING:
-        accept(ledger, told())
-    else:
-        worked(ledger, state, request_id=f"req-{state.value}")
-    send_all(ledger)
-    age(ledger, 10_000)
-    assert ledger.archive(DAY, limit=100) == Archived()
-
-
-def test_unsent_announcement_keeps_its_case_here(ledger: Ledger) -> None:
-    """An announcement that is not sent, or taken to be sent -> its case stays until it is."""
-    worked(ledger)
-    age(ledger, 3)
-    assert ledger.archive(2 * DAY, limit=100) == Archived()
-    (out,) = ledger.outbox_take("p", limit=9, lease_seconds=60)
-    assert ledger.archive(2 * DAY, limit=100) == Archived()
-    ledger.outbox_unrouted([out.outbox_id])
-    assert ledger.archive(2 * DAY, limit=100).cases == 1
-
-
-def test_late_message_keeps_its_case_here(ledger: Ledger) -> None:
-    """A message that came to a closed case yesterday -> it stays, its repetition is known."""
-    held = worked(ledger)
-    send_all(ledger)
-    age(ledger, 3)
-    late = told(Operation.DETACH, Phase.END, request_id=f"req-own-{held.case.case_id}")
-    accept(ledger, late)
-    assert ledger.archive(2 * DAY, limit=100) == Archived()
-    assert ledger.accept([arrival(late)]).duplicates == 1
-
-
 def test_another_cloud_is_left_alone(ledger: Ledger, ledger_url: str) -> None:
     """Two clouds in one database -> each moves, sees and sends round its own only."""
     worked(ledger)

@@ -59,48 +59,6 @@ def test_forgotten_with_all_that_belongs_to_it(ledger: Ledger) -> None:
     assert ledger.prune(90 * DAY, limit=100) == Pruned()
 
 
-def test_nothing_younger_is_forgotten(ledger: Ledger) -> None:
-    """A case closed 89 days ago, retention 90 -> kept."""
-    worked(ledger)
-    send_all(ledger)
-    age(ledger, 89)
-    assert ledger.prune(90 * DAY, limit=100) == Pruned()
-
-
-def test_open_long_and_closed_lately_is_kept(ledger: Ledger) -> None:
-    """A case that was parked for a year and closed yesterday -> kept for as long as any other."""
-    held = worked(ledger, CaseState.PARKED)
-    send_all(ledger)
-    age(ledger, 365)
-    ledger.rearm(held.case.case_id, "alice", "")
-    ledger.finish(claim_one(ledger), outcome(CaseState.CLOSED))
-    age(ledger, 1)
-    assert ledger.prune(90 * DAY, limit=100) == Pruned()
-
-
-@pytest.mark.parametrize("state", [s for s in CaseState if s is not CaseState.CLOSED])
-def test_only_closed_cases_are_forgotten(ledger: Ledger, state: CaseState) -> None:
-    """A case in any other state, however old -> kept."""
-    if state is CaseState.WAITING:
-        accept(ledger, told())
-    else:
-        worked(ledger, state, request_id=f"req-{state.value}")
-    send_all(ledger)
-    age(ledger, 10_000)
-    assert ledger.prune(DAY, limit=100) == Pruned()
-
-
-def test_unsent_announcement_keeps_its_case(ledger: Ledger) -> None:
-    """An announcement that is not sent yet -> its case waits for it; unrouted ones are over."""
-    worked(ledger)
-    age(ledger, 91)
-    assert ledger.prune(90 * DAY, limit=100) == Pruned()
-    (out,) = ledger.outbox_take("p", limit=9, lease_seconds=60)
-    assert ledger.prune(90 * DAY, limit=100) == Pruned()
-    ledger.outbox_unrouted([out.outbox_id])
-    assert ledger.prune(90 * DAY, limit=100).cases == 1
-
-
 def test_id_of_a_forgotten_announcement_is_not_given_again(ledger: Ledger) -> None:
     """A publisher tells late of what is forgotten by now -> nothing else counts as sent."""
     worked(ledger)
@@ -111,18 +69,6 @@ def test_id_of_a_forgotten_announcement_is_not_given_again(ledger: Ledger) -> No
     worked(ledger, volume_id="vol-2", request_id="req-2")
     ledger.outbox_sent([out.outbox_id])
     assert ledger.outbox_pending()[0] == 1
-
-
-def test_late_message_keeps_its_case(ledger: Ledger) -> None:
-    """A message that came to a closed case yesterday -> kept, so that its repetition is known."""
-    held = worked(ledger)
-    send_all(ledger)
-    age(ledger, 91)
-    own = f"req-own-{held.case.case_id}"
-    late = told(Operation.DETACH, Phase.END, request_id=own)  # caused by our own call
-    accept(ledger, late)
-    assert ledger.prune(90 * DAY, limit=100) == Pruned()
-    assert ledger.accept([arrival(late)]).duplicates == 1
 
 
 def test_repetitions_are_known_for_as_long_as_retention(ledger: Ledger) -> None:
