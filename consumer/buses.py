@@ -82,4 +82,4 @@ def _own_broker_problems(conf: cfg.ConfigOpts, sections: Sequence[str]) -> Itera
 def _case_problems(settings: Sequence[ListenerSettings]) -> Iterator[str]:
     for one, other in itertools.combinations(settings, 2):
         if one.bus.lower() == other.bus.lower():
-            yield f"bus {one.bus}: and bus {other.bus}: differ by case only"
+            yield f"the buses {one.bus} and {other.bus} differ by case only; rename one of them"
