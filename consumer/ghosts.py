@@ -30,18 +30,14 @@ class Ghosts:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Listing:
-    """What a backend exports to somebody, by volume, and which of those volumes are available.
+    """What a backend exports to somebody, by volume, and which of those volumes are available."""
 
-    ``connected`` is None where it did not say.
-    """
-
-    lists: bool
-    connected: Mapping[str, Export] | None
+    connected: Mapping[str, Export]
     found: list[Sighting] = dataclasses.field(default_factory=list)
 
     def match(self, volume: ListedVolume) -> None:
         """Keep the volume if it is one of them."""
-        export = (self.connected or {}).get(volume.name_id or volume.volume_id)
+        export = self.connected.get(volume.name_id or volume.volume_id)
         if export is not None:
             self.found.append(sweep.of_export(volume, export))
 
@@ -58,28 +54,27 @@ def seek(
     fails is logged, and stops no other. The volumes, which are most of those that a cloud has, are
     not kept.
     """
-    listings: dict[str, _Listing] = {}
+    listings: dict[str, _Listing | None] = {}
+    unseen: set[str] = set()
     for volume in available:
-        if (backend := volume.backend) is not None:
-            if backend not in listings:
-                listings[backend] = _ask(backend, driver_of, timeout_seconds)
-            listings[backend].match(volume)
-    return Ghosts(
-        found={b: tuple(listing.found) for b, listing in listings.items() if listing.lists},
-        unseen=frozenset(b for b, listing in listings.items() if listing.connected is None),
-    )
+        if (backend := volume.backend) is None:
+            continue
+        if backend not in listings:
+            try:
+                listings[backend] = _listed(driver_of(backend), timeout_seconds)
+            except (OutsideError, RegistryError) as error:
+                LOG.warning("backend %s does not say what it exports: %s", backend, error)
+                listings[backend] = None
+                unseen.add(backend)
+        if (listing := listings[backend]) is not None:
+            listing.match(volume)
+    found = {b: tuple(listing.found) for b, listing in listings.items() if listing is not None}
+    return Ghosts(found, frozenset(unseen))
 
 
-def _ask(
-    backend: str, driver_of: Callable[[str], StorageDriver], timeout_seconds: float
-) -> _Listing:
-    try:
-        driver = driver_of(backend)
-        if not driver.capabilities.lists_exports:
-            return _Listing(lists=False, connected={})
-        exports = driver.list_exports(timeout_seconds=timeout_seconds)
-    except (OutsideError, RegistryError) as error:
-        LOG.warning("backend %s does not say what it exports: %s", backend, error)
-        return _Listing(lists=False, connected=None)
-    connected = {e.volume_id: e for e in exports if e.volume_id is not None and e.connections}
-    return _Listing(lists=True, connected=connected)
+def _listed(driver: StorageDriver, timeout_seconds: float) -> _Listing | None:
+    """Ask for the list; None where the driver cannot list."""
+    if not driver.capabilities.lists_exports:
+        return None
+    exports = driver.list_exports(timeout_seconds=timeout_seconds)
+    return _Listing({e.volume_id: e for e in exports if e.volume_id is not None and e.connections})
