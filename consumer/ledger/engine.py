@@ -15,6 +15,7 @@ import sqlalchemy as sa
 import tenacity
 from sqlalchemy import event, exc
 
+from consumer.ledger.address import address_of, shown
 from consumer.ledger.errors import LedgerUnavailableError, LedgerUrlError
 from consumer.ledger.sqlite_file import explained as file_explained
 from consumer.ledger.tls import Tls, connect_arguments
@@ -24,12 +25,6 @@ from consumer.ledger.turns import Turns
 Result = TypeVar("Result")
 Work = Callable[[sa.Connection], Result]
 
-DRIVERS = {
-    "sqlite": "sqlite",
-    "postgresql": "postgresql+psycopg",
-    "mariadb": "mariadb+pymysql",
-    "mysql": "mariadb+pymysql",
-}
 NOW = {
     "postgresql": "SELECT clock_timestamp()",
     "mariadb": "SELECT UTC_TIMESTAMP(6)",
@@ -64,8 +59,8 @@ class Database:
     """One ledger database. Thread-safe; holds a pool of connections until ``close``."""
 
     def __init__(self, url: str, tls: Tls | None = None) -> None:
-        address = _address(url)
-        self.name = _shown(address)
+        address = address_of(url)
+        self.name = shown(address)
         self.file = address.database if address.get_backend_name() == "sqlite" else None
         self._tls = tls
         self.engine = _engine(address, tls)
@@ -172,32 +167,6 @@ def cause(error: BaseException) -> str:
     """Return a database error in the database's own words, without statement and parameters."""
     origin = getattr(error, "orig", None) or error
     return " ".join(str(origin).split()) or type(origin).__name__
-
-
-def _address(url: str) -> sa.URL:
-    try:
-        given = sa.make_url(url)
-    except exc.ArgumentError:
-        raise LedgerUrlError(
-            "the ledger's URL does not parse; write sqlite:////var/lib/detachd/ledger.sqlite, "
-            "postgresql://user:password@host/database or mariadb://user:password@host/database"
-        ) from None
-    kind = given.get_backend_name()
-    if kind not in DRIVERS:
-        raise LedgerUrlError(f"the ledger cannot live in {kind}: sqlite, postgresql or mariadb")
-    if kind == "sqlite" and (not given.database or ":memory:" in given.database):
-        raise LedgerUrlError("a ledger in memory would be lost; name a file: sqlite:////PATH")
-    if of_tls := [name for name in given.query if name.startswith("ssl")]:
-        raise LedgerUrlError(
-            f"the ledger's URL says {', '.join(of_tls)}; say it in the options ssl, ssl_ca_file, "
-            "ssl_cert_file, ssl_key_file and ssl_verify_hostname of [ledger] instead"
-        )
-    return given.set(drivername=DRIVERS[kind])
-
-
-def _shown(address: sa.URL) -> str:
-    # the query may hold a password too, so nothing of it is shown
-    return address.set(query={}).render_as_string(hide_password=True)
 
 
 def _engine(address: sa.URL, tls: Tls | None) -> sa.Engine:
