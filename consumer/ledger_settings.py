@@ -9,7 +9,7 @@ from typing import Self
 from oslo_config import cfg
 
 from consumer.deadlines import deadline_seconds
-from consumer.ledger import Tls
+from consumer.ledger import LedgerUrlError, Tls, check_url
 from handlers.notification import Operation
 
 DAY_SECONDS = 86_400.0
@@ -51,7 +51,8 @@ class LedgerSettings:
         return self.retention_days * DAY_SECONDS
 
     def problems(self, section: cfg.ConfigOpts.GroupAttr) -> Iterator[str]:
-        """Yield a sentence for each pair of options that do not go together."""
+        """Yield a sentence for a URL that is of no use, and for each pair that does not fit."""
+        yield from self._url_problems()
         yield from _tls_problems(section)
         yield from self._too_short("archive_days", self.archive_days)
         yield from self._too_short("retention_days", self.retention_days)
@@ -61,6 +62,12 @@ class LedgerSettings:
                 f"{self.retention_days}: everything would be forgotten before it comes to the "
                 "archive; lower the one or raise the other"
             )
+
+    def _url_problems(self) -> Iterator[str]:
+        try:
+            check_url(self.url)
+        except LedgerUrlError as error:
+            yield f"[ledger] connection: {error}"
 
     def _too_short(self, option: str, days: int) -> Iterator[str]:
         for name in ("attach_deadline_seconds", "detach_deadline_seconds"):

@@ -30,9 +30,9 @@ LEDGER_OPTIONS = [
         default="sqlite:////var/lib/detachd/ledger.sqlite",
         secret=True,
         help=(
-            "The ledger's database: sqlite:////PATH, postgresql://USER:PASSWORD@HOST/NAME or "
-            "mariadb://USER:PASSWORD@HOST/NAME. Run `detachd ledger upgrade` after "
-            "setting it and after each upgrade of detachd."
+            "The ledger's database: sqlite:////PATH (absolute: four slashes), "
+            "postgresql://USER:PASSWORD@HOST/NAME or mariadb://USER:PASSWORD@HOST/NAME. Run "
+            "`detachd ledger upgrade` after setting it and after each upgrade of detachd."
         ),
     ),
     cfg.BoolOpt(

@@ -5,6 +5,7 @@ is acknowledged to the bus before it is durable here, and nothing is announced t
 here. ``Ledger`` is the whole of it to the rest of detachd.
 """
 
+from consumer.ledger.address import check_url
 from consumer.ledger.archive import Archived
 from consumer.ledger.arrival import Accepted, Arrival
 from consumer.ledger.claims import Claim
@@ -75,4 +76,5 @@ __all__ = [
     "Tls",
     "Upgraded",
     "WrongStateError",
+    "check_url",
 ]

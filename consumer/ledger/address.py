@@ -15,6 +15,11 @@ DRIVERS = {
 }
 
 
+def check_url(url: str) -> None:
+    """Raise LedgerUrlError for a URL that no ledger can have; connects to nothing."""
+    address_of(url)
+
+
 def address_of(url: str) -> sa.URL:
     """Return the URL with the driver that is used. Raises LedgerUrlError, which shows no secret."""
     try:
@@ -27,8 +32,8 @@ def address_of(url: str) -> sa.URL:
     kind = given.get_backend_name()
     if kind not in DRIVERS:
         raise LedgerUrlError(f"the ledger cannot live in {kind}: sqlite, postgresql or mariadb")
-    if kind == "sqlite" and (not given.database or ":memory:" in given.database):
-        raise LedgerUrlError("a ledger in memory would be lost; name a file: sqlite:////PATH")
+    if kind == "sqlite":
+        _check_file(given.database or ":memory:")
     if of_tls := [name for name in given.query if name.startswith("ssl")]:
         raise LedgerUrlError(
             f"the ledger's URL says {', '.join(of_tls)}; say it in the options ssl, ssl_ca_file, "
@@ -41,3 +46,14 @@ def shown(address: sa.URL) -> str:
     """Return the URL for people to read: without the password."""
     # the query may hold a password too, so nothing of it is shown
     return address.set(query={}).render_as_string(hide_password=True)
+
+
+def _check_file(file: str) -> None:
+    if ":memory:" in file:
+        raise LedgerUrlError("a ledger in memory would be lost; name a file: sqlite:////PATH")
+    if not file.startswith("/"):
+        raise LedgerUrlError(
+            "the ledger's file is named by a relative path: the service, and a command that is "
+            "given in another directory, would each have a ledger of its own; name it by its "
+            "absolute path, with four slashes: sqlite:////var/lib/detachd/ledger.sqlite"
+        )

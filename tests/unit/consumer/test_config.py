@@ -136,6 +136,22 @@ def test_tls_that_would_not_be(problems: Callable[[str], str], said: str, proble
     assert problem in problems(f"[ledger]\n{said}\n")
 
 
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("sqlite:///ledger.sqlite", "by its absolute path, with four slashes: sqlite:////"),
+        ("postgresql://u:canary-2@h/d?sslmode=require", "says sslmode; say it in the options ssl"),
+        ("canary-2", "does not parse"),
+    ],
+)
+def test_ledger_that_no_url_names(problems: Callable[[str], str], url: str, problem: str) -> None:
+    """A URL of no ledger, or one of another for each directory -> refused, with its option."""
+    told = problems(f"[ledger]\nconnection = {url}\n")
+    assert told.startswith("[ledger] connection: ")
+    assert problem in told
+    assert "canary" not in told
+
+
 def test_a_new_installation_observes(read: Callable[[str], Settings]) -> None:
     """No mode set anywhere -> observe, for every backend."""
     settings = read("")
