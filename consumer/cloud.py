@@ -72,6 +72,15 @@ def _none_or_both(simulator: SimulatorSettings | None, configured: tuple[str, ..
     return None
 
 
+def any_lists(settings: Settings) -> bool:
+    """Tell whether any backend, named or not, has a driver that can list what it exports.
+
+    Raises RegistryError for a driver that cannot be had.
+    """
+    drivers = {backend.driver or "" for backend in settings.backends.all()}
+    return any(registry.load(name).capabilities.lists_exports for name in drivers)
+
+
 class Drivers:
     """Storage drivers by backend, each made once, when it is first asked for. Thread-safe.
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from consumer import buses
-from consumer.cloud import ControlPlane, DriverOf, Drivers, control_plane
+from consumer.cloud import ControlPlane, DriverOf, Drivers, any_lists, control_plane
 from consumer.config import Settings
 from consumer.health import Health
 from consumer.heartbeat import Heartbeat
@@ -107,6 +107,7 @@ class Service:
             owner=self.owner,
             settings=settings.sweep,
             observer=observer,
+            ghosts=any_lists(settings),
         )
         self.pruner = self._pruner(observer)
         self._expose(

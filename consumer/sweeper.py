@@ -73,7 +73,11 @@ class SweepObserver(Protocol):
 
 
 class Sweeper:
-    """Sweeps when it is this replica's turn. ``sweep_once`` is the unit, ``run`` the loop."""
+    """Sweeps when it is this replica's turn. ``sweep_once`` is the unit, ``run`` the loop.
+
+    ``ghosts``: whether any driver can list exports. Where none can, the available volumes, which
+    are most of a cloud's, are not read for nothing.
+    """
 
     def __init__(
         self,
@@ -84,6 +88,7 @@ class Sweeper:
         owner: str,
         settings: SweepSettings,
         observer: SweepObserver,
+        ghosts: bool = True,
     ) -> None:
         self._cinder = cinder
         self._driver_of = driver_of
@@ -91,6 +96,7 @@ class Sweeper:
         self._owner = owner
         self._settings = settings
         self._observer = observer
+        self._seeks_ghosts = ghosts
 
     def run(self, stop: threading.Event) -> None:
         """Sweep at every interval until ``stop`` is set. Ends within one call to Cinder of that."""
@@ -149,6 +155,8 @@ class Sweeper:
         )
 
     def _ghosts(self) -> Ghosts:
+        if not self._seeks_ghosts:
+            return Ghosts({}, frozenset())
         available = self._paged(self._cinder.volumes_in, "available", lambda v: v.volume_id)
         return seek(available, self._driver_of, timeout_seconds=self._settings.timeout_seconds)
 

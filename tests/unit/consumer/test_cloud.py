@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from consumer.cloud import Drivers, control_plane
+from consumer.cloud import Drivers, any_lists, control_plane
 from consumer.config import ConfigurationError, Settings, load
 from drivers.base import VolumeRef
 from drivers.cinder import CinderClient
@@ -45,6 +45,22 @@ def test_without_any_cloud_the_words_say_what_to_set(read: Read) -> None:
     """Neither simulated nor real -> refused, with the section to fill in."""
     with pytest.raises(ConfigurationError, match=r"set auth_type .* in \[cinder\] and \[nova\]"):
         control_plane(read(""))
+
+
+@pytest.mark.parametrize(
+    ("text", "lists"),
+    [
+        ("driver = cinder_managed\n", False),
+        ("driver = cinder_managed\n[backend:h@ceph]\nmode = auto\n", False),
+        ("driver = cinder_managed\n[backend:h@lvm]\ndriver = tgt\n", True),
+        ("driver = tgt\n[backend:h@ceph]\ndriver = cinder_managed\n", True),
+    ],
+)
+def test_any_driver_that_lists_is_enough(tmp_path: Path, text: str, lists: bool) -> None:
+    """The drivers of the defaults and of each section -> whether one can list its exports."""
+    path = tmp_path / "detachd.conf"
+    path.write_text("[backend_defaults]\n" + text)
+    assert any_lists(load([path])) is lists
 
 
 def openstack(*sections: str) -> str:

@@ -49,7 +49,7 @@ poll_seconds = 0.05
 [exporter]
 port = {port}
 [backend_defaults]
-driver = simulator
+driver = {driver}
 mode = {mode}
 """
 
@@ -82,6 +82,7 @@ def build(tmp_path: Path, cloud: Cloud) -> Iterator[Build]:
         port: int = 0,
         drain_seconds: float = 4.0,
         mode: str = "observe",
+        driver: str = "simulator",
         upgrade: bool = True,
         **parts: Any,
     ) -> Service:
@@ -93,6 +94,7 @@ def build(tmp_path: Path, cloud: Cloud) -> Iterator[Build]:
                 port=port,
                 drain_seconds=drain_seconds,
                 mode=mode,
+                driver=driver,
             )
         )
         simulated = Parts(ControlPlane(cloud.cinder, cloud.nova), cloud.driver)
@@ -419,6 +421,15 @@ def test_stopped_service_leaves_no_thread_and_no_port(build: Build) -> None:
     assert set(threading.enumerate()) <= before
     with socket.create_server(("127.0.0.1", port)):
         pass
+
+
+@pytest.mark.parametrize(("driver", "lists"), [("simulator", 4), ("cinder_managed", 3)])
+def test_available_volumes_are_swept_where_a_driver_lists(
+    build: Build, cloud: Cloud, driver: str, lists: int
+) -> None:
+    """A driver that lists its exports, or a blind one -> the available are listed, or not."""
+    assert build(driver=driver).sweeper.sweep_once(threading.Event()) is not None
+    assert len(cloud.calls("cinder.volumes_in")) == lists
 
 
 def test_ledger_that_was_brought_is_left_open(tmp_path: Path, build: Build, cloud: Cloud) -> None:

@@ -21,7 +21,7 @@ from drivers.control_plane import ListedVolume, Volume
 from drivers.simulator import DEFAULT_BACKEND, Cloud, Fault
 from handlers.casefile import CaseState, Trigger
 from handlers.notification import Operation
-from handlers.sweep import ROW_STATUSES, Patience
+from handlers.sweep import ROW_STATUSES, VOLUME_STATUSES, Patience
 from tests.bus import new_ledger, running, until
 
 HOST = "compute-1"
@@ -329,6 +329,19 @@ def test_backend_that_cannot_list_is_not_asked(broom: Broom) -> None:
     report = sweeper.sweep_once(threading.Event())
     assert report is not None
     assert report.ghosts == {}
+
+
+def test_no_backend_can_list(broom: Broom) -> None:
+    """No driver lists, however many volumes are available -> Cinder is not asked for them."""
+    ghost(broom)
+    sweeper = Sweeper(
+        broom.cloud.cinder, broom.cloud.blind_driver, broom.ledger,
+        owner="me", settings=SETTINGS, observer=broom.notes, ghosts=False,
+    )  # fmt: skip
+    report = sweeper.sweep_once(threading.Event())
+    assert report is not None
+    assert (report.result, report.ghosts) == (SweepResult.WHOLE, {})
+    assert len(broom.cloud.calls("cinder.volumes_in")) == len(VOLUME_STATUSES)
 
 
 def test_backend_that_does_not_answer_is_unknown(broom: Broom) -> None:
