@@ -25,9 +25,9 @@ volume, or one that is known to be there.
 **How it fails.** ``drivers/errors.py`` has three kinds, sorted by whether the call may have acted.
 ``TransientError``: surely not (the connection was refused). ``IndeterminateError``: perhaps, or it
 may still (no answer after the request was sent: a frozen daemon does it on the thaw).
-``PermanentError``: refused, and will be again. A timeout is never success and never "nobody". The
-text is for operators, and may be published: no password, no connection info. What is already
-released is success.
+``PermanentError``: refused with nothing done, and will be again. What fails when a part is done is
+``IndeterminateError``. A timeout is never success and never "nobody". The text is for operators,
+and may be published: no password, no connection info. What is already released is success.
 
 **What it declares.** ``capabilities``: each one changes what the service does, as
 ``drivers.base.Capabilities`` says; a driver that declares less is used for less. ``opts``: its

@@ -270,12 +270,13 @@ class StorageDriver(ABC):
 
         The default is terminate, then detach, as the base class of the 2015 Cinder specification
         "implement force_detach for safe cleanup" has it. Each of the two gets the whole time limit.
-        A detach that surely did nothing is IndeterminateError here: the connection is gone already.
+        A detach that did nothing, or was refused, is IndeterminateError here: the connection is
+        gone already, and a release that is on record as refused is one that never happened.
         """
         self.terminate_connection(
             volume, attachment, request_id=request_id, timeout_seconds=timeout_seconds
         )
         try:
             self.detach(volume, attachment, request_id=request_id, timeout_seconds=timeout_seconds)
-        except TransientError as error:
+        except (TransientError, PermanentError) as error:
             raise IndeterminateError(f"Terminated, then: {error}") from error

@@ -33,7 +33,10 @@ class IndeterminateError(OutsideError):
 
 
 class PermanentError(OutsideError):
-    """The call was refused and will be refused again; a person has to look."""
+    """The call was refused and will be refused again; a person has to look.
+
+    Nothing was done. What is refused after a part of it was done is IndeterminateError.
+    """
 
 
 class NotFoundError(PermanentError):

@@ -21,7 +21,7 @@ from drivers.conformance.clause import (
     told,
 )
 from drivers.conformance.ground import Ground
-from drivers.errors import TransientError
+from drivers.errors import PermanentError, TransientError
 from drivers.options import secrets
 
 
@@ -48,10 +48,10 @@ class FailingClauses(Clauses):
         )
 
     @pytest.mark.parametrize("method", ACTIONS)
-    def test_transient_means_nothing_was_done(
+    def test_nothing_is_done_where_an_error_says_so(
         self, driver: StorageDriver, ground: Ground, method: str
     ) -> None:
-        """An action fails as TransientError -> it is not done afterwards either.
+        """An action fails as TransientError or PermanentError -> it is not done afterwards either.
 
         What a frozen backend was asked it may do on the thaw: that is IndeterminateError.
         """
@@ -61,7 +61,7 @@ class FailingClauses(Clauses):
             error = self.error_of(driver, method, subject)
         time.sleep(self.settle_seconds)
         must(
-            not isinstance(error, TransientError)
+            not isinstance(error, TransientError | PermanentError)
             or told(ground.truth(subject.volume)) == told(before),
             f"{method} said that it surely did nothing ({error!r}), and then it was done",
         )

@@ -9,7 +9,13 @@ import time
 from collections.abc import Callable
 
 from drivers.base import Attachment, Export, Observation, VolumeRef
-from drivers.errors import IndeterminateError, NotFoundError, PermanentError, TransientError
+from drivers.errors import (
+    IndeterminateError,
+    NotFoundError,
+    OutsideError,
+    PermanentError,
+    TransientError,
+)
 from drivers.simulator import SimulatorDriver
 from tests.conformance.blunders_of_hands import CutsEverybody, Terminates
 
@@ -76,11 +82,13 @@ class RaisesItsOwn(SimulatorDriver):
 class CallsTimeoutsTransient(Terminates):
     """Says "surely nothing was done" of a call that timed out."""
 
+    called: type[OutsideError] = TransientError
+
     def released(self, volume: VolumeRef, attachment: Attachment, act: Callable[..., None]) -> None:
         try:
             act()
         except IndeterminateError as error:
-            raise TransientError(str(error)) from None
+            raise self.called(str(error)) from None
 
     def detach(
         self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
@@ -89,6 +97,12 @@ class CallsTimeoutsTransient(Terminates):
         self.terminate_connection(
             volume, attachment, request_id=request_id, timeout_seconds=timeout_seconds
         )
+
+
+class CallsTimeoutsRefused(CallsTimeoutsTransient):
+    """Says "refused" of a call that timed out."""
+
+    called = PermanentError
 
 
 class GivesUpAfterATimeout(Terminates):

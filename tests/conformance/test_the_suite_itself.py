@@ -78,11 +78,15 @@ BREAKERS: dict[str, tuple[Kind, ...]] = {
     ),
     "test_frozen_backend_is_bounded[detach]": (trouble.Patient, trouble.RaisesItsOwn),
     "test_frozen_backend_is_bounded[force_detach]": (trouble.Patient, trouble.SwallowsTimeouts),
-    "test_transient_means_nothing_was_done[terminate_connection]": (
-        trouble.CallsTimeoutsTransient,
+    "test_nothing_is_done_where_an_error_says_so[terminate_connection]": (
+        trouble.CallsTimeoutsTransient, trouble.CallsTimeoutsRefused,
     ),
-    "test_transient_means_nothing_was_done[detach]": (trouble.CallsTimeoutsTransient,),
-    "test_transient_means_nothing_was_done[force_detach]": (trouble.CallsTimeoutsTransient,),
+    "test_nothing_is_done_where_an_error_says_so[detach]": (
+        trouble.CallsTimeoutsTransient, trouble.CallsTimeoutsRefused,
+    ),
+    "test_nothing_is_done_where_an_error_says_so[force_detach]": (
+        trouble.CallsTimeoutsTransient, trouble.CallsTimeoutsRefused,
+    ),
     "test_release_goes_through_after_a_thaw": (
         trouble.GivesUpAfterATimeout, hands.RemembersConnections,
     ),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from drivers.errors import ConflictError, PermanentError, TransientError
-from drivers.simulator import Cloud, Fault, scenes
+import pytest
+
+from drivers.errors import ConflictError, OutsideError, PermanentError, TransientError
+from drivers.simulator import Cloud, Effect, Fault, scenes
 from handlers.casefile import CaseState, Conclusion, Outcome
 from handlers.guards import Guard
 from handlers.recovery import ROUNDS, SETBACKS, Recovery
@@ -97,9 +99,9 @@ def test_what_is_refused_for_good_is_looked_at_once_more_and_parked(cloud: Cloud
 
 
 def test_what_is_refused_and_had_happened_all_the_same_is_mended(cloud: Cloud) -> None:
-    """The driver's second call refuses, the backend is clean -> our reserve is given back."""
+    """The driver refuses, and the backend is clean -> our reserve is given back."""
     desk = STUCK_BY_NAME["UC5"].desk(cloud)
-    cloud.script(Fault.before("driver.detach", PermanentError, times=100))
+    cloud.script(Fault("driver.terminate_connection", Effect.NOW, PermanentError, times=100))
     outcome = attempted(cloud, desk)
     assert outcome.mended
     assert desk.steps()[-1] == "cinder.unreserve:done"
@@ -190,12 +192,23 @@ def test_two_volumes_can_be_worked_by_one_recovery(cloud: Cloud) -> None:
     assert {first.kept.state, second.kept.state} == {CaseState.CLOSED}
 
 
-def test_what_was_released_in_part_is_on_record(cloud: Cloud) -> None:
-    """Terminated, and the driver's second call surely did nothing -> announced as our mending."""
+@pytest.mark.parametrize("kind", [TransientError, PermanentError, ConflictError])
+def test_what_was_released_in_part_is_on_record(cloud: Cloud, kind: type[OutsideError]) -> None:
+    """Terminated, and the driver's second call did nothing -> announced as our mending."""
     desk = STUCK_BY_NAME["UC5, beside others"].desk(cloud)
-    cloud.script(Fault.before("driver.detach", TransientError))
+    cloud.script(Fault.before("driver.detach", kind, times=100))
     outcome = desk.run(recovery_on(cloud))
     assert outcome.conclusion is Conclusion.MENDED
     assert desk.steps() == ["backend.force_detach:indeterminate"]
     (end,) = [a for a in desk.announced if a.event_type.endswith(".end")]
     assert end.payload["steps"] == ["backend.force_detach"]
+
+
+def test_what_is_refused_in_part_for_good_comes_to_a_person(cloud: Cloud) -> None:
+    """Terminated, the second call refused each time, and Cinder to be told -> parked with both."""
+    desk = STUCK_BY_NAME["UC1"].desk(cloud)
+    cloud.script(Fault.before("driver.detach", PermanentError, times=100))
+    outcome = desk.run(recovery_on(cloud))
+    assert outcome.state is CaseState.PARKED
+    assert outcome.reason.startswith("Terminated, then: driver.detach")
+    assert "backend.force_detach" in desk.announced[-1].payload["steps"]
