@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from handlers.signs import UNFINISHED_ROWS, others_are_good
-from handlers.situation import ATTACHED, Situation
+from handlers.situation import Situation
+from handlers.subject import ATTACHED
 
 
 def stray_row(s: Situation) -> bool:

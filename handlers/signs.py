@@ -6,7 +6,8 @@ from drivers.control_plane import Server
 from handlers import intents, unclaimed
 from handlers.evidence import Absent, Fact, Unknown
 from handlers.notification import Operation
-from handlers.situation import ATTACHED, Situation
+from handlers.situation import Situation
+from handlers.subject import ATTACHED
 
 SETTLED_STATUSES = frozenset({"available", "attaching", "in-use", "detaching", "reserved"})
 SETTLED_MIGRATIONS = frozenset({None, "", "none", "success", "error"})

@@ -17,9 +17,7 @@ from handlers.evidence import (
     Holding,
     ServerEvidence,
 )
-from handlers.notification import Operation
-
-ATTACHED = "attached"
+from handlers.subject import subject_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -191,7 +189,7 @@ class Situation:
 
 def situate(case: Case, volume: Volume, evidence: Evidence) -> Situation:
     """Work out the subject's row, server, connector and connections. Pure."""
-    row, ambiguous = _subject(case, volume.rows)
+    row, ambiguous = subject_of(case, volume.rows)
     instance_id = row.instance_id if row else case.instance_id
     others = tuple(r for r in volume.rows if r is not row)
     servers = dict(evidence.servers)
@@ -249,15 +247,6 @@ def _may_be_on(host: str | None, connector: Connector, learned: Mapping[str, Con
     if host in learned:
         return bool(connector.names() & learned[host].names())
     return connector.host is None
-
-
-def _subject(case: Case, rows: tuple[Row, ...]) -> tuple[Row | None, bool]:
-    if case.attachment_id is not None:
-        return next((r for r in rows if r.attachment_id == case.attachment_id), None), False
-    mine = [r for r in rows if case.instance_id in (None, r.instance_id)]
-    if case.operation is Operation.ATTACH:
-        mine = [r for r in mine if r.status != ATTACHED] or mine
-    return (mine[0] if len(mine) == 1 else None), len(mine) > 1
 
 
 def _connector(
