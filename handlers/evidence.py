@@ -182,7 +182,7 @@ def _computes(
     rows: tuple[Row, ...], servers: Mapping[str, ServerEvidence], sources: Sources
 ) -> Iterator[tuple[str, bool]]:
     """Ask for the compute of each host that a row, but not its server, is on."""
-    for host in dict.fromkeys(row.host for row in rows if _left_behind(row, servers)):
+    for host in dict.fromkeys(row.host for row in rows if left_behind(row, servers)):
 
         def ask(host: str = host or "") -> bool | None:
             return sources.nova.compute_up(host, timeout_seconds=sources.timeout_seconds)
@@ -192,9 +192,11 @@ def _computes(
                 yield host or "", up
 
 
-def _left_behind(row: Row, servers: Mapping[str, ServerEvidence]) -> bool:
+def left_behind(row: Row, servers: Mapping[str, ServerEvidence]) -> bool:
+    """Tell whether a row is on a host and its server, as far as Nova says, on another one."""
     answer = servers.get(row.instance_id or "")
-    return row.host is not None and isinstance(answer, Fact) and answer.value.host != row.host
+    here = answer.value.host if isinstance(answer, Fact) else None
+    return None not in (here, row.host) and here != row.host
 
 
 def _backend(ref: VolumeRef, sources: Sources) -> tuple[BackendEvidence, bool]:

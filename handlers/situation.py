@@ -189,10 +189,10 @@ class Situation:
 
 def situate(case: Case, volume: Volume, evidence: Evidence) -> Situation:
     """Work out the subject's row, server, connector and connections. Pure."""
-    row, ambiguous = subject_of(case, volume.rows)
+    servers = dict(evidence.servers)
+    row, ambiguous = subject_of(case, volume.rows, servers)
     instance_id = row.instance_id if row else case.instance_id
     others = tuple(r for r in volume.rows if r is not row)
-    servers = dict(evidence.servers)
     learned = dict(evidence.connectors)
     moving = any(r.instance_id == instance_id for r in others)
     at_home = None if moving else servers.get(instance_id or "")

@@ -2,25 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from drivers.control_plane import Row
+from handlers import intents
 from handlers.casefile import Case
+from handlers.evidence import Fact, ServerEvidence, left_behind
 from handlers.notification import Operation
 
 ATTACHED = "attached"
 
 
-def subject_of(case: Case, rows: tuple[Row, ...]) -> tuple[Row | None, bool]:
+def subject_of(
+    case: Case, rows: tuple[Row, ...], servers: Mapping[str, ServerEvidence]
+) -> tuple[Row | None, bool]:
     """Return the row of the case's attachment, None where it has none; and whether several may be.
 
-    A case whose messages named an attachment is about that row and no other.
+    A case whose messages named an attachment is about that row and no other, and so is one that we
+    have acted upon: what is left when its row has gone is not it. An attach is about the row that
+    is not attached, a detach of two rows of one server about the one that the server has left.
     """
-    if case.attachment_id is not None:
-        return _row(case.attachment_id, rows), False
-    mine = [r for r in rows if case.instance_id in (None, r.instance_id)]
-    if case.operation is Operation.ATTACH:
-        mine = [r for r in mine if r.status != ATTACHED] or mine
+    known = case.attachment_id or intents.attachment_acted_on(case)
+    if known is not None:
+        return next((row for row in rows if row.attachment_id == known), None), False
+    mine = [row for row in rows if case.instance_id in (None, row.instance_id)]
+    match case.operation:
+        case Operation.ATTACH:
+            mine = [row for row in mine if row.status != ATTACHED] or mine
+        case Operation.DETACH:
+            mine = _on_the_source(mine, servers) or mine
     return (mine[0] if len(mine) == 1 else None), len(mine) > 1
 
 
-def _row(attachment_id: str, rows: tuple[Row, ...]) -> Row | None:
-    return next((row for row in rows if row.attachment_id == attachment_id), None)
+def _on_the_source(rows: Sequence[Row], servers: Mapping[str, ServerEvidence]) -> list[Row]:
+    """Return the row of a live migration's source, where the server is on the destination.
+
+    Cinder's ``volume.detach.start`` lists both rows and does not say which of them goes. Nova names
+    the one that stays, on a host other than that of the one that goes.
+    """
+    unnamed = [row for row in rows if not _names(servers, row)]
+    attached = all(row.status == ATTACHED for row in rows)
+    one_server = len({row.instance_id for row in rows}) == 1
+    moved = attached and one_server and len(unnamed) == 1
+    return unnamed if moved and left_behind(unnamed[0], servers) else []
+
+
+def _names(servers: Mapping[str, ServerEvidence], row: Row) -> bool:
+    answer = servers.get(row.instance_id or "")
+    devices = answer.value.block_devices if isinstance(answer, Fact) else ()
+    return row.attachment_id in {device.attachment_id for device in devices}

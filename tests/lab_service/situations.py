@@ -151,11 +151,11 @@ SITUATIONS: Sequence[Situation] = (
         ("attaching", ("attached", "attaching"), HOSTS, ("attached",)),
     ),
     Situation(
-        "11 row left on the source, of which Cinder does not say which it is",
+        "11 row left on the source is released",
         source_row_stays,
-        ("park", "P3.ambiguous", "parked"),
-        (),
-        ("in-use", ("attached", "attached"), HOSTS, ("attached",)),
+        ("release", "S2.left-on-source", "closed"),
+        RELEASE,
+        ("in-use", ("attached",), (THERE,), ("attached",)),
     ),
     Situation(
         "12 shelved server keeps its reservation",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from consumer.demo import scenes
 from consumer.demo.scenes import Stage
-from consumer.demo.wire import Message
+from consumer.demo.wire import Message, SeenRow
 from drivers.simulator import Fault, Guest, Service
 from tests.situations import telling
 
@@ -86,10 +86,11 @@ def live_migration_source_row_stays(stage: Stage) -> Sequence[Message]:
     """Move the guest; deleting the source's row fails, and Nova goes on."""
     cloud, source = stage.cloud, stage.attached()
     to = f"{stage.host}-destination"
-    cloud.begin_migration(stage.volume_id, stage.instance_id, to)
+    moved = cloud.begin_migration(stage.volume_id, stage.instance_id, to)
     cloud.script(Fault.before(TERMINATE, volume_id=stage.volume_id, times=5))
     cloud.finish_migration(stage.volume_id, stage.instance_id)
-    return telling.row_goes(stage, source, tries=5)
+    destination = SeenRow(moved, "attached", cloud.connector(to))
+    return telling.row_goes(stage, source, destination, tries=5)
 
 
 def shelved(stage: Stage) -> Sequence[Message]:

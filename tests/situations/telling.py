@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from consumer.demo.scenes import Stage
-from consumer.demo.wire import API_PUBLISHER, Message
+from consumer.demo.wire import API_PUBLISHER, Message, SeenRow
 
 
 def attach_begins(stage: Stage, attachment_id: str, *, tries: int = 1) -> list[Message]:
@@ -63,11 +63,14 @@ def row_begins(stage: Stage, attachment_id: str, host: str | None = None) -> lis
     return [story.cinder("attach.start", "reserved", row)]
 
 
-def row_goes(stage: Stage, attachment_id: str, *, tries: int = 1) -> list[Message]:
-    """Tell that Cinder begins to delete a row, as after a migration or with its server."""
+def row_goes(stage: Stage, attachment_id: str, *beside: SeenRow, tries: int = 1) -> list[Message]:
+    """Tell that Cinder begins to delete a row, as after a migration or with its server.
+
+    It lists every row that the volume has, those ``beside`` it too, and does not say which one.
+    """
     story = stage.story()
-    row = stage.shown(attachment_id, "attached")
-    return [story.cinder("detach.start", "detaching", row) for _ in range(tries)]
+    row, status = stage.shown(attachment_id, "attached"), "in-use" if beside else "detaching"
+    return [story.cinder("detach.start", status, row, *beside) for _ in range(tries)]
 
 
 def detach_fails(

@@ -23,6 +23,7 @@ from tests.unit.handlers.acting_pictures import (
     UC5,
 )
 from tests.unit.handlers.ghost_pictures import GHOST_BUT
+from tests.unit.handlers.left_pictures import LEFT_UNTOLD_BUT
 from tests.unit.handlers.pictures import (
     BLIND,
     H1,
@@ -273,6 +274,7 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "another server's row is not accounted for": {
                 "rows": (row(A), row(B), row("c", instance_id=Y)), "gone": (Y,)
             },
-        },
+        }
+        | LEFT_UNTOLD_BUT,
     ),
 }  # fmt: skip

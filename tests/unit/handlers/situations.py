@@ -117,6 +117,11 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
     ),
     ("the source's row outlived a live migration that went well", LEFT, "S2.left-on-source"),
     (
+        "the same, and Cinder listed both rows without saying which of them goes",
+        LEFT.but(attachment_id=None, host=None),
+        "S2.left-on-source",
+    ),
+    (
         "the server was deleted while the backend failed, which has let go since",
         DELETED,
         "S3.deleted-with-server",

@@ -131,8 +131,13 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
         "P2.names-the-wrong-row",
     ),
     (
-        "two rows of the server, no message says which",
-        LEFT.but(attachment_id=None),
+        "two rows of the server and an attach, no message says of which",
+        LEFT.but(attachment_id=None, operation=Operation.ATTACH),
+        "P3.ambiguous",
+    ),
+    (
+        "two rows of the server and a detach, Nova names neither",
+        LEFT.but(attachment_id=None, servers=(server(X, host=H2),)),
         "P3.ambiguous",
     ),
     (

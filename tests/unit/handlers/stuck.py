@@ -211,5 +211,9 @@ STUCK: tuple[Stuck, ...] = (
         "left on the source", left_on_source, DETACH, "S2.left-on-source", RELEASE_STEPS, "in-use",
         ("compute-2",), 1,
     ),
+    Stuck(
+        "left on the source, row untold", left_on_source, DETACH, "S2.left-on-source",
+        RELEASE_STEPS, "in-use", ("compute-2",), 1, facts=(("attachment_id", None), ("host", None)),
+    ),
 )  # fmt: skip
 STUCK_BY_NAME = {stuck.name: stuck for stuck in STUCK}

@@ -7,8 +7,11 @@ import dataclasses
 import pytest
 
 from drivers.base import Connection, Connector
+from handlers.casefile import StepKind, StepResult
+from handlers.intents import MAY_HAVE_ACTED
 from handlers.notification import Operation
 from handlers.situation import Situation, situate
+from tests.unit.handlers.acting_pictures import LEFT
 from tests.unit.handlers.pictures import (
     BLIND,
     H1,
@@ -21,6 +24,7 @@ from tests.unit.handlers.pictures import (
     Y,
     access,
     connector,
+    intent,
     row,
     server,
 )
@@ -53,6 +57,23 @@ def test_without_a_name_an_attach_is_about_the_row_that_is_not_attached() -> Non
     picture = Picture(attachment_id=None, rows=(row(B), row(A, "attaching")))
     assert seen(picture).row == row(A, "attaching")
     assert seen(picture.but(operation=Operation.DETACH)).ambiguous
+
+
+def test_without_a_name_a_detach_is_about_the_row_that_its_server_has_left() -> None:
+    """Two attached rows, Nova names one and its server is not on the other's host -> the other."""
+    left = LEFT.but(attachment_id=None, host=None)
+    assert (seen(left).row, seen(left).ambiguous) == (row(A, host=H1), False)
+    assert seen(left.but(operation=Operation.ATTACH)).ambiguous
+
+
+@pytest.mark.parametrize("result", StepResult)
+def test_what_was_acted_on_stays_the_subject(result: StepResult) -> None:
+    """No message named a row, and ours has gone -> the one that is left is not taken for it."""
+    made = intent(StepKind.CINDER_DELETE_ATTACHMENT, result)
+    s = seen(LEFT.but(attachment_id=None, rows=(row(B, host=H2),), intents=(made,)))
+    acted = result in MAY_HAVE_ACTED
+    assert s.row == (None if acted else row(B, host=H2))
+    assert s.others == ((row(B, host=H2),) if acted else ())
 
 
 def test_a_row_s_own_instance_counts_even_where_it_has_none() -> None:

@@ -1,0 +1,34 @@
+"""What a live migration left behind, where no message says which row goes: single facts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from handlers.casefile import StepKind
+from handlers.notification import Operation
+from tests.unit.handlers.pictures import H1, H2, H3, A, B, X, Y, intent, row, server
+
+UNTOLD: dict[str, Any] = {"attachment_id": None, "host": None}
+_CHANGES: dict[str, dict[str, Any]] = {
+    "and the server is still on the source": {"servers": (server(X, B, host=H1),)},
+    "and Nova names neither": {"servers": (server(X, host=H2),)},
+    "and Nova names both": {"servers": (server(X, A, B, host=H2),)},
+    "and Nova names the source's": {"servers": (server(X, A, host=H2),)},
+    "and the host of the unnamed one is not known": {"rows": (row(A), row(B, host=H2))},
+    "and a third is not named": {"rows": (row(A, host=H1), row(B, host=H2), row("c", host=H3))},
+    "and one is another server's": {
+        "rows": (row(A, host=H1), row(B, host=H2), row("c", instance_id=Y)),
+        "servers": (server(X, B, host=H2), server(Y, host=H3)),
+        "instance_id": None,
+    },
+    "and the destination's is unfinished": {
+        "rows": (row(A, host=H1), row(B, "attaching", host=H2))
+    },
+    "and the source's is unfinished": {"rows": (row(A, "reserved", host=H1), row(B, host=H2))},
+    "and the server is on no host": {"servers": (server(X, B, host=None),)},
+    "and it is about an attach": {"operation": Operation.ATTACH},
+    "and we have acted on the other": {"intents": (intent(StepKind.NOVA_DETACH, attachment_id=B),)},
+}
+LEFT_UNTOLD_BUT: dict[str, dict[str, Any]] = {
+    f"no message says which row, {words}": UNTOLD | change for words, change in _CHANGES.items()
+}
