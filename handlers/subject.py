@@ -10,7 +10,7 @@ from handlers.casefile import Case
 from handlers.evidence import Fact, ServerEvidence, left_behind
 from handlers.notification import Operation
 
-ATTACHED = "attached"
+ATTACHED, RESERVED = "attached", "reserved"
 
 
 def subject_of(
@@ -20,7 +20,9 @@ def subject_of(
 
     A case whose messages named an attachment is about that row and no other, and so is one that we
     have acted upon: what is left when its row has gone is not it. An attach is about the row that
-    is not attached, a detach of two rows of one server about the one that the server has left.
+    is not attached. A detach is about one that is more than reserved, for Cinder names one that is
+    not (cinder/volume/api.py ``attachment_delete``); of two of one server, about the one that the
+    server has left.
     """
     known = case.attachment_id or intents.attachment_acted_on(case)
     if known is not None:
@@ -30,6 +32,7 @@ def subject_of(
         case Operation.ATTACH:
             mine = [row for row in mine if row.status != ATTACHED] or mine
         case Operation.DETACH:
+            mine = [row for row in mine if row.status != RESERVED] or mine
             mine = _on_the_source(mine, servers) or mine
     return (mine[0] if len(mine) == 1 else None), len(mine) > 1
 

@@ -221,6 +221,11 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
         "P9.unfinished-sibling",
     ),
     (
+        "the same, and Cinder listed both rows without saying which of them goes",
+        ATTACHED.but(rows=(row(A), row(B, "reserved")), operation=DETACH, attachment_id=None),
+        "P9.unfinished-sibling",
+    ),
+    (
         "multiattach: detaching, and of which server nobody says",
         UC4.but(
             rows=(row(A), row(B, instance_id=Y)), servers=(server(X, A), server(Y, B, host=H2))

@@ -66,6 +66,15 @@ def test_without_a_name_a_detach_is_about_the_row_that_its_server_has_left() -> 
     assert seen(left.but(operation=Operation.ATTACH)).ambiguous
 
 
+def test_without_a_name_a_detach_is_about_the_row_that_is_more_than_reserved() -> None:
+    """A shelving that broke off: the attached row, and one reserved for later -> the attached."""
+    rows = (row(B, "reserved"), row(A))
+    broken_off = Picture(attachment_id=None, rows=rows, operation=Operation.DETACH)
+    assert seen(broken_off).row == row(A)
+    assert seen(broken_off.but(rows=(row(B, "attaching"), row(A)))).ambiguous
+    assert seen(broken_off.but(rows=rows[:1])).row == row(B, "reserved")
+
+
 @pytest.mark.parametrize("result", StepResult)
 def test_what_was_acted_on_stays_the_subject(result: StepResult) -> None:
     """No message named a row, and ours has gone -> the one that is left is not taken for it."""
