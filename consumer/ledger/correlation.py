@@ -19,10 +19,12 @@ backend, connector. In the order in which the questions are asked:
   comes later.
 - **End**, proven the same: closes a case that waits and that nobody works on; but where Cinder's
   start had been repeated the case settles, since the try that timed out may still finish late and
-  undo it. In any other open state the end is noted (``end_seen``) and the case is due now: the
-  diagnosis decides; a second end tells one that settles nothing new. Not proven the same: brings
-  the diagnosis forward until errors have settled; never closes. One that names nothing does so to
-  the only open case, and is filed there until its own start comes.
+  undo it. Where Nova said that it began, only Nova's end closes it: a nova-compute that dies in
+  between leaves its own record wrong, and says no more. In any other open state the end is noted
+  (``end_seen``) and the case is due now: the diagnosis decides; a second end tells one that settles
+  nothing new. Not proven the same: brings the diagnosis forward until errors have settled; never
+  closes. One that names nothing does so to the only open case, and is filed there until its own
+  start comes.
 - An end of a case that is closed already is that case's history. An end without any case is kept
   for its start: when that comes, the case opens and closes at once. What is kept is offered to a
   case again whenever a start or an error has told the case more.
@@ -169,7 +171,7 @@ class _Desk:
         operation, cases = _operation(signal), self._open()
         if (match := find_proven(signal, operation, cases)) and match.proven:
             told = absorb(match.case, notification)
-            self._put(ended(told, self._now, self._settled_at), signal)
+            self._put(self._ended(told, signal), signal)
         elif match is None and (released := companion(signal, cases)):
             told = absorb(released, notification)
             self._put(due(told, told.trigger, self._settled_at), signal)
@@ -216,8 +218,12 @@ class _Desk:
             mine = case.open and shares_request(orphan, case)
             return settling(told, Trigger.ERROR, self._settled_at) if mine else None
         if orphan.operation is case.operation and find_proven(orphan, case.operation, [case]):
-            return ended(told, self._now, self._settled_at) if case.open else told
+            return self._ended(told, orphan) if case.open else told
         return told if companion(orphan, [case]) else None
+
+    def _ended(self, case: KnownCase, signal: Signal) -> KnownCase:
+        by_cinder = signal.source is Source.CINDER
+        return ended(case, self._now, self._settled_at, by_cinder=by_cinder)
 
     # --- the desk's own book-keeping ------------------------------------------------------------
 

@@ -36,7 +36,8 @@ def absorb(case: KnownCase, notification: Notification) -> KnownCase:
         backend=case.backend or notification.backend,
         connector=(row.connector if row else None) or case.connector,
         request_ids=_joined(case, Signal.of(notification)),
-        starts=case.starts + _is_start(case, notification),
+        starts=case.starts + _is_start(case, notification, Source.CINDER),
+        nova_started=case.nova_started or _is_start(case, notification, Source.NOVA_VERSIONED),
         signal_seq=case.signal_seq + _counts(case),
     )
 
@@ -77,9 +78,9 @@ def _joined(case: KnownCase, signal: Signal) -> tuple[str, ...]:
     return (*others, *signal.request_ids)[-MOST_REQUEST_IDS:]
 
 
-def _is_start(case: KnownCase, notification: Notification) -> bool:
+def _is_start(case: KnownCase, notification: Notification, source: Source) -> bool:
     return (
-        notification.source is Source.CINDER
+        notification.source is source
         and notification.phase is Phase.START
         and notification.operation is case.operation
     )

@@ -26,7 +26,7 @@ from typing import Self
 
 from drivers.base import Connector
 from handlers.casefile import CaseState, Conclusion, Trigger
-from handlers.notification import Notification, Operation, Phase
+from handlers.notification import Notification, Operation, Phase, Source
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,7 +54,8 @@ class KnownCase:
     """What the correlation has to know of a case.
 
     ``starts`` counts Cinder's starts of the operation: more than one means that a try timed out or
-    failed. ``claimed``: a worker has the case in hand now.
+    failed. ``nova_started``: Nova said that it began, and so will say that it ended. ``claimed``: a
+    worker has the case in hand now.
     """
 
     case_id: str
@@ -72,6 +73,7 @@ class KnownCase:
     next_attempt_at: datetime | None
     signal_seq: int
     starts: int
+    nova_started: bool
     end_seen: bool
     released_unasked: bool
     claimed: bool
@@ -88,6 +90,7 @@ class Signal:
     """What of a notification decides whose it is."""
 
     message_id: str
+    source: Source
     operation: Operation | None
     phase: Phase
     volume_id: str | None
@@ -101,6 +104,7 @@ class Signal:
         named = (notification.request_id, notification.own_request_id)
         return cls(
             message_id=notification.message_id,
+            source=notification.source,
             operation=notification.operation,
             phase=notification.phase,
             volume_id=notification.volume_id,

@@ -81,6 +81,7 @@ def signal(row: Row) -> Signal:
     """Read back what of a notification decides whose it is."""
     return Signal(
         message_id=row.message_id,
+        source=Source(row.source),
         operation=Operation(row.operation) if row.operation else None,
         phase=Phase(row.phase),
         volume_id=row.volume_id,
@@ -104,6 +105,7 @@ def known_values(case: KnownCase, now: datetime) -> Values:
         "next_attempt_at": case.next_attempt_at,
         "signal_seq": case.signal_seq,
         "starts": case.starts,
+        "nova_started": case.nova_started,
         "end_seen": case.end_seen,
         "released_unasked": case.released_unasked,
         "conclusion": case.conclusion.value if case.conclusion else None,
@@ -145,6 +147,7 @@ def known_case(row: Row, *, claimed: bool) -> KnownCase:
         next_attempt_at=row.next_attempt_at,
         signal_seq=row.signal_seq,
         starts=row.starts,
+        nova_started=row.nova_started,
         end_seen=row.end_seen,
         released_unasked=row.released_unasked,
         claimed=claimed,

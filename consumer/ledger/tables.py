@@ -19,6 +19,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    false,
 )
 
 from consumer.ledger.columns import BigSerial, JsonText, Moment, Words
@@ -69,6 +70,7 @@ cases = Table(
     Column("next_attempt_at", Moment),
     Column("signal_seq", Integer, nullable=False),
     Column("starts", Integer, nullable=False),
+    Column("nova_started", Boolean, nullable=False, server_default=false()),
     Column("end_seen", Boolean, nullable=False),
     Column("released_unasked", Boolean, nullable=False),
     Column("attempts", Integer, nullable=False),

@@ -41,6 +41,7 @@ def opened(
         next_attempt_at=due_at,
         signal_seq=0,
         starts=0,
+        nova_started=False,
         end_seen=False,
         released_unasked=trigger is Trigger.RELEASED_UNASKED,
         claimed=False,
@@ -63,10 +64,12 @@ def forward(case: KnownCase, at: datetime) -> KnownCase:
     return dataclasses.replace(case, trigger=Trigger.END, next_attempt_at=sooner)
 
 
-def ended(case: KnownCase, now: datetime, settled_at: datetime) -> KnownCase:
+def ended(case: KnownCase, now: datetime, settled_at: datetime, *, by_cinder: bool) -> KnownCase:
     """Note the end of this very attachment's operation; close the case if nobody looks into it.
 
     After a repeated start it settles instead: the try that had timed out may still finish late.
+    Where Nova has said that it began, Cinder's word is not the end: nova-compute may die before it
+    has written down that the volume is gone, or is there.
     """
     if case.state is CaseState.SETTLING and case.end_seen:
         return case  # Nova's own ends follow Cinder's: nothing new
@@ -76,6 +79,8 @@ def ended(case: KnownCase, now: datetime, settled_at: datetime) -> KnownCase:
     if case.starts > 1:
         settle = due(noted, Trigger.END, settled_at)
         return dataclasses.replace(settle, state=CaseState.SETTLING)
+    if by_cinder and case.nova_started:
+        return noted
     return dataclasses.replace(
         noted, state=CaseState.CLOSED, conclusion=Conclusion.ENDED, next_attempt_at=None
     )

@@ -103,6 +103,7 @@ def known(**fields: Any) -> KnownCase:
         "next_attempt_at": NOW + timedelta(seconds=900),
         "signal_seq": 1,
         "starts": 1,
+        "nova_started": False,
         "end_seen": False,
         "released_unasked": False,
         "claimed": False,

@@ -133,7 +133,7 @@ def test_repeated_start_overtaken_by_the_end() -> None:
     assert case.next_attempt_at == NOW + timedelta(seconds=TIMING.error_settle_seconds)
 
 
-@pytest.mark.parametrize("conclusion", set(Conclusion) - {Conclusion.ENDED})
+@pytest.mark.parametrize("conclusion", [c for c in Conclusion if c is not Conclusion.ENDED])
 def test_start_after_judgement(conclusion: Conclusion) -> None:
     """A start for a case that was judged and closed -> a new one."""
     closed = known(state=CaseState.CLOSED, conclusion=conclusion, next_attempt_at=None)
@@ -143,8 +143,8 @@ def test_start_after_judgement(conclusion: Conclusion) -> None:
 
 def test_end_kept_until_the_case_knows_its_attachment() -> None:
     """An end that names an attachment the case does not know yet -> closes it once a start does."""
-    nova = told(source=Source.NOVA_VERSIONED, instance_id=INSTANCE, request_id=REQUEST)
-    case = one(after([nova, START], orphans=[END]))
+    unnamed = told(source=Source.NOVA_LEGACY, instance_id=INSTANCE, request_id=REQUEST)
+    case = one(after([unnamed, START], orphans=[END]))
     assert (case.state, case.end_seen) == (CaseState.CLOSED, True)
 
 
@@ -243,6 +243,30 @@ def test_end_after_repeats() -> None:
     case = one(after([END], [known(starts=2)]))
     assert (case.state, case.end_seen) == (CaseState.SETTLING, True)
     assert case.next_attempt_at == SETTLED_AT
+
+
+def test_end_that_nova_has_yet_to_say() -> None:
+    """Cinder's end of what Nova began -> noted, and Nova's own is waited for until the deadline."""
+    case = one(after([END], [known(nova_started=True)]))
+    assert (case.state, case.end_seen) == (CaseState.WAITING, True)
+    assert case.next_attempt_at == known().next_attempt_at
+
+
+@pytest.mark.parametrize("source", [Source.NOVA_VERSIONED, Source.NOVA_LEGACY])
+def test_end_that_nova_says(source: Source) -> None:
+    """Nova's end, after Cinder's or before it -> closed, ended; Cinder's is then history."""
+    nova = told(Operation.ATTACH, Phase.END, request_id=REQUEST, source=source)
+    for order in ([END, nova], [nova, END]):
+        case = one(after(order, [known(nova_started=True)]))
+        assert (case.state, case.conclusion) == (CaseState.CLOSED, Conclusion.ENDED)
+
+
+def test_who_said_that_it_began() -> None:
+    """A start of Nova's or of Cinder's, first or second -> Nova's alone makes Nova's end matter."""
+    nova = told(request_id=REQUEST, source=Source.NOVA_VERSIONED)
+    assert one(after([START])).nova_started is False
+    assert one(after([nova])).nova_started
+    assert one(after([START, nova])).nova_started
 
 
 def test_second_end() -> None:

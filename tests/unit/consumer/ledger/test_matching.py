@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from consumer.ledger.matching import KnownCase, Signal, companion, find, find_only, find_proven
-from handlers.notification import Operation, Phase
+from handlers.notification import Operation, Phase, Source
 from tests.unit.consumer.ledger.making import (
     ATTACHMENT,
     INSTANCE,
@@ -17,7 +17,7 @@ from tests.unit.consumer.ledger.making import (
     told,
 )
 
-NAMED = Signal("m-1", Operation.ATTACH, Phase.END, VOLUME, None, None, ())
+NAMED = Signal("m-1", Source.CINDER, Operation.ATTACH, Phase.END, VOLUME, None, None, ())
 
 BY_ATTACHMENT = dataclasses.replace(NAMED, attachment_id=ATTACHMENT)
 BY_REQUEST = dataclasses.replace(NAMED, request_ids=(REQUEST,))
