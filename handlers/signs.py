@@ -287,5 +287,10 @@ def no_guest_to_ask(s: Situation) -> bool:
     return s.named and s.server is not None and not _has_a_guest(s.server)
 
 
+def begun_and_left(s: Situation) -> bool:
+    """Nova's block device names the subject, which is not attached."""
+    return s.named and s.row_status in UNFINISHED_ROWS
+
+
 def _has_a_guest(server: Server | None) -> bool:
     return server is not None and server.launched and server.vm_state in GUEST_STATES

@@ -1,4 +1,4 @@
-"""What a live migration left behind, where no message says which row goes: single facts."""
+"""What was left behind: for a person, and single facts where no message says which row goes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,21 @@ from typing import Any
 
 from handlers.casefile import StepKind
 from handlers.notification import Operation
-from tests.unit.handlers.pictures import H1, H2, H3, A, B, X, Y, intent, row, server
+from tests.unit.handlers.acting_pictures import ATTACHED
+from tests.unit.handlers.pictures import H1, H2, H3, A, B, Picture, X, Y, intent, row, server
+
+LEFT_FOR_A_PERSON: tuple[tuple[str, Picture, str], ...] = (
+    (
+        "the root disk of a server whose shelving failed at another volume: its guest is gone",
+        Picture(status="reserved", rows=(row(A, "reserved"),), servers=(server(X, A),)),
+        "P13.broke-off",
+    ),
+    (
+        "in-use by a server that runs and has no block device for it",
+        ATTACHED.but(servers=(server(X),)),
+        "P0.not-understood",
+    ),
+)
 
 UNTOLD: dict[str, Any] = {"attachment_id": None, "host": None}
 _CHANGES: dict[str, dict[str, Any]] = {

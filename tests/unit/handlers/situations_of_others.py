@@ -245,7 +245,7 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
     (
         "compute was killed before the backend was asked: a block device, and no connection",
         UC2.but(backend=()),
-        "P0.not-understood",
+        "P13.broke-off",
     ),
     (
         "a shelved server's detach, half done",
