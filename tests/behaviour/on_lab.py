@@ -6,7 +6,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,27 +20,16 @@ from drivers.errors import (
     PermanentError,
 )
 from tests.behaviour.ground import State
+from tests.behaviour.lab_servers import LabServers
 from tests.lab import backend, clients
 from tests.lab.inside.faults import Fault, How, When
 from tests.lab.openstack import OpenStack, until
 from tests.lab.rest import Answer, Rest
-from tests.lab.servers import Servers
 
 INITIATOR = "iqn.1993-08.org.debian:01:"
 NEWEST = "3.71"
 ROWS = "SELECT attach_status FROM cinder.volume_attachment WHERE NOT deleted AND volume_id = "
 STATUSES = "SELECT status, attach_status FROM cinder.volumes WHERE id = "
-ATTACH_SECONDS = 180.0
-ACTIONS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
-    "paused": ({"pause": None}, "PAUSED", {"unpause": None}),
-    "suspended": ({"suspend": None}, "SUSPENDED", {"resume": None}),
-    "stopped": ({"os-stop": None}, "SHUTOFF", {"os-start": None}),
-    "error": (
-        {"os-resetState": {"state": "error"}},
-        "ERROR",
-        {"os-resetState": {"state": "active"}},
-    ),
-}
 KINDS: dict[int, type[OutsideError]] = {
     400: ConflictError, 404: NotFoundError, 409: ConflictError, 500: IndeterminateError,
 }  # fmt: skip
@@ -106,123 +95,6 @@ class LabOthers:
         return refuse(self._rest.ask("block-storage", method, path, body, version=NEWEST))
 
 
-class LabServers:
-    """Servers of the real Nova; the shared ones are booted once for the lab."""
-
-    def __init__(self, lab: OpenStack) -> None:
-        self._lab = lab
-        self._servers = Servers(lab)
-        self._shared: dict[str, str] = {}
-
-    def shared(self, host: str) -> str:
-        """Return a running server that a test leaves as it was."""
-        if host not in self._shared:
-            self._shared[host] = self.boot(host)
-        return self._shared[host]
-
-    def boot(self, host: str) -> str:
-        """Boot a server of the test's own."""
-        return self._servers.boot(host)
-
-    def attach(self, volume_id: str, server_id: str) -> bool:
-        """Attach through Nova and tell whether that went well."""
-        self.begin_attach(volume_id, server_id)
-        until(lambda: self._attach_is_over(volume_id, server_id), "Nova is done", ATTACH_SECONDS)
-        return volume_id in self._servers.devices(server_id)
-
-    def begin_attach(self, volume_id: str, server_id: str) -> None:
-        """Ask Nova to attach, and wait for nothing."""
-        asked = self._servers.ask_attach(server_id, volume_id)
-        assert asked.ok, asked
-
-    def ask_detach(self, volume_id: str, server_id: str) -> None:
-        """Ask Nova to detach, and wait for nothing."""
-        asked = self._servers.ask_detach(server_id, volume_id)
-        assert asked.ok, asked
-
-    def has_device(self, volume_id: str, server_id: str) -> bool:
-        """Tell whether Nova has a block device for a volume."""
-        return volume_id in self._servers.devices(server_id)
-
-    def is_free(self, volume_id: str, server_id: str) -> bool:
-        """Tell whether Cinder and Nova have let a volume go."""
-        gone = not self.has_device(volume_id, server_id)
-        return gone and self._status(volume_id) == "available"
-
-    def as_new(self, server_id: str, host: str) -> bool:
-        """Tell whether a server is on that host, active, and has nothing but its root disk."""
-        shown = self._servers.find(server_id)
-        if shown is None or shown["status"] != "ACTIVE":
-            return False
-        here = shown["OS-EXT-SRV-ATTR:host"] == host and not shown["OS-EXT-STS:task_state"]
-        return here and len(self._servers.devices(server_id)) == 1
-
-    @contextlib.contextmanager
-    def in_state(self, server_id: str, vm_state: str) -> Iterator[None]:
-        """Make the action that leads there, and the one that leads back."""
-        there, status, back = ACTIONS[vm_state]
-        self._servers.act(server_id, there, status)
-        yield
-        self._servers.act(server_id, back, "ACTIVE")
-
-    @contextlib.contextmanager
-    def locked(self, server_id: str) -> Iterator[None]:
-        """Lock it, and unlock it."""
-        self._servers.act(server_id, {"lock": None}, "ACTIVE")
-        yield
-        self._servers.act(server_id, {"unlock": None}, "ACTIVE")
-
-    def shelve(self, server_id: str) -> None:
-        """Shelve a server and wait until Nova has forgotten its host, which it does last."""
-        self._servers.act(server_id, {"shelve": None}, "SHELVED_OFFLOADED")
-        host = "OS-EXT-SRV-ATTR:host"
-        until(lambda: self._servers.show(server_id)[host] is None, "the server is on no host")
-
-    def delete(self, server_id: str) -> None:
-        """Delete a server."""
-        self._servers.delete(server_id)
-
-    def migrate(self, server_id: str, host: str) -> None:
-        """Move a server to another host, live."""
-        body = {"os-migrateLive": {"host": host, "block_migration": "auto"}}
-        self._servers.act(server_id, body, "ACTIVE")
-
-    def holding(self, volume_id: str) -> tuple[str, ...]:
-        """Return whose guests hold a volume."""
-        return self._servers.holding(volume_id)
-
-    def refuse_to_let_go(self, server_id: str) -> None:
-        """Let the guest refuse the next detach."""
-        host = self._servers.show(server_id)["OS-EXT-SRV-ATTR:host"]
-        fault = Fault("detach_volume", error="DeviceDetachFailed")
-        self._lab.compute_faults[host].add(fault)
-
-    @contextlib.contextmanager
-    def compute_down(self, host: str) -> Iterator[None]:
-        """Let Nova take a compute service for down."""
-        self._servers.force_down(host, down=True)
-        yield
-        self._servers.force_down(host, down=False)
-
-    @contextlib.contextmanager
-    def api_down(self) -> Iterator[None]:
-        """Stop nova-api."""
-        api = self._lab.daemons["nova-api"]
-        api.kill()
-        yield
-        api.start()
-
-    def _attach_is_over(self, volume_id: str, server_id: str) -> bool:
-        """Tell whether the block device is gone, or the guest has the disk and Cinder knows."""
-        if not self.has_device(volume_id, server_id):
-            return True
-        return self._status(volume_id) == "in-use" and server_id in self.holding(volume_id)
-
-    def _status(self, volume_id: str) -> str:
-        ((status, _),) = self._lab.mariadb.execute(f"{STATUSES}'{volume_id}'")
-        return str(status)
-
-
 class LabGround:
     """A running lab; faults are cleared when a test is done with it."""
 
@@ -278,7 +150,7 @@ class LabGround:
     ) -> Callable[[], None]:
         """Let the driver hang; its caller gives up after Cinder's RPC timeout."""
         faults = self.lab.storage_faults
-        faults.add(Fault(method, How.HANG, volume_id=volume_id))
+        faults.add(Fault(method, How.HANG, subject=volume_id))
         with pytest.raises(IndeterminateError):
             act()
         assert faults.hanging() == 1
@@ -293,7 +165,7 @@ class LabGround:
     def impatient(self, volume_id: str, act: Callable[[], None]) -> Callable[[], None]:
         """Let the driver hang; nobody waits for the answer."""
         faults = self.lab.storage_faults
-        faults.add(Fault("initialize_connection", How.HANG, volume_id=volume_id))
+        faults.add(Fault("initialize_connection", How.HANG, subject=volume_id))
         calling = threading.Thread(target=_unheard, args=(act,))
         calling.start()
         until(faults.hanging, "the driver hangs")
@@ -326,7 +198,7 @@ class LabGround:
     ) -> None:
         """Let the driver raise."""
         when = When.AFTER if acts else When.BEFORE
-        fault = Fault(method, when=when, times=times, volume_id=volume_id)
+        fault = Fault(method, when=when, times=times, subject=volume_id)
         self.lab.storage_faults.add(fault)
 
     def faults_left(self) -> bool:
@@ -346,7 +218,7 @@ class LabGround:
 
     def _ended(self, method: str, volume_id: str) -> bool:
         calls = self.lab.storage_faults.calls()
-        mine = [c for c in calls if (c["method"], c["volume_id"]) == (method, volume_id)]
+        mine = [c for c in calls if (c["method"], c["subject"]) == (method, volume_id)]
         return bool(mine[-1]["phase"] == "end")
 
     def _settle(self, volume_id: str) -> None:

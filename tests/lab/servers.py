@@ -24,19 +24,26 @@ class Servers:
 
     def boot(self, host: str) -> str:
         """Boot a server on a host and return its id; blocks for a few seconds."""
-        root = {
-            "boot_index": 0, "uuid": self._root_disk(), "source_type": "volume",
-            "destination_type": "volume", "delete_on_termination": True,
-        }  # fmt: skip
+        server_id = self.begin_boot(host)
+        assert self.built(server_id) == "ACTIVE", self.show(server_id)
+        return server_id
+
+    def begin_boot(self, host: str, *volumes: str) -> str:
+        """Ask Nova for a server with these volumes, and wait for nothing; returns its id."""
+        disks = [{"boot_index": 0, "uuid": self._root_disk(), "delete_on_termination": True}]
+        disks += [{"boot_index": -1, "uuid": volume_id} for volume_id in volumes]
+        kind = {"source_type": "volume", "destination_type": "volume"}
         wanted = {
             "name": f"server-{secrets.token_hex(3)}", "flavorRef": self._smallest(),
-            "networks": "none", "host": host, "block_device_mapping_v2": [root],
+            "networks": "none", "host": host,
+            "block_device_mapping_v2": [disk | kind for disk in disks],
         }  # fmt: skip
-        made = self._do("POST", "/servers", {"server": wanted})
-        server_id = str(made["server"]["id"])
+        return str(self._do("POST", "/servers", {"server": wanted})["server"]["id"])
+
+    def built(self, server_id: str) -> str:
+        """Wait until a server is built, or has failed to be; return its status."""
         until(lambda: self.status(server_id) != "BUILD", "the server is built", SECONDS)
-        assert self.status(server_id) == "ACTIVE", self.show(server_id)
-        return server_id
+        return self.status(server_id)
 
     def show(self, server_id: str) -> dict[str, Any]:
         """Return what Nova says of a server."""
@@ -53,9 +60,21 @@ class Servers:
         """Return the status that users see: ACTIVE, SHELVED_OFFLOADED, MIGRATING, ERROR ..."""
         return str(self.show(server_id)["status"])
 
+    def ask(self, server_id: str, body: dict[str, Any]) -> None:
+        """Ask for an action of a server, which Nova goes about after it has answered."""
+        self._do("POST", f"/servers/{server_id}/action", body)
+
+    def failed(self, server_id: str) -> set[str]:
+        """Return the events of a server's actions that failed: compute_detach_volume ..."""
+        path = f"/servers/{server_id}/os-instance-actions"
+        actions = self._do("GET", path)["instanceActions"]
+        shown = (self._do("GET", f"{path}/{a['request_id']}")["instanceAction"] for a in actions)
+        events = (event for action in shown for event in action["events"])
+        return {event["event"] for event in events if event["result"] == "Error"}
+
     def act(self, server_id: str, body: dict[str, Any], status: str) -> None:
         """Make an action of a server and wait until it has that status and no task."""
-        self._do("POST", f"/servers/{server_id}/action", body)
+        self.ask(server_id, body)
 
         def done() -> bool:
             shown = self.show(server_id)
@@ -103,9 +122,16 @@ class Servers:
 
     def force_down(self, host: str, *, down: bool) -> None:
         """Make Nova take a compute service for down, whatever its heartbeat says, or no longer."""
+        self._do("PUT", f"/os-services/{self._service(host)['id']}", {"forced_down": down})
+
+    def is_up(self, host: str) -> bool:
+        """Tell whether Nova takes a compute service for up."""
+        return bool(self._service(host)["state"] == "up")
+
+    def _service(self, host: str) -> dict[str, Any]:
         query = f"/os-services?host={host}&binary=nova-compute"
         (service,) = self._do("GET", query)["services"]
-        self._do("PUT", f"/os-services/{service['id']}", {"forced_down": down})
+        return dict(service)
 
     def _root_disk(self) -> str:
         made = self._cinder("POST", "/volumes", {"volume": {"size": 1}})

@@ -45,7 +45,7 @@ def driver(faults: Faults) -> Driver:
 def test_no_fault_no_harm(driver: Driver) -> None:
     """Nothing waits -> the method does its work; begin and end are in the log."""
     assert driver.act("v", extra=7) == 7
-    assert [(c["method"], c["volume_id"], c["phase"]) for c in driver.faults.calls()] == [
+    assert [(c["method"], c["subject"], c["phase"]) for c in driver.faults.calls()] == [
         ("act", "v", "begin"),
         ("act", "v", "end"),
     ]
@@ -67,7 +67,7 @@ def test_raises_so_often(driver: Driver, when: When, done: list[str]) -> None:
 
 def test_one_volume_only(driver: Driver) -> None:
     """A fault for one volume -> others and other methods pass, and it goes on waiting."""
-    driver.faults.add(Fault("act", volume_id="b"))
+    driver.faults.add(Fault("act", subject="b"))
     driver.faults.add(Fault("other"))
     driver.act("a")
     assert len(driver.faults.left()) == 2
@@ -119,8 +119,8 @@ def test_cleared(driver: Driver) -> None:
 def test_cleared_for_one_volume(driver: Driver) -> None:
     """Faults and hangs of two volumes, one of them cleared -> the other's are as they were."""
     for volume in ("a", "b"):
-        driver.faults.add(Fault("act", How.HANG, volume_id=volume))
-        driver.faults.add(Fault("act", volume_id=volume))
+        driver.faults.add(Fault("act", How.HANG, subject=volume))
+        driver.faults.add(Fault("act", subject=volume))
     calling = {volume: threading.Thread(target=driver.act, args=(volume,)) for volume in "ab"}
     for thread in calling.values():
         thread.start()
@@ -131,7 +131,7 @@ def test_cleared_for_one_volume(driver: Driver) -> None:
     driver.faults.clear("a")
     calling["a"].join(10)
     assert (driver.done, driver.faults.hanging("a"), driver.faults.hanging("b")) == (["a"], 0, 1)
-    assert [fault.volume_id for fault in driver.faults.left()] == ["b"]
+    assert [fault.subject for fault in driver.faults.left()] == ["b"]
     driver.faults.withdraw("b")
     assert (driver.faults.left(), driver.faults.hanging("b")) == ([], 1)
     driver.faults.release("b", at_most=1)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.behaviour.on_lab import LabServers
+from tests.behaviour.lab_servers import LabServers
 from tests.lab.openstack import until
 
 

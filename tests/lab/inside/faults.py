@@ -45,8 +45,9 @@ class When(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault: it strikes ``times`` calls of ``method``, for one volume or (None) for any.
+    """One fault: it strikes ``times`` calls of ``method``, for one subject or (None) for any.
 
+    The subject is a volume's id; a server's, where the hypervisor is asked about a whole guest.
     A hang lasts until ``Faults.release`` or for ``seconds``. ``error`` names the exception that a
     raise raises, a class that the driver's module knows.
     """
@@ -55,7 +56,7 @@ class Fault:
     how: How = How.RAISE
     when: When = When.BEFORE
     times: int = 1
-    volume_id: str | None = None
+    subject: str | None = None
     seconds: float = 120.0
     error: str | None = None
 
@@ -87,16 +88,16 @@ class Faults:
         with self._alone():
             _write(self.directory / f"{time.time_ns()}-{fault.method}.json", fault.to_json())
 
-    def clear(self, volume_id: str | None = None) -> None:
-        """Take away what has not struck yet, and end every hang; of one volume, or of all."""
-        self.withdraw(volume_id)
-        self.release(volume_id)
+    def clear(self, subject: str | None = None) -> None:
+        """Take away what has not struck yet, and end every hang; of one subject, or of all."""
+        self.withdraw(subject)
+        self.release(subject)
 
-    def withdraw(self, volume_id: str | None = None) -> None:
+    def withdraw(self, subject: str | None = None) -> None:
         """Take away what has not struck yet; what hangs goes on hanging."""
         with self._alone():
             for fault, file in self._waiting():
-                if volume_id in (None, fault.volume_id):
+                if subject in (None, fault.subject):
                     file.unlink()
 
     def left(self) -> list[Fault]:
@@ -104,17 +105,17 @@ class Faults:
         with self._alone():
             return [fault for fault, _ in self._waiting()]
 
-    def hanging(self, volume_id: str | None = None) -> int:
-        """Return how many calls hang now, for one volume or at all."""
-        return len(self._marks(volume_id))
+    def hanging(self, subject: str | None = None) -> int:
+        """Return how many calls hang now, for one subject or at all."""
+        return len(self._marks(subject))
 
-    def release(self, volume_id: str | None = None, *, at_most: int = ALWAYS) -> None:
+    def release(self, subject: str | None = None, *, at_most: int = ALWAYS) -> None:
         """End hangs, the longest first: those calls go on as if nothing had been."""
-        for file in self._marks(volume_id)[:at_most]:
+        for file in self._marks(subject)[:at_most]:
             file.unlink(missing_ok=True)
 
     def calls(self) -> list[dict[str, Any]]:
-        """Return what the driver was asked so far: method, volume_id, phase (begin or end) ..."""
+        """Return what the driver was asked so far: method, subject, phase (begin or end) ..."""
         lines = self._log.read_text().splitlines() if self._log.exists() else []
         return [json.loads(line) for line in lines]
 
@@ -123,26 +124,26 @@ class Faults:
         with self._log.open("a") as log:
             log.write(json.dumps({"at": time.time()} | what) + "\n")
 
-    def take(self, method: str, volume_id: str | None) -> Fault | None:
+    def take(self, method: str, subject: str | None) -> Fault | None:
         """Return the fault that strikes this call, counted down, or None."""
         with self._alone():
             for fault, file in self._waiting():
-                if fault.method == method and fault.volume_id in (None, volume_id):
+                if fault.method == method and fault.subject in (None, subject):
                     _count_down(fault, file)
                     return fault
         return None
 
-    def hang(self, seconds: float, volume_id: str | None = None) -> None:
+    def hang(self, seconds: float, subject: str | None = None) -> None:
         """Block until released, or for so long."""
-        mark = self._hanging / f"{time.time_ns()}-{uuid.uuid4().hex}-{volume_id}"
+        mark = self._hanging / f"{time.time_ns()}-{uuid.uuid4().hex}-{subject}"
         mark.touch()
         ends_at = time.monotonic() + seconds
         while mark.exists() and time.monotonic() < ends_at:
             time.sleep(_POLL_SECONDS)
         mark.unlink(missing_ok=True)
 
-    def _marks(self, volume_id: str | None) -> list[Path]:
-        return sorted(self._hanging.glob(f"*-{volume_id or '*'}"))
+    def _marks(self, subject: str | None) -> list[Path]:
+        return sorted(self._hanging.glob(f"*-{subject or '*'}"))
 
     def _waiting(self) -> list[tuple[Fault, Path]]:
         files = sorted(self.directory.glob("*.json"))

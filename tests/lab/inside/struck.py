@@ -15,21 +15,21 @@ Method = Callable[..., T]
 def struck(subject: Callable[..., str | None]) -> Callable[[Method[T]], Method[T]]:
     """Wrap a method of an object that has ``faults`` and ``raise_fault(fault)``.
 
-    ``subject`` gets the method's arguments and returns the id of the volume that it is about.
+    ``subject`` gets the method's arguments and returns the id of what it is about (``Fault``).
     """
 
     def wrap(method: Method[T]) -> Method[T]:
         @functools.wraps(method)
         def call(self: Any, *args: Any, **kwargs: Any) -> T:
-            volume_id = subject(*args, **kwargs)
+            about = subject(*args, **kwargs)
             name = method.__name__
-            self.faults.note(method=name, volume_id=volume_id, phase="begin")
+            self.faults.note(method=name, subject=about, phase="begin")
             outcome = "raised"
             try:
-                result = _carry_out(self, name, volume_id, lambda: method(self, *args, **kwargs))
+                result = _carry_out(self, name, about, lambda: method(self, *args, **kwargs))
                 outcome = "returned"
             finally:
-                self.faults.note(method=name, volume_id=volume_id, phase="end", outcome=outcome)
+                self.faults.note(method=name, subject=about, phase="end", outcome=outcome)
             return result
 
         return call
@@ -37,21 +37,21 @@ def struck(subject: Callable[..., str | None]) -> Callable[[Method[T]], Method[T
     return wrap
 
 
-def _carry_out(driver: Any, name: str, volume_id: str | None, act: Callable[[], T]) -> T:
+def _carry_out(driver: Any, name: str, subject: str | None, act: Callable[[], T]) -> T:
     faults: Faults = driver.faults
-    if (fault := faults.take(name, volume_id)) is None:
+    if (fault := faults.take(name, subject)) is None:
         return act()
     if fault.when is When.BEFORE:
-        _strike(driver, fault, volume_id)
+        _strike(driver, fault, subject)
         return act()
     result = act()
-    _strike(driver, fault, volume_id)
+    _strike(driver, fault, subject)
     return result
 
 
-def _strike(driver: Any, fault: Fault, volume_id: str | None) -> None:
+def _strike(driver: Any, fault: Fault, subject: str | None) -> None:
     match fault.how:
         case How.RAISE:
             driver.raise_fault(fault)
         case How.HANG:
-            driver.faults.hang(fault.seconds, volume_id)
+            driver.faults.hang(fault.seconds, subject)

@@ -40,8 +40,8 @@ def _connected(_context: Any, connection_info: Any, *_: Any, **__: Any) -> str |
     return _volume(connection_info)
 
 
-def _nothing(*_: Any, **__: Any) -> None:
-    return None
+def _guest(_context: Any, instance: Any, *_: Any, **__: Any) -> str:
+    return str(instance.uuid)
 
 
 class LabDriver(fake.FakeDriverWithoutFakeNodes):  # type: ignore[misc]  # Nova is not typed
@@ -71,7 +71,7 @@ class LabDriver(fake.FakeDriverWithoutFakeNodes):  # type: ignore[misc]  # Nova 
         initiator = f"iqn.1993-08.org.debian:01:{self._host}"
         return {"ip": CONF.my_block_storage_ip, "initiator": initiator, "host": self._host}
 
-    @struck(_nothing)
+    @struck(_guest)
     def spawn(
         self,
         context: Any,
@@ -86,7 +86,7 @@ class LabDriver(fake.FakeDriverWithoutFakeNodes):  # type: ignore[misc]  # Nova 
             self._hold(instance, disk["mount_device"], _volume(disk["connection_info"]))
         self._keep()
 
-    @struck(_nothing)
+    @struck(_guest)
     def destroy(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
         """End a guest."""
         super().destroy(context, instance, *args, **kwargs)
@@ -123,16 +123,16 @@ class LabDriver(fake.FakeDriverWithoutFakeNodes):  # type: ignore[misc]  # Nova 
         self._disks.get(instance.uuid, {}).pop(mountpoint, None)
         self._keep()
 
-    @struck(_nothing)
+    @struck(_guest)
     def pre_live_migration(
         self, context: Any, instance: Any, block_device_info: Any, *args: Any
     ) -> Any:
         """Get ready on the destination; what the guest will hold there is noted when it comes."""
         return super().pre_live_migration(context, instance, block_device_info, *args)
 
-    @struck(_nothing)
+    @struck(_guest)
     def live_migration(self, *args: Any, **kwargs: Any) -> None:
-        """Move the guest; a fault here makes Nova roll back."""
+        """Move the guest; a fault here leaves the server in error, too late to be undone."""
         super().live_migration(*args, **kwargs)
 
     def post_live_migration(self, context: Any, instance: Any, *_: Any, **__: Any) -> None:
