@@ -9,22 +9,19 @@ from contextlib import ExitStack, contextmanager
 from threading import BoundedSemaphore
 from typing import Any
 
-from consumer.ledger import CaseRecord, IntentRecord, OutboxRecord
+from consumer.ledger import IntentRecord, OutboxRecord
 from handlers.casefile import CaseState, Conclusion, StepResult
-from handlers.verdict import Verdict
 from tests.behaviour.ground import State
-from tests.lab.openstack import until
 from tests.lab_service.lab_site import LabSite
-from tests.lab_service.situations import Holds, Situation, holds
-from tests.lab_service.stage import CASE_SECONDS, Stage, can_be_used_again
+from tests.lab_service.resting import Rested, rested
+from tests.lab_service.situations import Situation
+from tests.lab_service.stage import Stage, can_be_used_again
 from tests.lab_service.use_cases import Scene
 from tests.services.initiator import Initiator
 
 HOST = "lab-compute-1"
 AT_ONCE = 5  # more servers that boot at once make the lab's RPC time out
 CUT_OFF = 4
-LOOKS = 2
-AT_REST = (CaseState.CLOSED, CaseState.PARKED)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,15 +64,6 @@ class Played:
         return self.stage.told()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Rested:
-    """What came of a situation."""
-
-    decided: tuple[str | None, str | None, str]
-    done: tuple[str, ...]
-    holds: Holds
-
-
 @contextmanager
 def playing(
     site: LabSite, scenes: Sequence[Scene | Situation]
@@ -102,43 +90,20 @@ def _arranged(
         server_id = lent.enter_context(site.cast.server(HOST))
         multiattach = isinstance(scene, Situation) and scene.multiattach
         stage = Stage(site, site.ground.volume(multiattach=multiattach), server_id, HOST)
-        scene.arrange(stage)
+        stage = scene.arrange(stage) or stage
         return stage, stage.look()
 
 
 def _end(scene: Scene | Situation, arranged: Future[tuple[Stage, State]]) -> Played | Rested:
     stage, before = arranged.result()
-    return _rested(stage) if isinstance(scene, Situation) else _ended(scene, stage, before)
+    return _at_rest(scene, stage) if isinstance(scene, Situation) else _ended(scene, stage, before)
 
 
-def _rested(stage: Stage) -> Rested:
-    """Wait until a case that was looked at is at rest, and what is not has been looked at twice.
-
-    On a busy lab the attach that a situation begins with has a case too, which may wait for long.
-    """
-
-    def at_rest() -> list[CaseRecord]:
-        cases = stage.site.cases(stage.volume_id)
-        rest = [c for c in cases if c.summary.state in AT_REST]
-        waiting = [c for c in cases if c not in rest]
-        over = any(c.case.attempts for c in rest) and all(_only_waits(c) for c in waiting)
-        return rest if over else []
-
-    until(at_rest, "each case is at rest", CASE_SECONDS)
-    record = max(at_rest(), key=lambda c: (len(c.intents), c.case.attempts))
-    done = tuple(i.kind.value for i in record.intents if i.result is StepResult.DONE)
-    return Rested(_decided(record), done, holds(stage))
-
-
-def _only_waits(record: CaseRecord) -> bool:
-    return record.summary.verdict == Verdict.IN_FLIGHT.value and record.case.attempts >= LOOKS
-
-
-def _decided(record: CaseRecord) -> tuple[str | None, str | None, str]:
-    """Return verdict and rule of the first look that acted, of the last where none did; state."""
-    for sent in record.outbox:
-        return sent.payload["verdict"], sent.payload["rule"], record.summary.state.value
-    return record.summary.verdict, record.summary.rule, record.summary.state.value
+def _at_rest(situation: Situation, stage: Stage) -> Rested:
+    came_to = rested(stage)
+    if situation.later is not None:
+        situation.later(stage)
+    return came_to
 
 
 def _ended(scene: Scene, stage: Stage, before: State) -> Played:

@@ -10,14 +10,13 @@ from collections.abc import Callable, Sequence
 
 from drivers.control_plane import Row
 from tests.behaviour.ground import HOSTS, TIMEOUT_SECONDS
-from tests.lab.openstack import until
-from tests.lab_service.lab_site import TRIES
-from tests.lab_service.stage import INITIALIZE, TERMINATE, Stage, other_host
-from tests.lab_service.use_cases import BACKEND, DELETE, unfinished_attach
+from tests.lab_service import arrangements
+from tests.lab_service.arrangements import HERE, THERE
+from tests.lab_service.stage import Stage
+from tests.lab_service.use_cases import BACKEND, DELETE
 
 Holds = tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 RELEASE = (BACKEND, DELETE)
-HERE, THERE = HOSTS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,147 +25,87 @@ class Situation:
 
     ``decided`` are verdict, rule and the case's state, ``holds`` what all three sides hold in the
     end: Cinder's status and rows, whom the backend lets in, what Nova's block devices name.
+    ``arrange`` may return another stage, whose server is the one that matters. ``later`` lets go on
+    what was held up, and sees how it ends.
     """
 
     name: str
-    arrange: Callable[[Stage], None]
+    arrange: Callable[[Stage], Stage | None]
     decided: tuple[str, str, str]
     done: tuple[str, ...]
     holds: Holds
     multiattach: bool = False
-
-
-def retry_wins(stage: Stage) -> None:
-    """Let the backend fail once; Nova's second try goes well."""
-    stage.breaks(INITIALIZE, times=1)
-    stage.attach()
-
-
-def cleaned_up_by_nova(stage: Stage) -> None:
-    """Let the guest not take the disk; Nova deletes the attachment."""
-    stage.guest_fails("attach_volume")
-    stage.begin_attach()
-    stage.nova_gave_up()
-
-
-def guest_refuses(stage: Stage) -> None:
-    """Let the guest refuse; Nova takes the wish back."""
-    stage.attach()
-    stage.guest_fails("detach_volume", "DeviceDetachFailed")
-    stage.begin_detach()
-    until(lambda: not stage.guest_faults_left(), "the guest has refused")
-    until(lambda: stage.look().status == "in-use", "Nova has taken the wish back")
-
-
-def destination_times_out(stage: Stage) -> None:
-    """Migrate; the destination's connection times out and is made late, when Nova has given up."""
-    stage.attach()
-    stage.hangs(INITIALIZE)
-    stage.migrate(other_host(stage.host))
-    stage.faults.release(stage.volume_id)
-    until(lambda: len(stage.look().let_in) == 2, "the destination is let in")
-
-
-def source_row_stays(stage: Stage) -> None:
-    """Migrate; the source's row cannot be deleted, and Nova goes on."""
-    stage.attach()
-    stage.breaks(TERMINATE, times=TRIES)
-    stage.migrate(other_host(stage.host))
-
-
-def shelved(stage: Stage) -> None:
-    """Shelve and offload: a reserved row, by which the server gets its volume back."""
-    stage.attach()
-    stage.site.ground.servers.shelve(stage.server_id)
-
-
-def second_of_two_fails(stage: Stage) -> None:
-    """Attach one server on another host well, and this one not; cleaning up fails too."""
-    _attached_elsewhere(stage, other_host(stage.host))
-    unfinished_attach(stage, acts=False)
-
-
-def second_on_one_host_fails(stage: Stage) -> None:
-    """Do the same on one host, whose connection both use."""
-    _attached_elsewhere(stage, stage.host)
-    unfinished_attach(stage, acts=False)
-
-
-def _attached_elsewhere(stage: Stage, host: str) -> None:
-    servers = stage.site.ground.servers
-    assert servers.attach(stage.volume_id, servers.shared(host))
-
-
-def attached_again_by_the_user(stage: Stage) -> None:
-    """Fail an attach; before anybody looks the user has attached it to another server."""
-    cleaned_up_by_nova(stage)
-    _attached_elsewhere(stage, other_host(stage.host))
-
-
-def half_reset(stage: Stage) -> None:
-    """Reset the status alone, by hand: available, while the guest has the disk."""
-    guest_refuses(stage)
-    stage.site.ground.others.reset_status(stage.volume_id, "available")
-
-
-def volume_deleted(stage: Stage) -> None:
-    """Fail an attach cleanly, then delete the volume."""
-    cleaned_up_by_nova(stage)
-    stage.site.ground.delete_volume(stage.volume_id)
-
-
-def in_maintenance(stage: Stage) -> None:
-    """Keep a half-attached volume in maintenance: Cinder refuses after it has terminated."""
-    unfinished_attach(stage)
-    stage.site.ground.others.reset_status(stage.volume_id, "maintenance")
+    later: Callable[[Stage], None] | None = None
 
 
 SITUATIONS: Sequence[Situation] = (
     Situation(
         "01 retry that won is left alone",
-        retry_wins,
+        arrangements.retry_wins,
         ("healthy", "H2.attached", "closed"),
         (),
         ("in-use", ("attached",), (HERE,), ("attached",)),
     ),
     Situation(
         "04 what Nova cleaned up is clean",
-        cleaned_up_by_nova,
+        arrangements.cleaned_up_by_nova,
         ("clean", "C1.nothing-left", "closed"),
         (),
         ("available", (), (), ()),
     ),
     Situation(
         "08 guest that refuses is healthy",
-        guest_refuses,
+        arrangements.guest_refuses,
         ("healthy", "H2.attached", "closed"),
         (),
         ("in-use", ("attached",), (HERE,), ("attached",)),
     ),
     Situation(
         "10 stray row of a failed migration",
-        destination_times_out,
+        arrangements.destination_times_out,
         ("release", "S1.stray-row", "parked"),
         (),
         ("attaching", ("attached", "attaching"), HOSTS, ("attached",)),
     ),
     Situation(
         "11 row left on the source is released",
-        source_row_stays,
+        arrangements.source_row_stays,
         ("release", "S2.left-on-source", "closed"),
         RELEASE,
         ("in-use", ("attached",), (THERE,), ("attached",)),
     ),
     Situation(
+        "09 live migration is left alone",
+        arrangements.migration_under_way,
+        ("in-flight", "B2.server-busy", "due"),
+        (),
+        ("attaching", ("attached", "attaching"), HOSTS, ("attaching",)),
+        later=arrangements.migration_goes_on,
+    ),
+    Situation(
         "12 shelved server keeps its reservation",
-        shelved,
+        arrangements.shelved,
         ("healthy", "H1.shelved", "closed"),
         (),
         ("reserved", ("reserved",), (), ("reserved",)),
     ),
     Situation(
+        "13 unshelving that broke off is shelved again",
+        arrangements.unshelving_broken_off,
+        ("healthy", "H1.shelved", "closed"),
+        (),
+        ("reserved", ("reserved",), (), ("reserved",)),
+    ),
+    Situation(
+        "14 record of a server that never ran is for a person",
+        arrangements.boot_in_vain,
+        ("park", "P6.guest-holds", "parked"),
+        (),
+        ("available", (), (), ("gone",)),
+    ),
+    Situation(
         "20 failed second attach is released alone",
-        second_of_two_fails,
+        arrangements.second_of_two_fails,
         ("release", "S1.stray-row", "closed"),
         RELEASE,
         ("in-use", ("attached",), (THERE,), ()),
@@ -174,7 +113,7 @@ SITUATIONS: Sequence[Situation] = (
     ),
     Situation(
         "21 shared connection of one host is kept",
-        second_on_one_host_fails,
+        arrangements.second_on_one_host_fails,
         ("release", "S1.stray-row", "closed"),
         (DELETE,),
         ("in-use", ("attached",), (HERE,), ()),
@@ -182,31 +121,75 @@ SITUATIONS: Sequence[Situation] = (
     ),
     Situation(
         "25 attached again meanwhile is left alone",
-        attached_again_by_the_user,
+        arrangements.attached_again_by_the_user,
         ("clean", "C1.nothing-left", "closed"),
         (),
         ("in-use", ("attached",), (THERE,), ()),
     ),
     Situation(
         "27 half reset is for a person",
-        half_reset,
+        arrangements.half_reset,
         ("park", "P6.guest-holds", "parked"),
         (),
         ("available", ("attached",), (HERE,), ("attached",)),
     ),
     Situation(
         "29 deleted volume ends its case",
-        volume_deleted,
+        arrangements.volume_deleted,
         ("gone", "G1.volume-gone", "closed"),
         (),
         ("gone", (), (), ()),
     ),
     Situation(
         "30 maintenance is for a person",
-        in_maintenance,
+        arrangements.in_maintenance,
         ("park", "P1.volume-error", "parked"),
         (),
         ("maintenance", ("attaching",), (), ()),
+    ),
+    Situation(
+        "detach that timed out is asked of Nova again",
+        arrangements.detach_hangs,
+        ("nova-detach", "UC4.wish-on-record", "closed"),
+        ("cinder.roll_detaching", "nova.detach"),
+        ("available", (), (), ()),
+    ),
+    Situation(
+        "destination that failed shuts out the source",
+        arrangements.destination_fails,
+        ("release", "S1.stray-row", "parked"),
+        (DELETE,),
+        ("in-use", ("attached",), (), ("attached",)),
+    ),
+    Situation(
+        "migration undone badly is for a person",
+        arrangements.migration_undone_badly,
+        ("park", "P2.names-the-wrong-row", "parked"),
+        (),
+        ("attaching", ("attached", "attaching"), HOSTS, ("attaching",)),
+    ),
+    Situation(
+        "shelving that broke off is for a person",
+        arrangements.shelving_broken_off,
+        ("park", "P9.unfinished-sibling", "parked"),
+        (),
+        ("in-use", ("attached", "reserved"), (HERE,), ("attached",)),
+    ),
+    Situation(
+        "second attach that hung is ended alone",
+        arrangements.second_of_two_hangs,
+        ("terminate", "UC5.leaked-beside-others", "closed"),
+        (BACKEND,),
+        ("in-use", ("attached",), (THERE,), ()),
+        multiattach=True,
+    ),
+    Situation(
+        "second attach that failed shuts out the first",
+        arrangements.second_of_two_shuts_out_the_first,
+        ("park", "P8.access-lost", "parked"),
+        (),
+        ("in-use", ("attached",), (), ()),
+        multiattach=True,
     ),
 )
 

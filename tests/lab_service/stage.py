@@ -54,6 +54,11 @@ class Stage:
         """Move the server to another host, live; blocks until that went well or was undone."""
         self.site.ground.servers.migrate(self.server_id, host)
 
+    def nova_failed(self, event: str) -> None:
+        """Wait until Nova says that something it did to the server failed: ``detach_volume`` ..."""
+        failed = self.site.ground.servers.has_failed
+        until(lambda: failed(self.server_id, event), f"{event} has failed", CASE_SECONDS)
+
     def nova_gave_up(self) -> None:
         """Wait until Nova has forgotten the attach."""
         has = self.site.ground.servers.has_device
@@ -69,29 +74,49 @@ class Stage:
     def breaks(self, method: str, *, times: int = ALWAYS, acts: bool = False) -> None:
         """Let the driver raise, before or after it acts."""
         when = When.AFTER if acts else When.BEFORE
-        self.faults.add(Fault(method, when=when, times=times, volume_id=self.volume_id))
+        self.faults.add(Fault(method, when=when, times=times, subject=self.volume_id))
 
     def hangs(self, method: str, *, times: int = 1, acts: bool = False) -> None:
         """Let the driver hang, before or after it acts."""
         when = When.AFTER if acts else When.BEFORE
         self.faults.add(
-            Fault(method, How.HANG, when, times=times, volume_id=self.volume_id, seconds=600.0)
+            Fault(method, How.HANG, when, times=times, subject=self.volume_id, seconds=600.0)
         )
 
     def guest_fails(self, method: str, error: str = "NovaException") -> None:
         """Let the hypervisor fail the next such call for this volume."""
-        fault = Fault(method, error=error, volume_id=self.volume_id)
+        fault = Fault(method, error=error, subject=self.volume_id)
         self.site.lab.compute_faults[self.host].add(fault)
+
+    def guest_hangs(self, method: str) -> None:
+        """Let the hypervisor take its time with the next such call for this volume."""
+        fault = Fault(method, How.HANG, subject=self.volume_id, seconds=600.0)
+        self.site.lab.compute_faults[self.host].add(fault)
+
+    def hypervisor_hangs(self) -> None:
+        """Wait until it does."""
+        faults = self.site.lab.compute_faults[self.host]
+        until(lambda: faults.hanging(self.volume_id), "the hypervisor takes its time")
+
+    def hypervisor(self, method: str, how: How = How.RAISE, host: str | None = None) -> None:
+        """Let the next such call for the server itself raise or hang, on a host or on its own."""
+        fault = Fault(method, how, subject=self.server_id, seconds=600.0)
+        self.site.lab.compute_faults[host or self.host].add(fault)
+
+    def lets_go(self, host: str) -> None:
+        """End what hangs in a host's hypervisor."""
+        for subject in (self.server_id, self.volume_id):
+            self.site.lab.compute_faults[host].release(subject)
 
     def guest_faults_left(self) -> bool:
         """Tell whether a fault of the hypervisor has yet to strike."""
         left = self.site.lab.compute_faults[self.host].left()
-        return any(fault.volume_id == self.volume_id for fault in left)
+        return any(fault.subject == self.volume_id for fault in left)
 
     def calls_ended(self, method: str) -> int:
         """Return how many calls of a method of Cinder's driver have ended."""
         ended = (c for c in self.faults.calls() if c["phase"] == "end" and c["method"] == method)
-        return sum(c["volume_id"] == self.volume_id for c in ended)
+        return sum(c["subject"] == self.volume_id for c in ended)
 
     def was_called(self, method: str, times: int = TRIES) -> None:
         """Wait until the driver has ended so many calls, as many as Nova makes."""
@@ -146,6 +171,11 @@ class Stage:
             return bool(cases) and all(c.summary.state in states for c in cases)
 
         until(there, f"every case is {[state.value for state in states]}", CASE_SECONDS)
+
+    def replay(self) -> None:
+        """Send its case round again, as a person does."""
+        why = "something seems to hold it"
+        self.site.detachd.run("replay", "case", self.case().case.case_id, "--reason", why)
 
     # -- initiators ---------------------------------------------------------------------------
 

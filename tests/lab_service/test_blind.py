@@ -25,6 +25,7 @@ from tests.lab_service.use_cases import Scene
 
 Strike = Callable[[Callable[[], object]], Stage]
 
+pytestmark = pytest.mark.timeout(900)  # the first test of a play waits for it to be arranged
 EYES = Eyes.BLIND
 USE_CASES = [scene for scene in use_cases.SCENES if EYES in scene.eyes]
 SCENES = [*USE_CASES, *mending.SCENES]

@@ -14,10 +14,12 @@ import pytest
 from handlers.casefile import VerifiedBy
 from tests.lab_service import use_cases
 from tests.lab_service.lab_site import Eyes
-from tests.lab_service.playing import Played, Rested, came_out_right
+from tests.lab_service.playing import Played, came_out_right
+from tests.lab_service.resting import Rested
 from tests.lab_service.situations import SITUATIONS, Situation
 from tests.lab_service.use_cases import Scene
 
+pytestmark = pytest.mark.timeout(900)  # the first test of a play waits for it to be arranged
 EYES = Eyes.SEEING
 SCENES = [*use_cases.SCENES, *SITUATIONS]
 

@@ -49,7 +49,7 @@ class Scene:
 
     name: str
     title: str
-    arrange: Callable[[Stage], None]
+    arrange: Callable[[Stage], Stage | None]
     expected: Callable[[Eyes, str], Expected]
     later: Callable[[Stage], None] | None = None
     eyes: tuple[Eyes, ...] = tuple(Eyes)
