@@ -42,6 +42,10 @@ BRISK = BackendPolicy(
     nova_detach_wait_seconds=0.3,
 )
 
+# For tests that expect one course, step by step. On a busy machine a tenth of a second is short for
+# a look: it gave no answer then, which is rightly told as an error and tried again.
+UNHURRIED = dataclasses.replace(BRISK, look_timeout_seconds=10.0, call_timeout_seconds=10.0)
+
 Options = Mapping[str, Mapping[str, object]]
 
 

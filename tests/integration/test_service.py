@@ -16,7 +16,7 @@ from handlers.intents import UNANSWERED
 from handlers.policy import Mode
 from tests.bus import until
 from tests.integration import oracle
-from tests.integration.service_process import BRISK, fetch
+from tests.integration.service_process import BRISK, UNHURRIED, fetch
 from tests.integration.site import Act, Site
 
 pytestmark = pytest.mark.integration
@@ -164,7 +164,7 @@ def planned(case: dict[str, Any]) -> list[str]:
 
 def test_observe_tells_and_writes_nothing(site: Site) -> None:
     """Mode observe -> parked with the plan on record, announced, and not one write outside."""
-    site.detachd.configure(dataclasses.replace(BRISK, mode=Mode.OBSERVE))
+    site.detachd.configure(dataclasses.replace(UNHURRIED, mode=Mode.OBSERVE))
     with site.detachd.serve() as service:
         service.ready()
         acts = play(site, "UC1", "UC4", "UC5", "healthy: the retry won")
@@ -184,7 +184,7 @@ def test_observe_tells_and_writes_nothing(site: Site) -> None:
 
 def test_approve_waits_for_a_person(site: Site) -> None:
     """Mode approve -> nothing happens until `detachd case approve`, then that plan is run."""
-    site.detachd.configure(dataclasses.replace(BRISK, mode=Mode.APPROVE))
+    site.detachd.configure(dataclasses.replace(UNHURRIED, mode=Mode.APPROVE))
     with site.detachd.serve() as service:
         service.ready()
         approved, other = play(site, "UC5", "UC1")
@@ -203,7 +203,7 @@ def test_approve_waits_for_a_person(site: Site) -> None:
 
 def test_approval_is_for_one_plan(site: Site) -> None:
     """Approved, but the evidence changed before -> not run: a person is asked again."""
-    site.detachd.configure(dataclasses.replace(BRISK, mode=Mode.APPROVE))
+    site.detachd.configure(dataclasses.replace(UNHURRIED, mode=Mode.APPROVE))
     with site.detachd.serve() as service:
         service.ready()
         (act,) = play(site, "UC1")

@@ -16,7 +16,7 @@ from drivers.base import Connector
 from handlers.casefile import CaseState, Conclusion, StepKind, StepResult, UseCase
 from tests.bus import until
 from tests.integration import oracle
-from tests.integration.service_process import BRISK, ServiceProcess
+from tests.integration.service_process import UNHURRIED, ServiceProcess
 from tests.integration.site import Site
 from tests.recorded import Recorded, recording
 
@@ -76,7 +76,7 @@ def recorded_host(site: Site) -> Connector:
 @pytest.fixture
 def service(site: Site) -> Iterator[ServiceProcess]:
     """Run the service, and have it log all that it would ever log."""
-    policy = dataclasses.replace(BRISK, late_horizon_seconds=2.0)
+    policy = dataclasses.replace(UNHURRIED, late_horizon_seconds=2.0)
     site.detachd.configure(policy, DEFAULT={"debug": True})
     with site.detachd.serve() as service:
         yield service.ready()

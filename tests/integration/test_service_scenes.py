@@ -11,6 +11,7 @@ from consumer.demo.scenes import SCENES
 from tests.announcing import stock_listener
 from tests.bus import configured, until
 from tests.integration import oracle
+from tests.integration.service_process import UNHURRIED
 from tests.integration.site import Act, Broker, Site, open_site
 
 pytestmark = pytest.mark.integration
@@ -27,6 +28,7 @@ def site_on_each(broker: Broker, tmp_path: Path, ledger_url: str) -> Iterator[Si
 def test_scenes_end_as_in_the_demo_and_a_stock_listener_is_told(site_on_each: Site) -> None:
     """Use cases and look-alikes on the bus -> mended or left alone, announced in order."""
     site, acts = site_on_each, site_on_each.arrange()
+    site.detachd.configure(UNHURRIED)
     with stock_listener(configured(site.broker.url)) as told, site.detachd.serve() as service:
         service.ready()
         site.publish(acts)

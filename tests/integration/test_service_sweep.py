@@ -15,7 +15,7 @@ from handlers.casefile import CaseState, Conclusion, Trigger
 from handlers.policy import Mode
 from tests.bus import until
 from tests.integration import oracle
-from tests.integration.service_process import BRISK, Installation, fetch
+from tests.integration.service_process import BRISK, UNHURRIED, Installation, fetch
 from tests.integration.site import Act, Site
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -124,7 +124,7 @@ def reset_by_hand(stage: Stage) -> Sequence[Message]:
 
 def ghosts(site: Site, policy_mode: Mode, *scenes: Scene) -> list[CaseRecord]:
     """Sweep until each scene, of which the bus tells nothing but the host's connector, rests."""
-    policy = dataclasses.replace(BRISK, mode=policy_mode)
+    policy = dataclasses.replace(UNHURRIED, mode=policy_mode)
     site.detachd.configure(policy, sweep=SWEEP)
     with site.detachd.serve() as service:
         service.ready()
@@ -174,7 +174,7 @@ def test_ghost_is_parked_with_its_plan_in_mode_observe(site: Site) -> None:
 def test_ghost_waits_for_a_yes_in_mode_approve(site: Site) -> None:
     """Mode approve -> waits; `detachd case approve` -> ended as in mode auto."""
     scene = Scene("ghost", "left behind", left_behind, ENDED)
-    site.detachd.configure(dataclasses.replace(BRISK, mode=Mode.APPROVE), sweep=SWEEP)
+    site.detachd.configure(dataclasses.replace(UNHURRIED, mode=Mode.APPROVE), sweep=SWEEP)
     with site.detachd.serve() as service:
         service.ready()
         (act,) = site.arrange([scene])
