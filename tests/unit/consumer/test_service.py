@@ -80,7 +80,7 @@ def build(tmp_path: Path, cloud: Cloud) -> Iterator[Build]:
         *,
         transport_url: str = MEMORY,
         port: int = 0,
-        drain_seconds: float = 4.0,
+        drain_seconds: float = 60.0,
         mode: str = "observe",
         driver: str = "simulator",
         upgrade: bool = True,
@@ -378,7 +378,7 @@ def test_parts_that_all_hang_are_waited_for_together(
     assert not service.wait()
     took = time.monotonic() - began
     end.set()
-    assert took < 3.0
+    assert took < 6.0, "each for itself they would take nine"
 
 
 @pytest.mark.parametrize("part", ["listener", "worker", "publisher"])
