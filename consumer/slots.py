@@ -6,6 +6,7 @@ import collections
 import threading
 
 from consumer.backends import Backends
+from handlers.casefile import CrowdedError
 
 UNKNOWN = ""
 """Stands for the backend of a case whose backend nobody has named yet."""
@@ -49,6 +50,17 @@ class Slots:
         with self._changed:
             self._taken[backend] += 1
 
+    def exchange(self, taken: str, wanted: str) -> bool:
+        """Give a slot back for one of another backend, where that has one; tell whether."""
+        with self._changed:
+            if self._taken[wanted] >= self._backends.of(wanted).concurrency:
+                return False
+            self._taken[taken] -= 1
+            self._taken[wanted] += 1
+            self._releases += 1
+            self._changed.notify_all()
+            return True
+
     def release(self, backend: str, *, unused: bool = False) -> None:
         """Give it back and wake whoever waits for that; ``unused`` is no reason to look for work.
 
@@ -73,3 +85,26 @@ class Slots:
         """Block until every slot is free, at most ``seconds``; tell whether they are."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._taken.total(), seconds)
+
+
+class Seat:
+    """The slot of one case. For the thread that works it."""
+
+    def __init__(self, slots: Slots, backend: str) -> None:
+        """Take a slot of this backend."""
+        self._slots = slots
+        self._backend = backend
+        slots.take(backend)
+
+    def move(self, backend: str) -> None:
+        """Exchange it for one of the backend that the case turned out to be of.
+
+        Raises CrowdedError where that has none free: its cap holds for what is learned late too.
+        """
+        if not self._slots.exchange(self._backend, backend):
+            raise CrowdedError(f"as many cases of backend {backend} are worked as may be")
+        self._backend = backend
+
+    def leave(self, *, unused: bool = False) -> None:
+        """Give it back, as ``Slots.release`` does."""
+        self._slots.release(self._backend, unused=unused)

@@ -17,8 +17,8 @@ from consumer.crew import Crew
 from consumer.internal_error import internal_error
 from consumer.ledger import Claim, Ledger, LedgerUnavailableError
 from consumer.logs import CaseContext
-from consumer.slots import UNKNOWN, Slots
-from handlers.casefile import CaseFile, ClaimLostError, Outcome, PausedError
+from consumer.slots import UNKNOWN, Seat, Slots
+from handlers.casefile import CaseFile, ClaimLostError, CrowdedError, Outcome, PausedError
 
 LOG = logging.getLogger(__name__)
 
@@ -152,27 +152,27 @@ class Worker:
 
     def _start(self, claim: Claim) -> None:
         backend = claim.case.backend or UNKNOWN
-        self._slots.take(backend)
+        seat = Seat(self._slots, backend)
         self._observer.claimed(backend)
         try:
-            self._crew.do(lambda: self._work(claim))
+            self._crew.do(lambda: self._work(claim, seat))
         except RuntimeError:  # the machine has no thread left
             LOG.exception("no thread can be started; the case is handed back")
             self._observer.internal_error("worker")
-            self._release(backend, unused=True)
+            self._release(claim, seat, unused=True)
             with contextlib.suppress(LedgerUnavailableError):  # the other claims are to be begun
                 self._hand_back(claim)
 
-    def _release(self, backend: str, *, unused: bool = False) -> None:
-        self._observer.released(backend)
-        self._slots.release(backend, unused=unused)
+    def _release(self, claim: Claim, seat: Seat, *, unused: bool = False) -> None:
+        self._observer.released(claim.case.backend or UNKNOWN)
+        seat.leave(unused=unused)
 
-    def _work(self, claim: Claim) -> None:
+    def _work(self, claim: Claim, seat: Seat) -> None:
         threading.current_thread().name = f"case-{claim.case.case_id}"
         CaseContext(claim.case)
         until = time.monotonic() + self._settings.lease_seconds
         try:
-            self._attempt(claim, until)
+            self._attempt(claim, seat, until)
         except LedgerUnavailableError as error:
             LOG.warning("the attempt broke off: %s", error)
             self._keep(claim, error, until)
@@ -181,18 +181,18 @@ class Worker:
             self._observer.internal_error("worker")
             self._keep(claim, error, until)
         finally:
-            self._release(claim.case.backend or UNKNOWN)
+            self._release(claim, seat)
 
-    def _attempt(self, claim: Claim, until: float) -> None:
+    def _attempt(self, claim: Claim, seat: Seat, until: float) -> None:
         began = time.monotonic()
         try:
-            outcome = self._recovery.attempt(self._ledger.casefile(claim))
+            outcome = self._recovery.attempt(self._ledger.casefile(claim, located=seat.move))
             self._finish(claim, outcome, until)
         except ClaimLostError as lost:
             LOG.warning("the case is somebody else's now: %s", lost)
             self._observer.claim_lost(claim.case.backend or UNKNOWN)
-        except PausedError as paused:
-            LOG.info("handed back: %s", paused)
+        except (PausedError, CrowdedError) as reason:
+            LOG.info("handed back: %s", reason)
             self._hand_back(claim)
         else:
             LOG.info("%s by rule %s: %s", outcome.state.value, outcome.rule, outcome.reason)

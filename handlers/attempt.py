@@ -40,6 +40,15 @@ class Attempt:
         """Database time, carried on by our own monotonic clock."""
         return self.file.now + timedelta(seconds=time.monotonic() - self.began)
 
+    def locate(self, backend: str) -> None:
+        """Take down where Cinder says that the volume is, of a case that does not know it.
+
+        Raises ClaimLostError and CrowdedError.
+        """
+        if self.case.backend is None:
+            self.file.locate(backend)
+            self.case = dataclasses.replace(self.case, backend=backend)
+
     def note(self, intent: Intent, result: StepResult) -> None:
         """Keep an intent of this attempt beside those that the ledger gave."""
         ended = dataclasses.replace(intent, result=result)

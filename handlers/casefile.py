@@ -218,6 +218,10 @@ class PausedError(Exception):
     """detachd is paused; nothing outside is written until `detachd resume`."""
 
 
+class CrowdedError(Exception):
+    """No more cases of this backend are worked now; the case is due, and claimed when one ends."""
+
+
 class CaseFile(Protocol):
     """What recovery may write about the one case that it works on. Each call is a transaction."""
 
@@ -228,6 +232,13 @@ class CaseFile(Protocol):
     @property
     def now(self) -> datetime:
         """Database time when the case was claimed."""
+
+    def locate(self, backend: str) -> None:
+        """Write down on which backend the volume is, as no message of the case has told.
+
+        Before its first intent: the case may be handed back for it. Raises ClaimLostError, and
+        CrowdedError when as many cases of that backend are being worked as may be.
+        """
 
     def intend(
         self,

@@ -96,12 +96,16 @@ class Retry(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sources:
-    """Whom to ask, how to repeat a question, and how long each answer may take."""
+    """Whom to ask, how to repeat a question, and how long each answer may take.
+
+    ``located`` hears on which backend the volume is, before that is asked, which may be stuck.
+    """
 
     cinder: Cinder
     nova: Nova
     driver_of: Callable[[str], StorageDriver]
     connector_of: Callable[[str], Connector | None]
+    located: Callable[[str], None]
     retry: Retry
     timeout_seconds: float
 
@@ -115,6 +119,7 @@ def gather(case: Case, sources: Sources) -> Evidence:
     volume = look_at_volume(case, sources)
     if not isinstance(volume, Fact):
         return Evidence(volume)
+    sources.located(volume.value.ref.backend)
     instances = dict.fromkeys(
         [case.instance_id, *(row.instance_id for row in volume.value.rows)],
     )

@@ -44,7 +44,8 @@ class Eyes:
     def look(self, attempt: Attempt) -> tuple[Evidence, Diagnosis]:
         """Look at Cinder, Nova and the backend. Read-only; blocks for all three.
 
-        The attempt then has the policy of the backend on which Cinder says the volume is.
+        The attempt then has the policy of the backend on which Cinder says the volume is. Raises
+        what ``CaseFile.locate`` raises, where nobody had told the case of that backend.
         """
         evidence = gather(attempt.case, self._sources(attempt))
         if isinstance(evidence.volume, Fact):
@@ -79,6 +80,7 @@ class Eyes:
             nova=self.nova,
             driver_of=self.driver_of,
             connector_of=attempt.file.connector_of,
+            located=attempt.locate,
             retry=again,
             timeout_seconds=limit,
         )

@@ -64,8 +64,8 @@ class Recovery:
         """Make one attempt at the case and say what came of it.
 
         Blocks for all looks, calls and pauses of the attempt; the stop event ends it before its
-        next write. Raises ClaimLostError and PausedError from the ledger; nothing for an outside
-        failure: that is an outcome.
+        next write. Raises ClaimLostError, PausedError and CrowdedError from the case file; nothing
+        for an outside failure: that is an outcome.
         """
         case = file.case
         policy = self._eyes.policy_of(case.backend or "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from consumer.ledger.history import HistoryKind, note
 from consumer.ledger.outbox import announce
 from consumer.ledger.prepared import Prepared
 from consumer.ledger.records import connector
-from consumer.ledger.tables import claims, connectors, intents
+from consumer.ledger.tables import cases, claims, connectors, intents
 from drivers.base import Connector
 from handlers.casefile import Announcement, Case, StepKind, StepResult
 
@@ -32,6 +32,15 @@ _USED = Prepared(_SAME_REQUEST)
 # and the others for it.
 _RENEWED = Prepared(RENEWAL.where(~PAUSED, ~sa.exists(_SAME_REQUEST)))
 _INTENDED = Prepared.insert(intents)
+_LOCATED = Prepared(
+    cases.update()
+    .where(
+        cases.c.case_id == sa.bindparam("located_case_id"),
+        cases.c.backend.is_(None),
+        sa.exists(sa.select(claims.c.fence).where(*OWN)),
+    )
+    .values(backend=sa.bindparam("backend"))
+)
 _OWN = [
     intents.c[name] == sa.bindparam(f"own_{name}") for name in ("request_id", "case_id", "fence")
 ]
@@ -56,9 +65,12 @@ class _Intended:
 class LedgerCaseFile:
     """The ledger's ``handlers.casefile.CaseFile`` for one claim."""
 
-    def __init__(self, database: Database, claim: Claim) -> None:
+    def __init__(
+        self, database: Database, claim: Claim, located: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._database = database
         self._claim = claim
+        self._located = located
 
     @property
     def case(self) -> Case:
@@ -69,6 +81,14 @@ class LedgerCaseFile:
     def now(self) -> datetime:
         """Database time when the case was claimed."""
         return self._claim.claimed_at
+
+    def locate(self, backend: str) -> None:
+        """Write down on which backend the volume is, unless a message has told; say so then.
+
+        Raises ClaimLostError, LedgerUnavailableError, and what who is told raises.
+        """
+        self._database.write(lambda connection: _locate(connection, self._claim, backend))
+        self._located(backend)
 
     def intend(
         self,
@@ -121,6 +141,19 @@ def _own(claim: Claim, request_id: str) -> dict[str, Any]:
     }
 
 
+def _locate(connection: sa.Connection, claim: Claim, backend: str) -> None:
+    _hold_where_others_write(connection, claim)
+    located = {"located_case_id": claim.case.case_id, "backend": backend}
+    if _LOCATED.run(connection, located | own(claim)) != 1:
+        hold(connection, claim)
+
+
+def _hold_where_others_write(connection: sa.Connection, claim: Claim) -> None:
+    """Lock the volume's row, but on SQLite, whose one writer nobody can come between."""
+    if connection.dialect.name != "sqlite":
+        hold(connection, claim)
+
+
 def _intend(connection: sa.Connection, claim: Claim, step: _Intended) -> str:
     now = database_now(connection)
     asked = {"cloud": claim.case.cloud, "request_id": step.request_id}
@@ -161,8 +194,7 @@ def _row(claim: Claim, step: _Intended, now: datetime) -> dict[str, Any]:
 def _result(
     connection: sa.Connection, claim: Claim, request_id: str, result: StepResult, detail: str
 ) -> None:
-    if connection.dialect.name != "sqlite":  # whose one writer nobody can come between
-        hold(connection, claim)
+    _hold_where_others_write(connection, claim)
     now = database_now(connection)
     ended = {"result": result.value, "detail": detail, "result_at": now}
     if _ENDED.run(connection, _own(claim, request_id) | own(claim) | ended) != 1:

@@ -163,9 +163,14 @@ class Ledger:
         )
         return self._database.write(lambda c: claiming.claim(c, wanted))
 
-    def casefile(self, claim: Claim) -> CaseFile:
-        """Return what recovery writes through while it works on the claimed case."""
-        return LedgerCaseFile(self._database, claim)
+    def casefile(
+        self, claim: Claim, *, located: Callable[[str], None] = lambda _: None
+    ) -> CaseFile:
+        """Return what recovery writes through while it works on the claimed case.
+
+        ``located`` is told of the backend that the case is found to be of, once it is written.
+        """
+        return LedgerCaseFile(self._database, claim, located)
 
     def renew(self, claim: Claim, lease_seconds: float) -> None:
         """Let the lease last at least that much longer from now. Raises ClaimLostError."""

@@ -192,6 +192,20 @@ class LedgerMachine(RuleBasedStateMachine):
             self.announced[claim.case.case_id] += [request_id] if announces else []
             casefile.result(request_id, StepResult.DONE, "")
 
+    @rule(claim=held_claims)
+    def locate(self, claim: Claim) -> None:
+        """Say where the volume is -> written only by who has it, and where nobody had said."""
+        case_id = claim.case.case_id
+        before = self.ledger.case(case_id).case.backend
+        try:
+            self.ledger.casefile(claim).locate("lab@found")
+        except ClaimLostError:
+            assert not self._is_current(claim)
+            assert self.ledger.case(case_id).case.backend == before
+        else:
+            assert self._is_current(claim)
+            assert self.ledger.case(case_id).case.backend == (before or "lab@found")
+
     @rule(
         claim=consumes(held_claims),
         state=st.sampled_from([s for s in CaseState if s is not CaseState.WAITING]),

@@ -205,6 +205,39 @@ def test_cases_without_a_known_backend_share_a_cap_too(ledger: Ledger, make: Mak
         worker.drain(5.0)
 
 
+def test_slow_backend_that_nobody_named_leaves_room_to_others(ledger: Ledger, make: Make) -> None:
+    """No message names a backend, one hangs -> known from Cinder, its cases hold its cap, no more.
+
+    The one that finds no room is handed back as it was, and is due under the backend's name.
+    """
+    slow = {open_case(ledger, backend=None) for _ in range(5)}
+    volume_id = open_case(ledger, backend=None)
+    gate, stop = Gate(), threading.Event()
+
+    def judge(casefile: CaseFile) -> Outcome:
+        if casefile.case.volume_id == volume_id:
+            casefile.locate(LAB)
+            return outcome()
+        if casefile.case.backend is None:
+            casefile.locate(SLOW)
+        return gate(casefile)
+
+    worker = make(judge, threads=4)
+    thread = threading.Thread(target=worker.run, args=(stop,))
+    thread.start()
+    until(lambda: only_case(ledger, volume_id).summary.state is CaseState.PARKED)
+    assert len(gate.held) == 2
+    records = [only_case(ledger, each) for each in slow]
+    assert sorted(record.summary.attempts for record in records) == [0, 0, 0, 1, 1]
+    assert {record.case.backend for record in records} == {SLOW}
+    gate.opened.set()
+    until(lambda: len(ledger.cases(state=CaseState.PARKED)) == 6)
+    stop.set()
+    thread.join()
+    assert worker.drain(5.0)
+    assert worker._slots.full() == frozenset()
+
+
 def test_two_workers_never_work_one_volume_at_once(ledger: Ledger, make: Make) -> None:
     """Two workers, one due case -> one of them has it."""
     open_case(ledger)

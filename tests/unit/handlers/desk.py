@@ -75,6 +75,12 @@ class Desk:
 
     # -- what recovery sees ------------------------------------------------------------------------
 
+    def locate(self, backend: str) -> None:
+        """Write down where the volume is."""
+        self._place()
+        self._keep(backend=backend)
+        self._place()
+
     def intend(
         self,
         kind: StepKind,

@@ -114,7 +114,10 @@ class Outside:
             return call()
 
         mine: Any = self
-        return Sources(mine, mine, lambda _: mine, self.connector_of, retry, 7.0)
+        return Sources(mine, mine, lambda _: mine, self.connector_of, self._located, retry, 7.0)
+
+    def _located(self, backend: str) -> None:
+        self.asked.append(("located", backend))
 
     def connector_of(self, host: str) -> Connector | None:
         """Return what was learned of a host."""
@@ -133,11 +136,15 @@ def look(outside: Outside) -> Evidence:
 
 
 def test_all_three_sides_are_asked_once_each_in_order() -> None:
-    """One attachment -> Cinder, then its server, then the backend, each by way of the retry."""
+    """One attachment -> Cinder, then its server, then the backend, each by way of the retry.
+
+    Where the volume is, is told before Nova and the backend are asked, which may take long.
+    """
     outside = Outside(UC1)
     evidence = look(outside)
     assert outside.asked == [
         ("retry", "cinder", "volume"), ("volume", "volume-1"),
+        ("located", UC1.volume.ref.backend),
         ("retry", "nova", "server"), ("server", X),
         ("retry", "backend", "observe"), ("observe", "volume-1"),
     ]  # fmt: skip

@@ -10,6 +10,7 @@ from consumer.ledger import Claim, HistoryKind, Ledger
 from handlers.casefile import (
     CaseFile,
     CaseState,
+    ClaimLostError,
     Grounds,
     PausedError,
     StepKind,
@@ -17,7 +18,15 @@ from handlers.casefile import (
     UseCase,
 )
 from tests.unit.consumer.ledger.breaking import lose_next_commit
-from tests.unit.consumer.ledger.making import announcement, claim_one, due_case, outcome
+from tests.unit.consumer.ledger.making import (
+    accept,
+    announcement,
+    attach_error,
+    claim_one,
+    due_case,
+    expire_leases,
+    outcome,
+)
 
 EVIDENCE = {"volume": {"status": "detaching"}, "rows": ["att-1"], "note": "größer"}
 TARGET = {"attachment_id": "att-1"}
@@ -83,6 +92,33 @@ def test_next_attempt_knows_the_intents(ledger: Ledger, held: Claim) -> None:
         ("req-1-ours", StepResult.TRANSIENT, 1),
     ]
     assert (again.case.attempts, again.case.failures) == (2, 1)
+
+
+def test_next_attempt_knows_the_backend(ledger: Ledger, held: Claim) -> None:
+    """Cinder says where the volume is, then the attempt dies -> the next claim is of that one."""
+    heard: list[str] = []
+    ledger.casefile(held, located=heard.append).locate("lab@one")
+    expire_leases(ledger)
+    assert claim_one(ledger, "w2").case.backend == "lab@one"
+    assert heard == ["lab@one"]
+
+
+def test_backend_that_a_message_told_stays(ledger: Ledger, held: Claim) -> None:
+    """A message names the backend while Cinder is asked -> the message's stays, as without us."""
+    accept(ledger, attach_error(backend="lab@told"))
+    ledger.casefile(held).locate("lab@one")
+    assert ledger.case(held.case.case_id).case.backend == "lab@told"
+
+
+def test_backend_from_a_claim_that_is_lost(ledger: Ledger, held: Claim) -> None:
+    """The lease ran out, another worker has the case -> refused, nothing written, nobody told."""
+    expire_leases(ledger)
+    claim_one(ledger, "w2")
+    heard: list[str] = []
+    with pytest.raises(ClaimLostError):
+        ledger.casefile(held, located=heard.append).locate("lab@one")
+    assert ledger.case(held.case.case_id).case.backend is None
+    assert heard == []
 
 
 def test_intent_extends_the_lease(ledger: Ledger, held: Claim) -> None:
