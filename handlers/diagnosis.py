@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from handlers import left_overs, signs, unclaimed
+from handlers import left_overs, signs, unclaimed, wishes
 from handlers.casefile import Case, UseCase
 from handlers.evidence import Absent, Evidence, Fact, Unknown
 from handlers.situation import Situation, situate
@@ -112,9 +112,9 @@ RULES: tuple[Rule, ...] = (
     Rule("B4.compute-down", Verdict.IN_FLIGHT, signs.compute_not_up,
          "the compute service of the server's host is not known to be up, and its guest may hold "
          "the volume"),
-    Rule("B5.nova-detaching", Verdict.IN_FLIGHT, signs.nova_detach_accepted,
+    Rule("B5.nova-detaching", Verdict.IN_FLIGHT, wishes.nova_detach_accepted,
          "Nova has accepted the detach and is carrying it out"),
-    Rule("B6.detach-asked-since", Verdict.IN_FLIGHT, signs.detach_of_another_case,
+    Rule("B6.detach-asked-since", Verdict.IN_FLIGHT, wishes.detach_of_another_case,
          "the attach ended, and a detach has been asked for since"),
     Rule("B7.source-down", Verdict.IN_FLIGHT, left_overs.left_on_a_host_that_is_down,
          "the row is on a host that its server has left and whose compute service is not known to "
@@ -126,12 +126,12 @@ RULES: tuple[Rule, ...] = (
     Rule("UC2.attached", Verdict.ROLL_FORWARD, signs.attaching_and_named,
          "the backend and Nova's block device have it attached, only Cinder was not told",
          UseCase.UC2),
-    Rule("UC4.wish-on-record", Verdict.NOVA_DETACH, signs.detaching_and_named,
+    Rule("UC4.wish-on-record", Verdict.NOVA_DETACH, wishes.detaching_and_named,
          "Cinder has the wish to detach on record and Nova has not carried it out", UseCase.UC4),
-    Rule("UC4.rolled", Verdict.NOVA_DETACH, signs.rolled_for_detach,
+    Rule("UC4.rolled", Verdict.NOVA_DETACH, wishes.rolled_for_detach,
          "the wish to detach was rolled back to in-use so that Nova can carry it out",
          UseCase.UC4),
-    Rule("P10.whose-wish", Verdict.PARK, signs.whose_wish,
+    Rule("P10.whose-wish", Verdict.PARK, wishes.whose_wish,
          "Cinder says detaching of a volume with several attachments, and not of which"),
     Rule("P5.server-deleted", Verdict.PARK, signs.guest_may_outlive,
          "the server is deleted but its row is left, and neither the backend nor Nova's record of "

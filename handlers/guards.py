@@ -7,7 +7,7 @@ import enum
 from datetime import datetime
 
 from drivers.base import Capabilities
-from handlers import intents, signs
+from handlers import intents, signs, wishes
 from handlers.casefile import StepKind
 from handlers.evidence import Fact
 from handlers.notification import Operation
@@ -195,7 +195,7 @@ def _not_allowed(s: Situation, means: Means) -> Objection | None:
     if means.policy.mode is Mode.OBSERVE:
         return Objection(Guard.OBSERVE)
     approval = s.case.approval
-    begun = signs.held_by_us(s) or signs.rolled_for_detach(s)
+    begun = signs.held_by_us(s) or wishes.rolled_for_detach(s)
     approved = approval is not None and (begun or approval.fingerprint == means.fingerprint)
     asks = means.policy.mode is Mode.APPROVE and not approved
     return Objection(Guard.APPROVE) if asks else None

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from drivers.control_plane import Server
 from handlers import intents, unclaimed
 from handlers.evidence import Absent, Fact, Unknown
 from handlers.notification import Operation
 from handlers.situation import Situation
 from handlers.subject import ATTACHED
+from handlers.wishes import agreed, has_a_guest, rolled_for_detach
 
 SETTLED_STATUSES = frozenset({"available", "attaching", "in-use", "detaching", "reserved"})
 SETTLED_MIGRATIONS = frozenset({None, "", "none", "success", "error"})
 UNFINISHED_ROWS = frozenset({"reserved", "attaching", "error_attaching"})
-GUEST_STATES = frozenset({"active", "paused", "rescued", "resized", "stopped", "suspended"})
 SHELVED = "shelved_offloaded"
-NOVA_DETACH_ATTEMPTS = 3
 
 
 def always(_: Situation) -> bool:
@@ -62,23 +60,6 @@ def compute_not_up(s: Situation) -> bool:
     return (down or unclaimed.host_down(s)) and not nothing_left(s) and not nothing_left_blind(s)
 
 
-def nova_detach_accepted(s: Situation) -> bool:
-    """Nova accepted our wish to detach a short while ago.
-
-    In-use is what our roll_detaching had left, so that detaching is Nova's answer even to a call
-    that gave none.
-    """
-    ours = intents.last_nova_detach(s.case, s.row.attachment_id) if s.row else None
-    recent = ours is not None and ours.attempt > s.case.attempts - NOVA_DETACH_ATTEMPTS
-    return recent and detaching_and_named(s)
-
-
-def detach_of_another_case(s: Situation) -> bool:
-    """The attach of this case ended; the detach asked for since has a case of its own."""
-    wished = s.status == "detaching" and s.row_status == ATTACHED
-    return wished and s.named and s.case.operation is Operation.ATTACH
-
-
 # -- what could not be seen ------------------------------------------------------------------------
 
 
@@ -117,11 +98,7 @@ def shelved_reservation(s: Situation) -> bool:
 def attached_and_named(s: Situation) -> bool:
     """Cinder and Nova agree that the subject is attached, and nothing speaks against it."""
     alone = not s.siblings or (s.on_its_server_s_host and not unfinished_sibling(s))
-    return _agreed(s) and alone and not access_lost(s) and not rolled_for_detach(s)
-
-
-def _agreed(s: Situation) -> bool:
-    return s.status == "in-use" and s.named and s.row_status == ATTACHED
+    return agreed(s) and alone and not access_lost(s) and not rolled_for_detach(s)
 
 
 def attached_the_old_way(s: Situation) -> bool:
@@ -131,15 +108,9 @@ def attached_the_old_way(s: Situation) -> bool:
     return attached and unnamed and not access_lost(s)
 
 
-def rolled_for_detach(s: Situation) -> bool:
-    """Our own roll_detaching still waits for its Nova detach (a crash in between)."""
-    pending = s.row is not None and intents.wish_pending(s.case, s.row.attachment_id)
-    return pending and s.case.operation is Operation.DETACH and _agreed(s) and not s.siblings
-
-
 def named_by_the_wrong_row(s: Situation) -> bool:
     """Nova names one row of several of a server, and its guest may be running on another's host."""
-    if _agreed(s) and any(row.status == ATTACHED for row in s.siblings):
+    if agreed(s) and any(row.status == ATTACHED for row in s.siblings):
         return not s.on_its_server_s_host
     rows = ([s.row] if s.row else []) + list(s.siblings)
     unfinished = any(r.status != ATTACHED and s.names(r) for r in rows)
@@ -148,7 +119,7 @@ def named_by_the_wrong_row(s: Situation) -> bool:
 
 def unfinished_sibling(s: Situation) -> bool:
     """The attached subject's server has an unfinished second row, and is at no task."""
-    return _agreed(s) and any(row.status in UNFINISHED_ROWS for row in s.siblings)
+    return agreed(s) and any(row.status in UNFINISHED_ROWS for row in s.siblings)
 
 
 def access_lost(s: Situation) -> bool:
@@ -167,19 +138,7 @@ def attaching_and_named(s: Situation) -> bool:
     """Backend and block device have it; Cinder still says attaching."""
     unfinished = s.status == "attaching" and s.row_status == "attaching"
     reached = bool(s.own or s.nameless) or s.blind
-    return unfinished and s.named and reached and not s.siblings and _has_a_guest(s.server)
-
-
-def detaching_and_named(s: Situation) -> bool:
-    """Cinder has the wish on record; Nova's block device still names the only row."""
-    wished = s.status == "detaching" and s.row_status == ATTACHED
-    asked = wished and s.case.operation is Operation.DETACH
-    return asked and s.named and not s.others and _has_a_guest(s.server)
-
-
-def whose_wish(s: Situation) -> bool:
-    """Cinder says detaching of a volume with several attachments, not of which one."""
-    return s.status == "detaching" and s.row_status == ATTACHED and s.named and bool(s.others)
+    return unfinished and s.named and reached and not s.siblings and has_a_guest(s.server)
 
 
 def guest_holds(s: Situation) -> bool:
@@ -284,13 +243,9 @@ def foreign_connection(s: Situation) -> bool:
 
 def no_guest_to_ask(s: Situation) -> bool:
     """Nova's block device names the subject, whose server never ran or is in no state to detach."""
-    return s.named and s.server is not None and not _has_a_guest(s.server)
+    return s.named and s.server is not None and not has_a_guest(s.server)
 
 
 def begun_and_left(s: Situation) -> bool:
     """Nova's block device names the subject, which is not attached."""
     return s.named and s.row_status in UNFINISHED_ROWS
-
-
-def _has_a_guest(server: Server | None) -> bool:
-    return server is not None and server.launched and server.vm_state in GUEST_STATES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from handlers import signs
+from handlers import signs, wishes
 from handlers.casefile import StepKind, StepResult
 from handlers.notification import Operation
 from handlers.situation import Situation
@@ -99,7 +99,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        signs.nova_detach_accepted,
+        wishes.nova_detach_accepted,
         UC4.but(attempts=3, intents=(intent(StepKind.NOVA_DETACH, attempt=1),)),
         (
             {"attempts": 4},
@@ -113,7 +113,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        signs.detach_of_another_case,
+        wishes.detach_of_another_case,
         UC4.but(operation=Operation.ATTACH),
         (
             {"operation": DETACH},
@@ -172,7 +172,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        signs.rolled_for_detach,
+        wishes.rolled_for_detach,
         ROLLED,
         (
             {"rows": (row(A), row(B))},
@@ -234,7 +234,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        signs.detaching_and_named,
+        wishes.detaching_and_named,
         UC4,
         (
             {"status": "in-use"},
@@ -247,7 +247,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        signs.whose_wish,
+        wishes.whose_wish,
         UC4.but(rows=TWO_ROWS, servers=TWO_SERVERS),
         (
             {"rows": (row(A),)},

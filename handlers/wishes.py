@@ -1,0 +1,57 @@
+"""The signs of a wish to detach that Nova has yet to carry out, or is carrying out. Pure."""
+
+from __future__ import annotations
+
+from drivers.control_plane import Server
+from handlers import intents
+from handlers.notification import Operation
+from handlers.situation import Situation
+from handlers.subject import ATTACHED
+
+GUEST_STATES = frozenset({"active", "paused", "rescued", "resized", "stopped", "suspended"})
+NOVA_DETACH_ATTEMPTS = 3
+
+
+def detaching_and_named(s: Situation) -> bool:
+    """Cinder has the wish on record; Nova's block device still names the only row."""
+    wished = s.status == "detaching" and s.row_status == ATTACHED
+    asked = wished and s.case.operation is Operation.DETACH
+    return asked and s.named and not s.others and has_a_guest(s.server)
+
+
+def rolled_for_detach(s: Situation) -> bool:
+    """Our own roll_detaching still waits for its Nova detach (a crash in between)."""
+    pending = s.row is not None and intents.wish_pending(s.case, s.row.attachment_id)
+    return pending and s.case.operation is Operation.DETACH and agreed(s) and not s.siblings
+
+
+def nova_detach_accepted(s: Situation) -> bool:
+    """Nova accepted our wish to detach a short while ago.
+
+    In-use is what our roll_detaching had left, so that detaching is Nova's answer even to a call
+    that gave none.
+    """
+    ours = intents.last_nova_detach(s.case, s.row.attachment_id) if s.row else None
+    recent = ours is not None and ours.attempt > s.case.attempts - NOVA_DETACH_ATTEMPTS
+    return recent and detaching_and_named(s)
+
+
+def detach_of_another_case(s: Situation) -> bool:
+    """The attach of this case ended; the detach asked for since has a case of its own."""
+    wished = s.status == "detaching" and s.row_status == ATTACHED
+    return wished and s.named and s.case.operation is Operation.ATTACH
+
+
+def whose_wish(s: Situation) -> bool:
+    """Cinder says detaching of a volume with several attachments, not of which one."""
+    return s.status == "detaching" and s.row_status == ATTACHED and s.named and bool(s.others)
+
+
+def agreed(s: Situation) -> bool:
+    """Cinder and Nova agree that the subject is attached."""
+    return s.status == "in-use" and s.named and s.row_status == ATTACHED
+
+
+def has_a_guest(server: Server | None) -> bool:
+    """Nova has a guest that it would detach something from."""
+    return server is not None and server.launched and server.vm_state in GUEST_STATES
