@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from oslo_config import cfg
 
-from handlers.policy import BackendPolicy, Mode
+from handlers.policy import BackendPolicy, LateAttach, Mode
+
+Choice = TypeVar("Choice", Mode, LateAttach)
 
 DEFAULTS = "backend_defaults"
 PREFIX = "backend:"
@@ -29,6 +31,10 @@ MODES: Mapping[Mode, str] = {
     Mode.OBSERVE: "Diagnose and tell; change nothing.",
     Mode.APPROVE: "Plan, then wait for `detachd case approve`.",
     Mode.AUTO: "Act where it is proven safe.",
+}
+LATE_ATTACHES: Mapping[LateAttach, str] = {
+    LateAttach.KEEP: "It stays attached, as its user asked for.",
+    LateAttach.DETACH: "Nova is asked to detach it; in mode approve after a second yes.",
 }
 POLICY_HELP: Mapping[str, str] = {
     "mode": "How far detachd may go by itself.",
@@ -61,6 +67,10 @@ POLICY_HELP: Mapping[str, str] = {
     "patience_seconds": (
         "How old a case may grow while somebody else's operation on the volume is in flight, "
         "before a person is asked."
+    ),
+    "late_attach": (
+        "What becomes of an attach that Nova and the backend have and that only Cinder does not "
+        "know of, once Cinder has been told (UC2). One that is known to have ended well is kept."
     ),
 }
 
@@ -130,8 +140,9 @@ def _policy_option(name: str, default: object) -> cfg.Opt:
     help_text = POLICY_HELP[name]
     match default:
         case Mode():
-            modes = [(mode.value, words) for mode, words in MODES.items()]
-            return cfg.StrOpt(name, default=default.value, choices=modes, help=help_text)
+            return _choice(name, default, MODES)
+        case LateAttach():
+            return _choice(name, default, LATE_ATTACHES)
         case bool():
             return cfg.BoolOpt(name, default=default, help=help_text)
         case int():
@@ -139,6 +150,11 @@ def _policy_option(name: str, default: object) -> cfg.Opt:
         case _:
             shortest = SHORTEST_LOOK_SECONDS if name == "look_timeout_seconds" else 0.0
             return cfg.FloatOpt(name, default=default, min=shortest, help=help_text)
+
+
+def _choice(name: str, default: Choice, choices: Mapping[Choice, str]) -> cfg.Opt:
+    words = [(choice.value, meaning) for choice, meaning in choices.items()]
+    return cfg.StrOpt(name, default=default.value, choices=words, help=POLICY_HELP[name])
 
 
 def section_names(conf: cfg.ConfigOpts) -> tuple[str, ...]:
@@ -160,6 +176,7 @@ def read(conf: cfg.ConfigOpts) -> Backends:
 def _backend(name: str, group: Mapping[str, Any]) -> Backend:
     words = {field.name: group[field.name] for field in dataclasses.fields(BackendPolicy)}
     words["mode"] = Mode(words["mode"])
+    words["late_attach"] = LateAttach(words["late_attach"])
     return Backend(
         name=name,
         driver=group["driver"],

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from handlers import left_overs, signs, unclaimed, wishes
 from handlers.casefile import Case, UseCase
 from handlers.evidence import Absent, Evidence, Fact, Unknown
+from handlers.policy import LateAttach
 from handlers.situation import Situation, situate
 from handlers.verdict import Diagnosis, Verdict
 
@@ -51,7 +52,9 @@ def condemn(case: Case) -> Diagnosis | None:
     return Diagnosis(Verdict.PARK, CRASHES, reason, None, None)
 
 
-def diagnose(case: Case, evidence: Evidence) -> Diagnosis:
+def diagnose(
+    case: Case, evidence: Evidence, late_attach: LateAttach = LateAttach.KEEP
+) -> Diagnosis:
     """Return the verdict of the first rule that holds. Pure; every evidence has one."""
     match evidence.volume:
         case Unknown(reason):
@@ -59,7 +62,7 @@ def diagnose(case: Case, evidence: Evidence) -> Diagnosis:
         case Absent(control):
             return Diagnosis(Verdict.GONE, VOLUME_GONE, control, None, None)
         case Fact(volume):
-            situation = situate(case, volume, evidence)
+            situation = situate(case, volume, evidence, late_attach)
     rule = next(rule for rule in RULES if rule.holds(situation))
     reason = rule.sentence + _unseen(situation) + _held(situation)
     return Diagnosis(rule.verdict, rule.rule_id, reason, rule.use_case, situation)
@@ -126,6 +129,9 @@ RULES: tuple[Rule, ...] = (
     Rule("UC2.attached", Verdict.ROLL_FORWARD, signs.attaching_and_named,
          "the backend and Nova's block device have it attached, only Cinder was not told",
          UseCase.UC2),
+    Rule("UC2.completed", Verdict.NOVA_DETACH, wishes.completed_for_detach,
+         "an attach that only Cinder did not know of was completed, and the operator wants such to "
+         "be detached", UseCase.UC2),
     Rule("UC4.wish-on-record", Verdict.NOVA_DETACH, wishes.detaching_and_named,
          "Cinder has the wish to detach on record and Nova has not carried it out", UseCase.UC4),
     Rule("UC4.rolled", Verdict.NOVA_DETACH, wishes.rolled_for_detach,

@@ -70,18 +70,26 @@ def asked_driver(case: Case) -> bool:
     return any(i.kind in TERMINATES for i in may_have_acted(case.intents))
 
 
-def wish_pending(case: Case, attachment_id: str) -> bool:
-    """Tell whether our own roll_detaching of this attachment still waits for its Nova detach.
+def wish_pending(case: Case, attachment_id: str) -> StepKind | None:
+    """Return which step of ours, for this attachment, may still wait for its Nova detach.
 
-    A Nova detach that was not made, or may not have been, leaves it waiting; an answer, whichever,
-    ends it. Only the wish for this very attachment counts: the volume may have been attached anew.
+    A roll_detaching always does; a complete where the operator wants that. A Nova detach that was
+    not made, or may not have been, leaves it waiting; an answer, whichever, ends it. Only what was
+    done for this very attachment counts: the volume may have been attached anew.
     """
     wishes = [i for i in case.intents if i.attachment_id == attachment_id and _counts(i)]
-    return bool(wishes) and wishes[-1].kind is StepKind.CINDER_ROLL_DETACHING
+    return wishes[-1].kind if wishes and wishes[-1].kind is not StepKind.NOVA_DETACH else None
+
+
+def completed(case: Case, attachment_id: str) -> bool:
+    """Tell whether we, as far as anybody can tell, told Cinder that this attachment is complete."""
+    complete = StepKind.CINDER_COMPLETE
+    ours = (i for i in may_have_acted(case.intents) if i.kind is complete)
+    return any(i.attachment_id == attachment_id for i in ours)
 
 
 def _counts(intent: Intent) -> bool:
-    if intent.kind is StepKind.CINDER_ROLL_DETACHING:
+    if intent.kind in (StepKind.CINDER_ROLL_DETACHING, StepKind.CINDER_COMPLETE):
         return intent.result in MAY_HAVE_ACTED
     answered = intent.result in (StepResult.DONE, StepResult.REFUSED)
     return intent.kind is StepKind.NOVA_DETACH and answered

@@ -50,7 +50,7 @@ class Eyes:
         evidence = gather(attempt.case, self._sources(attempt))
         if isinstance(evidence.volume, Fact):
             attempt.policy = self.policy_of(evidence.volume.value.ref.backend)
-        return evidence, diagnose(attempt.case, evidence)
+        return evidence, diagnose(attempt.case, evidence, attempt.policy.late_attach)
 
     def look_at_volume(self, attempt: Attempt) -> VolumeEvidence:
         """Look at Cinder alone."""

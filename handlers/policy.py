@@ -14,6 +14,13 @@ class Mode(enum.Enum):
     AUTO = "auto"
 
 
+class LateAttach(enum.Enum):
+    """What becomes of an attach that is rolled forward, and that nobody said had ended (UC2)."""
+
+    KEEP = "keep"
+    DETACH = "detach"
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class BackendPolicy:
     """The operator's word on one Cinder backend (``host@backend``).
@@ -27,7 +34,9 @@ class BackendPolicy:
     backend whose driver cannot see, ``allow_no_connector`` one whose driver may be called without
     a connector. ``nova_detach_wait_seconds`` is how long one attempt waits for
     Nova's own detach. ``patience_seconds`` is how old a case may grow while somebody else's
-    operation on the volume is in flight, before a person is asked.
+    operation on the volume is in flight, before a person is asked. ``late_attach`` says whether an
+    attach that is rolled forward, and of which nobody has said that it ended well, is then detached
+    through Nova.
     """
 
     mode: Mode = Mode.OBSERVE
@@ -45,6 +54,7 @@ class BackendPolicy:
     allow_no_connector: bool = False
     nova_detach_wait_seconds: float = 60.0
     patience_seconds: float = 86400.0
+    late_attach: LateAttach = LateAttach.KEEP
 
     @property
     def longest_call_seconds(self) -> float:

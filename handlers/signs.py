@@ -7,7 +7,7 @@ from handlers.evidence import Absent, Fact, Unknown
 from handlers.notification import Operation
 from handlers.situation import Situation
 from handlers.subject import ATTACHED
-from handlers.wishes import agreed, has_a_guest, rolled_for_detach
+from handlers.wishes import agreed, completed_for_detach, has_a_guest, rolled_for_detach
 
 SETTLED_STATUSES = frozenset({"available", "attaching", "in-use", "detaching", "reserved"})
 SETTLED_MIGRATIONS = frozenset({None, "", "none", "success", "error"})
@@ -98,7 +98,11 @@ def shelved_reservation(s: Situation) -> bool:
 def attached_and_named(s: Situation) -> bool:
     """Cinder and Nova agree that the subject is attached, and nothing speaks against it."""
     alone = not s.siblings or (s.on_its_server_s_host and not unfinished_sibling(s))
-    return agreed(s) and alone and not access_lost(s) and not rolled_for_detach(s)
+    return agreed(s) and alone and not access_lost(s) and not _to_be_detached(s)
+
+
+def _to_be_detached(s: Situation) -> bool:
+    return rolled_for_detach(s) or completed_for_detach(s)
 
 
 def attached_the_old_way(s: Situation) -> bool:

@@ -17,6 +17,7 @@ from handlers.evidence import (
     Holding,
     ServerEvidence,
 )
+from handlers.policy import LateAttach
 from handlers.subject import subject_of
 
 
@@ -34,7 +35,8 @@ class Situation:
     backend's connections, those that the hosts of the other rows explain are left out; ``own`` are
     those of the subject's host among the rest, ``foreign`` those of nobody known. Where the driver
     cannot tell hosts, all of them are ``nameless`` instead. ``holding`` is what Nova says of the
-    subject's host where no instance is known.
+    subject's host where no instance is known. ``late_attach`` is the operator's word on what is
+    rolled forward.
     """
 
     case: Case
@@ -53,6 +55,7 @@ class Situation:
     foreign: tuple[Connection, ...]
     nameless: tuple[Connection, ...] = ()
     holding: Holding | None = None
+    late_attach: LateAttach = LateAttach.KEEP
 
     @property
     def status(self) -> str:
@@ -187,7 +190,12 @@ class Situation:
         return answer.value if row.attachment_id in named else None
 
 
-def situate(case: Case, volume: Volume, evidence: Evidence) -> Situation:
+def situate(
+    case: Case,
+    volume: Volume,
+    evidence: Evidence,
+    late_attach: LateAttach = LateAttach.KEEP,
+) -> Situation:
     """Work out the subject's row, server, connector and connections. Pure."""
     servers = dict(evidence.servers)
     row, ambiguous = subject_of(case, volume.rows, servers)
@@ -218,6 +226,7 @@ def situate(case: Case, volume: Volume, evidence: Evidence) -> Situation:
         foreign=tuple(c for c in rest if c not in own),
         nameless=() if evidence.hosts_told else seen,
         holding=evidence.holding,
+        late_attach=late_attach,
     )
 
 

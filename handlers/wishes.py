@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from drivers.control_plane import Server
 from handlers import intents
+from handlers.casefile import StepKind
 from handlers.notification import Operation
+from handlers.policy import LateAttach
 from handlers.situation import Situation
 from handlers.subject import ATTACHED
 
@@ -12,17 +14,42 @@ GUEST_STATES = frozenset({"active", "paused", "rescued", "resized", "stopped", "
 NOVA_DETACH_ATTEMPTS = 3
 
 
+def wanted(s: Situation) -> bool:
+    """Somebody asked for the detach, or the operator wants it of what we rolled forward.
+
+    Not of an attach that is known to have ended well: its user has the disk, and relies on it.
+    """
+    if s.case.operation is Operation.DETACH:
+        return True
+    unheard = s.late_attach is LateAttach.DETACH and not s.case.end_seen
+    return unheard and s.row is not None and intents.completed(s.case, s.row.attachment_id)
+
+
 def detaching_and_named(s: Situation) -> bool:
     """Cinder has the wish on record; Nova's block device still names the only row."""
-    wished = s.status == "detaching" and s.row_status == ATTACHED
-    asked = wished and s.case.operation is Operation.DETACH
-    return asked and s.named and not s.others and has_a_guest(s.server)
+    wished = s.status == "detaching" and s.row_status == ATTACHED and _asked(s)
+    return wished and s.named and not s.others and has_a_guest(s.server)
+
+
+def _asked(s: Situation) -> bool:
+    """The detach that Cinder has on record is the one of this case, or may be our own."""
+    ours = s.row is not None and intents.last_nova_detach(s.case, s.row.attachment_id) is not None
+    return s.case.operation is Operation.DETACH or (ours and wanted(s))
 
 
 def rolled_for_detach(s: Situation) -> bool:
     """Our own roll_detaching still waits for its Nova detach (a crash in between)."""
-    pending = s.row is not None and intents.wish_pending(s.case, s.row.attachment_id)
-    return pending and s.case.operation is Operation.DETACH and agreed(s) and not s.siblings
+    return _pending(s) is StepKind.CINDER_ROLL_DETACHING
+
+
+def completed_for_detach(s: Situation) -> bool:
+    """What we completed still waits for the Nova detach that the operator wants."""
+    return _pending(s) is StepKind.CINDER_COMPLETE and not s.others and has_a_guest(s.server)
+
+
+def _pending(s: Situation) -> StepKind | None:
+    alone = s.row is not None and agreed(s) and not s.siblings and wanted(s)
+    return intents.wish_pending(s.case, s.row.attachment_id) if s.row and alone else None
 
 
 def nova_detach_accepted(s: Situation) -> bool:
@@ -39,7 +66,7 @@ def nova_detach_accepted(s: Situation) -> bool:
 def detach_of_another_case(s: Situation) -> bool:
     """The attach of this case ended; the detach asked for since has a case of its own."""
     wished = s.status == "detaching" and s.row_status == ATTACHED
-    return wished and s.named and s.case.operation is Operation.ATTACH
+    return wished and s.named and not _asked(s)
 
 
 def whose_wish(s: Situation) -> bool:

@@ -13,7 +13,7 @@ from oslo_config import cfg, generator
 from consumer import backends, config, config_files
 from consumer.config import ConfigurationError, Settings, load
 from consumer.ledger import Tls
-from handlers.policy import BackendPolicy, Mode
+from handlers.policy import BackendPolicy, LateAttach, Mode
 
 ROOT = Path(__file__).parents[3]
 SMALLEST = "[backend_defaults]\ndriver = simulator\n"
@@ -184,9 +184,20 @@ def test_every_field_of_a_policy_is_an_option() -> None:
     """A field added to BackendPolicy -> it can be configured, with the same default and a help."""
     options = {opt.dest: opt for opt in backends.options()}
     for field in dataclasses.fields(BackendPolicy):
-        default = field.default.value if isinstance(field.default, Mode) else field.default
+        words = isinstance(field.default, Mode | LateAttach)
+        default = field.default.value if words else field.default
         assert options[field.name].default == default
         assert options[field.name].help
+
+
+def test_what_becomes_of_a_late_attach(write: Write) -> None:
+    """One backend's late_attach -> that backend's; kept elsewhere; another word is refused."""
+    text = "[backend:h@lvm]\nlate_attach = "
+    found = load([write(SMALLEST + text + "detach\n")]).backends
+    assert found.of("h@lvm").policy.late_attach is LateAttach.DETACH
+    assert found.of("h@ceph").policy.late_attach is LateAttach.KEEP
+    with pytest.raises(ConfigurationError, match="late_attach"):
+        load([write(SMALLEST + text + "forget\n")])
 
 
 def test_later_files_win(write: Write) -> None:

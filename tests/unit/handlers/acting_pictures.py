@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from handlers.casefile import StepKind
 from handlers.notification import Operation
+from handlers.policy import LateAttach
 from tests.unit.handlers.pictures import (
     H1,
     H2,
@@ -25,6 +26,13 @@ UC1 = Picture(status="attaching", rows=(row(A, "attaching"),), backend=(access(H
 UC1_RESERVED = UC1.but(status="reserved", rows=(row(A, "reserved"),))
 UC1_LEGACY = Picture(status="attaching", attachment_id=None)
 UC2 = UC1.but(servers=(server(X, A),), backend=(access(H1, sessions=1),))
+COMPLETED = UC2.but(
+    status="in-use",
+    rows=(row(A),),
+    intents=(intent(StepKind.CINDER_COMPLETE),),
+    late_attach=LateAttach.DETACH,
+    attempts=2,
+)
 UC2_LATE = UC2.but(end_seen=True)
 UC3 = Picture(status="detaching", rows=(row(A),), operation=DETACH)
 UC4 = Picture(

@@ -8,6 +8,7 @@ from handlers.casefile import StepKind, StepResult
 from handlers.notification import Operation
 from tests.unit.handlers.acting_pictures import (
     BESIDE,
+    COMPLETED,
     DELETED,
     DETACH,
     GHOST,
@@ -22,6 +23,7 @@ from tests.unit.handlers.acting_pictures import (
     UC4,
     UC5,
 )
+from tests.unit.handlers.completed_pictures import COMPLETED_BUT
 from tests.unit.handlers.ghost_pictures import GHOST_BUT
 from tests.unit.handlers.left_pictures import LEFT_UNTOLD_BUT
 from tests.unit.handlers.pictures import (
@@ -93,6 +95,7 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "the row is only reserved": {"rows": (row(A, "reserved"),)},
         },
     ),
+    "UC2.completed": (COMPLETED, COMPLETED_BUT),
     "UC3.released-in-nova": (
         UC3,
         {

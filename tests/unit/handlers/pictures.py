@@ -30,6 +30,7 @@ from handlers.evidence import (
     VolumeEvidence,
 )
 from handlers.notification import Operation
+from handlers.policy import LateAttach
 from handlers.situation import Situation
 from handlers.verdict import Diagnosis
 
@@ -130,6 +131,7 @@ class Picture:
     instance_id: str | None = X
     host: str | None = H1
     attempts: int = 1
+    late_attach: LateAttach = LateAttach.KEEP
     case_facts: tuple[tuple[str, Any], ...] = ()
 
     def but(self, **changes: Any) -> Picture:
@@ -182,7 +184,7 @@ class Picture:
     @property
     def diagnosis(self) -> Diagnosis:
         """What the table says."""
-        return diagnose(self.case, self.evidence)
+        return diagnose(self.case, self.evidence, self.late_attach)
 
     @property
     def situation(self) -> Situation:

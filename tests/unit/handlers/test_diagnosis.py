@@ -13,6 +13,7 @@ from handlers.diagnosis import CRASHES, RULES, condemn, diagnose, rule_ids
 from handlers.evidence import Absent, Evidence, Unknown
 from handlers.verdict import ACTING, Verdict
 from tests.unit.handlers.acting_pictures import UC1, UC5
+from tests.unit.handlers.completed_pictures import COMPLETED_ATTACHES
 from tests.unit.handlers.ghost_pictures import GHOSTS
 from tests.unit.handlers.left_pictures import LEFT_FOR_A_PERSON
 from tests.unit.handlers.near_misses import BASES, SEES_TO_IT
@@ -20,7 +21,7 @@ from tests.unit.handlers.pictures import H1, H2, UNSEEN, Picture, X, connector
 from tests.unit.handlers.situations import ACTING_AND_HEALTHY
 from tests.unit.handlers.situations_of_others import NOT_FOR_US
 
-TABLE = (*ACTING_AND_HEALTHY, *NOT_FOR_US, *LEFT_FOR_A_PERSON, *GHOSTS)
+TABLE = (*ACTING_AND_HEALTHY, *NOT_FOR_US, *LEFT_FOR_A_PERSON, *COMPLETED_ATTACHES, *GHOSTS)
 NEAR_MISSES = [
     pytest.param(base.but(**change), id=f"{rule}, but {words}")
     for rule, (base, changes) in BASES.items()

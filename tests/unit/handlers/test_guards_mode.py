@@ -12,6 +12,7 @@ from handlers.plan import fingerprint, make_plan
 from handlers.policy import BackendPolicy, Mode
 from tests.unit.handlers.acting_pictures import (
     BESIDE,
+    COMPLETED,
     GHOST,
     GHOST_HELD,
     HELD,
@@ -34,7 +35,7 @@ def with_mode(mode: Mode) -> BackendPolicy:
 
 
 @pytest.mark.parametrize(
-    "picture", [UC1, UC2, UC3, UC4, ROLLED, UC5, HELD, BESIDE, STRAY, LEFT, GHOST]
+    "picture", [UC1, UC2, COMPLETED, UC3, UC4, ROLLED, UC5, HELD, BESIDE, STRAY, LEFT, GHOST]
 )
 def test_observe_lets_nothing_through(picture: Picture) -> None:
     """Mode observe, any plan, approved or not -> observe."""
@@ -49,7 +50,9 @@ def approved(picture: Picture) -> Picture:
     return picture.but(approval=Approval("alice", fingerprint(picture.diagnosis, steps)))
 
 
-@pytest.mark.parametrize("picture", [UC1, UC2, UC3, UC4, UC5, BESIDE, STRAY, LEFT, GHOST])
+@pytest.mark.parametrize(
+    "picture", [UC1, UC2, COMPLETED, UC3, UC4, UC5, BESIDE, STRAY, LEFT, GHOST]
+)
 def test_approve_wants_a_yes_to_this_very_plan(picture: Picture) -> None:
     """No yes, or one to another plan -> ask; a yes to this one -> go."""
     policy = with_mode(Mode.APPROVE)

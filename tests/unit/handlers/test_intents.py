@@ -14,6 +14,7 @@ FORCE, ROLL, NOVA = (
     StepKind.BACKEND_FORCE_DETACH, StepKind.CINDER_ROLL_DETACHING, StepKind.NOVA_DETACH,
 )  # fmt: skip
 DID_NOTHING = (StepResult.REFUSED, StepResult.TRANSIENT, StepResult.WITHHELD)
+COMPLETE = StepKind.CINDER_COMPLETE
 MAY_HAVE = (StepResult.DONE, StepResult.INDETERMINATE, StepResult.INTENDED)
 
 
@@ -89,6 +90,16 @@ def test_a_wish_is_pending_once_it_may_have_been_rolled(result: StepResult) -> N
     assert not intents.wish_pending(case(intent(ROLL, result, attachment_id=None)), A)
 
 
+@pytest.mark.parametrize("result", StepResult)
+def test_an_attach_is_ours_once_it_may_have_been_completed(result: StepResult) -> None:
+    """A complete that may have acted -> completed, its Nova detach perhaps pending; else not."""
+    ours, may_have = case(intent(COMPLETE, result)), result in MAY_HAVE
+    assert intents.completed(ours, A) is may_have
+    assert intents.wish_pending(ours, A) is (COMPLETE if may_have else None)
+    assert not intents.completed(case(intent(COMPLETE, result, attachment_id=B)), A)
+    assert not intents.completed(case(intent(ROLL, result)), A)
+
+
 @pytest.mark.parametrize("result", DID_NOTHING)
 def test_a_roll_that_did_nothing_leaves_no_wish(result: StepResult) -> None:
     """A roll that was not made -> nothing pending."""
@@ -108,7 +119,8 @@ def test_a_roll_that_did_nothing_leaves_no_wish(result: StepResult) -> None:
 )
 def test_only_nova_s_answer_ends_the_wish(answer: StepResult, pending: bool) -> None:
     """Rolled, then a Nova detach of any result -> pending until Nova has answered."""
-    assert intents.wish_pending(case(intent(ROLL), intent(NOVA, answer)), A) is pending
+    found = intents.wish_pending(case(intent(ROLL), intent(NOVA, answer)), A)
+    assert found is (ROLL if pending else None)
     again = case(intent(ROLL), intent(NOVA, answer), intent(ROLL))
     assert intents.wish_pending(again, A)
 

@@ -17,7 +17,7 @@ HOLDS_BUT = (*HOLDS_BUT_HELD, *HOLDS_BUT_LET_GO)
 
 def seen(picture: Picture) -> Situation:
     """Return the situation, without asking the table."""
-    return situate(picture.case, picture.volume, picture.evidence)
+    return situate(picture.case, picture.volume, picture.evidence, picture.late_attach)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from tests.unit.handlers.pictures import (
 
 def seen(picture: Picture) -> Situation:
     """Return the situation of a picture, without asking the table."""
-    return situate(picture.case, picture.volume, picture.evidence)
+    return situate(picture.case, picture.volume, picture.evidence, picture.late_attach)
 
 
 # -- the subject -----------------------------------------------------------------------------------
