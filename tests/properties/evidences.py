@@ -10,7 +10,7 @@ from drivers.base import Capabilities, Connection
 from handlers.casefile import Approval, Intent, StepKind, StepResult
 from handlers.evidence import Fact, Holding, Unknown
 from handlers.notification import Operation
-from handlers.policy import BackendPolicy, Mode
+from handlers.policy import BackendPolicy, LateAttach, Mode
 from tests.unit.handlers import acting_pictures as acting
 from tests.unit.handlers.pictures import (
     BLIND,
@@ -34,9 +34,9 @@ C = "attachment-c"
 GHOSTS = (acting.GHOST, acting.GHOST_HELD)
 BASES = (
     acting.UC1, acting.UC1_RESERVED, acting.UC1_LEGACY, acting.UC2, acting.UC2_LATE, acting.UC3,
-    acting.UC4, acting.ROLLED, acting.UC5, acting.HELD, acting.BESIDE, acting.STRAY, acting.LEFT,
-    acting.ATTACHED, acting.SHELVED, acting.MIGRATING, acting.ENDED, *GHOSTS,
-    Picture(),
+    acting.COMPLETED, acting.UC4, acting.ROLLED, acting.UC5, acting.HELD, acting.BESIDE,
+    acting.STRAY, acting.LEFT, acting.ATTACHED, acting.SHELVED, acting.MIGRATING, acting.ENDED,
+    *GHOSTS, Picture(),
 )  # fmt: skip
 
 hosts = st.sampled_from([H1, H2, H3])
@@ -135,6 +135,7 @@ FACTS: dict[str, st.SearchStrategy[object]] = {
     "attempts": st.integers(1, 6),
     "failures": st.integers(0, 9),
     "mended_attempt": st.integers(0, 5),
+    "late_attach": st.sampled_from(LateAttach),
     "end_seen": st.booleans(),
     "released_unasked": st.booleans(),
     "connector": st.none() | hosts.map(connector),
@@ -156,6 +157,15 @@ def pictures(draw: st.DrawFn, bases: tuple[Picture, ...] = BASES) -> Picture:
     base = draw(st.sampled_from(bases))
     changed = draw(st.lists(st.sampled_from(sorted(FACTS)), max_size=3, unique=True))
     return base.but(**{name: draw(FACTS[name]) for name in changed})
+
+
+def unwanted(picture: Picture) -> bool:
+    """Tell whether we completed the attach, and the operator wants such detached: bare facts."""
+    s = picture.situation
+    row = s.row.attachment_id if s.row else None
+    kinds = [i.kind for i in s.case.intents if row is not None and i.attachment_id == row]
+    unheard = picture.late_attach is LateAttach.DETACH and not s.case.end_seen
+    return unheard and StepKind.CINDER_COMPLETE in kinds
 
 
 capabilities = st.builds(
