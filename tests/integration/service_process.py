@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import enum
 import signal
 import subprocess
 import sys
@@ -216,7 +217,7 @@ def _defaults(places: Places, port: int, policy: BackendPolicy) -> dict[str, dic
 
 
 def _written(value: Any) -> object:
-    return value.value if isinstance(value, Mode) else value
+    return value.value if isinstance(value, enum.Enum) else value
 
 
 def _ini(options: Options) -> str:

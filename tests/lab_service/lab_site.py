@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from consumer.ledger import CaseRecord, IntentRecord, Ledger, OutboxRecord
-from handlers.policy import BackendPolicy, Mode
+from handlers.policy import BackendPolicy, LateAttach, Mode
 from tests.behaviour.on_lab import LabGround
 from tests.bus import Peer
 from tests.integration.service_process import Installation, Places, ServiceProcess
@@ -165,6 +165,8 @@ def policy_of(lab: OpenStack, eyes: Eyes) -> BackendPolicy:
         late_horizon_seconds=float(LATE_RPC_TIMEOUTS * rpc),
         trust_blind=eyes is Eyes.BLIND,
         nova_detach_wait_seconds=10.0,
+        # Where the end was heard it is kept all the same.
+        late_attach=LateAttach.DETACH if eyes is Eyes.SEEING else LateAttach.KEEP,
     )
 
 

@@ -9,7 +9,7 @@ from tests.lab.openstack import until
 from tests.lab_service.arrangements import HERE, cleaned_up_by_nova
 from tests.lab_service.befalling import Victim
 from tests.lab_service.situations import holds
-from tests.lab_service.stage import INITIALIZE, TERMINATE, Stage, other_host
+from tests.lab_service.stage import CASE_SECONDS, INITIALIZE, TERMINATE, Stage, other_host
 from tests.lab_service.use_cases import DELETE, FREE, TERMINATED
 
 NOVA_DETACH = ("cinder.roll_detaching", "nova.detach")
@@ -68,7 +68,7 @@ def comes_to_nova_alone(stage: Stage) -> None:
     """
     until(lambda: holds(stage)[3] == ("gone",), "the host has made a block device of it")
     stage.replay()
-    stage.reaches(CaseState.PARKED)
+    until(lambda: stage.case().summary.state is CaseState.PARKED, "a person has it", CASE_SECONDS)
 
 
 def deleted(stage: Stage) -> None:
@@ -108,8 +108,8 @@ OF_A_COMPUTE_HOST: Sequence[Victim] = (
         attach_in_hand,
         DOWN,
         ("roll-forward", "UC2.attached", "closed"),
-        ("cinder.complete",),
-        ("in-use", ("attached",), (HERE,), ("attached",)),
+        ("cinder.complete", "nova.detach"),
+        NOBODY,
     ),
     Victim(
         "while Cinder detaches",
