@@ -156,6 +156,21 @@ class Case:
     mended_attempt: int = 0
     crashes: int = 0
 
+    def about(self, target: Mapping[str, Any]) -> Case:
+        """Return the case as it is once a write for this target is meant.
+
+        Where no message has named an attachment, it is about the one that we act on from then on:
+        what is left when that has gone is another's. So its host is that one's too.
+        """
+        if self.attachment_id is not None or target.get("attachment_id") is None:
+            return self
+        return dataclasses.replace(
+            self,
+            attachment_id=target["attachment_id"],
+            instance_id=self.instance_id or target.get("instance_id"),
+            host=target.get("host"),
+        )
+
 
 class Priority(enum.Enum):
     """The notification priority, which is the last part of the routing key."""
@@ -251,6 +266,8 @@ class CaseFile(Protocol):
         announcement: Announcement | None,
     ) -> None:
         """Write down that a call is about to be made, and extend the lease so that it outlasts it.
+
+        The case is then ``Case.about`` the target.
 
         Raises ClaimLostError when the claim is not ours any more, PausedError when detachd is
         paused. ``announcement`` (the attempt's ``start``) goes to the outbox with it.

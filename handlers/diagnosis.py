@@ -180,8 +180,8 @@ RULES: tuple[Rule, ...] = (
          "Nova's block device names it, and the server never ran or is in a state in which Nova "
          "detaches nothing: whoever deletes, resets or unshelves the server decides"),
     Rule("P13.broke-off", Verdict.PARK, signs.begun_and_left,
-         "Nova's block device names a row that is not attached, and nothing is at it: an attach or "
-         "a shelving broke off, and the guest has no disk or is gone"),
+         "Nova's block device names a row that is not attached, and nobody is seen to be let in: "
+         "an attach or a shelving broke off, and its guest has no disk, or is gone"),
     Rule("C1.nothing-left", Verdict.CLEAN, signs.nothing_left,
          "Cinder has let go, Nova holds nothing and the backend is clean"),
     Rule("C2.nothing-left-blind", Verdict.CLEAN, signs.nothing_left_blind,

@@ -36,15 +36,6 @@ def acted_on(case: Case) -> Grounds | None:
     return last[0].grounds if last else None
 
 
-def attachment_acted_on(case: Case) -> str | None:
-    """Return the attachment that the case's writes were about, None where none was named or made.
-
-    A case whose messages named no attachment is about this one from then on.
-    """
-    named = (i.attachment_id for i in may_have_acted(case.intents) if i.attachment_id)
-    return next(named, None)
-
-
 def holds_reserve(case: Case) -> bool:
     """Tell whether a volume that is reserved without a row is so by our own reserve.
 

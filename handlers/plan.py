@@ -224,9 +224,15 @@ def unmet(step: Step, planned: Diagnosis, now: Diagnosis) -> str | None:
 def _changed(step: Step, before: Situation, s: Situation) -> str | None:
     if s.volume.ref != before.volume.ref:
         return "the volume moved, or others share its target now"
+    if _subject(s) != _subject(before):
+        return "the case is about another attachment now"
     if s.status not in step.statuses:
         return f"the volume's status became {s.status}"
     return "the volume's attachments changed" if _rows(s) != _rows(before) else None
+
+
+def _subject(s: Situation) -> str | None:
+    return s.row.attachment_id if s.row else None
 
 
 def _carries_on(step: Step, now: Diagnosis) -> bool:

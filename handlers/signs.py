@@ -251,5 +251,6 @@ def no_guest_to_ask(s: Situation) -> bool:
 
 
 def begun_and_left(s: Situation) -> bool:
-    """Nova's block device names the subject, which is not attached."""
-    return s.named and s.row_status in UNFINISHED_ROWS
+    """Nova's block device names the subject, which is not attached, and nobody is seen let in."""
+    let_in = s.own or s.foreign or s.nameless
+    return s.named and s.row_status in UNFINISHED_ROWS and not let_in

@@ -198,7 +198,7 @@ def situate(
 ) -> Situation:
     """Work out the subject's row, server, connector and connections. Pure."""
     servers = dict(evidence.servers)
-    row, ambiguous = subject_of(case, volume.rows, servers)
+    row, ambiguous = subject_of(case, volume, servers)
     instance_id = row.instance_id if row else case.instance_id
     others = tuple(r for r in volume.rows if r is not row)
     learned = dict(evidence.connectors)

@@ -87,6 +87,7 @@ class Stepper:
             announcement=start,
         )
         attempt.started = True
+        attempt.case = attempt.case.about(step.target())
         return intent
 
     def _read_once_more(self, attempt: Attempt, plan: Plan, step: Step, call_by: float) -> None:

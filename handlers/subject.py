@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from drivers.control_plane import Row
-from handlers import intents
+from drivers.control_plane import Row, Volume
 from handlers.casefile import Case
 from handlers.evidence import Fact, ServerEvidence, left_behind
 from handlers.notification import Operation
@@ -14,26 +13,26 @@ ATTACHED, RESERVED = "attached", "reserved"
 
 
 def subject_of(
-    case: Case, rows: tuple[Row, ...], servers: Mapping[str, ServerEvidence]
+    case: Case, volume: Volume, servers: Mapping[str, ServerEvidence]
 ) -> tuple[Row | None, bool]:
     """Return the row of the case's attachment, None where it has none; and whether several may be.
 
-    A case whose messages named an attachment is about that row and no other, and so is one that we
-    have acted upon: what is left when its row has gone is not it. An attach is about the row that
-    is not attached. A detach is about one that is more than reserved, for Cinder names one that is
-    not (cinder/volume/api.py ``attachment_delete``); of two of one server, about the one that the
-    server has left.
+    A case whose messages named an attachment is about that row and no other. Else an attach is
+    about the row that is not attached. A detach is about one that is more than reserved: what is
+    only reserved is let go by Cinder's API, whose message names it (cinder/volume/api.py
+    ``attachment_delete``); and of two of one server, about the one that the server has left.
     """
-    known = case.attachment_id or intents.attachment_acted_on(case)
-    if known is not None:
-        return next((row for row in rows if row.attachment_id == known), None), False
-    mine = [row for row in rows if case.instance_id in (None, row.instance_id)]
+    if case.attachment_id is not None:
+        named = (row for row in volume.rows if row.attachment_id == case.attachment_id)
+        return next(named, None), False
+    mine = [row for row in volume.rows if case.instance_id in (None, row.instance_id)]
     match case.operation:
         case Operation.ATTACH:
             mine = [row for row in mine if row.status != ATTACHED] or mine
         case Operation.DETACH:
             mine = [row for row in mine if row.status != RESERVED] or mine
-            mine = _on_the_source(mine, servers) or mine
+            # In transition it may be the other row that somebody wants detached.
+            mine = (volume.status == "in-use" and _on_the_source(mine, servers)) or mine
     return (mine[0] if len(mine) == 1 else None), len(mine) > 1
 
 

@@ -41,6 +41,11 @@ _LOCATED = Prepared(
     )
     .values(backend=sa.bindparam("backend"))
 )
+_NAMED = (
+    cases.update()
+    .where(cases.c.case_id == sa.bindparam("named"), cases.c.attachment_id.is_(None))
+    .values({n: sa.bindparam(n) for n in ("attachment_id", "instance_id", "host")})
+)
 _OWN = [
     intents.c[name] == sa.bindparam(f"own_{name}") for name in ("request_id", "case_id", "fence")
 ]
@@ -160,6 +165,8 @@ def _intend(connection: sa.Connection, claim: Claim, step: _Intended) -> str:
     if _RENEWED.run(connection, renewed(claim, now, step.lease_seconds) | asked) != 1:
         _renew_or_refuse(connection, claim, step)
     _INTENDED.run(connection, _row(claim, step, now))
+    if (about := claim.case.about(step.target)) is not claim.case:
+        connection.execute(_NAMED, _named(about))
     note(
         connection, claim.case.case_id, HistoryKind.INTENDED, claim.owner, now,
         fence=claim.fence, reason=step.kind.value, detail={"request_id": step.request_id},
@@ -167,6 +174,11 @@ def _intend(connection: sa.Connection, claim: Claim, step: _Intended) -> str:
     if step.announcement is not None:
         announce(connection, claim.case.cloud, claim.case.case_id, [step.announcement], now)
     return step.request_id
+
+
+def _named(case: Case) -> dict[str, Any]:
+    names = {name: getattr(case, name) for name in ("attachment_id", "instance_id", "host")}
+    return {"named": case.case_id} | names
 
 
 def _renew_or_refuse(connection: sa.Connection, claim: Claim, step: _Intended) -> None:

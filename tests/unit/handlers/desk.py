@@ -101,7 +101,8 @@ class Desk:
             kind, StepResult.INTENDED, request_id, self.case.attempts, target["attachment_id"],
             self.now, grounds(evidence),
         )  # fmt: skip
-        self._keep(intents=(*self.kept.intents, intent))
+        about = self.kept.about(target)
+        self.kept = dataclasses.replace(about, intents=(*about.intents, intent))
         self.leases.append(lease_seconds)
         self.announced += [announcement] if announcement else []
         self._place()

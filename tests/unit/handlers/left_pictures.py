@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from handlers.casefile import StepKind
 from handlers.notification import Operation
-from tests.unit.handlers.acting_pictures import ATTACHED
-from tests.unit.handlers.pictures import H1, H2, H3, A, B, Picture, X, Y, intent, row, server
+from tests.unit.handlers.acting_pictures import ATTACHED, UC2
+from tests.unit.handlers.pictures import H1, H2, H3, A, B, Picture, X, Y, row, server
 
 LEFT_FOR_A_PERSON: tuple[tuple[str, Picture, str], ...] = (
     (
         "the root disk of a server whose shelving failed at another volume: its guest is gone",
         Picture(status="reserved", rows=(row(A, "reserved"),), servers=(server(X, A),)),
         "P13.broke-off",
+    ),
+    (
+        "attached in Nova and on the backend, by a host whose connector was never seen",
+        UC2.but(known=()),
+        "P7.foreign-connection",
+    ),
+    (
+        "reserved and named, and the host is let in all the same",
+        UC2.but(status="reserved", rows=(row(A, "reserved"),)),
+        "P0.not-understood",
     ),
     (
         "in-use by a server that runs and has no block device for it",
@@ -41,7 +50,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "and the source's is unfinished": {"rows": (row(A, "reserved", host=H1), row(B, host=H2))},
     "and the server is on no host": {"servers": (server(X, B, host=None),)},
     "and it is about an attach": {"operation": Operation.ATTACH},
-    "and we have acted on the other": {"intents": (intent(StepKind.NOVA_DETACH, attachment_id=B),)},
+    "and a detach is under way, of whichever": {"status": "detaching"},
 }
 LEFT_UNTOLD_BUT: dict[str, dict[str, Any]] = {
     f"no message says which row, {words}": UNTOLD | change for words, change in _CHANGES.items()

@@ -12,7 +12,7 @@ from handlers.casefile import Approval, CaseState, Conclusion
 from handlers.policy import Mode
 from handlers.recovery import Recovery
 from tests.unit.handlers.desk import QUICK, Desk, recovery_on
-from tests.unit.handlers.stuck import ATTACH, DETACH, STUCK, STUCK_BY_NAME, Stuck
+from tests.unit.handlers.stuck import ATTACH, DETACH, RELEASE_STEPS, STUCK, STUCK_BY_NAME, Stuck
 
 NAMES = [stuck.name for stuck in STUCK]
 ASKED = ("cinder.volume", "nova.server", "nova.compute_up", "nova.holders")
@@ -35,6 +35,36 @@ def test_what_is_stuck_is_mended_and_closed(cloud: Cloud, stuck: Stuck) -> None:
     assert desk.outcomes[0].delay_seconds == QUICK.late_horizon_seconds
     stuck.assert_mended(cloud, desk)
     assert cloud.hazards() == ()
+
+
+@pytest.mark.parametrize("stuck", STUCK, ids=NAMES)
+def test_start_and_end_are_told_of_one_attachment(cloud: Cloud, stuck: Stuck) -> None:
+    """Whether a message named the row or not -> start and end name the same, and its host."""
+    desk = stuck.desk(cloud)
+    desk.run(recovery_on(cloud))
+    start, end = (
+        [told.payload[name] for name in ("attachment_id", "instance_uuid", "attached_host")]
+        for told in desk.announced
+    )
+    assert start == end
+    if desk.scene.attachment_id != "unknown":
+        assert start[0] == desk.scene.attachment_id
+    assert start[2] == desk.scene.host
+
+
+def test_what_somebody_reserves_after_the_mending_is_left_alone(cloud: Cloud) -> None:
+    """No message named the row, it is mended, and then the volume is reserved -> not ours."""
+    desk = Desk(scenes.orphaned_attach(cloud), ATTACH, attachment_id=None)
+    recovery = recovery_on(cloud)
+    assert desk.attempt(recovery) is not None
+    cloud.cinder.reserve(desk.kept.volume_id, request_id="req-theirs", timeout_seconds=1)
+    desk.advance(QUICK.late_horizon_seconds)
+    outcome = desk.attempt(recovery)
+    assert outcome is not None
+    assert (outcome.rule, desk.made()) == ("B3.other-attachment", RELEASE_STEPS)
+    volume = cloud.cinder.volume(desk.kept.volume_id, timeout_seconds=1)
+    assert volume is not None
+    assert volume.status == "attaching"
 
 
 @pytest.mark.parametrize("stuck", STUCK, ids=NAMES)

@@ -7,8 +7,6 @@ import dataclasses
 import pytest
 
 from drivers.base import Connection, Connector
-from handlers.casefile import StepKind, StepResult
-from handlers.intents import MAY_HAVE_ACTED
 from handlers.notification import Operation
 from handlers.situation import Situation, situate
 from tests.unit.handlers.acting_pictures import LEFT
@@ -24,7 +22,6 @@ from tests.unit.handlers.pictures import (
     Y,
     access,
     connector,
-    intent,
     row,
     server,
 )
@@ -64,6 +61,7 @@ def test_without_a_name_a_detach_is_about_the_row_that_its_server_has_left() -> 
     left = LEFT.but(attachment_id=None, host=None)
     assert (seen(left).row, seen(left).ambiguous) == (row(A, host=H1), False)
     assert seen(left.but(operation=Operation.ATTACH)).ambiguous
+    assert seen(left.but(status="detaching")).ambiguous
 
 
 def test_without_a_name_a_detach_is_about_the_row_that_is_more_than_reserved() -> None:
@@ -73,16 +71,6 @@ def test_without_a_name_a_detach_is_about_the_row_that_is_more_than_reserved() -
     assert seen(broken_off).row == row(A)
     assert seen(broken_off.but(rows=(row(B, "attaching"), row(A)))).ambiguous
     assert seen(broken_off.but(rows=rows[:1])).row == row(B, "reserved")
-
-
-@pytest.mark.parametrize("result", StepResult)
-def test_what_was_acted_on_stays_the_subject(result: StepResult) -> None:
-    """No message named a row, and ours has gone -> the one that is left is not taken for it."""
-    made = intent(StepKind.CINDER_DELETE_ATTACHMENT, result)
-    s = seen(LEFT.but(attachment_id=None, rows=(row(B, host=H2),), intents=(made,)))
-    acted = result in MAY_HAVE_ACTED
-    assert s.row == (None if acted else row(B, host=H2))
-    assert s.others == ((row(B, host=H2),) if acted else ())
 
 
 def test_a_row_s_own_instance_counts_even_where_it_has_none() -> None:

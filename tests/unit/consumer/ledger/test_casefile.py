@@ -17,6 +17,7 @@ from handlers.casefile import (
     StepResult,
     UseCase,
 )
+from handlers.notification import Operation
 from tests.unit.consumer.ledger.breaking import lose_next_commit
 from tests.unit.consumer.ledger.making import (
     accept,
@@ -26,10 +27,11 @@ from tests.unit.consumer.ledger.making import (
     due_case,
     expire_leases,
     outcome,
+    told,
 )
 
 EVIDENCE = {"volume": {"status": "detaching"}, "rows": ["att-1"], "note": "größer"}
-TARGET = {"attachment_id": "att-1"}
+TARGET = {"attachment_id": "att-1", "instance_id": "inst-1", "host": "compute1"}
 
 
 @pytest.fixture
@@ -68,6 +70,31 @@ def test_intent_and_result(ledger: Ledger, held: Claim) -> None:
     assert (record.result, record.detail) == (StepResult.INDETERMINATE, "no answer within 60 s")
     kinds = [line.kind for line in ledger.case(held.case.case_id).history]
     assert kinds == [HistoryKind.OPENED, HistoryKind.INTENDED, HistoryKind.RESULT]
+
+
+def test_case_is_about_what_it_acts_on(ledger: Ledger, held: Claim) -> None:
+    """No message named an attachment, and one is acted on -> the case is about that one, for good.
+
+    A later call for another one, or a message that another joins it by, changes nothing.
+    """
+    assert held.case.attachment_id is None
+    casefile = ledger.casefile(held)
+    intend(casefile)
+    intend(casefile, "req-2", target=TARGET | {"attachment_id": "att-2", "host": "compute2"})
+    known = ledger.case(held.case.case_id).case
+    assert (known.attachment_id, known.host) == ("att-1", "compute1")
+    assert known.instance_id == held.case.instance_id
+    ledger.finish(held, outcome(CaseState.SETTLING, mended=True))
+    other = told(Operation.ATTACH, instance_id=known.instance_id, attachment_id="att-2")
+    accept(ledger, other)
+    assert len(ledger.cases()) == 2
+
+
+def test_call_for_no_attachment_names_none(ledger: Ledger, held: Claim) -> None:
+    """A reserve, which is about a volume alone -> the case is as it was."""
+    intend(ledger.casefile(held), target=TARGET | {"attachment_id": None})
+    known = ledger.case(held.case.case_id).case
+    assert (known.attachment_id, known.host) == (None, held.case.host)
 
 
 def test_next_attempt_knows_why_it_was_meant(ledger: Ledger, held: Claim) -> None:
