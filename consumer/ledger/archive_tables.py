@@ -35,7 +35,7 @@ def _column(of: Column[object], kept_by: tuple[str | None, ...]) -> Column[objec
     refers = [ForeignKey("archived_cases.case_id")] if own else []
     return Column(
         of.name, of.type, *refers, primary_key=key, nullable=of.nullable and not key,
-        autoincrement=False, server_default=of.server_default,
+        autoincrement=False,
     )  # fmt: skip
 
 

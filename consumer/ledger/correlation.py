@@ -12,7 +12,8 @@ backend, connector. In the order in which the questions are asked:
 - **Start**: opens a case that waits until the operation's deadline, or joins one. A repeated start
   does not move the deadline. A detach's start never joins an attach case. One that comes after the
   end that closed its case is that case's history; where it repeats Cinder's start, the case settles
-  after all, since the try that had timed out may still finish late.
+  after all, since the try that had timed out may still finish late, and where it is Nova's, who has
+  not said that it ended, the case waits for that.
 - **Error**, and what a sweep found unchanged for too long: makes the case due when errors have
   settled (sooner if it was to be looked at sooner), or opens one that is. An error that names no
   volume moves every open case of its request; where there is none it is kept for the start that
@@ -41,7 +42,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from consumer.ledger.correlated import Changes, Known, Move
-from consumer.ledger.filling import absorb, absorb_signal, noticed
+from consumer.ledger.filling import absorb, absorb_signal, heard_end, noticed
 from consumer.ledger.matching import (
     KnownCase,
     Signal,
@@ -53,7 +54,7 @@ from consumer.ledger.matching import (
     find_proven,
     shares_request,
 )
-from consumer.ledger.transitions import due, ended, forward, opened, repeated, settling
+from consumer.ledger.transitions import due, ended, forward, opened, overtaken, settling
 from handlers.casefile import Conclusion, Trigger
 from handlers.notification import Notification, Operation, Phase, Source
 
@@ -132,11 +133,12 @@ class _Desk:
             self._put(absorb(match.case, notification), signal)
             self._offer_kept(match.case.case_id)
             return
+        wait = timedelta(seconds=self._timing.deadline_seconds(operation))
         if ended_before := self._ended_before(signal, operation):
-            self._put(repeated(absorb(ended_before, notification), self._settled_at), signal)
+            told = absorb(ended_before, notification)
+            self._put(overtaken(told, self._settled_at, self._now + wait), signal)
             self._offer_kept(ended_before.case_id)
             return
-        wait = timedelta(seconds=self._timing.deadline_seconds(operation))
         self._open_case(notification, operation, Trigger.DEADLINE, self._now + wait)
 
     def _released(self, notification: Notification, signal: Signal) -> None:
@@ -170,15 +172,15 @@ class _Desk:
     def _end(self, notification: Notification, signal: Signal) -> None:
         operation, cases = _operation(signal), self._open()
         if (match := find_proven(signal, operation, cases)) and match.proven:
-            told = absorb(match.case, notification)
-            self._put(self._ended(told, signal), signal)
+            told = heard_end(absorb(match.case, notification), signal)
+            self._put(ended(told, self._now, self._settled_at), signal)
         elif match is None and (released := companion(signal, cases)):
             told = absorb(released, notification)
             self._put(due(told, told.trigger, self._settled_at), signal)
         elif likely := match or find_likely(signal, operation, cases):
             self._put(forward(absorb(likely.case, notification), self._settled_at), signal)
-        elif overtaken := self._ended_before(signal, operation):
-            self._put(absorb(overtaken, notification), signal)
+        elif closed := self._ended_before(signal, operation):
+            self._put(heard_end(absorb(closed, notification), signal), signal)
         elif closed := self._closed_before(signal, operation):
             self._file(signal, closed.case_id)
         else:
@@ -218,12 +220,9 @@ class _Desk:
             mine = case.open and shares_request(orphan, case)
             return settling(told, Trigger.ERROR, self._settled_at) if mine else None
         if orphan.operation is case.operation and find_proven(orphan, case.operation, [case]):
-            return self._ended(told, orphan) if case.open else told
+            told = heard_end(told, orphan)
+            return ended(told, self._now, self._settled_at) if case.open else told
         return told if companion(orphan, [case]) else None
-
-    def _ended(self, case: KnownCase, signal: Signal) -> KnownCase:
-        by_cinder = signal.source is Source.CINDER
-        return ended(case, self._now, self._settled_at, by_cinder=by_cinder)
 
     # --- the desk's own book-keeping ------------------------------------------------------------
 

@@ -26,6 +26,7 @@ def absorb(case: KnownCase, notification: Notification) -> KnownCase:
     """Fill in what the case does not know yet, take the newest connector, count the signal."""
     attachment_id = case.attachment_id or notification.attachment_id
     row = _row(notification.rows, attachment_id)
+    cinder, starts = notification.source is Source.CINDER, _starts(case, notification)
     return dataclasses.replace(
         case,
         attachment_id=attachment_id,
@@ -36,8 +37,8 @@ def absorb(case: KnownCase, notification: Notification) -> KnownCase:
         backend=case.backend or notification.backend,
         connector=(row.connector if row else None) or case.connector,
         request_ids=_joined(case, Signal.of(notification)),
-        starts=case.starts + _is_start(case, notification, Source.CINDER),
-        nova_started=case.nova_started or _is_start(case, notification, Source.NOVA_VERSIONED),
+        starts=case.starts + (cinder and starts),
+        nova_started=case.nova_started or (not cinder and starts),
         signal_seq=case.signal_seq + _counts(case),
     )
 
@@ -51,6 +52,12 @@ def absorb_signal(case: KnownCase, signal: Signal) -> KnownCase:
         request_ids=_joined(case, signal),
         signal_seq=case.signal_seq + _counts(case),
     )
+
+
+def heard_end(case: KnownCase, signal: Signal) -> KnownCase:
+    """Note who says that this very operation ended, where that is Nova."""
+    ended = case.nova_ended or signal.source is not Source.CINDER
+    return dataclasses.replace(case, nova_ended=ended)
 
 
 def noticed(case: KnownCase) -> KnownCase:
@@ -78,12 +85,9 @@ def _joined(case: KnownCase, signal: Signal) -> tuple[str, ...]:
     return (*others, *signal.request_ids)[-MOST_REQUEST_IDS:]
 
 
-def _is_start(case: KnownCase, notification: Notification, source: Source) -> bool:
-    return (
-        notification.source is source
-        and notification.phase is Phase.START
-        and notification.operation is case.operation
-    )
+def _starts(case: KnownCase, notification: Notification) -> bool:
+    said = notification.operation, notification.phase
+    return said == (case.operation, Phase.START)
 
 
 def _counts(case: KnownCase) -> bool:

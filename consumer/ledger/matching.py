@@ -54,8 +54,8 @@ class KnownCase:
     """What the correlation has to know of a case.
 
     ``starts`` counts Cinder's starts of the operation: more than one means that a try timed out or
-    failed. ``nova_started``: Nova said that it began, and so will say that it ended. ``claimed``: a
-    worker has the case in hand now.
+    failed. ``nova_started`` and ``nova_ended``: Nova said so itself. ``claimed``: a worker has the
+    case in hand now.
     """
 
     case_id: str
@@ -74,10 +74,16 @@ class KnownCase:
     signal_seq: int
     starts: int
     nova_started: bool
+    nova_ended: bool
     end_seen: bool
     released_unasked: bool
     claimed: bool
     conclusion: Conclusion | None
+
+    @property
+    def nova_is_at_it(self) -> bool:
+        """Tell whether Nova said that it began, and has yet to say that it ended."""
+        return self.nova_started and not self.nova_ended
 
     @property
     def open(self) -> bool:

@@ -19,7 +19,6 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
-    false,
 )
 
 from consumer.ledger.columns import BigSerial, JsonText, Moment, Words
@@ -70,7 +69,8 @@ cases = Table(
     Column("next_attempt_at", Moment),
     Column("signal_seq", Integer, nullable=False),
     Column("starts", Integer, nullable=False),
-    Column("nova_started", Boolean, nullable=False, server_default=false()),
+    Column("nova_started", Boolean),  # none, of cases from before there was such a column: no
+    Column("nova_ended", Boolean),
     Column("end_seen", Boolean, nullable=False),
     Column("released_unasked", Boolean, nullable=False),
     Column("attempts", Integer, nullable=False),

@@ -42,6 +42,7 @@ def opened(
         signal_seq=0,
         starts=0,
         nova_started=False,
+        nova_ended=False,
         end_seen=False,
         released_unasked=trigger is Trigger.RELEASED_UNASKED,
         claimed=False,
@@ -64,12 +65,12 @@ def forward(case: KnownCase, at: datetime) -> KnownCase:
     return dataclasses.replace(case, trigger=Trigger.END, next_attempt_at=sooner)
 
 
-def ended(case: KnownCase, now: datetime, settled_at: datetime, *, by_cinder: bool) -> KnownCase:
+def ended(case: KnownCase, now: datetime, settled_at: datetime) -> KnownCase:
     """Note the end of this very attachment's operation; close the case if nobody looks into it.
 
     After a repeated start it settles instead: the try that had timed out may still finish late.
-    Where Nova has said that it began, Cinder's word is not the end: nova-compute may die before it
-    has written down that the volume is gone, or is there.
+    Where Nova is at it, Cinder's word is not the end: a nova-compute that dies meanwhile leaves a
+    record of the volume that is wrong, and says no more.
     """
     if case.state is CaseState.SETTLING and case.end_seen:
         return case  # Nova's own ends follow Cinder's: nothing new
@@ -79,19 +80,27 @@ def ended(case: KnownCase, now: datetime, settled_at: datetime, *, by_cinder: bo
     if case.starts > 1:
         settle = due(noted, Trigger.END, settled_at)
         return dataclasses.replace(settle, state=CaseState.SETTLING)
-    if by_cinder and case.nova_started:
+    if case.nova_is_at_it:
         return noted
     return dataclasses.replace(
         noted, state=CaseState.CLOSED, conclusion=Conclusion.ENDED, next_attempt_at=None
     )
 
 
-def repeated(case: KnownCase, settled_at: datetime) -> KnownCase:
-    """Take in a start that its end had overtaken; a repeated one lets the closed case settle."""
-    if case.starts <= 1:
-        return case
-    settle = due(case, Trigger.END, settled_at)
-    return dataclasses.replace(settle, state=CaseState.SETTLING, conclusion=None)
+def overtaken(case: KnownCase, settled_at: datetime, deadline_at: datetime) -> KnownCase:
+    """Take in a start that the end which closed its case had overtaken.
+
+    A repeated one lets the case settle. One of Nova's, which has not said that it ended, has it
+    wait for that.
+    """
+    if case.starts > 1:
+        settle = due(case, Trigger.END, settled_at)
+        return dataclasses.replace(settle, state=CaseState.SETTLING, conclusion=None)
+    if case.nova_is_at_it:
+        return dataclasses.replace(
+            case, state=CaseState.WAITING, conclusion=None, next_attempt_at=deadline_at
+        )
+    return case
 
 
 def due(case: KnownCase, trigger: Trigger, at: datetime) -> KnownCase:

@@ -104,6 +104,7 @@ def known(**fields: Any) -> KnownCase:
         "signal_seq": 1,
         "starts": 1,
         "nova_started": False,
+        "nova_ended": False,
         "end_seen": False,
         "released_unasked": False,
         "claimed": False,

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from consumer.ledger import Accepted, Ledger
 from consumer.ledger.tables import connectors, history
 from handlers.casefile import CaseState, Conclusion, StepKind
-from handlers.notification import Notification, Operation, Phase
+from handlers.notification import Notification, Operation, Phase, Source
 from tests.unit.consumer.ledger.breaking import slow_down
 from tests.unit.consumer.ledger.making import (
     ATTACHMENT,
@@ -37,6 +37,10 @@ from tests.unit.consumer.ledger.making import (
 
 START = told(attachment_id=ATTACHMENT, request_id=REQUEST)
 END = told(Operation.ATTACH, Phase.END, attachment_id=ATTACHMENT)
+NOVA_START, NOVA_END = (
+    told(Operation.ATTACH, phase, request_id=REQUEST, source=Source.NOVA_VERSIONED)
+    for phase in (Phase.START, Phase.END)
+)
 EXCEPTION = told(None, Phase.ERROR, volume_id=None, request_id=REQUEST)
 MANY = 20
 
@@ -350,3 +354,23 @@ def test_same_host_learned_twice(ledger: Ledger, second: Ledger) -> None:
         counted = connection.execute(sa.select(sa.func.count()).select_from(connectors))
         assert counted.scalar_one() == 10
     assert len(places(ledger)) == 200
+
+
+@pytest.mark.parametrize(
+    ("order", "state"),
+    [
+        ([NOVA_START, START, END], CaseState.WAITING),
+        ([START, END, NOVA_START], CaseState.WAITING),
+        ([NOVA_START, START, END, NOVA_END], CaseState.CLOSED),
+        ([START, END, NOVA_END, NOVA_START], CaseState.CLOSED),
+    ],
+    ids=["Nova never ended", "and it began late", "all ended", "and it began late"],
+)
+def test_what_nova_said_is_kept(
+    ledger: Ledger, order: Sequence[Notification], state: CaseState
+) -> None:
+    """Each message in a batch of its own -> what Nova said before is known to those that follow."""
+    for notification in order:
+        accept(ledger, notification)
+    (case,) = ledger.cases()
+    assert case.state is state

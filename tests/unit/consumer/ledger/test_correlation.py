@@ -33,6 +33,12 @@ SETTLED_AT = NOW + timedelta(seconds=15)
 LATER = NOW + timedelta(hours=1)
 START = told(attachment_id=ATTACHMENT, request_id=REQUEST)
 END = told(Operation.ATTACH, Phase.END, attachment_id=ATTACHMENT)
+CINDER_END = told(Operation.ATTACH, Phase.END, attachment_id=ATTACHMENT, request_id=REQUEST)
+NOVA_START = told(request_id=REQUEST, instance_id=INSTANCE, source=Source.NOVA_VERSIONED)
+NOVA_END, LEGACY_END = (
+    told(Operation.ATTACH, Phase.END, request_id=REQUEST, instance_id=INSTANCE, source=source)
+    for source in (Source.NOVA_VERSIONED, Source.NOVA_LEGACY)
+)
 DETACH_START = told(Operation.DETACH, attachment_id=ATTACHMENT, request_id="req-2")
 DETACH_END = told(Operation.DETACH, Phase.END, request_id="req-2")
 UNPROVEN_END = told(Operation.ATTACH, Phase.END, instance_id=INSTANCE, request_id="req-9")
@@ -142,10 +148,11 @@ def test_start_after_judgement(conclusion: Conclusion) -> None:
 
 
 def test_end_kept_until_the_case_knows_its_attachment() -> None:
-    """An end that names an attachment the case does not know yet -> closes it once a start does."""
-    unnamed = told(source=Source.NOVA_LEGACY, instance_id=INSTANCE, request_id=REQUEST)
-    case = one(after([unnamed, START], orphans=[END]))
-    assert (case.state, case.end_seen) == (CaseState.CLOSED, True)
+    """An end that names an attachment the case does not know yet -> its own once a start does."""
+    nova = told(source=Source.NOVA_VERSIONED, instance_id=INSTANCE, request_id=REQUEST)
+    changes = after([nova, START], orphans=[END])
+    assert one(changes).end_seen
+    assert changes.adopted == {END.message_id: "new-1"}
 
 
 def test_messages_fill_in() -> None:
@@ -261,12 +268,23 @@ def test_end_that_nova_says(source: Source) -> None:
         assert (case.state, case.conclusion) == (CaseState.CLOSED, Conclusion.ENDED)
 
 
-def test_who_said_that_it_began() -> None:
-    """A start of Nova's or of Cinder's, first or second -> Nova's alone makes Nova's end matter."""
-    nova = told(request_id=REQUEST, source=Source.NOVA_VERSIONED)
-    assert one(after([START])).nova_started is False
-    assert one(after([nova])).nova_started
-    assert one(after([START, nova])).nova_started
+@pytest.mark.parametrize("order", list(itertools.permutations([START, NOVA_START, CINDER_END])))
+def test_end_that_nova_never_says(order: Sequence[Notification]) -> None:
+    """Both starts and Cinder's end, in whatever order, and no end of Nova's -> waited for."""
+    case = one(after(order))
+    assert (case.state, case.end_seen) == (CaseState.WAITING, True)
+    assert case.next_attempt_at is not None
+
+
+ALL_FIVE = [START, NOVA_START, CINDER_END, NOVA_END, LEGACY_END]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(ALL_FIVE)))
+def test_end_that_all_say(order: Sequence[Notification]) -> None:
+    """What a healthy attach tells, in whatever order -> closed, ended."""
+    case = one(after(order))
+    assert (case.state, case.conclusion) == (CaseState.CLOSED, Conclusion.ENDED)
+    assert case.next_attempt_at is None
 
 
 def test_second_end() -> None:

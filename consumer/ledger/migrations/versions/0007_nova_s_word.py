@@ -1,4 +1,4 @@
-"""Whether Nova itself said that an operation began, and so will say that it ended."""
+"""Whether Nova itself said that an operation began, and that it ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0006"
 branch_labels = None
 depends_on = None
 
-NAME = "nova_started"
+NAMES = ("nova_started", "nova_ended")
 
 
 def upgrade() -> None:
@@ -21,8 +21,7 @@ def upgrade() -> None:
 def _add(table: str) -> None:
     # MariaDB commits each statement by itself: an upgrade that broke off has to be able to go on.
     present = {column["name"] for column in sa.inspect(op.get_bind()).get_columns(table)}
-    if NAME not in present:
-        column: sa.Column[bool] = sa.Column(
-            NAME, sa.Boolean(), nullable=False, server_default=sa.false()
-        )
-        op.add_column(table, column)
+    for name in NAMES:
+        if name not in present:
+            column: sa.Column[bool] = sa.Column(name, sa.Boolean())
+            op.add_column(table, column)
