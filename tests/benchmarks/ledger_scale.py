@@ -80,13 +80,14 @@ def measure(few: Ledger, many: Ledger) -> tuple[Speed, Speed, Speed]:
     taken: dict[Ledger, list[Times]] = {few: [], many: []}
     for number in range(WARM_UP + ROUNDS):
         for ledger in (few, many) if number % 2 else (many, few):
-            taken[ledger].append(_once(ledger))
+            taken[ledger].append(once(ledger))
     first, second = (times[WARM_UP:] for times in taken.values())
     ratios = [_each(after, before) for before, after in zip(first, second, strict=True)]
     return _medians(first), _medians(second), _medians(ratios)
 
 
-def _once(ledger: Ledger) -> Times:
+def once(ledger: Ledger) -> Times:
+    """Accept a batch, claim some of it, count; return how long each took."""
     arrivals = batch()
     accepted = _timed(lambda: ledger.accept(arrivals))
     return accepted, _timed(lambda: _claimed(ledger)), _timed(ledger.counts)
@@ -129,13 +130,14 @@ def scale(kind: str, finished: int) -> tuple[Speed, Speed, Speed]:
         ledgers = []
         for number in (finished, FEW):
             url = next(urls)
-            ledgers.append(stack.enter_context(contextlib.closing(_upgraded(url))))
+            ledgers.append(stack.enter_context(contextlib.closing(upgraded(url))))
             fill(url, number, after_days(number, ARCHIVE_DAYS))
         many, few = ledgers
         return measure(few, many)
 
 
-def _upgraded(url: str) -> Ledger:
+def upgraded(url: str) -> Ledger:
+    """Make the tables of a ledger and return it."""
     ledger = Ledger(url, timing=Timing(error_settle_seconds=0.0))
     ledger.upgrade()
     return ledger
