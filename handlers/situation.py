@@ -17,6 +17,7 @@ from handlers.evidence import (
     Holding,
     ServerEvidence,
 )
+from handlers.neighbours import belongs, explained_by, shares
 from handlers.policy import LateAttach
 from handlers.subject import subject_of
 
@@ -205,9 +206,9 @@ def situate(
     moving = any(r.instance_id == instance_id for r in others)
     at_home = None if moving else servers.get(instance_id or "")
     connector = _connector(case, row, at_home, learned)
-    explained = _explained(others, servers, learned)
+    explained = explained_by(others, servers, learned)
     seen = _connections(evidence.backend)
-    rest = [c for c in seen if evidence.hosts_told and not _belongs(c, explained)]
+    rest = [c for c in seen if evidence.hosts_told and not belongs(c, explained)]
     own = tuple(c for c in rest if connector and c.belongs_to(connector))
     return Situation(
         case=case,
@@ -220,7 +221,7 @@ def situate(
         ended_on=dict(evidence.ended_on).get(instance_id or ""),
         computes=dict(evidence.computes),
         connector=connector,
-        shared_host=connector is not None and _shares(connector, others, servers, learned),
+        shared_host=connector is not None and shares(connector, others, servers, learned),
         backend=evidence.backend,
         own=own,
         foreign=tuple(c for c in rest if c not in own),
@@ -228,34 +229,6 @@ def situate(
         holding=evidence.holding,
         late_attach=late_attach,
     )
-
-
-def _belongs(connection: Connection, connectors: tuple[Connector, ...]) -> bool:
-    return any(connection.belongs_to(connector) for connector in connectors)
-
-
-def _shares(
-    connector: Connector,
-    rows: tuple[Row, ...],
-    servers: Mapping[str, ServerEvidence],
-    learned: Mapping[str, Connector],
-) -> bool:
-    """Tell whether one of these rows or its server is on that host, or nobody knows where."""
-    if any(row.host is not None and row.host == connector.host for row in rows):
-        return True
-    answers = [servers.get(row.instance_id or "") for row in rows]
-    return any(
-        not isinstance(answer, Fact) or _may_be_on(answer.value.host, connector, learned)
-        for answer in answers
-    )
-
-
-def _may_be_on(host: str | None, connector: Connector, learned: Mapping[str, Connector]) -> bool:
-    if host is None or host == connector.host:
-        return host is not None
-    if host in learned:
-        return bool(connector.names() & learned[host].names())
-    return connector.host is None
 
 
 def _connector(
@@ -281,17 +254,3 @@ def _connector(
 
 def _connections(backend: BackendEvidence) -> tuple[Connection, ...]:
     return backend.value.connections if isinstance(backend, Fact) else ()
-
-
-def _explained(
-    rows: tuple[Row, ...],
-    servers: Mapping[str, ServerEvidence],
-    learned: Mapping[str, Connector],
-) -> tuple[Connector, ...]:
-    """Return the connectors of the hosts on which the servers of these rows are.
-
-    Of a host whose connector was never seen only its name is known, which some backends tell too.
-    """
-    answers = (servers.get(row.instance_id or "") for row in rows)
-    hosts = (a.value.host for a in answers if isinstance(a, Fact) and a.value.host)
-    return tuple(learned.get(host, Connector(host=host)) for host in hosts)
