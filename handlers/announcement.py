@@ -64,7 +64,7 @@ def announce(case: Case, diagnosis: Diagnosis, told: Told) -> Announcement:
         "reason": told.reason,
         "attachment_id": case.attachment_id or (s.row.attachment_id if s and s.row else None),
         "instance_uuid": s.instance_id if s else case.instance_id,
-        "attached_host": s.connector.host if s and s.connector else case.host,
+        "attached_host": s.attached_host if s else case.host,
         "verified_by": told.verified_by.value if told.verified_by else None,
         "steps": list(told.steps),
         "attempts": case.attempts,

@@ -34,12 +34,16 @@ class Condition(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Step:
-    """One write: what, on which attachment, in which status of the volume, on what condition."""
+    """One write: what, on which attachment, in which status of the volume, on what condition.
+
+    ``host`` is the one that the attachment is on, whether its connector is known or not.
+    """
 
     kind: StepKind
     attachment: Attachment
     statuses: frozenset[str]
     conditions: frozenset[Condition]
+    host: str | None = None
 
     def target(self) -> dict[str, Any]:
         """Return what history keeps of the step: plain JSON values, no secret."""
@@ -48,7 +52,7 @@ class Step:
             "volume_id": self.attachment.volume_id,
             "attachment_id": self.attachment.attachment_id,
             "instance_id": self.attachment.instance_id,
-            "host": connector.host if connector else None,
+            "host": self.host,
             "initiator": connector.initiator if connector else None,
         }
 
@@ -200,7 +204,7 @@ def _step(s: Situation, kind: StepKind, statuses: set[str], *conditions: Conditi
         instance_id=s.instance_id,
         connector=s.connector,
     )
-    return Step(kind, attachment, frozenset(statuses), frozenset(conditions))
+    return Step(kind, attachment, frozenset(statuses), frozenset(conditions), s.attached_host)
 
 
 def unmet(step: Step, planned: Diagnosis, now: Diagnosis) -> str | None:

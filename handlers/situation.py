@@ -114,6 +114,11 @@ class Situation:
         return own.host if own is not None and own.host is not None else self.case.host
 
     @property
+    def attached_host(self) -> str | None:
+        """The host that the subject is on by its connector, where that names one, else ``host``."""
+        return (self.connector.host if self.connector else None) or self.host
+
+    @property
     def guest_ended(self) -> bool:
         """Tell whether Nova says that the guest of the deleted server was ended on this host."""
         return self.server_gone and self.ended_on is not None and self.ended_on == self.host

@@ -52,6 +52,18 @@ def test_start_and_end_are_told_of_one_attachment(cloud: Cloud, stuck: Stuck) ->
     assert start[2] == desk.scene.host
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_the_row_s_own_host_is_told(cloud: Cloud, known: bool) -> None:
+    """The guest's host is in the messages, and the row's connector known or not -> the row's."""
+    stuck = STUCK_BY_NAME["left on the source, row untold"]
+    desk = Desk(stuck.story(cloud), DETACH, attachment_id=None, host="compute-2")
+    desk.known -= set() if known else {"compute-1"}
+    policy = dataclasses.replace(QUICK, trust_blind=True)
+    desk.run(recovery_on(cloud, policy, blind=True))
+    assert desk.events() == (["start", "end"] if known else ["parked"])
+    assert {told.payload["attached_host"] for told in desk.announced} == {"compute-1"}
+
+
 def test_what_somebody_reserves_after_the_mending_is_left_alone(cloud: Cloud) -> None:
     """No message named the row, it is mended, and then the volume is reserved -> not ours."""
     desk = Desk(scenes.orphaned_attach(cloud), ATTACH, attachment_id=None)
