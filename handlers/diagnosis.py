@@ -182,6 +182,9 @@ RULES: tuple[Rule, ...] = (
     Rule("P13.broke-off", Verdict.PARK, signs.begun_and_left,
          "Nova's block device names a row that is not attached, and nobody is seen to be let in: "
          "an attach or a shelving broke off, and its guest has no disk, or is gone"),
+    Rule("P14.status-alone", Verdict.PARK, signs.status_disagrees,
+         "the volume's only row and Nova say attached and its status does not: a status that was "
+         "set by hand, which resetting it to in-use puts right"),
     Rule("C1.nothing-left", Verdict.CLEAN, signs.nothing_left,
          "Cinder has let go, Nova holds nothing and the backend is clean"),
     Rule("C2.nothing-left-blind", Verdict.CLEAN, signs.nothing_left_blind,

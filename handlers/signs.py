@@ -250,6 +250,12 @@ def no_guest_to_ask(s: Situation) -> bool:
     return s.named and s.server is not None and not has_a_guest(s.server)
 
 
+def status_disagrees(s: Situation) -> bool:
+    """The only row and Nova say attached, and the volume's status something else."""
+    attached = s.named and s.row_status == ATTACHED and not s.others
+    return attached and s.status in ("attaching", "reserved")
+
+
 def begun_and_left(s: Situation) -> bool:
     """Nova's block device names the subject, which is not attached, and nobody is seen let in."""
     let_in = s.own or s.foreign or s.nameless

@@ -25,6 +25,16 @@ LEFT_FOR_A_PERSON: tuple[tuple[str, Picture, str], ...] = (
         "P0.not-understood",
     ),
     (
+        "attached in Nova and by its row, and somebody set the status to attaching",
+        ATTACHED.but(status="attaching"),
+        "P14.status-alone",
+    ),
+    (
+        "the same, to reserved",
+        ATTACHED.but(status="reserved"),
+        "P14.status-alone",
+    ),
+    (
         "in-use by a server that runs and has no block device for it",
         ATTACHED.but(servers=(server(X),)),
         "P0.not-understood",
