@@ -68,7 +68,7 @@ bench: services venv ## Run the benchmarks, which no other target does
 	@$(BIN)/python -m pytest --benchmarks --capture=no --timeout=0 tests/benchmarks
 
 # Kills at random moments on each ledger in turn, ten minutes in all, and outages of a minute.
-campaigns: services venv ## Run the long forms of the fault tests: about half an hour
+campaigns: services venv ## Run the long forms of the fault tests: about a quarter of an hour
 	@DETACHD_CAMPAIGN_SECONDS=$${DETACHD_CAMPAIGN_SECONDS:-600} DETACHD_OUTAGE_SECONDS=60 \
 		$(BIN)/python -m pytest --timeout=0 -k "long or away or cut_again or killed_in_the_midst" tests/faults
 
