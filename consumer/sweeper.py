@@ -133,11 +133,11 @@ class Sweeper:
 
     def _sweep(self, turn: Turn, stop: threading.Event) -> SweepReport | None:
         counted = self._cinder.count_volumes(timeout_seconds=self._settings.timeout_seconds)
-        seen = list(itertools.takewhile(lambda _: not stop.is_set(), self._list()))
+        listed = list(itertools.takewhile(lambda _: not stop.is_set(), self._list()))
         ghosts = self._ghosts()
         if stop.is_set():
             return None
-        seen += itertools.chain.from_iterable(ghosts.found.values())
+        seen = sweep.latest([*listed, *itertools.chain.from_iterable(ghosts.found.values())])
         whole = self._believe(turn, counted)
         standings = self._ledger.sweeps.note(seen, whole=whole and not ghosts.unseen)
         suspects, opened = self._offer(standings, stop)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 
 from drivers.base import Export
@@ -46,6 +46,11 @@ class Sighting:
     def key(self) -> tuple[str, str | None]:
         """Volume and row, of which there is one sighting at a time."""
         return self.volume_id, self.attachment_id
+
+
+def latest(seen: Iterable[Sighting]) -> tuple[Sighting, ...]:
+    """Return what was seen last of each: what moves on between two lists is in both. Pure."""
+    return tuple({sighting.key: sighting for sighting in seen}.values())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

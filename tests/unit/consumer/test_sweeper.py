@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -163,6 +163,25 @@ def test_what_moves_makes_no_case(broom: Broom) -> None:
     broom.sweep()
     broom.cloud.add_row(volume, "attaching", broom.cloud.boot_server(host=HOST), host=HOST)
     assert broom.later(HOUR).suspects == 0
+
+
+def test_what_moves_between_two_lists_is_seen_once(
+    broom: Broom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attaching in the first list, reserved in a later one -> one sighting, the last; no error."""
+    volume = broom.stuck("attaching", None)
+    listed = broom.cloud.cinder.volumes_in
+
+    def moving(status: str, **how: object) -> Sequence[ListedVolume]:
+        found: Sequence[ListedVolume] = listed(status, **how)  # type: ignore[arg-type]
+        broom.cloud.set_status(volume, "reserved", "reserved")
+        return found
+
+    monkeypatch.setattr(type(broom.cloud.cinder), "volumes_in", lambda _, *a, **k: moving(*a, **k))
+    assert broom.sweep().result is SweepResult.WHOLE
+    with broom.ledger._database.engine.connect() as connection:
+        kept = connection.execute(sa.select(sightings.c.volume_id, sightings.c.status)).all()
+    assert kept == [(volume, "reserved")]
 
 
 def test_what_moves_right_after_the_list_makes_no_case(
