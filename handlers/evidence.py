@@ -197,6 +197,15 @@ def _computes(
                 yield host or "", up
 
 
+def holder(row: Row, servers: Mapping[str, ServerEvidence]) -> Server | None:
+    """Return the row's own server where one of its block devices names the row."""
+    answer = servers.get(row.instance_id or "")
+    if not isinstance(answer, Fact):
+        return None
+    named = {device.attachment_id for device in answer.value.block_devices}
+    return answer.value if row.attachment_id in named else None
+
+
 def left_behind(row: Row, servers: Mapping[str, ServerEvidence]) -> bool:
     """Tell whether a row is on a host and its server, as far as Nova says, on another one."""
     answer = servers.get(row.instance_id or "")

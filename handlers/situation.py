@@ -16,6 +16,7 @@ from handlers.evidence import (
     Fact,
     Holding,
     ServerEvidence,
+    holder,
 )
 from handlers.neighbours import belongs, explained_by, shares
 from handlers.policy import LateAttach
@@ -189,11 +190,7 @@ class Situation:
 
     def holder(self, row: Row) -> Server | None:
         """Return the row's own server where one of its block devices names the row."""
-        answer = self.servers.get(row.instance_id or "")
-        if not isinstance(answer, Fact):
-            return None
-        named = {d.attachment_id for d in answer.value.block_devices}
-        return answer.value if row.attachment_id in named else None
+        return holder(row, self.servers)
 
 
 def situate(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from drivers.control_plane import Row, Volume
 from handlers.casefile import Case
-from handlers.evidence import Fact, ServerEvidence, left_behind
+from handlers.evidence import ServerEvidence, holder, left_behind
 from handlers.notification import Operation
 
 ATTACHED, RESERVED = "attached", "reserved"
@@ -32,7 +32,8 @@ def subject_of(
         case Operation.DETACH:
             mine = [row for row in mine if row.status != RESERVED] or mine
             # In transition it may be the other row that somebody wants detached.
-            mine = (volume.status == "in-use" and _on_the_source(mine, servers)) or mine
+            at_rest = volume.status == "in-use"
+            mine = (_on_the_source(mine, servers) if at_rest else []) or mine
     return (mine[0] if len(mine) == 1 else None), len(mine) > 1
 
 
@@ -42,14 +43,8 @@ def _on_the_source(rows: Sequence[Row], servers: Mapping[str, ServerEvidence]) -
     Cinder's ``volume.detach.start`` lists both rows and does not say which of them goes. Nova names
     the one that stays, on a host other than that of the one that goes.
     """
-    unnamed = [row for row in rows if not _names(servers, row)]
+    unnamed = [row for row in rows if holder(row, servers) is None]
     attached = all(row.status == ATTACHED for row in rows)
     one_server = len({row.instance_id for row in rows}) == 1
     moved = attached and one_server and len(unnamed) == 1
     return unnamed if moved and left_behind(unnamed[0], servers) else []
-
-
-def _names(servers: Mapping[str, ServerEvidence], row: Row) -> bool:
-    answer = servers.get(row.instance_id or "")
-    devices = answer.value.block_devices if isinstance(answer, Fact) else ()
-    return row.attachment_id in {device.attachment_id for device in devices}
