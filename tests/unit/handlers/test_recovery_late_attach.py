@@ -14,6 +14,7 @@ from tests.unit.handlers.desk import QUICK, Desk, assert_unharmed, recovery_on
 from tests.unit.handlers.stuck import ATTACH
 
 UNWANTED = dataclasses.replace(QUICK, late_attach=LateAttach.DETACH)
+LOOKS = 6  # as docs/openstack.md says
 STEPS = ["cinder.complete", "nova.detach"]
 
 
@@ -29,7 +30,9 @@ def test_it_is_completed_and_detached_by_nova(cloud: Cloud, blind: bool) -> None
     """The guest has it and nobody said so -> Cinder is told, Nova detaches; told of as UC2."""
     policy = dataclasses.replace(UNWANTED, trust_blind=blind)
     desk = Desk(scenes.uc2(cloud), ATTACH)
+    before = len(cloud.calls("nova.server"))
     outcome = desk.run(recovery_on(cloud, policy, blind=blind))
+    assert len(cloud.calls("nova.server")) - before == LOOKS
     assert (outcome.conclusion, desk.made()) == (Conclusion.MENDED, STEPS)
     assert free(cloud, desk)
     end = next(told for told in desk.announced if told.event_type == Event.END.value)
