@@ -149,9 +149,7 @@ def second_of_two_hangs(stage: Stage) -> None:
     """Do the same; each try times out, Nova cleans up, and then the backend lets the host in."""
     _attached_elsewhere(stage, other_host(stage.host))
     stage.hangs(INITIALIZE, times=TRIES)
-    stage.begin_attach()
-    stage.nova_gave_up()
-    until(lambda: stage.look().rows == ("attached",), "Nova has cleaned up")
+    _attach_that_nova_gives_up(stage)
     stage.faults.release(stage.volume_id)
     until(lambda: stage.look().let_in == HOSTS, "both are let in")
 
@@ -160,6 +158,10 @@ def second_of_two_shuts_out_the_first(stage: Stage) -> None:
     """Do the same; the backend fails, and Cinder's clean-up drops the whole target."""
     _attached_elsewhere(stage, other_host(stage.host))
     stage.breaks(INITIALIZE, times=TRIES)
+    _attach_that_nova_gives_up(stage)
+
+
+def _attach_that_nova_gives_up(stage: Stage) -> None:
     stage.begin_attach()
     stage.nova_gave_up()
     until(lambda: stage.look().rows == ("attached",), "Nova has cleaned up")
