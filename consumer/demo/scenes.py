@@ -131,8 +131,7 @@ def _gave_up(stage: Stage, attachment_id: str) -> list[Message]:
     return [
         story.nova("attach.start"),
         *(story.cinder("attach.start", "reserved", row) for _ in range(5)),
-        story.cinder("detach.start", "reserved", row, publisher=API_PUBLISHER),
-        story.cinder("detach.end", "available", publisher=API_PUBLISHER),
+        *story.row_dropped(row, publisher=API_PUBLISHER),
         story.nova("attach.error", fault="ClientException"),
         story.nova_exception("ClientException"),
     ]

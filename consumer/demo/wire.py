@@ -49,6 +49,13 @@ class Story:
     backend: str
     request_id: str = dataclasses.field(default_factory=lambda: f"req-{uuid.uuid4()}")
 
+    def row_dropped(self, row: SeenRow, status: str = "reserved", **told: str) -> list[Message]:
+        """Tell that Cinder begins and ends to drop a row, in one request of its own."""
+        own = new_request_id()
+        start = self.cinder("detach.start", status, row, own_request_id=own, **told)
+        end = self.cinder("detach.end", "available", publisher=API_PUBLISHER, own_request_id=own)
+        return [start, end]
+
     def nova(self, suffix: str, *, fault: str | None = None) -> Message:
         """``instance.volume_<suffix>``, e.g. ``attach.start``; ``fault`` is an exception's name."""
         priority = "ERROR" if fault else "INFO"
@@ -92,9 +99,17 @@ class Story:
         )
 
     def cinder(
-        self, suffix: str, status: str, *rows: SeenRow, publisher: str = BACKEND_PUBLISHER
+        self,
+        suffix: str,
+        status: str,
+        *rows: SeenRow,
+        publisher: str = BACKEND_PUBLISHER,
+        own_request_id: str | None = None,
     ) -> Message:
-        """``volume.<suffix>``, e.g. ``attach.start``, with the rows that it shows."""
+        """``volume.<suffix>``, e.g. ``attach.start``, with the rows that it shows.
+
+        Start and end of one call of Cinder's bear the same ``own_request_id``; by itself it is new.
+        """
         payload = {
             "tenant_id": "demo", "user_id": "alice", "host": f"{self.backend}#pool",
             "availability_zone": "nova", "volume_id": self.volume_id, "status": status, "size": 1,
@@ -102,7 +117,7 @@ class Story:
             "volume_attachment": [self._row(row) for row in rows],
         }  # fmt: skip
         context = {
-            "_context_request_id": f"req-{uuid.uuid4()}",
+            "_context_request_id": own_request_id or new_request_id(),
             "_context_global_request_id": self.request_id,
         }
         return self._publish(
@@ -139,6 +154,11 @@ class Story:
         message |= context or {"_context_request_id": self.request_id}
         envelope = {"oslo.version": "2.0", "oslo.message": json.dumps(message)}
         return Message(exchange, f"{topic}.{priority.lower()}", json.dumps(envelope).encode())
+
+
+def new_request_id() -> str:
+    """Return a request id that nobody has used."""
+    return f"req-{uuid.uuid4()}"
 
 
 def _object(name: str, version: str, data: dict[str, Any]) -> dict[str, Any]:

@@ -36,8 +36,7 @@ def attach_cleaned_up(stage: Stage, attachment_id: str, status: str = "attaching
     return [
         story.nova("attach.start"),
         story.cinder("attach.start", "reserved", stage.shown(attachment_id, "reserved")),
-        story.cinder("detach.start", status, row, **publisher),
-        story.cinder("detach.end", "available", publisher=API_PUBLISHER),
+        *story.row_dropped(row, status, **publisher),
         story.nova("attach.error", fault="ClientException"),
         story.nova_exception("ClientException"),
     ]
