@@ -51,8 +51,9 @@ POLICY_HELP: Mapping[str, str] = {
     "retry_backoff_seconds": "The first bound of the pause between two attempts; it doubles.",
     "retry_backoff_max_seconds": "The longest pause between two attempts.",
     "late_horizon_seconds": (
-        "How long a driver call that timed out may still act: a mended case is looked at again "
-        "after this, and only then closed. At least five times rpc_response_timeout_seconds."
+        "How long a driver call that timed out may still act: before that the volume is given to "
+        "nobody else; a mended case is looked at again after this, and only then closed. At least "
+        "five times rpc_response_timeout_seconds."
     ),
     "trust_blind": (
         "Accept the word of a driver that cannot see the backend's connections. The outcome then "

@@ -13,7 +13,7 @@ from consumer import backends, buses, config_files, driver_options, logs, openst
 from consumer.backends import Backend, Backends
 from consumer.config_files import ConfigurationError
 from consumer.driver_options import DriverOptions
-from consumer.ledger_settings import LedgerSettings
+from consumer.ledger_settings import DAY_SECONDS, LedgerSettings
 from consumer.sweep_settings import SweepSettings
 from drivers import registry
 from handlers.policy import BackendPolicy
@@ -218,6 +218,13 @@ def _patience_problems(section: str, backend: Backend, settings: Settings) -> It
             f"[{section}] late_horizon_seconds = {policy.late_horizon_seconds:g} is shorter than "
             f"{LATE_RPC_TIMEOUTS} x rpc_response_timeout_seconds = {rpc:g} of [cloud]: a call that "
             "timed out could still act after its case is closed"
+        )
+    days = settings.ledger.archive_days or settings.ledger.retention_days
+    if 0 < days * DAY_SECONDS < policy.late_horizon_seconds:
+        yield (
+            f"[{section}] late_horizon_seconds = {policy.late_horizon_seconds:g} is longer than "
+            f"the {days} days after which [ledger] puts away what was asked for a volume; lower "
+            "the one or raise the other"
         )
     if policy.call_timeout_seconds <= rpc:
         yield (

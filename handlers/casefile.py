@@ -118,6 +118,23 @@ class Intent:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class LateCalls:
+    """Calls on a volume whose callers may have given up, and that may act all the same.
+
+    ``asked_at``: when at the latest our last call went out that can reach the backend and gave no
+    answer, of whichever case of the volume: when we gave it up, or after a crash when it was meant.
+    ``detach_tried_at``: when the last start of a detach was heard that Cinder did not end, whoever
+    asked for it: Nova's tries, an attach's clean-up. ``attach_tried_at``: the same of an attach,
+    ended or not, as its end bears another request id. Database time; None for never. As of the
+    claim.
+    """
+
+    asked_at: datetime | None = None
+    detach_tried_at: datetime | None = None
+    attach_tried_at: datetime | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Case:
     """One suspected attachment, from first sign to conclusion, as the ledger holds it when claimed.
 
@@ -128,7 +145,8 @@ class Case:
     ``connector`` is the one that a message of this very attachment carried. ``host`` is its compute
     host, ``backend`` Cinder's ``host@backend``. ``mended_attempt`` is ``attempts`` as it was when
     the case was last mended, 0 for never. ``crashes`` counts the claims in a row that ended without
-    a word: their lease ran out. A finished attempt and a person's replay set it back to 0.
+    a word: their lease ran out. A finished attempt and a person's replay set it back to 0. ``late``
+    is what may still act on the volume, known to a claimed case.
     """
 
     case_id: str
@@ -155,6 +173,7 @@ class Case:
     approval: Approval | None
     mended_attempt: int = 0
     crashes: int = 0
+    late: LateCalls = LateCalls()
 
     def about(self, target: Mapping[str, Any]) -> Case:
         """Return the case as it is once a write for this target is meant.

@@ -7,7 +7,7 @@ import enum
 from datetime import datetime
 
 from drivers.base import Capabilities
-from handlers import intents, signs, wishes
+from handlers import intents, late, signs, wishes
 from handlers.casefile import StepKind
 from handlers.evidence import Fact
 from handlers.notification import Operation
@@ -23,6 +23,11 @@ FREES_IN_CINDER = frozenset(
         StepKind.CINDER_UNRESERVE,
     }
 )
+
+
+GIVES_AWAY = FREES_IN_CINDER | {StepKind.NOVA_DETACH}
+"""What lets somebody else have the volume, sooner or later: Nova's detach ends like ours."""
+UNDOES_ATTACH = FREES_IN_CINDER | {BACKEND}
 
 
 class Guard(enum.Enum):
@@ -55,6 +60,10 @@ class Guard(enum.Enum):
     OWN_CALL_UNANSWERED = (
         "a call of our own gave no answer and may still act; until it cannot, the volume is kept "
         "from everybody else"
+    )
+    LATE_DETACH = (
+        "a try to detach it was begun and not ended, and may still act; until it cannot, the "
+        "volume is given to nobody else"
     )
     LATE_ATTACH_UNSEEN = (
         "the attach may still finish late, and this backend could not be seen doing it"
@@ -175,18 +184,17 @@ def _must_name_the_host(s: Situation, kinds: set[StepKind]) -> bool:
 
 
 def _too_early(s: Situation, steps: tuple[Step, ...], means: Means) -> Objection | None:
-    horizon = means.policy.late_horizon_seconds
     kinds = {step.kind for step in steps}
-    asked_at = intents.last_unanswered_at(s.case)
-    if asked_at is not None and kinds & FREES_IN_CINDER:
-        left = horizon - (means.now - asked_at).total_seconds()
-        if left > 0:
-            return Objection(Guard.OWN_CALL_UNANSWERED, left)
-    attaching = s.case.operation is Operation.ATTACH
-    if s.blind and attaching and (BACKEND in kinds or kinds & FREES_IN_CINDER):
-        left = horizon - (means.now - s.case.opened_at).total_seconds()
-        if left > 0:
-            return Objection(Guard.LATE_ATTACH_UNSEEN, left)
+    unseen = s.blind and s.case.operation is Operation.ATTACH
+    waits = (
+        (Guard.OWN_CALL_UNANSWERED, kinds & GIVES_AWAY, late.own_seconds),
+        (Guard.LATE_DETACH, kinds & GIVES_AWAY, late.detach_seconds),
+        (Guard.LATE_ATTACH_UNSEEN, unseen and kinds & UNDOES_ATTACH, late.attach_seconds),
+    )
+    horizon = means.policy.late_horizon_seconds
+    for reason, applies, seconds in waits:
+        if applies and (left := seconds(s.case, horizon, means.now)):
+            return Objection(reason, left)
     return None
 
 

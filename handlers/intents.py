@@ -99,11 +99,13 @@ def last_nova_detach(case: Case, attachment_id: str) -> Intent | None:
 def last_unanswered_at(case: Case) -> datetime | None:
     """Return when our last call went out that can reach the backend and never answered.
 
-    Such a call may still act: on a daemon that was frozen it does so on the thaw.
+    Such a call may still act: on a daemon that was frozen it does so on the thaw. It may have been
+    made for another case of the volume: whoever has the disk by then loses it all the same.
     """
-    times = (
+    own = [
         i.intended_at
         for i in case.intents
         if i.kind in REACHES_BACKEND and i.result in UNANSWERED and i.intended_at
-    )
-    return max(times, default=None)
+    ]
+    of_any_case = [case.late.asked_at] if case.late.asked_at else []
+    return max(own + of_any_case, default=None)

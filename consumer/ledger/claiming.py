@@ -16,10 +16,11 @@ import sqlalchemy as sa
 
 from consumer.ledger.claims import Claim
 from consumer.ledger.engine import database_now
+from consumer.ledger.late import late_calls
 from consumer.ledger.prepared import Prepared
 from consumer.ledger.records import Row, whole_case
 from consumer.ledger.tables import cases, claims, intents
-from handlers.casefile import CaseState
+from handlers.casefile import Case, CaseState
 
 ROUNDS = 3
 
@@ -170,18 +171,18 @@ def _take(
     free = _lock_free(connection, wanted.cloud, candidates, now)
     rows = _still_due(connection, wanted, [candidates[v] for v in free], now)
     own = _intents(connection, [row.case_id for row in rows])
-    taken = [
-        _claim(row, own.get(row.case_id, ()), free[row.volume_id], wanted, now) for row in rows
-    ]
+    late = late_calls(connection, wanted.cloud, {row.volume_id for row in rows})
+    whole = [whole_case(row, own.get(row.case_id, ()), late[row.volume_id]) for row in rows]
+    taken = [_claim(case, free[case.volume_id], wanted, now) for case in whole]
     return [new for new in taken if _swap(connection, new)]
 
 
-def _claim(row: Row, own: Sequence[Row], free: _Free, wanted: Wanted, now: datetime) -> Claim:
+def _claim(case: Case, free: _Free, wanted: Wanted, now: datetime) -> Claim:
     """Return the claim to be. A lease that ran out on this very case is a crash of its attempt."""
-    crashes = row.crashes + 1 if free.case_id == row.case_id else row.crashes
-    case = dataclasses.replace(whole_case(row, own), attempts=row.attempts + 1, crashes=crashes)
+    crashes = case.crashes + 1 if free.case_id == case.case_id else case.crashes
+    counted = dataclasses.replace(case, attempts=case.attempts + 1, crashes=crashes)
     until = now + timedelta(seconds=wanted.lease_seconds)
-    return Claim(case, free.fence + 1, wanted.owner, now, until)
+    return Claim(counted, free.fence + 1, wanted.owner, now, until)
 
 
 def _lock_free(

@@ -18,6 +18,7 @@ from handlers.casefile import (
     Case,
     CaseState,
     Conclusion,
+    LateCalls,
     Priority,
     StepKind,
     StepResult,
@@ -174,7 +175,7 @@ def show_case(connection: sa.Connection, cloud: str, case_id: str) -> CaseRecord
     ).first()
     return CaseRecord(
         summary=_summary(row),
-        case=whole_case(row, intended),
+        case=whole_case(row, intended, LateCalls()),
         claimed_by=held.owner if held else None,
         lease_expires_at=held.lease_expires_at if held else None,
         notifications=tuple(

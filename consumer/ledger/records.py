@@ -16,6 +16,7 @@ from handlers.casefile import (
     CaseState,
     Conclusion,
     Intent,
+    LateCalls,
     StepKind,
     StepResult,
     Trigger,
@@ -157,8 +158,10 @@ def known_case(row: Row, *, claimed: bool) -> KnownCase:
     )
 
 
-def whole_case(row: Row, intents: Sequence[Row]) -> Case:
+def whole_case(row: Row, intents: Sequence[Row], late: LateCalls) -> Case:
     """Read a case as recovery gets it; ``intents`` are its own, oldest first.
+
+    ``late`` is what may still act on its volume.
 
     To recovery a case that was at rest and sent round again is as old as that replay: what it asks
     its age for (has a late call had its time?) is about the present round.
@@ -188,6 +191,7 @@ def whole_case(row: Row, intents: Sequence[Row]) -> Case:
         approval=_approval(row),
         mended_attempt=row.mended_attempt,
         crashes=row.crashes,
+        late=late,
     )
 
 

@@ -291,6 +291,7 @@ def test_every_outcome_comes_to_rest_or_to_a_person(
 def test_what_parks_is_what_only_a_person_lifts() -> None:
     """The guards -> the modes and the passing ones do not park, all others do."""
     passing = {
-        Guard.SERVICE_DOWN, Guard.OWN_CALL_UNANSWERED, Guard.LATE_ATTACH_UNSEEN, Guard.APPROVE,
+        Guard.SERVICE_DOWN, Guard.OWN_CALL_UNANSWERED, Guard.LATE_DETACH, Guard.LATE_ATTACH_UNSEEN,
+        Guard.APPROVE,
     }  # fmt: skip
     assert set(Guard) - PARKS == passing

@@ -462,6 +462,15 @@ def test_a_late_horizon_below_five_rpc_timeouts_is_refused(
     assert "[backend_defaults]" in problems("[cloud]\nrpc_response_timeout_seconds = 80\n")
 
 
+@pytest.mark.parametrize("kept", ["archive_days = 1", "archive_days = 0\nretention_days = 1"])
+def test_a_late_horizon_that_outlives_what_the_ledger_keeps_at_hand_is_refused(
+    problems: Callable[[str], str], kept: str
+) -> None:
+    """What was asked for a volume is put away while it may still act -> refused with both."""
+    text = problems(f"late_horizon_seconds = 90000\n[ledger]\n{kept}\n")
+    assert "late_horizon_seconds = 90000 is longer than the 1 days" in text
+
+
 def test_a_call_no_longer_than_cinder_s_own_timeout_is_refused(
     problems: Callable[[str], str],
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from drivers.base import Capabilities
-from handlers.casefile import StepKind, StepResult
+from handlers.casefile import LateCalls, StepKind, StepResult
 from handlers.guards import PARKS, Guard, Means, Objection, guard
 from handlers.notification import Operation
 from handlers.plan import fingerprint, make_plan
@@ -212,6 +212,18 @@ def test_a_blind_release_waits_until_the_attach_cannot_finish_late() -> None:
     assert Guard.LATE_ATTACH_UNSEEN not in PARKS
 
 
+def test_a_blind_release_waits_from_the_last_try_of_the_attach() -> None:
+    """A try was heard when the case was old already -> the horizon runs from that one."""
+    tried = BLIND_UC5.but(late=LateCalls(attach_tried_at=OPENED_AT + timedelta(seconds=240)))
+    at = OPENED_AT + timedelta(seconds=330)
+    found = objection(tried, TRUSTED, THROUGH_CINDER, at)
+    assert found == Objection(Guard.LATE_ATTACH_UNSEEN, 240.0)
+    long_ago = BLIND_UC5.but(late=LateCalls(attach_tried_at=OPENED_AT - timedelta(days=1)))
+    early = OPENED_AT + timedelta(seconds=30)
+    found = objection(long_ago, TRUSTED, THROUGH_CINDER, early)
+    assert found == Objection(Guard.LATE_ATTACH_UNSEEN, 300.0)
+
+
 def test_a_blind_detach_exports_nothing_late() -> None:
     """A detach, a step that releases nothing, or a backend that can be seen -> no such wait."""
     early = OPENED_AT + timedelta(seconds=30)
@@ -241,6 +253,49 @@ def test_a_call_of_ours_that_may_still_act_keeps_the_volume_from_others(
         found = objection(picture.but(intents=(*picture.case.intents, made)))
         assert found == Objection(Guard.OWN_CALL_UNANSWERED, 320.0)
     assert Guard.OWN_CALL_UNANSWERED not in PARKS
+
+
+@pytest.mark.parametrize("result", [StepResult.INDETERMINATE, StepResult.INTENDED])
+@pytest.mark.parametrize("picture", [UC4, ROLLED], ids=["detaching", "rolled"])
+def test_a_call_of_ours_that_may_still_act_keeps_nova_from_giving_it_away(
+    picture: Picture, result: StepResult
+) -> None:
+    """Nova's detach would make it available -> it is not asked for before the horizon."""
+    made = intent(DELETE, result, intended_at=NOW - timedelta(seconds=10))
+    found = objection(picture.but(intents=(*picture.case.intents, made)))
+    assert found == Objection(Guard.OWN_CALL_UNANSWERED, 320.0)
+
+
+GIVEN_AWAY = {"UC1": UC1, "UC3": UC3, "HELD": HELD, "UC4": UC4, "ROLLED": ROLLED}
+
+
+@pytest.mark.parametrize("picture", GIVEN_AWAY.values(), ids=GIVEN_AWAY)
+def test_what_may_act_on_the_volume_holds_up_each_case_of_it(picture: Picture) -> None:
+    """Another case's call, or anybody's try to detach, ten seconds ago -> it waits."""
+    ago, horizon_ago = NOW - timedelta(seconds=10), NOW - timedelta(seconds=330)
+    asked, tried = LateCalls(asked_at=ago), LateCalls(detach_tried_at=ago)
+    assert objection(picture.but(late=asked)) == Objection(Guard.OWN_CALL_UNANSWERED, 320.0)
+    assert objection(picture.but(late=tried)) == Objection(Guard.LATE_DETACH, 320.0)
+    over = LateCalls(asked_at=horizon_ago, detach_tried_at=horizon_ago, attach_tried_at=ago)
+    assert objection(picture.but(late=over)) is None
+    assert Guard.LATE_DETACH not in PARKS
+
+
+@pytest.mark.parametrize("picture", [BESIDE, UC2], ids=["beside others", "roll forward"])
+def test_what_may_act_on_the_volume_holds_up_nothing_that_gives_it_to_nobody(
+    picture: Picture,
+) -> None:
+    """The backend alone is called, or Cinder told that it is attached -> at once."""
+    assert objection(picture.but(late=LateCalls(asked_at=NOW, detach_tried_at=NOW))) is None
+
+
+def test_the_longest_of_two_waits_is_waited_out_in_the_end() -> None:
+    """Our own call and a later try -> after the first wait there is the other one."""
+    late = LateCalls(NOW - timedelta(seconds=300), NOW - timedelta(seconds=100))
+    assert objection(UC1.but(late=late)) == Objection(Guard.OWN_CALL_UNANSWERED, 30.0)
+    later = NOW + timedelta(seconds=30)
+    found = objection(UC1.but(late=late), now=later)
+    assert found == Objection(Guard.LATE_DETACH, 200.0)
 
 
 @pytest.mark.parametrize(
