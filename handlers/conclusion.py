@@ -6,7 +6,7 @@ import dataclasses
 from datetime import datetime
 from typing import Any
 
-from handlers import intents, retry
+from handlers import intents, late, retry
 from handlers.announcement import Event, Told, announce
 from handlers.casefile import (
     Announcement,
@@ -143,7 +143,8 @@ def _settling_seconds(attempted: Attempted) -> float:
     if case.first_clean_at is None:
         return horizon
     since = max(case.first_clean_at, case.mended_at or case.first_clean_at)
-    return horizon - (attempted.now - since).total_seconds()
+    left = horizon - (attempted.now - since).total_seconds()
+    return max(left, late.terminating_seconds(case, horizon, attempted.now))
 
 
 def _frozen(attempted: Attempted) -> Outcome:
@@ -170,7 +171,12 @@ def _unused(attempted: Attempted, reason: str) -> tuple[Announcement, ...]:
 
 
 def _mended(attempted: Attempted) -> Outcome:
+    """Say that it is over: not while a call may cut off whoever takes us at our word."""
     reason, verified_by = attempted.diagnosis.reason, _verified_by(attempted.diagnosis)
+    horizon = attempted.policy.late_horizon_seconds
+    if left := late.terminating_seconds(attempted.case, horizon, attempted.now):
+        untold = f"{reason}; but a call that gave no answer may still act"
+        return attempted.outcome(CaseState.DUE, untold, delay_seconds=left)
     return attempted.outcome(
         CaseState.SETTLING,
         reason,

@@ -14,6 +14,7 @@ from handlers.casefile import (
     CaseState,
     Conclusion,
     Grounds,
+    LateCalls,
     Outcome,
     StepKind,
     StepResult,
@@ -108,6 +109,24 @@ def test_the_horizon_runs_from_the_mending_though_it_had_been_clean_before() -> 
     outcome = concluded(mended)
     assert outcome.state is CaseState.SETTLING
     assert outcome.delay_seconds == POLICY.late_horizon_seconds - 1
+
+
+@pytest.mark.parametrize("picture", [CLEAN, ATTACHED], ids=["clean", "healthy"])
+def test_nothing_is_closed_or_told_as_mended_while_a_call_may_act(picture: Picture) -> None:
+    """A call without an answer, of whichever case -> neither closed nor announced until it is over.
+
+    Whoever hears of the end uses the volume.
+    """
+    ago = NOW - 10 * SECOND
+    for late in (LateCalls(asked_at=ago), LateCalls(detach_tried_at=ago)):
+        outcome = concluded(picture.but(first_clean_at=NOW - HORIZON, late=late))
+        assert (outcome.state, outcome.delay_seconds) == (CaseState.SETTLING, 320)
+        outcome = concluded(picture.but(intents=(intent(FORCE),), late=late))
+        assert (outcome.state, outcome.delay_seconds) == (CaseState.DUE, 320)
+        assert (outcome.mended, outcome.failed, events(outcome)) == (False, False, [])
+        assert "may still act" in outcome.reason
+        over = concluded(picture.but(intents=(intent(FORCE),), late=late), now=NOW + HORIZON)
+        assert (over.mended, events(over)) == (True, ["end"])
 
 
 def test_what_was_not_clean_since_the_mending_settles_anew() -> None:
