@@ -105,6 +105,20 @@ class Server:
     block_devices: tuple[BlockDevice, ...]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeletedServer:
+    """A server that this Nova had and shows no more: the control of its 404.
+
+    ``ended_on`` is the compute host that ended its guest, None where none says so. A server that is
+    gone proves nothing of its guest: where its compute was down, nova-api deletes the record alone.
+    A host is named only where that host's nova-compute carried the deletion out well
+    (``os-instance-actions``: event compute_terminate_instance, Success).
+    """
+
+    instance_id: str
+    ended_on: str | None = None
+
+
 class Cinder(Protocol):
     """What the service asks of Cinder."""
 
@@ -178,8 +192,9 @@ class Nova(Protocol):
     """What the service asks of Nova."""
 
     def server(self, instance_id: str, volume_id: str, *, timeout_seconds: float) -> Server | None:
-        """Return the server and its block devices for this volume; None where it does not exist.
+        """Return the server and its block devices for this volume; None where Nova has none.
 
+        None alone is no proof: a Nova that never had it answers that too (``deleted_server``).
         Block devices without an attachment id are included (asked below microversion 2.89 too).
         """
 
@@ -195,12 +210,11 @@ class Nova(Protocol):
         go: what was not surely told in full raises, as does a host without a nova-compute.
         """
 
-    def ended_on(self, instance_id: str, *, timeout_seconds: float) -> str | None:
-        """Return the compute host that ended the guest of a deleted server, None where none says.
+    def deleted_server(self, instance_id: str, *, timeout_seconds: float) -> DeletedServer | None:
+        """Return what is on record of a server that this Nova had; None where it has no record.
 
-        A server that is gone proves nothing of its guest: where its compute was down, nova-api
-        deletes the record alone. A host is named only where that host's nova-compute carried the
-        deletion out well (``os-instance-actions``: event compute_terminate_instance, Success).
+        None: it is another Nova's (another region's), or no Nova's at all (bare metal, a client of
+        Cinder's own), or its record was archived. Asked only of a server that ``server`` denies.
         """
 
     def detach(

@@ -1,6 +1,7 @@
 """Nova over its REST API: ``drivers.control_plane.Nova`` for a real cloud.
 
-A look is four requests, three for a server that is on no host, two where it is gone. Facts about
+A look is four requests, three for a server that is on no host. Where it is gone it is two, and two
+more for what is on record of it. Facts about
 the API are from Nova 34 (nova/api/openstack/compute).
 """
 
@@ -11,7 +12,7 @@ from typing import Any
 
 from drivers import nova_holders, nova_shapes
 from drivers.answers import Call
-from drivers.control_plane import BlockDevice, Server
+from drivers.control_plane import BlockDevice, DeletedServer, Server
 from drivers.endpoint import Conversation, Endpoint
 from drivers.errors import NotFoundError, TransientError
 from drivers.shapes import items
@@ -57,10 +58,12 @@ class NovaClient:
         with self._endpoint.within(timeout_seconds) as asking:
             return _services(asking, host)
 
-    def ended_on(self, instance_id: str, *, timeout_seconds: float) -> str | None:
-        """Return the host that ended the guest of a deleted server, None where none says so.
+    def deleted_server(self, instance_id: str, *, timeout_seconds: float) -> DeletedServer | None:
+        """Return the record that Nova keeps of a server's actions, deleted ones' too (2.21).
 
-        Nova keeps a deleted server's actions until its record is archived.
+        One request, and one more for each of its last deletions until one names the host that ended
+        the guest. None where Nova's 404 names the server, or nothing is on record of it: its record
+        was archived, or this Nova never had it.
         """
         path = f"/servers/{instance_id}/os-instance-actions"
         with self._endpoint.within(timeout_seconds) as asking:
@@ -70,11 +73,13 @@ class NovaClient:
                 request_ids = asking.read(call, nova_shapes.deletions)
             except NotFoundError:
                 return None
+            if request_ids is None:
+                return None
             for request_id in request_ids[:DELETIONS]:
                 call = Call("GET", f"{path}/{request_id}", microversion, (instance_id,))
                 if (host := asking.read(call, nova_shapes.ended_on)) is not None:
-                    return host
-            return None
+                    return DeletedServer(instance_id, host)
+            return DeletedServer(instance_id)
 
     def holders(self, volume_id: str, host: str, *, timeout_seconds: float) -> tuple[str, ...]:
         """Return the servers that may be using the volume on this host; see ``nova_holders``.

@@ -122,13 +122,14 @@ def assembled(record: Record, devices: tuple[BlockDevice, ...], *, up: bool | No
     )
 
 
-def deletions(document: Any) -> Sequence[str]:
-    """Return the request ids of a server's deletions, as Nova lists them: the newest first."""
-    return [
-        text(action, "request_id")
-        for action in items(document, "instanceActions")
-        if action.get("action") in DELETIONS
-    ]
+def deletions(document: Any) -> Sequence[str] | None:
+    """Return the request ids of a server's deletions, as Nova lists them: the newest first.
+
+    None where no action at all is on record: every server that a Nova made has its creation there.
+    """
+    actions = items(document, "instanceActions")
+    found = [text(a, "request_id") for a in actions if a.get("action") in DELETIONS]
+    return found if actions else None
 
 
 def ended_on(document: Any) -> str | None:

@@ -8,12 +8,19 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from drivers.base import Connector, Observation, StorageDriver, VolumeRef
-from drivers.control_plane import Cinder, Nova, Row, Server, Volume
+from drivers.control_plane import Cinder, DeletedServer, Nova, Row, Server, Volume
 from drivers.errors import OutsideError
 from handlers import intents
 from handlers.casefile import Case
 
 T = TypeVar("T")
+DELETED = "Nova says that the server does not exist, and has the actions of it on record"
+NOT_ON_RECORD = (
+    "Nova says that the server {} does not exist, and has nothing on record of it, so it may never "
+    "have had it: check the region and endpoint that detachd asks, its cells, and whether it is "
+    "bare metal (Ironic), of a client that is not Nova, or a deleted server whose record was "
+    "archived"
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,6 +42,14 @@ class Unknown:
     """The source should have seen and could not: an error, a timeout, not found under any name."""
 
     reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NoControl(Unknown):
+    """The source says that it is not there, and nothing shows that it ever had it.
+
+    So it may be the wrong source to ask.
+    """
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,8 +84,8 @@ class Evidence:
     """One look at all three sides.
 
     ``servers`` holds an answer for each instance that the case or a row names. ``ended_on`` has,
-    for a deleted server of which a row is left, the host whose nova-compute ended its guest, where
-    Nova says so. ``computes`` has the compute service of each host that a row is on while its
+    for a deleted server, the host whose nova-compute ended its guest, where Nova says so.
+    ``computes`` has the compute service of each host that a row is on while its
     server is on another. ``connectors`` holds the last known connector of each compute host in
     question: recorded identity, not evidence.
     ``hosts_told`` is False where the driver cannot say whose connection is whose. ``holding`` is
@@ -123,11 +138,8 @@ def gather(case: Case, sources: Sources) -> Evidence:
     instances = dict.fromkeys(
         [case.instance_id, *(row.instance_id for row in volume.value.rows)],
     )
-    servers = tuple(
-        (instance_id, _server(instance_id, case.volume_id, sources))
-        for instance_id in instances
-        if instance_id is not None
-    )
+    told = {i: _server(i, case.volume_id, sources) for i in instances if i is not None}
+    servers = tuple((instance_id, answer) for instance_id, (answer, _) in told.items())
     backend, hosts_told = _backend(volume.value.ref, sources)
     connectors = _connectors(case, volume.value.rows, servers, sources)
     only_host = _only_host(case, volume.value, backend, dict(connectors)) if hosts_told else None
@@ -135,7 +147,7 @@ def gather(case: Case, sources: Sources) -> Evidence:
         volume=volume,
         servers=servers,
         backend=backend,
-        ended_on=tuple(_ended_on(volume.value.rows, dict(servers), sources)),
+        ended_on=tuple((i, host) for i, (_, host) in told.items() if host is not None),
         computes=tuple(_computes(volume.value.rows, dict(servers), sources)),
         connectors=connectors,
         hosts_told=hosts_told,
@@ -156,31 +168,38 @@ def look_at_volume(case: Case, sources: Sources) -> VolumeEvidence:
     return Fact(volume) if volume else Absent("Cinder says that the volume does not exist")
 
 
-def _server(instance_id: str, volume_id: str, sources: Sources) -> ServerEvidence:
+def _server(
+    instance_id: str, volume_id: str, sources: Sources
+) -> tuple[ServerEvidence, str | None]:
+    """Ask Nova for a server; of a deleted one say too which host ended its guest, if one did."""
+
     def ask() -> Server | None:
         return sources.nova.server(instance_id, volume_id, timeout_seconds=sources.timeout_seconds)
 
     try:
         server = sources.retry("nova", "server", ask)
     except OutsideError as error:
-        return Unknown(f"Nova: {error}")
-    return Fact(server) if server else Absent("Nova says that the server does not exist")
+        return Unknown(f"Nova: {error}"), None
+    return (Fact(server), None) if server else _deleted(instance_id, sources)
 
 
-def _ended_on(
-    rows: tuple[Row, ...], servers: Mapping[str, ServerEvidence], sources: Sources
-) -> Iterator[tuple[str, str]]:
-    """Ask who ended the guests of deleted servers that have a row; no answer is no proof."""
-    for instance_id in dict.fromkeys(row.instance_id for row in rows):
-        if instance_id is None or not isinstance(servers.get(instance_id), Absent):
-            continue
+def _deleted(instance_id: str, sources: Sources) -> tuple[ServerEvidence, str | None]:
+    """Ask for the control of a server that Nova denies: its record of what was done to it.
 
-        def ask(instance_id: str = instance_id) -> str | None:
-            return sources.nova.ended_on(instance_id, timeout_seconds=sources.timeout_seconds)
+    A notification of the server is none: the Nova that sent it need not be the one that is asked.
+    """
 
-        with contextlib.suppress(OutsideError):
-            if (host := sources.retry("nova", "ended_on", ask)) is not None:
-                yield instance_id, host
+    def ask() -> DeletedServer | None:
+        limit = sources.timeout_seconds
+        return sources.nova.deleted_server(instance_id, timeout_seconds=limit)
+
+    try:
+        record = sources.retry("nova", "deleted_server", ask)
+    except OutsideError as error:
+        return Unknown(f"Nova: no server {instance_id}, and of whether it had one: {error}"), None
+    if record is None:
+        return NoControl(NOT_ON_RECORD.format(instance_id)), None
+    return Absent(DELETED), record.ended_on
 
 
 def _computes(

@@ -62,7 +62,8 @@ class Estate:
     def known_server(self, instance_id: str | None) -> ServerRecord | None:
         """Return the server as Nova's API would find it, or None."""
         server = self.servers.get(instance_id) if instance_id else None
-        return None if server is None or server.deleted else server
+        shown = server is not None and server.on_record and not server.deleted
+        return server if shown else None
 
     def backend_of(self, volume: VolumeRecord) -> Backend:
         """Return the backend that the volume lives on."""

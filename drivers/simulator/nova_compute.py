@@ -109,7 +109,7 @@ class Compute:
         return tuple(
             server.instance_id
             for server in self.estate.servers.values()
-            if not server.deleted and _may_use(server, volume_id, host)
+            if self.estate.known_server(server.instance_id) and _may_use(server, volume_id, host)
         )
 
     def is_offloaded(self, instance_id: str) -> bool:

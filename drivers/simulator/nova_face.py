@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TypeVar
 
-from drivers.control_plane import BlockDevice, Server
+from drivers.control_plane import BlockDevice, DeletedServer, Server
 from drivers.errors import TransientError
 from drivers.simulator.faults import Landing
 from drivers.simulator.journal import Asked
@@ -65,13 +65,13 @@ class NovaFace:
         )  # fmt: skip
         return self._perform(asked, lambda: self.compute.holders(volume_id, host))
 
-    def ended_on(self, instance_id: str, *, timeout_seconds: float) -> str | None:
-        """Return the compute that ended a deleted server's guest, None where none did."""
+    def deleted_server(self, instance_id: str, *, timeout_seconds: float) -> DeletedServer | None:
+        """Return what is on record of a server that this Nova had, None where it has no record."""
         asked = Asked(
-            "nova", "ended_on", None, None, timeout_seconds,
+            "nova", "deleted_server", None, None, timeout_seconds,
             writes=False, arguments=(("instance_id", instance_id),),
         )  # fmt: skip
-        return self._perform(asked, lambda: self._ended_on(instance_id))
+        return self._perform(asked, lambda: self._deleted_server(instance_id))
 
     def detach(
         self, instance_id: str, volume_id: str, *, request_id: str, timeout_seconds: float
@@ -107,9 +107,10 @@ class NovaFace:
         else:
             self.board.later("nova.detach", volume_id, detaching.landing, finish)
 
-    def _ended_on(self, instance_id: str) -> str | None:
+    def _deleted_server(self, instance_id: str) -> DeletedServer | None:
         record = self.compute.estate.servers.get(instance_id)
-        return record.ended_on if record else None
+        known = record is not None and record.on_record
+        return DeletedServer(instance_id, record.ended_on) if record and known else None
 
     def _server(self, instance_id: str, volume_id: str) -> Server | None:
         record = self.compute.estate.known_server(instance_id)

@@ -135,6 +135,8 @@ class ServerRecord:
     ``host`` is Nova's word, ``guest_host`` the truth: after a failed live migration, or an
     evacuation from a compute that only seemed dead, they differ. A guest can outlive its record;
     ``ended_on`` is the compute that ended it when the server was deleted, None where none did.
+    ``on_record`` is False where this Nova has no record at all: the server is another region's,
+    bare metal, another client's, or its record was archived.
     ``evacuated_from`` is the host that it was evacuated off, until the compute there has ended the
     old guest.
     """
@@ -150,6 +152,7 @@ class ServerRecord:
     guest_running: bool = True
     migrating_to: str | None = None
     ended_on: str | None = None
+    on_record: bool = True
     evacuated_from: str | None = None
     devices: list[DeviceRecord] = dataclasses.field(default_factory=list)
 

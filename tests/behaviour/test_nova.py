@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from drivers.control_plane import Row, Server
+from drivers.control_plane import DeletedServer, Row, Server
 from drivers.errors import ConflictError, IndeterminateError, NotFoundError, TransientError
 from tests.behaviour.ground import HOSTS, TIMEOUT_SECONDS, Ground, State
 from tests.behaviour.states import call
@@ -78,9 +78,10 @@ def test_attached_then_detached(ground: Ground) -> None:
 
 
 def test_nova_knows_no_such_server(ground: Ground) -> None:
-    """An instance that never was -> None; asked to detach from it -> not found."""
+    """An instance that never was -> None, nothing on record; a detach from it -> not found."""
     nobody, volume_id = str(uuid.uuid4()), ground.volume()
     assert ground.nova.server(nobody, volume_id, timeout_seconds=TIMEOUT_SECONDS) is None
+    assert ground.nova.deleted_server(nobody, timeout_seconds=TIMEOUT_SECONDS) is None
     with pytest.raises(NotFoundError):
         detach(ground, nobody, volume_id)
 
@@ -220,7 +221,15 @@ def test_server_deleted(ground: Ground) -> None:
     ground.servers.delete(server_id)
     eventually(ground, volume_id, FREE)
     assert ground.nova.server(server_id, volume_id, timeout_seconds=TIMEOUT_SECONDS) is None
-    assert ground.nova.ended_on(server_id, timeout_seconds=TIMEOUT_SECONDS) == FIRST
+    on_record = ground.nova.deleted_server(server_id, timeout_seconds=TIMEOUT_SECONDS)
+    assert on_record == DeletedServer(server_id, FIRST)
+
+
+def test_server_that_is_there_is_on_record_too(ground: Ground) -> None:
+    """A server that Nova shows -> Nova has its actions: the control sees what it should see."""
+    server_id = ground.servers.shared(FIRST)
+    on_record = ground.nova.deleted_server(server_id, timeout_seconds=TIMEOUT_SECONDS)
+    assert on_record == DeletedServer(server_id)
 
 
 def test_server_deleted_while_the_backend_fails(ground: Ground) -> None:

@@ -25,6 +25,7 @@ from handlers.evidence import (
     Evidence,
     Fact,
     Holding,
+    NoControl,
     ServerEvidence,
     Unknown,
     VolumeEvidence,
@@ -103,7 +104,8 @@ class Picture:
     """What the three sides and the case say. The default: a volume at rest, its attach failed.
 
     ``servers`` are those that Nova answered for; ``gone`` and ``unseen`` those that it does not
-    have or did not answer for. ``backend`` holds connections, or one of the other answers.
+    have or did not answer for, ``stranger`` those that it does not have and may never have had.
+    ``backend`` holds connections, or one of the other answers.
     ``ended`` are the deleted servers whose guest Nova says was ended, with the host; ``computes``
     the services of hosts that rows were left on. ``known`` are the hosts whose connectors were
     learned. ``hosts_told`` is False where the driver cannot say whose connection is whose.
@@ -115,6 +117,7 @@ class Picture:
     rows: tuple[Row, ...] = ()
     servers: tuple[Server, ...] = (server(),)
     gone: tuple[str, ...] = ()
+    stranger: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
     backend: tuple[Connection, ...] | BackendEvidence = ()
     ended: tuple[tuple[str, str], ...] = ()
@@ -167,7 +170,8 @@ class Picture:
     def evidence(self) -> Evidence:
         """What a look would give."""
         answers: dict[str, ServerEvidence] = {s.instance_id: Fact(s) for s in self.servers}
-        answers |= {i: Absent("Nova says that the server does not exist") for i in self.gone}
+        answers |= {i: Absent("Nova has its deletion on record") for i in self.gone}
+        answers |= {i: NoControl("Nova has nothing on record of it") for i in self.stranger}
         answers |= {i: Unknown("Nova: no answer") for i in self.unseen}
         volume: VolumeEvidence = Fact(self.volume)
         return Evidence(

@@ -16,7 +16,7 @@ from drivers.base import (
     StorageDriver,
     VolumeRef,
 )
-from drivers.control_plane import Server, Volume
+from drivers.control_plane import DeletedServer, Server, Volume
 from drivers.errors import (
     ConflictError,
     IndeterminateError,
@@ -26,10 +26,14 @@ from drivers.errors import (
     TransientError,
 )
 from handlers.evidence import (
+    DELETED as DELETED_ON_RECORD,
+)
+from handlers.evidence import (
     Absent,
     Blind,
     Evidence,
     Fact,
+    NoControl,
     Sources,
     Unknown,
     gather,
@@ -80,10 +84,13 @@ class Outside:
         self._note("server", instance_id, timeout_seconds)
         return next((s for s in self.picture.servers if s.instance_id == instance_id), None)
 
-    def ended_on(self, instance_id: str, *, timeout_seconds: float) -> str | None:
+    def deleted_server(self, instance_id: str, *, timeout_seconds: float) -> DeletedServer | None:
         """Nova's answer."""
-        self._note("ended_on", instance_id, timeout_seconds)
-        return dict(self.picture.ended).get(instance_id)
+        self._note("deleted_server", instance_id, timeout_seconds)
+        known = instance_id in self.picture.gone
+        return (
+            DeletedServer(instance_id, dict(self.picture.ended).get(instance_id)) if known else None
+        )
 
     def compute_up(self, host: str, *, timeout_seconds: float) -> bool | None:
         """Nova's answer."""
@@ -167,14 +174,26 @@ def test_without_an_instance_nova_is_not_asked() -> None:
     assert not [asked for asked in outside.asked if asked[0] == "server"]
 
 
-def test_who_ended_a_deleted_server_is_asked_while_a_row_of_it_is_left() -> None:
-    """The server is gone, a row is left -> Nova is asked of the deletion; else it is not."""
+def test_record_of_a_server_that_nova_denies_is_asked_for_once() -> None:
+    """The server is gone -> Nova's record of it is the control, and says who ended its guest."""
     outside = Outside(DELETED.but(ended=((X, H1),)))
-    assert look(outside).ended_on == ((X, H1),)
-    for other in (DELETED.but(rows=()), UC1):
-        outside = Outside(other)
-        assert look(outside).ended_on == ()
-        assert "ended_on" not in {asked[0] for asked in outside.asked}
+    evidence = look(outside)
+    ((_, answer),) = evidence.servers
+    assert isinstance(answer, Absent)
+    assert "has the actions of it on record" in answer.control
+    assert evidence.ended_on == ((X, H1),)
+    assert [asked[0] for asked in outside.asked].count("deleted_server") == 1
+    outside = Outside(UC1)
+    look(outside)
+    assert "deleted_server" not in {asked[0] for asked in outside.asked}
+
+
+def test_server_that_this_nova_is_not_known_to_have_had_is_unknown() -> None:
+    """No server and no record of one -> unknown, and the words say what to check."""
+    ((_, answer),) = look(Outside(DELETED.but(gone=()))).servers
+    assert isinstance(answer, NoControl)
+    for word in (X, "region", "cells", "Ironic", "not Nova", "archived"):
+        assert word in answer.reason
 
 
 def test_compute_of_a_host_that_a_row_was_left_on_is_asked() -> None:
@@ -189,9 +208,12 @@ def test_compute_of_a_host_that_a_row_was_left_on_is_asked() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_failure_to_tell_is_no_proof(kind: type[OutsideError]) -> None:
-    """Nova does not say who ended it, or whether the compute is up -> nothing is taken for it."""
+    """Nova does not say whether it had it, or whether the compute is up -> not taken for it."""
     deleted, left = Outside(DELETED.but(ended=((X, H1),))), Outside(LEFT)
-    deleted.raises["ended_on"] = left.raises["compute_up"] = kind("no route to nova")
+    deleted.raises["deleted_server"] = left.raises["compute_up"] = kind("no route to nova")
+    ((_, answer),) = look(deleted).servers
+    assert type(answer) is Unknown
+    assert "no route to nova" in answer.reason
     assert look(deleted).ended_on == ()
     assert look(left).computes == ()
     assert look(Outside(LEFT.but(computes=()))).computes == ()
@@ -237,9 +259,9 @@ def test_a_driver_that_cannot_be_had_is_unknown() -> None:
 
 
 def test_absent_is_only_what_was_asked_in_the_right_place() -> None:
-    """Cinder or Nova say that it does not exist -> absent, by their own word."""
-    outside = Outside(UC1.but(servers=()))
-    assert look(outside).servers == ((X, Absent("Nova says that the server does not exist")),)
+    """Cinder says that it does not exist, Nova that it had the server -> absent, by their word."""
+    outside = Outside(UC1.but(servers=(), gone=(X,)))
+    assert look(outside).servers == ((X, Absent(DELETED_ON_RECORD)),)
     gone = Outside(UC1)
     gone.volume = lambda *_, **__: None  # type: ignore[method-assign]
     assert look(gone).volume == Absent("Cinder says that the volume does not exist")

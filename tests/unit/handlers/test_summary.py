@@ -56,7 +56,7 @@ def test_each_server_s_answer_is_kept_apart() -> None:
     assert isinstance(nova, dict)
     assert nova[X]["block_devices"] == [{"attachment_id": "a", "device": "/dev/vdb"}]
     assert nova[X]["compute_up"] is True
-    assert nova[Y] == {"absent": "Nova says that the server does not exist"}
+    assert nova[Y] == {"absent": "Nova has its deletion on record"}
     assert nova["z"] == {"unknown": "Nova: no answer"}
 
 

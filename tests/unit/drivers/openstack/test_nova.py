@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from drivers.control_plane import BlockDevice, Nova
+from drivers.control_plane import BlockDevice, DeletedServer, Nova
 from drivers.errors import (
     ConflictError,
     IndeterminateError,
@@ -213,7 +213,11 @@ def test_nonsense_is_no_evidence(api: OpenStackApi, nova: NovaClient, line: str,
         nova.server(SERVER, VOLUME, timeout_seconds=LIMIT)
 
 
-# -- who ended the guest of a deleted server -------------------------------------------------------
+# -- what is on record of a deleted server ---------------------------------------------------------
+
+
+def on_record(nova: NovaClient) -> DeletedServer | None:
+    return nova.deleted_server(SERVER, timeout_seconds=LIMIT)
 
 
 def event(**columns: Any) -> dict[str, Any]:
@@ -230,7 +234,7 @@ def test_host_that_ended_the_guest(api: OpenStackApi, nova: NovaClient) -> None:
     """nova-compute carried the deletion out well -> its host."""
     api.script(ACTIONS, deletion("r"))
     api.script(f"{ACTIONS}/r", Reply(200, event()))
-    assert nova.ended_on(SERVER, timeout_seconds=LIMIT) == COMPUTE
+    assert on_record(nova) == DeletedServer(SERVER, COMPUTE)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +253,7 @@ def test_deletion_that_no_compute_carried_out(
     """Failed, still running, or nova-api deleted the record alone -> no proof."""
     api.script(ACTIONS, deletion("r"))
     api.script(f"{ACTIONS}/r", Reply(200, document))
-    assert nova.ended_on(SERVER, timeout_seconds=LIMIT) is None
+    assert on_record(nova) == DeletedServer(SERVER)
 
 
 def test_second_deletion_that_went_well(api: OpenStackApi, nova: NovaClient) -> None:
@@ -257,15 +261,54 @@ def test_second_deletion_that_went_well(api: OpenStackApi, nova: NovaClient) -> 
     api.script(ACTIONS, deletion("new", "old", action="forceDelete"))
     api.script(f"{ACTIONS}/new", Reply(200, event(result="Error")))
     api.script(f"{ACTIONS}/old", Reply(200, event()))
-    assert nova.ended_on(SERVER, timeout_seconds=LIMIT) == COMPUTE
+    assert on_record(nova) == DeletedServer(SERVER, COMPUTE)
 
 
-def test_server_of_which_nova_keeps_nothing(api: OpenStackApi, nova: NovaClient) -> None:
-    """Archived, or never deleted -> no proof."""
+def test_server_that_this_nova_never_had(api: OpenStackApi, nova: NovaClient) -> None:
+    """Its actions are not found, or there are none -> no control that this Nova ever had it."""
     api.script(ACTIONS, GONE)
-    assert nova.ended_on(SERVER, timeout_seconds=LIMIT) is None
+    assert on_record(nova) is None
+    api.script(ACTIONS, Reply(200, {"instanceActions": []}))
+    assert on_record(nova) is None
+
+
+def test_server_whose_deletion_is_not_on_record(api: OpenStackApi, nova: NovaClient) -> None:
+    """Its creation is on record -> this Nova had it; nobody is known to have ended its guest."""
     api.script(ACTIONS, deletion())
-    assert nova.ended_on(SERVER, timeout_seconds=LIMIT) is None
+    assert on_record(nova) == DeletedServer(SERVER)
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply(404, HTML), TransientError),
+        (fault(404, "itemNotFound", "The resource could not be found."), PermanentError),
+        (fault(403, "forbidden", "Policy doesn't allow it"), PermanentError),
+        (fault(500, "computeFault", "Unexpected API Error."), TransientError),
+        (Reply(503, HTML), TransientError),
+    ],
+)
+def test_404_of_somebody_else_or_an_outage_is_no_answer(
+    api: OpenStackApi, nova: NovaClient, reply: Reply, kind: type[OutsideError]
+) -> None:
+    """A 404 that does not name the server, a policy, an outage -> raised, neither yes nor no."""
+    api.script(ACTIONS, reply)
+    with pytest.raises(kind) as caught:
+        on_record(nova)
+    assert type(caught.value) is kind
+
+
+def test_control_and_who_ended_the_guest_come_of_two_requests(
+    api: OpenStackApi, nova: NovaClient
+) -> None:
+    """A deleted server -> its actions and its deletion are asked for once each."""
+    api.script(ACTIONS, deletion("r"))
+    api.script(f"{ACTIONS}/r", Reply(200, event()))
+    on_record(nova)
+    lines = [r.line for r in api.requests]
+    assert [line.rpartition("/v2.1")[2] for line in lines] == [
+        line.removeprefix("GET ") for line in (ACTIONS, f"{ACTIONS}/r")
+    ]
 
 
 @pytest.mark.parametrize("body", [HTML, {"instanceActions": [{"action": "delete"}]}])
@@ -273,7 +316,7 @@ def test_nonsense_about_the_deletion(api: OpenStackApi, nova: NovaClient, body: 
     """What cannot be read -> transient, no proof."""
     api.script(ACTIONS, Reply(200, body))
     with pytest.raises(TransientError):
-        nova.ended_on(SERVER, timeout_seconds=LIMIT)
+        on_record(nova)
 
 
 # -- detach ----------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ def test_credentials_of_another_section(api: OpenStackApi, tmp_path: Path) -> No
     """[nova] auth_section = cinder -> one place for the credentials."""
     api.script("GET /servers/s/os-instance-actions", Reply(200, {"instanceActions": []}))
     client = api.nova(tmp_path, "[nova]\nauth_section = cinder\nauth_type = none\n")
-    assert client.ended_on("s", timeout_seconds=20) is None
+    assert client.deleted_server("s", timeout_seconds=20) is None
     assert api.tokens == 1
 
 

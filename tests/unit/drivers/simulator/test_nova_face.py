@@ -2,7 +2,7 @@
 
 import pytest
 
-from drivers.control_plane import BlockDevice
+from drivers.control_plane import BlockDevice, DeletedServer
 from drivers.errors import ConflictError, NotFoundError, OutsideError, TransientError
 from drivers.simulator import Cloud, Detaching, Fault, Guest, Landing
 from drivers.simulator.scenes import attached
@@ -162,10 +162,22 @@ def test_compute_that_deleted_a_server_is_named(cloud: Cloud) -> None:
     cloud.delete_server(ended.instance_id)
     cloud.set_compute("compute-2", up=False)
     cloud.delete_server(outlived.instance_id)
-    told = [
-        cloud.nova.ended_on(one.instance_id, timeout_seconds=1) for one in (ended, outlived, there)
-    ]
-    assert told == ["compute-1", None, None]
+    for scene, host in ((ended, "compute-1"), (outlived, None), (there, None)):
+        told = cloud.nova.deleted_server(scene.instance_id, timeout_seconds=1)
+        assert told == DeletedServer(scene.instance_id, host)
+
+
+def test_server_that_this_nova_never_had(cloud: Cloud) -> None:
+    """Another region's server, or none of Nova's -> nothing shown or on record; it runs."""
+    scene = attached(cloud)
+    cloud.set_server(scene.instance_id, on_record=False)
+    assert cloud.nova.server(scene.instance_id, scene.volume_id, timeout_seconds=1) is None
+    assert cloud.nova.deleted_server(scene.instance_id, timeout_seconds=1) is None
+    assert cloud.nova.deleted_server("nobody", timeout_seconds=1) is None
+    assert cloud.nova.holders(scene.volume_id, scene.host, timeout_seconds=1) == ()
+    assert cloud.guests_holding(scene.volume_id) == (scene.instance_id,)
+    with pytest.raises(NotFoundError):
+        cloud.nova.detach(scene.instance_id, scene.volume_id, **CALL)
 
 
 def test_compute_service_of_a_host(cloud: Cloud) -> None:
