@@ -1,8 +1,9 @@
 """Evidence -> verdict: one decision table, read from the top; the first rule that holds decides.
 
-Pure. Time is no argument of any rule. The order is the safety: what is in flight or cannot be seen
-is turned away first and what is healthy recognised, and only then may a rule act. Whatever no rule
-knows is for a person. docs/rules.md explains each rule and is checked against this table.
+Pure. Time is no argument of any rule. The order is the safety: danger is told first, what is in
+flight or cannot be seen is turned away and what is healthy recognised, and only then may a rule
+act. Whatever no rule knows is for a person. docs/rules.md explains each rule and is checked against
+this table.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from handlers import left_overs, signs, unclaimed, wishes
+from handlers import left_overs, signs, unclaimed, wishes, writers
 from handlers.casefile import Case, UseCase
 from handlers.evidence import Absent, Evidence, Fact, Unknown
 from handlers.policy import LateAttach
@@ -64,7 +65,7 @@ def diagnose(
         case Fact(volume):
             situation = situate(case, volume, evidence, late_attach)
     rule = next(rule for rule in RULES if rule.holds(situation))
-    reason = rule.sentence + _unseen(situation) + _held(situation)
+    reason = rule.sentence + _unseen(situation) + _held(situation) + _hosts(rule, situation)
     return Diagnosis(rule.verdict, rule.rule_id, reason, rule.use_case, situation)
 
 
@@ -82,8 +83,18 @@ def _held(s: Situation) -> str:
     return f" (on {s.holding.host} by instance {named})" if s.holding and named else ""
 
 
+def _hosts(rule: Rule, s: Situation) -> str:
+    """Return the hosts that a rule of access speaks of."""
+    if rule.holds is signs.two_writers:
+        return f" ({' and '.join(writers.writers(s))})"
+    return f" ({' and '.join(writers.lost_access(s))})" if rule.holds is signs.access_lost else ""
+
+
 # fmt: off
 RULES: tuple[Rule, ...] = (
+    # Danger, whichever attachment the case is about.
+    Rule("P15.two-writers", Verdict.PARK, signs.two_writers,
+         "critical: several hosts may be writing to the volume at once, which destroys its data"),
     # Somebody else is at work, or we cannot see who holds it.
     Rule("P1.volume-error", Verdict.PARK, signs.volume_in_error,
          "the volume is in an error or maintenance status"),
@@ -169,13 +180,17 @@ RULES: tuple[Rule, ...] = (
     Rule("S3.deleted-with-server", Verdict.RELEASE, left_overs.deleted_with_server,
          "the server is deleted, its guest is proven to be gone, only the row was left behind"),
     # Nothing to do, or nothing that a program should do.
+    Rule("P8.access-lost", Verdict.PARK, signs.access_lost,
+         "Cinder and Nova say attached and the guest runs, but the backend does not let its host "
+         "in"),
     Rule("P6.guest-holds", Verdict.PARK, signs.guest_holds,
          "Nova has the volume, or may have it, in use although Cinder has let it go: the guest may "
          "be writing"),
-    Rule("P8.access-lost", Verdict.PARK, signs.access_lost,
-         "Cinder and Nova say attached and the guest runs, but the backend lets nobody in"),
     Rule("P9.unfinished-sibling", Verdict.PARK, signs.unfinished_sibling,
          "beside the attached row its server has an unfinished one that no task is working on"),
+    Rule("P16.shelved-and-let-in", Verdict.PARK, signs.shelved_and_let_in,
+         "the server is shelved and offloaded, so that it has no guest, and its attachment has a "
+         "host, or the backend lets one in"),
     Rule("P12.no-guest-to-ask", Verdict.PARK, signs.no_guest_to_ask,
          "Nova's block device names it, and the server never ran or is in a state in which Nova "
          "detaches nothing: whoever deletes, resets or unshelves the server decides"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from handlers import intents, unclaimed
-from handlers.evidence import Absent, Fact, Unknown
+from handlers import intents, unclaimed, writers
+from handlers.evidence import Absent, Fact, NoControl, Unknown
 from handlers.notification import Operation
 from handlers.situation import Situation
 from handlers.subject import ATTACHED
@@ -21,6 +21,14 @@ def always(_: Situation) -> bool:
 
 
 # -- somebody else's business ----------------------------------------------------------------------
+
+
+def two_writers(s: Situation) -> bool:
+    """Two hosts may be writing to the volume at once, and nothing lets them.
+
+    Cinder's own work on a volume has its hosts connected beside a guest's.
+    """
+    return writers.too_many(s) and (volume_in_error(s) or not volume_busy(s))
 
 
 def volume_in_error(s: Situation) -> bool:
@@ -65,8 +73,16 @@ def compute_not_up(s: Situation) -> bool:
 
 def nova_unknown(s: Situation) -> bool:
     """Nova did not answer for a server in question, or for the host where none is known."""
-    unknown = any(isinstance(answer, Unknown) for answer in s.servers.values())
-    return unknown or unclaimed.not_told(s)
+    unknown = [answer for answer in s.servers.values() if isinstance(answer, Unknown)]
+    never_had = all(isinstance(answer, NoControl) for answer in unknown)
+    return unclaimed.not_told(s) or bool(unknown and not (never_had and _over_without_nova(s)))
+
+
+def _over_without_nova(s: Situation) -> bool:
+    """Cinder has let go altogether, and the probe, or Cinder's own end of it, proves the rest."""
+    free = s.status == "available" and not s.volume.rows
+    ended = s.blind and s.case.end_seen and s.case.operation is Operation.DETACH
+    return free and (isinstance(s.backend, Absent) or (ended and nothing_left_blind(s)))
 
 
 def backend_unknown(s: Situation) -> bool:
@@ -90,15 +106,35 @@ def instance_unnamed(s: Situation) -> bool:
 
 def shelved_reservation(s: Situation) -> bool:
     """A shelved, offloaded server keeps its volume by a row without a connector."""
-    at_rest = s.server is not None and s.server.vm_state == SHELVED
+    return _kept_while_shelved(s) and not _let_in_while_shelved(s) and not access_lost(s)
+
+
+def shelved_and_let_in(s: Situation) -> bool:
+    """As ``shelved_reservation``, but the row is on a host, or the backend lets one in for it."""
+    return _kept_while_shelved(s) and _let_in_while_shelved(s)
+
+
+def _kept_while_shelved(s: Situation) -> bool:
     settled = s.status in ("reserved", "in-use")
-    return at_rest and settled and s.named and s.row_status in ("reserved", ATTACHED)
+    return _offloaded(s) and settled and s.named and s.row_status in ("reserved", ATTACHED)
+
+
+def _offloaded(s: Situation) -> bool:
+    return s.server is not None and s.server.vm_state == SHELVED
+
+
+def _let_in_while_shelved(s: Situation) -> bool:
+    """Beside other rows a connection of nobody known may be one of theirs."""
+    on_a_host = s.row is not None and s.row.host is not None
+    somebody = not s.others and bool(s.foreign or s.nameless)
+    return on_a_host or bool(s.own) or somebody
 
 
 def attached_and_named(s: Situation) -> bool:
     """Cinder and Nova agree that the subject is attached, and nothing speaks against it."""
     alone = not s.siblings or (s.on_its_server_s_host and not unfinished_sibling(s))
-    return agreed(s) and alone and not access_lost(s) and not _to_be_detached(s)
+    at_ease = not access_lost(s) and not _to_be_detached(s) and not _offloaded(s)
+    return agreed(s) and alone and at_ease
 
 
 def _to_be_detached(s: Situation) -> bool:
@@ -109,7 +145,8 @@ def attached_the_old_way(s: Situation) -> bool:
     """As ``attached_and_named`` where Nova's block device is too old to name an attachment."""
     unnamed = tuple(d.attachment_id for d in s.devices) == (None,)
     attached = s.status == "in-use" and s.row_status == ATTACHED and not s.others
-    return attached and unnamed and not access_lost(s)
+    no_guest = _offloaded(s) and _let_in_while_shelved(s)
+    return attached and unnamed and not access_lost(s) and not no_guest
 
 
 def named_by_the_wrong_row(s: Situation) -> bool:
@@ -127,10 +164,8 @@ def unfinished_sibling(s: Situation) -> bool:
 
 
 def access_lost(s: Situation) -> bool:
-    """Cinder and Nova say attached, the guest runs, and the backend lets nobody at all in."""
-    attached = (s.holder(row) for row in s.volume.rows if row.status == ATTACHED)
-    running = any(h and h.vm_state == "active" and h.compute_up is True for h in attached)
-    return s.status == "in-use" and running and isinstance(s.backend, Absent)
+    """Cinder and Nova say attached, the guest runs, and the backend does not let its host in."""
+    return s.status == "in-use" and bool(writers.lost_access(s))
 
 
 def ended_then_attaching(s: Situation) -> bool:

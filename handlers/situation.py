@@ -32,7 +32,8 @@ class Situation:
     subject's instance: the row's where there is one, so that a row of nobody's is not taken for the
     case's. ``ended_on`` is the host whose nova-compute ended the guest of the subject's deleted
     server, as far as Nova says; ``computes`` are the compute services that were asked for beside
-    those of the servers' hosts. ``connector`` is the recorded identity of the subject's host, and
+    those of the servers' hosts. ``connector`` is the recorded identity of the subject's host,
+    ``connectors`` those that were learned of every host in question, and
     ``shared_host`` says that another row or its server is on that same host, or may be. Of the
     backend's connections, those that the hosts of the other rows explain are left out; ``own`` are
     those of the subject's host among the rest, ``foreign`` those of nobody known. Where the driver
@@ -51,6 +52,7 @@ class Situation:
     ended_on: str | None
     computes: Mapping[str, bool]
     connector: Connector | None
+    connectors: Mapping[str, Connector]
     shared_host: bool
     backend: BackendEvidence
     own: tuple[Connection, ...]
@@ -223,6 +225,7 @@ def situate(
         ended_on=dict(evidence.ended_on).get(instance_id or ""),
         computes=dict(evidence.computes),
         connector=connector,
+        connectors=learned,
         shared_host=connector is not None and shares(connector, others, servers, learned),
         backend=evidence.backend,
         own=own,

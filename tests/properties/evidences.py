@@ -29,6 +29,7 @@ from tests.unit.handlers.pictures import (
     row,
     server,
 )
+from tests.unit.handlers.writer_pictures import SHARED, SHUT_OUT, TWO
 
 C = "attachment-c"
 GHOSTS = (acting.GHOST, acting.GHOST_HELD)
@@ -36,7 +37,7 @@ BASES = (
     acting.UC1, acting.UC1_RESERVED, acting.UC1_LEGACY, acting.UC2, acting.UC2_LATE, acting.UC3,
     acting.COMPLETED, acting.UC4, acting.ROLLED, acting.UC5, acting.HELD, acting.BESIDE,
     acting.STRAY, acting.LEFT, acting.ATTACHED, acting.SHELVED, acting.MIGRATING, acting.ENDED,
-    *GHOSTS, Picture(),
+    *GHOSTS, TWO, SHARED, SHUT_OUT, Picture(),
 )  # fmt: skip
 
 hosts = st.sampled_from([H1, H2, H3])
@@ -118,6 +119,7 @@ FACTS: dict[str, st.SearchStrategy[object]] = {
     "rows": rows,
     "servers": servers(),
     "gone": st.lists(instances, max_size=1).map(tuple),
+    "stranger": st.lists(instances, max_size=1).map(tuple),
     "unseen": st.lists(instances, max_size=1).map(tuple),
     "backend": backends,
     "ended": st.lists(st.tuples(instances, hosts), max_size=1).map(tuple),

@@ -24,7 +24,7 @@ from handlers.policy import BackendPolicy, Mode
 from handlers.summary import summarise
 from handlers.verdict import ACTING, Verdict
 from tests.properties.evidences import GHOSTS, capabilities, moments, pictures, policies, unwanted
-from tests.unit.handlers.pictures import SEEING, Picture, X
+from tests.unit.handlers.pictures import SEEING, Picture, X, connector
 
 VALIDATOR = jsonschema.Draft202012Validator(schema())
 SETTLED = {"available", "attaching", "in-use", "detaching", "reserved"}
@@ -156,6 +156,40 @@ def test_what_a_guest_has_is_only_asked_of_nova_or_told_to_cinder(picture: Pictu
         assert s.named
         assert (s.status, s.row_status) == ("attaching", "attaching")
         assert s.own or s.nameless or isinstance(s.backend, Blind)
+
+
+@given(pictures())
+def test_two_writers_are_told_whatever_else_is_so(picture: Picture) -> None:
+    """Two known hosts in session, one guest at most to be there, nobody at work -> critical."""
+    seen = picture.backend if isinstance(picture.backend, tuple) else ()
+    in_session = {connection.name for connection in seen if connection.sessions}
+    known = {connector(host).initiator for host in picture.known}
+    at_rest = all(server.task_state is None for server in picture.servers) and not picture.unseen
+    busy = picture.status not in SETTLED or picture.migration not in (None, "success")
+    if len(in_session & known) < 2 or not at_rest or busy or picture.situation.guest_ended:
+        return
+    if picture.multiattach:
+        return
+    diagnosis = picture.diagnosis
+    assert (diagnosis.verdict, diagnosis.rule) == (Verdict.PARK, "P15.two-writers")
+
+
+@given(pictures())
+def test_nothing_is_well_while_a_guest_is_shut_out(picture: Picture) -> None:
+    """A running guest's known host is not let in, others are -> neither healthy nor clean."""
+    s = picture.situation
+    if not isinstance(picture.backend, tuple) or not picture.hosts_told or s.status != "in-use":
+        return
+    let_in = {connection.name for connection in picture.backend}
+    for row in s.volume.rows:
+        guest = s.holder(row)
+        runs = guest is not None and (guest.vm_state, guest.compute_up) == ("active", True)
+        where = row.host or (guest.host if guest else None)
+        own = row is s.row and s.case.connector is not None
+        if row.status != "attached" or not runs or own or where not in picture.known:
+            continue
+        if connector(where).initiator not in let_in:
+            assert picture.diagnosis.verdict not in (Verdict.HEALTHY, Verdict.CLEAN)
 
 
 @given(pictures(), capabilities)

@@ -168,7 +168,10 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
     (
         "another server of a multiattach volume is attached too",
         ATTACHED.but(
-            rows=(row(A), row(B, instance_id=Y)), servers=(server(X, A), server(Y, B, host=H2))
+            multiattach=True,
+            rows=(row(A), row(B, instance_id=Y)),
+            servers=(server(X, A), server(Y, B, host=H2)),
+            backend=(access(H1, sessions=1), access(H2, sessions=1)),
         ),
         "H2.attached",
     ),

@@ -11,6 +11,7 @@ import pytest
 from handlers.casefile import UseCase
 from handlers.diagnosis import CRASHES, RULES, condemn, diagnose, rule_ids
 from handlers.evidence import Absent, Evidence, Unknown
+from handlers.notification import Operation
 from handlers.verdict import ACTING, Verdict
 from tests.unit.handlers.acting_pictures import UC1, UC5
 from tests.unit.handlers.completed_pictures import COMPLETED_ATTACHES
@@ -20,8 +21,16 @@ from tests.unit.handlers.near_misses import BASES, SEES_TO_IT
 from tests.unit.handlers.pictures import H1, H2, UNSEEN, Picture, X, connector
 from tests.unit.handlers.situations import ACTING_AND_HEALTHY
 from tests.unit.handlers.situations_of_others import NOT_FOR_US
+from tests.unit.handlers.writer_pictures import TWO, TWO_WRITERS, WRITERS
 
-TABLE = (*ACTING_AND_HEALTHY, *NOT_FOR_US, *LEFT_FOR_A_PERSON, *COMPLETED_ATTACHES, *GHOSTS)
+TABLE = (
+    *ACTING_AND_HEALTHY,
+    *NOT_FOR_US,
+    *LEFT_FOR_A_PERSON,
+    *COMPLETED_ATTACHES,
+    *GHOSTS,
+    *WRITERS,
+)
 NEAR_MISSES = [
     pytest.param(base.but(**change), id=f"{rule}, but {words}")
     for rule, (base, changes) in BASES.items()
@@ -64,6 +73,28 @@ def test_every_acting_rule_has_near_misses() -> None:
     """A rule that acts -> it has a base and near-misses here."""
     acting = {rule.rule_id for rule in RULES if rule.verdict in ACTING}
     assert acting == {*BASES, "UC2.late-first-try"}
+
+
+@pytest.mark.parametrize("picture", [p for _, p in TWO_WRITERS], ids=[w for w, _ in TWO_WRITERS])
+def test_two_writers_are_told_of_whichever_attachment_a_case_is_about(picture: Picture) -> None:
+    """Another case of the same volume, whatever it is about -> the same, for a person."""
+    for operation in Operation:
+        for about in ({"attachment_id": "another"}, {"attachment_id": None, "instance_id": None}):
+            diagnosis = picture.but(operation=operation, **about).diagnosis
+            assert (diagnosis.verdict, diagnosis.rule) == (Verdict.PARK, "P15.two-writers")
+
+
+def test_the_reason_names_both_writers_and_says_how_grave_it_is() -> None:
+    """Two writers -> "critical", and both hosts; one that is not known by its initiator name."""
+    assert TWO.diagnosis.reason.startswith("critical: ")
+    assert TWO.diagnosis.reason.endswith(f"({H1} and {H2})")
+    assert connector(H2).initiator in TWO.but(known=(H1,)).diagnosis.reason
+
+
+def test_the_reason_names_the_host_that_lost_its_access() -> None:
+    """The first of two hosts is not let in any more -> that one is named, the other is not."""
+    reason = next(p for _, p, rule in WRITERS if rule == "P8.access-lost").diagnosis.reason
+    assert reason.endswith(f"({H1})")
 
 
 # -- without a situation ---------------------------------------------------------------------------

@@ -115,7 +115,10 @@ def test_session_without_that_proof_is_never_ended(picture: Picture) -> None:
         (UC1.but(backend=(access(H1, sessions=1),)), Guard.LIVE_SESSION),
         (UC5.but(backend=(access(H1, sessions=1),)), Guard.LIVE_SESSION),
         (HELD.but(backend=(access(H1, sessions=1),)), Guard.LIVE_SESSION),
-        (LEFT.but(backend=(access(H1, sessions=1), access(H2))), Guard.LIVE_SESSION),
+        (
+            LEFT.but(backend=(access(H1, sessions=1), access(H2)), multiattach=True),
+            Guard.LIVE_SESSION,
+        ),
         (UC5.but(shared_targets=True), Guard.SHARED_TARGETS),
         (UC1.but(shared_targets=True), Guard.SHARED_TARGETS),
     ],

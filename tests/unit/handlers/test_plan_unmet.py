@@ -57,7 +57,9 @@ def test_nothing_changed_and_the_first_step_is_made(picture: Picture) -> None:
 def test_another_row_of_the_same_is_not_what_was_planned() -> None:
     """No message says which row goes, and Nova names the other one now -> the call is not made."""
     untold = LEFT.but(attachment_id=None, host=None, computes=((H1, True), (H2, True)))
-    moved_back = untold.but(servers=(server(X, A, host=H1),))
+    moved_back = untold.but(
+        servers=(server(X, A, host=H1),), backend=(access(H1, sessions=1), access(H2))
+    )
     assert moved_back.diagnosis.verdict is untold.diagnosis.verdict
     assert objection(untold, moved_back) == "the case is about another attachment now"
 
