@@ -8,6 +8,7 @@ from consumer.intake import BatchReport
 from consumer.ledger import Archived, Pruned
 from consumer.sweeper import SweepReport, SweepResult
 from handlers.casefile import CaseState, Outcome
+from handlers.diagnosis import rule_ids
 from handlers.sweep import ROW_STATUSES, VOLUME_STATUSES
 from metrics.instruments import Instruments
 
@@ -28,6 +29,9 @@ class Observer:
         self._working = instruments.working
         self._outside = instruments.outside
         self._publishing = instruments.publishing
+        # From nought on, so that the first case that a rule parks is an increase, for an alert.
+        for rule in rule_ids():
+            self._working.parked.labels(rule)
 
     # -- the listener ------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from consumer.publisher import PublisherObserver
 from consumer.replay import ReplayObserver
 from consumer.worker import WorkerObserver
 from handlers.casefile import CaseState, Conclusion, UseCase, VerifiedBy
+from handlers.diagnosis import rule_ids
 from handlers.notification import Source
 from handlers.observer import RecoveryObserver
 from metrics.instruments import Instruments
@@ -158,3 +159,11 @@ def test_replays_are_counted_by_result(instruments: Instruments) -> None:
         observer.replayed(result)
     assert read(instruments, "replays_total", result="rearmed") == 2.0
     assert read(instruments, "replays_total", result="refused") == 1.0
+
+
+def test_every_rule_that_may_park_is_counted_from_nought() -> None:
+    """A process that has just begun -> a series for each rule, so that the first is an increase."""
+    instruments = Instruments()
+    Observer(instruments)
+    for rule in rule_ids():
+        assert read(instruments, "cases_parked_total", rule=rule) == 0

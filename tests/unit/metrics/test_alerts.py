@@ -232,8 +232,15 @@ def test_blind_attempts_are_those_of_the_rules_that_say_unknown() -> None:
     """`rule` in a query -> exactly the rules whose verdict is unknown, and internal errors."""
     unknown = {rule.rule_id for rule in diagnosis.RULES if rule.verdict is Verdict.UNKNOWN}
     blind = {*unknown, diagnosis.CINDER_UNKNOWN, INTERNAL_ERROR}
-    assert matched("rule")
-    for operator, pattern in matched("rule"):
-        assert operator == "=~"
+    patterns = [value for operator, value in matched("rule") if operator == "=~"]
+    assert patterns
+    for pattern in patterns:
         every_rule = {*diagnosis.rule_ids(), INTERNAL_ERROR}
         assert {name for name in every_rule if re.fullmatch(pattern, name)} == blind
+
+
+def test_a_rule_that_has_an_alert_of_its_own_is_there() -> None:
+    """`rule` equal to a name -> the rule that a case of two writers is parked by."""
+    named = {value for operator, value in matched("rule") if operator == "="}
+    assert named == {"P15.two-writers"}
+    assert named <= set(diagnosis.rule_ids())
