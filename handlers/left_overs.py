@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from handlers import writers
 from handlers.signs import UNFINISHED_ROWS, others_are_good
 from handlers.situation import Situation
 from handlers.subject import ATTACHED
@@ -21,8 +22,12 @@ def left_on_source(s: Situation) -> bool:
 
 
 def left_on_a_host_that_is_down(s: Situation) -> bool:
-    """As ``left_on_source``, but the compute of the row's host is not known to be up."""
-    return _left_behind(s) and s.computes.get(s.host or "") is not True
+    """As ``left_on_source``, but the compute of the row's host is not known to be up.
+
+    Or the row of another case is, and its host may be writing beside the subject's.
+    """
+    beside = writers.too_many(s) and writers.beside_a_dead_host(s)
+    return beside or (_left_behind(s) and s.computes.get(s.host or "") is not True)
 
 
 def _left_behind(s: Situation) -> bool:

@@ -28,7 +28,8 @@ def two_writers(s: Situation) -> bool:
 
     Cinder's own work on a volume has its hosts connected beside a guest's.
     """
-    return writers.too_many(s) and (volume_in_error(s) or not volume_busy(s))
+    ours = volume_in_error(s) or not volume_busy(s)
+    return writers.too_many(s) and ours and not writers.beside_a_dead_host(s)
 
 
 def volume_in_error(s: Situation) -> bool:
@@ -133,8 +134,8 @@ def _let_in_while_shelved(s: Situation) -> bool:
 def attached_and_named(s: Situation) -> bool:
     """Cinder and Nova agree that the subject is attached, and nothing speaks against it."""
     alone = not s.siblings or (s.on_its_server_s_host and not unfinished_sibling(s))
-    at_ease = not access_lost(s) and not _to_be_detached(s) and not _offloaded(s)
-    return agreed(s) and alone and at_ease
+    at_ease = not (access_lost(s) or writers.too_many(s) or _offloaded(s))
+    return agreed(s) and alone and at_ease and not _to_be_detached(s)
 
 
 def _to_be_detached(s: Situation) -> bool:

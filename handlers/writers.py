@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from drivers.base import Connection, Connector
 from drivers.control_plane import Row, Server
-from handlers.evidence import Absent, Fact, NoControl, Unknown
+from handlers.evidence import Absent, Fact, NoControl, Unknown, left_behind
 from handlers.situation import Situation
 from handlers.subject import ATTACHED, RESERVED
 
@@ -46,6 +46,16 @@ def too_many(s: Situation) -> bool:
     if s.volume.ref.multiattach:
         return _unexplained(s) > _moving(s)
     return many > 1 + _moving(s)
+
+
+def beside_a_dead_host(s: Situation) -> bool:
+    """Tell whether those too many are on hosts whose compute is not up, off which a server went.
+
+    After an evacuation the row of a host that is dead may be left, and its session be listed.
+    """
+    left = {row.host for row in s.volume.rows if left_behind(row, s.servers)}
+    dead = {host for host in left if s.computes.get(host or "") is not True}
+    return len(set(writers(s)) - dead) <= 1 + _moving(s)
 
 
 def _unexplained(s: Situation) -> int:

@@ -103,6 +103,23 @@ def deleted_server(stage: Stage) -> list[Message]:
     return [stage.story().cinder("detach.start", "in-use", row) for _ in range(5)]
 
 
+def reset_and_attached_to_b(stage: Stage) -> list[Message]:
+    """Drop A's row by hand, A's guest writing on, and attach to B; the end of that is lost."""
+    cloud = stage.cloud
+    cloud.drop_row(stage.attached())
+    server_b = cloud.boot_server(host="compute-b")
+    row = cloud.attach(stage.volume_id, server_b)
+    there = Stage(cloud, stage.volume_id, server_b, "compute-b")
+    return [there.story().cinder("attach.start", "reserved", there.shown(row, "reserved"))]
+
+
+def both_go_on(*writers: Initiator) -> None:
+    """Fail unless each host writes on in its one session."""
+    for writer in writers:
+        assert writer.makes_progress()
+        assert writer.counts().logins == 1
+
+
 MENDED = Expected("release", "UC1.unfinished", (), (START, END), "available", (), "closed")
 STUCK = Scene("stuck", "an attach that never finished", orphaned, MENDED)
 
@@ -337,6 +354,55 @@ def test_writer_that_is_seen_is_left_to_a_person(
     assert play.log_in(play.host_a).ended() == 3
     assert play.attach_to_b().makes_progress()
     play.b_missed_nothing(backend)
+
+
+def test_two_hosts_that_write_are_both_left_to_a_person(
+    site: Site, iscsi: Iscsi, backend: TargetBackend, gate: Gate
+) -> None:
+    """A reset, B attached well while A writes on -> parked, critical; both write on."""
+    gate.open()
+    play = begin(site, iscsi, backend, arrange=reset_and_attached_to_b)
+    writer_a = play.log_in(play.host_a).logged_in()
+    second = iscsi.initiators.start(
+        iscsi.tgtd.url,
+        TEMPLATE % play.volume_id,
+        site.cloud.connector("compute-b").initiator or "",
+        first_block=8192,
+    ).logged_in()
+    with site.detachd.serve() as service:
+        service.ready()
+        site.publish([play.act])
+        until(lambda: play.state()[0] is CaseState.PARKED, LONG)
+        until(lambda: site.announced(play.volume_id) == [PARKED], LONG)
+        assert service.terminate() == 0
+    (case,) = site.cases(play.volume_id)
+    assert case.summary.rule == "P15.two-writers"
+    reason = case.summary.reason or ""
+    assert [word in reason for word in ("critical", play.host_a, "compute-b")] == [True] * 3
+    both_go_on(writer_a, second)
+    assert site.writes(play.volume_id) == []
+    oracle.nothing_harmed(site)
+
+
+def test_host_of_a_server_that_this_nova_never_had_writes_on(
+    site: Site, iscsi: Iscsi, backend: TargetBackend, gate: Gate
+) -> None:
+    """Attaching, Nova denies the server and never had it, its host writes -> nothing is done."""
+    gate.open()
+    play = begin(site, iscsi, backend)
+    site.cloud.set_server(play.act.stage.instance_id, on_record=False)
+    writer_a = play.log_in(play.host_a).logged_in()
+    with site.detachd.serve() as service:
+        service.ready()
+        site.publish([play.act])
+        until(lambda: play.state()[0] is CaseState.PARKED, LONG)
+        assert service.terminate() == 0
+    (case,) = site.cases(play.volume_id)
+    assert case.summary.rule == "X2.nova-unknown"
+    assert "check the region" in (case.summary.reason or "")
+    both_go_on(writer_a, play.writer_b)
+    assert (site.status(play.volume_id), site.writes(play.volume_id)) == ("attaching", [])
+    oracle.nothing_harmed(site)
 
 
 def test_hanging_io_is_never_called_clean(

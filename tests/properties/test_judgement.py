@@ -168,7 +168,9 @@ def test_two_writers_are_told_whatever_else_is_so(picture: Picture) -> None:
     busy = picture.status not in SETTLED or picture.migration not in (None, "success")
     if len(in_session & known) < 2 or not at_rest or busy or picture.situation.guest_ended:
         return
-    if picture.multiattach:
+    hosts = {row.host for row in picture.rows} - {server.host for server in picture.servers}
+    if picture.multiattach or any(not dict(picture.computes).get(host or "") for host in hosts):
+        assert picture.diagnosis.rule != "H2.attached" or picture.multiattach
         return
     diagnosis = picture.diagnosis
     assert (diagnosis.verdict, diagnosis.rule) == (Verdict.PARK, "P15.two-writers")

@@ -94,7 +94,15 @@ TWO_WRITERS: tuple[tuple[str, Picture], ...] = (
     ("nobody is known to have it", GHOST.but(backend=BOTH)),
     ("a detach is under way", UC3.but(backend=BOTH)),
     ("an attach is under way", UC1.but(backend=BOTH)),
-    ("after an evacuation the old guest may run on", LEFT.but(backend=BOTH, computes=())),
+    ("the source of a live migration is still in session", LEFT.but(backend=BOTH)),
+    (
+        "the same, seen from the row that is right",
+        LEFT.but(backend=BOTH, attachment_id=B, host=H2),
+    ),
+    (
+        "a third host has it after an evacuation",
+        LEFT.but(backend=(*BOTH, access(H3, sessions=1)), computes=((H1, False),)),
+    ),
 )
 
 ALIKE: tuple[tuple[str, Picture, str], ...] = (
@@ -124,6 +132,21 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
         "two rows of a server of which Nova does not tell",
         MIGRATING.but(servers=(), unseen=(X,), backend=BOTH),
         "X2.nova-unknown",
+    ),
+    (
+        "the dead host of an evacuation is still in session: its row is waited for",
+        LEFT.but(backend=BOTH, computes=((H1, False),)),
+        "B7.source-down",
+    ),
+    (
+        "the same, seen from the row that is right: not healthy either",
+        LEFT.but(backend=BOTH, computes=((H1, False),), attachment_id=B, host=H2),
+        "B7.source-down",
+    ),
+    (
+        "the same, and Nova has no such compute any more",
+        LEFT.but(backend=BOTH, computes=(), attachment_id=B, host=H2),
+        "B7.source-down",
     ),
     ("a backup has it mapped too", TWO.but(status="backing-up"), "B1.volume-busy"),
     ("an image is made of it", TWO.but(status="uploading"), "B1.volume-busy"),
