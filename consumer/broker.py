@@ -25,7 +25,8 @@ from oslo_config import cfg
 from oslo_utils import netutils
 
 from consumer import tls
-from consumer.buffered_transport import BufferedAmqp, lenient_frame_handler
+from consumer.amqp_transport import BufferedAmqp
+from consumer.incoming import frame_handler
 
 LOG = logging.getLogger(__name__)
 
@@ -252,7 +253,7 @@ def _amqp_options(name: str) -> dict[str, Any]:
         "confirm_publish": True,
         "read_timeout": ANSWER_SECONDS,
         "write_timeout": ANSWER_SECONDS,
-        "frame_handler": lenient_frame_handler,
+        "frame_handler": frame_handler,
         "client_properties": {"connection_name": name},
     }
 

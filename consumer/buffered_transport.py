@@ -10,19 +10,14 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Callable
-from typing import Any
 
 from amqp.exceptions import UnexpectedFrame
-from amqp.method_framing import frame_handler
 from amqp.transport import SSLTransport, TCPTransport
-from kombu.transport import pyamqp
 
 RECEIVE_BYTES = 64 * 1024
 
 _HEAD = struct.Struct(">BHI")
 _END = 0xCE
-_CONTENT_HEADER_FRAME = 2
-_HEADER_FIXED_BYTES = 12
 _TRY_AGAIN = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ENOENT})
 """What a read says whose time is up: SO_RCVTIMEO the first two, TLS the last (its WANT_READ)."""
 
@@ -111,56 +106,3 @@ class BufferedTLS(_Buffered, SSLTransport):  # type: ignore[misc]  # py-amqp has
         # its own does. Py-amqp leaves that of connecting, which is too short for an answer.
         self.sock.settimeout(self.read_timeout)
         self._frames = FrameReader(self.sock.recv)
-
-
-class _Connection(pyamqp.Connection):  # type: ignore[misc]  # kombu has no types
-    """Py-amqp's connection, on these transports."""
-
-    def Transport(  # noqa: N802 - py-amqp's name
-        self, host: str, connect_timeout: float, ssl: Any = False, *timeouts: Any, **rest: Any
-    ) -> Any:
-        """Make a transport that is not connected yet; py-amqp calls this."""
-        read_timeout, write_timeout = timeouts
-        transport = BufferedTLS if ssl else BufferedTCP
-        return transport(
-            host,
-            connect_timeout=connect_timeout,
-            ssl=ssl,
-            read_timeout=read_timeout,
-            write_timeout=write_timeout,
-            **rest,
-        )
-
-    def blocking_read(self, timeout: float | None = None) -> Any:
-        """Read one frame, and do what it asks for; without a timeout, without setting one."""
-        if timeout is not None:
-            return super().blocking_read(timeout)
-        return self.on_inbound_frame(self.transport.read_frame())
-
-
-class BufferedAmqp(pyamqp.Transport):  # type: ignore[misc]  # kombu has no types
-    """What kombu calls a transport: pyamqp's, on connections that read in large pieces."""
-
-    Connection = _Connection
-
-
-def lenient_frame_handler(connection: Any, callback: Callable[..., None]) -> Callable[..., bool]:
-    """Let a message through whose properties py-amqp cannot decode, without its properties.
-
-    py-amqp raises out of the middle of the message (a ``content_type`` that is not UTF-8 is
-    enough) and the connection is of no use any more; the broker redelivers the message first, so
-    that one message would stop the listener for good. The body is what we want, and it is whole.
-    """
-    handle = frame_handler(connection, callback)
-
-    def handle_leniently(frame: tuple[int, int, Any]) -> bool:
-        try:
-            return bool(handle(frame))
-        except (UnicodeDecodeError, struct.error, IndexError):
-            kind, channel, content = frame
-            if kind != _CONTENT_HEADER_FRAME:
-                raise
-            bare = bytes(content[:_HEADER_FIXED_BYTES]) + b"\x00\x00"
-            return bool(handle((kind, channel, bare)))
-
-    return handle_leniently

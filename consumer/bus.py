@@ -85,7 +85,8 @@ OPTS = [
         "max_body_bytes",
         default=1024 * 1024,
         min=64 * 1024,
-        help="Larger messages go to quarantine unread. Nova's error notifications reach 100 KB.",
+        help="Larger messages go to quarantine unread, compressed ones as they came where they "
+        "would become larger. Nova's error notifications reach 100 KB.",
     ),
     cfg.IntOpt(
         "prefetch",

@@ -20,6 +20,7 @@ from consumer.intake import Delivery
 from consumer.ledger import BodyState, Ledger, QuarantinedBody
 from consumer.quarantine import (
     BUS,
+    COMPRESSION,
     EXCHANGE,
     ROUTING_KEY,
     Search,
@@ -29,6 +30,7 @@ from consumer.quarantine import (
 )
 from consumer.replay_queue import Asker, ReplaySender, ReplaySettings
 from consumer.sender import NotConfirmedError
+from consumer.subscription import COMPRESSED
 from consumer.topology import QueueSettings
 from consumer.transport_url import explained
 
@@ -180,4 +182,6 @@ class _Desk:
 
 
 def _origin(headers: Mapping[str, Any]) -> dict[str, str]:
-    return {name: headers[name] for name in ORIGIN if isinstance(headers.get(name), str)}
+    found = {name: headers[name] for name in ORIGIN if isinstance(headers.get(name), str)}
+    method = headers.get(COMPRESSION)  # of a body that is compressed still, to be tried again
+    return found | {COMPRESSED: method} if isinstance(method, str) else found

@@ -23,6 +23,8 @@ class Delivery:
 
     ``message_id``, ``user_id`` and ``headers`` are the sender's, where it set any (the broker
     checks a user_id); ``redelivered`` is False where the broker is sure that nobody had it before.
+    ``compression`` is the method that the body is still compressed by. ``properties_trouble`` says
+    what of the sender's words could not be read: by itself no reason to put the body aside.
     """
 
     body: bytes
@@ -35,11 +37,18 @@ class Delivery:
     user_id: str | None = None
     redelivered: bool = False
     headers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    compression: str | None = None
+    properties_trouble: str | None = None
 
     @property
     def body_sha256(self) -> str:
         """Return the body's hash, by which the quarantine knows it."""
         return hashlib.sha256(self.body).hexdigest()
+
+    def why(self, reason: str) -> str:
+        """Return why it is put aside, and what else could not be read of it."""
+        more = self.properties_trouble
+        return reason if more is None else f"{reason}; {more}"
 
 
 @dataclasses.dataclass(slots=True)
@@ -148,10 +157,11 @@ class Intake:
     def _put_aside(self, batch: Batch, reasons: Mapping[int, str]) -> None:
         for place, reason in reasons.items():
             delivery = batch.deliveries[place]
+            why = delivery.why(reason)
             if place not in batch.quarantined:
-                self._quarantine(delivery, reason)
+                self._quarantine(delivery, why)
                 batch.quarantined.add(place)
-            record_quarantined(self._ledger, self._bus, delivery, reason)
+            record_quarantined(self._ledger, self._bus, delivery, why)
 
 
 def record_quarantined(ledger: Ledger, bus: str, delivery: Delivery, reason: str) -> None:

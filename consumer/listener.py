@@ -13,6 +13,7 @@ import math
 import threading
 import time
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Protocol
 
 from consumer.broker import BROKER_ERRORS, backoff_seconds, describe
@@ -128,6 +129,7 @@ class Listener:
             try:
                 self.run_once()
             except BROKER_ERRORS as error:
+                self._strike_in_hand()
                 stop.wait(self._lost(f"the broker cannot be used: {describe(error)}"))
             except Exception as error:
                 LOG.exception("bus %s: unexpected error; nothing was acked", self._settings.bus)
@@ -176,7 +178,9 @@ class Listener:
                 (settings.queue, settings.quarantine),
                 settings.bindings,
                 prefetch=1 if self._one_by_one else settings.prefetch,
+                max_body_bytes=settings.max_body_bytes,
                 relevant=may_concern,
+                refused=self._strikes.refused,
             )
             self._refresh_at = time.monotonic() + settings.rebind_seconds
             self._probe_at = -math.inf
@@ -202,11 +206,21 @@ class Listener:
         Else one message that wakes a bug of ours would stop its bus for good, and be redelivered
         with all those around it for ever.
         """
-        if self._held is None or not self._held.tags:
+        if self._strike_in_hand() or self._held is None or not self._held.tags:
             return
         self._one_by_one = max(self._one_by_one, len(self._held.tags))
         if len(self._held.tags) == 1 and self._held.deliveries:
             self._strikes.strike(self._held.deliveries[0].body_sha256)
+
+    def _strike_in_hand(self) -> bool:
+        """Count an error that came while a body was read off the connection: it is known by that.
+
+        Whatever the error is: those of the broker are raised between bodies.
+        """
+        body = None if self._subscription is None else self._subscription.in_hand
+        if body is not None:
+            self._strikes.strike(sha256(body).hexdigest())
+        return body is not None
 
     def _one_less(self, batch: Batch, subscription: Subscription) -> None:
         """Count those that were in hand with the error; after them go back to whole batches."""

@@ -21,6 +21,7 @@ import math
 import threading
 import time
 import uuid
+from hashlib import sha256
 from typing import Protocol, assert_never
 
 from consumer.broker import BROKER_ERRORS, backoff_seconds, describe
@@ -99,6 +100,7 @@ class Replayer:
         self._trouble: str | None = None
         self._failures = 0
         self._hold_until = -math.inf
+        self._reading: Delivery | None = None
         self._strikes = Strikes()
 
     def status(self) -> ReplayStatus:
@@ -117,6 +119,7 @@ class Replayer:
             try:
                 self.run_once()
             except BROKER_ERRORS as error:
+                self._strike_what_is_read()
                 stop.wait(self._lost(f"the broker cannot be used: {describe(error)}"))
             except Exception as error:
                 LOG.exception("replay: unexpected error; nothing was acked")
@@ -157,8 +160,11 @@ class Replayer:
             self._failures, self._trouble = 0, None
             return None
         (delivery,) = batch.deliveries
+        self._reading = delivery
         order = self._read(delivery)
-        return _Held(batch, delivery, order, self._identified(delivery, order))
+        held = _Held(batch, delivery, order, self._identified(delivery, order))
+        self._reading = None
+        return held
 
     def _read(self, delivery: Delivery) -> Order:
         if delivery.trouble is not None:
@@ -214,10 +220,11 @@ class Replayer:
         self._observer.replayed(result)
 
     def _put_aside(self, held: _Held, reason: str) -> None:
+        why = held.delivery.why(reason)
         if not held.batch.quarantined:
-            self._quarantine.put(held.delivery, reason)
+            self._quarantine.put(held.delivery, why)
             held.batch.quarantined.add(0)
-        record_quarantined(self._ledger, SOURCE, held.delivery, reason)
+        record_quarantined(self._ledger, SOURCE, held.delivery, why)
         self._observer.replayed("refused")
 
     def _ack(self, subscription: Subscription, held: _Held) -> None:
@@ -230,8 +237,17 @@ class Replayer:
 
     def _strike(self) -> None:
         """Count an unexpected error on a body: one that always ends so must not stop the others."""
-        if self._held is not None:
+        if self._held is None:
+            self._strike_what_is_read()
+        else:
             self._strikes.strike(self._held.delivery.body_sha256)
+
+    def _strike_what_is_read(self) -> None:
+        """Count any error that came while a body was read: the broker's come between bodies."""
+        if self._reading is not None:
+            self._strikes.strike(self._reading.body_sha256)
+        elif self._subscription is not None and (body := self._subscription.in_hand) is not None:
+            self._strikes.strike(sha256(body).hexdigest())
 
     # --- the connection -------------------------------------------------------------------------
 
@@ -243,7 +259,9 @@ class Replayer:
                 (settings.queue, settings.quarantine),
                 (),
                 prefetch=_PREFETCH,
+                max_body_bytes=settings.max_body_bytes,
                 relevant=lambda _: True,
+                refused=self._strikes.refused,
                 name="detachd replay",
             )
             for problem in self._subscription.problems:
@@ -253,7 +271,7 @@ class Replayer:
     def _lost(self, trouble: str) -> float:
         if self._subscription is not None:
             self._subscription.abandon()
-        self._subscription = self._held = None
+        self._subscription = self._held = self._reading = None
         self._hold_until = -math.inf
         self._failures += 1
         self._tell(trouble)

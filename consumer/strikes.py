@@ -5,6 +5,8 @@ Such a body must not stop the others: it is put aside when it has had its chance
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 MOST_STRIKES = 3
 STRUCK_OUT = f"detachd failed on it {MOST_STRIKES} times; its log says how"
 
@@ -25,6 +27,12 @@ class Strikes:
         self._of[body_sha256] = self._of.pop(body_sha256, 0) + 1
         if len(self._of) > _MOST_KEPT:
             del self._of[next(iter(self._of))]
+
+    def refused(self, body: bytes) -> str | None:
+        """Return why a body is not to be read at all, None where it may be."""
+        if not self._of:  # nearly always
+            return None
+        return STRUCK_OUT if self.out(sha256(body).hexdigest()) else None
 
     def out(self, body_sha256: str) -> bool:
         """Tell whether this body has had its chances."""

@@ -11,7 +11,7 @@ import pytest
 from consumer import intake
 from consumer.ledger import Ledger
 from consumer.listener import Listener
-from handlers.notification import Parsed, parse
+from handlers.notification import Parsed, may_concern, parse
 from tests.bus import Notes, Peer, new_ledger, quarantined, running, settings, stored, until
 from tests.recorded import HEALTHY, Recorded, recording, renewed
 from tests.services.rabbitmq import RabbitMQ
@@ -92,6 +92,42 @@ def test_what_we_always_fail_on_is_put_aside(
     assert set(quarantined(tmp_path)) == {"detachd failed on it 3 times; its log says how"}
     assert peer.take(QUEUE) is None
     assert sum(report.malformed for report in notes.reports) == 2
+
+
+@pytest.mark.parametrize("error", [RecursionError, MemoryError, OSError])
+def test_what_cannot_even_be_taken_off_the_connection(
+    url: str,
+    peer: Peer,
+    ledger: Ledger,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    error: type[Exception],
+) -> None:
+    """We fail while a body is read, before it is in any batch -> put aside all the same.
+
+    Also where the error is one of those that a broker which is gone raises.
+    """
+
+    def fails_on_marked(body: bytes) -> bool:
+        if MARK in body:
+            raise error("a bug")
+        return may_concern(body)
+
+    monkeypatch.setattr("consumer.listener.may_concern", fails_on_marked)
+    messages = volumes(4)
+    listener = Listener(settings(url), ledger)
+    with running(listener):
+        until(lambda: listener.caught_up)
+        peer.publish(messages[:10])
+        peer.put(poison(1), "cinder", "notifications.info")
+        peer.publish(messages[10:])
+        peer.put(poison(2), "cinder", "notifications.info")
+        until(lambda: len(quarantined(tmp_path)) == 2 and len(stored(tmp_path)) == len(messages))
+    assert sorted(stored(tmp_path)) == ids(messages)
+    assert peer.take_all(QUARANTINE) == [poison(1), poison(2)]
+    assert set(quarantined(tmp_path)) == {"detachd failed on it 3 times; its log says how"}
+    assert peer.take(QUEUE) is None
 
 
 @pytest.mark.usefixtures("bug")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from amqp.basic_message import Message
 
 from consumer.ledger import Ledger
 from consumer.listener import Listener
-from consumer.subscription import Pace
+from consumer.subscription import Pace, Subscription
 from tests.bus import Peer, new_ledger, quarantined, running, settings, stored, until
 from tests.recorded import FAILED_ATTACH, HEALTHY, Recorded, recording, renewed
 from tests.services.rabbitmq import RabbitMQ
@@ -196,6 +197,39 @@ def test_compressed_body_is_read(listener: Listener, peer: Peer, tmp_path: Path)
     peer.put(start.body, "cinder", "notifications.info", compression="gzip")
     assert listener.run_once() == 1
     assert stored(tmp_path) == [start.message_id]
+
+
+def test_large_bodies_make_small_batches(url: str, ledger: Ledger, peer: Peer) -> None:
+    """Bodies of 300 bytes where a batch keeps 1000 -> four a batch, each put aside."""
+    pace = Pace(size=50, most_bytes=1000, idle_seconds=1.0, seconds=30.0, poll_seconds=1.0)
+    listener = Listener(settings(url, pace=pace), ledger)
+    listener.run_once()
+    for _ in range(8):
+        peer.put(b"[" * 300, "cinder", "notifications.info")
+    assert [listener.run_once() for _ in range(2)] == [4, 4]
+    listener.close()
+    assert len(peer.take_all(QUARANTINE)) == 8
+
+
+def test_no_more_is_read_than_fits_while_the_ledger_is_away(
+    url: str, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch cannot be stored, and more messages come -> left with the broker but for a few."""
+    monkeypatch.setattr("consumer.subscription.MOST_BYTES", 1000)
+    made = settings(url)
+    with Subscription(
+        made.broker,
+        (made.queue, made.quarantine),
+        made.bindings,
+        prefetch=100,
+        max_body_bytes=made.max_body_bytes,
+        relevant=lambda _: True,
+    ) as subscription:
+        for _ in range(8):
+            peer.put(b"[" * 300, "cinder", "notifications.info")
+        subscription.keep_alive(1.5)
+        assert len(subscription.collect(dataclasses.replace(made.pace, size=1)).tags) == 4
+        assert len(subscription.collect(made.pace).tags) == 4
 
 
 def test_quarantine_queue_deleted_under_us(listener: Listener, peer: Peer, tmp_path: Path) -> None:

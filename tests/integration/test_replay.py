@@ -8,11 +8,14 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import kombu
 import pytest
 
+import consumer.replay
+import consumer.subscription
 from consumer.ledger import HistoryKind, Ledger, Timing
 from consumer.replay import Replayer
 from consumer.replay_message import CaseOrder, write
@@ -237,6 +240,40 @@ def test_what_we_always_fail_on_is_put_aside(
         return real(replay, what)
 
     monkeypatch.setattr(ledger, "replay", fails_on_one)
+    monkeypatch.setattr("consumer.replay.backoff_seconds", lambda failures: 0.01)
+    put(peer, order("poisoned"))
+    put(peer, order(case_id))
+    with running(Replayer(settings, ledger)):
+        until(lambda: rounds(ledger, case_id))
+    assert quarantined(tmp_path) == ["detachd failed on it 3 times; its log says how"]
+    assert peer.take_all(QUARANTINE) == [order("poisoned")]
+    assert peer.take(REPLAY) is None
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(consumer.replay, "read"), (consumer.subscription, "delivery_of")]
+)
+@pytest.mark.parametrize("error", [RecursionError, OSError])
+def test_what_cannot_be_read_at_all_is_put_aside(
+    settings: ReplaySettings,
+    ledger: Ledger,
+    peer: Peer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    module: ModuleType,
+    name: str,
+    error: type[Exception],
+) -> None:
+    """We fail while a body is read -> put aside after three times, the next is taken in."""
+    case_id, real = left(ledger), getattr(module, name)
+
+    def fails_on_one(*words: Any) -> Any:
+        if words[-1] == order("poisoned"):
+            raise error("a bug")
+        return real(*words)
+
+    monkeypatch.setattr(module, name, fails_on_one)
     monkeypatch.setattr("consumer.replay.backoff_seconds", lambda failures: 0.01)
     put(peer, order("poisoned"))
     put(peer, order(case_id))

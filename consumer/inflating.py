@@ -1,0 +1,135 @@
+"""Undoing what a publisher's ``[oslo_messaging_rabbit] kombu_compression`` did, within a bound.
+
+Kombu undoes it too, but to the end: a megabyte on the wire can be a thousand of them in memory.
+"""
+
+from __future__ import annotations
+
+import bz2
+import importlib
+import lzma
+import zlib
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Protocol
+
+_ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
+_LZMA_BYTES = 32 * 1024 * 1024
+"""What the preset that kombu writes with needs three times over; a header may ask for 4 GiB."""
+_ZSTD_WINDOW_LOG = 23
+"""8 MiB, what every decoder of zstd has to support (RFC 8878, 3.1.1.1.2)."""
+
+_BROKEN = (zlib.error, lzma.LZMAError, OSError, ValueError, EOFError)
+"""What the standard library's raise; bz2 the last three."""
+
+
+class NotInflatedError(Exception):
+    """The body is not what its header says, is too large, or cannot be inflated here."""
+
+
+class _Stream(Protocol):
+    """One stream, as the decompressors of bz2, lzma, zlib and zstd know it."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+class _Brotli:
+    """The same for brotli."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._stream = module.Decompressor()
+        self._error: type[Exception] = module.error
+        self.unused_data = b""  # brotli raises where something follows
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._stream.is_finished())
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        try:
+            return bytes(self._stream.process(data, output_buffer_limit=max_length))
+        except TypeError as error:
+            raise NotInflatedError("this release of brotli knows no bound (1.2 does)") from error
+        except self._error as error:
+            raise _broken(error) from error
+
+
+class _Zstd:
+    """The same for zstd, which has an error of its own."""
+
+    def __init__(self, module: ModuleType) -> None:
+        bound = {module.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+        self._stream: _Stream = module.ZstdDecompressor(options=bound)
+        self._error: type[Exception] = module.ZstdError
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        try:
+            return self._stream.decompress(data, max_length)
+        except self._error as error:
+            raise _broken(error) from error
+
+
+def _installed(*names: str) -> ModuleType:
+    for name in names:
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise NotInflatedError(f"it is compressed, and {names[-1]} is not installed here")
+
+
+_OPENERS: tuple[tuple[Callable[[], _Stream], tuple[str, ...]], ...] = (
+    (lambda: zlib.decompressobj(_ZLIB_OR_GZIP), ("application/x-gzip", "gzip", "zlib")),
+    (bz2.BZ2Decompressor, ("application/x-bz2", "bzip2", "bzip")),
+    (lambda: lzma.LZMADecompressor(memlimit=_LZMA_BYTES), ("application/x-lzma", "lzma", "xz")),
+    (lambda: _Brotli(_installed("brotli", "brotlicffi")), ("application/x-brotli", "brotli")),
+    (
+        lambda: _Zstd(_installed("compression.zstd", "backports.zstd")),
+        ("application/zstd", "zstd", "zstandard"),
+    ),
+)
+METHODS: Mapping[str, Callable[[], _Stream]] = {
+    name: opener for opener, names in _OPENERS for name in names
+}
+"""By the names that kombu knows a method by (``kombu.compression``)."""
+
+
+def inflate(body: bytes, method: str | None, most: int) -> bytes:
+    """Return the body as it was before; at most ``most`` bytes are ever in memory, and a window.
+
+    Raises NotInflatedError, whatever the bytes, where there would be more, or fewer than there
+    should, or where anything follows: kombu writes one stream.
+    """
+    opener = METHODS.get(method or "")
+    if opener is None:
+        raise NotInflatedError("its header compression names no method that is known here")
+    try:
+        stream = opener()
+        inflated = stream.decompress(body, most + 1)
+        whole = stream.eof and not stream.unused_data
+    except _BROKEN as error:
+        raise _broken(error) from error
+    if len(inflated) > most:
+        raise NotInflatedError(f"decompressed, the body has more than max_body_bytes = {most}")
+    if not whole:
+        raise NotInflatedError("the body cannot be decompressed: it is not one whole stream")
+    return inflated
+
+
+def _broken(error: Exception) -> NotInflatedError:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return NotInflatedError(f"the body cannot be decompressed: {text}")

@@ -1,0 +1,148 @@
+"""A message's properties, out of the bytes that the broker sent: those that we use. Pure.
+
+Py-amqp decodes all of them before anybody sees the message, and fails on what any sender may put
+there: a time beyond the year 9999, a text that is not UTF-8, tables inside tables. The broker then
+delivers that message first again, for ever. Here a value that we have no use for is stepped over by
+its length (AMQP 0-9-1, 4.2.5 and 4.2.6, with RabbitMQ's types), so that nothing is too deep or too
+large, and no bytes at all are an error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+_CONTENT_TYPE, _CONTENT_ENCODING, _HEADERS = 0x8000, 0x4000, 0x2000
+_MESSAGE_ID, _USER_ID, _MORE_FLAGS = 0x0080, 0x0010, 0x0001
+_SHORT, _LONG = -1, -4
+_FIELDS: tuple[tuple[int, int], ...] = (
+    (_CONTENT_TYPE, _SHORT),
+    (_CONTENT_ENCODING, _SHORT),
+    (_HEADERS, _LONG),
+    (0x1000, 1),  # delivery_mode
+    (0x0800, 1),  # priority
+    (0x0400, _SHORT),  # correlation_id
+    (0x0200, _SHORT),  # reply_to
+    (0x0100, _SHORT),  # expiration
+    (_MESSAGE_ID, _SHORT),
+    (0x0040, 8),  # timestamp
+    (0x0020, _SHORT),  # type
+    (_USER_ID, _SHORT),
+)
+"""The properties in their order, each with its flag and its size, as far as we use them."""
+
+_TEXT = b"S"
+_WITH_LENGTH = frozenset(b"SxAF")
+_SIZES: Mapping[int, int] = {
+    ord(tag): size
+    for tags, size in (("V", 0), ("tbB", 1), ("sUu", 2), ("Iif", 4), ("D", 5), ("LldT", 8))
+    for tag in tags
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Properties:
+    """What a sender said of its message, None where it did not, or not in UTF-8.
+
+    ``headers`` has a None for each value that is no text. ``trouble`` says what could not be read;
+    what came before it could.
+    """
+
+    content_type: str | None = None
+    content_encoding: str | None = None
+    message_id: str | None = None
+    user_id: str | None = None
+    headers: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    trouble: str | None = None
+
+
+class _UnreadableError(Exception):
+    """No reading on from here."""
+
+
+class _Bytes:
+    """Bytes that are read from their beginning."""
+
+    __slots__ = ("_at", "_data")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    @property
+    def left(self) -> bool:
+        """Tell whether there are more."""
+        return self._at < len(self._data)
+
+    def take(self, count: int) -> bytes:
+        """Return so many of them."""
+        ends = self._at + count
+        if ends > len(self._data):
+            raise _UnreadableError("its properties break off")
+        piece, self._at = self._data[self._at : ends], ends
+        return piece
+
+    def number(self, size: int) -> int:
+        """Return a number without a sign."""
+        return int.from_bytes(self.take(size), "big")
+
+
+def read(data: bytes) -> Properties:
+    """Return what is said in a content header behind its body size. Never raises; linear time."""
+    fields: dict[int, bytes] = {}
+    headers: dict[str, str | None] = {}
+    trouble = None
+    try:
+        _read(_Bytes(data), fields)
+        _read_table(_Bytes(fields.get(_HEADERS, b"")), headers)
+    except _UnreadableError as error:
+        trouble = str(error)
+    used = (_CONTENT_TYPE, _CONTENT_ENCODING, _MESSAGE_ID, _USER_ID)
+    texts = {flag: _utf8(fields[flag]) for flag in used if flag in fields}
+    if trouble is None and None in texts.values():
+        trouble = "of its properties, a text is not UTF-8"
+    return Properties(
+        content_type=texts.get(_CONTENT_TYPE),
+        content_encoding=texts.get(_CONTENT_ENCODING),
+        message_id=texts.get(_MESSAGE_ID),
+        user_id=texts.get(_USER_ID),
+        headers=headers,
+        trouble=trouble,
+    )
+
+
+def _read(data: _Bytes, fields: dict[int, bytes]) -> None:
+    flags = more = data.number(2)
+    while more & _MORE_FLAGS:
+        more = data.number(2)  # of properties behind all that AMQP 0-9-1 has
+    for flag, size in _FIELDS:
+        if flags & flag:
+            fields[flag] = data.take(data.number(-size) if size < 0 else size)
+
+
+def _read_table(table: _Bytes, headers: dict[str, str | None]) -> None:
+    while table.left:
+        name = _utf8(table.take(table.number(1)))
+        value = _text(table)
+        if name is not None:
+            headers[name] = value
+
+
+def _text(table: _Bytes) -> str | None:
+    """Return the next value where it is a text, and step over it in any case."""
+    tag = table.take(1)
+    if tag[0] in _WITH_LENGTH:
+        value = table.take(table.number(4))
+        return _utf8(value) if tag == _TEXT else None
+    size = _SIZES.get(tag[0])
+    if size is None:
+        raise _UnreadableError("of its headers, a value has a type that AMQP 0-9-1 does not know")
+    table.take(size)
+    return None
+
+
+def _utf8(text: bytes) -> str | None:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return None
