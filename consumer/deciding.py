@@ -35,6 +35,8 @@ from consumer.topology import QueueSettings
 from consumer.transport_url import explained
 
 ORIGIN = (BUS, EXCHANGE, ROUTING_KEY)
+_LONGEST = 255
+"""As long as a name may be in AMQP."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -182,6 +184,9 @@ class _Desk:
 
 
 def _origin(headers: Mapping[str, Any]) -> dict[str, str]:
-    found = {name: headers[name] for name in ORIGIN if isinstance(headers.get(name), str)}
-    method = headers.get(COMPRESSION)  # of a body that is compressed still, to be tried again
-    return found | {COMPRESSED: method} if isinstance(method, str) else found
+    # Cut short: whoever may publish may have put it into quarantine, and headers are one frame.
+    texts = {name: text[:_LONGEST] for name, text in headers.items() if isinstance(text, str)}
+    found = {name: texts[name] for name in ORIGIN if name in texts}
+    if COMPRESSION not in texts:
+        return found
+    return found | {COMPRESSED: texts[COMPRESSION]}  # compressed still, to be tried again

@@ -19,6 +19,7 @@ from consumer.intake import Delivery
 from consumer.sender import Confirmation, ConfirmedSender, NotConfirmedError, Parcel
 from consumer.subscription import as_bytes, delivery_of
 from consumer.topology import QueueSettings, own_channel
+from handlers.redaction import scrub
 
 LOG = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Quarantine:
         if self._sender.send(self._parcel(delivery, reason)) is Confirmation.RETURNED:
             self._sender.close()  # the next connection declares the queue again
             raise NotConfirmedError(f"queue {name!r} has been deleted; it is declared again")
-        LOG.warning("quarantined a message of %s: %s", delivery.routing_key, reason)
+        LOG.warning("quarantined a message of %s: %s", scrub(delivery.routing_key), reason)
 
     def close(self) -> None:
         """Close the connection; the next body makes a new one."""

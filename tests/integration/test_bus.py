@@ -154,6 +154,16 @@ ODD = [
     pytest.param("{ä}".encode("latin-1"), {"content_encoding": "latin-1"}, id="Latin-1"),
     pytest.param(b"not gzip", {"headers": {"compression": "application/x-gzip"}}, id="not gzip"),
     pytest.param(b"[]" * 200_000, {}, id="many frames"),
+    pytest.param(b'{"event_type":' * 50_000, {}, id="JSON in JSON in JSON"),
+    pytest.param(
+        b'{"oslo.message":"{\\"oslo.message\\":\\"{}\\"}"}', {}, id="envelopes in envelopes"
+    ),
+    pytest.param(
+        b'{"event_type":"volume.attach.start","payload":9' + b"9" * 5000, {}, id="huge number"
+    ),
+    pytest.param(b'{"event_type":"volume.attach.start","a":"\\ud800"}', {}, id="half a surrogate"),
+    pytest.param(b'{"event_type":1,"event_type":"volume.attach.start"}', {}, id="a key twice"),
+    pytest.param(b"packed", {"content_encoding": "gzip", "content_type": "text/\u00e4"}, id="lies"),
 ]
 
 

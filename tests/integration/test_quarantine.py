@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from consumer.deciding import Decided, Quarantines, discard_bodies, replay_bodies
+from consumer.deciding import ORIGIN, Decided, Quarantines, discard_bodies, replay_bodies
 from consumer.ledger import BodyState, Ledger, LedgerUnavailableError, QuarantinedBody
 from consumer.replay_queue import Asker, ReplaySender
 from consumer.sender import NotConfirmedError
 from tests.bus import Peer, configured, new_ledger
+from tests.raw_amqp import DEEP, GZIP, LATE, bomb, publish, text, with_headers
 from tests.services.ports import free_port
 from tests.services.rabbitmq import RabbitMQ
 
@@ -128,6 +129,18 @@ def test_gone_is_told(peer: Peer, ledger: Ledger, quarantines: Quarantines) -> N
     decided = replay_bodies(ledger, quarantines, named(ledger, *BODIES[:2]), ASKER)
     assert decided.gone == (sha256(BODIES[0]),)
     assert states(ledger)[sha256(BODIES[0])] is BodyState.HELD
+
+
+def test_odd_ones_stop_no_search(peer: Peer, ledger: Ledger, quarantines: Quarantines) -> None:
+    """Odd properties, a bomb, headers that fill a frame -> replayed as they are, as all others."""
+    packed = bomb(64)
+    full = with_headers(*(text(name.encode(), b"x" * 40_000) for name in ORIGIN))
+    odd = {b"late": LATE, b"deep": DEEP, packed: GZIP, b"full": full}
+    for body, properties in odd.items():
+        publish(peer, body, properties, "", QUARANTINE)
+    replay_bodies(ledger, quarantines, None, ASKER)
+    assert peer.take_all(REPLAY) == [*BODIES, *odd]
+    assert peer.take_all(QUARANTINE) == []
 
 
 # -- in the midst ----------------------------------------------------------------------------------
