@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import uuid
 
 from handlers.casefile import CaseState
 from tests.behaviour.ground import HOSTS, State
@@ -13,6 +14,7 @@ from tests.lab_service.stage import INITIALIZE, TERMINATE, Stage, other_host
 from tests.lab_service.use_cases import unfinished_attach
 
 HERE, THERE = HOSTS
+SECOND_HALF = 8192  # in blocks; each writer has its own
 
 
 def retry_wins(stage: Stage) -> None:
@@ -189,3 +191,46 @@ def in_maintenance(stage: Stage) -> None:
     """Keep a half-attached volume in maintenance: Cinder refuses after it has terminated."""
     unfinished_attach(stage)
     stage.site.ground.others.reset_status(stage.volume_id, "maintenance")
+
+
+def server_of_another_nova(stage: Stage) -> None:
+    """Have a client that is not this Nova begin an attach, and its host use the disk."""
+    _attaching_by_another_client(stage, stage.host)
+    stage.writes()
+
+
+def _attaching_by_another_client(stage: Stage, host: str) -> None:
+    """Write an instance into Cinder's row of which this Nova never heard."""
+    others = stage.site.ground.others
+    row = others.create_attachment(stage.volume_id, str(uuid.uuid4()))
+    others.update_attachment(row, stage.site.ground.connector(host))
+
+
+def still_writes(stage: Stage) -> None:
+    """See that the host which had the disk goes on writing in its one session."""
+    writer = stage.site.writers[stage.volume_id]
+    assert writer.makes_progress()
+    assert writer.counts().logins == 1
+
+
+def two_hosts_write(stage: Stage) -> None:
+    """Reset an attachment by hand, its guest writing on, and let another host have the volume too.
+
+    Nova itself refuses that while a block device of its own has it; another client does not ask.
+    """
+    stage.attach()
+    stage.writes()
+    stage.site.ground.others.reset_status(stage.volume_id, "available", "detached")
+    _attaching_by_another_client(stage, other_host(stage.host))
+    second = stage.log_in(other_host(stage.host), first_block=SECOND_HALF).logged_in()
+    assert second.makes_progress()
+    stage.site.second_writers[stage.volume_id] = second
+
+
+def both_still_write(stage: Stage) -> None:
+    """See that neither host was cut off, and that the guest has its disk."""
+    still_writes(stage)
+    second = stage.site.second_writers[stage.volume_id]
+    assert second.makes_progress()
+    assert second.counts().logins == 1
+    assert stage.server_id in stage.site.ground.servers.holding(stage.volume_id)

@@ -38,7 +38,7 @@ class LabSite:
     """Everything of one service.
 
     ``heard`` are the announcements that came, in order; ``writers`` the initiators by the volume
-    that they have had since before it was broken.
+    that they have had since before it was broken, ``second_writers`` those that came to it besides.
     """
 
     lab: OpenStack
@@ -52,6 +52,7 @@ class LabSite:
     service: ServiceProcess
     heard: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)
     writers: dict[str, Initiator] = dataclasses.field(default_factory=dict)
+    second_writers: dict[str, Initiator] = dataclasses.field(default_factory=dict)
 
     def cases(self, volume_id: str) -> list[CaseRecord]:
         """Return all that the ledger has of a volume, the oldest case first."""

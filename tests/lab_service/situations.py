@@ -191,6 +191,22 @@ SITUATIONS: Sequence[Situation] = (
         ("in-use", ("attached",), (), ()),
         multiattach=True,
     ),
+    Situation(
+        "server that this Nova never had keeps its disk",
+        arrangements.server_of_another_nova,
+        ("unknown", "X2.nova-unknown", "due"),
+        (),
+        ("attaching", ("attaching",), (HERE,), ()),
+        later=arrangements.still_writes,
+    ),
+    Situation(
+        "two hosts that write are for a person",
+        arrangements.two_hosts_write,
+        ("park", "P15.two-writers", "parked"),
+        (),
+        ("attaching", ("attaching",), HOSTS, ("gone",)),
+        later=arrangements.both_still_write,
+    ),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from consumer.ledger import CaseRecord
 from handlers.casefile import CaseState
@@ -179,7 +180,7 @@ class Stage:
 
     # -- initiators ---------------------------------------------------------------------------
 
-    def log_in(self, host: str, **how: bool) -> Initiator:
+    def log_in(self, host: str, **how: Any) -> Initiator:
         """Start a host's real initiator, which writes; returns before it has logged in."""
         name = f"{INITIATOR}{host}"
         return self.site.initiators.start(self.site.lab.tgtd.url, self.target, name, **how)
