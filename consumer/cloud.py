@@ -7,14 +7,15 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from consumer import openstack
-from consumer.config import ConfigurationError, Settings, SimulatorSettings
-from drivers import openstack_session, registry
+from consumer.settings import openstack
+from consumer.settings.configuration import ConfigurationError, Settings, SimulatorSettings
+from drivers import registry
 from drivers.base import StorageDriver
-from drivers.cinder import CinderClient
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import PermanentError
-from drivers.nova import NovaClient
+from drivers.openstack import session
+from drivers.openstack.cinder import CinderClient
+from drivers.openstack.nova import NovaClient
 from drivers.simulator import SimulatorDriver
 from drivers.simulator.remote import connect_cloud
 
@@ -42,9 +43,9 @@ def control_plane(settings: Settings) -> ControlPlane:
     if problem := _none_or_both(settings.simulator, configured):
         raise ConfigurationError([problem])
     try:
-        cinder = openstack_session.cinder_endpoint(settings.conf)
-        nova = openstack_session.nova_endpoint(settings.conf)
-    except openstack_session.SessionError as error:
+        cinder = session.cinder_endpoint(settings.conf)
+        nova = session.nova_endpoint(settings.conf)
+    except session.SessionError as error:
         raise ConfigurationError([str(error)]) from error
     return ControlPlane(CinderClient(cinder), NovaClient(nova))
 

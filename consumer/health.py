@@ -6,11 +6,11 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 
-from consumer.bus import DEFAULT
+from consumer.bus.settings import DEFAULT
+from consumer.intake.listener import Listener, ListenerStatus
+from consumer.intake.replayer import Replayer
 from consumer.ledger import Ledger, LedgerError
-from consumer.listener import Listener, ListenerStatus
-from consumer.publisher import Publisher
-from consumer.replay import Replayer
+from consumer.publish.publisher import Publisher
 from metrics.collectors import LedgerState
 from metrics.exporter import Check
 

@@ -13,8 +13,8 @@ from oslo_config import cfg
 from oslo_context import context
 from oslo_log import log
 
-from consumer.config_files import ConfigurationError
-from handlers.casefile import Case
+from consumer.settings.files import ConfigurationError
+from handlers.case import Case
 
 PRODUCT = "detachd"
 CASE_FORMAT = (

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
-from consumer.intake import BatchReport
+from consumer.intake.batch import BatchReport
 from consumer.ledger import Archived, Pruned
-from consumer.sweeper import SweepReport, SweepResult
-from handlers.casefile import CaseState, Outcome
-from handlers.diagnosis import rule_ids
-from handlers.sweep import ROW_STATUSES, VOLUME_STATUSES
+from consumer.work.sweep import SweepReport, SweepResult
+from handlers.case import CaseState, Outcome
+from handlers.correlation.sweep import ROW_STATUSES, VOLUME_STATUSES
+from handlers.judgement.rules import rule_ids
 from metrics.instruments import Instruments
 
 UNKNOWN = "unknown"

@@ -12,26 +12,26 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from consumer import buses
+from consumer.bus.transport_url import explained
 from consumer.cloud import ControlPlane, DriverOf, Drivers, any_lists, control_plane
-from consumer.config import Settings
 from consumer.health import Health
-from consumer.heartbeat import Heartbeat
+from consumer.intake.listener import Listener
+from consumer.intake.replay_queue import ReplaySettings
+from consumer.intake.replayer import Replayer
 from consumer.ledger import Ledger, Replica
-from consumer.listener import Listener
 from consumer.loop import Loop
 from consumer.observing import Observer
-from consumer.opening import open_ledger
-from consumer.pruner import Pruner
-from consumer.publisher import Publisher
-from consumer.replay import Replayer
-from consumer.replay_queue import ReplaySettings
-from consumer.sweeper import Sweeper
-from consumer.transport_url import explained
-from consumer.worker import Worker
+from consumer.publish.publisher import Publisher
+from consumer.settings import buses
+from consumer.settings.configuration import Settings
+from consumer.settings.opening import open_ledger
+from consumer.work.heartbeat import Heartbeat
+from consumer.work.housekeeping import Pruner
+from consumer.work.sweep import Sweeper
+from consumer.work.worker import Worker
+from handlers.judgement.policy import Mode
 from handlers.notification import ON_THE_BUS
-from handlers.policy import Mode
-from handlers.recovery import Recovery
+from handlers.recovery.recovery import Recovery
 from metrics.collectors import LedgerCollector, ReadinessCollector
 from metrics.exporter import Exporter
 from metrics.instruments import Instruments

@@ -1,9 +1,9 @@
 """What Cinder and Nova tell, and what may be asked of them.
 
-Two narrow protocols: the clients (``drivers/cinder.py``, ``drivers/nova.py``) and the simulated
-cloud meet them. Every call is bounded by ``timeout_seconds`` and raises nothing but the kinds of
-``drivers.errors``. Every write carries ``request_id``, which goes out as the global request id, so
-that the notifications it causes are known as our own.
+Two narrow protocols: the clients in ``drivers/openstack`` and the simulated cloud meet them. Every
+call is bounded by ``timeout_seconds`` and raises nothing but the kinds of ``drivers.errors``. Every
+write carries ``request_id``, which goes out as the global request id, so that the notifications it
+causes are known as our own.
 """
 
 from __future__ import annotations

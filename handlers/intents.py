@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from handlers.casefile import Case, Grounds, Intent, StepKind, StepResult
+from handlers.case import Case, Grounds, Intent, StepKind, StepResult
 
 MAY_HAVE_ACTED = frozenset({StepResult.DONE, StepResult.INDETERMINATE, StepResult.INTENDED})
 UNANSWERED = frozenset({StepResult.INDETERMINATE, StepResult.INTENDED})

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from handlers import intents
-from handlers.casefile import Case
+from handlers.case import Case
 
 
 def own_seconds(case: Case, horizon_seconds: float, now: datetime) -> float:

@@ -10,7 +10,7 @@ import oslo_messaging
 from oslo_config import cfg
 
 from consumer.ledger import Arrival, Ledger, OutboxRecord
-from handlers.casefile import Announcement, CaseState, Outcome, Priority
+from handlers.case import Announcement, CaseState, Outcome, Priority
 from handlers.notification import Notification, parse
 from tests.recorded import FAILED_ATTACH, recording, renewed
 

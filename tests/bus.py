@@ -17,11 +17,11 @@ import pytest
 from kombu.transport import memory
 from oslo_config import cfg
 
-from consumer.broker import register_opts
-from consumer.bus import ListenerSettings
-from consumer.intake import BatchReport
+from consumer.bus.broker import register_opts
+from consumer.bus.settings import ListenerSettings
+from consumer.bus.subscription import Pace
+from consumer.intake.batch import BatchReport
 from consumer.ledger import Ledger, Timing
-from consumer.subscription import Pace
 from tests.recorded import Recorded
 from tests.services import ledgers
 

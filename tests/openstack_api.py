@@ -20,9 +20,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 from oslo_config import cfg
 
-from drivers import openstack_session
-from drivers.cinder import CinderClient
-from drivers.nova import NovaClient
+from drivers.openstack import session
+from drivers.openstack.cinder import CinderClient
+from drivers.openstack.nova import NovaClient
 from tests.services.ports import free_port
 
 PROJECT = "11111111111111111111111111111111"
@@ -133,8 +133,8 @@ class OpenStackApi:
         path = tmp_path / "openstack.conf"
         path.write_text(self.sections(**defaults) + extra)
         conf = cfg.ConfigOpts()
-        for section in openstack_session.SECTIONS:
-            conf.register_opts(openstack_session.options(section, None), group=section)
+        for section in session.SECTIONS:
+            conf.register_opts(session.options(section, None), group=section)
         conf(["--config-file", str(path)], project="detachd", default_config_files=[])
         return conf
 
@@ -150,11 +150,11 @@ class OpenStackApi:
 
     def cinder(self, tmp_path: Path, extra: str = "") -> CinderClient:
         """Return a client of this Cinder."""
-        return CinderClient(openstack_session.cinder_endpoint(self.conf(tmp_path, extra)))
+        return CinderClient(session.cinder_endpoint(self.conf(tmp_path, extra)))
 
     def nova(self, tmp_path: Path, extra: str = "") -> NovaClient:
         """Return a client of this Nova."""
-        return NovaClient(openstack_session.nova_endpoint(self.conf(tmp_path, extra)))
+        return NovaClient(session.nova_endpoint(self.conf(tmp_path, extra)))
 
     def answer(self, request: Request) -> Reply:
         """Return what this request gets."""

@@ -17,7 +17,7 @@ from cliff.show import ShowOne
 from consumer.cli.app import positive
 from consumer.cli.configured import add_actor, add_config_file, ledger_of
 from consumer.ledger import CaseRecord, CaseSummary, HistoryRecord
-from handlers.casefile import CaseState
+from handlers.case import CaseState
 
 LIST_COLUMNS = (
     "ID", "State", "Operation", "Volume", "Backend", "Use case", "Rule", "Attempts", "Opened",

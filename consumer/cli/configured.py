@@ -9,9 +9,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from consumer.config import DEFAULT_FILE, Settings, load
 from consumer.ledger import Ledger
-from consumer.opening import open_ledger
+from consumer.settings.configuration import DEFAULT_FILE, Settings, load
+from consumer.settings.opening import open_ledger
 
 
 def add_config_file(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ import contextlib
 from cliff.command import Command
 
 from consumer.cli.configured import add_config_file, settings_of
-from consumer.opening import open_ledger
+from consumer.settings.opening import open_ledger
 
 
 class LedgerUpgrade(Command):

@@ -9,7 +9,7 @@ from typing import assert_never
 from cliff.display import DisplayCommandBase
 from cliff.formatters.base import ListFormatter, SingleFormatter
 
-from consumer.bodies import UnreadableInputError, read, split, unwrap
+from consumer.intake.bodies import UnreadableInputError, read, split, unwrap
 from handlers.notification import Ignored, Malformed, Notification, Phase, parse
 
 BAD_INPUT = 2

@@ -14,9 +14,9 @@ from cliff.show import ShowOne
 from consumer.cli.app import DONE, FAILED, positive
 from consumer.cli.case import as_dict, plain
 from consumer.cli.configured import add_actor, add_config_file, ledger_of, settings_of
-from consumer.deciding import Decided, Quarantines, discard_bodies, replay_bodies
+from consumer.intake.deciding import Decided, Quarantines, discard_bodies, replay_bodies
+from consumer.intake.replay_queue import Asker
 from consumer.ledger import BodyState, QuarantinedBody
-from consumer.replay_queue import Asker
 
 LIST_COLUMNS = (
     "Hash", "State", "Reason", "Bus", "Routing key", "Size", "Times", "First seen", "Last seen",

@@ -8,15 +8,15 @@ from collections.abc import Iterator, Sequence
 
 from cliff.command import Command
 
-from consumer import bodies
+from consumer.bus.sender import NotConfirmedError
+from consumer.bus.transport_url import explained
 from consumer.cli.configured import add_actor, add_config_file, settings_of
-from consumer.config import Settings
+from consumer.intake import bodies
+from consumer.intake.replay_message import CaseOrder, NotReplayableError, Refused, read, write
+from consumer.intake.replay_queue import Asker, ReplaySender, ReplaySettings
 from consumer.ledger import LedgerError, NoSuchCaseError
-from consumer.opening import open_ledger
-from consumer.replay_message import CaseOrder, NotReplayableError, Refused, read, write
-from consumer.replay_queue import Asker, ReplaySender, ReplaySettings
-from consumer.sender import NotConfirmedError
-from consumer.transport_url import explained
+from consumer.settings.configuration import Settings
+from consumer.settings.opening import open_ledger
 
 
 class ReplayCase(Command):

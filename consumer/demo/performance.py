@@ -19,14 +19,14 @@ from typing import Any
 
 import kombu
 
-from consumer import config
 from consumer.cloud import ControlPlane
 from consumer.demo.scenes import SCENES, Scene, Stage
 from consumer.demo.wire import API_PUBLISHER, Message, SeenRow, Story
 from consumer.ledger import CaseRecord, CaseSummary, Ledger
 from consumer.service import Parts, Service
+from consumer.settings import configuration
 from drivers.simulator import DEFAULT_BACKEND, Cloud
-from handlers.casefile import CaseState, StepResult
+from handlers.case import CaseState, StepResult
 
 PATIENCE_SECONDS = 15.0
 POLL_SECONDS = 0.1
@@ -160,7 +160,7 @@ def serving(cloud: Cloud, directory: Path, more: str = "") -> Iterator[Service]:
     file = directory / "detachd.conf"
     file.write_text(CONFIGURATION.format(directory=directory) + more)
     parts = Parts(ControlPlane(cloud.cinder, cloud.nova), cloud.driver)
-    service = Service(config.load([file]), parts)
+    service = Service(configuration.load([file]), parts)
     service.ledger.upgrade()
     service.start()
     try:

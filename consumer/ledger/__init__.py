@@ -5,11 +5,9 @@ is acknowledged to the bus before it is durable here, and nothing is announced t
 here. ``Ledger`` is the whole of it to the rest of detachd.
 """
 
-from consumer.ledger.address import check_url
-from consumer.ledger.archive import Archived
-from consumer.ledger.arrival import Accepted, Arrival
-from consumer.ledger.claims import Claim
-from consumer.ledger.control import Pause
+from consumer.ledger.database.address import check_url
+from consumer.ledger.database.schema import Upgraded
+from consumer.ledger.database.tls import Tls
 from consumer.ledger.errors import (
     LedgerError,
     LedgerUnavailableError,
@@ -21,12 +19,8 @@ from consumer.ledger.errors import (
     SchemaBehindError,
     WrongStateError,
 )
-from consumer.ledger.held import BodyState, QuarantinedBody
-from consumer.ledger.history import HistoryKind
-from consumer.ledger.ledger import Ledger
-from consumer.ledger.matching import Timing
-from consumer.ledger.outbox import Outgoing
-from consumer.ledger.reading import (
+from consumer.ledger.history.archive import Archived
+from consumer.ledger.history.reading import (
     CaseRecord,
     CaseSummary,
     HistoryRecord,
@@ -35,11 +29,17 @@ from consumer.ledger.reading import (
     OutboxRecord,
     StateCount,
 )
-from consumer.ledger.replay import Replay, Replayed
-from consumer.ledger.replicas import Replica, ReplicaSeen
-from consumer.ledger.retention import Pruned
-from consumer.ledger.schema import Upgraded
-from consumer.ledger.tls import Tls
+from consumer.ledger.history.retention import Pruned
+from consumer.ledger.intake.arrival import Accepted, Arrival
+from consumer.ledger.intake.held import BodyState, QuarantinedBody
+from consumer.ledger.intake.replay import Replay, Replayed
+from consumer.ledger.ledger import Ledger
+from consumer.ledger.work.claims import Claim
+from consumer.ledger.work.control import Pause
+from consumer.ledger.work.history import HistoryKind
+from consumer.ledger.work.outbox import Outgoing
+from consumer.ledger.work.replicas import Replica, ReplicaSeen
+from handlers.correlation.matching import Timing
 
 __all__ = [
     "Accepted",

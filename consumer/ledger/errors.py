@@ -1,4 +1,4 @@
-"""What the ledger raises, beside ClaimLostError and PausedError of handlers/casefile.py."""
+"""What the ledger raises, beside ClaimLostError and PausedError of handlers/case.py."""
 
 from __future__ import annotations
 

@@ -8,37 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from consumer.ledger import (
-    claiming,
-    claims,
-    control,
-    finish,
-    held,
-    outbox,
-    quarantine,
-    reading,
-    replicas,
-    schema,
-)
-from consumer.ledger.accept import accept
-from consumer.ledger.archive import Archived, archive
-from consumer.ledger.arrival import Accepted, Arrival
-from consumer.ledger.casefile import LedgerCaseFile
-from consumer.ledger.claiming import Wanted
-from consumer.ledger.claims import Claim
-from consumer.ledger.control import Pause
-from consumer.ledger.engine import Database
-from consumer.ledger.held import BodyState, QuarantinedBody
-from consumer.ledger.matching import Timing
-from consumer.ledger.outbox import Outgoing
-from consumer.ledger.reading import CaseRecord, CaseSummary, Filter, StateCount
-from consumer.ledger.replay import Replay, Replayed, accept_replay
-from consumer.ledger.replicas import Replica, ReplicaSeen
-from consumer.ledger.retention import Pruned, prune
-from consumer.ledger.schema import Upgraded
-from consumer.ledger.sweeps import Sweeps
-from consumer.ledger.tls import Tls
-from handlers.casefile import CaseFile, CaseState, Outcome
+from consumer.ledger.database import schema
+from consumer.ledger.database.engine import Database
+from consumer.ledger.database.schema import Upgraded
+from consumer.ledger.database.tls import Tls
+from consumer.ledger.history import reading
+from consumer.ledger.history.archive import Archived, archive
+from consumer.ledger.history.reading import CaseRecord, CaseSummary, Filter, StateCount
+from consumer.ledger.history.retention import Pruned, prune
+from consumer.ledger.intake import held, quarantine
+from consumer.ledger.intake.accept import accept
+from consumer.ledger.intake.arrival import Accepted, Arrival
+from consumer.ledger.intake.held import BodyState, QuarantinedBody
+from consumer.ledger.intake.replay import Replay, Replayed, accept_replay
+from consumer.ledger.work import claiming, claims, control, finish, outbox, replicas
+from consumer.ledger.work.casefile import LedgerCaseFile
+from consumer.ledger.work.claiming import Wanted
+from consumer.ledger.work.claims import Claim
+from consumer.ledger.work.control import Pause
+from consumer.ledger.work.outbox import Outgoing
+from consumer.ledger.work.replicas import Replica, ReplicaSeen
+from consumer.ledger.work.sweeps import Sweeps
+from handlers.case import CaseFile, CaseState, Outcome
+from handlers.correlation.matching import Timing
 from handlers.notification import Notification
 
 

@@ -25,9 +25,9 @@ from typing import Any
 
 import kombu
 
+from consumer.bus.topology import QueueSettings
+from consumer.intake.listener import Listener, ListenerSettings
 from consumer.ledger import Ledger
-from consumer.listener import Listener, ListenerSettings
-from consumer.topology import QueueSettings
 from tests.bus import configured, stored
 from tests.recorded import FAILED_ATTACH, HEALTHY, recording, renewed
 from tests.services.rabbitmq import RabbitMQ

@@ -23,8 +23,8 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from consumer import options
 from consumer.ledger import Arrival, Ledger, Timing
+from consumer.settings import options
 from handlers.notification import Notification, Operation, Phase, Source
 from tests.benchmarks.filling import after_days, fill
 from tests.services.mariadb import MariaDB

@@ -39,7 +39,7 @@ from drivers.simulator import Cloud, scenes
 from drivers.simulator.journal import Call
 from drivers.simulator.remote import serve_cloud
 from drivers.simulator.scenes import Scene
-from handlers.casefile import CaseState
+from handlers.case import CaseState
 from handlers.notification import Notification, parse
 from tests.bus import Peer
 from tests.integration.service_process import BRISK, DETACHD, Installation, Places, simulated

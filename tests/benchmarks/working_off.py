@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 
 from consumer.ledger import Archived, Ledger, Pruned
-from consumer.pruner import BATCH, REST_SHARE, Pruner
+from consumer.work.housekeeping import BATCH, REST_SHARE, Pruner
 from tests.benchmarks.filling import fill
 from tests.benchmarks.ledger_scale import ARCHIVE_DAYS, Times, once, places, upgraded
 

@@ -18,14 +18,14 @@ from typing import Any
 
 from alembic.operations import Operations
 
-from consumer import publisher
+from consumer.bus.sender import Confirmation, ConfirmedSender
+from consumer.bus.subscription import Subscription
 from consumer.cli.app import main
 from consumer.ledger import Ledger
-from consumer.ledger.casefile import LedgerCaseFile
-from consumer.sender import Confirmation, ConfirmedSender
-from consumer.subscription import Subscription
-from handlers.acting import Hands
-from handlers.casefile import Conclusion, StepKind, StepResult
+from consumer.ledger.work.casefile import LedgerCaseFile
+from consumer.publish import publisher
+from handlers.case import Conclusion, StepKind, StepResult
+from handlers.recovery.acting import Hands
 
 OUTBOX_LEASE_SECONDS = 2.0
 

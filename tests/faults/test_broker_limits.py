@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from consumer.intake.listener import Listener
 from consumer.ledger import Ledger
-from consumer.listener import Listener
 from drivers.simulator import Fault
 from tests.bus import Notes, Peer, new_ledger, quarantined, running, settings, stored, until
 from tests.integration import oracle

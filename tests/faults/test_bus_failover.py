@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from consumer.intake.listener import Listener
 from consumer.ledger import Ledger
-from consumer.listener import Listener
 from tests.bus import Notes, Peer, new_ledger, running, settings, stored, until
 from tests.recorded import HEALTHY, Recorded, recording, renewed
 from tests.services.fixtures import installed

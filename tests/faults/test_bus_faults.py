@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from consumer import intake
-from consumer.broker import BROKER_ERRORS
+from consumer.bus.broker import BROKER_ERRORS
+from consumer.intake import batch
+from consumer.intake.listener import Listener
 from consumer.ledger import Ledger
-from consumer.listener import Listener
 from handlers.notification import Parsed
 from tests.bus import Notes, Peer, new_ledger, running, settings, stored, until
 from tests.recorded import FAILED_ATTACH, HEALTHY, Recorded, recording, renewed
@@ -135,7 +135,7 @@ def test_unexpected_error_loses_nothing(
     with running(listener):
         until(lambda: listener.caught_up)
         with monkeypatch.context() as bug:
-            bug.setattr(intake, "parse", broken)
+            bug.setattr(batch, "parse", broken)
             peer.publish(recording(HEALTHY))
             until(lambda: "unexpected error" in "".join(listener.status().problems))
         until(lambda: len(stored(tmp_path)) == len(relevant(recording(HEALTHY))))
@@ -188,7 +188,7 @@ def test_broker_frozen_is_noticed(
     url: str, ledger: Ledger, rabbitmq: RabbitMQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The broker hangs with its connections open -> noticed by its silence; back -> connected."""
-    monkeypatch.setattr("consumer.broker.ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr("consumer.bus.broker.ANSWER_SECONDS", 2.0)
     listener = Listener(settings(url), ledger)
     with running(listener):
         until(lambda: listener.caught_up)

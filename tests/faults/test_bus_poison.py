@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from consumer import intake
+from consumer.intake import batch
+from consumer.intake.listener import Listener
 from consumer.ledger import Ledger
-from consumer.listener import Listener
 from handlers.notification import Parsed, may_concern, parse
 from tests.bus import Notes, Peer, new_ledger, quarantined, running, settings, stored, until
 from tests.recorded import HEALTHY, Recorded, recording, renewed
@@ -25,7 +25,7 @@ MARK = b"wakes a bug"
 @pytest.fixture
 def url(rabbitmq: RabbitMQ, monkeypatch: pytest.MonkeyPatch) -> str:
     """Give a virtual host of the test's own, to which a listener comes back soon."""
-    monkeypatch.setattr("consumer.listener.backoff_seconds", lambda failures: 0.01)
+    monkeypatch.setattr("consumer.intake.listener.backoff_seconds", lambda failures: 0.01)
     return rabbitmq.fresh_vhost()
 
 
@@ -53,7 +53,7 @@ def bug(monkeypatch: pytest.MonkeyPatch) -> None:
             raise RecursionError("a bug")
         return parse(body)
 
-    monkeypatch.setattr(intake, "parse", fails_on_marked)
+    monkeypatch.setattr(batch, "parse", fails_on_marked)
 
 
 def poison(number: int) -> bytes:
@@ -114,7 +114,7 @@ def test_what_cannot_even_be_taken_off_the_connection(
             raise error("a bug")
         return may_concern(body)
 
-    monkeypatch.setattr("consumer.listener.may_concern", fails_on_marked)
+    monkeypatch.setattr("consumer.intake.listener.may_concern", fails_on_marked)
     messages = volumes(4)
     listener = Listener(settings(url), ledger)
     with running(listener):
@@ -161,7 +161,7 @@ def test_bug_that_is_gone_costs_no_message(
             raise RecursionError("a bug")
         return parse(body)
 
-    monkeypatch.setattr(intake, "parse", fails_twice)
+    monkeypatch.setattr(batch, "parse", fails_twice)
     listener = Listener(settings(url), ledger)
     with running(listener):
         until(lambda: listener.caught_up)
@@ -185,8 +185,8 @@ def test_bug_that_hits_everything_fills_no_quarantine_in_a_hurry(
     def broken(body: bytes) -> Parsed:
         raise RecursionError(len(body))
 
-    monkeypatch.setattr("consumer.listener.backoff_seconds", noted)
-    monkeypatch.setattr(intake, "parse", broken)
+    monkeypatch.setattr("consumer.intake.listener.backoff_seconds", noted)
+    monkeypatch.setattr(batch, "parse", broken)
     listener = Listener(settings(url), ledger)
     with running(listener):
         until(lambda: listener.caught_up)

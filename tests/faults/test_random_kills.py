@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from handlers.casefile import CaseState
-from handlers.diagnosis import CRASHES
+from handlers.case import CaseState
+from handlers.judgement.rules import CRASHES
 from tests.bus import until
 from tests.integration import oracle
 from tests.integration.site import REPEATABLE, Broker, Site, open_site

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import sqlalchemy as sa
 
 from consumer.ledger import CaseRecord, CaseSummary
-from handlers.casefile import CaseState, StepResult
+from handlers.case import CaseState, StepResult
 from tests.integration.site import EVERY, Act, Site
 
 POLL_SECONDS = 0.1

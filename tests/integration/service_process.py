@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from consumer import config
 from consumer.ledger import Ledger
-from consumer.opening import open_ledger
-from handlers.policy import BackendPolicy, Mode
+from consumer.settings import configuration
+from consumer.settings.opening import open_ledger
+from handlers.judgement.policy import BackendPolicy, Mode
 from tests.services.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -111,7 +111,7 @@ class Installation:
     @contextlib.contextmanager
     def ledger(self) -> Iterator[Ledger]:
         """Open the ledger from the test's own process."""
-        with contextlib.closing(open_ledger(config.load([self.file]))) as ledger:
+        with contextlib.closing(open_ledger(configuration.load([self.file]))) as ledger:
             yield ledger
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from oslo_config import cfg
 
-from consumer import confirmed_driver
-from consumer import publisher as module
+from consumer.bus.sender import Confirmation
 from consumer.ledger import Ledger, LedgerUnavailableError
-from consumer.publisher import Publisher
-from consumer.sender import Confirmation
+from consumer.publish import driver
+from consumer.publish import publisher as module
+from consumer.publish.publisher import Publisher
 from tests.announcing import END, START, announce, outbox, stock_listener
 from tests.bus import Peer, configured, new_ledger, running, until
 from tests.services.rabbitmq import RabbitMQ
@@ -194,13 +194,13 @@ def test_message_that_the_broker_refuses_does_not_stop_the_others(
 ) -> None:
     """One that the broker will not take -> kept for later with the reason, the next case's sent."""
     refused, taken = announce(ledger, START), announce(ledger, END)
-    on_the_wire = confirmed_driver.on_the_wire
+    on_the_wire = driver.on_the_wire
 
     def too_large(message: dict[str, Any], *others: Any) -> bytes:
         body = on_the_wire(message, *others)
         return body + b" " * (130 << 20) if message["event_type"] == START else body
 
-    monkeypatch.setattr(confirmed_driver, "on_the_wire", too_large)
+    monkeypatch.setattr(driver, "on_the_wire", too_large)
     assert publisher.run_once() == 1
     assert "PRECONDITION_FAILED" in str(outbox(ledger, refused)[0].last_error)
     assert outbox(ledger, taken)[0].sent_at is not None

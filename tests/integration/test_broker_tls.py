@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from consumer.broker import BrokerSettings, BrokerUnavailableError, connect
+from consumer.bus.broker import BrokerSettings, BrokerUnavailableError, connect
+from consumer.intake.listener import Listener, ListenerSettings
 from consumer.ledger import Ledger
-from consumer.listener import Listener, ListenerSettings
 from tests.bus import Peer, configured, new_ledger, running, stored, until
 from tests.certificates import Authority, authority
 from tests.recorded import HEALTHY, Recorded, recording, renewed
@@ -92,7 +92,7 @@ def test_silence_is_noticed_over_tls(
     broker: RabbitMQ, ca: Authority, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The broker hangs, its TLS connection open -> noticed by its silence; back -> caught up."""
-    monkeypatch.setattr("consumer.broker.ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr("consumer.bus.broker.ANSWER_SECONDS", 2.0)
     own = asked(url_of(broker), ssl=True, ssl_ca_file=str(ca.certificate))
     listener = Listener(own, ledger)
     with running(listener):
@@ -138,7 +138,7 @@ def test_wrong_name_only_when_asked_for(
     """
     url, any_name = url_of(broker, host="localhost"), {"ssl_enforce_hostname_verification": False}
     own = asked(url, ssl=True, ssl_ca_file=str(ca.certificate), **any_name)
-    with caplog.at_level(logging.WARNING, "consumer.broker"):
+    with caplog.at_level(logging.WARNING, "consumer.bus.broker"):
         connect(own.broker, "test", heartbeats=False).release()
     assert "may be for any name" in caplog.text
     assert "its certificate is not accepted" in refused(asked(url, ssl=True, **any_name).broker)

@@ -12,9 +12,9 @@ import kombu
 import pytest
 from amqp.basic_message import Message
 
+from consumer.bus.subscription import Pace, Subscription
+from consumer.intake.listener import Listener
 from consumer.ledger import Ledger
-from consumer.listener import Listener
-from consumer.subscription import Pace, Subscription
 from tests.bus import Peer, new_ledger, quarantined, running, settings, stored, until
 from tests.recorded import FAILED_ATTACH, HEALTHY, Recorded, recording, renewed
 from tests.services.rabbitmq import RabbitMQ
@@ -225,7 +225,7 @@ def test_no_more_is_read_than_fits_while_the_ledger_is_away(
     url: str, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch cannot be stored, and more messages come -> left with the broker but for a few."""
-    monkeypatch.setattr("consumer.subscription.MOST_BYTES", 1000)
+    monkeypatch.setattr("consumer.bus.subscription.MOST_BYTES", 1000)
     made = settings(url)
     with Subscription(
         made.broker,

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from consumer.deciding import ORIGIN, Decided, Quarantines, discard_bodies, replay_bodies
+from consumer.bus.sender import NotConfirmedError
+from consumer.intake.deciding import ORIGIN, Decided, Quarantines, discard_bodies, replay_bodies
+from consumer.intake.replay_queue import Asker, ReplaySender
 from consumer.ledger import BodyState, Ledger, LedgerUnavailableError, QuarantinedBody
-from consumer.replay_queue import Asker, ReplaySender
-from consumer.sender import NotConfirmedError
 from tests.bus import Peer, configured, new_ledger
 from tests.raw_amqp import DEEP, GZIP, LATE, bomb, publish, text, with_headers
 from tests.services.ports import free_port

@@ -14,16 +14,16 @@ from typing import Any
 import kombu
 import pytest
 
-import consumer.replay
-import consumer.subscription
+import consumer.bus.subscription
+import consumer.intake.replayer
+from consumer.bus.sender import NotConfirmedError
+from consumer.bus.subscription import Subscription
+from consumer.bus.topology import QueueSettings
+from consumer.intake.replay_message import CaseOrder, write
+from consumer.intake.replay_queue import Asker, ReplaySender, ReplaySettings
+from consumer.intake.replayer import Replayer
 from consumer.ledger import HistoryKind, Ledger, Timing
-from consumer.replay import Replayer
-from consumer.replay_message import CaseOrder, write
-from consumer.replay_queue import Asker, ReplaySender, ReplaySettings
-from consumer.sender import NotConfirmedError
-from consumer.subscription import Subscription
-from consumer.topology import QueueSettings
-from handlers.casefile import CaseState
+from handlers.case import CaseState
 from tests.bus import Peer, configured, new_ledger, quarantined, running, until
 from tests.services.rabbitmq import RabbitMQ
 from tests.unit.consumer.due import only_case, open_case, outcome
@@ -240,7 +240,7 @@ def test_what_we_always_fail_on_is_put_aside(
         return real(replay, what)
 
     monkeypatch.setattr(ledger, "replay", fails_on_one)
-    monkeypatch.setattr("consumer.replay.backoff_seconds", lambda failures: 0.01)
+    monkeypatch.setattr("consumer.intake.replayer.backoff_seconds", lambda failures: 0.01)
     put(peer, order("poisoned"))
     put(peer, order(case_id))
     with running(Replayer(settings, ledger)):
@@ -251,7 +251,8 @@ def test_what_we_always_fail_on_is_put_aside(
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [(consumer.replay, "read"), (consumer.subscription, "delivery_of")]
+    ("module", "name"),
+    [(consumer.intake.batch.replayer, "read"), (consumer.bus.settings.subscription, "delivery_of")],
 )
 @pytest.mark.parametrize("error", [RecursionError, OSError])
 def test_what_cannot_be_read_at_all_is_put_aside(
@@ -274,7 +275,7 @@ def test_what_cannot_be_read_at_all_is_put_aside(
         return real(*words)
 
     monkeypatch.setattr(module, name, fails_on_one)
-    monkeypatch.setattr("consumer.replay.backoff_seconds", lambda failures: 0.01)
+    monkeypatch.setattr("consumer.intake.replayer.backoff_seconds", lambda failures: 0.01)
     put(peer, order("poisoned"))
     put(peer, order(case_id))
     with running(Replayer(settings, ledger)):

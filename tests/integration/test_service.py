@@ -11,9 +11,9 @@ import pytest
 
 from consumer.demo.scenes import SCENES, Scene
 from drivers.simulator import Cloud, Fault
-from handlers.casefile import CaseState, StepKind
+from handlers.case import CaseState, StepKind
 from handlers.intents import UNANSWERED
-from handlers.policy import Mode
+from handlers.judgement.policy import Mode
 from tests.bus import until
 from tests.integration import oracle
 from tests.integration.service_process import BRISK, UNHURRIED, fetch

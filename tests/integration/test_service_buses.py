@@ -10,10 +10,10 @@ import pytest
 import requests
 
 from consumer.cloud import ControlPlane
-from consumer.config import load
 from consumer.service import Parts, Service
+from consumer.settings.configuration import load
 from drivers.simulator import Cloud
-from handlers.casefile import CaseState
+from handlers.case import CaseState
 from tests.bus import Peer, stored, until
 from tests.recorded import HEALTHY, Recorded, recording, renewed
 from tests.services.rabbitmq import RabbitMQ

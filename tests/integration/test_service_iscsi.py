@@ -16,8 +16,8 @@ import pytest
 
 from consumer.demo.scenes import Expected, Scene, Stage
 from consumer.demo.wire import Message
-from handlers.casefile import CaseState
-from handlers.policy import BackendPolicy
+from handlers.case import CaseState
+from handlers.judgement.policy import BackendPolicy
 from tests.bus import until
 from tests.integration import oracle
 from tests.integration.gate import Gate

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from drivers.base import Connector
-from handlers.casefile import CaseState, Conclusion, StepKind, StepResult, UseCase
+from handlers.case import CaseState, Conclusion, StepKind, StepResult, UseCase
 from tests.bus import until
 from tests.integration import oracle
 from tests.integration.service_process import UNHURRIED, ServiceProcess

@@ -14,8 +14,8 @@ from consumer.demo.scenes import SCENES, Scene
 from consumer.ledger import HistoryKind
 from drivers.errors import TransientError
 from drivers.simulator import Fault
-from handlers.casefile import CaseState, Conclusion, Trigger
-from handlers.policy import Mode
+from handlers.case import CaseState, Conclusion, Trigger
+from handlers.judgement.policy import Mode
 from tests.bus import until
 from tests.integration import oracle
 from tests.integration.service_process import BRISK

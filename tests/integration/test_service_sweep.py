@@ -11,8 +11,8 @@ import pytest
 from consumer.demo.scenes import SCENES, Expected, Scene, Stage
 from consumer.demo.wire import Message
 from consumer.ledger import CaseRecord
-from handlers.casefile import CaseState, Conclusion, Trigger
-from handlers.policy import Mode
+from handlers.case import CaseState, Conclusion, Trigger
+from handlers.judgement.policy import Mode
 from tests.bus import until
 from tests.integration import oracle
 from tests.integration.service_process import BRISK, UNHURRIED, Installation, fetch

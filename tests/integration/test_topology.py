@@ -8,9 +8,9 @@ import kombu
 import pytest
 from oslo_config import cfg
 
-from consumer import topology
-from consumer.broker import BrokerSettings, connect
-from consumer.topology import Binding, QueueSettings, own_channel
+from consumer.bus import topology
+from consumer.bus.broker import BrokerSettings, connect
+from consumer.bus.topology import Binding, QueueSettings, own_channel
 from tests.services.rabbitmq import RabbitMQ
 
 QUEUE = QueueSettings("detachd.notifications", 1000)

@@ -6,9 +6,9 @@ import tempfile
 
 from oslo_config import cfg
 
-from drivers import openstack_session
-from drivers.cinder import CinderClient
-from drivers.nova import NovaClient
+from drivers.openstack import session
+from drivers.openstack.cinder import CinderClient
+from drivers.openstack.nova import NovaClient
 from tests.lab.rest import Credentials
 
 
@@ -36,12 +36,12 @@ def sections(user: Credentials, vouching: Credentials | None = None) -> str:
 
 def cinder(user: Credentials, vouching: Credentials | None = None) -> CinderClient:
     """Return a client of Cinder for a user."""
-    return CinderClient(openstack_session.cinder_endpoint(_conf(sections(user, vouching))))
+    return CinderClient(session.cinder_endpoint(_conf(sections(user, vouching))))
 
 
 def nova(user: Credentials) -> NovaClient:
     """Return a client of Nova for a user."""
-    return NovaClient(openstack_session.nova_endpoint(_conf(sections(user))))
+    return NovaClient(session.nova_endpoint(_conf(sections(user))))
 
 
 def _account(user: Credentials) -> dict[str, object]:
@@ -58,8 +58,8 @@ def _account(user: Credentials) -> dict[str, object]:
 
 def _conf(text: str) -> cfg.ConfigOpts:
     conf = cfg.ConfigOpts()
-    for section in openstack_session.SECTIONS:
-        conf.register_opts(openstack_session.options(section, None), group=section)
+    for section in session.SECTIONS:
+        conf.register_opts(session.options(section, None), group=section)
     with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
         file.write(text)
         file.flush()

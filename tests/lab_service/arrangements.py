@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import uuid
 
-from handlers.casefile import CaseState
+from handlers.case import CaseState
 from tests.behaviour.ground import HOSTS, State
 from tests.lab.inside.faults import How
 from tests.lab.openstack import until

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from consumer.ledger import CaseRecord, IntentRecord, Ledger, OutboxRecord
-from handlers.policy import BackendPolicy, LateAttach, Mode
+from handlers.judgement.policy import BackendPolicy, LateAttach, Mode
 from tests.behaviour.on_lab import LabGround
 from tests.bus import Peer
 from tests.integration.service_process import Installation, Places, ServiceProcess

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from handlers.casefile import CaseState
+from handlers.case import CaseState
 from tests.behaviour.ground import State
 from tests.lab.openstack import until
 from tests.lab_service.lab_site import Eyes

@@ -10,7 +10,7 @@ from threading import BoundedSemaphore
 from typing import Any
 
 from consumer.ledger import IntentRecord, OutboxRecord
-from handlers.casefile import CaseState, Conclusion, StepResult
+from handlers.case import CaseState, Conclusion, StepResult
 from tests.behaviour.ground import State
 from tests.lab_service.lab_site import LabSite
 from tests.lab_service.resting import Rested, rested

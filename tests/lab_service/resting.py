@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from consumer.ledger import CaseRecord
-from handlers.casefile import CaseState, StepResult
-from handlers.verdict import Verdict
+from handlers.case import CaseState, StepResult
+from handlers.judgement.verdict import Verdict
 from tests.lab.openstack import until
 from tests.lab_service.situations import Holds, holds
 from tests.lab_service.stage import CASE_SECONDS, Stage

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from consumer.ledger import CaseRecord
-from handlers.casefile import CaseState
+from handlers.case import CaseState
 from tests.behaviour.ground import HOSTS, State
 from tests.behaviour.on_lab import INITIATOR
 from tests.lab.inside.faults import ALWAYS, Fault, Faults, How, When

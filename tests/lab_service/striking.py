@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from handlers.casefile import CaseState
+from handlers.case import CaseState
 from tests.lab_service.lab_site import LabSite
 from tests.lab_service.mending import left_detaching
 from tests.lab_service.playing import HOST

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from handlers.casefile import CaseState, VerifiedBy
+from handlers.case import CaseState, VerifiedBy
 from tests.lab.inside.faults import ALWAYS, Fault
 from tests.lab.openstack import until
 from tests.lab.users import Users

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from handlers.casefile import StepResult
+from handlers.case import StepResult
 from tests.behaviour.ground import State
 from tests.lab.openstack import until
 from tests.lab_service.lab_site import TRIES, Eyes, LabSite

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from handlers.casefile import VerifiedBy
+from handlers.case import VerifiedBy
 from tests.lab_service import use_cases
 from tests.lab_service.lab_site import Eyes
 from tests.lab_service.playing import Played, came_out_right

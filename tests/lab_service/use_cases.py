@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from consumer.demo.wire import Story
 from drivers.errors import OutsideError
-from handlers.casefile import CaseState
+from handlers.case import CaseState
 from tests.behaviour.ground import State
 from tests.behaviour.states import call
 from tests.lab.openstack import until

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from handlers.casefile import CaseState
+from handlers.case import CaseState
 from tests.lab.openstack import until
 from tests.lab_service.arrangements import HERE, cleaned_up_by_nova
 from tests.lab_service.befalling import Victim

@@ -7,12 +7,12 @@ from datetime import timedelta
 from hypothesis import strategies as st
 
 from drivers.base import Capabilities, Connection
-from handlers.casefile import Approval, Intent, StepKind, StepResult
-from handlers.evidence import Fact, Holding, Unknown
+from handlers.case import Approval, Intent, StepKind, StepResult
+from handlers.judgement.evidence import Fact, Holding, Unknown
+from handlers.judgement.policy import BackendPolicy, LateAttach, Mode
 from handlers.notification import Operation
-from handlers.policy import BackendPolicy, LateAttach, Mode
-from tests.unit.handlers import acting_pictures as acting
-from tests.unit.handlers.pictures import (
+from tests.unit.handlers.judgement import acting_pictures as acting
+from tests.unit.handlers.judgement.pictures import (
     BLIND,
     H1,
     H2,
@@ -29,7 +29,7 @@ from tests.unit.handlers.pictures import (
     row,
     server,
 )
-from tests.unit.handlers.writer_pictures import SHARED, SHUT_OUT, TWO
+from tests.unit.handlers.judgement.writer_pictures import SHARED, SHUT_OUT, TWO
 
 C = "attachment-c"
 GHOSTS = (acting.GHOST, acting.GHOST_HELD)

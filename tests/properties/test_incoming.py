@@ -12,9 +12,9 @@ from amqp.exceptions import UnexpectedFrame
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.incoming import Incoming, RawChannel, frame_handler, with_readable_names
-from consumer.properties import read
-from consumer.subscription import delivery_of
+from consumer.bus.incoming import Incoming, RawChannel, frame_handler, with_readable_names
+from consumer.bus.properties import read
+from consumer.bus.subscription import delivery_of
 from tests.raw_amqp import DEEP, GZIP, LATE, entry, text, with_headers
 
 DELIVER, GET_OK, RETURN = spec.Basic.Deliver, spec.Basic.GetOk, spec.Basic.Return

@@ -11,20 +11,20 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from drivers.base import Capabilities
-from handlers import conclusion
 from handlers.announcement import schema
-from handlers.casefile import CaseState, Conclusion, StepKind
-from handlers.conclusion import Attempted
-from handlers.diagnosis import rule_ids
-from handlers.evidence import Blind, Fact, Holding, Unknown
-from handlers.guards import PARKS, Guard, Means, guard
+from handlers.case import CaseState, Conclusion, StepKind
+from handlers.judgement.evidence import Blind, Fact, Holding, Unknown
+from handlers.judgement.guards import PARKS, Guard, Means, guard
+from handlers.judgement.plan import Condition, fingerprint, make_plan, unmet
+from handlers.judgement.policy import BackendPolicy, Mode
+from handlers.judgement.rules import rule_ids
+from handlers.judgement.verdict import ACTING, Verdict
 from handlers.notification import Operation
-from handlers.plan import Condition, fingerprint, make_plan, unmet
-from handlers.policy import BackendPolicy, Mode
-from handlers.summary import summarise
-from handlers.verdict import ACTING, Verdict
+from handlers.recovery import conclusion
+from handlers.recovery.conclusion import Attempted
+from handlers.recovery.summary import summarise
 from tests.properties.evidences import GHOSTS, capabilities, moments, pictures, policies, unwanted
-from tests.unit.handlers.pictures import SEEING, Picture, X, connector
+from tests.unit.handlers.judgement.pictures import SEEING, Picture, X, connector
 
 VALIDATOR = jsonschema.Draft202012Validator(schema())
 SETTLED = {"available", "attaching", "in-use", "detaching", "reserved"}

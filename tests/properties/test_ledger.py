@@ -30,14 +30,14 @@ from hypothesis.stateful import (
 )
 
 from consumer.ledger import CaseRecord, Claim, Ledger, Outgoing, Replay
-from consumer.ledger.archive_tables import (
+from consumer.ledger.database.archive_tables import (
     archived_cases,
     archived_history,
     archived_notifications,
     archived_outbox,
 )
-from consumer.ledger.tables import cases, claims, history, notifications, outbox
-from handlers.casefile import CaseState, ClaimLostError, PausedError, StepKind, StepResult
+from consumer.ledger.database.tables import cases, claims, history, notifications, outbox
+from handlers.case import CaseState, ClaimLostError, PausedError, StepKind, StepResult
 from handlers.notification import Notification, Operation, Phase
 from tests.services import ledgers
 from tests.unit.consumer.ledger.making import (

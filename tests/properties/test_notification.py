@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from handlers.event_type import EVENT_TYPES
 from handlers.notification import (
     Ignored,
     Malformed,
@@ -21,6 +20,7 @@ from handlers.notification import (
     may_concern,
     parse,
 )
+from handlers.notification.event_type import EVENT_TYPES
 from tests.recordings import bodies, enveloped, inner, names
 
 RECORDED = [body for name in names() for body in bodies(name) if may_concern(body)]

@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consumer.ledger import Arrival, Ledger
-from consumer.ledger.matching import KnownCase
-from consumer.ledger.records import known_case
-from consumer.ledger.tables import cases
-from handlers.casefile import CaseState
+from consumer.ledger.database.records import known_case
+from consumer.ledger.database.tables import cases
+from handlers.case import CaseState
+from handlers.correlation.matching import KnownCase
 from handlers.notification import Notification, parse
 from tests import recordings
 from tests.services import ledgers

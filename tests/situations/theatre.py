@@ -18,7 +18,7 @@ from consumer.demo.scenes import Stage
 from consumer.demo.wire import Message
 from consumer.ledger import CaseRecord, Ledger
 from drivers.simulator import DEFAULT_BACKEND, Cloud
-from handlers.casefile import CaseState, StepResult
+from handlers.case import CaseState, StepResult
 from tests.bus import forget_memory, until
 from tests.situations.arrangements import BACKENDS
 

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 from consumer.ledger import Ledger, Timing
-from consumer.ledger.tables import intents
+from consumer.ledger.database.tables import intents
 from drivers.simulator import Cloud
 from drivers.simulator.faults import Fault
 from drivers.simulator.scenes import TERMINATE, Scene, attached, orphaned_attach
-from handlers.casefile import CaseState, Outcome, StepKind, StepResult
-from handlers.guards import Guard
+from handlers.case import CaseState, Outcome, StepKind, StepResult
+from handlers.judgement.guards import Guard
 from handlers.notification import Notification, Operation, Phase, Source
-from handlers.recovery import Recovery
+from handlers.recovery.recovery import Recovery
 from tests.services import ledgers
 from tests.unit.consumer.ledger.making import (
     accept,
@@ -32,7 +32,7 @@ from tests.unit.consumer.ledger.making import (
     seen,
     told,
 )
-from tests.unit.handlers.desk import LEASE_SECONDS, QUICK
+from tests.unit.handlers.recovery.desk import LEASE_SECONDS, QUICK
 
 NOVA = "nova-compute:compute-1"
 LONG = QUICK.late_horizon_seconds + 1.0

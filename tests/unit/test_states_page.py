@@ -9,7 +9,7 @@ import pytest
 
 from consumer.ledger import BodyState
 from handlers.announcement import Event
-from handlers.casefile import CaseState, Conclusion
+from handlers.case import CaseState, Conclusion
 
 PAGE = (Path(__file__).parents[2] / "docs" / "states.md").read_text()
 PARTS = re.split(r"^#+ (.+)$", PAGE, flags=re.MULTILINE)

@@ -14,17 +14,17 @@ import kombu
 import pytest
 from oslo_config import cfg
 
-from consumer.broker import register_opts
-from consumer.bus import ListenerSettings
+from consumer.bus.broker import register_opts
+from consumer.bus.settings import ListenerSettings
 from consumer.demo.wire import Message, SeenRow, Story
+from consumer.intake.listener import Listener
 from consumer.ledger import Ledger, Timing
-from consumer.listener import Listener
-from consumer.publisher import Publisher
+from consumer.publish.publisher import Publisher
 from drivers.simulator import DEFAULT_BACKEND, Cloud
-from handlers.casefile import CaseState, Conclusion, StepKind, StepResult, VerifiedBy
+from handlers.case import CaseState, Conclusion, StepKind, StepResult, VerifiedBy
+from handlers.judgement.policy import BackendPolicy, Mode
 from handlers.notification import Notification, Operation, Phase, may_concern, parse
-from handlers.policy import BackendPolicy, Mode
-from handlers.recovery import Recovery
+from handlers.recovery.recovery import Recovery
 from tests.services import ledgers
 
 POLICY = BackendPolicy(mode=Mode.AUTO, late_horizon_seconds=0.0)

@@ -1,8 +1,8 @@
-"""How alembic reaches the ledger: on the connection that consumer.ledger.schema hands it."""
+"""How alembic reaches the ledger: on the connection that ledger.database.schema hands it."""
 
 from alembic import context
 
-from consumer.ledger.tables import metadata
+from consumer.ledger.database.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -6,11 +6,11 @@ import itertools
 import uuid
 from typing import Any
 
-from consumer.backends import Backend, Backends
 from consumer.ledger import Arrival, CaseRecord, Ledger
-from handlers.casefile import CaseState, Outcome
+from consumer.work.backends import Backend, Backends
+from handlers.case import CaseState, Outcome
+from handlers.judgement.policy import BackendPolicy
 from handlers.notification import Notification, Operation, Phase, Source
-from handlers.policy import BackendPolicy
 
 LAB, SLOW = "labhost@lab", "slowhost@slow"
 _numbers = itertools.count(1)

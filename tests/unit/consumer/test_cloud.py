@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from consumer.cloud import Drivers, any_lists, control_plane
-from consumer.config import ConfigurationError, Settings, load
+from consumer.settings.configuration import ConfigurationError, Settings, load
 from drivers.base import VolumeRef
-from drivers.cinder import CinderClient
 from drivers.cinder_managed import CinderManagedDriver
 from drivers.errors import PermanentError, TransientError
-from drivers.nova import NovaClient
+from drivers.openstack.cinder import CinderClient
+from drivers.openstack.nova import NovaClient
 from drivers.simulator import Cloud, SimulatorDriver
 from drivers.simulator.remote import serve_cloud
 

@@ -15,8 +15,8 @@ from oslo_config import cfg
 from oslo_log import formatters, log
 
 from consumer import logs
-from consumer.config import ConfigurationError
-from handlers.casefile import Case, CaseState, Trigger
+from consumer.settings.configuration import ConfigurationError
+from handlers.case import Case, CaseState, Trigger
 from handlers.notification import Operation
 from tests.unit.consumer.due import LAB
 

@@ -6,16 +6,16 @@ import time
 
 import pytest
 
-from consumer.intake import BatchReport
-from consumer.listener import ListenerObserver
+from consumer.intake.batch import BatchReport
+from consumer.intake.listener import ListenerObserver
+from consumer.intake.replayer import ReplayObserver
 from consumer.observing import Observer
-from consumer.publisher import PublisherObserver
-from consumer.replay import ReplayObserver
-from consumer.worker import WorkerObserver
-from handlers.casefile import CaseState, Conclusion, UseCase, VerifiedBy
-from handlers.diagnosis import rule_ids
+from consumer.publish.publisher import PublisherObserver
+from consumer.work.worker import WorkerObserver
+from handlers.case import CaseState, Conclusion, UseCase, VerifiedBy
+from handlers.judgement.rules import rule_ids
 from handlers.notification import Source
-from handlers.observer import RecoveryObserver
+from handlers.recovery.observer import RecoveryObserver
 from metrics.instruments import Instruments
 from tests.unit.consumer.due import LAB, outcome
 

@@ -16,19 +16,19 @@ import pytest
 import requests
 
 from consumer.cloud import ControlPlane
-from consumer.config import ConfigurationError, load
-from consumer.heartbeat import Heartbeat
+from consumer.intake.listener import Listener
+from consumer.intake.replayer import Replayer
 from consumer.ledger import Ledger, SchemaBehindError
-from consumer.listener import Listener
-from consumer.pruner import Pruner
-from consumer.publisher import Publisher
-from consumer.replay import Replayer
+from consumer.publish.publisher import Publisher
 from consumer.service import Parts, Service
-from consumer.worker import Worker
+from consumer.settings.configuration import ConfigurationError, load
+from consumer.work.heartbeat import Heartbeat
+from consumer.work.housekeeping import Pruner
+from consumer.work.worker import Worker
 from drivers.control_plane import Volume
 from drivers.simulator import DEFAULT_BACKEND, Cloud
 from drivers.simulator.scenes import uc1
-from handlers.casefile import CaseState
+from handlers.case import CaseState
 from metrics.exporter import ExporterError
 from tests.bus import MEMORY, Peer, brisk_by_default, forget_memory, new_ledger, until
 from tests.recorded import FAILED_ATTACH, recording, renewed

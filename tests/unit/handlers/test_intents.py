@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from handlers import intents
-from handlers.casefile import Case, Intent, StepKind, StepResult
-from tests.unit.handlers.pictures import NOW, A, B, Picture, intent
+from handlers.case import Case, Intent, StepKind, StepResult
+from tests.unit.handlers.judgement.pictures import NOW, A, B, Picture, intent
 
 FORCE, ROLL, NOVA = (
     StepKind.BACKEND_FORCE_DETACH, StepKind.CINDER_ROLL_DETACHING, StepKind.NOVA_DETACH,

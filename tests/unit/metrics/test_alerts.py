@@ -15,10 +15,10 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from consumer.health import Health
-from consumer.internal_error import RULE as INTERNAL_ERROR
-from handlers import diagnosis
-from handlers.casefile import CaseState, StepResult
-from handlers.verdict import Verdict
+from consumer.work.internal_error import RULE as INTERNAL_ERROR
+from handlers.case import CaseState, StepResult
+from handlers.judgement import rules as decision_table
+from handlers.judgement.verdict import Verdict
 from metrics.collectors import LedgerCollector, LedgerState, ReadinessCollector
 from metrics.instruments import Instruments
 from tests.unit.metrics.alerting import (
@@ -230,12 +230,12 @@ def test_writes_that_failed_are_all_that_were_made_and_not_done() -> None:
 
 def test_blind_attempts_are_those_of_the_rules_that_say_unknown() -> None:
     """`rule` in a query -> exactly the rules whose verdict is unknown, and internal errors."""
-    unknown = {rule.rule_id for rule in diagnosis.RULES if rule.verdict is Verdict.UNKNOWN}
-    blind = {*unknown, diagnosis.CINDER_UNKNOWN, INTERNAL_ERROR}
+    unknown = {rule.rule_id for rule in decision_table.RULES if rule.verdict is Verdict.UNKNOWN}
+    blind = {*unknown, decision_table.CINDER_UNKNOWN, INTERNAL_ERROR}
     patterns = [value for operator, value in matched("rule") if operator == "=~"]
     assert patterns
     for pattern in patterns:
-        every_rule = {*diagnosis.rule_ids(), INTERNAL_ERROR}
+        every_rule = {*decision_table.rule_ids(), INTERNAL_ERROR}
         assert {name for name in every_rule if re.fullmatch(pattern, name)} == blind
 
 
@@ -243,4 +243,4 @@ def test_a_rule_that_has_an_alert_of_its_own_is_there() -> None:
     """`rule` equal to a name -> the rule that a case of two writers is parked by."""
     named = {value for operator, value in matched("rule") if operator == "="}
     assert named == {"P15.two-writers"}
-    assert named <= set(diagnosis.rule_ids())
+    assert named <= set(decision_table.rule_ids())

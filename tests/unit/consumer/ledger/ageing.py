@@ -8,8 +8,8 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from consumer.ledger import Claim, Ledger
-from consumer.ledger.archive_tables import archived_cases, archived_notifications
-from consumer.ledger.tables import (
+from consumer.ledger.database.archive_tables import archived_cases, archived_notifications
+from consumer.ledger.database.tables import (
     cases,
     claims,
     history,
@@ -18,7 +18,7 @@ from consumer.ledger.tables import (
     outbox,
     quarantine,
 )
-from handlers.casefile import CaseState, StepKind, StepResult
+from handlers.case import CaseState, StepKind, StepResult
 from handlers.notification import Notification
 from tests.unit.consumer.ledger.making import (
     accept,

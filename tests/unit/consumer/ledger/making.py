@@ -12,17 +12,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from consumer.ledger import Arrival, Claim, Ledger
-from consumer.ledger.matching import KnownCase
-from consumer.ledger.tables import cases, claims, notifications, outbox
+from consumer.ledger.database.tables import cases, claims, notifications, outbox
 from drivers.base import Connector
-from handlers.casefile import (
-    Announcement,
-    CaseState,
-    Conclusion,
-    Outcome,
-    Priority,
-    Trigger,
-)
+from handlers.case import Announcement, CaseState, Conclusion, Outcome, Priority, Trigger
+from handlers.correlation.matching import KnownCase
 from handlers.notification import Notification, Operation, Phase, RowSeen, Source
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from consumer.ledger import Arrival, Ledger, LedgerUnavailableError
-from handlers.casefile import CaseState, StepKind
+from handlers.case import CaseState, StepKind
 from tests.services import ledgers
 from tests.services.cutting import CuttingProxy
 from tests.services.database import PrivateDatabase

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from consumer.ledger import Arrival, Ledger
-from handlers.casefile import CaseState, Conclusion, StepKind, StepResult, Trigger
+from handlers.case import CaseState, Conclusion, StepKind, StepResult, Trigger
 from handlers.notification import Notification, Operation, Phase, parse
 from tests.recorded import SAMPLES, recording
 from tests.unit.consumer.ledger.breaking import crashing

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from consumer.ledger import Archived, Ledger, Pruned, Replay, Timing
-from consumer.ledger.archive_tables import ARCHIVE_OF, archived_cases
-from consumer.ledger.engine import Database
-from handlers.casefile import CaseState
+from consumer.ledger.database.archive_tables import ARCHIVE_OF, archived_cases
+from consumer.ledger.database.engine import Database
+from handlers.case import CaseState
 from tests.benchmarks.filling import fill
 from tests.benchmarks.ledger_scale import batch
 from tests.services import ledgers

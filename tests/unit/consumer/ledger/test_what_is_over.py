@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from consumer.ledger import Archived, Ledger, Pruned
-from handlers.casefile import CaseState
+from handlers.case import CaseState
 from handlers.notification import Operation, Phase
 from tests.unit.consumer.ledger.ageing import DAY, age, send_all, worked
 from tests.unit.consumer.ledger.making import accept, arrival, claim_one, outcome, told

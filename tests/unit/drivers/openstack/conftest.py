@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from drivers.cinder import CinderClient
-from drivers.nova import NovaClient
+from drivers.openstack.cinder import CinderClient
+from drivers.openstack.nova import NovaClient
 from tests.openstack_api import OpenStackApi
 
 

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.answers import Answer, Call, refusal, scrubbed
 from drivers.errors import (
     ConflictError,
     IndeterminateError,
@@ -17,6 +16,7 @@ from drivers.errors import (
     PermanentError,
     TransientError,
 )
+from drivers.openstack.answers import Answer, Call, refusal, scrubbed
 
 READ = Call("GET", "/volumes/v", "3.61", ("v",))
 WRITE = dataclasses.replace(READ, method="DELETE", request_id="req-1")

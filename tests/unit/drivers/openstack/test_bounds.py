@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from drivers import exchange
-from drivers.cinder import CinderClient
 from drivers.errors import IndeterminateError, OutsideError, PermanentError, TransientError
+from drivers.openstack import exchange
+from drivers.openstack.cinder import CinderClient
 from tests.bus import until
 from tests.certificates import authority
 from tests.openstack_api import HTML, OpenStackApi, Reply

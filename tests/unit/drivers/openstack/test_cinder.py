@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from drivers.base import Connector
-from drivers.cinder import CinderClient
 from drivers.control_plane import Cinder, ListedRow, ListedVolume, Row
 from drivers.errors import (
     ConflictError,
@@ -23,6 +22,7 @@ from drivers.errors import (
     PermanentError,
     TransientError,
 )
+from drivers.openstack.cinder import CinderClient
 from tests.openstack_api import HTML, PASSWORD, OpenStackApi, Reply, fault
 from tests.unit.drivers.openstack import told
 from tests.unit.drivers.openstack.told import BACKEND, COMPUTE, ROW, SERVER, VOLUME

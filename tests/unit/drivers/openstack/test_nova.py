@@ -15,7 +15,7 @@ from drivers.errors import (
     PermanentError,
     TransientError,
 )
-from drivers.nova import NovaClient
+from drivers.openstack.nova import NovaClient
 from tests.openstack_api import HTML, OpenStackApi, Reply, fault
 from tests.unit.drivers.openstack import told
 from tests.unit.drivers.openstack.told import COMPUTE, ROW, SERVER, VOLUME

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from drivers.errors import NotFoundError, OutsideError, PermanentError, TransientError
-from drivers.nova import NovaClient
+from drivers.openstack.nova import NovaClient
 from tests.openstack_api import HTML, OpenStackApi, Reply, fault
 from tests.unit.drivers.openstack import told
 from tests.unit.drivers.openstack.told import COMPUTE, SERVER, VOLUME, listed

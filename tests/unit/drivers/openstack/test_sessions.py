@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from drivers import openstack_session
-from drivers.openstack_session import SessionError
+from drivers.openstack import session
+from drivers.openstack.session import SessionError
 from tests.openstack_api import CINDER, PROJECT, OpenStackApi, Reply
 from tests.unit.drivers.openstack.told import VOLUME
 
@@ -88,9 +88,9 @@ def test_interface_that_the_catalog_does_not_have(api: OpenStackApi, tmp_path: P
 
 def test_what_bounds_calls_is_not_keystoneauths() -> None:
     """Timeout and the retries -> no options here, they would be without effect."""
-    for section in openstack_session.SECTIONS:
-        names = {opt.dest for opt in openstack_session.options(section)}
-        assert not names & openstack_session.OURS
+    for section in session.SECTIONS:
+        names = {opt.dest for opt in session.options(section)}
+        assert not names & session.OURS
         assert {"auth_type", "auth_section", "cafile", "auth_url"} <= names
 
 

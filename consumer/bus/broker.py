@@ -1,0 +1,280 @@
+"""The broker: where it is, how it is reached, what is declared there.
+
+Kombu on py-amqp, without oslo.messaging's driver: bodies stay as they came, acks are ours to time,
+and every publication is confirmed. Options are those that operators know from Nova's and Cinder's
+configuration (``transport_url``, ``[oslo_messaging_rabbit]``), read as oslo.messaging reads them.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+import random
+import ssl
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import kombu
+import oslo_messaging
+import oslo_messaging.opts
+from kombu.exceptions import OperationalError
+from kombu.transport.pyamqp import Transport
+from oslo_config import cfg
+from oslo_utils import netutils
+
+from consumer.bus import tls
+from consumer.bus.amqp_transport import BufferedAmqp
+from consumer.bus.incoming import frame_handler
+
+LOG = logging.getLogger(__name__)
+
+BROKER_ERRORS: tuple[type[Exception], ...] = (
+    OperationalError,
+    *Transport.connection_errors,
+    *Transport.channel_errors,
+    *Transport.recoverable_connection_errors,
+)
+"""What a broker that is gone, refuses or does not answer in time makes kombu raise."""
+
+CHANNEL_ERRORS: tuple[type[Exception], ...] = Transport.channel_errors
+"""What the broker answers to one request that it refuses; the connection lives on."""
+
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 15.0
+"""How long the broker may take to answer a request before it counts as gone."""
+
+_ANY_NAME = "ssl_enforce_hostname_verification = false"
+_OF_ONE_BROKER = frozenset(
+    {
+        "amqp_durable_queues",
+        "heartbeat_timeout_threshold",
+        "rabbit_login_method",
+        "rabbit_quorum_queue",
+        "ssl",
+        "ssl_ca_file",
+        "ssl_cert_file",
+        "ssl_enforce_hostname_verification",
+        "ssl_key_file",
+    }
+)
+_TRANSPORTS: Mapping[str, str] = {
+    "rabbit": "pyamqp",
+    "amqp": "pyamqp",
+    "kombu+pyamqp": "pyamqp",
+    "kombu+memory": "memory",
+    "memory": "memory",
+}
+
+
+class BrokerUnavailableError(ConnectionError):
+    """No broker host of transport_url could be used."""
+
+
+class UnknownTransportError(ValueError):
+    """detachd speaks to RabbitMQ, whose URL starts with rabbit:// (TLS: ssl = true)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BrokerHost:
+    """One host of ``transport_url``; the password shows nowhere."""
+
+    hostname: str
+    port: int | None
+    userid: str | None
+    password: str | None = dataclasses.field(repr=False)
+
+    def __str__(self) -> str:
+        return self.hostname if self.port is None else f"{self.hostname}:{self.port}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BrokerSettings:
+    """How to reach the broker. ``tls`` is what py-amqp wants, without the server's name.
+
+    ``durable_exchanges`` says how exchanges are declared that do not exist yet.
+    """
+
+    transport: str
+    hosts: tuple[BrokerHost, ...]
+    virtual_host: str
+    login_method: str
+    heartbeat_seconds: int
+    durable_exchanges: bool
+    tls: Mapping[str, Any] | None = None
+    tls_names: bool = True
+
+    @classmethod
+    def from_conf(
+        cls,
+        conf: cfg.ConfigOpts,
+        url: str | None = None,
+        own: Mapping[str, Any] = MappingProxyType({}),
+    ) -> BrokerSettings:
+        """Read ``transport_url`` (or ``url``) and ``[oslo_messaging_rabbit]``.
+
+        As in oslo.messaging, ``[oslo_messaging_notifications] transport_url`` goes before the
+        general one, and the URL's query before the options. ``own`` are options of that name that
+        hold for this broker alone, where not None. Raises UnknownTransportError, and
+        ``oslo_messaging.InvalidTransportURL``.
+        """
+        register_opts(conf)
+        where = url or conf.oslo_messaging_notifications.transport_url
+        parsed = oslo_messaging.TransportURL.parse(conf, where)
+        if parsed.transport not in _TRANSPORTS:
+            raise UnknownTransportError(f"{UnknownTransportError.__doc__} Not: {parsed.transport}")
+        option = _Options(conf, parsed.query, own)
+        return cls(
+            transport=_TRANSPORTS[parsed.transport],
+            hosts=_hosts(parsed),
+            virtual_host=parsed.virtual_host or "/",
+            login_method=option("rabbit_login_method"),
+            heartbeat_seconds=option("heartbeat_timeout_threshold"),
+            durable_exchanges=option("amqp_durable_queues") or option("rabbit_quorum_queue"),
+            tls=_tls(option) if option("ssl") else None,
+            tls_names=option("ssl_enforce_hostname_verification", default=True),
+        )
+
+    @property
+    def confirms(self) -> bool:
+        """Tell whether this broker confirms and returns; kombu's memory transport does neither."""
+        return self.transport == "pyamqp"
+
+
+class _Options:
+    """``[oslo_messaging_rabbit]``; the URL's query goes first (as ``?ssl=1``), then ``own``."""
+
+    def __init__(
+        self, conf: cfg.ConfigOpts, query: Mapping[str, str], own: Mapping[str, Any]
+    ) -> None:
+        self._group = conf.oslo_messaging_rabbit
+        self._types = {opt.dest: opt.type for opt in _rabbit_opts()}
+        self._query = query
+        self._own = own
+
+    def __call__(self, name: str, *, default: Any = None) -> Any:
+        if name not in self._types:  # an oslo.messaging older or newer than the option
+            return default
+        if name in self._query:
+            return self._types[name](self._query[name])
+        own = self._own.get(name)
+        return self._group[name] if own is None else own
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Register the options of oslo.messaging that detachd reads."""
+    for group, options in oslo_messaging.opts.list_opts():
+        if group in (None, "oslo_messaging_notifications", "oslo_messaging_rabbit"):
+            conf.register_opts(options, group=group)
+
+
+def options_of_one_broker() -> list[cfg.Opt]:
+    """Return those of ``[oslo_messaging_rabbit]`` that one broker may have otherwise.
+
+    What is not set is None.
+    """
+    return [unset(opt) for opt in _rabbit_opts() if opt.dest in _OF_ONE_BROKER]
+
+
+def unset(opt: cfg.Opt) -> cfg.Opt:
+    """Return the option for a section that takes from elsewhere what it does not set itself."""
+    same = copy.copy(opt)
+    same.default = None
+    same.deprecated_opts = []  # they would be looked for in the general section
+    same.deprecated_for_removal = False
+    return same
+
+
+def _rabbit_opts() -> list[cfg.Opt]:
+    return list(dict(oslo_messaging.opts.list_opts())["oslo_messaging_rabbit"])
+
+
+def _hosts(url: oslo_messaging.TransportURL) -> tuple[BrokerHost, ...]:
+    return tuple(
+        BrokerHost(netutils.escape_ipv6(host.hostname), host.port, host.username, host.password)
+        for host in url.hosts
+    ) or (BrokerHost("localhost", None, None, None),)
+
+
+def _tls(option: _Options) -> dict[str, Any]:
+    files = {
+        "ca_certs": option("ssl_ca_file"),
+        "certfile": option("ssl_cert_file"),
+        "keyfile": option("ssl_key_file"),
+    }
+    given = {name: path for name, path in files.items() if path}
+    return given | {"cert_reqs": ssl.CERT_REQUIRED}
+
+
+def connect(broker: BrokerSettings, name: str, *, heartbeats: bool) -> kombu.Connection:
+    """Connect to one of the hosts, in random order, under a name that the broker's tools show.
+
+    Publications on it are confirmed. With ``heartbeats`` the caller must call ``heartbeat_check``
+    about once a second. Blocks for at most twice CONNECT_SECONDS per host. Raises
+    BrokerUnavailableError (one of BROKER_ERRORS) with what each host answered.
+    """
+    if broker.tls is not None and not broker.tls_names:
+        LOG.warning("TLS: the broker's certificate may be for any name (%s)", _ANY_NAME)
+    answers = []
+    for host in random.sample(broker.hosts, len(broker.hosts)):
+        connection = _connection(broker, host, name, heartbeats=heartbeats)
+        try:
+            return connection.ensure_connection(max_retries=0)
+        except BROKER_ERRORS as error:
+            connection.collect()
+            why = tls.explained(error, spoken=broker.tls is not None)
+            answers.append(f"{host}: {why or describe(error)}")
+    raise BrokerUnavailableError("; ".join(answers))
+
+
+def _connection(
+    broker: BrokerSettings, host: BrokerHost, name: str, *, heartbeats: bool
+) -> kombu.Connection:
+    options = _amqp_options(name) if broker.confirms else {"polling_interval": 0.01}
+    names = {"server_hostname": host.hostname.strip("[]")} if broker.tls_names else {}
+    return kombu.Connection(
+        hostname=host.hostname,
+        port=host.port,
+        userid=host.userid,
+        password=host.password,
+        virtual_host=broker.virtual_host,
+        transport=BufferedAmqp if broker.confirms else broker.transport,
+        login_method=broker.login_method,
+        ssl=False if broker.tls is None else dict(broker.tls) | names,
+        connect_timeout=CONNECT_SECONDS,
+        heartbeat=broker.heartbeat_seconds if heartbeats else 0,
+        transport_options=options,
+    )
+
+
+def _amqp_options(name: str) -> dict[str, Any]:
+    return {
+        "confirm_publish": True,
+        "read_timeout": ANSWER_SECONDS,
+        "write_timeout": ANSWER_SECONDS,
+        "frame_handler": frame_handler,
+        "client_properties": {"connection_name": name},
+    }
+
+
+def describe(error: BaseException) -> str:
+    """Return what went wrong on one line; broker errors carry no credentials."""
+    text = " ".join(str(error).split())
+    return text or type(error).__name__
+
+
+def backoff_seconds(
+    failures: int,
+    *,
+    first: float = 0.5,
+    most: float = 30.0,
+    draw: Callable[[], float] = random.random,
+) -> float:
+    """Return how long to wait after so many failures in a row: exponential, with jitter.
+
+    At least a fifth of the bound, so that a draw near zero is not a busy loop. ``draw`` returns a
+    number from 0 to 1.
+    """
+    bound = min(first * 2.0 ** min(max(failures - 1, 0), 32), most)
+    return bound * max(0.2, draw())

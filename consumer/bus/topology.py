@@ -1,0 +1,153 @@
+"""What is declared on the broker: our queues, and the exchanges that they are bound to."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import kombu
+
+from consumer.bus.broker import CHANNEL_ERRORS, describe
+
+_ACCESS_REFUSED = 403
+_NOT_FOUND = 404
+_NOT_EQUIVALENT = 406
+_DURABILITY = "[oslo_messaging_rabbit] amqp_durable_queues"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class QueueSettings:
+    """A durable queue of ours, a classic one whatever the virtual host's default is.
+
+    A quorum queue counts how often a message was delivered, lost connections included, and drops
+    it at its limit (20 from RabbitMQ 4.0 on): a ledger that is away for long would cost messages.
+
+    It is bounded, because a queue that nobody drains grows until the broker stops everyone. At the
+    bound the oldest message goes (``drop-head``). Never ``reject-publish`` where Nova and Cinder
+    publish: that answers the publisher with a nack, and their services would repeat the sending and
+    block; what we miss, the sweep finds. People's commands are rather refused than dropped.
+    """
+
+    name: str
+    max_length: int
+    overflow: str = "drop-head"
+
+    def declare(self, connection: kombu.Connection) -> str | None:
+        """Declare it; return the trouble in words where it exists with other arguments.
+
+        Such a queue is used as it is. Blocks for the broker's answer; raises BROKER_ERRORS.
+        """
+        try:
+            with own_channel(connection) as channel:
+                self.on(channel).queue_declare()
+        except CHANNEL_ERRORS as error:
+            if _code(error) != _NOT_EQUIVALENT:
+                raise
+            return (
+                f"queue {self.name!r} exists with other arguments than detachd's settings ask for "
+                f"and is used as it is; to apply the settings, stop detachd once the queue is "
+                f"empty, delete the queue, start detachd ({describe(error)})"
+            )
+        return None
+
+    def ready(self, channel: Any) -> int:
+        """Return how many messages wait for a consumer. Blocks for the broker's answer."""
+        return int(self.on(channel).queue_declare(passive=True).message_count)
+
+    @property
+    def entity(self) -> Any:
+        """Return what kombu calls a queue."""
+        arguments = {
+            "x-queue-type": "classic",
+            "x-max-length": self.max_length,
+            "x-overflow": self.overflow,
+        }
+        return kombu.Queue(self.name, durable=True, queue_arguments=arguments)
+
+    def on(self, channel: Any) -> Any:
+        """Return kombu's queue, on a channel."""
+        return self.entity(channel)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Binding:
+    """The routing keys of one exchange that our queue wants."""
+
+    exchange: str
+    routing_keys: tuple[str, ...]
+
+    def apply(
+        self, connection: kombu.Connection, queue: QueueSettings, *, durable: bool
+    ) -> str | None:
+        """Declare the exchange where it is missing and bind the queue to it.
+
+        Returns the trouble in words where the broker refuses. Blocks for the broker's answers;
+        raises BROKER_ERRORS where it is gone.
+        """
+        try:
+            declare_exchange(connection, self.exchange, durable=durable)
+            with own_channel(connection) as channel:
+                for key in self.routing_keys:
+                    queue.on(channel).bind_to(self.exchange, key)
+        except CHANNEL_ERRORS as error:
+            return exchange_trouble(self.exchange, error, durable=durable)
+        return None
+
+
+def declare_exchange(connection: kombu.Connection, name: str, *, durable: bool) -> None:
+    """Make sure that a topic exchange exists.
+
+    One that exists is taken as it is, whatever its arguments, because a passive declaration asks
+    for nothing but the name. A missing one is declared as oslo.messaging declares it (topic, not
+    auto-delete), so that its publisher finds it equivalent. Blocks for the broker's answers; raises
+    CHANNEL_ERRORS where the broker refuses: 406 when somebody else declared it otherwise between
+    the two questions.
+    """
+    if not _exists(connection, name):
+        with own_channel(connection) as channel:
+            kombu.Exchange(name, "topic", channel, durable=durable, auto_delete=False).declare()
+
+
+def exchange_trouble(name: str, error: BaseException, *, durable: bool) -> str:
+    """Say in words what the broker has against an exchange of that name, and what to do."""
+    match _code(error):
+        case 406:
+            what = (
+                f"the broker has it with other arguments than detachd declares; "
+                f"set {_DURABILITY} = {str(not durable).lower()} as the exchange's publisher has it"
+            )
+        case 403:
+            what = (
+                f"the broker user of transport_url may not use it; grant it configure and read on "
+                f"{name!r} (rabbitmqctl set_permissions)"
+            )
+        case _:
+            what = "the broker refuses it"
+    return f"exchange {name!r}: {what} ({describe(error)})"
+
+
+@contextlib.contextmanager
+def own_channel(connection: kombu.Connection) -> Iterator[Any]:
+    """Open a channel for requests that may be refused: a refusal closes the channel it came on."""
+    channel = connection.channel()
+    try:
+        yield channel
+    finally:
+        connection.maybe_close_channel(channel)
+
+
+def _exists(connection: kombu.Connection, name: str) -> bool:
+    try:
+        with own_channel(connection) as channel:
+            kombu.Exchange(name, "topic", channel).declare(passive=True)
+    except CHANNEL_ERRORS as error:
+        if _code(error) != _NOT_FOUND:
+            raise
+        return False
+    return True
+
+
+def _code(error: BaseException) -> int:
+    return int(getattr(error, "reply_code", None) or 0)  # kombu's memory transport has it as text

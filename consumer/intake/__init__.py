@@ -1,0 +1,1 @@
+"""Bus and replay queue -> ledger, then ack; and the quarantine of what cannot be read."""

@@ -1,0 +1,1 @@
+"""The database: connection, tables, migrations' state and what the three dialects share."""

@@ -1,0 +1,264 @@
+"""The connection to one of the three databases: transactions, their repetition, database time.
+
+Every transaction is a function of a connection, and may be run again from its beginning: after a
+deadlock, a serialisation failure, a lock that did not come, or a connection that was lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+import tenacity
+from sqlalchemy import event, exc
+
+from consumer.ledger.database.address import address_of, shown
+from consumer.ledger.database.sqlite_file import explained as file_explained
+from consumer.ledger.database.tls import Tls, connect_arguments
+from consumer.ledger.database.tls import explained as tls_explained
+from consumer.ledger.database.turns import Turns
+from consumer.ledger.errors import LedgerUnavailableError, LedgerUrlError
+
+Result = TypeVar("Result")
+Work = Callable[[sa.Connection], Result]
+
+NOW = {
+    "postgresql": "SELECT clock_timestamp()",
+    "mariadb": "SELECT UTC_TIMESTAMP(6)",
+}
+LOCK_WAIT_SECONDS = 10
+NETWORK_SECONDS = 30
+TRIES = 6
+
+# No more than are kept open: with many threads those beyond would be opened and closed each time.
+POOL = {
+    "pool_size": 15,
+    "max_overflow": 0,
+    "pool_timeout": NETWORK_SECONDS,
+    "pool_use_lifo": True,
+}
+
+SQLITE_BUSY, SQLITE_LOCKED = 5, 6
+REPEAT = {
+    1205, 1213, 1020,  # MariaDB: lock wait timeout, deadlock, record has changed
+    "40001", "40P01", "55P03",  # PostgreSQL: serialisation, deadlock, lock not available
+}  # fmt: skip
+
+# A failover: this server is a standby by now, or goes down. Every connection to it is given up, so
+# that the next ones go where the address leads by then.
+GONE = {
+    1290, 1792, 1836, 1053, 1927, 1047,  # MariaDB: read-only (three), shutdown, kill, no quorum
+    "25006", "57P01", "57P02", "57P03",  # PostgreSQL: read-only, shutdown, crash, starting up
+}  # fmt: skip
+
+
+class Database:
+    """One ledger database. Thread-safe; holds a pool of connections until ``close``."""
+
+    def __init__(self, url: str, tls: Tls | None = None) -> None:
+        address = address_of(url)
+        self.name = shown(address)
+        self.file = address.database if address.get_backend_name() == "sqlite" else None
+        self._tls = tls
+        self.engine = _engine(address, tls)
+        # SQLite has one writer: threads of one process queue here instead of polling its lock.
+        self._turns = Turns(self.engine) if self.file is not None else None
+
+    def __repr__(self) -> str:
+        return f"Database({self.name!r})"
+
+    def write(
+        self,
+        work: Work[Result],
+        *,
+        done: Work[Result | None] | None = None,
+        again: bool = False,
+    ) -> Result:
+        """Run one writing transaction; repeat it as a whole where that helps.
+
+        When the connection is lost during a commit nobody knows whether it held: ``done`` is asked
+        before a repetition, and its answer, unless None, is taken for the result. ``again``: this
+        is one already. Raises LedgerUnavailableError. Blocks for database locks, at most about a
+        minute in all.
+        """
+
+        def attempt(connection: sa.Connection, repeated: bool) -> Result:
+            known = done(connection) if done is not None and repeated else None
+            return work(connection) if known is None else known
+
+        def once(tries: int) -> Result:
+            if self._turns is not None:
+                return self._turns.write(attempt, again=again or tries > 1)
+            with self.engine.begin() as connection:
+                return attempt(connection, again or tries > 1)
+
+        return self._repeat(once)
+
+    def read(self, work: Work[Result], *, one_statement: bool = False) -> Result:
+        """Run one reading transaction; one statement needs none. Raises LedgerUnavailableError."""
+
+        def once(_: int) -> Result:
+            with self.engine.connect() as connection:
+                if self.file is not None and not one_statement:
+                    connection.exec_driver_sql("BEGIN")
+                return work(connection)
+
+        return self._repeat(once)
+
+    def close(self) -> None:
+        """Close every connection of the pool."""
+        self.engine.dispose()
+
+    def _repeat(self, once: Callable[[int], Result]) -> Result:
+        try:
+            return once(1)
+        except exc.SQLAlchemyError as error:
+            first = error
+        with self._explained():
+            return _repeated(once, first)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except exc.SQLAlchemyError as error:
+            if not _unavailable(error):
+                raise
+            words = cause(error)
+            hint = tls_explained(words, self._tls) or file_explained(words, self.file)
+            raise LedgerUnavailableError(
+                f"The ledger at {self.name} cannot be used: {hint + ': ' if hint else ''}{words}"
+            ) from error
+
+
+def _repeated(once: Callable[[int], Result], first: exc.SQLAlchemyError) -> Result:
+    """Go on after a first try that failed with this: raise it, or try again with pauses."""
+
+    def try_again(retrying: tenacity.Retrying) -> Result:
+        number: int = retrying.statistics["attempt_number"]
+        if number == 1:
+            raise first
+        return once(number)
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_worth_repeating),
+        wait=tenacity.wait_random_exponential(multiplier=0.01, max=1),
+        stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_after_delay(30),
+        reraise=True,
+    )
+    return retrying(try_again, retrying)
+
+
+def database_now(connection: sa.Connection) -> datetime:
+    """Return the database's clock, which every lease, deadline and delay is reckoned by.
+
+    SQLite's is that of the machine which this process shares with it.
+    """
+    if connection.dialect.name == "sqlite":
+        return datetime.now(UTC)
+    moment: datetime = connection.exec_driver_sql(NOW[connection.dialect.name]).scalar_one()
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def cause(error: BaseException) -> str:
+    """Return a database error in the database's own words, without statement and parameters."""
+    origin = getattr(error, "orig", None) or error
+    return " ".join(str(origin).split()) or type(origin).__name__
+
+
+def _engine(address: sa.URL, tls: Tls | None) -> sa.Engine:
+    options = _options(address)
+    options["connect_args"] |= connect_arguments(address.get_backend_name(), tls)
+    try:
+        engine = sa.create_engine(address, hide_parameters=True, **options)
+    except ModuleNotFoundError as missing:
+        extra = address.get_backend_name()
+        raise LedgerUrlError(
+            f"{extra} needs the module {missing.name}: pip install 'detachd[{extra}]'"
+        ) from missing
+    event.listen(engine, "handle_error", _give_up_where_gone)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _options(address: sa.URL) -> dict[str, Any]:
+    match address.get_backend_name():
+        case "sqlite":
+            # One writes, readers are quick, and each connection may keep 2 MB of the file.
+            few = {"pool_size": 4}
+            return {"connect_args": {"timeout": LOCK_WAIT_SECONDS}, **POOL, **few}
+        case "postgresql":
+            arguments: dict[str, Any] = {
+                "connect_timeout": 5,
+                "tcp_user_timeout": NETWORK_SECONDS * 1000,
+                "application_name": "detachd",
+                "options": f"-c lock_timeout={LOCK_WAIT_SECONDS}s",
+            }
+        case _:
+            arguments = {
+                "charset": "utf8mb4",
+                "connect_timeout": 5,
+                "read_timeout": NETWORK_SECONDS,
+                "write_timeout": NETWORK_SECONDS,
+                "init_command": "SET SESSION sql_mode = 'TRADITIONAL', "
+                f"innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}",
+            }
+    return {
+        "connect_args": arguments,
+        "isolation_level": "READ COMMITTED",
+        "pool_recycle": 1800,
+        **POOL,
+    }
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    # No BEGIN of sqlite3's own: whoever begins says which. SQLAlchemy's event for it would do, but
+    # an engine with any such event pays for all of them, a fifth of each statement's time.
+    connection.isolation_level = None
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _give_up_where_gone(context: sa.engine.ExceptionContext) -> None:
+    # psycopg sends many rows as a pipeline, and where that breaks off it says only so: why is in
+    # the context of its error, and the connection can do nothing more.
+    broken = "pipeline mode" in str(context.original_exception)
+    if broken or any(_code(error) in GONE for error in chain(context.original_exception)):
+        context.is_disconnect = True
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what had caused it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _code(error: BaseException | None) -> Any:
+    """Return the database's code of an error: a SQLSTATE, or MariaDB's number."""
+    arguments = getattr(error, "args", ())
+    return getattr(error, "sqlstate", None) or (arguments[0] if arguments else None)
+
+
+def _worth_repeating(error: BaseException) -> bool:
+    if not isinstance(error, exc.DBAPIError):
+        return False
+    if error.connection_invalidated:
+        return True
+    origin: Any = error.orig
+    if (code := getattr(origin, "sqlite_errorcode", None)) is not None:
+        return code & 0xFF in (SQLITE_BUSY, SQLITE_LOCKED)
+    return _code(origin) in REPEAT
+
+
+def _unavailable(error: exc.SQLAlchemyError) -> bool:
+    if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
+        return True
+    unusable = exc.OperationalError | exc.InterfaceError | exc.InternalError | exc.TimeoutError
+    return isinstance(error, unusable) or type(error) is exc.DatabaseError

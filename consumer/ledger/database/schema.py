@@ -1,0 +1,105 @@
+"""Whether the ledger's tables are those of this program, and bringing them up to date."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from consumer.ledger.database.engine import Database
+from consumer.ledger.errors import LedgerUnavailableError, SchemaAheadError, SchemaBehindError
+
+LOCK = 5_157_233  # any number that nobody else takes for an advisory lock of this database
+LOCK_NAME = "detachd ledger upgrade"
+LOCK_SECONDS = 60
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Upgraded:
+    """What an upgrade came to: revisions before (None: there was no table) and after."""
+
+    before: str | None
+    after: str
+
+
+def check_schema(database: Database) -> None:
+    """Raise SchemaBehindError or SchemaAheadError unless the tables are this program's."""
+    present = _present(database)
+    if present == _steps()[0]:
+        return
+    if present is None or present in _steps():
+        found = f"at {present}" if present else "empty"
+        raise SchemaBehindError(
+            f"The ledger at {database.name} is {found} and has to be at {_steps()[0]}: "
+            "run `detachd ledger upgrade`"
+        )
+    raise SchemaAheadError(
+        f"The ledger at {database.name} is at {present}, which this detachd does not know (it "
+        f"knows {_steps()[0]}): a newer detachd has upgraded it, run that one"
+    )
+
+
+def upgrade(database: Database) -> Upgraded:
+    """Bring the tables up to date, in one transaction where the database can do that.
+
+    Running it twice, or twice at once, does no harm. Raises SchemaAheadError,
+    LedgerUnavailableError. Blocks for as long as the steps take.
+    """
+    if (present := _present(database)) is not None and present not in _steps():
+        check_schema(database)
+    if database.engine.dialect.name == "mariadb":
+        database.read(lambda waiting: _alone(waiting, lambda: database.write(_upgrade)))
+    else:
+        database.write(_upgrade)
+    return Upgraded(present, _steps()[0])
+
+
+def _present(database: Database) -> str | None:
+    if database.file is not None and not Path(database.file).exists():
+        return None  # looking would make an empty file
+    return database.read(lambda c: MigrationContext.configure(c).get_current_revision())
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    """Run the steps; a second upgrade waits for PostgreSQL's lock or SQLite's own."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _alone(waiting: sa.Connection, work: Callable[[], None]) -> None:
+    """Do it while no second upgrade does.
+
+    MariaDB's lock belongs to a connection, not to a transaction. It is held beside the upgrade's
+    own until that has committed: the new revision is written last, and seen by a second upgrade
+    only then.
+    """
+    taken = waiting.execute(sa.func.get_lock(LOCK_NAME, LOCK_SECONDS)).scalar_one()
+    if taken != 1:
+        raise LedgerUnavailableError("another upgrade of the ledger is still running")
+    try:
+        work()
+    finally:
+        waiting.execute(sa.func.release_lock(LOCK_NAME))
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "consumer.ledger:migrations")
+    return config
+
+
+@functools.cache
+def _steps() -> tuple[str, ...]:
+    """Return every revision that this program knows, the newest first."""
+    scripts = ScriptDirectory.from_config(_config())
+    return tuple(script.revision for script in scripts.walk_revisions())

@@ -1,0 +1,1 @@
+"""What comes into the ledger: notifications, replays and what is in quarantine."""

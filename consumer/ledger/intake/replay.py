@@ -1,0 +1,280 @@
+"""A person sends something round again: one transaction, once however often it is delivered.
+
+A case is replayed by its id or by a notification, and is due now; what comes of it is decided as
+always, by diagnosis and guards. A case at rest (closed, parked, or waiting for a yes) begins a new
+round: nothing that the round before had counted, seen clean or got approved holds any more, and
+what asks how long ago it all began counts from now. A case that is not at rest is only brought
+forward. History keeps everything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from consumer.ledger.database.cases import of_case, one_case
+from consumer.ledger.database.dialects import insert_absent
+from consumer.ledger.database.engine import Database, cause, database_now
+from consumer.ledger.database.locks import lock_volumes, pass_gate
+from consumer.ledger.database.records import (
+    Values,
+    known_case,
+    known_values,
+    notification_values,
+    opened_values,
+)
+from consumer.ledger.database.tables import cases, connectors, history, intents, notifications
+from consumer.ledger.errors import ReplayRefusedError
+from consumer.ledger.history.archive import bring_back
+from consumer.ledger.intake.accept import of_the_data
+from consumer.ledger.work.history import HistoryKind, note
+from handlers.case import CaseState
+from handlers.correlation.filling import learned
+from handlers.correlation.matching import KnownCase, Signal
+from handlers.correlation.rearming import chosen, opened_by_replay, rearmed, reminded
+from handlers.notification import Notification
+
+SENT_ROUND = (HistoryKind.OPENED.value, HistoryKind.REARMED.value)
+AT_REST = (CaseState.CLOSED, CaseState.PARKED, CaseState.AWAITING_APPROVAL)
+FRESH_BUDGET: Values = {"failures": 0, "crashes": 0}
+NEW_ROUND: Values = {
+    "first_clean_at": None,
+    "approved_by": None,
+    "approved_fingerprint": None,
+    "approved_at": None,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Replay:
+    """One replay, as it was delivered.
+
+    ``delivery_id`` is the delivery's own id, at most 64 characters: the same for each redelivery
+    that can be told to be one. Where it cannot, ``perhaps_seen`` says that this body may have been
+    taken in before: it then counts as the same replay if one with the same ``body_sha256`` still
+    waits for its look.
+    """
+
+    delivery_id: str
+    body_sha256: str
+    bus: str
+    actor: str
+    reason: str
+    perhaps_seen: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Replayed:
+    """What came of a replay. ``before``: the case's state, None if the replay opened it.
+
+    ``repeated``: it had been taken in before, and nothing was done.
+    """
+
+    case_id: str
+    before: CaseState | None
+    repeated: bool = False
+
+
+def accept_replay(
+    database: Database, cloud: str, replay: Replay, what: str | Notification
+) -> Replayed:
+    """Send a case, named by its id or by a notification, round again; durable when this returns.
+
+    Raises NoSuchCaseError, ReplayRefusedError.
+    """
+    try:
+        if isinstance(what, str):
+            return database.write(lambda c: _replay_case(c, cloud, replay, what))
+        return database.write(lambda c: _replay_notification(c, cloud, replay, what))
+    except (exc.StatementError, ValueError, TypeError, OverflowError) as error:
+        if not of_the_data(error):
+            raise
+        raise ReplayRefusedError(f"the ledger refuses it: {cause(error)}") from error
+
+
+def _replay_case(connection: sa.Connection, cloud: str, replay: Replay, case_id: str) -> Replayed:
+    found = one_case(connection, cloud, case_id)
+    if found.archived and _in_history(connection, found.case_id, replay):
+        return Replayed(found.case_id, CaseState(found.state), repeated=True)
+    pass_gate(connection, cloud, alone=False)
+    claimed = lock_volumes(connection, cloud, [found.volume_id])
+    row = one_case(connection, cloud, found.case_id)
+    case = known_case(row, claimed=claimed[row.volume_id] == row.case_id)
+    if _in_history(connection, case.case_id, replay):
+        return Replayed(case.case_id, case.state, repeated=True)
+    if row.archived:
+        bring_back(connection, case.case_id)
+    now = database_now(connection)
+    _rearm(connection, case, rearmed(case, now), now)
+    _note(connection, replay, case.case_id, case.state, now)
+    return Replayed(case.case_id, case.state)
+
+
+def _replay_notification(
+    connection: sa.Connection, cloud: str, replay: Replay, notification: Notification
+) -> Replayed:
+    filed = _filed(connection, cloud, notification)
+    volumes = _volumes(connection, cloud, notification, filed)
+    known = _locked(connection, cloud, volumes, alone=notification.volume_id is None)
+    if (stored := _stored(connection, replay)) is not None:
+        return Replayed(stored, None, repeated=True)
+    before = chosen(known, notification, filed)
+    if before is not None and _in_history(connection, before.case_id, replay):
+        return Replayed(before.case_id, before.state, repeated=True)
+    now = database_now(connection)
+    if before is None:
+        case = opened_by_replay(notification, now)
+        connection.execute(cases.insert(), opened_values(case, cloud, now))
+    else:
+        case = rearmed(reminded(before, notification), now)
+        _rearm(connection, before, case, now)
+    _store(connection, cloud, replay, notification, case_id=case.case_id, now=now)
+    state = before.state if before else None
+    _note(connection, replay, case.case_id, state, now, original=notification.message_id)
+    return Replayed(case.case_id, state)
+
+
+# --- what is read -------------------------------------------------------------------------------
+
+
+def _filed(connection: sa.Connection, cloud: str, notification: Notification) -> set[str]:
+    """Return the cases that the original is filed under, or whose own calls it tells of."""
+    stored = sa.select(notifications.c.case_id).where(
+        notifications.c.cloud == cloud,
+        notifications.c.message_id == notification.message_id,
+        notifications.c.case_id.is_not(None),
+    )
+    ours = sa.select(intents.c.case_id).where(
+        intents.c.request_id.in_(Signal.of(notification).request_ids)
+    )
+    return {*connection.execute(stored).scalars(), *connection.execute(ours).scalars()}
+
+
+def _volumes(
+    connection: sa.Connection, cloud: str, notification: Notification, filed: Collection[str]
+) -> set[str]:
+    """Return the volumes whose cases it may be about."""
+    own = sa.select(cases.c.volume_id).where(cases.c.cloud == cloud)
+    found = set(connection.execute(own.where(cases.c.case_id.in_(sorted(filed)))).scalars())
+    if notification.volume_id is not None:
+        return found | {notification.volume_id}
+    requests = Signal.of(notification).request_ids
+    of_request = own.join(notifications, notifications.c.case_id == cases.c.case_id).where(
+        notifications.c.cloud == cloud, notifications.c.request_id.in_(requests)
+    )
+    return found | set(connection.execute(of_request).scalars())
+
+
+def _locked(
+    connection: sa.Connection, cloud: str, volumes: Collection[str], *, alone: bool
+) -> list[KnownCase]:
+    """Lock the volumes; return all their cases, oldest first."""
+    pass_gate(connection, cloud, alone=alone)
+    claimed = lock_volumes(connection, cloud, volumes)
+    own = sa.select(cases).where(cases.c.cloud == cloud, cases.c.volume_id.in_(sorted(volumes)))
+    rows = connection.execute(own.order_by(cases.c.opened_at, cases.c.case_id))
+    return [known_case(row, claimed=claimed[row.volume_id] == row.case_id) for row in rows]
+
+
+def _stored(connection: sa.Connection, replay: Replay) -> str | None:
+    """Return the case of a replayed notification that was taken in under this very delivery id."""
+    own = sa.select(notifications.c.case_id).where(notifications.c.message_id == replay.delivery_id)
+    return connection.execute(own).scalar_one_or_none()
+
+
+def _in_history(connection: sa.Connection, case_id: str, replay: Replay) -> bool:
+    """Tell whether the case has been sent round by this replay already."""
+    found = of_case(connection, case_id, history, "history_id")
+    sent = [row for row in found if row.kind in SENT_ROUND]
+    looks = [row.history_id for row in found if row.kind == HistoryKind.CONCLUDED.value]
+    for row in sent:
+        detail = row.detail or {}
+        if detail.get("delivery_id") == replay.delivery_id:
+            return True
+        same = replay.perhaps_seen and detail.get("body_sha256") == replay.body_sha256
+        if same and row.history_id > max(looks, default=0):
+            return True
+    return False
+
+
+# --- what is written ----------------------------------------------------------------------------
+
+
+def _rearm(connection: sa.Connection, before: KnownCase, case: KnownCase, now: datetime) -> None:
+    values = known_values(case, now) | FRESH_BUDGET
+    if before.state in AT_REST:
+        values |= NEW_ROUND | {"rearmed_at": now}
+    connection.execute(cases.update().where(cases.c.case_id == case.case_id).values(values))
+
+
+def _store(
+    connection: sa.Connection,
+    cloud: str,
+    replay: Replay,
+    notification: Notification,
+    *,
+    case_id: str,
+    now: datetime,
+) -> None:
+    own = {
+        "message_id": replay.delivery_id,
+        "cloud": cloud,
+        "case_id": case_id,
+        "received_at": now,
+        "bus": replay.bus,
+        "body_sha256": replay.body_sha256,
+    }
+    connection.execute(notifications.insert(), notification_values(notification) | own)
+    waiting = notifications.update().where(  # the original, where it was kept without a case
+        notifications.c.cloud == cloud,
+        notifications.c.message_id == notification.message_id,
+        notifications.c.case_id.is_(None),
+    )
+    connection.execute(waiting.values(case_id=case_id))
+    _learn(connection, cloud, notification, now)
+
+
+def _learn(
+    connection: sa.Connection, cloud: str, notification: Notification, now: datetime
+) -> None:
+    """Keep the connectors of hosts of which none is known: what is known is not older."""
+    rows = [
+        {
+            "cloud": cloud,
+            "host": host,
+            "connector": found.connector.to_mapping(),
+            "attachment_id": found.attachment_id,
+            "learned_at": now,
+        }
+        for host, found in sorted(learned([notification]).items())
+    ]
+    if rows:
+        absent = insert_absent(connection.dialect.name, connectors, ("cloud", "host"))
+        connection.execute(absent, rows)
+
+
+def _note(
+    connection: sa.Connection,
+    replay: Replay,
+    case_id: str,
+    before: CaseState | None,
+    now: datetime,
+    *,
+    original: str | None = None,
+) -> None:
+    detail = {
+        "trigger": "replay",
+        "delivery_id": replay.delivery_id,
+        "body_sha256": replay.body_sha256,
+        "before": before.value if before else None,
+    }
+    if original is not None:
+        detail["original_message_id"] = original
+    note(
+        connection, case_id, HistoryKind.REARMED if before else HistoryKind.OPENED, replay.actor,
+        now, state=CaseState.DUE.value, reason=replay.reason, detail=detail,
+    )  # fmt: skip

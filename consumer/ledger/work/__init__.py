@@ -1,0 +1,1 @@
+"""What is written while cases are worked: claims, case file, finish, outbox, sweeps."""

@@ -1,0 +1,218 @@
+"""What recovery writes while it works on a case: each call one transaction, fenced by the claim."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from consumer.ledger.database.engine import Database, database_now
+from consumer.ledger.database.prepared import Prepared
+from consumer.ledger.database.records import connector
+from consumer.ledger.database.tables import cases, claims, connectors, intents
+from consumer.ledger.work.claims import OWN, RENEWAL, Claim, hold, own, renew, renewed
+from consumer.ledger.work.control import PAUSED, check_not_paused
+from consumer.ledger.work.history import HistoryKind, note
+from consumer.ledger.work.outbox import announce
+from drivers.base import Connector
+from handlers.case import Announcement, Case, StepKind, StepResult
+
+# Made once: making a statement costs more than running it on SQLite.
+_KNOWN = sa.select(connectors.c.connector).where(
+    connectors.c.cloud == sa.bindparam("cloud"), connectors.c.host == sa.bindparam("host")
+)
+_SAME_REQUEST = sa.select(intents.c.request_id).where(
+    intents.c.request_id == sa.bindparam("request_id")
+)
+_USED = Prepared(_SAME_REQUEST)
+# All in one, because each statement more is one more time that a thread of many waits for its turn,
+# and the others for it.
+_RENEWED = Prepared(RENEWAL.where(~PAUSED, ~sa.exists(_SAME_REQUEST)))
+_INTENDED = Prepared.insert(intents)
+_LOCATED = Prepared(
+    cases.update()
+    .where(
+        cases.c.case_id == sa.bindparam("located_case_id"),
+        cases.c.backend.is_(None),
+        sa.exists(sa.select(claims.c.fence).where(*OWN)),
+    )
+    .values(backend=sa.bindparam("backend"))
+)
+_NAMED = (
+    cases.update()
+    .where(cases.c.case_id == sa.bindparam("named"), cases.c.attachment_id.is_(None))
+    .values({n: sa.bindparam(n) for n in ("attachment_id", "instance_id", "host")})
+)
+_OWN = [
+    intents.c[name] == sa.bindparam(f"own_{name}") for name in ("request_id", "case_id", "fence")
+]
+_FOUND = Prepared(sa.select(intents.c.request_id).where(*_OWN))
+_ENDED = Prepared(
+    intents.update()
+    .where(*_OWN, sa.exists(sa.select(claims.c.fence).where(*OWN)))
+    .values({name: sa.bindparam(name) for name in ("result", "detail", "result_at")})
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Intended:
+    kind: StepKind
+    request_id: str
+    target: Mapping[str, Any]
+    evidence: Mapping[str, Any]
+    lease_seconds: float
+    announcement: Announcement | None
+
+
+class LedgerCaseFile:
+    """The ledger's ``handlers.case.CaseFile`` for one claim."""
+
+    def __init__(
+        self, database: Database, claim: Claim, located: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._database = database
+        self._claim = claim
+        self._located = located
+
+    @property
+    def case(self) -> Case:
+        """The case as it was when claimed."""
+        return self._claim.case
+
+    @property
+    def now(self) -> datetime:
+        """Database time when the case was claimed."""
+        return self._claim.claimed_at
+
+    def locate(self, backend: str) -> None:
+        """Write down on which backend the volume is, unless a message has told; say so then.
+
+        Raises ClaimLostError, LedgerUnavailableError, and what who is told raises.
+        """
+        self._database.write(lambda connection: _locate(connection, self._claim, backend))
+        self._located(backend)
+
+    def intend(
+        self,
+        kind: StepKind,
+        *,
+        request_id: str,
+        target: Mapping[str, Any],
+        evidence: Mapping[str, Any],
+        lease_seconds: float,
+        announcement: Announcement | None,
+    ) -> None:
+        """Write down that a call is about to be made; the lease then outlasts ``lease_seconds``.
+
+        Raises ClaimLostError, PausedError, LedgerUnavailableError, and ValueError for a request id
+        that was used before. Nothing is written then.
+        """
+        step = _Intended(kind, request_id, target, evidence, lease_seconds, announcement)
+        self._database.write(
+            lambda connection: _intend(connection, self._claim, step),
+            done=lambda connection: _find(connection, self._claim, request_id),
+        )
+
+    def result(self, request_id: str, result: StepResult, detail: str) -> None:
+        """Write down how the call of that intent ended.
+
+        Raises ClaimLostError where the volume has been claimed again since, KeyError for a request
+        id that was never intended here.
+        """
+        self._database.write(
+            lambda connection: _result(connection, self._claim, request_id, result, detail)
+        )
+
+    def connector_of(self, host: str) -> Connector | None:
+        """Return the connector last learned for a compute host from any attachment's message."""
+        known = {"cloud": self.case.cloud, "host": host}
+        found = self._database.read(lambda c: c.execute(_KNOWN, known).scalar(), one_statement=True)
+        return connector(found)
+
+
+def _find(connection: sa.Connection, claim: Claim, request_id: str) -> str | None:
+    """Return the request id if this claim has intended it."""
+    return request_id if _FOUND.finds(connection, _own(claim, request_id)) else None
+
+
+def _own(claim: Claim, request_id: str) -> dict[str, Any]:
+    return {
+        "own_request_id": request_id,
+        "own_case_id": claim.case.case_id,
+        "own_fence": claim.fence,
+    }
+
+
+def _locate(connection: sa.Connection, claim: Claim, backend: str) -> None:
+    _hold_where_others_write(connection, claim)
+    located = {"located_case_id": claim.case.case_id, "backend": backend}
+    if _LOCATED.run(connection, located | own(claim)) != 1:
+        hold(connection, claim)
+
+
+def _hold_where_others_write(connection: sa.Connection, claim: Claim) -> None:
+    """Lock the volume's row, but on SQLite, whose one writer nobody can come between."""
+    if connection.dialect.name != "sqlite":
+        hold(connection, claim)
+
+
+def _intend(connection: sa.Connection, claim: Claim, step: _Intended) -> str:
+    now = database_now(connection)
+    asked = {"cloud": claim.case.cloud, "request_id": step.request_id}
+    if _RENEWED.run(connection, renewed(claim, now, step.lease_seconds) | asked) != 1:
+        _renew_or_refuse(connection, claim, step)
+    _INTENDED.run(connection, _row(claim, step, now))
+    if (about := claim.case.about(step.target)) is not claim.case:
+        connection.execute(_NAMED, _named(about))
+    note(
+        connection, claim.case.case_id, HistoryKind.INTENDED, claim.owner, now,
+        fence=claim.fence, reason=step.kind.value, detail={"request_id": step.request_id},
+    )  # fmt: skip
+    if step.announcement is not None:
+        announce(connection, claim.case.cloud, claim.case.case_id, [step.announcement], now)
+    return step.request_id
+
+
+def _named(case: Case) -> dict[str, Any]:
+    names = {name: getattr(case, name) for name in ("attachment_id", "instance_id", "host")}
+    return {"named": case.case_id} | names
+
+
+def _renew_or_refuse(connection: sa.Connection, claim: Claim, step: _Intended) -> None:
+    """Raise what stands against the intent, the gravest first; it may be gone by now."""
+    renew(connection, claim, step.lease_seconds)
+    check_not_paused(connection, claim.case.cloud)
+    if _USED.finds(connection, {"request_id": step.request_id}):
+        raise ValueError(f"the request id {step.request_id} was used for an intent before")
+
+
+def _row(claim: Claim, step: _Intended, now: datetime) -> dict[str, Any]:
+    return {
+        "request_id": step.request_id,
+        "case_id": claim.case.case_id,
+        "fence": claim.fence,
+        "attempt": claim.case.attempts,
+        "kind": step.kind.value,
+        "target": dict(step.target),
+        "evidence": dict(step.evidence),
+        "intended_at": now,
+        "result": StepResult.INTENDED.value,
+    }
+
+
+def _result(
+    connection: sa.Connection, claim: Claim, request_id: str, result: StepResult, detail: str
+) -> None:
+    _hold_where_others_write(connection, claim)
+    now = database_now(connection)
+    ended = {"result": result.value, "detail": detail, "result_at": now}
+    if _ENDED.run(connection, _own(claim, request_id) | own(claim) | ended) != 1:
+        hold(connection, claim)
+        raise KeyError(request_id)
+    note(
+        connection, claim.case.case_id, HistoryKind.RESULT, claim.owner, now,
+        fence=claim.fence, reason=f"{result.value}: {detail}", detail={"request_id": request_id},
+    )  # fmt: skip

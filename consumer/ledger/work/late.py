@@ -1,0 +1,155 @@
+"""Calls on a volume that may still act although their callers may have given up.
+
+Read from what is kept anyway: our own intents, of every case of the volume, and the starts that
+were heard. Both leave a case with it, for the archive, days after it was closed: a call that is so
+old acts no more (``consumer/settings/configuration.py`` refuses a horizon that is longer).
+
+A start of a detach is answered by the end that bears both its request ids: Cinder makes one request
+of each try. One without an end is no proof that its call is under way. In one case, and that is the
+usual one, the opposite is proven: where the array refuses at once, Nova fails within a moment,
+though it makes five tries, each of which Cinder has to answer before it makes the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from consumer.ledger.database.records import Row
+from consumer.ledger.database.tables import cases, intents, notifications
+from handlers.case import LateCalls
+from handlers.intents import REACHES_BACKEND, UNANSWERED
+from handlers.notification import Operation, Phase, Source
+
+NOVA_TRIES = 5
+"""How often Nova asks for one detach (Nova, nova/volume/cinder.py ``attachment_delete``)."""
+AT_ONCE = timedelta(seconds=2)
+"""Shorter than an RPC timeout can sensibly be."""
+
+NOVA = (Source.NOVA_VERSIONED, Source.NOVA_LEGACY)
+ASKED, ATTACH, DETACH = "asked", Operation.ATTACH.value, Operation.DETACH.value
+
+_end = notifications.alias("ended")
+_VOLUMES = (
+    cases.c.cloud == sa.bindparam("cloud"),
+    cases.c.volume_id.in_(sa.bindparam("volumes", expanding=True)),
+)
+_ENDED = sa.exists().where(
+    _end.c.cloud == notifications.c.cloud,
+    _end.c.request_id == notifications.c.request_id,
+    _end.c.own_request_id == notifications.c.own_request_id,
+    _end.c.volume_id == notifications.c.volume_id,
+    _end.c.source == Source.CINDER.value,
+    _end.c.operation == DETACH,
+    _end.c.phase == Phase.END.value,
+)
+
+
+def _line(what: str, request: sa.ColumnElement[Any], at: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    return sa.select(
+        sa.literal(what).label("what"),
+        cases.c.volume_id,
+        request.label("request_id"),
+        sa.func.max(at).label("at"),
+        sa.func.count().label("times"),
+    ).where(*_VOLUMES)
+
+
+def _starts(operation: str, request: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    return (
+        _line(operation, request, notifications.c.received_at)
+        .join(notifications, notifications.c.case_id == cases.c.case_id)
+        .where(
+            notifications.c.volume_id == cases.c.volume_id,
+            notifications.c.source == Source.CINDER.value,
+            notifications.c.operation == operation,
+            notifications.c.phase == Phase.START.value,
+        )
+    )
+
+
+_NOBODY_S = sa.literal("")
+_LATE = sa.union_all(
+    _line(ASKED, _NOBODY_S, sa.func.coalesce(intents.c.result_at, intents.c.intended_at))
+    .join(intents, intents.c.case_id == cases.c.case_id)
+    .where(
+        intents.c.kind.in_(sorted(kind.value for kind in REACHES_BACKEND)),
+        intents.c.result.in_(sorted(result.value for result in UNANSWERED)),
+    )
+    .group_by(cases.c.volume_id),
+    _starts(ATTACH, _NOBODY_S).group_by(cases.c.volume_id),
+    _starts(DETACH, sa.func.coalesce(notifications.c.request_id, ""))
+    .where(~_ENDED)
+    .group_by(cases.c.volume_id, notifications.c.request_id),
+)
+_SAID_BY_NOVA = sa.select(notifications).where(
+    notifications.c.cloud == sa.bindparam("cloud"),
+    notifications.c.request_id.in_(sa.bindparam("requests", expanding=True)),
+    notifications.c.source.in_([source.value for source in NOVA]),
+    notifications.c.phase.in_([Phase.START.value, Phase.ERROR.value]),
+)
+
+
+def late_calls(
+    connection: sa.Connection, cloud: str, volumes: Collection[str]
+) -> Mapping[str, LateCalls]:
+    """Return for each of the volumes what may still act on it. At most two statements."""
+    if not volumes:
+        return {}
+    lines = connection.execute(_LATE, {"cloud": cloud, "volumes": sorted(volumes)}).all()
+    requests = sorted({line.request_id for line in lines if line.times == NOVA_TRIES} - {""})
+    said = (
+        connection.execute(_SAID_BY_NOVA, {"cloud": cloud, "requests": requests}).all()
+        if requests
+        else ()
+    )
+    going = [line for line in lines if not _all_answered(line, said)]
+    return {volume_id: _of(line for line in going if line.volume_id == volume_id)
+            for volume_id in volumes}  # fmt: skip
+
+
+def _of(lines: Iterable[Row]) -> LateCalls:
+    at = [(line.what, line.at) for line in lines]
+    return LateCalls(
+        *(max((a for what, a in at if what == of), default=None) for of in (ASKED, DETACH, ATTACH))
+    )
+
+
+def _all_answered(tries: Row, said: Sequence[Row]) -> bool:
+    """Tell whether Nova made all its tries of this detach, and failed within a moment.
+
+    By its own clock, from its start to its error, both of the one operation of that request.
+    """
+    if tries.what != DETACH or tries.times != NOVA_TRIES:
+        return False
+    own = [n for n in said if n.request_id == tries.request_id]
+    starts = [n for n in own if n.phase == Phase.START.value]
+    if len(starts) != 1 or not _began(starts[0], tries.volume_id):
+        return False
+    errors = [n for n in own if n.phase == Phase.ERROR.value and _same_work(starts[0], n)]
+    took = [n.published_at - starts[0].published_at for n in errors if n.published_at]
+    return bool(took) and timedelta(0) <= min(took) and max(took) < AT_ONCE
+
+
+def _began(start: Row, volume_id: str) -> bool:
+    detach = start.operation == DETACH and start.volume_id == volume_id
+    return detach and start.published_at is not None and start.own_request_id is not None
+
+
+def _same_work(start: Row, error: Row) -> bool:
+    """Tell whether an error is of that very request, on the same host; it may name no volume."""
+    return (
+        error.operation in (DETACH, None)
+        and error.volume_id in (start.volume_id, None)
+        and error.own_request_id == start.own_request_id
+        and _host(error.publisher_id) == _host(start.publisher_id)
+    )
+
+
+def _host(publisher_id: str) -> str:
+    """Return whose clock it is: ``nova-compute:HOST``, or ``compute.HOST`` of the legacy format."""
+    _, colon, host = publisher_id.partition(":")
+    return host if colon else publisher_id.partition(".")[2]

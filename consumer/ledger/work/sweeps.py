@@ -1,0 +1,189 @@
+"""Whose turn it is to sweep, and what sweeps have seen so far: by database time, for all replicas.
+
+A sighting is a row while the lists show it, and is forgotten when a whole list no longer does. It
+begins anew when it has moved.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from consumer.ledger.database.dialects import insert_absent
+from consumer.ledger.database.engine import Database, database_now
+from consumer.ledger.database.tables import connectors, sightings, sweeps
+from drivers.base import Connector
+from handlers.correlation.sweep import Sighting, Standing
+
+WHOLE = ""
+"""Stands for the volume itself where a key needs a row's id."""
+
+Key = tuple[str, str | None]
+
+_ONE = sa.and_(
+    sightings.c.cloud == sa.bindparam("of_cloud"),
+    sightings.c.volume_id == sa.bindparam("of_volume"),
+    sightings.c.attachment_id == sa.bindparam("of_row"),
+)
+_ANEW = sightings.update().where(_ONE)
+_OFFERED = sightings.update().where(_ONE).values(offers=sightings.c.offers + 1)
+_FORGET = sightings.delete().where(_ONE)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Turn:
+    """A sweep that is ours to make. ``counted``: the volumes of the last one that was believed.
+
+    ``doubted_seconds``: for how long the counts since then have not been believed, None if they
+    were.
+    """
+
+    counted: int | None
+    doubted_seconds: float | None
+
+
+class Sweeps:
+    """The sweeps of one cloud. Every method is one transaction; may raise LedgerUnavailableError.
+
+    Blocks for the database.
+    """
+
+    def __init__(self, database: Database, cloud: str) -> None:
+        self._database = database
+        self._cloud = cloud
+
+    def take(self, owner: str, interval_seconds: float) -> Turn | None:
+        """Take the next sweep; None while another took one within the interval."""
+        return self._database.write(lambda c: _take(c, self._cloud, owner, interval_seconds))
+
+    def note(self, seen: Collection[Sighting], *, whole: bool) -> tuple[Standing, ...]:
+        """Keep what a sweep saw and return how long each has been the same.
+
+        Where the lists were ``whole``, what they do not show any more is forgotten.
+        """
+        return self._database.write(lambda c: _note(c, self._cloud, seen, whole=whole))
+
+    def hosts(self) -> Mapping[str, str]:
+        """Return the compute hosts by the names that storage knows them by: initiator, NQN, WWPN.
+
+        A name that two hosts have had is nobody's.
+        """
+        return self._database.read(lambda c: _hosts(c, self._cloud))
+
+    def offered(self, keys: Collection[Key]) -> None:
+        """Note that these sightings were made cases of."""
+        self._database.write(lambda c: _offered(c, self._cloud, keys))
+
+    def believed(self, counted: int) -> None:
+        """Note a sweep that was whole, and how many volumes there were."""
+        self._database.write(lambda c: _believed(c, self._cloud, counted))
+
+    def doubted(self) -> None:
+        """Note a sweep whose lists were not believed to be whole."""
+        self._database.write(lambda c: _doubted(c, self._cloud))
+
+
+def _take(
+    connection: sa.Connection, cloud: str, owner: str, interval_seconds: float
+) -> Turn | None:
+    now = database_now(connection)
+    blank = {"cloud": cloud, "next_at": now, "owner": owner}
+    connection.execute(insert_absent(connection.dialect.name, sweeps, ("cloud",)), blank)
+    mine = sa.and_(sweeps.c.cloud == cloud, sweeps.c.next_at <= now)
+    later = now + timedelta(seconds=interval_seconds)
+    taken = connection.execute(sweeps.update().where(mine).values(owner=owner, next_at=later))
+    if taken.rowcount == 0:
+        return None
+    row = connection.execute(sa.select(sweeps).where(sweeps.c.cloud == cloud)).one()
+    return Turn(row.counted, _since(row.doubted_at, now))
+
+
+def _note(
+    connection: sa.Connection, cloud: str, seen: Collection[Sighting], *, whole: bool
+) -> tuple[Standing, ...]:
+    now = database_now(connection)
+    known = {_key(row): row for row in connection.execute(_all_of(cloud))}
+    fresh = [s for s in seen if s.key not in known]
+    moved = [s for s in seen if s.key in known and known[s.key].version != s.version]
+    gone = known.keys() - {s.key for s in seen} if whole else ()
+    _execute(connection, sightings.insert(), fresh, lambda s: _row(s, cloud, now))
+    _execute(connection, _ANEW, moved, lambda s: _row(s, cloud, now) | _where(s.key, cloud))
+    _execute(connection, _FORGET, gone, lambda key: _where(key, cloud))
+    anew = {s.key for s in (*fresh, *moved)}
+    return tuple(
+        Standing(s, now, 0.0) if s.key in anew else _standing(s, known[s.key], now) for s in seen
+    )
+
+
+def _hosts(connection: sa.Connection, cloud: str) -> Mapping[str, str]:
+    known = sa.select(connectors.c.host, connectors.c.connector).where(connectors.c.cloud == cloud)
+    of: dict[str, set[str]] = {}
+    for row in connection.execute(known):
+        for name in Connector.from_mapping(row.connector).names():
+            of.setdefault(name, set()).add(row.host)
+    return {name: next(iter(hosts)) for name, hosts in of.items() if len(hosts) == 1}
+
+
+def _offered(connection: sa.Connection, cloud: str, keys: Collection[Key]) -> None:
+    now = database_now(connection)
+    _execute(connection, _OFFERED, keys, lambda key: _where(key, cloud) | {"offered_at": now})
+
+
+def _believed(connection: sa.Connection, cloud: str, counted: int) -> None:
+    now = database_now(connection)
+    found = sweeps.update().where(sweeps.c.cloud == cloud)
+    connection.execute(found.values(counted=counted, swept_at=now, doubted_at=None))
+
+
+def _doubted(connection: sa.Connection, cloud: str) -> None:
+    since = sa.func.coalesce(sweeps.c.doubted_at, database_now(connection))
+    connection.execute(sweeps.update().where(sweeps.c.cloud == cloud).values(doubted_at=since))
+
+
+def _execute(
+    connection: sa.Connection,
+    statement: sa.Executable,
+    of: Collection[Any],
+    values: Callable[[Any], Mapping[str, Any]],
+) -> None:
+    if of:
+        connection.execute(statement, [values(one) for one in of])
+
+
+def _all_of(cloud: str) -> sa.Select[Any]:
+    return sa.select(sightings).where(sightings.c.cloud == cloud)
+
+
+def _key(row: sa.Row[Any]) -> Key:
+    return row.volume_id, row.attachment_id or None
+
+
+def _where(key: Key, cloud: str) -> dict[str, Any]:
+    return {"of_cloud": cloud, "of_volume": key[0], "of_row": key[1] or WHOLE}
+
+
+def _row(seen: Sighting, cloud: str, now: datetime) -> dict[str, Any]:
+    return {
+        "cloud": cloud,
+        "volume_id": seen.volume_id,
+        "attachment_id": seen.attachment_id or WHOLE,
+        "status": seen.status,
+        "version": seen.version,
+        "first_seen_at": now,
+        "offers": 0,
+        "offered_at": None,
+    }
+
+
+def _standing(seen: Sighting, row: sa.Row[Any], now: datetime) -> Standing:
+    age_seconds = (now - row.first_seen_at).total_seconds()
+    offered_seconds = _since(row.offered_at, now)
+    return Standing(seen, row.first_seen_at, age_seconds, row.offers, offered_seconds)
+
+
+def _since(then: datetime | None, now: datetime) -> float | None:
+    return None if then is None else (now - then).total_seconds()

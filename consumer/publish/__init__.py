@@ -1,0 +1,1 @@
+"""Outbox -> bus: announcements, each confirmed by the broker."""

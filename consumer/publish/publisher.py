@@ -1,0 +1,297 @@
+"""Outbox to bus: hop 8.
+
+Announcements go out through oslo.messaging's Notifier, so that they look like everybody else's
+notifications, by a notify driver of our own, so that they are confirmed. Each keeps the message_id
+that the outbox gave it however often it is sent: who sees one twice can tell.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import socket
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Self, assert_never
+
+import kombu
+import oslo_messaging
+from oslo_config import cfg
+
+from consumer.bus.broker import (
+    CHANNEL_ERRORS,
+    BrokerSettings,
+    backoff_seconds,
+    describe,
+    register_opts,
+)
+from consumer.bus.sender import Confirmation, ConfirmedSender, NotConfirmedError, Parcel
+from consumer.bus.topology import declare_exchange, exchange_trouble
+from consumer.ledger import Ledger, LedgerUnavailableError, Outgoing
+from consumer.publish.driver import DRIVER, Announced, ConfirmedDriver
+from consumer.publish.publisher_observer import PublisherObserver, Unobserved
+from handlers.case import Priority
+
+__all__ = [
+    "GROUP",
+    "OPTS",
+    "ConfirmedDriver",
+    "Publisher",
+    "PublisherObserver",
+    "PublisherStatus",
+]
+
+LOG = logging.getLogger(__name__)
+
+GROUP = cfg.OptGroup("publisher", title="How announcements go out")
+OPTS = [
+    cfg.StrOpt(
+        "exchange",
+        default="detachd",
+        help="The exchange that announcements are published to, what control_exchange is to the "
+        "other services. Their topics are those of [oslo_messaging_notifications], by default "
+        "detachd_notifications.",
+    ),
+    cfg.StrOpt(
+        "host",
+        default=socket.gethostname(),
+        sample_default="controller1",
+        help="The name of this host: announcements carry publisher_id detachd.HOST.",
+    ),
+    cfg.FloatOpt(
+        "confirm_timeout_seconds",
+        default=10.0,
+        min=0.1,
+        help="How long the broker may take to confirm an announcement before it is sent again.",
+    ),
+    cfg.FloatOpt(
+        "poll_seconds",
+        default=1.0,
+        min=0.05,
+        help="How often the outbox is looked at.",
+    ),
+    cfg.FloatOpt(
+        "unrouted_after_seconds",
+        default=60.0,
+        min=0.0,
+        help="For how long after connecting to the broker an announcement is sent again that no "
+        "queue is bound for: after a restart of the broker, listeners need a while to be back. "
+        "Later it is marked unrouted at once, and not sent again.",
+    ),
+]
+TOPICS = ["detachd_notifications"]
+
+_LIMIT = 20
+_LEASE_SECONDS = 30.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PublisherStatus:
+    """How the publisher is now; ``problems`` are sentences for the operator."""
+
+    last_sent_at: datetime | None
+    problems: tuple[str, ...]
+
+
+class Publisher:
+    """Sends what the outbox holds, in order within a case, until each is confirmed.
+
+    For one thread; ``status`` may be asked from any.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        announcer: oslo_messaging.Notifier,
+        sender: ConfirmedSender,
+        *,
+        exchange: str,
+        owner: str,
+        poll_seconds: float = 1.0,
+        unrouted_after_seconds: float = 60.0,
+        observer: PublisherObserver | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._announcer = announcer
+        self._sender = sender
+        self._exchange = exchange
+        self._owner = owner
+        self._poll_seconds = poll_seconds
+        self._unrouted_after_seconds = unrouted_after_seconds
+        self._observer = observer or Unobserved()
+        self._confirmed: list[int] = []
+        self._failures = 0
+        self._trouble: str | None = None
+        self._unconfirmed, self._unconfirmed_until = "", -math.inf
+        self._last_sent_at: datetime | None = None
+
+    @classmethod
+    def from_conf(
+        cls,
+        conf: cfg.ConfigOpts,
+        ledger: Ledger,
+        owner: str,
+        observer: PublisherObserver | None = None,
+    ) -> Self:
+        """Build it from ``[publisher]`` and oslo.messaging's options; connects to nothing yet.
+
+        Raises what BrokerSettings.from_conf raises.
+        """
+        register_opts(conf)
+        conf.register_opts(OPTS, group=GROUP.name)
+        conf.set_default("topics", TOPICS, group="oslo_messaging_notifications")
+        options, broker = conf.publisher, BrokerSettings.from_conf(conf)
+        return cls(
+            ledger,
+            oslo_messaging.Notifier(
+                oslo_messaging.get_notification_transport(conf),
+                publisher_id=f"detachd.{options.host}",
+                driver=DRIVER,
+                topics=conf.oslo_messaging_notifications.topics,
+            ),
+            _sender(broker, options.exchange, options.confirm_timeout_seconds),
+            exchange=options.exchange,
+            owner=owner,
+            poll_seconds=options.poll_seconds,
+            unrouted_after_seconds=options.unrouted_after_seconds,
+            observer=observer,
+        )
+
+    def status(self) -> PublisherStatus:
+        """Return how the publisher is now. Blocks on nothing."""
+        trouble = self._trouble
+        if trouble is None and time.monotonic() < self._unconfirmed_until:
+            trouble = f"announcements wait: {self._unconfirmed}"
+        return PublisherStatus(self._last_sent_at, () if trouble is None else (trouble,))
+
+    def run(self, stop: threading.Event, *, flush_seconds: float = 30.0) -> None:
+        """Publish until ``stop`` is set, then what is still due, for at most ``flush_seconds``.
+
+        One sending that has begun then may take its confirm timeout longer.
+        """
+        while not stop.is_set():
+            stop.wait(self._turn())
+        ends_at = time.monotonic() + flush_seconds
+        while time.monotonic() < ends_at and not self._turn():
+            pass
+        self.close()
+
+    def run_once(self) -> int:
+        """Send what is due; return how many were settled, sent or unrouted.
+
+        First marks what an absent ledger left unmarked, so that it is not sent again. Takes nothing
+        while the broker cannot be had. Blocks on the ledger and for confirms. Raises
+        NotConfirmedError where there is no broker, and LedgerUnavailableError.
+        """
+        self._note_sent()
+        self._sender.connect()
+        try:
+            return self._send_due()
+        finally:
+            self._note_sent()
+
+    def _send_due(self) -> int:
+        ends_at = time.monotonic() + _LEASE_SECONDS / 2
+        settled = 0
+        for outgoing in self._ledger.outbox_take(
+            self._owner, limit=_LIMIT, lease_seconds=_LEASE_SECONDS
+        ):
+            if time.monotonic() > ends_at:
+                break  # slow: the rest is taken again when its lease has run out
+            if self._announce(outgoing):
+                settled += 1
+            else:
+                self._sender.connect()
+        return settled
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._sender.close()
+
+    def _note_sent(self) -> None:
+        """Note all that was confirmed, at once; what a crash keeps from it is sent again."""
+        if self._confirmed:
+            self._ledger.outbox_sent(self._confirmed)
+            self._confirmed.clear()
+
+    def _turn(self) -> float:
+        """Do one round; return how many seconds to wait before the next."""
+        try:
+            settled = self.run_once()
+        except (NotConfirmedError, LedgerUnavailableError) as error:
+            return self._failed(f"announcements wait: {describe(error)}")
+        except Exception as error:
+            LOG.exception("unexpected error; the announcements are kept")
+            return self._failed(f"unexpected error: {describe(error)}")
+        self._failures, self._trouble = 0, None
+        return 0.0 if settled else self._poll_seconds
+
+    def _failed(self, trouble: str) -> float:
+        if trouble != self._trouble:
+            LOG.warning("%s", trouble)
+        self._trouble = trouble
+        self._failures += 1
+        return backoff_seconds(self._failures)
+
+    def _announce(self, outgoing: Outgoing) -> bool:
+        announced = Announced(outgoing, self._send)
+        match outgoing.priority:
+            case Priority.INFO:
+                self._announcer.info(announced, outgoing.event_type, dict(outgoing.payload))
+            case Priority.ERROR:
+                self._announcer.error(announced, outgoing.event_type, dict(outgoing.payload))
+            case other:
+                assert_never(other)
+        return self._settle(outgoing, announced)
+
+    def _settle(self, outgoing: Outgoing, announced: Announced) -> bool:
+        if announced.error is not None:
+            # A broker that is out of memory lets us connect, and confirms nothing. Should another
+            # replica be told otherwise, this is over a lease after the next try.
+            self._unconfirmed = announced.error
+            delay = self._again(outgoing, announced.error)
+            self._unconfirmed_until = time.monotonic() + delay + _LEASE_SECONDS
+            return False
+        if Confirmation.RETURNED in announced.answers:
+            return self._nobody_bound(outgoing)
+        self._unconfirmed_until = -math.inf
+        self._confirmed.append(outgoing.outbox_id)
+        self._observer.sent(outgoing.event_type)
+        self._last_sent_at = datetime.now(UTC)
+        return True
+
+    def _nobody_bound(self, outgoing: Outgoing) -> bool:
+        trouble = f"no queue is bound to exchange {self._exchange!r} for {outgoing.event_type}"
+        if self._sender.connected_seconds < self._unrouted_after_seconds:
+            self._again(outgoing, trouble)
+            return False
+        self._ledger.outbox_unrouted([outgoing.outbox_id])
+        self._observer.unrouted(outgoing.event_type)
+        LOG.error("%s: nobody was told of case %s", trouble, outgoing.case_id)
+        return True
+
+    def _again(self, outgoing: Outgoing, trouble: str) -> float:
+        delay = backoff_seconds(outgoing.attempts)
+        self._ledger.outbox_failed(outgoing.outbox_id, trouble, delay)
+        self._observer.failed(outgoing.event_type)
+        LOG.warning("sending again in %.1f s: %s", delay, trouble)
+        return delay
+
+    def _send(self, routing_key: str, body: bytes) -> Confirmation:
+        return self._sender.send(Parcel(self._exchange, routing_key, body))
+
+
+def _sender(broker: BrokerSettings, exchange: str, timeout_seconds: float) -> ConfirmedSender:
+    def prepare(connection: kombu.Connection) -> None:
+        durable = broker.durable_exchanges
+        try:
+            declare_exchange(connection, exchange, durable=durable)
+        except CHANNEL_ERRORS as error:
+            trouble = exchange_trouble(exchange, error, durable=durable)
+            raise NotConfirmedError(trouble) from error
+
+    return ConfirmedSender(
+        broker, "detachd publisher", prepare=prepare, timeout_seconds=timeout_seconds
+    )

@@ -1,0 +1,1 @@
+"""What the configuration says: options, checks across them, and a section for each part."""

@@ -1,0 +1,256 @@
+"""Collects the options, checks them across, and hands them on as settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from oslo_config import cfg
+from oslo_log import log
+
+from consumer import logs
+from consumer.settings import buses, drivers, openstack, options
+from consumer.settings import files as config_files
+from consumer.settings.drivers import DriverOptions
+from consumer.settings.files import ConfigurationError
+from consumer.settings.ledger import DAY_SECONDS, LedgerSettings
+from consumer.work import backends
+from consumer.work.backends import Backend, Backends
+from consumer.work.sweep_settings import SweepSettings
+from drivers import registry
+from handlers.judgement.policy import BackendPolicy
+
+__all__ = ["ConfigurationError", "Settings", "list_opts", "load"]
+
+DEFAULT_FILE = Path("/etc/detachd/detachd.conf")
+LATE_RPC_TIMEOUTS = 5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """How many cases at once, for how long claimed, how often asked for."""
+
+    threads: int
+    lease_seconds: float
+    poll_seconds: float
+    drain_seconds: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ExporterSettings:
+    """Where /metrics is served."""
+
+    address: str
+    port: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SimulatorSettings:
+    """Where a simulated cloud listens."""
+
+    address: str
+    authkey: str = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that the configuration says, checked.
+
+    ``conf`` is for the libraries that read their own options from it (oslo.log, oslo.messaging).
+    """
+
+    cloud: str
+    rpc_response_timeout_seconds: float
+    ledger: LedgerSettings
+    worker: WorkerSettings
+    sweep: SweepSettings
+    backends: Backends
+    driver_options: DriverOptions
+    exporter: ExporterSettings
+    simulator: SimulatorSettings | None
+    conf: cfg.ConfigOpts = dataclasses.field(repr=False, compare=False)
+
+
+def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
+    """Return every option of ours: the entry point that ``oslo-config-generator`` asks.
+
+    Those of every installed storage driver too. Sets our defaults of oslo.log's options, so that
+    the sample shows what holds.
+    """
+    logs.set_defaults()
+    return [*options.list_opts(), *openstack.list_opts(), *drivers.list_opts()]
+
+
+def load(paths: Sequence[Path] = ()) -> Settings:
+    """Read the configuration files, the later ones winning; without any, the default file.
+
+    Blocks on the file system only. Raises ConfigurationError with every problem that was found.
+    """
+    files = list(paths) or default_files()
+    _check_files(files)
+    settings = _settings(_conf(files))
+    _raise_if(problems(settings))
+    return settings
+
+
+def default_files() -> list[Path]:
+    """Return the file that is read when none is named. Raises ConfigurationError without it."""
+    if _is_missing(DEFAULT_FILE):
+        raise ConfigurationError(
+            [f"there is no {DEFAULT_FILE}; write one, or name another with --config-file"]
+        )
+    return [DEFAULT_FILE]
+
+
+def _is_missing(path: Path) -> bool:
+    """Tell whether there is surely no such file; what may not be looked for is told when read."""
+    try:
+        return not path.exists()
+    except OSError:
+        return False
+
+
+def _check_files(files: Sequence[Path]) -> None:
+    logs.set_defaults()
+    parsed = {path: config_files.parse(path) for path in files}
+    titles = {s for sections in parsed.values() for s in sections}
+    of_drivers, found = drivers.declared(titles)
+    of_openstack, more = openstack.declared(parsed.values())
+    _raise_if([*found, *more])
+    declared = {
+        **config_files.library_options(),
+        **{group.name: opts for group, opts in options.list_opts()},
+        **of_openstack,
+        **_named_sections(titles),
+        **of_drivers,
+    }
+    _raise_if(
+        problem
+        for path, sections in parsed.items()
+        for problem in config_files.unknown_names(path, sections, declared)
+    )
+    _raise_if(config_files.bad_values(config_files.read(files, declared), declared))
+
+
+def _named_sections(sections: Iterable[str]) -> dict[str, list[cfg.Opt]]:
+    """Return what may stand in the sections that operators name themselves."""
+    found = {s: backends.options() for s in sections if s.lower().startswith(backends.PREFIX)}
+    return found | {s: buses.options() for s in sections if buses.is_own(s)}
+
+
+def _raise_if(found: Iterable[str]) -> None:
+    if sentences := tuple(found):
+        raise ConfigurationError(sentences)
+
+
+def _conf(files: Sequence[Path]) -> cfg.ConfigOpts:
+    conf = cfg.ConfigOpts()
+    log.register_options(conf)
+    options.register(conf)
+    openstack.register(conf)
+    conf(
+        config_files.arguments(files),
+        project="detachd",
+        default_config_files=[],
+        default_config_dirs=[],
+    )
+    return conf
+
+
+def _settings(conf: cfg.ConfigOpts) -> Settings:
+    simulator, of_backends = conf.simulator, backends.read(conf)
+    return Settings(
+        cloud=conf.cloud.name,
+        rpc_response_timeout_seconds=conf.cloud.rpc_response_timeout_seconds,
+        ledger=LedgerSettings.from_conf(conf),
+        worker=WorkerSettings(**conf.worker),
+        sweep=SweepSettings.from_conf(conf),
+        backends=of_backends,
+        driver_options=drivers.read(conf, of_backends),
+        exporter=ExporterSettings(**conf.exporter),
+        simulator=SimulatorSettings(**simulator) if simulator.address else None,
+        conf=conf,
+    )
+
+
+def problems(settings: Settings) -> Iterator[str]:
+    """Yield a sentence for each pair of options that do not go together, with their numbers."""
+    yield from _section_problems(settings.backends)
+    yield from drivers.problems(settings.driver_options, settings.backends)
+    for backend in settings.backends.all():
+        section = _section(backend, settings.backends)
+        yield from _driver_problems(section, backend)
+        yield from _patience_problems(section, backend, settings)
+    yield from settings.ledger.problems(settings.conf.ledger)
+    yield from settings.sweep.problems(settings.rpc_response_timeout_seconds)
+    if settings.simulator and not settings.simulator.authkey:
+        yield "[simulator] has an address and no authkey: set the one that the simulated cloud uses"
+
+
+def _section(backend: Backend, all_of_them: Backends) -> str:
+    return backends.DEFAULTS if backend is all_of_them.defaults else backends.PREFIX + backend.name
+
+
+def _section_problems(all_of_them: Backends) -> Iterator[str]:
+    seen: dict[str, str] = {}
+    for name in all_of_them.named:
+        if name.count("@") != 1 or "#" in name:
+            yield f"[{backends.PREFIX}{name}]: a backend is named HOST@BACKEND, without #POOL"
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            yield f"[{backends.PREFIX}{name}] and [{backends.PREFIX}{other}] differ by case only"
+
+
+def _driver_problems(section: str, backend: Backend) -> Iterator[str]:
+    if not backend.driver:
+        there_are = ", ".join(registry.names()) or "none"
+        yield f"[{section}] driver names no storage driver; there are: {there_are}"
+        return
+    try:
+        registry.load(backend.driver)
+    except registry.RegistryError as error:
+        yield f"[{section}] driver = {backend.driver}: {error}"
+
+
+def _patience_problems(section: str, backend: Backend, settings: Settings) -> Iterator[str]:
+    policy, rpc = backend.policy, settings.rpc_response_timeout_seconds
+    if settings.worker.lease_seconds < policy.longest_step_seconds:
+        yield _short_lease(section, policy, settings.worker.lease_seconds)
+    if policy.late_horizon_seconds < LATE_RPC_TIMEOUTS * rpc:
+        yield (
+            f"[{section}] late_horizon_seconds = {policy.late_horizon_seconds:g} is shorter than "
+            f"{LATE_RPC_TIMEOUTS} x rpc_response_timeout_seconds = {rpc:g} of [cloud]: a call that "
+            "timed out could still act after its case is closed"
+        )
+    days = settings.ledger.archive_days or settings.ledger.retention_days
+    if 0 < days * DAY_SECONDS < policy.late_horizon_seconds:
+        yield (
+            f"[{section}] late_horizon_seconds = {policy.late_horizon_seconds:g} is longer than "
+            f"the {days} days after which [ledger] puts away what was asked for a volume; lower "
+            "the one or raise the other"
+        )
+    if policy.call_timeout_seconds <= rpc:
+        yield (
+            f"[{section}] call_timeout_seconds = {policy.call_timeout_seconds:g} is no longer than "
+            f"rpc_response_timeout_seconds = {rpc:g} of [cloud]: Cinder's answer would be missed"
+        )
+    if backend.concurrency >= (threads := settings.worker.threads) > 1:
+        yield (
+            f"[{section}] concurrency = {backend.concurrency} leaves none of [worker] threads = "
+            f"{threads} to the other backends; lower the one or raise the other"
+        )
+
+
+def _short_lease(section: str, policy: BackendPolicy, lease_seconds: float) -> str:
+    parts = ", ".join(
+        f"{name} = {getattr(policy, name):g}"
+        for name in (
+            "tries", "look_timeout_seconds", "call_timeout_seconds", "try_backoff_max_seconds",
+            "nova_detach_wait_seconds", "lease_margin_seconds",
+        )
+    )  # fmt: skip
+    return (
+        f"[worker] lease_seconds = {lease_seconds:g} is shorter than the "
+        f"{policy.longest_step_seconds:g} seconds that one step of [{section}] may take ({parts}); "
+        "raise the one or lower the others"
+    )

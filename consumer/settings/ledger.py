@@ -1,0 +1,96 @@
+"""What ``[ledger]`` says, and what of it does not go together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Self
+
+from oslo_config import cfg
+
+from consumer.ledger import LedgerUrlError, Tls, check_url
+from consumer.settings.deadlines import deadline_seconds
+from handlers.notification import Operation
+
+DAY_SECONDS = 86_400.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LedgerSettings:
+    """Where the ledger is, after how long its open cases are due, and its finished ones leave."""
+
+    url: str = dataclasses.field(repr=False)
+    attach_deadline_seconds: float
+    detach_deadline_seconds: float
+    error_settle_seconds: float
+    archive_days: int = 0
+    retention_days: int = 0
+    tls: Tls | None = None
+
+    @classmethod
+    def from_conf(cls, conf: cfg.ConfigOpts) -> Self:
+        """Read the section."""
+        return cls(
+            url=conf.ledger.connection,
+            attach_deadline_seconds=deadline_seconds(conf, Operation.ATTACH),
+            detach_deadline_seconds=deadline_seconds(conf, Operation.DETACH),
+            error_settle_seconds=conf.ledger.error_settle_seconds,
+            archive_days=conf.ledger.archive_days,
+            retention_days=conf.ledger.retention_days,
+            tls=_tls(conf.ledger),
+        )
+
+    @property
+    def archive_seconds(self) -> float:
+        """Return after how long what is finished goes to the archive; 0 for never."""
+        return self.archive_days * DAY_SECONDS
+
+    @property
+    def retention_seconds(self) -> float:
+        """Return how long what is finished is kept; 0 for ever."""
+        return self.retention_days * DAY_SECONDS
+
+    def problems(self, section: cfg.ConfigOpts.GroupAttr) -> Iterator[str]:
+        """Yield a sentence for a URL that is of no use, and for each pair that does not fit."""
+        yield from self._url_problems()
+        yield from _tls_problems(section)
+        yield from self._too_short("archive_days", self.archive_days)
+        yield from self._too_short("retention_days", self.retention_days)
+        if 0 < self.retention_days < self.archive_days:
+            yield (
+                f"[ledger] archive_days = {self.archive_days} is longer than retention_days = "
+                f"{self.retention_days}: everything would be forgotten before it comes to the "
+                "archive; lower the one or raise the other"
+            )
+
+    def _url_problems(self) -> Iterator[str]:
+        try:
+            check_url(self.url)
+        except LedgerUrlError as error:
+            yield f"[ledger] connection: {error}"
+
+    def _too_short(self, option: str, days: int) -> Iterator[str]:
+        for name in ("attach_deadline_seconds", "detach_deadline_seconds"):
+            seconds = getattr(self, name)
+            if 0 < days * DAY_SECONDS < 2 * seconds:
+                yield (
+                    f"[ledger] {option} = {days} is shorter than twice {name} = {seconds:g}: what "
+                    "an end may still be about would be out of sight before it comes; raise the "
+                    "one or lower the other"
+                )
+
+
+def _tls(ledger: cfg.ConfigOpts.GroupAttr) -> Tls | None:
+    if not ledger.ssl:
+        return None
+    return Tls(
+        ledger.ssl_ca_file, ledger.ssl_cert_file, ledger.ssl_key_file, ledger.ssl_verify_hostname
+    )
+
+
+def _tls_problems(ledger: cfg.ConfigOpts.GroupAttr) -> Iterator[str]:
+    files = [f"ssl_{name}_file" for name in ("ca", "cert", "key") if ledger[f"ssl_{name}_file"]]
+    if files and not ledger.ssl:
+        yield f"[ledger] {', '.join(files)}: of no effect while ssl is false; set ssl = true"
+    if ledger.ssl_key_file and not ledger.ssl_cert_file:
+        yield "[ledger] ssl_key_file is set and ssl_cert_file is not: they go together"

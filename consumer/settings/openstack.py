@@ -1,0 +1,64 @@
+"""``[cinder]``, ``[nova]`` and ``[service_user]`` in the configuration files.
+
+What may stand in them depends on the auth plugin that they name, perhaps in another section.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from oslo_config import cfg
+
+from drivers.openstack import session
+from drivers.openstack.session import CINDER, GROUPS, NOVA, SAMPLE_PLUGIN, SECTIONS, SessionError
+from drivers.options import optional
+
+Sections = Mapping[str, Mapping[str, Any]]
+
+
+def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
+    """Return the options for the sample, with those of the commonest auth plugin."""
+    return [(GROUPS[section], session.options(section)) for section in SECTIONS]
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    """Register what does not depend on an auth plugin; keystoneauth registers the rest.
+
+    By the sections' names: an OptGroup would keep what keystoneauth registers, for every ConfigOpts
+    that comes after.
+    """
+    for section in SECTIONS:
+        conf.register_opts(session.options(section, None), group=section)
+
+
+def configured(conf: cfg.ConfigOpts) -> tuple[str, ...]:
+    """Return those of ``[cinder]`` and ``[nova]`` that say how to authenticate."""
+    return tuple(s for s in (CINDER, NOVA) if session.configured(conf, s))
+
+
+def declared(files: Iterable[Sections]) -> tuple[dict[str, list[cfg.Opt]], list[str]]:
+    """Return what may stand in each section, and a sentence for each auth plugin there is not."""
+    said = _merged(files)
+    opts: dict[str, list[cfg.Opt]] = {}
+    problems: list[str] = []
+    for section in SECTIONS:
+        source = said.get(section, {}).get("auth_section") or section
+        plugin = said.get(source.lower(), {}).get("auth_type") or SAMPLE_PLUGIN
+        try:
+            # What is missing is told of where the plugin is made, in a sentence of ours.
+            opts[section] = optional(session.options(section, plugin))
+            opts.setdefault(source, optional(session.auth_options(source, plugin)))
+        except SessionError as error:
+            problems.append(str(error))
+    return opts, problems
+
+
+def _merged(files: Iterable[Sections]) -> dict[str, dict[str, str]]:
+    """Return the last value of every assignment, as oslo.config takes it for a single one."""
+    said: dict[str, dict[str, str]] = {}
+    for sections in files:
+        for title, assignments in sections.items():
+            last = {name: values[-1] for name, values in assignments.items() if values}
+            said.setdefault(title.lower(), {}).update(last)
+    return said

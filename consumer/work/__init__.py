@@ -1,0 +1,1 @@
+"""Ledger -> judgement -> ledger: the worker, the sweep and the housekeeping."""

@@ -1,0 +1,110 @@
+"""How many cases may be worked at once, in all and of each backend."""
+
+from __future__ import annotations
+
+import collections
+import threading
+
+from consumer.work.backends import Backends
+from handlers.case import CrowdedError
+
+UNKNOWN = ""
+"""Stands for the backend of a case whose backend nobody has named yet."""
+
+
+class Slots:
+    """At most ``threads`` cases at once, of each backend at most its concurrency. Thread-safe."""
+
+    def __init__(self, threads: int, backends: Backends) -> None:
+        self._threads = threads
+        self._backends = backends
+        self._taken: collections.Counter[str] = collections.Counter()
+        self._releases = 0
+        self._changed = threading.Condition()
+
+    def taken(self) -> int:
+        """Return how many cases are being worked."""
+        with self._changed:
+            return self._taken.total()
+
+    def free(self) -> int:
+        """Return how many more may be worked now."""
+        return self._threads - self.taken()
+
+    def full(self) -> frozenset[str]:
+        """Return the backends of which no more cases may be worked now."""
+        with self._changed:
+            return frozenset(
+                name
+                for name, taken in self._taken.items()
+                if taken >= self._backends.of(name).concurrency
+            )
+
+    def room(self, backend: str) -> int:
+        """Return how many more cases of this backend may be worked now."""
+        with self._changed:
+            return self._backends.of(backend).concurrency - self._taken[backend]
+
+    def take(self, backend: str) -> None:
+        """Take one slot."""
+        with self._changed:
+            self._taken[backend] += 1
+
+    def exchange(self, taken: str, wanted: str) -> bool:
+        """Give a slot back for one of another backend, where that has one; tell whether."""
+        with self._changed:
+            if self._taken[wanted] >= self._backends.of(wanted).concurrency:
+                return False
+            self._taken[taken] -= 1
+            self._taken[wanted] += 1
+            self._releases += 1
+            self._changed.notify_all()
+            return True
+
+    def release(self, backend: str, *, unused: bool = False) -> None:
+        """Give it back and wake whoever waits for that; ``unused`` is no reason to look for work.
+
+        Where nothing can be worked, each look for work would be followed by the next at once.
+        """
+        with self._changed:
+            self._taken[backend] -= 1
+            self._releases += not unused
+            self._changed.notify_all()
+
+    def releases(self) -> int:
+        """Return how often a slot was given back so far."""
+        with self._changed:
+            return self._releases
+
+    def wait_for_release(self, since: int, seconds: float) -> None:
+        """Block until there were more releases than ``since``, at most ``seconds``."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._releases > since, seconds)
+
+    def wait_until_idle(self, seconds: float | None) -> bool:
+        """Block until every slot is free, at most ``seconds``; tell whether they are."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._taken.total(), seconds)
+
+
+class Seat:
+    """The slot of one case. For the thread that works it."""
+
+    def __init__(self, slots: Slots, backend: str) -> None:
+        """Take a slot of this backend."""
+        self._slots = slots
+        self._backend = backend
+        slots.take(backend)
+
+    def move(self, backend: str) -> None:
+        """Exchange it for one of the backend that the case turned out to be of.
+
+        Raises CrowdedError where that has none free: its cap holds for what is learned late too.
+        """
+        if not self._slots.exchange(self._backend, backend):
+            raise CrowdedError(f"as many cases of backend {backend} are worked as may be")
+        self._backend = backend
+
+    def leave(self, *, unused: bool = False) -> None:
+        """Give it back, as ``Slots.release`` does."""
+        self._slots.release(self._backend, unused=unused)

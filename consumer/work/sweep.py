@@ -1,0 +1,228 @@
+"""What Cinder says is in transition -> ledger: events make it fast, the sweep makes it certain."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import itertools
+import logging
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from consumer.ledger import Arrival, Ledger, LedgerUnavailableError
+from consumer.ledger.work.sweeps import Turn
+from consumer.work.ghosts import Ghosts, seek
+from consumer.work.sweep_settings import SweepSettings
+from drivers.base import StorageDriver
+from drivers.control_plane import Cinder
+from drivers.errors import OutsideError
+from handlers.correlation import sweep
+from handlers.correlation.sweep import Sighting, Standing
+from handlers.notification import Notification
+
+LOG = logging.getLogger(__name__)
+
+BUS = "sweep"
+MOST_VOLUMES = 1000
+"""How many suspected volumes one sweep reads, those that stand longest first."""
+
+DOUBT_SECONDS = 86_400.0
+"""How long a count that fell must last before it is taken for true."""
+
+Entry = TypeVar("Entry")
+
+
+class SweepResult(enum.Enum):
+    """How a sweep ended."""
+
+    WHOLE = "whole"
+    DOUBTED = "doubted"
+    FAILED = "failed"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SweepReport:
+    """One sweep. ``seen`` counts what was in transition, by status.
+
+    ``suspects`` are the notifications that were handed to the ledger, ``opened`` the cases that
+    they opened: what no event had told of. ``ghosts`` counts, for each backend that can list what
+    it exports, the volumes that are available and exported all the same.
+    """
+
+    result: SweepResult
+    seconds: float
+    seen: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    suspects: int = 0
+    opened: int = 0
+    ghosts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+class SweepObserver(Protocol):
+    """Whoever counts what the sweeper does. Nothing here may block or raise."""
+
+    def swept(self, report: SweepReport) -> None:
+        """Note that a sweep is over."""
+
+    def internal_error(self, loop: str) -> None:
+        """Note that a loop caught an error that nobody expected."""
+
+
+class Sweeper:
+    """Sweeps when it is this replica's turn. ``sweep_once`` is the unit, ``run`` the loop.
+
+    ``ghosts``: whether any driver can list exports. Where none can, the available volumes, which
+    are most of a cloud's, are not read for nothing.
+    """
+
+    def __init__(
+        self,
+        cinder: Cinder,
+        driver_of: Callable[[str], StorageDriver],
+        ledger: Ledger,
+        *,
+        owner: str,
+        settings: SweepSettings,
+        observer: SweepObserver,
+        ghosts: bool = True,
+    ) -> None:
+        self._cinder = cinder
+        self._driver_of = driver_of
+        self._ledger = ledger
+        self._owner = owner
+        self._settings = settings
+        self._observer = observer
+        self._seeks_ghosts = ghosts
+
+    def run(self, stop: threading.Event) -> None:
+        """Sweep at every interval until ``stop`` is set. Ends within one call to Cinder of that."""
+        quarter = self._settings.interval_seconds / 4
+        while not stop.wait(random.uniform(0, quarter)):  # noqa: S311 - jitter is no secret
+            try:
+                self.sweep_once(stop)
+            except LedgerUnavailableError as error:  # the worker says it aloud
+                LOG.debug("no sweep: %s", error)
+            except Exception:  # the top of the loop: the next sweep may do better
+                LOG.exception("the sweep broke off; trying again")
+                self._observer.internal_error("sweeper")
+
+    def sweep_once(self, stop: threading.Event) -> SweepReport | None:
+        """Make one sweep; None where it is not our turn, or ``stop`` was set meanwhile.
+
+        Blocks for Cinder's answers, page by page, and for the ledger. Raises
+        LedgerUnavailableError; what Cinder does not tell makes the sweep one that failed.
+        """
+        turn = self._ledger.sweeps.take(self._owner, self._settings.interval_seconds)
+        if turn is None:
+            return None
+        began = time.monotonic()
+        try:
+            report = self._sweep(turn, stop)
+        except OutsideError as error:
+            LOG.warning("the sweep failed, and nothing is concluded from it: %s", error)
+            report = SweepReport(SweepResult.FAILED, 0.0)
+        if report is None:
+            return None
+        report = dataclasses.replace(report, seconds=time.monotonic() - began)
+        self._observer.swept(report)
+        return report
+
+    def _sweep(self, turn: Turn, stop: threading.Event) -> SweepReport | None:
+        counted = self._cinder.count_volumes(timeout_seconds=self._settings.timeout_seconds)
+        listed = list(itertools.takewhile(lambda _: not stop.is_set(), self._list()))
+        ghosts = self._ghosts()
+        if stop.is_set():
+            return None
+        seen = sweep.latest([*listed, *itertools.chain.from_iterable(ghosts.found.values())])
+        whole = self._believe(turn, counted)
+        standings = self._ledger.sweeps.note(seen, whole=whole and not ghosts.unseen)
+        suspects, opened = self._offer(standings, stop)
+        if whole:
+            self._ledger.sweeps.believed(counted)
+        else:
+            self._ledger.sweeps.doubted()
+        return SweepReport(
+            SweepResult.WHOLE if whole else SweepResult.DOUBTED,
+            0.0,
+            Counter(s.status for s in seen),
+            suspects,
+            opened,
+            {backend: len(found) for backend, found in ghosts.found.items()},
+        )
+
+    def _ghosts(self) -> Ghosts:
+        if not self._seeks_ghosts:
+            return Ghosts({}, frozenset())
+        available = self._paged(self._cinder.volumes_in, "available", lambda v: v.volume_id)
+        return seek(available, self._driver_of, timeout_seconds=self._settings.timeout_seconds)
+
+    def _believe(self, turn: Turn, counted: int) -> bool:
+        doubt = sweep.implausible(counted, turn.counted)
+        if doubt is None:
+            return True
+        if (turn.doubted_seconds or 0.0) >= DOUBT_SECONDS:
+            LOG.warning("%s, for a day now: it is taken for true", doubt)
+            return True
+        LOG.warning("%s: what is not listed is unknown, and nothing is concluded from it", doubt)
+        return False
+
+    # --- Cinder's lists -------------------------------------------------------------------------
+
+    def _list(self) -> Iterator[Sighting]:
+        """Yield everything in transition. Raises OutsideError where a list breaks off."""
+        for status in sweep.VOLUME_STATUSES:
+            for volume in self._paged(self._cinder.volumes_in, status, lambda v: v.volume_id):
+                yield sweep.of_volume(volume)
+        for status in sweep.ROW_STATUSES:
+            for row in self._paged(self._cinder.rows_in, status, lambda r: r.attachment_id):
+                yield sweep.of_row(row)
+
+    def _paged(
+        self, ask: Callable[..., Sequence[Entry]], status: str, key: Callable[[Entry], str]
+    ) -> Iterator[Entry]:
+        limit, after = self._settings.page_size, None
+        while True:
+            page = ask(
+                status, after=after, limit=limit, timeout_seconds=self._settings.timeout_seconds
+            )
+            yield from page
+            if len(page) < limit:
+                return
+            after = key(page[-1])
+
+    # --- what becomes a case --------------------------------------------------------------------
+
+    def _offer(self, standings: Sequence[Standing], stop: threading.Event) -> tuple[int, int]:
+        """Hand the ripe ones to the ledger; return how many suspects, and how many new cases."""
+        ripe = [s for s in standings if sweep.ripe(s, self._settings.patience)]
+        by_volume: dict[str, list[Standing]] = {}
+        for standing in sorted(ripe, key=lambda s: -s.age_seconds):
+            by_volume.setdefault(standing.sighting.volume_id, []).append(standing)
+        hosts = self._ledger.sweeps.hosts() if ripe else {}
+        suspects = opened = 0
+        for of_volume in itertools.islice(by_volume.values(), MOST_VOLUMES):
+            if stop.is_set():
+                break
+            found = self._suspects(of_volume, hosts)
+            opened += self._ledger.accept([_arrival(n) for n in found]).opened
+            self._ledger.sweeps.offered([s.sighting.key for s in of_volume])
+            suspects += len(found)
+        return suspects, opened
+
+    def _suspects(
+        self, standings: Sequence[Standing], hosts: Mapping[str, str]
+    ) -> Sequence[Notification]:
+        """Read the volume anew. Raises OutsideError."""
+        volume = self._cinder.volume(
+            standings[0].sighting.volume_id, timeout_seconds=self._settings.timeout_seconds
+        )
+        return () if volume is None else tuple(sweep.suspects(volume, standings, hosts))
+
+
+def _arrival(notification: Notification) -> Arrival:
+    named = hashlib.sha256(notification.message_id.encode()).hexdigest()
+    return Arrival(notification, named, BUS)

@@ -1,0 +1,231 @@
+"""Due cases from the ledger to the judgement, and what it says back to the ledger."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import tenacity
+
+from consumer.ledger import Claim, Ledger, LedgerUnavailableError
+from consumer.logs import CaseContext
+from consumer.settings.configuration import WorkerSettings
+from consumer.work.backends import Backends
+from consumer.work.crew import Crew
+from consumer.work.internal_error import internal_error
+from consumer.work.slots import UNKNOWN, Seat, Slots
+from handlers.case import CaseFile, ClaimLostError, CrowdedError, Outcome, PausedError
+
+LOG = logging.getLogger(__name__)
+
+LONGEST_WAIT_SECONDS = 5.0
+
+
+class Recovery(Protocol):
+    """The judgement, as the worker needs it: ``handlers.recovery.recovery.Recovery``."""
+
+    def attempt(self, casefile: CaseFile) -> Outcome:
+        """Look, decide, act, look again. Blocks for the outside calls."""
+
+
+class WorkerObserver(Protocol):
+    """Whoever counts what the worker does. Nothing here may block or raise."""
+
+    def claimed(self, backend: str) -> None:
+        """Note that a case was claimed; ``released`` follows when it has been worked."""
+
+    def released(self, backend: str) -> None:
+        """Note that this case is worked no more, whatever came of it."""
+
+    def claim_lost(self, backend: str) -> None:
+        """Note that a claim ran out, or was taken, while its case was worked."""
+
+    def attempted(self, backend: str, outcome: Outcome, seconds: float) -> None:
+        """Note that the ledger has the outcome of an attempt."""
+
+    def internal_error(self, loop: str) -> None:
+        """Note that a loop caught an error that nobody expected."""
+
+
+class Worker:
+    """Works due cases in threads, each for one case, no more at once than the settings allow.
+
+    ``run_once`` is the unit; ``run`` is the loop. While detachd is paused nothing is claimed, and
+    cases whose deadline comes are claimed only while ``caught_up`` says that the listener has read
+    everything that the broker had: else a deadline would be missed news.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        recovery: Recovery,
+        *,
+        owner: str,
+        settings: WorkerSettings,
+        backends: Backends,
+        observer: WorkerObserver,
+        caught_up: Callable[[], bool],
+    ) -> None:
+        self._ledger = ledger
+        self._recovery = recovery
+        self._owner = owner
+        self._settings = settings
+        self._backends = backends
+        self._observer = observer
+        self._caught_up = caught_up
+        self._slots = Slots(settings.threads, backends)
+        self._crew = Crew("case", settings.threads)
+        self._trouble: str | None = None
+
+    def run_once(self) -> int:
+        """Claim as many due cases as there are free slots and work them to the end.
+
+        Returns how many were claimed. Blocks for the attempts. Raises LedgerUnavailableError.
+        """
+        claimed = self._dispatch()
+        self._slots.wait_until_idle(None)
+        return claimed
+
+    def run(self, stop: threading.Event) -> None:
+        """Claim and work until ``stop`` is set; the attempts that run then go on.
+
+        Returns within ``poll_seconds`` of that and one transaction. ``drain`` waits for the rest.
+        """
+        while not stop.is_set():
+            releases = self._slots.releases()
+            self._dispatch_or_log()
+            self._slots.wait_for_release(releases, self._settings.poll_seconds)
+
+    def drain(self, seconds: float) -> bool:
+        """Wait for the attempts that run, at most ``seconds``; tell whether all are done.
+
+        An attempt that is not done by then is left to its lease, as after a crash: taking its claim
+        away while its call is on the way would let a second worker act on the same volume.
+        """
+        done = self._slots.wait_until_idle(seconds)
+        if not done:
+            LOG.warning(
+                "%d attempts still run; their cases are taken up again after their leases",
+                self._slots.taken(),
+            )
+        return done
+
+    def _dispatch_or_log(self) -> None:
+        try:
+            self._dispatch()
+        except LedgerUnavailableError as error:
+            self._tell(f"no case can be claimed: {error}")
+        except Exception:  # the top of the loop: the next round may do better
+            LOG.exception("no case could be claimed; trying again")
+            self._observer.internal_error("worker")
+        else:
+            self._tell(None)
+
+    def _tell(self, trouble: str | None) -> None:
+        """Log a trouble once, and its end."""
+        if trouble and trouble != self._trouble:
+            LOG.warning("%s", trouble)
+        if self._trouble and not trouble:
+            LOG.info("cases can be claimed again")
+        self._trouble = trouble
+
+    def _dispatch(self) -> int:
+        """Start as many attempts as there are free slots now; return how many."""
+        free = self._slots.free()
+        if not free or self._ledger.paused():
+            return 0
+        claims = self._ledger.claim(
+            self._owner,
+            limit=free,
+            lease_seconds=self._settings.lease_seconds,
+            deadlines=self._caught_up(),
+            exclude_backends=self._slots.full(),
+            room=self._slots.room,
+        )
+        for claim in claims:
+            self._start(claim)
+        return len(claims)
+
+    def _start(self, claim: Claim) -> None:
+        backend = claim.case.backend or UNKNOWN
+        seat = Seat(self._slots, backend)
+        self._observer.claimed(backend)
+        try:
+            self._crew.do(lambda: self._work(claim, seat))
+        except RuntimeError:  # the machine has no thread left
+            LOG.exception("no thread can be started; the case is handed back")
+            self._observer.internal_error("worker")
+            self._release(claim, seat, unused=True)
+            with contextlib.suppress(LedgerUnavailableError):  # the other claims are to be begun
+                self._hand_back(claim)
+
+    def _release(self, claim: Claim, seat: Seat, *, unused: bool = False) -> None:
+        self._observer.released(claim.case.backend or UNKNOWN)
+        seat.leave(unused=unused)
+
+    def _work(self, claim: Claim, seat: Seat) -> None:
+        threading.current_thread().name = f"case-{claim.case.case_id}"
+        CaseContext(claim.case)
+        until = time.monotonic() + self._settings.lease_seconds
+        try:
+            self._attempt(claim, seat, until)
+        except LedgerUnavailableError as error:
+            LOG.warning("the attempt broke off: %s", error)
+            self._keep(claim, error, until)
+        except Exception as error:  # the top: whatever it was, the case is kept
+            LOG.exception("the attempt ended in an error of detachd itself")
+            self._observer.internal_error("worker")
+            self._keep(claim, error, until)
+        finally:
+            self._release(claim, seat)
+
+    def _attempt(self, claim: Claim, seat: Seat, until: float) -> None:
+        began = time.monotonic()
+        try:
+            outcome = self._recovery.attempt(self._ledger.casefile(claim, located=seat.move))
+            self._finish(claim, outcome, until)
+        except ClaimLostError as lost:
+            LOG.warning("the case is somebody else's now: %s", lost)
+            self._observer.claim_lost(claim.case.backend or UNKNOWN)
+        except (PausedError, CrowdedError) as reason:
+            LOG.info("handed back: %s", reason)
+            self._hand_back(claim)
+        else:
+            LOG.info("%s by rule %s: %s", outcome.state.value, outcome.rule, outcome.reason)
+            self._observer.attempted(
+                claim.case.backend or UNKNOWN, outcome, time.monotonic() - began
+            )
+
+    def _hand_back(self, claim: Claim) -> None:
+        with contextlib.suppress(ClaimLostError):
+            self._ledger.hand_back(claim)
+
+    def _finish(self, claim: Claim, outcome: Outcome, until: float) -> None:
+        """Write an outcome. A ledger that is away is waited for while the claim may last."""
+        waiting = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(LedgerUnavailableError),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=LONGEST_WAIT_SECONDS),
+            stop=tenacity.stop_after_delay(max(until - time.monotonic(), 0.0)),
+            reraise=True,
+        )
+        for attempt in waiting:
+            with attempt:
+                again = attempt.retry_state.attempt_number > 1
+                self._ledger.finish(claim, outcome, again=again)
+
+    def _keep(self, claim: Claim, error: Exception, until: float) -> None:
+        """Make the case due again after a backoff; where even that fails its lease does it."""
+        policy = self._backends.of(claim.case.backend).policy
+        outcome = internal_error(claim, error, policy)
+        try:
+            self._finish(claim, outcome, until)
+        except ClaimLostError as lost:
+            LOG.warning("the case is somebody else's now: %s", lost)
+        except LedgerUnavailableError as away:
+            LOG.warning("the case is due again when its lease has run out: %s", away)
+        except Exception:  # a part of the top: nothing may end the thread before its slot is free
+            LOG.exception("the case is due again when its lease has run out")

@@ -1,0 +1,1 @@
+"""Cinder and Nova over their REST APIs."""

@@ -1,0 +1,250 @@
+"""Cinder over its REST API: ``drivers.control_plane.Cinder`` for a real cloud.
+
+A look is three requests, or two where the volume is gone; each write is one. Facts about the API
+are from Cinder 29 (cinder/api/v3, cinder/api/contrib, cinder/volume/api.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from drivers.base import Connector
+from drivers.control_plane import ListedRow, ListedVolume, Row, Volume
+from drivers.errors import (
+    ConflictError,
+    IndeterminateError,
+    NotFoundError,
+    OutsideError,
+)
+from drivers.openstack import cinder_listing, cinder_shapes
+from drivers.openstack.answers import Answer, Call
+from drivers.openstack.endpoint import Conversation, Endpoint
+from drivers.openstack.shapes import items
+
+VOLUME = ("3.61", "3.48")
+"""3.48 shared_targets, 3.61 cluster_name. From 3.69 on shared_targets may be null."""
+ATTACHMENTS, COMPLETE, SUMMARY, ACTION = "3.27", "3.44", "3.12", "3.0"
+SERVICES = "3.7"
+"""The cluster's name. From 3.49 on the list asks the scheduler for every pool first."""
+
+NOBODY = "from instance  using the Compute API"
+"""Cinder's guard names an empty instance where it found no single row to ask Nova about."""
+REFUSED_BY_SCHEMA = "Invalid input for field"
+
+
+class CinderClient:
+    """Meets ``drivers.control_plane.Cinder``. Thread-safe; connects to nothing until called."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    def volume(self, volume_id: str, *, timeout_seconds: float) -> Volume | None:
+        """Return the volume with its rows in every attach_status.
+
+        None only where Cinder's 404 names the volume and Cinder shows us some volume as it shows
+        it to an admin: to anybody else another project's volume does not exist either.
+        """
+        with self._endpoint.within(timeout_seconds) as asking:
+            try:
+                record = _record(asking, volume_id)
+            except NotFoundError:
+                _prove_admin(asking)
+                return None
+            return cinder_shapes.assembled(
+                record, _rows(asking, record), up=_service_up(asking, record)
+            )
+
+    def count_volumes(self, *, timeout_seconds: float) -> int:
+        """Return how many volumes all projects have."""
+        with self._endpoint.within(timeout_seconds) as asking:
+            everybody_s = {"all_tenants": "1"}
+            call = Call("GET", "/volumes/summary", asking.pin(SUMMARY), params=everybody_s)
+            return asking.read(call, cinder_shapes.total)
+
+    def volumes_in(
+        self, status: str, *, after: str | None, limit: int, timeout_seconds: float
+    ) -> tuple[ListedVolume, ...]:
+        """Return one page of all projects' volumes in this status, ordered by id."""
+        with self._endpoint.within(timeout_seconds) as asking:
+            return cinder_listing.page(asking, cinder_listing.VOLUMES, status, after, limit)
+
+    def rows_in(
+        self, status: str, *, after: str | None, limit: int, timeout_seconds: float
+    ) -> tuple[ListedRow, ...]:
+        """Return one page of all projects' rows of this attach_status, ordered by id."""
+        with self._endpoint.within(timeout_seconds) as asking:
+            return cinder_listing.page(asking, cinder_listing.ROWS, status, after, limit)
+
+    def reserve(self, volume_id: str, *, request_id: str, timeout_seconds: float) -> None:
+        """``os-reserve``: a compare-and-swap that answers 400 where the status is another."""
+        with self._endpoint.within(timeout_seconds) as asking:
+            _act(asking, volume_id, {"os-reserve": {}}, request_id)
+
+    def unreserve(self, volume_id: str, *, request_id: str, timeout_seconds: float) -> None:
+        """``os-unreserve``: a compare-and-swap that answers 202 whether it found anything."""
+        with self._endpoint.within(timeout_seconds) as asking:
+            _act(asking, volume_id, {"os-unreserve": {}}, request_id)
+
+    def roll_detaching(self, volume_id: str, *, request_id: str, timeout_seconds: float) -> None:
+        """``os-roll_detaching``: a compare-and-swap that answers 202 whether it found anything."""
+        with self._endpoint.within(timeout_seconds) as asking:
+            _act(asking, volume_id, {"os-roll_detaching": {}}, request_id)
+
+    def complete(self, attachment_id: str, *, request_id: str, timeout_seconds: float) -> None:
+        """``os-complete``, which is conditional on nothing but the row."""
+        with self._endpoint.within(timeout_seconds) as asking:
+            call = Call(
+                "POST",
+                f"/attachments/{attachment_id}/action",
+                asking.pin(COMPLETE),
+                subjects=(attachment_id,),
+                body={"os-complete": {}},
+                request_id=request_id,
+            )
+            _check(asking, call, asking.ask(call), HTTPStatus.NO_CONTENT)
+
+    def delete_attachment(
+        self, attachment_id: str, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        """``DELETE /attachments/{id}``; a 404 that names the row is success."""
+        with self._endpoint.within(timeout_seconds) as asking:
+            call = Call(
+                "DELETE",
+                f"/attachments/{attachment_id}",
+                asking.pin(ATTACHMENTS),
+                subjects=(attachment_id,),
+                request_id=request_id,
+                service_token=True,
+            )
+            with contextlib.suppress(NotFoundError):
+                asking.read(call, lambda document: items(document, "attachments"))
+
+    def terminate_connection(
+        self, volume_id: str, connector: Connector, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        """``os-terminate_connection``; a refusal comes before anything is done."""
+        body = {"os-terminate_connection": {"connector": connector.to_mapping()}}
+        with self._endpoint.within(timeout_seconds) as asking:
+            _act(asking, volume_id, body, request_id, service_token=True)
+
+    def force_detach(
+        self,
+        volume_id: str,
+        attachment_id: str | None,
+        connector: Connector,
+        *,
+        request_id: str,
+        timeout_seconds: float,
+    ) -> None:
+        """``os-force_detach``: terminate, unreserve and detach, one after the other.
+
+        Most of what it refuses it refuses after it has ended the connection; then it is
+        IndeterminateError.
+        """
+        argument: dict[str, Any] = {"connector": connector.to_mapping()}
+        if attachment_id is not None:
+            argument["attachment_id"] = attachment_id
+        with self._endpoint.within(timeout_seconds) as asking:
+            body = {"os-force_detach": argument}
+            call = _action(asking, volume_id, body, request_id, service_token=True)
+            answer = asking.send(call)
+            if (refused := asking.refusal(call, answer)) is not None:
+                raise _half_done(asking, volume_id, answer, refused)
+            _check(asking, call, answer, HTTPStatus.ACCEPTED)
+
+
+def _act(
+    asking: Conversation,
+    volume_id: str,
+    body: Mapping[str, Any],
+    request_id: str,
+    *,
+    service_token: bool = False,
+) -> None:
+    """Make one action on a volume; all of them answer 202 without a body."""
+    call = _action(asking, volume_id, body, request_id, service_token=service_token)
+    _check(asking, call, asking.ask(call), HTTPStatus.ACCEPTED)
+
+
+def _action(
+    asking: Conversation,
+    volume_id: str,
+    body: Mapping[str, Any],
+    request_id: str,
+    *,
+    service_token: bool,
+) -> Call:
+    return Call(
+        "POST",
+        f"/volumes/{volume_id}/action",
+        asking.pin(ACTION),
+        subjects=(volume_id,),
+        body=body,
+        request_id=request_id,
+        service_token=service_token,
+    )
+
+
+def _check(asking: Conversation, call: Call, answer: Answer, status: HTTPStatus) -> None:
+    if answer.status != status:
+        raise asking.nonsense(call, f"it is {answer.status}, not {status.value}")
+
+
+def _record(asking: Conversation, volume_id: str) -> cinder_shapes.Record:
+    call = Call("GET", f"/volumes/{volume_id}", asking.pin(*VOLUME), subjects=(volume_id,))
+    return asking.read(call, lambda document: cinder_shapes.volume_record(document, volume_id))
+
+
+def _rows(asking: Conversation, record: cinder_shapes.Record) -> tuple[Row, ...]:
+    """Ask for every row of the volume, whatever its attach_status."""
+    params = {"all_tenants": "1", "volume_id": str(record["id"])}
+    call = Call("GET", "/attachments/detail", asking.pin(ATTACHMENTS), params=params)
+    return asking.read(call, lambda document: cinder_shapes.rows(document, record))
+
+
+def _service_up(asking: Conversation, record: cinder_shapes.Record) -> bool:
+    params = {"binary": cinder_shapes.VOLUME_SERVICE}
+    call = Call("GET", "/os-services", asking.pin(SERVICES), params=params)
+    return asking.read(call, lambda document: cinder_shapes.service_up(document, record))
+
+
+def _prove_admin(asking: Conversation) -> None:
+    """Look at any one volume as only an admin sees it; where there is none, at the services."""
+    params = {"all_tenants": "1", "limit": "1"}
+    call = Call("GET", "/volumes/detail", asking.pin(ATTACHMENTS), params=params)
+    if not asking.read(call, cinder_shapes.listed_volumes):
+        call = Call("GET", "/os-services", asking.pin(SERVICES))
+        asking.read(call, lambda document: items(document, "services"))
+
+
+def _half_done(
+    asking: Conversation, volume_id: str, answer: Answer, refused: OutsideError
+) -> OutsideError:
+    """Tell Cinder's refusals of os-force_detach apart by what had been done before.
+
+    The schema, the policy and the volume's existence are checked first, and Nova is asked about the
+    one row there is. A 409 that names no instance has one form for two cases: the volume has
+    several rows, and nothing is done; or the row that was named is not there, and the connection is
+    gone already. Other 400s come from the second half.
+    """
+    message = answer.fault.message if answer.fault else ""
+    if answer.status == HTTPStatus.BAD_REQUEST and not message.startswith(REFUSED_BY_SCHEMA):
+        return IndeterminateError(f"{refused}; the connection may be gone already")
+    if answer.status != HTTPStatus.CONFLICT or not message.endswith(NOBODY):
+        return refused
+    if _row_count(asking, volume_id) > 1:
+        return ConflictError(f"{refused}; nothing is done: the volume has several attachments")
+    return IndeterminateError(f"{refused}; the row is gone, and perhaps its connection too")
+
+
+def _row_count(asking: Conversation, volume_id: str) -> int:
+    """Return how many rows the volume has, 0 where Cinder does not say."""
+    params = {"all_tenants": "1", "volume_id": volume_id}
+    call = Call("GET", "/attachments", asking.pin(ATTACHMENTS), params=params)
+    try:
+        return len(asking.read(call, cinder_shapes.listed_rows))
+    except OutsideError:
+        return 0

@@ -1,0 +1,161 @@
+"""Cinder's JSON -> what we speak of. Pure; connection_info is looked at and never kept.
+
+Whatever is not of the form that Cinder's API reference gives raises ``ShapeError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from drivers.base import VolumeRef
+from drivers.control_plane import ListedRow, ListedVolume, Row, Volume
+from drivers.openstack.shapes import (
+    NotAdminError,
+    ShapeError,
+    flag,
+    items,
+    mapping,
+    optional,
+    present,
+    text,
+)
+
+HOST = "os-vol-host-attr:host"
+MIGRATION_STATUS = "migration_status"
+NAME_ID = "os-vol-mig-status-attr:name_id"
+PROJECT_ID = "os-vol-tenant-attr:tenant_id"
+ADMIN_ONLY = (MIGRATION_STATUS, HOST)
+VOLUME_SERVICE = "cinder-volume"
+
+Record = Mapping[str, Any]
+
+
+def volume_record(document: Any, volume_id: str) -> Record:
+    """Return the ``volume`` of ``GET /volumes/{id}``; raises ShapeError and NotAdminError.
+
+    All that is read of it later is read here once, so that a wrong shape is told before anything
+    else is asked.
+    """
+    record = mapping(mapping(document, "the answer").get("volume"), "volume")
+    if text(record, "id") != volume_id:
+        raise ShapeError("it is about another volume")
+    assembled(admins(record), (), up=False)
+    return record
+
+
+def admins(record: Record) -> Record:
+    """Return the record of a volume, having seen what only the role admin is shown.
+
+    Cinder adds ``migration_status`` exactly where the request's context is an admin's
+    (cinder/api/v3/views/volumes.py), and only then looks beyond the request's project.
+    """
+    if lacking := [name for name in ADMIN_ONLY if name not in record]:
+        raise NotAdminError(f"it lacks {' and '.join(lacking)}")
+    return record
+
+
+def rows(document: Any, volume: Record) -> tuple[Row, ...]:
+    """Return the rows of ``GET /attachments/detail``, all of this one volume.
+
+    Raises ShapeError where a row that the volume itself names as attached is missing: the list was
+    cut short, or something changed between the two questions.
+    """
+    hosts = _hosts(volume)
+    found = tuple(_row(item, volume["id"], hosts) for item in items(document, "attachments"))
+    if missing := hosts.keys() - {row.attachment_id for row in found}:
+        raise ShapeError(f"the list of attachments lacks {', '.join(sorted(missing))}")
+    return found
+
+
+def _hosts(volume: Record) -> Mapping[str, str | None]:
+    """Return the host of each row that is attached, by the row's id."""
+    attached = items(volume, "attachments")
+    return {text(one, "attachment_id"): optional(one, "host_name") or None for one in attached}
+
+
+def _row(item: Record, volume_id: str, hosts: Mapping[str, str | None]) -> Row:
+    if text(item, "volume_id") != volume_id:
+        raise ShapeError("the list of attachments names another volume")
+    attachment_id = text(item, "id")
+    return Row(
+        attachment_id=attachment_id,
+        status=text(item, "status"),
+        instance_id=optional(item, "instance"),
+        has_connection_info=bool(present(item, "connection_info")),
+        host=hosts.get(attachment_id),
+    )
+
+
+def service_up(document: Any, volume: Record) -> bool:
+    """Tell whether cinder-volume of the volume's backend, or of its cluster, sends heartbeats."""
+    backend, cluster = backend_of(volume), optional(volume, "cluster_name")
+    return any(
+        text(service, "state") == "up"
+        for service in items(document, "services")
+        if text(service, "binary") == VOLUME_SERVICE
+        and (text(service, "host") == backend or (cluster and service.get("cluster") == cluster))
+    )
+
+
+def backend_of(record: Record) -> str:
+    """Return ``host@backend`` without the pool; empty for a volume that was never scheduled."""
+    return (optional(record, HOST) or "").partition("#")[0]
+
+
+def assembled(record: Record, its_rows: tuple[Row, ...], *, up: bool) -> Volume:
+    """Put a volume together. ``provider_location`` is in no API and stays None."""
+    return Volume(
+        ref=VolumeRef(
+            volume_id=text(record, "id"),
+            backend=backend_of(record),
+            name_id=optional(record, NAME_ID),
+            multiattach=flag(record, "multiattach"),
+            shared_targets=flag(record, "shared_targets"),
+        ),
+        status=text(record, "status"),
+        migration_status=optional(record, MIGRATION_STATUS),
+        rows=its_rows,
+        service_up=up,
+        project_id=optional(record, PROJECT_ID),
+        user_id=optional(record, "user_id"),
+        display_name=optional(record, "name"),
+        size_gib=record["size"] if isinstance(record.get("size"), int) else None,
+        volume_type_id=optional(record, "volume_type_id"),
+        availability_zone=optional(record, "availability_zone"),
+    )
+
+
+def total(document: Any) -> int:
+    """Return the count of ``GET /volumes/summary``."""
+    summary = mapping(mapping(document, "the answer").get("volume-summary"), "volume-summary")
+    if not isinstance(count := summary.get("total_count"), int):
+        raise ShapeError("total_count is no number")
+    return count
+
+
+def listed_volumes(document: Any) -> Sequence[ListedVolume]:
+    """Return a page of ``GET /volumes/detail``."""
+    return [
+        ListedVolume(
+            volume_id=text(record, "id"),
+            status=text(record, "status"),
+            backend=backend_of(admins(record)) or None,
+            updated_at=optional(record, "updated_at"),
+            name_id=optional(record, NAME_ID),
+        )
+        for record in items(document, "volumes")
+    ]
+
+
+def listed_rows(document: Any) -> Sequence[ListedRow]:
+    """Return a page of ``GET /attachments``."""
+    return [
+        ListedRow(
+            attachment_id=text(record, "id"),
+            volume_id=text(record, "volume_id"),
+            status=text(record, "status"),
+            instance_id=optional(record, "instance"),
+        )
+        for record in items(document, "attachments")
+    ]

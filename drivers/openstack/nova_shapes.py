@@ -1,0 +1,220 @@
+"""Nova's JSON -> what we speak of. Pure.
+
+Whatever is not of the form that Nova's API reference gives raises ``ShapeError``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from drivers.control_plane import BlockDevice, Server
+from drivers.openstack.shapes import (
+    NotAdminError,
+    ShapeError,
+    items,
+    mapping,
+    optional,
+    present,
+    text,
+)
+
+VM_STATE, TASK_STATE = "OS-EXT-STS:vm_state", "OS-EXT-STS:task_state"
+HOST = "OS-EXT-SRV-ATTR:host"
+LAUNCHED_AT = "OS-SRV-USG:launched_at"
+COMPUTE = "nova-compute"
+DELETIONS = frozenset({"delete", "forceDelete"})
+TERMINATION, WELL = "compute_terminate_instance", "Success"
+VOLUMES = "os-extended-volumes:volumes_attached"
+MIGRATING, EVACUATION, COMPLETED = "migrating", "evacuation", "completed"
+
+Record = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ListedServer:
+    """One server of ``GET /servers/detail``: where it is, and its volumes, if they were told."""
+
+    instance_id: str
+    host: str | None
+    task_state: str | None
+    volumes: frozenset[str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Evacuation:
+    """One evacuation of ``GET /os-migrations``, the newest first."""
+
+    instance_id: str
+    source: str | None
+    completed: bool
+
+
+def server_record(document: Any, instance_id: str) -> Record:
+    """Return the ``server`` of ``GET /servers/{id}``.
+
+    Raises ShapeError and NotAdminError. From microversion 2.69 on a server whose
+    cell does not answer is shown with a handful of keys and the status UNKNOWN.
+    """
+    record = mapping(mapping(document, "the answer").get("server"), "server")
+    if text(record, "id") != instance_id:
+        raise ShapeError("it is about another server")
+    if VM_STATE not in record and record.get("status") == "UNKNOWN":
+        raise ShapeError("the cell of the server is down")
+    if HOST not in record:
+        raise NotAdminError(f"it lacks {HOST}")
+    for name in (TASK_STATE, LAUNCHED_AT):
+        present(record, name)
+    assembled(record, (), up=None)
+    return record
+
+
+def host_of(record: Record) -> str | None:
+    """Return the compute host that the server is on, None where it is on none."""
+    return optional(record, HOST) or None
+
+
+def compute_up(document: Any, host: str) -> bool | None:
+    """Tell whether the host's nova-compute is up and not forced down; None where it is unknown.
+
+    A service whose cell is down is listed without its state.
+    """
+    for service in items(document, "services"):
+        if service.get("binary") == COMPUTE and service.get("host") == host:
+            state = optional(service, "state")
+            return None if state is None else state == "up" and not service.get("forced_down")
+    return None
+
+
+def block_devices(
+    every: Any, named: Any | None, instance_id: str, volume_id: str
+) -> tuple[BlockDevice, ...]:
+    """Merge two lists of a server's volumes: below microversion 2.89 and, where there is, at it.
+
+    The first has every block device and names no attachment, the second leaves out those without
+    one. What a change in between makes of it errs towards a device that names no attachment, which
+    nobody acts on.
+    """
+    told = list(_devices(every, instance_id, volume_id))
+    known = [] if named is None else list(_devices(named, instance_id, volume_id))
+    nameless = Counter(device for device, _ in told)
+    nameless.subtract(device for device, _ in known)
+    return (
+        *(BlockDevice(attachment_id, device) for device, attachment_id in known),
+        *(BlockDevice(None, device) for device in nameless.elements()),
+    )
+
+
+def _devices(
+    document: Any, instance_id: str, volume_id: str
+) -> Iterator[tuple[str | None, str | None]]:
+    for item in items(document, "volumeAttachments"):
+        if text(item, "serverId") != instance_id:
+            raise ShapeError("the list of block devices names another server")
+        if text(item, "volumeId") == volume_id:
+            yield optional(item, "device"), optional(item, "attachment_id")
+
+
+def assembled(record: Record, devices: tuple[BlockDevice, ...], *, up: bool | None) -> Server:
+    """Put a server together."""
+    return Server(
+        instance_id=text(record, "id"),
+        vm_state=text(record, VM_STATE),
+        task_state=optional(record, TASK_STATE),
+        host=host_of(record),
+        compute_up=up,
+        launched=optional(record, LAUNCHED_AT) is not None,
+        block_devices=devices,
+    )
+
+
+def deletions(document: Any) -> Sequence[str] | None:
+    """Return the request ids of a server's deletions, as Nova lists them: the newest first.
+
+    None where no action at all is on record: every server that a Nova made has its creation there.
+    """
+    actions = items(document, "instanceActions")
+    found = [text(a, "request_id") for a in actions if a.get("action") in DELETIONS]
+    return found if actions else None
+
+
+def ended_on(document: Any) -> str | None:
+    """Return the host whose nova-compute carried this action's termination out well."""
+    action = mapping(mapping(document, "the answer").get("instanceAction"), "instanceAction")
+    for event in items(action, "events"):
+        if event.get("event") == TERMINATION and event.get("result") == WELL:
+            return optional(event, "host") or None
+    return None
+
+
+def listed_servers(document: Any) -> tuple[Sequence[ListedServer], str | None]:
+    """Return one page of ``GET /servers/detail``, and after which id the next one begins.
+
+    Raises ShapeError, and NotAdminError where the hosts are not shown: then the filter by host was
+    dropped without a word (nova/api/openstack/compute/servers.py ``remove_invalid_options``).
+    """
+    records = items(document, "servers")
+    return [_listed_server(record) for record in records], _next(document, records, "servers", "id")
+
+
+def _listed_server(record: Record) -> ListedServer:
+    if HOST not in record:
+        raise NotAdminError(f"it lacks {HOST}")
+    present(record, TASK_STATE)
+    return ListedServer(
+        instance_id=text(record, "id"),
+        host=host_of(record),
+        task_state=optional(record, TASK_STATE),
+        volumes=frozenset(text(volume, "id") for volume in items(record, VOLUMES)),
+    )
+
+
+def listed_evacuations(document: Any) -> tuple[Sequence[Evacuation], str | None]:
+    """Return one page of ``GET /os-migrations``, and after which uuid the next one begins."""
+    records = items(document, "migrations")
+    found = [_evacuation(record) for record in records]
+    return found, _next(document, records, "migrations", "uuid")
+
+
+def _evacuation(record: Record) -> Evacuation:
+    if present(record, "source_compute") is None:
+        raise NotAdminError("it lacks source_compute")
+    if text(record, "migration_type") != EVACUATION:
+        raise ShapeError("a migration is no evacuation")
+    return Evacuation(
+        instance_id=text(record, "instance_uuid"),
+        source=text(record, "source_compute"),
+        completed=text(record, "status") == COMPLETED,
+    )
+
+
+def _next(document: Any, records: Sequence[Record], name: str, key: str) -> str | None:
+    """Return the last id of a page that is not the last, None of the last one."""
+    if not document.get(f"{name}_links"):
+        return None
+    if not records:
+        raise ShapeError("an empty page links to a next one")
+    return text(records[-1], key)
+
+
+def volumes_of(document: Any, instance_id: str) -> frozenset[str]:
+    """Return the volumes of ``GET /servers/{id}/os-volume_attachments`` below 2.89: all of them."""
+    found = []
+    for item in items(document, "volumeAttachments"):
+        if text(item, "serverId") != instance_id:
+            raise ShapeError("the list of block devices names another server")
+        found.append(text(item, "volumeId"))
+    return frozenset(found)
+
+
+def servers_on(document: Any, host: str) -> frozenset[str] | None:
+    """Return the servers that the hypervisors of this host have; None where none is of it."""
+    found: list[str] = []
+    known = False
+    for hypervisor in items(document, "hypervisors"):
+        if text(mapping(hypervisor.get("service"), "service"), "host") == host:
+            known = True
+            found += [text(server, "uuid") for server in items(hypervisor, "servers")]
+    return frozenset(found) if known else None

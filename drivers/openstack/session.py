@@ -1,0 +1,199 @@
+"""How Cinder and Nova are reached: the sections ``[cinder]``, ``[nova]`` and ``[service_user]``.
+
+They are written as in nova.conf, with any auth plugin of keystoneauth. What bounds and repeats a
+call is ours (``[backend_defaults]``), so keystoneauth's options for that are not taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from keystoneauth1 import exceptions as ksa
+from keystoneauth1 import loading
+from keystoneauth1.adapter import Adapter
+from keystoneauth1.plugin import BaseAuthPlugin
+from keystoneauth1.service_token import ServiceTokenAuthWrapper
+from keystoneauth1.session import Session
+from oslo_config import cfg
+
+from drivers.openstack.endpoint import Endpoint
+from drivers.openstack.exchange import BoundedLock, BoundedTransport
+
+CINDER, NOVA, SERVICE_USER = "cinder", "nova", "service_user"
+SECTIONS = (CINDER, NOVA, SERVICE_USER)
+SERVICE_TYPES = {CINDER: "block-storage", NOVA: "compute"}
+SAMPLE_PLUGIN = "password"
+OURS = frozenset({
+    "timeout", "collect_timing", "split_loggers", "connect_retries", "connect_retry_delay",
+    "status_code_retries", "status_code_retry_delay", "retriable_status_codes",
+})  # fmt: skip
+BETTER_HELP = {
+    "insecure": "Do not verify the certificate of an HTTPS endpoint.",
+    "endpoint_override": (
+        "The URL to use instead of the catalog's, with the version at its end: for Cinder "
+        "http://HOST:8776/v3/%(project_id)s, for Nova http://HOST:8774/v2.1."
+    ),
+}
+TLS_OPTIONS = ("tls_ciphers", "tls_min_version")
+
+GROUPS: Mapping[str, cfg.OptGroup] = {
+    CINDER: cfg.OptGroup(
+        CINDER,
+        title="How Cinder is reached",
+        help=(
+            "As in nova.conf, with any auth plugin; these are the options of auth_type = password. "
+            "The user needs the role admin: without it Cinder shows one project only, and "
+            "everybody else's volumes would seem to be gone. Not beside [simulator]."
+        ),
+    ),
+    NOVA: cfg.OptGroup(
+        NOVA,
+        title="How Nova is reached",
+        help="As [cinder]; auth_section = cinder takes the credentials from there.",
+    ),
+    SERVICE_USER: cfg.OptGroup(
+        SERVICE_USER,
+        title="A service token, which makes Cinder skip its own guard",
+        help=(
+            "Cinder refuses to end an attachment that Nova uses (CVE-2023-2088), unless a service "
+            "token comes along. detachd needs none in general: it ends an attachment only when "
+            "Nova has let it go, and the guard agrees."
+        ),
+    ),
+}
+SEND_TOKEN = cfg.BoolOpt(
+    "send_service_user_token",
+    default=False,
+    help=(
+        "Send a service token with the three calls that Cinder guards (DELETE of an attachment, "
+        "os-terminate_connection, os-force_detach), which are only made once Nova has let go."
+    ),
+)
+
+
+class SessionError(Exception):
+    """A section that says how an API is reached cannot be used; the text says which and why."""
+
+
+def options(section: str, plugin: str | None = SAMPLE_PLUGIN) -> list[cfg.Opt]:
+    """Return what may stand in the section, with the options of one auth plugin.
+
+    Raises SessionError where there is no such plugin.
+    """
+    own = [*loading.get_auth_common_conf_options(), *_plugin_options(section, plugin)]
+    if section == SERVICE_USER:
+        return [SEND_TOKEN, *own, *_session_options()]
+    adapter = _kept(loading.get_adapter_conf_options(include_deprecated=False))
+    cfg.set_defaults(
+        adapter, service_type=SERVICE_TYPES.get(section), valid_interfaces=["internal", "public"]
+    )
+    return [*own, *_session_options(), *adapter]
+
+
+def auth_options(section: str, plugin: str | None) -> list[cfg.Opt]:
+    """Return what may stand in a section that another one names as its ``auth_section``."""
+    return [*loading.get_auth_common_conf_options(), *_plugin_options(section, plugin)]
+
+
+def configured(conf: cfg.ConfigOpts, section: str) -> bool:
+    """Tell whether the section says how to authenticate."""
+    return bool(conf[section].auth_type or conf[section].auth_section)
+
+
+def cinder_endpoint(conf: cfg.ConfigOpts) -> Endpoint:
+    """Build the endpoint of Cinder; connects to nothing. Raises SessionError."""
+    auth, vouching = _auth(conf, CINDER), None
+    if conf[SERVICE_USER].send_service_user_token:
+        vouching = ServiceTokenAuthWrapper(auth, _auth(conf, SERVICE_USER))
+    return Endpoint("Cinder", CINDER, _adapter(conf, CINDER, auth), vouching)
+
+
+def nova_endpoint(conf: cfg.ConfigOpts) -> Endpoint:
+    """Build the endpoint of Nova; connects to nothing. Raises SessionError."""
+    return Endpoint("Nova", NOVA, _adapter(conf, NOVA, _auth(conf, NOVA)))
+
+
+def _plugin_options(section: str, plugin: str | None) -> list[cfg.Opt]:
+    if not plugin:
+        return []
+    try:
+        return list(loading.get_auth_plugin_conf_options(plugin))
+    except ksa.NoMatchingPlugin:
+        known = ", ".join(sorted(loading.get_available_plugin_names()))
+        raise SessionError(
+            f"[{section}] auth_type = {plugin}: there is no such auth plugin; there are: {known}"
+        ) from None
+
+
+def _session_options() -> list[cfg.Opt]:
+    return _kept(loading.get_session_conf_options())
+
+
+def _kept(opts: Sequence[cfg.Opt]) -> list[cfg.Opt]:
+    kept = [opt for opt in opts if opt.dest not in OURS]
+    for opt in kept:
+        opt.help = BETTER_HELP.get(opt.dest, opt.help)
+    return kept
+
+
+def _auth(conf: cfg.ConfigOpts, section: str) -> BaseAuthPlugin:
+    loading.register_auth_conf_options(conf, section)  # in its auth_section too
+    try:
+        auth = loading.load_auth_from_conf_options(conf, section)
+    except ksa.MissingRequiredOptions as error:
+        missing = ", ".join(opt.dest for opt in error.options)
+        raise SessionError(f"[{section}] lacks {missing}") from None
+    except ksa.AuthPluginException as error:
+        raise SessionError(f"[{section}]: {error}") from None
+    if auth is None:
+        raise SessionError(f"[{section}] has no auth_type: nothing says how to authenticate")
+    if hasattr(auth, "_lock"):
+        auth._lock = BoundedLock()  # noqa: SLF001 - keystoneauth offers no other place for it
+    return auth
+
+
+def _adapter(conf: cfg.ConfigOpts, section: str, auth: BaseAuthPlugin) -> Adapter:
+    said = conf[section]
+    wrong = set(said.valid_interfaces) - {"public", "internal", "admin"}
+    if wrong:
+        raise SessionError(
+            f"[{section}] valid_interfaces: {', '.join(sorted(wrong))} is none of public, "
+            "internal, admin"
+        )
+    if said.version and (said.min_version or said.max_version):
+        raise SessionError(f"[{section}] has version beside min_version or max_version")
+    return Adapter(
+        _session(conf, section, auth),
+        service_type=said.service_type,
+        service_name=said.service_name,
+        interface=said.valid_interfaces,
+        region_name=said.region_name,
+        endpoint_override=said.endpoint_override,
+        version=said.version,
+        min_version=said.min_version,
+        max_version=said.max_version,
+    )
+
+
+def _session(conf: cfg.ConfigOpts, section: str, auth: BaseAuthPlugin) -> Session:
+    said = conf[section]
+    session = loading.session.Session().load_from_options(
+        insecure=said.insecure,
+        cacert=said.cafile,
+        cert=said.certfile,
+        key=said.keyfile,
+        auth=auth,
+        app_name="detachd",
+    )
+    transport = BoundedTransport(**dict(_tls(said)))
+    for scheme in ("http://", "https://"):
+        session.session.mount(scheme, transport)
+    return session
+
+
+def _tls(said: cfg.ConfigOpts.GroupAttr) -> Iterator[tuple[str, Any]]:
+    """Yield the TLS options that are set; older keystoneauths do not know them."""
+    for name in TLS_OPTIONS:
+        if value := getattr(said, name, None):
+            yield name, value

@@ -1,0 +1,99 @@
+"""Outcome -> payload: what subscribers of ``volume.force_detach.*`` are told.
+
+The payload has Cinder's usual volume keys (cinder/volume/volume_utils.py
+``_usage_from_volume``), so that a consumer of Cinder's own notifications finds its way, and ours
+beside them. ``announcement.schema.json`` in this package describes it and is held to it by tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import importlib.resources
+import json
+from datetime import datetime
+from typing import Any
+
+from drivers.control_plane import Volume
+from handlers.case import Announcement, Case, Priority, VerifiedBy
+from handlers.judgement.verdict import Diagnosis
+
+
+class Event(enum.Enum):
+    """The four things that we announce."""
+
+    START = "volume.force_detach.start"
+    END = "volume.force_detach.end"
+    ERROR = "volume.force_detach.error"
+    PARKED = "volume.force_detach.parked"
+
+
+PRIORITIES = {
+    Event.START: Priority.INFO,
+    Event.END: Priority.INFO,
+    Event.ERROR: Priority.ERROR,
+    Event.PARKED: Priority.ERROR,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Told:
+    """What an announcement says beside the case and its diagnosis.
+
+    ``steps`` are the writes of this case that were made, oldest first; ``reason`` is for a person.
+    """
+
+    event: Event
+    now: datetime
+    steps: tuple[str, ...]
+    reason: str
+    verified_by: VerifiedBy | None = None
+
+
+def announce(case: Case, diagnosis: Diagnosis, told: Told) -> Announcement:
+    """Build one announcement. Pure; the payload is plain JSON values without secrets."""
+    s = diagnosis.situation
+    payload = _volume_keys(case, s.volume if s else None) | {
+        "force_detach": True,
+        "case_id": case.case_id,
+        "cloud": case.cloud,
+        "operation": case.operation.value,
+        "use_case": diagnosis.use_case.value if diagnosis.use_case else None,
+        "verdict": diagnosis.verdict.value,
+        "rule": diagnosis.rule,
+        "reason": told.reason,
+        "attachment_id": case.attachment_id or (s.row.attachment_id if s and s.row else None),
+        "instance_uuid": s.instance_id if s else case.instance_id,
+        "attached_host": s.attached_host if s else case.host,
+        "verified_by": told.verified_by.value if told.verified_by else None,
+        "steps": list(told.steps),
+        "attempts": case.attempts,
+        # A database's clock can be set back, but no case has lasted less than no time.
+        "duration_seconds": max(0.0, round((told.now - case.opened_at).total_seconds(), 3)),
+        "trigger": case.trigger.value,
+        "request_ids": list(case.request_ids),
+    }
+    return Announcement(told.event.value, PRIORITIES[told.event], payload)
+
+
+def _volume_keys(case: Case, volume: Volume | None) -> dict[str, Any]:
+    if volume is None:
+        return {"volume_id": case.volume_id, "host": case.backend, "status": None}
+    return {
+        "volume_id": case.volume_id,
+        "tenant_id": volume.project_id,
+        "user_id": volume.user_id,
+        "display_name": volume.display_name,
+        "size": volume.size_gib,
+        "volume_type": volume.volume_type_id,
+        "availability_zone": volume.availability_zone,
+        "host": volume.ref.backend,
+        "status": volume.status,
+    }
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of the payload."""
+    text = importlib.resources.files(__name__).joinpath("announcement.schema.json").read_text()
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded

@@ -1,0 +1,1 @@
+"""What a notification does to the cases: pure."""

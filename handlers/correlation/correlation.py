@@ -1,0 +1,267 @@
+"""What a notification does to the cases: pure, table-tested, and the only place that decides it.
+
+Whose message it is, and whether that is proven, says ``matching``. The case key is (cloud, volume,
+operation, attachment); messages fill in what a case does not know yet: attachment, instance, host,
+backend, connector. In the order in which the questions are asked:
+
+- A message whose request id is that of one of our own intents is history of that intent's case and
+  moves nothing: our own calls cause notifications too.
+- **Released unasked** (UC5's signature) joins or opens the *attach* case of that attachment and
+  makes it due when errors have settled; it never closes anything. The detach's end that follows in
+  the same request is history of that case and brings its diagnosis forward.
+- **Start**: opens a case that waits until the operation's deadline, or joins one. A repeated start
+  does not move the deadline. A detach's start never joins an attach case. One that comes after the
+  end that closed its case is that case's history; where it repeats Cinder's start, the case settles
+  after all, since the try that had timed out may still finish late, and where it is Nova's, who has
+  not said that it ended, the case waits for that.
+- **Error**, and what a sweep found unchanged for too long: makes the case due when errors have
+  settled (sooner if it was to be looked at sooner), or opens one that is. An error that names no
+  volume moves every open case of its request; where there is none it is kept for the start that
+  comes later.
+- **End**, proven the same: closes a case that waits and that nobody works on; but where Cinder's
+  start had been repeated the case settles, since the try that timed out may still finish late and
+  undo it. Where Nova said that it began, only Nova's end closes it: a nova-compute that dies in
+  between leaves its own record wrong, and says no more. In any other open state the end is noted
+  (``end_seen``) and the case is due now: the diagnosis decides; a second end tells one that settles
+  nothing new. Not proven the same: brings the diagnosis forward until errors have settled; never
+  closes. One that names nothing does so to the only open case, and is filed there until its own
+  start comes.
+- An end of a case that is closed already is that case's history. An end without any case is kept
+  for its start: when that comes, the case opens and closes at once. What is kept is offered to a
+  case again whenever a start or an error has told the case more.
+- Only ends move a case that is parked or awaits approval; starts and errors are its history.
+- Each message of a case that somebody may be working on (claimed, or not waiting) raises
+  ``signal_seq``, so that a diagnosis made without it is made again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from handlers.case import Conclusion, Trigger
+from handlers.correlation.correlated import Changes, Known, Move
+from handlers.correlation.filling import absorb, absorb_signal, heard_end, noticed
+from handlers.correlation.matching import (
+    KnownCase,
+    Signal,
+    Timing,
+    companion,
+    find,
+    find_likely,
+    find_only,
+    find_proven,
+    shares_request,
+)
+from handlers.correlation.transitions import due, ended, forward, opened, overtaken, settling
+from handlers.notification import Notification, Operation, Phase, Source
+
+
+def correlate(
+    known: Known,
+    notifications: Sequence[Notification],
+    *,
+    timing: Timing,
+    now: datetime,
+    new_id: Callable[[], str],
+) -> Changes:
+    """Return what these notifications, in this order, change. ``now`` is the time of receipt.
+
+    Raises ValueError for a notification without the volume or operation that it must have.
+    """
+    desk = _Desk(known, timing, now, new_id)
+    for notification in notifications:
+        desk.take(notification)
+    return desk.changes()
+
+
+class _Desk:
+    """The cases while one batch is worked in."""
+
+    def __init__(
+        self, known: Known, timing: Timing, now: datetime, new_id: Callable[[], str]
+    ) -> None:
+        self._before = {case.case_id: case for case in known.cases}
+        self._cases = dict(self._before)
+        self._orphans = {signal.message_id: signal for signal in known.orphans}
+        self._stored_orphans = frozenset(self._orphans)
+        self._intents = known.intents
+        self._timing = timing
+        self._now = now
+        self._settled_at = now + timedelta(seconds=timing.error_settle_seconds)
+        self._new_id = new_id
+        self._filed: dict[str, str | None] = {}
+        self._adopted: dict[str, str] = {}
+        self._moves: list[Move] = []
+
+    def changes(self) -> Changes:
+        cases = self._cases.values()
+        new = [c for c in cases if c.case_id not in self._before]
+        old = [c for c in cases if self._before.get(c.case_id, c) is not c]
+        return Changes(tuple(new), tuple(old), self._filed, self._adopted, tuple(self._moves))
+
+    def take(self, notification: Notification) -> None:
+        signal = Signal.of(notification)
+        own = next((r for r in signal.request_ids if r in self._intents), None)
+        if own is not None:
+            self._file(signal, self._intents[own])
+        elif notification.released_unasked:
+            self._released(notification, signal)
+        else:
+            self._by_phase(notification, signal)
+
+    def _by_phase(self, notification: Notification, signal: Signal) -> None:
+        match signal.phase:
+            case Phase.START:
+                self._start(notification, signal)
+            case Phase.ERROR if signal.operation is None or signal.volume_id is None:
+                self._error_of_request(signal)
+            case Phase.ERROR:
+                self._error(notification, signal)
+            case Phase.END:
+                self._end(notification, signal)
+            case _:
+                assert_never(signal.phase)
+
+    # --- each kind of message -------------------------------------------------------------------
+
+    def _start(self, notification: Notification, signal: Signal) -> None:
+        operation = _operation(signal)
+        if match := find(signal, operation, self._open()):
+            self._put(absorb(match.case, notification), signal)
+            self._offer_kept(match.case.case_id)
+            return
+        wait = timedelta(seconds=self._timing.deadline_seconds(operation))
+        if ended_before := self._ended_before(signal, operation):
+            told = absorb(ended_before, notification)
+            self._put(overtaken(told, self._settled_at, self._now + wait), signal)
+            self._offer_kept(ended_before.case_id)
+            return
+        self._open_case(notification, operation, Trigger.DEADLINE, self._now + wait)
+
+    def _released(self, notification: Notification, signal: Signal) -> None:
+        trigger = Trigger.RELEASED_UNASKED
+        if match := find(signal, Operation.ATTACH, self._open()):
+            case = dataclasses.replace(absorb(match.case, notification), released_unasked=True)
+            self._put(settling(case, trigger, self._settled_at), signal)
+            self._offer_kept(case.case_id)
+            return
+        self._open_case(notification, Operation.ATTACH, trigger, self._settled_at)
+
+    def _error(self, notification: Notification, signal: Signal) -> None:
+        operation = _operation(signal)
+        trigger = Trigger.SWEEP if notification.source is Source.SWEEP else Trigger.ERROR
+        match, cases = find(signal, operation, self._open()), self._open()
+        if meant := match.case if match else find_only(signal, operation, cases):
+            case = absorb(meant, notification)
+            self._put(settling(case, trigger, self._settled_at), signal)
+            self._offer_kept(case.case_id)
+            return
+        self._open_case(notification, operation, trigger, self._settled_at)
+
+    def _error_of_request(self, signal: Signal) -> None:
+        of_request = [case for case in self._open() if shares_request(signal, case)]
+        if not of_request:
+            self._keep(signal)
+        for case in of_request:
+            told = absorb_signal(case, signal)
+            self._put(settling(told, Trigger.ERROR, self._settled_at), signal)
+
+    def _end(self, notification: Notification, signal: Signal) -> None:
+        operation, cases = _operation(signal), self._open()
+        if (match := find_proven(signal, operation, cases)) and match.proven:
+            told = heard_end(absorb(match.case, notification), signal)
+            self._put(ended(told, self._now, self._settled_at), signal)
+        elif match is None and (released := companion(signal, cases)):
+            told = absorb(released, notification)
+            self._put(due(told, told.trigger, self._settled_at), signal)
+        elif likely := match or find_likely(signal, operation, cases):
+            self._put(forward(absorb(likely.case, notification), self._settled_at), signal)
+        elif closed := self._ended_before(signal, operation):
+            self._put(heard_end(absorb(closed, notification), signal), signal)
+        elif closed := self._closed_before(signal, operation):
+            self._file(signal, closed.case_id)
+        else:
+            self._keep(signal)
+            if perhaps := find_only(signal, operation, cases):
+                self._put(forward(noticed(perhaps), self._settled_at), signal)
+
+    # --- a new case, and what came before its start ---------------------------------------------
+
+    def _open_case(
+        self, notification: Notification, operation: Operation, trigger: Trigger, due_at: datetime
+    ) -> None:
+        case_id = self._new_id()
+        case = opened(
+            notification, operation, trigger, case_id=case_id, now=self._now, due_at=due_at
+        )
+        self._put(case, Signal.of(notification))
+        self._offer_kept(case_id)
+
+    def _offer_kept(self, case_id: str) -> None:
+        """Give a case what was kept for it, as it knows now what it is about."""
+        # Errors first, so that an end does not hide them.
+        for orphan in sorted(self._orphans.values(), key=lambda s: s.phase is Phase.END):
+            self._offer(case_id, orphan)
+
+    def _offer(self, case_id: str, orphan: Signal) -> None:
+        taken = self._taken(self._cases[case_id], orphan)
+        if taken is not None:
+            self._move(taken, orphan)
+            del self._orphans[orphan.message_id]
+            stored = orphan.message_id in self._stored_orphans
+            (self._adopted if stored else self._filed)[orphan.message_id] = case_id
+
+    def _taken(self, case: KnownCase, orphan: Signal) -> KnownCase | None:
+        told = absorb_signal(case, orphan)
+        if orphan.phase is Phase.ERROR:
+            mine = case.open and shares_request(orphan, case)
+            return settling(told, Trigger.ERROR, self._settled_at) if mine else None
+        if orphan.operation is case.operation and find_proven(orphan, case.operation, [case]):
+            told = heard_end(told, orphan)
+            return ended(told, self._now, self._settled_at) if case.open else told
+        return told if companion(orphan, [case]) else None
+
+    # --- the desk's own book-keeping ------------------------------------------------------------
+
+    def _open(self) -> list[KnownCase]:
+        return [case for case in self._cases.values() if case.open]
+
+    def _closed_before(self, signal: Signal, operation: Operation) -> KnownCase | None:
+        closed = [case for case in self._cases.values() if not case.open]
+        match = find_proven(signal, operation, closed)
+        return match.case if match else companion(signal, closed)
+
+    def _ended_before(self, signal: Signal, operation: Operation) -> KnownCase | None:
+        """Return the case that this belongs to and that an end has closed, not a judgement."""
+        ended = (c for c in self._cases.values() if c.conclusion is Conclusion.ENDED)
+        match = find_proven(signal, operation, ended)
+        return match.case if match and match.proven else None
+
+    def _put(self, case: KnownCase, signal: Signal) -> None:
+        self._move(case, signal)
+        self._file(signal, case.case_id)
+
+    def _move(self, case: KnownCase, signal: Signal) -> None:
+        before = self._cases.get(case.case_id)
+        if before is None or before.state is not case.state:
+            state = before.state if before else None
+            self._moves.append(Move(case.case_id, signal.message_id, state, case.state))
+        self._cases[case.case_id] = case
+
+    def _file(self, signal: Signal, case_id: str) -> None:
+        """File a message under its case; one that moves several cases is filed under the first."""
+        if self._filed.get(signal.message_id) is None:
+            self._filed[signal.message_id] = case_id
+
+    def _keep(self, signal: Signal) -> None:
+        self._orphans[signal.message_id] = signal
+        self._filed[signal.message_id] = None
+
+
+def _operation(signal: Signal) -> Operation:
+    if signal.operation is None:
+        raise ValueError(f"notification {signal.message_id} names no operation")
+    return signal.operation

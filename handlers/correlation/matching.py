@@ -1,0 +1,197 @@
+"""Whose message is it: pure, and the only place that decides it.
+
+A message can only be about a case of the same volume. A case that names another attachment than
+the message, or another instance where the attachment does not decide, is never meant. Of the rest:
+
+1. both name the attachment: equal ids decide alone;
+2. else the same request id (one shared by Nova and Cinder, or the publisher's own);
+3. else the same instance, named by both, in the same operation;
+4. else, where the message names neither attachment nor instance, the only open case of that
+   operation on the volume. This says the least: two operations may be in flight of which we know
+   one. So it never makes a start somebody else's, and teaches a case nothing.
+
+The first of these that finds a case wins; of several cases the newest. 1 *proves* that the message
+is about that very attachment, and so does 2 where it found no second case. Request ids of an
+operation's start and end may differ (an attach's ``os-complete`` is a request of its own), and an
+orchestrator may share one request id among many operations: that is why neither 3 nor an ambiguous
+2 proves anything, and why instances that differ are never the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Self
+
+from drivers.base import Connector
+from handlers.case import CaseState, Conclusion, Trigger
+from handlers.notification import Notification, Operation, Phase, Source
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Timing:
+    """How long a start waits for its end, and how long errors settle before they are looked at."""
+
+    attach_deadline_seconds: float = 900.0
+    detach_deadline_seconds: float = 900.0
+    error_settle_seconds: float = 15.0
+
+    def deadline_seconds(self, operation: Operation) -> float:
+        """Return how long a start of this operation waits for its end, counted from receipt."""
+        if operation is Operation.ATTACH:
+            return self.attach_deadline_seconds
+        return self.detach_deadline_seconds
+
+    @property
+    def memory_seconds(self) -> float:
+        """Return how far back an end may lie that came before its start, or after its close."""
+        return max(self.attach_deadline_seconds, self.detach_deadline_seconds)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class KnownCase:
+    """What the correlation has to know of a case.
+
+    ``starts`` counts Cinder's starts of the operation: more than one means that a try timed out or
+    failed. ``nova_started`` and ``nova_ended``: Nova said so itself. ``claimed``: a worker has the
+    case in hand now.
+    """
+
+    case_id: str
+    volume_id: str
+    operation: Operation
+    attachment_id: str | None
+    instance_id: str | None
+    host: str | None
+    backend: str | None
+    connector: Connector | None
+    request_ids: tuple[str, ...]
+    trigger: Trigger
+    state: CaseState
+    opened_at: datetime
+    next_attempt_at: datetime | None
+    signal_seq: int
+    starts: int
+    nova_started: bool
+    nova_ended: bool
+    end_seen: bool
+    released_unasked: bool
+    claimed: bool
+    conclusion: Conclusion | None
+
+    @property
+    def nova_is_at_it(self) -> bool:
+        """Tell whether Nova said that it began, and has yet to say that it ended."""
+        return self.nova_started and not self.nova_ended
+
+    @property
+    def open(self) -> bool:
+        """Tell whether somebody, or time, still moves the case."""
+        return self.state is not CaseState.CLOSED
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Signal:
+    """What of a notification decides whose it is."""
+
+    message_id: str
+    source: Source
+    operation: Operation | None
+    phase: Phase
+    volume_id: str | None
+    attachment_id: str | None
+    instance_id: str | None
+    request_ids: tuple[str, ...]
+
+    @classmethod
+    def of(cls, notification: Notification) -> Self:
+        """Take from a notification what counts here."""
+        named = (notification.request_id, notification.own_request_id)
+        return cls(
+            message_id=notification.message_id,
+            source=notification.source,
+            operation=notification.operation,
+            phase=notification.phase,
+            volume_id=notification.volume_id,
+            attachment_id=notification.attachment_id,
+            instance_id=notification.instance_id,
+            request_ids=tuple(dict.fromkeys(r for r in named if r)),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Match:
+    """The case that a message is about; ``proven``: about its very attachment."""
+
+    case: KnownCase
+    proven: bool
+
+
+def find(signal: Signal, operation: Operation, cases: Iterable[KnownCase]) -> Match | None:
+    """Return the case of this operation that the signal is about, by the first three rules."""
+    own = _possible(signal, operation, cases)
+    return _proven(signal, own) or _likely(signal, own)
+
+
+def find_proven(signal: Signal, operation: Operation, cases: Iterable[KnownCase]) -> Match | None:
+    """Return the same, but only where attachment or request id say so (ambiguously or not)."""
+    return _proven(signal, _possible(signal, operation, cases))
+
+
+def find_likely(signal: Signal, operation: Operation, cases: Iterable[KnownCase]) -> Match | None:
+    """Return the same, but only by instance."""
+    return _likely(signal, _possible(signal, operation, cases))
+
+
+def find_only(signal: Signal, operation: Operation, cases: Iterable[KnownCase]) -> KnownCase | None:
+    """Return the only case of this operation where the signal says nothing of whose it is."""
+    own = _possible(signal, operation, cases)
+    nameless = signal.attachment_id is None and signal.instance_id is None
+    return own[0] if nameless and len(own) == 1 else None
+
+
+def companion(signal: Signal, cases: Iterable[KnownCase]) -> KnownCase | None:
+    """Return the attach case whose row this detach, in the same request, released unasked."""
+    if signal.operation is not Operation.DETACH:
+        return None
+    released = (c for c in cases if c.released_unasked)
+    found = find_proven(signal, Operation.ATTACH, released)
+    return found.case if found else None
+
+
+def shares_request(signal: Signal, case: KnownCase) -> bool:
+    """Tell whether both name one request."""
+    return not set(signal.request_ids).isdisjoint(case.request_ids)
+
+
+def _possible(
+    signal: Signal, operation: Operation, cases: Iterable[KnownCase]
+) -> Sequence[KnownCase]:
+    return [
+        case
+        for case in cases
+        if case.volume_id == signal.volume_id
+        and case.operation is operation
+        and not _contradicts(signal, case)
+    ]
+
+
+def _contradicts(signal: Signal, case: KnownCase) -> bool:
+    if signal.attachment_id and case.attachment_id:
+        return signal.attachment_id != case.attachment_id
+    return bool(signal.instance_id and case.instance_id and signal.instance_id != case.instance_id)
+
+
+def _proven(signal: Signal, own: Sequence[KnownCase]) -> Match | None:
+    if signal.attachment_id:
+        equal = [c for c in own if c.attachment_id == signal.attachment_id]
+        if equal:
+            return Match(equal[-1], proven=True)
+    shared = [c for c in own if shares_request(signal, c)]
+    return Match(shared[-1], proven=len(shared) == 1) if shared else None
+
+
+def _likely(signal: Signal, own: Sequence[KnownCase]) -> Match | None:
+    same = [c for c in own if signal.instance_id and c.instance_id == signal.instance_id]
+    return Match(same[-1], proven=False) if same else None

@@ -1,0 +1,113 @@
+"""Which case a replayed notification is about, and what a replay makes of a case: pure.
+
+1. An open case: the one that the notification was filed under when it came first, else the one
+   that ``matching`` says.
+2. The finished one that it was filed under.
+3. A finished one that is proven to be of the same attachment, or of the same request.
+4. None of these: a new one is opened, whatever the notification tells of, an end included.
+
+A replayed notification tells no news: it fills in what the case does not know, replaces nothing,
+and is no repetition of an operation's start.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+
+from consumer.ledger.errors import ReplayRefusedError
+from handlers.case import CaseState, Trigger
+from handlers.correlation.filling import absorb
+from handlers.correlation.ids import new_case_id
+from handlers.correlation.matching import (
+    KnownCase,
+    Signal,
+    companion,
+    find_likely,
+    find_only,
+    find_proven,
+    shares_request,
+)
+from handlers.correlation.transitions import earlier, opened
+from handlers.notification import Notification, Operation
+
+
+def chosen(
+    known: Sequence[KnownCase], notification: Notification, filed: Collection[str]
+) -> KnownCase | None:
+    """Return the case that a replayed notification sends round again; None: one is to be opened.
+
+    ``known`` are the cases of its volume, oldest first; ``filed`` the ids of those that it was
+    filed under, or whose own calls caused it.
+    """
+    own = [case for case in known if case.case_id in filed]
+    live = [case for case in known if case.open]
+    over = [case for case in known if not case.open]
+    return (
+        _newest(case for case in own if case.open)
+        or _meant(live, notification, proven=False)
+        or _newest(own)
+        or _meant(over, notification, proven=True)
+    )
+
+
+def opened_by_replay(notification: Notification, now: datetime) -> KnownCase:
+    """Open a case that is due now. Raises ReplayRefusedError where no volume is named."""
+    operation = _operation(notification)
+    if operation is None or notification.volume_id is None:
+        raise ReplayRefusedError(
+            f"{notification.event_type} names no volume, and no case of its request is known"
+        )
+    case = opened(
+        notification, operation, Trigger.REPLAY, case_id=new_case_id(), now=now, due_at=now
+    )
+    return dataclasses.replace(case, released_unasked=notification.released_unasked)
+
+
+def rearmed(case: KnownCase, now: datetime) -> KnownCase:
+    """Make a case due now; an attempt that runs meanwhile has not judged this and is not final."""
+    return dataclasses.replace(
+        case,
+        state=CaseState.DUE,
+        trigger=Trigger.REPLAY,
+        next_attempt_at=earlier(case.next_attempt_at, now),
+        signal_seq=case.signal_seq + 1,
+        conclusion=None,
+    )
+
+
+def reminded(case: KnownCase, notification: Notification) -> KnownCase:
+    """Fill in from a replayed notification what the case does not know."""
+    told = absorb(case, notification)
+    return dataclasses.replace(
+        told,
+        connector=case.connector or told.connector,
+        starts=max(case.starts, min(told.starts, 1)),
+        signal_seq=case.signal_seq,
+        released_unasked=case.released_unasked or notification.released_unasked,
+    )
+
+
+def _newest(found: Iterable[KnownCase]) -> KnownCase | None:
+    return next(reversed(list(found)), None)
+
+
+def _meant(
+    among: Sequence[KnownCase], notification: Notification, *, proven: bool
+) -> KnownCase | None:
+    signal, operation = Signal.of(notification), _operation(notification)
+    if operation is None or signal.volume_id is None:
+        return _newest(case for case in among if shares_request(signal, case))
+    if match := find_proven(signal, operation, among):
+        return match.case
+    if released := companion(signal, among):
+        return released
+    if proven:
+        return None
+    likely = find_likely(signal, operation, among)
+    return likely.case if likely else find_only(signal, operation, among)
+
+
+def _operation(notification: Notification) -> Operation | None:
+    return Operation.ATTACH if notification.released_unasked else notification.operation

@@ -1,0 +1,211 @@
+"""What Cinder's lists show in transition, and what of it becomes a case. Pure.
+
+A reserve, a begin_detaching and half of all failures are told by no notification (Cinder,
+cinder/volume/api.py): a sweep of Cinder's lists makes certain what events make fast. What it finds
+is handed to the ledger as a notification of our own, and goes the way of every other: a sweep
+proves nothing, it only asks for a diagnosis.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import datetime
+
+from drivers.base import Export
+from drivers.control_plane import ListedRow, ListedVolume, Row, Volume
+from handlers.notification.event_type import Operation, Phase, Source
+from handlers.notification.types import Notification
+
+VOLUME_STATUSES = ("attaching", "detaching", "reserved")
+ROW_STATUSES = ("attaching", "detaching", "reserved", "error_attaching", "error_detaching")
+DETACHING_ROWS = frozenset({"detaching", "error_detaching"})
+PUBLISHER = "detachd.sweep"
+FAR_LESS = 0.5
+EXPORTED = "exported"
+"""The status of a sighting that is no status of Cinder's: available, and exported all the same."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sighting:
+    """A volume, or one of its rows, that a list showed in transition.
+
+    ``attachment_id`` is None for the volume itself. ``version`` is what changes when it moves:
+    while it is the same, it is the same sighting. ``peers`` are the names by which a backend knows
+    those that it exports an available volume to.
+    """
+
+    volume_id: str
+    attachment_id: str | None
+    status: str
+    version: str
+    peers: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, str | None]:
+        """Volume and row, of which there is one sighting at a time."""
+        return self.volume_id, self.attachment_id
+
+
+def latest(seen: Iterable[Sighting]) -> tuple[Sighting, ...]:
+    """Return what was seen last of each: what moves on between two lists is in both. Pure."""
+    return tuple({sighting.key: sighting for sighting in seen}.values())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Standing:
+    """A sighting and what the ledger knows of it, by database time.
+
+    ``age_seconds`` is how long it has been the same, 0 for one that this sweep saw first.
+    ``offers`` counts how often it was made a case of, ``offered_seconds`` ago the last time.
+    """
+
+    sighting: Sighting
+    first_seen_at: datetime
+    age_seconds: float
+    offers: int = 0
+    offered_seconds: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Patience:
+    """How long each may stay as it is before it is looked at, and then looked at again."""
+
+    attaching_seconds: float
+    detaching_seconds: float
+    reserved_seconds: float
+    error_seconds: float
+    again_seconds: float
+
+    def of(self, status: str) -> float:
+        """Return the patience with this status of a volume or row."""
+        by_status = {
+            "attaching": self.attaching_seconds,
+            "detaching": self.detaching_seconds,
+            "reserved": self.reserved_seconds,
+        }
+        return by_status.get(status, self.error_seconds)
+
+
+def of_volume(listed: ListedVolume) -> Sighting:
+    """Return the sighting of a listed volume."""
+    version = f"{listed.status} {listed.updated_at or ''}"
+    return Sighting(listed.volume_id, None, listed.status, _digest(version))
+
+
+def of_row(listed: ListedRow) -> Sighting:
+    """Return the sighting of a listed row, which has no time of its own: its status is all."""
+    return Sighting(listed.volume_id, listed.attachment_id, listed.status, _digest(listed.status))
+
+
+def of_export(listed: ListedVolume, export: Export) -> Sighting:
+    """Return the sighting of an available volume that somebody has access to."""
+    peers = tuple(sorted(connection.name for connection in export.connections))
+    version = _digest(f"{peers} {listed.updated_at or ''}")
+    return Sighting(listed.volume_id, None, EXPORTED, version, peers)
+
+
+def implausible(counted: int, before: int | None) -> str | None:
+    """Return why a list must not be taken for the whole of it, or None.
+
+    An API that suddenly knows of no volumes, or of far fewer, is one that cannot see (a lost role,
+    a database that failed over to an empty one), not a cloud that was cleared.
+    """
+    if before is None or counted >= before * FAR_LESS:
+        return None
+    return f"Cinder lists {counted} volumes in all, after {before} before"
+
+
+def ripe(standing: Standing, patience: Patience) -> bool:
+    """Tell whether it was seen before, has not moved for too long, and was not looked at lately."""
+    if standing.age_seconds <= 0 or standing.age_seconds < patience.of(standing.sighting.status):
+        return False
+    return standing.offered_seconds is None or standing.offered_seconds >= patience.again_seconds
+
+
+def suspects(
+    volume: Volume, standings: Collection[Standing], hosts: Mapping[str, str]
+) -> Iterator[Notification]:
+    """Yield a notification for each attachment of a freshly read volume that is suspected.
+
+    ``standings`` are the volume's ripe sightings. What is no longer as it was seen is left out; a
+    row is taken before the volume, which does not say whose transition it is in. ``hosts`` are the
+    compute hosts known by the name of their initiator.
+    """
+    by_row = {s.sighting.attachment_id: s for s in standings}
+    for row in volume.rows:
+        standing = by_row.get(row.attachment_id)
+        if standing is not None and standing.sighting.status == row.status:
+            yield _notification(volume, row, _operation(row.status), standing)
+    whole = by_row.get(None)
+    if whole is not None and whole.sighting.status == volume.status and not _told_by_rows(volume):
+        yield _notification(volume, _detached_row(volume), _operation(volume.status), whole)
+    if whole is not None and whole.sighting.status == EXPORTED and _free(volume):
+        found = _notification(volume, None, Operation.ATTACH, whole)
+        yield dataclasses.replace(found, host=_host(whole.sighting.peers, hosts))
+
+
+def _free(volume: Volume) -> bool:
+    return volume.status == "available" and not volume.rows
+
+
+def _host(peers: tuple[str, ...], hosts: Mapping[str, str]) -> str | None:
+    """Return the only host that has access, by however many names; None where there are several."""
+    known = {hosts.get(peer) for peer in peers}
+    return known.pop() if len(known) == 1 else None
+
+
+def _told_by_rows(volume: Volume) -> bool:
+    """Tell whether a row in transition stands for the volume's own: it has a sighting itself."""
+    wanted = _operation(volume.status)
+    return any(r.status in ROW_STATUSES and _operation(r.status) is wanted for r in volume.rows)
+
+
+def _operation(status: str) -> Operation:
+    detaching = status in DETACHING_ROWS
+    return Operation.DETACH if detaching else Operation.ATTACH
+
+
+def _detached_row(volume: Volume) -> Row | None:
+    """Return the row that a volume's own ``detaching`` is about, where there is only one."""
+    alone = volume.status == "detaching" and len(volume.rows) == 1
+    return volume.rows[0] if alone else None
+
+
+def _notification(
+    volume: Volume, row: Row | None, operation: Operation, standing: Standing
+) -> Notification:
+    seen = standing.sighting
+    return Notification(
+        message_id=_message_id(standing),
+        source=Source.SWEEP,
+        event_type=f"sweep.{seen.status}",
+        publisher_id=PUBLISHER,
+        operation=operation,
+        phase=Phase.ERROR,
+        volume_id=volume.ref.volume_id,
+        instance_id=row.instance_id if row else None,
+        attachment_id=row.attachment_id if row else None,
+        request_id=None,
+        own_request_id=None,
+        host=None,
+        backend=volume.ref.backend,
+        volume_status=volume.status,
+        project_id=volume.project_id,
+        user_id=volume.user_id,
+        fault=None,
+        rows=(),
+        published_at=None,
+    )
+
+
+def _message_id(standing: Standing) -> str:
+    """Return the same id for the same offer, so that one that is made twice is a duplicate."""
+    seen = standing.sighting
+    facts = (*seen.key, seen.version, standing.first_seen_at.isoformat(), standing.offers)
+    return f"sweep-{_digest(repr(facts))}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

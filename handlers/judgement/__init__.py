@@ -1,0 +1,1 @@
+"""Evidence -> facts -> rules -> guards -> plan: pure, but for the questions that it asks."""

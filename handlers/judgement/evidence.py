@@ -1,0 +1,304 @@
+"""What each source says right now: a fact, absent, unknown or blind, never mixed up."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Generic, Protocol, TypeVar
+
+from drivers.base import Connector, Observation, StorageDriver, VolumeRef
+from drivers.control_plane import Cinder, DeletedServer, Nova, Row, Server, Volume
+from drivers.errors import OutsideError
+from handlers import intents
+from handlers.case import Case
+
+T = TypeVar("T")
+DELETED = "Nova says that the server does not exist, and has the actions of it on record"
+NOT_ON_RECORD = (
+    "Nova says that the server {} does not exist, and has nothing on record of it, so it may never "
+    "have had it: check the region and endpoint that detachd asks, its cells, and whether it is "
+    "bare metal (Ironic), of a client that is not Nova, or a deleted server whose record was "
+    "archived"
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fact(Generic[T]):
+    """The source was asked and answered."""
+
+    value: T
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Absent:
+    """We asked in the right place, a positive control answered, and it is not there."""
+
+    control: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unknown:
+    """The source should have seen and could not: an error, a timeout, not found under any name."""
+
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NoControl(Unknown):
+    """The source says that it is not there, and nothing shows that it ever had it.
+
+    So it may be the wrong source to ask.
+    """
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Blind:
+    """The driver of this backend declares that it cannot see."""
+
+    driver: str
+
+
+VolumeEvidence = Fact[Volume] | Absent | Unknown
+ServerEvidence = Fact[Server] | Absent | Unknown
+BackendEvidence = Fact[Observation] | Absent | Unknown | Blind
+HoldersEvidence = Fact[tuple[str, ...]] | Unknown
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Holding:
+    """What Nova says of the only host that is let in, where no instance is known to be asked about.
+
+    ``compute_up`` is None where the host has no nova-compute, or Nova did not say. ``holders`` are
+    the servers that may be using the volume there; None where they were not asked for, because the
+    host is no compute that is up.
+    """
+
+    host: str
+    compute_up: bool | None
+    holders: HoldersEvidence | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Evidence:
+    """One look at all three sides.
+
+    ``servers`` holds an answer for each instance that the case or a row names. ``ended_on`` has,
+    for a deleted server, the host whose nova-compute ended its guest, where Nova says so.
+    ``computes`` has the compute service of each host that a row is on while its
+    server is on another. ``connectors`` holds the last known connector of each compute host in
+    question: recorded identity, not evidence.
+    ``hosts_told`` is False where the driver cannot say whose connection is whose. ``holding`` is
+    asked for only where neither a row nor a message names an instance.
+    """
+
+    volume: VolumeEvidence
+    servers: tuple[tuple[str, ServerEvidence], ...] = ()
+    backend: BackendEvidence = Unknown("not looked at")
+    ended_on: tuple[tuple[str, str], ...] = ()
+    computes: tuple[tuple[str, bool], ...] = ()
+    connectors: tuple[tuple[str, Connector], ...] = ()
+    hosts_told: bool = True
+    holding: Holding | None = None
+
+
+class Retry(Protocol):
+    """Makes a call, repeating it while it fails with TransientError, within its own bounds."""
+
+    def __call__(self, system: str, method: str, call: Callable[[], T]) -> T:
+        """Return what ``call`` returns, or raise the last OutsideError."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sources:
+    """Whom to ask, how to repeat a question, and how long each answer may take.
+
+    ``located`` hears on which backend the volume is, before that is asked, which may be stuck.
+    """
+
+    cinder: Cinder
+    nova: Nova
+    driver_of: Callable[[str], StorageDriver]
+    connector_of: Callable[[str], Connector | None]
+    located: Callable[[str], None]
+    retry: Retry
+    timeout_seconds: float
+
+
+def gather(case: Case, sources: Sources) -> Evidence:
+    """Look at Cinder, then at Nova for every instance concerned, then at the backend.
+
+    Read-only. Blocks for at most ``timeout_seconds`` a question and repetition. Raises nothing for
+    an outside failure: that is Unknown.
+    """
+    volume = look_at_volume(case, sources)
+    if not isinstance(volume, Fact):
+        return Evidence(volume)
+    sources.located(volume.value.ref.backend)
+    instances = dict.fromkeys(
+        [case.instance_id, *(row.instance_id for row in volume.value.rows)],
+    )
+    told = {i: _server(i, case.volume_id, sources) for i in instances if i is not None}
+    servers = tuple((instance_id, answer) for instance_id, (answer, _) in told.items())
+    backend, hosts_told = _backend(volume.value.ref, sources)
+    connectors = _connectors(case, volume.value.rows, servers, sources)
+    only_host = _only_host(case, volume.value, backend, dict(connectors)) if hosts_told else None
+    return Evidence(
+        volume=volume,
+        servers=servers,
+        backend=backend,
+        ended_on=tuple((i, host) for i, (_, host) in told.items() if host is not None),
+        computes=tuple(_computes(volume.value.rows, dict(servers), sources)),
+        connectors=connectors,
+        hosts_told=hosts_told,
+        holding=_holding(case.volume_id, only_host, sources) if only_host is not None else None,
+    )
+
+
+def look_at_volume(case: Case, sources: Sources) -> VolumeEvidence:
+    """Look at Cinder alone. Read-only; an outside failure is Unknown."""
+
+    def ask() -> Volume | None:
+        return sources.cinder.volume(case.volume_id, timeout_seconds=sources.timeout_seconds)
+
+    try:
+        volume = sources.retry("cinder", "volume", ask)
+    except OutsideError as error:
+        return Unknown(f"Cinder: {error}")
+    return Fact(volume) if volume else Absent("Cinder says that the volume does not exist")
+
+
+def _server(
+    instance_id: str, volume_id: str, sources: Sources
+) -> tuple[ServerEvidence, str | None]:
+    """Ask Nova for a server; of a deleted one say too which host ended its guest, if one did."""
+
+    def ask() -> Server | None:
+        return sources.nova.server(instance_id, volume_id, timeout_seconds=sources.timeout_seconds)
+
+    try:
+        server = sources.retry("nova", "server", ask)
+    except OutsideError as error:
+        return Unknown(f"Nova: {error}"), None
+    return (Fact(server), None) if server else _deleted(instance_id, sources)
+
+
+def _deleted(instance_id: str, sources: Sources) -> tuple[ServerEvidence, str | None]:
+    """Ask for the control of a server that Nova denies: its record of what was done to it.
+
+    A notification of the server is none: the Nova that sent it need not be the one that is asked.
+    """
+
+    def ask() -> DeletedServer | None:
+        limit = sources.timeout_seconds
+        return sources.nova.deleted_server(instance_id, timeout_seconds=limit)
+
+    try:
+        record = sources.retry("nova", "deleted_server", ask)
+    except OutsideError as error:
+        return Unknown(f"Nova: no server {instance_id}, and of whether it had one: {error}"), None
+    if record is None:
+        return NoControl(NOT_ON_RECORD.format(instance_id)), None
+    return Absent(DELETED), record.ended_on
+
+
+def _computes(
+    rows: tuple[Row, ...], servers: Mapping[str, ServerEvidence], sources: Sources
+) -> Iterator[tuple[str, bool]]:
+    """Ask for the compute of each host that a row, but not its server, is on."""
+    for host in dict.fromkeys(row.host for row in rows if left_behind(row, servers)):
+
+        def ask(host: str = host or "") -> bool | None:
+            return sources.nova.compute_up(host, timeout_seconds=sources.timeout_seconds)
+
+        with contextlib.suppress(OutsideError):
+            if (up := sources.retry("nova", "compute_up", ask)) is not None:
+                yield host or "", up
+
+
+def holder(row: Row, servers: Mapping[str, ServerEvidence]) -> Server | None:
+    """Return the row's own server where one of its block devices names the row."""
+    answer = servers.get(row.instance_id or "")
+    if not isinstance(answer, Fact):
+        return None
+    named = {device.attachment_id for device in answer.value.block_devices}
+    return answer.value if row.attachment_id in named else None
+
+
+def left_behind(row: Row, servers: Mapping[str, ServerEvidence]) -> bool:
+    """Tell whether a row is on a host and its server, as far as Nova says, on another one."""
+    answer = servers.get(row.instance_id or "")
+    here = answer.value.host if isinstance(answer, Fact) else None
+    return None not in (here, row.host) and here != row.host
+
+
+def _backend(ref: VolumeRef, sources: Sources) -> tuple[BackendEvidence, bool]:
+    """Look at the backend; say too whether the driver can tell whose connection is whose."""
+
+    def ask() -> Observation:
+        return driver.observe(ref, timeout_seconds=sources.timeout_seconds)
+
+    try:
+        driver = sources.driver_of(ref.backend)
+        if not driver.capabilities.sees_connections:
+            return Blind(type(driver).__name__), False
+        observation = sources.retry("backend", "observe", ask)
+    except OutsideError as error:
+        return Unknown(f"backend {ref.backend}: {error}"), False
+    return _seen(observation, ref.backend), driver.capabilities.sees_hosts
+
+
+def _seen(observation: Observation, backend: str) -> BackendEvidence:
+    if observation.connections:
+        return Fact(observation)
+    if not observation.control:
+        return Unknown(f"backend {backend}: it named nobody, and no positive control")
+    return Absent(observation.control)
+
+
+def _only_host(
+    case: Case, volume: Volume, backend: BackendEvidence, connectors: Mapping[str, Connector]
+) -> str | None:
+    """Return the host that Nova is to be asked about where nobody names an instance.
+
+    The host of the case, where its connector is known and the backend lets in nobody else. None
+    where the volume has rows, is not available or kept by our own reserve, or nobody is let in: a
+    volume that is free and clean needs no question.
+    """
+    connector = case.connector or connectors.get(case.host or "")
+    if case.instance_id is not None or volume.rows or connector is None:
+        return None
+    let_in = backend.value.connections if isinstance(backend, Fact) else ()
+    only = all(connection.belongs_to(connector) for connection in let_in)
+    ours = volume.status == "attaching" and intents.holds_reserve(case)
+    free = volume.status == "available" and bool(let_in)
+    return (connector.host or case.host) if only and (ours or free) else None
+
+
+def _holding(volume_id: str, host: str, sources: Sources) -> Holding:
+    """Ask whether the host is a compute that is up, and if so who may be using the volume there."""
+
+    def ask_host() -> bool | None:
+        return sources.nova.compute_up(host, timeout_seconds=sources.timeout_seconds)
+
+    def ask_holders() -> tuple[str, ...]:
+        return sources.nova.holders(volume_id, host, timeout_seconds=sources.timeout_seconds)
+
+    try:
+        up = sources.retry("nova", "compute_up", ask_host)
+        holders = sources.retry("nova", "holders", ask_holders) if up else None
+    except OutsideError as error:
+        return Holding(host, None, Unknown(f"Nova: {error}"))
+    return Holding(host, up, None if holders is None else Fact(holders))
+
+
+def _connectors(
+    case: Case,
+    rows: tuple[Row, ...],
+    servers: tuple[tuple[str, ServerEvidence], ...],
+    sources: Sources,
+) -> tuple[tuple[str, Connector], ...]:
+    of_servers = (answer.value.host for _, answer in servers if isinstance(answer, Fact))
+    hosts = dict.fromkeys([case.host, *(row.host for row in rows), *of_servers])
+    learned = ((host, sources.connector_of(host)) for host in hosts if host is not None)
+    return tuple((host, connector) for host, connector in learned if connector is not None)

@@ -1,0 +1,284 @@
+"""Verdict + evidence + what the driver can do -> the ordered steps, and what each needs to hold.
+
+The only place that orders Cinder, Nova and driver calls. Pure. Two orders never change: the backend
+is released before Cinder is told, and the call that flips Cinder's status is the last one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, assert_never
+
+from drivers.base import Attachment, Capabilities
+from handlers import intents
+from handlers.case import StepKind
+from handlers.judgement import facts as signs
+from handlers.judgement import unclaimed
+from handlers.judgement.situation import Situation
+from handlers.judgement.verdict import Diagnosis, Verdict
+
+
+class Condition(enum.Enum):
+    """What must hold right before a step's call, beside status and rows being as planned."""
+
+    LET_GO = "Nova holds nothing of the attachment"
+    QUIET = "the attachment's host holds no live session that a guest may be using"
+    NAMED = "Nova's block device names the attachment"
+    ALONE = "the backend lets in nobody whom no record explains"
+    SOLE = "the backend lets in one host alone, for the only attachment"
+    CLEAN = "the backend is clean of the attachment"
+    HELD = "the reserve that keeps others out is our own"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Step:
+    """One write: what, on which attachment, in which status of the volume, on what condition.
+
+    ``host`` is the one that the attachment is on, whether its connector is known or not.
+    """
+
+    kind: StepKind
+    attachment: Attachment
+    statuses: frozenset[str]
+    conditions: frozenset[Condition]
+    host: str | None = None
+
+    def target(self) -> dict[str, Any]:
+        """Return what history keeps of the step: plain JSON values, no secret."""
+        connector = self.attachment.connector
+        return {
+            "volume_id": self.attachment.volume_id,
+            "attachment_id": self.attachment.attachment_id,
+            "instance_id": self.attachment.instance_id,
+            "host": self.host,
+            "initiator": connector.initiator if connector else None,
+        }
+
+
+def make_plan(diagnosis: Diagnosis, capabilities: Capabilities) -> tuple[Step, ...]:
+    """Return the steps that the verdict asks for, in order; none where it asks for none. Pure."""
+    s = diagnosis.situation
+    if s is None:
+        return ()
+    match diagnosis.verdict:
+        case Verdict.RELEASE:
+            return _release(s, capabilities)
+        case Verdict.TERMINATE:
+            return _terminate(s, capabilities)
+        case Verdict.ROLL_FORWARD:
+            return (_step(s, StepKind.CINDER_COMPLETE, {"attaching"}, Condition.NAMED),)
+        case Verdict.NOVA_DETACH:
+            return _nova_detach(s)
+        case (
+            Verdict.HEALTHY
+            | Verdict.CLEAN
+            | Verdict.GONE
+            | Verdict.IN_FLIGHT
+            | Verdict.UNKNOWN
+            | Verdict.PARK
+        ):
+            return ()
+        case _:
+            assert_never(diagnosis.verdict)
+
+
+def _release(s: Situation, capabilities: Capabilities) -> tuple[Step, ...]:
+    if _one_call_for_both(s, capabilities):
+        kind = StepKind.CINDER_FORCE_DETACH
+        conditions = (Condition.LET_GO, Condition.QUIET, Condition.CLEAN)
+        return (_step(s, kind, {s.status}, *conditions),)
+    last = _release_in_cinder(s)
+    if not _needs_backend_call(s, capabilities):
+        return (_step(s, last, {s.status}, Condition.LET_GO, Condition.CLEAN),)
+    needs = [Condition.LET_GO, Condition.QUIET] + ([] if s.connector else [Condition.SOLE])
+    return (
+        _step(s, StepKind.BACKEND_FORCE_DETACH, {s.status}, *needs),
+        _step(s, last, _left_by_driver(s, capabilities), Condition.LET_GO, Condition.CLEAN),
+    )
+
+
+def _one_call_for_both(s: Situation, capabilities: Capabilities) -> bool:
+    """Tell whether Cinder is asked for all of it: ``os-force_detach`` with row and connector.
+
+    It ends the connection, removes the export and drops the row, in this order. Where nobody can
+    look in between, two calls would be no safer, and the second one would skip the removal of the
+    export, which is all that some drivers do (LVM's; ``DELETE /attachments/{id}`` of a row that is
+    still reserved). Cinder refuses it for a volume with several rows.
+    """
+    blind = capabilities.acts_through_cinder and s.blind
+    named = s.row is not None and s.connector is not None
+    return blind and named and _needs_backend_call(s, capabilities)
+
+
+def _release_in_cinder(s: Situation) -> StepKind:
+    if s.row is not None:
+        return StepKind.CINDER_DELETE_ATTACHMENT
+    return StepKind.CINDER_UNRESERVE if s.status == "attaching" else StepKind.CINDER_FORCE_DETACH
+
+
+def _left_by_driver(s: Situation, capabilities: Capabilities) -> set[str]:
+    """Return the statuses that the volume may be in after the driver's call.
+
+    ``os-terminate_connection`` ends with what os-unreserve does: attaching becomes in-use where
+    rows are and available where none is (Cinder, cinder/volume/api.py).
+    """
+    if not capabilities.acts_through_cinder or s.status != "attaching":
+        return {s.status}
+    return {s.status, "in-use" if s.volume.rows else "available"}
+
+
+def _needs_backend_call(s: Situation, capabilities: Capabilities) -> bool:
+    """Tell whether the backend has to be released by a call of its own, before Cinder's.
+
+    Not without a connector to name the host by, unless there is no other host and the driver takes
+    that; nor where another server of the same host needs, or may need, the same connection. A
+    driver that acts through Cinder is called only where Cinder's own delete would skip the backend,
+    one that cannot keep the host out not at all.
+    """
+    if s.connector is None:
+        return s.sole and capabilities.accepts_no_connector
+    if s.shared_host:
+        return False
+    if capabilities.acts_through_cinder:
+        return cinder_skips_backend(s)
+    return capabilities.revokes_access
+
+
+def cinder_skips_backend(s: Situation) -> bool:
+    """Tell whether Cinder's own delete of the subject's row may leave the backend as it is.
+
+    It does so for a row that is still reserved (cinder/volume/api.py ``attachment_delete``) and for
+    one without a connector: of an attach that failed early, or of the old way. No API tells the
+    connector; connection info is stored after it, by the API, which may have given up by then. So a
+    row without it may have a connector or not, unless it is ``attaching`` beside other rows: the
+    volume manager writes that after the connector, and the old way makes no second row.
+    """
+    if s.row is None or s.row.status in ("reserved", "error_attaching"):
+        return True
+    has_one = s.row.status == "attaching" and bool(s.others)
+    return not (s.row.has_connection_info or has_one)
+
+
+def _terminate(s: Situation, capabilities: Capabilities) -> tuple[Step, ...]:
+    force = StepKind.BACKEND_FORCE_DETACH
+    if s.status not in ("available", "attaching"):
+        return (_step(s, force, {s.status}, Condition.LET_GO, Condition.QUIET),)
+    release = _step(s, force, {"attaching"}, Condition.LET_GO, Condition.QUIET, Condition.HELD)
+    let_others_in = _step(
+        s,
+        StepKind.CINDER_UNRESERVE,
+        {"attaching", "available"} if capabilities.acts_through_cinder else {"attaching"},
+        Condition.LET_GO,
+        Condition.CLEAN,
+    )
+    if s.status == "available":
+        keep_out = _step(
+            s, StepKind.CINDER_RESERVE, {"available"}, Condition.LET_GO, Condition.QUIET
+        )
+        return (keep_out, release, let_others_in)
+    return (let_others_in,) if _released(s) else (release, let_others_in)
+
+
+def _released(s: Situation) -> bool:
+    """Tell whether only our own reserve is left of it: the backend is clean already."""
+    return intents.released_by_driver(s.case) if s.blind else s.clean
+
+
+def _nova_detach(s: Situation) -> tuple[Step, ...]:
+    needs = (Condition.NAMED, Condition.ALONE)
+    detach = _step(s, StepKind.NOVA_DETACH, {"in-use"}, *needs)
+    if s.status == "in-use":
+        return (detach,)
+    return (_step(s, StepKind.CINDER_ROLL_DETACHING, {"detaching"}, *needs), detach)
+
+
+def _step(s: Situation, kind: StepKind, statuses: set[str], *conditions: Condition) -> Step:
+    # A row that is not there must not be named to os-force_detach: it would refuse that only after
+    # it has ended the connection (Cinder, ``attachment_deletion_allowed``).
+    gone = None if kind is StepKind.CINDER_FORCE_DETACH else s.case.attachment_id
+    attachment = Attachment(
+        volume_id=s.case.volume_id,
+        attachment_id=s.row.attachment_id if s.row else gone,
+        instance_id=s.instance_id,
+        connector=s.connector,
+    )
+    return Step(kind, attachment, frozenset(statuses), frozenset(conditions), s.attached_host)
+
+
+def unmet(step: Step, planned: Diagnosis, now: Diagnosis) -> str | None:
+    """Return why the step must not be made on what was just read, or None. Pure.
+
+    The table is asked anew: a step is made only while it still says what the plan was made for.
+    """
+    before, s = planned.situation, now.situation
+    if before is None or s is None:
+        return f"Cinder could not be read again before the call: {now.reason}"
+    if reason := _changed(step, before, s):
+        return reason
+    if now.verdict is not planned.verdict and not _carries_on(step, now):
+        return f"the picture changed ({now.rule}): {now.reason}"
+    if signs.compute_not_up(s):
+        return "the compute service of the server's host went down"
+    broken = [c.value for c in Condition if c in step.conditions and not _holds(c, s)]
+    return f"it does not hold any more that {broken[0]}" if broken else None
+
+
+def _changed(step: Step, before: Situation, s: Situation) -> str | None:
+    if s.volume.ref != before.volume.ref:
+        return "the volume moved, or others share its target now"
+    if _subject(s) != _subject(before):
+        return "the case is about another attachment now"
+    if s.status not in step.statuses:
+        return f"the volume's status became {s.status}"
+    return "the volume's attachments changed" if _rows(s) != _rows(before) else None
+
+
+def _subject(s: Situation) -> str | None:
+    return s.row.attachment_id if s.row else None
+
+
+def _carries_on(step: Step, now: Diagnosis) -> bool:
+    """Tell whether all is well already, but for our own reserve, which this step gives back."""
+    return step.kind is StepKind.CINDER_UNRESERVE and now.verdict is Verdict.CLEAN
+
+
+def _rows(s: Situation) -> frozenset[tuple[str, str]]:
+    return frozenset((row.attachment_id, row.status) for row in s.volume.rows)
+
+
+def _holds(condition: Condition, s: Situation) -> bool:
+    match condition:
+        case Condition.LET_GO:
+            told = s.server is not None or s.server_gone or unclaimed.nobody_holds(s)
+            holds = told and not s.named and not s.unnamed_devices
+        case Condition.QUIET:
+            holds = not s.guest_may_write and not signs.backend_unknown(s)
+        case Condition.NAMED:
+            holds = s.named
+        case Condition.ALONE:
+            holds = not s.stranger
+        case Condition.SOLE:
+            holds = s.sole
+        case Condition.CLEAN:
+            holds = s.blind or s.clean
+        case Condition.HELD:
+            holds = signs.held_by_us(s)
+        case _:
+            assert_never(condition)
+    return holds
+
+
+def fingerprint(diagnosis: Diagnosis, steps: tuple[Step, ...]) -> str:
+    """Return a digest of what a person approves: rule, steps and the evidence they rest on."""
+    s = diagnosis.situation
+    facts: Mapping[str, Any] = {
+        "rule": diagnosis.rule,
+        "steps": [[step.kind.value, step.target()] for step in steps],
+        "status": s.status if s else None,
+        "rows": sorted(_rows(s)) if s else [],
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,261 @@
+"""What the evidence comes to for the one attachment that a case is about: facts, no judgement."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from drivers.base import Connection, Connector
+from drivers.control_plane import BlockDevice, Row, Server, Volume
+from handlers.case import Case
+from handlers.judgement.evidence import (
+    Absent,
+    BackendEvidence,
+    Blind,
+    Evidence,
+    Fact,
+    Holding,
+    ServerEvidence,
+    holder,
+)
+from handlers.judgement.neighbours import belongs, explained_by, shares
+from handlers.judgement.policy import LateAttach
+from handlers.judgement.subject import subject_of
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Situation:
+    """One volume seen from one attachment, the *subject*.
+
+    ``row`` is the subject's row in Cinder; None where there is none. ``ambiguous`` says that
+    several rows might be it. ``others`` are the volume's remaining rows. ``instance_id`` is the
+    subject's instance: the row's where there is one, so that a row of nobody's is not taken for the
+    case's. ``ended_on`` is the host whose nova-compute ended the guest of the subject's deleted
+    server, as far as Nova says; ``computes`` are the compute services that were asked for beside
+    those of the servers' hosts. ``connector`` is the recorded identity of the subject's host,
+    ``connectors`` those that were learned of every host in question, and
+    ``shared_host`` says that another row or its server is on that same host, or may be. Of the
+    backend's connections, those that the hosts of the other rows explain are left out; ``own`` are
+    those of the subject's host among the rest, ``foreign`` those of nobody known. Where the driver
+    cannot tell hosts, all of them are ``nameless`` instead. ``holding`` is what Nova says of the
+    subject's host where no instance is known. ``late_attach`` is the operator's word on what is
+    rolled forward.
+    """
+
+    case: Case
+    volume: Volume
+    row: Row | None
+    ambiguous: bool
+    others: tuple[Row, ...]
+    instance_id: str | None
+    servers: Mapping[str, ServerEvidence]
+    ended_on: str | None
+    computes: Mapping[str, bool]
+    connector: Connector | None
+    connectors: Mapping[str, Connector]
+    shared_host: bool
+    backend: BackendEvidence
+    own: tuple[Connection, ...]
+    foreign: tuple[Connection, ...]
+    nameless: tuple[Connection, ...] = ()
+    holding: Holding | None = None
+    late_attach: LateAttach = LateAttach.KEEP
+
+    @property
+    def status(self) -> str:
+        """The volume's status in Cinder."""
+        return self.volume.status
+
+    @property
+    def server(self) -> Server | None:
+        """The subject's server, where Nova has it."""
+        answer = self.servers.get(self.instance_id or "")
+        return answer.value if isinstance(answer, Fact) else None
+
+    @property
+    def server_gone(self) -> bool:
+        """Tell whether Nova says that the subject's server does not exist."""
+        return isinstance(self.servers.get(self.instance_id or ""), Absent)
+
+    @property
+    def devices(self) -> tuple[BlockDevice, ...]:
+        """Nova's block devices for this volume on the subject's server."""
+        return self.server.block_devices if self.server else ()
+
+    @property
+    def row_status(self) -> str | None:
+        """The attach_status of the subject's row, None without one."""
+        return self.row.status if self.row else None
+
+    @property
+    def named(self) -> bool:
+        """Tell whether a block device of the subject's server names the subject's row."""
+        return self.row is not None and self.names(self.row)
+
+    @property
+    def unnamed_devices(self) -> tuple[BlockDevice, ...]:
+        """Block devices of the subject's server that name no row which Cinder has."""
+        known = {row.attachment_id for row in self.volume.rows}
+        return tuple(d for d in self.devices if d.attachment_id not in known)
+
+    @property
+    def named_others(self) -> tuple[Row, ...]:
+        """Those other rows that a block device of their own server names."""
+        return tuple(row for row in self.others if self.holder(row) is not None)
+
+    @property
+    def siblings(self) -> tuple[Row, ...]:
+        """The other rows of the subject's own instance, as a live migration makes them."""
+        return tuple(row for row in self.others if row.instance_id == self.instance_id)
+
+    @property
+    def host(self) -> str | None:
+        """The host that the subject is on: by Cinder's row, its connector, or its messages."""
+        if self.row is not None and self.row.host is not None:
+            return self.row.host
+        own = self.case.connector
+        return own.host if own is not None and own.host is not None else self.case.host
+
+    @property
+    def attached_host(self) -> str | None:
+        """The host that the subject is on by its connector, where that names one, else ``host``."""
+        return (self.connector.host if self.connector else None) or self.host
+
+    @property
+    def guest_ended(self) -> bool:
+        """Tell whether Nova says that the guest of the deleted server was ended on this host."""
+        return self.server_gone and self.ended_on is not None and self.ended_on == self.host
+
+    @property
+    def on_its_server_s_host(self) -> bool:
+        """Tell whether the subject's recorded host is the one that its server is on."""
+        here = self.server.host if self.server else None
+        recorded = self.row.host if self.row else None
+        if recorded is None and self.connector is not None:
+            recorded = self.connector.host
+        return here is not None and recorded == here
+
+    @property
+    def live_sessions(self) -> bool:
+        """Tell whether the subject's host holds, or may hold, a live session: a guest's maybe."""
+        return any(connection.sessions for connection in (*self.own, *self.nameless))
+
+    @property
+    def guest_may_write(self) -> bool:
+        """Tell whether a guest may be using the disk: a live session, and no proof of its end.
+
+        Where Nova's record says that its compute ended the guest on this very host, what is left is
+        a login of the host's own, which nobody uses.
+        """
+        return self.live_sessions and not self.guest_ended
+
+    @property
+    def stranger(self) -> bool:
+        """Tell whether somebody is let in who is surely not the subject's host, nor explained.
+
+        Of connections that the driver cannot tell apart, each row explains one.
+        """
+        known = self.connector is not None and bool(self.foreign)
+        return known or len(self.nameless) > len(self.volume.rows)
+
+    @property
+    def sole(self) -> bool:
+        """Tell whether the subject's row is the only one, and idle access of one host all there is.
+
+        Then "every connection of the volume" is the subject's, whoever the host is.
+        """
+        connections = _connections(self.backend)
+        one = len(connections) == 1 and not connections[0].sessions
+        return one and self.row is not None and not self.others
+
+    @property
+    def blind(self) -> bool:
+        """Tell whether the backend's driver cannot see."""
+        return isinstance(self.backend, Blind)
+
+    @property
+    def clean(self) -> bool:
+        """Tell whether the probe proved that the subject's host holds nothing.
+
+        Where no other row remains, nobody at all may be connected; where others do, nobody whom
+        their hosts do not explain.
+        """
+        if isinstance(self.backend, Absent):
+            return True
+        if not isinstance(self.backend, Fact):
+            return False
+        return not (self.own or self.foreign or self.nameless) and bool(self.others)
+
+    def names(self, row: Row) -> bool:
+        """Tell whether a block device of the subject's server names this row."""
+        return row.attachment_id in {d.attachment_id for d in self.devices}
+
+    def holder(self, row: Row) -> Server | None:
+        """Return the row's own server where one of its block devices names the row."""
+        return holder(row, self.servers)
+
+
+def situate(
+    case: Case,
+    volume: Volume,
+    evidence: Evidence,
+    late_attach: LateAttach = LateAttach.KEEP,
+) -> Situation:
+    """Work out the subject's row, server, connector and connections. Pure."""
+    servers = dict(evidence.servers)
+    row, ambiguous = subject_of(case, volume, servers)
+    instance_id = row.instance_id if row else case.instance_id
+    others = tuple(r for r in volume.rows if r is not row)
+    learned = dict(evidence.connectors)
+    moving = any(r.instance_id == instance_id for r in others)
+    at_home = None if moving else servers.get(instance_id or "")
+    connector = _connector(case, row, at_home, learned)
+    explained = explained_by(others, servers, learned)
+    seen = _connections(evidence.backend)
+    rest = [c for c in seen if evidence.hosts_told and not belongs(c, explained)]
+    own = tuple(c for c in rest if connector and c.belongs_to(connector))
+    return Situation(
+        case=case,
+        volume=volume,
+        row=row,
+        ambiguous=ambiguous,
+        others=others,
+        instance_id=instance_id,
+        servers=servers,
+        ended_on=dict(evidence.ended_on).get(instance_id or ""),
+        computes=dict(evidence.computes),
+        connector=connector,
+        connectors=learned,
+        shared_host=connector is not None and shares(connector, others, servers, learned),
+        backend=evidence.backend,
+        own=own,
+        foreign=tuple(c for c in rest if c not in own),
+        nameless=() if evidence.hosts_told else seen,
+        holding=evidence.holding,
+        late_attach=late_attach,
+    )
+
+
+def _connector(
+    case: Case,
+    row: Row | None,
+    at_home: ServerEvidence | None,
+    learned: Mapping[str, Connector],
+) -> Connector | None:
+    """Take the recorded identity first: the attachment's own, its host's, its server's host's.
+
+    ``at_home`` is the server, None where it has further rows: of two rows of one server at most one
+    is on the host that the server is on, and nothing says that it is this one.
+    """
+    if case.connector is not None:
+        return case.connector
+    if row is not None and row.host is not None:
+        return learned.get(row.host)
+    if case.host is not None:
+        return learned.get(case.host)
+    host = at_home.value.host if isinstance(at_home, Fact) else None
+    return learned.get(host) if host else None
+
+
+def _connections(backend: BackendEvidence) -> tuple[Connection, ...]:
+    return backend.value.connections if isinstance(backend, Fact) else ()

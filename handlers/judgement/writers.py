@@ -1,0 +1,153 @@
+"""Who may be writing to a volume, and who of its guests is not let in any more. Pure.
+
+Told from the whole volume, whichever attachment a case is about: a second writer is in nobody's
+row as often as not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from drivers.base import Connection, Connector
+from drivers.control_plane import Row, Server
+from handlers.judgement.evidence import Absent, Fact, NoControl, Unknown, left_behind
+from handlers.judgement.situation import Situation
+from handlers.judgement.subject import ATTACHED, RESERVED
+
+MIGRATING, RUNNING = "migrating", "active"
+
+
+def writers(s: Situation) -> tuple[str, ...]:
+    """Return the hosts that may be writing: a live session, or access that a running guest has.
+
+    A host is named as its connector, or the backend, names it; else by what it is let in as. The
+    several initiator names of one connector are one host. A session that outlived a guest which
+    Nova says was ended there is nobody's.
+    """
+    guests = set(_hosts_of_guests(s))
+    idle = s.own if s.guest_ended else ()
+    using = (
+        host
+        for connection in _connections(s)
+        if connection not in idle and (host := _host(s, connection))
+        if connection.sessions or (connection.access and host in guests)
+    )
+    return tuple(dict.fromkeys(using))
+
+
+def too_many(s: Situation) -> bool:
+    """Tell whether two hosts may be writing although nothing lets them.
+
+    A multiattach volume may have as many as it has rows; a live migration has its server on two.
+    """
+    many = len(writers(s))
+    if many <= 1:
+        return False
+    if s.volume.ref.multiattach:
+        return _unexplained(s) > _moving(s)
+    return many > 1 + _moving(s)
+
+
+def beside_a_dead_host(s: Situation) -> bool:
+    """Tell whether those too many are on hosts whose compute is not up, off which a server went.
+
+    After an evacuation the row of a host that is dead may be left, and its session be listed.
+    """
+    left = {row.host for row in s.volume.rows if left_behind(row, s.servers)}
+    dead = {host for host in left if s.computes.get(host or "") is not True}
+    return len(set(writers(s)) - dead) <= 1 + _moving(s)
+
+
+def _unexplained(s: Situation) -> int:
+    """Count the hosts with a live session that no row explains, each row explaining one.
+
+    A row whose host's connector was never seen may be that of any host. One that is only reserved
+    has none.
+    """
+    rows = [row for row in s.volume.rows if row.status != RESERVED]
+    known = [None if s.nameless else _connector_of(s, row) for row in rows]
+    mine = [connector for connector in known if connector is not None]
+    strange = {
+        _host(s, connection)
+        for connection in _connections(s)
+        if connection.sessions and not any(connection.belongs_to(c) for c in mine)
+    }
+    return len(strange) - known.count(None)
+
+
+def _moving(s: Situation) -> int:
+    """Count the servers of the volume that are being moved, or may be, as nobody says."""
+    rows = [row.instance_id for row in s.volume.rows]
+    return sum(
+        _is_moving(answer, rows.count(instance_id)) for instance_id, answer in s.servers.items()
+    )
+
+
+def _is_moving(answer: object, rows: int) -> bool:
+    match answer:
+        case Fact(Server(task_state=task)):
+            return task == MIGRATING or (task is not None and rows > 1)
+        case Unknown():
+            return rows > 1 and not isinstance(answer, NoControl)
+        case _:
+            return False
+
+
+def lost_access(s: Situation) -> tuple[str, ...]:
+    """Return the hosts whose guest runs with the volume, and which the backend does not let in.
+
+    Where nobody at all is let in, each of them; else those whose connector is known, if the driver
+    can tell whose connection is whose.
+    """
+    lost = (row for row in s.volume.rows if row.status == ATTACHED and _shut_out(s, row))
+    return tuple(dict.fromkeys(_guest_host(s, row) for row in lost))
+
+
+def _shut_out(s: Situation, row: Row) -> bool:
+    server = _guest(s, row)
+    if server is None or server.vm_state != RUNNING or server.compute_up is not True:
+        return False
+    if isinstance(s.backend, Absent):
+        return True
+    connector = _connector_of(s, row)
+    seen = isinstance(s.backend, Fact) and not s.nameless
+    if not seen or connector is None or not connector.names():
+        return False
+    return not any(connection.belongs_to(connector) for connection in _connections(s))
+
+
+def _guest(s: Situation, row: Row) -> Server | None:
+    """Return the row's server: by its block device, or by the old one that names no row."""
+    old = row is s.row and not s.others and tuple(d.attachment_id for d in s.devices) == (None,)
+    return s.server if old else s.holder(row)
+
+
+def _guest_host(s: Situation, row: Row) -> str:
+    server = _guest(s, row)
+    return (server.host if server else None) or row.host or "a host that nobody names"
+
+
+def _hosts_of_guests(s: Situation) -> Iterator[str]:
+    for server in (answer.value for answer in s.servers.values() if isinstance(answer, Fact)):
+        if server.block_devices and server.vm_state == RUNNING and server.host is not None:
+            yield server.host
+
+
+def _connector_of(s: Situation, row: Row) -> Connector | None:
+    """Return the connector of the host that a row is for: by its own record, then its server's."""
+    if row is s.row and s.case.connector is not None:
+        return s.case.connector
+    answer = s.servers.get(row.instance_id or "")
+    here = answer.value.host if isinstance(answer, Fact) else None
+    return s.connectors.get(row.host or here or "")
+
+
+def _host(s: Situation, connection: Connection) -> str:
+    own = [(c.host, c) for c in (s.case.connector, s.connector) if c is not None]
+    known = [*s.connectors.items(), *own]
+    named = (host for host, c in known if host and connection.belongs_to(c))
+    return next(named, None) or connection.host or connection.name
+
+
+def _connections(s: Situation) -> tuple[Connection, ...]:
+    return s.backend.value.connections if isinstance(s.backend, Fact) else ()

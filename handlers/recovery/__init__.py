@@ -1,0 +1,1 @@
+"""One attempt at a case: look, decide, act, look again."""

@@ -1,0 +1,82 @@
+"""What one attempt carries from round to round, and what one round is about to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from datetime import datetime, timedelta
+
+from handlers.case import Case, CaseFile, Intent, StepKind, StepResult
+from handlers.judgement.evidence import Evidence
+from handlers.judgement.plan import Step
+from handlers.judgement.policy import BackendPolicy
+from handlers.judgement.situation import Situation
+from handlers.judgement.verdict import Diagnosis
+from handlers.recovery.conclusion import Attempted
+from handlers.recovery.summary import summarise
+
+
+@dataclasses.dataclass(slots=True)
+class Attempt:
+    """One attempt at a case, while it is made.
+
+    ``case`` has the intents of this attempt too. ``started``: its start is announced. ``parked_by``
+    is the reason that the last look gave to park, ``refused`` what was refused for good,
+    ``trouble`` what last went wrong.
+    """
+
+    file: CaseFile
+    case: Case
+    policy: BackendPolicy
+    began: float
+    started: bool = False
+    parked_by: str | None = None
+    refused: dict[StepKind, str] = dataclasses.field(default_factory=dict)
+    setbacks: int = 0
+    trouble: str | None = None
+
+    @property
+    def now(self) -> datetime:
+        """Database time, carried on by our own monotonic clock."""
+        return self.file.now + timedelta(seconds=time.monotonic() - self.began)
+
+    def locate(self, backend: str) -> None:
+        """Take down where Cinder says that the volume is, of a case that does not know it.
+
+        Raises ClaimLostError and CrowdedError.
+        """
+        if self.case.backend is None:
+            self.file.locate(backend)
+            self.case = dataclasses.replace(self.case, backend=backend)
+
+    def note(self, intent: Intent, result: StepResult) -> None:
+        """Keep an intent of this attempt beside those that the ledger gave."""
+        ended = dataclasses.replace(intent, result=result)
+        self.case = dataclasses.replace(self.case, intents=(*self.case.intents, ended))
+
+    def came_to(
+        self, evidence: Evidence, diagnosis: Diagnosis, steps: tuple[Step, ...] = ()
+    ) -> Attempted:
+        """Return the attempt as it stands, with the look that it rests on."""
+        return Attempted(
+            case=self.case,
+            diagnosis=diagnosis,
+            policy=self.policy,
+            now=self.now,
+            started=self.started,
+            evidence=summarise(evidence, diagnosis, steps),
+        )
+
+    def updated(self, attempted: Attempted) -> Attempted:
+        """Return the same look with what has been done since."""
+        return dataclasses.replace(attempted, case=self.case, started=self.started, now=self.now)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps that one round is about to make, and on what grounds."""
+
+    diagnosis: Diagnosis
+    situation: Situation
+    steps: tuple[Step, ...]
+    attempted: Attempted

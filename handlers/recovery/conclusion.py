@@ -1,0 +1,238 @@
+"""What one attempt comes to: the next state of the case, when, and what is announced. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from typing import Any
+
+from handlers import intents, late
+from handlers.announcement import Event, Told, announce
+from handlers.case import Announcement, Case, CaseState, Conclusion, Outcome, UseCase, VerifiedBy
+from handlers.judgement.policy import BackendPolicy
+from handlers.judgement.verdict import Diagnosis, Verdict
+from handlers.recovery import retry
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Attempted:
+    """An attempt as it stood when it came to its end, at ``now``.
+
+    ``case`` includes the intents of this attempt. ``started``: this attempt announced its start.
+    ``evidence`` is the last look as history keeps it.
+    """
+
+    case: Case
+    diagnosis: Diagnosis
+    policy: BackendPolicy
+    now: datetime
+    started: bool
+    evidence: dict[str, Any]
+
+    @property
+    def unsettled_steps(self) -> tuple[str, ...]:
+        """The writes since the case was last mended that were made, or may have been."""
+        made = intents.may_have_acted(intents.since_mended(self.case))
+        return tuple(intent.kind.value for intent in made)
+
+    @property
+    def use_case(self) -> UseCase | None:
+        """The use case that was acted on, also before a crash; else that of the last look."""
+        acted_on = intents.acted_on(self.case)
+        return (acted_on and acted_on.use_case) or self.diagnosis.use_case
+
+    @property
+    def age_seconds(self) -> float:
+        """How long the case has been open."""
+        return (self.now - self.case.opened_at).total_seconds()
+
+    def told(
+        self, event: Event, reason: str, verified_by: VerifiedBy | None = None
+    ) -> Announcement:
+        """Build one announcement of this attempt.
+
+        A start and a parking name the rule of this look, an end the rule that was acted on.
+        """
+        told = Told(event, self.now, self.unsettled_steps, reason, verified_by)
+        return announce(self.case, self._diagnosis_to_tell(event), told)
+
+    def _diagnosis_to_tell(self, event: Event) -> Diagnosis:
+        look, acted_on = self.diagnosis, intents.acted_on(self.case)
+        if event is Event.START:
+            return look
+        if event is not Event.END or acted_on is None:
+            return dataclasses.replace(look, use_case=self.use_case)
+        verdict = Verdict(acted_on.verdict)
+        return dataclasses.replace(
+            look, verdict=verdict, rule=acted_on.rule, use_case=self.use_case
+        )
+
+    def outcome(self, state: CaseState, reason: str, **more: Any) -> Outcome:
+        """Fill in what every outcome says."""
+        s = self.diagnosis.situation
+        filled: dict[str, Any] = {
+            "delay_seconds": None, "conclusion": None, "verified_by": None, "failed": False,
+            "mended": False, "clean": False, "fingerprint": None, "announcements": (),
+        }  # fmt: skip
+        return Outcome(
+            state=state,
+            rule=self.diagnosis.rule,
+            verdict=self.diagnosis.verdict.value,
+            reason=reason,
+            use_case=self.use_case,
+            evidence=self.evidence,
+            attachment_id=s.row.attachment_id if s and s.row else None,
+            instance_id=s.instance_id if s else None,
+            backend=s.volume.ref.backend if s else None,
+            **filled | more,
+        )
+
+
+def conclude(attempted: Attempted) -> Outcome:
+    """Return the outcome of a diagnosis that asks for no step."""
+    match attempted.diagnosis.verdict:
+        case Verdict.GONE:
+            return _gone(attempted)
+        case Verdict.HEALTHY | Verdict.CLEAN:
+            return _mended(attempted) if attempted.unsettled_steps else _right(attempted)
+        case Verdict.IN_FLIGHT:
+            return wait(attempted, attempted.diagnosis.reason)
+        case Verdict.UNKNOWN:
+            return later(attempted, attempted.diagnosis.reason)
+        case _:
+            return park(attempted, attempted.diagnosis.reason)
+
+
+def _gone(attempted: Attempted) -> Outcome:
+    return attempted.outcome(
+        CaseState.CLOSED,
+        attempted.diagnosis.reason,
+        conclusion=Conclusion.GONE,
+        announcements=_unused(attempted, "the volume was deleted meanwhile"),
+    )
+
+
+def _right(attempted: Attempted) -> Outcome:
+    """All is well, and nothing was done since it last was: close, or look once more later."""
+    left = _settling_seconds(attempted)
+    reason = attempted.diagnosis.reason
+    if left > 0:
+        return attempted.outcome(
+            CaseState.SETTLING,
+            f"{reason}; a call that timed out may still finish, so it is looked at again",
+            delay_seconds=left,
+            clean=True,
+            announcements=_unused(attempted, "nothing was done: it had come right by itself"),
+        )
+    if not _heart_beats(attempted):
+        return _frozen(attempted)
+    done = Conclusion.MENDED if attempted.case.mended_at else Conclusion.HEALTHY
+    return attempted.outcome(CaseState.CLOSED, reason, conclusion=done, clean=True)
+
+
+def _settling_seconds(attempted: Attempted) -> float:
+    """Return how much longer all must be well before the case is closed."""
+    case, horizon = attempted.case, attempted.policy.late_horizon_seconds
+    if case.first_clean_at is None:
+        return horizon
+    since = max(case.first_clean_at, case.mended_at or case.first_clean_at)
+    left = horizon - (attempted.now - since).total_seconds()
+    return max(left, late.terminating_seconds(case, horizon, attempted.now))
+
+
+def _frozen(attempted: Attempted) -> Outcome:
+    """Wait for cinder-volume: a frozen one may still carry out what it was asked."""
+    reason = f"{attempted.diagnosis.reason}; but cinder-volume of its backend is not up"
+    if attempted.age_seconds > attempted.policy.patience_seconds:
+        return park(attempted, f"{reason}, and that for very long")
+    horizon = attempted.policy.late_horizon_seconds
+    return attempted.outcome(CaseState.SETTLING, reason, delay_seconds=horizon, clean=True)
+
+
+def _heart_beats(attempted: Attempted) -> bool:
+    s = attempted.diagnosis.situation
+    return s is not None and s.volume.service_up
+
+
+def _unused(attempted: Attempted, reason: str) -> tuple[Announcement, ...]:
+    """End what a start began that came to nothing: in this attempt, or in one before a crash."""
+    case = attempted.case
+    told_before = case.first_clean_at is not None and not attempted.started
+    if told_before or not (attempted.started or intents.since_mended(case)):
+        return ()
+    return (attempted.told(Event.ERROR, reason),)
+
+
+def _mended(attempted: Attempted) -> Outcome:
+    """Say that it is over: not while a call may cut off whoever takes us at our word."""
+    reason, verified_by = attempted.diagnosis.reason, _verified_by(attempted.diagnosis)
+    horizon = attempted.policy.late_horizon_seconds
+    if left := late.terminating_seconds(attempted.case, horizon, attempted.now):
+        untold = f"{reason}; but a call that gave no answer may still act"
+        return attempted.outcome(CaseState.DUE, untold, delay_seconds=left)
+    return attempted.outcome(
+        CaseState.SETTLING,
+        reason,
+        delay_seconds=attempted.policy.late_horizon_seconds,
+        mended=True,
+        clean=True,
+        verified_by=verified_by,
+        announcements=(attempted.told(Event.END, reason, verified_by),),
+    )
+
+
+def _verified_by(diagnosis: Diagnosis) -> VerifiedBy | None:
+    """Return on whose word the backend is as the verdict says: clean, or connected."""
+    s = diagnosis.situation
+    if s is None:
+        return None
+    if diagnosis.verdict is Verdict.CLEAN:
+        return VerifiedBy.DRIVER if s.blind else VerifiedBy.PROBE
+    return VerifiedBy.PROBE if s.own or s.nameless else None
+
+
+def wait(attempted: Attempted, reason: str, delay_seconds: float | None = None) -> Outcome:
+    """Return the outcome of an attempt that may not act yet, through no failure of its own."""
+    policy, case = attempted.policy, attempted.case
+    if attempted.age_seconds > policy.patience_seconds:
+        return park(attempted, f"{reason}, and that for very long")
+    growing = min(policy.retry_backoff_seconds * case.attempts, policy.retry_backoff_max_seconds)
+    delay = growing if delay_seconds is None else delay_seconds
+    return attempted.outcome(CaseState.DUE, reason, delay_seconds=delay)
+
+
+def stopping(attempted: Attempted) -> Outcome:
+    """Return the outcome of an attempt that the end of the service cut short."""
+    return attempted.outcome(CaseState.DUE, "the service is stopping", delay_seconds=0.0)
+
+
+def later(attempted: Attempted, reason: str, *, at_least: float | None = None) -> Outcome:
+    """Return the outcome of a failed attempt: again after a backoff, or parked when spent."""
+    failures = attempted.case.failures + 1
+    if failures >= attempted.policy.max_failures:
+        return park(attempted, f"{reason} (attempt {failures} of {attempted.policy.max_failures})")
+    error = (attempted.told(Event.ERROR, reason),) if attempted.started else ()
+    return attempted.outcome(
+        CaseState.DUE,
+        reason,
+        delay_seconds=max(retry.delay_seconds(failures, attempted.policy), at_least or 0.0),
+        failed=True,
+        announcements=error,
+    )
+
+
+def park(attempted: Attempted, reason: str, fingerprint: str | None = None) -> Outcome:
+    """Return the outcome that hands the case to a person."""
+    error = (attempted.told(Event.ERROR, reason),) if attempted.started else ()
+    return attempted.outcome(
+        CaseState.PARKED,
+        reason,
+        failed=True,
+        fingerprint=fingerprint,
+        announcements=(*error, attempted.told(Event.PARKED, reason)),
+    )
+
+
+def ask(attempted: Attempted, reason: str, fingerprint: str) -> Outcome:
+    """Return the outcome that waits for a person's approval of the plan with this fingerprint."""
+    return attempted.outcome(CaseState.AWAITING_APPROVAL, reason, fingerprint=fingerprint)

@@ -1,0 +1,86 @@
+"""The eyes: one look at all three sides, and what the decision table says of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from drivers.base import StorageDriver
+from drivers.control_plane import Cinder, Nova
+from drivers.errors import OutsideError
+from handlers.judgement.evidence import (
+    Evidence,
+    Fact,
+    Sources,
+    VolumeEvidence,
+    gather,
+    look_at_volume,
+)
+from handlers.judgement.policy import BackendPolicy
+from handlers.judgement.rules import diagnose
+from handlers.judgement.verdict import Diagnosis
+from handlers.recovery.attempt import Attempt
+from handlers.recovery.observer import RecoveryObserver
+from handlers.recovery.retry import repeat
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Eyes:
+    """What may be looked at, by what patience, and who is told how long it took."""
+
+    cinder: Cinder
+    nova: Nova
+    driver_of: Callable[[str], StorageDriver]
+    policy_of: Callable[[str], BackendPolicy]
+    stop: threading.Event
+    observer: RecoveryObserver
+
+    def look(self, attempt: Attempt) -> tuple[Evidence, Diagnosis]:
+        """Look at Cinder, Nova and the backend. Read-only; blocks for all three.
+
+        The attempt then has the policy of the backend on which Cinder says the volume is. Raises
+        what ``CaseFile.locate`` raises, where nobody had told the case of that backend.
+        """
+        evidence = gather(attempt.case, self._sources(attempt))
+        if isinstance(evidence.volume, Fact):
+            attempt.policy = self.policy_of(evidence.volume.value.ref.backend)
+        return evidence, diagnose(attempt.case, evidence, attempt.policy.late_attach)
+
+    def look_at_volume(self, attempt: Attempt) -> VolumeEvidence:
+        """Look at Cinder alone."""
+        return look_at_volume(attempt.case, self._sources(attempt))
+
+    def timed(self, system: str, method: str, call: Callable[[], T]) -> T:
+        """Make one call outside and tell the observer of it."""
+        began = time.monotonic()
+        kind: str | None = None
+        try:
+            return call()
+        except OutsideError as error:
+            kind = type(error).__name__
+            raise
+        finally:
+            self.observer.called(system, method, time.monotonic() - began, kind)
+
+    def _sources(self, attempt: Attempt) -> Sources:
+        limit = attempt.policy.look_timeout_seconds
+
+        def again(system: str, method: str, call: Callable[[], T]) -> T:
+            timed = partial(self.timed, system, method, call)
+            return repeat(timed, attempt.policy, self.stop, limit_seconds=limit)
+
+        return Sources(
+            cinder=self.cinder,
+            nova=self.nova,
+            driver_of=self.driver_of,
+            connector_of=attempt.file.connector_of,
+            located=attempt.locate,
+            retry=again,
+            timeout_seconds=limit,
+        )

@@ -1,0 +1,155 @@
+"""Look, decide, act, look again -> outcome: one attempt at one case.
+
+An attempt is a few rounds. Each round looks at all three sides, asks the decision table and, where
+it says so and no guard objects, carries out a plan; the next round looks at what came of it. Every
+write is written down before it is made, together with the lease that must outlast it, and the table
+is asked once more in between.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from drivers.base import StorageDriver
+from drivers.control_plane import Cinder, Nova
+from drivers.errors import (
+    ConflictError,
+    IndeterminateError,
+    NotFoundError,
+    PermanentError,
+    TransientError,
+)
+from handlers.case import CaseFile, Outcome
+from handlers.judgement.evidence import Evidence, Unknown
+from handlers.judgement.guards import PARKS, Guard, Means, Objection, guard
+from handlers.judgement.plan import fingerprint, make_plan
+from handlers.judgement.policy import BackendPolicy
+from handlers.judgement.rules import condemn
+from handlers.judgement.situation import Situation
+from handlers.judgement.verdict import ACTING, Diagnosis, Verdict
+from handlers.recovery import conclusion
+from handlers.recovery.acting import Hands
+from handlers.recovery.attempt import Attempt, Plan
+from handlers.recovery.conclusion import Attempted
+from handlers.recovery.looking import Eyes
+from handlers.recovery.observer import NO_OBSERVER, RecoveryObserver
+from handlers.recovery.steps import EvidenceChangedError, Stepper
+
+ROUNDS = 6
+SETBACKS = 2
+SECOND_LOOK_SECONDS = 1.0
+NOT_LOOKED = Evidence(Unknown("not looked at"))
+
+
+class Recovery:
+    """Works cases, one attempt at a time. Thread-safe: it keeps nothing between attempts."""
+
+    def __init__(
+        self,
+        cinder: Cinder,
+        nova: Nova,
+        driver_of: Callable[[str], StorageDriver],
+        policy_of: Callable[[str], BackendPolicy],
+        *,
+        stop: threading.Event | None = None,
+        paused: Callable[[], bool] = lambda: False,
+        observer: RecoveryObserver = NO_OBSERVER,
+    ) -> None:
+        self._eyes = Eyes(cinder, nova, driver_of, policy_of, stop or threading.Event(), observer)
+        self._stepper = Stepper(self._eyes, Hands(cinder, nova, driver_of), paused)
+
+    def attempt(self, file: CaseFile) -> Outcome:
+        """Make one attempt at the case and say what came of it.
+
+        Blocks for all looks, calls and pauses of the attempt; the stop event ends it before its
+        next write. Raises ClaimLostError, PausedError and CrowdedError from the case file; nothing
+        for an outside failure: that is an outcome.
+        """
+        case = file.case
+        policy = self._eyes.policy_of(case.backend or "")
+        attempt = Attempt(file, case, policy, time.monotonic())
+        if (condemned := condemn(case)) is not None:
+            return conclusion.conclude(attempt.came_to(NOT_LOOKED, condemned))
+        for _ in range(ROUNDS):
+            outcome = self._round(attempt)
+            if outcome is not None:
+                return outcome
+        return self._out_of_rounds(attempt)
+
+    def _round(self, attempt: Attempt) -> Outcome | None:
+        """Look, decide and act once. None: look again."""
+        evidence, diagnosis = self._eyes.look(attempt)
+        if diagnosis.verdict is Verdict.PARK and not self._twice(attempt, diagnosis.rule):
+            return None
+        if diagnosis.verdict not in ACTING or diagnosis.situation is None:
+            return conclusion.conclude(attempt.came_to(evidence, diagnosis))
+        return self._carry_out(attempt, evidence, diagnosis, diagnosis.situation)
+
+    def _out_of_rounds(self, attempt: Attempt) -> Outcome:
+        attempted = attempt.came_to(*self._eyes.look(attempt))
+        if attempted.diagnosis.verdict in ACTING or attempted.diagnosis.verdict is Verdict.PARK:
+            return conclusion.later(attempted, attempt.trouble or "it does not come to rest")
+        return conclusion.conclude(attempted)
+
+    def _twice(self, attempt: Attempt, reason: str) -> bool:
+        """Tell whether two looks in a row gave this reason to park; after the first, pause."""
+        confirmed, attempt.parked_by = attempt.parked_by == reason, reason
+        if not confirmed:
+            self._eyes.stop.wait(min(SECOND_LOOK_SECONDS, attempt.policy.try_backoff_seconds))
+        return confirmed
+
+    def _carry_out(
+        self, attempt: Attempt, evidence: Evidence, diagnosis: Diagnosis, s: Situation
+    ) -> Outcome | None:
+        capabilities = self._eyes.driver_of(s.volume.ref.backend).capabilities
+        steps = make_plan(diagnosis, capabilities)
+        attempted = attempt.came_to(evidence, diagnosis, steps)
+        means = Means(capabilities, attempt.policy, attempt.now, fingerprint(diagnosis, steps))
+        if objection := guard(s, steps, means):
+            return self._object(attempt, attempted, objection, means.fingerprint)
+        refused = [attempt.refused[step.kind] for step in steps if step.kind in attempt.refused]
+        if refused:
+            return conclusion.park(attempted, refused[0])
+        attempt.parked_by = None
+        return self._try_steps(attempt, Plan(diagnosis, s, steps, attempted))
+
+    def _object(
+        self, attempt: Attempt, attempted: Attempted, objection: Objection, mark: str
+    ) -> Outcome | None:
+        named = objection.guard
+        if named in PARKS and not self._twice(attempt, named.name):
+            return None
+        self._eyes.observer.guarded(named.name.lower())
+        reason = f"{attempted.diagnosis.reason}; {named.value}"
+        if named is Guard.APPROVE:
+            return conclusion.ask(attempted, reason, mark)
+        if named in PARKS:
+            return conclusion.park(attempted, reason, mark)
+        if attempt.trouble is not None:
+            return conclusion.later(attempted, attempt.trouble, at_least=objection.wait_seconds)
+        return conclusion.wait(attempted, reason, objection.wait_seconds)
+
+    def _try_steps(self, attempt: Attempt, plan: Plan) -> Outcome | None:
+        """Make the steps in order. None: look at what came of them."""
+        try:
+            for step in plan.steps:
+                if self._eyes.stop.is_set():
+                    return conclusion.stopping(attempt.updated(plan.attempted))
+                self._stepper.make(attempt, plan, step)
+        except (EvidenceChangedError, ConflictError, IndeterminateError, NotFoundError) as error:
+            attempt.trouble = str(error)
+            attempt.setbacks += 1
+            if attempt.setbacks >= SETBACKS:
+                return conclusion.later(attempt.updated(plan.attempted), attempt.trouble)
+        except TransientError as error:
+            asked = min(error.retry_after_seconds, attempt.policy.retry_backoff_max_seconds)
+            return conclusion.later(attempt.updated(plan.attempted), str(error), at_least=asked)
+        except PermanentError as error:
+            # What it would have led to may be there all the same: look before a person is asked.
+            attempt.refused[attempt.case.intents[-1].kind] = str(error)
+        return None
+
+
+__all__ = ["EvidenceChangedError", "Recovery"]

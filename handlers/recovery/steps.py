@@ -1,0 +1,142 @@
+"""One step of a plan: written down, looked at once more, made, written down again."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import uuid
+from collections.abc import Callable
+
+from drivers.errors import IndeterminateError, OutsideError, TransientError
+from handlers.announcement import Event
+from handlers.case import Intent, StepKind, StepResult
+from handlers.judgement.evidence import Fact
+from handlers.judgement.plan import Step, unmet
+from handlers.recovery.acting import Hands
+from handlers.recovery.attempt import Attempt, Plan
+from handlers.recovery.looking import Eyes
+from handlers.recovery.retry import repeat
+from handlers.recovery.summary import grounds
+
+POLL_SECONDS = 1.0
+
+
+class EvidenceChangedError(Exception):
+    """What a step rests on changed between plan and call, or we were told to make no further one.
+
+    The call was not made.
+    """
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stepper:
+    """Makes single steps, with the eyes that look before each.
+
+    ``paused`` is asked after that look: it may take long enough for a person to pause meanwhile.
+    """
+
+    eyes: Eyes
+    hands: Hands
+    paused: Callable[[], bool]
+
+    def make(self, attempt: Attempt, plan: Plan, step: Step) -> None:
+        """Write the intent, look once more before each try of the call, write down how it ended.
+
+        Blocks for all of that, and for Nova's own detach. Raises EvidenceChangedError where the
+        call was not made, else what the call raised; ClaimLostError and PausedError from the
+        ledger.
+        """
+        policy, began = attempt.policy, time.monotonic()
+        lease_seconds = policy.step_seconds(len(plan.situation.servers))
+        intent = self._intend(attempt, plan, step, lease_seconds)
+        call_by = began + lease_seconds - policy.longest_call_seconds
+        result, detail = StepResult.INDETERMINATE, "interrupted"
+        try:
+            self._look_and_call(attempt, plan, step, intent.request_id, call_by)
+            result, detail = StepResult.DONE, ""
+        except EvidenceChangedError as error:
+            result, detail = StepResult.WITHHELD, str(error)
+            raise
+        except OutsideError as error:
+            result, detail = _result_of(error), str(error)
+            raise
+        finally:
+            self.eyes.observer.stepped(step.kind.value, result.value, time.monotonic() - began)
+            attempt.note(intent, result)
+            attempt.file.result(intent.request_id, result, detail)
+        if step.kind is StepKind.NOVA_DETACH:
+            self._await_nova(attempt)
+
+    def _intend(self, attempt: Attempt, plan: Plan, step: Step, lease_seconds: float) -> Intent:
+        intent = Intent(
+            kind=step.kind,
+            result=StepResult.INTENDED,
+            request_id=f"req-{uuid.uuid4()}",
+            attempt=attempt.case.attempts,
+            attachment_id=step.attachment.attachment_id,
+            intended_at=attempt.now,
+            grounds=grounds(plan.attempted.evidence),
+        )
+        start = None if attempt.started else plan.attempted.told(Event.START, plan.diagnosis.reason)
+        attempt.file.intend(
+            intent.kind,
+            request_id=intent.request_id,
+            target=step.target(),
+            evidence=plan.attempted.evidence,
+            lease_seconds=lease_seconds,
+            announcement=start,
+        )
+        attempt.started = True
+        attempt.case = attempt.case.about(step.target())
+        return intent
+
+    def _read_once_more(self, attempt: Attempt, plan: Plan, step: Step, call_by: float) -> None:
+        _, now = self.eyes.look(attempt)
+        if reason := unmet(step, plan.diagnosis, now) or self._must_not(call_by):
+            raise EvidenceChangedError(reason)
+
+    def _must_not(self, call_by: float) -> str | None:
+        if self.eyes.stop.is_set():
+            return "the service is stopping"
+        if self.paused():
+            return "detachd is paused"
+        late = time.monotonic() > call_by
+        return "it took so long that the claim might end during the call" if late else None
+
+    def _look_and_call(
+        self, attempt: Attempt, plan: Plan, step: Step, request_id: str, call_by: float
+    ) -> None:
+        """Look and call; where the call surely did nothing, look and call again.
+
+        Tries may lie a minute and more apart, in which the volume may have been attached anew. None
+        is made after ``call_by`` (monotonic): a process that was stopped meanwhile, or a look that
+        took longer than it may, leaves too little of the claim.
+        """
+        limit = attempt.policy.call_timeout_seconds
+        ref = plan.situation.volume.ref
+        system, _, method = step.kind.value.partition(".")
+
+        def make() -> None:
+            self.hands.make(step, ref, request_id=request_id, timeout_seconds=limit)
+
+        def look_and_make() -> None:
+            self._read_once_more(attempt, plan, step, call_by)
+            self.eyes.timed(system, method, make)
+
+        repeat(look_and_make, attempt.policy, self.eyes.stop, limit_seconds=limit)
+
+    def _await_nova(self, attempt: Attempt) -> None:
+        """Wait until Nova's own detach has left Cinder's ``detaching``, or the time is up."""
+        patience = attempt.policy.nova_detach_wait_seconds
+        until = time.monotonic() + patience
+        while time.monotonic() < until and not self.eyes.stop.is_set():
+            seen = self.eyes.look_at_volume(attempt)
+            if not isinstance(seen, Fact) or seen.value.status != "detaching":
+                return
+            self.eyes.stop.wait(min(POLL_SECONDS, patience / 10))
+
+
+def _result_of(error: OutsideError) -> StepResult:
+    if isinstance(error, IndeterminateError):
+        return StepResult.INDETERMINATE
+    return StepResult.TRANSIENT if isinstance(error, TransientError) else StepResult.REFUSED

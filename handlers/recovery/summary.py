@@ -1,0 +1,125 @@
+"""Evidence as history, the command line and a person get it: plain JSON values, no secret."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, assert_never
+
+from drivers.base import Connection
+from drivers.control_plane import Server, Volume
+from handlers.case import Grounds, UseCase
+from handlers.judgement.evidence import (
+    Absent,
+    BackendEvidence,
+    Blind,
+    Evidence,
+    Fact,
+    Holding,
+    ServerEvidence,
+    Unknown,
+    VolumeEvidence,
+)
+from handlers.judgement.plan import Step
+from handlers.judgement.verdict import Diagnosis
+
+
+def summarise(
+    evidence: Evidence, diagnosis: Diagnosis, steps: tuple[Step, ...] = ()
+) -> dict[str, Any]:
+    """Return one look, what it was taken for and what was planned on it."""
+    return {
+        "cinder": _volume(evidence.volume),
+        "nova": {instance_id: _server(answer) for instance_id, answer in evidence.servers},
+        "ended_on": dict(evidence.ended_on),
+        "computes": dict(evidence.computes),
+        "holding": _holding(evidence.holding),
+        "backend": _backend(evidence.backend),
+        "verdict": diagnosis.verdict.value,
+        "rule": diagnosis.rule,
+        "use_case": diagnosis.use_case.value if diagnosis.use_case else None,
+        "reason": diagnosis.reason,
+        "plan": [{"step": step.kind.value} | step.target() for step in steps],
+    }
+
+
+def grounds(look: Mapping[str, Any]) -> Grounds | None:
+    """Return why a write was meant, of a look that ``summarise`` made; None where it says none."""
+    if "rule" not in look:
+        return None
+    named = look.get("use_case")
+    return Grounds(look["verdict"], look["rule"], UseCase(named) if named else None)
+
+
+def _volume(answer: VolumeEvidence) -> dict[str, Any]:
+    match answer:
+        case Fact(volume):
+            return _volume_facts(volume)
+        case Absent(control):
+            return {"absent": control}
+        case Unknown(reason):
+            return {"unknown": reason}
+        case _:
+            assert_never(answer)
+
+
+def _volume_facts(volume: Volume) -> dict[str, Any]:
+    return {
+        "status": volume.status,
+        "migration_status": volume.migration_status,
+        "backend": volume.ref.backend,
+        "service_up": volume.service_up,
+        "rows": [dataclasses.asdict(row) for row in volume.rows],
+    }
+
+
+def _server(answer: ServerEvidence) -> dict[str, Any]:
+    match answer:
+        case Fact(server):
+            return _server_facts(server)
+        case Absent(control):
+            return {"absent": control}
+        case Unknown(reason):
+            return {"unknown": reason}
+        case _:
+            assert_never(answer)
+
+
+def _server_facts(server: Server) -> dict[str, Any]:
+    facts = dataclasses.asdict(server)
+    facts["block_devices"] = [dataclasses.asdict(device) for device in server.block_devices]
+    return facts
+
+
+def _holding(told: Holding | None) -> dict[str, Any] | None:
+    if told is None:
+        return None
+    known = {"host": told.host, "compute_up": told.compute_up}
+    match told.holders:
+        case Fact(holders):
+            return known | {"holders": list(holders)}
+        case Unknown(reason):
+            return known | {"unknown": reason}
+        case None:
+            return known
+        case _:
+            assert_never(told.holders)
+
+
+def _backend(answer: BackendEvidence) -> dict[str, Any]:
+    match answer:
+        case Fact(observation):
+            connections = [_connection(c) for c in observation.connections]
+            return {"connections": connections, "control": observation.control}
+        case Absent(control):
+            return {"connections": [], "control": control}
+        case Unknown(reason):
+            return {"unknown": reason}
+        case Blind(driver):
+            return {"blind": driver}
+        case _:
+            assert_never(answer)
+
+
+def _connection(connection: Connection) -> dict[str, Any]:
+    return dataclasses.asdict(connection)

@@ -1,0 +1,32 @@
+"""What is wrong with transport_url, in words that repeat nothing of it."""
+
+from __future__ import annotations
+
+import oslo_messaging
+import pytest
+
+from consumer.bus.broker import UnknownTransportError
+from consumer.bus.transport_url import explained
+from consumer.settings.files import ConfigurationError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(oslo_messaging.InvalidTransportURL("rabbit://u:canary@", "no"), id="no URL"),
+        pytest.param(ValueError("port canary"), id="no port"),
+        pytest.param(UnknownTransportError("rabbit:// it must be"), id="another broker"),
+    ],
+)
+def test_explained(error: Exception) -> None:
+    """Whatever reading the URL raises -> a configuration error that says what to write instead."""
+    with pytest.raises(ConfigurationError, match="transport_url") as refused, explained():
+        raise error
+    assert "rabbit://" in str(refused.value)
+    assert "canary" not in str(refused.value)
+
+
+def test_anything_else_is_left_alone() -> None:
+    """An error that is not about the URL -> as it is."""
+    with pytest.raises(KeyError), explained():
+        raise KeyError("other")

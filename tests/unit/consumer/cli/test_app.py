@@ -1,0 +1,231 @@
+"""``detachd`` itself: help, exit codes, and how errors are told."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from consumer.cli import app, configured
+from consumer.cli.app import MOST, causes, main, positive
+from consumer.ledger import LedgerUnavailableError, NoSuchCaseError
+from consumer.settings.configuration import ConfigurationError
+
+Captured = pytest.CaptureFixture[str]
+
+
+# -- what is shown ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [[], ["help"], ["--help"], ["-h"]], ids=str)
+def test_help_is_shown(words: list[str], capsys: Captured) -> None:
+    """`detachd` alone, or asked for help -> the commands there are, no shell of its own, exit 0."""
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    for command in ("serve", "case list", "ledger upgrade", "pause", "resume"):
+        assert command in shown
+
+
+def test_options_alone_show_the_help_too(capsys: Captured) -> None:
+    """`detachd -v` -> help, not a prompt that waits for ever."""
+    main(["-v"])
+    assert "case list" in capsys.readouterr().out
+
+
+def test_version_is_that_of_the_package(capsys: Captured) -> None:
+    """--version -> name and version, exit 0."""
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == f"detachd {app.version()}"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["no-such-command"],
+        ["case", "list", "--no-such-option"],
+        ["case", "list", "--state", "sleeping"],
+        ["case", "list", "--limit", "0"],
+        ["case", "list", "--limit", "many"],
+        ["case", "show"],
+        ["case", "approve", "abcd"],
+        ["pause"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_bad_input(words: list[str], capsys: Captured) -> None:
+    """Words that mean nothing -> exit 2 and no traceback."""
+    assert main(words) == 2
+    shown = capsys.readouterr()
+    assert "Traceback" not in shown.err + shown.out
+
+
+def test_every_command_explains_itself(capsys: Captured) -> None:
+    """--help of each command -> exit 0, a description, its options."""
+    for words in (["serve"], ["case", "list"], ["case", "show"], ["case", "approve"], ["pause"]):
+        assert main([*words, "--help"]) == 0
+        assert "--config-file" in capsys.readouterr().out
+
+
+def test_module_is_the_command(tmp_path: Path) -> None:
+    """`python -m consumer` -> the same command, the same exit codes, stderr free of warnings."""
+    done = subprocess.run(
+        [sys.executable, "-m", "consumer", "case", "list", "--config-file", str(tmp_path / "no")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"detachd: {tmp_path / 'no'} cannot be read: No such file or directory\n"
+    assert done.stdout == ""
+
+
+# -- errors ----------------------------------------------------------------------------------------
+
+
+def raised(*errors: Exception) -> Exception:
+    """Return the last of these, each raised from the one before."""
+    chain: Exception | None = None
+    for error in errors:
+        error.__cause__ = chain
+        chain = error
+    assert chain is not None
+    return chain
+
+
+@pytest.mark.parametrize(
+    ("errors", "said"),
+    [
+        ([ValueError("it")], ["it"]),
+        ([OSError("disk full"), RuntimeError("cannot write")], ["disk full", "cannot write"]),
+        (
+            [OSError("refused"), OSError("(lib.Error) refused (see docs)"), RuntimeError("no db")],
+            ["refused", "no db"],
+        ),
+        (
+            [OSError("refused"), OSError("(lib.Error) refused"), RuntimeError("no db: refused")],
+            ["no db: refused"],
+        ),
+        ([OSError("a"), OSError("b"), OSError("c")], ["a", "b", "c"]),
+        (
+            [FileNotFoundError(2, "No such file", "/nope"), RuntimeError("no /nope: No such file")],
+            ["no /nope: No such file"],
+        ),
+        (
+            [OSError(28, "No space left"), RuntimeError("no db")],
+            ["[Errno 28] No space left", "no db"],
+        ),
+        ([KeyError()], ["KeyError"]),
+    ],
+    ids=[
+        "alone",
+        "two",
+        "wrapper left out",
+        "repetition left out",
+        "three",
+        "the system's words repeated",
+        "the system's words",
+        "no words",
+    ],
+)
+def test_causes_are_told_root_first_and_once(errors: list[Exception], said: list[str]) -> None:
+    """A chain of causes -> the root first, without what only repeats another."""
+    assert causes(raised(*errors)) == said
+
+
+Failing = Callable[[Exception], None]
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Failing:
+    """Make every command that needs a configuration fail with an error."""
+
+    def fail_with(error: Exception) -> None:
+        def fail(arguments: argparse.Namespace) -> None:
+            raise error
+
+        monkeypatch.setattr(configured, "settings_of", fail)
+
+    return fail_with
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigurationError(["mode is wrong"]), 2),
+        (NoSuchCaseError("no case abc"), 2),
+        (LedgerUnavailableError("the ledger is away"), 1),
+        (RuntimeError("a bug"), 1),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_error_is_told_without_a_traceback_and_sorted_by_code(
+    failing: Failing, capsys: Captured, error: Exception, code: int
+) -> None:
+    """Any error of a command -> its words on stderr; 2 for what the caller can mend, else 1."""
+    failing(error)
+    assert main(["case", "list"]) == code
+    shown = capsys.readouterr()
+    assert shown.err == f"detachd: {error}\n"
+    assert shown.out == ""
+
+
+def test_verbose_shows_the_traceback(failing: Failing, capsys: Captured) -> None:
+    """-v -> the traceback for who has to mend it, and the same exit code."""
+    failing(ConfigurationError(["mode is wrong"]))
+    assert main(["-v", "case", "list"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_one_error_does_not_colour_the_next_run(failing: Failing, capsys: Captured) -> None:
+    """Two runs in one process -> each has its own exit code."""
+    failing(ConfigurationError(["mode is wrong"]))
+    assert main(["case", "list"]) == 2
+    assert main(["--version"]) == 0
+    capsys.readouterr()
+
+
+# -- who gives the command -------------------------------------------------------------------------
+
+
+def test_actor_is_the_person_behind_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SUDO_USER is set -> that person, not root."""
+    monkeypatch.setenv("SUDO_USER", "alice")
+    assert configured.actor() == "alice"
+
+
+def test_actor_without_sudo_is_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sudo -> the user of the process."""
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    monkeypatch.setenv("LOGNAME", "bob")
+    assert configured.actor() == "bob"
+
+
+def test_actor_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A uid that has no name, as in a container -> the number."""
+
+    def nobody() -> str:
+        raise KeyError("uid not found")
+
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    monkeypatch.setattr(configured.getpass, "getuser", nobody)
+    assert configured.actor() == f"uid {os.getuid()}"
+
+
+# -- numbers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("0", "0 is not above zero"), ("-3", "-3 is not above zero"), ("9" * 20, "is too large")],
+)
+def test_number_that_cannot_be_counted_to_is_wrong_usage(text: str, words: str) -> None:
+    """A limit of nothing, or more than any database counts -> said by argparse, before a look."""
+    with pytest.raises(argparse.ArgumentTypeError, match=words):
+        positive(text)
+    assert positive("2147483647") == MOST

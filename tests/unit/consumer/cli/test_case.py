@@ -1,0 +1,251 @@
+"""``detachd case``, ``pause``, ``resume`` and ``ledger upgrade`` on a real ledger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from consumer.cli.app import main
+from consumer.ledger import Ledger
+from handlers.case import Announcement, CaseState, Priority, StepKind, StepResult, UseCase
+from tests.bus import new_ledger
+from tests.unit.consumer.due import LAB, only_case, open_case, outcome
+
+Captured = pytest.CaptureFixture[str]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """Give an empty ledger whose errors settle at once."""
+    with new_ledger(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: Captured) -> Run:
+    """Run ``detachd`` on that ledger; return exit code, stdout and stderr."""
+    path = tmp_path / "detachd.conf"
+    path.write_text(
+        f"[ledger]\nconnection = sqlite:///{tmp_path}/ledger.sqlite\n"
+        "[backend_defaults]\ndriver = simulator\n"
+    )
+
+    def run_command(*words: str) -> tuple[int, str, str]:
+        code = main([*words, "--config-file", str(path)])
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return run_command
+
+
+def attempt(ledger: Ledger, **changes: Any) -> str:
+    """Open a case and take it through one attempt; return the case's id."""
+    volume_id = open_case(ledger)
+    (claim,) = ledger.claim("w:1", limit=1, lease_seconds=60.0, deadlines=True)
+    casefile, request_id = ledger.casefile(claim), f"req-ours-{volume_id}"
+    casefile.intend(
+        StepKind.CINDER_UNRESERVE,
+        request_id=request_id,
+        target={"volume_id": volume_id},
+        evidence={"seen": True},
+        lease_seconds=60.0,
+        announcement=Announcement("volume.force_detach.start", Priority.INFO, {"a": 1}),
+    )
+    casefile.result(request_id, StepResult.DONE, "")
+    ledger.finish(claim, outcome(**changes))
+    return claim.case.case_id
+
+
+# -- list ------------------------------------------------------------------------------------------
+
+
+def test_empty_ledger_lists_nothing(ledger: Ledger, run: Run) -> None:
+    """No cases -> an empty list, exit 0."""
+    assert run("case", "list", "-f", "json") == (0, "[]\n", "")
+
+
+def test_cases_are_listed_for_programs(ledger: Ledger, run: Run) -> None:
+    """-f json -> an object a case, plain values, the newest first."""
+    first, second = attempt(ledger, use_case=UseCase.UC1), attempt(ledger)
+    code, out, _ = run("case", "list", "-f", "json")
+    found = json.loads(out)
+    assert code == 0
+    assert [case["ID"] for case in found] == [second, first]
+    assert found[1] | {"Opened": "", "Volume": ""} == {
+        "ID": first,
+        "State": "parked",
+        "Operation": "attach",
+        "Volume": "",
+        "Backend": LAB,
+        "Use case": "UC1",
+        "Rule": "T1.test",
+        "Attempts": 1,
+        "Opened": "",
+        "Next attempt": None,
+    }
+    assert found[1]["Opened"].endswith("+00:00")
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "value", "yaml"])
+def test_cases_are_listed_as_openstack_s_clients_do(ledger: Ledger, run: Run, form: str) -> None:
+    """The other formats -> the same case in each."""
+    case_id = attempt(ledger)
+    code, out, err = run("case", "list", "-f", form)
+    assert (code, err) == (0, "")
+    assert case_id in out.replace("\n", "")
+    assert "parked" in out
+
+
+def test_list_is_narrowed_by_what_is_asked_for(ledger: Ledger, run: Run) -> None:
+    """--state, --backend, --volume, --limit -> only those cases."""
+    parked = attempt(ledger)
+    volume_id = open_case(ledger, backend="other@lab")
+
+    def ids(*words: str) -> list[str]:
+        return [case["ID"] for case in json.loads(run("case", "list", "-f", "json", *words)[1])]
+
+    due = only_case(ledger, volume_id).summary.case_id
+    assert ids("--state", "parked") == [parked]
+    assert ids("--backend", "other@lab") == [due]
+    assert ids("--volume", volume_id) == [due]
+    assert ids("--limit", "1") == [due]
+    assert ids("--state", "closed") == []
+
+
+# -- show ------------------------------------------------------------------------------------------
+
+
+def test_case_is_shown_with_all_that_is_known(ledger: Ledger, run: Run) -> None:
+    """-f json -> the case, its messages, history, writes and announcements as objects."""
+    case_id = attempt(ledger, evidence={"cinder": {"status": "attaching"}})
+    code, out, _ = run("case", "show", case_id, "-f", "json")
+    case = json.loads(out)
+    assert code == 0
+    assert case["case_id"] == case_id
+    assert case["state"] == "parked"
+    assert case["failures"] == 0
+    (message,) = case["notifications"]
+    assert message["event_type"] == "volume.attach.start"
+    (write,) = case["writes"]
+    assert (write["kind"], write["result"]) == ("cinder.unreserve", "done")
+    (sent,) = case["announcements"]
+    assert sent["payload"] == {"a": 1}
+    assert case["history"][-1]["detail"]["evidence"] == {"cinder": {"status": "attaching"}}
+
+
+def test_beginning_of_an_id_is_enough(ledger: Ledger, run: Run) -> None:
+    """Eight characters of the id -> that case."""
+    case_id = attempt(ledger)
+    code, out, _ = run("case", "show", case_id[:8], "-f", "value", "-c", "case_id")
+    assert (code, out) == (0, f"{case_id}\n")
+
+
+def test_case_is_shown_to_a_person_a_line_an_entry(ledger: Ledger, run: Run) -> None:
+    """A table -> each message and write on one line; yaml -> readable back."""
+    case_id = attempt(ledger)
+    code, out, _ = run("case", "show", case_id, "--fit-width", "--print-empty")
+    assert code == 0
+    (line,) = [line for line in out.splitlines() if "req-ours" in line]
+    assert "cinder.unreserve" in line
+    shown = yaml.safe_load(run("case", "show", case_id, "-f", "yaml")[1])
+    assert shown["case_id"] == case_id
+
+
+def test_unknown_case_is_bad_input(ledger: Ledger, run: Run) -> None:
+    """An id that no case has -> exit 2, and the id in the words."""
+    assert run("case", "show", "ffffffff") == (2, "", "detachd: there is no case ffffffff\n")
+
+
+# -- approve ---------------------------------------------------------------------------------------
+
+
+def test_approval_makes_the_case_due_and_names_the_person(ledger: Ledger, run: Run) -> None:
+    """A case that awaits approval -> due at once, the approval and its reason in the history."""
+    case_id = attempt(ledger, state=CaseState.AWAITING_APPROVAL, fingerprint="f" * 64)
+    code, out, _ = run("case", "approve", case_id[:8], "--reason", "checked", "--actor", "alice")
+    assert (code, out) == (0, f"approved case {case_id}\n")
+    record = ledger.case(case_id)
+    assert record.summary.state is CaseState.DUE
+    assert record.case.approval is not None
+    assert record.case.approval.actor == "alice"
+    assert record.history[-1].reason == "checked"
+
+
+def test_approval_of_what_awaits_none_is_refused(ledger: Ledger, run: Run) -> None:
+    """A parked case -> exit 2, its state in the words, nothing changed."""
+    case_id = attempt(ledger)
+    code, _, err = run("case", "approve", case_id, "--reason", "why not")
+    assert code == 2
+    assert "is parked" in err
+    assert ledger.case(case_id).summary.state is CaseState.PARKED
+
+
+# -- pause and resume ------------------------------------------------------------------------------
+
+
+def test_pause_holds_until_resume(ledger: Ledger, run: Run) -> None:
+    """`pause`, then `resume` -> in the ledger at once, with who and why."""
+    assert run("pause", "--reason", "maintenance", "--actor", "alice") == (0, "paused\n", "")
+    pause = ledger.paused()
+    assert pause is not None
+    assert (pause.actor, pause.reason) == ("alice", "maintenance")
+    assert run("resume") == (0, "resumed\n", "")
+    assert ledger.paused() is None
+
+
+def test_pausing_twice_says_whose_pause_holds(ledger: Ledger, run: Run) -> None:
+    """Paused already -> told by whom; the first pause stays."""
+    run("pause", "--reason", "first", "--actor", "alice")
+    code, out, _ = run("pause", "--reason", "second", "--actor", "bob")
+    assert (code, out) == (0, "paused already, by alice: first\n")
+
+
+# -- the ledger ------------------------------------------------------------------------------------
+
+
+def test_upgrade_makes_the_tables_and_says_so(tmp_path: Path, run: Run) -> None:
+    """No database yet -> made; again -> up to date."""
+    code, out, _ = run("ledger", "upgrade")
+    assert code == 0
+    assert "from nothing to" in out
+    assert str(tmp_path / "ledger.sqlite") in out
+    assert "is up to date" in run("ledger", "upgrade")[1]
+
+
+@pytest.mark.parametrize(
+    "words", [["case", "list"], ["pause", "--reason", "x"], ["resume"]], ids=" ".join
+)
+def test_schema_that_is_behind_names_the_command_to_run(run: Run, words: list[str]) -> None:
+    """No tables yet -> exit 1 and what to run."""
+    code, out, err = run(*words)
+    assert (code, out) == (1, "")
+    assert "run `detachd ledger upgrade`" in err
+
+
+def test_database_that_is_none_of_ours_is_bad_input(tmp_path: Path, capsys: Captured) -> None:
+    """A URL of another database -> exit 2, no password in the words."""
+    path = tmp_path / "detachd.conf"
+    path.write_text(
+        "[ledger]\nconnection = oracle://u:canary@h/d\n[backend_defaults]\ndriver = simulator\n"
+    )
+    assert main(["ledger", "upgrade", "--config-file", str(path)]) == 2
+    err = capsys.readouterr().err
+    assert "oracle" in err
+    assert "canary" not in err
+
+
+def test_directory_that_is_missing_is_a_failure_in_words(tmp_path: Path, capsys: Captured) -> None:
+    """The ledger's directory does not exist -> exit 1, the path in the words."""
+    path = tmp_path / "detachd.conf"
+    path.write_text(
+        f"[ledger]\nconnection = sqlite:///{tmp_path}/absent/l.sqlite\n"
+        "[backend_defaults]\ndriver = simulator\n"
+    )
+    assert main(["ledger", "upgrade", "--config-file", str(path)]) == 1
+    assert f"{tmp_path}/absent/l.sqlite" in capsys.readouterr().err

@@ -1,0 +1,126 @@
+"""The ledger's tables: made, checked, brought up to date, on each database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from consumer.ledger import Ledger, SchemaAheadError, SchemaBehindError, Upgraded
+from consumer.ledger.database.tables import metadata
+from consumer.ledger.migrations import versions
+from tests.unit.consumer.ledger.making import accept, at_once, places, told
+
+SECRET = "s3cret-in-the-url"
+NEWEST = max(file.name for file in Path(versions.__path__[0]).glob("0*.py"))[:4]
+
+
+def revision(ledger: Ledger, number: str) -> None:
+    """Pretend that the tables are at another revision."""
+    with ledger._database.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = :n"), {"n": number})
+
+
+@pytest.fixture
+def ledger(database_url: str) -> Iterator[Ledger]:
+    """Give a ledger whose tables are made here and now, not copied."""
+    ledger = Ledger(database_url)
+    ledger.upgrade()
+    yield ledger
+    ledger.close()
+
+
+def test_behind(database_url: str) -> None:
+    """No tables -> refused, with the command to run and without the password."""
+    ledger = Ledger(database_url)
+    with pytest.raises(SchemaBehindError, match="run `detachd ledger upgrade`") as refused:
+        ledger.check_schema()
+    password = sa.make_url(database_url).password
+    assert password is None or str(password) not in str(refused.value)
+    ledger.close()
+
+
+def test_upgrade(database_url: str) -> None:
+    """An upgrade, and another -> the first makes the tables, the second changes nothing."""
+    ledger = Ledger(database_url)
+    assert ledger.upgrade() == Upgraded(None, NEWEST)
+    ledger.check_schema()
+    accept(ledger, told())
+    assert ledger.upgrade() == Upgraded(NEWEST, NEWEST)
+    assert len(places(ledger)) == 1
+    ledger.close()
+
+
+def test_migrations_make_the_tables(ledger: Ledger) -> None:
+    """All migrations from empty -> exactly what tables.py describes."""
+    with ledger._database.engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, metadata) == []
+
+
+def test_names_of_constraints(ledger: Ledger) -> None:
+    """Constraints made by the migrations -> named as a later migration will look for them."""
+    inspector = sa.inspect(ledger._database.engine)
+    assert {u["name"] for u in inspector.get_unique_constraints("outbox")} == {
+        "uq_outbox_message_id"
+    }
+    assert {f["name"] for f in inspector.get_foreign_keys("history")} == {
+        "fk_history_case_id_cases"
+    }
+
+
+def test_ahead(ledger: Ledger) -> None:
+    """Tables of a newer detachd -> neither used nor touched, in words."""
+    revision(ledger, "9999")
+    for call in (ledger.check_schema, ledger.upgrade):
+        with pytest.raises(SchemaAheadError, match=r"9999.*newer detachd"):
+            call()
+
+
+def test_interrupted_upgrade(database_url: str) -> None:
+    """An upgrade that broke off between two tables -> running it again completes it."""
+    ledger = Ledger(database_url)
+    ledger.upgrade()
+    with ledger._database.engine.begin() as connection:
+        for table in ("outbox", "notifications", "archived_outbox"):
+            connection.execute(sa.text(f"DROP TABLE {table}"))
+        connection.execute(sa.text("DELETE FROM alembic_version"))
+    ledger.upgrade()
+    ledger.check_schema()
+    assert len(ledger.cases()) == 0
+    accept(ledger, told())
+    ledger.close()
+
+
+def test_two_upgrades_at_once(database_url: str) -> None:
+    """Two processes upgrade at once -> both come back, the tables are there once."""
+    one, two = Ledger(database_url), Ledger(database_url)
+    at_once(one.upgrade, two.upgrade)
+    one.check_schema()
+    with one._database.engine.connect() as connection:
+        stamped = connection.execute(sa.text("SELECT COUNT(*) FROM alembic_version"))
+        assert stamped.scalar_one() == 1
+    one.close()
+    two.close()
+
+
+def test_looking_makes_no_file(tmp_path: Path) -> None:
+    """A file that is not there is checked -> behind, and still not there."""
+    file = tmp_path / "typo.sqlite"
+    with pytest.raises(SchemaBehindError, match="empty"):
+        Ledger(f"sqlite:///{file}").check_schema()
+    assert not file.exists()
+
+
+def test_ids_compare_byte_for_byte(ledger: Ledger) -> None:
+    """Ids that differ in case or in a trailing space -> different ids on every database."""
+    for volume in ("vol-a", "vol-A", "vol-a "):
+        accept(ledger, told(volume_id=volume, message_id=f"m-{volume}"))
+    assert {case.volume_id for case in ledger.cases()} == {"vol-a", "vol-A", "vol-a "}
+    assert len(ledger.cases(volume_id="vol-A")) == 1

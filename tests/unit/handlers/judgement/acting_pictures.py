@@ -1,0 +1,88 @@
+"""The pictures on which a rule acts, and the healthy ones that look like them."""
+
+from __future__ import annotations
+
+from handlers.case import StepKind
+from handlers.judgement.policy import LateAttach
+from handlers.notification import Operation
+from tests.unit.handlers.judgement.pictures import (
+    H1,
+    H2,
+    A,
+    B,
+    Picture,
+    X,
+    Y,
+    access,
+    holding,
+    intent,
+    row,
+    server,
+)
+
+DETACH = Operation.DETACH
+
+UC1 = Picture(status="attaching", rows=(row(A, "attaching"),), backend=(access(H1),))
+UC1_RESERVED = UC1.but(status="reserved", rows=(row(A, "reserved"),))
+UC1_LEGACY = Picture(status="attaching", attachment_id=None)
+UC2 = UC1.but(servers=(server(X, A),), backend=(access(H1, sessions=1),))
+COMPLETED = UC2.but(
+    status="in-use",
+    rows=(row(A),),
+    intents=(intent(StepKind.CINDER_COMPLETE),),
+    late_attach=LateAttach.DETACH,
+    attempts=2,
+)
+UC2_LATE = UC2.but(end_seen=True)
+UC3 = Picture(status="detaching", rows=(row(A),), operation=DETACH)
+UC4 = Picture(
+    status="detaching",
+    rows=(row(A),),
+    servers=(server(X, A),),
+    backend=(access(H1, sessions=1),),
+    operation=DETACH,
+)
+ROLLED = UC4.but(status="in-use", intents=(intent(StepKind.CINDER_ROLL_DETACHING),), attempts=2)
+UC5 = Picture(backend=(access(H1),))
+HELD = UC5.but(status="attaching", intents=(intent(StepKind.CINDER_RESERVE),), attempts=2)
+GHOST = UC5.but(attachment_id=None, instance_id=None, servers=(), holding=holding())
+GHOST_HELD = GHOST.but(status="attaching", intents=HELD.case.intents, attempts=2)
+BESIDE = Picture(
+    status="in-use",
+    multiattach=True,
+    rows=(row(B, instance_id=Y),),
+    servers=(server(X), server(Y, B, host=H2)),
+    backend=(access(H1), access(H2, sessions=1)),
+)
+STRAY = Picture(
+    status="attaching",
+    rows=(row(B), row(A, "attaching")),
+    servers=(server(X, B),),
+    host=H2,
+    backend=(access(H1, sessions=1), access(H2)),
+)
+LEFT = Picture(
+    status="in-use",
+    rows=(row(A, host=H1), row(B, host=H2)),
+    servers=(server(X, B, host=H2),),
+    backend=(access(H1), access(H2, sessions=1)),
+    computes=((H1, True),),
+    operation=DETACH,
+)
+ATTACHED = Picture(
+    status="in-use", rows=(row(A),), servers=(server(X, A),), backend=(access(H1, sessions=1),)
+)
+SHELVED = Picture(
+    status="reserved",
+    rows=(row(A, "reserved"),),
+    servers=(server(X, A, vm_state="shelved_offloaded", host=None, compute_up=None),),
+    operation=DETACH,
+)
+MIGRATING = ATTACHED.but(
+    rows=(row(B), row(A)),
+    servers=(server(X, A, task_state="migrating"),),
+    host=H2,
+    backend=(access(H1, sessions=1), access(H2)),
+)
+DELETED = Picture(status="in-use", rows=(row(A),), servers=(), gone=(X,), operation=DETACH)
+ENDED = DELETED.but(rows=(row(A, host=H1),), ended=((X, H1),), backend=(access(H1, sessions=1),))

@@ -1,0 +1,283 @@
+"""Near-misses: for each rule that acts its picture, and single facts on which it must not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from handlers.case import StepKind, StepResult
+from handlers.notification import Operation
+from tests.unit.handlers.judgement.acting_pictures import (
+    BESIDE,
+    COMPLETED,
+    DELETED,
+    DETACH,
+    GHOST,
+    HELD,
+    LEFT,
+    ROLLED,
+    STRAY,
+    UC1,
+    UC1_LEGACY,
+    UC2,
+    UC3,
+    UC4,
+    UC5,
+)
+from tests.unit.handlers.judgement.completed_pictures import COMPLETED_BUT
+from tests.unit.handlers.judgement.ghost_pictures import GHOST_BUT
+from tests.unit.handlers.judgement.left_pictures import LEFT_UNTOLD_BUT
+from tests.unit.handlers.judgement.pictures import (
+    BLIND,
+    H1,
+    H2,
+    H3,
+    UNSEEN,
+    A,
+    B,
+    Picture,
+    X,
+    Y,
+    access,
+    intent,
+    row,
+    server,
+)
+
+SEES_TO_IT: dict[str, dict[str, Any]] = {
+    "the volume is in error": {"status": "error"},
+    "a backup runs": {"status": "backing-up"},
+    "the volume migrates": {"migration": "migrating"},
+    "the backend did not answer": {"backend": UNSEEN},
+}
+BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
+    "UC1.unfinished": (
+        UC1,
+        {
+            "Nova did not answer": {"servers": (), "unseen": (X,)},
+            "a task runs": {"servers": (server(X, task_state="rebooting"),)},
+            "Nova's block device names the row": {"servers": (server(X, A),), "backend": ()},
+            "Nova's block device names nothing": {"servers": (server(X, None),)},
+            "the compute is down": {"servers": (server(X, compute_up=False),)},
+            "the compute is not known to be up": {"servers": (server(X, compute_up=None),)},
+            "the row is attached": {"status": "in-use", "rows": (row(A),)},
+            "the row is no server's": {"rows": (row(A, "attaching", None),)},
+            "another server's row is in the making too": {
+                "rows": (row(A, "attaching"), row(B, "attaching", Y)),
+                "servers": (server(X), server(Y, B)),
+            },
+        },
+    ),
+    "UC1.bare-reserve": (
+        UC1_LEGACY,
+        {
+            "the attach is known to have had a row": {"attachment_id": A},
+            "the case is about a detach": {"operation": DETACH},
+            "no instance is known": {"instance_id": None, "servers": ()},
+            "Nova has a block device": {"servers": (server(X, None),)},
+            "the compute is down": {"servers": (server(X, compute_up=False),)},
+        },
+    ),
+    "UC2.attached": (
+        UC2,
+        {
+            "Nova did not answer": {"servers": (), "unseen": (X,)},
+            "a task runs": {"servers": (server(X, A, task_state="migrating"),)},
+            "the backend lets nobody in": {"backend": ()},
+            "the backend lets in another host only": {"backend": (access(H2),)},
+            "the block device names another row": {"servers": (server(X, B),)},
+            "a second row of the server": {"rows": (row(A, "attaching"), row(B))},
+            "the compute is down": {"servers": (server(X, A, compute_up=False),)},
+            "the server never ran": {"servers": (server(X, A, launched=False),)},
+            "the server is in error": {"servers": (server(X, A, vm_state="error"),)},
+            "the server is shelved": {
+                "servers": (server(X, A, vm_state="shelved_offloaded", host=None),)
+            },
+            "the row is only reserved": {"rows": (row(A, "reserved"),)},
+        },
+    ),
+    "UC2.completed": (COMPLETED, COMPLETED_BUT),
+    "UC3.released-in-nova": (
+        UC3,
+        {
+            "Nova did not answer": {"servers": (), "unseen": (X,)},
+            "the server is gone, its host is still let in": {
+                "servers": (), "gone": (X,), "backend": (access(H1),)
+            },
+            "the server is gone, the backend cannot be seen": {
+                "servers": (), "gone": (X,), "backend": BLIND
+            },
+            "a task runs": {"servers": (server(X, task_state="deleting"),)},
+            "the compute is down": {"servers": (server(X, compute_up=False),)},
+            "the compute is not known to be up": {"servers": (server(X, compute_up=None),)},
+            "a block device that names nothing": {"servers": (server(X, None),)},
+            "another server has it too": {
+                "rows": (row(A), row(B, instance_id=Y)),
+                "servers": (server(X), server(Y, B, host=H2)),
+            },
+            "no instance is known": {
+                "rows": (row(A, instance_id=None),), "instance_id": None, "servers": ()
+            },
+        },
+    ),
+    "UC4.wish-on-record": (
+        UC4,
+        {
+            "Nova did not answer": {"servers": (), "unseen": (X,)},
+            "a task runs": {"servers": (server(X, A, task_state="migrating"),)},
+            "the compute is down": {"servers": (server(X, A, compute_up=False),)},
+            "another server has it too": {
+                "rows": (row(A), row(B, instance_id=Y)),
+                "servers": (server(X, A), server(Y, B, host=H2)),
+            },
+            "a second row of the server": {"rows": (row(A), row(B))},
+            "the case is about an attach": {"operation": Operation.ATTACH},
+            "the status went back to in-use": {"status": "in-use"},
+            "Nova has just accepted it": {"intents": (intent(StepKind.NOVA_DETACH),)},
+            "the row is in error": {"rows": (row(A, "error_detaching"),)},
+            "the server is in error": {"servers": (server(X, A, vm_state="error"),)},
+        },
+    ),
+    "UC4.rolled": (
+        ROLLED,
+        {
+            "nothing was rolled": {"intents": ()},
+            "the roll was refused": {
+                "intents": (intent(StepKind.CINDER_ROLL_DETACHING, StepResult.REFUSED),)
+            },
+            "the roll was withheld": {
+                "intents": (intent(StepKind.CINDER_ROLL_DETACHING, StepResult.WITHHELD),)
+            },
+            "what was rolled was another attachment": {
+                "intents": (intent(StepKind.CINDER_ROLL_DETACHING, attachment_id=B),)
+            },
+            "Nova took the wish, its guest refused": {
+                "intents": (
+                    intent(StepKind.CINDER_ROLL_DETACHING), intent(StepKind.NOVA_DETACH)
+                )
+            },
+            "the case is about an attach": {"operation": Operation.ATTACH},
+            "the compute is down": {"servers": (server(X, A, compute_up=False),)},
+            "it was attached anew meanwhile": {"rows": (row(B),), "servers": (server(X, B),)},
+            "the same, and the case never knew its row": {
+                "rows": (row(B),), "servers": (server(X, B),), "attachment_id": None
+            },
+            "a task runs": {"servers": (server(X, A, task_state="migrating"),)},
+        },
+    ),
+    "UC5.leaked": (
+        UC5,
+        {
+            "Nova did not answer": {"servers": (), "unseen": (X,)},
+            "a task runs": {"servers": (server(X, task_state="spawning"),)},
+            "a block device that names nothing: an attach begins": {"servers": (server(X, None),)},
+            "a block device names a dead row": {"servers": (server(X, A),)},
+            "the compute is down": {"servers": (server(X, compute_up=False),)},
+            "somebody reserved it": {"status": "attaching"},
+            "a new row": {"status": "reserved", "rows": (row(B, "reserved"),)},
+            "the host let in is another": {"backend": (access(H2),)},
+            "nobody is let in": {"backend": ()},
+            "the backend cannot be seen and nothing speaks of a leak": {"backend": BLIND},
+            "no instance is known": {"instance_id": None, "servers": ()},
+            "a backup's mapping on the same host": {"status": "backing-up"},
+        },
+    ),
+    "UC5.ghost": (GHOST, GHOST_BUT),
+    "UC5.held": (
+        HELD,
+        {
+            "the reserve is somebody else's": {"intents": ()},
+            "our reserve was refused": {
+                "intents": (intent(StepKind.CINDER_RESERVE, StepResult.REFUSED),)
+            },
+            "our reserve surely did nothing": {
+                "intents": (intent(StepKind.CINDER_RESERVE, StepResult.TRANSIENT),)
+            },
+            "our reserve was withheld": {
+                "intents": (intent(StepKind.CINDER_RESERVE, StepResult.WITHHELD),)
+            },
+            "ours was given back, this is another": {
+                "intents": (intent(StepKind.CINDER_RESERVE), intent(StepKind.CINDER_UNRESERVE))
+            },
+            "a row appeared": {"rows": (row(B, "attaching"),), "servers": (server(X, B),)},
+            "a block device appeared": {"servers": (server(X, None),)},
+            "the compute is down": {"servers": (server(X, compute_up=False),)},
+        },
+    ),
+    "UC5.leaked-beside-others": (
+        BESIDE,
+        {
+            "the other server is on the same host": {
+                "servers": (server(X), server(Y, B, host=H1))
+            },
+            "nobody knows where the other server is": {"servers": (server(X),), "gone": (Y,)},
+            "nothing names the other row": {"servers": (server(X), server(Y, host=H2))},
+            "the other row is no server's": {"rows": (row(B, instance_id=None),)},
+            "another attach is under way": {"status": "attaching"},
+            "a detach is under way": {"status": "detaching"},
+            "the subject's server has a block device": {
+                "servers": (server(X, A), server(Y, B, host=H2))
+            },
+            "a task runs on the other server": {
+                "servers": (server(X), server(Y, B, host=H2, task_state="migrating"))
+            },
+            "nobody knows whether the compute is up": {
+                "servers": (server(X, compute_up=None), server(Y, B, host=H2))
+            },
+        },
+    ),
+    "S1.stray-row": (
+        STRAY,
+        {
+            "the migration still runs": {"servers": (server(X, B, task_state="migrating"),)},
+            "the block device names the stray row": {"servers": (server(X, A),)},
+            "a block device that names nothing": {"servers": (server(X, B, None),)},
+            "nothing names the good row": {"servers": (server(X),)},
+            "the good row is unfinished too": {"rows": (row(B, "attaching"), row(A, "attaching"))},
+            "the server is gone": {"servers": (), "gone": (X,)},
+            "a detach is under way": {"status": "detaching"},
+            "the compute is down": {"servers": (server(X, B, compute_up=False),)},
+        },
+    ),
+    "S3.deleted-with-server": (
+        DELETED,
+        {
+            "the server is there": {"servers": (server(X, A),), "gone": ()},
+            "Nova did not answer": {"gone": (), "unseen": (X,)},
+            "its host is still let in": {"backend": (access(H1),)},
+            "the guest was ended on another host": {
+                "backend": (access(H1),), "ended": ((X, H2),)
+            },
+            "the same by Cinder's own record of the host": {
+                "backend": BLIND, "ended": ((X, H1),), "rows": (row(A, host=H2),)
+            },
+            "another server's guest was ended": {"backend": BLIND, "ended": ((Y, H1),)},
+            "a stranger is let in": {"backend": (access("stranger"),)},
+            "the backend cannot be seen": {"backend": BLIND},
+            "another server has it too": {
+                "rows": (row(A), row(B, instance_id=Y)), "servers": (server(Y, B, host=H2),)
+            },
+            "the row is no server's": {"rows": (row(A, instance_id=None),)},
+        },
+    ),
+    "S2.left-on-source": (
+        LEFT,
+        {
+            "the migration still runs": {
+                "servers": (server(X, B, host=H2, task_state="migrating"),)
+            },
+            "the server is still on the source": {"servers": (server(X, B, host=H1),)},
+            "the block device names the source's row": {"servers": (server(X, A, host=H2),)},
+            "the host of the row is not known": {"host": H3, "known": ()},
+            "the destination's row is unfinished": {"rows": (row(A), row(B, "attaching"))},
+            "nothing is named": {"servers": (server(X, host=H2),)},
+            "a block device that names nothing": {"servers": (server(X, B, None, host=H2),)},
+            "a detach is under way": {"status": "detaching"},
+            "the source's compute is down: an evacuation": {"computes": ((H1, False),)},
+            "the source's compute is not known": {"computes": ()},
+            "another server's row is not accounted for": {
+                "rows": (row(A), row(B), row("c", instance_id=Y)), "gone": (Y,)
+            },
+        }
+        | LEFT_UNTOLD_BUT,
+    ),
+}  # fmt: skip

@@ -1,0 +1,200 @@
+"""Situations as the tests of the judgement paint them: one volume, one case, a fact at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from drivers.base import Capabilities, Connection, Connector, Observation, VolumeRef
+from drivers.control_plane import BlockDevice, Row, Server, Volume
+from handlers.case import Case, CaseState, Grounds, Intent, StepKind, StepResult, Trigger
+from handlers.judgement.evidence import (
+    Absent,
+    BackendEvidence,
+    Blind,
+    Evidence,
+    Fact,
+    Holding,
+    NoControl,
+    ServerEvidence,
+    Unknown,
+    VolumeEvidence,
+)
+from handlers.judgement.policy import LateAttach
+from handlers.judgement.rules import diagnose
+from handlers.judgement.situation import Situation
+from handlers.judgement.verdict import Diagnosis
+from handlers.notification import Operation
+
+VOLUME = "volume-1"
+BACKEND = "storage-1@tgt"
+A, B = "attachment-a", "attachment-b"
+X, Y = "instance-x", "instance-y"
+H1, H2, H3 = "compute-1", "compute-2", "compute-3"
+OPENED_AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+NOW = OPENED_AT + timedelta(minutes=20)
+
+SEEING = Capabilities(
+    sees_connections=True, sees_hosts=True, revokes_access=True, ends_sessions=True
+)
+THROUGH_CINDER = Capabilities(sees_connections=False, acts_through_cinder=True)
+
+
+def connector(host: str) -> Connector:
+    """Return the connector of a compute host."""
+    return Connector(host=host, initiator=f"iqn.2026-01.test:{host}")
+
+
+def access(host: str, *, sessions: int = 0) -> Connection:
+    """Return one host's access, as a backend that knows initiators by name tells it."""
+    return Connection(name=f"iqn.2026-01.test:{host}", sessions=sessions)
+
+
+def row(
+    attachment_id: str = A,
+    status: str = "attached",
+    instance_id: str | None = X,
+    *,
+    info: bool | None = None,
+    host: str | None = None,
+) -> Row:
+    """Return an attachment row; it has connection info unless it is only reserved."""
+    has_info = status != "reserved" if info is None else info
+    return Row(attachment_id, status, instance_id, has_info, host)
+
+
+def server(instance_id: str = X, *names: str | None, **facts: Any) -> Server:
+    """Return a running server on H1 whose block devices name these attachments."""
+    known: dict[str, Any] = {
+        "vm_state": "active", "task_state": None, "host": H1, "compute_up": True, "launched": True,
+    }  # fmt: skip
+    devices = tuple(BlockDevice(name, "/dev/vdb") for name in names)
+    return Server(instance_id=instance_id, block_devices=devices, **(known | facts))
+
+
+def intent(
+    kind: StepKind,
+    result: StepResult = StepResult.DONE,
+    attempt: int = 1,
+    attachment_id: str | None = A,
+    intended_at: datetime | None = None,
+    *,
+    grounds: Grounds | None = None,
+) -> Intent:
+    """Return one of our own writes."""
+    return Intent(kind, result, f"req-{kind.value}", attempt, attachment_id, intended_at, grounds)
+
+
+def holding(*holders: str, host: str = H1, up: bool | None = True) -> Holding:
+    """Return what Nova says of a host: these servers may be using the volume there."""
+    return Holding(host, up, Fact(holders) if up else None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """What the three sides and the case say. The default: a volume at rest, its attach failed.
+
+    ``servers`` are those that Nova answered for; ``gone`` and ``unseen`` those that it does not
+    have or did not answer for, ``stranger`` those that it does not have and may never have had.
+    ``backend`` holds connections, or one of the other answers.
+    ``ended`` are the deleted servers whose guest Nova says was ended, with the host; ``computes``
+    the services of hosts that rows were left on. ``known`` are the hosts whose connectors were
+    learned. ``hosts_told`` is False where the driver cannot say whose connection is whose.
+    ``holding`` is what Nova said of the only host, where no instance is known.
+    """
+
+    status: str = "available"
+    migration: str | None = None
+    rows: tuple[Row, ...] = ()
+    servers: tuple[Server, ...] = (server(),)
+    gone: tuple[str, ...] = ()
+    stranger: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+    backend: tuple[Connection, ...] | BackendEvidence = ()
+    ended: tuple[tuple[str, str], ...] = ()
+    computes: tuple[tuple[str, bool], ...] = ()
+    known: tuple[str, ...] = (H1, H2, H3)
+    place: str = BACKEND
+    multiattach: bool = False
+    shared_targets: bool = False
+    hosts_told: bool = True
+    holding: Holding | None = None
+    service_up: bool = True
+    operation: Operation = Operation.ATTACH
+    attachment_id: str | None = A
+    instance_id: str | None = X
+    host: str | None = H1
+    attempts: int = 1
+    late_attach: LateAttach = LateAttach.KEEP
+    case_facts: tuple[tuple[str, Any], ...] = ()
+
+    def but(self, **changes: Any) -> Picture:
+        """Return the same picture with some facts changed; unknown names are the case's."""
+        own = {field.name for field in dataclasses.fields(self)}
+        case_facts = {k: changes.pop(k) for k in set(changes) - own}
+        together = dict(self.case_facts) | case_facts
+        return dataclasses.replace(self, case_facts=tuple(together.items()), **changes)
+
+    @property
+    def case(self) -> Case:
+        """The case."""
+        facts: dict[str, Any] = {
+            "case_id": "case-1", "cloud": "test", "volume_id": VOLUME, "operation": self.operation,
+            "attachment_id": self.attachment_id, "instance_id": self.instance_id,
+            "host": self.host, "backend": BACKEND, "trigger": Trigger.DEADLINE,
+            "state": CaseState.DUE, "opened_at": OPENED_AT, "attempts": self.attempts,
+            "failures": 0, "signal_seq": 1, "end_seen": False, "released_unasked": False,
+            "mended_at": None, "first_clean_at": None, "connector": None,
+            "request_ids": ("req-1",), "intents": (), "approval": None,
+        }  # fmt: skip
+        return Case(**(facts | dict(self.case_facts)))
+
+    @property
+    def volume(self) -> Volume:
+        """The volume as Cinder shows it."""
+        ref = VolumeRef(
+            VOLUME, self.place, multiattach=self.multiattach, shared_targets=self.shared_targets
+        )
+        return Volume(ref, self.status, self.migration, self.rows, self.service_up)
+
+    @property
+    def evidence(self) -> Evidence:
+        """What a look would give."""
+        answers: dict[str, ServerEvidence] = {s.instance_id: Fact(s) for s in self.servers}
+        answers |= {i: Absent("Nova has its deletion on record") for i in self.gone}
+        answers |= {i: NoControl("Nova has nothing on record of it") for i in self.stranger}
+        answers |= {i: Unknown("Nova: no answer") for i in self.unseen}
+        volume: VolumeEvidence = Fact(self.volume)
+        return Evidence(
+            volume=volume,
+            servers=tuple(answers.items()),
+            backend=self._backend(),
+            ended_on=self.ended,
+            computes=self.computes,
+            connectors=tuple((host, connector(host)) for host in self.known),
+            hosts_told=self.hosts_told,
+            holding=self.holding,
+        )
+
+    @property
+    def diagnosis(self) -> Diagnosis:
+        """What the table says."""
+        return diagnose(self.case, self.evidence, self.late_attach)
+
+    @property
+    def situation(self) -> Situation:
+        """What the evidence comes to."""
+        situation = self.diagnosis.situation
+        assert situation is not None
+        return situation
+
+    def _backend(self) -> BackendEvidence:
+        if not isinstance(self.backend, tuple):
+            return self.backend
+        control = "the daemon answered and has the volume"
+        return Fact(Observation(self.backend, control)) if self.backend else Absent(control)
+
+
+UNSEEN = Unknown("backend storage-1@tgt: no answer")
+BLIND = Blind("CinderManagedDriver")

@@ -1,0 +1,194 @@
+"""Situations in words, and the rule that decides each: what is stuck, and what is healthy."""
+
+from __future__ import annotations
+
+from handlers.case import StepKind, StepResult
+from tests.unit.handlers.judgement.acting_pictures import (
+    ATTACHED,
+    BESIDE,
+    DELETED,
+    DETACH,
+    HELD,
+    LEFT,
+    ROLLED,
+    SHELVED,
+    STRAY,
+    UC1,
+    UC1_LEGACY,
+    UC1_RESERVED,
+    UC2,
+    UC2_LATE,
+    UC3,
+    UC4,
+    UC5,
+)
+from tests.unit.handlers.judgement.pictures import (
+    BLIND,
+    H1,
+    H2,
+    UNSEEN,
+    A,
+    B,
+    Picture,
+    X,
+    Y,
+    access,
+    intent,
+    row,
+    server,
+)
+
+ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
+    # -- the five use cases
+    ("attaching, the backend lets the host in, Nova holds nothing", UC1, "UC1.unfinished"),
+    ("attaching, nothing on the backend or in Nova", UC1.but(backend=()), "UC1.unfinished"),
+    ("the row is only reserved, the backend was asked", UC1_RESERVED, "UC1.unfinished"),
+    (
+        "a failed driver check left error_attaching on an available volume",
+        UC1.but(status="available", rows=(row(A, "error_attaching"),)),
+        "UC1.unfinished",
+    ),
+    (
+        "the server was deleted before its attach got anywhere",
+        UC1_RESERVED.but(servers=(), gone=(X,)),
+        "UC1.unfinished",
+    ),
+    (
+        "our own terminate through Cinder left in-use, the row unfinished",
+        UC1.but(status="in-use", backend=BLIND, intents=(intent(StepKind.BACKEND_FORCE_DETACH),)),
+        "UC1.unfinished",
+    ),
+    ("reserved the old way, without a row", UC1_LEGACY, "UC1.bare-reserve"),
+    ("attached in truth, Cinder was not told", UC2, "UC2.attached"),
+    ("the same, and the backend cannot be seen", UC2.but(backend=BLIND), "UC2.attached"),
+    ("the retry won, then the first try finished late", UC2_LATE, "UC2.late-first-try"),
+    ("Nova let go, Cinder says detaching", UC3, "UC3.released-in-nova"),
+    ("the same, and the row is gone too", UC3.but(rows=()), "UC3.released-in-nova"),
+    (
+        "an old-style detach failed on the driver and left error_detaching",
+        UC3.but(rows=(row(A, "error_detaching"),)),
+        "UC3.released-in-nova",
+    ),
+    ("the wish to detach is on record, Nova did not do it", UC4, "UC4.wish-on-record"),
+    ("the same, the backend has let go already", UC4.but(backend=()), "UC4.wish-on-record"),
+    ("we rolled it back, and crashed before asking Nova", ROLLED, "UC4.rolled"),
+    ("available, but the backend lets the host in", UC5, "UC5.leaked"),
+    (
+        "the server is deleted, its host is still let in",
+        UC5.but(servers=(), gone=(X,)),
+        "UC5.leaked",
+    ),
+    (
+        "UC5's signature was seen and the backend cannot be",
+        UC5.but(backend=BLIND, released_unasked=True),
+        "UC5.leaked",
+    ),
+    ("our reserve keeps others out", HELD, "UC5.held"),
+    (
+        "our reserve never answered, and the volume is reserved",
+        HELD.but(intents=(intent(StepKind.CINDER_RESERVE, StepResult.INDETERMINATE),)),
+        "UC5.held",
+    ),
+    (
+        "our unreserve was meant and not made: a crash",
+        HELD.but(
+            backend=(),
+            intents=(
+                intent(StepKind.CINDER_RESERVE),
+                intent(StepKind.CINDER_UNRESERVE, StepResult.INTENDED),
+            ),
+        ),
+        "UC5.held",
+    ),
+    ("a second server's attach leaked, the first is right", BESIDE, "UC5.leaked-beside-others"),
+    # -- left-overs
+    ("a live migration's destination timed out, then finished late", STRAY, "S1.stray-row"),
+    (
+        "the destination failed and left a reserved row",
+        STRAY.but(
+            status="in-use", rows=(row(B), row(A, "reserved")), backend=(access(H1, sessions=1),)
+        ),
+        "S1.stray-row",
+    ),
+    (
+        "multiattach: the second server's attach was not cleaned up",
+        BESIDE.but(status="attaching", rows=(row(B, instance_id=Y), row(A, "attaching"))),
+        "S1.stray-row",
+    ),
+    ("the source's row outlived a live migration that went well", LEFT, "S2.left-on-source"),
+    (
+        "the same, and Cinder listed both rows without saying which of them goes",
+        LEFT.but(attachment_id=None, host=None),
+        "S2.left-on-source",
+    ),
+    (
+        "the server was deleted while the backend failed, which has let go since",
+        DELETED,
+        "S3.deleted-with-server",
+    ),
+    (
+        "the same while detaching",
+        DELETED.but(status="detaching"),
+        "UC3.released-in-nova",
+    ),
+    (
+        "its host is still let in, and Nova says that it ended the guest there",
+        DELETED.but(rows=(row(A, host=H1),), backend=(access(H1),), ended=((X, H1),)),
+        "S3.deleted-with-server",
+    ),
+    (
+        "the same, and the backend cannot be seen",
+        DELETED.but(rows=(row(A, host=H1),), backend=BLIND, ended=((X, H1),)),
+        "S3.deleted-with-server",
+    ),
+    (
+        "the same while detaching, and only the messages tell the host",
+        DELETED.but(status="detaching", backend=BLIND, ended=((X, H1),)),
+        "UC3.released-in-nova",
+    ),
+    # -- healthy
+    ("attached and named", ATTACHED, "H2.attached"),
+    ("the backend could not be seen, all else agrees", ATTACHED.but(backend=UNSEEN), "H2.attached"),
+    ("a guest refused, Nova rolled back", ATTACHED.but(operation=DETACH), "H2.attached"),
+    (
+        "we rolled back for Nova, and Nova refused",
+        ROLLED.but(
+            intents=(
+                intent(StepKind.CINDER_ROLL_DETACHING),
+                intent(StepKind.NOVA_DETACH, StepResult.REFUSED),
+            )
+        ),
+        "H2.attached",
+    ),
+    (
+        "a migrated server, seen from its new row, the source's left behind",
+        LEFT.but(attachment_id=B, host=H2),
+        "H2.attached",
+    ),
+    (
+        "another server of a multiattach volume is attached too",
+        ATTACHED.but(
+            multiattach=True,
+            rows=(row(A), row(B, instance_id=Y)),
+            servers=(server(X, A), server(Y, B, host=H2)),
+            backend=(access(H1, sessions=1), access(H2, sessions=1)),
+        ),
+        "H2.attached",
+    ),
+    (
+        "the user attached it anew to the same server, under a new row",
+        ATTACHED.but(rows=(row(B),), servers=(server(X, B),), attachment_id=None),
+        "H2.attached",
+    ),
+    (
+        "a legacy attachment, which Nova's record does not name",
+        ATTACHED.but(servers=(server(X, None),)),
+        "H3.attached-the-old-way",
+    ),
+    ("a shelved server's reservation", SHELVED, "H1.shelved"),
+    (
+        "attached while shelved and offloaded: in-use without a connector",
+        SHELVED.but(status="in-use", rows=(row(A, info=False),)),
+        "H1.shelved",
+    ),
+)  # fmt: skip

@@ -1,0 +1,354 @@
+"""May we act now: each guard holds in its own picture, and only there."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from drivers.base import Capabilities
+from handlers.case import LateCalls, StepKind, StepResult
+from handlers.judgement.guards import PARKS, Guard, Means, Objection, guard
+from handlers.judgement.plan import fingerprint, make_plan
+from handlers.judgement.policy import BackendPolicy, Mode
+from handlers.notification import Operation
+from tests.unit.handlers.judgement.acting_pictures import (
+    BESIDE,
+    ENDED,
+    HELD,
+    LEFT,
+    ROLLED,
+    STRAY,
+    UC1,
+    UC1_RESERVED,
+    UC2,
+    UC3,
+    UC4,
+    UC5,
+)
+from tests.unit.handlers.judgement.pictures import (
+    BLIND,
+    H1,
+    H2,
+    NOW,
+    OPENED_AT,
+    SEEING,
+    THROUGH_CINDER,
+    A,
+    B,
+    Picture,
+    X,
+    access,
+    connector,
+    intent,
+    row,
+    server,
+)
+
+AUTO = BackendPolicy(mode=Mode.AUTO)
+TRUSTED = BackendPolicy(mode=Mode.AUTO, trust_blind=True)
+BLIND_UC5 = UC5.but(backend=BLIND, released_unasked=True)
+FORCE, DELETE = StepKind.BACKEND_FORCE_DETACH, StepKind.CINDER_DELETE_ATTACHMENT
+
+
+def objection(
+    picture: Picture,
+    policy: BackendPolicy = AUTO,
+    capabilities: Capabilities = SEEING,
+    now: datetime = NOW,
+) -> Objection | None:
+    """Return what speaks against carrying out the picture's plan."""
+    steps = make_plan(picture.diagnosis, capabilities)
+    assert steps, picture.diagnosis.rule
+    means = Means(capabilities, policy, now, fingerprint(picture.diagnosis, steps))
+    return guard(picture.situation, steps, means)
+
+
+def named(picture: Picture, *means: Any) -> Guard | None:
+    """Return the guard alone."""
+    found = objection(picture, *means)
+    return found.guard if found else None
+
+
+@pytest.mark.parametrize(
+    "picture", [UC1, UC1_RESERVED, UC2, UC3, UC4, ROLLED, UC5, HELD, BESIDE, STRAY, LEFT, ENDED]
+)
+def test_nothing_speaks_against_a_plan_in_mode_auto(picture: Picture) -> None:
+    """Everything known, seen and alone -> no objection."""
+    assert objection(picture) is None
+
+
+def test_session_after_the_guest_s_end_is_ended_by_who_can() -> None:
+    """Nova says that the guest was ended on that host -> its login may go, by a driver that can."""
+    assert objection(ENDED) is None
+    cannot = dataclasses.replace(SEEING, ends_sessions=False)
+    assert named(ENDED, AUTO, cannot) is Guard.LIVE_SESSION
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        ENDED.but(ended=()),
+        ENDED.but(ended=((X, H2),)),
+        ENDED.but(rows=(row(A),), host=None),
+    ],
+    ids=["nobody says that it ended", "it ended on another host", "on which host is unknown"],
+)
+def test_session_without_that_proof_is_never_ended(picture: Picture) -> None:
+    """The guest's end on this host is not proven -> no plan at all, a person is asked."""
+    assert make_plan(picture.diagnosis, SEEING) == ()
+    assert picture.diagnosis.rule == "P5.server-deleted"
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        (UC3.but(rows=(), known=()), Guard.NO_CONNECTOR),
+        (UC3.but(rows=(), known=(), backend=()), Guard.NO_CONNECTOR),
+        (UC1.but(known=()), Guard.NO_CONNECTOR),
+        (STRAY.but(known=(H1,), host="compute-9"), Guard.NO_CONNECTOR),
+        (UC1.but(backend=(access(H1), access("stranger"))), Guard.FOREIGN_CONNECTION),
+        (UC5.but(backend=(access(H1), access(H2))), Guard.FOREIGN_CONNECTION),
+        (STRAY.but(backend=(*STRAY.backend, access("stranger"))), Guard.FOREIGN_CONNECTION),
+        (UC1.but(backend=(access(H1, sessions=1),)), Guard.LIVE_SESSION),
+        (UC5.but(backend=(access(H1, sessions=1),)), Guard.LIVE_SESSION),
+        (HELD.but(backend=(access(H1, sessions=1),)), Guard.LIVE_SESSION),
+        (
+            LEFT.but(backend=(access(H1, sessions=1), access(H2)), multiattach=True),
+            Guard.LIVE_SESSION,
+        ),
+        (UC5.but(shared_targets=True), Guard.SHARED_TARGETS),
+        (UC1.but(shared_targets=True), Guard.SHARED_TARGETS),
+    ],
+    ids=[
+        "the call takes a connector", "the same on a clean backend", "somebody is let in, whoever",
+        "a stray row's host is unknown", "a stranger too", "another known host too",
+        "a stranger beside others", "UC1 with a session", "UC5 with a session",
+        "a session while held", "a session on the source", "a shared target", "and for UC1",
+    ],
+)  # fmt: skip
+def test_what_only_a_person_can_lift(picture: Picture, expected: Guard) -> None:
+    """Something is not proven -> that guard, and it parks."""
+    assert named(picture) is expected
+    assert expected in PARKS
+
+
+@pytest.mark.parametrize("picture", [UC2, UC4, ROLLED])
+def test_what_releases_nothing_needs_none_of_that(picture: Picture) -> None:
+    """Telling Cinder or asking Nova -> no connector, no session, no shared target matters."""
+    assert objection(picture.but(backend=(access(H1, sessions=1),), shared_targets=True)) is None
+    assert objection(picture.but(backend=BLIND)) is None
+
+
+def test_nova_is_not_asked_to_free_a_volume_that_a_stranger_is_let_in_to() -> None:
+    """Nova's own detach would make it available -> parked; an unheard-of own host is none."""
+    beside = (access(H1, sessions=1), access("stranger"))
+    assert named(UC4.but(backend=beside)) is Guard.FOREIGN_CONNECTION
+    assert named(ROLLED.but(backend=beside)) is Guard.FOREIGN_CONNECTION
+    assert named(UC4.but(known=())) is None
+    assert named(UC2.but(backend=beside)) is None
+
+
+def test_a_release_that_takes_only_one_kind_of_step_is_guarded_as_well() -> None:
+    """Only the driver's call, or only Cinder's -> the same reasons hold."""
+    beside = BESIDE.but(backend=(*BESIDE.backend, access("stranger")))
+    assert named(beside) is Guard.FOREIGN_CONNECTION
+    unseen = UC1.but(backend=BLIND, known=())
+    assert named(unseen, AUTO, THROUGH_CINDER) is Guard.BLIND_NOT_TRUSTED
+
+
+def test_a_clean_backend_needs_no_connector_where_cinder_alone_is_asked() -> None:
+    """The probe says that nobody is let in, the host is unknown -> Cinder's delete may be made."""
+    assert objection(UC1_RESERVED.but(backend=(), known=())) is None
+    assert objection(HELD.but(backend=(), known=(), shared_targets=True)) is None
+
+
+def test_a_shared_target_stands_in_nobody_s_way_who_ends_no_session() -> None:
+    """The driver ends no sessions, or acts through Cinder -> other volumes are not touched."""
+    gentle = dataclasses.replace(SEEING, ends_sessions=False)
+    assert objection(UC5.but(shared_targets=True), AUTO, gentle) is None
+    through = dataclasses.replace(THROUGH_CINDER, ends_sessions=True)
+    assert objection(BLIND_UC5.but(shared_targets=True), TRUSTED, through) is None
+
+
+# -- blind backends --------------------------------------------------------------------------------
+
+
+def test_a_backend_that_cannot_be_seen_is_acted_on_only_where_the_operator_said_so() -> None:
+    """Blind -> parked; opted in -> no objection."""
+    for picture in (BLIND_UC5, UC1.but(backend=BLIND), UC3.but(backend=BLIND)):
+        assert named(picture, AUTO, THROUGH_CINDER) is Guard.BLIND_NOT_TRUSTED
+        assert named(picture, TRUSTED, THROUGH_CINDER) is None
+
+
+def test_blind_and_cinder_would_skip_the_backend_and_no_connector_is_known() -> None:
+    """Nobody would release anything -> parked, though the operator trusts the driver."""
+    reserved = UC1_RESERVED.but(backend=BLIND, known=())
+    assert named(reserved, TRUSTED, THROUGH_CINDER) is Guard.NO_CONNECTOR
+    in_error = reserved.but(rows=(row(A, "error_attaching"),))
+    assert named(in_error, TRUSTED, THROUGH_CINDER) is Guard.NO_CONNECTOR
+    attaching = UC1.but(backend=BLIND, known=())
+    assert named(attaching, TRUSTED, THROUGH_CINDER) is None
+
+
+def test_cinder_s_api_cannot_single_out_one_connection_of_several() -> None:
+    """A reserved row, or a leak, beside other rows -> for a person; not where a delete ends it."""
+    reserved = STRAY.but(status="in-use", rows=(row(B), row(A, "reserved")), backend=BLIND)
+    assert named(reserved, TRUSTED, THROUGH_CINDER) is Guard.SEVERAL_ATTACHMENTS
+    leaked = BESIDE.but(backend=BLIND, released_unasked=True)
+    assert leaked.diagnosis.rule == "UC5.leaked-beside-others"
+    assert named(leaked, TRUSTED, THROUGH_CINDER) is Guard.SEVERAL_ATTACHMENTS
+    assert named(reserved.but(host=None), TRUSTED, THROUGH_CINDER) is Guard.NO_CONNECTOR
+    late = STRAY.but(rows=(row(B), row(A, "attaching", info=False)), backend=BLIND)
+    assert named(late, TRUSTED, THROUGH_CINDER) is None
+    assert named(reserved.but(backend=(access(H1, sessions=1), access(H2)))) is None
+
+
+def test_a_blind_release_waits_until_the_attach_cannot_finish_late() -> None:
+    """The attach may still export it unseen -> wait out the horizon since the case was opened."""
+    early = OPENED_AT + timedelta(seconds=30)
+    found = objection(BLIND_UC5, TRUSTED, THROUGH_CINDER, early)
+    assert found == Objection(Guard.LATE_ATTACH_UNSEEN, 300.0)
+    assert objection(BLIND_UC5, TRUSTED, THROUGH_CINDER, OPENED_AT + timedelta(seconds=330)) is None
+    assert Guard.LATE_ATTACH_UNSEEN not in PARKS
+
+
+def test_a_blind_release_waits_from_the_last_try_of_the_attach() -> None:
+    """A try was heard when the case was old already -> the horizon runs from that one."""
+    tried = BLIND_UC5.but(late=LateCalls(attach_tried_at=OPENED_AT + timedelta(seconds=240)))
+    at = OPENED_AT + timedelta(seconds=330)
+    found = objection(tried, TRUSTED, THROUGH_CINDER, at)
+    assert found == Objection(Guard.LATE_ATTACH_UNSEEN, 240.0)
+    long_ago = BLIND_UC5.but(late=LateCalls(attach_tried_at=OPENED_AT - timedelta(days=1)))
+    early = OPENED_AT + timedelta(seconds=30)
+    found = objection(long_ago, TRUSTED, THROUGH_CINDER, early)
+    assert found == Objection(Guard.LATE_ATTACH_UNSEEN, 300.0)
+
+
+def test_a_blind_detach_exports_nothing_late() -> None:
+    """A detach, a step that releases nothing, or a backend that can be seen -> no such wait."""
+    early = OPENED_AT + timedelta(seconds=30)
+    assert objection(UC3.but(backend=BLIND), TRUSTED, THROUGH_CINDER, early) is None
+    assert objection(UC2.but(backend=BLIND), TRUSTED, THROUGH_CINDER, early) is None
+    assert objection(UC5, AUTO, SEEING, early) is None
+
+
+def test_a_blind_release_by_cinder_alone_waits_too() -> None:
+    """Cinder's delete does all of it -> the same wait."""
+    early = OPENED_AT + timedelta(seconds=30)
+    found = objection(UC1.but(backend=BLIND), TRUSTED, THROUGH_CINDER, early)
+    assert found == Objection(Guard.LATE_ATTACH_UNSEEN, 300.0)
+
+
+# -- what passes by itself -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("result", [StepResult.INDETERMINATE, StepResult.INTENDED])
+@pytest.mark.parametrize("kind", [FORCE, DELETE, StepKind.CINDER_FORCE_DETACH])
+def test_a_call_of_ours_that_may_still_act_keeps_the_volume_from_others(
+    kind: StepKind, result: StepResult
+) -> None:
+    """Our call gave no answer ten seconds ago -> the volume is not freed before the horizon."""
+    made = intent(kind, result, intended_at=NOW - timedelta(seconds=10))
+    for picture in (UC1, UC3, HELD):
+        found = objection(picture.but(intents=(*picture.case.intents, made)))
+        assert found == Objection(Guard.OWN_CALL_UNANSWERED, 320.0)
+    assert Guard.OWN_CALL_UNANSWERED not in PARKS
+
+
+@pytest.mark.parametrize("result", [StepResult.INDETERMINATE, StepResult.INTENDED])
+@pytest.mark.parametrize("picture", [UC4, ROLLED], ids=["detaching", "rolled"])
+def test_a_call_of_ours_that_may_still_act_keeps_nova_from_giving_it_away(
+    picture: Picture, result: StepResult
+) -> None:
+    """Nova's detach would make it available -> it is not asked for before the horizon."""
+    made = intent(DELETE, result, intended_at=NOW - timedelta(seconds=10))
+    found = objection(picture.but(intents=(*picture.case.intents, made)))
+    assert found == Objection(Guard.OWN_CALL_UNANSWERED, 320.0)
+
+
+GIVEN_AWAY = {"UC1": UC1, "UC3": UC3, "HELD": HELD, "UC4": UC4, "ROLLED": ROLLED}
+
+
+@pytest.mark.parametrize("picture", GIVEN_AWAY.values(), ids=GIVEN_AWAY)
+def test_what_may_act_on_the_volume_holds_up_each_case_of_it(picture: Picture) -> None:
+    """Another case's call, or anybody's try to detach, ten seconds ago -> it waits."""
+    ago, horizon_ago = NOW - timedelta(seconds=10), NOW - timedelta(seconds=330)
+    asked, tried = LateCalls(asked_at=ago), LateCalls(detach_tried_at=ago)
+    assert objection(picture.but(late=asked)) == Objection(Guard.OWN_CALL_UNANSWERED, 320.0)
+    assert objection(picture.but(late=tried)) == Objection(Guard.LATE_DETACH, 320.0)
+    over = LateCalls(asked_at=horizon_ago, detach_tried_at=horizon_ago, attach_tried_at=ago)
+    assert objection(picture.but(late=over)) is None
+    assert Guard.LATE_DETACH not in PARKS
+
+
+@pytest.mark.parametrize("picture", [BESIDE, UC2], ids=["beside others", "roll forward"])
+def test_what_may_act_on_the_volume_holds_up_nothing_that_gives_it_to_nobody(
+    picture: Picture,
+) -> None:
+    """The backend alone is called, or Cinder told that it is attached -> at once."""
+    assert objection(picture.but(late=LateCalls(asked_at=NOW, detach_tried_at=NOW))) is None
+
+
+def test_the_longest_of_two_waits_is_waited_out_in_the_end() -> None:
+    """Our own call and a later try -> after the first wait there is the other one."""
+    late = LateCalls(NOW - timedelta(seconds=300), NOW - timedelta(seconds=100))
+    assert objection(UC1.but(late=late)) == Objection(Guard.OWN_CALL_UNANSWERED, 30.0)
+    later = NOW + timedelta(seconds=30)
+    found = objection(UC1.but(late=late), now=later)
+    assert found == Objection(Guard.LATE_DETACH, 200.0)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        intent(FORCE, StepResult.DONE, intended_at=NOW),
+        intent(FORCE, StepResult.REFUSED, intended_at=NOW),
+        intent(FORCE, StepResult.TRANSIENT, intended_at=NOW),
+        intent(FORCE, StepResult.WITHHELD, intended_at=NOW),
+        intent(FORCE, StepResult.INDETERMINATE, intended_at=NOW - timedelta(seconds=330)),
+        intent(StepKind.CINDER_RESERVE, StepResult.INDETERMINATE, intended_at=NOW),
+    ],
+    ids=lambda made: f"{made.kind.value} {made.result.value}",
+)
+def test_a_call_that_cannot_act_any_more_holds_nothing_up(made: object) -> None:
+    """Answered, withheld, long ago, or one that reaches no backend -> no objection."""
+    assert objection(UC1.but(intents=(made,))) is None
+
+
+def test_the_last_unanswered_call_counts() -> None:
+    """Two calls without an answer -> the later one's horizon."""
+    long_ago = intent(FORCE, StepResult.INDETERMINATE, intended_at=NOW - timedelta(seconds=300))
+    just_now = intent(FORCE, StepResult.INTENDED, intended_at=NOW - timedelta(seconds=5))
+    found = objection(UC1.but(intents=(just_now, long_ago)))
+    assert found == Objection(Guard.OWN_CALL_UNANSWERED, 325.0)
+
+
+def test_a_release_that_frees_nothing_in_cinder_may_be_repeated_at_once() -> None:
+    """Beside others only the backend is called -> an unanswered call holds nothing up."""
+    made = intent(FORCE, StepResult.INDETERMINATE, intended_at=NOW)
+    assert objection(BESIDE.but(intents=(made,))) is None
+
+
+def test_cinder_volume_is_down_and_what_needs_it_waits() -> None:
+    """No heartbeat -> wait; where only the backend is called it does not matter."""
+    assert named(UC1.but(service_up=False)) is Guard.SERVICE_DOWN
+    assert named(UC2.but(service_up=False)) is Guard.SERVICE_DOWN
+    assert named(BESIDE.but(service_up=False)) is None
+    assert Guard.SERVICE_DOWN not in PARKS
+
+
+def test_what_was_mended_and_comes_back_for_days_goes_to_a_person() -> None:
+    """Mended before, older than the patience -> parked; younger, or never mended -> not."""
+    old = OPENED_AT + timedelta(days=2)
+    assert named(UC5.but(mended_attempt=3), AUTO, SEEING, old) is Guard.COMES_BACK
+    assert named(UC5.but(mended_attempt=3)) is None
+    assert named(UC5, AUTO, SEEING, old) is None
+
+
+def test_a_case_s_own_connector_is_enough() -> None:
+    """No host's connector was learned, a message of the attachment carried one -> go."""
+    assert objection(UC1.but(known=(), connector=connector(H1))) is None
+    assert objection(UC3.but(servers=(server(X),), operation=Operation.DETACH)) is None

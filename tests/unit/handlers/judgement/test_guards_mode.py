@@ -1,0 +1,87 @@
+"""The operator's mode: observe lets nothing through, approve what a person said yes to."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from handlers.case import Approval
+from handlers.judgement.guards import Guard
+from handlers.judgement.plan import fingerprint, make_plan
+from handlers.judgement.policy import BackendPolicy, Mode
+from tests.unit.handlers.judgement.acting_pictures import (
+    BESIDE,
+    COMPLETED,
+    GHOST,
+    GHOST_HELD,
+    HELD,
+    LEFT,
+    ROLLED,
+    STRAY,
+    UC1,
+    UC2,
+    UC3,
+    UC4,
+    UC5,
+)
+from tests.unit.handlers.judgement.pictures import H1, SEEING, Picture, access
+from tests.unit.handlers.judgement.test_guards import named
+
+
+def with_mode(mode: Mode) -> BackendPolicy:
+    """Return a policy of that mode."""
+    return BackendPolicy(mode=mode)
+
+
+@pytest.mark.parametrize(
+    "picture", [UC1, UC2, COMPLETED, UC3, UC4, ROLLED, UC5, HELD, BESIDE, STRAY, LEFT, GHOST]
+)
+def test_observe_lets_nothing_through(picture: Picture) -> None:
+    """Mode observe, any plan, approved or not -> observe."""
+    yes = Approval("alice", "anything")
+    assert named(picture, with_mode(Mode.OBSERVE)) is Guard.OBSERVE
+    assert named(picture.but(approval=yes), with_mode(Mode.OBSERVE)) is Guard.OBSERVE
+
+
+def approved(picture: Picture) -> Picture:
+    """Return the picture with its own plan approved."""
+    steps = make_plan(picture.diagnosis, SEEING)
+    return picture.but(approval=Approval("alice", fingerprint(picture.diagnosis, steps)))
+
+
+@pytest.mark.parametrize(
+    "picture", [UC1, UC2, COMPLETED, UC3, UC4, UC5, BESIDE, STRAY, LEFT, GHOST]
+)
+def test_approve_wants_a_yes_to_this_very_plan(picture: Picture) -> None:
+    """No yes, or one to another plan -> ask; a yes to this one -> go."""
+    policy = with_mode(Mode.APPROVE)
+    assert named(picture, policy) is Guard.APPROVE
+    assert named(picture.but(approval=Approval("alice", "another")), policy) is Guard.APPROVE
+    assert named(approved(picture), policy) is None
+
+
+@pytest.mark.parametrize("picture", [HELD, GHOST_HELD, ROLLED])
+def test_what_was_approved_and_begun_is_carried_on_without_a_second_yes(picture: Picture) -> None:
+    """Our own reserve or roll on record -> the rest of the approved plan; unapproved -> ask."""
+    policy = with_mode(Mode.APPROVE)
+    assert named(picture.but(approval=Approval("alice", "the whole plan's")), policy) is None
+    assert named(picture, policy) is Guard.APPROVE
+
+
+def test_the_mode_never_hides_a_deeper_reason() -> None:
+    """Observe or approve, and the host logged in -> the session is told, not the mode."""
+    for picture in (UC5, GHOST, GHOST_HELD):
+        logged_in = picture.but(backend=(access(H1, sessions=1),))
+        for mode in Mode:
+            assert named(logged_in, with_mode(mode)) is Guard.LIVE_SESSION
+
+
+def test_ghost_behind_a_shared_session_or_an_unanswered_call_is_left_alone() -> None:
+    """Other volumes behind the session, a driver that cannot keep it out, no service -> as any."""
+    auto = with_mode(Mode.AUTO)
+    assert named(GHOST, auto) is None
+    assert named(GHOST.but(shared_targets=True), auto) is Guard.SHARED_TARGETS
+    assert named(GHOST.but(service_up=False), auto) is Guard.SERVICE_DOWN
+    cannot = dataclasses.replace(SEEING, revokes_access=False)
+    assert named(GHOST, auto, cannot) is Guard.CANNOT_REVOKE

@@ -1,0 +1,319 @@
+"""Two hosts on one volume, lost access and offloaded servers: situations, and strangers alike."""
+
+from __future__ import annotations
+
+from drivers.base import Connection, Connector
+from handlers.notification import Operation
+from tests.unit.handlers.judgement.acting_pictures import (
+    ATTACHED,
+    BESIDE,
+    ENDED,
+    GHOST,
+    LEFT,
+    MIGRATING,
+    SHELVED,
+    UC1,
+    UC3,
+    UC5,
+)
+from tests.unit.handlers.judgement.pictures import (
+    BLIND,
+    H1,
+    H2,
+    H3,
+    UNSEEN,
+    A,
+    B,
+    Picture,
+    X,
+    Y,
+    access,
+    row,
+    server,
+)
+
+BOTH = (access(H1, sessions=1), access(H2, sessions=1))
+IDLE = (access(H1), access(H2))
+ELSEWHERE = server(Y, "dead", host=H2)
+TWO_ROWS = (row(A, host=H1), row(B, instance_id=Y, host=H2))
+TWO_SERVERS = (server(X, A), server(Y, B, host=H2))
+
+TWO = ATTACHED.but(backend=BOTH)
+SHARED = ATTACHED.but(multiattach=True, rows=TWO_ROWS, servers=TWO_SERVERS, backend=BOTH)
+SHUT_OUT = SHARED.but(backend=(BOTH[1],))
+PORTALS = Connector(host=H1, initiator="iqn.2026-01.test:compute-1", wwpns=("w1", "w2"))
+OFFLOADED = {"vm_state": "shelved_offloaded", "host": None, "compute_up": None}
+KEPT = SHELVED.but(status="in-use", rows=(row(A, host=H1),))
+
+TWO_WRITERS: tuple[tuple[str, Picture], ...] = (
+    ("after a reset the volume was attached to B while A's guest writes on", TWO),
+    (
+        "seen from the attachment that the reset dropped",
+        TWO.but(rows=(row(B, instance_id=Y),), servers=(server(X, A), server(Y, B, host=H2))),
+    ),
+    ("the second host's connector was never seen", TWO.but(known=(H1,))),
+    ("the second session is a stranger's", TWO.but(backend=(BOTH[0], access("x", sessions=1)))),
+    ("the driver cannot tell whose session is whose", TWO.but(hosts_told=False)),
+    (
+        "the first host's entry was taken, and its session stays",
+        TWO.but(backend=(Connection(BOTH[0].name, access=False, sessions=1), BOTH[1])),
+    ),
+    ("two servers' rows on a volume for one", SHARED.but(multiattach=False)),
+    (
+        "the same on a backend that shows no sessions, and both guests run",
+        SHARED.but(multiattach=False, backend=IDLE),
+    ),
+    (
+        "a guest runs on the host that is let in, a stranger has the session",
+        ATTACHED.but(backend=(access(H1), access("x", sessions=1))),
+    ),
+    ("the volume is in error besides", TWO.but(status="error")),
+    ("Nova does not answer besides", TWO.but(servers=(), unseen=(X,))),
+    ("this Nova never had the server", TWO.but(servers=(), stranger=(X,))),
+    ("one of the servers is at another task", TWO.but(servers=(server(X, A, task_state="x"),))),
+    (
+        "one of the servers migrates, and a third host has it too",
+        MIGRATING.but(backend=(*BOTH, access(H3, sessions=1))),
+    ),
+    (
+        "a multiattach volume, and a third host whom no row explains",
+        SHARED.but(backend=(*BOTH, access(H3, sessions=1))),
+    ),
+    (
+        "the same, and a shelved server's reservation explains no session",
+        SHARED.but(
+            rows=(TWO_ROWS[0], row(B, "reserved", Y)),
+            servers=(server(X, A), server(Y, B, **OFFLOADED)),
+        ),
+    ),
+    (
+        "a multiattach volume whose driver cannot tell hosts has a session too many",
+        SHARED.but(hosts_told=False, backend=(*BOTH, access(H3, sessions=1))),
+    ),
+    ("the volume is available", UC5.but(backend=BOTH)),
+    ("nobody is known to have it", GHOST.but(backend=BOTH)),
+    ("a detach is under way", UC3.but(backend=BOTH)),
+    ("an attach is under way", UC1.but(backend=BOTH)),
+    ("the source of a live migration is still in session", LEFT.but(backend=BOTH)),
+    (
+        "the same, seen from the row that is right",
+        LEFT.but(backend=BOTH, attachment_id=B, host=H2),
+    ),
+    (
+        "a third host has it after an evacuation",
+        LEFT.but(backend=(*BOTH, access(H3, sessions=1)), computes=((H1, False),)),
+    ),
+)
+
+ALIKE: tuple[tuple[str, Picture, str], ...] = (
+    ("a multiattach volume's two servers", SHARED, "H2.attached"),
+    (
+        "the same, and nothing was learned of one host",
+        SHARED.but(known=(H1,)),
+        "H2.attached",
+    ),
+    ("the same, and the driver cannot tell hosts", SHARED.but(hosts_told=False), "H2.attached"),
+    (
+        "a multiattach volume's server is moved, both hosts have sessions",
+        SHARED.but(
+            rows=(*TWO_ROWS, row("c", "attaching")),
+            servers=(server(X, A, task_state="migrating"), TWO_SERVERS[1]),
+            backend=(*BOTH, access(H3, sessions=1)),
+        ),
+        "B2.server-busy",
+    ),
+    ("a live migration is under way", MIGRATING.but(backend=BOTH), "B2.server-busy"),
+    (
+        "an evacuation is under way: two rows of one server at a task",
+        MIGRATING.but(servers=(server(X, A, task_state="rebuilding"),), backend=BOTH),
+        "B2.server-busy",
+    ),
+    (
+        "two rows of a server of which Nova does not tell",
+        MIGRATING.but(servers=(), unseen=(X,), backend=BOTH),
+        "X2.nova-unknown",
+    ),
+    (
+        "the dead host of an evacuation is still in session: its row is waited for",
+        LEFT.but(backend=BOTH, computes=((H1, False),)),
+        "B7.source-down",
+    ),
+    (
+        "the same, seen from the row that is right: not healthy either",
+        LEFT.but(backend=BOTH, computes=((H1, False),), attachment_id=B, host=H2),
+        "B7.source-down",
+    ),
+    (
+        "the same, and Nova has no such compute any more",
+        LEFT.but(backend=BOTH, computes=(), attachment_id=B, host=H2),
+        "B7.source-down",
+    ),
+    ("a backup has it mapped too", TWO.but(status="backing-up"), "B1.volume-busy"),
+    ("an image is made of it", TWO.but(status="uploading"), "B1.volume-busy"),
+    ("the volume is being migrated", TWO.but(migration="migrating"), "B1.volume-busy"),
+    (
+        "several initiator names of one host",
+        ATTACHED.but(connector=PORTALS, backend=(BOTH[0], access("w"), *(
+            Connection(name, sessions=2) for name in ("w1", "w2")
+        ))),
+        "H2.attached",
+    ),
+    (
+        "several portals of one host",
+        ATTACHED.but(backend=(access(H1, sessions=4),)),
+        "H2.attached",
+    ),
+    (
+        "a second host is let in and nobody uses it",
+        ATTACHED.but(backend=(BOTH[0], access(H2))),
+        "H2.attached",
+    ),
+    (
+        "the other session outlived a guest that Nova says was ended there",
+        ENDED.but(backend=(BOTH[0],)),
+        "S3.deleted-with-server",
+    ),
+    # -- access that was lost
+    (
+        "the second attach made the driver drop the first host's access",
+        SHARED.but(backend=(BOTH[1],)),
+        "P8.access-lost",
+    ),
+    (
+        "the same, seen from the second",
+        SHARED.but(backend=(BOTH[1],), attachment_id=B, instance_id=Y, host=H2),
+        "P8.access-lost",
+    ),
+    (
+        "the same, seen from a third attachment that failed and was cleaned up",
+        SHARED.but(backend=(BOTH[1],), attachment_id="c", instance_id="z", host=H3),
+        "P8.access-lost",
+    ),
+    (
+        "the same, seen from a shelved server's reservation",
+        SHARED.but(
+            rows=(*TWO_ROWS, row("c", "reserved", "z")),
+            servers=(*TWO_SERVERS, server("z", "c", **OFFLOADED)),
+            backend=(BOTH[1],),
+            attachment_id="c", instance_id="z", host=None,
+        ),
+        "P8.access-lost",
+    ),
+    (
+        "its own host is not let in, a stranger is",
+        ATTACHED.but(backend=(access("stranger"),)),
+        "P8.access-lost",
+    ),
+    (
+        "an attachment of the old way, and nobody is let in",
+        ATTACHED.but(servers=(server(X, None),), backend=()),
+        "P8.access-lost",
+    ),
+    (
+        "nothing was learned of its host: somebody let in may be it",
+        ATTACHED.but(backend=(access("stranger"),), known=()),
+        "H2.attached",
+    ),
+    (
+        "the driver cannot tell hosts: somebody let in may be it",
+        ATTACHED.but(backend=(access("stranger"),), hosts_told=False),
+        "H2.attached",
+    ),
+    ("the backend cannot be seen", ATTACHED.but(backend=BLIND), "H2.attached"),
+    ("the backend did not answer", ATTACHED.but(backend=UNSEEN), "H2.attached"),
+    (
+        "the guest does not run",
+        ATTACHED.but(backend=(access(H2),), servers=(server(X, A, vm_state="stopped"),)),
+        "H2.attached",
+    ),
+    # -- a server that is offloaded has no guest
+    ("an offloaded server's row is on a host with a live session", KEPT.but(
+        backend=(BOTH[0],)), "P16.shelved-and-let-in"),
+    ("an offloaded server's row is on a host", KEPT, "P16.shelved-and-let-in"),
+    ("the same on a backend that cannot be seen", KEPT.but(backend=BLIND),
+     "P16.shelved-and-let-in"),
+    (
+        "its host before is let in for a shelved server's reservation",
+        SHELVED.but(backend=(access(H1),)),
+        "P16.shelved-and-let-in",
+    ),
+    (
+        "somebody is let in for the only row, a shelved server's",
+        SHELVED.but(host=None, backend=(access("stranger"),)),
+        "P16.shelved-and-let-in",
+    ),
+    (
+        "the same, of a driver that cannot tell whom",
+        SHELVED.but(hosts_told=False, backend=(access("stranger"),)),
+        "P16.shelved-and-let-in",
+    ),
+    (
+        "another server of a multiattach volume is attached, one is shelved",
+        SHARED.but(
+            rows=(TWO_ROWS[0], row(B, "reserved", Y)),
+            servers=(server(X, A), server(Y, B, **OFFLOADED)),
+            backend=(BOTH[0],), attachment_id=B, instance_id=Y, host=None,
+        ),
+        "H1.shelved",
+    ),
+    (
+        "an offloaded server's row of the old way is on a host",
+        KEPT.but(servers=(server(X, None, **OFFLOADED),), backend=(BOTH[0],)),
+        "P6.guest-holds",
+    ),
+    # -- a server that this Nova is not known to have had
+    (
+        "another region's server is attaching, its host is let in and shows no session",
+        UC1.but(servers=(), stranger=(X,)),
+        "X2.nova-unknown",
+    ),
+    (
+        "the same on a backend that cannot be seen",
+        UC1.but(servers=(), stranger=(X,), backend=BLIND),
+        "X2.nova-unknown",
+    ),
+    (
+        "a bare-metal node has it attached",
+        ATTACHED.but(servers=(), stranger=(X,), operation=Operation.DETACH),
+        "X2.nova-unknown",
+    ),
+    (
+        "a detach of another region's server",
+        UC3.but(servers=(), stranger=(X,), backend=()),
+        "X2.nova-unknown",
+    ),
+    (
+        "the host of a node that this Nova never had is still let in",
+        UC5.but(servers=(), stranger=(X,)),
+        "X2.nova-unknown",
+    ),
+    (
+        "another server of the volume is one that this Nova never had",
+        BESIDE.but(servers=(server(X),), stranger=(Y,)),
+        "X2.nova-unknown",
+    ),
+    (
+        "a node's volume is free, and the probe proves that nobody is let in",
+        UC5.but(servers=(), stranger=(X,), backend=()),
+        "C1.nothing-left",
+    ),
+    (
+        "a node's volume is free by Cinder's own end of the detach, and nobody can see",
+        UC5.but(
+            servers=(), stranger=(X,), backend=BLIND, operation=Operation.DETACH, end_seen=True
+        ),
+        "C2.nothing-left-blind",
+    ),
+    (
+        "the same, and no end is on record: a status that was reset",
+        UC5.but(servers=(), stranger=(X,), backend=BLIND, operation=Operation.DETACH),
+        "X2.nova-unknown",
+    ),
+    (
+        "the same, and another server of the case's could not be asked for",
+        UC5.but(servers=(), stranger=(X,), unseen=(Y,), backend=()),
+        "X2.nova-unknown",
+    ),
+)  # fmt: skip
+
+WRITERS = (*((words, picture, "P15.two-writers") for words, picture in TWO_WRITERS), *ALIKE)

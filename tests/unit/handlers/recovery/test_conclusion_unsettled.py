@@ -1,0 +1,102 @@
+"""What an attempt comes to that could not settle it: later, later still, or a person."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from handlers.case import CaseState
+from handlers.recovery import conclusion
+from tests.unit.handlers.judgement.acting_pictures import ATTACHED, UC1
+from tests.unit.handlers.judgement.pictures import OPENED_AT, UNSEEN
+from tests.unit.handlers.recovery.test_conclusion import BUSY, attempted, concluded, events
+
+# -- waiting ---------------------------------------------------------------------------------------
+
+
+def test_what_is_in_flight_is_looked_at_later_and_is_no_failure() -> None:
+    """Somebody else is at work -> due again, later and later, not counted as failed."""
+    delays = [concluded(BUSY.but(attempts=n)).delay_seconds for n in (1, 2, 10, 1000)]
+    assert delays == [30, 60, 300, 1800]
+    outcome = concluded(BUSY)
+    assert (outcome.state, outcome.failed, outcome.clean) == (CaseState.DUE, False, False)
+    assert events(outcome) == []
+
+
+def test_what_is_in_flight_for_longer_than_the_patience_is_parked() -> None:
+    """A day later it still is -> a person."""
+    outcome = concluded(BUSY, now=OPENED_AT + timedelta(days=1, seconds=1))
+    assert outcome.state is CaseState.PARKED
+    assert "for very long" in outcome.reason
+    assert events(outcome) == ["parked"]
+
+
+def test_a_wait_of_known_length_is_waited_for() -> None:
+    """A guard knows how long it holds -> due then."""
+    assert conclusion.wait(attempted(UC1), "a reason", 77.0).delay_seconds == 77.0
+
+
+def test_the_stopping_service_leaves_the_case_due_at_once() -> None:
+    """Stopped in the middle -> due now, not failed."""
+    outcome = conclusion.stopping(attempted(UC1))
+    assert (outcome.state, outcome.delay_seconds, outcome.failed) == (CaseState.DUE, 0.0, False)
+
+
+# -- failing ---------------------------------------------------------------------------------------
+
+
+def test_what_is_unknown_is_tried_again_after_a_backoff() -> None:
+    """The backend was not seen -> due again, counted as failed, no announcement without a start."""
+    outcome = concluded(UC1.but(backend=UNSEEN))
+    assert (outcome.state, outcome.failed) == (CaseState.DUE, True)
+    assert outcome.delay_seconds is not None
+    assert 3 <= outcome.delay_seconds <= 30
+    assert events(outcome) == []
+
+
+def test_a_failed_attempt_that_had_started_says_so() -> None:
+    """Started, then failed -> error."""
+    outcome = conclusion.later(attempted(UC1, started=True), "no answer")
+    assert events(outcome) == ["error"]
+    assert outcome.reason == "no answer"
+
+
+def test_the_budget_of_failures_is_bounded() -> None:
+    """The eighth failure -> parked, not tried again; the seventh -> once more."""
+    assert conclusion.later(attempted(UC1.but(failures=6)), "no").state is CaseState.DUE
+    outcome = conclusion.later(attempted(UC1.but(failures=7)), "no answer")
+    assert outcome.state is CaseState.PARKED
+    assert "attempt 8 of 8" in outcome.reason
+    assert outcome.delay_seconds is None
+
+
+def test_a_failure_waits_at_least_as_long_as_its_guard() -> None:
+    """A call of ours may still act for 300 s -> not before."""
+    delay = conclusion.later(attempted(UC1), "no answer", at_least=300.0).delay_seconds
+    assert delay == 300.0
+
+
+# -- a person --------------------------------------------------------------------------------------
+
+
+def test_a_verdict_for_a_person_parks() -> None:
+    """A rule that parks -> parked, announced, with the evidence and no time of its own."""
+    outcome = concluded(ATTACHED.but(status="available"))
+    assert (outcome.state, outcome.delay_seconds) == (CaseState.PARKED, None)
+    assert outcome.rule == "P6.guest-holds"
+    assert outcome.evidence == {"a": "look"}
+    assert events(outcome) == ["parked"]
+
+
+def test_parking_what_had_started_ends_the_start_too() -> None:
+    """Started, then parked -> error, then parked."""
+    outcome = conclusion.park(attempted(UC1, started=True), "refused", "mark")
+    assert events(outcome) == ["error", "parked"]
+    assert outcome.fingerprint == "mark"
+
+
+def test_asking_for_approval_keeps_the_plan_s_fingerprint() -> None:
+    """Mode approve -> awaiting approval of that plan, no announcement."""
+    outcome = conclusion.ask(attempted(UC1), "please", "mark")
+    assert outcome.state is CaseState.AWAITING_APPROVAL
+    assert (outcome.fingerprint, outcome.delay_seconds) == ("mark", None)
+    assert events(outcome) == []

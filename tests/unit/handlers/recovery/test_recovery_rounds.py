@@ -1,0 +1,214 @@
+"""The rounds of one attempt: how often it looks, tries again, and when it gives up for now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from drivers.errors import ConflictError, OutsideError, PermanentError, TransientError
+from drivers.simulator import Cloud, Effect, Fault, scenes
+from handlers.case import CaseState, Conclusion, Outcome
+from handlers.judgement.guards import Guard
+from handlers.recovery.recovery import ROUNDS, SETBACKS, Recovery
+from tests.unit.handlers.recovery.desk import QUICK, Desk, recovery_on
+from tests.unit.handlers.recovery.stuck import ATTACH, STUCK_BY_NAME
+
+
+class After:
+    """One side of the cloud, with something that happens right after each call of a method."""
+
+    def __init__(self, side: Any, method: str, happens: Callable[[int], None]) -> None:
+        self._side, self._method, self._happens = side, method, happens
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._side, name)
+        if name != self._method:
+            return call
+
+        def called(*args: Any, **kwargs: Any) -> Any:
+            answer = call(*args, **kwargs)
+            self.calls += 1
+            self._happens(self.calls)
+            return answer
+
+        return called
+
+
+def attempted(cloud: Cloud, desk: Desk, cinder: Any = None) -> Outcome:
+    """Make one attempt."""
+    side = cinder or cloud.cinder
+    outcome = desk.attempt(Recovery(side, cloud.nova, cloud.driver, lambda _: QUICK))
+    assert outcome is not None
+    return outcome
+
+
+def test_a_backend_that_exports_again_each_time_ends_the_attempt(cloud: Cloud) -> None:
+    """Released, and exported again at once, for ever -> a bounded number of rounds, then later."""
+    scene = scenes.uc5(cloud)
+    again = After(cloud.cinder, "unreserve", lambda _: cloud.export(scene.volume_id, scene.host))
+    outcome = attempted(cloud, Desk(scene, ATTACH), again)
+    assert again.calls == ROUNDS
+    assert (outcome.state, outcome.failed) == (CaseState.DUE, True)
+    assert outcome.reason == "it does not come to rest"
+
+
+def test_what_comes_to_rest_in_the_last_round_is_mended(cloud: Cloud) -> None:
+    """Exported again all but the last time -> mended, not failed."""
+    scene = scenes.uc5(cloud)
+
+    def export(times: int) -> None:
+        if times < ROUNDS:
+            cloud.export(scene.volume_id, scene.host)
+
+    outcome = attempted(cloud, Desk(scene, ATTACH), After(cloud.cinder, "unreserve", export))
+    assert (outcome.mended, outcome.failed) == (True, False)
+
+
+def test_a_conflict_is_looked_at_anew_but_not_for_ever(cloud: Cloud) -> None:
+    """Cinder refuses for its state, each time -> a second look and try, then later."""
+    desk = STUCK_BY_NAME["UC1"].desk(cloud)
+    cloud.script(Fault.before("cinder.delete_attachment", ConflictError, times=100))
+    outcome = attempted(cloud, desk)
+    assert len(cloud.calls("cinder.delete_attachment")) == SETBACKS
+    assert (outcome.state, outcome.failed) == (CaseState.DUE, True)
+    assert desk.events() == ["start", "error"]
+
+
+def test_a_call_that_surely_did_nothing_is_repeated_and_then_left_for_later(cloud: Cloud) -> None:
+    """cinder-api away for the write alone -> as many tries as the policy has, then later."""
+    desk = STUCK_BY_NAME["UC2"].desk(cloud)
+    cloud.script(Fault.before("cinder.complete", TransientError, times=100))
+    outcome = attempted(cloud, desk)
+    assert len(cloud.calls("cinder.complete")) == QUICK.tries
+    assert desk.steps() == ["cinder.complete:transient"]
+    assert outcome.state is CaseState.DUE
+
+
+def test_what_is_refused_for_good_is_looked_at_once_more_and_parked(cloud: Cloud) -> None:
+    """The driver refuses -> one more look, the same plan: a person, with the driver's words."""
+    desk = STUCK_BY_NAME["UC1"].desk(cloud)
+    cloud.script(Fault.before("driver.terminate_connection", PermanentError, times=100))
+    outcome = attempted(cloud, desk)
+    assert outcome.state is CaseState.PARKED
+    assert "driver.terminate_connection" in outcome.reason
+    assert len(cloud.calls("driver.terminate_connection")) == 1
+    assert desk.events() == ["start", "error", "parked"]
+
+
+def test_what_is_refused_and_had_happened_all_the_same_is_mended(cloud: Cloud) -> None:
+    """The driver refuses, and the backend is clean -> our reserve is given back."""
+    desk = STUCK_BY_NAME["UC5"].desk(cloud)
+    cloud.script(Fault("driver.terminate_connection", Effect.NOW, PermanentError, times=100))
+    outcome = attempted(cloud, desk)
+    assert outcome.mended
+    assert desk.steps()[-1] == "cinder.unreserve:done"
+    assert cloud.hazards() == ()
+
+
+def test_a_guard_that_parks_takes_two_looks(cloud: Cloud) -> None:
+    """A stranger is let in -> looked at twice, then parked; gone at the second look -> mended."""
+    desk = STUCK_BY_NAME["UC5"].desk(cloud)
+    cloud.export(desk.case.volume_id, "compute-9")
+    outcome = attempted(cloud, desk)
+    assert Guard.FOREIGN_CONNECTION.value in outcome.reason
+    assert len(cloud.calls("driver.observe")) == 2
+
+
+def test_a_guard_that_holds_only_once_does_not_park(cloud: Cloud) -> None:
+    """A stranger that is gone at the second look -> mended."""
+    desk = STUCK_BY_NAME["UC5"].desk(cloud)
+    volume_id = desk.case.volume_id
+    cloud.export(volume_id, "compute-9")
+
+    def leaves(times: int) -> None:
+        if times == 2:
+            cloud.unexport(volume_id, "compute-9")
+
+    assert attempted(cloud, desk, After(cloud.cinder, "volume", leaves)).mended
+
+
+def test_the_backend_s_own_policy_counts_once_the_volume_is_seen(cloud: Cloud) -> None:
+    """The case knows no backend -> the policy of where Cinder says that the volume is."""
+    asked: list[str] = []
+
+    def policy_of(backend: str) -> Any:
+        asked.append(backend)
+        return QUICK
+
+    desk = Desk(scenes.uc5(cloud), ATTACH, backend=None)
+    desk.attempt(Recovery(cloud.cinder, cloud.nova, cloud.driver, policy_of))
+    assert asked[0] == ""
+    assert set(asked[1:]) == {"storage-1@tgt"}
+
+
+def test_every_call_step_and_objection_is_told_to_the_observer(cloud: Cloud) -> None:
+    """An attempt -> its calls with their errors, its steps with their results, its guards."""
+    told: list[tuple[str, ...]] = []
+
+    class Told:
+        """Keeps what it hears."""
+
+        def called(self, system: str, method: str, seconds: float, error: str | None) -> None:
+            """Keep a call."""
+            assert 0 <= seconds < 60
+            told.append(("called", system, method, error or "ok"))
+
+        def stepped(self, step: str, result: str, seconds: float) -> None:
+            """Keep a step."""
+            assert 0 <= seconds < 60
+            told.append(("stepped", step, result))
+
+        def guarded(self, guard: str) -> None:
+            """Keep an objection."""
+            told.append(("guarded", guard))
+
+    cloud.script(Fault.before("cinder.reserve"))
+    recovery = Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: QUICK, observer=Told())
+    STUCK_BY_NAME["UC5"].desk(cloud).run(recovery)
+    assert ("called", "cinder", "reserve", "TransientError") in told
+    assert ("called", "cinder", "reserve", "ok") in told
+    assert ("called", "backend", "observe", "ok") in told
+    assert ("called", "nova", "server", "ok") in told
+    assert [t[1:] for t in told if t[0] == "stepped"] == [
+        ("cinder.reserve", "done"), ("backend.force_detach", "done"), ("cinder.unreserve", "done"),
+    ]  # fmt: skip
+    stranger = STUCK_BY_NAME["UC5"].desk(cloud)
+    cloud.export(stranger.case.volume_id, "compute-9")
+    stranger.run(recovery)
+    assert ("guarded", "foreign_connection") in told
+
+
+def test_two_volumes_can_be_worked_by_one_recovery(cloud: Cloud) -> None:
+    """One recovery, two cases in turn -> nothing of the one is left in the other."""
+    recovery = recovery_on(cloud)
+    first, second = STUCK_BY_NAME["UC1"].desk(cloud), STUCK_BY_NAME["UC3"].desk(cloud)
+    for desk in (first, second, first, second):
+        outcome = desk.attempt(recovery)
+        assert outcome is not None
+        desk.advance(outcome.delay_seconds or 0.0)
+    assert {first.kept.state, second.kept.state} == {CaseState.CLOSED}
+
+
+@pytest.mark.parametrize("kind", [TransientError, PermanentError, ConflictError])
+def test_what_was_released_in_part_is_on_record(cloud: Cloud, kind: type[OutsideError]) -> None:
+    """Terminated, and the driver's second call did nothing -> announced as our mending."""
+    desk = STUCK_BY_NAME["UC5, beside others"].desk(cloud)
+    cloud.script(Fault.before("driver.detach", kind, times=100))
+    outcome = desk.run(recovery_on(cloud))
+    assert outcome.conclusion is Conclusion.MENDED
+    assert desk.steps() == ["backend.force_detach:indeterminate"]
+    (end,) = [a for a in desk.announced if a.event_type.endswith(".end")]
+    assert end.payload["steps"] == ["backend.force_detach"]
+
+
+def test_what_is_refused_in_part_for_good_comes_to_a_person(cloud: Cloud) -> None:
+    """Terminated, the second call refused each time, and Cinder to be told -> parked with both."""
+    desk = STUCK_BY_NAME["UC1"].desk(cloud)
+    cloud.script(Fault.before("driver.detach", PermanentError, times=100))
+    outcome = desk.run(recovery_on(cloud))
+    assert outcome.state is CaseState.PARKED
+    assert outcome.reason.startswith("Terminated, then: driver.detach")
+    assert "backend.force_detach" in desk.announced[-1].payload["steps"]

@@ -1,0 +1,108 @@
+"""What recovery leaves alone on the simulated cloud, whose judge tells of every cut that it makes.
+
+Servers that this Nova never had, two hosts that write at once, and a host that lost its access.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+from drivers.simulator import Cloud, scenes
+from drivers.simulator.scenes import Scene
+from handlers.case import CaseState, Conclusion
+from tests.unit.handlers.recovery.desk import QUICK, Desk, recovery_on
+from tests.unit.handlers.recovery.stuck import ATTACH, DETACH
+
+TRUSTED = dataclasses.replace(QUICK, trust_blind=True)
+
+
+def attaching_elsewhere(cloud: Cloud) -> Scene:
+    """Have another region's guest use the disk; access is all that this backend shows of it."""
+    scene = scenes.uc2(cloud)
+    cloud.export(scene.volume_id, scene.host, sessions=0, instance_id=scene.instance_id)
+    return scene
+
+
+def detaching_elsewhere(cloud: Cloud) -> Scene:
+    """Have another region's guest keep the disk, with a wish to detach on record."""
+    return scenes.uc4(cloud)
+
+
+def under_way_elsewhere(cloud: Cloud) -> Scene:
+    """Have another region's Nova be in the midst of an attach."""
+    volume_id, server_id = cloud.create_volume(), cloud.boot_server()
+    attach = cloud.begin_attach(volume_id, server_id).advance()
+    return Scene(volume_id, server_id, attach.attachment_id, "compute-1")
+
+
+ELSEWHERE = (attaching_elsewhere, detaching_elsewhere, under_way_elsewhere, scenes.attached)
+
+
+@pytest.mark.parametrize("blind", [False, True], ids=["seeing", "blind and trusted"])
+@pytest.mark.parametrize("arrange", ELSEWHERE)
+def test_server_that_this_nova_never_had_keeps_its_disk(
+    cloud: Cloud, arrange: Callable[[Cloud], Scene], blind: bool
+) -> None:
+    """No server, and nothing on record of one -> nothing is written, a person is told why."""
+    scene = arrange(cloud)
+    cloud.set_server(scene.instance_id, on_record=False)
+    for operation in (ATTACH, DETACH):
+        outcome = Desk(scene, operation).run(recovery_on(cloud, TRUSTED, blind=blind))
+        assert (outcome.rule, outcome.state) == ("X2.nova-unknown", CaseState.PARKED)
+        assert "check the region" in outcome.reason
+    assert cloud.calls(writes=True) == ()
+    assert cloud.hazards() == ()
+
+
+def test_deleted_server_of_this_nova_is_still_believed_to_be_gone(cloud: Cloud) -> None:
+    """The same, and this Nova has its actions on record -> released: the control lets through."""
+    scene = scenes.orphaned_attach(cloud)
+    cloud.delete_server(scene.instance_id)
+    outcome = Desk(scene, ATTACH).run(recovery_on(cloud, QUICK))
+    assert outcome.conclusion is Conclusion.MENDED
+    assert cloud.hazards() == ()
+
+
+def test_two_hosts_that_write_are_for_a_person(cloud: Cloud) -> None:
+    """A reset, then attached to B while A's guest writes on -> parked for both, both are named."""
+    first = scenes.attached(cloud)
+    cloud.drop_row(first.attachment_id)
+    second_server = cloud.boot_server(host="compute-2")
+    row = cloud.attach(first.volume_id, second_server)
+    second = Scene(first.volume_id, second_server, row, "compute-2")
+    for scene in (first, second):
+        for operation in (ATTACH, DETACH):
+            outcome = Desk(scene, operation).run(recovery_on(cloud, QUICK))
+            assert (outcome.rule, outcome.state) == ("P15.two-writers", CaseState.PARKED)
+            assert outcome.reason.startswith("critical: ")
+            assert "(compute-1 and compute-2)" in outcome.reason
+    assert cloud.calls(writes=True) == ()
+    assert cloud.guests_holding(first.volume_id) == tuple(
+        sorted((first.instance_id, second_server))
+    )
+
+
+def test_two_servers_of_a_multiattach_volume_are_healthy(cloud: Cloud) -> None:
+    """The same on a multiattach volume, with a row for each -> healthy."""
+    volume_id = cloud.create_volume(multiattach=True)
+    for host in ("compute-1", "compute-2"):
+        server_id = cloud.boot_server(host=host)
+        scene = Scene(volume_id, server_id, cloud.attach(volume_id, server_id), host)
+    outcome = Desk(scene, ATTACH).run(recovery_on(cloud, QUICK))
+    assert (outcome.rule, outcome.state) == ("H2.attached", CaseState.CLOSED)
+
+
+def test_one_host_that_lost_its_access_is_for_a_person(cloud: Cloud) -> None:
+    """The first of two hosts is let in no more -> parked, whichever of the two is looked at."""
+    volume_id, made = cloud.create_volume(multiattach=True), []
+    for host in ("compute-1", "compute-2"):
+        server_id = cloud.boot_server(host=host)
+        made.append(Scene(volume_id, server_id, cloud.attach(volume_id, server_id), host))
+    cloud.unexport(volume_id, "compute-1")
+    for scene in made:
+        outcome = Desk(scene, ATTACH).run(recovery_on(cloud, QUICK))
+        assert (outcome.rule, outcome.state) == ("P8.access-lost", CaseState.PARKED)
+        assert outcome.reason.endswith("(compute-1)")

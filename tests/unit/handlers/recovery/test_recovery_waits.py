@@ -1,0 +1,123 @@
+"""Time in an attempt: waiting for Nova's own detach, and a process that was stopped in between."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from drivers.simulator import Cloud, Detaching, Landing, scenes
+from handlers.case import CaseState
+from handlers.recovery import steps
+from handlers.recovery.recovery import Recovery
+from tests.unit.handlers.recovery.desk import QUICK, Desk, recovery_on
+from tests.unit.handlers.recovery.stuck import DETACH, STUCK, STUCK_BY_NAME, Stuck
+
+WAIT_SECONDS = 2.0
+PATIENT = dataclasses.replace(QUICK, nova_detach_wait_seconds=WAIT_SECONDS)
+
+
+@pytest.fixture
+def desk(cloud: Cloud) -> Desk:
+    """Give a case whose guest takes its time over Nova's detach."""
+    scene = scenes.compute_came_back(cloud)
+    cloud.script_detach(scene.instance_id, Detaching(landing=Landing()))
+    return Desk(scene, DETACH)
+
+
+def once_asked(desk: Desk, happens: Callable[[], Any]) -> None:
+    """Let something happen as soon as Nova has accepted the detach."""
+    kept = desk.result
+
+    def result(request_id: str, *rest: Any) -> None:
+        kept(request_id, *rest)
+        if desk.steps()[-1] == "nova.detach:done":
+            happens()
+
+    desk.result = result  # type: ignore[method-assign]
+
+
+@pytest.mark.slow
+def test_guest_that_takes_its_time_is_not_a_storm_of_looks(cloud: Cloud, desk: Desk) -> None:
+    """Nova is at it for as long as one attempt waits -> a look every tenth of that, no more."""
+    began = time.monotonic()
+    looks: list[int] = []
+    once_asked(desk, lambda: looks.append(len(cloud.calls("cinder.volume"))))
+    desk.attempt(Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: PATIENT))
+    assert time.monotonic() - began >= WAIT_SECONDS
+    assert 5 <= len(cloud.calls("cinder.volume")) - looks[0] <= 13
+
+
+def test_stop_ends_the_wait_at_once(cloud: Cloud, desk: Desk) -> None:
+    """The service stops while Nova is at it -> the attempt ends, and asks Cinder no further."""
+    stop = threading.Event()
+    looks: list[int] = []
+
+    def stops() -> None:
+        looks.append(len(cloud.calls("cinder.volume")))
+        stop.set()
+
+    once_asked(desk, stops)
+    recovery = Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: PATIENT, stop=stop)
+    began = time.monotonic()
+    outcome = desk.attempt(recovery)
+    assert outcome is not None
+    assert outcome.state is CaseState.DUE
+    assert time.monotonic() - began < WAIT_SECONDS
+    assert len(cloud.calls("cinder.volume")) - looks[0] <= 2
+
+
+def test_cinder_that_goes_away_ends_the_wait(cloud: Cloud, desk: Desk) -> None:
+    """cinder-api is gone while Nova is at it -> looked at again later, as after any such look."""
+    once_asked(desk, lambda: cloud.set_apis(cinder_up=False))
+    began = time.monotonic()
+    outcome = desk.attempt(Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: PATIENT))
+    assert outcome is not None
+    assert (outcome.state, outcome.rule) == (CaseState.DUE, "X1.cinder-unknown")
+    assert time.monotonic() - began < WAIT_SECONDS
+
+
+# -- a process that was stopped in between ---------------------------------------------------------
+
+
+class Clock:
+    """Stands for ``time`` in a module: monotonic time that a test moves on."""
+
+    def __init__(self) -> None:
+        self.ahead_seconds = 0.0
+
+    def monotonic(self) -> float:
+        """Return the time."""
+        return time.monotonic() + self.ahead_seconds
+
+
+@pytest.mark.parametrize("stuck", STUCK, ids=[s.name for s in STUCK])
+def test_thawed_after_its_lease_it_makes_no_call(
+    cloud: Cloud, stuck: Stuck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frozen for an hour between intent and call -> somebody else may have the volume: no call."""
+    desk, clock = stuck.desk(cloud), Clock()
+    monkeypatch.setattr(steps, "time", clock)
+    freezes = iter([3600.0])
+    desk.written = lambda _: setattr(
+        clock, "ahead_seconds", clock.ahead_seconds + next(freezes, 0.0)
+    )
+    place = len(desk.steps())
+    desk.attempt(recovery_on(cloud))
+    assert desk.steps()[place].endswith(":withheld")
+    assert desk.run(recovery_on(cloud)).state is CaseState.CLOSED
+    stuck.assert_mended(cloud, desk)
+
+
+def test_the_two_looks_that_park_lie_a_pause_apart(cloud: Cloud) -> None:
+    """A stranger is let in -> not parked on two looks of the same moment."""
+    desk = STUCK_BY_NAME["UC5"].desk(cloud)
+    cloud.export(desk.case.volume_id, "compute-9")
+    slow = dataclasses.replace(QUICK, try_backoff_seconds=0.3)
+    desk.attempt(Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: slow))
+    first, second = cloud.calls("driver.observe")
+    assert second.began_seconds - first.began_seconds >= 0.3
