@@ -1,4 +1,7 @@
-"""The wiring: build, start, stop, wait."""
+"""The wiring: build, start, stop, wait.
+
+Each loop of the service runs in a thread of its own, whose death does not go unnoticed.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,21 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from consumer.bus.transport_url import explained
+from consumer.bus.broker import url_explained
 from consumer.cloud import ControlPlane, DriverOf, Drivers, any_lists, control_plane
 from consumer.health import Health
 from consumer.intake.listener import Listener
 from consumer.intake.replay_queue import ReplaySettings
 from consumer.intake.replayer import Replayer
 from consumer.ledger import Ledger, Replica
-from consumer.loop import Loop
 from consumer.observing import Observer
 from consumer.publish.publisher import Publisher
 from consumer.settings import buses
-from consumer.settings.configuration import Settings
-from consumer.settings.opening import open_ledger
-from consumer.work.heartbeat import Heartbeat
-from consumer.work.housekeeping import Pruner
+from consumer.settings.configuration import Settings, open_ledger
+from consumer.work.housekeeping import Heartbeat, Pruner
 from consumer.work.sweep import Sweeper
 from consumer.work.worker import Worker
 from handlers.judgement.policy import Mode
@@ -37,6 +37,55 @@ from metrics.exporter import Exporter
 from metrics.instruments import Instruments
 
 LOG = logging.getLogger(__name__)
+
+
+class Loop:
+    """Runs ``run(stop)`` in a thread until it is told to stop.
+
+    A ``run`` that raises, or returns unasked, has failed: ``on_death`` is called, so that the whole
+    process ends and is started again, rather than half a service lives on.
+    """
+
+    def __init__(
+        self, name: str, run: Callable[[threading.Event], None], on_death: Callable[[], None]
+    ) -> None:
+        self.name = name
+        self.failed = False
+        self._run = run
+        self._on_death = on_death
+        self._stop = threading.Event()
+        # A daemon: one that hangs must not keep the process from ending.
+        self._thread = threading.Thread(target=self._guard, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def ask_to_stop(self) -> None:
+        """Tell it to stop; returns at once."""
+        self._stop.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it has ended, at most ``seconds``; tell whether it has, and well."""
+        if self._thread.ident is not None:
+            self._thread.join(max(seconds, 0.0))
+        if self._thread.is_alive():
+            LOG.warning("the %s did not end in time; it is left behind", self.name)
+        return not (self.failed or self._thread.is_alive())
+
+    def _guard(self) -> None:
+        try:
+            self._run(self._stop)
+        except Exception:  # the top of a thread: it dies, and says so
+            LOG.exception("the %s died", self.name)
+            self.failed = True
+        if not self._stop.is_set():
+            LOG.critical(
+                "the %s ended unasked: the whole service stops, to be restarted", self.name
+            )
+            self.failed = True
+            self._on_death()
+
 
 FLUSH_SHARE = 0.25
 """The part of ``drain_seconds`` that the outbox gets, after the attempts have had theirs."""
@@ -235,7 +284,7 @@ def _bus_parts(
     if parts.transport_url is not None:
         conf.set_override("transport_url", parts.transport_url)
     listeners = [Listener(bus, ledger, observer) for bus in buses.read(conf)]
-    with explained():
+    with url_explained():
         replayer = Replayer(ReplaySettings.from_conf(conf), ledger, observer)
         return listeners, replayer, Publisher.from_conf(conf, ledger, owner, observer)
 

@@ -40,8 +40,8 @@ constructor opens nothing; options that do not go together are a ValueError in a
 ``drivers.conformance``: some fifty clauses, each a situation and its consequence. You write one
 class, a ``Ground``, that does things to a private instance of your backend (create a volume,
 connect a host, freeze it, look past the driver), and the suite does the rest. What your backend
-cannot show is skipped, with your reason. ``drivers.options.parsed`` makes the constructor's options
-from a dictionary. Use the real backend: a fake would only show that your driver agrees with you.
+cannot show is skipped, with your reason. ``drivers.registry.parsed`` turns a dictionary into the
+constructor's options. Use the real backend: a fake only shows that your driver agrees with you.
 
 **How it is found.** By an entry point of your package::
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from drivers.base import Attachment, Connection, Connector, VolumeRef
-from drivers.options import parsed
+from drivers.registry import parsed
 from drivers.tgt import TgtDriver
 from tests.services.initiator import Initiator, Initiators
 from tests.services.tgtd import Tgtd

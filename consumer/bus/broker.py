@@ -3,16 +3,19 @@
 Kombu on py-amqp, without oslo.messaging's driver: bodies stay as they came, acks are ours to time,
 and every publication is confirmed. Options are those that operators know from Nova's and Cinder's
 configuration (``transport_url``, ``[oslo_messaging_rabbit]``), read as oslo.messaging reads them.
+
+What goes wrong, of TLS and of transport_url above all, is put into words that repeat no secret.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import logging
 import random
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -24,11 +27,47 @@ from kombu.transport.pyamqp import Transport
 from oslo_config import cfg
 from oslo_utils import netutils
 
-from consumer.bus import tls
-from consumer.bus.amqp_transport import BufferedAmqp
-from consumer.bus.incoming import frame_handler
+from consumer.bus.incoming import BufferedAmqp, frame_handler
+from consumer.settings.files import ConfigurationError
 
 LOG = logging.getLogger(__name__)
+
+OPTION = "[oslo_messaging_rabbit] ssl"
+
+
+def tls_explained(error: BaseException, *, spoken: bool) -> str:
+    """Say what TLS has to do with a connection that failed; "" where it has nothing.
+
+    ``spoken``: whether we tried to speak it. Looks at what caused the error, too: kombu wraps it.
+    """
+    chain = _chain(error)
+    found = next((each for each in chain if isinstance(each, ssl.SSLError)), None)
+    match found:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not accepted: {found.verify_message}"
+        case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
+            return f"it does not speak TLS on this port, and {OPTION} is true"
+        case ssl.SSLError():
+            return f"TLS failed: {found.reason or found}"
+    if spoken and any(isinstance(each, FileNotFoundError | PermissionError) for each in chain):
+        return "a file that ssl_ca_file, ssl_cert_file or ssl_key_file names cannot be read"
+    if not spoken and any(_closed(each) for each in chain):
+        return f"it closed the connection at once; if this port speaks TLS, set {OPTION} = true"
+    return ""
+
+
+def _closed(error: BaseException) -> bool:
+    return isinstance(error, ConnectionResetError) or "closed the connection" in str(error)
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    each: BaseException | None = error
+    while each is not None and each not in found:
+        found.append(each)
+        each = each.__cause__ or each.__context__
+    return found
+
 
 BROKER_ERRORS: tuple[type[Exception], ...] = (
     OperationalError,
@@ -223,7 +262,7 @@ def connect(broker: BrokerSettings, name: str, *, heartbeats: bool) -> kombu.Con
             return connection.ensure_connection(max_retries=0)
         except BROKER_ERRORS as error:
             connection.collect()
-            why = tls.explained(error, spoken=broker.tls is not None)
+            why = tls_explained(error, spoken=broker.tls is not None)
             answers.append(f"{host}: {why or describe(error)}")
     raise BrokerUnavailableError("; ".join(answers))
 
@@ -278,3 +317,18 @@ def backoff_seconds(
     """
     bound = min(first * 2.0 ** min(max(failures - 1, 0), 32), most)
     return bound * max(0.2, draw())
+
+
+@contextlib.contextmanager
+def url_explained() -> Iterator[None]:
+    """Raise ConfigurationError for whatever reading transport_url within raises."""
+    try:
+        yield
+    except UnknownTransportError as error:
+        raise ConfigurationError([f"transport_url: {error}"]) from error
+    except (oslo_messaging.InvalidTransportURL, ValueError):
+        # Their texts may repeat a part of the URL, and that of the password.
+        problem = (
+            "transport_url is no URL of a broker; write rabbit://USER:PASSWORD@HOST:5672/VHOST"
+        )
+        raise ConfigurationError([problem]) from None

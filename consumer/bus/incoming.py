@@ -4,6 +4,9 @@ Py-amqp decodes properties, names and headers while it puts a message together, 
 there takes the connection with it, before anybody can put the message aside. So here they stay
 bytes: ``properties.py`` reads them when they are asked for. Kombu would inflate a compressed body
 without a bound: here a body stays as it came.
+
+What kombu calls a transport is at the end: py-amqp's connections, on our reading of them. Bytes
+come in large pieces (``transport.py``), messages as they are.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from amqp import spec
 from amqp.exceptions import UnexpectedFrame
 from kombu.transport import pyamqp
 
-from consumer.bus.transport import Frame
+from consumer.bus.transport import BufferedTCP, BufferedTLS, Frame
 
 Signature = tuple[int, int]
 Callback = Callable[[int, Signature, bytes, "Incoming | None"], None]
@@ -164,3 +167,36 @@ def _signature(kind: int, payload: bytes) -> Signature:
         raise UnexpectedFrame(f"a frame of type {kind} came that is no method")
     signature: Signature = _SIGNATURE.unpack_from(payload)
     return signature
+
+
+class _Connection(pyamqp.Connection):  # type: ignore[misc]  # kombu has no types
+    """Py-amqp's connection, on our transports and with our channels."""
+
+    Channel = RawChannel
+
+    def Transport(  # noqa: N802 - py-amqp's name
+        self, host: str, connect_timeout: float, ssl: Any = False, *timeouts: Any, **rest: Any
+    ) -> Any:
+        """Make a transport that is not connected yet; py-amqp calls this."""
+        read_timeout, write_timeout = timeouts
+        transport = BufferedTLS if ssl else BufferedTCP
+        return transport(
+            host,
+            connect_timeout=connect_timeout,
+            ssl=ssl,
+            read_timeout=read_timeout,
+            write_timeout=write_timeout,
+            **rest,
+        )
+
+    def blocking_read(self, timeout: float | None = None) -> Any:
+        """Read one frame, and do what it asks for; without a timeout, without setting one."""
+        if timeout is not None:
+            return super().blocking_read(timeout)
+        return self.on_inbound_frame(self.transport.read_frame())
+
+
+class BufferedAmqp(pyamqp.Transport):  # type: ignore[misc]  # kombu has no types
+    """What kombu calls a transport: pyamqp's, on connections that read in large pieces."""
+
+    Connection = _Connection

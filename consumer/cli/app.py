@@ -15,7 +15,7 @@ from cliff.command import Command
 from cliff.commandmanager import CommandManager
 
 from consumer.intake.bodies import UnreadableInputError
-from consumer.intake.replay_message import NotReplayableError
+from consumer.intake.replay_queue import NotReplayableError
 from consumer.ledger import LedgerUrlError, NoSuchBodyError, NoSuchCaseError, WrongStateError
 from consumer.settings.configuration import ConfigurationError
 

@@ -8,15 +8,22 @@ from collections.abc import Iterator, Sequence
 
 from cliff.command import Command
 
+from consumer.bus.broker import url_explained
 from consumer.bus.sender import NotConfirmedError
-from consumer.bus.transport_url import explained
 from consumer.cli.configured import add_actor, add_config_file, settings_of
 from consumer.intake import bodies
-from consumer.intake.replay_message import CaseOrder, NotReplayableError, Refused, read, write
-from consumer.intake.replay_queue import Asker, ReplaySender, ReplaySettings
+from consumer.intake.replay_queue import (
+    Asker,
+    CaseOrder,
+    NotReplayableError,
+    Refused,
+    ReplaySender,
+    ReplaySettings,
+    read,
+    write,
+)
 from consumer.ledger import LedgerError, NoSuchCaseError
-from consumer.settings.configuration import Settings
-from consumer.settings.opening import open_ledger
+from consumer.settings.configuration import Settings, open_ledger
 
 
 class ReplayCase(Command):
@@ -106,7 +113,7 @@ def sending(settings: Settings, found: Sequence[bytes], asker: Asker) -> Iterato
 
     Raises NotConfirmedError that says how many were sent, and ConfigurationError.
     """
-    with explained():
+    with url_explained():
         replay = ReplaySettings.from_conf(settings.conf)
     with ReplaySender(replay) as sender:
         for number, body in enumerate(found):

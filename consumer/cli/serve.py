@@ -1,20 +1,117 @@
-"""``detachd serve``: the service in the foreground, until SIGTERM or SIGINT."""
+"""``detachd serve``, and what is asked of running services: ``pause``, ``resume``, ``replica list``."""
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
+import os
 import signal
 import threading
+from collections.abc import Iterable, Sequence
 from types import FrameType
+from typing import Any
 
 from cliff.command import Command
+from cliff.lister import Lister
 
 from consumer import logs
 from consumer.cli.app import DONE, FAILED, version
-from consumer.cli.configured import add_config_file, settings_of
-from consumer.memory import share_one_arena
+from consumer.cli.configured import add_actor, add_config_file, ledger_of, settings_of
 from consumer.service import Service
+
+
+class Pause(Command):
+    """Write nothing outside any more, in every process on this ledger, until `detachd resume`.
+
+    Takes effect before the next write to Cinder, Nova or a backend; a call that is on its way ends.
+    Notifications are still taken from the bus and kept, but no case is worked.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of this command."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("--reason", required=True, help="why, for the history")
+        add_actor(parser)
+        add_config_file(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Pause."""
+        with ledger_of(parsed_args) as ledger:
+            before = ledger.paused()
+            ledger.pause(parsed_args.actor, parsed_args.reason)
+        if before is None:
+            self.app.stdout.write("paused\n")
+        else:
+            self.app.stdout.write(f"paused already, by {before.actor}: {before.reason}\n")
+
+
+class Resume(Command):
+    """Go on after `detachd pause`."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of this command."""
+        parser = super().get_parser(prog_name)
+        add_actor(parser)
+        add_config_file(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Resume."""
+        with ledger_of(parsed_args) as ledger:
+            ledger.resume(parsed_args.actor)
+        self.app.stdout.write("resumed\n")
+
+
+COLUMNS = ("Owner", "Host", "Process", "Version", "Started", "Last heard of", "Alive")
+
+
+class ReplicaList(Lister):
+    """List the services that work on the ledger, those heard of last first.
+
+    One that ended in good order is not in it; one that was killed is, for a week. Alive means heard
+    of within a minute, by the database's clock.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of this command."""
+        parser = super().get_parser(prog_name)
+        add_config_file(parser)
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        """Read the list."""
+        with ledger_of(parsed_args) as ledger:
+            found = ledger.replicas()
+        return COLUMNS, [
+            (
+                seen.replica.owner, seen.replica.host, seen.replica.pid, seen.replica.version,
+                seen.started_at.isoformat(), seen.heartbeat_at.isoformat(), seen.alive,
+            )
+            for seen in found
+        ]  # fmt: skip
+
+
+M_ARENA_MAX = -8
+"""From glibc's ``malloc.h``; see mallopt(3)."""
+
+
+def share_one_arena() -> None:
+    """Have all threads that are started from now on take their memory from one arena.
+
+    glibc gives threads arenas of their own, eight for each core, so that they need not wait for
+    each other; none gives back what another could use. Threads of Python allocate one at a time
+    anyhow. Whoever sets ``MALLOC_ARENA_MAX`` is left alone, and so is a C library without arenas.
+    """
+    if "MALLOC_ARENA_MAX" in os.environ:
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_ARENA_MAX, 1)
+
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

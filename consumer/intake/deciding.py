@@ -14,11 +14,10 @@ from typing import Any, Self
 
 from oslo_config import cfg
 
-from consumer.bus.broker import BrokerSettings
+from consumer.bus.broker import BrokerSettings, url_explained
 from consumer.bus.sender import NotConfirmedError
 from consumer.bus.subscription import COMPRESSED
 from consumer.bus.topology import QueueSettings
-from consumer.bus.transport_url import explained
 from consumer.intake.batch import Delivery
 from consumer.intake.quarantine import (
     BUS,
@@ -58,7 +57,7 @@ class Quarantines:
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Self:
         """Read where they are. Raises ConfigurationError."""
-        with explained():
+        with url_explained():
             replay = ReplaySettings.from_conf(conf)
         found = [Place(one.bus, one.broker, one.quarantine) for one in buses.read(conf)]
         own = Place("replay", replay.broker, replay.quarantine)

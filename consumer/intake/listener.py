@@ -20,9 +20,8 @@ from consumer.bus.broker import BROKER_ERRORS, backoff_seconds, describe
 from consumer.bus.sender import NotConfirmedError
 from consumer.bus.settings import GROUP, OPTS, ListenerSettings
 from consumer.bus.subscription import Subscription
-from consumer.intake.batch import Batch, BatchReport, Intake
+from consumer.intake.batch import STRUCK_OUT, Batch, BatchReport, Intake, Strikes
 from consumer.intake.quarantine import Quarantine
-from consumer.intake.strikes import STRUCK_OUT, Strikes
 from consumer.ledger import Ledger, LedgerUnavailableError
 from handlers.notification import may_concern
 

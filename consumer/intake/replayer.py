@@ -27,11 +27,17 @@ from typing import Protocol, assert_never
 from consumer.bus.broker import BROKER_ERRORS, backoff_seconds, describe
 from consumer.bus.sender import NotConfirmedError
 from consumer.bus.subscription import Subscription
-from consumer.intake.batch import Batch, Delivery, record_quarantined
+from consumer.intake.batch import STRUCK_OUT, Batch, Delivery, Strikes, record_quarantined
 from consumer.intake.quarantine import Quarantine
-from consumer.intake.replay_message import SOURCE, CaseOrder, Order, Refused, asked, read
-from consumer.intake.replay_queue import ReplaySettings
-from consumer.intake.strikes import STRUCK_OUT, Strikes
+from consumer.intake.replay_queue import (
+    SOURCE,
+    CaseOrder,
+    Order,
+    Refused,
+    ReplaySettings,
+    asked,
+    read,
+)
 from consumer.ledger import (
     Ledger,
     LedgerUnavailableError,

@@ -5,9 +5,8 @@ is acknowledged to the bus before it is durable here, and nothing is announced t
 here. ``Ledger`` is the whole of it to the rest of detachd.
 """
 
-from consumer.ledger.database.address import check_url
+from consumer.ledger.database.address import Tls, check_url
 from consumer.ledger.database.schema import Upgraded
-from consumer.ledger.database.tls import Tls
 from consumer.ledger.errors import (
     LedgerError,
     LedgerUnavailableError,
@@ -19,7 +18,7 @@ from consumer.ledger.errors import (
     SchemaBehindError,
     WrongStateError,
 )
-from consumer.ledger.history.archive import Archived
+from consumer.ledger.history.archive import Archived, Pruned
 from consumer.ledger.history.reading import (
     CaseRecord,
     CaseSummary,
@@ -29,9 +28,8 @@ from consumer.ledger.history.reading import (
     OutboxRecord,
     StateCount,
 )
-from consumer.ledger.history.retention import Pruned
-from consumer.ledger.intake.arrival import Accepted, Arrival
-from consumer.ledger.intake.held import BodyState, QuarantinedBody
+from consumer.ledger.intake.accept import Accepted, Arrival
+from consumer.ledger.intake.quarantine import BodyState, QuarantinedBody
 from consumer.ledger.intake.replay import Replay, Replayed
 from consumer.ledger.ledger import Ledger
 from consumer.ledger.work.claims import Claim

@@ -9,22 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from consumer.ledger.database import schema
+from consumer.ledger.database.address import Tls
 from consumer.ledger.database.engine import Database
 from consumer.ledger.database.schema import Upgraded
-from consumer.ledger.database.tls import Tls
 from consumer.ledger.history import reading
-from consumer.ledger.history.archive import Archived, archive
+from consumer.ledger.history.archive import Archived, Pruned, archive, prune
 from consumer.ledger.history.reading import CaseRecord, CaseSummary, Filter, StateCount
-from consumer.ledger.history.retention import Pruned, prune
-from consumer.ledger.intake import held, quarantine
-from consumer.ledger.intake.accept import accept
-from consumer.ledger.intake.arrival import Accepted, Arrival
-from consumer.ledger.intake.held import BodyState, QuarantinedBody
+from consumer.ledger.intake import quarantine
+from consumer.ledger.intake.accept import Accepted, Arrival, accept
+from consumer.ledger.intake.quarantine import BodyState, QuarantinedBody
 from consumer.ledger.intake.replay import Replay, Replayed, accept_replay
-from consumer.ledger.work import claiming, claims, control, finish, outbox, replicas
+from consumer.ledger.work import claims, control, finish, outbox, replicas
 from consumer.ledger.work.casefile import LedgerCaseFile
-from consumer.ledger.work.claiming import Wanted
-from consumer.ledger.work.claims import Claim
+from consumer.ledger.work.claims import Claim, Wanted
 from consumer.ledger.work.control import Pause
 from consumer.ledger.work.outbox import Outgoing
 from consumer.ledger.work.replicas import Replica, ReplicaSeen
@@ -110,18 +107,18 @@ class Ledger:
         self, *, state: BodyState | None = None, limit: int | None = None
     ) -> tuple[QuarantinedBody, ...]:
         """List the bodies that were quarantined, those that came last first."""
-        return self._database.read(lambda c: held.list_bodies(c, self._cloud, state, limit))
+        return self._database.read(lambda c: quarantine.list_bodies(c, self._cloud, state, limit))
 
     def quarantined_body(self, body_sha256: str) -> QuarantinedBody:
         """Return one, by its hash or the beginning of it. Raises NoSuchBodyError."""
-        return self._database.read(lambda c: held.one_body(c, self._cloud, body_sha256))
+        return self._database.read(lambda c: quarantine.one_body(c, self._cloud, body_sha256))
 
     def decide_quarantined(
         self, body: QuarantinedBody, state: BodyState, *, actor: str, decision: str
     ) -> bool:
         """Note what was decided of a body; False where it came again since ``body`` was read."""
         return self._database.write(
-            lambda c: held.decide(c, self._cloud, body, state, actor=actor, decision=decision)
+            lambda c: quarantine.decide(c, self._cloud, body, state, actor=actor, decision=decision)
         )
 
     def replay(self, replay: Replay, what: str | Notification) -> Replayed:
@@ -153,7 +150,7 @@ class Ledger:
         wanted = Wanted(
             self._cloud, owner, limit, lease_seconds, deadlines, tuple(exclude_backends), room
         )
-        return self._database.write(lambda c: claiming.claim(c, wanted))
+        return self._database.write(lambda c: claims.claim(c, wanted))
 
     def casefile(
         self, claim: Claim, *, located: Callable[[str], None] = lambda _: None

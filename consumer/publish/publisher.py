@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from datetime import UTC, datetime
-from typing import Self, assert_never
+from typing import Protocol, Self, assert_never
 
 import kombu
 import oslo_messaging
@@ -31,8 +31,36 @@ from consumer.bus.sender import Confirmation, ConfirmedSender, NotConfirmedError
 from consumer.bus.topology import declare_exchange, exchange_trouble
 from consumer.ledger import Ledger, LedgerUnavailableError, Outgoing
 from consumer.publish.driver import DRIVER, Announced, ConfirmedDriver
-from consumer.publish.publisher_observer import PublisherObserver, Unobserved
 from handlers.case import Priority
+
+LOG = logging.getLogger(__name__)
+
+
+class PublisherObserver(Protocol):
+    """What wants to know of the publisher's work, metrics for one. Called in its thread."""
+
+    def sent(self, event_type: str) -> None:
+        """Take note that the broker confirmed one."""
+
+    def unrouted(self, event_type: str) -> None:
+        """Take note that no queue was bound for one."""
+
+    def failed(self, event_type: str) -> None:
+        """Take note that one was not confirmed and will be sent again."""
+
+
+class Unobserved:
+    """Takes no note."""
+
+    def sent(self, event_type: str) -> None:
+        """Take no note."""
+
+    def unrouted(self, event_type: str) -> None:
+        """Take no note."""
+
+    def failed(self, event_type: str) -> None:
+        """Take no note."""
+
 
 __all__ = [
     "GROUP",
@@ -42,8 +70,6 @@ __all__ = [
     "PublisherObserver",
     "PublisherStatus",
 ]
-
-LOG = logging.getLogger(__name__)
 
 GROUP = cfg.OptGroup("publisher", title="How announcements go out")
 OPTS = [

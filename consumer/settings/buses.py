@@ -1,20 +1,117 @@
-"""Every bus that is listened to: ``[bus:NAME]``, or the one of transport_url."""
+"""Every bus that is listened to, and what each queue is for.
+
+A bus is a section ``[bus:NAME]``, or the one of transport_url. A queue is never another client's,
+and never for two tasks. One that is consumed for two gives each message to one of them by chance;
+where one task puts messages and the other takes them, they go round for ever.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import itertools
 import re
 from collections.abc import Iterator, Sequence
 
 from oslo_config import cfg
 
+from consumer.bus import broker
 from consumer.bus import settings as bus
-from consumer.bus import transport_url
-from consumer.bus.broker import options_of_one_broker, unset
+from consumer.bus.broker import BrokerSettings, options_of_one_broker, unset
 from consumer.bus.settings import ListenerSettings
 from consumer.intake.replay_queue import ReplaySettings
 from consumer.settings.files import ConfigurationError
-from consumer.settings.queue_uses import queue_problems
+
+PRIORITIES = ("audit", "debug", "info", "warn", "error", "critical", "sample")
+"""What oslo.messaging's notification listeners call their queues: TOPIC.PRIORITY, one for each."""
+
+
+class Task(enum.Enum):
+    """What a queue is for."""
+
+    NOTIFICATIONS = "notifications"
+    QUARANTINE = "quarantine"
+    REPLAYS = "replays"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class QueueUse:
+    """One queue as one section names it; ``option`` is where the operator finds it."""
+
+    task: Task
+    option: str
+    broker: BrokerSettings
+    name: str
+
+    def shared(self, other: QueueUse) -> str | None:
+        """Say where both are the same queue: at any host that both may be at."""
+        both = self._places() & other._places()
+        return "{2} of {0}, virtual host {1}".format(*min(both)) if both else None
+
+    def _places(self) -> set[tuple[str, str, str, int]]:
+        broker, usual = self.broker, 5672 if self.broker.tls is None else 5671
+        return {
+            (host.hostname, broker.virtual_host, self.name, host.port or usual)
+            for host in broker.hosts
+        }
+
+
+def uses(buses: Sequence[ListenerSettings], replay: ReplaySettings) -> list[QueueUse]:
+    """Return every queue that detachd declares, those of replays last."""
+    found = []
+    for one in buses:
+        where, broker = f"bus {one.bus}:", one.broker
+        found += [
+            QueueUse(Task.NOTIFICATIONS, f"{where} queue", broker, one.queue.name),
+            QueueUse(Task.QUARANTINE, f"{where} quarantine_queue", broker, one.quarantine.name),
+        ]
+    aside = QueueUse(
+        Task.QUARANTINE, "[listener] quarantine_queue", replay.broker, replay.quarantine.name
+    )
+    known = any((use.broker, use.name) == (aside.broker, aside.name) for use in found)
+    return [
+        *found,
+        *([] if known else [aside]),
+        QueueUse(Task.REPLAYS, "[replay] queue", replay.broker, replay.queue.name),
+    ]
+
+
+def queue_problems(buses: Sequence[ListenerSettings], replay: ReplaySettings) -> Iterator[str]:
+    """Yield a sentence for each queue that is somebody else's, or has two tasks."""
+    found = uses(buses, replay)
+    topics = {key.rpartition(".")[0] for b in buses for e in b.bindings for key in e.routing_keys}
+    yield from (_stolen(use) for use in found if _is_somebody_else_s(use.name, topics))
+    for one, other in itertools.combinations(found, 2):
+        if one.task is other.task is Task.QUARANTINE:
+            continue  # what is put aside may lie together
+        if where := one.shared(other):
+            yield _clash(one, other, where)
+
+
+def _is_somebody_else_s(name: str, topics: set[str]) -> bool:
+    topic, _, priority = name.rpartition(".")
+    return name in topics or topic in topics or bool(topic and priority in PRIORITIES)
+
+
+def _stolen(use: QueueUse) -> str:
+    return (
+        f"{use.option} = {use.name} is the name of another consumer's queue "
+        "(TOPIC.PRIORITY, as Ceilometer's are): detachd would take messages away from it; choose a "
+        "name that only detachd uses, such as detachd.notifications"
+    )
+
+
+def _clash(one: QueueUse, other: QueueUse, where: str) -> str:
+    if one.task is other.task:
+        return (
+            f"{one.option} and {other.option} share the queue {where}: give one of them another "
+            "queue, or make them one bus with the bindings of both"
+        )
+    return (
+        f"{one.option} and {other.option} are the same, {where}: what the one task puts there the "
+        "other would take; give one of them another queue"
+    )
+
 
 PREFIX = "bus:"
 
@@ -42,7 +139,7 @@ def read(conf: cfg.ConfigOpts) -> tuple[ListenerSettings, ...]:
     """Return the settings of every bus. Raises ConfigurationError with every problem."""
     sections = [section for section in conf.list_all_sections() if is_own(section)]
     found = tuple(_read_one(conf, section) for section in sections) or (_the_only_one(conf),)
-    with transport_url.explained():
+    with broker.url_explained():
         replay = ReplaySettings.from_conf(conf)
     own, queues = _own_broker_problems(conf, sections), queue_problems(found, replay)
     problems = [*own, *(list(_case_problems(found)) or queues)]
@@ -52,7 +149,7 @@ def read(conf: cfg.ConfigOpts) -> tuple[ListenerSettings, ...]:
 
 
 def _the_only_one(conf: cfg.ConfigOpts) -> ListenerSettings:
-    with transport_url.explained():
+    with broker.url_explained():
         return ListenerSettings.from_conf(conf)
 
 
@@ -65,7 +162,7 @@ def _read_one(conf: cfg.ConfigOpts, section: str) -> ListenerSettings:
     if not own.transport_url:
         raise ConfigurationError([f"[{section}] has no transport_url: say where its broker is"])
     try:
-        with transport_url.explained():
+        with broker.url_explained():
             return ListenerSettings.from_conf(conf, name, dict(own))
     except ConfigurationError as error:
         raise ConfigurationError([f"[{section}] {p}" for p in error.problems]) from error

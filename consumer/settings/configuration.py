@@ -1,4 +1,4 @@
-"""Collects the options, checks them across, and hands them on as settings."""
+"""Collects the options, checks them across, hands them on as settings, and opens the ledger."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from consumer import logs
+from consumer.ledger import Ledger, Timing
 from consumer.settings import buses, drivers, openstack, options
 from consumer.settings import files as config_files
 from consumer.settings.drivers import DriverOptions
@@ -17,7 +18,7 @@ from consumer.settings.files import ConfigurationError
 from consumer.settings.ledger import DAY_SECONDS, LedgerSettings
 from consumer.work import backends
 from consumer.work.backends import Backend, Backends
-from consumer.work.sweep_settings import SweepSettings
+from consumer.work.sweep import SweepSettings
 from drivers import registry
 from handlers.judgement.policy import BackendPolicy
 
@@ -253,4 +254,19 @@ def _short_lease(section: str, policy: BackendPolicy, lease_seconds: float) -> s
         f"[worker] lease_seconds = {lease_seconds:g} is shorter than the "
         f"{policy.longest_step_seconds:g} seconds that one step of [{section}] may take ({parts}); "
         "raise the one or lower the others"
+    )
+
+
+def open_ledger(settings: Settings) -> Ledger:
+    """Return the ledger; connects to nothing yet. Raises LedgerUrlError."""
+    ledger = settings.ledger
+    return Ledger(
+        ledger.url,
+        cloud=settings.cloud,
+        timing=Timing(
+            attach_deadline_seconds=ledger.attach_deadline_seconds,
+            detach_deadline_seconds=ledger.detach_deadline_seconds,
+            error_settle_seconds=ledger.error_settle_seconds,
+        ),
+        tls=ledger.tls,
     )

@@ -17,7 +17,7 @@ from consumer.work.backends import PREFIX as BACKEND_PREFIX
 from consumer.work.backends import Backends
 from drivers import registry
 from drivers.base import StorageDriver
-from drivers.options import optional, unset
+from drivers.registry import optional, unset
 
 PREFIX = "driver:"
 

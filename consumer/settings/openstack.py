@@ -12,7 +12,7 @@ from oslo_config import cfg
 
 from drivers.openstack import session
 from drivers.openstack.session import CINDER, GROUPS, NOVA, SAMPLE_PLUGIN, SECTIONS, SessionError
-from drivers.options import optional
+from drivers.registry import optional
 
 Sections = Mapping[str, Mapping[str, Any]]
 

@@ -9,8 +9,8 @@ from oslo_config import cfg
 from consumer.bus import settings
 from consumer.intake import replay_queue
 from consumer.publish import publisher
-from consumer.settings import deadlines
-from consumer.work import backends, sweep_settings
+from consumer.settings import ledger
+from consumer.work import backends, sweep
 
 CLOUD = cfg.OptGroup("cloud", title="The cloud whose volumes are looked after")
 CLOUD_OPTIONS = [
@@ -61,7 +61,7 @@ LEDGER_OPTIONS = [
         default=True,
         help="Whether the certificate must be for the host that `connection` names.",
     ),
-    *deadlines.options(),
+    *ledger.options(),
     cfg.FloatOpt(
         "error_settle_seconds",
         default=15.0,
@@ -156,7 +156,7 @@ OWN: Mapping[cfg.OptGroup, Sequence[cfg.Opt]] = {
     replay_queue.GROUP: replay_queue.OPTS,
     LEDGER: LEDGER_OPTIONS,
     WORKER: WORKER_OPTIONS,
-    sweep_settings.GROUP: sweep_settings.OPTS,
+    sweep.GROUP: sweep.OPTS,
     backends.GROUP: backends.options(),
     SIMULATOR: SIMULATOR_OPTIONS,
     publisher.GROUP: publisher.OPTS,

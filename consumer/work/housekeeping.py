@@ -1,4 +1,4 @@
-"""What is finished is put into the archive, and forgotten in the end: a little at a time."""
+"""What is finished goes to the archive, and is forgotten in the end; and this replica says it lives."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from consumer.ledger import Archived, Ledger, LedgerUnavailableError, Pruned
+from consumer.ledger import Archived, Ledger, LedgerUnavailableError, Pruned, Replica
 
 LOG = logging.getLogger(__name__)
 
@@ -110,3 +110,32 @@ class Pruner:
                 return max((time.monotonic() - began) * REST_SHARE, LEAST_REST_SECONDS)
         # Replicas that were started together need not prune together.
         return self._round_seconds * random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
+
+
+BEAT_SECONDS = 10.0
+
+
+class Heartbeat:
+    """Writes one row of the ledger, over and over."""
+
+    def __init__(
+        self, ledger: Ledger, replica: Replica, beat_seconds: float = BEAT_SECONDS
+    ) -> None:
+        self._ledger = ledger
+        self._replica = replica
+        self._beat_seconds = beat_seconds
+
+    def run(self, stop: threading.Event) -> None:
+        """Beat until ``stop`` is set, then leave. A ledger that is away is waited for."""
+        while not stop.is_set():
+            self._try(lambda: self._ledger.beat(self._replica))
+            stop.wait(self._beat_seconds)
+        self._try(lambda: self._ledger.leave(self._replica.owner))
+
+    def _try(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except LedgerUnavailableError as error:  # the worker says it aloud
+            LOG.debug("no heartbeat: %s", error)
+        except Exception:  # the top of the loop: nothing depends on a heartbeat
+            LOG.exception("no heartbeat; trying again")

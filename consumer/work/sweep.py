@@ -1,4 +1,12 @@
-"""What Cinder says is in transition -> ledger: events make it fast, the sweep makes it certain."""
+"""What Cinder says is in transition -> ledger: events make it fast, the sweep makes it certain.
+
+It also finds volumes that are available in Cinder and exported by a backend all the same, which no
+notification tells of: a swallowed remove_export failure, a call that finished after everybody had
+given up (UC5), a status reset by hand: the volume can be given to the next server while somebody
+still has it.
+
+Section [sweep]: how often Cinder's lists are looked through, and how patiently.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +19,178 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol, Self, TypeVar
+
+from oslo_config import cfg
 
 from consumer.ledger import Arrival, Ledger, LedgerUnavailableError
 from consumer.ledger.work.sweeps import Turn
-from consumer.work.ghosts import Ghosts, seek
-from consumer.work.sweep_settings import SweepSettings
-from drivers.base import StorageDriver
-from drivers.control_plane import Cinder
+from drivers.base import Export, StorageDriver
+from drivers.control_plane import Cinder, ListedVolume
 from drivers.errors import OutsideError
+from drivers.registry import RegistryError
 from handlers.correlation import sweep
-from handlers.correlation.sweep import Sighting, Standing
+from handlers.correlation.sweep import Patience, Sighting, Standing
 from handlers.notification import Notification
 
 LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ghosts:
+    """What one search found, by backend. ``unseen`` are the backends that did not answer."""
+
+    found: Mapping[str, tuple[Sighting, ...]]
+    unseen: frozenset[str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Listing:
+    """What a backend exports to somebody, by volume, and which of those volumes are available."""
+
+    connected: Mapping[str, Export]
+    found: list[Sighting] = dataclasses.field(default_factory=list)
+
+    def match(self, volume: ListedVolume) -> None:
+        """Keep the volume if it is one of them."""
+        export = self.connected.get(volume.name_id or volume.volume_id)
+        if export is not None:
+            self.found.append(sweep.of_export(volume, export))
+
+
+def seek(
+    available: Iterable[ListedVolume],
+    driver_of: Callable[[str], StorageDriver],
+    *,
+    timeout_seconds: float,
+) -> Ghosts:
+    """Ask each backend of these volumes whether it exports them to somebody.
+
+    Backends whose driver cannot list are left out. Blocks for each of the others in turn; one that
+    fails is logged, and stops no other. The volumes, which are most of those that a cloud has, are
+    not kept.
+    """
+    listings: dict[str, _Listing | None] = {}
+    unseen: set[str] = set()
+    for volume in available:
+        if (backend := volume.backend) is None:
+            continue
+        if backend not in listings:
+            try:
+                listings[backend] = _listed(driver_of(backend), timeout_seconds)
+            except (OutsideError, RegistryError) as error:
+                LOG.warning("backend %s does not say what it exports: %s", backend, error)
+                listings[backend] = None
+                unseen.add(backend)
+        if (listing := listings[backend]) is not None:
+            listing.match(volume)
+    found = {b: tuple(listing.found) for b, listing in listings.items() if listing is not None}
+    return Ghosts(found, frozenset(unseen))
+
+
+def _listed(driver: StorageDriver, timeout_seconds: float) -> _Listing | None:
+    """Ask for the list; None where the driver cannot list."""
+    if not driver.capabilities.lists_exports:
+        return None
+    exports = driver.list_exports(timeout_seconds=timeout_seconds)
+    return _Listing({e.volume_id: e for e in exports if e.volume_id is not None and e.connections})
+
+
+TIMED_OUT_CALLS = 10
+"""Nova tries an attach five times, then its clean-up five times, each until Cinder's RPC timeout
+(Nova, nova/volume/cinder.py)."""
+
+GROUP = cfg.OptGroup(
+    "sweep",
+    title="Looking through Cinder's lists for what no notification told of",
+    help=(
+        "A volume or attachment that stays in transition becomes a case, which is diagnosed like "
+        "every other. Of several replicas one at a time sweeps."
+    ),
+)
+
+
+def _patience(name: str, default: float, what: str) -> cfg.FloatOpt:
+    words = f"How long {what} may be seen unchanged before it is looked at."
+    return cfg.FloatOpt(f"{name}_seconds", default=default, min=1.0, help=words)
+
+
+OPTS = [
+    cfg.BoolOpt("enabled", default=True, help="Whether this service sweeps."),
+    cfg.FloatOpt(
+        "interval_seconds",
+        default=300.0,
+        min=1.0,
+        help="How long after one sweep the next begins: this, and up to a quarter more by chance.",
+    ),
+    _patience("attaching", 900.0, "a volume or attachment that is attaching"),
+    _patience("detaching", 900.0, "a volume or attachment that is detaching"),
+    _patience("reserved", 3600.0, "a reservation (Nova's long_rpc_timeout is 1800)"),
+    _patience("error", 900.0, "an attachment that is error_attaching or error_detaching"),
+    cfg.FloatOpt(
+        "again_seconds",
+        default=86_400.0,
+        min=60.0,
+        help=(
+            "How long after it was looked at what has not moved since is looked at again: a "
+            "shelved server's reservation may rightly stay for months."
+        ),
+    ),
+    cfg.IntOpt(
+        "page_size",
+        default=500,
+        min=1,
+        max=1000,
+        help="How many entries of a list are asked for at once. Cinder's osapi_max_limit is 1000.",
+    ),
+    cfg.FloatOpt(
+        "timeout_seconds", default=30.0, min=0.1, help="The longest that one page may take."
+    ),
+]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SweepSettings:
+    """What the section says."""
+
+    enabled: bool
+    interval_seconds: float
+    patience: Patience
+    page_size: int
+    timeout_seconds: float
+
+    @classmethod
+    def from_conf(cls, conf: cfg.ConfigOpts) -> Self:
+        """Read the section."""
+        said = conf.sweep
+        return cls(
+            enabled=said.enabled,
+            interval_seconds=said.interval_seconds,
+            patience=Patience(
+                attaching_seconds=said.attaching_seconds,
+                detaching_seconds=said.detaching_seconds,
+                reserved_seconds=said.reserved_seconds,
+                error_seconds=said.error_seconds,
+                again_seconds=said.again_seconds,
+            ),
+            page_size=said.page_size,
+            timeout_seconds=said.timeout_seconds,
+        )
+
+    def problems(self, rpc_response_timeout_seconds: float) -> Iterator[str]:
+        """Yield a sentence for each option that does not go with Cinder's RPC timeout."""
+        least = TIMED_OUT_CALLS * rpc_response_timeout_seconds
+        for name in ("attaching", "detaching", "reserved"):
+            patience = self.patience.of(name)
+            if self.enabled and patience < least:
+                yield (
+                    f"[sweep] {name}_seconds = {patience:g} is shorter than the {least:g} seconds "
+                    f"that Nova's own tries may take ({TIMED_OUT_CALLS} x "
+                    "rpc_response_timeout_seconds of [cloud]): what is under way would be taken "
+                    "for stuck"
+                )
+
 
 BUS = "sweep"
 MOST_VOLUMES = 1000

@@ -16,14 +16,10 @@ says what the driver did and why that is dangerous. One that the backend cannot 
 the reason that the ground gives. Needs ``pip install 'detachd[conformance]'``.
 """
 
-from drivers.conformance.crowding import CrowdingClauses
-from drivers.conformance.declaring import DeclaringClauses
-from drivers.conformance.failing import FailingClauses
+from drivers.conformance.failing import CrowdingClauses, FailingClauses
 from drivers.conformance.ground import Ground
-from drivers.conformance.listing import ListingClauses
-from drivers.conformance.releasing import ReleasingClauses
-from drivers.conformance.seeing import SeeingClauses
-from drivers.conformance.sparing import SparingClauses
+from drivers.conformance.releasing import ReleasingClauses, SparingClauses
+from drivers.conformance.seeing import DeclaringClauses, ListingClauses, SeeingClauses
 
 __all__ = ["Ground", "StorageDriverConformance"]
 

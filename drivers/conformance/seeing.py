@@ -1,9 +1,15 @@
-"""Clauses on looking: everybody who is there is told, and nothing that is not known."""
+"""Clauses on looking: who is there is told, and nothing else; on lists; on what a driver declares."""
 
 from __future__ import annotations
 
+import re
+import time
+
+import pytest
+
 from drivers.base import StorageDriver
 from drivers.conformance.clause import (
+    GRACE_SECONDS,
     KINDS,
     Clauses,
     Subject,
@@ -15,7 +21,7 @@ from drivers.conformance.clause import (
     told,
 )
 from drivers.conformance.ground import Ground
-from drivers.errors import NotFoundError
+from drivers.errors import NotFoundError, PermanentError
 
 
 class SeeingClauses(Clauses):
@@ -103,3 +109,128 @@ class SeeingClauses(Clauses):
         else:
             same = sum(c.sessions for c in seen) == sum(c.sessions for c in true)
             must(bool(seen) and same, words)
+
+
+class ListingClauses(Clauses):
+    """What ``list_exports`` owes."""
+
+    def test_list_agrees_with_observe(self, driver: StorageDriver, ground: Ground) -> None:
+        """Two volumes are connected -> both are listed under their ids, with whom observe tells."""
+        self._needs_a_list(driver)
+        subjects = self.attached(ground, "host-a"), self.attached(ground, "host-b")
+        listed = driver.list_exports(timeout_seconds=self.timeout_seconds)
+        by_id = {export.volume_id: export.connections for export in listed}
+        for volume in (subject.volume for subject in subjects):
+            name = volume.name_id or volume.volume_id
+            must(name in by_id, f"volume {name} is connected and not listed under its id: {by_id}")
+            seen = self.observe(driver, volume)
+            must(
+                told(by_id[name]) == told(seen),
+                f"the list tells {shown(by_id[name])} of a volume, and observe {shown(seen)}",
+            )
+
+    def test_listing_changes_nothing(self, driver: StorageDriver, ground: Ground) -> None:
+        """List the exports -> the backend holds what it held before."""
+        self._needs_a_list(driver)
+        subject = self.attached(ground)
+        before = ground.truth(subject.volume)
+        driver.list_exports(timeout_seconds=self.timeout_seconds)
+        must(
+            told(ground.truth(subject.volume)) == told(before),
+            "listing is read-only, but the backend has changed",
+        )
+
+    def test_undeclared_list_is_refused(self, driver: StorageDriver, ground: Ground) -> None:
+        """No list declared -> PermanentError, so that an empty one is not taken for "no ghosts"."""
+        if driver.capabilities.lists_exports:
+            pytest.skip("the driver declares lists_exports")
+        error = self.error_of(driver, "list_exports", self.attached(ground))
+        must(
+            isinstance(error, PermanentError),
+            f"list_exports is not declared, and must raise PermanentError, not {error!r}",
+        )
+
+    @staticmethod
+    def _needs_a_list(driver: StorageDriver) -> None:
+        if not driver.capabilities.lists_exports:
+            pytest.skip("the driver declares that it cannot list exports")
+
+
+SECRET = re.compile(r"passw|passphrase|secret|token|(^|_|auth|api)key$")
+
+
+class DeclaringClauses(Clauses):
+    """What capabilities and options owe."""
+
+    def test_blind_driver_refuses_to_look(self, driver: StorageDriver, ground: Ground) -> None:
+        """A blind driver is asked all the same -> PermanentError, never an observation."""
+        if driver.capabilities.sees_connections:
+            pytest.skip("the driver declares that it sees")
+        error = self.error_of(driver, "observe", self.attached(ground))
+        must(
+            isinstance(error, PermanentError),
+            f"a blind driver must refuse to look with PermanentError, not {error!r}",
+        )
+
+    def test_hosts_are_told_only_where_declared(
+        self, driver: StorageDriver, ground: Ground
+    ) -> None:
+        """A host is connected -> its connector finds it among those told, if sees_hosts says so."""
+        needs_eyes(driver)
+        subject = self.attached(ground)
+        seen = driver.observe(subject.volume, timeout_seconds=self.timeout_seconds)
+        found, declared = bool(seen.of(subject.connector)), driver.capabilities.sees_hosts
+        must(
+            found == declared,
+            f"sees_hosts is declared {declared}, and the host's connector finds "
+            f"{'it' if found else 'nobody'} in {shown(seen.connections)}",
+        )
+
+    def test_sessions_end_only_where_declared(self, driver: StorageDriver, ground: Ground) -> None:
+        """A connected host is released -> its sessions are ended exactly if ends_sessions says so.
+
+        Ending them without having said so would cut other volumes behind the same session.
+        """
+        self._needs_own_hands(driver)
+        subject, declared = self.attached(ground), driver.capabilities.ends_sessions
+        self.error_of(driver, "force_detach", subject)
+        live = sum(c.sessions for c in held(ground, subject))
+        must(
+            (live == 0) == declared,
+            f"ends_sessions is declared {declared}, and {live} sessions are left",
+        )
+
+    def test_access_goes_where_declared(self, driver: StorageDriver, ground: Ground) -> None:
+        """A connected host is released -> let in no more exactly if revokes_access says so."""
+        self._needs_own_hands(driver)
+        subject, declared = self.attached(ground), driver.capabilities.revokes_access
+        self.error_of(driver, "force_detach", subject)
+        access = any(c.access for c in held(ground, subject))
+        must(
+            access != declared,
+            f"revokes_access is declared {declared}, and the host is "
+            f"{'still' if access else 'no longer'} let in",
+        )
+
+    def test_driver_is_made_without_asking_the_backend(self, ground: Ground) -> None:
+        """The backend gives no answer -> the driver can be made, so that the service starts."""
+        with ground.freeze():
+            began = time.monotonic()
+            ground.driver()
+            took = time.monotonic() - began
+        must(took <= GRACE_SECONDS, f"making the driver took {took:.1f} s on a frozen backend")
+
+    def test_options_are_explained(self, driver: StorageDriver) -> None:
+        """An option of the driver's own -> a help, which the sample configuration shows."""
+        silent = sorted(opt.dest for opt in driver.opts if not opt.help)
+        must(not silent, f"these options have no help: {', '.join(silent)}")
+
+    def test_secret_options_are_marked(self, driver: StorageDriver) -> None:
+        """An option is called like a secret -> it is declared secret, so that logs mask it."""
+        bare = sorted(o.dest for o in driver.opts if SECRET.search(o.dest) and not o.secret)
+        must(not bare, f"these options look like secrets, and do not say so: {', '.join(bare)}")
+
+    @staticmethod
+    def _needs_own_hands(driver: StorageDriver) -> None:
+        if driver.capabilities.acts_through_cinder:
+            pytest.skip("what is revoked and ended is Cinder's doing, not this driver's")

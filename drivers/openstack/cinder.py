@@ -2,14 +2,18 @@
 
 A look is three requests, or two where the volume is gone; each write is one. Facts about the API
 are from Cinder 29 (cinder/api/v3, cinder/api/contrib, cinder/volume/api.py).
+
+A list comes a page at a time. Cinder cuts a page at its own ``osapi_max_limit`` without a word, and
+the list of attachments has no links to a next one: only an empty page says that there is no more.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from drivers.base import Connector
 from drivers.control_plane import ListedRow, ListedVolume, Row, Volume
@@ -19,10 +23,73 @@ from drivers.errors import (
     NotFoundError,
     OutsideError,
 )
-from drivers.openstack import cinder_listing, cinder_shapes
-from drivers.openstack.answers import Answer, Call
-from drivers.openstack.endpoint import Conversation, Endpoint
+from drivers.openstack import cinder_shapes
+from drivers.openstack.cinder_shapes import listed_rows, listed_volumes
+from drivers.openstack.endpoint import Answer, Call, Conversation, Endpoint
 from drivers.openstack.shapes import items
+
+T = TypeVar("T")
+
+MICROVERSION = "3.27"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listing(Generic[T]):
+    """One kind of list: where it is, by what it is filtered, how one of it is read and named."""
+
+    path: str
+    status_filter: str
+    read: Callable[[Any], Sequence[T]]
+    key: Callable[[T], str]
+    status: Callable[[T], str]
+
+
+VOLUMES: Listing[ListedVolume] = Listing(
+    "/volumes/detail", "status", listed_volumes, lambda v: v.volume_id, lambda v: v.status
+)
+# ``status`` is taken as a filter of attachments too, and finds nothing: there is no such column.
+ROWS: Listing[ListedRow] = Listing(
+    "/attachments", "attach_status", listed_rows, lambda r: r.attachment_id, lambda r: r.status
+)
+
+
+def page(
+    asking: Conversation, listing: Listing[T], status: str, after: str | None, limit: int
+) -> tuple[T, ...]:
+    """Return the next ``limit`` of all projects in this status, ordered by id; fewer at the end.
+
+    Raises NotFoundError where ``after`` does not exist any more.
+    """
+    found: list[T] = []
+    microversion = asking.pin(MICROVERSION)
+    while len(found) < limit:
+        params = _params(listing.status_filter, status, after, limit - len(found))
+        subjects = (after,) if after is not None else ()
+        call = Call("GET", listing.path, microversion, subjects, params)
+        part = _part(asking, listing, call)
+        if not part:
+            break
+        found += part
+        after = listing.key(part[-1])
+    return tuple(found)
+
+
+def _params(name: str, status: str, after: str | None, limit: int) -> Mapping[str, str]:
+    params = {"all_tenants": "1", name: status, "sort": "id:asc", "limit": str(limit)}
+    return params | ({"marker": after} if after is not None else {})
+
+
+def _part(asking: Conversation, listing: Listing[T], call: Call) -> Sequence[T]:
+    """Ask for what there is after the marker, and check that it is that."""
+    part = asking.read(call, listing.read)
+    asked = call.params[listing.status_filter]
+    keys = [listing.key(one) for one in part]
+    if any(listing.status(one) != asked for one in part):
+        raise asking.nonsense(call, f"not all of the list are {asked}")
+    if keys != sorted({*keys}) or (keys and keys[0] <= call.params.get("marker", "")):
+        raise asking.nonsense(call, "the list is not ordered by id, or begins before its marker")
+    return part
+
 
 VOLUME = ("3.61", "3.48")
 """3.48 shared_targets, 3.61 cluster_name. From 3.69 on shared_targets may be null."""
@@ -69,14 +136,14 @@ class CinderClient:
     ) -> tuple[ListedVolume, ...]:
         """Return one page of all projects' volumes in this status, ordered by id."""
         with self._endpoint.within(timeout_seconds) as asking:
-            return cinder_listing.page(asking, cinder_listing.VOLUMES, status, after, limit)
+            return page(asking, VOLUMES, status, after, limit)
 
     def rows_in(
         self, status: str, *, after: str | None, limit: int, timeout_seconds: float
     ) -> tuple[ListedRow, ...]:
         """Return one page of all projects' rows of this attach_status, ordered by id."""
         with self._endpoint.within(timeout_seconds) as asking:
-            return cinder_listing.page(asking, cinder_listing.ROWS, status, after, limit)
+            return page(asking, ROWS, status, after, limit)
 
     def reserve(self, volume_id: str, *, request_id: str, timeout_seconds: float) -> None:
         """``os-reserve``: a compare-and-swap that answers 400 where the status is another."""

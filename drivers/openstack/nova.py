@@ -3,19 +3,149 @@
 A look is four requests, three for a server that is on no host. Where it is gone it is two, and two
 more for what is on record of it. Facts about
 the API are from Nova 34 (nova/api/openstack/compute).
+
+``holders`` tells which servers may be using a volume on a compute host, where no record of Cinder's
+says so. Nova cannot be asked for the servers of a volume, so the servers of the host are gone
+through, those that are being migrated, and the evacuations off the host. An empty list of Nova's
+proves little (facts from Nova 34): of a cell whose database does not answer the servers are left
+out without a word (``[api] list_records_by_skipping_down_cells``), and those of one that fails in
+the middle are listed without their volumes (nova/api/openstack/compute/views/servers.py). So each
+answer has to have a control, and what has none is asked server by server.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from drivers.control_plane import BlockDevice, DeletedServer, Server
-from drivers.errors import NotFoundError, TransientError
-from drivers.openstack import nova_holders, nova_shapes
-from drivers.openstack.answers import Call
-from drivers.openstack.endpoint import Conversation, Endpoint
+from drivers.errors import NotFoundError, PermanentError, TransientError
+from drivers.openstack import nova_shapes
+from drivers.openstack.endpoint import Call, Conversation, Endpoint
+from drivers.openstack.nova_shapes import ListedServer
 from drivers.openstack.shapes import items
+
+T = TypeVar("T")
+
+"""``servers`` of a hypervisor even where there are none: 2.75; migrations by page: 2.59."""
+PAGE_SIZE = 500
+SOFT_DELETED = "1"
+"""Any text at all: those in ``soft-delete`` keep their volumes, and are left out without it."""
+
+
+def holders(asking: Conversation, volume_id: str, host: str) -> tuple[str, ...]:
+    """Return the servers that may be using the volume on this host, the whole truth or nothing.
+
+    Those on the host, in any state, that have a block device for it, named or not; those under live
+    migration that have one, whose guest may be on the host before Nova's record says so; and those
+    evacuated off the host whose old guest Nova has not recorded to be ended there, whatever volumes
+    they have now. Raises the kinds of errors where any of it was not told, or not surely all.
+    """
+    here = {"host": host, "soft_deleted": SOFT_DELETED}
+    listed, holding = _listed(asking, volume_id, here, lambda s: s.host == host)
+    moving = {"task_state": nova_shapes.MIGRATING}
+    _, also = _listed(asking, volume_id, moving, lambda s: s.task_state == nova_shapes.MIGRATING)
+    evacuated = _evacuated(asking, host) - listed
+    _check_whole(asking, host, listed)
+    return tuple(dict.fromkeys([*holding, *also, *sorted(evacuated)]))
+
+
+def _listed(
+    asking: Conversation,
+    volume_id: str,
+    filters: dict[str, str],
+    fits: Callable[[ListedServer], bool],
+) -> tuple[set[str], list[str]]:
+    """Return the ids of all servers that fit, and which of them have the volume."""
+    listed: set[str] = set()
+    holding: list[str] = []
+    params = {"all_tenants": "1", **filters}
+    for call, page in _pages(asking, "/servers/detail", params, nova_shapes.listed_servers):
+        if not all(fits(server) for server in page):
+            raise asking.nonsense(call, "it was not filtered as asked")
+        listed |= {server.instance_id for server in page}
+        holding += _holding(asking, volume_id, page)
+    return listed, holding
+
+
+def _holding(asking: Conversation, volume_id: str, page: Sequence[ListedServer]) -> Iterator[str]:
+    """Yield the servers of one page that have the volume.
+
+    A host is of one cell, and a cell's block devices are read at once: where one server of a host
+    shows a volume, the others of that page that show none have none.
+    """
+    told = {server.host for server in page if server.volumes}
+    for server in page:
+        if server.volumes or server.host in told:
+            has_it = volume_id in server.volumes
+        else:
+            has_it = _asked_itself(asking, volume_id, server.instance_id)
+        if has_it:
+            yield server.instance_id
+
+
+def _asked_itself(asking: Conversation, volume_id: str, instance_id: str) -> bool:
+    path = f"/servers/{instance_id}/os-volume_attachments"
+    call = Call("GET", path, asking.pin(BASE), (instance_id,))
+    try:
+        every = asking.read(call, lambda d: nova_shapes.volumes_of(d, instance_id))
+    except NotFoundError as error:
+        raise TransientError(f"{error}; it went away meanwhile") from None
+    return volume_id in every
+
+
+def _evacuated(asking: Conversation, host: str) -> set[str]:
+    """Return the servers whose last evacuation off this host was not completed.
+
+    A nova-compute that starts ends the guests that were evacuated off it, and only then has their
+    evacuations completed (nova/compute/manager.py ``_destroy_evacuated_instances``). One that was
+    cut off and comes back without a start leaves them running.
+    """
+    newest: dict[str, bool] = {}
+    params = {"source_compute": host, "migration_type": nova_shapes.EVACUATION}
+    for call, page in _pages(asking, "/os-migrations", params, nova_shapes.listed_evacuations):
+        if not all(evacuation.source == host for evacuation in page):
+            raise asking.nonsense(call, "it was not filtered as asked")
+        for evacuation in page:
+            newest.setdefault(evacuation.instance_id, evacuation.completed)
+    return {instance_id for instance_id, completed in newest.items() if not completed}
+
+
+def _check_whole(asking: Conversation, host: str, listed: set[str]) -> None:
+    """Hold the list against what the cell of the host says itself, which fails where it is down.
+
+    Asked last: so the cell answered after the lists were made, too.
+    """
+    pattern = host.partition(".")[0]
+    params = {"hypervisor_hostname_pattern": pattern, "with_servers": "true"}
+    call = Call("GET", "/os-hypervisors/detail", asking.pin(BASE), (pattern,), params)
+    there = asking.read(call, lambda document: nova_shapes.servers_on(document, host))
+    if there is None:
+        raise PermanentError(f"Nova names no hypervisor like {pattern} of the host {host}.")
+    if missing := sorted(there - listed):
+        raise TransientError(f"Nova's list of the servers on {host} lacks {', '.join(missing)}.")
+
+
+def _pages(
+    asking: Conversation,
+    path: str,
+    filters: dict[str, str],
+    read: Callable[[Any], tuple[Sequence[T], str | None]],
+) -> Iterator[tuple[Call, Sequence[T]]]:
+    """Yield page after page, as long as Nova links to a next one."""
+    microversion, marker = asking.pin(BASE), None
+    while True:
+        params = {**filters, "limit": str(PAGE_SIZE)} | ({"marker": marker} if marker else {})
+        call = Call("GET", path, microversion, params=params)
+        page, following = asking.read(call, read)
+        yield call, page
+        if following is None:
+            return
+        if following == marker:
+            raise asking.nonsense(call, "the next page is the same")
+        marker = following
+
 
 BASE = "2.79"
 """Block devices with and without an attachment; 2.69 and later: a cell that is down is told."""
@@ -88,7 +218,7 @@ class NovaClient:
         may have kept back.
         """
         with self._endpoint.within(timeout_seconds) as asking:
-            return nova_holders.holders(asking, volume_id, host)
+            return holders(asking, volume_id, host)
 
     def detach(
         self, instance_id: str, volume_id: str, *, request_id: str, timeout_seconds: float

@@ -9,7 +9,7 @@ from drivers.simulator.cloud import Cloud
 from drivers.simulator.driver import SimulatorDriver
 from drivers.simulator.faults import Effect, Fault, Landing
 from drivers.simulator.hazards import Hazard, HazardKind
-from drivers.simulator.nova_face import Detaching
+from drivers.simulator.nova_compute import Detaching
 from drivers.simulator.state import DEFAULT_BACKEND, Exporting, Guest, Service
 
 __all__ = [

@@ -19,22 +19,17 @@ from types import TracebackType
 
 from drivers.base import Connector
 from drivers.cinder_managed import CinderManagedDriver
-from drivers.simulator.cinder_api import CinderApi
-from drivers.simulator.cinder_face import CinderFace
+from drivers.simulator.cinder_api import CinderApi, CinderFace
 from drivers.simulator.driver import SimulatorDriver
 from drivers.simulator.estate import Estate
-from drivers.simulator.faults import Fault, FaultScript
+from drivers.simulator.faults import Fault, FaultScript, LateEffects
 from drivers.simulator.flows import Flows
-from drivers.simulator.hazards import Hazard
-from drivers.simulator.journal import Call, Journal
-from drivers.simulator.late import LateEffects
-from drivers.simulator.nova_compute import Compute
-from drivers.simulator.nova_face import Detaching, NovaFace
+from drivers.simulator.hazards import Call, Hazard, Journal, Watch
+from drivers.simulator.nova_compute import Compute, Detaching, NovaFace
 from drivers.simulator.state import DEFAULT_BACKEND, Service
 from drivers.simulator.storage_face import StorageFace
 from drivers.simulator.switchboard import Switchboard
 from drivers.simulator.volume_service import VolumeService
-from drivers.simulator.watch import Watch
 
 
 class Cloud(Flows):

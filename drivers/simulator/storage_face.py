@@ -9,7 +9,7 @@ from drivers.base import Attachment, Connector, Export, Observation, VolumeRef
 from drivers.errors import PermanentError
 from drivers.simulator.backend import Backend
 from drivers.simulator.estate import Estate
-from drivers.simulator.journal import Asked
+from drivers.simulator.hazards import Asked
 from drivers.simulator.switchboard import Switchboard
 
 

@@ -10,10 +10,8 @@ from typing import TypeVar
 
 from drivers.errors import IndeterminateError, OutsideError, TransientError
 from drivers.simulator.estate import Estate
-from drivers.simulator.faults import Effect, Fault, FaultScript, Landing
-from drivers.simulator.journal import OK, Asked, Journal
-from drivers.simulator.late import LateEffects
-from drivers.simulator.watch import Watch
+from drivers.simulator.faults import Effect, Fault, FaultScript, Landing, LateEffects
+from drivers.simulator.hazards import OK, Asked, Journal, Watch
 
 T = TypeVar("T")
 

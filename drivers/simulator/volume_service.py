@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable
 
 from drivers.base import Connector
-from drivers.simulator import rows
+from drivers.simulator import estate
 from drivers.simulator.estate import Estate
 from drivers.simulator.faults import Effect, Fault
 from drivers.simulator.state import Link, RowRecord, Service, VolumeRecord
@@ -39,7 +39,7 @@ class VolumeService:
         def connect(step: Step) -> None:
             self._export(step, volume, connector, row.instance_id)
             if row.attachment_id in volume.rows:
-                rows.mark_attaching(volume, row, connector)
+                estate.mark_attaching(volume, row, connector)
 
         self._ask("attachment_update", volume, connect)
 
@@ -92,7 +92,7 @@ class VolumeService:
             row_id = attachment_id or next(iter(volume.rows))
             if row_id in volume.rows:
                 step(REMOVE_EXPORT, lambda: self._remove_export(volume))
-            rows.finish_detach(self.estate, volume, row_id)
+            estate.finish_detach(self.estate, volume, row_id)
 
         self._ask("detach_volume", volume, detach)
 

@@ -8,10 +8,9 @@ from typing import Any
 
 from drivers.base import Attachment, Capabilities, Export, Observation, StorageDriver, VolumeRef
 from drivers.errors import PermanentError
-from drivers.tgt.listing import read_targets
+from drivers.tgt.listing import Sighting, exports_of, read_targets, sight
 from drivers.tgt.options import ISCSI_NAME, OPTS, TgtOptions
 from drivers.tgt.release import Release
-from drivers.tgt.sighting import Sighting, exports_of, sight
 from drivers.tgt.tgtadm import Deadline, Tgtadm
 
 LOG = logging.getLogger(__name__)

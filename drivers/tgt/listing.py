@@ -1,4 +1,4 @@
-"""What ``tgtadm`` shows, read strictly. Pure.
+"""What ``tgtadm`` shows, read strictly, and what that proves for one volume. Pure.
 
 The form is that of tgt 1.0.85 (usr/target.c ``tgt_target_show_all``, usr/iscsi/target.c
 ``iscsi_target_show_connections``). Whatever is not exactly of it is an UnreadableError, because a
@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from drivers.errors import PermanentError
+from drivers.base import Connection, Export, Observation, VolumeRef
+from drivers.errors import NotFoundError, PermanentError
+from drivers.tgt.options import ISCSI_NAME, TgtOptions
 
 CONTROLLER = "controller"
 SHOWN_CHARACTERS = 80
@@ -132,3 +134,122 @@ def _matches(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
             raise UnreadableError(f"tgtadm showed what this driver cannot read, from {shown!r} on.")
         yield match
         place = match.end()
+
+
+UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
+
+class ElsewhereError(PermanentError):
+    """The volume is behind a target whose name it should not have."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sighting:
+    """The volume's targets in one listing, none where it is not exported, and the control."""
+
+    targets: tuple[Target, ...]
+    control: str
+
+    def observation(self) -> Observation:
+        """Return it as the contract has it: the connections of all the targets."""
+        connections = (c for target in self.targets for c in connections_of(target))
+        return Observation(tuple(connections), self.control)
+
+
+def sight(volume: VolumeRef, listed: tuple[Target, ...], options: TgtOptions) -> Sighting:
+    """Find the volume's targets under every name that it may have.
+
+    No target at all is an answer only where the control target is listed and no other target so
+    much as mentions the volume; else NotFoundError. ElsewhereError where one beside its own does.
+    """
+    names = {*volume.names(options.target_template), *_located(volume.provider_location)}
+    own = tuple(t for t in listed if t.name in names)
+    mentions = [t for t in listed if t.name not in names and _mentions(t, volume)]
+    if mentions:
+        raise ElsewhereError(
+            f"Volume {volume.volume_id} is behind target {mentions[0].name} at {options.place}, "
+            f"but its target should be called {' or '.join(sorted(names))}: the option "
+            "target_template is wrong, or somebody exports the volume by hand."
+        )
+    if own:
+        held = ", ".join(t.name for t in own)
+        return Sighting(own, f"tgtd at {options.place} answered and has target {held}")
+    return Sighting((), _control(volume, names, listed, options))
+
+
+def connections_of(target: Target) -> tuple[Connection, ...]:
+    """Return who is let in to a target, or is in session with it.
+
+    A rule that is no initiator's name (ALL, an address, a network) lets in whoever comes from
+    there. It is told as a connection of its own, which is nobody's, and makes that everybody's
+    access is still open.
+    """
+    rules = open_rules(target)
+    named = [r for r in target.rules if r not in rules]
+    initiators = dict.fromkeys([*named, *(n.initiator for n in target.nexuses)])
+    hosts = tuple(
+        _connection(target, initiator, access=initiator in named or bool(rules))
+        for initiator in initiators
+    )
+    return hosts + tuple(Connection(name=in_words(rule), address=rule) for rule in rules)
+
+
+def open_rules(target: Target) -> tuple[str, ...]:
+    """Return the rules that are no initiator's name; tgtd lists them all in one."""
+    return tuple(rule for rule in target.rules if not ISCSI_NAME.fullmatch(rule))
+
+
+def in_words(rule: str) -> str:
+    """Return a rule as it can be read; the empty one too."""
+    return f"anybody by the rule {rule or '(an empty name)'}"
+
+
+def exports_of(listed: Iterable[Target], options: TgtOptions) -> tuple[Export, ...]:
+    """Return the targets that somebody has access to or a session with."""
+    before, _, after = options.target_template.partition("%s")
+    form = re.compile(f"{re.escape(before)}({UUID}){re.escape(after)}")
+    exports = []
+    for target in listed:
+        if connections := connections_of(target):
+            match = form.fullmatch(target.name)
+            exports.append(Export(target.name, match[1] if match else None, connections))
+    return tuple(exports)
+
+
+def _connection(target: Target, initiator: str, *, access: bool) -> Connection:
+    held = [n for n in target.nexuses if n.initiator == initiator]
+    return Connection(
+        name=initiator,
+        address=held[0].address if held else None,
+        access=access,
+        sessions=len(held),
+    )
+
+
+def _located(provider_location: str | None) -> list[str]:
+    """Return the target's name in Cinder's ``PORTAL,TAG IQN LUN`` (cinder/volume/targets)."""
+    return [word for word in (provider_location or "").split() if ISCSI_NAME.fullmatch(word)]
+
+
+def _mentions(target: Target, volume: VolumeRef) -> bool:
+    return any(
+        volume_id in target.name or any(volume_id in disk.path for disk in target.disks)
+        for volume_id in volume.ids()
+    )
+
+
+def _control(
+    volume: VolumeRef, names: set[str], listed: tuple[Target, ...], options: TgtOptions
+) -> str:
+    looked = f"tgtd at {options.place} has no target {' or '.join(sorted(names))}"
+    if options.control_target is None:
+        raise NotFoundError(
+            f"Volume {volume.volume_id} was not found: {looked}. Whether it is not exported or the "
+            "wrong tgtd was asked could be told by the option control_target, which is not set."
+        )
+    if options.control_target not in {t.name for t in listed}:
+        raise NotFoundError(
+            f"Volume {volume.volume_id} was not found: {looked}, nor the control target "
+            f"{options.control_target}: the wrong tgtd was asked, or it has lost its targets."
+        )
+    return f"{looked}; it answered and has the control target {options.control_target}"

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from drivers.errors import IndeterminateError, PermanentError, TransientError
-from drivers.tgt.listing import Target, read_connections
-from drivers.tgt.sighting import Sighting, in_words, open_rules
+from drivers.tgt.listing import Sighting, Target, in_words, open_rules, read_connections
 from drivers.tgt.tgtadm import GONE_ALREADY, Deadline, RefusedError, Tgtadm
 
 FIRST_PAUSE_SECONDS = 0.01

@@ -37,13 +37,11 @@ backend, connector. In the order in which the questions are asked:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from handlers.case import Conclusion, Trigger
-from handlers.correlation.correlated import Changes, Known, Move
-from handlers.correlation.filling import absorb, absorb_signal, heard_end, noticed
+from handlers.case import CaseState, Conclusion, Trigger
 from handlers.correlation.matching import (
     KnownCase,
     Signal,
@@ -55,8 +53,58 @@ from handlers.correlation.matching import (
     find_proven,
     shares_request,
 )
-from handlers.correlation.transitions import due, ended, forward, opened, overtaken, settling
+from handlers.correlation.transitions import (
+    absorb,
+    absorb_signal,
+    due,
+    ended,
+    forward,
+    heard_end,
+    noticed,
+    opened,
+    overtaken,
+    settling,
+)
 from handlers.notification import Notification, Operation, Phase, Source
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Known:
+    """What the ledger holds that the new notifications may be about.
+
+    ``cases``: the open ones and those closed a short while ago, oldest first. ``orphans``: ends and
+    errors that still wait for their start, those included that are filed, without proof, under the
+    only case that there was. ``intents``: request id to case id.
+    """
+
+    cases: tuple[KnownCase, ...]
+    orphans: tuple[Signal, ...]
+    intents: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Move:
+    """A case came to another state; ``before`` is None when it was opened."""
+
+    case_id: str
+    message_id: str
+    before: CaseState | None
+    after: CaseState
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Changes:
+    """What the notifications come to.
+
+    ``filed``: message id to case id, None for an orphan. ``adopted``: the same for what had been
+    an orphan before.
+    """
+
+    opened: tuple[KnownCase, ...]
+    changed: tuple[KnownCase, ...]
+    filed: Mapping[str, str | None]
+    adopted: Mapping[str, str]
+    moves: tuple[Move, ...]
 
 
 def correlate(

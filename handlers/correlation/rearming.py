@@ -18,8 +18,6 @@ from datetime import datetime
 
 from consumer.ledger.errors import ReplayRefusedError
 from handlers.case import CaseState, Trigger
-from handlers.correlation.filling import absorb
-from handlers.correlation.ids import new_case_id
 from handlers.correlation.matching import (
     KnownCase,
     Signal,
@@ -29,7 +27,7 @@ from handlers.correlation.matching import (
     find_proven,
     shares_request,
 )
-from handlers.correlation.transitions import earlier, opened
+from handlers.correlation.transitions import absorb, earlier, new_case_id, opened
 from handlers.notification import Notification, Operation
 
 

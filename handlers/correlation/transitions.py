@@ -1,14 +1,112 @@
-"""What becomes of a case when something is said of it: pure functions from case to case."""
+"""What becomes of a case when something is said of it, and what it learns: pure functions.
+
+The id of a case is as good as random, and yet beside the one before it in every index.
+
+An index of random ids is written all over: each new case dirties a page of its own in each index
+that begins with its id, which a database feels when the index has outgrown its memory. So an id
+begins with the time. It counts on from the last one, so that its first eight digits, by which
+people name a case, are given to one case only (by one process; two in the same 16 ms may agree).
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import secrets
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from drivers.base import Connector
 from handlers.case import CaseState, Conclusion, Trigger
-from handlers.correlation.filling import absorb
-from handlers.correlation.matching import KnownCase
-from handlers.notification import Notification, Operation
+from handlers.correlation.matching import KnownCase, Signal
+from handlers.notification import Notification, Operation, Phase, RowSeen, Source
+
+MOST_REQUEST_IDS = 50
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Learned:
+    """How a compute host presented itself to storage, last, and in which attachment's row."""
+
+    host: str
+    connector: Connector
+    attachment_id: str
+
+
+def absorb(case: KnownCase, notification: Notification) -> KnownCase:
+    """Fill in what the case does not know yet, take the newest connector, count the signal."""
+    attachment_id = case.attachment_id or notification.attachment_id
+    row = _row(notification.rows, attachment_id)
+    cinder, starts = notification.source is Source.CINDER, _starts(case, notification)
+    return dataclasses.replace(
+        case,
+        attachment_id=attachment_id,
+        instance_id=case.instance_id
+        or notification.instance_id
+        or (row.instance_id if row else None),
+        host=case.host or notification.host or (row.host if row else None),
+        backend=case.backend or notification.backend,
+        connector=(row.connector if row else None) or case.connector,
+        request_ids=_joined(case, Signal.of(notification)),
+        starts=case.starts + (cinder and starts),
+        nova_started=case.nova_started or (not cinder and starts),
+        signal_seq=case.signal_seq + _counts(case),
+    )
+
+
+def absorb_signal(case: KnownCase, signal: Signal) -> KnownCase:
+    """Do the same with what is left of a message that was kept for its case."""
+    return dataclasses.replace(
+        case,
+        attachment_id=case.attachment_id or signal.attachment_id,
+        instance_id=case.instance_id or signal.instance_id,
+        request_ids=_joined(case, signal),
+        signal_seq=case.signal_seq + _counts(case),
+    )
+
+
+def heard_end(case: KnownCase, signal: Signal) -> KnownCase:
+    """Note who says that this very operation ended, where that is Nova."""
+    ended = case.nova_ended or signal.source is not Source.CINDER
+    return dataclasses.replace(case, nova_ended=ended)
+
+
+def noticed(case: KnownCase) -> KnownCase:
+    """Count a message that may be about the case, and learn nothing from it."""
+    return dataclasses.replace(case, signal_seq=case.signal_seq + _counts(case))
+
+
+def learned(notifications: Iterable[Notification]) -> Mapping[str, Learned]:
+    """Return the last connector that the messages' rows show for each compute host."""
+    return {
+        host: Learned(host, row.connector, row.attachment_id)
+        for notification in notifications
+        for row in notification.rows
+        if row.connector is not None and (host := row.host or row.connector.host)
+    }
+
+
+def _row(rows: Iterable[RowSeen], attachment_id: str | None) -> RowSeen | None:
+    return next((row for row in rows if row.attachment_id == attachment_id), None)
+
+
+def _joined(case: KnownCase, signal: Signal) -> tuple[str, ...]:
+    # Retries without end must not grow the row without end: the ids last seen are the useful ones.
+    others = (r for r in case.request_ids if r not in signal.request_ids)
+    return (*others, *signal.request_ids)[-MOST_REQUEST_IDS:]
+
+
+def _starts(case: KnownCase, notification: Notification) -> bool:
+    said = notification.operation, notification.phase
+    return said == (case.operation, Phase.START)
+
+
+def _counts(case: KnownCase) -> bool:
+    """Tell whether somebody may be judging the case without this message."""
+    return case.claimed or case.state is not CaseState.WAITING
+
 
 FOR_A_PERSON = (CaseState.PARKED, CaseState.AWAITING_APPROVAL)
 
@@ -112,3 +210,34 @@ def due(case: KnownCase, trigger: Trigger, at: datetime) -> KnownCase:
 def earlier(at: datetime | None, other: datetime) -> datetime:
     """Return the earlier of two times, the first of which may never come."""
     return other if at is None else min(at, other)
+
+
+UNITS_A_SECOND = 62.5
+PREFIX_BITS = 32  # begin anew after two years, which harms nothing: the rest is random
+RANDOM_BITS = 96
+VERSION_8 = (8 << 76, 0xF << 76)  # RFC 9562, section 5.8: a layout of one's own
+VARIANT = (2 << 62, 3 << 62)
+
+
+class _Counter:
+    """Counts on from its last number, or from the time, whichever is more. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+
+    def next(self) -> int:
+        with self._lock:
+            self._last = max(self._last + 1, int(time.time() * UNITS_A_SECOND))
+            return self._last
+
+
+_COUNTER = _Counter()
+
+
+def new_case_id() -> str:
+    """Return an id that nobody has. Thread-safe; blocks on nothing."""
+    value = (_COUNTER.next() % (1 << PREFIX_BITS)) << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
+    for bits, mask in (VERSION_8, VARIANT):
+        value = value & ~mask | bits
+    return str(uuid.UUID(int=value))

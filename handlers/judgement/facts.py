@@ -1,14 +1,140 @@
-"""The signs that the decision table asks for: each a yes or no about a situation. Pure."""
+"""The signs that the decision table asks for: each a yes or no about a situation. Pure.
+
+The signs of a wish to detach that Nova has yet to carry out, or is carrying out. Pure.
+
+The signs of a connection that no record claims: no row in Cinder, no instance in any message.
+
+Whose it is, only the one host that is let in can tell, and of that host Nova. Pure.
+
+The signs of rows that live migrations, evacuations and deleted servers leave behind. Pure.
+"""
 
 from __future__ import annotations
 
+from drivers.control_plane import Server
 from handlers import intents
-from handlers.judgement import unclaimed, writers
+from handlers.case import StepKind
+from handlers.judgement import writers
 from handlers.judgement.evidence import Absent, Fact, NoControl, Unknown
-from handlers.judgement.situation import Situation
-from handlers.judgement.subject import ATTACHED
-from handlers.judgement.wishes import agreed, completed_for_detach, has_a_guest, rolled_for_detach
+from handlers.judgement.policy import LateAttach
+from handlers.judgement.situation import ATTACHED, Situation
 from handlers.notification import Operation
+
+GUEST_STATES = frozenset({"active", "paused", "rescued", "resized", "stopped", "suspended"})
+NOVA_DETACH_ATTEMPTS = 3
+
+
+def wanted(s: Situation) -> bool:
+    """Somebody asked for the detach, or the operator wants it of what we rolled forward.
+
+    Not of an attach that is known to have ended well: its user has the disk, and relies on it.
+    """
+    if s.case.operation is Operation.DETACH:
+        return True
+    unheard = s.late_attach is LateAttach.DETACH and not s.case.end_seen
+    return unheard and s.row is not None and intents.completed(s.case, s.row.attachment_id)
+
+
+def detaching_and_named(s: Situation) -> bool:
+    """Cinder has the wish on record; Nova's block device still names the only row."""
+    wished = s.status == "detaching" and s.row_status == ATTACHED and _asked(s)
+    return wished and s.named and not s.others and has_a_guest(s.server)
+
+
+def _asked(s: Situation) -> bool:
+    """The detach that Cinder has on record is the one of this case, or may be our own."""
+    ours = s.row is not None and intents.last_nova_detach(s.case, s.row.attachment_id) is not None
+    return s.case.operation is Operation.DETACH or (ours and wanted(s))
+
+
+def rolled_for_detach(s: Situation) -> bool:
+    """Our own roll_detaching still waits for its Nova detach (a crash in between)."""
+    return _pending(s) is StepKind.CINDER_ROLL_DETACHING
+
+
+def completed_for_detach(s: Situation) -> bool:
+    """What we completed still waits for the Nova detach that the operator wants."""
+    return _pending(s) is StepKind.CINDER_COMPLETE and not s.others and has_a_guest(s.server)
+
+
+def _pending(s: Situation) -> StepKind | None:
+    alone = s.row is not None and agreed(s) and not s.siblings and wanted(s)
+    return intents.wish_pending(s.case, s.row.attachment_id) if s.row and alone else None
+
+
+def nova_detach_accepted(s: Situation) -> bool:
+    """Nova accepted our wish to detach a short while ago.
+
+    In-use is what our roll_detaching had left, so that detaching is Nova's answer even to a call
+    that gave none.
+    """
+    ours = intents.last_nova_detach(s.case, s.row.attachment_id) if s.row else None
+    recent = ours is not None and ours.attempt > s.case.attempts - NOVA_DETACH_ATTEMPTS
+    return recent and detaching_and_named(s)
+
+
+def detach_of_another_case(s: Situation) -> bool:
+    """The attach of this case ended; the detach asked for since has a case of its own."""
+    wished = s.status == "detaching" and s.row_status == ATTACHED
+    return wished and s.named and not _asked(s)
+
+
+def whose_wish(s: Situation) -> bool:
+    """Cinder says detaching of a volume with several attachments, not of which one."""
+    return s.status == "detaching" and s.row_status == ATTACHED and s.named and bool(s.others)
+
+
+def agreed(s: Situation) -> bool:
+    """Cinder and Nova agree that the subject is attached."""
+    return s.status == "in-use" and s.named and s.row_status == ATTACHED
+
+
+def has_a_guest(server: Server | None) -> bool:
+    """Nova has a guest that it would detach something from."""
+    return server is not None and server.launched and server.vm_state in GUEST_STATES
+
+
+def nobody_holds(s: Situation) -> bool:
+    """Nova proves that no server may be using the volume on the host, a compute that is up."""
+    asked = s.holding if _unclaimed(s) else None
+    proven = asked is not None and asked.compute_up is True and asked.holders == Fact(())
+    return proven and asked is not None and asked.host == s.host
+
+
+def holders(s: Situation) -> tuple[str, ...]:
+    """Return the servers that may be using the volume on the host, by Nova's records."""
+    told = s.holding.holders if s.holding is not None else None
+    return told.value if isinstance(told, Fact) else ()
+
+
+def not_told(s: Situation) -> bool:
+    """Nova did not say who may be using the volume on the host, or not surely all of them."""
+    return s.holding is not None and isinstance(s.holding.holders, Unknown)
+
+
+def host_down(s: Situation) -> bool:
+    """Its host is a compute, and the service is down: what the guests there do, nobody can say."""
+    return s.holding is not None and s.holding.compute_up is False
+
+
+def accounted_for(s: Situation) -> bool:
+    """Nova could be asked in the place of an instance, and said something that decides."""
+    return nobody_holds(s) or bool(holders(s)) or host_down(s)
+
+
+def ghost(s: Situation) -> bool:
+    """Cinder says available, and exactly one compute host is let in, where nobody has the volume.
+
+    Whoever else may be connected, known or not, turns it away: nothing but that host's own
+    connections may be there.
+    """
+    only_his = bool(s.own) and not (s.foreign or s.nameless)
+    return s.status == "available" and only_his and nobody_holds(s)
+
+
+def _unclaimed(s: Situation) -> bool:
+    return s.instance_id is None and not s.volume.rows
+
 
 SETTLED_STATUSES = frozenset({"available", "attaching", "in-use", "detaching", "reserved"})
 SETTLED_MIGRATIONS = frozenset({None, "", "none", "success", "error"})
@@ -67,7 +193,7 @@ def _reserved_by_others(s: Situation) -> bool:
 def compute_not_up(s: Situation) -> bool:
     """Something is left, and nobody can ask the server's host whether its guest has it."""
     down = s.server is not None and s.server.host is not None and s.server.compute_up is not True
-    return (down or unclaimed.host_down(s)) and not nothing_left(s) and not nothing_left_blind(s)
+    return (down or host_down(s)) and not nothing_left(s) and not nothing_left_blind(s)
 
 
 # -- what could not be seen ------------------------------------------------------------------------
@@ -77,7 +203,7 @@ def nova_unknown(s: Situation) -> bool:
     """Nova did not answer for a server in question, or for the host where none is known."""
     unknown = [answer for answer in s.servers.values() if isinstance(answer, Unknown)]
     never_had = all(isinstance(answer, NoControl) for answer in unknown)
-    return unclaimed.not_told(s) or bool(unknown and not (never_had and _over_without_nova(s)))
+    return not_told(s) or bool(unknown and not (never_had and _over_without_nova(s)))
 
 
 def _over_without_nova(s: Situation) -> bool:
@@ -99,7 +225,7 @@ def ambiguous(s: Situation) -> bool:
 
 def instance_unnamed(s: Situation) -> bool:
     """Nobody says which instance the attachment belongs to, and something is left of it."""
-    nobody_to_ask = s.instance_id is None and not unclaimed.accounted_for(s)
+    nobody_to_ask = s.instance_id is None and not accounted_for(s)
     return nobody_to_ask and not nothing_left(s) and not nothing_left_blind(s)
 
 
@@ -185,9 +311,7 @@ def attaching_and_named(s: Situation) -> bool:
 def guest_holds(s: Situation) -> bool:
     """A block device holds the volume although Cinder has no row for it."""
     return (
-        bool(unclaimed.holders(s))
-        or bool(s.unnamed_devices)
-        or (bool(s.devices) and s.status == "available")
+        bool(holders(s)) or bool(s.unnamed_devices) or (bool(s.devices) and s.status == "available")
     )
 
 
@@ -222,7 +346,7 @@ def _legacy_attach(s: Situation) -> bool:
 def held_by_us(s: Situation) -> bool:
     """Our own os-reserve, taken to keep new attachments out."""
     bare = s.status == "attaching" and not s.volume.rows
-    free = let_go(s) or unclaimed.nobody_holds(s)
+    free = let_go(s) or nobody_holds(s)
     return bare and free and intents.holds_reserve(s.case)
 
 
@@ -297,3 +421,40 @@ def begun_and_left(s: Situation) -> bool:
     """Nova's block device names the subject, which is not attached, and nobody is seen let in."""
     let_in = s.own or s.foreign or s.nameless
     return s.named and s.row_status in UNFINISHED_ROWS and not let_in
+
+
+def stray_row(s: Situation) -> bool:
+    """An unfinished row that no block device names, beside good attached ones."""
+    settled = s.status in ("in-use", "attaching", "reserved")
+    orphan = s.row_status in UNFINISHED_ROWS and not s.named and not s.unnamed_devices
+    good = others_are_good(s) and all(r.status == ATTACHED for r in s.others)
+    return settled and orphan and good and s.server is not None
+
+
+def left_on_source(s: Situation) -> bool:
+    """The source's row after a live migration that went well: its host's compute is up."""
+    return _left_behind(s) and s.computes.get(s.host or "") is True
+
+
+def left_on_a_host_that_is_down(s: Situation) -> bool:
+    """As ``left_on_source``, but the compute of the row's host is not known to be up.
+
+    Or the row of another case is, and its host may be writing beside the subject's.
+    """
+    beside = writers.too_many(s) and writers.beside_a_dead_host(s)
+    return beside or (_left_behind(s) and s.computes.get(s.host or "") is not True)
+
+
+def _left_behind(s: Situation) -> bool:
+    if s.server is None or s.server.host is None or s.connector is None or s.shared_host:
+        return False
+    moved = s.host is not None and s.host != s.server.host
+    left = s.status == "in-use" and s.row_status == ATTACHED and not s.named
+    good = bool(s.siblings) and all(r.status == ATTACHED and s.names(r) for r in s.siblings)
+    return moved and left and good and not s.unnamed_devices
+
+
+def deleted_with_server(s: Situation) -> bool:
+    """Cinder says in-use by a server that is gone, and its guest is proven to be."""
+    left = s.status == "in-use" and s.row_status == ATTACHED and not s.others
+    return left and s.server_gone and (s.clean or s.guest_ended)

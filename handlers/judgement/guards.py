@@ -9,7 +9,7 @@ from datetime import datetime
 from drivers.base import Capabilities
 from handlers import intents, late
 from handlers.case import StepKind
-from handlers.judgement import facts, wishes
+from handlers.judgement import facts
 from handlers.judgement.evidence import Fact
 from handlers.judgement.plan import Step, cinder_skips_backend
 from handlers.judgement.policy import BackendPolicy, Mode
@@ -204,7 +204,7 @@ def _not_allowed(s: Situation, means: Means) -> Objection | None:
     if means.policy.mode is Mode.OBSERVE:
         return Objection(Guard.OBSERVE)
     approval = s.case.approval
-    begun = facts.held_by_us(s) or wishes.rolled_for_detach(s)
+    begun = facts.held_by_us(s) or facts.rolled_for_detach(s)
     approved = approval is not None and (begun or approval.fingerprint == means.fingerprint)
     asks = means.policy.mode is Mode.APPROVE and not approved
     return Objection(Guard.APPROVE) if asks else None

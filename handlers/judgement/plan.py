@@ -17,9 +17,9 @@ from drivers.base import Attachment, Capabilities
 from handlers import intents
 from handlers.case import StepKind
 from handlers.judgement import facts as signs
-from handlers.judgement import unclaimed
+from handlers.judgement import facts as unclaimed
+from handlers.judgement.rules import Diagnosis, Verdict
 from handlers.judgement.situation import Situation
-from handlers.judgement.verdict import Diagnosis, Verdict
 
 
 class Condition(enum.Enum):

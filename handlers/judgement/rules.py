@@ -4,19 +4,63 @@ Pure. Time is no argument of any rule. The order is the safety: danger is told f
 flight or cannot be seen is turned away and what is healthy recognised, and only then may a rule
 act. Whatever no rule knows is for a person. docs/rules.md explains each rule and is checked against
 this table.
+
+What evidence can mean.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Callable
 
 from handlers.case import Case, UseCase
-from handlers.judgement import facts, left_overs, unclaimed, wishes, writers
+from handlers.judgement import facts, writers
 from handlers.judgement.evidence import Absent, Evidence, Fact, Unknown
 from handlers.judgement.policy import LateAttach
 from handlers.judgement.situation import Situation, situate
-from handlers.judgement.verdict import Diagnosis, Verdict
+
+
+class Verdict(enum.Enum):
+    """What the evidence means for the case's attachment."""
+
+    HEALTHY = "healthy"
+    """It is attached, and rightly so."""
+    CLEAN = "clean"
+    """It is not attached and nothing of it is left over."""
+    GONE = "gone"
+    """The volume does not exist any more."""
+    IN_FLIGHT = "in-flight"
+    """Somebody else's operation on the volume or the server is under way."""
+    UNKNOWN = "unknown"
+    """A source that should see could not."""
+    RELEASE = "release"
+    """The attachment is dead: release the backend, then Cinder."""
+    TERMINATE = "terminate"
+    """Cinder has let go already; one connection is left on the backend."""
+    ROLL_FORWARD = "roll-forward"
+    """It is attached in truth; Cinder has to be told."""
+    NOVA_DETACH = "nova-detach"
+    """The wish to detach is on record; Nova has to carry it out."""
+    PARK = "park"
+    """For a person."""
+
+
+ACTING = frozenset({Verdict.RELEASE, Verdict.TERMINATE, Verdict.ROLL_FORWARD, Verdict.NOVA_DETACH})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """A verdict, the rule that said so, and why in words for a person.
+
+    ``situation`` is None only where Cinder did not show a volume.
+    """
+
+    verdict: Verdict
+    rule: str
+    reason: str
+    use_case: UseCase | None
+    situation: Situation | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,7 +123,7 @@ def _unseen(s: Situation) -> str:
 
 def _held(s: Situation) -> str:
     """Return who may be using it, where only the host could be asked about."""
-    named = ", ".join(unclaimed.holders(s))
+    named = ", ".join(facts.holders(s))
     return f" (on {s.holding.host} by instance {named})" if s.holding and named else ""
 
 
@@ -126,11 +170,11 @@ RULES: tuple[Rule, ...] = (
     Rule("B4.compute-down", Verdict.IN_FLIGHT, facts.compute_not_up,
          "the compute service of the server's host is not known to be up, and its guest may hold "
          "the volume"),
-    Rule("B5.nova-detaching", Verdict.IN_FLIGHT, wishes.nova_detach_accepted,
+    Rule("B5.nova-detaching", Verdict.IN_FLIGHT, facts.nova_detach_accepted,
          "Nova has accepted the detach and is carrying it out"),
-    Rule("B6.detach-asked-since", Verdict.IN_FLIGHT, wishes.detach_of_another_case,
+    Rule("B6.detach-asked-since", Verdict.IN_FLIGHT, facts.detach_of_another_case,
          "the attach ended, and a detach has been asked for since"),
-    Rule("B7.source-down", Verdict.IN_FLIGHT, left_overs.left_on_a_host_that_is_down,
+    Rule("B7.source-down", Verdict.IN_FLIGHT, facts.left_on_a_host_that_is_down,
          "the row is on a host that its server has left and whose compute service is not known to "
          "be up: after an evacuation its old guest may be running on"),
     # The five use cases.
@@ -140,15 +184,15 @@ RULES: tuple[Rule, ...] = (
     Rule("UC2.attached", Verdict.ROLL_FORWARD, facts.attaching_and_named,
          "the backend and Nova's block device have it attached, only Cinder was not told",
          UseCase.UC2),
-    Rule("UC2.completed", Verdict.NOVA_DETACH, wishes.completed_for_detach,
+    Rule("UC2.completed", Verdict.NOVA_DETACH, facts.completed_for_detach,
          "an attach that only Cinder did not know of was completed, and the operator wants such to "
          "be detached", UseCase.UC2),
-    Rule("UC4.wish-on-record", Verdict.NOVA_DETACH, wishes.detaching_and_named,
+    Rule("UC4.wish-on-record", Verdict.NOVA_DETACH, facts.detaching_and_named,
          "Cinder has the wish to detach on record and Nova has not carried it out", UseCase.UC4),
-    Rule("UC4.rolled", Verdict.NOVA_DETACH, wishes.rolled_for_detach,
+    Rule("UC4.rolled", Verdict.NOVA_DETACH, facts.rolled_for_detach,
          "the wish to detach was rolled back to in-use so that Nova can carry it out",
          UseCase.UC4),
-    Rule("P10.whose-wish", Verdict.PARK, wishes.whose_wish,
+    Rule("P10.whose-wish", Verdict.PARK, facts.whose_wish,
          "Cinder says detaching of a volume with several attachments, and not of which"),
     Rule("P5.server-deleted", Verdict.PARK, facts.guest_may_outlive,
          "the server is deleted but its row is left, and neither the backend nor Nova's record of "
@@ -166,18 +210,18 @@ RULES: tuple[Rule, ...] = (
     Rule("UC5.leaked", Verdict.TERMINATE, facts.leaked,
          "Cinder says available and Nova holds nothing, but the backend lets the host in",
          UseCase.UC5),
-    Rule("UC5.ghost", Verdict.TERMINATE, unclaimed.ghost,
+    Rule("UC5.ghost", Verdict.TERMINATE, facts.ghost,
          "Cinder says available and names nobody, the backend lets one compute host in, and Nova "
          "proves that no server may be using it there", UseCase.UC5),
     Rule("UC5.leaked-beside-others", Verdict.TERMINATE, facts.leaked_beside_others,
          "the attachment is gone but the backend lets its host in, beside others that are right",
          UseCase.UC5),
     # Left-overs of live migrations and of multiattach.
-    Rule("S1.stray-row", Verdict.RELEASE, left_overs.stray_row,
+    Rule("S1.stray-row", Verdict.RELEASE, facts.stray_row,
          "an unfinished row that no block device names, beside good ones"),
-    Rule("S2.left-on-source", Verdict.RELEASE, left_overs.left_on_source,
+    Rule("S2.left-on-source", Verdict.RELEASE, facts.left_on_source,
          "the source's row was left behind by a live migration that went well"),
-    Rule("S3.deleted-with-server", Verdict.RELEASE, left_overs.deleted_with_server,
+    Rule("S3.deleted-with-server", Verdict.RELEASE, facts.deleted_with_server,
          "the server is deleted, its guest is proven to be gone, only the row was left behind"),
     # Nothing to do, or nothing that a program should do.
     Rule("P8.access-lost", Verdict.PARK, facts.access_lost,

@@ -1,9 +1,13 @@
-"""What the evidence comes to for the one attachment that a case is about: facts, no judgement."""
+"""What the evidence comes to for the one attachment that a case is about: facts, no judgement.
+
+Which of the volume's rows that is, and who else is on the volume or on its host, is decided here
+too. Pure.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from drivers.base import Connection, Connector
 from drivers.control_plane import BlockDevice, Row, Server, Volume
@@ -17,10 +21,93 @@ from handlers.judgement.evidence import (
     Holding,
     ServerEvidence,
     holder,
+    left_behind,
 )
-from handlers.judgement.neighbours import belongs, explained_by, shares
 from handlers.judgement.policy import LateAttach
-from handlers.judgement.subject import subject_of
+from handlers.notification import Operation
+
+ATTACHED, RESERVED = "attached", "reserved"
+
+
+def subject_of(
+    case: Case, volume: Volume, servers: Mapping[str, ServerEvidence]
+) -> tuple[Row | None, bool]:
+    """Return the row of the case's attachment, None where it has none; and whether several may be.
+
+    A case whose messages named an attachment is about that row and no other. Else an attach is
+    about the row that is not attached. A detach is about one that is more than reserved: what is
+    only reserved is let go by Cinder's API, whose message names it (cinder/volume/api.py
+    ``attachment_delete``); and of two of one server, about the one that the server has left.
+    """
+    if case.attachment_id is not None:
+        named = (row for row in volume.rows if row.attachment_id == case.attachment_id)
+        return next(named, None), False
+    mine = [row for row in volume.rows if case.instance_id in (None, row.instance_id)]
+    match case.operation:
+        case Operation.ATTACH:
+            mine = [row for row in mine if row.status != ATTACHED] or mine
+        case Operation.DETACH:
+            mine = [row for row in mine if row.status != RESERVED] or mine
+            # In transition it may be the other row that somebody wants detached.
+            at_rest = volume.status == "in-use"
+            mine = (_on_the_source(mine, servers) if at_rest else []) or mine
+    return (mine[0] if len(mine) == 1 else None), len(mine) > 1
+
+
+def _on_the_source(rows: Sequence[Row], servers: Mapping[str, ServerEvidence]) -> list[Row]:
+    """Return the row of a live migration's source, where the server is on the destination.
+
+    Cinder's ``volume.detach.start`` lists both rows and does not say which of them goes. Nova names
+    the one that stays, on a host other than that of the one that goes.
+    """
+    unnamed = [row for row in rows if holder(row, servers) is None]
+    attached = all(row.status == ATTACHED for row in rows)
+    one_server = len({row.instance_id for row in rows}) == 1
+    moved = attached and one_server and len(unnamed) == 1
+    return unnamed if moved and left_behind(unnamed[0], servers) else []
+
+
+def belongs(connection: Connection, connectors: tuple[Connector, ...]) -> bool:
+    """Tell whether a connection is of one of these hosts."""
+    return any(connection.belongs_to(connector) for connector in connectors)
+
+
+def shares(
+    connector: Connector,
+    rows: tuple[Row, ...],
+    servers: Mapping[str, ServerEvidence],
+    learned: Mapping[str, Connector],
+) -> bool:
+    """Tell whether one of these rows or its server is on that host, or nobody knows where."""
+    if any(row.host is not None and row.host == connector.host for row in rows):
+        return True
+    answers = [servers.get(row.instance_id or "") for row in rows]
+    return any(
+        not isinstance(answer, Fact) or _may_be_on(answer.value.host, connector, learned)
+        for answer in answers
+    )
+
+
+def _may_be_on(host: str | None, connector: Connector, learned: Mapping[str, Connector]) -> bool:
+    if host is None or host == connector.host:
+        return host is not None
+    if host in learned:
+        return bool(connector.names() & learned[host].names())
+    return connector.host is None
+
+
+def explained_by(
+    rows: tuple[Row, ...],
+    servers: Mapping[str, ServerEvidence],
+    learned: Mapping[str, Connector],
+) -> tuple[Connector, ...]:
+    """Return the connectors of the hosts on which the servers of these rows are.
+
+    Of a host whose connector was never seen only its name is known, which some backends tell too.
+    """
+    answers = (servers.get(row.instance_id or "") for row in rows)
+    hosts = (a.value.host for a in answers if isinstance(a, Fact) and a.value.host)
+    return tuple(learned.get(host, Connector(host=host)) for host in hosts)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

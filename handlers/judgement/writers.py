@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from drivers.base import Connection, Connector
 from drivers.control_plane import Row, Server
 from handlers.judgement.evidence import Absent, Fact, NoControl, Unknown, left_behind
-from handlers.judgement.situation import Situation
-from handlers.judgement.subject import ATTACHED, RESERVED
+from handlers.judgement.situation import ATTACHED, RESERVED, Situation
 
 MIGRATING, RUNNING = "migrating", "active"
 

@@ -1,4 +1,4 @@
-"""The eyes: one look at all three sides, and what the decision table says of it."""
+"""One look at all three sides, and what the decision table says of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from drivers.base import StorageDriver
 from drivers.control_plane import Cinder, Nova
@@ -21,13 +21,38 @@ from handlers.judgement.evidence import (
     look_at_volume,
 )
 from handlers.judgement.policy import BackendPolicy
-from handlers.judgement.rules import diagnose
-from handlers.judgement.verdict import Diagnosis
+from handlers.judgement.rules import Diagnosis, diagnose
 from handlers.recovery.attempt import Attempt
-from handlers.recovery.observer import RecoveryObserver
 from handlers.recovery.retry import repeat
 
 T = TypeVar("T")
+
+
+class RecoveryObserver(Protocol):
+    """Gets every outside call, every step and every objection. Must be quick and never raise."""
+
+    def called(self, system: str, method: str, seconds: float, error: str | None) -> None:
+        """Note one call outside; ``error`` is the kind's class name, None for success."""
+
+    def stepped(self, step: str, result: str, seconds: float) -> None:
+        """Note one step of a plan, its last look included."""
+
+    def guarded(self, guard: str) -> None:
+        """Note that a guard kept a plan from being carried out."""
+
+
+class _NoObserver:
+    def called(self, system: str, method: str, seconds: float, error: str | None) -> None:
+        pass
+
+    def stepped(self, step: str, result: str, seconds: float) -> None:
+        pass
+
+    def guarded(self, guard: str) -> None:
+        pass
+
+
+NO_OBSERVER: RecoveryObserver = _NoObserver()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

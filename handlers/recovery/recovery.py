@@ -26,16 +26,13 @@ from handlers.judgement.evidence import Evidence, Unknown
 from handlers.judgement.guards import PARKS, Guard, Means, Objection, guard
 from handlers.judgement.plan import fingerprint, make_plan
 from handlers.judgement.policy import BackendPolicy
-from handlers.judgement.rules import condemn
+from handlers.judgement.rules import ACTING, Diagnosis, Verdict, condemn
 from handlers.judgement.situation import Situation
-from handlers.judgement.verdict import ACTING, Diagnosis, Verdict
 from handlers.recovery import conclusion
-from handlers.recovery.acting import Hands
 from handlers.recovery.attempt import Attempt, Plan
 from handlers.recovery.conclusion import Attempted
-from handlers.recovery.looking import Eyes
-from handlers.recovery.observer import NO_OBSERVER, RecoveryObserver
-from handlers.recovery.steps import EvidenceChangedError, Stepper
+from handlers.recovery.looking import NO_OBSERVER, Eyes, RecoveryObserver
+from handlers.recovery.steps import EvidenceChangedError, Hands, Stepper
 
 ROUNDS = 6
 SETBACKS = 2

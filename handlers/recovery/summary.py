@@ -21,7 +21,7 @@ from handlers.judgement.evidence import (
     VolumeEvidence,
 )
 from handlers.judgement.plan import Step
-from handlers.judgement.verdict import Diagnosis
+from handlers.judgement.rules import Diagnosis
 
 
 def summarise(

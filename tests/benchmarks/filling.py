@@ -20,7 +20,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from consumer.ledger.database.engine import Database
-from handlers.correlation.ids import UNITS_A_SECOND
+from handlers.correlation.transitions import UNITS_A_SECOND
 
 BEGIN = "2025-06-01 12:00:00"
 A_YEAR = 1_000_000

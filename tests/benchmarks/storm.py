@@ -36,7 +36,7 @@ from consumer.demo.wire import API_PUBLISHER, Message, SeenRow, Story
 from consumer.ledger import Arrival, Ledger
 from drivers.base import Connector
 from drivers.simulator import Cloud, scenes
-from drivers.simulator.journal import Call
+from drivers.simulator.hazards import Call
 from drivers.simulator.remote import serve_cloud
 from drivers.simulator.scenes import Scene
 from handlers.case import CaseState

@@ -25,7 +25,7 @@ from consumer.ledger import Ledger
 from consumer.ledger.work.casefile import LedgerCaseFile
 from consumer.publish import publisher
 from handlers.case import Conclusion, StepKind, StepResult
-from handlers.recovery.acting import Hands
+from handlers.recovery.steps import Hands
 
 OUTBOX_LEASE_SECONDS = 2.0
 

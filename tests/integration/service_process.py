@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from consumer.ledger import Ledger
 from consumer.settings import configuration
-from consumer.settings.opening import open_ledger
+from consumer.settings.configuration import open_ledger
 from handlers.judgement.policy import BackendPolicy, Mode
 from tests.services.ports import free_port
 

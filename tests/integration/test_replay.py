@@ -19,8 +19,7 @@ import consumer.intake.replayer
 from consumer.bus.sender import NotConfirmedError
 from consumer.bus.subscription import Subscription
 from consumer.bus.topology import QueueSettings
-from consumer.intake.replay_message import CaseOrder, write
-from consumer.intake.replay_queue import Asker, ReplaySender, ReplaySettings
+from consumer.intake.replay_queue import Asker, CaseOrder, ReplaySender, ReplaySettings, write
 from consumer.intake.replayer import Replayer
 from consumer.ledger import HistoryKind, Ledger, Timing
 from handlers.case import CaseState
@@ -252,7 +251,7 @@ def test_what_we_always_fail_on_is_put_aside(
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(consumer.intake.batch.replayer, "read"), (consumer.bus.settings.subscription, "delivery_of")],
+    [(consumer.intake.replayer, "read"), (consumer.bus.subscription, "delivery_of")],
 )
 @pytest.mark.parametrize("error", [RecursionError, OSError])
 def test_what_cannot_be_read_at_all_is_put_aside(

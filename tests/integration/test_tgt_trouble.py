@@ -12,9 +12,8 @@ import pytest
 
 from drivers.base import VolumeRef
 from drivers.errors import IndeterminateError, NotFoundError, OutsideError, TransientError
-from drivers.tgt.listing import read_targets
+from drivers.tgt.listing import ElsewhereError, Sighting, read_targets, sight
 from drivers.tgt.release import LetInAgainError, Release
-from drivers.tgt.sighting import ElsewhereError, Sighting, sight
 from drivers.tgt.tgtadm import Deadline
 from tests.bus import until
 from tests.iscsi import BACKEND, CONTROL_TARGET, Iscsi, Volume, connector_of, release, seen

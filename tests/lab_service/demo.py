@@ -14,8 +14,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from consumer.cli.demo import ANNOUNCED, console, show
 from consumer.demo.performance import Row, Seen
-from consumer.demo.showing import ANNOUNCED, console, show
 from tests import memory_disk
 from tests.behaviour.ground import State
 from tests.lab.environment import LabMissingError

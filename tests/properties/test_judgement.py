@@ -17,8 +17,7 @@ from handlers.judgement.evidence import Blind, Fact, Holding, Unknown
 from handlers.judgement.guards import PARKS, Guard, Means, guard
 from handlers.judgement.plan import Condition, fingerprint, make_plan, unmet
 from handlers.judgement.policy import BackendPolicy, Mode
-from handlers.judgement.rules import rule_ids
-from handlers.judgement.verdict import ACTING, Verdict
+from handlers.judgement.rules import ACTING, Verdict, rule_ids
 from handlers.notification import Operation
 from handlers.recovery import conclusion
 from handlers.recovery.conclusion import Attempted

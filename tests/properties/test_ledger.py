@@ -30,13 +30,17 @@ from hypothesis.stateful import (
 )
 
 from consumer.ledger import CaseRecord, Claim, Ledger, Outgoing, Replay
-from consumer.ledger.database.archive_tables import (
+from consumer.ledger.database.tables import (
     archived_cases,
     archived_history,
     archived_notifications,
     archived_outbox,
+    cases,
+    claims,
+    history,
+    notifications,
+    outbox,
 )
-from consumer.ledger.database.tables import cases, claims, history, notifications, outbox
 from handlers.case import CaseState, ClaimLostError, PausedError, StepKind, StepResult
 from handlers.notification import Notification, Operation, Phase
 from tests.services import ledgers

@@ -1,6 +1,16 @@
-"""The URL that names a ledger's database: what it may say, and what of it may be shown."""
+"""The URL that names a ledger's database, and TLS to its server.
+
+What the URL may say is checked here, and what of it may be shown. TLS is verified where it is asked
+for, never half.
+"""
 
 from __future__ import annotations
+
+import dataclasses
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -57,3 +67,83 @@ def _check_file(file: str) -> None:
             "given in another directory, would each have a ledger of its own; name it by its "
             "absolute path, with four slashes: sqlite:////var/lib/detachd/ledger.sqlite"
         )
+
+
+# Where systems keep their CAs in one file: libpq takes no directory, and the libpq of psycopg's
+# wheel knows no place of this system.
+_SYSTEMS_CAS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
+
+_NAMES = ("does not match host name", "Hostname mismatch", "IP address mismatch")
+_NO_TLS = ("does not support SSL", "SSL is required but the server")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tls:
+    """How the database's server is verified. Files are PEM; without a CA, the system's count.
+
+    ``cert_file`` and ``key_file`` are shown to a server that asks who we are.
+    """
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    verify_hostname: bool = True
+
+
+def connect_arguments(kind: str, tls: Tls | None) -> Mapping[str, Any]:
+    """Return what the driver of this kind of database is told. Raises LedgerUrlError.
+
+    Without TLS asked for, the drivers' own default holds: encrypted where the server offers it,
+    nothing verified.
+    """
+    if tls is None:
+        return {}
+    if kind == "sqlite":
+        raise LedgerUrlError("[ledger] ssl is true, and SQLite has no server to speak TLS with")
+    context = _context(tls)
+    return {"ssl": context} if kind != "postgresql" else _libpq(tls)
+
+
+def tls_explained(words: str, tls: Tls | None) -> str:
+    """Return what to do about a connection that failed with these words; "" if not about TLS."""
+    if tls is None:
+        return ""
+    if any(phrase in words for phrase in _NO_TLS):
+        return "[ledger] ssl is true, and this server does not speak TLS"
+    if any(phrase in words for phrase in _NAMES):
+        return "the server's certificate is for another name than the host in [ledger] connection"
+    if "certificate verify failed" in words or "CERTIFICATE_VERIFY_FAILED" in words:
+        return f"the server's certificate is not of a CA in {tls.ca_file or 'the system'}"
+    return ""
+
+
+def _context(tls: Tls) -> ssl.SSLContext:
+    """Read the files, so that one that cannot be used is named before anything is tried."""
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise _unusable("ssl_ca_file", tls.ca_file, error) from None
+    context.check_hostname = tls.verify_hostname
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # private CAs often lack what RFC 5280 asks for
+    if tls.cert_file:
+        try:
+            context.load_cert_chain(tls.cert_file, tls.key_file)
+        except (OSError, ssl.SSLError) as error:
+            raise _unusable("ssl_cert_file or ssl_key_file", tls.cert_file, error) from None
+    return context
+
+
+def _unusable(option: str, file: str | None, error: OSError) -> LedgerUrlError:
+    why = error.strerror or getattr(error, "reason", None) or "no certificate in PEM"
+    return LedgerUrlError(f"[ledger] {option} = {file} cannot be used: {why}")
+
+
+def _libpq(tls: Tls) -> Mapping[str, Any]:
+    system = next((file for file in _SYSTEMS_CAS if Path(file).exists()), "system")
+    arguments = {
+        "sslmode": "verify-full" if tls.verify_hostname else "verify-ca",
+        "sslrootcert": tls.ca_file or system,
+        "sslcert": tls.cert_file,
+        "sslkey": tls.key_file,
+    }
+    return {name: value for name, value in arguments.items() if value}

@@ -10,9 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.archive_tables import ARCHIVE_OF
 from consumer.ledger.database.records import Row
-from consumer.ledger.database.tables import cases
+from consumer.ledger.database.tables import ARCHIVE_OF, cases
 from consumer.ledger.errors import NoSuchCaseError
 
 SHORTEST_PREFIX = 4

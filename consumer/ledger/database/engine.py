@@ -2,25 +2,62 @@
 
 Every transaction is a function of a connection, and may be run again from its beginning: after a
 deadlock, a serialisation failure, a lock that did not come, or a connection that was lost.
+
+Of a SQLite file that cannot be opened SQLite itself says only that; here it is said what to do.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 import tenacity
 from sqlalchemy import event, exc
 
-from consumer.ledger.database.address import address_of, shown
-from consumer.ledger.database.sqlite_file import explained as file_explained
-from consumer.ledger.database.tls import Tls, connect_arguments
-from consumer.ledger.database.tls import explained as tls_explained
+from consumer.ledger.database.address import (
+    Tls,
+    address_of,
+    connect_arguments,
+    shown,
+    tls_explained,
+)
 from consumer.ledger.database.turns import Turns
 from consumer.ledger.errors import LedgerUnavailableError, LedgerUrlError
+
+_NOT_OPENED = "unable to open database file"
+_NOT_WRITTEN = "attempt to write a readonly database"
+_REMEDY = "[ledger] connection names it"
+
+
+def file_explained(words: str, file: str | None) -> str:
+    """Return why the file cannot be used and what to do; "" where the words are about another.
+
+    ``words`` are SQLite's. Blocks on the file system only.
+    """
+    if file is None or not (_NOT_OPENED in words or _NOT_WRITTEN in words):
+        return ""
+    path = Path(file).absolute()
+    if _is_directory(path):
+        return f"{path} is a directory; name a file in it ({_REMEDY})"
+    if not _is_directory(path.parent):
+        return (
+            f"there is no directory {path.parent}, or the user {os.geteuid()} may not enter it; "
+            f"make it, owned by the user that detachd runs as ({_REMEDY})"
+        )
+    return (
+        f"the user {os.geteuid()} has to be allowed to write {path}, and files beside it in "
+        f"{path.parent}; run detachd's commands as the user that the service runs as"
+    )
+
+
+def _is_directory(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises where it may not look
+
 
 Result = TypeVar("Result")
 Work = Callable[[sa.Connection], Result]

@@ -17,7 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.dialects import insert_absent
+from consumer.ledger.database.prepared import insert_absent
 from consumer.ledger.database.tables import claims
 
 GATE = ""

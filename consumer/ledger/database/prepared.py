@@ -4,15 +4,19 @@ Whenever SQLAlchemy executes a statement it looks it up anew, which takes ten ti
 SQLite does with it, and under the lock that all threads share; a storm of cases is bound by that.
 Here the lookup is the first run's. What returns rows to be read stays with SQLAlchemy: their values
 have to be converted on the way out as well.
+
+One statement is spelled differently by the three databases: the INSERT of what may be there.
 """
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Self, cast
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.sql.compiler import SQLCompiler
 
 Row = Mapping[str, Any]
@@ -97,3 +101,33 @@ class _Spelled:
 
 def _conversion(bind: sa.BindParameter[Any], dialect: sa.Dialect) -> Callable[[Any], Any] | None:
     return bind.type.dialect_impl(dialect).bind_processor(dialect)
+
+
+# Takes the INSERT's pseudo-row of new values and the table; gives the columns' values.
+Update = Callable[[Any, sa.Table], Mapping[str, Any]]
+
+
+@functools.cache
+def insert_absent(dialect: str, table: sa.Table, keys: tuple[str, ...]) -> sa.Insert:
+    """Return an INSERT that does nothing where a row of these keys is there already."""
+    if dialect == "mariadb":
+        # INSERT IGNORE would also let through what does not fit a column, cut to fit.
+        return mysql.insert(table).on_duplicate_key_update({keys[0]: table.c[keys[0]]})
+    if dialect == "sqlite":
+        return sqlite.insert(table).on_conflict_do_nothing(index_elements=keys)
+    return postgresql.insert(table).on_conflict_do_nothing(index_elements=keys)
+
+
+@functools.cache
+def insert_or_update(
+    dialect: str, table: sa.Table, keys: tuple[str, ...], update: Update
+) -> sa.Insert:
+    """Return an INSERT that makes these changes where a row of these keys is there already."""
+    if dialect == "mariadb":
+        insert = mysql.insert(table)
+        return insert.on_duplicate_key_update(dict(update(insert.inserted, table)))
+    if dialect == "sqlite":
+        lite = sqlite.insert(table)
+        return lite.on_conflict_do_update(index_elements=keys, set_=update(lite.excluded, table))
+    post = postgresql.insert(table)
+    return post.on_conflict_do_update(index_elements=keys, set_=update(post.excluded, table))

@@ -2,26 +2,110 @@
 
 Ids and names compare byte for byte on all three databases: SQLite and PostgreSQL do so by
 themselves, MariaDB by the tables' collation.
+
+The column types are what the three databases have in common.
+
+Times are UTC. JSON is text that the ledger itself reads and writes, so that no database's own idea
+of JSON matters.
+
+The archive: tables of the same columns as those that are worked on, for what is over.
+
+Their keys begin with the case's id and so with the time: whatever is put in goes to the end of
+every index, and none of these, however large, is touched where it is in no cache. Hence there is no
+index by anything that is scattered: a volume, a message's id alone, a request.
 """
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    DateTime,
+    Dialect,
     ForeignKey,
     Index,
     Integer,
     MetaData,
     String,
     Table,
+    Text,
+    TypeDecorator,
     UniqueConstraint,
 )
+from sqlalchemy.dialects import mysql
 
-from consumer.ledger.database.columns import BigSerial, JsonText, Moment, Words
+LongText = Text().with_variant(mysql.LONGTEXT(), "mariadb")
+BigSerial = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware datetime in UTC, to the microsecond. A naive one is refused."""
+
+    impl = DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mariadb")
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Hand PostgreSQL the aware value, the others the naive UTC that they can store."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a time without a zone cannot be stored: {value}")
+        utc = value.astimezone(UTC)
+        return utc if dialect.name == "postgresql" else utc.replace(tzinfo=None)
+
+    def process_result_value(
+        self,
+        value: datetime | None,
+        dialect: Dialect,  # noqa: ARG002 - SQLAlchemy's signature
+    ) -> datetime | None:
+        """Give every time back aware, in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class JsonText(TypeDecorator[Any]):
+    """Plain JSON values as text with sorted keys; None is NULL."""
+
+    impl = LongText
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Write JSON text; TypeError on what is no JSON value."""
+        return None if value is None else _json(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
+        """Read back what was written."""
+        return None if value is None else orjson.loads(value)
+
+
+def _json(value: Any) -> str:
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    except orjson.JSONEncodeError:  # a half surrogate pair, or no JSON value at all
+        return _encodable(json.dumps(value, sort_keys=True, ensure_ascii=False))
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+class Words(TypeDecorator[str]):
+    """Text for people, from anywhere: what a database cannot store of it is replaced."""
+
+    impl = LongText
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Replace NUL (PostgreSQL refuses it) and half surrogate pairs (no UTF-8 has them)."""
+        return None if value is None else _encodable(value.replace("\0", "\ufffd"))
+
 
 metadata = MetaData(
     naming_convention={
@@ -291,3 +375,38 @@ sightings = Table(
     Column("offered_at", Moment),
     **MARIADB,
 )
+
+
+def _archived(of: Table, also: str | None = None, *indices: Index) -> Table:
+    """Make the table for what is over; its key is the case's id, and ``also`` within the case."""
+    kept_by = ("case_id", also)
+    return Table(
+        f"archived_{of.name}", metadata, *(_column(c, kept_by) for c in of.columns), *indices,
+        **MARIADB,
+    )  # fmt: skip
+
+
+def _column(of: Column[object], kept_by: tuple[str | None, ...]) -> Column[object]:
+    key = of.name in kept_by
+    own = of.name == "case_id" and kept_by[1] is not None
+    refers = [ForeignKey("archived_cases.case_id")] if own else []
+    return Column(
+        of.name, of.type, *refers, primary_key=key, nullable=of.nullable and not key,
+        autoincrement=False,
+    )  # fmt: skip
+
+
+archived_cases = _archived(cases, None, Index(None, "cloud", "opened_at"))
+archived_notifications = _archived(notifications, "message_id")
+archived_history = _archived(history, "history_id")
+archived_intents = _archived(intents, "intent_id")
+archived_outbox = _archived(outbox, "outbox_id")
+
+ARCHIVE_OF: dict[Table, Table] = {
+    cases: archived_cases,
+    notifications: archived_notifications,
+    history: archived_history,
+    intents: archived_intents,
+    outbox: archived_outbox,
+}
+"""Where each table's rows go. The cases come first: the others refer to them."""

@@ -10,32 +10,161 @@ no announcement that is still to be sent; any other stays, however old. With it 
 history, intents and announcements. From then on no message is known for its repetition, no end or
 error taken for its own. A message that was kept without a case is not of use any more by then, and
 is forgotten.
+
+What is over for long enough, and the locks under which it may be moved or forgotten.
+
+Any number of replicas may do so at once: what another holds is passed over, and what was chosen is
+looked at again under the volume's lock, which whoever changes a case holds.
+
+What is finished long ago is forgotten, a little at a time, with all that belongs to it.
+
+- A case that is closed, was closed before the cutoff, has no message that came after it and no
+  announcement that is still to be sent: with its messages, history, intents and announcements,
+  from the archive, and from where it was worked on if it has not come to the archive.
+  A case in any other state is never forgotten, however old.
+- A message that was kept without a case, and came before the cutoff.
+- A quarantined body on which a person decided before the cutoff, and which did not come again.
+- The claims row of a volume of which no case is left that could be worked on.
+
+Connectors of hosts are never forgotten.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
-from datetime import timedelta
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.archive_tables import (
+from consumer.ledger.database.engine import Database, database_now
+from consumer.ledger.database.locks import GATE, fence_floor, raise_fence_floor
+from consumer.ledger.database.records import Row
+from consumer.ledger.database.tables import (
     ARCHIVE_OF,
     archived_cases,
     archived_notifications,
+    cases,
+    claims,
+    history,
+    intents,
+    notifications,
+    outbox,
+    quarantine,
 )
-from consumer.ledger.database.engine import Database, database_now
-from consumer.ledger.database.tables import history, intents, notifications, outbox
 from consumer.ledger.errors import NoSuchCaseError
-from consumer.ledger.history.aging import (
-    WORKED_ON,
-    Aged,
-    forget_orphans,
-    forget_volumes,
-    hold_finished,
-    remove,
-)
+from consumer.ledger.intake.quarantine import HELD
+from handlers.case import CaseState
+
+Tables = Mapping[sa.Table, sa.Table]
+"""Which tables are meant: those that are worked on, or those of the archive."""
+
+WORKED_ON: Tables = {table: table for table in ARCHIVE_OF}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Aged:
+    """What is old enough: of this cloud, from before the cutoff, so many at a time."""
+
+    cloud: str
+    cutoff: datetime
+    limit: int
+
+
+def finished(aged: Aged, tables: Tables) -> sa.Select[Any]:
+    """Select the cases that are over, with nothing to send and nothing heard since the cutoff.
+
+    Those opened first come first.
+    """
+    case, told, out = tables[cases], tables[notifications], tables[outbox]
+    unsent = sa.exists().where(out.c.case_id == case.c.case_id, out.c.due_at.is_not(None))
+    recent = sa.exists().where(
+        told.c.case_id == case.c.case_id, told.c.received_at >= aged.cutoff
+    )  # fmt: skip
+    return (
+        sa.select(case.c.case_id, case.c.volume_id)
+        .where(
+            case.c.cloud == aged.cloud,
+            case.c.state == CaseState.CLOSED.value,
+            case.c.opened_at < aged.cutoff,  # as it was closed later: so that the index narrows
+            case.c.closed_at < aged.cutoff,
+            ~unsent,
+            ~recent,
+        )
+        .order_by(case.c.opened_at)
+        .limit(aged.limit)
+    )
+
+
+def hold_finished(connection: sa.Connection, aged: Aged) -> tuple[list[str], list[str]]:
+    """Return cases that are worked on no more, and their volumes, locked until the end.
+
+    What another transaction has locked is passed over.
+    """
+    chosen: list[Row] = list(connection.execute(finished(aged, WORKED_ON)))
+    locked = lock_free(connection, aged.cloud, {row.volume_id for row in chosen})
+    of_locked = [row.case_id for row in chosen if row.volume_id in locked]
+    if not of_locked:
+        return [], locked
+    still = finished(aged, WORKED_ON).where(cases.c.case_id.in_(of_locked))
+    return list(connection.execute(still).scalars()), locked
+
+
+def remove(connection: sa.Connection, gone: Collection[str], tables: Tables) -> int:
+    """Remove the cases with all that belongs to them; return how many messages that were."""
+    rows = {
+        of: connection.execute(tables[of].delete().where(tables[of].c.case_id.in_(gone))).rowcount
+        for of in reversed(ARCHIVE_OF)  # what refers to a case goes before it
+    }
+    return rows[notifications]
+
+
+def lock_free(connection: sa.Connection, cloud: str, volumes: Collection[str]) -> list[str]:
+    """Lock those of the volumes that nobody else has locked, until the transaction ends.
+
+    First the fence floor is raised above their fences, so that these never fall when a volume that
+    was forgotten is met again. In this order, as it is the one in which messages are taken in.
+    """
+    wanted = sa.and_(claims.c.cloud == cloud, claims.c.volume_id.in_(sorted(volumes)))
+    highest = connection.execute(sa.select(sa.func.max(claims.c.fence)).where(wanted)).scalar() or 0
+    if highest > fence_floor(connection, cloud):
+        raise_fence_floor(connection, cloud, highest)
+    rows = sa.select(claims.c.volume_id).where(wanted).order_by(claims.c.volume_id)
+    return list(connection.execute(rows.with_for_update(skip_locked=True)).scalars())
+
+
+def forget_volumes(connection: sa.Connection, cloud: str, locked: Collection[str]) -> None:
+    """Remove the claims rows of which no case is left that could be worked on."""
+    of_volume = sa.exists().where(
+        cases.c.cloud == claims.c.cloud, cases.c.volume_id == claims.c.volume_id
+    )
+    bare = claims.delete().where(
+        claims.c.cloud == cloud,
+        claims.c.volume_id.in_(sorted(locked)),
+        claims.c.volume_id != GATE,
+        claims.c.owner.is_(None),
+        ~of_volume,
+    )
+    connection.execute(bare)
+
+
+def forget_orphans(connection: sa.Connection, aged: Aged) -> int:
+    """Forget messages that were kept for a start which never came; return how many."""
+    kept = notifications.c.case_id.is_(None)
+    old = sa.select(notifications.c.message_id, notifications.c.volume_id).where(
+        notifications.c.cloud == aged.cloud, kept, notifications.c.received_at < aged.cutoff
+    )
+    chosen = connection.execute(old.limit(aged.limit)).all()
+    if not chosen:
+        return 0
+    locked = lock_free(connection, aged.cloud, {row.volume_id for row in chosen if row.volume_id})
+    ids = [row.message_id for row in chosen]
+    gone = notifications.delete().where(notifications.c.message_id.in_(ids), kept)
+    number = connection.execute(gone).rowcount
+    forget_volumes(connection, aged.cloud, locked)
+    return number
+
 
 # Given anew on the way back, in their order: SQLite may have given these numbers to others since.
 RENUMBERED = {history: "history_id", intents: "intent_id", outbox: "outbox_id"}
@@ -96,3 +225,62 @@ def _copy(
         rows = rows.where(~again)
     ordered = rows.order_by(*source.primary_key.columns)
     connection.execute(target.insert().from_select(names, ordered))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pruned:
+    """How much one batch has forgotten. ``full``: there may be more."""
+
+    cases: int = 0
+    notifications: int = 0
+    bodies: int = 0
+    full: bool = False
+
+
+def prune(database: Database, cloud: str, retention_seconds: float, limit: int) -> Pruned:
+    """Forget up to ``limit`` of each kind, in four short transactions."""
+    now = database.read(database_now)
+    aged = Aged(cloud, now - timedelta(seconds=retention_seconds), limit)
+    done, told = database.write(lambda c: _prune_cases(c, aged))
+    archived, told_archived = database.write(lambda c: _prune_archived(c, aged))
+    orphans = database.write(lambda c: forget_orphans(c, aged))
+    bodies = database.write(lambda c: _prune_bodies(c, aged))
+    return Pruned(
+        done + archived,
+        told + told_archived + orphans,
+        bodies,
+        full=limit in (done, archived, orphans, bodies),
+    )
+
+
+def _prune_cases(connection: sa.Connection, aged: Aged) -> tuple[int, int]:
+    """Return how many cases were forgotten, and how many messages with them."""
+    gone, locked = hold_finished(connection, aged)
+    if not gone:
+        return 0, 0
+    told = remove(connection, gone, WORKED_ON)
+    forget_volumes(connection, aged.cloud, locked)
+    return len(gone), told
+
+
+def _prune_archived(connection: sa.Connection, aged: Aged) -> tuple[int, int]:
+    """Return the same of the archive. Nobody changes what is there: its own rows are the locks."""
+    old = finished(aged, ARCHIVE_OF).with_for_update(skip_locked=True)
+    gone = list(connection.execute(old).scalars())
+    return (len(gone), remove(connection, gone, ARCHIVE_OF)) if gone else (0, 0)
+
+
+def _prune_bodies(connection: sa.Connection, aged: Aged) -> int:
+    """Forget quarantined bodies that were decided on; return how many."""
+    over = sa.and_(
+        quarantine.c.cloud == aged.cloud,
+        quarantine.c.state != HELD,
+        quarantine.c.last_at < aged.cutoff,
+        quarantine.c.decided_at < aged.cutoff,
+    )
+    chosen = sa.select(quarantine.c.quarantine_id).where(over).limit(aged.limit)
+    ids = connection.execute(chosen).scalars().all()
+    if not ids:
+        return 0
+    gone = quarantine.delete().where(quarantine.c.quarantine_id.in_(ids), over)
+    return connection.execute(gone).rowcount

@@ -1,25 +1,264 @@
-"""Taking notifications in: one transaction a batch, unique by message_id, one bad row alone."""
+"""Taking notifications in: one transaction a batch, unique by message_id, one bad row alone.
+
+First what the ledger holds that new notifications may be about is read, in few statements a batch.
+Then the correlation decides (``handlers/correlation``), and what it comes to is written, one
+statement a kind of row.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from consumer.ledger.database.engine import Database, cause, database_now
 from consumer.ledger.database.locks import lock_volumes, pass_gate
-from consumer.ledger.database.tables import notifications
-from consumer.ledger.intake.arrival import Accepted, Arrival
-from consumer.ledger.intake.changes import write_changes
-from consumer.ledger.intake.known import read_known, volumes_of_requests
+from consumer.ledger.database.prepared import insert_or_update
+from consumer.ledger.database.records import (
+    Values,
+    known_case,
+    known_values,
+    notification_values,
+    opened_values,
+    signal,
+)
+from consumer.ledger.database.tables import cases, connectors, history, intents, notifications
+from consumer.ledger.work.history import HistoryKind
 from handlers.case import CaseState
-from handlers.correlation.correlated import Changes
-from handlers.correlation.correlation import correlate
-from handlers.correlation.ids import new_case_id
-from handlers.correlation.matching import Signal, Timing
-from handlers.notification import Notification
+from handlers.correlation.correlation import Changes, Known, Move, correlate
+from handlers.correlation.matching import KnownCase, Signal, Timing, shares_request
+from handlers.correlation.transitions import learned, new_case_id
+from handlers.notification import Notification, Phase
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Arrival:
+    """One notification as it came: ``body_sha256`` of the raw body, ``bus`` says where from."""
+
+    notification: Notification
+    body_sha256: str
+    bus: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of a batch. ``rejected``: what the database refuses, each with the reason."""
+
+    stored: int = 0
+    duplicates: int = 0
+    opened: int = 0
+    closed: int = 0
+    rejected: tuple[tuple[Arrival, str], ...] = ()
+
+    def __add__(self, other: Accepted) -> Accepted:
+        return Accepted(
+            self.stored + other.stored,
+            self.duplicates + other.duplicates,
+            self.opened + other.opened,
+            self.closed + other.closed,
+            self.rejected + other.rejected,
+        )
+
+
+_CHANGED = cases.update().where(cases.c.case_id == sa.bindparam("changed_case"))
+_ADOPTED = (
+    notifications.update()
+    .where(notifications.c.message_id == sa.bindparam("adopted_message"))
+    .values(case_id=sa.bindparam("adopting_case"))
+)
+
+
+def write_changes(
+    connection: sa.Connection,
+    changes: Changes,
+    fresh: Sequence[Arrival],
+    *,
+    cloud: str,
+    now: datetime,
+) -> None:
+    """Write the new and changed cases, the notifications, history and connectors."""
+    _write(connection, cases.insert(), [opened_values(c, cloud, now) for c in changes.opened])
+    changed = [known_values(c, now) | {"changed_case": c.case_id} for c in changes.changed]
+    _write(connection, _CHANGED, changed)
+    stored = [_stored(arrival, changes, cloud, now) for arrival in fresh]
+    _write(connection, notifications.insert(), stored)
+    adopted = [
+        {"adopted_message": message_id, "adopting_case": case_id}
+        for message_id, case_id in changes.adopted.items()
+    ]
+    _write(connection, _ADOPTED, adopted)
+    _write(connection, history.insert(), [_moved(move, now) for move in changes.moves])
+    _learn(connection, fresh, cloud, now)
+
+
+def _write(
+    connection: sa.Connection, statement: sa.Insert | sa.Update, rows: Sequence[Values]
+) -> None:
+    if rows:
+        connection.execute(statement, rows)
+
+
+def _stored(arrival: Arrival, changes: Changes, cloud: str, now: datetime) -> Values:
+    return notification_values(arrival.notification) | {
+        "cloud": cloud,
+        "case_id": changes.filed[arrival.notification.message_id],
+        "received_at": now,
+        "bus": arrival.bus,
+        "body_sha256": arrival.body_sha256,
+    }
+
+
+def _moved(move: Move, now: datetime) -> Values:
+    return {
+        "case_id": move.case_id,
+        "recorded_at": now,
+        "kind": _kind(move).value,
+        "actor": "notification",
+        "state": move.after.value,
+        "reason": f"message {move.message_id}",
+    }
+
+
+def _kind(move: Move) -> HistoryKind:
+    if move.before is None:
+        return HistoryKind.OPENED
+    return HistoryKind.CLOSED if move.after is CaseState.CLOSED else HistoryKind.MOVED
+
+
+def _learn(connection: sa.Connection, fresh: Sequence[Arrival], cloud: str, now: datetime) -> None:
+    found = learned(arrival.notification for arrival in fresh)
+    rows = [
+        {
+            "cloud": cloud,
+            "host": host,
+            "connector": found[host].connector.to_mapping(),
+            "attachment_id": found[host].attachment_id,
+            "learned_at": now,
+        }
+        for host in sorted(found)
+    ]
+    if rows:
+        keys = ("cloud", "host")
+        statement = insert_or_update(connection.dialect.name, connectors, keys, _newest)
+        connection.execute(statement, rows)
+
+
+def _newest(new: Mapping[str, sa.ColumnElement[object]], _: sa.Table) -> Mapping[str, object]:
+    return {name: new[name] for name in ("connector", "attachment_id", "learned_at")}
+
+
+def _any_of(column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
+    return column.in_(sa.bindparam(name, expanding=True))
+
+
+# No ORDER BY: SQLite would walk the index of opened_at, and with it every case there ever was.
+_CASES = sa.select(cases).where(
+    cases.c.cloud == sa.bindparam("cloud"),
+    _any_of(cases.c.volume_id, "volumes"),
+    sa.or_(cases.c.closed_at.is_(None), cases.c.closed_at >= sa.bindparam("since")),
+)
+_ORPHANS = sa.select(notifications).where(
+    notifications.c.cloud == sa.bindparam("cloud"),
+    notifications.c.case_id.is_(None),
+    notifications.c.received_at >= sa.bindparam("since"),
+)
+_ENDS = _ORPHANS.where(_any_of(notifications.c.volume_id, "volumes"))
+# coalesce: not by the index of volume_id, where all errors without a volume are neighbours.
+_ERRORS = _ORPHANS.where(
+    sa.func.coalesce(notifications.c.volume_id, "") == "",
+    _any_of(notifications.c.request_id, "requests"),
+)
+# Ends that name nothing and are filed under some case, for want of proof that they are another's.
+_FILED_ENDS = sa.select(notifications).where(
+    notifications.c.cloud == sa.bindparam("cloud"),
+    _any_of(notifications.c.request_id, "requests"),
+    _any_of(notifications.c.volume_id, "volumes"),
+    notifications.c.phase == Phase.END.value,
+    notifications.c.attachment_id.is_(None),
+    notifications.c.instance_id.is_(None),
+    notifications.c.case_id.is_not(None),
+    notifications.c.received_at >= sa.bindparam("since"),
+)
+_INTENTS = sa.select(intents.c.request_id, intents.c.case_id).where(
+    _any_of(intents.c.request_id, "requests")
+)
+_VOLUMES = (
+    sa.select(cases.c.volume_id)
+    .distinct()
+    .join(notifications, notifications.c.case_id == cases.c.case_id)
+    .where(
+        notifications.c.cloud == sa.bindparam("cloud"),
+        _any_of(notifications.c.request_id, "requests"),
+        cases.c.closed_at.is_(None),
+    )
+)
+
+
+def volumes_of_requests(
+    connection: sa.Connection, cloud: str, requests: Collection[str]
+) -> set[str]:
+    """Return the volumes of the open cases that a message of one of these requests is about."""
+    wanted = {"cloud": cloud, "requests": list(requests)}
+    return set(connection.execute(_VOLUMES, wanted).scalars())
+
+
+def read_known(
+    connection: sa.Connection,
+    cloud: str,
+    batch: Sequence[Notification],
+    *,
+    claimed: Mapping[str, str | None],
+    since: datetime,
+) -> Known:
+    """Read the cases, orphans and intents that a batch may be about.
+
+    ``claimed`` names the volumes that were locked for it and the case in hand of each; ``since`` is
+    how far back closed cases and orphans count.
+    """
+    requests = sorted({r for n in batch for r in Signal.of(n).request_ids})
+    wanted = {
+        "cloud": cloud, "volumes": list(claimed), "requests": requests, "since": since,
+    }  # fmt: skip
+    opens = any(n.phase is not Phase.END for n in batch)
+    found = _cases(connection, wanted, claimed)
+    return Known(
+        cases=found,
+        orphans=_orphans(connection, wanted, found) if opens else (),
+        intents=_intents(connection, wanted),
+    )
+
+
+def _cases(
+    connection: sa.Connection, wanted: Mapping[str, Any], claimed: Mapping[str, str | None]
+) -> tuple[KnownCase, ...]:
+    rows = connection.execute(_CASES, wanted).all()
+    return tuple(
+        known_case(row, claimed=claimed[row.volume_id] == row.case_id)
+        for row in sorted(rows, key=lambda row: (row.opened_at, row.case_id))
+    )
+
+
+def _orphans(
+    connection: sa.Connection, wanted: Mapping[str, Any], found: Sequence[KnownCase]
+) -> tuple[Signal, ...]:
+    by_id = {case.case_id: case for case in found}
+    # Where the case knows of the request, the end was proven to be its own.
+    misfiled = [
+        row
+        for row in connection.execute(_FILED_ENDS, wanted)
+        if row.case_id in by_id and not shares_request(signal(row), by_id[row.case_id])
+    ]
+    rows = [*connection.execute(_ENDS, wanted), *connection.execute(_ERRORS, wanted), *misfiled]
+    return tuple(signal(row) for row in sorted(rows, key=lambda row: row.received_at))
+
+
+def _intents(connection: sa.Connection, wanted: Mapping[str, Any]) -> dict[str, str]:
+    return {row.request_id: row.case_id for row in connection.execute(_INTENTS, wanted)}
+
 
 REASON_LENGTH = 500
 

@@ -1,16 +1,23 @@
-"""What could not be used: hash, reason and a scrubbed text; the body itself is on the broker."""
+"""What could not be used: hash, reason and a scrubbed text, and what a person decided of it.
+
+The body itself is on the broker.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.dialects import insert_or_update
 from consumer.ledger.database.engine import database_now
+from consumer.ledger.database.prepared import insert_or_update
+from consumer.ledger.database.records import Row
 from consumer.ledger.database.tables import quarantine
+from consumer.ledger.errors import NoSuchBodyError
 
 NAME_LENGTH = 255
 HELD = "held"
@@ -56,3 +63,103 @@ def _again(new: Mapping[str, Any], old: sa.Table) -> Mapping[str, Any]:
 def _storable(text: str) -> str:
     plain = text.replace("\0", "?").encode("utf-8", "replace").decode("utf-8")
     return plain[:NAME_LENGTH]
+
+
+SHORTEST_PREFIX = 4
+
+
+class BodyState(enum.Enum):
+    """What was decided of a body. One that comes again is held again, whatever was decided."""
+
+    HELD = HELD
+    REPLAYED = "replayed"
+    DISCARDED = "discarded"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class QuarantinedBody:
+    """A body by its hash: where it came from, why it is held, what was decided, by whom and why."""
+
+    body_sha256: str
+    state: BodyState
+    reason: str
+    excerpt: str
+    bus: str
+    routing_key: str
+    size: int
+    times: int
+    first_at: datetime
+    last_at: datetime
+    decided_at: datetime | None
+    decided_by: str | None
+    decision: str | None
+
+
+def list_bodies(
+    connection: sa.Connection, cloud: str, state: BodyState | None, limit: int | None
+) -> tuple[QuarantinedBody, ...]:
+    """Return the bodies, those that came last first."""
+    own = sa.select(quarantine).where(quarantine.c.cloud == cloud)
+    if state is not None:
+        own = own.where(quarantine.c.state == state.value)
+    newest = own.order_by(quarantine.c.last_at.desc(), quarantine.c.quarantine_id.desc())
+    return tuple(_body(row) for row in connection.execute(newest.limit(limit)))
+
+
+def one_body(connection: sa.Connection, cloud: str, body_sha256: str) -> QuarantinedBody:
+    """Return a body by its hash or the beginning of it. Raises NoSuchBodyError."""
+    wanted = body_sha256.lower()
+    if len(wanted) < SHORTEST_PREFIX:
+        raise NoSuchBodyError(f"give at least {SHORTEST_PREFIX} characters of the hash: {wanted}")
+    begins = quarantine.c.body_sha256.startswith(wanted, autoescape=True)
+    own = sa.select(quarantine).where(quarantine.c.cloud == cloud, begins).limit(2)
+    found = connection.execute(own).all()
+    if len(found) != 1:
+        raise NoSuchBodyError(
+            f"several quarantined bodies begin with {wanted}"
+            if found
+            else f"there is no quarantined body {wanted}"
+        )
+    return _body(found[0])
+
+
+def decide(
+    connection: sa.Connection,
+    cloud: str,
+    body: QuarantinedBody,
+    state: BodyState,
+    *,
+    actor: str,
+    decision: str,
+) -> bool:
+    """Note what was decided; False, and nothing noted, where the body came again meanwhile."""
+    known = quarantine.update().where(
+        quarantine.c.cloud == cloud,
+        quarantine.c.body_sha256 == body.body_sha256,
+        quarantine.c.last_at <= body.last_at,
+    )
+    values = {
+        "state": state.value,
+        "decided_at": database_now(connection),
+        "decided_by": actor,
+        "decision": decision,
+    }
+    return connection.execute(known.values(values)).rowcount == 1
+
+
+def _body(row: Row) -> QuarantinedBody:
+    return QuarantinedBody(
+        body_sha256=row.body_sha256,
+        state=BodyState(row.state),
+        reason=row.reason,
+        excerpt=row.excerpt,
+        bus=row.bus,
+        routing_key=row.routing_key,
+        size=row.size,
+        times=row.times,
+        first_at=row.first_at,
+        last_at=row.last_at,
+        decided_at=row.decided_at,
+        decided_by=row.decided_by,
+        decision=row.decision,
+    )

@@ -17,9 +17,9 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from consumer.ledger.database.cases import of_case, one_case
-from consumer.ledger.database.dialects import insert_absent
 from consumer.ledger.database.engine import Database, cause, database_now
 from consumer.ledger.database.locks import lock_volumes, pass_gate
+from consumer.ledger.database.prepared import insert_absent
 from consumer.ledger.database.records import (
     Values,
     known_case,
@@ -33,9 +33,9 @@ from consumer.ledger.history.archive import bring_back
 from consumer.ledger.intake.accept import of_the_data
 from consumer.ledger.work.history import HistoryKind, note
 from handlers.case import CaseState
-from handlers.correlation.filling import learned
 from handlers.correlation.matching import KnownCase, Signal
 from handlers.correlation.rearming import chosen, opened_by_replay, rearmed, reminded
+from handlers.correlation.transitions import learned
 from handlers.notification import Notification
 
 SENT_ROUND = (HistoryKind.OPENED.value, HistoryKind.REARMED.value)

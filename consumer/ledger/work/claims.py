@@ -3,11 +3,17 @@
 A claim is the row of its volume in ``claims``. It is taken by a compare-and-swap: only where the
 row has no owner, or one whose lease ran out, and by raising the fence, which never falls. Whoever
 writes for a claim names owner and fence, and writes nothing where they are no longer the row's.
+
+To claim is to find due cases and to take the rows of their volumes. The statements are made once.
+Making them for each claim, as their words vary, cost more than all
+else about it, and 64 busy workers claim a hundred times a second.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,9 +21,11 @@ import sqlalchemy as sa
 
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import Prepared
-from consumer.ledger.database.tables import cases, claims
+from consumer.ledger.database.records import Row, whole_case
+from consumer.ledger.database.tables import cases, claims, intents
 from consumer.ledger.work.history import HistoryKind, note
-from handlers.case import Case, ClaimLostError
+from consumer.ledger.work.late import late_calls
+from handlers.case import Case, CaseState, ClaimLostError
 
 OWN = [
     claims.c[name] == sa.bindparam(f"held_{name}")
@@ -104,3 +112,209 @@ def own(held: Claim) -> dict[str, Any]:
         "held_owner": held.owner,
         "held_fence": held.fence,
     }
+
+
+ROUNDS = 3
+
+_DUE = (
+    cases.c.cloud == sa.bindparam("cloud"),
+    cases.c.next_attempt_at <= sa.bindparam("now"),
+    cases.c.state != sa.bindparam("left_alone"),
+    # A case whose backend nobody has named yet goes by "", so that it can be excluded as well.
+    sa.func.coalesce(cases.c.backend, "").not_in(sa.bindparam("excluded", expanding=True)),
+)
+# No join: that was planned quadratically by a PostgreSQL that had no statistics yet (0.6 s for
+# 2,500 due cases). What somebody works on is looked up once, and there is as much of it as there
+# are workers.
+_WORKED_ON = sa.select(claims.c.volume_id).where(
+    claims.c.cloud == sa.bindparam("cloud"), claims.c.lease_expires_at > sa.bindparam("now")
+)
+_OLDEST = (
+    sa.select(cases.c.volume_id, cases.c.case_id, cases.c.backend)
+    .where(
+        *_DUE,
+        cases.c.volume_id.not_in(_WORKED_ON),
+        cases.c.volume_id.not_in(sa.bindparam("passed", expanding=True)),
+    )
+    .order_by(cases.c.next_attempt_at)
+    .limit(sa.bindparam("most", type_=sa.Integer()))
+)
+_FREE = (
+    sa.select(claims.c.volume_id, claims.c.fence, claims.c.case_id)
+    .where(
+        claims.c.cloud == sa.bindparam("cloud"),
+        claims.c.volume_id.in_(sa.bindparam("volumes", expanding=True)),
+        sa.or_(claims.c.owner.is_(None), claims.c.lease_expires_at <= sa.bindparam("now")),
+    )
+    .with_for_update(skip_locked=True)
+)
+_STILL_DUE = (
+    sa.select(cases)
+    .where(cases.c.case_id.in_(sa.bindparam("case_ids", expanding=True)), *_DUE)
+    .order_by(cases.c.next_attempt_at, cases.c.case_id)
+)
+_INTENTS = (
+    sa.select(intents)
+    .where(intents.c.case_id.in_(sa.bindparam("case_ids", expanding=True)))
+    .order_by(intents.c.intent_id)
+)
+_SWAP = Prepared(
+    claims.update()
+    .where(
+        claims.c.cloud == sa.bindparam("swap_cloud"),
+        claims.c.volume_id == sa.bindparam("swap_volume_id"),
+        claims.c.fence == sa.bindparam("swap_fence"),
+        sa.or_(
+            claims.c.owner.is_(None), claims.c.lease_expires_at <= sa.bindparam("swap_now")
+        ),
+    )
+    .values({name: sa.bindparam(name) for name in (
+        "owner", "case_id", "fence", "claimed_at", "lease_expires_at",
+    )})
+)  # fmt: skip
+_COUNTED = Prepared(
+    cases.update()
+    .where(cases.c.case_id == sa.bindparam("counted_case_id"))
+    .values(attempts=sa.bindparam("attempts"), crashes=sa.bindparam("crashes"))
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a worker asks for. ``room`` says how many more of a backend ("": unknown) it takes."""
+
+    cloud: str
+    owner: str
+    limit: int
+    lease_seconds: float
+    deadlines: bool
+    exclude_backends: Collection[str] = ()
+    room: Callable[[str], int] | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Free:
+    """A volume's row that nobody holds; ``case_id`` is set where a lease ran out on that case."""
+
+    fence: int
+    case_id: str | None
+
+
+def claim(connection: sa.Connection, wanted: Wanted) -> tuple[Claim, ...]:
+    """Claim due cases, the oldest first, one a volume; others' rows are never waited for."""
+    now = database_now(connection)
+    taken: list[Claim] = []
+    passed: set[str] = set()
+    for _ in range(ROUNDS):
+        asked = _narrowed(wanted, taken)
+        candidates = _candidates(connection, asked, now, passed)
+        if not candidates:
+            break
+        passed |= candidates.keys()
+        taken += _take(connection, asked, candidates, now)
+        if len(taken) == wanted.limit:
+            break
+    return tuple(taken)
+
+
+def _narrowed(wanted: Wanted, taken: Sequence[Claim]) -> Wanted:
+    """Return what is wanted still, beside what was taken: no more of a backend that is full."""
+    if wanted.room is None or not taken:
+        return dataclasses.replace(wanted, limit=wanted.limit - len(taken))
+    room, of = wanted.room, Counter(claim.case.backend or "" for claim in taken)
+    full = {backend for backend, number in of.items() if number >= room(backend)}
+    return dataclasses.replace(
+        wanted,
+        limit=wanted.limit - len(taken),
+        exclude_backends=full.union(wanted.exclude_backends),
+        room=lambda backend: room(backend) - of[backend],
+    )
+
+
+def _due(wanted: Wanted, now: datetime) -> dict[str, Any]:
+    """Say what is due, for the statements above."""
+    return {
+        "cloud": wanted.cloud,
+        "now": now,
+        "left_alone": "" if wanted.deadlines else CaseState.WAITING.value,
+        "excluded": sorted(wanted.exclude_backends),
+    }
+
+
+def _candidates(
+    connection: sa.Connection, wanted: Wanted, now: datetime, passed: Collection[str]
+) -> dict[str, str]:
+    """Return volumes and the oldest due case of each, without locking anything."""
+    most = 2 * wanted.limit  # two cases of one volume count once
+    asked = _due(wanted, now) | {"passed": sorted(passed), "most": most}
+    oldest: dict[str, str] = {}
+    of: Counter[str] = Counter()
+    for volume_id, case_id, backend in connection.execute(_OLDEST, asked):
+        has_room = wanted.room is None or of[backend or ""] < wanted.room(backend or "")
+        if has_room and volume_id not in oldest:
+            oldest[volume_id] = case_id
+            of[backend or ""] += 1
+    return dict(list(oldest.items())[: wanted.limit])
+
+
+def _take(
+    connection: sa.Connection, wanted: Wanted, candidates: Mapping[str, str], now: datetime
+) -> list[Claim]:
+    free = _lock_free(connection, wanted.cloud, candidates, now)
+    rows = _still_due(connection, wanted, [candidates[v] for v in free], now)
+    own = _intents(connection, [row.case_id for row in rows])
+    late = late_calls(connection, wanted.cloud, {row.volume_id for row in rows})
+    whole = [whole_case(row, own.get(row.case_id, ()), late[row.volume_id]) for row in rows]
+    taken = [_claim(case, free[case.volume_id], wanted, now) for case in whole]
+    return [new for new in taken if _swap(connection, new)]
+
+
+def _claim(case: Case, free: _Free, wanted: Wanted, now: datetime) -> Claim:
+    """Return the claim to be. A lease that ran out on this very case is a crash of its attempt."""
+    crashes = case.crashes + 1 if free.case_id == case.case_id else case.crashes
+    counted = dataclasses.replace(case, attempts=case.attempts + 1, crashes=crashes)
+    until = now + timedelta(seconds=wanted.lease_seconds)
+    return Claim(counted, free.fence + 1, wanted.owner, now, until)
+
+
+def _lock_free(
+    connection: sa.Connection, cloud: str, volumes: Collection[str], now: datetime
+) -> dict[str, _Free]:
+    asked = {"cloud": cloud, "volumes": list(volumes), "now": now}
+    rows = connection.execute(_FREE, asked)
+    return {row.volume_id: _Free(row.fence, row.case_id) for row in rows}
+
+
+def _still_due(
+    connection: sa.Connection, wanted: Wanted, case_ids: Sequence[str], now: datetime
+) -> Sequence[Row]:
+    """Read the cases again: another worker may have finished one before its volume was locked."""
+    if not case_ids:
+        return ()
+    return connection.execute(_STILL_DUE, _due(wanted, now) | {"case_ids": case_ids}).all()
+
+
+def _intents(connection: sa.Connection, case_ids: Sequence[str]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in connection.execute(_INTENTS, {"case_ids": case_ids}) if case_ids else ():
+        found.setdefault(row.case_id, []).append(row)
+    return found
+
+
+def _swap(connection: sa.Connection, new: Claim) -> bool:
+    values: dict[str, Any] = {
+        "owner": new.owner,
+        "case_id": new.case.case_id,
+        "fence": new.fence,
+        "claimed_at": new.claimed_at,
+        "lease_expires_at": new.lease_expires_at,
+        "swap_cloud": new.case.cloud,
+        "swap_volume_id": new.case.volume_id,
+        "swap_fence": new.fence - 1,
+        "swap_now": new.claimed_at,
+    }
+    if _SWAP.run(connection, values) != 1:
+        return False
+    counted = {"attempts": new.case.attempts, "crashes": new.case.crashes}
+    _COUNTED.run(connection, {"counted_case_id": new.case.case_id, **counted})
+    return True

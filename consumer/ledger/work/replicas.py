@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.dialects import insert_or_update
 from consumer.ledger.database.engine import database_now
+from consumer.ledger.database.prepared import insert_or_update
 from consumer.ledger.database.tables import replicas
 
 ALIVE_SECONDS = 60.0

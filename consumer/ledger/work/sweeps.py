@@ -13,8 +13,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.dialects import insert_absent
 from consumer.ledger.database.engine import Database, database_now
+from consumer.ledger.database.prepared import insert_absent
 from consumer.ledger.database.tables import connectors, sightings, sweeps
 from drivers.base import Connector
 from handlers.correlation.sweep import Sighting, Standing

@@ -21,7 +21,7 @@ from detachd_shelf.driver import ShelfDriver
 
 from drivers.base import Connection, Connector, StorageDriver, VolumeRef
 from drivers.conformance import Ground
-from drivers.options import parsed
+from drivers.registry import parsed
 
 PASSWORD = "canary-of-the-shelf"
 BACKEND = "storage-1@shelf"

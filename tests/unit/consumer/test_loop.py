@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from consumer.loop import Loop
+from consumer.service import Loop
 
 
 def test_loop_that_is_told_to_stop_ends_well() -> None:

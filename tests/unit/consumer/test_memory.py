@@ -10,7 +10,7 @@ import pytest
 
 COUNT = """
 import ctypes, sys, threading
-from consumer.memory import share_one_arena
+from consumer.cli.serve import share_one_arena
 if "share" in sys.argv:
     share_one_arena()
 libc = ctypes.CDLL(None)

@@ -15,7 +15,7 @@ from consumer.work.worker import WorkerObserver
 from handlers.case import CaseState, Conclusion, UseCase, VerifiedBy
 from handlers.judgement.rules import rule_ids
 from handlers.notification import Source
-from handlers.recovery.observer import RecoveryObserver
+from handlers.recovery.looking import RecoveryObserver
 from metrics.instruments import Instruments
 from tests.unit.consumer.due import LAB, outcome
 

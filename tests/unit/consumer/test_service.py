@@ -22,8 +22,7 @@ from consumer.ledger import Ledger, SchemaBehindError
 from consumer.publish.publisher import Publisher
 from consumer.service import Parts, Service
 from consumer.settings.configuration import ConfigurationError, load
-from consumer.work.heartbeat import Heartbeat
-from consumer.work.housekeeping import Pruner
+from consumer.work.housekeeping import Heartbeat, Pruner
 from consumer.work.worker import Worker
 from drivers.control_plane import Volume
 from drivers.simulator import DEFAULT_BACKEND, Cloud

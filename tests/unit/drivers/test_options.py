@@ -3,7 +3,7 @@
 import pytest
 from oslo_config import cfg
 
-from drivers.options import parsed, secrets, unset
+from drivers.registry import parsed, secrets, unset
 
 OPTS = (
     cfg.StrOpt("portal", required=True, help="Where."),

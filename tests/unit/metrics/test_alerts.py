@@ -15,10 +15,10 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from consumer.health import Health
-from consumer.work.internal_error import RULE as INTERNAL_ERROR
+from consumer.work.worker import RULE as INTERNAL_ERROR
 from handlers.case import CaseState, StepResult
 from handlers.judgement import rules as decision_table
-from handlers.judgement.verdict import Verdict
+from handlers.judgement.rules import Verdict
 from metrics.collectors import LedgerCollector, LedgerState, ReadinessCollector
 from metrics.instruments import Instruments
 from tests.unit.metrics.alerting import (

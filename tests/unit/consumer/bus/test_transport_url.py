@@ -5,8 +5,7 @@ from __future__ import annotations
 import oslo_messaging
 import pytest
 
-from consumer.bus.broker import UnknownTransportError
-from consumer.bus.transport_url import explained
+from consumer.bus.broker import UnknownTransportError, url_explained
 from consumer.settings.files import ConfigurationError
 
 
@@ -20,7 +19,7 @@ from consumer.settings.files import ConfigurationError
 )
 def test_explained(error: Exception) -> None:
     """Whatever reading the URL raises -> a configuration error that says what to write instead."""
-    with pytest.raises(ConfigurationError, match="transport_url") as refused, explained():
+    with pytest.raises(ConfigurationError, match="transport_url") as refused, url_explained():
         raise error
     assert "rabbit://" in str(refused.value)
     assert "canary" not in str(refused.value)
@@ -28,5 +27,5 @@ def test_explained(error: Exception) -> None:
 
 def test_anything_else_is_left_alone() -> None:
     """An error that is not about the URL -> as it is."""
-    with pytest.raises(KeyError), explained():
+    with pytest.raises(KeyError), url_explained():
         raise KeyError("other")

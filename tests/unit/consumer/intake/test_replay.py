@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from consumer.intake.replay_message import CaseOrder, write
-from consumer.intake.replay_queue import Asker, ReplaySender, ReplaySettings
+from consumer.intake.replay_queue import Asker, CaseOrder, ReplaySender, ReplaySettings, write
 from consumer.intake.replayer import Replayer
 from consumer.ledger import CaseRecord, HistoryKind, Ledger, LedgerUnavailableError
 from handlers.case import CaseState, Trigger

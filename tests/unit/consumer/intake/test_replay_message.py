@@ -10,8 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.intake.batch import Delivery
-from consumer.intake.replay_message import CaseOrder, Order, Refused, asked, read, write
-from consumer.intake.replay_queue import ACTOR, REPLAY_REASON
+from consumer.intake.replay_queue import (
+    ACTOR,
+    REPLAY_REASON,
+    CaseOrder,
+    Order,
+    Refused,
+    asked,
+    read,
+    write,
+)
 from consumer.ledger import Replay
 from handlers.notification import Notification
 from tests.recorded import FAILED_ATTACH, HEALTHY, recording

@@ -8,8 +8,9 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from consumer.ledger import Claim, Ledger
-from consumer.ledger.database.archive_tables import archived_cases, archived_notifications
 from consumer.ledger.database.tables import (
+    archived_cases,
+    archived_notifications,
     cases,
     claims,
     history,

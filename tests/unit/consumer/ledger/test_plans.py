@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from consumer.ledger import Archived, Ledger, Pruned, Replay, Timing
-from consumer.ledger.database.archive_tables import ARCHIVE_OF, archived_cases
 from consumer.ledger.database.engine import Database
+from consumer.ledger.database.tables import ARCHIVE_OF, archived_cases
 from handlers.case import CaseState
 from tests.benchmarks.filling import fill
 from tests.benchmarks.ledger_scale import batch

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from consumer.work import crew
-from consumer.work.crew import Crew
+from consumer.work import slots
+from consumer.work.slots import Crew
 from tests.bus import until
 
 
@@ -48,7 +48,7 @@ def test_never_more_threads_than_its_size() -> None:
 
 def test_idle_thread_ends_and_work_starts_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing to do for long -> the thread ends; work that comes then is done all the same."""
-    monkeypatch.setattr(crew, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(slots, "IDLE_SECONDS", 0.05)
     one, done = Crew("case", 1), threading.Event()
     one.do(lambda: None)
     until(lambda: one._threads == 0)
@@ -61,7 +61,7 @@ def test_work_that_had_to_wait_leaves_no_thread_too_few(monkeypatch: pytest.Monk
 
     So it is where a slot is given back in the last line of an attempt, and the next claim is quick.
     """
-    monkeypatch.setattr(crew, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(slots, "IDLE_SECONDS", 0.05)
     pair, release, waited = Crew("case", 2), threading.Event(), threading.Event()
     for _ in range(2):
         pair.do(lambda: release.wait(10) and None)

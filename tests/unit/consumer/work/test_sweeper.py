@@ -14,9 +14,7 @@ import sqlalchemy as sa
 
 from consumer.ledger import CaseSummary, Ledger, LedgerUnavailableError
 from consumer.ledger.database.tables import sightings, sweeps
-from consumer.work.ghosts import seek
-from consumer.work.sweep import Sweeper, SweepReport, SweepResult
-from consumer.work.sweep_settings import SweepSettings
+from consumer.work.sweep import Sweeper, SweepReport, SweepResult, SweepSettings, seek
 from drivers.control_plane import ListedVolume, Volume
 from drivers.simulator import DEFAULT_BACKEND, Cloud, Fault
 from handlers.case import CaseState, Trigger

@@ -16,7 +16,7 @@ from drivers.errors import (
     PermanentError,
     TransientError,
 )
-from drivers.openstack.answers import Answer, Call, refusal, scrubbed
+from drivers.openstack.endpoint import Answer, Call, refusal, scrubbed
 
 READ = Call("GET", "/volumes/v", "3.61", ("v",))
 WRITE = dataclasses.replace(READ, method="DELETE", request_id="req-1")

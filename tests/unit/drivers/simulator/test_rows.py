@@ -3,7 +3,7 @@
 import pytest
 
 from drivers.simulator import Cloud
-from drivers.simulator.rows import recompute
+from drivers.simulator.estate import recompute
 from drivers.simulator.state import RowRecord, VolumeRecord
 
 

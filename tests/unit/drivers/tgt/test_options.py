@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drivers import registry
-from drivers.options import parsed
+from drivers.registry import parsed
 from drivers.simulator import Cloud
 from drivers.tgt import TgtDriver
 

@@ -6,10 +6,18 @@ import pytest
 
 from drivers.base import Connection, Connector, Export, VolumeRef
 from drivers.errors import NotFoundError
-from drivers.options import parsed
-from drivers.tgt.listing import Disk, Nexus, Target, read_targets
+from drivers.registry import parsed
+from drivers.tgt.listing import (
+    Disk,
+    ElsewhereError,
+    Nexus,
+    Sighting,
+    Target,
+    exports_of,
+    read_targets,
+    sight,
+)
 from drivers.tgt.options import OPTS, TgtOptions
-from drivers.tgt.sighting import ElsewhereError, Sighting, exports_of, sight
 from tests.recordings import SAMPLES
 
 LISTED = read_targets((SAMPLES / "tgt" / "targets.txt").read_text())

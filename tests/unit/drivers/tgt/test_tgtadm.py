@@ -18,7 +18,7 @@ from drivers.errors import (
     PermanentError,
     TransientError,
 )
-from drivers.options import parsed
+from drivers.registry import parsed
 from drivers.tgt.options import OPTS, TgtOptions
 from drivers.tgt.tgtadm import Deadline, Refusal, RefusedError, Tgtadm, failure
 from tests.recordings import SAMPLES

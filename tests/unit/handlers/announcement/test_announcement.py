@@ -12,8 +12,7 @@ import pytest
 from handlers.announcement import PRIORITIES, Event, Told, announce, schema
 from handlers.case import Announcement, Priority, StepKind, Trigger, UseCase, VerifiedBy
 from handlers.judgement.evidence import Absent, Evidence, Unknown
-from handlers.judgement.rules import condemn, diagnose, rule_ids
-from handlers.judgement.verdict import Diagnosis, Verdict
+from handlers.judgement.rules import Diagnosis, Verdict, condemn, diagnose, rule_ids
 from handlers.notification import Operation
 from tests.unit.handlers.judgement.acting_pictures import UC1, UC5
 from tests.unit.handlers.judgement.ghost_pictures import GHOSTS

@@ -10,8 +10,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from handlers.case import CaseState, Conclusion, Trigger
-from handlers.correlation.correlated import Changes, Known
-from handlers.correlation.correlation import correlate
+from handlers.correlation.correlation import Changes, Known, correlate
 from handlers.correlation.matching import KnownCase, Signal, Timing
 from handlers.notification import Notification, Operation, Phase, Source
 from tests.unit.consumer.ledger.making import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import uuid
 
-from handlers.correlation.ids import new_case_id
+from handlers.correlation.transitions import new_case_id
 
 MANY = 5_000
 

@@ -22,9 +22,8 @@ from handlers.judgement.evidence import (
     VolumeEvidence,
 )
 from handlers.judgement.policy import LateAttach
-from handlers.judgement.rules import diagnose
+from handlers.judgement.rules import Diagnosis, diagnose
 from handlers.judgement.situation import Situation
-from handlers.judgement.verdict import Diagnosis
 from handlers.notification import Operation
 
 VOLUME = "volume-1"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from handlers.case import StepKind, StepResult
-from handlers.judgement import facts, wishes
+from handlers.judgement import facts
 from handlers.judgement.situation import Situation
 from handlers.notification import Operation
 from tests.unit.handlers.judgement.acting_pictures import (
@@ -99,7 +99,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        wishes.nova_detach_accepted,
+        facts.nova_detach_accepted,
         UC4.but(attempts=3, intents=(intent(StepKind.NOVA_DETACH, attempt=1),)),
         (
             {"attempts": 4},
@@ -113,7 +113,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        wishes.detach_of_another_case,
+        facts.detach_of_another_case,
         UC4.but(operation=Operation.ATTACH),
         (
             {"operation": DETACH},
@@ -172,7 +172,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        wishes.rolled_for_detach,
+        facts.rolled_for_detach,
         ROLLED,
         (
             {"rows": (row(A), row(B))},
@@ -235,7 +235,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        wishes.detaching_and_named,
+        facts.detaching_and_named,
         UC4,
         (
             {"status": "in-use"},
@@ -248,7 +248,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        wishes.whose_wish,
+        facts.whose_wish,
         UC4.but(rows=TWO_ROWS, servers=TWO_SERVERS),
         (
             {"rows": (row(A),)},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from handlers.case import StepKind
-from handlers.judgement import facts, left_overs, unclaimed
+from handlers.judgement import facts
 from handlers.judgement.evidence import Fact, Holding, Unknown
 from tests.unit.handlers.judgement.acting_pictures import (
     BESIDE,
@@ -48,7 +48,7 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        unclaimed.nobody_holds,
+        facts.nobody_holds,
         GHOST,
         (
             {"holding": None},
@@ -63,7 +63,7 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        unclaimed.ghost,
+        facts.ghost,
         GHOST,
         (
             {"status": "attaching"},
@@ -148,7 +148,7 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ({"backend": ()}, {"rows": ()}, {"servers": (server(),), "gone": ()}),
     ),
     (
-        left_overs.deleted_with_server,
+        facts.deleted_with_server,
         DELETED,
         (
             {"status": "detaching"},
@@ -200,7 +200,7 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        left_overs.stray_row,
+        facts.stray_row,
         STRAY,
         (
             {"status": "detaching"},
@@ -215,7 +215,7 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        left_overs.left_on_source,
+        facts.left_on_source,
         LEFT,
         (
             {"status": "attaching"},

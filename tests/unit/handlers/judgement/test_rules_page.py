@@ -7,8 +7,7 @@ from pathlib import Path
 
 from handlers.judgement.guards import Guard
 from handlers.judgement.policy import BackendPolicy
-from handlers.judgement.rules import RULES, rule_ids
-from handlers.judgement.verdict import Verdict
+from handlers.judgement.rules import RULES, Verdict, rule_ids
 
 PAGE = Path(__file__).parents[4] / "docs" / "rules.md"
 

@@ -22,8 +22,7 @@ from handlers.case import (
 )
 from handlers.judgement.evidence import Absent, Evidence, Unknown
 from handlers.judgement.policy import BackendPolicy
-from handlers.judgement.rules import diagnose
-from handlers.judgement.verdict import Verdict
+from handlers.judgement.rules import Verdict, diagnose
 from handlers.recovery import conclusion
 from handlers.recovery.conclusion import Attempted
 from tests.unit.handlers.judgement.acting_pictures import ATTACHED, UC1, UC2, UC4, UC5

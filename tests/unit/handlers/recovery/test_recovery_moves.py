@@ -13,8 +13,8 @@ import pytest
 
 from drivers.errors import PermanentError, TransientError
 from drivers.simulator import Cloud, Service
-from handlers.recovery.acting import Hands
 from handlers.recovery.recovery import Recovery
+from handlers.recovery.steps import Hands
 from tests.unit.handlers.recovery.desk import QUICK, Desk, assert_told_in_pairs
 from tests.unit.handlers.recovery.stuck import STUCK, Stuck
 

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from consumer.ledger import Ledger
-from consumer.ledger.database.columns import JsonText, Moment, Words
+from consumer.ledger.database.tables import JsonText, Moment, Words
 
 TABLE = sa.Table(
     "column_types",

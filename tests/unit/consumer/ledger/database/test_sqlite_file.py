@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from consumer.ledger import Ledger, LedgerUnavailableError
-from consumer.ledger.database.sqlite_file import explained
+from consumer.ledger.database.engine import file_explained
 
 PLACES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no directory": (lambda p: p / "none" / "ledger.sqlite", "there is no directory {0}/none, or"),
@@ -36,12 +36,12 @@ def test_upgrade_where_no_file_can_be_says_what_is_missing(tmp_path: Path, place
 )
 def test_file_that_may_not_be_written_names_the_user(tmp_path: Path, words: str) -> None:
     """Nothing is wrong with the place -> the user who runs it, and as whom it has to be run."""
-    said = explained(f"(sqlite3.OperationalError) {words}", str(tmp_path / "ledger.sqlite"))
+    said = file_explained(f"(sqlite3.OperationalError) {words}", str(tmp_path / "ledger.sqlite"))
     assert said.startswith(f"the user {os.geteuid()} has to be allowed to write {tmp_path}/ledger")
     assert "as the user that the service runs as" in said
 
 
 def test_other_trouble_is_left_to_sqlite(tmp_path: Path) -> None:
     """Other words, or another database -> nothing is added."""
-    assert explained("database disk image is malformed", str(tmp_path / "ledger.sqlite")) == ""
-    assert explained("unable to open database file", None) == ""
+    assert file_explained("database disk image is malformed", str(tmp_path / "ledger.sqlite")) == ""
+    assert file_explained("unable to open database file", None) == ""

@@ -23,8 +23,14 @@ from consumer.ledger import (
     Replayed,
     WrongStateError,
 )
-from consumer.ledger.database.archive_tables import ARCHIVE_OF
-from consumer.ledger.database.tables import cases, claims, history, metadata, notifications
+from consumer.ledger.database.tables import (
+    ARCHIVE_OF,
+    cases,
+    claims,
+    history,
+    metadata,
+    notifications,
+)
 from handlers.case import CaseState, ClaimLostError
 from handlers.notification import Operation, Phase
 from tests.unit.consumer.ledger.ageing import (

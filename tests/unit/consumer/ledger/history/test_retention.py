@@ -10,8 +10,14 @@ import pytest
 import sqlalchemy as sa
 
 from consumer.ledger import BodyState, Claim, Ledger, Pruned, Replay
-from consumer.ledger.database.archive_tables import ARCHIVE_OF
-from consumer.ledger.database.tables import cases, claims, connectors, metadata, quarantine
+from consumer.ledger.database.tables import (
+    ARCHIVE_OF,
+    cases,
+    claims,
+    connectors,
+    metadata,
+    quarantine,
+)
 from handlers.case import CaseState, ClaimLostError
 from handlers.notification import Operation, Phase
 from tests.unit.consumer.ledger.ageing import (
