@@ -6,6 +6,7 @@ the lab's own bus. What strikes everybody comes after that, one by one.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import ExitStack
@@ -17,7 +18,7 @@ from tests.lab.inside.faults import ALWAYS, Fault
 from tests.lab.openstack import until
 from tests.lab.users import Users
 from tests.lab_service import mending, use_cases
-from tests.lab_service.lab_site import Eyes, LabSite
+from tests.lab_service.lab_site import LATE_RPC_TIMEOUTS, Eyes, LabSite
 from tests.lab_service.playing import Played, came_out_right
 from tests.lab_service.stage import Stage
 from tests.lab_service.striking import mended_after_all, stuck_while
@@ -59,11 +60,20 @@ def struck(site: LabSite, play: Mapping[str, Future[Played]]) -> Iterator[Strike
         yield lambda strike: stack.enter_context(stuck_while(site, strike))
 
 
+def _when_no_try_acts(site: LabSite, strike: Callable[[], object]) -> None:
+    """Strike when none of Nova's tries can act any more: so that it strikes our own call.
+
+    Before that nothing is asked of Cinder, and by then its volume service is known to be down.
+    """
+    time.sleep(LATE_RPC_TIMEOUTS * site.lab.settings.rpc_seconds)
+    strike()
+
+
 def test_volume_service_frozen(site: LabSite, struck: Strike) -> None:
     """cinder-volume is frozen -> no answer, all as it was, not parked; thawed: mended."""
     volume_service = site.lab.daemons["cinder-volume"]
     try:
-        stage = struck(volume_service.pause)
+        stage = struck(lambda: _when_no_try_acts(site, volume_service.pause))
         mending.failed(stage)
         assert stage.look() == mending.stuck(stage.host)
     finally:
@@ -75,7 +85,7 @@ def test_driver_uninitialised(site: LabSite, struck: Strike) -> None:
     """Cinder's driver cannot be set up -> each try fails, all as it was; set up: mended."""
     faults, volume_service = site.lab.storage_faults, site.lab.daemons["cinder-volume"]
     try:
-        stage = struck(lambda: _restart_uninitialised(site))
+        stage = struck(lambda: _when_no_try_acts(site, lambda: _restart_uninitialised(site)))
         mending.failed(stage)
         assert stage.look() == mending.stuck(stage.host)
     finally:
