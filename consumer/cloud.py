@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from consumer.errors import ConfigurationError
 from consumer.settings import openstack
-from consumer.settings.configuration import ConfigurationError, Settings, SimulatorSettings
+from consumer.settings.configuration import Settings, SimulatorSettings
 from drivers import registry
 from drivers.base import StorageDriver
 from drivers.control_plane import Cinder, Nova
@@ -16,13 +18,14 @@ from drivers.errors import PermanentError
 from drivers.openstack import session
 from drivers.openstack.cinder import CinderClient
 from drivers.openstack.nova import NovaClient
-from drivers.simulator import SimulatorDriver
-from drivers.simulator.remote import connect_cloud
 
 NO_CONTROL_PLANE = (
     "no Cinder and Nova are configured: set auth_type and what it needs in [cinder] and [nova] (as "
     "in nova.conf), or address and authkey in [simulator] for a simulated cloud"
 )
+
+SIMULATOR = "simulator"
+"""The storage driver of the simulated cloud, which may take its address from ``[simulator]``."""
 
 DriverOf = Callable[[str], StorageDriver]
 
@@ -51,8 +54,10 @@ def control_plane(settings: Settings) -> ControlPlane:
 
 
 def _simulated(simulator: SimulatorSettings) -> ControlPlane:
+    # By name and only when asked for: the service of a real cloud never loads the simulator.
+    remote = importlib.import_module("drivers.simulator.remote")
     try:
-        cloud = connect_cloud(simulator.address, simulator.authkey.encode())
+        cloud = remote.connect_cloud(simulator.address, simulator.authkey.encode())
     except ValueError as error:
         raise ConfigurationError([f"[simulator] address: {error}"]) from error
     return ControlPlane(cloud.cinder, cloud.nova)
@@ -111,7 +116,7 @@ class Drivers:
         name = self._settings.backends.of(backend).driver or ""
         options = self._settings.driver_options.of(name, backend)
         try:
-            if self._settings.simulator and issubclass(registry.load(name), SimulatorDriver):
+            if self._settings.simulator and name == SIMULATOR:
                 options = _completed(options, self._settings.simulator)
             return registry.build(name, backend, options, cinder=self._cinder)
         except registry.RegistryError as error:

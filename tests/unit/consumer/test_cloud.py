@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from consumer.cloud import Drivers, any_lists, control_plane
-from consumer.settings.configuration import ConfigurationError, Settings, load
+from consumer.errors import ConfigurationError
+from consumer.settings.configuration import Settings, load
 from drivers.base import VolumeRef
 from drivers.cinder_managed import CinderManagedDriver
 from drivers.errors import PermanentError, TransientError
@@ -212,3 +215,14 @@ def test_own_section_of_a_backend_wins_over_simulator(
     ref = VolumeRef(volume_id, "a@b")
     with pytest.raises(TransientError):
         Drivers(settings, control_plane(settings).cinder)("a@b").observe(ref, timeout_seconds=1.0)
+
+
+def test_service_of_a_real_cloud_loads_no_simulator() -> None:
+    """The service and its command are imported -> nothing of the simulated cloud is."""
+    program = (
+        "import sys, consumer.service, consumer.cli.serve\n"
+        "print([name for name in sys.modules if name.startswith('drivers.simulator')])"
+    )
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert ran.stdout.strip() == "[]"
