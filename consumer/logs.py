@@ -13,7 +13,7 @@ from oslo_config import cfg
 from oslo_context import context
 from oslo_log import log
 
-from consumer.settings.files import ConfigurationError
+from consumer.errors import ConfigurationError
 from handlers.case import Case
 
 PRODUCT = "detachd"

@@ -28,7 +28,7 @@ from oslo_config import cfg
 from oslo_utils import netutils
 
 from consumer.bus.incoming import BufferedAmqp, frame_handler
-from consumer.settings.files import ConfigurationError
+from consumer.errors import ConfigurationError
 
 LOG = logging.getLogger(__name__)
 

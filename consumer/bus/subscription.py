@@ -11,11 +11,11 @@ from typing import Any, Self
 import kombu
 
 from consumer.bus.broker import BROKER_ERRORS, BrokerSettings, connect, describe
+from consumer.bus.delivery import Batch, Delivery
 from consumer.bus.incoming import Incoming
 from consumer.bus.inflating import NotInflatedError, inflate
 from consumer.bus.properties import Properties, read
 from consumer.bus.topology import Binding, QueueSettings
-from consumer.intake.batch import Batch, Delivery
 
 COMPRESSED = "compression"
 """The header by which kombu's publishers say how a body is compressed."""

@@ -14,10 +14,10 @@ from cliff.app import App
 from cliff.command import Command
 from cliff.commandmanager import CommandManager
 
+from consumer.errors import ConfigurationError
 from consumer.intake.bodies import UnreadableInputError
 from consumer.intake.replay_queue import NotReplayableError
 from consumer.ledger import LedgerUrlError, NoSuchBodyError, NoSuchCaseError, WrongStateError
-from consumer.settings.configuration import ConfigurationError
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 MOST = 2**31 - 1

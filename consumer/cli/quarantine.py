@@ -17,6 +17,7 @@ from consumer.cli.configured import add_actor, add_config_file, ledger_of, setti
 from consumer.intake.deciding import Decided, Quarantines, discard_bodies, replay_bodies
 from consumer.intake.replay_queue import Asker
 from consumer.ledger import BodyState, QuarantinedBody
+from consumer.settings import buses
 
 LIST_COLUMNS = (
     "Hash", "State", "Reason", "Bus", "Routing key", "Size", "Times", "First seen", "Last seen",
@@ -136,7 +137,7 @@ class QuarantineDiscard(Command):
 
 
 def _quarantines(arguments: argparse.Namespace) -> Quarantines:
-    return Quarantines.from_conf(settings_of(arguments).conf)
+    return buses.quarantines(settings_of(arguments).conf)
 
 
 def _row(body: QuarantinedBody) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""``detachd serve``, and what is asked of running services: ``pause``, ``resume``, ``replica list``."""
+"""``detachd serve``, and what is asked of services that run: pause, resume, replica list."""
 
 from __future__ import annotations
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import kombu
-
+from consumer.bus.in_memory import InMemoryBus
 from consumer.cloud import ControlPlane
 from consumer.demo.scenes import SCENES, Scene, Stage
 from consumer.demo.wire import API_PUBLISHER, Message, SeenRow, Story
@@ -109,26 +107,6 @@ class Act:
     messages: tuple[Message, ...]
 
 
-class Subscriber:
-    """Stands for whoever listens to our announcements: a queue of its own on their exchange."""
-
-    def __init__(self, connection: kombu.Connection) -> None:
-        exchange = kombu.Exchange("detachd", "topic", durable=False)
-        self._queue = kombu.Queue(
-            f"demo.{uuid.uuid4().hex}", exchange, "detachd_notifications.#", durable=False
-        )(connection.default_channel)
-        self._queue.declare()
-        self._heard: dict[str, list[str]] = {}
-
-    def heard(self, volume_id: str) -> tuple[str, ...]:
-        """Return the event types announced so far for a volume, in the order of their arrival."""
-        while (message := self._queue.get(no_ack=True)) is not None:
-            inner = json.loads(json.loads(message.body)["oslo.message"])
-            heard = self._heard.setdefault(inner["payload"]["volume_id"], [])
-            heard.append(inner["event_type"])
-        return tuple(self._heard.get(volume_id, ()))
-
-
 def perform(progress: Callable[[Mapping[str, str]], None]) -> list[Row]:
     """Play every scene at once; ``progress`` is told the state of each, many times a second.
 
@@ -138,13 +116,12 @@ def perform(progress: Callable[[Mapping[str, str]], None]) -> list[Row]:
         acts = [_arrange(cloud, scene, number) for number, scene in enumerate(SCENES, start=1)]
         with (
             serving(cloud, Path(directory)) as service,
-            kombu.Connection("memory://") as connection,
+            InMemoryBus() as bus,
         ):
-            subscriber = Subscriber(connection)
-            publish(connection, [last_attach(act.stage) for act in acts])
-            publish(connection, [message for act in acts for message in act.messages])
-            _watch(service.ledger, acts, subscriber, progress)
-            return [_row(act, _case_of(service.ledger, act), subscriber) for act in acts]
+            bus.publish([last_attach(act.stage) for act in acts])
+            bus.publish([message for act in acts for message in act.messages])
+            _watch(service.ledger, acts, bus, progress)
+            return [_row(act, _case_of(service.ledger, act), bus) for act in acts]
 
 
 def _arrange(cloud: Cloud, scene: Scene, number: int) -> Act:
@@ -178,28 +155,15 @@ def last_attach(stage: Stage) -> Message:
     return story.cinder("attach.end", "in-use", row, publisher=API_PUBLISHER)
 
 
-def publish(connection: kombu.Connection, messages: Iterable[Message]) -> None:
-    """Publish messages as Nova and Cinder do."""
-    producer = kombu.Producer(connection.default_channel)
-    for message in messages:
-        producer.publish(
-            message.body,
-            exchange=message.exchange,
-            routing_key=message.routing_key,
-            content_type="application/json",
-            content_encoding="utf-8",
-        )
-
-
 def _watch(
     ledger: Ledger,
     acts: Sequence[Act],
-    subscriber: Subscriber,
+    bus: InMemoryBus,
     progress: Callable[[Mapping[str, str]], None],
 ) -> None:
     def all_over() -> bool:
         progress({act.scene.name: _state_of(ledger, act) for act in acts})
-        return all(_over(ledger, act, subscriber) for act in acts)
+        return all(_over(ledger, act, bus) for act in acts)
 
     _until(all_over)
 
@@ -210,13 +174,13 @@ def _until(done: Callable[[], bool]) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _over(ledger: Ledger, act: Act, subscriber: Subscriber) -> bool:
+def _over(ledger: Ledger, act: Act, bus: InMemoryBus) -> bool:
     case = _summary_of(ledger, act)
     if case is None or case.attempts == 0:
         return False
     expected = act.scene.expected
     rests = case.state in AT_REST or case.state.value == expected.state
-    told = len(subscriber.heard(act.stage.volume_id)) >= len(expected.announced)
+    told = len(bus.announced(act.stage.volume_id)) >= len(expected.announced)
     return rests and told
 
 
@@ -236,7 +200,7 @@ def _case_of(ledger: Ledger, act: Act) -> CaseRecord | None:
     return ledger.case(case.case_id) if case else None
 
 
-def _row(act: Act, record: CaseRecord | None, subscriber: Subscriber) -> Row:
+def _row(act: Act, record: CaseRecord | None, bus: InMemoryBus) -> Row:
     after = _seen(act.stage)
     verdict, rule = _decided(record)
     row = Row(
@@ -249,7 +213,7 @@ def _row(act: Act, record: CaseRecord | None, subscriber: Subscriber) -> Row:
         backend_before=act.before.hosts(),
         backend_after=after.hosts(),
         verified_by=_verified_by(record),
-        announced=subscriber.heard(act.stage.volume_id),
+        announced=bus.announced(act.stage.volume_id),
         ok=False,
     )
     return dataclasses.replace(row, ok=_as_expected(act, row, record, after))

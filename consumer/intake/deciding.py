@@ -10,15 +10,13 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
-from oslo_config import cfg
-
-from consumer.bus.broker import BrokerSettings, url_explained
+from consumer.bus.broker import BrokerSettings
+from consumer.bus.delivery import Delivery
 from consumer.bus.sender import NotConfirmedError
 from consumer.bus.subscription import COMPRESSED
 from consumer.bus.topology import QueueSettings
-from consumer.intake.batch import Delivery
 from consumer.intake.quarantine import (
     BUS,
     COMPRESSION,
@@ -31,7 +29,6 @@ from consumer.intake.quarantine import (
 )
 from consumer.intake.replay_queue import Asker, ReplaySender, ReplaySettings
 from consumer.ledger import BodyState, Ledger, QuarantinedBody
-from consumer.settings import buses
 
 ORIGIN = (BUS, EXCHANGE, ROUTING_KEY)
 _LONGEST = 255
@@ -53,16 +50,6 @@ class Quarantines:
 
     places: tuple[Place, ...]
     replay: ReplaySettings
-
-    @classmethod
-    def from_conf(cls, conf: cfg.ConfigOpts) -> Self:
-        """Read where they are. Raises ConfigurationError."""
-        with url_explained():
-            replay = ReplaySettings.from_conf(conf)
-        found = [Place(one.bus, one.broker, one.quarantine) for one in buses.read(conf)]
-        own = Place("replay", replay.broker, replay.quarantine)
-        known = any((own.broker, own.queue) == (other.broker, other.queue) for other in found)
-        return cls(tuple(found if known else [*found, own]), replay)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -17,10 +17,11 @@ from hashlib import sha256
 from typing import Protocol
 
 from consumer.bus.broker import BROKER_ERRORS, backoff_seconds, describe
+from consumer.bus.delivery import Batch
 from consumer.bus.sender import NotConfirmedError
 from consumer.bus.settings import GROUP, OPTS, ListenerSettings
 from consumer.bus.subscription import Subscription
-from consumer.intake.batch import STRUCK_OUT, Batch, BatchReport, Intake, Strikes
+from consumer.intake.batch import STRUCK_OUT, BatchReport, Intake, Strikes
 from consumer.intake.quarantine import Quarantine
 from consumer.ledger import Ledger, LedgerUnavailableError
 from handlers.notification import may_concern

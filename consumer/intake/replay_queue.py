@@ -1,4 +1,4 @@
-"""The replay queue: what is put on it goes round again. Its settings, its bodies, and the way in."""
+"""The replay queue: what is put on it goes round again. Its settings, bodies, and the way in."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from amqp.exceptions import MessageNacked
 from oslo_config import cfg
 
 from consumer.bus.broker import BrokerSettings
+from consumer.bus.delivery import Delivery
 from consumer.bus.sender import Confirmation, ConfirmedSender, NotConfirmedError, Parcel
 from consumer.bus.settings import ListenerSettings
 from consumer.bus.subscription import Pace
 from consumer.bus.topology import QueueSettings
-from consumer.intake.batch import Delivery
 from consumer.intake.bodies import unwrap
 from consumer.intake.quarantine import BUS
 from consumer.ledger import Replay

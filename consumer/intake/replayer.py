@@ -25,9 +25,10 @@ from hashlib import sha256
 from typing import Protocol, assert_never
 
 from consumer.bus.broker import BROKER_ERRORS, backoff_seconds, describe
+from consumer.bus.delivery import Batch, Delivery
 from consumer.bus.sender import NotConfirmedError
 from consumer.bus.subscription import Subscription
-from consumer.intake.batch import STRUCK_OUT, Batch, Delivery, Strikes, record_quarantined
+from consumer.intake.batch import STRUCK_OUT, Strikes, record_quarantined
 from consumer.intake.quarantine import Quarantine
 from consumer.intake.replay_queue import (
     SOURCE,

@@ -13,7 +13,6 @@ from consumer.ledger.errors import (
     LedgerUrlError,
     NoSuchBodyError,
     NoSuchCaseError,
-    ReplayRefusedError,
     SchemaAheadError,
     SchemaBehindError,
     WrongStateError,
@@ -38,6 +37,7 @@ from consumer.ledger.work.history import HistoryKind
 from consumer.ledger.work.outbox import Outgoing
 from consumer.ledger.work.replicas import Replica, ReplicaSeen
 from handlers.correlation.matching import Timing
+from handlers.correlation.rearming import ReplayRefusedError
 
 __all__ = [
     "Accepted",

@@ -31,9 +31,5 @@ class NoSuchBodyError(LedgerError):
     """There is no quarantined body of that hash."""
 
 
-class ReplayRefusedError(LedgerError):
-    """The replay names nothing that could go round again."""
-
-
 class WrongStateError(LedgerError):
     """The case is not in the state that this takes."""

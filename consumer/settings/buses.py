@@ -19,8 +19,9 @@ from consumer.bus import broker
 from consumer.bus import settings as bus
 from consumer.bus.broker import BrokerSettings, options_of_one_broker, unset
 from consumer.bus.settings import ListenerSettings
+from consumer.errors import ConfigurationError
+from consumer.intake.deciding import Place, Quarantines
 from consumer.intake.replay_queue import ReplaySettings
-from consumer.settings.files import ConfigurationError
 
 PRIORITIES = ("audit", "debug", "info", "warn", "error", "critical", "sample")
 """What oslo.messaging's notification listeners call their queues: TOPIC.PRIORITY, one for each."""
@@ -146,6 +147,16 @@ def read(conf: cfg.ConfigOpts) -> tuple[ListenerSettings, ...]:
     if problems:
         raise ConfigurationError(problems)
     return found
+
+
+def quarantines(conf: cfg.ConfigOpts) -> Quarantines:
+    """Return where every quarantine queue is. Raises ConfigurationError."""
+    with broker.url_explained():
+        replay = ReplaySettings.from_conf(conf)
+    found = [Place(one.bus, one.broker, one.quarantine) for one in read(conf)]
+    own = Place("replay", replay.broker, replay.quarantine)
+    known = any((own.broker, own.queue) == (other.broker, other.queue) for other in found)
+    return Quarantines(tuple(found if known else [*found, own]), replay)
 
 
 def _the_only_one(conf: cfg.ConfigOpts) -> ListenerSettings:

@@ -10,32 +10,21 @@ from oslo_config import cfg
 from oslo_log import log
 
 from consumer import logs
+from consumer.errors import ConfigurationError
 from consumer.ledger import Ledger, Timing
 from consumer.settings import buses, drivers, openstack, options
 from consumer.settings import files as config_files
 from consumer.settings.drivers import DriverOptions
-from consumer.settings.files import ConfigurationError
 from consumer.settings.ledger import DAY_SECONDS, LedgerSettings
 from consumer.work import backends
 from consumer.work.backends import Backend, Backends
 from consumer.work.sweep import SweepSettings
+from consumer.work.worker import WorkerSettings
 from drivers import registry
 from handlers.judgement.policy import BackendPolicy
 
-__all__ = ["ConfigurationError", "Settings", "list_opts", "load"]
-
 DEFAULT_FILE = Path("/etc/detachd/detachd.conf")
 LATE_RPC_TIMEOUTS = 5
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """How many cases at once, for how long claimed, how often asked for."""
-
-    threads: int
-    lease_seconds: float
-    poll_seconds: float
-    drain_seconds: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ from typing import Any
 
 from oslo_config import cfg
 
+from consumer.errors import ConfigurationError
+
 LIBRARIES = ("oslo.log", "oslo.messaging")
 
 # Python's own words, which oslo.config passes on, and what is meant.
@@ -27,14 +29,6 @@ NO_NUMBER = {
 
 Sections = Mapping[str, Mapping[str, Any]]
 Declared = Mapping[str, Sequence[cfg.Opt]]
-
-
-class ConfigurationError(Exception):
-    """The configuration cannot be used; each problem is a sentence that names the cause."""
-
-    def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(self.problems))
 
 
 def parse(path: Path) -> Sections:

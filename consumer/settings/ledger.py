@@ -25,7 +25,7 @@ NOVA_TRIES = 10
 DEFAULT_RPC_TIMEOUTS = NOVA_TRIES * 3 // 2
 
 
-def options() -> list[cfg.Opt]:
+def deadline_options() -> list[cfg.Opt]:
     """Return an option for each operation's deadline."""
     return [
         cfg.FloatOpt(
@@ -53,6 +53,73 @@ def deadline_seconds(conf: cfg.ConfigOpts, operation: Operation) -> float:
 def _name(operation: Operation) -> str:
     return f"{operation.value}_deadline_seconds"
 
+
+GROUP = cfg.OptGroup("ledger", title="Where cases, their history and the outbox are kept")
+OPTS = [
+    cfg.StrOpt(
+        "connection",
+        default="sqlite:////var/lib/detachd/ledger.sqlite",
+        secret=True,
+        help=(
+            "The ledger's database: sqlite:////PATH (absolute: four slashes), "
+            "postgresql://USER:PASSWORD@HOST/NAME or mariadb://USER:PASSWORD@HOST/NAME. Run "
+            "`detachd ledger upgrade` after setting it and after each upgrade of detachd."
+        ),
+    ),
+    cfg.BoolOpt(
+        "ssl",
+        default=False,
+        help=(
+            "Speak TLS with the database's server and verify its certificate; one that does not "
+            "speak it is refused. While false, a driver may encrypt where the server offers it, "
+            "but nothing is verified."
+        ),
+    ),
+    cfg.StrOpt(
+        "ssl_ca_file",
+        help="The CA, in PEM, that the server's certificate must be of. Unset: the system's CAs.",
+    ),
+    cfg.StrOpt(
+        "ssl_cert_file", help="The certificate, in PEM, that is shown to a server that asks for it."
+    ),
+    cfg.StrOpt("ssl_key_file", help="The key of ssl_cert_file."),
+    cfg.BoolOpt(
+        "ssl_verify_hostname",
+        default=True,
+        help="Whether the certificate must be for the host that `connection` names.",
+    ),
+    *deadline_options(),
+    cfg.FloatOpt(
+        "error_settle_seconds",
+        default=15.0,
+        min=0.0,
+        help="How long after an error, or after an end that proves nothing, a case is looked at.",
+    ),
+    cfg.IntOpt(
+        "archive_days",
+        default=2,
+        min=0,
+        max=36_500,
+        help=(
+            "After how many days a finished case goes to the archive, a little at a time: tables "
+            "of their own, so that however many there are slows nothing down. It is still listed, "
+            "shown and replayed. So long the repetition of a message is recognised, and a message "
+            "that belongs to no case is kept. At most retention_days. 0 archives nothing."
+        ),
+    ),
+    cfg.IntOpt(
+        "retention_days",
+        default=365,
+        min=0,
+        max=36_500,
+        help=(
+            "How long a finished case is kept after it was closed, in the archive for most of the "
+            "time, and every message of it after it came. What is older is forgotten, a little at "
+            "a time. Cases that are not closed, parked ones above all, and announcements that are "
+            "not sent are kept however old they are. 0 keeps everything for ever."
+        ),
+    ),
+]
 
 DAY_SECONDS = 86_400.0
 

@@ -1,4 +1,4 @@
-"""What is finished goes to the archive, and is forgotten in the end; and this replica says it lives."""
+"""What is finished is archived, and forgotten in the end; and this replica says that it lives."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ An attempt that ends in an error, of detachd itself or of its ledger, is an outc
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import threading
 import time
@@ -13,10 +14,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 import tenacity
+from oslo_config import cfg
 
 from consumer.ledger import Claim, Ledger, LedgerUnavailableError
 from consumer.logs import CaseContext
-from consumer.settings.configuration import WorkerSettings
 from consumer.work.backends import Backends
 from consumer.work.slots import UNKNOWN, Crew, Seat, Slots
 from handlers.announcement import Event, Told, announce
@@ -34,6 +35,38 @@ from handlers.judgement.rules import Diagnosis, Verdict
 from handlers.recovery.retry import delay_seconds
 
 LOG = logging.getLogger(__name__)
+
+GROUP = cfg.OptGroup("worker", title="How cases are worked")
+OPTS = [
+    cfg.IntOpt("threads", default=4, min=1, help="How many cases are worked at once."),
+    cfg.FloatOpt(
+        "lease_seconds",
+        default=720.0,
+        min=1.0,
+        help=(
+            "How long a claim on a volume lasts by the database's clock. It must outlast the "
+            "longest step of every backend: a look, a write, their repetitions and Nova's own "
+            "detach. After a crash another worker takes the volume up this much later."
+        ),
+    ),
+    cfg.FloatOpt(
+        "poll_seconds",
+        default=1.0,
+        min=0.05,
+        max=10.0,
+        help="How often the ledger is asked for due cases while a thread is free.",
+    ),
+    cfg.FloatOpt(
+        "drain_seconds",
+        default=60.0,
+        min=1.0,
+        help=(
+            "How long stopping may take: three quarters of it for the attempts that run, the rest "
+            "for the outbox. An attempt that is in the middle of a call by then is taken up again "
+            "after its lease."
+        ),
+    ),
+]
 
 RULE = "internal-error"
 AWAY = "ledger-away"
@@ -74,6 +107,16 @@ def _parked(claim: Claim, rule: str, reason: str) -> Announcement:
 
 
 LONGEST_WAIT_SECONDS = 5.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """How many cases at once, for how long claimed, how often asked for."""
+
+    threads: int
+    lease_seconds: float
+    poll_seconds: float
+    drain_seconds: float
 
 
 class Recovery(Protocol):

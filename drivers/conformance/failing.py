@@ -1,4 +1,4 @@
-"""Clauses on failure and on threads: calls end in time, in one of three kinds, and tell no secret."""
+"""Clauses on failure and threads: calls end in time, in one of three kinds, and tell no secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clauses on looking: who is there is told, and nothing else; on lists; on what a driver declares."""
+"""Clauses on looking: who is there is told, and nothing else; on lists; on declarations."""
 
 from __future__ import annotations
 

@@ -16,7 +16,6 @@ import dataclasses
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
-from consumer.ledger.errors import ReplayRefusedError
 from handlers.case import CaseState, Trigger
 from handlers.correlation.matching import (
     KnownCase,
@@ -29,6 +28,10 @@ from handlers.correlation.matching import (
 )
 from handlers.correlation.transitions import absorb, earlier, new_case_id, opened
 from handlers.notification import Notification, Operation
+
+
+class ReplayRefusedError(Exception):
+    """The replay names nothing that could go round again."""
 
 
 def chosen(

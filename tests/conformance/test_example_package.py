@@ -89,7 +89,8 @@ def test_configuration_of_the_driver_is_checked(outside: Path) -> None:
     """detachd.conf names the driver without its socket -> the service refuses, in words."""
     (outside / "detachd.conf").write_text("[backend_defaults]\ndriver = shelf\n")
     code = (
-        "from consumer.config import ConfigurationError, load\nfrom pathlib import Path\n"
+        "from consumer.errors import ConfigurationError\n"
+        "from consumer.settings.configuration import load\nfrom pathlib import Path\n"
         "try: load([Path('detachd.conf')])\nexcept ConfigurationError as e: print(e)"
     )
     said = run(python_of(outside), "-c", code, cwd=outside)

@@ -15,6 +15,7 @@ from consumer.bus.sender import NotConfirmedError
 from consumer.intake.deciding import ORIGIN, Decided, Quarantines, discard_bodies, replay_bodies
 from consumer.intake.replay_queue import Asker, ReplaySender
 from consumer.ledger import BodyState, Ledger, LedgerUnavailableError, QuarantinedBody
+from consumer.settings import buses
 from tests.bus import Peer, configured, new_ledger
 from tests.raw_amqp import DEEP, GZIP, LATE, bomb, publish, text, with_headers
 from tests.services.ports import free_port
@@ -34,7 +35,7 @@ def url(rabbitmq: RabbitMQ) -> str:
 @pytest.fixture
 def quarantines(url: str) -> Quarantines:
     """Give the one quarantine queue and the replay queue, all by default."""
-    return Quarantines.from_conf(configured(url))
+    return buses.quarantines(configured(url))
 
 
 @pytest.fixture
@@ -249,7 +250,7 @@ def test_one_broker_of_several_is_away(
         f"[bus:cell1]\ntransport_url = {rabbit}\n[bus:cell2]\ntransport_url = {away}\n"
     )
     conf(["--config-file", str(path)], default_config_files=[], default_config_dirs=[])
-    places = Quarantines.from_conf(conf)
+    places = buses.quarantines(conf)
     assert [place.bus for place in places.places] == ["cell1", "cell2", "replay"]
     ledger.quarantine("cell2", "notifications.info", "f" * 64, 1, "not JSON", "x")
     decided = replay_bodies(ledger, places, None, ASKER)

@@ -11,9 +11,8 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import kombu
-
-from consumer.demo.performance import last_attach, publish, serving
+from consumer.bus.in_memory import InMemoryBus
+from consumer.demo.performance import last_attach, serving
 from consumer.demo.scenes import Stage
 from consumer.demo.wire import Message
 from consumer.ledger import CaseRecord, Ledger
@@ -90,11 +89,11 @@ def play(
         acts = [_arrange(cloud, one, number) for number, one in enumerate(situations, start=1)]
         with (
             serving(cloud, directory, NO_SWEEP if told else SWEEP) as service,
-            kombu.Connection("memory://") as connection,
+            InMemoryBus() as bus,
         ):
-            publish(connection, (last_attach(on) for act in acts for on in _hosts(act.stage)))
+            bus.publish(last_attach(on) for act in acts for on in _hosts(act.stage))
             if told:
-                publish(connection, (message for act in acts for message in act.messages))
+                bus.publish(message for act in acts for message in act.messages)
             until(lambda: all(_over(service.ledger, act) for act in acts), 60.0)
             ended = {act.situation: _ended(service.ledger, act) for act in acts}
         assert cloud.hazards() == ()

@@ -107,6 +107,9 @@ class Words(TypeDecorator[str]):
         return None if value is None else _encodable(value.replace("\0", "\ufffd"))
 
 
+HELD = "held"
+"""The state of a quarantined body on which nobody has decided."""
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",

@@ -43,6 +43,7 @@ from consumer.ledger.database.locks import GATE, fence_floor, raise_fence_floor
 from consumer.ledger.database.records import Row
 from consumer.ledger.database.tables import (
     ARCHIVE_OF,
+    HELD,
     archived_cases,
     archived_notifications,
     cases,
@@ -54,7 +55,6 @@ from consumer.ledger.database.tables import (
     quarantine,
 )
 from consumer.ledger.errors import NoSuchCaseError
-from consumer.ledger.intake.quarantine import HELD
 from handlers.case import CaseState
 
 Tables = Mapping[sa.Table, sa.Table]

@@ -16,11 +16,10 @@ import sqlalchemy as sa
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import insert_or_update
 from consumer.ledger.database.records import Row
-from consumer.ledger.database.tables import quarantine
+from consumer.ledger.database.tables import HELD, quarantine
 from consumer.ledger.errors import NoSuchBodyError
 
 NAME_LENGTH = 255
-HELD = "held"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -28,13 +28,18 @@ from consumer.ledger.database.records import (
     opened_values,
 )
 from consumer.ledger.database.tables import cases, connectors, history, intents, notifications
-from consumer.ledger.errors import ReplayRefusedError
 from consumer.ledger.history.archive import bring_back
 from consumer.ledger.intake.accept import of_the_data
 from consumer.ledger.work.history import HistoryKind, note
 from handlers.case import CaseState
 from handlers.correlation.matching import KnownCase, Signal
-from handlers.correlation.rearming import chosen, opened_by_replay, rearmed, reminded
+from handlers.correlation.rearming import (
+    ReplayRefusedError,
+    chosen,
+    opened_by_replay,
+    rearmed,
+    reminded,
+)
 from handlers.correlation.transitions import learned
 from handlers.notification import Notification
 

@@ -15,7 +15,7 @@ from oslo_config import cfg
 from oslo_log import formatters, log
 
 from consumer import logs
-from consumer.settings.configuration import ConfigurationError
+from consumer.errors import ConfigurationError
 from handlers.case import Case, CaseState, Trigger
 from handlers.notification import Operation
 from tests.unit.consumer.due import LAB

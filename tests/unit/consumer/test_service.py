@@ -16,12 +16,13 @@ import pytest
 import requests
 
 from consumer.cloud import ControlPlane
+from consumer.errors import ConfigurationError
 from consumer.intake.listener import Listener
 from consumer.intake.replayer import Replayer
 from consumer.ledger import Ledger, SchemaBehindError
 from consumer.publish.publisher import Publisher
 from consumer.service import Parts, Service
-from consumer.settings.configuration import ConfigurationError, load
+from consumer.settings.configuration import load
 from consumer.work.housekeeping import Heartbeat, Pruner
 from consumer.work.worker import Worker
 from drivers.control_plane import Volume

@@ -6,7 +6,7 @@ import oslo_messaging
 import pytest
 
 from consumer.bus.broker import UnknownTransportError, url_explained
-from consumer.settings.files import ConfigurationError
+from consumer.errors import ConfigurationError
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import pytest
 
 from consumer.cli import app, configured
 from consumer.cli.app import MOST, causes, main, positive
+from consumer.errors import ConfigurationError
 from consumer.ledger import LedgerUnavailableError, NoSuchCaseError
-from consumer.settings.configuration import ConfigurationError
 
 Captured = pytest.CaptureFixture[str]
 

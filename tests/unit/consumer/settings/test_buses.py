@@ -9,8 +9,9 @@ import pytest
 
 from consumer.bus.settings import ListenerSettings
 from consumer.bus.topology import Binding
+from consumer.errors import ConfigurationError
 from consumer.settings import buses
-from consumer.settings.configuration import ConfigurationError, load
+from consumer.settings.configuration import load
 
 ANNOUNCE = "[DEFAULT]\ntransport_url = rabbit://u:canary-0@main/\n"
 CELL1 = "[bus:cell1]\ntransport_url = rabbit://u:canary-1@one/\n"

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from oslo_config import cfg, generator
 
+from consumer.errors import ConfigurationError
 from consumer.ledger import Tls
 from consumer.settings import configuration
 from consumer.settings import files as config_files
-from consumer.settings.configuration import ConfigurationError, Settings, load
+from consumer.settings.configuration import Settings, load
 from consumer.work import backends
 from handlers.judgement.policy import BackendPolicy, LateAttach, Mode
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from oslo_config import cfg, generator
 
+from consumer.errors import ConfigurationError
 from consumer.settings import drivers
-from consumer.settings.configuration import ConfigurationError, Settings, list_opts, load
+from consumer.settings.configuration import Settings, list_opts, load
 from tests.unit.drivers.plugins import install
 
 ARRAY = """

@@ -13,8 +13,7 @@ import pytest
 
 from consumer.ledger import Claim, HistoryKind, Ledger, LedgerUnavailableError, Timing
 from consumer.observing import Observer
-from consumer.settings.configuration import WorkerSettings
-from consumer.work.worker import Worker
+from consumer.work.worker import Worker, WorkerSettings
 from handlers.case import CaseFile, CaseState, ClaimLostError, Outcome, PausedError, StepKind
 from handlers.notification import Phase
 from metrics.instruments import Instruments

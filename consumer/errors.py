@@ -1,0 +1,13 @@
+"""What every part of the process may raise while it is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; each problem is a sentence that names the cause."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
