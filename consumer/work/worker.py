@@ -31,7 +31,7 @@ from handlers.case import (
     PausedError,
 )
 from handlers.judgement.policy import BackendPolicy
-from handlers.judgement.rules import Diagnosis, Verdict
+from handlers.judgement.rule import Diagnosis, Verdict
 from handlers.recovery.retry import delay_seconds
 
 LOG = logging.getLogger(__name__)

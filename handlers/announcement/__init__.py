@@ -16,7 +16,7 @@ from typing import Any
 
 from drivers.control_plane import Volume
 from handlers.case import Announcement, Case, Priority, VerifiedBy
-from handlers.judgement.rules import Diagnosis
+from handlers.judgement.rule import Diagnosis
 
 
 class Event(enum.Enum):

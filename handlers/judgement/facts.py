@@ -1,15 +1,22 @@
-"""The signs that the decision table asks for: each a yes or no about a situation. Pure.
+"""The facts that the rules are made of: named yes-or-no questions about one situation. Pure.
 
-The signs of a wish to detach that Nova has yet to carry out, or is carrying out. Pure.
+Each fact is a predicate, and its docstring is one plain sentence. The rules (``rules.py``) name
+their facts, and docs/rules.md is made from these sentences. So a fact hides nothing:
 
-The signs of a connection that no record claims: no row in Cinder, no instance in any message.
+1. A fact never asks whether a rule holds. What a rule leaves to another one stands in its
+   ``unless``.
+2. Time is no argument of any fact, but for the attempts that lie between two of our own calls.
+3. "Not seen" is never taken for "not there": what could not be seen is a fact of its own.
 
-Whose it is, only the one host that is let in can tell, and of that host Nova. Pure.
-
-The signs of rows that live migrations, evacuations and deleted servers leave behind. Pure.
+The words of the sentences: *the attachment* is the one that the case is about, *its row* is
+Cinder's record of it, *its server* is the server of that row, or of the case's notifications where
+there is no row. *Named* means that a block device of its server carries the id of its row.
 """
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
 
 from drivers.control_plane import Server
 from handlers import intents
@@ -20,85 +27,370 @@ from handlers.judgement.policy import LateAttach
 from handlers.judgement.situation import ATTACHED, Situation
 from handlers.notification import Operation
 
+SETTLED_STATUSES = frozenset({"available", "attaching", "in-use", "detaching", "reserved"})
+SETTLED_MIGRATIONS = frozenset({None, "", "none", "success", "error"})
+UNFINISHED_ROWS = frozenset({"reserved", "attaching", "error_attaching"})
 GUEST_STATES = frozenset({"active", "paused", "rescued", "resized", "stopped", "suspended"})
+SHELVED = "shelved_offloaded"
 NOVA_DETACH_ATTEMPTS = 3
 
 
-def wanted(s: Situation) -> bool:
-    """Somebody asked for the detach, or the operator wants it of what we rolled forward.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Predicate:
+    """One question about a situation: its name, the sentence that a yes means, and the answer."""
 
-    Not of an attach that is known to have ended well: its user has the disk, and relies on it.
+    name: str
+    sentence: str
+    holds: Callable[[Situation], bool]
+
+    def __call__(self, s: Situation) -> bool:
+        """Tell whether it holds."""
+        return self.holds(s)
+
+
+def predicate(holds: Callable[[Situation], bool]) -> Predicate:
+    """Make a predicate of a function, whose docstring is the sentence."""
+    return Predicate(holds.__name__, " ".join((holds.__doc__ or "").split()), holds)
+
+
+# -- the volume's status ---------------------------------------------------------------------------
+
+
+@predicate
+def volume_in_error(s: Situation) -> bool:
+    """The volume's status begins with `error`, or is `maintenance`."""
+    return s.status.startswith("error") or s.status == "maintenance"
+
+
+@predicate
+def volume_busy(s: Situation) -> bool:
+    """The volume's status is none of available, reserved, attaching, in-use and detaching, or a
+    migration of the volume is under way.
     """
-    if s.case.operation is Operation.DETACH:
-        return True
-    unheard = s.late_attach is LateAttach.DETACH and not s.case.end_seen
-    return unheard and s.row is not None and intents.completed(s.case, s.row.attachment_id)
+    return s.status not in SETTLED_STATUSES or s.volume.migration_status not in SETTLED_MIGRATIONS
 
 
-def detaching_and_named(s: Situation) -> bool:
-    """Cinder has the wish on record; Nova's block device still names the only row."""
-    wished = s.status == "detaching" and s.row_status == ATTACHED and _asked(s)
-    return wished and s.named and not s.others and has_a_guest(s.server)
+@predicate
+def available(s: Situation) -> bool:
+    """The volume is available."""
+    return s.status == "available"
 
 
-def _asked(s: Situation) -> bool:
-    """The detach that Cinder has on record is the one of this case, or may be our own."""
-    ours = s.row is not None and intents.last_nova_detach(s.case, s.row.attachment_id) is not None
-    return s.case.operation is Operation.DETACH or (ours and wanted(s))
+@predicate
+def attaching(s: Situation) -> bool:
+    """The volume is attaching."""
+    return s.status == "attaching"
 
 
-def rolled_for_detach(s: Situation) -> bool:
-    """Our own roll_detaching still waits for its Nova detach (a crash in between)."""
-    return _pending(s) is StepKind.CINDER_ROLL_DETACHING
+@predicate
+def in_use(s: Situation) -> bool:
+    """The volume is in-use."""
+    return s.status == "in-use"
 
 
-def completed_for_detach(s: Situation) -> bool:
-    """What we completed still waits for the Nova detach that the operator wants."""
-    return _pending(s) is StepKind.CINDER_COMPLETE and not s.others and has_a_guest(s.server)
+@predicate
+def detaching(s: Situation) -> bool:
+    """The volume is detaching."""
+    return s.status == "detaching"
 
 
-def _pending(s: Situation) -> StepKind | None:
-    alone = s.row is not None and agreed(s) and not s.siblings and wanted(s)
-    return intents.wish_pending(s.case, s.row.attachment_id) if s.row and alone else None
+@predicate
+def reserved_or_in_use(s: Situation) -> bool:
+    """The volume is reserved or in-use."""
+    return s.status in ("reserved", "in-use")
 
 
-def nova_detach_accepted(s: Situation) -> bool:
-    """Nova accepted our wish to detach a short while ago.
+@predicate
+def reserved_or_attaching(s: Situation) -> bool:
+    """The volume is reserved or attaching."""
+    return s.status in ("reserved", "attaching")
 
-    In-use is what our roll_detaching had left, so that detaching is Nova's answer even to a call
-    that gave none.
+
+@predicate
+def no_detach_under_way(s: Situation) -> bool:
+    """The volume is reserved, attaching or in-use."""
+    return s.status in ("in-use", "attaching", "reserved")
+
+
+@predicate
+def attach_unfinished(s: Situation) -> bool:
+    """The volume is reserved or attaching; or it is available and the row is in error; or it is
+    in-use because a driver that acts through Cinder was asked to release it.
     """
-    ours = intents.last_nova_detach(s.case, s.row.attachment_id) if s.row else None
-    recent = ours is not None and ours.attempt > s.case.attempts - NOVA_DETACH_ATTEMPTS
-    return recent and detaching_and_named(s)
+    in_error = s.status == "available" and s.row_status == "error_attaching"
+    # Cinder's own terminate, asked by a driver that acts through it, turns attaching into in-use.
+    rolled = s.status == "in-use" and intents.asked_driver(s.case)
+    return s.status in ("attaching", "reserved") or in_error or rolled
 
 
-def detach_of_another_case(s: Situation) -> bool:
-    """The attach of this case ended; the detach asked for since has a case of its own."""
-    wished = s.status == "detaching" and s.row_status == ATTACHED
-    return wished and s.named and not _asked(s)
+@predicate
+def status_fits_other_rows(s: Situation) -> bool:
+    """The volume is available, or it is in-use or reserved by its other rows."""
+    return s.status == "available" if not s.others else s.status in ("in-use", "reserved")
 
 
-def whose_wish(s: Situation) -> bool:
-    """Cinder says detaching of a volume with several attachments, not of which one."""
-    return s.status == "detaching" and s.row_status == ATTACHED and s.named and bool(s.others)
+# -- the rows in Cinder ----------------------------------------------------------------------------
 
 
-def agreed(s: Situation) -> bool:
-    """Cinder and Nova agree that the subject is attached."""
-    return s.status == "in-use" and s.named and s.row_status == ATTACHED
+@predicate
+def ambiguous(s: Situation) -> bool:
+    """No notification named the attachment, and several rows may be its own."""
+    return s.ambiguous
 
 
-def has_a_guest(server: Server | None) -> bool:
-    """Nova has a guest that it would detach something from."""
+@predicate
+def has_row(s: Situation) -> bool:
+    """The attachment has a row."""
+    return s.row is not None
+
+
+@predicate
+def no_row(s: Situation) -> bool:
+    """The attachment has no row."""
+    return s.row is None
+
+
+@predicate
+def no_rows(s: Situation) -> bool:
+    """The volume has no row at all."""
+    return not s.volume.rows
+
+
+@predicate
+def no_other_row(s: Situation) -> bool:
+    """The volume has no other row."""
+    return not s.others
+
+
+@predicate
+def other_rows(s: Situation) -> bool:
+    """The volume has other rows."""
+    return bool(s.others)
+
+
+@predicate
+def row_attached(s: Situation) -> bool:
+    """The row is attached."""
+    return s.row_status == ATTACHED
+
+
+@predicate
+def row_attaching(s: Situation) -> bool:
+    """The row is attaching."""
+    return s.row_status == "attaching"
+
+
+@predicate
+def row_reserved_or_attached(s: Situation) -> bool:
+    """The row is reserved or attached."""
+    return s.row_status in ("reserved", ATTACHED)
+
+
+@predicate
+def row_unfinished(s: Situation) -> bool:
+    """The row is unfinished: reserved, attaching or error_attaching."""
+    return s.row_status in UNFINISHED_ROWS
+
+
+@predicate
+def no_second_row(s: Situation) -> bool:
+    """Its server has no other row."""
+    return not s.siblings
+
+
+@predicate
+def second_row_unfinished(s: Situation) -> bool:
+    """Its server has an unfinished second row."""
+    return any(row.status in UNFINISHED_ROWS for row in s.siblings)
+
+
+@predicate
+def second_rows_good(s: Situation) -> bool:
+    """Its server has other rows, and all of them are attached and named."""
+    return bool(s.siblings) and all(r.status == ATTACHED and s.names(r) for r in s.siblings)
+
+
+@predicate
+def other_rows_named(s: Situation) -> bool:
+    """The volume has other rows, and each of them is named by its own server."""
+    return bool(s.others) and s.named_others == s.others
+
+
+@predicate
+def other_rows_attached(s: Situation) -> bool:
+    """Every other row of the volume is attached."""
+    return all(r.status == ATTACHED for r in s.others)
+
+
+@predicate
+def other_attachment_in_transition(s: Situation) -> bool:
+    """The volume is attaching or detaching, and not for the attachment: its row is gone, or its row
+    is attached and named while another one comes, or its row is unfinished while another goes; or
+    another client reserved the volume without a row.
+    """
+    if s.ambiguous or s.status not in ("attaching", "detaching"):
+        return False
+    if s.row is None:
+        return bool(s.others) or _reserved_by_another_client(s)
+    if s.status == "attaching":
+        return bool(s.others) and s.row_status == ATTACHED and s.named
+    return bool(s.others) and s.row_status in UNFINISHED_ROWS
+
+
+def _reserved_by_another_client(s: Situation) -> bool:
+    return s.status == "attaching" and not (attach_named_no_row(s) or reserve_is_ours(s))
+
+
+# -- Nova ------------------------------------------------------------------------------------------
+
+
+@predicate
+def nova_unknown(s: Situation) -> bool:
+    """Nova did not answer for a server in question, or, where no instance is known, not surely in
+    full for the one host that is asked about; or it says that it has no such server, and nothing
+    shows that it ever had it.
+    """
+    return _holders_untold(s) or bool(_untold_servers(s))
+
+
+@predicate
+def over_without_nova(s: Situation) -> bool:
+    """Nova was never known to have the servers that it does not tell of; the volume is available
+    without any row; and the probe proves that nobody is let in, or, where the backend cannot be
+    seen, the end of the detach is on record and nothing speaks of a leak.
+    """
+    never_had = all(isinstance(answer, NoControl) for answer in _untold_servers(s))
+    free = available(s) and no_rows(s)
+    ended = s.blind and s.case.end_seen and s.case.operation is Operation.DETACH
+    proven = nobody_let_in(s) or (ended and no_leak_suspected(s) and not device_without_row(s))
+    return never_had and not _holders_untold(s) and free and proven
+
+
+def _untold_servers(s: Situation) -> list[Unknown]:
+    return [answer for answer in s.servers.values() if isinstance(answer, Unknown)]
+
+
+def _holders_untold(s: Situation) -> bool:
+    return s.holding is not None and isinstance(s.holding.holders, Unknown)
+
+
+@predicate
+def server_busy(s: Situation) -> bool:
+    """A server that has a row of the volume has a task of Nova's under way."""
+    known = (a.value for a in s.servers.values() if isinstance(a, Fact))
+    return any(server.task_state is not None for server in known)
+
+
+@predicate
+def server_known(s: Situation) -> bool:
+    """Nova has its server."""
+    return s.server is not None
+
+
+@predicate
+def server_gone(s: Situation) -> bool:
+    """Its server is deleted."""
+    return s.server_gone
+
+
+@predicate
+def server_shelved(s: Situation) -> bool:
+    """Its server is shelved and offloaded."""
+    return s.server is not None and s.server.vm_state == SHELVED
+
+
+@predicate
+def has_guest(s: Situation) -> bool:
+    """Its server has a guest that Nova would detach a volume from."""
+    return _has_a_guest(s.server)
+
+
+def _has_a_guest(server: Server | None) -> bool:
     return server is not None and server.launched and server.vm_state in GUEST_STATES
 
 
-def nobody_holds(s: Situation) -> bool:
-    """Nova proves that no server may be using the volume on the host, a compute that is up."""
-    asked = s.holding if _unclaimed(s) else None
-    proven = asked is not None and asked.compute_up is True and asked.holders == Fact(())
-    return proven and asked is not None and asked.host == s.host
+@predicate
+def named(s: Situation) -> bool:
+    """The row is named."""
+    return s.named
+
+
+@predicate
+def device_without_row(s: Situation) -> bool:
+    """A block device of its server holds the volume under a row that Cinder does not have."""
+    return bool(s.unnamed_devices)
+
+
+@predicate
+def device_names_no_attachment(s: Situation) -> bool:
+    """The only block device of its server for the volume names no attachment at all."""
+    return tuple(d.attachment_id for d in s.devices) == (None,)
+
+
+@predicate
+def let_go(s: Situation) -> bool:
+    """Nova proves that no block device of its server holds the volume."""
+    return (s.server is not None or s.server_gone) and not s.devices
+
+
+@predicate
+def named_by_the_wrong_row(s: Situation) -> bool:
+    """Its server has several rows, and Nova names an unfinished one beside an attached one, or an
+    attached one of which nothing proves that it is on the server's host.
+    """
+    agreed = s.status == "in-use" and s.named and s.row_status == ATTACHED
+    if agreed and any(row.status == ATTACHED for row in s.siblings):
+        return not s.on_its_server_s_host
+    rows = ([s.row] if s.row else []) + list(s.siblings)
+    unfinished = any(r.status != ATTACHED and s.names(r) for r in rows)
+    return unfinished and any(r.status == ATTACHED for r in rows)
+
+
+@predicate
+def perhaps_on_another_host(s: Situation) -> bool:
+    """Its server has another row, and nothing proves the attachment to be on the server's host."""
+    return bool(s.siblings) and not s.on_its_server_s_host
+
+
+@predicate
+def server_moved_away(s: Situation) -> bool:
+    """Its recorded host is another than the one that its server is on."""
+    here = s.server.host if s.server else None
+    return None not in (here, s.host) and here != s.host
+
+
+@predicate
+def recorded_host_up(s: Situation) -> bool:
+    """The compute service of its recorded host is up."""
+    return s.computes.get(s.host or "") is True
+
+
+@predicate
+def guest_ended(s: Situation) -> bool:
+    """Nova says that the guest of the deleted server was ended on the attachment's host."""
+    return s.guest_ended
+
+
+@predicate
+def guest_may_have_it(s: Situation) -> bool:
+    """The row is attached, or the attach is known to have ended, or it had come as far as attaching
+    where the backend cannot be seen.
+    """
+    was_attached = s.case.end_seen and s.case.operation is Operation.ATTACH
+    may_have_come_far = s.blind and s.row_status == "attaching"
+    return s.row_status == ATTACHED or was_attached or may_have_come_far
+
+
+@predicate
+def compute_not_up(s: Situation) -> bool:
+    """The compute service of its server's host is not known to be up; or, where no instance is
+    known, that of the one host that is let in is down.
+    """
+    down = s.server is not None and s.server.host is not None and s.server.compute_up is not True
+    return down or _host_down(s)
+
+
+# -- no instance is known: the one host that is let in stands for it -------------------------------
 
 
 def holders(s: Situation) -> tuple[str, ...]:
@@ -107,354 +399,254 @@ def holders(s: Situation) -> tuple[str, ...]:
     return told.value if isinstance(told, Fact) else ()
 
 
-def not_told(s: Situation) -> bool:
-    """Nova did not say who may be using the volume on the host, or not surely all of them."""
-    return s.holding is not None and isinstance(s.holding.holders, Unknown)
-
-
-def host_down(s: Situation) -> bool:
-    """Its host is a compute, and the service is down: what the guests there do, nobody can say."""
+def _host_down(s: Situation) -> bool:
     return s.holding is not None and s.holding.compute_up is False
 
 
-def accounted_for(s: Situation) -> bool:
-    """Nova could be asked in the place of an instance, and said something that decides."""
-    return nobody_holds(s) or bool(holders(s)) or host_down(s)
-
-
-def ghost(s: Situation) -> bool:
-    """Cinder says available, and exactly one compute host is let in, where nobody has the volume.
-
-    Whoever else may be connected, known or not, turns it away: nothing but that host's own
-    connections may be there.
+@predicate
+def host_uses_nothing(s: Situation) -> bool:
+    """No instance is known and there is no row; Nova proves of the one host, a compute that is up,
+    that no server may be using the volume there.
     """
-    only_his = bool(s.own) and not (s.foreign or s.nameless)
-    return s.status == "available" and only_his and nobody_holds(s)
+    asked = s.holding if s.instance_id is None and not s.volume.rows else None
+    proven = asked is not None and asked.compute_up is True and asked.holders == Fact(())
+    return proven and asked is not None and asked.host == s.host
 
 
-def _unclaimed(s: Situation) -> bool:
-    return s.instance_id is None and not s.volume.rows
+@predicate
+def no_instance_to_ask(s: Situation) -> bool:
+    """No instance is known, and no host can stand for it."""
+    accounted_for = host_uses_nothing(s) or bool(holders(s)) or _host_down(s)
+    return s.instance_id is None and not accounted_for
 
 
-SETTLED_STATUSES = frozenset({"available", "attaching", "in-use", "detaching", "reserved"})
-SETTLED_MIGRATIONS = frozenset({None, "", "none", "success", "error"})
-UNFINISHED_ROWS = frozenset({"reserved", "attaching", "error_attaching"})
-SHELVED = "shelved_offloaded"
-
-
-def always(_: Situation) -> bool:
-    """Hold for every situation: the last rule's sign."""
-    return True
-
-
-# -- somebody else's business ----------------------------------------------------------------------
-
-
-def two_writers(s: Situation) -> bool:
-    """Two hosts may be writing to the volume at once, and nothing lets them.
-
-    Cinder's own work on a volume has its hosts connected beside a guest's.
+@predicate
+def let_go_or_host_uses_nothing(s: Situation) -> bool:
+    """Nova proves that no block device of its server holds the volume; or, where no instance is
+    known, that no server may be using it on the one host.
     """
-    ours = volume_in_error(s) or not volume_busy(s)
-    return writers.too_many(s) and ours and not writers.beside_a_dead_host(s)
+    return let_go(s) or host_uses_nothing(s)
 
 
-def volume_in_error(s: Situation) -> bool:
-    """Cinder gave the volume an error or maintenance status."""
-    return s.status.startswith("error") or s.status == "maintenance"
+@predicate
+def guest_holds(s: Situation) -> bool:
+    """A block device holds the volume under a row that Cinder does not have, or while Cinder says
+    available; or no instance is known and a server may be using it on the one host.
+    """
+    return bool(holders(s)) or bool(s.unnamed_devices) or (bool(s.devices) and available(s))
 
 
-def volume_busy(s: Situation) -> bool:
-    """A backup, an upload, a migration, a retype ... works on the volume."""
-    return s.status not in SETTLED_STATUSES or s.volume.migration_status not in SETTLED_MIGRATIONS
+# -- the backend -----------------------------------------------------------------------------------
 
 
-def server_busy(s: Situation) -> bool:
-    """A server that has a row of the volume has a task_state."""
-    known = (a.value for a in s.servers.values() if isinstance(a, Fact))
-    return any(server.task_state is not None for server in known)
-
-
-def other_attachment_in_the_making(s: Situation) -> bool:
-    """The volume is in transition, and not for the subject, which is at rest or gone."""
-    if s.ambiguous or s.status not in ("attaching", "detaching"):
-        return False
-    if s.row is None:
-        return bool(s.others) or _reserved_by_others(s)
-    if s.status == "attaching":
-        return bool(s.others) and s.row_status == ATTACHED and s.named
-    return bool(s.others) and s.row_status in UNFINISHED_ROWS
-
-
-def _reserved_by_others(s: Situation) -> bool:
-    return s.status == "attaching" and not (_legacy_attach(s) or intents.holds_reserve(s.case))
-
-
-def compute_not_up(s: Situation) -> bool:
-    """Something is left, and nobody can ask the server's host whether its guest has it."""
-    down = s.server is not None and s.server.host is not None and s.server.compute_up is not True
-    return (down or host_down(s)) and not nothing_left(s) and not nothing_left_blind(s)
-
-
-# -- what could not be seen ------------------------------------------------------------------------
-
-
-def nova_unknown(s: Situation) -> bool:
-    """Nova did not answer for a server in question, or for the host where none is known."""
-    unknown = [answer for answer in s.servers.values() if isinstance(answer, Unknown)]
-    never_had = all(isinstance(answer, NoControl) for answer in unknown)
-    return not_told(s) or bool(unknown and not (never_had and _over_without_nova(s)))
-
-
-def _over_without_nova(s: Situation) -> bool:
-    """Cinder has let go altogether, and the probe, or Cinder's own end of it, proves the rest."""
-    free = s.status == "available" and not s.volume.rows
-    ended = s.blind and s.case.end_seen and s.case.operation is Operation.DETACH
-    return free and (isinstance(s.backend, Absent) or (ended and nothing_left_blind(s)))
-
-
+@predicate
 def backend_unknown(s: Situation) -> bool:
-    """The backend should have been seen and was not."""
+    """The driver should have seen the backend and did not: an error, a timeout, no positive
+    control, or the volume was found under none of its names.
+    """
     return isinstance(s.backend, Unknown)
 
 
-def ambiguous(s: Situation) -> bool:
-    """Several rows may be the one that the case is about."""
-    return s.ambiguous
+@predicate
+def blind(s: Situation) -> bool:
+    """The backend cannot be seen."""
+    return s.blind
 
 
-def instance_unnamed(s: Situation) -> bool:
-    """Nobody says which instance the attachment belongs to, and something is left of it."""
-    nobody_to_ask = s.instance_id is None and not accounted_for(s)
-    return nobody_to_ask and not nothing_left(s) and not nothing_left_blind(s)
+@predicate
+def clean(s: Situation) -> bool:
+    """The probe proves that nobody is let in whom another row does not explain."""
+    return s.clean
 
 
-# -- attached ----------------------------------------------------------------------------------
+@predicate
+def clean_or_guest_ended(s: Situation) -> bool:
+    """The probe proves that nobody is let in, or Nova that the guest ended on the row's host."""
+    return s.clean or s.guest_ended
 
 
-def shelved_reservation(s: Situation) -> bool:
-    """A shelved, offloaded server keeps its volume by a row without a connector."""
-    return _kept_while_shelved(s) and not _let_in_while_shelved(s) and not access_lost(s)
+@predicate
+def let_in_or_blind(s: Situation) -> bool:
+    """The backend lets its host in, or somebody whose host is not told, or it cannot be seen."""
+    return bool(s.own or s.nameless) or s.blind
 
 
-def shelved_and_let_in(s: Situation) -> bool:
-    """As ``shelved_reservation``, but the row is on a host, or the backend lets one in for it."""
-    return _kept_while_shelved(s) and _let_in_while_shelved(s)
+@predicate
+def somebody_let_in(s: Situation) -> bool:
+    """Somebody is seen to be let in who is not explained by another row."""
+    return bool(s.own or s.foreign or s.nameless)
 
 
-def _kept_while_shelved(s: Situation) -> bool:
-    settled = s.status in ("reserved", "in-use")
-    return _offloaded(s) and settled and s.named and s.row_status in ("reserved", ATTACHED)
-
-
-def _offloaded(s: Situation) -> bool:
-    return s.server is not None and s.server.vm_state == SHELVED
-
-
-def _let_in_while_shelved(s: Situation) -> bool:
-    """Beside other rows a connection of nobody known may be one of theirs."""
-    on_a_host = s.row is not None and s.row.host is not None
-    somebody = not s.others and bool(s.foreign or s.nameless)
-    return on_a_host or bool(s.own) or somebody
-
-
-def attached_and_named(s: Situation) -> bool:
-    """Cinder and Nova agree that the subject is attached, and nothing speaks against it."""
-    alone = not s.siblings or (s.on_its_server_s_host and not unfinished_sibling(s))
-    at_ease = not (access_lost(s) or writers.too_many(s) or _offloaded(s))
-    return agreed(s) and alone and at_ease and not _to_be_detached(s)
-
-
-def _to_be_detached(s: Situation) -> bool:
-    return rolled_for_detach(s) or completed_for_detach(s)
-
-
-def attached_the_old_way(s: Situation) -> bool:
-    """As ``attached_and_named`` where Nova's block device is too old to name an attachment."""
-    unnamed = tuple(d.attachment_id for d in s.devices) == (None,)
-    attached = s.status == "in-use" and s.row_status == ATTACHED and not s.others
-    no_guest = _offloaded(s) and _let_in_while_shelved(s)
-    return attached and unnamed and not access_lost(s) and not no_guest
-
-
-def named_by_the_wrong_row(s: Situation) -> bool:
-    """Nova names one row of several of a server, and its guest may be running on another's host."""
-    if agreed(s) and any(row.status == ATTACHED for row in s.siblings):
-        return not s.on_its_server_s_host
-    rows = ([s.row] if s.row else []) + list(s.siblings)
-    unfinished = any(r.status != ATTACHED and s.names(r) for r in rows)
-    return unfinished and any(r.status == ATTACHED for r in rows)
-
-
-def unfinished_sibling(s: Situation) -> bool:
-    """The attached subject's server has an unfinished second row, and is at no task."""
-    return agreed(s) and any(row.status in UNFINISHED_ROWS for row in s.siblings)
-
-
-def access_lost(s: Situation) -> bool:
-    """Cinder and Nova say attached, the guest runs, and the backend does not let its host in."""
-    return s.status == "in-use" and bool(writers.lost_access(s))
-
-
-def ended_then_attaching(s: Situation) -> bool:
-    """As ``attaching_and_named``, and the attach's end is on record."""
-    return s.case.end_seen and attaching_and_named(s)
-
-
-def attaching_and_named(s: Situation) -> bool:
-    """Backend and block device have it; Cinder still says attaching."""
-    unfinished = s.status == "attaching" and s.row_status == "attaching"
-    reached = bool(s.own or s.nameless) or s.blind
-    return unfinished and s.named and reached and not s.siblings and has_a_guest(s.server)
-
-
-def guest_holds(s: Situation) -> bool:
-    """A block device holds the volume although Cinder has no row for it."""
-    return (
-        bool(holders(s)) or bool(s.unnamed_devices) or (bool(s.devices) and s.status == "available")
-    )
-
-
-# -- let go ----------------------------------------------------------------------------------------
-
-
-def let_go(s: Situation) -> bool:
-    """Nova proves that no block device of the subject's server holds the volume."""
-    return (s.server is not None or s.server_gone) and not s.devices
-
-
-def unfinished_attach(s: Situation) -> bool:
-    """An attach that never finished is all that is left of the volume's attachments."""
-    in_error = s.status == "available" and s.row_status == "error_attaching"
-    # Cinder's own terminate, asked by a driver that acts through it, turns attaching into in-use.
-    rolled = s.status == "in-use" and intents.asked_driver(s.case)
-    stuck = s.status in ("attaching", "reserved") or in_error or rolled
-    return stuck and s.row_status in UNFINISHED_ROWS and not s.others and let_go(s)
-
-
-def bare_reserve(s: Situation) -> bool:
-    """An attach of the old way, which makes no row, never finished."""
-    bare = s.status == "attaching" and not s.volume.rows
-    return bare and let_go(s) and _legacy_attach(s)
-
-
-def _legacy_attach(s: Situation) -> bool:
-    """No message of the attach named a row, so that the reserve without one may be its own."""
-    return s.case.operation is Operation.ATTACH and s.case.attachment_id is None
-
-
-def held_by_us(s: Situation) -> bool:
-    """Our own os-reserve, taken to keep new attachments out."""
-    bare = s.status == "attaching" and not s.volume.rows
-    free = let_go(s) or nobody_holds(s)
-    return bare and free and intents.holds_reserve(s.case)
-
-
-def guest_may_outlive(s: Situation) -> bool:
-    """The server is gone from Nova, and its guest may still have the volume."""
-    if not s.server_gone or s.row is None or s.clean or s.guest_ended:
-        return False
-    was_attached = s.case.end_seen and s.case.operation is Operation.ATTACH
-    may_have_come_far = s.blind and s.row_status == "attaching"
-    return s.row_status == ATTACHED or was_attached or may_have_come_far
-
-
-def detached_in_nova(s: Situation) -> bool:
-    """Cinder says detaching, the server has no block device for it, or is gone altogether."""
-    return s.status == "detaching" and not s.others and let_go(s)
-
-
-def leaked(s: Situation) -> bool:
-    """Cinder says available; the subject's host is still let in, or may be and cannot be seen."""
-    free = s.status == "available" and not s.volume.rows and let_go(s)
-    return free and (bool(s.own) or _suspected(s))
-
-
-def _suspected(s: Situation) -> bool:
-    return s.blind and s.case.released_unasked and not intents.released_by_driver(s.case)
-
-
-def leaked_beside_others(s: Situation) -> bool:
-    """As ``leaked``, the subject being gone beside good attachments of other hosts."""
-    gone = s.row is None and s.status in ("in-use", "reserved") and let_go(s)
-    let_in = bool(s.own) or _suspected(s)
-    return gone and let_in and not s.shared_host and others_are_good(s)
-
-
-def others_are_good(s: Situation) -> bool:
-    """The volume has other rows, and each is named by its own server."""
-    return bool(s.others) and s.named_others == s.others
-
-
-def nothing_left(s: Situation) -> bool:
-    """No row, no block device without a row, and the probe found nobody who should not be there."""
-    return s.row is None and not s.unnamed_devices and _status_fits(s) and s.clean
-
-
-def nothing_left_blind(s: Situation) -> bool:
-    """As ``nothing_left`` where the backend cannot be seen and nothing speaks of a leak."""
-    told = not s.case.released_unasked or intents.released_by_driver(s.case)
-    return s.blind and told and s.row is None and not s.unnamed_devices and _status_fits(s)
-
-
-def _status_fits(s: Situation) -> bool:
-    return s.status == "available" if not s.others else s.status in ("in-use", "reserved")
-
-
+@predicate
 def foreign_connection(s: Situation) -> bool:
-    """The backend lets in somebody whom no record explains."""
+    """The backend lets somebody in whom no record explains."""
     return bool(s.foreign or s.nameless)
 
 
-def no_guest_to_ask(s: Situation) -> bool:
-    """Nova's block device names the subject, whose server never ran or is in no state to detach."""
-    return s.named and s.server is not None and not has_a_guest(s.server)
+@predicate
+def only_its_own_connections(s: Situation) -> bool:
+    """Every connection on the backend is of the attachment's host."""
+    return bool(s.own) and not (s.foreign or s.nameless)
 
 
-def status_disagrees(s: Situation) -> bool:
-    """The only row and Nova say attached, and the volume's status something else."""
-    attached = s.named and s.row_status == ATTACHED and not s.others
-    return attached and s.status in ("attaching", "reserved")
-
-
-def begun_and_left(s: Situation) -> bool:
-    """Nova's block device names the subject, which is not attached, and nobody is seen let in."""
-    let_in = s.own or s.foreign or s.nameless
-    return s.named and s.row_status in UNFINISHED_ROWS and not let_in
-
-
-def stray_row(s: Situation) -> bool:
-    """An unfinished row that no block device names, beside good attached ones."""
-    settled = s.status in ("in-use", "attaching", "reserved")
-    orphan = s.row_status in UNFINISHED_ROWS and not s.named and not s.unnamed_devices
-    good = others_are_good(s) and all(r.status == ATTACHED for r in s.others)
-    return settled and orphan and good and s.server is not None
-
-
-def left_on_source(s: Situation) -> bool:
-    """The source's row after a live migration that went well: its host's compute is up."""
-    return _left_behind(s) and s.computes.get(s.host or "") is True
-
-
-def left_on_a_host_that_is_down(s: Situation) -> bool:
-    """As ``left_on_source``, but the compute of the row's host is not known to be up.
-
-    Or the row of another case is, and its host may be writing beside the subject's.
+@predicate
+def access_left(s: Situation) -> bool:
+    """The backend lets its host in; or it cannot be seen, Cinder's API was seen to delete a
+    reserved row, and no driver has reported a release since.
     """
-    beside = writers.too_many(s) and writers.beside_a_dead_host(s)
-    return beside or (_left_behind(s) and s.computes.get(s.host or "") is not True)
+    return bool(s.own) or _suspected(s)
 
 
-def _left_behind(s: Situation) -> bool:
-    if s.server is None or s.server.host is None or s.connector is None or s.shared_host:
-        return False
-    moved = s.host is not None and s.host != s.server.host
-    left = s.status == "in-use" and s.row_status == ATTACHED and not s.named
-    good = bool(s.siblings) and all(r.status == ATTACHED and s.names(r) for r in s.siblings)
-    return moved and left and good and not s.unnamed_devices
+def _suspected(s: Situation) -> bool:
+    return s.blind and not no_leak_suspected(s)
 
 
-def deleted_with_server(s: Situation) -> bool:
-    """Cinder says in-use by a server that is gone, and its guest is proven to be."""
-    left = s.status == "in-use" and s.row_status == ATTACHED and not s.others
-    return left and s.server_gone and (s.clean or s.guest_ended)
+@predicate
+def no_leak_suspected(s: Situation) -> bool:
+    """Cinder's API was not seen to delete a reserved row, or the driver has reported a release
+    since.
+    """
+    return not s.case.released_unasked or intents.released_by_driver(s.case)
+
+
+@predicate
+def shared_host(s: Situation) -> bool:
+    """Another row or its server is on the attachment's host, or may be."""
+    return s.shared_host
+
+
+@predicate
+def connector_known(s: Situation) -> bool:
+    """The connector of its host is known."""
+    return s.connector is not None
+
+
+@predicate
+def guest_shut_out(s: Situation) -> bool:
+    """A guest that runs on a compute that is up has the volume by an attached row, and the backend
+    does not let its host in.
+    """
+    return bool(writers.lost_access(s))
+
+
+@predicate
+def let_in_while_shelved(s: Situation) -> bool:
+    """Its server is shelved and offloaded; and the row is on a host, or the backend lets its host
+    in, or, where there is no other row, anybody.
+    """
+    on_a_host = s.row is not None and s.row.host is not None
+    somebody = not s.others and bool(s.foreign or s.nameless)
+    return server_shelved(s) and (on_a_host or bool(s.own) or somebody)
+
+
+@predicate
+def nobody_let_in(s: Situation) -> bool:
+    """The backend lets nobody at all in."""
+    return isinstance(s.backend, Absent)
+
+
+# -- who may be writing ----------------------------------------------------------------------------
+
+
+@predicate
+def several_writers(s: Situation) -> bool:
+    """Two hosts or more may be writing: each has a live session, or is let in while a running
+    server there has a block device for the volume; and neither is the volume multiattach with a row
+    for each of them, nor is one of its servers on the move.
+    """
+    return writers.too_many(s)
+
+
+@predicate
+def writer_on_a_dead_host(s: Situation) -> bool:
+    """One of the hosts that may be writing is not known to be up, its server has left it, and its
+    row is left there.
+    """
+    return writers.beside_a_dead_host(s)
+
+
+@predicate
+def cinder_at_work(s: Situation) -> bool:
+    """Cinder itself works on the volume: a backup, an upload, a retype, a migration."""
+    return volume_busy(s) and not volume_in_error(s)
+
+
+@predicate
+def left_on_a_host_that_is_down(s: Situation) -> bool:
+    """The row is what `S2.left-on-source` asks for, but the compute service of its host is not
+    known to be up; or another row of its server is left so, and both hosts may be writing.
+    """
+    left = (
+        in_use, row_attached, server_moved_away, connector_known, second_rows_good,
+    )  # fmt: skip
+    other = (named, device_without_row, shared_host, recorded_host_up)
+    mine = all(fact(s) for fact in left) and not any(fact(s) for fact in other)
+    return mine or (several_writers(s) and writer_on_a_dead_host(s))
+
+
+# -- what the case has heard and done --------------------------------------------------------------
+
+
+@predicate
+def end_seen(s: Situation) -> bool:
+    """The end of the attach is on record."""
+    return s.case.end_seen
+
+
+@predicate
+def attach_named_no_row(s: Situation) -> bool:
+    """The case is about an attach of which no notification named a row."""
+    return s.case.operation is Operation.ATTACH and s.case.attachment_id is None
+
+
+@predicate
+def reserve_is_ours(s: Situation) -> bool:
+    """The reserve is our own, as far as our records of this case tell."""
+    return intents.holds_reserve(s.case)
+
+
+@predicate
+def detach_wanted(s: Situation) -> bool:
+    """The case is about a detach; or we completed the attach, nobody has said that it ended well,
+    and the operator wants such attaches to be detached (`late_attach = detach`).
+    """
+    if s.case.operation is Operation.DETACH:
+        return True
+    unheard = s.late_attach is LateAttach.DETACH and not s.case.end_seen
+    return unheard and s.row is not None and intents.completed(s.case, s.row.attachment_id)
+
+
+@predicate
+def detach_is_the_case_s(s: Situation) -> bool:
+    """The case is about a detach, or the detach that Cinder has on record may be the one that we
+    asked Nova for.
+    """
+    return s.case.operation is Operation.DETACH or (_asked_nova(s) and detach_wanted(s))
+
+
+def _asked_nova(s: Situation) -> bool:
+    row = s.row
+    return row is not None and intents.last_nova_detach(s.case, row.attachment_id) is not None
+
+
+@predicate
+def rolled_and_not_detached(s: Situation) -> bool:
+    """We rolled this attachment back from detaching, and Nova has not answered our detach since."""
+    return _pending(s) is StepKind.CINDER_ROLL_DETACHING
+
+
+@predicate
+def completed_and_not_detached(s: Situation) -> bool:
+    """We completed this attachment, and Nova has not answered our detach since."""
+    return _pending(s) is StepKind.CINDER_COMPLETE
+
+
+def _pending(s: Situation) -> StepKind | None:
+    return intents.wish_pending(s.case, s.row.attachment_id) if s.row else None
+
+
+@predicate
+def nova_asked_lately(s: Situation) -> bool:
+    """In one of our last three attempts we asked Nova to detach it, and Nova did not refuse."""
+    ours = intents.last_nova_detach(s.case, s.row.attachment_id) if s.row else None
+    return ours is not None and ours.attempt > s.case.attempts - NOVA_DETACH_ATTEMPTS

@@ -1,15 +1,24 @@
-"""May we act now? Named reasons not to, each saying what then becomes of the case. Pure."""
+"""May we act now? Named reasons not to, each saying what then becomes of the case. Pure.
+
+The guards are data: their sentences, what becomes of the case, and the question that each asks.
+
+1. They are asked in the order of ``Guard``, and the first that holds is told.
+2. What only a person can lift comes first, then what passes by itself, then what the operator's
+   mode asks for: so observe and approve never hide a deeper reason.
+3. A guard never says how to act, only that we do not act yet.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from drivers.base import Capabilities
 from handlers import intents, late
 from handlers.case import StepKind
-from handlers.judgement import facts
+from handlers.judgement.diagnosis import holds
 from handlers.judgement.evidence import Fact
 from handlers.judgement.plan import Step, cinder_skips_backend
 from handlers.judgement.policy import BackendPolicy, Mode
@@ -24,69 +33,166 @@ FREES_IN_CINDER = frozenset(
         StepKind.CINDER_UNRESERVE,
     }
 )
-
-
 GIVES_AWAY = FREES_IN_CINDER | {StepKind.NOVA_DETACH}
-"""What lets somebody else have the volume, sooner or later: Nova's detach ends like ours."""
+"""What lets another server have the volume, sooner or later: Nova's detach ends like ours."""
 UNDOES_ATTACH = FREES_IN_CINDER | {BACKEND}
 
 
+class Becomes(enum.Enum):
+    """What becomes of a case that a guard holds back."""
+
+    PARKED = "parked"
+    LATER = "tried again later"
+    ASKED = "waits for a person's approval"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reason:
+    """What a guard says: in one sentence to a person, what follows, and why, for the page."""
+
+    sentence: str
+    becomes: Becomes
+    why: str
+
+
 class Guard(enum.Enum):
-    """A reason not to act; its value is the sentence that a person reads."""
+    """A reason not to act, in the order in which they are asked."""
 
-    NO_CONNECTOR = (
+    BLIND_NOT_TRUSTED = Reason(
+        "this backend cannot be seen; set trust_blind for it to act on its driver's word",
+        Becomes.PARKED,
+        "The driver of the backend cannot see connections, and the operator has not set "
+        "`trust_blind` for it.",
+    )
+    NO_CONNECTOR = Reason(
         "no connector of the attachment's host was ever seen on the bus, so the one connection to "
-        "end cannot be named"
+        "end cannot be named",
+        Becomes.PARKED,
+        "A connection has to be ended, or somebody is let in on the backend, and the connector of "
+        "the attachment's host was never seen on the bus. Without a connector a driver would end "
+        "every host's connection. Where the operator has set `allow_no_connector` and the driver "
+        "takes that, it is called all the same if every host is one: a single connection without a "
+        "session, for the only attachment that Cinder has.",
     )
-    NAMELESS_CONNECTION = (
-        "the backend lets somebody in, and its driver cannot tell whom: a release could cut off "
-        "somebody else"
-    )
-    CANNOT_REVOKE = "the driver cannot keep the host from coming back, and the backend is not clean"
-    SEVERAL_ATTACHMENTS = (
+    SEVERAL_ATTACHMENTS = Reason(
         "the volume has several attachments, and Cinder's API does not end the one connection that "
-        "its delete would skip: it refuses, or ends those of the others too"
+        "its delete would skip: it refuses, or ends those of the others too",
+        Becomes.PARKED,
+        "The driver acts through Cinder's API, the volume has other attachments, and the one "
+        "connection is of the kind that Cinder's `DELETE /attachments/{id}` would skip: of a row "
+        "that is still reserved, or that is gone. `os-terminate_connection` and `os-force_detach` "
+        "refuse a volume with several attachments (409); with a service token `os-force_detach` "
+        "would remove the export of all of them.",
     )
-    FOREIGN_CONNECTION = "the backend also lets in somebody whom no record explains"
-    LIVE_SESSION = (
+    NAMELESS_CONNECTION = Reason(
+        "the backend lets somebody in, and its driver cannot tell whom: a release could cut off "
+        "another guest",
+        Becomes.PARKED,
+        "The backend lets somebody in, and its driver declares that it cannot tell hosts. It may "
+        "be the attachment's host or another one's guest. Nobody let in is still proof, and Nova's "
+        "own detach goes on as long as there are no more connections than attachments.",
+    )
+    FOREIGN_CONNECTION = Reason(
+        "the backend also lets in somebody whom no record explains",
+        Becomes.PARKED,
+        "The backend lets in somebody whom no record explains, beside the attachment's host or "
+        "instead of it. A detach that Nova would be asked for is held back too, because the volume "
+        "would be available in the end.",
+    )
+    CANNOT_REVOKE = Reason(
+        "the driver cannot keep the host from coming back, and the backend is not clean",
+        Becomes.PARKED,
+        "The attachment's host is let in, and the driver declares that it can neither revoke "
+        "access nor ask Cinder to. The host would be back at once. Cinder's own delete may end its "
+        "access or do nothing, and would free the volume either way. On a clean backend it is "
+        "enough that such a driver can see, and Cinder's calls are made.",
+    )
+    LIVE_SESSION = Reason(
         "the host holds a live session although Nova has no record of it: its guest may be using "
-        "the disk"
+        "the disk",
+        Becomes.PARKED,
+        "The attachment's host holds a live session although Nova has no record of it. Where "
+        "cinder-api fails in the very last call of an attach, Nova forgets the block device while "
+        "the guest goes on using the disk. One thing lifts this guard: Nova's record that the "
+        "compute of this very host ended the guest of the deleted server. Then the session is a "
+        "login of the host's own that no guest uses, and it is ended, by a driver that can.",
     )
-    BLIND_NOT_TRUSTED = (
-        "this backend cannot be seen; set trust_blind for it to act on its driver's word"
+    SHARED_TARGETS = Reason(
+        "other volumes may be behind the same session, which the driver would end",
+        Becomes.PARKED,
+        "Cinder says that other volumes may be behind the same session, and the driver would end "
+        "sessions.",
     )
-    SHARED_TARGETS = "other volumes may be behind the same session, which the driver would end"
-    COMES_BACK = "it was mended and came back, and that for very long"
-    SERVICE_DOWN = "cinder-volume of this backend is not up"
-    OWN_CALL_UNANSWERED = (
+    COMES_BACK = Reason(
+        "it was mended and came back, and that for very long",
+        Becomes.PARKED,
+        "It was mended before, comes back, and the case is older than `patience_seconds`.",
+    )
+    SERVICE_DOWN = Reason(
+        "cinder-volume of this backend is not up",
+        Becomes.LATER,
+        "Cinder's volume service of the backend is not up, and the plan needs it. The attempt does "
+        "not count as failed.",
+    )
+    OWN_CALL_UNANSWERED = Reason(
         "a call of our own gave no answer and may still act; until it cannot, the volume is kept "
-        "from everybody else"
+        "from all others",
+        Becomes.LATER,
+        "A call of our own that reaches the backend, for whichever case of the volume, gave no "
+        "answer less than `late_horizon_seconds` ago, or a crash left it open. It may still act, "
+        "and would cut off the server that got the volume meanwhile. So the volume stays kept from "
+        "others, by its row or by our reserve, until the call cannot act any more.",
     )
-    LATE_DETACH = (
+    LATE_DETACH = Reason(
         "a try to detach it was begun and not ended, and may still act; until it cannot, the "
-        "volume is given to nobody else"
+        "volume is given to no other server",
+        Becomes.LATER,
+        "A try to detach the volume began less than `late_horizon_seconds` ago (Cinder's "
+        "`volume.detach.start`: of Nova's tries, of an attach's clean-up, of any other client) and "
+        "no end of it was heard. Cinder's call to the backend may still be under way after all "
+        "callers gave up waiting for it, and takes the access of the host by its name, whoever "
+        "uses the volume there by then. It does not matter whether the backend can be seen: the "
+        "call acts after the look. Until the last such try cannot act any more the volume is "
+        "neither released nor is Nova asked to detach it. There is no wait where Nova's five tries "
+        "were heard and its own error came within two seconds of its own start, on the same host: "
+        "each was then answered, and none is under way.",
     )
-    LATE_ATTACH_UNSEEN = (
-        "the attach may still finish late, and this backend could not be seen doing it"
+    LATE_ATTACH_UNSEEN = Reason(
+        "the attach may still finish late, and this backend could not be seen doing it",
+        Becomes.LATER,
+        "The backend is blind, the case is about an attach, and its last try was heard less than "
+        "`late_horizon_seconds` ago, or the case is younger than that. A release before the "
+        "attach's last try has finished would be made for nothing, and it could not be seen.",
     )
-    OBSERVE = "the mode is observe"
-    APPROVE = "the mode is approve, and nobody has approved this plan"
+    OBSERVE = Reason(
+        "the mode is observe",
+        Becomes.PARKED,
+        "The mode is `observe`: diagnose and tell. The case is parked with the plan.",
+    )
+    APPROVE = Reason(
+        "the mode is approve, and nobody has approved this plan",
+        Becomes.ASKED,
+        "The mode is `approve` and this plan has no approval: `detachd case approve` gives it. "
+        "What was approved and begun is carried on after a crash without a second yes.",
+    )
+
+    @property
+    def sentence(self) -> str:
+        """What a person is told."""
+        return self.value.sentence
+
+    @property
+    def becomes(self) -> Becomes:
+        """What becomes of the case."""
+        return self.value.becomes
+
+    @property
+    def why(self) -> str:
+        """Why there is such a guard, for the page."""
+        return self.value.why
 
 
-PARKS = frozenset(
-    {
-        Guard.NO_CONNECTOR,
-        Guard.NAMELESS_CONNECTION,
-        Guard.CANNOT_REVOKE,
-        Guard.SEVERAL_ATTACHMENTS,
-        Guard.FOREIGN_CONNECTION,
-        Guard.LIVE_SESSION,
-        Guard.BLIND_NOT_TRUSTED,
-        Guard.SHARED_TARGETS,
-        Guard.COMES_BACK,
-        Guard.OBSERVE,
-    }
-)
+PARKS = frozenset(guard for guard in Guard if guard.becomes is Becomes.PARKED)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,104 +213,148 @@ class Means:
     fingerprint: str
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asked:
+    """What a guard is asked about: the situation, the steps that would be made, and the means."""
+
+    s: Situation
+    steps: tuple[Step, ...]
+    means: Means
+
+    @property
+    def kinds(self) -> frozenset[StepKind]:
+        """The kinds of the steps."""
+        return frozenset(step.kind for step in self.steps)
+
+    @property
+    def releases(self) -> bool:
+        """Tell whether a step releases the backend or frees the volume in Cinder."""
+        return bool(self.kinds & UNDOES_ATTACH)
+
+
 def guard(s: Situation, steps: tuple[Step, ...], means: Means) -> Objection | None:
-    """Return the first reason not to carry out ``steps`` now, or None.
-
-    What only a person can lift comes first, then what passes by itself, then what the operator's
-    mode asks for: so that observe and approve never hide a deeper reason.
-    """
-    if reason := _for_a_person(s, steps, means):
-        return Objection(reason)
-    if not s.volume.service_up and any(step.kind is not BACKEND for step in steps):
-        return Objection(Guard.SERVICE_DOWN)
-    return _too_early(s, steps, means) or _not_allowed(s, means)
-
-
-def _for_a_person(s: Situation, steps: tuple[Step, ...], means: Means) -> Guard | None:
-    kinds = {step.kind for step in steps}
-    releases = BACKEND in kinds or bool(kinds & FREES_IN_CINDER)
-    if releases and (reason := _unsafe_release(s, kinds, means)):
-        return reason
-    if StepKind.NOVA_DETACH in kinds and s.stranger:
-        return Guard.FOREIGN_CONNECTION
-    age_seconds = (means.now - s.case.opened_at).total_seconds()
-    again = s.case.mended_attempt > 0 and age_seconds > means.policy.patience_seconds
-    return Guard.COMES_BACK if again else None
-
-
-def _unsafe_release(s: Situation, kinds: set[StepKind], means: Means) -> Guard | None:
-    if s.blind and not means.policy.trust_blind:
-        return Guard.BLIND_NOT_TRUSTED
-    if reason := _unsure_of_the_host(s, kinds, means):
-        return reason
-    if _host_could_return(s, kinds, means):
-        return Guard.CANNOT_REVOKE
-    if s.guest_may_write or (s.live_sessions and not means.capabilities.ends_sessions):
-        return Guard.LIVE_SESSION
-    direct = BACKEND in kinds and not means.capabilities.acts_through_cinder
-    if direct and s.volume.ref.shared_targets and means.capabilities.ends_sessions:
-        return Guard.SHARED_TARGETS
+    """Return the first reason not to carry out ``steps`` now, or None."""
+    asked = Asked(s, steps, means)
+    for reason in Guard:
+        if (wait := QUESTIONS[reason](asked)) is not False:
+            return Objection(reason, None if wait is True else wait)
     return None
 
 
-def _unsure_of_the_host(s: Situation, kinds: set[StepKind], means: Means) -> Guard | None:
-    if _may_release_every_host(s, means):
-        return None
-    if s.connector is None and _must_name_the_host(s, kinds):
-        return Guard.NO_CONNECTOR
-    if means.capabilities.acts_through_cinder and s.others and kinds & intents.TERMINATES:
-        return Guard.SEVERAL_ATTACHMENTS
-    if s.nameless:
-        return Guard.NAMELESS_CONNECTION
-    return Guard.FOREIGN_CONNECTION if s.foreign else None
+# -- the questions: False for no objection, else True or for how many seconds ----------------------
 
 
-def _may_release_every_host(s: Situation, means: Means) -> bool:
-    """Tell whether the driver may be called without a connector, which means every host.
+def _blind_not_trusted(a: Asked) -> bool:
+    return a.releases and a.s.blind and not a.means.policy.trust_blind
 
-    By the operator's word for this backend, and only where every host is one: idle access for the
-    only attachment that there is.
+
+def _no_connector(a: Asked) -> bool:
+    return _one_host(a) and a.s.connector is None and _must_name_the_host(a)
+
+
+def _several_attachments(a: Asked) -> bool:
+    through_cinder = a.means.capabilities.acts_through_cinder and bool(a.s.others)
+    return _one_host(a) and through_cinder and bool(a.kinds & intents.TERMINATES)
+
+
+def _nameless_connection(a: Asked) -> bool:
+    return _one_host(a) and bool(a.s.nameless)
+
+
+def _foreign_connection(a: Asked) -> bool:
+    beside_ours = _one_host(a) and bool(a.s.foreign)
+    return beside_ours or (StepKind.NOVA_DETACH in a.kinds and a.s.stranger)
+
+
+def _one_host(a: Asked) -> bool:
+    """Tell whether the release must name one host.
+
+    It need not by the operator's word for this backend, and only where every host is one: idle
+    access for the only attachment that there is.
     """
-    allowed = means.capabilities.accepts_no_connector and means.policy.allow_no_connector
-    return allowed and s.connector is None and s.sole
+    allowed = a.means.capabilities.accepts_no_connector and a.means.policy.allow_no_connector
+    return a.releases and not (allowed and a.s.connector is None and a.s.sole)
 
 
-def _host_could_return(s: Situation, kinds: set[StepKind], means: Means) -> bool:
-    """Tell whether somebody is let in whom the driver cannot keep out.
+def _must_name_the_host(a: Asked) -> bool:
+    """Tell whether a step takes the connector, or the backend is not clean without one."""
+    takes_it = bool(a.kinds & {BACKEND, StepKind.CINDER_FORCE_DETACH})
+    skipped = a.s.blind and cinder_skips_backend(a.s)
+    return takes_it or isinstance(a.s.backend, Fact) or skipped
+
+
+def _cannot_revoke(a: Asked) -> bool:
+    """Tell whether a host is let in that the driver cannot keep out.
 
     Cinder's own delete may do it, or may do nothing; its success would free the volume unproven.
     """
-    able = means.capabilities.revokes_access or means.capabilities.acts_through_cinder
-    return not able and (BACKEND in kinds or bool(s.own))
+    able = a.means.capabilities.revokes_access or a.means.capabilities.acts_through_cinder
+    return a.releases and not able and (BACKEND in a.kinds or bool(a.s.own))
 
 
-def _must_name_the_host(s: Situation, kinds: set[StepKind]) -> bool:
-    """Tell whether a step takes the connector, or the backend is not clean without one."""
-    takes_it = bool(kinds & {BACKEND, StepKind.CINDER_FORCE_DETACH})
-    return takes_it or isinstance(s.backend, Fact) or (s.blind and cinder_skips_backend(s))
+def _live_session(a: Asked) -> bool:
+    cannot_end_it = a.s.live_sessions and not a.means.capabilities.ends_sessions
+    return a.releases and (a.s.guest_may_write or cannot_end_it)
 
 
-def _too_early(s: Situation, steps: tuple[Step, ...], means: Means) -> Objection | None:
-    kinds = {step.kind for step in steps}
-    unseen = s.blind and s.case.operation is Operation.ATTACH
-    waits = (
-        (Guard.OWN_CALL_UNANSWERED, kinds & GIVES_AWAY, late.own_seconds),
-        (Guard.LATE_DETACH, kinds & GIVES_AWAY, late.detach_seconds),
-        (Guard.LATE_ATTACH_UNSEEN, unseen and kinds & UNDOES_ATTACH, late.attach_seconds),
-    )
-    horizon = means.policy.late_horizon_seconds
-    for reason, applies, seconds in waits:
-        if applies and (left := seconds(s.case, horizon, means.now)):
-            return Objection(reason, left)
-    return None
+def _shared_targets(a: Asked) -> bool:
+    direct = BACKEND in a.kinds and not a.means.capabilities.acts_through_cinder
+    return direct and a.s.volume.ref.shared_targets and a.means.capabilities.ends_sessions
 
 
-def _not_allowed(s: Situation, means: Means) -> Objection | None:
-    """Ask the operator's mode. What was approved and begun is carried on without being asked."""
-    if means.policy.mode is Mode.OBSERVE:
-        return Objection(Guard.OBSERVE)
-    approval = s.case.approval
-    begun = facts.held_by_us(s) or facts.rolled_for_detach(s)
-    approved = approval is not None and (begun or approval.fingerprint == means.fingerprint)
-    asks = means.policy.mode is Mode.APPROVE and not approved
-    return Objection(Guard.APPROVE) if asks else None
+def _comes_back(a: Asked) -> bool:
+    age_seconds = (a.means.now - a.s.case.opened_at).total_seconds()
+    return a.s.case.mended_attempt > 0 and age_seconds > a.means.policy.patience_seconds
+
+
+def _service_down(a: Asked) -> bool:
+    return not a.s.volume.service_up and bool(a.kinds - {BACKEND})
+
+
+def _own_call(a: Asked) -> float | bool:
+    return _left(a, late.own_seconds) if a.kinds & GIVES_AWAY else False
+
+
+def _late_detach(a: Asked) -> float | bool:
+    return _left(a, late.detach_seconds) if a.kinds & GIVES_AWAY else False
+
+
+def _late_attach(a: Asked) -> float | bool:
+    unseen = a.s.blind and a.s.case.operation is Operation.ATTACH
+    return _left(a, late.attach_seconds) if unseen and a.releases else False
+
+
+def _left(a: Asked, seconds: Callable[..., float]) -> float | bool:
+    left = seconds(a.s.case, a.means.policy.late_horizon_seconds, a.means.now)
+    return left if left > 0 else False
+
+
+def _observe(a: Asked) -> bool:
+    return a.means.policy.mode is Mode.OBSERVE
+
+
+def _approve(a: Asked) -> bool:
+    """Tell whether an approval is missing. What was approved and begun is carried on."""
+    approval = a.s.case.approval
+    begun = holds("UC5.held", a.s) or holds("UC4.rolled", a.s)
+    approved = approval is not None and (begun or approval.fingerprint == a.means.fingerprint)
+    return a.means.policy.mode is Mode.APPROVE and not approved
+
+
+QUESTIONS: Mapping[Guard, Callable[[Asked], float | bool]] = {
+    Guard.BLIND_NOT_TRUSTED: _blind_not_trusted,
+    Guard.NO_CONNECTOR: _no_connector,
+    Guard.SEVERAL_ATTACHMENTS: _several_attachments,
+    Guard.NAMELESS_CONNECTION: _nameless_connection,
+    Guard.FOREIGN_CONNECTION: _foreign_connection,
+    Guard.CANNOT_REVOKE: _cannot_revoke,
+    Guard.LIVE_SESSION: _live_session,
+    Guard.SHARED_TARGETS: _shared_targets,
+    Guard.COMES_BACK: _comes_back,
+    Guard.SERVICE_DOWN: _service_down,
+    Guard.OWN_CALL_UNANSWERED: _own_call,
+    Guard.LATE_DETACH: _late_detach,
+    Guard.LATE_ATTACH_UNSEEN: _late_attach,
+    Guard.OBSERVE: _observe,
+    Guard.APPROVE: _approve,
+}

@@ -16,9 +16,9 @@ from typing import Any, assert_never
 from drivers.base import Attachment, Capabilities
 from handlers import intents
 from handlers.case import StepKind
-from handlers.judgement import facts as signs
-from handlers.judgement import facts as unclaimed
-from handlers.judgement.rules import Diagnosis, Verdict
+from handlers.judgement import facts
+from handlers.judgement.diagnosis import holds
+from handlers.judgement.rule import Diagnosis, Verdict
 from handlers.judgement.situation import Situation
 
 
@@ -221,9 +221,9 @@ def unmet(step: Step, planned: Diagnosis, now: Diagnosis) -> str | None:
         return reason
     if now.verdict is not planned.verdict and not _carries_on(step, now):
         return f"the picture changed ({now.rule}): {now.reason}"
-    if signs.compute_not_up(s):
+    if holds("B4.compute-down", s):
         return "the compute service of the server's host went down"
-    broken = [c.value for c in Condition if c in step.conditions and not _holds(c, s)]
+    broken = [c.value for c in Condition if c in step.conditions and not _met(c, s)]
     return f"it does not hold any more that {broken[0]}" if broken else None
 
 
@@ -250,26 +250,26 @@ def _rows(s: Situation) -> frozenset[tuple[str, str]]:
     return frozenset((row.attachment_id, row.status) for row in s.volume.rows)
 
 
-def _holds(condition: Condition, s: Situation) -> bool:
+def _met(condition: Condition, s: Situation) -> bool:
     match condition:
         case Condition.LET_GO:
-            told = s.server is not None or s.server_gone or unclaimed.nobody_holds(s)
-            holds = told and not s.named and not s.unnamed_devices
+            told = s.server is not None or s.server_gone or facts.host_uses_nothing(s)
+            met = told and not s.named and not s.unnamed_devices
         case Condition.QUIET:
-            holds = not s.guest_may_write and not signs.backend_unknown(s)
+            met = not s.guest_may_write and not facts.backend_unknown(s)
         case Condition.NAMED:
-            holds = s.named
+            met = s.named
         case Condition.ALONE:
-            holds = not s.stranger
+            met = not s.stranger
         case Condition.SOLE:
-            holds = s.sole
+            met = s.sole
         case Condition.CLEAN:
-            holds = s.blind or s.clean
+            met = s.blind or s.clean
         case Condition.HELD:
-            holds = signs.held_by_us(s)
+            met = holds("UC5.held", s)
         case _:
             assert_never(condition)
-    return holds
+    return met
 
 
 def fingerprint(diagnosis: Diagnosis, steps: tuple[Step, ...]) -> str:

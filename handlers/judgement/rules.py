@@ -1,257 +1,872 @@
-"""Evidence -> verdict: one decision table, read from the top; the first rule that holds decides.
+"""The decision table, read from the top: the first rule that holds decides. Nothing but data.
 
-Pure. Time is no argument of any rule. The order is the safety: danger is told first, what is in
-flight or cannot be seen is turned away and what is healthy recognised, and only then may a rule
-act. Whatever no rule knows is for a person. docs/rules.md explains each rule and is checked against
-this table.
+What a rule asks for (``when``), and what it leaves to others (``unless``), is all there is.
+docs/rules.md is made from this table by ``make docs``.
 
-What evidence can mean.
+1. The order is the safety: what is in flight or cannot be seen is turned away first and what is
+   healthy is recognised. Only then may a rule act.
+2. Every situation has a verdict: the last rule asks for nothing. What no rule knows is for a
+   person.
+3. Time is no part of any rule.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import enum
-from collections.abc import Callable
-
-from handlers.case import Case, UseCase
-from handlers.judgement import facts, writers
-from handlers.judgement.evidence import Absent, Evidence, Fact, Unknown
-from handlers.judgement.policy import LateAttach
-from handlers.judgement.situation import Situation, situate
-
-
-class Verdict(enum.Enum):
-    """What the evidence means for the case's attachment."""
-
-    HEALTHY = "healthy"
-    """It is attached, and rightly so."""
-    CLEAN = "clean"
-    """It is not attached and nothing of it is left over."""
-    GONE = "gone"
-    """The volume does not exist any more."""
-    IN_FLIGHT = "in-flight"
-    """Somebody else's operation on the volume or the server is under way."""
-    UNKNOWN = "unknown"
-    """A source that should see could not."""
-    RELEASE = "release"
-    """The attachment is dead: release the backend, then Cinder."""
-    TERMINATE = "terminate"
-    """Cinder has let go already; one connection is left on the backend."""
-    ROLL_FORWARD = "roll-forward"
-    """It is attached in truth; Cinder has to be told."""
-    NOVA_DETACH = "nova-detach"
-    """The wish to detach is on record; Nova has to carry it out."""
-    PARK = "park"
-    """For a person."""
-
-
-ACTING = frozenset({Verdict.RELEASE, Verdict.TERMINATE, Verdict.ROLL_FORWARD, Verdict.NOVA_DETACH})
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """A verdict, the rule that said so, and why in words for a person.
-
-    ``situation`` is None only where Cinder did not show a volume.
-    """
-
-    verdict: Verdict
-    rule: str
-    reason: str
-    use_case: UseCase | None
-    situation: Situation | None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Rule:
-    """One line of the table: the sign that it asks for and what it then says."""
-
-    rule_id: str
-    verdict: Verdict
-    holds: Callable[[Situation], bool]
-    sentence: str
-    use_case: UseCase | None = None
-
+from handlers.case import UseCase
+from handlers.judgement import facts
+from handlers.judgement.rule import Rule, Section, Verdict
 
 CINDER_UNKNOWN = "X1.cinder-unknown"
 VOLUME_GONE = "G1.volume-gone"
 CRASHES = "P11.crashes"
-MAX_CRASHES = 3
+TWO_WRITERS = "P15.two-writers"
+ACCESS_LOST = "P8.access-lost"
 
-
-def rule_ids() -> tuple[str, ...]:
-    """Return the id of every rule that a diagnosis can name, in the order they are asked."""
-    return (CRASHES, CINDER_UNKNOWN, VOLUME_GONE, *(rule.rule_id for rule in RULES))
-
-
-def condemn(case: Case) -> Diagnosis | None:
-    """Return the verdict on a case that must not even be looked at, or None. Pure.
-
-    Whatever in it ends the process would end it again and again, and everybody else's cases with
-    it. A claim that a slow ledger took from us counts too, so one or two are no proof.
-    """
-    if case.crashes < MAX_CRASHES:
-        return None
-    reason = f"the process ended without a word in each of the last {case.crashes} attempts"
-    return Diagnosis(Verdict.PARK, CRASHES, reason, None, None)
-
-
-def diagnose(
-    case: Case, evidence: Evidence, late_attach: LateAttach = LateAttach.KEEP
-) -> Diagnosis:
-    """Return the verdict of the first rule that holds. Pure; every evidence has one."""
-    match evidence.volume:
-        case Unknown(reason):
-            return Diagnosis(Verdict.UNKNOWN, CINDER_UNKNOWN, reason, None, None)
-        case Absent(control):
-            return Diagnosis(Verdict.GONE, VOLUME_GONE, control, None, None)
-        case Fact(volume):
-            situation = situate(case, volume, evidence, late_attach)
-    rule = next(rule for rule in RULES if rule.holds(situation))
-    reason = rule.sentence + _unseen(situation) + _held(situation) + _hosts(rule, situation)
-    return Diagnosis(rule.verdict, rule.rule_id, reason, rule.use_case, situation)
-
-
-def _unseen(s: Situation) -> str:
-    """Return what could not be seen, in the sources' own words."""
-    holders = s.holding.holders if s.holding else None
-    answers = (*s.servers.values(), holders, s.backend)
-    unknown = [answer.reason for answer in answers if isinstance(answer, Unknown)]
-    return f" ({'; '.join(unknown)})" if unknown else ""
-
-
-def _held(s: Situation) -> str:
-    """Return who may be using it, where only the host could be asked about."""
-    named = ", ".join(facts.holders(s))
-    return f" (on {s.holding.host} by instance {named})" if s.holding and named else ""
-
-
-def _hosts(rule: Rule, s: Situation) -> str:
-    """Return the hosts that a rule of access speaks of."""
-    if rule.holds is facts.two_writers:
-        return f" ({' and '.join(writers.writers(s))})"
-    return f" ({' and '.join(writers.lost_access(s))})" if rule.holds is facts.access_lost else ""
-
-
-# fmt: off
-RULES: tuple[Rule, ...] = (
-    # Danger, whichever attachment the case is about.
-    Rule("P15.two-writers", Verdict.PARK, facts.two_writers,
-         "critical: several hosts may be writing to the volume at once, which destroys its data"),
-    # Somebody else is at work, or we cannot see who holds it.
-    Rule("P1.volume-error", Verdict.PARK, facts.volume_in_error,
-         "the volume is in an error or maintenance status"),
-    Rule("B1.volume-busy", Verdict.IN_FLIGHT, facts.volume_busy,
-         "another operation works on the volume"),
-    Rule("X2.nova-unknown", Verdict.UNKNOWN, facts.nova_unknown,
-         "Nova could not say who holds the volume"),
-    Rule("B2.server-busy", Verdict.IN_FLIGHT, facts.server_busy,
-         "a task of Nova's is under way on a server that has the volume"),
-    # Healthy, whatever the backend says; but for what contradicts itself.
-    Rule("H1.shelved", Verdict.HEALTHY, facts.shelved_reservation,
-         "a shelved server keeps its volume, and may for months"),
-    Rule("H2.attached", Verdict.HEALTHY, facts.attached_and_named,
-         "Cinder says attached and Nova's block device names this attachment"),
-    Rule("H3.attached-the-old-way", Verdict.HEALTHY, facts.attached_the_old_way,
-         "Cinder says attached and Nova has a block device of the kind that names no attachment"),
-    Rule("P2.names-the-wrong-row", Verdict.PARK, facts.named_by_the_wrong_row,
-         "Nova's block device names one row of two of the same server, and its guest may be "
-         "running on the other one's host"),
-    # From here on a rule may act, so everything must have been seen and be unambiguous.
-    Rule("X3.backend-unknown", Verdict.UNKNOWN, facts.backend_unknown,
-         "the backend could not be seen"),
-    Rule("P3.ambiguous", Verdict.PARK, facts.ambiguous,
-         "several attachments of the volume may be meant and no message says which"),
-    Rule("P4.no-instance", Verdict.PARK, facts.instance_unnamed,
-         "no instance is known for the attachment, so Nova cannot be asked who holds the volume"),
-    Rule("B3.other-attachment", Verdict.IN_FLIGHT, facts.other_attachment_in_the_making,
-         "another attachment of the volume is being made or ended"),
-    Rule("B4.compute-down", Verdict.IN_FLIGHT, facts.compute_not_up,
-         "the compute service of the server's host is not known to be up, and its guest may hold "
-         "the volume"),
-    Rule("B5.nova-detaching", Verdict.IN_FLIGHT, facts.nova_detach_accepted,
-         "Nova has accepted the detach and is carrying it out"),
-    Rule("B6.detach-asked-since", Verdict.IN_FLIGHT, facts.detach_of_another_case,
-         "the attach ended, and a detach has been asked for since"),
-    Rule("B7.source-down", Verdict.IN_FLIGHT, facts.left_on_a_host_that_is_down,
-         "the row is on a host that its server has left and whose compute service is not known to "
-         "be up: after an evacuation its old guest may be running on"),
-    # The five use cases.
-    Rule("UC2.late-first-try", Verdict.ROLL_FORWARD, facts.ended_then_attaching,
-         "the attach had ended well, then a first try that finished late put the volume back to "
-         "attaching", UseCase.UC2),
-    Rule("UC2.attached", Verdict.ROLL_FORWARD, facts.attaching_and_named,
-         "the backend and Nova's block device have it attached, only Cinder was not told",
-         UseCase.UC2),
-    Rule("UC2.completed", Verdict.NOVA_DETACH, facts.completed_for_detach,
-         "an attach that only Cinder did not know of was completed, and the operator wants such to "
-         "be detached", UseCase.UC2),
-    Rule("UC4.wish-on-record", Verdict.NOVA_DETACH, facts.detaching_and_named,
-         "Cinder has the wish to detach on record and Nova has not carried it out", UseCase.UC4),
-    Rule("UC4.rolled", Verdict.NOVA_DETACH, facts.rolled_for_detach,
-         "the wish to detach was rolled back to in-use so that Nova can carry it out",
-         UseCase.UC4),
-    Rule("P10.whose-wish", Verdict.PARK, facts.whose_wish,
-         "Cinder says detaching of a volume with several attachments, and not of which"),
-    Rule("P5.server-deleted", Verdict.PARK, facts.guest_may_outlive,
-         "the server is deleted but its row is left, and neither the backend nor Nova's record of "
-         "the deletion proves that its guest is not running on with it"),
-    Rule("UC1.unfinished", Verdict.RELEASE, facts.unfinished_attach,
-         "the attach never finished and Nova holds nothing", UseCase.UC1),
-    Rule("UC5.held", Verdict.TERMINATE, facts.held_by_us,
-         "new attachments are kept out by our own reserve while a left-over connection goes",
-         UseCase.UC5),
-    Rule("UC1.bare-reserve", Verdict.RELEASE, facts.bare_reserve,
-         "the volume is reserved in the way that makes no row, and Nova holds nothing",
-         UseCase.UC1),
-    Rule("UC3.released-in-nova", Verdict.RELEASE, facts.detached_in_nova,
-         "Nova has let the volume go, Cinder still says detaching", UseCase.UC3),
-    Rule("UC5.leaked", Verdict.TERMINATE, facts.leaked,
-         "Cinder says available and Nova holds nothing, but the backend lets the host in",
-         UseCase.UC5),
-    Rule("UC5.ghost", Verdict.TERMINATE, facts.ghost,
-         "Cinder says available and names nobody, the backend lets one compute host in, and Nova "
-         "proves that no server may be using it there", UseCase.UC5),
-    Rule("UC5.leaked-beside-others", Verdict.TERMINATE, facts.leaked_beside_others,
-         "the attachment is gone but the backend lets its host in, beside others that are right",
-         UseCase.UC5),
-    # Left-overs of live migrations and of multiattach.
-    Rule("S1.stray-row", Verdict.RELEASE, facts.stray_row,
-         "an unfinished row that no block device names, beside good ones"),
-    Rule("S2.left-on-source", Verdict.RELEASE, facts.left_on_source,
-         "the source's row was left behind by a live migration that went well"),
-    Rule("S3.deleted-with-server", Verdict.RELEASE, facts.deleted_with_server,
-         "the server is deleted, its guest is proven to be gone, only the row was left behind"),
-    # Nothing to do, or nothing that a program should do.
-    Rule("P8.access-lost", Verdict.PARK, facts.access_lost,
-         "Cinder and Nova say attached and the guest runs, but the backend does not let its host "
-         "in"),
-    Rule("P6.guest-holds", Verdict.PARK, facts.guest_holds,
-         "Nova has the volume, or may have it, in use although Cinder has let it go: the guest may "
-         "be writing"),
-    Rule("P9.unfinished-sibling", Verdict.PARK, facts.unfinished_sibling,
-         "beside the attached row its server has an unfinished one that no task is working on"),
-    Rule("P16.shelved-and-let-in", Verdict.PARK, facts.shelved_and_let_in,
-         "the server is shelved and offloaded, so that it has no guest, and its attachment has a "
-         "host, or the backend lets one in"),
-    Rule("P12.no-guest-to-ask", Verdict.PARK, facts.no_guest_to_ask,
-         "Nova's block device names it, and the server never ran or is in a state in which Nova "
-         "detaches nothing: whoever deletes, resets or unshelves the server decides"),
-    Rule("P13.broke-off", Verdict.PARK, facts.begun_and_left,
-         "Nova's block device names a row that is not attached, and nobody is seen to be let in: "
-         "an attach or a shelving broke off, and its guest has no disk, or is gone"),
-    Rule("P14.status-alone", Verdict.PARK, facts.status_disagrees,
-         "the volume's only row and Nova say attached and its status does not: a status that was "
-         "set by hand, which resetting it to in-use puts right"),
-    Rule("C1.nothing-left", Verdict.CLEAN, facts.nothing_left,
-         "Cinder has let go, Nova holds nothing and the backend is clean"),
-    Rule("C2.nothing-left-blind", Verdict.CLEAN, facts.nothing_left_blind,
-         "Cinder has let go through its driver and Nova holds nothing; this backend cannot be "
-         "seen"),
-    Rule("P7.foreign-connection", Verdict.PARK, facts.foreign_connection,
-         "the backend lets somebody in whom no record explains"),
-    Rule("P0.not-understood", Verdict.PARK, facts.always,
-         "no rule knows this combination"),
+BEFORE = Section(
+    "Before any look",
+    (
+        Rule(
+            CRASHES,
+            Verdict.PARK,
+            "the process ended without a word in each of the last attempts",
+            seen=(
+                "The process ended without a word in each of the last three attempts at this "
+                "case: its lease ran out each time."
+            ),
+            meant="Something in it may be what ends the process.",
+            done="Parked without even a look, so that it cannot take all other cases down with it.",
+            source="Our own crash, not the cloud's. A replay by a person starts the count anew.",
+        ),
+        Rule(
+            CINDER_UNKNOWN,
+            Verdict.UNKNOWN,
+            "Cinder did not answer",
+            seen="Cinder did not answer.",
+            meant="Nothing.",
+            done="Unknown; neither Nova nor the backend is asked.",
+            source="An outage of cinder-api (made).",
+        ),
+        Rule(
+            VOLUME_GONE,
+            Verdict.GONE,
+            "Cinder says that the volume does not exist",
+            seen="Cinder says that it has no such volume.",
+            meant="There is nothing to put right.",
+            done="Closed as gone; a start that was announced gets its error.",
+            source="A volume that is deleted while its case is waiting (read).",
+        ),
+    ),
 )
-# fmt: on
+
+SECTIONS = (
+    Section(
+        "Danger, whichever attachment the case is about",
+        (
+            Rule(
+                TWO_WRITERS,
+                Verdict.PARK,
+                (
+                    "critical: several hosts may be writing to the volume at once, which destroys "
+                    "its data"
+                ),
+                when=(facts.several_writers,),
+                unless=(facts.cinder_at_work, facts.writer_on_a_dead_host),
+                meant=(
+                    "Two guests write to one disk and destroy what is on it: a status was reset by "
+                    "hand and the volume given to the next server, or a server was deleted while "
+                    "its compute was down. A session whose host is not known counts as well. "
+                    "Several sessions, portals or initiator names of one connector are one host; a "
+                    "session that outlived a guest which Nova says was ended there is none."
+                ),
+                done=(
+                    "Parked, whatever the case is about; the reason says critical and names the "
+                    "hosts, and `DetachdTwoWriters` alerts at once. To end either connection is "
+                    "for a person who knows which guest is the right one."
+                ),
+                source=(
+                    "`reset-state` (specified as the danger; made with two initiators on one "
+                    "target)."
+                ),
+            ),
+        ),
+    ),
+    Section(
+        "Somebody else is at work, or the source cannot be seen",
+        (
+            Rule(
+                "P1.volume-error",
+                Verdict.PARK,
+                "the volume is in an error or maintenance status",
+                when=(facts.volume_in_error,),
+                meant="Cinder has given it up, or keeps it.",
+                done=(
+                    "Parked; in maintenance Cinder refuses a detach only after it has ended the "
+                    "connection."
+                ),
+                source="A failed re-export after a restart, an admin, a failover (read).",
+            ),
+            Rule(
+                "B1.volume-busy",
+                Verdict.IN_FLIGHT,
+                "another operation works on the volume",
+                when=(facts.volume_busy,),
+                meant=(
+                    "A backup, an upload, a retype, a migration works on it; its mapping to a "
+                    "Cinder host looks like a leak and is none."
+                ),
+                done="In-flight.",
+                source="Backups, image uploads, volume migrations (read).",
+            ),
+            Rule(
+                "X2.nova-unknown",
+                Verdict.UNKNOWN,
+                "Nova could not say who holds the volume",
+                when=(facts.nova_unknown,),
+                unless=(facts.over_without_nova,),
+                meant="A guest may hold the disk.",
+                done="Unknown; the reason says what to check.",
+                source=(
+                    "An outage of nova-api (made); a cell that is left out of a list without a "
+                    "word (read); a server of another region, of bare metal (Ironic) or of a "
+                    "client that is not Nova, which this Nova denies as it denies a deleted one "
+                    "(made); a deleted server whose record was archived (read)."
+                ),
+            ),
+            Rule(
+                "B2.server-busy",
+                Verdict.IN_FLIGHT,
+                "a task of Nova's is under way on a server that has the volume",
+                when=(facts.server_busy,),
+                meant=(
+                    "A live migration, a shelving, a rebuild is under way; two rows of one server "
+                    "are then right."
+                ),
+                done="In-flight.",
+                source=(
+                    "Live migration and its short moment of `attaching`, unshelving, evacuation "
+                    "(made)."
+                ),
+            ),
+        ),
+    ),
+    Section(
+        "Healthy",
+        (
+            Rule(
+                "H1.shelved",
+                Verdict.HEALTHY,
+                "a shelved server keeps its volume, and may for months",
+                when=(
+                    facts.server_shelved,
+                    facts.reserved_or_in_use,
+                    facts.named,
+                    facts.row_reserved_or_attached,
+                ),
+                unless=(facts.let_in_while_shelved, "P8.access-lost"),
+                meant="The row is how the server gets its volume back, perhaps months later.",
+                done="Nothing.",
+                source="Shelving (made).",
+            ),
+            Rule(
+                "H2.attached",
+                Verdict.HEALTHY,
+                "Cinder says attached and Nova's block device names this attachment",
+                when=(facts.in_use, facts.row_attached, facts.named),
+                unless=(
+                    facts.perhaps_on_another_host,
+                    facts.several_writers,
+                    facts.server_shelved,
+                    "P9.unfinished-sibling",
+                    "P8.access-lost",
+                    "UC4.rolled",
+                    "UC2.completed",
+                ),
+                meant=(
+                    "It is attached, and rightly so: the retry that won, the guest that refused "
+                    "to let go, the detach that Nova refused."
+                ),
+                done="Nothing, whether the backend was seen or not.",
+                source="A slow backend whose second try won; `DeviceDetachFailed` (made).",
+            ),
+            Rule(
+                "H3.attached-the-old-way",
+                Verdict.HEALTHY,
+                (
+                    "Cinder says attached and Nova has a block device of the kind that names no "
+                    "attachment"
+                ),
+                when=(
+                    facts.in_use,
+                    facts.row_attached,
+                    facts.no_other_row,
+                    facts.device_names_no_attachment,
+                ),
+                unless=("P8.access-lost", facts.let_in_while_shelved),
+                meant="An attachment from before Cinder had attachment ids.",
+                done="Nothing.",
+                source=(
+                    "Legacy attachments, which Nova's API hides from microversion 2.89 on (read)."
+                ),
+            ),
+            Rule(
+                "P2.names-the-wrong-row",
+                Verdict.PARK,
+                (
+                    "Nova's block device names one row of two of the same server, and its guest "
+                    "may be running on the other one's host"
+                ),
+                when=(facts.named_by_the_wrong_row,),
+                meant=(
+                    "After a live migration that failed twice over, Nova names the destination's "
+                    "row while the guest runs on the source's."
+                ),
+                done="Parked: following Nova's record would cut the guest off.",
+                source="A rollback whose clean-up failed too (made).",
+            ),
+        ),
+    ),
+    Section(
+        "From here on a rule may act: everything was seen and nothing is ambiguous",
+        (
+            Rule(
+                "X3.backend-unknown",
+                Verdict.UNKNOWN,
+                "the backend could not be seen",
+                when=(facts.backend_unknown,),
+                meant="Nothing.",
+                done="Unknown.",
+                source="An array that is down; a volume that was migrated (read).",
+            ),
+            Rule(
+                "P3.ambiguous",
+                Verdict.PARK,
+                "several attachments of the volume may be meant and no message says which",
+                when=(facts.ambiguous,),
+                meant="Acting would be a guess.",
+                done="Parked.",
+                source=(
+                    "Nova's versioned messages, which carry no attachment id, on a multiattach "
+                    "volume (read)."
+                ),
+            ),
+            Rule(
+                "P4.no-instance",
+                Verdict.PARK,
+                (
+                    "no instance is known for the attachment, so Nova cannot be asked who holds "
+                    "the volume"
+                ),
+                when=(facts.no_instance_to_ask,),
+                unless=("C1.nothing-left", "C2.nothing-left-blind"),
+                meant="Nova cannot be asked who holds the volume; a host other than a compute may.",
+                done="Parked.",
+                source="Attachments of the image service or of bare metal (read).",
+            ),
+            Rule(
+                "B3.other-attachment",
+                Verdict.IN_FLIGHT,
+                "another attachment of the volume is being made or ended",
+                when=(facts.other_attachment_in_transition,),
+                meant="Another attach or detach is under way.",
+                done="In-flight; if that one is stuck, it has a case of its own.",
+                source=(
+                    "A user who attached it anew in the meantime; a second server of a "
+                    "multiattach volume (read)."
+                ),
+            ),
+            Rule(
+                "B4.compute-down",
+                Verdict.IN_FLIGHT,
+                (
+                    "the compute service of the server's host is not known to be up, and its "
+                    "guest may hold the volume"
+                ),
+                when=(facts.compute_not_up,),
+                unless=("C1.nothing-left", "C2.nothing-left-blind"),
+                meant=(
+                    "Nobody can say whether the guest is running with it; what was asked of that "
+                    "host may yet be done when it comes back."
+                ),
+                done="In-flight.",
+                source=(
+                    "A compute that died with the detach in hand, or was down when it was asked "
+                    "and healed by itself later (made)."
+                ),
+            ),
+            Rule(
+                "B5.nova-detaching",
+                Verdict.IN_FLIGHT,
+                "Nova has accepted the detach and is carrying it out",
+                when=(
+                    facts.detaching,
+                    facts.row_attached,
+                    facts.named,
+                    facts.no_other_row,
+                    facts.has_guest,
+                    facts.detach_is_the_case_s,
+                    facts.nova_asked_lately,
+                ),
+                meant="Nova is at it; a guest can take minutes.",
+                done="In-flight.",
+                source="Slow guests (read).",
+            ),
+            Rule(
+                "B6.detach-asked-since",
+                Verdict.IN_FLIGHT,
+                "the attach ended, and a detach has been asked for since",
+                when=(facts.detaching, facts.row_attached, facts.named),
+                unless=(facts.detach_is_the_case_s,),
+                meant=(
+                    "The attach ended and only its end was lost; the detach that was asked for "
+                    "since is another case."
+                ),
+                done="In-flight.",
+                source="Lost and late notifications (read).",
+            ),
+            Rule(
+                "B7.source-down",
+                Verdict.IN_FLIGHT,
+                (
+                    "the row is on a host that its server has left and whose compute service is "
+                    "not known to be up: after an evacuation its old guest may be running on"
+                ),
+                when=(facts.left_on_a_host_that_is_down,),
+                meant=(
+                    "The server was evacuated rather than migrated, and on the old host its old "
+                    "guest may be running on with the disk; when that host comes back, its "
+                    "compute ends the guest and the connection itself."
+                ),
+                done="In-flight.",
+                source="Evacuations (read).",
+            ),
+        ),
+    ),
+    Section(
+        "The five use cases",
+        (
+            Rule(
+                "UC2.late-first-try",
+                Verdict.ROLL_FORWARD,
+                (
+                    "the attach had ended well, then a first try that finished late put the "
+                    "volume back to attaching"
+                ),
+                when=(
+                    facts.end_seen,
+                    facts.attaching,
+                    facts.row_attaching,
+                    facts.named,
+                    facts.no_second_row,
+                    facts.has_guest,
+                    facts.let_in_or_blind,
+                ),
+                meant=(
+                    "The first try, which had timed out, finished after the retry had won and put "
+                    "the healthy volume back to `attaching`; nothing told of it."
+                ),
+                done="Roll-forward.",
+                source="A backend that hung once (made).",
+                use_case=UseCase.UC2,
+            ),
+            Rule(
+                "UC2.attached",
+                Verdict.ROLL_FORWARD,
+                "the backend and Nova's block device have it attached, only Cinder was not told",
+                when=(
+                    facts.attaching,
+                    facts.row_attaching,
+                    facts.named,
+                    facts.no_second_row,
+                    facts.has_guest,
+                    facts.let_in_or_blind,
+                ),
+                meant="It is attached and only Cinder was not told.",
+                done=(
+                    "Roll-forward, by `os-complete` on that very row. It stays attached, which is "
+                    "what its user asked for, unless the operator wants otherwise "
+                    "(`UC2.completed`)."
+                ),
+                source="UC2 (specified); cinder-api down in the last moment of an attach (made).",
+                use_case=UseCase.UC2,
+            ),
+            Rule(
+                "UC2.completed",
+                Verdict.NOVA_DETACH,
+                (
+                    "an attach that only Cinder did not know of was completed, and the operator "
+                    "wants such to be detached"
+                ),
+                when=(
+                    facts.in_use,
+                    facts.row_attached,
+                    facts.named,
+                    facts.no_other_row,
+                    facts.has_guest,
+                    facts.detach_wanted,
+                    facts.completed_and_not_detached,
+                ),
+                meant="Nobody was told that the attach went well, and its user has given it up.",
+                done="Nova-detach; in mode *approve* after a second yes.",
+                source=(
+                    "UC2 as it was in 2015, which ends detached (specified). What is known to "
+                    "have ended well is kept whatever the operator wants (`UC2.late-first-try`): "
+                    "a guest relies on it. An end that was lost counts as none."
+                ),
+                use_case=UseCase.UC2,
+            ),
+            Rule(
+                "UC4.wish-on-record",
+                Verdict.NOVA_DETACH,
+                "Cinder has the wish to detach on record and Nova has not carried it out",
+                when=(
+                    facts.detaching,
+                    facts.row_attached,
+                    facts.named,
+                    facts.no_other_row,
+                    facts.has_guest,
+                    facts.detach_is_the_case_s,
+                ),
+                meant="The wish to detach is on record and Nova did not carry it out.",
+                done="Nova-detach; a guest that refuses leaves it in-use, which is healthy.",
+                source=(
+                    "UC4 (specified); a failing or frozen backend, a compute killed in the middle "
+                    "(made)."
+                ),
+                use_case=UseCase.UC4,
+            ),
+            Rule(
+                "UC4.rolled",
+                Verdict.NOVA_DETACH,
+                "the wish to detach was rolled back to in-use so that Nova can carry it out",
+                when=(
+                    facts.in_use,
+                    facts.row_attached,
+                    facts.named,
+                    facts.no_second_row,
+                    facts.detach_wanted,
+                    facts.rolled_and_not_detached,
+                ),
+                meant=(
+                    "A crash, a pause or a failure came between the two steps of "
+                    "`UC4.wish-on-record`."
+                ),
+                done="Nova is asked to detach.",
+                source=(
+                    "Our own crash; a wish for another attachment, be it of the same server, "
+                    "never counts."
+                ),
+                use_case=UseCase.UC4,
+            ),
+            Rule(
+                "P10.whose-wish",
+                Verdict.PARK,
+                "Cinder says detaching of a volume with several attachments, and not of which",
+                when=(facts.detaching, facts.row_attached, facts.named, facts.other_rows),
+                meant="Cinder's status does not say of which attachment.",
+                done="Parked.",
+                source="Multiattach (read).",
+            ),
+            Rule(
+                "P5.server-deleted",
+                Verdict.PARK,
+                (
+                    "the server is deleted but its row is left, and neither the backend nor "
+                    "Nova's record of the deletion proves that its guest is not running on with "
+                    "it"
+                ),
+                when=(facts.server_gone, facts.has_row, facts.guest_may_have_it),
+                unless=(facts.clean, facts.guest_ended),
+                meant=(
+                    "Nothing proves that the guest is not running on with the disk, on a host "
+                    "that was down when the server was deleted (nova-api then deletes the record "
+                    "alone), or that the server had been evacuated from. That the compute is up "
+                    "by now proves nothing."
+                ),
+                done="Parked.",
+                source=(
+                    "An instance deleted while its compute was down (read). What counts as proof "
+                    "is Nova's own record of the deletion, which it keeps until the server is "
+                    "archived: that host's nova-compute ended its terminate_instance with "
+                    "Success. Destroying the guest is its first act, and a failure of that is an "
+                    "Error (nova/compute/manager.py)."
+                ),
+            ),
+            Rule(
+                "UC1.unfinished",
+                Verdict.RELEASE,
+                "the attach never finished and Nova holds nothing",
+                when=(
+                    facts.attach_unfinished,
+                    facts.row_unfinished,
+                    facts.no_other_row,
+                    facts.let_go,
+                ),
+                meant="The attach never finished and everybody has given it up.",
+                done="Release.",
+                source=(
+                    "UC1 (specified); cinder-api down in Nova's clean-up (made); an uninitialised "
+                    "driver (made)."
+                ),
+                use_case=UseCase.UC1,
+            ),
+            Rule(
+                "UC5.held",
+                Verdict.TERMINATE,
+                "new attachments are kept out by our own reserve while a left-over connection goes",
+                when=(
+                    facts.attaching,
+                    facts.no_rows,
+                    facts.let_go_or_host_uses_nothing,
+                    facts.reserve_is_ours,
+                ),
+                meant=(
+                    "We, or a process of ours that crashed, keep others out while a connection "
+                    "goes."
+                ),
+                done=(
+                    "Terminate; where the backend is clean already only the reserve is given back."
+                ),
+                source="Our own plan for UC5.",
+                use_case=UseCase.UC5,
+            ),
+            Rule(
+                "UC1.bare-reserve",
+                Verdict.RELEASE,
+                "the volume is reserved in the way that makes no row, and Nova holds nothing",
+                when=(facts.attaching, facts.no_rows, facts.let_go, facts.attach_named_no_row),
+                meant="An attach of the old kind that never finished.",
+                done="Release.",
+                source="UC1 as it was in 2015 (specified).",
+                use_case=UseCase.UC1,
+            ),
+            Rule(
+                "UC3.released-in-nova",
+                Verdict.RELEASE,
+                "Nova has let the volume go, Cinder still says detaching",
+                when=(facts.detaching, facts.no_other_row, facts.let_go),
+                meant="Nova has let go and Cinder was not told.",
+                done="Release.",
+                source=(
+                    "UC3 (specified); an instance deleted while the backend timed out and let go "
+                    "later (made)."
+                ),
+                use_case=UseCase.UC3,
+            ),
+            Rule(
+                "UC5.leaked",
+                Verdict.TERMINATE,
+                "Cinder says available and Nova holds nothing, but the backend lets the host in",
+                when=(facts.available, facts.no_rows, facts.let_go, facts.access_left),
+                meant="The backend finished after everybody had given up, and nothing tells of it.",
+                done="Terminate.",
+                source="UC5 (specified); a backend that hung for longer than all tries (made).",
+                use_case=UseCase.UC5,
+            ),
+            Rule(
+                "UC5.ghost",
+                Verdict.TERMINATE,
+                (
+                    "Cinder says available and names nobody, the backend lets one compute host "
+                    "in, and Nova proves that no server may be using it there"
+                ),
+                when=(facts.available, facts.only_its_own_connections, facts.host_uses_nothing),
+                meant="An export that was left behind, and of which no message told whose it was.",
+                done=(
+                    "Terminate, of that host's connection. A session is still guarded "
+                    "(`LIVE_SESSION`): Nova's records say nothing of a guest that outlived its "
+                    "server."
+                ),
+                source=(
+                    "A removal of the export that failed and was only logged (read); a call that "
+                    "finished after the bus had lost its messages; what a sweep finds and no "
+                    "event told of. [Why it may be "
+                    "ended](decisions/0011-nova-s-word-for-a-host.md)."
+                ),
+                use_case=UseCase.UC5,
+            ),
+            Rule(
+                "UC5.leaked-beside-others",
+                Verdict.TERMINATE,
+                (
+                    "the attachment is gone but the backend lets its host in, beside others that "
+                    "are right"
+                ),
+                when=(
+                    facts.reserved_or_in_use,
+                    facts.no_row,
+                    facts.let_go,
+                    facts.access_left,
+                    facts.other_rows_named,
+                ),
+                unless=(facts.shared_host,),
+                meant="One connection of several was left.",
+                done=(
+                    "The driver ends that one; Cinder's records are right already. A driver that "
+                    "acts through Cinder cannot: for a person."
+                ),
+                source="A second attach of a multiattach volume that hung (made).",
+                use_case=UseCase.UC5,
+            ),
+        ),
+    ),
+    Section(
+        "Left-overs of live migrations and of multiattach",
+        (
+            Rule(
+                "S1.stray-row",
+                Verdict.RELEASE,
+                "an unfinished row that no block device names, beside good ones",
+                when=(
+                    facts.no_detach_under_way,
+                    facts.row_unfinished,
+                    facts.server_known,
+                    facts.other_rows_named,
+                    facts.other_rows_attached,
+                ),
+                unless=(facts.named, facts.device_without_row),
+                meant=(
+                    "The destination's row of a live migration that was rolled back, or the "
+                    "failed second attach of a multiattach volume."
+                ),
+                done="Release of that row alone; Cinder then recomputes in-use.",
+                source="A destination that timed out (made).",
+            ),
+            Rule(
+                "S2.left-on-source",
+                Verdict.RELEASE,
+                "the source's row was left behind by a live migration that went well",
+                when=(
+                    facts.in_use,
+                    facts.row_attached,
+                    facts.server_moved_away,
+                    facts.connector_known,
+                    facts.second_rows_good,
+                    facts.recorded_host_up,
+                ),
+                unless=(facts.named, facts.device_without_row, facts.shared_host),
+                meant="The source's row outlived a live migration that went well.",
+                done="Release of that row alone.",
+                source="A failing backend after the migration (made).",
+            ),
+            Rule(
+                "S3.deleted-with-server",
+                Verdict.RELEASE,
+                (
+                    "the server is deleted, its guest is proven to be gone, only the row was left "
+                    "behind"
+                ),
+                when=(
+                    facts.in_use,
+                    facts.row_attached,
+                    facts.no_other_row,
+                    facts.server_gone,
+                    facts.clean_or_guest_ended,
+                ),
+                meant=(
+                    "The row outlived its server; Cinder's errors are swallowed when Nova deletes "
+                    "one, and no message says so."
+                ),
+                done="Release of that row.",
+                source="An instance deleted while the backend failed (made).",
+            ),
+        ),
+    ),
+    Section(
+        "Nothing to do, or nothing that a program should do",
+        (
+            Rule(
+                ACCESS_LOST,
+                Verdict.PARK,
+                (
+                    "Cinder and Nova say attached and the guest runs, but the backend does not let "
+                    "its host in"
+                ),
+                when=(facts.in_use, facts.guest_shut_out),
+                meant=(
+                    "Cinder and Nova look healthy and a guest has lost its disk, be it that of the "
+                    "attachment or another one. Beside others that are let in this is seen only "
+                    "where the driver can tell hosts and the connector of the guest's host is "
+                    "known."
+                ),
+                done=(
+                    "Parked, and the reason names the host; to close it as healthy would hide it."
+                ),
+                source=(
+                    "Drivers that drop the whole target when a second attachment fails, and let in "
+                    "the retry alone (made)."
+                ),
+            ),
+            Rule(
+                "P6.guest-holds",
+                Verdict.PARK,
+                (
+                    "Nova has the volume, or may have it, in use although Cinder has let it go: "
+                    "the guest may be writing"
+                ),
+                when=(facts.guest_holds,),
+                meant=(
+                    "The guest may be writing to a volume that Cinder would give to the next one: "
+                    "a status reset by hand, or a ghost of Nova's."
+                ),
+                done="Parked.",
+                source=(
+                    "`reset-state` (specified as the danger); a compute killed while Cinder "
+                    "deleted the row (made)."
+                ),
+            ),
+            Rule(
+                "P9.unfinished-sibling",
+                Verdict.PARK,
+                (
+                    "beside the attached row its server has an unfinished one that no task is "
+                    "working on"
+                ),
+                when=(facts.in_use, facts.row_attached, facts.named, facts.second_row_unfinished),
+                meant=(
+                    "A shelving or migration broke off; after a broken shelving the guest is gone "
+                    "though the server says active."
+                ),
+                done="Parked.",
+                source="A shelving whose detach failed (made).",
+            ),
+            Rule(
+                "P16.shelved-and-let-in",
+                Verdict.PARK,
+                (
+                    "the server is shelved and offloaded, so that it has no guest, and its "
+                    "attachment has a host, or the backend lets one in"
+                ),
+                when=(
+                    facts.server_shelved,
+                    facts.reserved_or_in_use,
+                    facts.named,
+                    facts.row_reserved_or_attached,
+                    facts.let_in_while_shelved,
+                ),
+                meant=(
+                    "The server is on no host and has no guest, so nothing explains who is let in: "
+                    "a shelving that broke off, or a guest that outlived it."
+                ),
+                done="Parked.",
+                source="A shelving whose detach came late (read).",
+            ),
+            Rule(
+                "P12.no-guest-to-ask",
+                Verdict.PARK,
+                (
+                    "Nova's block device names it, and the server never ran or is in a state in "
+                    "which Nova detaches nothing: whoever deletes, resets or unshelves the server "
+                    "decides"
+                ),
+                when=(facts.named,),
+                unless=(facts.has_guest,),
+                meant=(
+                    "A boot or an unshelving broke off; the row may be legitimate until somebody "
+                    "deletes, resets or unshelves the server, and Nova detaches nothing "
+                    "meanwhile."
+                ),
+                done="Parked.",
+                source="Boot from volume (read).",
+            ),
+            Rule(
+                "P13.broke-off",
+                Verdict.PARK,
+                (
+                    "Nova's block device names a row that is not attached, and nobody is seen to "
+                    "be let in: an attach or a shelving broke off, and its guest has no disk, or "
+                    "is gone"
+                ),
+                when=(facts.named, facts.row_unfinished),
+                unless=(facts.somebody_let_in,),
+                meant=(
+                    "An attach that broke off before the backend was asked, or a shelving that "
+                    "did: then the guest is gone though the server says active, and its other "
+                    "volumes are attached as before."
+                ),
+                done=(
+                    "Parked: to roll it forward would call a volume attached that no guest has, "
+                    "and Nova refuses to detach it."
+                ),
+                source=(
+                    "A compute killed in the midst of an attach; the root disk of a server whose "
+                    "shelving failed at another volume (made)."
+                ),
+            ),
+            Rule(
+                "P14.status-alone",
+                Verdict.PARK,
+                (
+                    "the volume's only row and Nova say attached and its status does not: a "
+                    "status that was set by hand, which resetting it to in-use puts right"
+                ),
+                when=(
+                    facts.reserved_or_attaching,
+                    facts.row_attached,
+                    facts.named,
+                    facts.no_other_row,
+                ),
+                meant=(
+                    "Somebody reset the status alone; the volume is attached, and Cinder lets "
+                    "nobody detach it."
+                ),
+                done=(
+                    "Parked: `cinder reset-state --state in-use` puts it right and leaves the row "
+                    "(with `--attach-status detached` it would drop it); whoever set the status "
+                    "knows why."
+                ),
+                source="`reset-state` (made).",
+            ),
+            Rule(
+                "C1.nothing-left",
+                Verdict.CLEAN,
+                "Cinder has let go, Nova holds nothing and the backend is clean",
+                when=(facts.no_row, facts.status_fits_other_rows, facts.clean),
+                unless=(facts.device_without_row,),
+                meant="Nothing is left.",
+                done="Clean.",
+                source="Failures that Nova cleaned up well (made).",
+            ),
+            Rule(
+                "C2.nothing-left-blind",
+                Verdict.CLEAN,
+                (
+                    "Cinder has let go through its driver and Nova holds nothing; this backend "
+                    "cannot be seen"
+                ),
+                when=(
+                    facts.blind,
+                    facts.no_leak_suspected,
+                    facts.no_row,
+                    facts.status_fits_other_rows,
+                ),
+                unless=(facts.device_without_row,),
+                meant="Nothing is left as far as anybody can tell.",
+                done="Clean, verified by the driver.",
+                source="Backends without a driver that sees.",
+            ),
+            Rule(
+                "P7.foreign-connection",
+                Verdict.PARK,
+                "the backend lets somebody in whom no record explains",
+                when=(facts.foreign_connection,),
+                meant=(
+                    "Perhaps the leak of a host whose connector was never seen, perhaps "
+                    "somebody's good connection."
+                ),
+                done="Parked.",
+                source="A missing record (read).",
+            ),
+            Rule(
+                "P0.not-understood",
+                Verdict.PARK,
+                "no rule knows this combination",
+                when=(),
+                meant="Unknown.",
+                done="Parked, with the evidence.",
+                source="What nobody has seen yet.",
+            ),
+        ),
+    ),
+)
+RULES = tuple(rule for section in SECTIONS for rule in section.rules)
+PAGE = (BEFORE, *SECTIONS)

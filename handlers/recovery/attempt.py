@@ -10,7 +10,7 @@ from handlers.case import Case, CaseFile, Intent, StepKind, StepResult
 from handlers.judgement.evidence import Evidence
 from handlers.judgement.plan import Step
 from handlers.judgement.policy import BackendPolicy
-from handlers.judgement.rules import Diagnosis
+from handlers.judgement.rule import Diagnosis
 from handlers.judgement.situation import Situation
 from handlers.recovery.conclusion import Attempted
 from handlers.recovery.summary import summarise

@@ -10,7 +10,7 @@ from handlers import intents, late
 from handlers.announcement import Event, Told, announce
 from handlers.case import Announcement, Case, CaseState, Conclusion, Outcome, UseCase, VerifiedBy
 from handlers.judgement.policy import BackendPolicy
-from handlers.judgement.rules import Diagnosis, Verdict
+from handlers.judgement.rule import Diagnosis, Verdict
 from handlers.recovery import retry
 
 

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from drivers.base import StorageDriver
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import OutsideError
+from handlers.judgement.diagnosis import diagnose
 from handlers.judgement.evidence import (
     Evidence,
     Fact,
@@ -21,7 +22,7 @@ from handlers.judgement.evidence import (
     look_at_volume,
 )
 from handlers.judgement.policy import BackendPolicy
-from handlers.judgement.rules import Diagnosis, diagnose
+from handlers.judgement.rule import Diagnosis
 from handlers.recovery.attempt import Attempt
 from handlers.recovery.retry import repeat
 

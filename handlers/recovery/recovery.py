@@ -22,11 +22,12 @@ from drivers.errors import (
     TransientError,
 )
 from handlers.case import CaseFile, Outcome
+from handlers.judgement.diagnosis import condemn
 from handlers.judgement.evidence import Evidence, Unknown
 from handlers.judgement.guards import PARKS, Guard, Means, Objection, guard
 from handlers.judgement.plan import fingerprint, make_plan
 from handlers.judgement.policy import BackendPolicy
-from handlers.judgement.rules import ACTING, Diagnosis, Verdict, condemn
+from handlers.judgement.rule import ACTING, Diagnosis, Verdict
 from handlers.judgement.situation import Situation
 from handlers.recovery import conclusion
 from handlers.recovery.attempt import Attempt, Plan
@@ -119,7 +120,7 @@ class Recovery:
         if named in PARKS and not self._twice(attempt, named.name):
             return None
         self._eyes.observer.guarded(named.name.lower())
-        reason = f"{attempted.diagnosis.reason}; {named.value}"
+        reason = f"{attempted.diagnosis.reason}; {named.sentence}"
         if named is Guard.APPROVE:
             return conclusion.ask(attempted, reason, mark)
         if named in PARKS:

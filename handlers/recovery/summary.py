@@ -21,7 +21,7 @@ from handlers.judgement.evidence import (
     VolumeEvidence,
 )
 from handlers.judgement.plan import Step
-from handlers.judgement.rules import Diagnosis
+from handlers.judgement.rule import Diagnosis
 
 
 def summarise(

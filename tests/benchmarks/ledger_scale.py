@@ -24,14 +24,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from consumer.ledger import Arrival, Ledger, Timing
-from consumer.settings import options
+from consumer.settings.ledger import OPTS
 from handlers.notification import Notification, Operation, Phase, Source
 from tests.benchmarks.filling import after_days, fill
 from tests.services.mariadb import MariaDB
 from tests.services.postgresql import PostgreSQL
 
 FEW = 1_000
-ARCHIVE_DAYS = next(int(o.default) for o in options.LEDGER_OPTIONS if o.name == "archive_days")
+ARCHIVE_DAYS = next(int(o.default) for o in OPTS if o.name == "archive_days")
 BATCH = 200
 ROUNDS = 30
 WARM_UP = 3

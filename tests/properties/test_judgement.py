@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from drivers.base import Capabilities
 from handlers.announcement import schema
 from handlers.case import CaseState, Conclusion, StepKind
+from handlers.judgement.diagnosis import rule_ids
 from handlers.judgement.evidence import Blind, Fact, Holding, Unknown
 from handlers.judgement.guards import PARKS, Guard, Means, guard
 from handlers.judgement.plan import Condition, fingerprint, make_plan, unmet
 from handlers.judgement.policy import BackendPolicy, Mode
-from handlers.judgement.rules import ACTING, Verdict, rule_ids
+from handlers.judgement.rule import ACTING, Verdict
 from handlers.notification import Operation
 from handlers.recovery import conclusion
 from handlers.recovery.conclusion import Attempted

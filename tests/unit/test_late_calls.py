@@ -154,7 +154,7 @@ def test_a_release_waits_for_the_unanswered_call_of_another_case(
     user_attaches_if_offered(cloud, scene)
     assert cloud.land_late(scene.volume_id) == 1
     nobody_is_cut_off(cloud, scene)
-    assert Guard.OWN_CALL_UNANSWERED.value in outcome.reason
+    assert Guard.OWN_CALL_UNANSWERED.sentence in outcome.reason
 
     time_passes(ledger)
     work(ledger, cloud)
@@ -172,7 +172,7 @@ def test_a_detach_waits_for_nova_s_own_tries(cloud: Cloud, ledger: Ledger) -> No
     user_attaches_if_offered(cloud, scene)
     assert cloud.land_late(scene.volume_id) == 5
     nobody_is_cut_off(cloud, scene)
-    assert Guard.LATE_DETACH.value in outcome.reason
+    assert Guard.LATE_DETACH.sentence in outcome.reason
     assert outcome.delay_seconds == pytest.approx(QUICK.late_horizon_seconds, abs=30.0)
 
     time_passes(ledger)

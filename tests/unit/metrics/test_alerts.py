@@ -18,7 +18,7 @@ from consumer.health import Health
 from consumer.work.worker import RULE as INTERNAL_ERROR
 from handlers.case import CaseState, StepResult
 from handlers.judgement import rules as decision_table
-from handlers.judgement.rules import Verdict
+from handlers.judgement.rule import Verdict
 from metrics.collectors import LedgerCollector, LedgerState, ReadinessCollector
 from metrics.instruments import Instruments
 from tests.unit.metrics.alerting import (

@@ -11,8 +11,9 @@ import pytest
 
 from handlers.announcement import PRIORITIES, Event, Told, announce, schema
 from handlers.case import Announcement, Priority, StepKind, Trigger, UseCase, VerifiedBy
+from handlers.judgement.diagnosis import condemn, diagnose, rule_ids
 from handlers.judgement.evidence import Absent, Evidence, Unknown
-from handlers.judgement.rules import Diagnosis, Verdict, condemn, diagnose, rule_ids
+from handlers.judgement.rule import Diagnosis, Verdict
 from handlers.notification import Operation
 from tests.unit.handlers.judgement.acting_pictures import UC1, UC5
 from tests.unit.handlers.judgement.ghost_pictures import GHOSTS

@@ -9,6 +9,7 @@ from typing import Any
 from drivers.base import Capabilities, Connection, Connector, Observation, VolumeRef
 from drivers.control_plane import BlockDevice, Row, Server, Volume
 from handlers.case import Case, CaseState, Grounds, Intent, StepKind, StepResult, Trigger
+from handlers.judgement.diagnosis import diagnose
 from handlers.judgement.evidence import (
     Absent,
     BackendEvidence,
@@ -22,7 +23,7 @@ from handlers.judgement.evidence import (
     VolumeEvidence,
 )
 from handlers.judgement.policy import LateAttach
-from handlers.judgement.rules import Diagnosis, diagnose
+from handlers.judgement.rule import Diagnosis
 from handlers.judgement.situation import Situation
 from handlers.notification import Operation
 

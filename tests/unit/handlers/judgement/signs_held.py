@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from handlers.case import StepKind, StepResult
-from handlers.judgement import facts
-from handlers.judgement.situation import Situation
+from handlers.judgement.facts import Predicate
 from handlers.notification import Operation
 from tests.unit.handlers.judgement.acting_pictures import (
     ATTACHED,
@@ -37,7 +35,8 @@ from tests.unit.handlers.judgement.pictures import (
 )
 from tests.unit.handlers.recovery.stuck import DETACH
 
-Sign = Callable[[Situation], bool]
+Sign = Predicate | str
+"""A fact, or the id of a rule, which stands for all that the rule asks for."""
 Changes = tuple[dict[str, Any], ...]
 
 FORCED = intent(StepKind.BACKEND_FORCE_DETACH)
@@ -46,22 +45,22 @@ TWO_ROWS = (row(A), row(B, instance_id=Y))
 
 HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
     (
-        facts.volume_in_error,
+        "P1.volume-error",
         UC1.but(status="error_extending"),
         ({"status": "available"}, {"status": "in-use"}),
     ),
     (
-        facts.volume_busy,
+        "B1.volume-busy",
         UC1.but(migration="completing"),
         ({"migration": None}, {"migration": "success"}, {"migration": "error"}),
     ),
     (
-        facts.server_busy,
+        "B2.server-busy",
         BESIDE.but(servers=(server(X), server(Y, B, task_state="migrating"))),
         ({"servers": (server(X), server(Y, B))}, {"servers": (), "unseen": (X, Y)}),
     ),
     (
-        facts.other_attachment_in_the_making,
+        "B3.other-attachment",
         ATTACHED.but(
             status="attaching", rows=(row(A), row(B, "attaching", Y)), servers=TWO_SERVERS
         ),
@@ -74,12 +73,12 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.other_attachment_in_the_making,
+        "B3.other-attachment",
         UC5.but(status="detaching", rows=(row(B, instance_id=Y),)),
         ({"rows": ()}, {"status": "in-use"}, {"attachment_id": None, "instance_id": None}),
     ),
     (
-        facts.other_attachment_in_the_making,
+        "B3.other-attachment",
         UC5.but(status="attaching"),
         (
             {"intents": (intent(StepKind.CINDER_RESERVE),)},
@@ -88,7 +87,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.compute_not_up,
+        "B4.compute-down",
         UC1.but(servers=(server(compute_up=False),)),
         (
             {"servers": (server(),)},
@@ -99,7 +98,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.nova_detach_accepted,
+        "B5.nova-detaching",
         UC4.but(attempts=3, intents=(intent(StepKind.NOVA_DETACH, attempt=1),)),
         (
             {"attempts": 4},
@@ -113,7 +112,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.detach_of_another_case,
+        "B6.detach-asked-since",
         UC4.but(operation=Operation.ATTACH),
         (
             {"operation": DETACH},
@@ -123,7 +122,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.instance_unnamed,
+        "P4.no-instance",
         UC1.but(rows=(row(A, "attaching", None),)),
         (
             {"rows": (row(A, "attaching"),)},
@@ -132,7 +131,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.shelved_reservation,
+        "H1.shelved",
         SHELVED,
         (
             {"status": "attaching"},
@@ -145,7 +144,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.attached_and_named,
+        "H2.attached",
         ATTACHED,
         (
             {"status": "detaching"},
@@ -160,7 +159,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.attached_the_old_way,
+        "H3.attached-the-old-way",
         ATTACHED.but(servers=(server(X, None),)),
         (
             {"servers": (server(X),)},
@@ -172,7 +171,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.rolled_for_detach,
+        "UC4.rolled",
         ROLLED,
         (
             {"rows": (row(A), row(B))},
@@ -183,7 +182,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.named_by_the_wrong_row,
+        "P2.names-the-wrong-row",
         LEFT.but(attachment_id=B, rows=(row(A, host=H2), row(B, host=H1))),
         (
             {"rows": (row(A, host=H1), row(B, host=H2))},
@@ -193,12 +192,12 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.named_by_the_wrong_row,
+        "P2.names-the-wrong-row",
         UC2.but(rows=(row(A, "attaching"), row(B))),
         ({"rows": (row(A, "attaching"),)}, {"servers": (server(X, B),)}),
     ),
     (
-        facts.unfinished_sibling,
+        "P9.unfinished-sibling",
         ATTACHED.but(rows=(row(A), row(B, "reserved"))),
         (
             {"rows": (row(A), row(B, "reserved", Y))},
@@ -207,7 +206,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.access_lost,
+        "P8.access-lost",
         ATTACHED.but(backend=()),
         (
             {"backend": UNSEEN},
@@ -223,7 +222,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.attaching_and_named,
+        "UC2.attached",
         UC2,
         (
             {"status": "in-use"},
@@ -235,7 +234,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.detaching_and_named,
+        "UC4.wish-on-record",
         UC4,
         (
             {"status": "in-use"},
@@ -248,7 +247,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.whose_wish,
+        "P10.whose-wish",
         UC4.but(rows=TWO_ROWS, servers=TWO_SERVERS),
         (
             {"rows": (row(A),)},

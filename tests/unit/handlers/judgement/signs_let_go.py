@@ -48,7 +48,7 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.nobody_holds,
+        facts.host_uses_nothing,
         GHOST,
         (
             {"holding": None},
@@ -63,7 +63,7 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.ghost,
+        "UC5.ghost",
         GHOST,
         (
             {"status": "attaching"},
@@ -80,7 +80,7 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.held_by_us,
+        "UC5.held",
         GHOST_HELD,
         (
             {"intents": ()},
@@ -92,7 +92,7 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.unfinished_attach,
+        "UC1.unfinished",
         UC1,
         (
             {"status": "available"},
@@ -107,7 +107,7 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.bare_reserve,
+        "UC1.bare-reserve",
         UC1_LEGACY,
         (
             {"status": "available"},
@@ -118,7 +118,7 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.held_by_us,
+        "UC5.held",
         HELD,
         (
             {"status": "available"},
@@ -128,7 +128,7 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.guest_may_outlive,
+        "P5.server-deleted",
         UC1.but(servers=(), gone=(X,), end_seen=True),
         (
             {"end_seen": False},
@@ -138,17 +138,17 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.guest_may_outlive,
+        "P5.server-deleted",
         UC1.but(servers=(), gone=(X,), backend=BLIND),
         ({"rows": (row(A, "reserved"),)}, {"backend": ()}),
     ),
     (
-        facts.guest_may_outlive,
+        "P5.server-deleted",
         UC3.but(servers=(), gone=(X,), backend=(access(H1),)),
         ({"backend": ()}, {"rows": ()}, {"servers": (server(),), "gone": ()}),
     ),
     (
-        facts.deleted_with_server,
+        "S3.deleted-with-server",
         DELETED,
         (
             {"status": "detaching"},
@@ -160,7 +160,7 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.detached_in_nova,
+        "UC3.released-in-nova",
         UC3,
         (
             {"status": "in-use"},
@@ -170,7 +170,7 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.leaked,
+        "UC5.leaked",
         UC5,
         (
             {"status": "reserved"},
@@ -182,12 +182,12 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.leaked,
+        "UC5.leaked",
         UC5.but(backend=BLIND, released_unasked=True),
         ({"released_unasked": False}, {"backend": UNSEEN}, {"intents": (FORCED,)}),
     ),
     (
-        facts.leaked_beside_others,
+        "UC5.leaked-beside-others",
         BESIDE,
         (
             {"rows": (row(A), row(B, instance_id=Y))},
@@ -200,7 +200,7 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.stray_row,
+        "S1.stray-row",
         STRAY,
         (
             {"status": "detaching"},
@@ -215,7 +215,7 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.left_on_source,
+        "S2.left-on-source",
         LEFT,
         (
             {"status": "attaching"},
@@ -232,7 +232,7 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.nothing_left,
+        "C1.nothing-left",
         Picture(),
         (
             {"rows": (row(A, "error_attaching"),)},
@@ -245,7 +245,7 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
         ),
     ),
     (
-        facts.nothing_left_blind,
+        "C2.nothing-left-blind",
         Picture(backend=BLIND),
         (
             {"rows": (row(A, "error_attaching"),)},

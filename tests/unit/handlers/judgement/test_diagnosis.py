@@ -9,8 +9,10 @@ from __future__ import annotations
 import pytest
 
 from handlers.case import UseCase
+from handlers.judgement.diagnosis import condemn, diagnose, rule_ids
 from handlers.judgement.evidence import Absent, Evidence, Unknown
-from handlers.judgement.rules import ACTING, CRASHES, RULES, Verdict, condemn, diagnose, rule_ids
+from handlers.judgement.rule import ACTING, Verdict
+from handlers.judgement.rules import CRASHES, RULES
 from handlers.notification import Operation
 from tests.unit.handlers.judgement.acting_pictures import UC1, UC5
 from tests.unit.handlers.judgement.completed_pictures import COMPLETED_ATTACHES

@@ -10,7 +10,7 @@ import pytest
 from drivers.base import Capabilities
 from handlers.case import StepKind, StepResult
 from handlers.judgement.plan import Condition, Step, fingerprint, make_plan
-from handlers.judgement.rules import ACTING, Verdict
+from handlers.judgement.rule import ACTING, Verdict
 from tests.unit.handlers.judgement.acting_pictures import (
     BESIDE,
     GHOST,

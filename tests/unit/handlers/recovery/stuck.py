@@ -11,7 +11,7 @@ from drivers.errors import PermanentError
 from drivers.simulator import Cloud, Fault, scenes
 from drivers.simulator.scenes import TERMINATE, Scene
 from handlers.case import Grounds, Intent, StepKind, StepResult
-from handlers.judgement.rules import Verdict
+from handlers.judgement.rule import Verdict
 from handlers.notification import Operation
 from tests.unit.handlers.judgement.pictures import OPENED_AT
 from tests.unit.handlers.recovery.desk import Desk

@@ -20,9 +20,10 @@ from handlers.case import (
     UseCase,
     VerifiedBy,
 )
+from handlers.judgement.diagnosis import diagnose
 from handlers.judgement.evidence import Absent, Evidence, Unknown
 from handlers.judgement.policy import BackendPolicy
-from handlers.judgement.rules import Verdict, diagnose
+from handlers.judgement.rule import Verdict
 from handlers.recovery import conclusion
 from handlers.recovery.conclusion import Attempted
 from tests.unit.handlers.judgement.acting_pictures import ATTACHED, UC1, UC2, UC4, UC5

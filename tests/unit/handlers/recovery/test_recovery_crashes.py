@@ -7,7 +7,7 @@ import pytest
 from drivers.simulator import Cloud
 from handlers.announcement import Event
 from handlers.case import CaseState, Conclusion
-from handlers.judgement.rules import ACTING, Verdict
+from handlers.judgement.rule import ACTING, Verdict
 from tests.unit.handlers.recovery.desk import Desk, assert_unharmed, recovery_on
 from tests.unit.handlers.recovery.stuck import STUCK, STUCK_BY_NAME, Stuck
 

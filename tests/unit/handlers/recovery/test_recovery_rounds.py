@@ -113,7 +113,7 @@ def test_a_guard_that_parks_takes_two_looks(cloud: Cloud) -> None:
     desk = STUCK_BY_NAME["UC5"].desk(cloud)
     cloud.export(desk.case.volume_id, "compute-9")
     outcome = attempted(cloud, desk)
-    assert Guard.FOREIGN_CONNECTION.value in outcome.reason
+    assert Guard.FOREIGN_CONNECTION.sentence in outcome.reason
     assert len(cloud.calls("driver.observe")) == 2
 
 

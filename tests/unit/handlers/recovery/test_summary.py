@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from handlers.judgement.diagnosis import diagnose
 from handlers.judgement.evidence import Absent, Evidence, Holding, Unknown
 from handlers.judgement.plan import make_plan
-from handlers.judgement.rules import diagnose
 from handlers.recovery.summary import summarise
 from tests.unit.handlers.judgement.acting_pictures import BESIDE, GHOST, UC1, UC5
 from tests.unit.handlers.judgement.ghost_pictures import GHOSTS

@@ -1,0 +1,90 @@
+"""Evidence -> verdict: the rules are asked in order, and the first that holds decides. Pure."""
+
+from __future__ import annotations
+
+from handlers.case import Case
+from handlers.judgement import facts, rules, writers
+from handlers.judgement.evidence import Absent, Evidence, Fact, Unknown
+from handlers.judgement.facts import Predicate
+from handlers.judgement.policy import LateAttach
+from handlers.judgement.rule import Diagnosis, Rule, Verdict
+from handlers.judgement.rules import CINDER_UNKNOWN, CRASHES, PAGE, RULES, VOLUME_GONE
+from handlers.judgement.situation import Situation, situate
+
+MAX_CRASHES = 3
+
+_BY_ID = {rule.rule_id: rule for rule in RULES}
+
+
+def rule_ids() -> tuple[str, ...]:
+    """Return the id of every rule that a diagnosis can name, in the order they are asked."""
+    return tuple(rule.rule_id for section in PAGE for rule in section.rules)
+
+
+def holds(rule_id: str, s: Situation) -> bool:
+    """Tell whether the situation has what this rule asks for, whatever rules come before it."""
+    return _holds(_BY_ID[rule_id], s)
+
+
+def _holds(rule: Rule, s: Situation) -> bool:
+    if not all(fact.holds(s) for fact in rule.when):
+        return False
+    return not any(_left_to(other, s) for other in rule.unless)
+
+
+def _left_to(other: Predicate | str, s: Situation) -> bool:
+    return holds(other, s) if isinstance(other, str) else other.holds(s)
+
+
+def condemn(case: Case) -> Diagnosis | None:
+    """Return the verdict on a case that must not even be looked at, or None. Pure.
+
+    Whatever in it ends the process would end it again and again, and all other cases with it. A
+    claim that a slow ledger took from us counts too, so one or two are no proof.
+    """
+    if case.crashes < MAX_CRASHES:
+        return None
+    reason = f"the process ended without a word in each of the last {case.crashes} attempts"
+    return Diagnosis(Verdict.PARK, CRASHES, reason, None, None)
+
+
+def diagnose(
+    case: Case, evidence: Evidence, late_attach: LateAttach = LateAttach.KEEP
+) -> Diagnosis:
+    """Return the verdict of the first rule that holds. Pure; every evidence has one."""
+    match evidence.volume:
+        case Unknown(reason):
+            return Diagnosis(Verdict.UNKNOWN, CINDER_UNKNOWN, reason, None, None)
+        case Absent(control):
+            return Diagnosis(Verdict.GONE, VOLUME_GONE, control, None, None)
+        case Fact(volume):
+            situation = situate(case, volume, evidence, late_attach)
+    decides = next(rule for rule in RULES if _holds(rule, situation))
+    reason = decides.reason + _unseen(situation) + _held(situation) + _hosts(decides, situation)
+    return Diagnosis(decides.verdict, decides.rule_id, reason, decides.use_case, situation)
+
+
+def _unseen(s: Situation) -> str:
+    """Return what could not be seen, in the sources' own words."""
+    holders = s.holding.holders if s.holding else None
+    answers = (*s.servers.values(), holders, s.backend)
+    unknown = [answer.reason for answer in answers if isinstance(answer, Unknown)]
+    return f" ({'; '.join(unknown)})" if unknown else ""
+
+
+def _held(s: Situation) -> str:
+    """Return who may be using it, where only the host could be asked about."""
+    named = ", ".join(facts.holders(s))
+    return f" (on {s.holding.host} by instance {named})" if s.holding and named else ""
+
+
+def _hosts(decides: Rule, s: Situation) -> str:
+    """Return the hosts that a rule about access speaks of."""
+    match decides.rule_id:
+        case rules.TWO_WRITERS:
+            hosts = writers.writers(s)
+        case rules.ACCESS_LOST:
+            hosts = writers.lost_access(s)
+        case _:
+            return ""
+    return f" ({' and '.join(hosts)})"
