@@ -18,7 +18,7 @@ AT_ONCE := PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=
 
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help venv demo demo-openstack services lab-environment lab lab-stop test check types style imports quick-tests bench campaigns config-sample constraints clean
+.PHONY: help venv demo demo-openstack services lab-environment lab lab-stop test check types style imports quick-tests bench campaigns config-sample docs constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is (this)
@@ -74,6 +74,9 @@ campaigns: services venv ## Run the long forms of the fault tests: about a quart
 
 config-sample: $(VENV)/.for-use ## Write etc/detachd.conf.sample anew, after an option changed
 	@$(BIN)/oslo-config-generator --config-file etc/config-generator.conf
+
+docs: $(VENV)/.for-use ## Write docs/rules.md anew, after a rule or a guard changed
+	@$(BIN)/python -m handlers.judgement.page docs/rules.md
 
 constraints: ## Write constraints.txt anew: the newest releases that setup.cfg allows
 	@PYTHON="$(PYTHON)" tools/write-constraints

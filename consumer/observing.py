@@ -9,7 +9,7 @@ from consumer.ledger import Archived, Pruned
 from consumer.work.sweep import SweepReport, SweepResult
 from handlers.case import CaseState, Outcome
 from handlers.correlation.sweep import ROW_STATUSES, VOLUME_STATUSES
-from handlers.judgement.rules import rule_ids
+from handlers.judgement.diagnosis import rule_ids
 from metrics.instruments import Instruments
 
 UNKNOWN = "unknown"

@@ -17,7 +17,8 @@ class RuleList(Lister):
     """List the rules in the order in which they are asked: the first that holds decides."""
 
     def take_action(
-        self, parsed_args: argparse.Namespace
+        self,
+        parsed_args: argparse.Namespace,  # noqa: ARG002 - cliff's signature
     ) -> tuple[Sequence[str], Iterable[Sequence[str]]]:
         """Return a row for each rule."""
         return ("Rule", "Verdict", "Use case", "Reason"), [

@@ -6,7 +6,7 @@ import dataclasses
 
 from consumer.ledger import CaseRecord
 from handlers.case import CaseState, StepResult
-from handlers.judgement.rules import Verdict
+from handlers.judgement.rule import Verdict
 from tests.lab.openstack import until
 from tests.lab_service.situations import Holds, holds
 from tests.lab_service.stage import CASE_SECONDS, Stage

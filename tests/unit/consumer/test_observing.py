@@ -13,7 +13,7 @@ from consumer.observing import Observer
 from consumer.publish.publisher import PublisherObserver
 from consumer.work.worker import WorkerObserver
 from handlers.case import CaseState, Conclusion, UseCase, VerifiedBy
-from handlers.judgement.rules import rule_ids
+from handlers.judgement.diagnosis import rule_ids
 from handlers.notification import Source
 from handlers.recovery.looking import RecoveryObserver
 from metrics.instruments import Instruments
