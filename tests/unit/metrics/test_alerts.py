@@ -18,6 +18,7 @@ from consumer.health import Health
 from consumer.work.worker import RULE as INTERNAL_ERROR
 from handlers.case import CaseState, StepResult
 from handlers.judgement import rules as decision_table
+from handlers.judgement.diagnosis import rule_ids
 from handlers.judgement.rule import Verdict
 from metrics.collectors import LedgerCollector, LedgerState, ReadinessCollector
 from metrics.instruments import Instruments
@@ -235,7 +236,7 @@ def test_blind_attempts_are_those_of_the_rules_that_say_unknown() -> None:
     patterns = [value for operator, value in matched("rule") if operator == "=~"]
     assert patterns
     for pattern in patterns:
-        every_rule = {*decision_table.rule_ids(), INTERNAL_ERROR}
+        every_rule = {*rule_ids(), INTERNAL_ERROR}
         assert {name for name in every_rule if re.fullmatch(pattern, name)} == blind
 
 
@@ -243,4 +244,4 @@ def test_a_rule_that_has_an_alert_of_its_own_is_there() -> None:
     """`rule` equal to a name -> the rule that a case of two writers is parked by."""
     named = {value for operator, value in matched("rule") if operator == "="}
     assert named == {"P15.two-writers"}
-    assert named <= set(decision_table.rule_ids())
+    assert named <= set(rule_ids())
