@@ -1,9 +1,6 @@
 # Everything that is done with a checkout. On a bare Debian 12 with Python 3.11, `make demo` and
 # `make test` are all that is needed; each installs what it lacks and is quick the second time.
 
-# In how many processes `make test` runs; 0 for one after the other in one.
-PROCESSES ?= auto
-
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -44,8 +41,8 @@ lab: services venv lab-environment ## Start a small real OpenStack (tests/lab) a
 lab-stop: venv ## Stop it
 	@$(BIN)/python -m tests.lab stop
 
-test: services venv lab-environment ## Run every test; what is not installed is skipped, failed where CI=true
-	@$(AT_ONCE) $(BIN)/python -m pytest -n $(PROCESSES) --maxprocesses 4 --dist loadgroup
+test: services venv lab-environment ## Run every test, in three parts; what is not installed is skipped, failed where CI=true
+	@tools/run-tests
 
 check: venv ## Lint, types, import rules, unit and property tests: under a minute, no services
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target types quick-tests style imports

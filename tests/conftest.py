@@ -18,6 +18,7 @@ pytest_plugins = ["tests.services.fixtures", "tests.lab.fixtures"]
 
 PATIENCE_SECONDS = 60.0
 BENCHMARKS = Path(__file__).parent / "benchmarks"
+UNIT = tuple(Path(__file__).parent / name for name in ("unit", "properties"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,6 +32,17 @@ def pytest_configure(config: pytest.Config) -> None:
     """Keep what tests write in memory; what is measured has to be on a disk, as in use."""
     if not config.getoption("benchmarks"):
         memory_disk.use()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs no service, before -m looks at the marks: it may run beside other tests."""
+    for item in items:
+        alone = item.get_closest_marker("integration") or "openstack" in getattr(
+            item, "fixturenames", ()
+        )
+        if not alone and any(place in item.path.parents for place in UNIT):
+            item.add_marker(pytest.mark.unit)
 
 
 def pytest_unconfigure() -> None:
