@@ -18,16 +18,17 @@ DEFAULT = "default"
 
 GROUP = cfg.OptGroup(
     "listener",
-    title="What is taken from the bus, and where it waits",
+    title="The notifications that detachd consumes, and its queues",
     help=(
-        "One bus is listened to, that of transport_url, unless there are sections [bus:NAME]: then "
-        "those are, each with a broker of its own, as Nova's cells have, and transport_url in "
-        "[DEFAULT] says where announcements go and where replays are taken from. Such a section "
-        "must have a transport_url. It may have every option of [listener], and of "
-        "[oslo_messaging_rabbit] amqp_durable_queues, heartbeat_timeout_threshold, "
-        "rabbit_login_method, rabbit_quorum_queue, ssl, ssl_ca_file, ssl_cert_file, "
-        "ssl_enforce_hostname_verification and ssl_key_file; what it does not set, it takes from "
-        "there. For example:\n\n"
+        "Without sections [bus:NAME], detachd consumes notifications from one broker: that of "
+        "transport_url in [DEFAULT]. With such sections, for example one for each cell of Nova, it "
+        "consumes from the broker of each section instead. Announcements and replays then still "
+        "use the broker of transport_url in [DEFAULT].\n\n"
+        "A section [bus:NAME] must set transport_url. It may set every option of [listener] and "
+        "these options of [oslo_messaging_rabbit]: amqp_durable_queues, "
+        "heartbeat_timeout_threshold, rabbit_login_method, rabbit_quorum_queue, ssl, ssl_ca_file, "
+        "ssl_cert_file, ssl_enforce_hostname_verification and ssl_key_file. An option that it "
+        "does not set has the value from [listener] or [oslo_messaging_rabbit]. For example:\n\n"
         "[bus:cell1]\n"
         "transport_url = "
         "rabbit://detachd:PASSWORD@cell1-rabbit1:5671,detachd:PASSWORD@cell1-rabbit2:5671/\n"
@@ -46,68 +47,75 @@ OPTS = [
             "openstack:notifications",
         ],
         item_type=types.String(regex=r"^[^\s:]+:[^\s:]+$"),
-        help="What to listen to, as exchange:topic. The exchange is the publisher's "
-        "control_exchange: nova sets its own; Cinder uses oslo.messaging's default, openstack, "
-        "unless told otherwise. An exchange that does not exist yet is declared as oslo.messaging "
-        "declares it; whether durable, [oslo_messaging_rabbit] amqp_durable_queues says.",
+        help="The exchanges and topics to consume, each as EXCHANGE:TOPIC. The exchange is the "
+        "control_exchange of the publishing service: Nova sets nova; Cinder uses oslo.messaging's "
+        "default, openstack, unless its configuration sets another one. If an exchange does not "
+        "exist, detachd declares it as oslo.messaging does. It is durable if amqp_durable_queues "
+        "in [oslo_messaging_rabbit] is true.",
     ),
     cfg.ListOpt(
         "priorities",
         default=["info", "error"],
         item_type=types.String(regex=r"^[a-z]+$"),
-        help="The priorities of each topic to listen to.",
+        help="The notification priorities to consume from each topic of bindings.",
     ),
     cfg.StrOpt(
         "queue",
         default="detachd.notifications",
-        help="The durable queue that detachd makes for itself. Never the name of a queue that "
-        "somebody else consumes: each message goes to one consumer of a queue only.",
+        help="The durable queue that detachd declares and consumes. Use a name that no other "
+        "service consumes: RabbitMQ delivers each message to one consumer of a queue only, so two "
+        "services that share a queue lose messages to each other.",
     ),
     cfg.IntOpt(
         "queue_max_length",
         default=200_000,
         min=1000,
-        help="How many messages the queue holds while detachd is down. Beyond that the oldest are "
-        "dropped (and publishers are never blocked); the sweep finds what was missed.",
+        help="The maximum number of messages in the queue, for example while detachd is down. "
+        "When the queue is full, the broker drops the oldest messages and does not block the "
+        "publishers. The sweep later finds the volumes of dropped messages; see [sweep].",
     ),
     cfg.StrOpt(
         "quarantine_queue",
         default="detachd.quarantine",
-        help="The durable queue for messages that should parse and do not, as they came.",
+        help="The durable queue for messages that concern attachments but cannot be parsed. They "
+        "are stored unchanged. See `detachd quarantine list`.",
     ),
     cfg.IntOpt(
         "quarantine_max_length",
         default=20_000,
         min=100,
-        help="How many messages the quarantine queue holds; beyond that the oldest are dropped.",
+        help="The maximum number of messages in the quarantine queue. When it is full, the broker "
+        "drops the oldest messages.",
     ),
     cfg.IntOpt(
         "max_body_bytes",
         default=1024 * 1024,
         min=64 * 1024,
-        help="Larger messages go to quarantine unread, compressed ones as they came where they "
-        "would become larger. Nova's error notifications reach 100 KB.",
+        help="The largest message that detachd parses, in bytes, after decompression. A larger "
+        "message goes to the quarantine queue unchanged and unparsed. Nova's error notifications "
+        "reach 100 KB.",
     ),
     cfg.IntOpt(
         "prefetch",
         default=1000,
         min=1,
         max=65535,
-        help="How many messages the broker may send before the first of them is acked.",
+        help="The maximum number of unacknowledged messages that the broker sends to detachd.",
     ),
     cfg.IntOpt(
         "batch_size",
         default=500,
         min=1,
-        help="How many messages to store and ack together, at most. Half of prefetch keeps the "
-        "broker sending while a batch is stored.",
+        help="The maximum number of messages that detachd stores in one transaction and "
+        "acknowledges together. At most prefetch. With half of prefetch, the broker sends the next "
+        "batch while detachd stores the current one.",
     ),
     cfg.FloatOpt(
         "rebind_seconds",
         default=60.0,
         min=1.0,
-        help="How often queues, exchanges and bindings are declared again; also after each "
-        "reconnection.",
+        help="The interval, in seconds, at which detachd declares its queues, exchanges and "
+        "bindings again. It also declares them after each reconnection.",
     ),
 ]
 

@@ -22,20 +22,22 @@ from consumer.ledger import Replay
 from handlers.notification import Ignored, Malformed, Notification, parse
 from handlers.notification.redaction import excerpt
 
-GROUP = cfg.OptGroup("replay", title="What people send round again")
+GROUP = cfg.OptGroup("replay", title="The queue for replays")
 OPTS = [
     cfg.StrOpt(
         "queue",
         default="detachd.replay",
-        help="The durable queue that replays are taken from: original notifications, or "
-        '{"case": ID, "actor": ..., "reason": ...}. Whoever may publish to the default exchange '
-        "may send something round again; it is diagnosed and guarded as everything else.",
+        help="The durable queue for replays. A message is an original notification, or an order: "
+        '{"case": ID, "actor": ..., "reason": ...}. Every broker user who may publish to the '
+        "default exchange can replay. A replayed case passes the same diagnosis and guards as any "
+        "other case.",
     ),
     cfg.IntOpt(
         "queue_max_length",
         default=20_000,
         min=100,
-        help="How many replays wait while detachd is down. Beyond that the broker refuses more.",
+        help="The maximum number of messages in the replay queue, for example while detachd is "
+        "down. When it is full, the broker refuses new replays and drops none.",
     ),
 ]
 

@@ -71,40 +71,41 @@ __all__ = [
     "PublisherStatus",
 ]
 
-GROUP = cfg.OptGroup("publisher", title="How announcements go out")
+GROUP = cfg.OptGroup("publisher", title="The publishing of announcements")
 OPTS = [
     cfg.StrOpt(
         "exchange",
         default="detachd",
-        help="The exchange that announcements are published to, what control_exchange is to the "
-        "other services. Their topics are those of [oslo_messaging_notifications], by default "
-        "detachd_notifications.",
+        help="The exchange that detachd publishes announcements to. It corresponds to "
+        "control_exchange of other services. The topics are those of "
+        "[oslo_messaging_notifications], by default detachd_notifications.",
     ),
     cfg.StrOpt(
         "host",
         default=socket.gethostname(),
         sample_default="controller1",
-        help="The name of this host: announcements carry publisher_id detachd.HOST.",
+        help="The name of this host. The publisher_id of announcements is detachd.HOST.",
     ),
     cfg.FloatOpt(
         "confirm_timeout_seconds",
         default=10.0,
         min=0.1,
-        help="How long the broker may take to confirm an announcement before it is sent again.",
+        help="How long detachd waits for the broker's confirmation of an announcement, in seconds. "
+        "An announcement that is not confirmed is sent again with the same message_id.",
     ),
     cfg.FloatOpt(
         "poll_seconds",
         default=1.0,
         min=0.05,
-        help="How often the outbox is looked at.",
+        help="The interval, in seconds, at which the outbox is read.",
     ),
     cfg.FloatOpt(
         "unrouted_after_seconds",
         default=60.0,
         min=0.0,
-        help="For how long after connecting to the broker an announcement is sent again that no "
-        "queue is bound for: after a restart of the broker, listeners need a while to be back. "
-        "Later it is marked unrouted at once, and not sent again.",
+        help="How long after a connection to the broker an announcement is sent again for which no "
+        "queue is bound, in seconds. After a restart of the broker, consumers need some time to "
+        "reconnect. Later, such an announcement is marked as unrouted at once and not sent again.",
     ),
 ]
 TOPICS = ["detachd_notifications"]

@@ -76,8 +76,8 @@ def _listed(name: str) -> tuple[cfg.OptGroup, list[cfg.Opt]]:
         return cfg.OptGroup(PREFIX + name, help=str(error)), []
     summary = (inspect.getdoc(kind) or "").partition("\n\n")[0].replace("\n", " ")
     help_text = (
-        f"{summary} [driver:{name}:HOST@BACKEND] takes the same options for one backend; what it "
-        "does not set comes from here."
+        f"{summary} A section [driver:{name}:HOST@BACKEND] sets the same options for one backend. "
+        "An option that it does not set has the value from here."
     )
     return cfg.OptGroup(PREFIX + name, title=f"The storage driver {name}", help=help_text), list(
         kind.opts

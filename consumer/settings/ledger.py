@@ -33,10 +33,11 @@ def deadline_options() -> list[cfg.Opt]:
             min=1.0,
             sample_default=DEFAULT_RPC_TIMEOUTS * 60.0,
             help=(
-                f"How many seconds after the receipt of its start the {operation.value} is looked "
-                f"at that has not ended. Unset: {DEFAULT_RPC_TIMEOUTS} times "
-                "rpc_response_timeout_seconds of [cloud], because Nova's own tries may take "
-                f"{NOVA_TRIES}. Looking earlier does no harm, and makes work."
+                f"How long detachd waits for the end of the {operation.value}, in seconds after it "
+                "received the start notification. Then it diagnoses the case. If unset, it is "
+                f"{DEFAULT_RPC_TIMEOUTS} times rpc_response_timeout_seconds in [cloud], because "
+                f"Nova's own tries may take {NOVA_TRIES} times that value. A shorter time is safe, "
+                "but causes more diagnoses of operations that are still in progress."
             ),
         )
         for operation in Operation
@@ -54,46 +55,55 @@ def _name(operation: Operation) -> str:
     return f"{operation.value}_deadline_seconds"
 
 
-GROUP = cfg.OptGroup("ledger", title="Where cases, their history and the outbox are kept")
+GROUP = cfg.OptGroup("ledger", title="The database for cases, their history and the outbox")
 OPTS = [
     cfg.StrOpt(
         "connection",
         default="sqlite:////var/lib/detachd/ledger.sqlite",
         secret=True,
         help=(
-            "The ledger's database: sqlite:////PATH (absolute: four slashes), "
-            "postgresql://USER:PASSWORD@HOST/NAME or mariadb://USER:PASSWORD@HOST/NAME. Run "
-            "`detachd ledger upgrade` after setting it and after each upgrade of detachd."
+            "The URL of the ledger's database: sqlite:////PATH (an absolute path, hence four "
+            "slashes), postgresql://USER:PASSWORD@HOST/NAME or mariadb://USER:PASSWORD@HOST/NAME. "
+            "Run `detachd ledger upgrade` after you set it, and after each upgrade of detachd."
         ),
     ),
     cfg.BoolOpt(
         "ssl",
         default=False,
         help=(
-            "Speak TLS with the database's server and verify its certificate; one that does not "
-            "speak it is refused. While false, a driver may encrypt where the server offers it, "
-            "but nothing is verified."
+            "Connect to the database server with TLS only, and verify its certificate. If false, "
+            "the database driver may encrypt when the server offers TLS, but it verifies nothing."
         ),
     ),
     cfg.StrOpt(
         "ssl_ca_file",
-        help="The CA, in PEM, that the server's certificate must be of. Unset: the system's CAs.",
+        help=(
+            "The file with the CA certificates, in PEM format, that may have issued the server's "
+            "certificate. If unset, the CAs of the operating system are used. Needs ssl = true."
+        ),
     ),
     cfg.StrOpt(
-        "ssl_cert_file", help="The certificate, in PEM, that is shown to a server that asks for it."
+        "ssl_cert_file",
+        help="The file with the client certificate, in PEM format. Needs ssl = true.",
     ),
-    cfg.StrOpt("ssl_key_file", help="The key of ssl_cert_file."),
+    cfg.StrOpt(
+        "ssl_key_file",
+        help="The file with the private key of ssl_cert_file, in PEM format.",
+    ),
     cfg.BoolOpt(
         "ssl_verify_hostname",
         default=True,
-        help="Whether the certificate must be for the host that `connection` names.",
+        help="Require that the server's certificate is for the host name in connection.",
     ),
     *deadline_options(),
     cfg.FloatOpt(
         "error_settle_seconds",
         default=15.0,
         min=0.0,
-        help="How long after an error, or after an end that proves nothing, a case is looked at.",
+        help=(
+            "How long detachd waits before it diagnoses a case, in seconds after an error "
+            "notification, or after an end notification that does not prove the end of the case."
+        ),
     ),
     cfg.IntOpt(
         "archive_days",
@@ -101,10 +111,11 @@ OPTS = [
         min=0,
         max=36_500,
         help=(
-            "After how many days a finished case goes to the archive, a little at a time: tables "
-            "of their own, so that however many there are slows nothing down. It is still listed, "
-            "shown and replayed. So long the repetition of a message is recognised, and a message "
-            "that belongs to no case is kept. At most retention_days. 0 archives nothing."
+            "How many days after its end a finished case is moved to the archive. The archive has "
+            "its own tables, so that many finished cases do not slow down the current work. "
+            "Archived cases can still be listed, shown and replayed. For this many days detachd "
+            "also recognises a repeated message, and keeps a message that belongs to no case. Must "
+            "not be longer than retention_days. 0 disables the archive."
         ),
     ),
     cfg.IntOpt(
@@ -113,10 +124,10 @@ OPTS = [
         min=0,
         max=36_500,
         help=(
-            "How long a finished case is kept after it was closed, in the archive for most of the "
-            "time, and every message of it after it came. What is older is forgotten, a little at "
-            "a time. Cases that are not closed, parked ones above all, and announcements that are "
-            "not sent are kept however old they are. 0 keeps everything for ever."
+            "How many days a finished case is kept after it was closed, including its time in the "
+            "archive, and how many days each of its messages is kept after its receipt. Older "
+            "entries are deleted in small steps. Cases that are not closed, for example parked "
+            "ones, and announcements that are not sent are never deleted. 0 disables the deletion."
         ),
     ),
 ]

@@ -12,7 +12,7 @@ from consumer.publish import publisher
 from consumer.settings import ledger
 from consumer.work import backends, sweep, worker
 
-CLOUD = cfg.OptGroup("cloud", title="The cloud whose volumes are looked after")
+CLOUD = cfg.OptGroup("cloud", title="The cloud that detachd watches")
 CLOUD_OPTIONS = [
     cfg.StrOpt(
         "name",
@@ -23,31 +23,34 @@ CLOUD_OPTIONS = [
         "rpc_response_timeout_seconds",
         default=60.0,
         min=0.1,
-        help="rpc_response_timeout as Cinder and Nova have it: how long they wait for each other.",
+        help="The value of rpc_response_timeout in cinder.conf and nova.conf, in seconds. "
+        "Deadlines and other time limits of detachd are derived from it or checked against it.",
     ),
 ]
 
 SIMULATOR = cfg.OptGroup(
     "simulator",
-    title="A simulated cloud, in a process of its own",
-    help="For trying detachd out: in place of [cinder] and [nova], never beside them.",
+    title="A simulated cloud in a separate process, for trials",
+    help="Use this section instead of [cinder] and [nova]. It cannot be combined with them.",
 )
 SIMULATOR_OPTIONS = [
-    cfg.StrOpt("address", help="Where the simulated cloud listens, as HOST:PORT."),
-    cfg.StrOpt("authkey", secret=True, help="The shared secret that it asks for."),
+    cfg.StrOpt("address", help="The address of the simulated cloud, as HOST:PORT."),
+    cfg.StrOpt("authkey", secret=True, help="The shared secret of the simulated cloud."),
 ]
 
-EXPORTER = cfg.OptGroup("exporter", title="/metrics, /healthz and /readyz over HTTP")
+EXPORTER = cfg.OptGroup("exporter", title="The HTTP server for /metrics, /healthz and /readyz")
 EXPORTER_OPTIONS = [
     cfg.HostAddressOpt(
         "address",
         default="127.0.0.1",
-        help="Where to listen. There is no authentication: keep it where only Prometheus reaches.",
+        help="The IP address to listen on. The server has no authentication: choose an address "
+        "that only Prometheus can reach.",
     ),
     cfg.PortOpt(
         "port",
         default=10713,
-        help="The port; outside 9100-9999, which Prometheus' exporters share out fully.",
+        help="The TCP port to listen on. The default is outside 9100-9999, the range that is "
+        "allocated to other Prometheus exporters.",
     ),
 ]
 

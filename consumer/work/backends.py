@@ -17,10 +17,11 @@ PREFIX = "backend:"
 DEFAULT_DRIVER = "cinder_managed"
 GROUP = cfg.OptGroup(
     DEFAULTS,
-    title="What holds for every Cinder backend that has no section of its own",
+    title="The defaults for all Cinder backends",
     help=(
-        "A section [backend:HOST@BACKEND], named as Cinder's service list has it (without "
-        "#POOL), takes the same options for that one backend; what it does not set comes from here."
+        "A section [backend:HOST@BACKEND] sets the same options for one backend. HOST@BACKEND is "
+        "the name in `openstack volume service list`, without #POOL. An option that the section "
+        "does not set has the value from here."
     ),
 )
 
@@ -28,50 +29,74 @@ SHORTEST_LOOK_SECONDS = 0.1
 """In less than this nothing is ever seen, and every case ends with a person."""
 
 MODES: Mapping[Mode, str] = {
-    Mode.OBSERVE: "Diagnose and tell; change nothing.",
-    Mode.APPROVE: "Plan, then wait for `detachd case approve`.",
-    Mode.AUTO: "Act where it is proven safe.",
+    Mode.OBSERVE: "Diagnose and announce. Change nothing.",
+    Mode.APPROVE: "Make a plan and wait for `detachd case approve`.",
+    Mode.AUTO: "Act without approval when it is proven safe.",
 }
 LATE_ATTACHES: Mapping[LateAttach, str] = {
-    LateAttach.KEEP: "It stays attached, as its user asked for.",
-    LateAttach.DETACH: "Nova is asked to detach it; in mode approve after a second yes.",
+    LateAttach.KEEP: "The volume stays attached, as its user requested.",
+    LateAttach.DETACH: (
+        "detachd asks Nova to detach the volume. With mode = approve this needs a second approval."
+    ),
 }
 POLICY_HELP: Mapping[str, str] = {
-    "mode": "How far detachd may go by itself.",
-    "look_timeout_seconds": "The longest that one read of Cinder, Nova or the backend may take.",
+    "mode": "What detachd may do without a person's approval.",
+    "look_timeout_seconds": "The time limit for one read (Cinder, Nova, backend), in seconds.",
     "call_timeout_seconds": (
-        "The longest that one write may take. Longer than rpc_response_timeout_seconds in [cloud], "
-        "so that Cinder's own answer is heard."
+        "The time limit for one write to Cinder, Nova or the backend, in seconds. Must be longer "
+        "than rpc_response_timeout_seconds in [cloud], so that detachd receives Cinder's answer "
+        "when Cinder's own call times out."
     ),
-    "lease_margin_seconds": "How much longer than the longest step a claim must last.",
-    "tries": "How often one call is made while it surely did nothing (a transient error).",
-    "try_backoff_seconds": "The first bound of the pause between two such tries; it doubles.",
-    "try_backoff_max_seconds": "The longest pause between two such tries.",
-    "max_failures": "How many attempts may fail before a case is parked for a person.",
-    "retry_backoff_seconds": "The first bound of the pause between two attempts; it doubles.",
-    "retry_backoff_max_seconds": "The longest pause between two attempts.",
+    "lease_margin_seconds": (
+        "The safety margin, in seconds, that is added to the longest step of this backend. "
+        "lease_seconds in [worker] must not be shorter than the sum."
+    ),
+    "tries": (
+        "The maximum number of times that one call is made within an attempt. A call is repeated "
+        "only after a transient error, that is, when it surely changed nothing."
+    ),
+    "try_backoff_seconds": (
+        "The upper limit, in seconds, of the random pause before a call is repeated for the first "
+        "time. The limit doubles with each repetition, up to try_backoff_max_seconds."
+    ),
+    "try_backoff_max_seconds": (
+        "The longest pause before a call is repeated, in seconds. If the other service asks for a "
+        "longer pause (Retry-After), the call is not repeated within the attempt."
+    ),
+    "max_failures": "The number of failed attempts after which a case is parked for a person.",
+    "retry_backoff_seconds": (
+        "The upper limit, in seconds, of the random pause after the first failed attempt. The "
+        "limit doubles with each failure, up to retry_backoff_max_seconds."
+    ),
+    "retry_backoff_max_seconds": "The longest pause between two attempts, in seconds.",
     "late_horizon_seconds": (
-        "How long a driver call that timed out may still act: before that the volume is given to "
-        "nobody else; a mended case is looked at again after this, and only then closed. At least "
-        "five times rpc_response_timeout_seconds."
+        "How long a call to a Cinder driver that timed out may still take effect, in seconds. "
+        "detachd does not make a volume available to other servers before this time has passed. "
+        "It looks at a recovered case again after this time, and closes the case only then. Must "
+        "be at least five times rpc_response_timeout_seconds in [cloud]."
     ),
     "trust_blind": (
-        "Accept the word of a driver that cannot see the backend's connections. The outcome then "
-        "says verified_by = driver."
+        "Accept the success that is reported by a storage driver which cannot see the connections "
+        "on the backend, for example cinder_managed. The outcome then has verified_by = driver "
+        "instead of verified_by = probe. If false, detachd releases nothing on such a backend."
     ),
     "allow_no_connector": (
-        "Where the connector of an attachment's host was never seen: let a driver that can do so "
-        "end every connection of the volume, if there is one alone, without a session, for the "
-        "only attachment that there is."
+        "Allow a recovery for which the connector of the attachment's host is not known. The "
+        "driver is then called without a connector, which means every host. This happens only if "
+        "the driver supports it, and if the volume has exactly one attachment and one connection, "
+        "and that connection has no session. If false, such a case is parked."
     ),
-    "nova_detach_wait_seconds": "How long one attempt waits for Nova's own detach.",
+    "nova_detach_wait_seconds": (
+        "How long one attempt waits for a detach that detachd requested from Nova, in seconds."
+    ),
     "patience_seconds": (
-        "How old a case may grow while somebody else's operation on the volume is in flight, "
-        "before a person is asked."
+        "How old a case may become, in seconds, while it has to wait, for example for another "
+        "client's operation on the volume. An older case is parked for a person."
     ),
     "late_attach": (
-        "What becomes of an attach that Nova and the backend have and that only Cinder does not "
-        "know of, once Cinder has been told (UC2). One that is known to have ended well is kept."
+        "What happens to an attachment that exists in Nova and on the backend, but whose attach "
+        "Cinder did not complete (UC2). detachd first completes the attach in Cinder. This option "
+        "says what follows. An attach that is known to have succeeded is always kept."
     ),
 }
 
@@ -111,10 +136,10 @@ def options(inherited: Backend | None = None) -> list[cfg.Opt]:
             "driver",
             default=inherited.driver if inherited else DEFAULT_DRIVER,
             help=(
-                "The storage driver that sees and releases this backend's connections: a name "
-                "from the entry points detachd.storage_drivers. Its own options are in "
-                "[driver:NAME]. cinder_managed works with every backend, through Cinder's API, and "
-                "cannot see: it acts only where trust_blind is set."
+                "The storage driver that observes and releases the connections on this backend: a "
+                "name among the entry points detachd.storage_drivers. The options of a driver are "
+                "in [driver:NAME]. cinder_managed works with every backend through Cinder's API, "
+                "but cannot see connections: it releases something only if trust_blind is true."
             ),
         ),
         cfg.IntOpt(
@@ -122,8 +147,9 @@ def options(inherited: Backend | None = None) -> list[cfg.Opt]:
             default=inherited.concurrency if inherited else 2,
             min=1,
             help=(
-                "How many cases of one backend are worked at once. Less than threads in [worker], "
-                "so that a slow backend does not stop the others."
+                "The maximum number of cases of this backend that are worked on at the same time. "
+                "Must be less than threads in [worker] (unless that is 1), so that a slow backend "
+                "does not block the others."
             ),
         ),
         *_policy_options(inherited.policy if inherited else BackendPolicy()),

@@ -103,38 +103,40 @@ TIMED_OUT_CALLS = 10
 
 GROUP = cfg.OptGroup(
     "sweep",
-    title="Looking through Cinder's lists for what no notification told of",
+    title="The periodic read of Cinder's and the backends' lists",
     help=(
-        "A volume or attachment that stays in transition becomes a case, which is diagnosed like "
-        "every other. Of several replicas one at a time sweeps."
+        "The sweep finds stuck volumes for which no notification arrived. It opens a case for each "
+        "volume or attachment that stays in transition. Such a case is diagnosed like any other. "
+        "If several replicas run, only one of them sweeps at a time."
     ),
 )
 
 
 def _patience(name: str, default: float, what: str) -> cfg.FloatOpt:
-    words = f"How long {what} may be seen unchanged before it is looked at."
+    words = f"How long {what} may stay unchanged, in seconds, before the sweep opens a case."
     return cfg.FloatOpt(f"{name}_seconds", default=default, min=1.0, help=words)
 
 
 OPTS = [
-    cfg.BoolOpt("enabled", default=True, help="Whether this service sweeps."),
+    cfg.BoolOpt("enabled", default=True, help="Run the sweep in this service."),
     cfg.FloatOpt(
         "interval_seconds",
         default=300.0,
         min=1.0,
-        help="How long after one sweep the next begins: this, and up to a quarter more by chance.",
+        help="The pause between two sweeps, in seconds. A random part of up to a quarter is added.",
     ),
     _patience("attaching", 900.0, "a volume or attachment that is attaching"),
     _patience("detaching", 900.0, "a volume or attachment that is detaching"),
-    _patience("reserved", 3600.0, "a reservation (Nova's long_rpc_timeout is 1800)"),
+    _patience("reserved", 3600.0, "a reserved volume or attachment (long_rpc_timeout is 1800)"),
     _patience("error", 900.0, "an attachment that is error_attaching or error_detaching"),
     cfg.FloatOpt(
         "again_seconds",
         default=86_400.0,
         min=60.0,
         help=(
-            "How long after it was looked at what has not moved since is looked at again: a "
-            "shelved server's reservation may rightly stay for months."
+            "How long after a diagnosis the sweep opens a case again for the same volume or "
+            "attachment, in seconds, if it has not changed since. A reservation of a shelved "
+            "server may stay for months and needs no action."
         ),
     ),
     cfg.IntOpt(
@@ -142,10 +144,14 @@ OPTS = [
         default=500,
         min=1,
         max=1000,
-        help="How many entries of a list are asked for at once. Cinder's osapi_max_limit is 1000.",
+        help="The number of entries in one page of Cinder's lists. Must not be larger than "
+        "osapi_max_limit in cinder.conf, whose default is 1000.",
     ),
     cfg.FloatOpt(
-        "timeout_seconds", default=30.0, min=0.1, help="The longest that one page may take."
+        "timeout_seconds",
+        default=30.0,
+        min=0.1,
+        help="The time limit for one page of Cinder's lists, or one list of a backend, in seconds.",
     ),
 ]
 

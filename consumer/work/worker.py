@@ -36,17 +36,18 @@ from handlers.recovery.retry import delay_seconds
 
 LOG = logging.getLogger(__name__)
 
-GROUP = cfg.OptGroup("worker", title="How cases are worked")
+GROUP = cfg.OptGroup("worker", title="The work on cases")
 OPTS = [
-    cfg.IntOpt("threads", default=4, min=1, help="How many cases are worked at once."),
+    cfg.IntOpt("threads", default=4, min=1, help="The number of cases worked on at the same time."),
     cfg.FloatOpt(
         "lease_seconds",
         default=720.0,
         min=1.0,
         help=(
-            "How long a claim on a volume lasts by the database's clock. It must outlast the "
-            "longest step of every backend: a look, a write, their repetitions and Nova's own "
-            "detach. After a crash another worker takes the volume up this much later."
+            "The duration of a claim on a volume, in seconds by the database's clock. It must be "
+            "longer than the longest step of every backend: a look, a write, their repetitions and "
+            "the wait for Nova's detach. After a crash, another worker continues with the volume "
+            "only when the claim has ended."
         ),
     ),
     cfg.FloatOpt(
@@ -54,16 +55,16 @@ OPTS = [
         default=1.0,
         min=0.05,
         max=10.0,
-        help="How often the ledger is asked for due cases while a thread is free.",
+        help="The interval, in seconds, at which a free thread reads due cases from the ledger.",
     ),
     cfg.FloatOpt(
         "drain_seconds",
         default=60.0,
         min=1.0,
         help=(
-            "How long stopping may take: three quarters of it for the attempts that run, the rest "
-            "for the outbox. An attempt that is in the middle of a call by then is taken up again "
-            "after its lease."
+            "How long a stop of the service may take, in seconds: three quarters for the running "
+            "attempts, the rest for the outbox. An attempt that is still within a call then is "
+            "abandoned. Its case is continued after its lease has ended (lease_seconds)."
         ),
     ),
 ]

@@ -31,8 +31,8 @@ OURS = frozenset({
 BETTER_HELP = {
     "insecure": "Do not verify the certificate of an HTTPS endpoint.",
     "endpoint_override": (
-        "The URL to use instead of the catalog's, with the version at its end: for Cinder "
-        "http://HOST:8776/v3/%(project_id)s, for Nova http://HOST:8774/v2.1."
+        "The URL to use instead of the one from the service catalog. It must end with the version: "
+        "for Cinder http://HOST:8776/v3/%(project_id)s, for Nova http://HOST:8774/v2.1."
     ),
 }
 TLS_OPTIONS = ("tls_ciphers", "tls_min_version")
@@ -40,25 +40,29 @@ TLS_OPTIONS = ("tls_ciphers", "tls_min_version")
 GROUPS: Mapping[str, cfg.OptGroup] = {
     CINDER: cfg.OptGroup(
         CINDER,
-        title="How Cinder is reached",
+        title="The connection to Cinder",
         help=(
-            "As in nova.conf, with any auth plugin; these are the options of auth_type = password. "
-            "The user needs the role admin: without it Cinder shows one project only, and "
-            "everybody else's volumes would seem to be gone. Not beside [simulator]."
+            "The options are those of nova.conf, with any auth plugin of keystoneauth. The options "
+            "below are those of auth_type = password. The user needs the admin role: without it, "
+            "Cinder shows the volumes of one project only, and all other volumes would seem to be "
+            "deleted. This section cannot be combined with [simulator]."
         ),
     ),
     NOVA: cfg.OptGroup(
         NOVA,
-        title="How Nova is reached",
-        help="As [cinder]; auth_section = cinder takes the credentials from there.",
+        title="The connection to Nova",
+        help=(
+            "The options are those of [cinder]. With auth_section = cinder, the credentials of "
+            "[cinder] are used."
+        ),
     ),
     SERVICE_USER: cfg.OptGroup(
         SERVICE_USER,
-        title="A service token, which makes Cinder skip its own guard",
+        title="A service token, which disables a check in Cinder",
         help=(
-            "Cinder refuses to end an attachment that Nova uses (CVE-2023-2088), unless a service "
-            "token comes along. detachd needs none in general: it ends an attachment only when "
-            "Nova has let it go, and the guard agrees."
+            "Cinder refuses to delete an attachment that Nova uses (CVE-2023-2088), unless the "
+            "request carries a service token. detachd usually needs no service token: it deletes "
+            "an attachment only when Nova does not use it any more, and then Cinder agrees."
         ),
     ),
 }
@@ -66,8 +70,9 @@ SEND_TOKEN = cfg.BoolOpt(
     "send_service_user_token",
     default=False,
     help=(
-        "Send a service token with the three calls that Cinder guards (DELETE of an attachment, "
-        "os-terminate_connection, os-force_detach), which are only made once Nova has let go."
+        "Send a service token with the three calls that Cinder checks: the DELETE of an "
+        "attachment, os-terminate_connection and os-force_detach. detachd makes these calls only "
+        "when Nova does not use the attachment any more."
     ),
 )
 

@@ -29,8 +29,15 @@ class SimulatorDriver(StorageDriver):
     """
 
     opts = (
-        cfg.StrOpt("address", help="HOST:PORT of the simulated cloud; else that of [simulator]."),
-        cfg.StrOpt("authkey", secret=True, help="Its shared secret; else that of [simulator]."),
+        cfg.StrOpt(
+            "address",
+            help="The address of the simulated cloud, as HOST:PORT. If unset, that of [simulator].",
+        ),
+        cfg.StrOpt(
+            "authkey",
+            secret=True,
+            help="The shared secret of the simulated cloud. If unset, that of [simulator].",
+        ),
     )
 
     capabilities = Capabilities(

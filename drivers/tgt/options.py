@@ -23,32 +23,33 @@ OPTS = (
         default=0,
         min=0,
         max=HIGHEST_CONTROL_PORT,
-        help="The control port of the backend's tgtd (tgtd -C).",
+        help="The control port of the tgtd of the backend (option -C of tgtd).",
     ),
     cfg.StrOpt(
         "socket",
         default="/var/run/tgtd/socket",
         help=(
-            "Where that tgtd takes requests, without the dot and control port that it adds: what "
-            "TGT_IPC_SOCKET says where it was started with that."
+            "The path of the management socket of tgtd, without the suffix .CONTROL_PORT that tgtd "
+            "adds. It is the value of TGT_IPC_SOCKET, if tgtd was started with that variable."
         ),
     ),
     cfg.StrOpt(
         "target_template",
         default="iqn.2010-10.org.openstack:volume-%s",
         help=(
-            "The name of a volume's target, with %s for the volume's id: Cinder's target_prefix "
-            "and volume_name_template in one."
+            "The name of the iSCSI target of a volume, with %s for the id of the volume. It "
+            "combines Cinder's options target_prefix and volume_name_template."
         ),
     ),
     cfg.StrOpt(
         "control_target",
         help=(
-            "The name of a target that this tgtd always has, and no other. Only where it is seen "
-            "is a volume without a target known not to be exported; unset, it is unknown."
+            "The name of a target that always exists in this tgtd and in no other tgtd. It proves "
+            "that detachd asks the right tgtd: only if this target is found, a volume without a "
+            "target counts as not exported. If unset, the state of such a volume is unknown."
         ),
     ),
-    cfg.StrOpt("tgtadm", default="/usr/sbin/tgtadm", help="The command that speaks to tgtd."),
+    cfg.StrOpt("tgtadm", default="/usr/sbin/tgtadm", help="The path of the command tgtadm."),
 )
 
 

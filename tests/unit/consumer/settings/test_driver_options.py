@@ -135,7 +135,7 @@ def test_sample_has_a_section_for_each_installed_driver(read: Read) -> None:
     listed = {group.name: (group, opts) for group, opts in list_opts()}
     group, opts = listed["driver:array"]
     assert [opt.name for opt in opts] == ["portal", "pool", "password"]
-    assert group.help.startswith("Sees an array. [driver:array:HOST@BACKEND] takes")
+    assert group.help.startswith("Sees an array. A section [driver:array:HOST@BACKEND] sets")
     group, opts = listed["driver:broken"]
     assert opts == []
     assert "cannot be imported" in group.help
