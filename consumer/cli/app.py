@@ -105,7 +105,7 @@ class DetachdApp(App):
 
     def __init__(self, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
         super().__init__(
-            description="Finds stuck volume attachments and releases them where that is safe.",
+            description="Find stuck volume attachments and release them when it is proven safe.",
             version=version(),
             command_manager=Commands("detachd.cli"),
             stdout=stdout,
@@ -172,7 +172,7 @@ class DetachdApp(App):
 def positive(text: str) -> int:
     """Parse a whole number above zero, for argparse."""
     if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not above zero")
+        raise argparse.ArgumentTypeError(f"{number} is not greater than zero")
     if number > MOST:
-        raise argparse.ArgumentTypeError(f"{number} is too large: at most {MOST}")
+        raise argparse.ArgumentTypeError(f"{number} is too large; the maximum is {MOST}")
     return number

@@ -38,17 +38,17 @@ class Entries(FormattableColumn[Sequence[Mapping[str, Any]]]):
 
 
 class CaseList(Lister):
-    """List cases, the newest first."""
+    """List the cases, the newest first."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""
         parser = super().get_parser(prog_name)
         states = [state.value for state in CaseState]
-        parser.add_argument("--state", choices=states, help="only cases in this state")
-        parser.add_argument("--backend", metavar="HOST@BACKEND", help="only cases of this backend")
-        parser.add_argument("--volume", metavar="ID", help="only cases of this volume")
+        parser.add_argument("--state", choices=states, help="list only cases in this state")
+        parser.add_argument("--backend", metavar="HOST@BACKEND", help="list only its cases")
+        parser.add_argument("--volume", metavar="ID", help="list only cases of this volume")
         parser.add_argument(
-            "--limit", type=positive, default=100, help="at most so many (default: %(default)s)"
+            "--limit", type=positive, default=100, help="maximum number (default: %(default)s)"
         )
         add_config_file(parser)
         return parser
@@ -68,12 +68,12 @@ class CaseList(Lister):
 
 
 class CaseShow(ShowOne):
-    """Show everything that is known of one case: messages, history, writes, announcements."""
+    """Show one case with its notifications, history, writes and announcements."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("id", metavar="ID", help="the case, or the beginning of its id")
+        parser.add_argument("id", metavar="ID", help="the id of the case, or its beginning")
         add_config_file(parser)
         return parser
 
@@ -86,16 +86,17 @@ class CaseShow(ShowOne):
 
 
 class CaseApprove(Command):
-    """Say yes to the plan of a case that awaits approval; it is carried out at once.
+    """Approve the plan of a case that awaits approval. detachd then carries it out at once.
 
-    The yes holds for this very plan: should the evidence have changed, you are asked again.
+    The approval is valid for the plan that `detachd case show` shows. If the evidence changes
+    before the plan is carried out, the new plan needs a new approval.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("id", metavar="ID", help="the case, or the beginning of its id")
-        parser.add_argument("--reason", required=True, help="why, for the history")
+        parser.add_argument("id", metavar="ID", help="the id of the case, or its beginning")
+        parser.add_argument("--reason", required=True, help="the reason, for the history")
         add_actor(parser)
         add_config_file(parser)
         return parser
@@ -104,7 +105,7 @@ class CaseApprove(Command):
         """Approve. Raises NoSuchCaseError, WrongStateError."""
         with ledger_of(parsed_args) as ledger:
             case_id = ledger.approve(parsed_args.id, parsed_args.actor, parsed_args.reason)
-        self.app.stdout.write(f"approved case {case_id}\n")
+        self.app.stdout.write(f"approved the plan of case {case_id}\n")
 
 
 def _row(case: CaseSummary) -> tuple[Any, ...]:

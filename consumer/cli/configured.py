@@ -23,7 +23,7 @@ def add_config_file(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=Path,
         metavar="FILE",
-        help=f"a configuration file; later ones win (default: {DEFAULT_FILE})",
+        help=f"a configuration file; repeatable, the last value counts (default: {DEFAULT_FILE})",
     )
 
 
@@ -61,9 +61,9 @@ def add_actor(parser: argparse.ArgumentParser) -> None:
 
 
 class LedgerUpgrade(Command):
-    """Create the ledger's tables, or bring them to what this version of detachd needs.
+    """Create the tables of the ledger, or migrate them to this version of detachd.
 
-    Running it again changes nothing. Stop the service before an upgrade.
+    Stop the service before an upgrade. It is safe to run this command again.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -81,4 +81,4 @@ class LedgerUpgrade(Command):
             self.app.stdout.write(f"The ledger at {name} is up to date ({done.after}).\n")
         else:
             before = done.before or "nothing"
-            self.app.stdout.write(f"The ledger at {name} went from {before} to {done.after}.\n")
+            self.app.stdout.write(f"Migrated the ledger at {name} from {before} to {done.after}.\n")

@@ -50,7 +50,7 @@ def show(rows: Sequence[Row], on: Console) -> None:
 
 def _table(rows: Sequence[Row]) -> Table:
     table = Table(
-        box=box.SIMPLE_HEAD, title="What detachd made of it", title_justify="left",
+        box=box.SIMPLE_HEAD, title="Results", title_justify="left",
         padding=0, show_edge=False,
     )  # fmt: skip
     for heading, width in HEADINGS.items():
@@ -94,8 +94,9 @@ def _change(before: str, after: str) -> str:
 
 def _closing(total: int, wrong: int) -> str:
     if wrong:
-        return f"[red]{wrong} of {total} came out wrong.[/]"
-    return f"[green]All {total} came out as they must.[/] No healthy attachment was touched."
+        return f"[red]{wrong} of {total} scenes have a wrong result.[/]"
+    right = f"[green]All {total} scenes have the expected result.[/]"
+    return f"{right} No healthy attachment was changed."
 
 
 COLOURS = {
@@ -109,15 +110,16 @@ COLOURS = {
 
 
 class Demo(Command):
-    """Play the five use cases and their look-alikes on embedded parts and show what came out.
+    """Run the five use cases, and healthy cases that look like them, on a simulated cloud.
 
-    Nothing outside this process is touched. Exits 0 only if every scene came out as it must.
+    The demo changes nothing outside its own process. The exit code is 0 only if every scene has
+    the expected result.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add ``--json``."""
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
-        parser.add_argument("--json", action="store_true", help="print a JSON list, no table")
+        parser.add_argument("--json", action="store_true", help="print a JSON list, not a table")
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
@@ -138,10 +140,10 @@ def _show_live() -> list[Row]:
 
 
 def _states(states: Mapping[str, str]) -> Table:
-    table = Table(box=box.SIMPLE, title="notifications are on the bus", title_justify="left")
+    table = Table(box=box.SIMPLE, title="The notifications are on the bus", title_justify="left")
     table.add_column("scenario")
     table.add_column("case")
-    table.add_column("what was arranged", style="dim")
+    table.add_column("situation", style="dim")
     for scene in SCENES:
         state = states.get(scene.name, "unseen")
         table.add_row(scene.name, f"[{COLOURS.get(state, '')}]{state}[/]", scene.title)

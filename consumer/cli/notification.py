@@ -21,11 +21,11 @@ Row = tuple[str | bool | None, ...]
 
 
 class NotificationInspect(DisplayCommandBase[ListFormatter]):
-    """Show what detachd makes of a notification, or of a stream of JSON lines.
+    """Show how detachd reads a notification, or several notifications as JSON lines.
 
-    Takes the body as it is on the bus, with or without oslo.messaging's envelope, or as a record of
-    it: {"exchange": ..., "routing_key": ..., "body": ...}. One JSON document is shown as one
-    object, several lines as a list. Nothing is sent or stored.
+    The input is the body of a message, with or without oslo.messaging's envelope, or a record of
+    a message: {"exchange": ..., "routing_key": ..., "body": ...}. One JSON document is shown as one
+    object, several lines are shown as a list. The command sends and stores nothing.
     """
 
     @property
@@ -41,7 +41,7 @@ class NotificationInspect(DisplayCommandBase[ListFormatter]):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("file", metavar="FILE", help="the file to read, - for standard input")
+        parser.add_argument("file", metavar="FILE", help="a file, or - for standard input")
         return parser
 
     def run(self, parsed_args: argparse.Namespace) -> int:
@@ -108,17 +108,17 @@ def _relevant(notification: Notification) -> Row:
 def _consequence(notification: Notification) -> str:
     """Say what the service does with it."""
     if notification.operation is None:
-        return "an error: joined to its operation by request id"
+        return "an error: detachd finds its operation by the request id"
     if notification.released_unasked:
-        return "a reserved row let go without asking the backend: opens a case that asks it soon"
+        return "a reserved row ended without a backend call: opens a case, diagnosed soon"
     match notification.phase:
         case Phase.START:
-            return "a start: opens a case that waits for its end"
+            return "a start: opens a case that waits for the end"
         case Phase.ERROR:
-            return "an error: opens a case at once"
+            return "an error: opens a case, diagnosed soon"
         case Phase.END if notification.attachment_id:
-            return "an end: closes the same operation on the same attachment"
+            return "an end: closes the case of the same operation on the same attachment"
         case Phase.END:
-            return "an end that names no attachment: brings the look at its volume forward"
+            return "an end without an attachment id: the cases of its volume are diagnosed earlier"
         case _:
             assert_never(notification.phase)

@@ -38,15 +38,15 @@ class Hash(FormattableColumn[str]):
 
 
 class QuarantineList(Lister):
-    """List the messages that could not be used, those that came last first."""
+    """List the messages in quarantine, the most recent first."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""
         parser = super().get_parser(prog_name)
         states = [state.value for state in BodyState]
-        parser.add_argument("--state", choices=states, help="only messages in this state")
+        parser.add_argument("--state", choices=states, help="list only messages in this state")
         parser.add_argument(
-            "--limit", type=positive, default=100, help="at most so many (default: %(default)s)"
+            "--limit", type=positive, default=100, help="maximum number (default: %(default)s)"
         )
         add_config_file(parser)
         return parser
@@ -62,12 +62,12 @@ class QuarantineList(Lister):
 
 
 class QuarantineShow(ShowOne):
-    """Show one: where it came from, why it is held, its text without secrets, what was decided."""
+    """Show one message: its origin, why it is held, its text without secrets, and the decision."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("hash", metavar="HASH", help="its hash, or the beginning of it")
+        parser.add_argument("hash", metavar="HASH", help="the hash, or its beginning")
         add_config_file(parser)
         return parser
 
@@ -79,10 +79,10 @@ class QuarantineShow(ShowOne):
 
 
 class QuarantineReplay(Command):
-    """Send messages round again, after what was wrong with them is mended.
+    """Replay messages from quarantine, after you removed the cause of the problem.
 
-    Each is put on the replay queue, and only then taken out of quarantine. What still cannot be
-    used comes back.
+    Each message is first put on the replay queue and then removed from quarantine. A message that
+    still cannot be read returns to quarantine.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -90,11 +90,11 @@ class QuarantineReplay(Command):
         parser = super().get_parser(prog_name)
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument(
-            "hash", metavar="HASH", nargs="*", default=[], help="a hash, or the beginning of it"
+            "hash", metavar="HASH", nargs="*", default=[], help="a hash, or its beginning"
         )
-        which.add_argument("--all", action="store_true", help="all that are held")
+        which.add_argument("--all", action="store_true", help="all messages in state held")
         parser.add_argument(
-            "--reason", default="replayed from quarantine", help="why (default: %(default)s)"
+            "--reason", default="replayed from quarantine", help="the reason (default: %(default)s)"
         )
         add_actor(parser)
         add_config_file(parser)
@@ -108,19 +108,19 @@ class QuarantineReplay(Command):
             wanted = None if parsed_args.all else named
             decided = replay_bodies(ledger, _quarantines(parsed_args), wanted, asker)
         _tell(self, decided, "replayed")
-        _complain(self, decided, "nothing is left of it to replay")
+        _complain(self, decided, "it cannot be replayed")
         missing = decided.gone and not parsed_args.all
         return FAILED if missing or decided.unreached else DONE
 
 
 class QuarantineDiscard(Command):
-    """Remove messages for good; hash, reason and who decided it stay on record."""
+    """Delete messages from quarantine. Their hash, the reason and the actor stay recorded."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""
         parser = super().get_parser(prog_name)
         parser.add_argument("hash", metavar="HASH", nargs="+", help="a hash, or its beginning")
-        parser.add_argument("--reason", required=True, help="why, for the record")
+        parser.add_argument("--reason", required=True, help="the reason, for the record")
         add_actor(parser)
         add_config_file(parser)
         return parser
@@ -132,7 +132,7 @@ class QuarantineDiscard(Command):
             named = [ledger.quarantined_body(text) for text in parsed_args.hash]
             decided = discard_bodies(ledger, _quarantines(parsed_args), named, asker)
         _tell(self, decided, "discarded")
-        _complain(self, decided, "it is noted as discarded")
+        _complain(self, decided, "it is recorded as discarded")
         return FAILED if decided.unreached else DONE
 
 
@@ -157,8 +157,8 @@ def _tell(command: Command, decided: Decided, done: str) -> None:
 def _complain(command: Command, decided: Decided, so: str) -> None:
     for body_sha256 in decided.gone:
         command.app.stderr.write(
-            f"detachd: {body_sha256[:SHORT]}: the quarantine queue does not have its body any "
-            f"more: it was dropped when the queue was full, or taken out before; {so}\n"
+            f"detachd: {body_sha256[:SHORT]}: the message is no longer in the quarantine queue: "
+            f"the broker dropped it when the queue was full, or another client took it; {so}\n"
         )
     for bus, reason in decided.unreached.items():
         command.app.stderr.write(
@@ -166,5 +166,5 @@ def _complain(command: Command, decided: Decided, so: str) -> None:
         )
     for body_sha256 in decided.again:
         command.app.stderr.write(
-            f"detachd: {body_sha256[:SHORT]} came again meanwhile and is held again\n"
+            f"detachd: {body_sha256[:SHORT]} arrived again meanwhile and is held again\n"
         )

@@ -27,19 +27,19 @@ from consumer.settings.configuration import Settings, open_ledger
 
 
 class ReplayCase(Command):
-    """Send cases round again: each is looked at at once, whatever state it is in.
+    """Replay cases: detachd diagnoses each of them at once, whatever its state is.
 
-    One that was closed, parked or waits for approval begins anew, and passes the same diagnosis and
-    guards as everything else. The order waits on a durable queue until detachd takes it.
+    A case that is closed, parked or awaits approval starts again, and passes the same diagnosis and
+    guards as any other case. The order waits on a durable queue until detachd consumes it.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""
         parser = super().get_parser(prog_name)
         parser.add_argument(
-            "ids", metavar="ID", nargs="+", help="the case, or the beginning of its id"
+            "ids", metavar="ID", nargs="+", help="the id of a case, or its beginning"
         )
-        parser.add_argument("--reason", required=True, help="why, for the history")
+        parser.add_argument("--reason", required=True, help="the reason, for the history")
         add_actor(parser)
         add_config_file(parser)
         return parser
@@ -50,7 +50,7 @@ class ReplayCase(Command):
         ids = self._full(settings, parsed_args.ids)
         orders = [write(CaseOrder(case_id, asker.actor, asker.reason)) for case_id in ids]
         for case_id, _ in zip(ids, sending(settings, orders, asker), strict=True):
-            self.app.stdout.write(f"sent case {case_id} round again\n")
+            self.app.stdout.write(f"queued case {case_id} for replay\n")
 
     def _full(self, settings: Settings, ids: Sequence[str]) -> list[str]:
         """Return full ids of cases, each once; as they were given where nobody can be asked."""
@@ -61,24 +61,24 @@ class ReplayCase(Command):
         except NoSuchCaseError:
             raise
         except LedgerError as error:
-            self.app.stderr.write(f"detachd: the ids are sent as they were given: {error}\n")
+            self.app.stderr.write(f"detachd: the ids are queued unchecked: {error}\n")
             found = list(ids)
         return list(dict.fromkeys(found))
 
 
 class ReplayFile(Command):
-    """Send recorded notifications round again: each has its volume looked at at once.
+    """Replay recorded notifications: detachd diagnoses the volume of each of them at once.
 
-    Takes what `detachd notification inspect` takes: one message, or JSON lines. Those that concern
-    no attachment are left out; if one cannot be read, none is sent.
+    The input is the same as for `detachd notification inspect`: one message, or JSON lines.
+    Messages that concern no attachment are skipped. If one message cannot be read, none is sent.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("file", metavar="PATH", help="the file to read, - for standard input")
+        parser.add_argument("file", metavar="PATH", help="a file, or - for standard input")
         parser.add_argument(
-            "--reason", default="replayed from a file", help="why (default: %(default)s)"
+            "--reason", default="replayed from a file", help="the reason (default: %(default)s)"
         )
         add_actor(parser)
         add_config_file(parser)
@@ -90,7 +90,7 @@ class ReplayFile(Command):
         found = replayable(bodies.read(parsed_args.file))
         for _ in sending(settings, found, asker):
             pass
-        self.app.stdout.write(f"sent {len(found)} round again\n")
+        self.app.stdout.write(f"queued for replay: {len(found)}\n")
 
 
 def replayable(text: bytes) -> list[bytes]:
@@ -103,8 +103,8 @@ def replayable(text: bytes) -> list[bytes]:
     if broken := [f"message {n + 1}: {o.reason}" for n, o in refused.items() if not o.irrelevant]:
         raise NotReplayableError("\n".join([*broken, "nothing was sent"]))
     if len(refused) == len(found):
-        why = "; ".join(sorted({o.reason for o in refused.values()})) or "it is empty"
-        raise NotReplayableError(f"there is nothing to send round again: {why}")
+        why = "; ".join(sorted({o.reason for o in refused.values()})) or "the input is empty"
+        raise NotReplayableError(f"there is nothing to replay: {why}")
     return [body for n, body in enumerate(found) if n not in refused]
 
 
@@ -121,6 +121,6 @@ def sending(settings: Settings, found: Sequence[bytes], asker: Asker) -> Iterato
                 sender.send(body, asker)
             except NotConfirmedError as error:
                 raise NotConfirmedError(
-                    f"{number} of {len(found)} were sent; those after them can be sent again"
+                    f"{number} of {len(found)} were sent; you can send the others again"
                 ) from error
             yield

@@ -22,16 +22,16 @@ from consumer.service import Service
 
 
 class Pause(Command):
-    """Write nothing outside any more, in every process on this ledger, until `detachd resume`.
+    """Pause every service on this ledger until `detachd resume`: no more writes to the cloud.
 
-    Takes effect before the next write to Cinder, Nova or a backend; a call that is on its way ends.
-    Notifications are still taken from the bus and kept, but no case is worked.
+    The pause takes effect before the next write to Cinder, Nova or a backend. A call that is in
+    progress continues. The services still receive and store notifications, but work on no case.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("--reason", required=True, help="why, for the history")
+        parser.add_argument("--reason", required=True, help="the reason, for the history")
         add_actor(parser)
         add_config_file(parser)
         return parser
@@ -44,11 +44,11 @@ class Pause(Command):
         if before is None:
             self.app.stdout.write("paused\n")
         else:
-            self.app.stdout.write(f"paused already, by {before.actor}: {before.reason}\n")
+            self.app.stdout.write(f"already paused by {before.actor}: {before.reason}\n")
 
 
 class Resume(Command):
-    """Go on after `detachd pause`."""
+    """End the pause that `detachd pause` began."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""
@@ -64,14 +64,14 @@ class Resume(Command):
         self.app.stdout.write("resumed\n")
 
 
-COLUMNS = ("Owner", "Host", "Process", "Version", "Started", "Last heard of", "Alive")
+COLUMNS = ("Owner", "Host", "Process", "Version", "Started", "Last heartbeat", "Alive")
 
 
 class ReplicaList(Lister):
-    """List the services that work on the ledger, those heard of last first.
+    """List the services that use this ledger, the most recent heartbeat first.
 
-    One that ended in good order is not in it; one that was killed is, for a week. Alive means heard
-    of within a minute, by the database's clock.
+    A service that was stopped is not listed. A service that was killed is listed for a week. Alive
+    means a heartbeat within the last minute, by the database's clock.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -117,10 +117,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Serve(Command):
-    """Run the service in the foreground. SIGTERM and SIGINT stop it in good order.
+    """Run the service in the foreground. SIGTERM and SIGINT stop it.
 
-    A second signal ends it at once; nothing is lost by that, it is only done later. Exit code 1
-    says that a part of it died or could not end in time: have it started again.
+    A second signal ends it at once; no data is lost, and the work continues after the next start.
+    Exit code 1 means that a part of the service failed or did not stop in time: restart it.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

@@ -89,7 +89,7 @@ def test_parked_case_is_mended_once_its_cause_is_gone(any_site: Site) -> None:
         (parked,) = site.cases(act.volume_id)
         case_id = parked.summary.case_id
         sent = site.detachd.run("replay", "case", case_id[:8], *WHY)
-        assert sent.stdout == f"sent case {case_id} round again\n"
+        assert sent.stdout == f"queued case {case_id} for replay\n"
         until(lambda: over(site, act))
         assert service.terminate() == 0
     mended(site, act)

@@ -222,7 +222,11 @@ def test_actor_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("0", "0 is not above zero"), ("-3", "-3 is not above zero"), ("9" * 20, "is too large")],
+    [
+        ("0", "0 is not greater than zero"),
+        ("-3", "-3 is not greater than zero"),
+        ("9" * 20, "is too large"),
+    ],
 )
 def test_number_that_cannot_be_counted_to_is_wrong_usage(text: str, words: str) -> None:
     """A limit of nothing, or more than any database counts -> said by argparse, before a look."""

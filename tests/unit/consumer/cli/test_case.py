@@ -169,7 +169,7 @@ def test_approval_makes_the_case_due_and_names_the_person(ledger: Ledger, run: R
     """A case that awaits approval -> due at once, the approval and its reason in the history."""
     case_id = attempt(ledger, state=CaseState.AWAITING_APPROVAL, fingerprint="f" * 64)
     code, out, _ = run("case", "approve", case_id[:8], "--reason", "checked", "--actor", "alice")
-    assert (code, out) == (0, f"approved case {case_id}\n")
+    assert (code, out) == (0, f"approved the plan of case {case_id}\n")
     record = ledger.case(case_id)
     assert record.summary.state is CaseState.DUE
     assert record.case.approval is not None
@@ -203,7 +203,7 @@ def test_pausing_twice_says_whose_pause_holds(ledger: Ledger, run: Run) -> None:
     """Paused already -> told by whom; the first pause stays."""
     run("pause", "--reason", "first", "--actor", "alice")
     code, out, _ = run("pause", "--reason", "second", "--actor", "bob")
-    assert (code, out) == (0, "paused already, by alice: first\n")
+    assert (code, out) == (0, "already paused by alice: first\n")
 
 
 # -- the ledger ------------------------------------------------------------------------------------

@@ -76,8 +76,8 @@ def test_one_scene_that_came_out_wrong_makes_exit_1(
     play(ROW, WRONG)
     assert main(["demo", *words]) == 1
     out = ESCAPES.sub("", capsys.readouterr().out)
-    assert words or "1 of 2 came out wrong" in out
-    assert "as they must" not in out
+    assert words or "1 of 2 scenes have a wrong result" in out
+    assert "have the expected result" not in out
 
 
 @pytest.mark.parametrize("columns", [80, 120, 200])
@@ -90,7 +90,7 @@ def test_it_fits_the_terminal(play: Play, capsys: pytest.CaptureFixture[str], co
     assert ("before → after" in out) is (columns >= 120)
     for whole in ("UC3.released-in-nova", *ROW.steps, "available", "probe", "nothing"):
         assert whole in out
-    assert "All 2 came out as they must" in out
+    assert "All 2 scenes have the expected result" in out
 
 
 def test_without_a_terminal_it_is_the_table(

@@ -62,7 +62,7 @@ def test_one_message_is_one_object() -> None:
         "attachment_id": None,
         "request_id": data["request_id"],
         "relevant": True,
-        "reason": "an error: opens a case at once",
+        "reason": "an error: opens a case, diagnosed soon",
     }
 
 
@@ -76,17 +76,17 @@ def test_recorded_lines_are_a_list_in_their_order() -> None:
     assert reasons == {
         "volume.create.start": "volume.create.start does not concern an attachment",
         "volume.create.end": "volume.create.end does not concern an attachment",
-        "instance.volume_attach.start": "a start: opens a case that waits for its end",
-        "volume.attach.start": "a start: opens a case that waits for its end",
+        "instance.volume_attach.start": "a start: opens a case that waits for the end",
+        "volume.attach.start": "a start: opens a case that waits for the end",
         "volume.detach.start": (
-            "a reserved row let go without asking the backend: opens a case that asks it soon"
+            "a reserved row ended without a backend call: opens a case, diagnosed soon"
         ),
         "volume.detach.end": (
-            "an end that names no attachment: brings the look at its volume forward"
+            "an end without an attachment id: the cases of its volume are diagnosed earlier"
         ),
-        "instance.volume_attach.error": "an error: opens a case at once",
-        "attach_volume": "an error: opens a case at once",
-        "compute.exception": "an error: joined to its operation by request id",
+        "instance.volume_attach.error": "an error: opens a case, diagnosed soon",
+        "attach_volume": "an error: opens a case, diagnosed soon",
+        "compute.exception": "an error: detachd finds its operation by the request id",
     }
     assert [row["source"] for row in shown[:3]] == ["cinder", "cinder", "nova-versioned"]
     assert (shown[-1]["operation"], shown[-1]["phase"]) == (None, "error")
@@ -96,7 +96,7 @@ def test_an_end_that_names_its_attachment_closes() -> None:
     """The healthy attach's end -> closes the same operation on the same attachment."""
     shown = Ran(str(SAMPLES / "nova-compute/o_healthy.jsonl"), "-f", "json").json
     (end,) = (row for row in shown if row["event_type"] == "volume.attach.end")
-    assert end["reason"] == "an end: closes the same operation on the same attachment"
+    assert end["reason"] == "an end: closes the case of the same operation on the same attachment"
     assert end["attachment_id"].startswith("c0af268e")
 
 
@@ -196,7 +196,7 @@ def test_every_format_shows_one_message_and_several(tmp_path: Path, form: str, l
     ran = Ran(str(file), "-f", form)
     out = ran.out.getvalue()
     assert ran.code == 0
-    assert out.count("joined to its operation by request id") == 1
+    assert out.count("finds its operation by the request id") == 1
     assert out.count("opens a case") == (0 if lines == 1 else 9)
     match form:
         case "csv":

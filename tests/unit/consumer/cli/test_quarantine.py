@@ -192,8 +192,8 @@ def test_body_that_is_gone(
     code, out, err = run("quarantine", "replay", body)
     assert (code, out) == (1, "")
     assert err == (
-        f"detachd: {body[:12]}: the quarantine queue does not have its body any more: it was "
-        "dropped when the queue was full, or taken out before; nothing is left of it to replay\n"
+        f"detachd: {body[:12]}: the message is no longer in the quarantine queue: the broker "
+        "dropped it when the queue was full, or another client took it; it cannot be replayed\n"
     )
     assert ledger.quarantined_body(body).state is BodyState.HELD
 
@@ -216,7 +216,7 @@ def test_gone_can_be_discarded(
     peer.take_all(QUARANTINE)
     code, _, err = run("quarantine", "discard", body, *WHY)
     assert code == 0
-    assert "it is noted as discarded" in err
+    assert "it is recorded as discarded" in err
     assert ledger.quarantined_body(body).state is BodyState.DISCARDED
 
 

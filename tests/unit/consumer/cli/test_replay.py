@@ -83,7 +83,7 @@ def test_cases_are_sent(run: Run, ledger: Ledger, peer: Peer) -> None:
     first, second = case_of(ledger), case_of(ledger)
     code, out, err = run("replay", "case", first[:13], second, first, *WHY)
     assert (code, err) == (0, "")
-    assert out == f"sent case {first} round again\nsent case {second} round again\n"
+    assert out == f"queued case {first} for replay\nqueued case {second} for replay\n"
     messages = waiting(peer)
     orders = [json.loads(message.body) for message in messages]
     assert orders == [
@@ -109,8 +109,8 @@ def test_reason_is_asked_for(run: Run, capsys: Captured) -> None:
 def test_ledger_that_cannot_be_asked(run: Run, peer: Peer) -> None:
     """No ledger there -> said, and the ids are sent as they were given."""
     code, out, err = run("replay", "case", "0b7f9a52", *WHY)
-    assert (code, out) == (0, "sent case 0b7f9a52 round again\n")
-    assert err.startswith("detachd: the ids are sent as they were given: The ledger at sqlite:")
+    assert (code, out) == (0, "queued case 0b7f9a52 for replay\n")
+    assert err.startswith("detachd: the ids are queued unchecked: The ledger at sqlite:")
     assert [json.loads(message.body)["case"] for message in waiting(peer)] == ["0b7f9a52"]
 
 
@@ -121,7 +121,7 @@ def test_broker_that_is_away(run: Run, configuration: Path, ledger: Ledger) -> N
     code, out, err = run("replay", "case", case_of(ledger), *WHY)
     assert (code, out) == (1, "")
     assert "Connection refused" in err
-    assert "0 of 1 were sent; those after them can be sent again" in err
+    assert "0 of 1 were sent; you can send the others again" in err
     assert "swordfish" not in err
 
 
@@ -142,7 +142,7 @@ def test_one_message(run: Run, peer: Peer, tmp_path: Path) -> None:
     start = next(m for m in recording(FAILED_ATTACH) if m.event_type == "volume.attach.start")
     path = tmp_path / "message.json"
     path.write_text(json.dumps(start.message, indent=1))
-    assert run("replay", "file", str(path), *WHY) == (0, "sent 1 round again\n", "")
+    assert run("replay", "file", str(path), *WHY) == (0, "queued for replay: 1\n", "")
     (message,) = waiting(peer)
     assert json.loads(message.body) == start.message
     assert message.headers["x-detachd-replay-actor"] == "alice"
@@ -155,7 +155,7 @@ def test_recording_as_it_was_taken(run: Run, peer: Peer, monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text)))
     code, out, _ = run("replay", "file", "-")
     wanted = [m for m in recording(FAILED_ATTACH) if not m.event_type.startswith("volume.create")]
-    assert (code, out) == (0, f"sent {len(wanted)} round again\n")
+    assert (code, out) == (0, f"queued for replay: {len(wanted)}\n")
     messages = waiting(peer)
     assert [message.body for message in messages] == [m.body for m in wanted]
     assert {m.headers["x-detachd-replay-reason"] for m in messages} == {"replayed from a file"}
@@ -164,7 +164,7 @@ def test_recording_as_it_was_taken(run: Run, peer: Peer, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        pytest.param("", "there is nothing to send round again: it is empty", id="empty"),
+        pytest.param("", "there is nothing to replay: the input is empty", id="empty"),
         pytest.param('{"case": 7}', 'message 1: "case" is not the id of a case', id="no id"),
         pytest.param(
             f'{recording(FAILED_ATTACH)[5].body.decode()}\nnonsense\n{{"a": 1}}',
@@ -173,7 +173,7 @@ def test_recording_as_it_was_taken(run: Run, peer: Peer, monkeypatch: pytest.Mon
         ),
         pytest.param(
             recording(FAILED_ATTACH)[0].body.decode(),
-            "there is nothing to send round again: volume.create.start cannot be replayed",
+            "there is nothing to replay: volume.create.start cannot be replayed",
             id="of no concern",
         ),
     ],
