@@ -20,7 +20,7 @@ from drivers.openstack.cinder import CinderClient
 from drivers.openstack.nova import NovaClient
 
 NO_CONTROL_PLANE = (
-    "no Cinder and Nova are configured: set auth_type and what it needs in [cinder] and [nova] (as "
+    "Cinder and Nova are not configured: set auth_type and its options in [cinder] and [nova] (as "
     "in nova.conf), or address and authkey in [simulator] for a simulated cloud"
 )
 
@@ -66,15 +66,15 @@ def _simulated(simulator: SimulatorSettings) -> ControlPlane:
 def _none_or_both(simulator: SimulatorSettings | None, configured: tuple[str, ...]) -> str | None:
     if simulator is not None:
         return (
-            f"[simulator] has an address beside [{configured[0]}]: a real cloud or a simulated "
-            "one, leave one of them out"
+            f"[simulator] cannot be combined with [{configured[0]}]: configure either a real "
+            "cloud or a simulated one"
         )
     match configured:
         case ():
             return NO_CONTROL_PLANE
         case (one,):
             other = "nova" if one == "cinder" else "cinder"
-            return f"[{one}] is configured and [{other}] is not: both are asked about each volume"
+            return f"[{one}] is configured and [{other}] is not: detachd needs both"
     return None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class ConfigurationError(Exception):
-    """The configuration cannot be used; each problem is a sentence that names the cause."""
+    """The configuration is not valid; each problem is a sentence that names the cause."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)

@@ -64,7 +64,7 @@ class Health:
                 paused=self._ledger.paused() is not None,
             )
         except LedgerError as error:
-            LOG.warning("the metrics of the ledger are left out: %s", error)
+            LOG.warning("the metrics of the ledger are not available: %s", error)
             return None
 
     def _service(self) -> Check:
@@ -76,12 +76,14 @@ class Health:
         status = self._replayer.status()
         if status.problems:
             return Check("replay", ok=False, reason="; ".join(status.problems))
-        reason = "takes in replays" if status.connected else "not connected yet"
+        reason = "connected, consumes replays" if status.connected else "not connected yet"
         return Check("replay", ok=status.connected, reason=reason)
 
     def _announcing(self) -> Check:
         problems = self._publisher.status().problems
-        return Check("publisher", ok=not problems, reason="; ".join(problems) or "sending")
+        return Check(
+            "publisher", ok=not problems, reason="; ".join(problems) or "publishes announcements"
+        )
 
     def _db(self) -> Check:
         try:
@@ -89,9 +91,9 @@ class Health:
         except LedgerError as error:
             return Check("ledger", ok=False, reason=str(error))
         if pause is not None:
-            reason = f"answers; paused by {pause.actor}: {pause.reason}"
+            reason = f"available; paused by {pause.actor}: {pause.reason}"
             return Check("ledger", ok=True, reason=reason)
-        return Check("ledger", ok=True, reason="answers")
+        return Check("ledger", ok=True, reason="available")
 
 
 def _broker(status: ListenerStatus) -> Check:
@@ -100,7 +102,7 @@ def _broker(status: ListenerStatus) -> Check:
         return Check(component, ok=False, reason="; ".join(status.problems))
     if not status.connected:
         return Check(component, ok=False, reason="not connected yet")
-    return Check(component, ok=True, reason="connected, every exchange bound")
+    return Check(component, ok=True, reason="connected, all exchanges are bound")
 
 
 def _caught_up(status: ListenerStatus) -> Check:
@@ -109,7 +111,7 @@ def _caught_up(status: ListenerStatus) -> Check:
     return Check(
         _of_bus("listener", status),
         ok=False,
-        reason="messages may still wait in the queue, so no deadline is acted on, on any bus",
+        reason="the queue may still hold messages; until they are stored, no deadline counts",
     )
 
 

@@ -70,18 +70,18 @@ class Loop:
         if self._thread.ident is not None:
             self._thread.join(max(seconds, 0.0))
         if self._thread.is_alive():
-            LOG.warning("the %s did not end in time; it is left behind", self.name)
+            LOG.warning("the %s did not stop in time and is abandoned", self.name)
         return not (self.failed or self._thread.is_alive())
 
     def _guard(self) -> None:
         try:
             self._run(self._stop)
         except Exception:  # the top of a thread: it dies, and says so
-            LOG.exception("the %s died", self.name)
+            LOG.exception("the %s failed", self.name)
             self.failed = True
         if not self._stop.is_set():
             LOG.critical(
-                "the %s ended unasked: the whole service stops, to be restarted", self.name
+                "the %s ended unexpectedly: the service stops and must be restarted", self.name
             )
             self.failed = True
             self._on_death()
@@ -236,7 +236,7 @@ class Service:
         Running attempts are told to end before their next outside write. Blocks for a second or
         two, never longer than ``drain_seconds``.
         """
-        LOG.info("stopping: nothing new is taken")
+        LOG.info("stopping: no new messages and cases are accepted")
         self._stop_at = time.monotonic() + self._settings.worker.drain_seconds
         self._stopping.set()
         # Whoever takes something goes first, all together: what the ones would take could not be
@@ -264,7 +264,7 @@ class Service:
         self.exporter.stop()
         if self._closes_ledger and well:
             self.ledger.close()
-        LOG.info("stopped%s", "" if well else ", but not in good order")
+        LOG.info("stopped%s", "" if well else ", but a part failed or did not stop in time")
         return well
 
     def _takers(self) -> Sequence[Loop]:
@@ -290,16 +290,16 @@ def _bus_parts(
 
 
 def _introduce(settings: Settings, owner: str, port: int) -> None:
-    LOG.info("detachd %s on cloud %s as %s", version("detachd"), settings.cloud, owner)
-    LOG.info("metrics and health on http://%s:%d", settings.exporter.address, port)
+    LOG.info("detachd %s started for cloud %s as %s", version("detachd"), settings.cloud, owner)
+    LOG.info("metrics and health are served on http://%s:%d", settings.exporter.address, port)
     for backend in settings.backends.all():
         LOG.info(
-            "backend %s: mode %s, driver %s, %d at once",
+            "backend %s: mode %s, driver %s, at most %d cases at the same time",
             backend.name,
             backend.policy.mode.value,
             backend.driver,
             backend.concurrency,
         )
     if settings.backends.defaults.policy.mode is Mode.OBSERVE:
-        LOG.info("mode observe: nothing is changed on a backend until its mode says so")
+        LOG.info("mode observe: detachd changes nothing until you set another mode for a backend")
     settings.conf.log_opt_values(LOG, logging.DEBUG)

@@ -50,7 +50,7 @@ def tls_explained(error: BaseException, *, spoken: bool) -> str:
         case ssl.SSLError():
             return f"TLS failed: {found.reason or found}"
     if spoken and any(isinstance(each, FileNotFoundError | PermissionError) for each in chain):
-        return "a file that ssl_ca_file, ssl_cert_file or ssl_key_file names cannot be read"
+        return "the file in ssl_ca_file, ssl_cert_file or ssl_key_file cannot be read"
     if not spoken and any(_closed(each) for each in chain):
         return f"it closed the connection at once; if this port speaks TLS, set {OPTION} = true"
     return ""
@@ -108,11 +108,11 @@ _TRANSPORTS: Mapping[str, str] = {
 
 
 class BrokerUnavailableError(ConnectionError):
-    """No broker host of transport_url could be used."""
+    """None of the broker hosts in transport_url is usable."""
 
 
 class UnknownTransportError(ValueError):
-    """detachd speaks to RabbitMQ, whose URL starts with rabbit:// (TLS: ssl = true)."""
+    """detachd supports RabbitMQ only: the URL starts with rabbit:// (for TLS, set ssl = true)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -254,7 +254,7 @@ def connect(broker: BrokerSettings, name: str, *, heartbeats: bool) -> kombu.Con
     BrokerUnavailableError (one of BROKER_ERRORS) with what each host answered.
     """
     if broker.tls is not None and not broker.tls_names:
-        LOG.warning("TLS: the broker's certificate may be for any name (%s)", _ANY_NAME)
+        LOG.warning("TLS: the host name in the broker's certificate is not checked (%s)", _ANY_NAME)
     answers = []
     for host in random.sample(broker.hosts, len(broker.hosts)):
         connection = _connection(broker, host, name, heartbeats=heartbeats)
@@ -328,7 +328,5 @@ def url_explained() -> Iterator[None]:
         raise ConfigurationError([f"transport_url: {error}"]) from error
     except (oslo_messaging.InvalidTransportURL, ValueError):
         # Their texts may repeat a part of the URL, and that of the password.
-        problem = (
-            "transport_url is no URL of a broker; write rabbit://USER:PASSWORD@HOST:5672/VHOST"
-        )
+        problem = "transport_url is not valid; write rabbit://USER:PASSWORD@HOST:5672/VHOST"
         raise ConfigurationError([problem]) from None

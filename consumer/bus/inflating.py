@@ -55,7 +55,9 @@ class _Brotli:
         try:
             return bytes(self._stream.process(data, output_buffer_limit=max_length))
         except TypeError as error:
-            raise NotInflatedError("this release of brotli knows no bound (1.2 does)") from error
+            raise NotInflatedError(
+                "the installed brotli cannot limit the size (version 1.2 can)"
+            ) from error
         except self._error as error:
             raise _broken(error) from error
 
@@ -89,7 +91,7 @@ def _installed(*names: str) -> ModuleType:
             return importlib.import_module(name)
         except ImportError:
             continue
-    raise NotInflatedError(f"it is compressed, and {names[-1]} is not installed here")
+    raise NotInflatedError(f"the body is compressed, and {names[-1]} is not installed here")
 
 
 _OPENERS: tuple[tuple[Callable[[], _Stream], tuple[str, ...]], ...] = (
@@ -116,7 +118,7 @@ def inflate(body: bytes, method: str | None, most: int) -> bytes:
     """
     opener = METHODS.get(method or "")
     if opener is None:
-        raise NotInflatedError("its header compression names no method that is known here")
+        raise NotInflatedError("its header compression has an unknown method")
     try:
         stream = opener()
         inflated = stream.decompress(body, most + 1)
@@ -124,9 +126,11 @@ def inflate(body: bytes, method: str | None, most: int) -> bytes:
     except _BROKEN as error:
         raise _broken(error) from error
     if len(inflated) > most:
-        raise NotInflatedError(f"decompressed, the body has more than max_body_bytes = {most}")
+        raise NotInflatedError(f"the decompressed body has more than max_body_bytes = {most}")
     if not whole:
-        raise NotInflatedError("the body cannot be decompressed: it is not one whole stream")
+        raise NotInflatedError(
+            "the body cannot be decompressed: it is incomplete or has extra bytes"
+        )
     return inflated
 
 

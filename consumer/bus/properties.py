@@ -78,7 +78,7 @@ class _Bytes:
         """Return so many of them."""
         ends = self._at + count
         if ends > len(self._data):
-            raise _UnreadableError("its properties break off")
+            raise _UnreadableError("its properties are incomplete")
         piece, self._at = self._data[self._at : ends], ends
         return piece
 
@@ -100,7 +100,7 @@ def read(data: bytes) -> Properties:
     used = (_CONTENT_TYPE, _CONTENT_ENCODING, _MESSAGE_ID, _USER_ID)
     texts = {flag: _utf8(fields[flag]) for flag in used if flag in fields}
     if trouble is None and None in texts.values():
-        trouble = "of its properties, a text is not UTF-8"
+        trouble = "a text in its properties is not UTF-8"
     return Properties(
         content_type=texts.get(_CONTENT_TYPE),
         content_encoding=texts.get(_CONTENT_ENCODING),
@@ -136,7 +136,7 @@ def _text(table: _Bytes) -> str | None:
         return _utf8(value) if tag == _TEXT else None
     size = _SIZES.get(tag[0])
     if size is None:
-        raise _UnreadableError("of its headers, a value has a type that AMQP 0-9-1 does not know")
+        raise _UnreadableError("a value in its headers has a type that AMQP 0-9-1 does not define")
     table.take(size)
     return None
 

@@ -24,7 +24,7 @@ class Confirmation(enum.Enum):
 
 
 class NotConfirmedError(Exception):
-    """The broker did not confirm a publication; whether it has it, is not known."""
+    """The broker did not confirm a message. It may or may not have received it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -270,7 +270,7 @@ def _inflated(delivery: Delivery, most: int) -> Delivery:
     """Return it with its body as it was before kombu compressed it, or with what is wrong."""
     if len(delivery.body) > most:
         size = len(delivery.body)
-        too_large = f"the body, compressed, has {size} bytes, more than max_body_bytes = {most}"
+        too_large = f"the compressed body has {size} bytes, more than max_body_bytes = {most}"
         return dataclasses.replace(delivery, trouble=too_large)
     try:
         body = inflate(delivery.body, delivery.compression, most)

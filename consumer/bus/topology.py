@@ -46,9 +46,9 @@ class QueueSettings:
             if _code(error) != _NOT_EQUIVALENT:
                 raise
             return (
-                f"queue {self.name!r} exists with other arguments than detachd's settings ask for "
-                f"and is used as it is; to apply the settings, stop detachd once the queue is "
-                f"empty, delete the queue, start detachd ({describe(error)})"
+                f"queue {self.name!r} exists with other arguments than detachd's settings; "
+                f"detachd uses it unchanged. To apply the settings: wait until the queue is empty, "
+                f"stop detachd, delete the queue, start detachd ({describe(error)})"
             )
         return None
 
@@ -115,16 +115,16 @@ def exchange_trouble(name: str, error: BaseException, *, durable: bool) -> str:
     match _code(error):
         case 406:
             what = (
-                f"the broker has it with other arguments than detachd declares; "
-                f"set {_DURABILITY} = {str(not durable).lower()} as the exchange's publisher has it"
+                f"it exists on the broker with other arguments than detachd declares; "
+                f"set {_DURABILITY} = {str(not durable).lower()}, as the exchange's publisher does"
             )
         case 403:
             what = (
-                f"the broker user of transport_url may not use it; grant it configure and read on "
+                f"the broker user in transport_url may not use it; grant configure and read on "
                 f"{name!r} (rabbitmqctl set_permissions)"
             )
         case _:
-            what = "the broker refuses it"
+            what = "the broker refused it"
     return f"exchange {name!r}: {what} ({describe(error)})"
 
 

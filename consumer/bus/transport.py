@@ -84,7 +84,7 @@ class _Buffered:
             raise
         except OSError as error:
             if error.errno in _TRY_AGAIN:
-                raise TimeoutError("the broker sent nothing in time") from error
+                raise TimeoutError("the broker did not answer in time") from error
             self.connected = False
             raise
 

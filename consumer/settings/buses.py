@@ -97,8 +97,8 @@ def _is_somebody_else_s(name: str, topics: set[str]) -> bool:
 def _stolen(use: QueueUse) -> str:
     return (
         f"{use.option} = {use.name} is the name of another consumer's queue "
-        "(TOPIC.PRIORITY, as Ceilometer's are): detachd would take messages away from it; choose a "
-        "name that only detachd uses, such as detachd.notifications"
+        "(TOPIC.PRIORITY, as Ceilometer uses): detachd would take its messages; choose a name that "
+        "only detachd uses, such as detachd.notifications"
     )
 
 
@@ -109,8 +109,8 @@ def _clash(one: QueueUse, other: QueueUse, where: str) -> str:
             "queue, or make them one bus with the bindings of both"
         )
     return (
-        f"{one.option} and {other.option} are the same, {where}: what the one task puts there the "
-        "other would take; give one of them another queue"
+        f"{one.option} and {other.option} are the same queue, {where}: each task would consume "
+        "messages of the other; give one of them another queue"
     )
 
 
@@ -131,7 +131,7 @@ def options() -> list[cfg.Opt]:
     where = cfg.StrOpt(
         "transport_url",
         secret=True,
-        help="This bus's broker, written as transport_url in [DEFAULT] is.",
+        help="The URL of the broker of this bus, in the form of transport_url in [DEFAULT].",
     )
     return [where, *map(unset, bus.OPTS), *options_of_one_broker()]
 
@@ -168,10 +168,10 @@ def _read_one(conf: cfg.ConfigOpts, section: str) -> ListenerSettings:
     conf.register_opts(options(), group=section)
     own, name = conf[section], section[len(PREFIX) :]
     if not _NAME.fullmatch(name):
-        problem = f"[{section}]: a bus is named with letters, digits and . _ - (at most 64)"
+        problem = f"[{section}]: the name may have letters, digits and . _ - (at most 64)"
         raise ConfigurationError([problem])
     if not own.transport_url:
-        raise ConfigurationError([f"[{section}] has no transport_url: say where its broker is"])
+        raise ConfigurationError([f"[{section}] has no transport_url: set the URL of its broker"])
     try:
         with broker.url_explained():
             return ListenerSettings.from_conf(conf, name, dict(own))
@@ -183,8 +183,8 @@ def _own_broker_problems(conf: cfg.ConfigOpts, sections: Sequence[str]) -> Itera
     announcing = conf.oslo_messaging_notifications.transport_url or conf.transport_url
     if sections and announcing == _NO_BROKER:
         yield (
-            f"[{sections[0]}] says what is listened to, and [DEFAULT] has no transport_url: "
-            "announcements and replays need one, which may be that of a bus"
+            f"[{sections[0]}] is set, but [DEFAULT] has no transport_url: announcements and "
+            "replays need one; it may be that of a bus"
         )
 
 

@@ -88,7 +88,7 @@ def default_files() -> list[Path]:
     """Return the file that is read when none is named. Raises ConfigurationError without it."""
     if _is_missing(DEFAULT_FILE):
         raise ConfigurationError(
-            [f"there is no {DEFAULT_FILE}; write one, or name another with --config-file"]
+            [f"there is no {DEFAULT_FILE}; create it, or name another file with --config-file"]
         )
     return [DEFAULT_FILE]
 
@@ -175,7 +175,7 @@ def problems(settings: Settings) -> Iterator[str]:
     yield from settings.ledger.problems(settings.conf.ledger)
     yield from settings.sweep.problems(settings.rpc_response_timeout_seconds)
     if settings.simulator and not settings.simulator.authkey:
-        yield "[simulator] has an address and no authkey: set the one that the simulated cloud uses"
+        yield "[simulator] has an address and no authkey: set the authkey of the simulated cloud"
 
 
 def _section(backend: Backend, all_of_them: Backends) -> str:
@@ -194,7 +194,7 @@ def _section_problems(all_of_them: Backends) -> Iterator[str]:
 def _driver_problems(section: str, backend: Backend) -> Iterator[str]:
     if not backend.driver:
         there_are = ", ".join(registry.names()) or "none"
-        yield f"[{section}] driver names no storage driver; there are: {there_are}"
+        yield f"[{section}] driver is not set; installed storage drivers: {there_are}"
         return
     try:
         registry.load(backend.driver)
@@ -209,25 +209,26 @@ def _patience_problems(section: str, backend: Backend, settings: Settings) -> It
     if policy.late_horizon_seconds < LATE_RPC_TIMEOUTS * rpc:
         yield (
             f"[{section}] late_horizon_seconds = {policy.late_horizon_seconds:g} is shorter than "
-            f"{LATE_RPC_TIMEOUTS} x rpc_response_timeout_seconds = {rpc:g} of [cloud]: a call that "
-            "timed out could still act after its case is closed"
+            f"{LATE_RPC_TIMEOUTS} x rpc_response_timeout_seconds = {rpc:g} in [cloud]: a call "
+            "that timed out could still take effect after its case is closed; raise it"
         )
     days = settings.ledger.archive_days or settings.ledger.retention_days
     if 0 < days * DAY_SECONDS < policy.late_horizon_seconds:
         yield (
             f"[{section}] late_horizon_seconds = {policy.late_horizon_seconds:g} is longer than "
-            f"the {days} days after which [ledger] puts away what was asked for a volume; lower "
-            "the one or raise the other"
+            f"the {days} days after which [ledger] archives or deletes the calls for a volume; "
+            "lower the first or raise the second"
         )
     if policy.call_timeout_seconds <= rpc:
         yield (
-            f"[{section}] call_timeout_seconds = {policy.call_timeout_seconds:g} is no longer than "
-            f"rpc_response_timeout_seconds = {rpc:g} of [cloud]: Cinder's answer would be missed"
+            f"[{section}] call_timeout_seconds = {policy.call_timeout_seconds:g} must be longer "
+            f"than rpc_response_timeout_seconds = {rpc:g} in [cloud]: detachd would miss Cinder's "
+            "answer"
         )
     if backend.concurrency >= (threads := settings.worker.threads) > 1:
         yield (
-            f"[{section}] concurrency = {backend.concurrency} leaves none of [worker] threads = "
-            f"{threads} to the other backends; lower the one or raise the other"
+            f"[{section}] concurrency = {backend.concurrency} leaves no thread for other backends "
+            f"([worker] threads = {threads}); lower the first or raise the second"
         )
 
 
@@ -242,7 +243,7 @@ def _short_lease(section: str, policy: BackendPolicy, lease_seconds: float) -> s
     return (
         f"[worker] lease_seconds = {lease_seconds:g} is shorter than the "
         f"{policy.longest_step_seconds:g} seconds that one step of [{section}] may take ({parts}); "
-        "raise the one or lower the others"
+        "raise lease_seconds or lower the others"
     )
 
 

@@ -160,7 +160,7 @@ def _reader_problems(section: Section, backend: str, backends: Backends) -> Iter
         yield f"[{section.title}]: a backend is named HOST@BACKEND, without #POOL"
     elif (used := backends.of(backend).driver) != section.driver:
         yield (
-            f"[{section.title}]: nobody reads it, the driver of backend {backend} is {used}; set "
+            f"[{section.title}] is not used: the driver of backend {backend} is {used}; set "
             f"driver = {section.driver} in [{BACKEND_PREFIX}{backend}], or name the section after "
             f"{used}"
         )

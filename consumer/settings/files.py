@@ -113,10 +113,10 @@ def bad_values(conf: cfg.ConfigOpts, declared: Declared) -> Iterator[str]:
                 yield f"[{section}] {opt.dest}: {_reason(error)}"
             else:
                 if value is None and opt.default is not None:
-                    yield f"[{section}] {opt.dest}: has no value; give one, or take the line out"
+                    yield f"[{section}] {opt.dest}: has no value; set one or remove the line"
                 elif isinstance(value, float) and not math.isfinite(value):
                     # NaN is neither longer nor shorter than anything: no check would object.
-                    yield f"[{section}] {opt.dest}: {value} is no number to reckon with"
+                    yield f"[{section}] {opt.dest}: {value} is not a finite number"
 
 
 def _reason(error: cfg.ConfigSourceValueError) -> str:

@@ -179,8 +179,8 @@ class LedgerSettings:
         if 0 < self.retention_days < self.archive_days:
             yield (
                 f"[ledger] archive_days = {self.archive_days} is longer than retention_days = "
-                f"{self.retention_days}: everything would be forgotten before it comes to the "
-                "archive; lower the one or raise the other"
+                f"{self.retention_days}: cases would be deleted before they are archived; lower "
+                "the first or raise the second"
             )
 
     def _url_problems(self) -> Iterator[str]:
@@ -194,9 +194,9 @@ class LedgerSettings:
             seconds = getattr(self, name)
             if 0 < days * DAY_SECONDS < 2 * seconds:
                 yield (
-                    f"[ledger] {option} = {days} is shorter than twice {name} = {seconds:g}: what "
-                    "an end may still be about would be out of sight before it comes; raise the "
-                    "one or lower the other"
+                    f"[ledger] {option} = {days} is shorter than twice {name} = {seconds:g}: a "
+                    "late end notification would not find its case; raise the first or lower the "
+                    "second"
                 )
 
 
@@ -213,4 +213,4 @@ def _tls_problems(ledger: cfg.ConfigOpts.GroupAttr) -> Iterator[str]:
     if files and not ledger.ssl:
         yield f"[ledger] {', '.join(files)}: of no effect while ssl is false; set ssl = true"
     if ledger.ssl_key_file and not ledger.ssl_cert_file:
-        yield "[ledger] ssl_key_file is set and ssl_cert_file is not: they go together"
+        yield "[ledger] ssl_key_file is set and ssl_cert_file is not: set both"

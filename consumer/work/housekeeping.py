@@ -101,9 +101,9 @@ class Pruner:
         try:
             more = self.prune_once()
         except LedgerUnavailableError as error:  # the worker says it aloud
-            LOG.debug("nothing is pruned: %s", error)
+            LOG.debug("pruning is postponed: %s", error)
         except Exception:  # the top of the loop: the next round may do better
-            LOG.exception("pruning failed; trying again")
+            LOG.exception("pruning failed; it will be repeated")
             self._observer.internal_error("pruner")
         else:
             if more:
@@ -136,6 +136,6 @@ class Heartbeat:
         try:
             work()
         except LedgerUnavailableError as error:  # the worker says it aloud
-            LOG.debug("no heartbeat: %s", error)
+            LOG.debug("the heartbeat was not written: %s", error)
         except Exception:  # the top of the loop: nothing depends on a heartbeat
-            LOG.exception("no heartbeat; trying again")
+            LOG.exception("the heartbeat failed; it will be repeated")

@@ -107,7 +107,7 @@ class Seat:
         Raises CrowdedError where that has none free: its cap holds for what is learned late too.
         """
         if not self._slots.exchange(self._backend, backend):
-            raise CrowdedError(f"as many cases of backend {backend} are worked as may be")
+            raise CrowdedError(f"the limit of concurrent cases of backend {backend} is reached")
         self._backend = backend
 
     def leave(self, *, unused: bool = False) -> None:

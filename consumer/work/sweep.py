@@ -80,7 +80,7 @@ def seek(
             try:
                 listings[backend] = _listed(driver_of(backend), timeout_seconds)
             except (OutsideError, RegistryError) as error:
-                LOG.warning("backend %s does not say what it exports: %s", backend, error)
+                LOG.warning("the exports of backend %s cannot be listed: %s", backend, error)
                 listings[backend] = None
                 unseen.add(backend)
         if (listing := listings[backend]) is not None:
@@ -193,8 +193,8 @@ class SweepSettings:
                 yield (
                     f"[sweep] {name}_seconds = {patience:g} is shorter than the {least:g} seconds "
                     f"that Nova's own tries may take ({TIMED_OUT_CALLS} x "
-                    "rpc_response_timeout_seconds of [cloud]): what is under way would be taken "
-                    "for stuck"
+                    "rpc_response_timeout_seconds in [cloud]): operations in progress would be "
+                    "taken for stuck; raise it"
                 )
 
 
@@ -276,9 +276,9 @@ class Sweeper:
             try:
                 self.sweep_once(stop)
             except LedgerUnavailableError as error:  # the worker says it aloud
-                LOG.debug("no sweep: %s", error)
+                LOG.debug("the sweep is postponed: %s", error)
             except Exception:  # the top of the loop: the next sweep may do better
-                LOG.exception("the sweep broke off; trying again")
+                LOG.exception("the sweep failed unexpectedly; it will be repeated")
                 self._observer.internal_error("sweeper")
 
     def sweep_once(self, stop: threading.Event) -> SweepReport | None:
@@ -294,7 +294,7 @@ class Sweeper:
         try:
             report = self._sweep(turn, stop)
         except OutsideError as error:
-            LOG.warning("the sweep failed, and nothing is concluded from it: %s", error)
+            LOG.warning("the sweep failed; its result is not used: %s", error)
             report = SweepReport(SweepResult.FAILED, 0.0)
         if report is None:
             return None
@@ -336,9 +336,11 @@ class Sweeper:
         if doubt is None:
             return True
         if (turn.doubted_seconds or 0.0) >= DOUBT_SECONDS:
-            LOG.warning("%s, for a day now: it is taken for true", doubt)
+            LOG.warning("%s. This has lasted for a day: detachd accepts it now", doubt)
             return True
-        LOG.warning("%s: what is not listed is unknown, and nothing is concluded from it", doubt)
+        LOG.warning(
+            "%s. The state of unlisted volumes is unknown; this sweep removes nothing", doubt
+        )
         return False
 
     # --- Cinder's lists -------------------------------------------------------------------------

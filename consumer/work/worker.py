@@ -82,7 +82,7 @@ def internal_error(claim: Claim, error: Exception, policy: BackendPolicy) -> Out
     failures = claim.case.failures + 1
     rule, reason = RULE, f"internal error: {type(error).__name__}"
     if isinstance(error, LedgerUnavailableError):
-        rule, reason = AWAY, "the ledger's database was away while the case was worked"
+        rule, reason = AWAY, "the database of the ledger was not available during the attempt"
     spent = failures >= policy.max_failures
     return Outcome(
         state=CaseState.PARKED if spent else CaseState.DUE,
@@ -204,7 +204,7 @@ class Worker:
         done = self._slots.wait_until_idle(seconds)
         if not done:
             LOG.warning(
-                "%d attempts still run; their cases are taken up again after their leases",
+                "%d attempts are still running; their cases continue after their leases end",
                 self._slots.taken(),
             )
         return done
@@ -213,9 +213,9 @@ class Worker:
         try:
             self._dispatch()
         except LedgerUnavailableError as error:
-            self._tell(f"no case can be claimed: {error}")
+            self._tell(f"cases cannot be claimed: {error}")
         except Exception:  # the top of the loop: the next round may do better
-            LOG.exception("no case could be claimed; trying again")
+            LOG.exception("claiming cases failed; it will be repeated")
             self._observer.internal_error("worker")
         else:
             self._tell(None)
@@ -252,7 +252,7 @@ class Worker:
         try:
             self._crew.do(lambda: self._work(claim, seat))
         except RuntimeError:  # the machine has no thread left
-            LOG.exception("no thread can be started; the case is handed back")
+            LOG.exception("no thread can be started; the case is released")
             self._observer.internal_error("worker")
             self._release(claim, seat, unused=True)
             with contextlib.suppress(LedgerUnavailableError):  # the other claims are to be begun
@@ -269,10 +269,10 @@ class Worker:
         try:
             self._attempt(claim, seat, until)
         except LedgerUnavailableError as error:
-            LOG.warning("the attempt broke off: %s", error)
+            LOG.warning("the attempt was interrupted: %s", error)
             self._keep(claim, error, until)
         except Exception as error:  # the top: whatever it was, the case is kept
-            LOG.exception("the attempt ended in an error of detachd itself")
+            LOG.exception("the attempt ended with an internal error of detachd")
             self._observer.internal_error("worker")
             self._keep(claim, error, until)
         finally:
@@ -284,10 +284,10 @@ class Worker:
             outcome = self._recovery.attempt(self._ledger.casefile(claim, located=seat.move))
             self._finish(claim, outcome, until)
         except ClaimLostError as lost:
-            LOG.warning("the case is somebody else's now: %s", lost)
+            LOG.warning("another worker has claimed the case: %s", lost)
             self._observer.claim_lost(claim.case.backend or UNKNOWN)
         except (PausedError, CrowdedError) as reason:
-            LOG.info("handed back: %s", reason)
+            LOG.info("the case is released: %s", reason)
             self._hand_back(claim)
         else:
             LOG.info("%s by rule %s: %s", outcome.state.value, outcome.rule, outcome.reason)
@@ -319,8 +319,8 @@ class Worker:
         try:
             self._finish(claim, outcome, until)
         except ClaimLostError as lost:
-            LOG.warning("the case is somebody else's now: %s", lost)
+            LOG.warning("another worker has claimed the case: %s", lost)
         except LedgerUnavailableError as away:
-            LOG.warning("the case is due again when its lease has run out: %s", away)
+            LOG.warning("the case is due again when its lease ends: %s", away)
         except Exception:  # a part of the top: nothing may end the thread before its slot is free
-            LOG.exception("the case is due again when its lease has run out")
+            LOG.exception("the case is due again when its lease ends")

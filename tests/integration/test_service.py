@@ -76,7 +76,7 @@ def test_sigterm_does_not_wait_for_a_call_that_outlasts_it(site: Site) -> None:
         until(lambda: under_way(site.cloud, TERMINATE))
         assert service.terminate() == 1
         assert under_way(site.cloud, TERMINATE)
-    assert "attempts still run" in site.detachd.logs()
+    assert "attempts are still running" in site.detachd.logs()
     (case,) = site.cases(act.volume_id)
     (intent,) = case.intents
     assert intent.kind is StepKind.BACKEND_FORCE_DETACH

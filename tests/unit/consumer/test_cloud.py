@@ -96,7 +96,7 @@ def test_credentials_in_one_place(read: Read) -> None:
         (openstack("nova"), r"\[nova\] is configured and \[cinder\] is not"),
         (
             openstack("cinder", "nova") + "[simulator]\naddress = 127.0.0.1:1\nauthkey = k\n",
-            r"\[simulator\] has an address beside \[cinder\]",
+            r"\[simulator\] cannot be combined with \[cinder\]",
         ),
         ("[cinder]\nauth_type = password\n[nova]\nauth_section = cinder\n", "lacks auth_url"),
         (

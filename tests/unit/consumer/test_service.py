@@ -160,7 +160,7 @@ def test_pause_is_told_and_is_not_unready(service: Service) -> None:
     page = ask(service, "/readyz")
     assert page.status_code == 200
     assert page.json()["components"]["ledger"]["reason"] == (
-        "answers; paused by alice: maintenance"
+        "available; paused by alice: maintenance"
     )
     assert "detachd_paused 1.0" in ask(service, "/metrics").text
 
@@ -238,7 +238,10 @@ def test_mode_and_version_are_told_at_start(build: Build, caplog: pytest.LogCapt
     service.start()
     service.stop()
     service.wait()
-    assert "mode observe: nothing is changed on a backend until its mode says so" in caplog.text
+    assert (
+        "mode observe: detachd changes nothing until you set another mode for a backend"
+        in caplog.text
+    )
     assert "backend backend_defaults: mode observe, driver simulator" in caplog.text
 
 
@@ -398,7 +401,7 @@ def test_death_of_a_part_takes_the_service_down(
     assert service.over.wait(10)
     service.stop()
     assert not service.wait()
-    assert re.search(rf"the {part}( of bus default)? died", caplog.text)
+    assert re.search(rf"the {part}( of bus default)? failed", caplog.text)
 
 
 def test_readiness_is_taken_back_before_the_parts_stop(service: Service) -> None:

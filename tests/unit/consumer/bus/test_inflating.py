@@ -73,7 +73,7 @@ def test_gzip_of_other_clients() -> None:
 @pytest.mark.parametrize("method", [None, "", "rot13", "gzip, bzip2", "GZIP", "\0"])
 def test_method_that_nobody_knows(method: str | None) -> None:
     """No method of kombu's -> refused in words that show nothing of the header."""
-    with pytest.raises(NotInflatedError, match=r"no method that is known here$"):
+    with pytest.raises(NotInflatedError, match=r"an unknown method$"):
         inflate(BODY, method, MOST)
 
 

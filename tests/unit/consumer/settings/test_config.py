@@ -478,14 +478,18 @@ def test_a_call_no_longer_than_cinder_s_own_timeout_is_refused(
     problems: Callable[[str], str],
 ) -> None:
     """We would hang up before Cinder answers -> refused."""
-    assert "call_timeout_seconds = 60 is no longer than" in problems("call_timeout_seconds = 60\n")
+    assert "call_timeout_seconds = 60 must be longer than" in problems(
+        "call_timeout_seconds = 60\n"
+    )
 
 
 def test_a_backend_may_not_take_every_thread(
     problems: Callable[[str], str], read: Callable[[str], Settings]
 ) -> None:
     """A concurrency of all threads -> refused; one thread for all is the operator's own choice."""
-    assert "concurrency = 4 leaves none of [worker] threads = 4" in problems("concurrency = 4\n")
+    assert "concurrency = 4 leaves no thread for other backends ([worker] threads = 4)" in problems(
+        "concurrency = 4\n"
+    )
     assert read("concurrency = 1\n[worker]\nthreads = 1\n").worker.threads == 1
 
 
@@ -506,7 +510,7 @@ def test_driver_of_a_new_installation_works_with_every_backend(write: Write) -> 
 def test_no_driver_at_all_is_refused(write: Write) -> None:
     """An empty driver in the defaults -> refused, with the names of those there are."""
     (problem,) = refused([write("[backend_defaults]\ndriver =\n")])
-    assert problem.startswith("[backend_defaults] driver names no storage driver; there are: ")
+    assert problem.startswith("[backend_defaults] driver is not set; installed storage drivers: ")
 
 
 @pytest.mark.parametrize("name", ["labhost", "a@b#pool", "a@b@c"])

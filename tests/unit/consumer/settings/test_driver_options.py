@@ -108,7 +108,7 @@ def test_required_option_may_stand_in_either_section(read: Read) -> None:
         ("[driver:array:a@b]\nportal = x\npool = all\n", "[driver:array:a@b] pool: "),
         (
             "[driver:array]\nportal = x\n[driver:simulator:a@b]\naddress = h:1\n",
-            "[driver:simulator:a@b]: nobody reads it, the driver of backend a@b is array",
+            "[driver:simulator:a@b] is not used: the driver of backend a@b is array",
         ),
         ("[driver:array:a]\nportal = x\n", "[driver:array:a]: a backend is named HOST@BACKEND"),
         ("[driver:array:a@b#c]\nportal = x\n", "a backend is named HOST@BACKEND, without #POOL"),

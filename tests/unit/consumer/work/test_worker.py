@@ -552,7 +552,7 @@ def test_attempt_that_outlasts_the_drain_keeps_its_claim(
     began = time.monotonic()
     assert not worker.drain(0.2)
     assert time.monotonic() - began < 2.0
-    assert "1 attempts still run" in caplog.text
+    assert "1 attempts are still running" in caplog.text
     assert only_case(ledger, volume_id).claimed_by == "w:1"
     gate.opened.set()
     assert worker.drain(5.0)
