@@ -53,7 +53,7 @@ class Subscription:
     the message's own ``content_encoding``. Both are switched off. ``relevant`` says which bodies
     to keep; the others are counted and acked with their batch. ``refused`` says of a body, before
     anything in it is read, why it is not to be. ``in_hand`` is the body that is being read, should
-    an error come of it.
+    an error come of it; ``refreshed_at`` is when ``refresh`` was last done, by the monotonic clock.
 
     Every method blocks for the broker's answers and raises BROKER_ERRORS when it is gone: then the
     subscription is of no use any more, and what was not acked is delivered again.
@@ -108,6 +108,7 @@ class Subscription:
         own = self._queues[0]
         found += [b.apply(self._connection, own, durable=durable) for b in self._bindings]
         self.problems = tuple(trouble for trouble in found if trouble is not None)
+        self.refreshed_at = time.monotonic()
 
     def collect(self, pace: Pace) -> Batch:
         """Return the next batch, which may be empty. Blocks as ``pace`` says."""

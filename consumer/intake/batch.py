@@ -1,8 +1,4 @@
-"""What a batch of raw bodies becomes: notifications in the ledger, or quarantine.
-
-A body on which detachd itself fails again and again must not stop the others: it is put aside when
-it has had its chances.
-"""
+"""What a batch of raw bodies becomes: notifications in the ledger, or quarantine."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from hashlib import sha256
 from typing import assert_never
 
 from consumer.bus.delivery import Batch, Delivery
@@ -47,8 +42,17 @@ Quarantine = Callable[[Delivery, str], None]
 """Puts a delivery on the quarantine queue, with the reason, or raises."""
 
 
-class Intake:
-    """Makes a batch durable: when ``take`` has returned, it may be acked."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sorted:
+    """A batch whose bodies were read: those to store and those to put aside, by their places."""
+
+    batch: Batch
+    arrivals: Mapping[int, Arrival]
+    malformed: Mapping[int, str]
+
+
+class BatchIntake:
+    """Makes a batch durable: when ``store`` has returned, it may be acked."""
 
     def __init__(
         self, bus: str, ledger: Ledger, quarantine: Quarantine, *, max_body_bytes: int
@@ -58,13 +62,8 @@ class Intake:
         self._quarantine = quarantine
         self._max_body_bytes = max_body_bytes
 
-    def take(self, batch: Batch) -> BatchReport:
-        """Store what concerns us in one transaction; quarantine what should parse and does not.
-
-        May be called again with the same batch after it raised. Blocks on the ledger and, for a
-        malformed message, on the broker's confirm. Raises LedgerUnavailableError and what
-        the quarantine raises.
-        """
+    def read(self, batch: Batch) -> Sorted:
+        """Say of each body what is to become of it. Has no effect and blocks on nothing."""
         arrivals: dict[int, Arrival] = {}
         malformed: dict[int, str] = {}
         for place, delivery in enumerate(batch.deliveries):
@@ -77,6 +76,16 @@ class Intake:
                     pass
                 case other:
                     assert_never(other)
+        return Sorted(batch, arrivals, malformed)
+
+    def store(self, read: Sorted) -> BatchReport:
+        """Store what concerns us in one transaction; quarantine what should parse and does not.
+
+        May be called again with the same after it raised. Blocks on the ledger and, for a
+        malformed message, on the broker's confirm. Raises LedgerUnavailableError and what
+        the quarantine raises.
+        """
+        batch, arrivals, malformed = read.batch, read.arrivals, read.malformed
         self._put_aside(batch, malformed)
         accepted, seconds = self._accept(batch, arrivals)
         return BatchReport(
@@ -133,35 +142,3 @@ def record_quarantined(ledger: Ledger, bus: str, delivery: Delivery, reason: str
         reason=reason,
         excerpt=excerpt(text, EXCERPT_LENGTH),
     )
-
-
-MOST_STRIKES = 3
-STRUCK_OUT = f"detachd failed on it {MOST_STRIKES} times; its log says how"
-
-_MOST_KEPT = 1000
-
-
-class Strikes:
-    """Counts our failures on each body; those of a thousand bodies are kept. For one thread.
-
-    Of several, not of the last alone: replicas that share a queue pass such bodies to each other.
-    """
-
-    def __init__(self) -> None:
-        self._of: dict[str, int] = {}
-
-    def strike(self, body_sha256: str) -> None:
-        """Count an unexpected error while this body, and no other, was in hand."""
-        self._of[body_sha256] = self._of.pop(body_sha256, 0) + 1
-        if len(self._of) > _MOST_KEPT:
-            del self._of[next(iter(self._of))]
-
-    def refused(self, body: bytes) -> str | None:
-        """Return why a body is not to be read at all, None where it may be."""
-        if not self._of:  # nearly always
-            return None
-        return STRUCK_OUT if self.out(sha256(body).hexdigest()) else None
-
-    def out(self, body_sha256: str) -> bool:
-        """Tell whether this body has had its chances."""
-        return self._of.get(body_sha256, 0) >= MOST_STRIKES

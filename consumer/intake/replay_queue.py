@@ -15,7 +15,7 @@ from consumer.bus.delivery import Delivery
 from consumer.bus.sender import Confirmation, ConfirmedSender, NotConfirmedError, Parcel
 from consumer.bus.settings import ListenerSettings
 from consumer.bus.subscription import Pace
-from consumer.bus.topology import QueueSettings
+from consumer.bus.topology import Binding, QueueSettings
 from consumer.intake.bodies import unwrap
 from consumer.intake.quarantine import BUS
 from consumer.ledger import Replay
@@ -47,12 +47,19 @@ REPLAY_REASON = "x-detachd-replay-reason"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReplaySettings:
-    """Where replays wait, and where goes what is none."""
+    """Where replays wait, and where goes what is none.
+
+    ``prefetch``: each is acked before the next is sent to us, so that only the one in hand can come
+    again because of us. ``bindings``: none, so none can be lost; replays come by the default
+    exchange.
+    """
 
     broker: BrokerSettings
     queue: QueueSettings
     quarantine: QueueSettings
     max_body_bytes: int
+    prefetch: int = 1
+    bindings: tuple[Binding, ...] = ()
     pace: Pace = dataclasses.field(default_factory=lambda: Pace(size=1))
 
     @classmethod

@@ -17,18 +17,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import threading
-import time
 import uuid
-from hashlib import sha256
 from typing import Protocol, assert_never
 
-from consumer.bus.broker import BROKER_ERRORS, backoff_seconds, describe
 from consumer.bus.delivery import Batch, Delivery
-from consumer.bus.sender import NotConfirmedError
 from consumer.bus.subscription import Subscription
-from consumer.intake.batch import STRUCK_OUT, Strikes, record_quarantined
+from consumer.intake.batch import record_quarantined
+from consumer.intake.loop import QueueLoop
 from consumer.intake.quarantine import Quarantine
 from consumer.intake.replay_queue import (
     SOURCE,
@@ -41,7 +37,6 @@ from consumer.intake.replay_queue import (
 )
 from consumer.ledger import (
     Ledger,
-    LedgerUnavailableError,
     NoSuchCaseError,
     Replay,
     Replayed,
@@ -50,10 +45,6 @@ from consumer.ledger import (
 from handlers.notification import Notification
 
 LOG = logging.getLogger(__name__)
-
-# Each is acked before the next is sent to us: only the one in hand can come again because of us.
-_PREFETCH = 1
-_SLICE_SECONDS = 0.5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,7 +70,7 @@ class Unobserved:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Held:
+class _Asked:
     """One message that is not acked: what it asks for, under the id that it keeps until it is."""
 
     batch: Batch
@@ -91,7 +82,8 @@ class _Held:
 class Replayer:
     """Keeps what people send round again going into the ledger. For one thread.
 
-    ``status`` may be asked from any.
+    ``status`` may be asked from any. It is its loop's ``Intake``: ``read`` and what follows it are
+    called by that alone.
     """
 
     def __init__(
@@ -101,86 +93,70 @@ class Replayer:
         self._ledger = ledger
         self._observer = Unobserved() if observer is None else observer
         self._quarantine = Quarantine(settings.broker, settings.quarantine, SOURCE)
-        self._subscription: Subscription | None = None
-        self._held: _Held | None = None
+        self._loop = QueueLoop(
+            settings, self, self._quarantine,
+            name="replay", connection="detachd replay", waiting="a replay waits unacked",
+        )  # fmt: skip
         self._in_doubt: Replay | None = None
-        self._trouble: str | None = None
-        self._failures = 0
-        self._hold_until = -math.inf
-        self._reading: Delivery | None = None
-        self._strikes = Strikes()
 
     def status(self) -> ReplayStatus:
         """Return how it stands. Blocks on nothing."""
-        subscription, trouble = self._subscription, self._trouble
-        found = () if subscription is None else subscription.problems
-        problems = found if trouble is None else (trouble, *found)
-        return ReplayStatus(subscription is not None, problems)
+        return ReplayStatus(self._loop.connected, self._loop.problems)
 
     def run(self, stop: threading.Event) -> None:
-        """Take replays in until ``stop`` is set, reconnecting for ever.
-
-        Returns within about a second of it; what was not acked goes back to the queue.
-        """
-        while not stop.is_set():
-            try:
-                self.run_once()
-            except BROKER_ERRORS as error:
-                self._strike_what_is_read()
-                stop.wait(self._lost(f"the broker cannot be used: {describe(error)}"))
-            except Exception as error:
-                LOG.exception("replay: unexpected error; nothing was acked")
-                self._strike()
-                stop.wait(self._lost(f"unexpected error: {describe(error)}"))
-        self.close()
+        """Take replays in until ``stop`` is set; see ``QueueLoop.run``."""
+        self._loop.run(stop)
 
     def run_once(self) -> int:
-        """Connect if need be and take in one replay; return how many were acked, none or one.
-
-        Where the ledger, or the quarantine queue for what is no replay, cannot be had, it is kept
-        and tried again by later calls. Blocks for about half a second when there is nothing to do.
-        Raises BROKER_ERRORS; then ``close`` must follow, and what was not acked is delivered again.
-        """
-        subscription = self._subscribed()
-        if self._held is None:
-            self._held = self._next(subscription)
-        elif time.monotonic() < self._hold_until:
-            subscription.keep_alive(_SLICE_SECONDS)
-            return 0
-        if self._held is None or not self._made_durable(self._held):
-            return 0
-        self._ack(subscription, self._held)
-        return 1
+        """Take one replay in; return how many were acked. See ``QueueLoop.run_once``."""
+        return self._loop.run_once()
 
     def close(self) -> None:
         """Close the connections; what was not acked goes back to the queue."""
-        if self._subscription is not None:
-            self._subscription.close()
-        self._subscription = self._held = None
-        self._quarantine.close()
+        self._loop.close()
 
-    # --- one message ----------------------------------------------------------------------------
+    def relevant(self, _: bytes) -> bool:
+        """Say yes: a person sent it, and is to know what became of it."""
+        return True
 
-    def _next(self, subscription: Subscription) -> _Held | None:
-        batch = subscription.collect(self._settings.pace)
-        if not batch.tags:
-            self._failures, self._trouble = 0, None
-            return None
+    def read(self, batch: Batch) -> _Asked:
+        """Say what the one message asks for, and by which id the ledger is to know it."""
         (delivery,) = batch.deliveries
-        self._reading = delivery
-        order = self._read(delivery)
-        held = _Held(batch, delivery, order, self._identified(delivery, order))
-        self._reading = None
-        return held
+        order = self._order(delivery)
+        return _Asked(batch, delivery, order, self._identified(delivery, order))
 
-    def _read(self, delivery: Delivery) -> Order:
+    def store(self, read: _Asked) -> None:
+        """Take the replay in, or put it aside.
+
+        Blocks on the ledger and, for what is put aside, on the broker's confirm. Raises
+        LedgerUnavailableError and NotConfirmedError.
+        """
+        self._in_doubt = None if read.delivery.message_id else read.replay
+        match read.order:
+            case Refused(reason):
+                self._put_aside(read, reason)
+            case CaseOrder(case_id):
+                self._replay(read, case_id)
+            case Notification() as notification:
+                self._replay(read, notification)
+            case other:
+                assert_never(other)
+
+    def settled(self, batch: Batch, subscription: Subscription) -> None:
+        """Wait until the ack of a message without an id is through: then it is in doubt no more."""
+        if batch.tags and self._in_doubt is not None:
+            subscription.ready()  # an answer: the ack, sent before the question, is through
+            self._in_doubt = None
+
+    def interrupted(self, *, disconnected: bool) -> None:
+        """Do nothing: what is in doubt is so until it comes again."""
+
+    def _order(self, delivery: Delivery) -> Order:
         if delivery.trouble is not None:
             return Refused(delivery.trouble)
         size, most = len(delivery.body), self._settings.max_body_bytes
         if size > most:
             return Refused(f"the body has {size} bytes, more than max_body_bytes = {most}")
-        if self._strikes.out(delivery.body_sha256):
-            return Refused(STRUCK_OUT)
         return read(delivery.body)
 
     def _identified(self, delivery: Delivery, order: Order) -> Replay:
@@ -194,100 +170,23 @@ class Replayer:
         own = uuid.uuid4()
         return asked(delivery, order, f"{SOURCE}:{own}", perhaps_seen=delivery.redelivered)
 
-    def _made_durable(self, held: _Held) -> bool:
-        self._in_doubt = None if held.delivery.message_id else held.replay
+    def _replay(self, read: _Asked, what: str | Notification) -> None:
         try:
-            self._take_in(held)
-        except (LedgerUnavailableError, NotConfirmedError) as error:
-            self._failures += 1
-            self._hold_until = time.monotonic() + backoff_seconds(self._failures)
-            self._tell(f"a replay waits unacked: {describe(error)}")
-            return False
-        return True
-
-    def _take_in(self, held: _Held) -> None:
-        match held.order:
-            case Refused(reason):
-                self._put_aside(held, reason)
-            case CaseOrder(case_id):
-                self._replay(held, case_id)
-            case Notification() as notification:
-                self._replay(held, notification)
-            case other:
-                assert_never(other)
-
-    def _replay(self, held: _Held, what: str | Notification) -> None:
-        try:
-            replayed = self._ledger.replay(held.replay, what)
+            replayed = self._ledger.replay(read.replay, what)
         except (NoSuchCaseError, ReplayRefusedError) as error:
-            self._put_aside(held, str(error))
+            self._put_aside(read, str(error))
             return
         result = _result(replayed)
-        LOG.info("case %s: %s by %s", replayed.case_id, result, held.replay.actor)
+        LOG.info("case %s: %s by %s", replayed.case_id, result, read.replay.actor)
         self._observer.replayed(result)
 
-    def _put_aside(self, held: _Held, reason: str) -> None:
-        why = held.delivery.why(reason)
-        if not held.batch.quarantined:
-            self._quarantine.put(held.delivery, why)
-            held.batch.quarantined.add(0)
-        record_quarantined(self._ledger, SOURCE, held.delivery, why)
+    def _put_aside(self, read: _Asked, reason: str) -> None:
+        why = read.delivery.why(reason)
+        if not read.batch.quarantined:
+            self._quarantine.put(read.delivery, why)
+            read.batch.quarantined.add(0)
+        record_quarantined(self._ledger, SOURCE, read.delivery, why)
         self._observer.replayed("refused")
-
-    def _ack(self, subscription: Subscription, held: _Held) -> None:
-        self._held = None
-        subscription.ack(held.batch)
-        if not held.delivery.message_id:
-            subscription.ready()  # an answer: the ack, sent before the question, is through
-        self._in_doubt = None
-        self._failures, self._trouble = 0, None
-
-    def _strike(self) -> None:
-        """Count an unexpected error on a body: one that always ends so must not stop the others."""
-        if self._held is None:
-            self._strike_what_is_read()
-        else:
-            self._strikes.strike(self._held.delivery.body_sha256)
-
-    def _strike_what_is_read(self) -> None:
-        """Count any error that came while a body was read: the broker's come between bodies."""
-        if self._reading is not None:
-            self._strikes.strike(self._reading.body_sha256)
-        elif self._subscription is not None and (body := self._subscription.in_hand) is not None:
-            self._strikes.strike(sha256(body).hexdigest())
-
-    # --- the connection -------------------------------------------------------------------------
-
-    def _subscribed(self) -> Subscription:
-        if self._subscription is None:
-            settings = self._settings
-            self._subscription = Subscription(
-                settings.broker,
-                (settings.queue, settings.quarantine),
-                (),
-                prefetch=_PREFETCH,
-                max_body_bytes=settings.max_body_bytes,
-                relevant=lambda _: True,
-                refused=self._strikes.refused,
-                name="detachd replay",
-            )
-            for problem in self._subscription.problems:
-                LOG.warning("replay: %s", problem)
-        return self._subscription
-
-    def _lost(self, trouble: str) -> float:
-        if self._subscription is not None:
-            self._subscription.abandon()
-        self._subscription = self._held = self._reading = None
-        self._hold_until = -math.inf
-        self._failures += 1
-        self._tell(trouble)
-        return backoff_seconds(self._failures)
-
-    def _tell(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            LOG.warning("replay: %s", trouble)
-        self._trouble = trouble
 
 
 def _result(replayed: Replayed) -> str:

@@ -25,8 +25,9 @@ from typing import Any
 
 import kombu
 
+from consumer.bus.settings import ListenerSettings
 from consumer.bus.topology import QueueSettings
-from consumer.intake.listener import Listener, ListenerSettings
+from consumer.intake.listener import Listener
 from consumer.ledger import Ledger
 from tests.bus import configured, stored
 from tests.recorded import FAILED_ATTACH, HEALTHY, recording, renewed

@@ -25,7 +25,7 @@ MARK = b"wakes a bug"
 @pytest.fixture
 def url(rabbitmq: RabbitMQ, monkeypatch: pytest.MonkeyPatch) -> str:
     """Give a virtual host of the test's own, to which a listener comes back soon."""
-    monkeypatch.setattr("consumer.intake.listener.backoff_seconds", lambda failures: 0.01)
+    monkeypatch.setattr("consumer.intake.loop.backoff_seconds", lambda failures: 0.01)
     return rabbitmq.fresh_vhost()
 
 
@@ -45,12 +45,13 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def bug(monkeypatch: pytest.MonkeyPatch) -> None:
+def bug(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have us fail on every body that is marked, in a way that nobody thought of."""
+    error = getattr(request, "param", RecursionError)
 
     def fails_on_marked(body: bytes) -> Parsed:
         if MARK in body:
-            raise RecursionError("a bug")
+            raise error("a bug")
         return parse(body)
 
     monkeypatch.setattr(batch, "parse", fails_on_marked)
@@ -73,10 +74,14 @@ def ids(messages: list[Recorded]) -> list[str]:
 
 
 @pytest.mark.usefixtures("bug")
+@pytest.mark.parametrize("bug", [RecursionError, OSError], indirect=True)
 def test_what_we_always_fail_on_is_put_aside(
     url: str, peer: Peer, ledger: Ledger, tmp_path: Path
 ) -> None:
-    """Two bodies wake a bug each time, amid many -> both put aside raw, all others stored once."""
+    """Two bodies wake a bug each time, amid many -> both put aside raw, all others stored once.
+
+    Also where the error is one of those that a broker which is gone raises.
+    """
     messages, notes = volumes(6), Notes()
     listener = Listener(settings(url), ledger, notes)
     with running(listener):
@@ -185,7 +190,7 @@ def test_bug_that_hits_everything_fills_no_quarantine_in_a_hurry(
     def broken(body: bytes) -> Parsed:
         raise RecursionError(len(body))
 
-    monkeypatch.setattr("consumer.intake.listener.backoff_seconds", noted)
+    monkeypatch.setattr("consumer.intake.loop.backoff_seconds", noted)
     monkeypatch.setattr(batch, "parse", broken)
     listener = Listener(settings(url), ledger)
     with running(listener):

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from consumer.bus.broker import BrokerSettings, BrokerUnavailableError, connect
-from consumer.intake.listener import Listener, ListenerSettings
+from consumer.bus.settings import ListenerSettings
+from consumer.intake.listener import Listener
 from consumer.ledger import Ledger
 from tests.bus import Peer, configured, new_ledger, running, stored, until
 from tests.certificates import Authority, authority

@@ -103,7 +103,7 @@ def take_in_and_lose(replayer: Replayer) -> None:
     """Take a replay in; the ack is lost, and with it the connection."""
     with pytest.raises(AckLostError):
         until(lambda: replayer.run_once() and False)
-    replayer._lost("the connection broke")
+    replayer.close()
 
 
 # -- once ------------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def test_what_we_always_fail_on_is_put_aside(
         return real(replay, what)
 
     monkeypatch.setattr(ledger, "replay", fails_on_one)
-    monkeypatch.setattr("consumer.intake.replayer.backoff_seconds", lambda failures: 0.01)
+    monkeypatch.setattr("consumer.intake.loop.backoff_seconds", lambda failures: 0.01)
     put(peer, order("poisoned"))
     put(peer, order(case_id))
     with running(Replayer(settings, ledger)):
@@ -274,7 +274,7 @@ def test_what_cannot_be_read_at_all_is_put_aside(
         return real(*words)
 
     monkeypatch.setattr(module, name, fails_on_one)
-    monkeypatch.setattr("consumer.intake.replayer.backoff_seconds", lambda failures: 0.01)
+    monkeypatch.setattr("consumer.intake.loop.backoff_seconds", lambda failures: 0.01)
     put(peer, order("poisoned"))
     put(peer, order(case_id))
     with running(Replayer(settings, ledger)):

@@ -11,8 +11,9 @@ from pathlib import Path
 import oslo_messaging
 import pytest
 
+from consumer.bus.settings import ListenerSettings
 from consumer.bus.subscription import Pace
-from consumer.intake.listener import Listener, ListenerSettings
+from consumer.intake.listener import Listener
 from consumer.ledger import Ledger
 from handlers.notification import Source
 from tests.bus import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consumer.intake.batch import Strikes
+from consumer.intake.loop import Strikes
 
 
 def test_strikes_are_of_each_body() -> None:
