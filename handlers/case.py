@@ -84,14 +84,6 @@ class VerifiedBy(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Approval:
-    """A person's yes to one plan: it holds only while the plan's fingerprint is the same."""
-
-    actor: str
-    fingerprint: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class Grounds:
     """Why a write was meant: the verdict and rule of the look that asked for it."""
 
@@ -134,46 +126,107 @@ class LateCalls:
     attach_tried_at: datetime | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Case:
-    """One suspected attachment, from first sign to conclusion, as the ledger holds it when claimed.
+class Conclusion(enum.Enum):
+    """Why a case is closed."""
 
-    ``attempts`` counts claims, this one included; ``failures`` the finished attempts that failed.
-    ``signal_seq`` grows with each notification of the case. ``end_seen``: an end of this operation
-    on this attachment arrived. ``released_unasked``: UC5's signature was seen. ``first_clean_at``
-    is the database time of the first of the clean looks that closing after a timeout takes.
-    ``connector`` is the one that a message of this very attachment carried. ``host`` is its compute
-    host, ``backend`` Cinder's ``host@backend``. ``mended_attempt`` is ``attempts`` as it was when
-    the case was last mended, 0 for never. ``crashes`` counts the claims in a row that ended without
-    a word: their lease ran out. A finished attempt and a person's replay set it back to 0. ``late``
-    is what may still act on the volume, known to a claimed case.
+    HEALTHY = "healthy"
+    ENDED = "ended"
+    MENDED = "mended"
+    GONE = "gone"
+
+
+GATHERED: Mapping[str, Any] = {"gathered": True}
+"""Marks what a claim gathers from elsewhere; every other field of a case is a column of its row."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One suspected attachment, from first sign to conclusion, as the ledger holds it.
+
+    *What it is about.* ``host`` is the compute host of its attachment, ``backend`` Cinder's
+    ``host@backend``, ``connector`` the one that a message of this very attachment carried.
+
+    *What the bus said.* ``signal_seq`` grows with each notification of the case. ``starts`` counts
+    Cinder's starts of the operation: more than one means that a try timed out or failed.
+    ``nova_started`` and ``nova_ended``: Nova said so itself. ``end_seen``: an end of this operation
+    on this attachment arrived. ``released_unasked``: UC5's signature was seen.
+
+    *What time moves.* It is looked at again at ``next_attempt_at`` (None: not by itself). A replay
+    that found it at rest began a new round, at ``rearmed_at``.
+
+    *What was done.* ``attempts`` counts claims, the one in hand included; ``failures`` the finished
+    attempts that failed; ``crashes`` the claims in a row that ended without a word: their lease ran
+    out. ``first_clean_at`` is the time of the first of the clean looks that closing after a timeout
+    takes. ``mended_attempt`` is ``attempts`` as it was when the case was last mended, 0 for never.
+    ``rule``, ``verdict``, ``reason`` and ``fingerprint``, which names the plan, are those of the
+    last finished attempt. ``approved_by`` said yes to the plan ``approved_fingerprint``, and to no
+    other.
+
+    Times are the database's. ``intents``, oldest first, and ``late``, which says what may still act
+    on the volume, are not the row's: a case that is claimed has both, one that is listed has none.
     """
 
     case_id: str
     cloud: str
     volume_id: str
     operation: Operation
-    attachment_id: str | None
-    instance_id: str | None
-    host: str | None
-    backend: str | None
+
+    attachment_id: str | None = None
+    instance_id: str | None = None
+    host: str | None = None
+    backend: str | None = None
+    connector: Connector | None = None
+
     trigger: Trigger
+    request_ids: tuple[str, ...] = ()
+    signal_seq: int
+    starts: int = 0
+    nova_started: bool = False
+    nova_ended: bool = False
+    end_seen: bool = False
+    released_unasked: bool = False
+
     state: CaseState
     opened_at: datetime
-    attempts: int
-    failures: int
-    signal_seq: int
-    end_seen: bool
-    released_unasked: bool
-    mended_at: datetime | None
-    first_clean_at: datetime | None
-    connector: Connector | None
-    request_ids: tuple[str, ...]
-    intents: tuple[Intent, ...]
-    approval: Approval | None
-    mended_attempt: int = 0
+    rearmed_at: datetime | None = None
+    updated_at: datetime
+    closed_at: datetime | None = None
+    next_attempt_at: datetime | None = None
+
+    attempts: int = 0
+    failures: int = 0
     crashes: int = 0
-    late: LateCalls = LateCalls()
+    first_clean_at: datetime | None = None
+    mended_at: datetime | None = None
+    mended_attempt: int = 0
+    rule: str | None = None
+    verdict: str | None = None
+    reason: str | None = None
+    use_case: UseCase | None = None
+    verified_by: VerifiedBy | None = None
+    conclusion: Conclusion | None = None
+    fingerprint: str | None = None
+    approved_by: str | None = None
+    approved_fingerprint: str | None = None
+    approved_at: datetime | None = None
+
+    intents: tuple[Intent, ...] = dataclasses.field(default=(), metadata=GATHERED)
+    late: LateCalls = dataclasses.field(default=LateCalls(), metadata=GATHERED)
+
+    @property
+    def open(self) -> bool:
+        """Tell whether somebody, or time, still moves the case."""
+        return self.state is not CaseState.CLOSED
+
+    @property
+    def nova_is_at_it(self) -> bool:
+        """Tell whether Nova said that it began, and has yet to say that it ended."""
+        return self.nova_started and not self.nova_ended
+
+    @property
+    def round_began_at(self) -> datetime:
+        """When the present round began: what asks a case's age (has a late call had its time?)."""
+        return self.rearmed_at or self.opened_at
 
     def about(self, target: Mapping[str, Any]) -> Case:
         """Return the case as it is once a write for this target is meant.
@@ -200,20 +253,15 @@ class Priority(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Announcement:
-    """One notification of ours, before the outbox gives it its message_id."""
+    """One notification of ours, before the outbox gives it its message_id.
+
+    ``reached`` is the state that it says the case has come to: it is not sent if the case does not.
+    """
 
     event_type: str
     priority: Priority
     payload: Mapping[str, Any]
-
-
-class Conclusion(enum.Enum):
-    """Why a case is closed."""
-
-    HEALTHY = "healthy"
-    ENDED = "ended"
-    MENDED = "mended"
-    GONE = "gone"
+    reached: CaseState | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -25,8 +25,8 @@ def detach_seconds(case: Case, horizon_seconds: float, now: datetime) -> float:
 
 def attach_seconds(case: Case, horizon_seconds: float, now: datetime) -> float:
     """Return how long a try of the attach may still act: the last one heard, or that of opening."""
-    tried_at = case.late.attach_tried_at or case.opened_at
-    return _left(max(tried_at, case.opened_at), horizon_seconds, now)
+    tried_at = case.late.attach_tried_at or case.round_began_at
+    return _left(max(tried_at, case.round_began_at), horizon_seconds, now)
 
 
 def terminating_seconds(case: Case, horizon_seconds: float, now: datetime) -> float:

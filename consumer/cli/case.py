@@ -16,12 +16,19 @@ from cliff.show import ShowOne
 
 from consumer.cli.app import positive
 from consumer.cli.configured import add_actor, add_config_file, ledger_of
-from consumer.ledger import CaseRecord, CaseSummary, HistoryRecord
-from handlers.case import CaseState
+from consumer.ledger import CaseRecord, HistoryRecord
+from handlers.case import Case, CaseState
 
 LIST_COLUMNS = (
     "ID", "State", "Operation", "Volume", "Backend", "Use case", "Rule", "Attempts", "Opened",
     "Next attempt",
+)  # fmt: skip
+
+SHOWN = (
+    "case_id", "state", "operation", "volume_id", "attachment_id", "instance_id", "host", "backend",
+    "trigger", "opened_at", "updated_at", "closed_at", "next_attempt_at", "attempts", "rule",
+    "verdict", "reason", "use_case", "conclusion", "verified_by", "fingerprint", "cloud",
+    "failures", "mended_at", "approved_by",
 )  # fmt: skip
 
 
@@ -108,7 +115,7 @@ class CaseApprove(Command):
         self.app.stdout.write(f"approved the plan of case {case_id}\n")
 
 
-def _row(case: CaseSummary) -> tuple[Any, ...]:
+def _row(case: Case) -> tuple[Any, ...]:
     return tuple(
         plain(value)
         for value in (
@@ -122,11 +129,7 @@ def _fields(record: CaseRecord) -> dict[str, Any]:
     """Return the fields of ``case show``, in their order."""
     case = record.case
     return {
-        **{name: plain(value) for name, value in as_dict(record.summary).items()},
-        "cloud": case.cloud,
-        "failures": case.failures,
-        "mended_at": plain(case.mended_at),
-        "approved_by": case.approval.actor if case.approval else None,
+        **{name: plain(getattr(case, name)) for name in SHOWN},
         "request_ids": list(case.request_ids),
         "claimed_by": record.claimed_by,
         "lease_expires_at": plain(record.lease_expires_at),

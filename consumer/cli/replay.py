@@ -57,7 +57,7 @@ class ReplayCase(Command):
         try:
             with contextlib.closing(open_ledger(settings)) as ledger:
                 ledger.check_schema()
-                found = [ledger.case(case_id).summary.case_id for case_id in ids]
+                found = [ledger.case(case_id).case.case_id for case_id in ids]
         except NoSuchCaseError:
             raise
         except LedgerError as error:

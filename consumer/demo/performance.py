@@ -20,11 +20,11 @@ from consumer.bus.in_memory import InMemoryBus
 from consumer.cloud import ControlPlane
 from consumer.demo.scenes import SCENES, Scene, Stage
 from consumer.demo.wire import API_PUBLISHER, Message, SeenRow, Story
-from consumer.ledger import CaseRecord, CaseSummary, Ledger
+from consumer.ledger import CaseRecord, Ledger
 from consumer.service import Parts, Service
 from consumer.settings import configuration
 from drivers.simulator import DEFAULT_BACKEND, Cloud
-from handlers.case import CaseState, StepResult
+from handlers.case import Case, CaseState, StepResult
 
 PATIENCE_SECONDS = 15.0
 POLL_SECONDS = 0.1
@@ -175,7 +175,7 @@ def _until(done: Callable[[], bool]) -> None:
 
 
 def _over(ledger: Ledger, act: Act, bus: InMemoryBus) -> bool:
-    case = _summary_of(ledger, act)
+    case = _case_of_scene(ledger, act)
     if case is None or case.attempts == 0:
         return False
     expected = act.scene.expected
@@ -184,19 +184,19 @@ def _over(ledger: Ledger, act: Act, bus: InMemoryBus) -> bool:
     return rests and told
 
 
-def _summary_of(ledger: Ledger, act: Act) -> CaseSummary | None:
+def _case_of_scene(ledger: Ledger, act: Act) -> Case | None:
     """Return the scene's case; where Nova's clean-up opened a second one, the one that acted."""
     cases = ledger.cases(volume_id=act.stage.volume_id)
     return max(cases, key=lambda case: (case.attempts, case.opened_at), default=None)
 
 
 def _state_of(ledger: Ledger, act: Act) -> str:
-    case = _summary_of(ledger, act)
+    case = _case_of_scene(ledger, act)
     return case.state.value if case else "unseen"
 
 
 def _case_of(ledger: Ledger, act: Act) -> CaseRecord | None:
-    case = _summary_of(ledger, act)
+    case = _case_of_scene(ledger, act)
     return ledger.case(case.case_id) if case else None
 
 
@@ -226,7 +226,7 @@ def _decided(record: CaseRecord | None) -> tuple[str | None, str | None]:
     for sent in record.outbox:
         payload: Mapping[str, Any] = sent.payload
         return payload["verdict"], payload["rule"]
-    return record.summary.verdict, record.summary.rule
+    return record.case.verdict, record.case.rule
 
 
 def _steps(record: CaseRecord | None) -> tuple[str, ...]:
@@ -246,7 +246,7 @@ def _as_expected(act: Act, row: Row, record: CaseRecord | None, after: Seen) -> 
         record is not None
         and (row.verdict, row.rule) == (expected.verdict, expected.rule)
         and (row.steps, row.announced) == (expected.steps, expected.announced)
-        and record.summary.state.value == expected.state
+        and record.case.state.value == expected.state
         and after.status == expected.cinder
         and after.backend == tuple(sorted(hosts))
         and not act.stage.cloud.hazards()

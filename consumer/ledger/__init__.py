@@ -20,7 +20,6 @@ from consumer.ledger.errors import (
 from consumer.ledger.history.archive import Archived, Pruned
 from consumer.ledger.history.reading import (
     CaseRecord,
-    CaseSummary,
     HistoryRecord,
     IntentRecord,
     NotificationRecord,
@@ -45,7 +44,6 @@ __all__ = [
     "Arrival",
     "BodyState",
     "CaseRecord",
-    "CaseSummary",
     "Claim",
     "HistoryKind",
     "HistoryRecord",

@@ -14,7 +14,7 @@ from consumer.ledger.database.engine import Database
 from consumer.ledger.database.schema import Upgraded
 from consumer.ledger.history import reading
 from consumer.ledger.history.archive import Archived, Pruned, archive, prune
-from consumer.ledger.history.reading import CaseRecord, CaseSummary, Filter, StateCount
+from consumer.ledger.history.reading import CaseRecord, Filter, StateCount
 from consumer.ledger.intake import quarantine
 from consumer.ledger.intake.accept import Accepted, Arrival, accept
 from consumer.ledger.intake.quarantine import BodyState, QuarantinedBody
@@ -26,7 +26,7 @@ from consumer.ledger.work.control import Pause
 from consumer.ledger.work.outbox import Outgoing
 from consumer.ledger.work.replicas import Replica, ReplicaSeen
 from consumer.ledger.work.sweeps import Sweeps
-from handlers.case import CaseFile, CaseState, Outcome
+from handlers.case import Case, CaseFile, CaseState, Outcome
 from handlers.correlation.matching import Timing
 from handlers.notification import Notification
 
@@ -260,13 +260,6 @@ class Ledger:
             lambda c: control.approve(c, self._cloud, case_id, actor, reason)
         )
 
-    def rearm(self, case_id: str, actor: str, reason: str) -> str:
-        """Send a parked case round again; return the full case id.
-
-        Raises NoSuchCaseError, and WrongStateError unless the case is parked.
-        """
-        return self._database.write(lambda c: control.rearm(c, self._cloud, case_id, actor, reason))
-
     def cases(
         self,
         *,
@@ -274,7 +267,7 @@ class Ledger:
         backend: str | None = None,
         volume_id: str | None = None,
         limit: int = 100,
-    ) -> tuple[CaseSummary, ...]:
+    ) -> tuple[Case, ...]:
         """List cases, the newest first."""
         wanted = Filter(state, backend, volume_id, limit)
         return self._database.read(lambda c: reading.list_cases(c, self._cloud, wanted))

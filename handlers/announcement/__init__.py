@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from drivers.control_plane import Volume
-from handlers.case import Announcement, Case, Priority, VerifiedBy
+from handlers.case import Announcement, Case, CaseState, Priority, VerifiedBy
 from handlers.judgement.rule import Diagnosis
 
 
@@ -69,11 +69,12 @@ def announce(case: Case, diagnosis: Diagnosis, told: Told) -> Announcement:
         "steps": list(told.steps),
         "attempts": case.attempts,
         # A database's clock can be set back, but no case has lasted less than no time.
-        "duration_seconds": max(0.0, round((told.now - case.opened_at).total_seconds(), 3)),
+        "duration_seconds": max(0.0, round((told.now - case.round_began_at).total_seconds(), 3)),
         "trigger": case.trigger.value,
         "request_ids": list(case.request_ids),
     }
-    return Announcement(told.event.value, PRIORITIES[told.event], payload)
+    reached = CaseState.PARKED if told.event is Event.PARKED else None
+    return Announcement(told.event.value, PRIORITIES[told.event], payload, reached)
 
 
 def _volume_keys(case: Case, volume: Volume | None) -> dict[str, Any]:

@@ -41,9 +41,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from handlers.case import CaseState, Conclusion, Trigger
+from handlers.case import Case, CaseState, Conclusion, Trigger
 from handlers.correlation.matching import (
-    KnownCase,
     Signal,
     Timing,
     companion,
@@ -72,12 +71,15 @@ from handlers.notification import Notification, Operation, Phase, Source
 class Known:
     """What the ledger holds that the new notifications may be about.
 
-    ``cases``: the open ones and those closed a short while ago, oldest first. ``orphans``: ends and
-    errors that still wait for their start, those included that are filed, without proof, under the
-    only case that there was. ``intents``: request id to case id.
+    ``cases``: the open ones and those closed a short while ago, oldest first. ``in_hand``: the ids
+    of those that a worker has now. ``orphans``: ends and errors that still wait for their start,
+    those included that are filed, without proof, under the only case that there was. ``intents``:
+    request id to case id.
     """
 
-    cases: tuple[KnownCase, ...]
+    cloud: str
+    cases: tuple[Case, ...]
+    in_hand: frozenset[str]
     orphans: tuple[Signal, ...]
     intents: Mapping[str, str]
 
@@ -96,12 +98,12 @@ class Move:
 class Changes:
     """What the notifications come to.
 
-    ``filed``: message id to case id, None for an orphan. ``adopted``: the same for what had been
-    an orphan before.
+    ``changed``: each case as it was and as it is to be. ``filed``: message id to case id, None for
+    an orphan. ``adopted``: the same for what had been an orphan before.
     """
 
-    opened: tuple[KnownCase, ...]
-    changed: tuple[KnownCase, ...]
+    opened: tuple[Case, ...]
+    changed: tuple[tuple[Case, Case], ...]
     filed: Mapping[str, str | None]
     adopted: Mapping[str, str]
     moves: tuple[Move, ...]
@@ -131,6 +133,8 @@ class _Desk:
     def __init__(
         self, known: Known, timing: Timing, now: datetime, new_id: Callable[[], str]
     ) -> None:
+        self._cloud = known.cloud
+        self._in_hand = known.in_hand
         self._before = {case.case_id: case for case in known.cases}
         self._cases = dict(self._before)
         self._orphans = {signal.message_id: signal for signal in known.orphans}
@@ -145,10 +149,10 @@ class _Desk:
         self._moves: list[Move] = []
 
     def changes(self) -> Changes:
-        cases = self._cases.values()
-        new = [c for c in cases if c.case_id not in self._before]
-        old = [c for c in cases if self._before.get(c.case_id, c) is not c]
-        return Changes(tuple(new), tuple(old), self._filed, self._adopted, tuple(self._moves))
+        new = [case for case_id, case in self._cases.items() if case_id not in self._before]
+        pairs = ((before, self._cases[case_id]) for case_id, before in self._before.items())
+        changed = [(before, after) for before, after in pairs if after is not before]
+        return Changes(tuple(new), tuple(changed), self._filed, self._adopted, tuple(self._moves))
 
     def take(self, notification: Notification) -> None:
         signal = Signal.of(notification)
@@ -178,12 +182,12 @@ class _Desk:
     def _start(self, notification: Notification, signal: Signal) -> None:
         operation = _operation(signal)
         if match := find(signal, operation, self._open()):
-            self._put(absorb(match.case, notification), signal)
+            self._put(self._told(match.case, notification), signal)
             self._offer_kept(match.case.case_id)
             return
         wait = timedelta(seconds=self._timing.deadline_seconds(operation))
         if ended_before := self._ended_before(signal, operation):
-            told = absorb(ended_before, notification)
+            told = self._told(ended_before, notification)
             self._put(overtaken(told, self._settled_at, self._now + wait), signal)
             self._offer_kept(ended_before.case_id)
             return
@@ -192,7 +196,7 @@ class _Desk:
     def _released(self, notification: Notification, signal: Signal) -> None:
         trigger = Trigger.RELEASED_UNASKED
         if match := find(signal, Operation.ATTACH, self._open()):
-            case = dataclasses.replace(absorb(match.case, notification), released_unasked=True)
+            case = dataclasses.replace(self._told(match.case, notification), released_unasked=True)
             self._put(settling(case, trigger, self._settled_at), signal)
             self._offer_kept(case.case_id)
             return
@@ -203,7 +207,7 @@ class _Desk:
         trigger = Trigger.SWEEP if notification.source is Source.SWEEP else Trigger.ERROR
         match, cases = find(signal, operation, self._open()), self._open()
         if meant := match.case if match else find_only(signal, operation, cases):
-            case = absorb(meant, notification)
+            case = self._told(meant, notification)
             self._put(settling(case, trigger, self._settled_at), signal)
             self._offer_kept(case.case_id)
             return
@@ -214,27 +218,27 @@ class _Desk:
         if not of_request:
             self._keep(signal)
         for case in of_request:
-            told = absorb_signal(case, signal)
+            told = self._noticed(absorb_signal(case, signal))
             self._put(settling(told, Trigger.ERROR, self._settled_at), signal)
 
     def _end(self, notification: Notification, signal: Signal) -> None:
         operation, cases = _operation(signal), self._open()
         if (match := find_proven(signal, operation, cases)) and match.proven:
-            told = heard_end(absorb(match.case, notification), signal)
-            self._put(ended(told, self._now, self._settled_at), signal)
+            told = heard_end(self._told(match.case, notification), signal)
+            self._put(self._ended(told), signal)
         elif match is None and (released := companion(signal, cases)):
-            told = absorb(released, notification)
+            told = self._told(released, notification)
             self._put(due(told, told.trigger, self._settled_at), signal)
         elif likely := match or find_likely(signal, operation, cases):
-            self._put(forward(absorb(likely.case, notification), self._settled_at), signal)
+            self._put(forward(self._told(likely.case, notification), self._settled_at), signal)
         elif closed := self._ended_before(signal, operation):
-            self._put(heard_end(absorb(closed, notification), signal), signal)
+            self._put(heard_end(self._told(closed, notification), signal), signal)
         elif closed := self._closed_before(signal, operation):
             self._file(signal, closed.case_id)
         else:
             self._keep(signal)
             if perhaps := find_only(signal, operation, cases):
-                self._put(forward(noticed(perhaps), self._settled_at), signal)
+                self._put(forward(self._noticed(perhaps), self._settled_at), signal)
 
     # --- a new case, and what came before its start ---------------------------------------------
 
@@ -243,8 +247,9 @@ class _Desk:
     ) -> None:
         case_id = self._new_id()
         case = opened(
-            notification, operation, trigger, case_id=case_id, now=self._now, due_at=due_at
-        )
+            notification, operation, trigger,
+            cloud=self._cloud, case_id=case_id, now=self._now, due_at=due_at,
+        )  # fmt: skip
         self._put(case, Signal.of(notification))
         self._offer_kept(case_id)
 
@@ -262,37 +267,48 @@ class _Desk:
             stored = orphan.message_id in self._stored_orphans
             (self._adopted if stored else self._filed)[orphan.message_id] = case_id
 
-    def _taken(self, case: KnownCase, orphan: Signal) -> KnownCase | None:
-        told = absorb_signal(case, orphan)
+    def _taken(self, case: Case, orphan: Signal) -> Case | None:
+        told = self._noticed(absorb_signal(case, orphan))
         if orphan.phase is Phase.ERROR:
             mine = case.open and shares_request(orphan, case)
             return settling(told, Trigger.ERROR, self._settled_at) if mine else None
         if orphan.operation is case.operation and find_proven(orphan, case.operation, [case]):
             told = heard_end(told, orphan)
-            return ended(told, self._now, self._settled_at) if case.open else told
+            return self._ended(told) if case.open else told
         return told if companion(orphan, [case]) else None
+
+    # --- what a case learns ---------------------------------------------------------------------
+
+    def _told(self, case: Case, notification: Notification) -> Case:
+        return self._noticed(absorb(case, notification))
+
+    def _noticed(self, case: Case) -> Case:
+        return noticed(case, in_hand=case.case_id in self._in_hand)
+
+    def _ended(self, case: Case) -> Case:
+        return ended(case, self._now, self._settled_at, in_hand=case.case_id in self._in_hand)
 
     # --- the desk's own book-keeping ------------------------------------------------------------
 
-    def _open(self) -> list[KnownCase]:
+    def _open(self) -> list[Case]:
         return [case for case in self._cases.values() if case.open]
 
-    def _closed_before(self, signal: Signal, operation: Operation) -> KnownCase | None:
+    def _closed_before(self, signal: Signal, operation: Operation) -> Case | None:
         closed = [case for case in self._cases.values() if not case.open]
         match = find_proven(signal, operation, closed)
         return match.case if match else companion(signal, closed)
 
-    def _ended_before(self, signal: Signal, operation: Operation) -> KnownCase | None:
+    def _ended_before(self, signal: Signal, operation: Operation) -> Case | None:
         """Return the case that this belongs to and that an end has closed, not a judgement."""
         ended = (c for c in self._cases.values() if c.conclusion is Conclusion.ENDED)
         match = find_proven(signal, operation, ended)
         return match.case if match and match.proven else None
 
-    def _put(self, case: KnownCase, signal: Signal) -> None:
+    def _put(self, case: Case, signal: Signal) -> None:
         self._move(case, signal)
         self._file(signal, case.case_id)
 
-    def _move(self, case: KnownCase, signal: Signal) -> None:
+    def _move(self, case: Case, signal: Signal) -> None:
         before = self._cases.get(case.case_id)
         if before is None or before.state is not case.state:
             state = before.state if before else None

@@ -21,11 +21,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Self
 
-from drivers.base import Connector
-from handlers.case import CaseState, Conclusion, Trigger
+from handlers.case import Case
 from handlers.notification import Notification, Operation, Phase, Source
 
 
@@ -47,48 +45,6 @@ class Timing:
     def memory_seconds(self) -> float:
         """Return how far back an end may lie that came before its start, or after its close."""
         return max(self.attach_deadline_seconds, self.detach_deadline_seconds)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class KnownCase:
-    """What the correlation has to know of a case.
-
-    ``starts`` counts Cinder's starts of the operation: more than one means that a try timed out or
-    failed. ``nova_started`` and ``nova_ended``: Nova said so itself. ``claimed``: a worker has the
-    case in hand now.
-    """
-
-    case_id: str
-    volume_id: str
-    operation: Operation
-    attachment_id: str | None
-    instance_id: str | None
-    host: str | None
-    backend: str | None
-    connector: Connector | None
-    request_ids: tuple[str, ...]
-    trigger: Trigger
-    state: CaseState
-    opened_at: datetime
-    next_attempt_at: datetime | None
-    signal_seq: int
-    starts: int
-    nova_started: bool
-    nova_ended: bool
-    end_seen: bool
-    released_unasked: bool
-    claimed: bool
-    conclusion: Conclusion | None
-
-    @property
-    def nova_is_at_it(self) -> bool:
-        """Tell whether Nova said that it began, and has yet to say that it ended."""
-        return self.nova_started and not self.nova_ended
-
-    @property
-    def open(self) -> bool:
-        """Tell whether somebody, or time, still moves the case."""
-        return self.state is not CaseState.CLOSED
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -124,34 +80,34 @@ class Signal:
 class Match:
     """The case that a message is about; ``proven``: about its very attachment."""
 
-    case: KnownCase
+    case: Case
     proven: bool
 
 
-def find(signal: Signal, operation: Operation, cases: Iterable[KnownCase]) -> Match | None:
+def find(signal: Signal, operation: Operation, cases: Iterable[Case]) -> Match | None:
     """Return the case of this operation that the signal is about, by the first three rules."""
     own = _possible(signal, operation, cases)
     return _proven(signal, own) or _likely(signal, own)
 
 
-def find_proven(signal: Signal, operation: Operation, cases: Iterable[KnownCase]) -> Match | None:
+def find_proven(signal: Signal, operation: Operation, cases: Iterable[Case]) -> Match | None:
     """Return the same, but only where attachment or request id say so (ambiguously or not)."""
     return _proven(signal, _possible(signal, operation, cases))
 
 
-def find_likely(signal: Signal, operation: Operation, cases: Iterable[KnownCase]) -> Match | None:
+def find_likely(signal: Signal, operation: Operation, cases: Iterable[Case]) -> Match | None:
     """Return the same, but only by instance."""
     return _likely(signal, _possible(signal, operation, cases))
 
 
-def find_only(signal: Signal, operation: Operation, cases: Iterable[KnownCase]) -> KnownCase | None:
+def find_only(signal: Signal, operation: Operation, cases: Iterable[Case]) -> Case | None:
     """Return the only case of this operation where the signal says nothing of whose it is."""
     own = _possible(signal, operation, cases)
     nameless = signal.attachment_id is None and signal.instance_id is None
     return own[0] if nameless and len(own) == 1 else None
 
 
-def companion(signal: Signal, cases: Iterable[KnownCase]) -> KnownCase | None:
+def companion(signal: Signal, cases: Iterable[Case]) -> Case | None:
     """Return the attach case whose row this detach, in the same request, released unasked."""
     if signal.operation is not Operation.DETACH:
         return None
@@ -160,14 +116,12 @@ def companion(signal: Signal, cases: Iterable[KnownCase]) -> KnownCase | None:
     return found.case if found else None
 
 
-def shares_request(signal: Signal, case: KnownCase) -> bool:
+def shares_request(signal: Signal, case: Case) -> bool:
     """Tell whether both name one request."""
     return not set(signal.request_ids).isdisjoint(case.request_ids)
 
 
-def _possible(
-    signal: Signal, operation: Operation, cases: Iterable[KnownCase]
-) -> Sequence[KnownCase]:
+def _possible(signal: Signal, operation: Operation, cases: Iterable[Case]) -> Sequence[Case]:
     return [
         case
         for case in cases
@@ -177,13 +131,13 @@ def _possible(
     ]
 
 
-def _contradicts(signal: Signal, case: KnownCase) -> bool:
+def _contradicts(signal: Signal, case: Case) -> bool:
     if signal.attachment_id and case.attachment_id:
         return signal.attachment_id != case.attachment_id
     return bool(signal.instance_id and case.instance_id and signal.instance_id != case.instance_id)
 
 
-def _proven(signal: Signal, own: Sequence[KnownCase]) -> Match | None:
+def _proven(signal: Signal, own: Sequence[Case]) -> Match | None:
     if signal.attachment_id:
         equal = [c for c in own if c.attachment_id == signal.attachment_id]
         if equal:
@@ -192,6 +146,6 @@ def _proven(signal: Signal, own: Sequence[KnownCase]) -> Match | None:
     return Match(shared[-1], proven=len(shared) == 1) if shared else None
 
 
-def _likely(signal: Signal, own: Sequence[KnownCase]) -> Match | None:
+def _likely(signal: Signal, own: Sequence[Case]) -> Match | None:
     same = [c for c in own if signal.instance_id and c.instance_id == signal.instance_id]
     return Match(same[-1], proven=False) if same else None

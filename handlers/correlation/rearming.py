@@ -16,9 +16,8 @@ import dataclasses
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
-from handlers.case import CaseState, Trigger
+from handlers.case import Case, CaseState, Trigger
 from handlers.correlation.matching import (
-    KnownCase,
     Signal,
     companion,
     find_likely,
@@ -29,14 +28,16 @@ from handlers.correlation.matching import (
 from handlers.correlation.transitions import absorb, earlier, new_case_id, opened
 from handlers.notification import Notification, Operation
 
+AT_REST = (CaseState.CLOSED, CaseState.PARKED, CaseState.AWAITING_APPROVAL)
+
 
 class ReplayRefusedError(Exception):
     """The replay names nothing that could go round again."""
 
 
 def chosen(
-    known: Sequence[KnownCase], notification: Notification, filed: Collection[str]
-) -> KnownCase | None:
+    known: Sequence[Case], notification: Notification, filed: Collection[str]
+) -> Case | None:
     """Return the case that a replayed notification sends round again; None: one is to be opened.
 
     ``known`` are the cases of its volume, oldest first; ``filed`` the ids of those that it was
@@ -53,7 +54,7 @@ def chosen(
     )
 
 
-def opened_by_replay(notification: Notification, now: datetime) -> KnownCase:
+def opened_by_replay(notification: Notification, cloud: str, now: datetime) -> Case:
     """Open a case that is due now. Raises ReplayRefusedError where no volume is named."""
     operation = _operation(notification)
     if operation is None or notification.volume_id is None:
@@ -61,42 +62,56 @@ def opened_by_replay(notification: Notification, now: datetime) -> KnownCase:
             f"{notification.event_type} names no volume, and no case of its request is known"
         )
     case = opened(
-        notification, operation, Trigger.REPLAY, case_id=new_case_id(), now=now, due_at=now
-    )
+        notification, operation, Trigger.REPLAY,
+        cloud=cloud, case_id=new_case_id(), now=now, due_at=now,
+    )  # fmt: skip
     return dataclasses.replace(case, released_unasked=notification.released_unasked)
 
 
-def rearmed(case: KnownCase, now: datetime) -> KnownCase:
-    """Make a case due now; an attempt that runs meanwhile has not judged this and is not final."""
-    return dataclasses.replace(
+def rearmed(case: Case, now: datetime) -> Case:
+    """Make a case due now, its budget fresh; an attempt that runs has not judged this.
+
+    One at rest begins a new round: nothing that the round before had seen clean or got approved
+    holds any more.
+    """
+    due = dataclasses.replace(
         case,
         state=CaseState.DUE,
         trigger=Trigger.REPLAY,
         next_attempt_at=earlier(case.next_attempt_at, now),
         signal_seq=case.signal_seq + 1,
         conclusion=None,
+        failures=0,
+        crashes=0,
+    )
+    if case.state not in AT_REST:
+        return due
+    return dataclasses.replace(
+        due,
+        rearmed_at=now,
+        first_clean_at=None,
+        approved_by=None,
+        approved_fingerprint=None,
+        approved_at=None,
     )
 
 
-def reminded(case: KnownCase, notification: Notification) -> KnownCase:
+def reminded(case: Case, notification: Notification) -> Case:
     """Fill in from a replayed notification what the case does not know."""
     told = absorb(case, notification)
     return dataclasses.replace(
         told,
         connector=case.connector or told.connector,
         starts=max(case.starts, min(told.starts, 1)),
-        signal_seq=case.signal_seq,
         released_unasked=case.released_unasked or notification.released_unasked,
     )
 
 
-def _newest(found: Iterable[KnownCase]) -> KnownCase | None:
+def _newest(found: Iterable[Case]) -> Case | None:
     return next(reversed(list(found)), None)
 
 
-def _meant(
-    among: Sequence[KnownCase], notification: Notification, *, proven: bool
-) -> KnownCase | None:
+def _meant(among: Sequence[Case], notification: Notification, *, proven: bool) -> Case | None:
     signal, operation = Signal.of(notification), _operation(notification)
     if operation is None or signal.volume_id is None:
         return _newest(case for case in among if shares_request(signal, case))

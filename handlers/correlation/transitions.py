@@ -19,8 +19,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from drivers.base import Connector
-from handlers.case import CaseState, Conclusion, Trigger
-from handlers.correlation.matching import KnownCase, Signal
+from handlers.case import Case, CaseState, Conclusion, Trigger
+from handlers.correlation.matching import Signal
 from handlers.notification import Notification, Operation, Phase, RowSeen, Source
 
 MOST_REQUEST_IDS = 50
@@ -35,8 +35,8 @@ class Learned:
     attachment_id: str
 
 
-def absorb(case: KnownCase, notification: Notification) -> KnownCase:
-    """Fill in what the case does not know yet, take the newest connector, count the signal."""
+def absorb(case: Case, notification: Notification) -> Case:
+    """Fill in what the case does not know yet, and take the newest connector."""
     attachment_id = case.attachment_id or notification.attachment_id
     row = _row(notification.rows, attachment_id)
     cinder, starts = notification.source is Source.CINDER, _starts(case, notification)
@@ -52,30 +52,30 @@ def absorb(case: KnownCase, notification: Notification) -> KnownCase:
         request_ids=_joined(case, Signal.of(notification)),
         starts=case.starts + (cinder and starts),
         nova_started=case.nova_started or (not cinder and starts),
-        signal_seq=case.signal_seq + _counts(case),
     )
 
 
-def absorb_signal(case: KnownCase, signal: Signal) -> KnownCase:
+def absorb_signal(case: Case, signal: Signal) -> Case:
     """Do the same with what is left of a message that was kept for its case."""
     return dataclasses.replace(
         case,
         attachment_id=case.attachment_id or signal.attachment_id,
         instance_id=case.instance_id or signal.instance_id,
         request_ids=_joined(case, signal),
-        signal_seq=case.signal_seq + _counts(case),
     )
 
 
-def heard_end(case: KnownCase, signal: Signal) -> KnownCase:
+def heard_end(case: Case, signal: Signal) -> Case:
     """Note who says that this very operation ended, where that is Nova."""
-    ended = case.nova_ended or signal.source is not Source.CINDER
-    return dataclasses.replace(case, nova_ended=ended)
+    if case.nova_ended or signal.source is Source.CINDER:
+        return case
+    return dataclasses.replace(case, nova_ended=True)
 
 
-def noticed(case: KnownCase) -> KnownCase:
-    """Count a message that may be about the case, and learn nothing from it."""
-    return dataclasses.replace(case, signal_seq=case.signal_seq + _counts(case))
+def noticed(case: Case, *, in_hand: bool) -> Case:
+    """Count a message of the case where somebody may be judging it without: a worker has it."""
+    counts = in_hand or case.state is not CaseState.WAITING
+    return dataclasses.replace(case, signal_seq=case.signal_seq + 1) if counts else case
 
 
 def learned(notifications: Iterable[Notification]) -> Mapping[str, Learned]:
@@ -92,20 +92,15 @@ def _row(rows: Iterable[RowSeen], attachment_id: str | None) -> RowSeen | None:
     return next((row for row in rows if row.attachment_id == attachment_id), None)
 
 
-def _joined(case: KnownCase, signal: Signal) -> tuple[str, ...]:
+def _joined(case: Case, signal: Signal) -> tuple[str, ...]:
     # Retries without end must not grow the row without end: the ids last seen are the useful ones.
     others = (r for r in case.request_ids if r not in signal.request_ids)
     return (*others, *signal.request_ids)[-MOST_REQUEST_IDS:]
 
 
-def _starts(case: KnownCase, notification: Notification) -> bool:
+def _starts(case: Case, notification: Notification) -> bool:
     said = notification.operation, notification.phase
     return said == (case.operation, Phase.START)
-
-
-def _counts(case: KnownCase) -> bool:
-    """Tell whether somebody may be judging the case without this message."""
-    return case.claimed or case.state is not CaseState.WAITING
 
 
 FOR_A_PERSON = (CaseState.PARKED, CaseState.AWAITING_APPROVAL)
@@ -116,45 +111,36 @@ def opened(
     operation: Operation,
     trigger: Trigger,
     *,
+    cloud: str,
     case_id: str,
     now: datetime,
     due_at: datetime,
-) -> KnownCase:
+) -> Case:
     """Open a case: one that waits for its end where the deadline is what will make us look."""
     if notification.volume_id is None:
         raise ValueError(f"notification {notification.message_id} names no volume")
-    blank = KnownCase(
+    blank = Case(
         case_id=case_id,
+        cloud=cloud,
         volume_id=notification.volume_id,
         operation=operation,
-        attachment_id=None,
-        instance_id=None,
-        host=None,
-        backend=None,
-        connector=None,
-        request_ids=(),
         trigger=trigger,
+        signal_seq=1,
+        released_unasked=trigger is Trigger.RELEASED_UNASKED,
         state=CaseState.WAITING if trigger is Trigger.DEADLINE else CaseState.DUE,
         opened_at=now,
+        updated_at=now,
         next_attempt_at=due_at,
-        signal_seq=0,
-        starts=0,
-        nova_started=False,
-        nova_ended=False,
-        end_seen=False,
-        released_unasked=trigger is Trigger.RELEASED_UNASKED,
-        claimed=False,
-        conclusion=None,
     )
-    return dataclasses.replace(absorb(blank, notification), signal_seq=1)
+    return absorb(blank, notification)
 
 
-def settling(case: KnownCase, trigger: Trigger, at: datetime) -> KnownCase:
+def settling(case: Case, trigger: Trigger, at: datetime) -> Case:
     """Make a case due at ``at``, unless a person has to move it."""
     return case if case.state in FOR_A_PERSON else due(case, trigger, at)
 
 
-def forward(case: KnownCase, at: datetime) -> KnownCase:
+def forward(case: Case, at: datetime) -> Case:
     """Bring the diagnosis forward for an end that may be another attachment's."""
     if case.state is not CaseState.WAITING:
         return due(case, Trigger.END, at)
@@ -163,7 +149,7 @@ def forward(case: KnownCase, at: datetime) -> KnownCase:
     return dataclasses.replace(case, trigger=Trigger.END, next_attempt_at=sooner)
 
 
-def ended(case: KnownCase, now: datetime, settled_at: datetime) -> KnownCase:
+def ended(case: Case, now: datetime, settled_at: datetime, *, in_hand: bool) -> Case:
     """Note the end of this very attachment's operation; close the case if nobody looks into it.
 
     After a repeated start it settles instead: the try that had timed out may still finish late.
@@ -173,7 +159,7 @@ def ended(case: KnownCase, now: datetime, settled_at: datetime) -> KnownCase:
     if case.state is CaseState.SETTLING and case.end_seen:
         return case  # Nova's own ends follow Cinder's: nothing new
     noted = dataclasses.replace(case, end_seen=True)
-    if case.state is not CaseState.WAITING or case.claimed:
+    if case.state is not CaseState.WAITING or in_hand:
         return due(noted, Trigger.END, now)
     if case.starts > 1:
         settle = due(noted, Trigger.END, settled_at)
@@ -185,7 +171,7 @@ def ended(case: KnownCase, now: datetime, settled_at: datetime) -> KnownCase:
     )
 
 
-def overtaken(case: KnownCase, settled_at: datetime, deadline_at: datetime) -> KnownCase:
+def overtaken(case: Case, settled_at: datetime, deadline_at: datetime) -> Case:
     """Take in a start that the end which closed its case had overtaken.
 
     A repeated one lets the case settle. One of Nova's, which has not said that it ended, has it
@@ -201,7 +187,7 @@ def overtaken(case: KnownCase, settled_at: datetime, deadline_at: datetime) -> K
     return case
 
 
-def due(case: KnownCase, trigger: Trigger, at: datetime) -> KnownCase:
+def due(case: Case, trigger: Trigger, at: datetime) -> Case:
     """Make a case due at ``at``, or when it was due already if that is sooner."""
     sooner = earlier(case.next_attempt_at, at)
     return dataclasses.replace(case, state=CaseState.DUE, trigger=trigger, next_attempt_at=sooner)

@@ -303,7 +303,7 @@ def _shared_targets(a: Asked) -> bool:
 
 
 def _comes_back(a: Asked) -> bool:
-    age_seconds = (a.means.now - a.s.case.opened_at).total_seconds()
+    age_seconds = (a.means.now - a.s.case.round_began_at).total_seconds()
     return a.s.case.mended_attempt > 0 and age_seconds > a.means.policy.patience_seconds
 
 
@@ -335,9 +335,9 @@ def _observe(a: Asked) -> bool:
 
 def _approve(a: Asked) -> bool:
     """Tell whether an approval is missing. What was approved and begun is carried on."""
-    approval = a.s.case.approval
+    yes_to = a.s.case.approved_fingerprint
     begun = holds("UC5.held", a.s) or holds("UC4.rolled", a.s)
-    approved = approval is not None and (begun or approval.fingerprint == a.means.fingerprint)
+    approved = yes_to is not None and (begun or yes_to == a.means.fingerprint)
     return a.means.policy.mode is Mode.APPROVE and not approved
 
 

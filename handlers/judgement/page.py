@@ -146,17 +146,10 @@ def _case(status: str) -> Case:
         trigger=Trigger.ERROR,
         state=CaseState.DUE,
         opened_at=datetime.fromtimestamp(0, UTC),
+        updated_at=datetime.fromtimestamp(0, UTC),
         attempts=1,
-        failures=0,
         signal_seq=0,
-        end_seen=False,
-        released_unasked=False,
-        mended_at=None,
-        first_clean_at=None,
         connector=CONNECTOR,
-        request_ids=(),
-        intents=(),
-        approval=None,
     )
 
 

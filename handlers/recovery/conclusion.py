@@ -44,7 +44,7 @@ class Attempted:
     @property
     def age_seconds(self) -> float:
         """How long the case has been open."""
-        return (self.now - self.case.opened_at).total_seconds()
+        return (self.now - self.case.round_began_at).total_seconds()
 
     def told(
         self, event: Event, reason: str, verified_by: VerifiedBy | None = None

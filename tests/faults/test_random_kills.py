@@ -14,10 +14,12 @@ import os
 import random
 import secrets
 import time
+import uuid
 from pathlib import Path
 
 import pytest
 
+from consumer.ledger import Replay
 from handlers.case import CaseState
 from handlers.judgement.rules import CRASHES
 from tests.bus import until
@@ -68,7 +70,9 @@ def sent_round(site: Site) -> bool:
     """
     parked = [c for c in site.ledger.cases(state=CaseState.PARKED) if c.rule == CRASHES]
     for case in parked:
-        site.ledger.rearm(case.case_id, "operator", "the test had killed the process")
+        why = "the test had killed the process"
+        replay = Replay(str(uuid.uuid4()), "0" * 64, "test", "operator", why)
+        site.ledger.replay(replay, case.case_id)
     return bool(parked)
 
 

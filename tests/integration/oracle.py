@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from consumer.ledger import CaseRecord, CaseSummary
-from handlers.case import CaseState, StepResult
+from consumer.ledger import CaseRecord
+from handlers.case import Case, CaseState, StepResult
 from tests.integration.site import EVERY, Act, Site
 
 POLL_SECONDS = 0.1
@@ -27,7 +27,7 @@ def wait_until_over(site: Site, acts: Sequence[Act], seconds: float = 60.0) -> N
 
 def unfinished(site: Site, acts: Sequence[Act]) -> list[str]:
     """Return what is still to come: scenes and the states of their cases, and announcements."""
-    cases: dict[str, list[CaseSummary]] = {act.volume_id: [] for act in acts}
+    cases: dict[str, list[Case]] = {act.volume_id: [] for act in acts}
     for case in site.ledger.cases(limit=EVERY):
         cases.setdefault(case.volume_id, []).append(case)
     told = Counter(volume_id for volume_id, _ in site.told().values())
@@ -40,7 +40,7 @@ def unfinished(site: Site, acts: Sequence[Act]) -> list[str]:
     return [*left, f"{pending} announcements"] if pending else left
 
 
-def _rests(act: Act, cases: Sequence[CaseSummary], told: int) -> bool:
+def _rests(act: Act, cases: Sequence[Case], told: int) -> bool:
     expected = act.scene.expected
     rest = [c.state in AT_REST or c.state.value == expected.state for c in cases]
     looked = any(c.attempts for c in cases)
@@ -133,4 +133,4 @@ def _decided(record: CaseRecord) -> tuple[str | None, str | None]:
     """Return the verdict and rule of the first look that acted; where none did, of the last."""
     for sent in record.outbox:
         return sent.payload["verdict"], sent.payload["rule"]
-    return record.summary.verdict, record.summary.rule
+    return record.case.verdict, record.case.rule

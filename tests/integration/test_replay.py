@@ -70,7 +70,7 @@ def left(ledger: Ledger, state: CaseState = CaseState.PARKED) -> str:
     """Make a case that an attempt left in this state; return its id."""
     volume_id = open_case(ledger)
     look(ledger, state)
-    return only_case(ledger, volume_id).summary.case_id
+    return only_case(ledger, volume_id).case.case_id
 
 
 def look(ledger: Ledger, state: CaseState = CaseState.PARKED) -> None:
@@ -140,7 +140,7 @@ def test_ack_lost_with_the_connection(
         look(ledger)
     until(replayer.run_once)
     assert rounds(ledger, case_id) == 1
-    assert ledger.case(case_id).summary.state is (CaseState.PARKED if looked_at else CaseState.DUE)
+    assert ledger.case(case_id).case.state is (CaseState.PARKED if looked_at else CaseState.DUE)
     assert replayer.run_once() == 0
     replayer.close()
 

@@ -111,10 +111,10 @@ def test_one_bus_away_the_other_is_listened_to(
     (case,) = service.ledger.cases()
     until(lambda: service.ledger.counts()[CaseState.WAITING].oldest_age_seconds > 2)
     assert not service.caught_up
-    assert service.ledger.case(case.case_id).summary.state is CaseState.WAITING
+    assert service.ledger.case(case.case_id).case.state is CaseState.WAITING
 
     permit(rabbitmq, urls[1], ".*")
-    until(lambda: service.ledger.case(case.case_id).summary.state is not CaseState.WAITING, 60)
+    until(lambda: service.ledger.case(case.case_id).case.state is not CaseState.WAITING, 60)
     until(lambda: components(service)["broker:cell2"]["ok"])
     with Peer(urls[1]) as peer:
         peer.publish([attach_start()])

@@ -343,7 +343,7 @@ def test_writer_that_is_seen_is_left_to_a_person(
         site.publish([play.act])
         until(lambda: play.state()[0] is CaseState.PARKED, LONG)
         (case,) = site.cases(play.volume_id)
-        assert "live session" in (case.summary.reason or "")
+        assert "live session" in (case.case.reason or "")
         until(lambda: site.announced(play.volume_id) == [PARKED], LONG)
         assert play.state()[1] == "attaching"
         assert writer_a.makes_progress()
@@ -376,8 +376,8 @@ def test_two_hosts_that_write_are_both_left_to_a_person(
         until(lambda: site.announced(play.volume_id) == [PARKED], LONG)
         assert service.terminate() == 0
     (case,) = site.cases(play.volume_id)
-    assert case.summary.rule == "P15.two-writers"
-    reason = case.summary.reason or ""
+    assert case.case.rule == "P15.two-writers"
+    reason = case.case.reason or ""
     assert [word in reason for word in ("critical", play.host_a, "compute-b")] == [True] * 3
     both_go_on(writer_a, second)
     assert site.writes(play.volume_id) == []
@@ -398,8 +398,8 @@ def test_host_of_a_server_that_this_nova_never_had_writes_on(
         until(lambda: play.state()[0] is CaseState.PARKED, LONG)
         assert service.terminate() == 0
     (case,) = site.cases(play.volume_id)
-    assert case.summary.rule == "X2.nova-unknown"
-    assert "check the region" in (case.summary.reason or "")
+    assert case.case.rule == "X2.nova-unknown"
+    assert "check the region" in (case.case.reason or "")
     both_go_on(writer_a, play.writer_b)
     assert (site.status(play.volume_id), site.writes(play.volume_id)) == ("attaching", [])
     oracle.nothing_harmed(site)
@@ -420,7 +420,7 @@ def test_hanging_io_is_never_called_clean(
         try:
             gate.open()
             until(lambda: play.state()[0] is CaseState.PARKED, LONG)
-            assert "live session" in (site.cases(play.volume_id)[0].summary.reason or "")
+            assert "live session" in (site.cases(play.volume_id)[0].case.reason or "")
             assert play.state()[1] == "attaching"
             assert END not in site.announced(play.volume_id)
             assert site.cloud.exported_to(play.volume_id) == (play.host_a,)
@@ -472,7 +472,7 @@ def test_killed_in_the_midst(site: Site, iscsi: Iscsi, gate: Gate, backend: Targ
         iscsi.tgtd.start()
         (case,) = site.cases(play.volume_id)
         until(lambda: site.cases(play.volume_id)[0].case.attempts > case.case.attempts + 1, LONG)
-        assert "was not found" in (site.cases(play.volume_id)[0].summary.reason or "")
+        assert "was not found" in (site.cases(play.volume_id)[0].case.reason or "")
         assert (play.state()[1], site.writes(play.volume_id)) == ("attaching", [])
         iscsi.add_control_target()
         iscsi.tgtd.add_target(target, backend.disks[play.volume_id], initiators=(name,))

@@ -108,7 +108,7 @@ def attach(site: Site, played: Played, connector: Connector) -> None:
 def closed(site: Site, volume_id: str, *conclusions: Conclusion) -> bool:
     """Tell whether the volume's cases are all closed, in this way, oldest first."""
     cases = site.cases(volume_id)
-    return tuple(c.summary.conclusion for c in cases) == conclusions
+    return tuple(c.case.conclusion for c in cases) == conclusions
 
 
 def well(site: Site, *scenarios: Played) -> None:
@@ -144,7 +144,7 @@ def test_leak_after_a_hanging_export_is_terminated(site: Site, service: ServiceP
     site.send([*earlier.messages, *leak.messages])
     until(lambda: closed(site, leak.volume_id, Conclusion.MENDED))
     (case,) = site.cases(leak.volume_id)
-    assert (case.case.attachment_id, case.summary.use_case) == (leak.attachment_id, UseCase.UC5)
+    assert (case.case.attachment_id, case.case.use_case) == (leak.attachment_id, UseCase.UC5)
     assert site.writes(leak.volume_id)[0] == "cinder.reserve", "first keep new attachments out"
     assert site.writes(leak.volume_id)[-1] == "cinder.unreserve", "the status comes last"
     assert site.cloud.exported_to(leak.volume_id) == ()

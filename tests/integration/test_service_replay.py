@@ -57,7 +57,7 @@ def scene(name: str) -> Scene:
 
 def state(site: Site, act: Act) -> CaseState | None:
     """Return the state of the scene's one case, None before there is one."""
-    states = [record.summary.state for record in site.cases(act.volume_id)]
+    states = [record.case.state for record in site.cases(act.volume_id)]
     assert len(states) <= 1
     return states[0] if states else None
 
@@ -87,7 +87,7 @@ def test_parked_case_is_mended_once_its_cause_is_gone(any_site: Site) -> None:
         assert site.writes(act.volume_id) == []
         site.cloud.clear_faults()
         (parked,) = site.cases(act.volume_id)
-        case_id = parked.summary.case_id
+        case_id = parked.case.case_id
         sent = site.detachd.run("replay", "case", case_id[:8], *WHY)
         assert sent.stdout == f"queued case {case_id} for replay\n"
         until(lambda: over(site, act))
@@ -99,7 +99,7 @@ def test_parked_case_is_mended_once_its_cause_is_gone(any_site: Site) -> None:
     assert (line.kind, line.actor, line.reason) == (
         HistoryKind.REARMED, "alice", "the array is back",
     )  # fmt: skip
-    assert record.summary.conclusion is Conclusion.MENDED
+    assert record.case.conclusion is Conclusion.MENDED
 
 
 def test_original_notification_of_a_closed_case(replay_site: Site) -> None:
@@ -127,7 +127,7 @@ def test_original_notification_of_a_closed_case(replay_site: Site) -> None:
     assert record.history[: len(before.history)] == before.history
     rearmed = [line for line in record.history if line.kind is HistoryKind.REARMED]
     assert len(rearmed) == 1
-    assert record.summary.trigger is Trigger.REPLAY
+    assert record.case.trigger is Trigger.REPLAY
     original = json.loads(json.loads(act.messages[-1].body)["oslo.message"])["message_id"]
     assert rearmed[0].detail is not None
     assert rearmed[0].detail["original_message_id"] == original
@@ -145,7 +145,7 @@ def test_replay_passes_the_guards(replay_site: Site) -> None:
         act = play(site, "UC1")
         until(lambda: state(site, act) is CaseState.PARKED)
         (parked,) = site.cases(act.volume_id)
-        site.detachd.run("replay", "case", parked.summary.case_id, *WHY)
+        site.detachd.run("replay", "case", parked.case.case_id, *WHY)
         until(lambda: site.cases(act.volume_id)[0].case.attempts == parked.case.attempts + 1)
         until(lambda: state(site, act) is CaseState.PARKED)
         assert service.terminate() == 0
@@ -164,7 +164,7 @@ def test_replayed_while_the_service_is_away(replay_site: Site) -> None:
         assert service.terminate() == 0
     site.cloud.clear_faults()
     (parked,) = site.cases(act.volume_id)
-    site.detachd.run("replay", "case", parked.summary.case_id, *WHY)
+    site.detachd.run("replay", "case", parked.case.case_id, *WHY)
     assert state(site, act) is CaseState.PARKED
     with site.detachd.serve() as service:
         service.ready()

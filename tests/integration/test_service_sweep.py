@@ -50,7 +50,7 @@ def test_what_no_event_told_of_is_found_and_mended(site: Site) -> None:
     oracle.nothing_harmed(site)
     for act in acts:
         (record,) = site.cases(act.volume_id)
-        assert (act.scene.name, record.summary.conclusion) == (act.scene.name, Conclusion.MENDED)
+        assert (act.scene.name, record.case.conclusion) == (act.scene.name, Conclusion.MENDED)
         assert [n.notification.source.value for n in record.notifications] == ["sweep"]
         assert site.status(act.volume_id) in ("available", "in-use")
     assert f"detachd_sweep_missed_by_bus_total {len(acts)}.0" in metrics
@@ -58,7 +58,7 @@ def test_what_no_event_told_of_is_found_and_mended(site: Site) -> None:
 
 def concluded(site: Site, act: Act) -> bool:
     """Tell whether the scene's one case is closed."""
-    return [r.summary.state for r in site.cases(act.volume_id)] == [CaseState.CLOSED]
+    return [r.case.state for r in site.cases(act.volume_id)] == [CaseState.CLOSED]
 
 
 def test_healthy_look_alikes_are_left_alone(site: Site) -> None:
@@ -74,10 +74,10 @@ def test_healthy_look_alikes_are_left_alone(site: Site) -> None:
     healthy = cloud.create_volume()
     with site.detachd.serve() as service:
         service.ready()
-        until(lambda: [r.summary.state for r in site.cases(shelved)] == [CaseState.CLOSED])
+        until(lambda: [r.case.state for r in site.cases(shelved)] == [CaseState.CLOSED])
         assert service.terminate() == 0
     (record,) = site.cases(shelved)
-    assert (record.summary.conclusion, record.summary.trigger) == (
+    assert (record.case.conclusion, record.case.trigger) == (
         Conclusion.HEALTHY, Trigger.SWEEP,
     )  # fmt: skip
     assert site.writes(shelved) == site.writes(healthy) == []
@@ -96,7 +96,7 @@ def test_two_replicas_make_one_case(site: Site, tmp_path: Path) -> None:
         until(lambda: concluded(site, act), 60.0)
         assert [second.terminate(), first.terminate()] == [0, 0]
     (record,) = site.cases(act.volume_id)
-    assert record.summary.conclusion is Conclusion.MENDED
+    assert record.case.conclusion is Conclusion.MENDED
     oracle.nothing_harmed(site)
     oracle.announced_once(site)
 
@@ -143,7 +143,7 @@ def test_ghost_is_ended_and_announced_as_the_fifth_use_case(site: Site) -> None:
     """Mode auto, one compute host let in that no server uses it on -> ended, mended, told."""
     (record,) = ghosts(site, Mode.AUTO, Scene("ghost", "left behind", left_behind, ENDED))
     volume_id = record.case.volume_id
-    assert record.summary.conclusion is Conclusion.MENDED
+    assert record.case.conclusion is Conclusion.MENDED
     assert [n.notification.event_type for n in record.notifications] == ["sweep.exported"]
     assert [i.kind.value for i in record.intents] == [*GHOST_STEPS]
     assert (site.status(volume_id), site.cloud.exported_to(volume_id)) == ("available", ())
@@ -160,8 +160,8 @@ def test_ghost_is_parked_with_its_plan_in_mode_observe(site: Site) -> None:
     observed = dataclasses.replace(ENDED, announced=("parked",), state="parked")
     (record,) = ghosts(site, Mode.OBSERVE, Scene("ghost", "left behind", left_behind, observed))
     volume_id = record.case.volume_id
-    assert (record.summary.state, record.summary.rule) == (CaseState.PARKED, "UC5.ghost")
-    assert "the mode is observe" in (record.summary.reason or "")
+    assert (record.case.state, record.case.rule) == (CaseState.PARKED, "UC5.ghost")
+    assert "the mode is observe" in (record.case.reason or "")
     (parked,) = record.outbox
     assert parked.payload["use_case"] == "UC5"
     look = next(h.detail["evidence"] for h in record.history if h.detail and h.rule == "UC5.ghost")
@@ -181,7 +181,7 @@ def test_ghost_waits_for_a_yes_in_mode_approve(site: Site) -> None:
         site.introduce([act])
         until(lambda: waiting_for_a_yes(site, act), 60.0)
         assert site.writes(act.volume_id) == []
-        case_id = site.cases(act.volume_id)[0].summary.case_id
+        case_id = site.cases(act.volume_id)[0].case.case_id
         site.detachd.run("case", "approve", case_id, "--reason", "nobody has it")
         oracle.wait_until_over(site, [act])
         assert service.terminate() == 0
@@ -192,15 +192,15 @@ def test_ghost_waits_for_a_yes_in_mode_approve(site: Site) -> None:
 
 def waiting_for_a_yes(site: Site, act: Act) -> bool:
     """Tell whether the scene's one case asks a person."""
-    states = [r.summary.state for r in site.cases(act.volume_id)]
+    states = [r.case.state for r in site.cases(act.volume_id)]
     return states == [CaseState.AWAITING_APPROVAL]
 
 
 def test_volume_that_a_guest_still_has_is_no_ghost(site: Site) -> None:
     """Reset by hand, and Nova holds a server of the host to have it -> parked with its name."""
     (record,) = ghosts(site, Mode.AUTO, Scene("reset", "by hand", reset_by_hand, HELD))
-    assert (record.summary.state, record.summary.rule) == (CaseState.PARKED, "P6.guest-holds")
+    assert (record.case.state, record.case.rule) == (CaseState.PARKED, "P6.guest-holds")
     (holder,) = site.cloud.guests_holding(record.case.volume_id)
-    assert holder in (record.summary.reason or "")
+    assert holder in (record.case.reason or "")
     assert site.writes(record.case.volume_id) == []
     assert site.cloud.exported_to(record.case.volume_id) == (record.case.host,)

@@ -37,7 +37,7 @@ def left_detaching(stage: Stage) -> None:
 def failed(stage: Stage, times: int = 1) -> None:
     """Wait until attempts at the case have failed; it must go on trying."""
     until(lambda: _failures(stage) >= times, f"{times} attempts failed", CASE_SECONDS)
-    assert stage.case().summary.state in TRYING, stage.case().summary
+    assert stage.case().case.state in TRYING, stage.case().case
 
 
 def _failures(stage: Stage) -> int:

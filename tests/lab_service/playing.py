@@ -121,7 +121,7 @@ def _ended(scene: Scene, stage: Stage, before: State) -> Played:
     written = can_be_used_again(stage)
     stage.reaches(CaseState.CLOSED)
     tried, said = stage.site.tried(stage.volume_id), stage.site.said(stage.volume_id)
-    conclusion = stage.case().summary.conclusion
+    conclusion = stage.case().case.conclusion
     return Played(scene, stage, before, after, tried, said, conclusion, written)
 
 

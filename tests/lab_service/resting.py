@@ -39,7 +39,7 @@ def concluded(stage: Stage, *, waiting: bool = True) -> tuple[Decided, tuple[str
 
     def at_rest() -> list[CaseRecord]:
         cases = stage.site.cases(stage.volume_id)
-        over = all(c.summary.state in AT_REST or (waiting and _only_waits(c)) for c in cases)
+        over = all(c.case.state in AT_REST or (waiting and _only_waits(c)) for c in cases)
         return [c for c in cases if c.case.attempts] if over else []
 
     until(at_rest, "each case is at rest", CASE_SECONDS)
@@ -50,16 +50,16 @@ def concluded(stage: Stage, *, waiting: bool = True) -> tuple[Decided, tuple[str
 
 def _weight(record: CaseRecord) -> tuple[int, bool, int]:
     """Return what makes a case the one that matters: the attach before it has a case too."""
-    at_rest = record.summary.state in AT_REST
+    at_rest = record.case.state in AT_REST
     return len(record.intents), at_rest, record.case.attempts
 
 
 def _only_waits(record: CaseRecord) -> bool:
-    return record.summary.verdict in WAIT and record.case.attempts >= LOOKS
+    return record.case.verdict in WAIT and record.case.attempts >= LOOKS
 
 
 def _decided(record: CaseRecord) -> Decided:
     """Return verdict and rule of the first look that acted, of the last where none did; state."""
     for sent in record.outbox:
-        return sent.payload["verdict"], sent.payload["rule"], record.summary.state.value
-    return record.summary.verdict, record.summary.rule, record.summary.state.value
+        return sent.payload["verdict"], sent.payload["rule"], record.case.state.value
+    return record.case.verdict, record.case.rule, record.case.state.value

@@ -149,7 +149,7 @@ class Stage:
 
         def said() -> bool:
             told = self.told()
-            assert ("parked" in told) <= ("parked" in events), self.case().summary
+            assert ("parked" in told) <= ("parked" in events), self.case().case
             return told == events
 
         until(said, f"it has said {events}", CASE_SECONDS)
@@ -159,7 +159,7 @@ class Stage:
 
         def said() -> bool:
             told = self.told()
-            assert "parked" not in told, self.case().summary
+            assert "parked" not in told, self.case().case
             return told[-1:] == ("end",)
 
         until(said, "it is mended", CASE_SECONDS)
@@ -169,7 +169,7 @@ class Stage:
 
         def there() -> bool:
             cases = self.site.cases(self.volume_id)
-            return bool(cases) and all(c.summary.state in states for c in cases)
+            return bool(cases) and all(c.case.state in states for c in cases)
 
         until(there, f"every case is {[state.value for state in states]}", CASE_SECONDS)
 

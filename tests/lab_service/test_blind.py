@@ -106,7 +106,7 @@ def test_nova_api_down(site: LabSite, struck: Strike) -> None:
         stage = struck(api.kill)
         mending.failed(stage, 2)
         record = stage.case()
-        assert (record.summary.rule, record.intents) == ("X2.nova-unknown", ())
+        assert (record.case.rule, record.intents) == ("X2.nova-unknown", ())
         assert stage.look() == mending.stuck(stage.host)
     finally:
         api.start()
@@ -120,7 +120,7 @@ def test_cinder_api_down(site: LabSite, struck: Strike) -> None:
         stage = struck(api.kill)
         mending.failed(stage, 2)
         record = stage.case()
-        assert (record.summary.rule, record.intents) == ("X1.cinder-unknown", ())
+        assert (record.case.rule, record.intents) == ("X1.cinder-unknown", ())
     finally:
         api.start()
     mended_after_all(stage)
@@ -154,7 +154,7 @@ def test_user_disabled(site: LabSite, struck: Strike) -> None:
         stage = struck(lock_out)
         mending.failed(stage, 2)
         record = stage.case()
-        assert (record.summary.rule, record.intents) == ("X1.cinder-unknown", ())
+        assert (record.case.rule, record.intents) == ("X1.cinder-unknown", ())
         assert stage.look() == mending.stuck(stage.host)
     finally:
         keystone.enable("detachd", yes=True)

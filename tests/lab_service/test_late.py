@@ -52,7 +52,7 @@ def both_are_due(stage: Stage) -> None:
     """Wait until the failed attach and its clean-up each have a case that is due."""
 
     def due() -> bool:
-        at = [c.summary.next_attempt_at for c in stage.site.cases(stage.volume_id)]
+        at = [c.case.next_attempt_at for c in stage.site.cases(stage.volume_id)]
         return len(at) == 2 and all(a is not None and a <= datetime.now(UTC) for a in at)
 
     until(due, "both cases are due", CASE_SECONDS)

@@ -68,7 +68,7 @@ def comes_to_nova_alone(stage: Stage) -> None:
     """
     until(lambda: holds(stage)[3] == ("gone",), "the host has made a block device of it")
     stage.replay()
-    until(lambda: stage.case().summary.state is CaseState.PARKED, "a person has it", CASE_SECONDS)
+    until(lambda: stage.case().case.state is CaseState.PARKED, "a person has it", CASE_SECONDS)
 
 
 def deleted(stage: Stage) -> None:

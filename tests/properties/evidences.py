@@ -7,7 +7,7 @@ from datetime import timedelta
 from hypothesis import strategies as st
 
 from drivers.base import Capabilities, Connection
-from handlers.case import Approval, Intent, StepKind, StepResult
+from handlers.case import Intent, StepKind, StepResult
 from handlers.judgement.evidence import Fact, Holding, Unknown
 from handlers.judgement.policy import BackendPolicy, LateAttach, Mode
 from handlers.notification import Operation
@@ -142,7 +142,7 @@ FACTS: dict[str, st.SearchStrategy[object]] = {
     "released_unasked": st.booleans(),
     "connector": st.none() | hosts.map(connector),
     "intents": intents,
-    "approval": st.none() | st.just(Approval("alice", "a fingerprint")),
+    "approved_fingerprint": st.none() | st.just("a fingerprint"),
     "first_clean_at": st.none() | st.just(OPENED_AT),
     "mended_at": st.none() | st.just(OPENED_AT),
 }

@@ -231,7 +231,7 @@ def test_what_passes_the_guards_is_known_alone_and_allowed(
     if guard(s, steps, Means(capabilities, policy, now, mark)) is not None:
         return
     assert policy.mode is not Mode.OBSERVE
-    assert policy.mode is Mode.AUTO or s.case.approval is not None
+    assert policy.mode is Mode.AUTO or s.case.approved_fingerprint is not None
     kinds = {step.kind for step in steps}
     every_host = s.connector is None and StepKind.BACKEND_FORCE_DETACH in kinds
     if every_host:

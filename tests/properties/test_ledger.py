@@ -231,7 +231,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self._ended(claim)
         unreached = newer and state is CaseState.PARKED
         self.announced[case_id] += [mark] if unreached else [mark, f"{mark}-parked"]
-        assert self.ledger.case(case_id).summary.state is (CaseState.DUE if newer else state)
+        assert self.ledger.case(case_id).case.state is (CaseState.DUE if newer else state)
 
     @rule(claim=consumes(held_claims))
     def hand_back(self, claim: Claim) -> None:
@@ -328,7 +328,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self._shown() == shown
         moved = here - self._here()
         assert len(moved) == done.cases <= limit
-        assert {shown[case_id].summary.state for case_id in moved} <= {CaseState.CLOSED}
+        assert {shown[case_id].case.state for case_id in moved} <= {CaseState.CLOSED}
         assert not moved & unsent
         gone = told - self._places()
         of_moved = {pair for pair in gone if pair[1] is not None}
@@ -354,7 +354,7 @@ class LedgerMachine(RuleBasedStateMachine):
         replay = Replay(f"replay:{next(self.numbers)}", "0" * 64, "replay", "alice", "again")
         assert self.processes[which].replay(replay, case_id).before is CaseState.CLOSED
         after = self.ledger.case(case_id)
-        assert after.summary.state is CaseState.DUE
+        assert after.case.state is CaseState.DUE
         assert after.history[:-1] == before.history
         assert (after.intents, after.outbox) == (before.intents, before.outbox)
         back = {m for m, c in self.put_away if c == case_id} - self.accepted
@@ -379,8 +379,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule()
     def rearm(self) -> None:
         """Send everything that is parked round again."""
-        for summary in self.ledger.cases(state=CaseState.PARKED):
-            self.ledger.rearm(summary.case_id, "alice", "")
+        for case in self.ledger.cases(state=CaseState.PARKED):
+            replay = Replay(f"replay:{next(self.numbers)}", "0" * 64, "replay", "alice", "again")
+            self.ledger.replay(replay, case.case_id)
 
     # --- what always holds ---
 

@@ -19,10 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consumer.ledger import Arrival, Ledger
-from consumer.ledger.database.records import known_case
+from consumer.ledger.database.records import CASES
 from consumer.ledger.database.tables import cases
-from handlers.case import CaseState
-from handlers.correlation.matching import KnownCase
+from handlers.case import Case, CaseState
 from handlers.notification import Notification, parse
 from tests import recordings
 from tests.services import ledgers
@@ -40,7 +39,7 @@ def told(name: str) -> tuple[Notification, ...]:
     return tuple(each for each in parsed if isinstance(each, Notification))
 
 
-def outcome(case: KnownCase) -> Outcome:
+def outcome(case: Case) -> Outcome:
     """Return what must not depend on the order.
 
     Not compared, because it is timing only: whether an open case waits or is due already, and when
@@ -69,7 +68,7 @@ def taken_in(batches: Sequence[Sequence[Notification]]) -> Counter[Outcome]:
             assert accepted.rejected == ()
         rows = ledger._database.read(lambda c: list(c.execute(cases.select())))
         ledger.close()
-    return Counter(outcome(known_case(row, claimed=False)) for row in rows)
+    return Counter(outcome(CASES.read(row)) for row in rows)
 
 
 @st.composite

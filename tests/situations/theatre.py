@@ -129,7 +129,7 @@ def _ended(ledger: Ledger, act: Act) -> Ended:
     rows = {row.attachment_id: row.status for row in volume.rows} if volume else {}
     return Ended(
         *_decided(acted),
-        state=acted.summary.state,
+        state=acted.case.state,
         done=tuple(i.kind.value for i in acted.intents if i.result is StepResult.DONE),
         announced=tuple(sent.event_type.rpartition(".")[2] for sent in acted.outbox),
         status=volume.status if volume else "gone",
@@ -147,8 +147,8 @@ def _let_in(stage: Stage) -> tuple[str, ...]:
 def _decided(record: CaseRecord) -> tuple[str | None, str | None, str | None]:
     """Return verdict, rule and reason of the first look that acted; where none did, of the last."""
     for sent in record.outbox:
-        return sent.payload["verdict"], sent.payload["rule"], record.summary.reason
-    return record.summary.verdict, record.summary.rule, record.summary.reason
+        return sent.payload["verdict"], sent.payload["rule"], record.case.reason
+    return record.case.verdict, record.case.rule, record.case.reason
 
 
 def _named(stage: Stage, rows: Mapping[str, str]) -> Iterator[str]:

@@ -109,7 +109,7 @@ def test_a_failed_attach_walks_the_eight_hops_and_ends_available_and_announced(
     # call that had timed out could still finish late.
     ledger.finish(claim, outcome)
     record = ledger.case(opened.case_id)
-    assert record.summary.state is CaseState.SETTLING
+    assert record.case.state is CaseState.SETTLING
     assert [(i.kind, i.result) for i in record.intents] == [
         (StepKind.BACKEND_FORCE_DETACH, StepResult.DONE),
         (StepKind.CINDER_DELETE_ATTACHMENT, StepResult.DONE),
@@ -133,7 +133,7 @@ def test_a_failed_attach_walks_the_eight_hops_and_ends_available_and_announced(
     # And once more from hop 3: the look after settling is clean, and only now the case is closed.
     (claim,) = ledger.claim("worker-1", limit=5, lease_seconds=900.0, deadlines=True)
     ledger.finish(claim, recovery.attempt(ledger.casefile(claim)))
-    closed = ledger.case(opened.case_id).summary
+    closed = ledger.case(opened.case_id).case
     assert (closed.state, closed.conclusion) == (CaseState.CLOSED, Conclusion.MENDED)
     assert cloud.hazards() == ()
 

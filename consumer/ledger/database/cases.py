@@ -1,22 +1,73 @@
 """Cases wherever they are kept: among those that are worked on, or in the archive.
 
 Each question is one statement for both, as a case may be moved between two.
+
+A case is written by who has read it under its volume's lock (``locks``) in the same transaction,
+and nothing is written of it but what was changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.records import Row
+from consumer.ledger.database.prepared import Prepared
+from consumer.ledger.database.records import CASES, Row, Values
 from consumer.ledger.database.tables import ARCHIVE_OF, cases
 from consumer.ledger.errors import NoSuchCaseError
+from handlers.case import Case
 
 SHORTEST_PREFIX = 4
 
 Narrow = Callable[[sa.Table], sa.ColumnElement[bool]]
+
+_ADDED = Prepared.insert(cases)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Kept:
+    """A case and where it is."""
+
+    case: Case
+    archived: bool
+
+
+def add(connection: sa.Connection, opened: Iterable[Case], now: datetime) -> None:
+    """Write new cases."""
+    if rows := [_row(case, now) for case in opened]:
+        _ADDED.run(connection, *rows)
+
+
+def rewrite(connection: sa.Connection, changed: Iterable[tuple[Case, Case]], now: datetime) -> None:
+    """Write what differs between each case as it was read and as it is to be.
+
+    ``updated_at`` and ``closed_at`` follow from it.
+    """
+    alike: dict[tuple[str, ...], list[Values]] = {}
+    for before, after in changed:
+        row = CASES.differing(before, after) | _stamps(after, now)
+        alike.setdefault(tuple(row), []).append(row | {"rewritten": after.case_id})
+    for names, rows in alike.items():
+        _rewriting(names).run(connection, *rows)
+
+
+@functools.cache
+def _rewriting(names: tuple[str, ...]) -> Prepared:
+    own = cases.c.case_id == sa.bindparam("rewritten")
+    return Prepared(cases.update().where(own).values({n: sa.bindparam(n) for n in names}))
+
+
+def _row(case: Case, now: datetime) -> Values:
+    return CASES.values(case) | _stamps(case, now)
+
+
+def _stamps(case: Case, now: datetime) -> Values:
+    return {"updated_at": now, "closed_at": None if case.open else now}
 
 
 def of_case(connection: sa.Connection, case_id: str, table: sa.Table, *order: str) -> list[Row]:
@@ -27,7 +78,7 @@ def of_case(connection: sa.Connection, case_id: str, table: sa.Table, *order: st
 
 def newest_cases(
     connection: sa.Connection, narrow: Narrow, limit: int, *, few: bool = False
-) -> list[Row]:
+) -> tuple[Case, ...]:
     """Return the cases that were opened last, so many at most.
 
     ``few``: what is narrowed to is found by another index than that of the time, or by none.
@@ -39,14 +90,11 @@ def newest_cases(
     both = sa.union_all(*(sa.select(part.subquery()) for part in newest))
     of = both.selected_columns
     merged = both.order_by(of.opened_at.desc(), of.case_id.desc()).limit(limit)
-    return list(connection.execute(merged))
+    return tuple(CASES.read(row) for row in connection.execute(merged))
 
 
-def one_case(connection: sa.Connection, cloud: str, case_id: str) -> Row:
-    """Return the row of a case, by its id or the beginning of it; ``archived`` says where it is.
-
-    Raises NoSuchCaseError.
-    """
+def one_case(connection: sa.Connection, cloud: str, case_id: str) -> Kept:
+    """Return a case, by its id or the beginning of it. Raises NoSuchCaseError."""
     case_id = case_id.lower()
     if found := _cases(connection, cloud, lambda t: t.c.case_id == case_id):
         return found[0]
@@ -60,9 +108,9 @@ def one_case(connection: sa.Connection, cloud: str, case_id: str) -> Row:
     return found[0]
 
 
-def _cases(connection: sa.Connection, cloud: str, narrow: Narrow) -> list[Row]:
+def _cases(connection: sa.Connection, cloud: str, narrow: Narrow) -> list[Kept]:
     both = _both(cases, lambda t: sa.and_(t.c.cloud == cloud, narrow(t)))
-    return list(connection.execute(both.limit(2)))
+    return [Kept(CASES.read(row), row.archived) for row in connection.execute(both.limit(2))]
 
 
 def _both(table: sa.Table, narrow: Narrow) -> sa.CompoundSelect[Any]:

@@ -11,53 +11,22 @@ import sqlalchemy as sa
 
 from consumer.ledger.database.cases import newest_cases, of_case, one_case
 from consumer.ledger.database.engine import database_now
-from consumer.ledger.database.records import Row, notification, whole_case
+from consumer.ledger.database.records import NOTIFICATIONS, Row, Stored
 from consumer.ledger.database.tables import cases, claims, history, intents, notifications, outbox
+from consumer.ledger.work.claims import intent
 from consumer.ledger.work.history import HistoryKind
 from handlers.case import (
     Case,
     CaseState,
-    Conclusion,
-    LateCalls,
     Priority,
     StepKind,
     StepResult,
-    Trigger,
-    UseCase,
-    VerifiedBy,
 )
-from handlers.notification import Notification, Operation
+from handlers.notification import Notification
 
 # Messages of one batch were received at once.
 TOLD_IN_ORDER = ("received_at", "published_at", "message_id")
 OPEN_STATES = tuple(state for state in CaseState if state is not CaseState.CLOSED)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class CaseSummary:
-    """One line of a list of cases. ``rule``, ``verdict``, ``reason``: of the last attempt."""
-
-    case_id: str
-    state: CaseState
-    operation: Operation
-    volume_id: str
-    attachment_id: str | None
-    instance_id: str | None
-    host: str | None
-    backend: str | None
-    trigger: Trigger
-    opened_at: datetime
-    updated_at: datetime
-    closed_at: datetime | None
-    next_attempt_at: datetime | None
-    attempts: int
-    rule: str | None
-    verdict: str | None
-    reason: str | None
-    use_case: UseCase | None
-    conclusion: Conclusion | None
-    verified_by: VerifiedBy | None
-    fingerprint: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -114,11 +83,15 @@ class OutboxRecord:
     last_error: str | None
 
 
+_HISTORY = Stored(HistoryRecord, history)
+_INTENTS = Stored(IntentRecord, intents)
+_OUTBOX = Stored(OutboxRecord, outbox)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class CaseRecord:
-    """Everything that the ledger holds of one case, each part oldest first."""
+    """A case and everything that the ledger holds of it, each part oldest first."""
 
-    summary: CaseSummary
     case: Case
     claimed_by: str | None
     lease_expires_at: datetime | None
@@ -146,8 +119,8 @@ class Filter:
     limit: int = 100
 
 
-def list_cases(connection: sa.Connection, cloud: str, wanted: Filter) -> tuple[CaseSummary, ...]:
-    """Return the cases, the newest first."""
+def list_cases(connection: sa.Connection, cloud: str, wanted: Filter) -> tuple[Case, ...]:
+    """Return the cases, the newest first, without what is gathered for a claim."""
     said = {
         "state": wanted.state.value if wanted.state else None,
         "backend": wanted.backend,
@@ -158,33 +131,35 @@ def list_cases(connection: sa.Connection, cloud: str, wanted: Filter) -> tuple[C
         narrowed = [table.c[name] == value for name, value in said.items() if value is not None]
         return sa.and_(table.c.cloud == cloud, *narrowed)
 
-    found = newest_cases(connection, narrow, wanted.limit, few=wanted.volume_id is not None)
-    return tuple(_summary(row) for row in found)
+    return newest_cases(connection, narrow, wanted.limit, few=wanted.volume_id is not None)
 
 
 def show_case(connection: sa.Connection, cloud: str, case_id: str) -> CaseRecord:
     """Return one case, by its id or the beginning of it. Raises NoSuchCaseError."""
-    row = one_case(connection, cloud, case_id)
-    intended = of_case(connection, row.case_id, intents, "intent_id")
+    case = one_case(connection, cloud, case_id).case
     held = connection.execute(
         sa.select(claims).where(
             claims.c.cloud == cloud,
-            claims.c.volume_id == row.volume_id,
-            claims.c.case_id == row.case_id,
+            claims.c.volume_id == case.volume_id,
+            claims.c.case_id == case.case_id,
         )
     ).first()
+
+    def own(table: sa.Table, *order: str) -> list[Row]:
+        return of_case(connection, case.case_id, table, *order)
+
+    intended = own(intents, "intent_id")
     return CaseRecord(
-        summary=_summary(row),
-        case=whole_case(row, intended, LateCalls()),
+        case=dataclasses.replace(case, intents=tuple(intent(row) for row in intended)),
         claimed_by=held.owner if held else None,
         lease_expires_at=held.lease_expires_at if held else None,
         notifications=tuple(
-            NotificationRecord(notification(n), n.received_at, n.bus, n.body_sha256)
-            for n in of_case(connection, row.case_id, notifications, *TOLD_IN_ORDER)
+            NotificationRecord(NOTIFICATIONS.read(row), row.received_at, row.bus, row.body_sha256)
+            for row in own(notifications, *TOLD_IN_ORDER)
         ),
-        history=tuple(_history(h) for h in of_case(connection, row.case_id, history, "history_id")),
-        intents=tuple(_intent(i) for i in intended),
-        outbox=tuple(_outbox(o) for o in of_case(connection, row.case_id, outbox, "outbox_id")),
+        history=tuple(_HISTORY.read(row) for row in own(history, "history_id")),
+        intents=tuple(_INTENTS.read(row) for row in intended),
+        outbox=tuple(_OUTBOX.read(row) for row in own(outbox, "outbox_id")),
     )
 
 
@@ -201,70 +176,3 @@ def count_cases(connection: sa.Connection, cloud: str) -> dict[CaseState, StateC
         for state, count, oldest_at in connection.execute(statement)
     }
     return {state: found.get(state, StateCount(0, 0.0)) for state in OPEN_STATES}
-
-
-def _summary(row: Row) -> CaseSummary:
-    return CaseSummary(
-        case_id=row.case_id,
-        state=CaseState(row.state),
-        operation=Operation(row.operation),
-        volume_id=row.volume_id,
-        attachment_id=row.attachment_id,
-        instance_id=row.instance_id,
-        host=row.host,
-        backend=row.backend,
-        trigger=Trigger(row.triggered_by),
-        opened_at=row.opened_at,
-        updated_at=row.updated_at,
-        closed_at=row.closed_at,
-        next_attempt_at=row.next_attempt_at,
-        attempts=row.attempts,
-        rule=row.rule,
-        verdict=row.verdict,
-        reason=row.reason,
-        use_case=UseCase(row.use_case) if row.use_case else None,
-        conclusion=Conclusion(row.conclusion) if row.conclusion else None,
-        verified_by=VerifiedBy(row.verified_by) if row.verified_by else None,
-        fingerprint=row.fingerprint,
-    )
-
-
-def _history(row: Row) -> HistoryRecord:
-    return HistoryRecord(
-        recorded_at=row.recorded_at,
-        kind=HistoryKind(row.kind),
-        actor=row.actor,
-        state=CaseState(row.state) if row.state else None,
-        rule=row.rule,
-        verdict=row.verdict,
-        reason=row.reason,
-        detail=row.detail,
-    )
-
-
-def _intent(row: Row) -> IntentRecord:
-    return IntentRecord(
-        kind=StepKind(row.kind),
-        request_id=row.request_id,
-        attempt=row.attempt,
-        target=row.target,
-        evidence=row.evidence,
-        intended_at=row.intended_at,
-        result=StepResult(row.result),
-        detail=row.detail,
-        result_at=row.result_at,
-    )
-
-
-def _outbox(row: Row) -> OutboxRecord:
-    return OutboxRecord(
-        message_id=row.message_id,
-        event_type=row.event_type,
-        priority=Priority(row.priority),
-        payload=row.payload,
-        created_at=row.created_at,
-        attempts=row.attempts,
-        sent_at=row.sent_at,
-        unrouted_at=row.unrouted_at,
-        last_error=row.last_error,
-    )

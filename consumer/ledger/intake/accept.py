@@ -15,22 +15,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from consumer.ledger.database.cases import add, rewrite
 from consumer.ledger.database.engine import Database, cause, database_now
 from consumer.ledger.database.locks import lock_volumes, pass_gate
 from consumer.ledger.database.prepared import insert_or_update
-from consumer.ledger.database.records import (
-    Values,
-    known_case,
-    known_values,
-    notification_values,
-    opened_values,
-    signal,
-)
+from consumer.ledger.database.records import CASES, NOTIFICATIONS, Row, Values
 from consumer.ledger.database.tables import cases, connectors, history, intents, notifications
 from consumer.ledger.work.history import HistoryKind
-from handlers.case import CaseState
+from handlers.case import Case, CaseState
 from handlers.correlation.correlation import Changes, Known, Move, correlate
-from handlers.correlation.matching import KnownCase, Signal, Timing, shares_request
+from handlers.correlation.matching import Signal, Timing, shares_request
 from handlers.correlation.transitions import learned, new_case_id
 from handlers.notification import Notification, Phase
 
@@ -64,7 +58,6 @@ class Accepted:
         )
 
 
-_CHANGED = cases.update().where(cases.c.case_id == sa.bindparam("changed_case"))
 _ADOPTED = (
     notifications.update()
     .where(notifications.c.message_id == sa.bindparam("adopted_message"))
@@ -81,9 +74,8 @@ def write_changes(
     now: datetime,
 ) -> None:
     """Write the new and changed cases, the notifications, history and connectors."""
-    _write(connection, cases.insert(), [opened_values(c, cloud, now) for c in changes.opened])
-    changed = [known_values(c, now) | {"changed_case": c.case_id} for c in changes.changed]
-    _write(connection, _CHANGED, changed)
+    add(connection, changes.opened, now)
+    rewrite(connection, changes.changed, now)
     stored = [_stored(arrival, changes, cloud, now) for arrival in fresh]
     _write(connection, notifications.insert(), stored)
     adopted = [
@@ -103,7 +95,7 @@ def _write(
 
 
 def _stored(arrival: Arrival, changes: Changes, cloud: str, now: datetime) -> Values:
-    return notification_values(arrival.notification) | {
+    return NOTIFICATIONS.values(arrival.notification) | {
         "cloud": cloud,
         "case_id": changes.filed[arrival.notification.message_id],
         "received_at": now,
@@ -224,36 +216,37 @@ def read_known(
         "cloud": cloud, "volumes": list(claimed), "requests": requests, "since": since,
     }  # fmt: skip
     opens = any(n.phase is not Phase.END for n in batch)
-    found = _cases(connection, wanted, claimed)
+    found = _cases(connection, wanted)
     return Known(
+        cloud=cloud,
         cases=found,
+        in_hand=frozenset(case_id for case_id in claimed.values() if case_id is not None),
         orphans=_orphans(connection, wanted, found) if opens else (),
         intents=_intents(connection, wanted),
     )
 
 
-def _cases(
-    connection: sa.Connection, wanted: Mapping[str, Any], claimed: Mapping[str, str | None]
-) -> tuple[KnownCase, ...]:
-    rows = connection.execute(_CASES, wanted).all()
-    return tuple(
-        known_case(row, claimed=claimed[row.volume_id] == row.case_id)
-        for row in sorted(rows, key=lambda row: (row.opened_at, row.case_id))
-    )
+def _cases(connection: sa.Connection, wanted: Mapping[str, Any]) -> tuple[Case, ...]:
+    found = [CASES.read(row) for row in connection.execute(_CASES, wanted)]
+    return tuple(sorted(found, key=lambda case: (case.opened_at, case.case_id)))
 
 
 def _orphans(
-    connection: sa.Connection, wanted: Mapping[str, Any], found: Sequence[KnownCase]
+    connection: sa.Connection, wanted: Mapping[str, Any], found: Sequence[Case]
 ) -> tuple[Signal, ...]:
     by_id = {case.case_id: case for case in found}
     # Where the case knows of the request, the end was proven to be its own.
     misfiled = [
         row
         for row in connection.execute(_FILED_ENDS, wanted)
-        if row.case_id in by_id and not shares_request(signal(row), by_id[row.case_id])
+        if row.case_id in by_id and not shares_request(_signal(row), by_id[row.case_id])
     ]
     rows = [*connection.execute(_ENDS, wanted), *connection.execute(_ERRORS, wanted), *misfiled]
-    return tuple(signal(row) for row in sorted(rows, key=lambda row: row.received_at))
+    return tuple(_signal(row) for row in sorted(rows, key=lambda row: row.received_at))
+
+
+def _signal(row: Row) -> Signal:
+    return Signal.of(NOTIFICATIONS.read(row))
 
 
 def _intents(connection: sa.Connection, wanted: Mapping[str, Any]) -> dict[str, str]:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import insert_or_update
-from consumer.ledger.database.records import Row
+from consumer.ledger.database.records import Stored
 from consumer.ledger.database.tables import HELD, quarantine
 from consumer.ledger.errors import NoSuchBodyError
 
@@ -94,6 +94,9 @@ class QuarantinedBody:
     decision: str | None
 
 
+_BODIES = Stored(QuarantinedBody, quarantine)
+
+
 def list_bodies(
     connection: sa.Connection, cloud: str, state: BodyState | None, limit: int | None
 ) -> tuple[QuarantinedBody, ...]:
@@ -102,7 +105,7 @@ def list_bodies(
     if state is not None:
         own = own.where(quarantine.c.state == state.value)
     newest = own.order_by(quarantine.c.last_at.desc(), quarantine.c.quarantine_id.desc())
-    return tuple(_body(row) for row in connection.execute(newest.limit(limit)))
+    return tuple(_BODIES.read(row) for row in connection.execute(newest.limit(limit)))
 
 
 def one_body(connection: sa.Connection, cloud: str, body_sha256: str) -> QuarantinedBody:
@@ -119,7 +122,7 @@ def one_body(connection: sa.Connection, cloud: str, body_sha256: str) -> Quarant
             if found
             else f"there is no quarantined body {wanted}"
         )
-    return _body(found[0])
+    return _BODIES.read(found[0])
 
 
 def decide(
@@ -144,21 +147,3 @@ def decide(
         "decision": decision,
     }
     return connection.execute(known.values(values)).rowcount == 1
-
-
-def _body(row: Row) -> QuarantinedBody:
-    return QuarantinedBody(
-        body_sha256=row.body_sha256,
-        state=BodyState(row.state),
-        reason=row.reason,
-        excerpt=row.excerpt,
-        bus=row.bus,
-        routing_key=row.routing_key,
-        size=row.size,
-        times=row.times,
-        first_at=row.first_at,
-        last_at=row.last_at,
-        decided_at=row.decided_at,
-        decided_by=row.decided_by,
-        decision=row.decision,
-    )

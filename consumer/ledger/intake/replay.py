@@ -16,23 +16,17 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from consumer.ledger.database.cases import of_case, one_case
+from consumer.ledger.database.cases import add, of_case, one_case, rewrite
 from consumer.ledger.database.engine import Database, cause, database_now
 from consumer.ledger.database.locks import lock_volumes, pass_gate
 from consumer.ledger.database.prepared import insert_absent
-from consumer.ledger.database.records import (
-    Values,
-    known_case,
-    known_values,
-    notification_values,
-    opened_values,
-)
+from consumer.ledger.database.records import CASES, NOTIFICATIONS
 from consumer.ledger.database.tables import cases, connectors, history, intents, notifications
 from consumer.ledger.history.archive import bring_back
 from consumer.ledger.intake.accept import of_the_data
 from consumer.ledger.work.history import HistoryKind, note
-from handlers.case import CaseState
-from handlers.correlation.matching import KnownCase, Signal
+from handlers.case import Case, CaseState
+from handlers.correlation.matching import Signal
 from handlers.correlation.rearming import (
     ReplayRefusedError,
     chosen,
@@ -44,14 +38,6 @@ from handlers.correlation.transitions import learned
 from handlers.notification import Notification
 
 SENT_ROUND = (HistoryKind.OPENED.value, HistoryKind.REARMED.value)
-AT_REST = (CaseState.CLOSED, CaseState.PARKED, CaseState.AWAITING_APPROVAL)
-FRESH_BUDGET: Values = {"failures": 0, "crashes": 0}
-NEW_ROUND: Values = {
-    "first_clean_at": None,
-    "approved_by": None,
-    "approved_fingerprint": None,
-    "approved_at": None,
-}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,18 +89,18 @@ def accept_replay(
 
 def _replay_case(connection: sa.Connection, cloud: str, replay: Replay, case_id: str) -> Replayed:
     found = one_case(connection, cloud, case_id)
-    if found.archived and _in_history(connection, found.case_id, replay):
-        return Replayed(found.case_id, CaseState(found.state), repeated=True)
+    if found.archived and _in_history(connection, found.case.case_id, replay):
+        return Replayed(found.case.case_id, found.case.state, repeated=True)
     pass_gate(connection, cloud, alone=False)
-    claimed = lock_volumes(connection, cloud, [found.volume_id])
-    row = one_case(connection, cloud, found.case_id)
-    case = known_case(row, claimed=claimed[row.volume_id] == row.case_id)
+    lock_volumes(connection, cloud, [found.case.volume_id])
+    kept = one_case(connection, cloud, found.case.case_id)
+    case = kept.case
     if _in_history(connection, case.case_id, replay):
         return Replayed(case.case_id, case.state, repeated=True)
-    if row.archived:
+    if kept.archived:
         bring_back(connection, case.case_id)
     now = database_now(connection)
-    _rearm(connection, case, rearmed(case, now), now)
+    rewrite(connection, [(case, rearmed(case, now))], now)
     _note(connection, replay, case.case_id, case.state, now)
     return Replayed(case.case_id, case.state)
 
@@ -132,11 +118,11 @@ def _replay_notification(
         return Replayed(before.case_id, before.state, repeated=True)
     now = database_now(connection)
     if before is None:
-        case = opened_by_replay(notification, now)
-        connection.execute(cases.insert(), opened_values(case, cloud, now))
+        case = opened_by_replay(notification, cloud, now)
+        add(connection, [case], now)
     else:
         case = rearmed(reminded(before, notification), now)
-        _rearm(connection, before, case, now)
+        rewrite(connection, [(before, case)], now)
     _store(connection, cloud, replay, notification, case_id=case.case_id, now=now)
     state = before.state if before else None
     _note(connection, replay, case.case_id, state, now, original=notification.message_id)
@@ -176,13 +162,13 @@ def _volumes(
 
 def _locked(
     connection: sa.Connection, cloud: str, volumes: Collection[str], *, alone: bool
-) -> list[KnownCase]:
+) -> list[Case]:
     """Lock the volumes; return all their cases, oldest first."""
     pass_gate(connection, cloud, alone=alone)
-    claimed = lock_volumes(connection, cloud, volumes)
+    lock_volumes(connection, cloud, volumes)
     own = sa.select(cases).where(cases.c.cloud == cloud, cases.c.volume_id.in_(sorted(volumes)))
     rows = connection.execute(own.order_by(cases.c.opened_at, cases.c.case_id))
-    return [known_case(row, claimed=claimed[row.volume_id] == row.case_id) for row in rows]
+    return [CASES.read(row) for row in rows]
 
 
 def _stored(connection: sa.Connection, replay: Replay) -> str | None:
@@ -209,13 +195,6 @@ def _in_history(connection: sa.Connection, case_id: str, replay: Replay) -> bool
 # --- what is written ----------------------------------------------------------------------------
 
 
-def _rearm(connection: sa.Connection, before: KnownCase, case: KnownCase, now: datetime) -> None:
-    values = known_values(case, now) | FRESH_BUDGET
-    if before.state in AT_REST:
-        values |= NEW_ROUND | {"rearmed_at": now}
-    connection.execute(cases.update().where(cases.c.case_id == case.case_id).values(values))
-
-
 def _store(
     connection: sa.Connection,
     cloud: str,
@@ -233,7 +212,7 @@ def _store(
         "bus": replay.bus,
         "body_sha256": replay.body_sha256,
     }
-    connection.execute(notifications.insert(), notification_values(notification) | own)
+    connection.execute(notifications.insert(), NOTIFICATIONS.values(notification) | own)
     waiting = notifications.update().where(  # the original, where it was kept without a case
         notifications.c.cloud == cloud,
         notifications.c.message_id == notification.message_id,

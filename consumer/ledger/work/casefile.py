@@ -11,7 +11,6 @@ import sqlalchemy as sa
 
 from consumer.ledger.database.engine import Database, database_now
 from consumer.ledger.database.prepared import Prepared
-from consumer.ledger.database.records import connector
 from consumer.ledger.database.tables import cases, claims, connectors, intents
 from consumer.ledger.work.claims import OWN, RENEWAL, Claim, hold, own, renew, renewed
 from consumer.ledger.work.control import PAUSED, check_not_paused
@@ -130,7 +129,7 @@ class LedgerCaseFile:
         """Return the connector last learned for a compute host from any attachment's message."""
         known = {"cloud": self.case.cloud, "host": host}
         found = self._database.read(lambda c: c.execute(_KNOWN, known).scalar(), one_statement=True)
-        return connector(found)
+        return None if found is None else Connector.from_mapping(found)
 
 
 def _find(connection: sa.Connection, claim: Claim, request_id: str) -> str | None:

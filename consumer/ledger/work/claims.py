@@ -21,11 +21,12 @@ import sqlalchemy as sa
 
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import Prepared
-from consumer.ledger.database.records import Row, whole_case
+from consumer.ledger.database.records import CASES, Row
 from consumer.ledger.database.tables import cases, claims, intents
 from consumer.ledger.work.history import HistoryKind, note
 from consumer.ledger.work.late import late_calls
-from handlers.case import Case, CaseState, ClaimLostError
+from handlers.case import Case, CaseState, ClaimLostError, Intent, LateCalls, StepKind, StepResult
+from handlers.recovery.summary import grounds
 
 OWN = [
     claims.c[name] == sa.bindparam(f"held_{name}")
@@ -261,20 +262,32 @@ def _take(
     connection: sa.Connection, wanted: Wanted, candidates: Mapping[str, str], now: datetime
 ) -> list[Claim]:
     free = _lock_free(connection, wanted.cloud, candidates, now)
-    rows = _still_due(connection, wanted, [candidates[v] for v in free], now)
-    own = _intents(connection, [row.case_id for row in rows])
-    late = late_calls(connection, wanted.cloud, {row.volume_id for row in rows})
-    whole = [whole_case(row, own.get(row.case_id, ()), late[row.volume_id]) for row in rows]
-    taken = [_claim(case, free[case.volume_id], wanted, now) for case in whole]
+    due = _still_due(connection, wanted, [candidates[v] for v in free], now)
+    own = _intents(connection, [case.case_id for case in due])
+    late = late_calls(connection, wanted.cloud, {case.volume_id for case in due})
+    until = now + timedelta(seconds=wanted.lease_seconds)
+    taken = [
+        Claim(
+            case=_counted(case, free[case.volume_id], own.get(case.case_id, ()), late),
+            fence=free[case.volume_id].fence + 1,
+            owner=wanted.owner,
+            claimed_at=now,
+            lease_expires_at=until,
+        )
+        for case in due
+    ]
     return [new for new in taken if _swap(connection, new)]
 
 
-def _claim(case: Case, free: _Free, wanted: Wanted, now: datetime) -> Claim:
-    """Return the claim to be. A lease that ran out on this very case is a crash of its attempt."""
-    crashes = case.crashes + 1 if free.case_id == case.case_id else case.crashes
-    counted = dataclasses.replace(case, attempts=case.attempts + 1, crashes=crashes)
-    until = now + timedelta(seconds=wanted.lease_seconds)
-    return Claim(counted, free.fence + 1, wanted.owner, now, until)
+def _counted(case: Case, free: _Free, own: Sequence[Intent], late: Mapping[str, LateCalls]) -> Case:
+    """Return the case to be. A lease that ran out on this very case is a crash of its attempt."""
+    return dataclasses.replace(
+        case,
+        attempts=case.attempts + 1,
+        crashes=case.crashes + (free.case_id == case.case_id),
+        intents=tuple(own),
+        late=late[case.volume_id],
+    )
 
 
 def _lock_free(
@@ -287,18 +300,32 @@ def _lock_free(
 
 def _still_due(
     connection: sa.Connection, wanted: Wanted, case_ids: Sequence[str], now: datetime
-) -> Sequence[Row]:
+) -> Sequence[Case]:
     """Read the cases again: another worker may have finished one before its volume was locked."""
     if not case_ids:
         return ()
-    return connection.execute(_STILL_DUE, _due(wanted, now) | {"case_ids": case_ids}).all()
+    rows = connection.execute(_STILL_DUE, _due(wanted, now) | {"case_ids": case_ids})
+    return [CASES.read(row) for row in rows]
 
 
-def _intents(connection: sa.Connection, case_ids: Sequence[str]) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
+def _intents(connection: sa.Connection, case_ids: Sequence[str]) -> dict[str, list[Intent]]:
+    found: dict[str, list[Intent]] = {}
     for row in connection.execute(_INTENTS, {"case_ids": case_ids}) if case_ids else ():
-        found.setdefault(row.case_id, []).append(row)
+        found.setdefault(row.case_id, []).append(intent(row))
     return found
+
+
+def intent(row: Row) -> Intent:
+    """Read what recovery has to know of an intent."""
+    return Intent(
+        kind=StepKind(row.kind),
+        result=StepResult(row.result),
+        request_id=row.request_id,
+        attempt=row.attempt,
+        attachment_id=row.target.get("attachment_id"),
+        intended_at=row.intended_at,
+        grounds=grounds(row.evidence),
+    )
 
 
 def _swap(connection: sa.Connection, new: Claim) -> bool:

@@ -1,22 +1,20 @@
-"""What a person decides: pause and resume, approve a plan, send a parked case round again."""
+"""What a person decides: pause and resume, approve a plan."""
 
 from __future__ import annotations
 
 import dataclasses
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.cases import one_case
+from consumer.ledger.database.cases import one_case, rewrite
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.locks import lock_volumes
 from consumer.ledger.database.prepared import Prepared
-from consumer.ledger.database.records import Row
-from consumer.ledger.database.tables import cases, pauses
+from consumer.ledger.database.tables import pauses
 from consumer.ledger.errors import WrongStateError
 from consumer.ledger.work.history import HistoryKind, note
-from handlers.case import CaseState, PausedError
+from handlers.case import Case, CaseState, PausedError
 
 _PRESENT = (
     sa.select(pauses.c.paused_at, pauses.c.paused_by, pauses.c.reason)
@@ -73,58 +71,36 @@ def approve(connection: sa.Connection, cloud: str, case_id: str, actor: str, rea
 
     Raises NoSuchCaseError, WrongStateError.
     """
-    row = _locked(connection, cloud, case_id, CaseState.AWAITING_APPROVAL, HistoryKind.APPROVED)
-    if row.fingerprint is None:
-        raise WrongStateError(f"case {row.case_id} has no plan that could be approved")
+    case = _awaiting(connection, cloud, case_id)
+    if case.fingerprint is None:
+        raise WrongStateError(f"case {case.case_id} has no plan that could be approved")
     now = database_now(connection)
-    approval = {
-        "approved_by": actor, "approved_fingerprint": row.fingerprint, "approved_at": now,
-    }  # fmt: skip
-    _send_round(connection, row, now, approval)
-    detail = {"fingerprint": row.fingerprint}
+    approved = dataclasses.replace(
+        case,
+        state=CaseState.DUE,
+        next_attempt_at=now,
+        signal_seq=case.signal_seq + 1,  # an attempt that runs now knows nothing of this
+        crashes=0,
+        approved_by=actor,
+        approved_fingerprint=case.fingerprint,
+        approved_at=now,
+    )
+    rewrite(connection, [(case, approved)], now)
     note(
-        connection, row.case_id, HistoryKind.APPROVED, actor, now,
-        state=CaseState.DUE.value, reason=reason, detail=detail,
+        connection, case.case_id, HistoryKind.APPROVED, actor, now,
+        state=CaseState.DUE.value, reason=reason, detail={"fingerprint": case.fingerprint},
     )  # fmt: skip
-    return str(row.case_id)
+    return case.case_id
 
 
-def rearm(connection: sa.Connection, cloud: str, case_id: str, actor: str, reason: str) -> str:
-    """Send a parked case round again, due at once. Return the full case id.
-
-    Raises NoSuchCaseError, WrongStateError.
-    """
-    row = _locked(connection, cloud, case_id, CaseState.PARKED, HistoryKind.REARMED)
-    now = database_now(connection)
-    _send_round(connection, row, now, {})
-    note(
-        connection, row.case_id, HistoryKind.REARMED, actor, now,
-        state=CaseState.DUE.value, reason=reason,
-    )  # fmt: skip
-    return str(row.case_id)
-
-
-def _locked(
-    connection: sa.Connection, cloud: str, case_id: str, state: CaseState, to_be: HistoryKind
-) -> Row:
-    """Return the case with its volume locked, if it is in the state that is needed."""
-    found = one_case(connection, cloud, case_id)
+def _awaiting(connection: sa.Connection, cloud: str, case_id: str) -> Case:
+    """Return the case with its volume locked, if it awaits approval."""
+    found = one_case(connection, cloud, case_id).case
     lock_volumes(connection, cloud, [found.volume_id])
-    row = one_case(connection, cloud, found.case_id)
-    if row.state != state.value:
+    case = one_case(connection, cloud, found.case_id).case
+    if case.state is not CaseState.AWAITING_APPROVAL:
         raise WrongStateError(
-            f"case {row.case_id} is {row.state}; only what is {state.value} can be {to_be.value}"
+            f"case {case.case_id} is {case.state.value}; only what is "
+            f"{CaseState.AWAITING_APPROVAL.value} can be approved"
         )
-    return row
-
-
-def _send_round(connection: sa.Connection, row: Row, now: datetime, also: dict[str, Any]) -> None:
-    due = {
-        "state": CaseState.DUE.value,
-        "next_attempt_at": now,
-        "signal_seq": row.signal_seq + 1,  # an attempt that runs now knows nothing of this
-        "crashes": 0,
-        "updated_at": now,
-    }
-    statement = cases.update().where(cases.c.case_id == row.case_id)
-    connection.execute(statement.values(due | also))
+    return case

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import Prepared
-from consumer.ledger.database.records import Row
+from consumer.ledger.database.records import Row, Stored
 from consumer.ledger.database.tables import outbox
 from handlers.case import Announcement, Priority
 
@@ -79,6 +79,9 @@ class Outgoing:
     attempts: int
 
 
+_OUTGOING = Stored(Outgoing, outbox)
+
+
 def announce(
     connection: sa.Connection,
     cloud: str,
@@ -112,9 +115,7 @@ def take(
     now = database_now(connection)
     until = now + timedelta(seconds=lease_seconds)
     found = connection.execute(_HEADS, {"cloud": cloud, "now": now, "most": limit}).all()
-    return tuple(
-        _outgoing(row) for row in found if _swap(connection, row, owner=owner, until=until)
-    )
+    return tuple(_taken(row) for row in found if _swap(connection, row, owner=owner, until=until))
 
 
 def mark_sent(connection: sa.Connection, ids: Collection[int]) -> None:
@@ -160,17 +161,8 @@ def _swap(connection: sa.Connection, row: Row, *, owner: str, until: datetime) -
     return _SWAP.run(connection, values) == 1
 
 
-def _outgoing(row: Row) -> Outgoing:
-    return Outgoing(
-        outbox_id=row.outbox_id,
-        message_id=row.message_id,
-        case_id=row.case_id,
-        event_type=row.event_type,
-        priority=Priority(row.priority),
-        payload=row.payload,
-        created_at=row.created_at,
-        attempts=row.attempts + 1,
-    )
+def _taken(row: Row) -> Outgoing:
+    return dataclasses.replace(_OUTGOING.read(row), attempts=row.attempts + 1)
 
 
 def _done(connection: sa.Connection, ids: Collection[int], column: str) -> None:

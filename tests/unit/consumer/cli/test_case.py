@@ -110,7 +110,7 @@ def test_list_is_narrowed_by_what_is_asked_for(ledger: Ledger, run: Run) -> None
     def ids(*words: str) -> list[str]:
         return [case["ID"] for case in json.loads(run("case", "list", "-f", "json", *words)[1])]
 
-    due = only_case(ledger, volume_id).summary.case_id
+    due = only_case(ledger, volume_id).case.case_id
     assert ids("--state", "parked") == [parked]
     assert ids("--backend", "other@lab") == [due]
     assert ids("--volume", volume_id) == [due]
@@ -171,9 +171,8 @@ def test_approval_makes_the_case_due_and_names_the_person(ledger: Ledger, run: R
     code, out, _ = run("case", "approve", case_id[:8], "--reason", "checked", "--actor", "alice")
     assert (code, out) == (0, f"approved the plan of case {case_id}\n")
     record = ledger.case(case_id)
-    assert record.summary.state is CaseState.DUE
-    assert record.case.approval is not None
-    assert record.case.approval.actor == "alice"
+    assert record.case.state is CaseState.DUE
+    assert record.case.approved_by == "alice"
     assert record.history[-1].reason == "checked"
 
 
@@ -183,7 +182,7 @@ def test_approval_of_what_awaits_none_is_refused(ledger: Ledger, run: Run) -> No
     code, _, err = run("case", "approve", case_id, "--reason", "why not")
     assert code == 2
     assert "is parked" in err
-    assert ledger.case(case_id).summary.state is CaseState.PARKED
+    assert ledger.case(case_id).case.state is CaseState.PARKED
 
 
 # -- pause and resume ------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def run(configuration: Path, capsys: Captured) -> Run:
 
 def case_of(ledger: Ledger) -> str:
     """Open a case; return its id."""
-    return only_case(ledger, open_case(ledger)).summary.case_id
+    return only_case(ledger, open_case(ledger)).case.case_id
 
 
 def waiting(peer: Peer) -> list[Any]:

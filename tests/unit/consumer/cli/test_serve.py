@@ -159,7 +159,7 @@ def test_json_lines_are_one_option_away(
     """use_json = true -> each line is an object; those of an attempt carry the case's ids."""
     volume_id = _stuck(served.cloud, ledger)
     running = process(written("use_json = true"))
-    until(lambda: only_case(ledger, volume_id).summary.attempts == 1)
+    until(lambda: only_case(ledger, volume_id).case.attempts == 1)
     until(lambda: not only_case(ledger, volume_id).claimed_by)
     assert running.ends(signal.SIGTERM) == 0
     lines = [json.loads(line) for line in running.text.splitlines()]
@@ -168,7 +168,7 @@ def test_json_lines_are_one_option_away(
         for line in lines
         if line["context"]
     }
-    assert about == (only_case(ledger, volume_id).summary.case_id, volume_id)
+    assert about == (only_case(ledger, volume_id).case.case_id, volume_id)
 
 
 def test_running_attempt_is_ended_before_it_exits(
@@ -182,7 +182,7 @@ def test_running_attempt_is_ended_before_it_exits(
     assert running.ends(signal.SIGTERM) == 0
     record = only_case(ledger, volume_id)
     assert record.claimed_by is None
-    assert record.summary.rule is not None
+    assert record.case.rule is not None
 
 
 def test_second_signal_ends_it_at_once_and_loses_nothing(

@@ -121,7 +121,7 @@ def test_case_by_our_own_sender(
         sender.send(write(CaseOrder(case_id, ASKER.actor, ASKER.reason)), ASKER)
     assert replayer.run_once() == 1
     record = ledger.case(case_id)
-    assert (record.summary.state, record.summary.trigger) == (CaseState.DUE, Trigger.REPLAY)
+    assert (record.case.state, record.case.trigger) == (CaseState.DUE, Trigger.REPLAY)
     assert (record.history[-1].actor, record.history[-1].reason) == (ASKER.actor, ASKER.reason)
     assert results.all == ["rearmed"]
     assert replayer.run_once() == 0
@@ -306,7 +306,7 @@ def test_run_until_stopped(peer: Peer, ledger: Ledger, settings: ReplaySettings)
     """run() in a thread -> what was sent before its start is taken in; stop -> it ends."""
     volume_id = open_case(ledger)
     with ReplaySender(settings) as sender:
-        order = CaseOrder(only_case(ledger, volume_id).summary.case_id, "bob", "why")
+        order = CaseOrder(only_case(ledger, volume_id).case.case_id, "bob", "why")
         sender.send(write(order), ASKER)
     replayer = Replayer(settings, ledger)
     with running(replayer):

@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from consumer.ledger import Arrival, Claim, Ledger
+from consumer.ledger import Arrival, Claim, Ledger, Replay
 from consumer.ledger.database.tables import cases, claims, notifications, outbox
 from drivers.base import Connector
-from handlers.case import Announcement, CaseState, Conclusion, Outcome, Priority, Trigger
-from handlers.correlation.matching import KnownCase
+from handlers.case import Announcement, Case, CaseState, Conclusion, Outcome, Priority, Trigger
 from handlers.notification import Notification, Operation, Phase, RowSeen, Source
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -78,32 +77,25 @@ def attach_error(**fields: Any) -> Notification:
     return told(Operation.ATTACH, Phase.ERROR, **named | fields)
 
 
-def known(**fields: Any) -> KnownCase:
+def known(**fields: Any) -> Case:
     """Return a case that waits for the end of an attach of ATTACHMENT."""
     values: dict[str, Any] = {
         "case_id": "case-1",
+        "cloud": "default",
         "volume_id": VOLUME,
         "operation": Operation.ATTACH,
         "attachment_id": ATTACHMENT,
         "instance_id": INSTANCE,
-        "host": None,
-        "backend": None,
-        "connector": None,
         "request_ids": (REQUEST,),
         "trigger": Trigger.DEADLINE,
         "state": CaseState.WAITING,
         "opened_at": NOW,
+        "updated_at": NOW,
         "next_attempt_at": NOW + timedelta(seconds=900),
         "signal_seq": 1,
         "starts": 1,
-        "nova_started": False,
-        "nova_ended": False,
-        "end_seen": False,
-        "released_unasked": False,
-        "claimed": False,
-        "conclusion": None,
     }
-    return KnownCase(**values | fields)
+    return Case(**values | fields)
 
 
 def arrival(notification: Notification) -> Arrival:
@@ -131,6 +123,11 @@ def claim_one(ledger: Ledger, owner: str = "w1", *, lease_seconds: float = 60.0)
     return claim
 
 
+def send_round(ledger: Ledger, case_id: str) -> None:
+    """Let a person replay a case."""
+    ledger.replay(Replay(str(uuid.uuid4()), "0" * 64, "replay", "alice", "again"), case_id)
+
+
 def outcome(state: CaseState, **fields: Any) -> Outcome:
     """Return what an attempt came to."""
     values: dict[str, Any] = {
@@ -154,7 +151,8 @@ def outcome(state: CaseState, **fields: Any) -> Outcome:
 
 def announcement(name: str, **payload: Any) -> Announcement:
     """Return one announcement of ours."""
-    return Announcement(f"volume.force_detach.{name}", Priority.INFO, payload)
+    reached = CaseState.PARKED if name == "parked" else None
+    return Announcement(f"volume.force_detach.{name}", Priority.INFO, payload, reached)
 
 
 def make_due(ledger: Ledger) -> None:

@@ -131,7 +131,7 @@ def test_answer_to_the_commit_of_finish_is_lost(
     far.finish(held, outcome(CaseState.CLOSED, announcements=(announcement("end"),)))
     assert way.cuts == 1
     record = far.case(held.case.case_id)
-    assert (record.summary.state, len(record.outbox)) == (CaseState.CLOSED, 1)
+    assert (record.case.state, len(record.outbox)) == (CaseState.CLOSED, 1)
 
 
 def test_answer_to_the_commit_of_an_intent_is_lost(
@@ -216,4 +216,4 @@ def test_worker_that_lost_its_claim_in_an_outage(ledger: Ledger, server: Private
         pass
     ledger.renew(held, 600)
     ledger.finish(held, outcome(CaseState.CLOSED))
-    assert ledger.case(held.case.case_id).summary.state is CaseState.CLOSED
+    assert ledger.case(held.case.case_id).case.state is CaseState.CLOSED

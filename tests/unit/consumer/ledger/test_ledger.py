@@ -213,7 +213,7 @@ def test_crash_within_a_transaction(ledger: Ledger) -> None:
     with crashing(ledger):
         ledger.finish(held, outcome(CaseState.CLOSED, announcements=(announcement("end"),)))
     record = ledger.case(case_id)
-    assert (record.summary.state, record.claimed_by) == (CaseState.DUE, "w1")
+    assert (record.case.state, record.claimed_by) == (CaseState.DUE, "w1")
     assert (record.intents, record.outbox) == ((), ())
     assert record.lease_expires_at == held.lease_expires_at
     assert len(places(ledger)) == 1

@@ -10,7 +10,7 @@ from consumer.ledger import Archived, Ledger, Pruned
 from handlers.case import CaseState
 from handlers.notification import Operation, Phase
 from tests.unit.consumer.ledger.ageing import DAY, age, send_all, worked
-from tests.unit.consumer.ledger.making import accept, arrival, claim_one, outcome, told
+from tests.unit.consumer.ledger.making import accept, arrival, claim_one, outcome, send_round, told
 
 NOTHING = (Archived(), Pruned())
 DAYS = 90
@@ -50,7 +50,7 @@ def test_open_long_and_closed_lately_stays(ledger: Ledger, take: Take) -> None:
     held = worked(ledger, CaseState.PARKED)
     send_all(ledger)
     age(ledger, 365)
-    ledger.rearm(held.case.case_id, "alice", "")
+    send_round(ledger, held.case.case_id)
     ledger.finish(claim_one(ledger), outcome(CaseState.CLOSED))
     age(ledger, 1)
     assert take(ledger, DAYS) in NOTHING

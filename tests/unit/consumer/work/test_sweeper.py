@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from consumer.ledger import CaseSummary, Ledger, LedgerUnavailableError
+from consumer.ledger import Ledger, LedgerUnavailableError
 from consumer.ledger.database.tables import sightings, sweeps
 from consumer.work.sweep import Sweeper, SweepReport, SweepResult, SweepSettings, seek
 from drivers.control_plane import ListedVolume, Volume
 from drivers.simulator import DEFAULT_BACKEND, Cloud, Fault
-from handlers.case import CaseState, Trigger
+from handlers.case import Case, CaseState, Trigger
 from handlers.correlation.sweep import ROW_STATUSES, VOLUME_STATUSES, Patience
 from handlers.notification import Operation
 from tests.bus import new_ledger, running, until
@@ -94,7 +94,7 @@ class Broom:
         """Pretend that the counts have been doubted for so long."""
         self._back(sweeps, "doubted_at", seconds)
 
-    def cases(self) -> list[CaseSummary]:
+    def cases(self) -> list[Case]:
         """Return the cases that there are."""
         return list(self.ledger.cases())
 

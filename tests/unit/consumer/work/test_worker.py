@@ -109,8 +109,8 @@ def test_due_case_is_judged_and_its_outcome_kept(
     volume_id = open_case(ledger)
     assert make(parks).run_once() == 1
     record = only_case(ledger, volume_id)
-    assert record.summary.state is CaseState.PARKED
-    assert record.summary.rule == "T1.test"
+    assert record.case.state is CaseState.PARKED
+    assert record.case.rule == "T1.test"
     assert record.claimed_by is None
     assert count(instruments, "detachd_claims_total", backend=LAB) == 1
     assert count(instruments, "detachd_attempts_total", state="parked", rule="T1.test") == 1
@@ -145,7 +145,7 @@ def test_deadline_does_not_fire_while_messages_may_wait(ledger: Ledger, make: Ma
     behind = threading.Event()
     worker = make(parks, caught_up=behind.is_set)
     assert worker.run_once() == 0
-    assert only_case(ledger, volume_id).summary.state is CaseState.WAITING
+    assert only_case(ledger, volume_id).case.state is CaseState.WAITING
     behind.set()
     assert worker.run_once() == 1
 
@@ -172,7 +172,7 @@ def test_slow_backend_leaves_threads_to_the_others(ledger: Ledger, make: Make) -
     worker = make(judge, threads=4)
     thread = threading.Thread(target=worker.run, args=(stop,))
     thread.start()
-    until(lambda: only_case(ledger, volume_id).summary.state is CaseState.PARKED)
+    until(lambda: only_case(ledger, volume_id).case.state is CaseState.PARKED)
     assert gate.held == [SLOW, SLOW]
     gate.opened.set()
     until(lambda: len(ledger.cases(state=CaseState.PARKED)) == 7)
@@ -195,7 +195,7 @@ def test_cases_without_a_known_backend_share_a_cap_too(ledger: Ledger, make: Mak
     thread = threading.Thread(target=worker.run, args=(stop,))
     thread.start()
     try:
-        until(lambda: only_case(ledger, volume_id).summary.state is CaseState.PARKED, seconds=5.0)
+        until(lambda: only_case(ledger, volume_id).case.state is CaseState.PARKED, seconds=5.0)
         assert gate.held == [None, None]
     finally:
         gate.opened.set()
@@ -224,10 +224,10 @@ def test_slow_backend_that_nobody_named_leaves_room_to_others(ledger: Ledger, ma
     worker = make(judge, threads=4)
     thread = threading.Thread(target=worker.run, args=(stop,))
     thread.start()
-    until(lambda: only_case(ledger, volume_id).summary.state is CaseState.PARKED)
+    until(lambda: only_case(ledger, volume_id).case.state is CaseState.PARKED)
     assert len(gate.held) == 2
     records = [only_case(ledger, each) for each in slow]
-    assert sorted(record.summary.attempts for record in records) == [0, 0, 0, 1, 1]
+    assert sorted(record.case.attempts for record in records) == [0, 0, 0, 1, 1]
     assert {record.case.backend for record in records} == {SLOW}
     gate.opened.set()
     until(lambda: len(ledger.cases(state=CaseState.PARKED)) == 6)
@@ -265,12 +265,12 @@ def test_internal_error_keeps_the_case_for_later(
     volume_id = open_case(ledger)
     assert make(broken).run_once() == 1
     record = only_case(ledger, volume_id)
-    assert record.summary.state is CaseState.DUE
-    assert record.summary.reason == "internal error: KeyError"
+    assert record.case.state is CaseState.DUE
+    assert record.case.reason == "internal error: KeyError"
     assert record.case.failures == 1
     assert record.claimed_by is None
-    assert record.summary.next_attempt_at is not None
-    assert record.summary.next_attempt_at > record.summary.updated_at
+    assert record.case.next_attempt_at is not None
+    assert record.case.next_attempt_at > record.case.updated_at
     assert count(instruments, "detachd_internal_errors_total", loop="worker") == 1
     assert "Traceback" in caplog.text
 
@@ -287,7 +287,7 @@ def test_case_that_always_breaks_is_parked_and_announced(ledger: Ledger, make: M
     worker = make(broken, backends=backends(**policy))
     assert sum(worker.run_once() for _ in range(4)) == 3
     record = only_case(ledger, volume_id)
-    assert record.summary.state is CaseState.PARKED
+    assert record.case.state is CaseState.PARKED
     (told,) = record.outbox
     assert told.event_type == "volume.force_detach.parked"
     assert told.payload["rule"] == "internal-error"
@@ -303,8 +303,8 @@ def test_one_broken_case_does_not_stop_the_others(ledger: Ledger, make: Make) ->
         return outcome()
 
     make(judge).run_once()
-    assert only_case(ledger, fine).summary.state is CaseState.PARKED
-    assert only_case(ledger, poison).summary.state is CaseState.DUE
+    assert only_case(ledger, fine).case.state is CaseState.PARKED
+    assert only_case(ledger, poison).case.state is CaseState.DUE
 
 
 def test_lost_claim_drops_the_outcome(ledger: Ledger, make: Make, instruments: Instruments) -> None:
@@ -319,7 +319,7 @@ def test_lost_claim_drops_the_outcome(ledger: Ledger, make: Make, instruments: I
     other = make(parks, owner="w:2")
     settings = WorkerSettings(threads=4, lease_seconds=0.1, poll_seconds=0.05, drain_seconds=5.0)
     make(slow, settings=settings).run_once()
-    assert only_case(ledger, volume_id).summary.rule == "T1.test"
+    assert only_case(ledger, volume_id).case.rule == "T1.test"
     assert count(instruments, "detachd_claims_lost_total", backend=LAB) == 1
 
 
@@ -354,7 +354,7 @@ def test_ledger_that_goes_away_during_an_attempt_loses_nothing(
         patch.setattr(ledger, "finish", gone)
         assert worker.run_once() == 1
     record = only_case(ledger, volume_id)
-    assert record.summary.state is CaseState.DUE
+    assert record.case.state is CaseState.DUE
     assert record.claimed_by == "w:1"
 
 
@@ -377,7 +377,7 @@ def test_outcome_waits_for_a_ledger_that_is_away(
     volume_id = open_case(ledger)
     assert make(parks).run_once() == 1
     record = only_case(ledger, volume_id)
-    assert (record.summary.state, record.claimed_by) == (CaseState.PARKED, None)
+    assert (record.case.state, record.claimed_by) == (CaseState.PARKED, None)
     assert [line.kind for line in record.history].count(HistoryKind.CONCLUDED) == 1
     assert count(instruments, "detachd_internal_errors_total", loop="worker") == 0
     assert count(instruments, "detachd_claims_lost_total", backend="unknown") == 0
@@ -395,7 +395,7 @@ def test_ledger_away_in_the_judgement_is_no_bug(
     volume_id = open_case(ledger)
     assert make(cut_off).run_once() == 1
     record = only_case(ledger, volume_id)
-    assert (record.summary.state, record.summary.rule) == (CaseState.DUE, "ledger-away")
+    assert (record.case.state, record.case.rule) == (CaseState.DUE, "ledger-away")
     assert (record.case.failures, record.claimed_by) == (1, None)
     assert count(instruments, "detachd_internal_errors_total", loop="worker") == 0
     assert "Traceback" not in caplog.text
@@ -491,8 +491,8 @@ def test_pause_during_an_attempt_hands_the_case_back(ledger: Ledger, make: Make)
     worker = make(wants_to_write, threads=1)
     assert worker.run_once() == 1
     record = only_case(ledger, volume_id)
-    assert record.summary.state is CaseState.DUE
-    assert record.summary.attempts == 0
+    assert record.case.state is CaseState.DUE
+    assert record.case.attempts == 0
     assert record.intents == ()
     assert worker.run_once() == 0
 
@@ -533,8 +533,8 @@ def test_stop_ends_the_claiming_and_lets_the_attempt_finish(ledger: Ledger, make
     gate.opened.set()
     assert worker.drain(5.0)
     assert recovery.volumes == [first]
-    assert only_case(ledger, first).summary.state is CaseState.PARKED
-    assert only_case(ledger, second).summary.attempts == 0
+    assert only_case(ledger, first).case.state is CaseState.PARKED
+    assert only_case(ledger, second).case.attempts == 0
 
 
 def test_attempt_that_outlasts_the_drain_keeps_its_claim(
@@ -593,7 +593,7 @@ def test_ledger_that_is_down_is_told_once_and_waited_for(
         patch.setattr(ledger, "claim", down)
         thread.start()
         until(lambda: len(calls) > 3)
-    until(lambda: only_case(ledger, volume_id).summary.state is CaseState.PARKED)
+    until(lambda: only_case(ledger, volume_id).case.state is CaseState.PARKED)
     stop.set()
     thread.join()
     assert caplog.text.count("the ledger is away") == 1
@@ -616,6 +616,6 @@ def test_unexpected_error_of_the_loop_does_not_end_it(
         patch.setattr(ledger, "claim", broken)
         thread.start()
         until(lambda: count(instruments, "detachd_internal_errors_total", loop="worker") > 1)
-    until(lambda: only_case(ledger, volume_id).summary.state is CaseState.PARKED)
+    until(lambda: only_case(ledger, volume_id).case.state is CaseState.PARKED)
     stop.set()
     thread.join()

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from handlers.case import CaseState, Conclusion, Trigger
+from handlers.case import Case, CaseState, Conclusion, Trigger
 from handlers.correlation.correlation import Changes, Known, correlate
-from handlers.correlation.matching import KnownCase, Signal, Timing
+from handlers.correlation.matching import Signal, Timing
 from handlers.notification import Notification, Operation, Phase, Source
 from tests.unit.consumer.ledger.making import (
     ATTACHMENT,
@@ -51,15 +51,23 @@ NOT_FOR_A_PERSON = [s for s in OPEN_STATES if s not in FOR_A_PERSON]
 
 def after(
     notifications: Sequence[Notification],
-    cases: Sequence[KnownCase] = (),
+    cases: Sequence[Case] = (),
     orphans: Sequence[Notification] = (),
     intents: dict[str, str] | None = None,
     now: datetime = NOW,
+    *,
+    in_hand: Sequence[str] = (),
 ) -> Changes:
     """Correlate; new cases are called new-1, new-2, ..."""
     numbers = itertools.count(1)
     return correlate(
-        Known(tuple(cases), tuple(Signal.of(o) for o in orphans), intents or {}),
+        Known(
+            cloud="default",
+            cases=tuple(cases),
+            in_hand=frozenset(in_hand),
+            orphans=tuple(Signal.of(o) for o in orphans),
+            intents=intents or {},
+        ),
         notifications,
         timing=TIMING,
         now=now,
@@ -67,9 +75,9 @@ def after(
     )
 
 
-def one(changes: Changes) -> KnownCase:
+def one(changes: Changes) -> Case:
     """Return the only case that was opened or changed."""
-    (case,) = (*changes.opened, *changes.changed)
+    (case,) = (*changes.opened, *(after for _, after in changes.changed))
     return case
 
 
@@ -212,7 +220,10 @@ def test_exception_moves_all() -> None:
     attach = known(case_id="a")
     detach = known(case_id="d", operation=Operation.DETACH, attachment_id="att-2")
     changes = after([EXCEPTION], [attach, detach, known(case_id="x", request_ids=("req-9",))])
-    assert {c.case_id: c.state for c in changes.changed} == {"a": CaseState.DUE, "d": CaseState.DUE}
+    assert {c.case_id: c.state for _, c in changes.changed} == {
+        "a": CaseState.DUE,
+        "d": CaseState.DUE,
+    }
     assert changes.filed == {EXCEPTION.message_id: "a"}
 
 
@@ -307,7 +318,7 @@ def test_end_beyond_waiting(
 
 def test_end_in_hand() -> None:
     """A proven end of a waiting case in hand -> noted, the diagnosis decides."""
-    case = one(after([END], [known(claimed=True)]))
+    case = one(after([END], [known()], in_hand=[known().case_id]))
     assert (case.state, case.end_seen, case.signal_seq) == (CaseState.DUE, True, 2)
 
 

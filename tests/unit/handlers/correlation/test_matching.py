@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from handlers.correlation.matching import KnownCase, Signal, companion, find, find_only, find_proven
+from handlers.case import Case
+from handlers.correlation.matching import Signal, companion, find, find_only, find_proven
 from handlers.notification import Operation, Phase, Source
 from tests.unit.consumer.ledger.making import (
     ATTACHMENT,
@@ -73,7 +74,7 @@ OTHER = [
 
 
 @pytest.mark.parametrize(("signal", "case", "proven"), SAME)
-def test_finds(signal: Signal, case: KnownCase, proven: bool) -> None:
+def test_finds(signal: Signal, case: Case, proven: bool) -> None:
     """A message about the case -> it is found, proven or not as the table says."""
     found = find(signal, Operation.ATTACH, [case])
     assert found is not None
@@ -81,7 +82,7 @@ def test_finds(signal: Signal, case: KnownCase, proven: bool) -> None:
 
 
 @pytest.mark.parametrize(("signal", "case"), OTHER)
-def test_finds_nothing(signal: Signal, case: KnownCase) -> None:
+def test_finds_nothing(signal: Signal, case: Case) -> None:
     """A message about something else -> no case, whatever else agrees."""
     assert find(signal, Operation.ATTACH, [case]) is None
 

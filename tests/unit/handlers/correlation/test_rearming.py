@@ -9,8 +9,7 @@ import pytest
 
 from consumer.ledger import ReplayRefusedError
 from drivers.base import Connector
-from handlers.case import CaseState, Conclusion, Trigger
-from handlers.correlation.matching import KnownCase
+from handlers.case import Case, CaseState, Conclusion, Trigger
 from handlers.correlation.rearming import chosen, opened_by_replay, rearmed, reminded
 from handlers.notification import Operation, Phase
 from tests.unit.consumer.ledger.making import (
@@ -29,17 +28,17 @@ from tests.unit.consumer.ledger.making import (
 NAMED = {"attachment_id": ATTACHMENT}
 
 
-def over(case_id: str = "over", **fields: Any) -> KnownCase:
+def over(case_id: str = "over", **fields: Any) -> Case:
     """Return a finished case."""
     return known(case_id=case_id, state=CaseState.CLOSED, conclusion=Conclusion.ENDED, **fields)
 
 
-def parked(case_id: str = "parked", **fields: Any) -> KnownCase:
+def parked(case_id: str = "parked", **fields: Any) -> Case:
     """Return a case that waits for a person."""
     return known(case_id=case_id, state=CaseState.PARKED, **fields)
 
 
-def pick(notification: Any, *cases: KnownCase, filed: str | None = None) -> str | None:
+def pick(notification: Any, *cases: Case, filed: str | None = None) -> str | None:
     """Return the id of the case that is chosen."""
     case = chosen(cases, notification, {filed} if filed else set())
     return case.case_id if case else None
@@ -61,7 +60,7 @@ def pick(notification: Any, *cases: KnownCase, filed: str | None = None) -> str 
         ),
     ],
 )
-def test_case_of_an_attachment(cases: list[KnownCase], filed: str | None, picked: str) -> None:
+def test_case_of_an_attachment(cases: list[Case], filed: str | None, picked: str) -> None:
     """A message that names the attachment -> the case of that attachment."""
     assert pick(told(phase=Phase.END, **NAMED), *cases, filed=filed) == picked
 
@@ -143,18 +142,18 @@ def test_reminded_of_nothing_newer() -> None:
 @pytest.mark.parametrize("phase", list(Phase))
 def test_opened(phase: Phase) -> None:
     """Any phase, an end too, and no case -> one is opened, due now."""
-    case = opened_by_replay(told(phase=phase, **NAMED), NOW)
+    case = opened_by_replay(told(phase=phase, **NAMED), "default", NOW)
     assert (case.state, case.trigger, case.next_attempt_at) == (CaseState.DUE, Trigger.REPLAY, NOW)
     assert (case.operation, case.attachment_id) == (Operation.ATTACH, ATTACHMENT)
 
 
 def test_opened_by_the_signature_of_uc5() -> None:
     """UC5's signature and no case -> an attach case that knows of it."""
-    case = opened_by_replay(released(), NOW)
+    case = opened_by_replay(released(), "default", NOW)
     assert (case.operation, case.released_unasked) == (Operation.ATTACH, True)
 
 
 def test_nothing_to_open() -> None:
     """A message without a volume and no case of its request -> refused, in words."""
     with pytest.raises(ReplayRefusedError, match="exception names no volume"):
-        opened_by_replay(told(None, Phase.ERROR, volume_id=None), NOW)
+        opened_by_replay(told(None, Phase.ERROR, volume_id=None), "default", NOW)

@@ -6,7 +6,6 @@ import dataclasses
 
 import pytest
 
-from handlers.case import Approval
 from handlers.judgement.guards import Guard
 from handlers.judgement.plan import fingerprint, make_plan
 from handlers.judgement.policy import BackendPolicy, Mode
@@ -39,15 +38,15 @@ def with_mode(mode: Mode) -> BackendPolicy:
 )
 def test_observe_lets_nothing_through(picture: Picture) -> None:
     """Mode observe, any plan, approved or not -> observe."""
-    yes = Approval("alice", "anything")
     assert named(picture, with_mode(Mode.OBSERVE)) is Guard.OBSERVE
-    assert named(picture.but(approval=yes), with_mode(Mode.OBSERVE)) is Guard.OBSERVE
+    approved = picture.but(approved_fingerprint="anything")
+    assert named(approved, with_mode(Mode.OBSERVE)) is Guard.OBSERVE
 
 
 def approved(picture: Picture) -> Picture:
     """Return the picture with its own plan approved."""
     steps = make_plan(picture.diagnosis, SEEING)
-    return picture.but(approval=Approval("alice", fingerprint(picture.diagnosis, steps)))
+    return picture.but(approved_fingerprint=fingerprint(picture.diagnosis, steps))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +56,7 @@ def test_approve_wants_a_yes_to_this_very_plan(picture: Picture) -> None:
     """No yes, or one to another plan -> ask; a yes to this one -> go."""
     policy = with_mode(Mode.APPROVE)
     assert named(picture, policy) is Guard.APPROVE
-    assert named(picture.but(approval=Approval("alice", "another")), policy) is Guard.APPROVE
+    assert named(picture.but(approved_fingerprint="another"), policy) is Guard.APPROVE
     assert named(approved(picture), policy) is None
 
 
@@ -65,7 +64,7 @@ def test_approve_wants_a_yes_to_this_very_plan(picture: Picture) -> None:
 def test_what_was_approved_and_begun_is_carried_on_without_a_second_yes(picture: Picture) -> None:
     """Our own reserve or roll on record -> the rest of the approved plan; unapproved -> ask."""
     policy = with_mode(Mode.APPROVE)
-    assert named(picture.but(approval=Approval("alice", "the whole plan's")), policy) is None
+    assert named(picture.but(approved_fingerprint="the whole plan's"), policy) is None
     assert named(picture, policy) is Guard.APPROVE
 
 

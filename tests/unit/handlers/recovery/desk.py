@@ -57,7 +57,7 @@ class Desk:
             "trigger": Trigger.DEADLINE, "state": CaseState.DUE, "opened_at": OPENED_AT,
             "attempts": 0, "failures": 0, "signal_seq": 1, "end_seen": False,
             "released_unasked": False, "mended_at": None, "first_clean_at": None,
-            "connector": None, "request_ids": (), "intents": (), "approval": None,
+            "connector": None, "request_ids": (), "intents": (), "updated_at": OPENED_AT,
         }  # fmt: skip
         self.scene = scene
         self.kept = Case(**(known | facts))

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from drivers.simulator import Cloud, Detaching, Guest, Landing, scenes
-from handlers.case import Approval, CaseState, Conclusion
+from handlers.case import CaseState, Conclusion
 from handlers.judgement.policy import Mode
 from handlers.recovery.recovery import Recovery
 from tests.unit.handlers.recovery.desk import QUICK, Desk, recovery_on
@@ -141,8 +141,8 @@ def test_an_approved_plan_is_carried_out(cloud: Cloud, stuck: Stuck) -> None:
     recovery = recovery_on(cloud, dataclasses.replace(QUICK, mode=Mode.APPROVE))
     desk = stuck.desk(cloud)
     asked = desk.run(recovery)
-    yes = Approval("alice", asked.fingerprint or "")
-    desk.kept = dataclasses.replace(desk.kept, approval=yes, state=CaseState.DUE)
+    yes = {"approved_by": "alice", "approved_fingerprint": asked.fingerprint}
+    desk.kept = dataclasses.replace(desk.kept, **yes, state=CaseState.DUE)
     assert desk.run(recovery).conclusion is Conclusion.MENDED
     stuck.assert_mended(cloud, desk)
     assert cloud.hazards() == ()

@@ -8,7 +8,7 @@ import pytest
 
 from drivers.simulator import Cloud, Detaching, Guest, scenes
 from handlers.announcement import Event
-from handlers.case import Approval, CaseState, Conclusion
+from handlers.case import CaseState, Conclusion
 from handlers.judgement.policy import LateAttach, Mode
 from tests.unit.handlers.recovery.desk import QUICK, Desk, assert_unharmed, recovery_on
 from tests.unit.handlers.recovery.stuck import ATTACH
@@ -81,7 +81,7 @@ def test_each_step_takes_a_yes_of_its_own(cloud: Cloud) -> None:
     for made in ([], STEPS[:1]):
         asked = desk.run(recovery)
         assert (asked.state, desk.made()) == (CaseState.AWAITING_APPROVAL, made)
-        yes = Approval("alice", asked.fingerprint or "")
-        desk.kept = dataclasses.replace(desk.kept, approval=yes, state=CaseState.DUE)
+        yes = {"approved_by": "alice", "approved_fingerprint": asked.fingerprint}
+        desk.kept = dataclasses.replace(desk.kept, **yes, state=CaseState.DUE)
     assert desk.run(recovery).conclusion is Conclusion.MENDED
     assert free(cloud, desk)

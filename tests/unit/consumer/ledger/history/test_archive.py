@@ -156,7 +156,7 @@ def test_end_for_an_archived_case_is_nobody_s(ledger: Ledger) -> None:
     record = archived(ledger)
     end = told(Operation.ATTACH, Phase.END, attachment_id="att-1", request_id="req-1")
     accept(ledger, end)
-    assert ledger.case(record.summary.case_id) == record
+    assert ledger.case(record.case.case_id) == record
     assert counted(ledger, cases, notifications) == [0, 1]
 
 
@@ -184,7 +184,7 @@ def test_volume_in_hand_stays_claimed(ledger: Ledger) -> None:
     assert ledger.archive(2 * DAY, limit=100).cases == 1
     ledger.renew(held, 600)
     ledger.finish(held, outcome(CaseState.CLOSED))
-    assert ledger.case(old.case.case_id).summary.state is CaseState.CLOSED
+    assert ledger.case(old.case.case_id).case.state is CaseState.CLOSED
 
 
 def _gates(ledger: Ledger) -> int:
@@ -219,7 +219,7 @@ def test_listed_with_the_others(ledger: Ledger) -> None:
 def test_shown_by_the_beginning_of_its_id(ledger: Ledger) -> None:
     """The beginning of the id of an archived case -> it; of one here and one there -> told so."""
     record = archived(ledger)
-    case_id = record.summary.case_id
+    case_id = record.case.case_id
     assert ledger.case(case_id[:8].upper()) == record
     other = due_case(ledger, volume_id="vol-2")
     with ledger._database.engine.begin() as connection:
@@ -231,13 +231,12 @@ def test_shown_by_the_beginning_of_its_id(ledger: Ledger) -> None:
         ledger.case(case_id[:8])
 
 
-def test_archived_case_is_neither_parked_nor_to_be_approved(ledger: Ledger) -> None:
-    """Approve or rearm what is archived -> refused for its state, and it stays where it is."""
-    case_id = archived(ledger).summary.case_id
+def test_archived_case_is_not_to_be_approved(ledger: Ledger) -> None:
+    """Approve what is archived -> refused for its state, and it stays where it is."""
+    case_id = archived(ledger).case.case_id
     before = everything(ledger)
-    for call in (ledger.approve, ledger.rearm):
-        with pytest.raises(WrongStateError, match=f"{case_id} is closed"):
-            call(case_id[:8], "alice", "")
+    with pytest.raises(WrongStateError, match=f"{case_id} is closed"):
+        ledger.approve(case_id[:8], "alice", "")
     assert everything(ledger) == before
 
 
@@ -247,13 +246,13 @@ def test_archived_case_is_neither_parked_nor_to_be_approved(ledger: Ledger) -> N
 def test_archived_case_goes_round_again(ledger: Ledger) -> None:
     """A person replays an archived case -> here again, whole, due now, and worked as any other."""
     before = archived(ledger)
-    case_id = before.summary.case_id
+    case_id = before.case.case_id
     due_case(ledger, volume_id="vol-2", request_id="req-2")  # whose numbers are the old one's
     ledger.finish(claim_one(ledger), outcome(CaseState.PARKED))
     assert ledger.replay(sent(), case_id[:8]) == Replayed(case_id, CaseState.CLOSED)
     assert counted(ledger, *ARCHIVE) == [0] * 5
     record = ledger.case(case_id)
-    assert record.summary.state is CaseState.DUE
+    assert record.case.state is CaseState.DUE
     assert record.history[:-1] == before.history
     assert record.history[-1].kind is HistoryKind.REARMED
     assert (record.notifications, record.intents, record.outbox) == (
@@ -272,7 +271,7 @@ def test_archived_case_goes_round_again(ledger: Ledger) -> None:
 
 def test_the_same_replay_twice(ledger: Ledger) -> None:
     """One replay of an archived case, delivered twice, archived in between -> done once."""
-    case_id = archived(ledger).summary.case_id
+    case_id = archived(ledger).case.case_id
     assert not ledger.replay(sent(), case_id).repeated
     assert ledger.replay(sent(), case_id).repeated
     ledger.finish(claim_one(ledger), outcome(CaseState.CLOSED))
@@ -324,7 +323,7 @@ def test_forgotten_from_the_archive(ledger: Ledger) -> None:
     assert ledger.prune(90 * DAY, limit=100) == Pruned(cases=1, notifications=1)
     assert [2 * n for n in counted(ledger, *ARCHIVE)] == rows
     assert {case.volume_id for case in ledger.cases()} == {"vol-2", "vol-3"}
-    assert ledger.case(younger.summary.case_id).intents == younger.intents
+    assert ledger.case(younger.case.case_id).intents == younger.intents
     assert ledger.prune(90 * DAY, limit=100) == Pruned()
 
 
@@ -341,7 +340,7 @@ def test_forgotten_at_the_moment_of_its_replay(ledger: Ledger, second: Ledger) -
     """One replays what another forgets just then -> whole and due, or gone, and told so."""
     for number in range(8):
         record = archived(ledger, volume_id=f"vol-{number}", request_id=f"req-{number}")
-        replay = _either(ledger, sent(f"replay:{number}"), record.summary.case_id)
+        replay = _either(ledger, sent(f"replay:{number}"), record.case.case_id)
         forgotten, came_back = at_once(lambda: second.prune(0.0, limit=9).cases, replay)
         assert (forgotten, came_back) in [(1, False), (0, True)]
         assert counted(ledger, *ARCHIVE) == [0] * 5
@@ -405,7 +404,7 @@ def _without_gate(ledger: Ledger) -> dict[str, list[tuple[object, ...]]]:
 
 def test_replay_killed_at_any_moment(ledger: Ledger) -> None:
     """The process dies before any of the statements of a replay -> the case is where it was."""
-    case_id = archived(ledger).summary.case_id
+    case_id = archived(ledger).case.case_id
     before = everything(ledger)
     for number in itertools.count(1):
         with _dying(ledger, number) as alive, contextlib.suppress(_DeadError):
@@ -414,7 +413,7 @@ def test_replay_killed_at_any_moment(ledger: Ledger) -> None:
             break
         assert everything(ledger) == before, number
     assert number > 10
-    assert ledger.case(case_id).summary.state is CaseState.DUE
+    assert ledger.case(case_id).case.state is CaseState.DUE
 
 
 class _DeadError(BaseException):

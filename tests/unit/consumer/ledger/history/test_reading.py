@@ -60,7 +60,7 @@ def test_show(ledger: Ledger) -> None:
     assert (record.claimed_by, record.lease_expires_at is not None) == ("w1", True)
     assert [i.request_id for i in record.case.intents] == ["req-ours"]
     assert [o.event_type for o in record.outbox] == ["volume.force_detach.start"]
-    assert record.summary.trigger is Trigger.ERROR
+    assert record.case.trigger is Trigger.ERROR
     ledger.hand_back(held)
     assert ledger.case(held.case.case_id).claimed_by is None
 
@@ -73,8 +73,8 @@ def test_by_the_beginning_of_its_id(ledger: Ledger) -> None:
             connection.execute(sa.text("UPDATE notifications SET case_id = NULL"))
             connection.execute(sa.text("DELETE FROM history"))
             connection.execute(cases.update().where(cases.c.case_id == old).values(case_id=new))
-    assert ledger.case("aaaa-1").summary.case_id == "aaaa-1"
-    assert ledger.case("AAAA-2").summary.case_id == "aaaa-2"
+    assert ledger.case("aaaa-1").case.case_id == "aaaa-1"
+    assert ledger.case("AAAA-2").case.case_id == "aaaa-2"
     with pytest.raises(NoSuchCaseError, match="several cases begin with aaaa"):
         ledger.case("aaaa")
     with pytest.raises(NoSuchCaseError, match="give 4 characters"):

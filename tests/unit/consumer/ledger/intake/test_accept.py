@@ -141,7 +141,7 @@ def test_end_in_hand(ledger: Ledger) -> None:
     claim = claim_one(ledger)
     accept(ledger, END)
     record = ledger.case(claim.case.case_id)
-    assert record.summary.state is CaseState.DUE
+    assert record.case.state is CaseState.DUE
     assert (record.case.end_seen, record.case.signal_seq) == (True, claim.case.signal_seq + 1)
 
 

@@ -102,8 +102,8 @@ def test_case_goes_round_again(ledger: Ledger, state: CaseState, more: dict[str,
     replay = sent()
     assert ledger.replay(replay, case_id[:8]) == Replayed(case_id, state)
     record = ledger.case(case_id)
-    assert (record.summary.state, record.summary.trigger) == (CaseState.DUE, Trigger.REPLAY)
-    assert (record.summary.closed_at, record.summary.conclusion) == (None, None)
+    assert (record.case.state, record.case.trigger) == (CaseState.DUE, Trigger.REPLAY)
+    assert (record.case.closed_at, record.case.conclusion) == (None, None)
     assert record.history[: len(before)] == before
     line = record.history[-1]
     assert (line.kind, line.actor, line.reason, line.state) == (
@@ -117,7 +117,7 @@ def test_case_goes_round_again(ledger: Ledger, state: CaseState, more: dict[str,
 def test_waiting_case_does_not_wait_any_more(ledger: Ledger) -> None:
     """A start that waits for its end -> due now; its end, coming then, is judged by the look."""
     accept(ledger, told(attachment_id=ATTACHMENT))
-    case_id = only(ledger).summary.case_id
+    case_id = only(ledger).case.case_id
     ledger.replay(sent(), case_id)
     accept(ledger, told(phase=Phase.END, attachment_id=ATTACHMENT))
     assert claim_one(ledger).case.end_seen
@@ -134,10 +134,11 @@ def test_new_round_starts_from_nothing(ledger: Ledger) -> None:
     )  # fmt: skip
     ledger.replay(sent(), case_id)
     case = claim_one(ledger).case
-    assert (case.failures, case.crashes, case.first_clean_at, case.approval) == (0, 0, None, None)
-    assert case.opened_at >= record.case.opened_at, "guards that ask its age ask for this round's"
+    assert (case.failures, case.crashes, case.first_clean_at) == (0, 0, None)
+    assert (case.approved_by, case.approved_fingerprint, case.approved_at) == (None, None, None)
+    assert case.round_began_at >= record.case.opened_at, "guards that ask its age ask for this"
     assert (case.mended_attempt, case.attempts) == (1, 2)
-    assert ledger.case(case_id).summary.opened_at == long_ago
+    assert ledger.case(case_id).case.opened_at == long_ago
 
 
 def test_brought_forward_is_no_new_round(ledger: Ledger) -> None:
@@ -148,8 +149,8 @@ def test_brought_forward_is_no_new_round(ledger: Ledger) -> None:
     ledger.replay(sent(), case_id)
     case = claim_one(ledger).case
     assert case.first_clean_at == before.first_clean_at is not None
-    assert case.approval == before.approval is not None
-    assert case.opened_at == before.opened_at
+    assert case.approved_fingerprint == before.approved_fingerprint is not None
+    assert case.round_began_at == before.round_began_at == before.opened_at
 
 
 def test_while_it_is_worked(ledger: Ledger) -> None:
@@ -158,7 +159,7 @@ def test_while_it_is_worked(ledger: Ledger) -> None:
     held = claim_one(ledger)
     ledger.replay(sent(), case_id)
     ledger.finish(held, outcome(CaseState.CLOSED))
-    assert ledger.case(case_id).summary.state is CaseState.DUE
+    assert ledger.case(case_id).case.state is CaseState.DUE
     assert claim_one(ledger).case.trigger is Trigger.REPLAY
 
 
@@ -168,7 +169,7 @@ def test_no_such_case(ledger: Ledger, case_id: str) -> None:
     left(ledger, CaseState.PARKED)
     with pytest.raises(NoSuchCaseError):
         ledger.replay(sent(), case_id)
-    assert only(ledger).summary.state is CaseState.PARKED
+    assert only(ledger).case.state is CaseState.PARKED
 
 
 def test_case_of_another_cloud(ledger: Ledger, ledger_url: str) -> None:
@@ -191,7 +192,7 @@ def test_redelivered_once(ledger: Ledger) -> None:
     assert ledger.replay(replay, case_id).repeated
     ledger.finish(claim_one(ledger), outcome(CaseState.PARKED))
     assert ledger.replay(replay, case_id) == Replayed(case_id, CaseState.PARKED, repeated=True)
-    assert ledger.case(case_id).summary.state is CaseState.PARKED
+    assert ledger.case(case_id).case.state is CaseState.PARKED
     assert len(rearmings(ledger, case_id)) == 1
 
 
@@ -222,7 +223,7 @@ def test_perhaps_seen_and_looked_at_since(ledger: Ledger) -> None:
     ledger.finish(claim_one(ledger), outcome(CaseState.PARKED))
     again = sent(body_sha256=first.body_sha256, perhaps_seen=True)
     assert not ledger.replay(again, case_id).repeated
-    assert ledger.case(case_id).summary.state is CaseState.DUE
+    assert ledger.case(case_id).case.state is CaseState.DUE
 
 
 def test_same_delivery_by_two_replicas_at_once(ledger: Ledger, second: Ledger) -> None:
@@ -253,7 +254,7 @@ def test_crash_before_the_commit(ledger: Ledger) -> None:
     message = attach_error(request_id="req-other", instance_id="other")
     with crashing(ledger):
         ledger.replay(replay, message)
-    assert ledger.cases() == (record.summary,)
+    assert ledger.cases() == (record.case,)
     assert not ledger.replay(replay, message).repeated
 
 
@@ -264,8 +265,8 @@ def finished(ledger: Ledger) -> tuple[Notification, str]:
     """Make a case that its end has closed; return the start's message and the case's id."""
     start = told(attachment_id=ATTACHMENT, request_id=REQUEST)
     accept(ledger, start, told(phase=Phase.END, attachment_id=ATTACHMENT))
-    assert only(ledger).summary.state is CaseState.CLOSED
-    return start, only(ledger).summary.case_id
+    assert only(ledger).case.state is CaseState.CLOSED
+    return start, only(ledger).case.case_id
 
 
 def test_original_of_a_closed_case(ledger: Ledger) -> None:
@@ -274,8 +275,8 @@ def test_original_of_a_closed_case(ledger: Ledger) -> None:
     replay = sent()
     assert ledger.replay(replay, start) == Replayed(case_id, CaseState.CLOSED)
     record = only(ledger)
-    assert (record.summary.state, record.summary.trigger) == (CaseState.DUE, Trigger.REPLAY)
-    assert record.summary.closed_at is None
+    assert (record.case.state, record.case.trigger) == (CaseState.DUE, Trigger.REPLAY)
+    assert record.case.closed_at is None
     last = record.notifications[-1].notification
     assert last == dataclasses.replace(start, message_id=replay.delivery_id)
     assert [line.kind for line in record.history] == [
@@ -294,7 +295,7 @@ def test_notification_redelivered_once(ledger: Ledger) -> None:
     ledger.replay(replay, start)
     ledger.finish(claim_one(ledger), outcome(CaseState.CLOSED))
     assert ledger.replay(replay, start).repeated
-    assert ledger.case(case_id).summary.state is CaseState.CLOSED
+    assert ledger.case(case_id).case.state is CaseState.CLOSED
     assert len(rearmings(ledger, case_id)) == 1
     assert len(ledger.case(case_id).notifications) == 3
 
@@ -358,12 +359,12 @@ def test_worked_case_by_notification(ledger: Ledger) -> None:
     """The case of a replayed message is being worked -> the attempt's result is not final."""
     message = attach_error(attachment_id=ATTACHMENT)
     accept(ledger, message)
-    case_id = only(ledger).summary.case_id
+    case_id = only(ledger).case.case_id
     ledger.replay(sent(), message)
     held = claim_one(ledger)
     ledger.replay(sent(), message)
     ledger.finish(held, outcome(CaseState.CLOSED))
-    assert ledger.case(case_id).summary.state is CaseState.DUE
+    assert ledger.case(case_id).case.state is CaseState.DUE
 
 
 def test_old_connector_is_no_news(ledger: Ledger) -> None:

@@ -52,7 +52,8 @@ def test_claimed_case(ledger: Ledger) -> None:
     assert (case.host, case.backend, case.connector) == ("compute1", "labhost@lab", CONNECTOR)
     assert set(case.request_ids) == {REQUEST, "req-own"}
     assert (case.state, case.attempts, case.failures) == (CaseState.DUE, 1, 0)
-    assert (case.intents, case.approval, case.mended_at, case.mended_attempt) == ((), None, None, 0)
+    assert (case.intents, case.approved_by) == ((), None)
+    assert (case.mended_at, case.mended_attempt) == (None, 0)
     assert (held.owner, held.fence) == ("w1", 1)
     assert held.lease_expires_at - held.claimed_at == timedelta(seconds=60)
 
@@ -161,7 +162,7 @@ def test_lease_ran_out(ledger: Ledger, second: Ledger) -> None:
     with pytest.raises(ClaimLostError):
         ledger.renew(first, 60)
     record = ledger.case(first.case.case_id)
-    assert (record.claimed_by, record.summary.state) == ("w2", CaseState.DUE)
+    assert (record.claimed_by, record.case.state) == ("w2", CaseState.DUE)
     assert [i.result for i in record.intents] == [StepResult.INTENDED]
 
 
@@ -177,7 +178,7 @@ def test_expired_but_untaken(ledger: Ledger) -> None:
         ledger.renew(held, 60)
     ledger.casefile(held).result("req-ours", StepResult.DONE, "")
     ledger.finish(held, outcome(CaseState.CLOSED))
-    assert ledger.case(held.case.case_id).summary.state is CaseState.CLOSED
+    assert ledger.case(held.case.case_id).case.state is CaseState.CLOSED
 
 
 def test_renew(ledger: Ledger) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from consumer.ledger import HistoryKind, Ledger, NoSuchCaseError, WrongStateError
-from handlers.case import Approval, CaseState
+from handlers.case import CaseState
 from tests.unit.consumer.ledger.making import claim_one, due_case, outcome
 
 
@@ -47,8 +47,10 @@ def test_approve(ledger: Ledger) -> None:
     assert (line.kind, line.actor, line.reason) == (
         HistoryKind.APPROVED, "alice", "checked on the array",
     )  # fmt: skip
-    held = claim_one(ledger)
-    assert (held.case.state, held.case.approval) == (CaseState.DUE, Approval("alice", "plan-1"))
+    case = claim_one(ledger).case
+    assert (case.state, case.approved_by, case.approved_fingerprint) == (
+        CaseState.DUE, "alice", "plan-1",
+    )  # fmt: skip
 
 
 def test_approval_outlives_another_plan(ledger: Ledger) -> None:
@@ -56,9 +58,9 @@ def test_approval_outlives_another_plan(ledger: Ledger) -> None:
     case_id = left(ledger, CaseState.AWAITING_APPROVAL, fingerprint="plan-1")
     ledger.approve(case_id, "alice", "")
     ledger.finish(claim_one(ledger), outcome(CaseState.AWAITING_APPROVAL, fingerprint="plan-2"))
-    record = ledger.case(case_id)
-    assert (record.summary.fingerprint, record.case.approval) == (
-        "plan-2", Approval("alice", "plan-1"),
+    case = ledger.case(case_id).case
+    assert (case.fingerprint, case.approved_by, case.approved_fingerprint) == (
+        "plan-2", "alice", "plan-1",
     )  # fmt: skip
 
 
@@ -70,7 +72,7 @@ def test_approve_wrong_state(ledger: Ledger, state: CaseState) -> None:
     case_id = left(ledger, state)
     with pytest.raises(WrongStateError, match=f"is {state.value}; only what is awaiting-approval"):
         ledger.approve(case_id, "alice", "")
-    assert ledger.case(case_id).summary.state is state
+    assert ledger.case(case_id).case.state is state
 
 
 def test_approve_without_plan(ledger: Ledger) -> None:
@@ -80,29 +82,20 @@ def test_approve_without_plan(ledger: Ledger) -> None:
         ledger.approve(case_id, "alice", "")
 
 
-def test_rearm(ledger: Ledger) -> None:
-    """A parked case is sent round again -> due at once, with who and why."""
-    case_id = left(ledger, CaseState.PARKED)
-    assert ledger.rearm(case_id, "alice", "array is back") == case_id
-    line = ledger.case(case_id).history[-1]
-    assert (line.kind, line.actor, line.reason) == (HistoryKind.REARMED, "alice", "array is back")
-    assert claim_one(ledger).case.case_id == case_id
-    with pytest.raises(WrongStateError, match="only what is parked"):
-        ledger.rearm(case_id, "alice", "")
-
-
 def test_no_such_case(ledger: Ledger) -> None:
     """An id that is no case's, too short or ambiguous -> told which, and nothing is done."""
-    left(ledger, CaseState.PARKED)
+    left(ledger, CaseState.AWAITING_APPROVAL, fingerprint="plan-1")
     for case_id in ("00000000", "abc", "%%%%", "____"):
         with pytest.raises(NoSuchCaseError, match="there is no case"):
-            ledger.rearm(case_id, "alice", "")
+            ledger.approve(case_id, "alice", "")
 
 
 def test_decision_while_worked(ledger: Ledger) -> None:
-    """A parked case with a time, in hand, is sent round -> what the attempt finds is not final."""
-    case_id = left(ledger, CaseState.PARKED, delay_seconds=0.0)
+    """A plan with a time, in hand, is approved -> what the attempt finds is not final."""
+    case_id = left(
+        ledger, CaseState.AWAITING_APPROVAL, fingerprint="plan-1", delay_seconds=0.0
+    )  # fmt: skip
     held = claim_one(ledger)
-    ledger.rearm(case_id, "alice", "")
+    ledger.approve(case_id, "alice", "")
     ledger.finish(held, outcome(CaseState.PARKED))
-    assert ledger.case(case_id).summary.state is CaseState.DUE
+    assert ledger.case(case_id).case.state is CaseState.DUE

@@ -35,10 +35,10 @@ def held(ledger: Ledger) -> Claim:
 def test_closed(ledger: Ledger, held: Claim) -> None:
     """A case is closed -> conclusion and time are on record, and time never moves it again."""
     ledger.finish(held, outcome(CaseState.CLOSED, conclusion=Conclusion.GONE, delay_seconds=5.0))
-    summary = ledger.case(held.case.case_id).summary
-    assert (summary.state, summary.conclusion) == (CaseState.CLOSED, Conclusion.GONE)
-    assert summary.closed_at is not None
-    assert summary.next_attempt_at is None
+    case = ledger.case(held.case.case_id).case
+    assert (case.state, case.conclusion) == (CaseState.CLOSED, Conclusion.GONE)
+    assert case.closed_at is not None
+    assert case.next_attempt_at is None
 
 
 @pytest.mark.parametrize(
@@ -48,12 +48,12 @@ def test_closed(ledger: Ledger, held: Claim) -> None:
 def test_state_and_delay(ledger: Ledger, held: Claim, state: CaseState) -> None:
     """Each state with and without a delay -> due after it by database time, or never by itself."""
     ledger.finish(held, outcome(state, delay_seconds=120.0))
-    summary = ledger.case(held.case.case_id).summary
-    assert (summary.state, summary.closed_at) == (state, None)
-    assert summary.next_attempt_at == summary.updated_at + timedelta(seconds=120)
+    case = ledger.case(held.case.case_id).case
+    assert (case.state, case.closed_at) == (state, None)
+    assert case.next_attempt_at == case.updated_at + timedelta(seconds=120)
     make_due(ledger)
     ledger.finish(claim_one(ledger), outcome(state))
-    assert ledger.case(held.case.case_id).summary.next_attempt_at is None
+    assert ledger.case(held.case.case_id).case.next_attempt_at is None
 
 
 def test_concluded(ledger: Ledger, held: Claim) -> None:
@@ -74,12 +74,12 @@ def test_concluded(ledger: Ledger, held: Claim) -> None:
         ),
     )
     record = ledger.case(held.case.case_id)
-    summary, line = record.summary, record.history[-1]
-    assert (summary.rule, summary.verdict) == ("uc4.detach", "mend")
-    assert (summary.use_case, summary.verified_by) == (UseCase.UC4, VerifiedBy.PROBE)
-    assert (summary.attachment_id, summary.backend) == ("att-found", "labhost@lab")
-    assert summary.instance_id == held.case.instance_id, "known already: kept"
-    assert summary.fingerprint == "f" * 64
+    case, line = record.case, record.history[-1]
+    assert (case.rule, case.verdict) == ("uc4.detach", "mend")
+    assert (case.use_case, case.verified_by) == (UseCase.UC4, VerifiedBy.PROBE)
+    assert (case.attachment_id, case.backend) == ("att-found", "labhost@lab")
+    assert case.instance_id == held.case.instance_id, "known already: kept"
+    assert case.fingerprint == "f" * 64
     assert (line.kind, line.actor, line.rule) == (HistoryKind.CONCLUDED, "w1", "uc4.detach")
     assert line.detail is not None
     assert line.detail["evidence"] == {"volume": {"status": "available"}}
@@ -119,8 +119,8 @@ def test_newer_signal(ledger: Ledger, held: Claim, state: CaseState) -> None:
     accept(ledger, END)
     ledger.finish(held, outcome(state, delay_seconds=None if state is CaseState.CLOSED else 900.0))
     record = ledger.case(held.case.case_id)
-    assert (record.summary.state, record.summary.conclusion) == (CaseState.DUE, None)
-    assert record.summary.closed_at is None
+    assert (record.case.state, record.case.conclusion) == (CaseState.DUE, None)
+    assert record.case.closed_at is None
     line = record.history[-1]
     assert (line.kind, line.state, line.verdict) == (HistoryKind.CONCLUDED, CaseState.DUE, "clean")
     assert line.detail is not None
@@ -128,7 +128,7 @@ def test_newer_signal(ledger: Ledger, held: Claim, state: CaseState) -> None:
     again = claim_one(ledger)
     assert again.case.end_seen
     ledger.finish(again, outcome(CaseState.CLOSED))
-    assert ledger.case(held.case.case_id).summary.state is CaseState.CLOSED
+    assert ledger.case(held.case.case_id).case.state is CaseState.CLOSED
 
 
 def test_newer_signal_keeps_what_was_done(ledger: Ledger, held: Claim) -> None:
@@ -163,7 +163,7 @@ def test_waiting_case_gets_a_repeated_start_in_hand(ledger: Ledger) -> None:
     held = claim_one(ledger)
     accept(ledger, told(**start))
     ledger.finish(held, outcome(CaseState.CLOSED))
-    assert ledger.case(held.case.case_id).summary.state is CaseState.DUE
+    assert ledger.case(held.case.case_id).case.state is CaseState.DUE
 
 
 def test_finish_twice(ledger: Ledger, held: Claim) -> None:
@@ -172,7 +172,7 @@ def test_finish_twice(ledger: Ledger, held: Claim) -> None:
     with pytest.raises(Exception, match="ran out"):
         ledger.finish(held, outcome(CaseState.PARKED, announcements=(announcement("parked"),)))
     record = ledger.case(held.case.case_id)
-    assert (record.summary.state, record.outbox) == (CaseState.CLOSED, ())
+    assert (record.case.state, record.outbox) == (CaseState.CLOSED, ())
 
 
 def test_commit_of_unknown_fate(ledger: Ledger, held: Claim) -> None:
