@@ -55,6 +55,7 @@ PATIENT = dataclasses.replace(
 )  # fmt: skip
 MOST_SECONDS = 900.0
 LOOK_CALLS = 3
+NOVA_TRIES = 5
 FORCE_DETACH_CALLS = 2
 """The driver's terminate_connection and its detach."""
 
@@ -216,11 +217,19 @@ def _earlier(connectors: dict[str, Connector]) -> Iterator[Message]:
 
 
 def _news(stuck: Stuck) -> Iterator[Message]:
-    """Yield Cinder's start, which names the backend, and Nova's error."""
+    """Yield Cinder's starts, which name the backend, and Nova's error.
+
+    Of a detach also Nova's own start, and a start of Cinder's for each of Nova's five tries: that
+    they were all answered at once is why no case has to wait for a call that may act late.
+    """
     scene, operation = stuck.scene, stuck.function.removesuffix("_volume")
     story = Story(scene.volume_id, scene.instance_id, scene.host, stuck.backend)
-    row = SeenRow(scene.attachment_id, "reserved" if operation == "attach" else "detaching")
-    yield story.cinder(f"{operation}.start", row.status, row)
+    if operation == "attach":
+        yield story.cinder("attach.start", "reserved", SeenRow(scene.attachment_id, "reserved"))
+    else:
+        yield story.nova("detach.start")
+        row = SeenRow(scene.attachment_id, "detaching")
+        yield from (story.cinder("detach.start", "detaching", row) for _ in range(NOVA_TRIES))
     yield story.nova_legacy_error(stuck.function, "MessagingTimeout", scene.attachment_id)
 
 
