@@ -53,11 +53,6 @@ class Connector:
         )
         return cls(**known, extras=extras)
 
-    @classmethod
-    def from_json(cls, text: str) -> Connector:
-        """Read back what ``to_json`` wrote."""
-        return cls.from_mapping(json.loads(text))
-
     def to_mapping(self) -> dict[str, Any]:
         """Return the dictionary that Cinder's API takes for ``connector``; absent keys stay out."""
         named = {k: getattr(self, k) for k in CONNECTOR_TEXTS if getattr(self, k)}

@@ -69,10 +69,6 @@ class Ledger:
         """Bring the tables up to date; doing it twice does no harm. Raises SchemaAheadError."""
         return schema.upgrade(self._database)
 
-    def ping(self) -> None:
-        """Ask the database for anything at all."""
-        self._database.read(lambda c: c.exec_driver_sql("SELECT 1").scalar_one())
-
     def close(self) -> None:
         """Close the pool of connections."""
         self._database.close()
@@ -160,10 +156,6 @@ class Ledger:
         ``located`` is told of the backend that the case is found to be of, once it is written.
         """
         return LedgerCaseFile(self._database, claim, located)
-
-    def renew(self, claim: Claim, lease_seconds: float) -> None:
-        """Let the lease last at least that much longer from now. Raises ClaimLostError."""
-        self._database.write(lambda c: claims.renew(c, claim, lease_seconds))
 
     def finish(self, claim: Claim, outcome: Outcome, *, again: bool = False) -> None:
         """Write state, history and announcements, and free the volume. Raises ClaimLostError.

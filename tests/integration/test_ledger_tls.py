@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from consumer.ledger import Ledger, LedgerUnavailableError, Tls
 from tests.certificates import Authority, authority
+from tests.services import ledgers
 from tests.services.database import PrivateDatabase
 from tests.services.fixtures import installed
 from tests.services.mariadb import MariaDB
@@ -140,4 +141,4 @@ def new_user_with_a_certificate(server: PrivateDatabase) -> str:
 def ping(url: str, tls: Tls) -> None:
     """Connect once."""
     with contextlib.closing(Ledger(url, tls=tls)) as ledger:
-        ledger.ping()
+        ledgers.ask(ledger)

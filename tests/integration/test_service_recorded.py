@@ -47,7 +47,7 @@ class Played:
             first["volume_id"],
             first["instance_uuid"],
             first["id"],
-            Connector.from_json(told) if told else None,
+            Connector.from_mapping(json.loads(told)) if told else None,
         )
 
     @property

@@ -35,6 +35,11 @@ def each(request: pytest.FixtureRequest, directory: Path) -> Iterator[str]:
     server.drop_database(url)
 
 
+def ask(ledger: Ledger) -> None:
+    """Ask the ledger's database for anything at all."""
+    ledger._database.read(lambda c: c.exec_driver_sql("SELECT 1").scalar_one())
+
+
 def sqlite_in(directory: Path) -> str:
     """Put an upgraded, empty ledger into the directory; return its URL."""
     file = directory / "ledger.sqlite"

@@ -443,4 +443,4 @@ def test_ledger_that_was_brought_is_left_open(tmp_path: Path, build: Build, clou
         service.start()
         service.stop()
         assert service.wait()
-        ledger.ping()
+        ledgers.ask(ledger)

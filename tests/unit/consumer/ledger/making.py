@@ -13,6 +13,7 @@ from typing import Any
 
 from consumer.ledger import Arrival, Claim, Ledger, Replay
 from consumer.ledger.database.tables import cases, claims, notifications, outbox
+from consumer.ledger.work import claims as claims_of
 from drivers.base import Connector
 from handlers.case import Announcement, Case, CaseState, Conclusion, Outcome, Priority, Trigger
 from handlers.notification import Notification, Operation, Phase, RowSeen, Source
@@ -121,6 +122,11 @@ def claim_one(ledger: Ledger, owner: str = "w1", *, lease_seconds: float = 60.0)
     """Claim the one case that is due."""
     (claim,) = ledger.claim(owner, limit=1, lease_seconds=lease_seconds, deadlines=True)
     return claim
+
+
+def renew(ledger: Ledger, claim: Claim, lease_seconds: float) -> None:
+    """Renew a lease, as an intent does."""
+    ledger._database.write(lambda c: claims_of.renew(c, claim, lease_seconds))
 
 
 def send_round(ledger: Ledger, case_id: str) -> None:

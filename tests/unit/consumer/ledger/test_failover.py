@@ -24,6 +24,7 @@ from tests.unit.consumer.ledger.making import (
     due_case,
     outcome,
     places,
+    renew,
     told,
 )
 
@@ -68,7 +69,7 @@ def far(ledger: Ledger, url: str, way: CuttingProxy) -> Iterator[Ledger]:
     """Give the same ledger by that way."""
     there = sa.make_url(url).set(port=way.port).render_as_string(hide_password=False)
     with contextlib.closing(Ledger(there)) as made:
-        made.ping()
+        ledgers.ask(made)
         yield made
 
 
@@ -214,6 +215,6 @@ def test_worker_that_lost_its_claim_in_an_outage(ledger: Ledger, server: Private
     held = claim_one(ledger)
     with server.killed():
         pass
-    ledger.renew(held, 600)
+    renew(ledger, held, 600)
     ledger.finish(held, outcome(CaseState.CLOSED))
     assert ledger.case(held.case.case_id).case.state is CaseState.CLOSED

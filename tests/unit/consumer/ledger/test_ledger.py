@@ -26,6 +26,7 @@ from tests.unit.consumer.ledger.making import (
     make_due,
     outcome,
     places,
+    renew,
     told,
 )
 
@@ -277,7 +278,7 @@ def test_no_statement_walks_the_finished_cases(tmp_path: Path) -> None:
         make_due(clock)
         held = claim_one(ledger)
         ledger.casefile(held).connector_of("compute1")
-        ledger.renew(held, 60)
+        renew(ledger, held, 60)
         ledger.finish(held, outcome(CaseState.PARKED, announcements=(announcement("parked"),)))
         (out,) = ledger.outbox_take("p", limit=9, lease_seconds=60)
         ledger.outbox_failed(out.outbox_id, "no broker", 0.0)

@@ -19,6 +19,7 @@ from tests.benchmarks.filling import fill
 from tests.benchmarks.ledger_scale import batch
 from tests.services import ledgers
 from tests.services.ledgers import LEDGERS
+from tests.unit.consumer.ledger.making import renew
 
 FINISHED = 20_000
 GROWING = ("claims", *(t.name for pair in ARCHIVE_OF.items() for t in pair))
@@ -58,7 +59,7 @@ def loops(ledger: Ledger) -> None:
     """Do all that the loops do again and again."""
     ledger.accept(batch()[:20])
     claims = ledger.claim("w", limit=20, lease_seconds=600, deadlines=False)
-    ledger.renew(claims[0], 900)
+    renew(ledger, claims[0], 900)
     ledger.hand_back(claims[0])
     ledger.outbox_take("w", limit=20, lease_seconds=30)
     ledger.outbox_sent([1])

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from consumer.ledger import Ledger, LedgerUnavailableError, LedgerUrlError, Tls
 from consumer.ledger.database.engine import Database, database_now
+from tests.services import ledgers
 from tests.services.mariadb import MariaDB
 from tests.services.postgresql import PostgreSQL
 from tests.unit.consumer.ledger.breaking import CrashError, lose_next_commit
@@ -121,12 +122,12 @@ def test_outage(request: pytest.FixtureRequest, kind: str) -> None:
     server: PostgreSQL | MariaDB = request.getfixturevalue(kind)
     ledger = Ledger(server.fresh_database())
     ledger.upgrade()
-    ledger.ping()
+    ledgers.ask(ledger)
     with server.killed():
         with pytest.raises(LedgerUnavailableError) as down:
             accept(ledger, told())
         with pytest.raises(LedgerUnavailableError):
-            ledger.ping()
+            ledgers.ask(ledger)
     accept(ledger, told())
     assert len(places(ledger)) == 1
     assert server.password not in "".join(traceback.format_exception(down.value))
@@ -141,7 +142,7 @@ def test_wrong_password(request: pytest.FixtureRequest, kind: str) -> None:
     url = sa.make_url(server.fresh_database()).set(password=SECRET)
     ledger = Ledger(url.render_as_string(hide_password=False))
     with pytest.raises(LedgerUnavailableError, match=r"127\.0\.0\.1") as refused:
-        ledger.ping()
+        ledgers.ask(ledger)
     told_whole = "".join(traceback.format_exception(refused.value))
     assert SECRET not in told_whole.replace(__file__, "")
     ledger.close()
@@ -160,7 +161,7 @@ def test_nobody_answers(url: str) -> None:
     """Nobody listens there -> an error that names the place, and the password nowhere."""
     ledger = Ledger(url)
     with pytest.raises(LedgerUnavailableError, match=r"127\.0\.0\.1:1/detachd") as refused:
-        ledger.ping()
+        ledgers.ask(ledger)
     for text in (str(refused.value), repr(refused.value), repr(ledger), ledger.name):
         assert SECRET not in text
     assert SECRET not in repr(ledger._database)
@@ -221,7 +222,7 @@ def test_not_a_database(tmp_path: Path) -> None:
     file.write_text("certainly not a database, but long enough to be read as one's header " * 9)
     ledger = Ledger(f"sqlite:///{file}")
     with pytest.raises(LedgerUnavailableError, match="not a database"):
-        ledger.ping()
+        ledgers.ask(ledger)
     ledger.close()
 
 

@@ -52,6 +52,7 @@ from tests.unit.consumer.ledger.making import (
     due_case,
     make_due,
     outcome,
+    renew,
     told,
 )
 
@@ -182,7 +183,7 @@ def test_volume_in_hand_stays_claimed(ledger: Ledger) -> None:
     due_case(ledger, request_id="req-new")
     held = claim_one(ledger)
     assert ledger.archive(2 * DAY, limit=100).cases == 1
-    ledger.renew(held, 600)
+    renew(ledger, held, 600)
     ledger.finish(held, outcome(CaseState.CLOSED))
     assert ledger.case(old.case.case_id).case.state is CaseState.CLOSED
 

@@ -40,6 +40,7 @@ from tests.unit.consumer.ledger.making import (
     due_case,
     make_due,
     outcome,
+    renew,
     seen,
     told,
 )
@@ -181,7 +182,7 @@ def test_volume_in_hand_is_not_forgotten(ledger: Ledger) -> None:
     age(ledger, 91)
     held = _claimed(ledger, request_id="req-new")
     assert ledger.prune(90 * DAY, limit=100).cases == 1
-    ledger.renew(held, 600)
+    renew(ledger, held, 600)
     ledger.finish(held, outcome(CaseState.CLOSED))
 
 

@@ -27,6 +27,7 @@ from tests.unit.consumer.ledger.making import (
     expire_leases,
     make_due,
     outcome,
+    renew,
     seen,
     told,
 )
@@ -160,7 +161,7 @@ def test_lease_ran_out(ledger: Ledger, second: Ledger) -> None:
     with pytest.raises(ClaimLostError):
         ledger.hand_back(first)
     with pytest.raises(ClaimLostError):
-        ledger.renew(first, 60)
+        renew(ledger, first, 60)
     record = ledger.case(first.case.case_id)
     assert (record.claimed_by, record.case.state) == ("w2", CaseState.DUE)
     assert [i.result for i in record.intents] == [StepResult.INTENDED]
@@ -175,7 +176,7 @@ def test_expired_but_untaken(ledger: Ledger) -> None:
     with pytest.raises(ClaimLostError):
         _intend(ledger, held, "req-late")
     with pytest.raises(ClaimLostError):
-        ledger.renew(held, 60)
+        renew(ledger, held, 60)
     ledger.casefile(held).result("req-ours", StepResult.DONE, "")
     ledger.finish(held, outcome(CaseState.CLOSED))
     assert ledger.case(held.case.case_id).case.state is CaseState.CLOSED
@@ -185,9 +186,9 @@ def test_renew(ledger: Ledger) -> None:
     """A lease is renewed for longer, then for shorter -> it is extended, never shortened."""
     due_case(ledger)
     held = claim_one(ledger, lease_seconds=60)
-    ledger.renew(held, 600)
+    renew(ledger, held, 600)
     longer = ledger.case(held.case.case_id).lease_expires_at
-    ledger.renew(held, 1)
+    renew(ledger, held, 1)
     assert longer is not None
     assert longer - held.lease_expires_at >= timedelta(seconds=500)
     assert ledger.case(held.case.case_id).lease_expires_at == longer
