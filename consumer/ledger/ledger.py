@@ -1,7 +1,15 @@
-"""The ledger as the rest of detachd calls it; each method is one transaction unless it says more.
+"""The ledger as the rest of detachd calls it: where each transaction begins and ends.
 
-Every method may raise LedgerUnavailableError, and blocks for the database: milliseconds as a rule,
-about a minute at most where its locks or the network do not come.
+What every method promises, so that no docstring below repeats it (docs/decisions/0013):
+
+1. When it returns, what it wrote is committed.
+2. It writes all or nothing: it is one transaction, unless its docstring counts several.
+3. It may raise LedgerUnavailableError. Nobody knows then whether it was written, and it may be
+   called again; ``finish`` is told so.
+4. It blocks for the database: milliseconds as a rule, about a minute at most where its locks or the
+   network do not come.
+5. No transaction is open when it returns, and no caller ever has a connection. So none is open
+   during a call outside.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+import consumer
 from consumer.ledger import Arrival, Ledger
 from handlers.case import CaseState, Conclusion, StepKind, StepResult, Trigger
 from handlers.notification import Notification, Operation, Phase, parse
@@ -30,6 +32,7 @@ from tests.unit.consumer.ledger.making import (
     told,
 )
 
+PRODUCT = Path(consumer.__file__).parent
 ATTACH, DETACH = Operation.ATTACH, Operation.DETACH
 ENDED, DEADLINE = (CaseState.CLOSED, Conclusion.ENDED), (CaseState.WAITING, None)
 DUE, SETTLING = (CaseState.DUE, None), (CaseState.SETTLING, None)
@@ -305,3 +308,10 @@ def test_no_statement_walks_the_finished_cases(tmp_path: Path) -> None:
     assert all("ix_notifications_cloud_request_id (cloud=? AND request_id" in p for p in errors)
     ledger.close()
     clock.close()
+
+
+@pytest.mark.parametrize("name", [n for n in vars(Ledger) if not n.startswith("_")])
+def test_every_method_is_called_by_the_service(name: str) -> None:
+    """A method that only tests call -> it promises nothing to anybody (decision 0013)."""
+    callers = (f for f in PRODUCT.rglob("*.py") if PRODUCT / "ledger" not in f.parents)
+    assert any(re.search(rf"ledger(\(\))?\.{name}\b", f.read_text()) for f in callers), name
