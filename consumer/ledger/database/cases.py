@@ -56,7 +56,7 @@ def rewrite(connection: sa.Connection, changed: Iterable[tuple[Case, Case]], now
         _rewriting(names).run(connection, *rows)
 
 
-@functools.cache
+@functools.cache  # few in all: what changes together is what the same transitions change
 def _rewriting(names: tuple[str, ...]) -> Prepared:
     own = cases.c.case_id == sa.bindparam("rewritten")
     return Prepared(cases.update().where(own).values({n: sa.bindparam(n) for n in names}))

@@ -1,32 +1,24 @@
-"""What is over is moved out of the way, whole, and back where a person sends it round again.
+"""What is over goes to the archive, and in the end is forgotten, a little at a time.
 
 Ids of volumes, messages and requests are scattered, so that each row written in a table of millions
 touches pages that are in no cache. So what is worked on is kept apart from what only people look
-at: taking in, claiming, finishing and everything that they rest on see small tables, and the
-guarantees are those of these.
+at: taking in, claiming, finishing and everything that they rest on see small tables
+(docs/decisions/0012). What holds at every moment:
 
-Moved is a case that is closed, was closed before the cutoff, has no message that came after it and
-no announcement that is still to be sent; any other stays, however old. With it go its messages,
-history, intents and announcements. From then on no message is known for its repetition, no end or
-error taken for its own. A message that was kept without a case is not of use any more by then, and
-is forgotten.
+1. Only a case that is over leaves: closed, closed before the cutoff, without a message that came
+   after it, and without an announcement that is still to be sent. Any other stays, however old.
+2. A case goes whole, in one transaction, with its messages, history, intents and announcements, and
+   comes back whole. Each row is in one place. A message that came again while its case was in the
+   archive is another row, and stays where it was filed then.
+3. What was chosen is looked at again under its volume's lock, which whoever changes a case holds.
+   What another transaction holds is passed over, so any number of replicas may do this at once.
+4. No fence falls because a volume is forgotten: the floor is raised first (``lock_free``).
+5. A connector of a host is never forgotten.
 
-What is over for long enough, and the locks under which it may be moved or forgotten.
-
-Any number of replicas may do so at once: what another holds is passed over, and what was chosen is
-looked at again under the volume's lock, which whoever changes a case holds.
-
-What is finished long ago is forgotten, a little at a time, with all that belongs to it.
-
-- A case that is closed, was closed before the cutoff, has no message that came after it and no
-  announcement that is still to be sent: with its messages, history, intents and announcements,
-  from the archive, and from where it was worked on if it has not come to the archive.
-  A case in any other state is never forgotten, however old.
-- A message that was kept without a case, and came before the cutoff.
-- A quarantined body on which a person decided before the cutoff, and which did not come again.
-- The claims row of a volume of which no case is left that could be worked on.
-
-Connectors of hosts are never forgotten.
+Once a case is in the archive, no message is known for its repetition, no end or error taken for its
+own. Hence a message that was kept without a case for as long is of no use any more, and is
+forgotten. A quarantined body is forgotten once a person has decided on it and it has not come again
+since; the claims row of a volume, once no case is left that could be worked on.
 """
 
 from __future__ import annotations

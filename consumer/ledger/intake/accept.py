@@ -1,4 +1,15 @@
-"""Taking notifications in: one transaction a batch, unique by message_id, one bad row alone.
+"""Taking notifications in, a batch in one transaction.
+
+What holds when ``accept`` returns, whatever else runs beside it:
+
+1. Each message of the batch is stored, is known already, or is in ``rejected``. So all of the batch
+   may be acked, as soon as who called has put the rejected ones elsewhere.
+2. A message is stored once, by its message_id; one that comes again changes nothing.
+3. What it did to the cases is in the same transaction, and nobody else has changed them since they
+   were read: the rows of their volumes were locked before (``locks``).
+4. Each is filed under one case, or kept without one for a start that may come.
+5. One row that the database refuses stops no other: the batch is bisected until it is alone. The
+   order stays that of the batch.
 
 First what the ledger holds that new notifications may be about is read, in few statements a batch.
 Then the correlation decides (``handlers/correlation``), and what it comes to is written, one
@@ -287,6 +298,7 @@ def _store(
     connection: sa.Connection, cloud: str, timing: Timing, arrivals: Sequence[Arrival]
 ) -> Accepted:
     batch = [arrival.notification for arrival in arrivals]
+    # Before anything is read: another listener may be taking in the same messages.
     claimed = _lock(connection, cloud, batch)
     fresh = _fresh(connection, arrivals)
     if not fresh:
@@ -306,6 +318,7 @@ def _lock(
     connection: sa.Connection, cloud: str, batch: Sequence[Notification]
 ) -> Mapping[str, str | None]:
     """Lock what the batch may be about; return the case in hand of each volume, if any."""
+    # A message that names no volume can be about any case: no other batch may run beside it.
     requests = {r for n in batch if n.volume_id is None for r in Signal.of(n).request_ids}
     pass_gate(connection, cloud, alone=bool(requests))
     volumes = {n.volume_id for n in batch if n.volume_id is not None}

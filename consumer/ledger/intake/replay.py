@@ -89,10 +89,12 @@ def accept_replay(
 
 def _replay_case(connection: sa.Connection, cloud: str, replay: Replay, case_id: str) -> Replayed:
     found = one_case(connection, cloud, case_id)
+    # Without a lock, as nothing is to be done then: what history says stays.
     if found.archived and _in_history(connection, found.case.case_id, replay):
         return Replayed(found.case.case_id, found.case.state, repeated=True)
     pass_gate(connection, cloud, alone=False)
     lock_volumes(connection, cloud, [found.case.volume_id])
+    # Again, under the lock: it may have been worked, archived or sent round meanwhile.
     kept = one_case(connection, cloud, found.case.case_id)
     case = kept.case
     if _in_history(connection, case.case_id, replay):

@@ -1,12 +1,18 @@
 """Who works on which volume: claims with a lease by database time and a fence.
 
-A claim is the row of its volume in ``claims``. It is taken by a compare-and-swap: only where the
-row has no owner, or one whose lease ran out, and by raising the fence, which never falls. Whoever
-writes for a claim names owner and fence, and writes nothing where they are no longer the row's.
+A claim is the row of its volume in ``claims``. What holds at every moment, on each database:
 
-To claim is to find due cases and to take the rows of their volumes. The statements are made once.
-Making them for each claim, as their words vary, cost more than all
-else about it, and 64 busy workers claim a hundred times a second.
+1. One worker at most has a volume: the table's key is (cloud, volume), and a row is taken by a
+   compare-and-swap of its fence, only where it has no owner or its lease has run out (``_SWAP``).
+2. The fence of a volume never falls. Each claim raises it, and the row of a volume that was
+   forgotten begins where ``locks`` says.
+3. Whoever writes for a claim names owner and fence, and writes nothing where they are no longer the
+   row's (``OWN``). The row stays locked until that transaction ends, so nobody claims in between.
+4. A lease that has run out is not renewed, and no renewal shortens one (``RENEWAL``). Its owner may
+   still finish, as long as nobody else has claimed the volume.
+5. Only the database's clock is asked.
+6. A worker never waits for another's row: what is locked is passed over.
+7. A claim that finds a lease run out on this very case counts a crash of it.
 """
 
 from __future__ import annotations
@@ -276,6 +282,7 @@ def _take(
         )
         for case in due
     ]
+    # The swap alone decides: what was read before holds only where rows can be locked.
     return [new for new in taken if _swap(connection, new)]
 
 

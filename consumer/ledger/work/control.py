@@ -97,6 +97,7 @@ def _awaiting(connection: sa.Connection, cloud: str, case_id: str) -> Case:
     """Return the case with its volume locked, if it awaits approval."""
     found = one_case(connection, cloud, case_id).case
     lock_volumes(connection, cloud, [found.volume_id])
+    # Again, under the lock: a worker may have finished with it meanwhile.
     case = one_case(connection, cloud, found.case_id).case
     if case.state is not CaseState.AWAITING_APPROVAL:
         raise WrongStateError(

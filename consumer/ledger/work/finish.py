@@ -32,6 +32,8 @@ def finish(connection: sa.Connection, claim: Claim, outcome: Outcome) -> bool:
 
     Returns whether the case came to the state that the outcome has.
     """
+    # First, as it locks the volume's row: a signal that comes from now on waits, and finds the case
+    # as it is left. One that came before is in what is read next.
     release(connection, claim)
     now = database_now(connection)
     case_id = claim.case.case_id

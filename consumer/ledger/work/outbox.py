@@ -1,8 +1,16 @@
-"""Announcements on their way to the bus: in order within a case, each under one message_id.
+"""Announcements on their way to the bus.
 
-A row is pending while it has a time at which it is due. Whoever takes it moves that time to the end
-of the lease, so that it comes back by itself if its publisher dies. Only the oldest pending row of
-a case is ever handed out.
+What holds at every moment:
+
+1. An announcement is written in the transaction of what it tells of: neither is there without the
+   other. ``announce`` only ever runs within one.
+2. Its message_id is given then and stays, so that who hears it twice can tell.
+3. It is pending while it has a time at which it is due. Of the pending ones of a case only the
+   oldest is handed out, so they are sent in their order.
+4. Who takes it moves that time to the end of a lease, by a compare-and-swap (``_SWAP``): nobody
+   else gets it meanwhile, and it comes back by itself if its publisher dies.
+5. What was confirmed, or has nobody to hear it, is pending no more, and a failure that is noted
+   later does not revive it.
 """
 
 from __future__ import annotations
