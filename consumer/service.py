@@ -125,9 +125,9 @@ class Service:
         self._build(parts)
 
     def _build(self, parts: Parts) -> None:
-        settings, observer = self._settings, Observer(self.instruments)
+        settings, count = self._settings, Observer(self.instruments)
         self.listeners, self.replayer, self.publisher = _bus_parts(
-            settings, parts, self.ledger, self.owner, observer
+            settings, parts, self.ledger, self.owner, count
         )
         clouds = parts.control_plane or control_plane(settings)
         driver_of = parts.driver_of or Drivers(settings, clouds.cinder)
@@ -138,7 +138,7 @@ class Service:
             lambda backend: settings.backends.of(backend).policy,
             stop=self._stopping,
             paused=lambda: self.ledger.paused() is not None,
-            observer=observer,
+            count=count,
         )
         self.worker = Worker(
             self.ledger,
@@ -146,7 +146,7 @@ class Service:
             owner=self.owner,
             settings=settings.worker,
             backends=settings.backends,
-            observer=observer,
+            count=count,
             caught_up=lambda: self.caught_up,
         )
         self.sweeper = Sweeper(
@@ -155,22 +155,22 @@ class Service:
             self.ledger,
             owner=self.owner,
             settings=settings.sweep,
-            observer=observer,
+            count=count,
             ghosts=any_lists(settings),
         )
-        self.pruner = self._pruner(observer)
+        self.pruner = self._pruner(count)
         self._expose(
             Health(self.ledger, self.listeners, self.replayer, self.publisher, self._stopping)
         )
         self._loops()
 
-    def _pruner(self, observer: Observer) -> Pruner:
+    def _pruner(self, count: Observer) -> Pruner:
         ledger = self._settings.ledger
         return Pruner(
             self.ledger,
             archive_seconds=ledger.archive_seconds or None,
             retention_seconds=ledger.retention_seconds or None,
-            observer=observer,
+            count=count,
             caught_up=lambda: self.caught_up,
         )
 
@@ -278,15 +278,15 @@ class Service:
 
 
 def _bus_parts(
-    settings: Settings, parts: Parts, ledger: Ledger, owner: str, observer: Observer
+    settings: Settings, parts: Parts, ledger: Ledger, owner: str, count: Observer
 ) -> tuple[Sequence[Listener], Replayer, Publisher]:
     conf = settings.conf
     if parts.transport_url is not None:
         conf.set_override("transport_url", parts.transport_url)
-    listeners = [Listener(bus, ledger, observer) for bus in buses.read(conf)]
+    listeners = [Listener(bus, ledger, count) for bus in buses.read(conf)]
     with url_explained():
-        replayer = Replayer(ReplaySettings.from_conf(conf), ledger, observer)
-        return listeners, replayer, Publisher.from_conf(conf, ledger, owner, observer)
+        replayer = Replayer(ReplaySettings.from_conf(conf), ledger, count)
+        return listeners, replayer, Publisher.from_conf(conf, ledger, owner, count)
 
 
 def _introduce(settings: Settings, owner: str, port: int) -> None:

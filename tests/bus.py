@@ -20,6 +20,7 @@ from oslo_config import cfg
 from consumer.bus.broker import register_opts
 from consumer.bus.settings import ListenerSettings
 from consumer.bus.subscription import Pace
+from consumer.counting import Happened, What
 from consumer.intake.batch import BatchReport
 from consumer.ledger import Ledger, Timing
 from tests.recorded import Recorded
@@ -91,19 +92,19 @@ def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
 
 
 class Notes:
-    """A listener's observer that keeps what it is told."""
+    """Keeps what a listener tells of itself."""
 
     def __init__(self) -> None:
         self.reports: list[BatchReport] = []
         self.lost = 0
 
-    def batch_done(self, report: BatchReport) -> None:
-        """Keep it."""
-        self.reports.append(report)
-
-    def disconnected(self, bus: str) -> None:
-        """Count it."""
-        self.lost += 1
+    def __call__(self, event: BatchReport | Happened) -> None:
+        """Keep a report, count a loss."""
+        match event:
+            case BatchReport():
+                self.reports.append(event)
+            case Happened(What.DISCONNECTED):
+                self.lost += 1
 
 
 class Runs(Protocol):

@@ -11,20 +11,24 @@ import dataclasses
 import math
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol
 
 from consumer.bus.delivery import Batch
 from consumer.bus.settings import ListenerSettings
 from consumer.bus.subscription import Subscription
+from consumer.counting import Happened, What
 from consumer.intake.batch import BatchIntake, BatchReport, Sorted
 from consumer.intake.loop import QueueLoop
 from consumer.intake.quarantine import Quarantine
 from consumer.ledger import Ledger
+from handlers.counting import uncounted
 from handlers.notification import may_concern
 
 _PROBE_SECONDS = 1.0
 _CAUGHT_UP_SECONDS = 10.0
+
+Count = Callable[[BatchReport | Happened], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,26 +46,6 @@ class ListenerStatus:
     problems: tuple[str, ...]
 
 
-class ListenerObserver(Protocol):
-    """What wants to know of the listener's work, metrics for one. Called in its thread."""
-
-    def batch_done(self, report: BatchReport) -> None:
-        """Take note of a batch that was stored and acked."""
-
-    def disconnected(self, bus: str) -> None:
-        """Take note of a connection that was lost."""
-
-
-class Unobserved:
-    """Takes no note."""
-
-    def batch_done(self, report: BatchReport) -> None:
-        """Take no note."""
-
-    def disconnected(self, bus: str) -> None:
-        """Take no note."""
-
-
 class Listener:
     """Keeps one bus's notifications going into the ledger, whatever broker and ledger do.
 
@@ -70,10 +54,10 @@ class Listener:
     """
 
     def __init__(
-        self, settings: ListenerSettings, ledger: Ledger, observer: ListenerObserver | None = None
+        self, settings: ListenerSettings, ledger: Ledger, count: Count = uncounted
     ) -> None:
         self._settings = settings
-        self._observer = observer or Unobserved()
+        self._count = count
         bus, most_bytes = settings.bus, settings.max_body_bytes
         quarantine = Quarantine(settings.broker, settings.quarantine, bus)
         self._batches = BatchIntake(bus, ledger, quarantine.put, max_body_bytes=most_bytes)
@@ -122,7 +106,7 @@ class Listener:
 
     def store(self, read: Sorted) -> None:
         """Store what concerns us in one transaction; see ``BatchIntake.store``."""
-        self._observer.batch_done(self._batches.store(read))
+        self._count(self._batches.store(read))
 
     def settled(self, batch: Batch, subscription: Subscription) -> None:
         """Note that this batch, and what came before it, needs the broker no more; look around."""
@@ -142,4 +126,4 @@ class Listener:
         self._caught_up_at = self._probe_at = -math.inf
         self._all_sent_at = None
         if disconnected:
-            self._observer.disconnected(self._settings.bus)
+            self._count(Happened(What.DISCONNECTED, self._settings.bus))

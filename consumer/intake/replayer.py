@@ -19,10 +19,12 @@ import dataclasses
 import logging
 import threading
 import uuid
-from typing import Protocol, assert_never
+from collections.abc import Callable
+from typing import assert_never
 
 from consumer.bus.delivery import Batch, Delivery
 from consumer.bus.subscription import Subscription
+from consumer.counting import Happened, What
 from consumer.intake.batch import record_quarantined
 from consumer.intake.loop import QueueLoop
 from consumer.intake.quarantine import Quarantine
@@ -42,6 +44,7 @@ from consumer.ledger import (
     Replayed,
     ReplayRefusedError,
 )
+from handlers.counting import uncounted
 from handlers.notification import Notification
 
 LOG = logging.getLogger(__name__)
@@ -53,20 +56,6 @@ class ReplayStatus:
 
     connected: bool
     problems: tuple[str, ...]
-
-
-class ReplayObserver(Protocol):
-    """What wants to know what becomes of replays, metrics for one. Called in their thread."""
-
-    def replayed(self, result: str) -> None:
-        """Take note of one: ``rearmed``, ``opened``, ``repeated`` or ``refused``."""
-
-
-class Unobserved:
-    """Takes no note."""
-
-    def replayed(self, result: str) -> None:
-        """Take no note."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,11 +76,14 @@ class Replayer:
     """
 
     def __init__(
-        self, settings: ReplaySettings, ledger: Ledger, observer: ReplayObserver | None = None
+        self,
+        settings: ReplaySettings,
+        ledger: Ledger,
+        count: Callable[[Happened], None] = uncounted,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._observer = Unobserved() if observer is None else observer
+        self._count = count
         self._quarantine = Quarantine(settings.broker, settings.quarantine, SOURCE)
         self._loop = QueueLoop(
             settings, self, self._quarantine,
@@ -178,7 +170,7 @@ class Replayer:
             return
         result = _result(replayed)
         LOG.info("case %s: %s by %s", replayed.case_id, result, read.replay.actor)
-        self._observer.replayed(result)
+        self._count(Happened(What.REPLAYED, result))
 
     def _put_aside(self, read: _Asked, reason: str) -> None:
         why = read.delivery.why(reason)
@@ -186,7 +178,7 @@ class Replayer:
             self._quarantine.put(read.delivery, why)
             read.batch.quarantined.add(0)
         record_quarantined(self._ledger, SOURCE, read.delivery, why)
-        self._observer.replayed("refused")
+        self._count(Happened(What.REPLAYED, "refused"))
 
 
 def _result(replayed: Replayed) -> str:

@@ -13,8 +13,9 @@ import math
 import socket
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol, Self, assert_never
+from typing import Self, assert_never
 
 import kombu
 import oslo_messaging
@@ -29,37 +30,13 @@ from consumer.bus.broker import (
 )
 from consumer.bus.sender import Confirmation, ConfirmedSender, NotConfirmedError, Parcel
 from consumer.bus.topology import declare_exchange, exchange_trouble
+from consumer.counting import Happened, What
 from consumer.ledger import Ledger, LedgerUnavailableError, Outgoing
 from consumer.publish.driver import DRIVER, Announced, ConfirmedDriver
 from handlers.case import Priority
+from handlers.counting import uncounted
 
 LOG = logging.getLogger(__name__)
-
-
-class PublisherObserver(Protocol):
-    """What wants to know of the publisher's work, metrics for one. Called in its thread."""
-
-    def sent(self, event_type: str) -> None:
-        """Take note that the broker confirmed one."""
-
-    def unrouted(self, event_type: str) -> None:
-        """Take note that no queue was bound for one."""
-
-    def failed(self, event_type: str) -> None:
-        """Take note that one was not confirmed and will be sent again."""
-
-
-class Unobserved:
-    """Takes no note."""
-
-    def sent(self, event_type: str) -> None:
-        """Take no note."""
-
-    def unrouted(self, event_type: str) -> None:
-        """Take no note."""
-
-    def failed(self, event_type: str) -> None:
-        """Take no note."""
 
 
 __all__ = [
@@ -67,7 +44,6 @@ __all__ = [
     "OPTS",
     "ConfirmedDriver",
     "Publisher",
-    "PublisherObserver",
     "PublisherStatus",
 ]
 
@@ -138,7 +114,7 @@ class Publisher:
         owner: str,
         poll_seconds: float = 1.0,
         unrouted_after_seconds: float = 60.0,
-        observer: PublisherObserver | None = None,
+        count: Callable[[Happened], None] = uncounted,
     ) -> None:
         self._ledger = ledger
         self._announcer = announcer
@@ -147,7 +123,7 @@ class Publisher:
         self._owner = owner
         self._poll_seconds = poll_seconds
         self._unrouted_after_seconds = unrouted_after_seconds
-        self._observer = observer or Unobserved()
+        self._count = count
         self._confirmed: list[int] = []
         self._failures = 0
         self._trouble: str | None = None
@@ -160,7 +136,7 @@ class Publisher:
         conf: cfg.ConfigOpts,
         ledger: Ledger,
         owner: str,
-        observer: PublisherObserver | None = None,
+        count: Callable[[Happened], None] = uncounted,
     ) -> Self:
         """Build it from ``[publisher]`` and oslo.messaging's options; connects to nothing yet.
 
@@ -183,7 +159,7 @@ class Publisher:
             owner=owner,
             poll_seconds=options.poll_seconds,
             unrouted_after_seconds=options.unrouted_after_seconds,
-            observer=observer,
+            count=count,
         )
 
     def status(self) -> PublisherStatus:
@@ -285,7 +261,7 @@ class Publisher:
             return self._nobody_bound(outgoing)
         self._unconfirmed_until = -math.inf
         self._confirmed.append(outgoing.outbox_id)
-        self._observer.sent(outgoing.event_type)
+        self._count(Happened(What.SENT, outgoing.event_type))
         self._last_sent_at = datetime.now(UTC)
         return True
 
@@ -295,14 +271,14 @@ class Publisher:
             self._again(outgoing, trouble)
             return False
         self._ledger.outbox_unrouted([outgoing.outbox_id])
-        self._observer.unrouted(outgoing.event_type)
+        self._count(Happened(What.UNROUTED, outgoing.event_type))
         LOG.error("%s: nobody was told of case %s", trouble, outgoing.case_id)
         return True
 
     def _again(self, outgoing: Outgoing, trouble: str) -> float:
         delay = backoff_seconds(outgoing.attempts)
         self._ledger.outbox_failed(outgoing.outbox_id, trouble, delay)
-        self._observer.failed(outgoing.event_type)
+        self._count(Happened(What.UNSENT, outgoing.event_type))
         LOG.warning("sending again in %.1f s: %s", delay, trouble)
         return delay
 

@@ -7,8 +7,8 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
+from consumer.counting import Happened, What
 from consumer.ledger import Archived, Ledger, LedgerUnavailableError, Pruned, Replica
 
 LOG = logging.getLogger(__name__)
@@ -22,19 +22,6 @@ REST_SHARE = 4.0
 """How many times longer than a batch took the database is left alone after it."""
 
 LEAST_REST_SECONDS = 0.05
-
-
-class PrunerObserver(Protocol):
-    """Whoever counts what the pruner does. Nothing here may block or raise."""
-
-    def archived(self, archived: Archived) -> None:
-        """Note what one batch has put into the archive."""
-
-    def pruned(self, pruned: Pruned) -> None:
-        """Note what one batch has forgotten."""
-
-    def internal_error(self, loop: str) -> None:
-        """Note that a loop caught an error that nobody expected."""
 
 
 class Pruner:
@@ -51,7 +38,7 @@ class Pruner:
         *,
         archive_seconds: float | None,
         retention_seconds: float | None,
-        observer: PrunerObserver,
+        count: Callable[[Archived | Pruned | Happened], None],
         caught_up: Callable[[], bool],
         grace_seconds: float = GRACE_SECONDS,
         round_seconds: float = ROUND_SECONDS,
@@ -59,7 +46,7 @@ class Pruner:
         self._ledger = ledger
         self._archive_seconds = archive_seconds
         self._retention_seconds = retention_seconds
-        self._observer = observer
+        self._count = count
         self._caught_up = caught_up
         self._grace_seconds = grace_seconds
         self._round_seconds = round_seconds
@@ -85,14 +72,14 @@ class Pruner:
         if self._archive_seconds is None:
             return False
         archived = self._ledger.archive(self._archive_seconds, limit=BATCH)
-        self._observer.archived(archived)
+        self._count(archived)
         return archived.full
 
     def _forget(self) -> bool:
         if self._retention_seconds is None:
             return False
         pruned = self._ledger.prune(self._retention_seconds, limit=BATCH)
-        self._observer.pruned(pruned)
+        self._count(pruned)
         return pruned.full
 
     def _turn(self) -> float:
@@ -104,7 +91,7 @@ class Pruner:
             LOG.debug("pruning is postponed: %s", error)
         except Exception:  # the top of the loop: the next round may do better
             LOG.exception("pruning failed; it will be repeated")
-            self._observer.internal_error("pruner")
+            self._count(Happened(What.INTERNAL_ERROR, "pruner"))
         else:
             if more:
                 return max((time.monotonic() - began) * REST_SHARE, LEAST_REST_SECONDS)

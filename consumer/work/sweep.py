@@ -20,10 +20,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol, Self, TypeVar
+from typing import Self, TypeVar
 
 from oslo_config import cfg
 
+from consumer.counting import Happened, What
 from consumer.ledger import Arrival, Ledger, LedgerUnavailableError
 from consumer.ledger.work.sweeps import Turn
 from drivers.base import Export, StorageDriver
@@ -233,16 +234,6 @@ class SweepReport:
     ghosts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
-class SweepObserver(Protocol):
-    """Whoever counts what the sweeper does. Nothing here may block or raise."""
-
-    def swept(self, report: SweepReport) -> None:
-        """Note that a sweep is over."""
-
-    def internal_error(self, loop: str) -> None:
-        """Note that a loop caught an error that nobody expected."""
-
-
 class Sweeper:
     """Sweeps when it is this replica's turn. ``sweep_once`` is the unit, ``run`` the loop.
 
@@ -258,7 +249,7 @@ class Sweeper:
         *,
         owner: str,
         settings: SweepSettings,
-        observer: SweepObserver,
+        count: Callable[[SweepReport | Happened], None],
         ghosts: bool = True,
     ) -> None:
         self._cinder = cinder
@@ -266,7 +257,7 @@ class Sweeper:
         self._ledger = ledger
         self._owner = owner
         self._settings = settings
-        self._observer = observer
+        self._count = count
         self._seeks_ghosts = ghosts
 
     def run(self, stop: threading.Event) -> None:
@@ -279,7 +270,7 @@ class Sweeper:
                 LOG.debug("the sweep is postponed: %s", error)
             except Exception:  # the top of the loop: the next sweep may do better
                 LOG.exception("the sweep failed unexpectedly; it will be repeated")
-                self._observer.internal_error("sweeper")
+                self._count(Happened(What.INTERNAL_ERROR, "sweeper"))
 
     def sweep_once(self, stop: threading.Event) -> SweepReport | None:
         """Make one sweep; None where it is not our turn, or ``stop`` was set meanwhile.
@@ -299,7 +290,7 @@ class Sweeper:
         if report is None:
             return None
         report = dataclasses.replace(report, seconds=time.monotonic() - began)
-        self._observer.swept(report)
+        self._count(report)
         return report
 
     def _sweep(self, turn: Turn, stop: threading.Event) -> SweepReport | None:

@@ -16,6 +16,7 @@ from typing import Protocol
 import tenacity
 from oslo_config import cfg
 
+from consumer.counting import Attempted, Claimed, Happened, Released, What
 from consumer.ledger import Claim, Ledger, LedgerUnavailableError
 from consumer.logs import CaseContext
 from consumer.work.backends import Backends
@@ -127,25 +128,6 @@ class Recovery(Protocol):
         """Look, decide, act, look again. Blocks for the outside calls."""
 
 
-class WorkerObserver(Protocol):
-    """Whoever counts what the worker does. Nothing here may block or raise."""
-
-    def claimed(self, backend: str) -> None:
-        """Note that a case was claimed; ``released`` follows when it has been worked."""
-
-    def released(self, backend: str) -> None:
-        """Note that this case is worked no more, whatever came of it."""
-
-    def claim_lost(self, backend: str) -> None:
-        """Note that a claim ran out, or was taken, while its case was worked."""
-
-    def attempted(self, backend: str, outcome: Outcome, seconds: float) -> None:
-        """Note that the ledger has the outcome of an attempt."""
-
-    def internal_error(self, loop: str) -> None:
-        """Note that a loop caught an error that nobody expected."""
-
-
 class Worker:
     """Works due cases in threads, each for one case, no more at once than the settings allow.
 
@@ -162,7 +144,7 @@ class Worker:
         owner: str,
         settings: WorkerSettings,
         backends: Backends,
-        observer: WorkerObserver,
+        count: Callable[[Claimed | Released | Attempted | Happened], None],
         caught_up: Callable[[], bool],
     ) -> None:
         self._ledger = ledger
@@ -170,7 +152,7 @@ class Worker:
         self._owner = owner
         self._settings = settings
         self._backends = backends
-        self._observer = observer
+        self._count = count
         self._caught_up = caught_up
         self._slots = Slots(settings.threads, backends)
         self._crew = Crew("case", settings.threads)
@@ -216,7 +198,7 @@ class Worker:
             self._tell(f"cases cannot be claimed: {error}")
         except Exception:  # the top of the loop: the next round may do better
             LOG.exception("claiming cases failed; it will be repeated")
-            self._observer.internal_error("worker")
+            self._count(Happened(What.INTERNAL_ERROR, "worker"))
         else:
             self._tell(None)
 
@@ -248,18 +230,18 @@ class Worker:
     def _start(self, claim: Claim) -> None:
         backend = claim.case.backend or UNKNOWN
         seat = Seat(self._slots, backend)
-        self._observer.claimed(backend)
+        self._count(Claimed(backend))
         try:
             self._crew.do(lambda: self._work(claim, seat))
         except RuntimeError:  # the machine has no thread left
             LOG.exception("no thread can be started; the case is released")
-            self._observer.internal_error("worker")
+            self._count(Happened(What.INTERNAL_ERROR, "worker"))
             self._release(claim, seat, unused=True)
             with contextlib.suppress(LedgerUnavailableError):  # the other claims are to be begun
                 self._hand_back(claim)
 
     def _release(self, claim: Claim, seat: Seat, *, unused: bool = False) -> None:
-        self._observer.released(claim.case.backend or UNKNOWN)
+        self._count(Released(claim.case.backend))
         seat.leave(unused=unused)
 
     def _work(self, claim: Claim, seat: Seat) -> None:
@@ -273,7 +255,7 @@ class Worker:
             self._keep(claim, error, until)
         except Exception as error:  # the top: whatever it was, the case is kept
             LOG.exception("the attempt ended with an internal error of detachd")
-            self._observer.internal_error("worker")
+            self._count(Happened(What.INTERNAL_ERROR, "worker"))
             self._keep(claim, error, until)
         finally:
             self._release(claim, seat)
@@ -285,15 +267,13 @@ class Worker:
             self._finish(claim, outcome, until)
         except ClaimLostError as lost:
             LOG.warning("another worker has claimed the case: %s", lost)
-            self._observer.claim_lost(claim.case.backend or UNKNOWN)
+            self._count(Happened(What.CLAIM_LOST, claim.case.backend))
         except (PausedError, CrowdedError) as reason:
             LOG.info("the case is released: %s", reason)
             self._hand_back(claim)
         else:
             LOG.info("%s by rule %s: %s", outcome.state.value, outcome.rule, outcome.reason)
-            self._observer.attempted(
-                claim.case.backend or UNKNOWN, outcome, time.monotonic() - began
-            )
+            self._count(Attempted(claim.case.backend, outcome, time.monotonic() - began))
 
     def _hand_back(self, claim: Claim) -> None:
         with contextlib.suppress(ClaimLostError):

@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from drivers.base import StorageDriver
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import OutsideError
+from handlers.counting import Called, Counted
 from handlers.judgement.diagnosis import diagnose
 from handlers.judgement.evidence import (
     Evidence,
@@ -29,33 +30,6 @@ from handlers.recovery.retry import repeat
 T = TypeVar("T")
 
 
-class RecoveryObserver(Protocol):
-    """Gets every outside call, every step and every objection. Must be quick and never raise."""
-
-    def called(self, system: str, method: str, seconds: float, error: str | None) -> None:
-        """Note one call outside; ``error`` is the kind's class name, None for success."""
-
-    def stepped(self, step: str, result: str, seconds: float) -> None:
-        """Note one step of a plan, its last look included."""
-
-    def guarded(self, guard: str) -> None:
-        """Note that a guard kept a plan from being carried out."""
-
-
-class _NoObserver:
-    def called(self, system: str, method: str, seconds: float, error: str | None) -> None:
-        pass
-
-    def stepped(self, step: str, result: str, seconds: float) -> None:
-        pass
-
-    def guarded(self, guard: str) -> None:
-        pass
-
-
-NO_OBSERVER: RecoveryObserver = _NoObserver()
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Eyes:
     """What may be looked at, by what patience, and who is told how long it took."""
@@ -65,7 +39,7 @@ class Eyes:
     driver_of: Callable[[str], StorageDriver]
     policy_of: Callable[[str], BackendPolicy]
     stop: threading.Event
-    observer: RecoveryObserver
+    count: Callable[[Counted], None]
 
     def look(self, attempt: Attempt) -> tuple[Evidence, Diagnosis]:
         """Look at Cinder, Nova and the backend. Read-only; blocks for all three.
@@ -83,7 +57,7 @@ class Eyes:
         return look_at_volume(attempt.case, self._sources(attempt))
 
     def timed(self, system: str, method: str, call: Callable[[], T]) -> T:
-        """Make one call outside and tell the observer of it."""
+        """Make one call outside and tell how long it took."""
         began = time.monotonic()
         kind: str | None = None
         try:
@@ -92,7 +66,7 @@ class Eyes:
             kind = type(error).__name__
             raise
         finally:
-            self.observer.called(system, method, time.monotonic() - began, kind)
+            self.count(Called(system, method, time.monotonic() - began, kind))
 
     def _sources(self, attempt: Attempt) -> Sources:
         limit = attempt.policy.look_timeout_seconds

@@ -22,6 +22,7 @@ from drivers.errors import (
     TransientError,
 )
 from handlers.case import CaseFile, Outcome
+from handlers.counting import Counted, Guarded, uncounted
 from handlers.judgement.diagnosis import condemn
 from handlers.judgement.evidence import Evidence, Unknown
 from handlers.judgement.guards import PARKS, Guard, Means, Objection, guard
@@ -32,7 +33,7 @@ from handlers.judgement.situation import Situation
 from handlers.recovery import conclusion
 from handlers.recovery.attempt import Attempt, Plan
 from handlers.recovery.conclusion import Attempted
-from handlers.recovery.looking import NO_OBSERVER, Eyes, RecoveryObserver
+from handlers.recovery.looking import Eyes
 from handlers.recovery.steps import EvidenceChangedError, Hands, Stepper
 
 ROUNDS = 6
@@ -53,9 +54,9 @@ class Recovery:
         *,
         stop: threading.Event | None = None,
         paused: Callable[[], bool] = lambda: False,
-        observer: RecoveryObserver = NO_OBSERVER,
+        count: Callable[[Counted], None] = uncounted,
     ) -> None:
-        self._eyes = Eyes(cinder, nova, driver_of, policy_of, stop or threading.Event(), observer)
+        self._eyes = Eyes(cinder, nova, driver_of, policy_of, stop or threading.Event(), count)
         self._stepper = Stepper(self._eyes, Hands(cinder, nova, driver_of), paused)
 
     def attempt(self, file: CaseFile) -> Outcome:
@@ -119,7 +120,7 @@ class Recovery:
         named = objection.guard
         if named in PARKS and not self._twice(attempt, named.name):
             return None
-        self._eyes.observer.guarded(named.name.lower())
+        self._eyes.count(Guarded(named.name.lower()))
         reason = f"{attempted.diagnosis.reason}; {named.sentence}"
         if named is Guard.APPROVE:
             return conclusion.ask(attempted, reason, mark)

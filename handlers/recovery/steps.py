@@ -13,6 +13,7 @@ from drivers.control_plane import Cinder, Nova
 from drivers.errors import IndeterminateError, OutsideError, PermanentError, TransientError
 from handlers.announcement import Event
 from handlers.case import Intent, StepKind, StepResult
+from handlers.counting import Stepped
 from handlers.judgement.evidence import Fact
 from handlers.judgement.plan import Step, unmet
 from handlers.recovery.attempt import Attempt, Plan
@@ -133,7 +134,8 @@ class Stepper:
             result, detail = _result_of(error), str(error)
             raise
         finally:
-            self.eyes.observer.stepped(step.kind.value, result.value, time.monotonic() - began)
+            seconds = time.monotonic() - began
+            self.eyes.count(Stepped(step.kind.value, result.value, seconds))
             attempt.note(intent, result)
             attempt.file.result(intent.request_id, result, detail)
         if step.kind is StepKind.NOVA_DETACH:

@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+from consumer.counting import Happened
 from consumer.ledger import Archived, Ledger, Pruned
 from consumer.work.housekeeping import BATCH, REST_SHARE, Pruner
 from tests.benchmarks.filling import fill
@@ -31,22 +32,16 @@ WARM_UP = 10
 
 
 class Counting:
-    """A pruner's observer that counts what was moved."""
+    """Counts what a pruner moved."""
 
     def __init__(self) -> None:
         self.cases = 0
 
-    def archived(self, archived: Archived) -> None:
-        """Count them."""
-        self.cases += archived.cases
-
-    def pruned(self, pruned: Pruned) -> None:
-        """Fail: nothing is to be forgotten here."""
-        raise AssertionError(pruned)
-
-    def internal_error(self, loop: str) -> None:
-        """Fail: a pruner that does nothing disturbs nobody."""
-        raise AssertionError(loop)
+    def __call__(self, event: Archived | Pruned | Happened) -> None:
+        """Count them; fail on all else: nothing is to be forgotten, and nothing to go wrong."""
+        if not isinstance(event, Archived):
+            raise TypeError(event)
+        self.cases += event.cases
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -141,12 +136,12 @@ def _pruning(ledger: Ledger) -> Iterator[None]:
     assert counting.cases, "the pruner was to be at work"
 
 
-def _pruner(ledger: Ledger, observer: Counting) -> Pruner:
+def _pruner(ledger: Ledger, count: Counting) -> Pruner:
     return Pruner(
         ledger,
         archive_seconds=ARCHIVE_DAYS * 86_400.0,
         retention_seconds=None,
-        observer=observer,
+        count=count,
         caught_up=lambda: True,
         grace_seconds=0.0,
     )

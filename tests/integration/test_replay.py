@@ -19,6 +19,7 @@ import consumer.intake.replayer
 from consumer.bus.sender import NotConfirmedError
 from consumer.bus.subscription import Subscription
 from consumer.bus.topology import QueueSettings
+from consumer.counting import Happened
 from consumer.intake.replay_queue import Asker, CaseOrder, ReplaySender, ReplaySettings, write
 from consumer.intake.replayer import Replayer
 from consumer.ledger import HistoryKind, Ledger, Timing
@@ -190,11 +191,11 @@ def test_same_order_later_is_not_swallowed(
 
 
 class Results(Counter[str]):
-    """A replayer's observer that counts."""
+    """Counts what a replayer tells."""
 
-    def replayed(self, result: str) -> None:
+    def __call__(self, event: Happened) -> None:
         """Count it."""
-        self[result] += 1
+        self[str(event.label)] += 1
 
 
 @pytest.mark.slow

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from typing import get_args
 
 import pytest
+from prometheus_client import generate_latest
 
+from consumer.counting import Attempted, Claimed, Happened, Released, What
 from consumer.intake.batch import BatchReport
-from consumer.intake.listener import ListenerObserver
-from consumer.intake.replayer import ReplayObserver
-from consumer.observing import Observer
-from consumer.publish.publisher import PublisherObserver
-from consumer.work.worker import WorkerObserver
+from consumer.ledger import Archived, Pruned
+from consumer.observing import Counted, Observer
+from consumer.work.sweep import SweepReport, SweepResult
 from handlers.case import CaseState, Conclusion, UseCase, VerifiedBy
+from handlers.counting import Called, Guarded, Stepped
 from handlers.judgement.diagnosis import rule_ids
 from handlers.notification import Source
-from handlers.recovery.looking import RecoveryObserver
 from metrics.instruments import Instruments
 from tests.unit.consumer.due import LAB, outcome
 
@@ -34,6 +36,21 @@ REPORT = BatchReport(
 )
 
 
+EVENTS: tuple[Counted, ...] = (
+    REPORT,
+    SweepReport(SweepResult.WHOLE, 1.0),
+    Claimed(LAB),
+    Released(LAB),
+    Attempted(LAB, outcome(CaseState.DUE), 1.0),
+    Archived(cases=1, forgotten=1, full=False),
+    Pruned(cases=1, notifications=1, bodies=1, full=False),
+    Called("cinder", "volume", 0.1, None),
+    Stepped("cinder.unreserve", "done", 0.3),
+    Guarded("no_connector"),
+    *(Happened(what, "x") for what in What),
+)
+
+
 @pytest.fixture
 def instruments() -> Instruments:
     """Give instruments to count with."""
@@ -45,20 +62,23 @@ def read(instruments: Instruments, name: str, **labels: str) -> float | None:
     return instruments.registry.get_sample_value(f"detachd_{name}", labels)
 
 
-def test_one_observer_serves_every_part(instruments: Instruments) -> None:
-    """Every part that has an observer -> the same object meets all their protocols."""
-    listener: ListenerObserver = Observer(instruments)
-    replay: ReplayObserver = Observer(instruments)
-    worker: WorkerObserver = Observer(instruments)
-    recovery: RecoveryObserver = Observer(instruments)
-    publisher: PublisherObserver = Observer(instruments)
-    assert all((listener, replay, worker, recovery, publisher))
+def test_every_event_is_counted(instruments: Instruments) -> None:
+    """Each event that any part tells -> something that Prometheus reads is another."""
+    assert {type(event) for event in EVENTS} == set(get_args(Counted))
+    observer, shown = Observer(instruments), [generate_latest(instruments.registry)]
+    for event in EVENTS:
+        observer(event)
+        shown.append(generate_latest(instruments.registry))
+    unseen = [
+        e for e, (old, new) in zip(EVENTS, itertools.pairwise(shown), strict=True) if old == new
+    ]
+    assert unseen == []
 
 
 def test_batch_adds_up(instruments: Instruments) -> None:
     """One batch -> each number under its own name, by bus, and by source where that is known."""
     before = time.time()
-    Observer(instruments).batch_done(REPORT)
+    Observer(instruments)(REPORT)
     by_bus = {
         name: read(instruments, f"notifications_{name}_total", bus="east")
         for name in ("received", "ignored", "malformed", "rejected", "stored", "duplicate")
@@ -78,14 +98,14 @@ def test_batch_adds_up(instruments: Instruments) -> None:
 
 def test_lost_connection_is_counted(instruments: Instruments) -> None:
     """The broker went away -> one disconnect of that bus."""
-    Observer(instruments).disconnected("east")
+    Observer(instruments)(Happened(What.DISCONNECTED, "east"))
     assert read(instruments, "broker_disconnects_total", bus="east") == 1
 
 
 def test_closing_is_counted_by_its_conclusion(instruments: Instruments) -> None:
     """An attempt that closes its case -> why, and by which rule."""
     closed = outcome(CaseState.CLOSED, conclusion=Conclusion.MENDED, rule="R5")
-    Observer(instruments).attempted(LAB, closed, 1.5)
+    Observer(instruments)(Attempted(LAB, closed, 1.5))
     assert read(instruments, "cases_closed_total", conclusion="mended") == 1
     assert read(instruments, "attempts_total", state="closed", rule="R5") == 1
     assert read(instruments, "attempt_duration_seconds_sum", backend=LAB) == 1.5
@@ -98,8 +118,8 @@ def test_mending_is_counted_by_use_case_and_by_whose_word(instruments: Instrumen
     mended = outcome(
         CaseState.SETTLING, mended=True, use_case=UseCase.UC5, verified_by=VerifiedBy.PROBE
     )
-    observer.attempted(LAB, mended, 1.5)
-    observer.attempted(LAB, outcome(CaseState.SETTLING, mended=True), 1.5)
+    observer(Attempted(LAB, mended, 1.5))
+    observer(Attempted(LAB, outcome(CaseState.SETTLING, mended=True), 1.5))
     assert read(instruments, "cases_mended_total", use_case="UC5", verified_by="probe") == 1
     assert read(instruments, "cases_mended_total", use_case="none", verified_by="none") == 1
 
@@ -107,19 +127,19 @@ def test_mending_is_counted_by_use_case_and_by_whose_word(instruments: Instrumen
 def test_case_without_a_backend_is_counted_as_unknown(instruments: Instruments) -> None:
     """No backend named yet -> the label says unknown, not nothing."""
     observer = Observer(instruments)
-    observer.claimed("")
+    observer(Claimed(None))
     assert read(instruments, "attempts_in_progress", backend="unknown") == 1
-    observer.released("")
+    observer(Released(None))
     assert read(instruments, "attempts_in_progress", backend="unknown") == 0
-    observer.claim_lost("")
+    observer(Happened(What.CLAIM_LOST, None))
     assert read(instruments, "claims_lost_total", backend="unknown") == 1
 
 
 def test_outside_calls_are_timed_and_their_errors_sorted(instruments: Instruments) -> None:
     """A call that failed and one that did not -> two durations, one error by its kind."""
     observer = Observer(instruments)
-    observer.called("cinder", "volume", 0.1, None)
-    observer.called("cinder", "volume", 0.2, "TransientError")
+    observer(Called("cinder", "volume", 0.1, None))
+    observer(Called("cinder", "volume", 0.2, "TransientError"))
     labels = {"system": "cinder", "call": "volume"}
     assert read(instruments, "outside_call_duration_seconds_count", **labels) == 2
     assert read(instruments, "outside_call_errors_total", **labels, kind="TransientError") == 1
@@ -128,8 +148,8 @@ def test_outside_calls_are_timed_and_their_errors_sorted(instruments: Instrument
 def test_steps_and_guards_are_counted(instruments: Instruments) -> None:
     """A step and an objection -> by kind and result, and by the guard's name."""
     observer = Observer(instruments)
-    observer.stepped("cinder.unreserve", "done", 0.3)
-    observer.guarded("no_connector")
+    observer(Stepped("cinder.unreserve", "done", 0.3))
+    observer(Guarded("no_connector"))
     assert read(instruments, "steps_total", kind="cinder.unreserve", result="done") == 1
     assert read(instruments, "step_duration_seconds_sum", kind="cinder.unreserve") == 0.3
     assert read(instruments, "blocked_total", guard="no_connector") == 1
@@ -138,9 +158,9 @@ def test_steps_and_guards_are_counted(instruments: Instruments) -> None:
 def test_announcements_are_counted_by_what_became_of_them(instruments: Instruments) -> None:
     """Sent, unrouted, failed -> each under its own name."""
     observer = Observer(instruments)
-    observer.sent("volume.force_detach.end")
-    observer.unrouted("volume.force_detach.end")
-    observer.failed("volume.force_detach.end")
+    observer(Happened(What.SENT, "volume.force_detach.end"))
+    observer(Happened(What.UNROUTED, "volume.force_detach.end"))
+    observer(Happened(What.UNSENT, "volume.force_detach.end"))
     for name in ("sent", "unrouted", "failed"):
         label = {"event_type": "volume.force_detach.end"}
         assert read(instruments, f"announcements_{name}_total", **label) == 1
@@ -148,7 +168,7 @@ def test_announcements_are_counted_by_what_became_of_them(instruments: Instrumen
 
 def test_errors_of_our_own_are_counted_by_loop(instruments: Instruments) -> None:
     """A bug that a loop caught -> visible to an alert."""
-    Observer(instruments).internal_error("worker")
+    Observer(instruments)(Happened(What.INTERNAL_ERROR, "worker"))
     assert read(instruments, "internal_errors_total", loop="worker") == 1
 
 
@@ -156,7 +176,7 @@ def test_replays_are_counted_by_result(instruments: Instruments) -> None:
     """Three replays -> counted by what came of each."""
     observer = Observer(instruments)
     for result in ("rearmed", "rearmed", "refused"):
-        observer.replayed(result)
+        observer(Happened(What.REPLAYED, result))
     assert read(instruments, "replays_total", result="rearmed") == 2.0
     assert read(instruments, "replays_total", result="refused") == 1.0
 

@@ -54,7 +54,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 @pytest.fixture
 def notes() -> Notes:
-    """Give an observer."""
+    """Keep what the listener tells."""
     return Notes()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from consumer.counting import Happened
 from consumer.intake.replay_queue import Asker, CaseOrder, ReplaySender, ReplaySettings, write
 from consumer.intake.replayer import Replayer
 from consumer.ledger import CaseRecord, HistoryKind, Ledger, LedgerUnavailableError
@@ -49,21 +50,15 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield made
 
 
-class Results:
-    """A replayer's observer that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.all: list[str] = []
-
-    def replayed(self, result: str) -> None:
-        """Keep it."""
-        self.all.append(result)
-
-
 @pytest.fixture
-def results() -> Results:
-    """Give an observer."""
-    return Results()
+def told() -> list[Happened]:
+    """Keep what the replayer tells."""
+    return []
+
+
+def results(told: list[Happened]) -> list[str | None]:
+    """Return what became of each replay."""
+    return [event.label for event in told]
 
 
 @pytest.fixture
@@ -75,10 +70,10 @@ def settings() -> ReplaySettings:
 
 @pytest.fixture
 def replayer(
-    peer: Peer, ledger: Ledger, results: Results, settings: ReplaySettings
+    peer: Peer, ledger: Ledger, told: list[Happened], settings: ReplaySettings
 ) -> Iterator[Replayer]:
     """Give a replayer whose queue is declared."""
-    made = Replayer(settings, ledger, results)
+    made = Replayer(settings, ledger, told.append)
     made.run_once()
     yield made
     made.close()
@@ -113,7 +108,11 @@ def rounds(record: CaseRecord) -> list[str]:
 
 @pytest.mark.parametrize("state", [CaseState.PARKED, CaseState.CLOSED])
 def test_case_by_our_own_sender(
-    replayer: Replayer, ledger: Ledger, settings: ReplaySettings, results: Results, state: CaseState
+    replayer: Replayer,
+    ledger: Ledger,
+    settings: ReplaySettings,
+    told: list[Happened],
+    state: CaseState,
 ) -> None:
     """`detachd replay case` of a case at rest -> due at once, who and why on record, acked."""
     case_id = left(ledger, state)
@@ -123,7 +122,7 @@ def test_case_by_our_own_sender(
     record = ledger.case(case_id)
     assert (record.case.state, record.case.trigger) == (CaseState.DUE, Trigger.REPLAY)
     assert (record.history[-1].actor, record.history[-1].reason) == (ASKER.actor, ASKER.reason)
-    assert results.all == ["rearmed"]
+    assert results(told) == ["rearmed"]
     assert replayer.run_once() == 0
 
 
@@ -136,7 +135,7 @@ def test_case_by_anyone(replayer: Replayer, ledger: Ledger, peer: Peer) -> None:
 
 
 def test_original_notification(
-    replayer: Replayer, ledger: Ledger, peer: Peer, results: Results
+    replayer: Replayer, ledger: Ledger, peer: Peer, told: list[Happened]
 ) -> None:
     """An original notification that never came -> a case, due at once, by the replay."""
     start = failed_start()
@@ -149,7 +148,7 @@ def test_original_notification(
     assert stored.notification.message_id.startswith("replay:")
     assert record.history[0].detail is not None
     assert record.history[0].detail["original_message_id"] == start.message_id
-    assert results.all == ["opened"]
+    assert results(told) == ["opened"]
 
 
 def test_sender_s_name_goes_with_a_notification(
@@ -168,7 +167,7 @@ def test_sender_s_name_goes_with_a_notification(
 
 
 def test_message_id_makes_it_one(
-    replayer: Replayer, ledger: Ledger, peer: Peer, results: Results
+    replayer: Replayer, ledger: Ledger, peer: Peer, told: list[Happened]
 ) -> None:
     """The same message_id and body again -> nothing; another id, or another body -> another."""
     case_id, other = left(ledger, CaseState.PARKED), left(ledger, CaseState.PARKED)
@@ -178,7 +177,7 @@ def test_message_id_makes_it_one(
     ):  # fmt: skip
         put(peer, body, message_id=message_id)
         assert replayer.run_once() == 1
-    assert results.all == ["rearmed", "repeated", "rearmed", "rearmed"]
+    assert results(told) == ["rearmed", "repeated", "rearmed", "rearmed"]
     assert rounds(ledger.case(case_id)) == ["bob", "bob"]
 
 
@@ -238,14 +237,14 @@ def test_poison_is_put_aside(
 
 
 def test_poison_does_not_stop_the_others(
-    replayer: Replayer, ledger: Ledger, peer: Peer, results: Results
+    replayer: Replayer, ledger: Ledger, peer: Peer, told: list[Happened]
 ) -> None:
     """Broken bodies before and after a good one -> the good one is taken in."""
     case_id = left(ledger, CaseState.PARKED)
     for body in (b"{", write(CaseOrder(case_id, "bob", "why")), b"{"):
         put(peer, body)
     assert [replayer.run_once() for _ in range(3)] == [1, 1, 1]
-    assert results.all == ["refused", "rearmed", "refused"]
+    assert results(told) == ["refused", "rearmed", "refused"]
 
 
 def test_too_large(peer: Peer, ledger: Ledger, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def pruner(
     """Make one that begins at once, keeps nothing that is closed, and comes again quickly."""
     return Pruner(
         ledger, archive_seconds=archive_seconds, retention_seconds=retention_seconds,
-        observer=Observer(instruments), caught_up=lambda: caught_up,
+        count=Observer(instruments), caught_up=lambda: caught_up,
         grace_seconds=0.0, round_seconds=0.02,
     )  # fmt: skip
 
@@ -110,7 +110,7 @@ def test_not_before_the_queue_is_read(ledger: Ledger, instruments: Instruments) 
 def test_not_right_after_a_start(ledger: Ledger, instruments: Instruments) -> None:
     """The service has just started -> nothing is forgotten for the grace, and stopping is quick."""
     waiting = Pruner(
-        ledger, archive_seconds=0.0, retention_seconds=0.0, observer=Observer(instruments),
+        ledger, archive_seconds=0.0, retention_seconds=0.0, count=Observer(instruments),
         caught_up=lambda: True,
     )  # fmt: skip
     with running(waiting):

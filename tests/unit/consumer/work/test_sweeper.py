@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from consumer.counting import Happened, What
 from consumer.ledger import Ledger, LedgerUnavailableError
 from consumer.ledger.database.tables import sightings, sweeps
 from consumer.work.sweep import Sweeper, SweepReport, SweepResult, SweepSettings, seek
@@ -34,19 +35,19 @@ SETTINGS = SweepSettings(
 
 
 class Notes:
-    """An observer that keeps what it is told."""
+    """Keeps what a sweeper tells."""
 
     def __init__(self) -> None:
         self.reports: list[SweepReport] = []
         self.errors: list[str] = []
 
-    def swept(self, report: SweepReport) -> None:
+    def __call__(self, event: SweepReport | Happened) -> None:
         """Keep it."""
-        self.reports.append(report)
-
-    def internal_error(self, loop: str) -> None:
-        """Keep it."""
-        self.errors.append(loop)
+        match event:
+            case SweepReport():
+                self.reports.append(event)
+            case Happened(What.INTERNAL_ERROR, loop):
+                self.errors.append(str(loop))
 
 
 @dataclasses.dataclass
@@ -66,7 +67,7 @@ class Broom:
             self.ledger,
             owner="me",
             settings=self.settings,
-            observer=self.notes,
+            count=self.notes,
         )
 
     def sweep(self) -> SweepReport:
@@ -341,7 +342,7 @@ def test_backend_that_cannot_list_is_not_asked(broom: Broom) -> None:
     ghost(broom)
     sweeper = Sweeper(
         broom.cloud.cinder, broom.cloud.blind_driver, broom.ledger,
-        owner="me", settings=SETTINGS, observer=broom.notes,
+        owner="me", settings=SETTINGS, count=broom.notes,
     )  # fmt: skip
     report = sweeper.sweep_once(threading.Event())
     assert report is not None
@@ -353,7 +354,7 @@ def test_no_backend_can_list(broom: Broom) -> None:
     ghost(broom)
     sweeper = Sweeper(
         broom.cloud.cinder, broom.cloud.blind_driver, broom.ledger,
-        owner="me", settings=SETTINGS, observer=broom.notes, ghosts=False,
+        owner="me", settings=SETTINGS, count=broom.notes, ghosts=False,
     )  # fmt: skip
     report = sweeper.sweep_once(threading.Event())
     assert report is not None

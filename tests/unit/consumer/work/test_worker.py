@@ -79,7 +79,7 @@ def make(ledger: Ledger, instruments: Instruments) -> Make:
                 threads=threads, lease_seconds=60.0, poll_seconds=0.05, drain_seconds=5.0
             ),
             "backends": backends(),
-            "observer": Observer(instruments),
+            "count": Observer(instruments),
             "caught_up": lambda: True,
         }
         recovery = judge if isinstance(judge, Scripted) else Scripted(judge)

@@ -10,6 +10,7 @@ import pytest
 from drivers.errors import ConflictError, OutsideError, PermanentError, TransientError
 from drivers.simulator import Cloud, Effect, Fault, scenes
 from handlers.case import CaseState, Conclusion, Outcome
+from handlers.counting import Called, Counted, Guarded, Stepped
 from handlers.judgement.guards import Guard
 from handlers.recovery.recovery import ROUNDS, SETBACKS, Recovery
 from tests.unit.handlers.recovery.desk import QUICK, Desk, recovery_on
@@ -144,41 +145,26 @@ def test_the_backend_s_own_policy_counts_once_the_volume_is_seen(cloud: Cloud) -
     assert set(asked[1:]) == {"storage-1@tgt"}
 
 
-def test_every_call_step_and_objection_is_told_to_the_observer(cloud: Cloud) -> None:
+def test_every_call_step_and_objection_is_told(cloud: Cloud) -> None:
     """An attempt -> its calls with their errors, its steps with their results, its guards."""
-    told: list[tuple[str, ...]] = []
-
-    class Told:
-        """Keeps what it hears."""
-
-        def called(self, system: str, method: str, seconds: float, error: str | None) -> None:
-            """Keep a call."""
-            assert 0 <= seconds < 60
-            told.append(("called", system, method, error or "ok"))
-
-        def stepped(self, step: str, result: str, seconds: float) -> None:
-            """Keep a step."""
-            assert 0 <= seconds < 60
-            told.append(("stepped", step, result))
-
-        def guarded(self, guard: str) -> None:
-            """Keep an objection."""
-            told.append(("guarded", guard))
-
+    told: list[Counted] = []
     cloud.script(Fault.before("cinder.reserve"))
-    recovery = Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: QUICK, observer=Told())
+    recovery = Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: QUICK, count=told.append)
     STUCK_BY_NAME["UC5"].desk(cloud).run(recovery)
-    assert ("called", "cinder", "reserve", "TransientError") in told
-    assert ("called", "cinder", "reserve", "ok") in told
-    assert ("called", "backend", "observe", "ok") in told
-    assert ("called", "nova", "server", "ok") in told
-    assert [t[1:] for t in told if t[0] == "stepped"] == [
+    calls = [event for event in told if isinstance(event, Called)]
+    assert {
+        ("cinder", "reserve", "TransientError"), ("cinder", "reserve", None),
+        ("backend", "observe", None), ("nova", "server", None),
+    } <= {(call.system, call.method, call.error) for call in calls}  # fmt: skip
+    steps = [event for event in told if isinstance(event, Stepped)]
+    assert [(step.step, step.result) for step in steps] == [
         ("cinder.reserve", "done"), ("backend.force_detach", "done"), ("cinder.unreserve", "done"),
     ]  # fmt: skip
+    assert all(0 <= event.seconds < 60 for event in (*calls, *steps))
     stranger = STUCK_BY_NAME["UC5"].desk(cloud)
     cloud.export(stranger.case.volume_id, "compute-9")
     stranger.run(recovery)
-    assert ("guarded", "foreign_connection") in told
+    assert Guarded("foreign_connection") in told
 
 
 def test_two_volumes_can_be_worked_by_one_recovery(cloud: Cloud) -> None:

@@ -1,0 +1,42 @@
+"""What an attempt tells of itself, for whoever counts.
+
+A part is given a function and hands it each event as it comes. That function must be quick and must
+not raise. The process has events of its own: ``consumer.counting``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Called:
+    """One call outside is over; ``error`` is the kind's class name, None for success."""
+
+    system: str
+    method: str
+    seconds: float
+    error: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stepped:
+    """One step of a plan is over, its last look included."""
+
+    step: str
+    result: str
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Guarded:
+    """A guard kept a plan from being carried out."""
+
+    guard: str
+
+
+Counted = Called | Stepped | Guarded
+
+
+def uncounted(_: object) -> None:
+    """Take no note: for parts that nobody counts."""
