@@ -14,7 +14,7 @@ from handlers.judgement.rules import PAGE
 
 
 class RuleList(Lister):
-    """List the rules in the order in which they are asked: the first that holds decides."""
+    """List the rules in their order. The first rule that holds decides."""
 
     def take_action(
         self,
@@ -33,13 +33,18 @@ class RuleList(Lister):
 
 
 class RuleShow(Command):
-    """Show one rule: what is seen, what it means, what is done, and where it comes from."""
+    """Show one rule: the situation, its meaning, what detachd does, and the source."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""
         parser = super().get_parser(prog_name)
         ids = [rule.rule_id for rule in _rules()]
-        parser.add_argument("rule", choices=ids, metavar="RULE", help="as case show names it")
+        parser.add_argument(
+            "rule",
+            choices=ids,
+            metavar="RULE",
+            help="the id of the rule, as in `detachd case show`",
+        )
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
