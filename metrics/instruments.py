@@ -114,7 +114,7 @@ class Sweeping:
         )
         self.ghosts = make.gauge(
             "ghost_exports",
-            "Volumes that are available in Cinder and that the backend exports to somebody.",
+            "Volumes that are available in Cinder and to which a host has access on the backend.",
             "backend",
         )
         self.missed = make.counter(

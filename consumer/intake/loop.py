@@ -260,7 +260,7 @@ class QueueLoop(Generic[Read]):
             if problem not in self._told:
                 LOG.warning("%s: %s", self._name, problem)
         if self._told and not problems:
-            LOG.info("%s: all is well again", self._name)
+            LOG.info("%s: all problems are solved", self._name)
         self._told = problems
 
 

@@ -125,7 +125,7 @@ class ReplaySender:
     def _full(self) -> str:
         return (
             f"queue {self._queue.name!r} is full: it holds {self._queue.max_length} replays that "
-            "nobody takes in; is detachd running?"
+            "no detachd consumes; check that detachd is running"
         )
 
     def _parcel(self, body: bytes, asker: Asker, headers: dict[str, str]) -> Parcel:

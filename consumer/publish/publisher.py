@@ -272,7 +272,7 @@ class Publisher:
             return False
         self._ledger.outbox_unrouted([outgoing.outbox_id])
         self._count(Happened(What.UNROUTED, outgoing.event_type))
-        LOG.error("%s: nobody was told of case %s", trouble, outgoing.case_id)
+        LOG.error("%s: the announcement of case %s is unrouted", trouble, outgoing.case_id)
         return True
 
     def _again(self, outgoing: Outgoing, trouble: str) -> float:

@@ -321,7 +321,7 @@ def test_full_queue_refuses(settings: ReplaySettings) -> None:
     with ReplaySender(few) as sender:
         for number in range(2):
             sender.send(order(f"case-{number}"), ASKER)
-        with pytest.raises(NotConfirmedError, match="is full: it holds 2 replays that nobody"):
+        with pytest.raises(NotConfirmedError, match="is full: it holds 2 replays that no"):
             sender.send(order("case-2"), ASKER)
 
 
