@@ -56,32 +56,36 @@ class Shape(Generic[T]):
             if not f.metadata.get("gathered")
         )
         self.names = tuple(part.column for part in self._parts)
+        self._fields = tuple(part.field for part in self._parts)
+        self._get = operator.attrgetter(*self._fields)  # a tuple: there are two fields or more
+        self._decoded = tuple((p.field, p.decode) for p in self._parts if p.decode)
+        self._required = tuple(part.field for part in self._parts if part.required)
 
     def values(self, one: T) -> Values:
         """Return its plain values by name."""
         return {
             part.column: part.encode(value) if part.encode and value is not None else value
-            for part in self._parts
-            for value in (getattr(one, part.field),)
+            for part, value in zip(self._parts, self._get(one), strict=True)
         }
 
     def differing(self, before: T, after: T) -> Values:
         """Return the plain values, by name, of what differs between the two."""
+        pairs = zip(self._parts, self._get(before), self._get(after), strict=True)
         return {
             part.column: part.encode(value) if part.encode and value is not None else value
-            for part in self._parts
-            for value in (getattr(after, part.field),)
-            if value is not getattr(before, part.field) and value != getattr(before, part.field)
+            for part, was, value in pairs
+            if value is not was and value != was
         }
 
     def of(self, values: Iterable[Any]) -> T:
         """Read it back from plain values in the order of ``names``."""
-        known: Values = {}
-        for part, value in zip(self._parts, values, strict=True):
-            if value is not None:
-                known[part.field] = part.decode(value) if part.decode else value
-            elif not part.required:
-                known[part.field] = None
+        known = dict(zip(self._fields, values, strict=True))
+        for field, decode in self._decoded:
+            if (value := known[field]) is not None:
+                known[field] = decode(value)
+        for field in self._required:
+            if known[field] is None:
+                del known[field]
         return self._kind(**known)
 
 
