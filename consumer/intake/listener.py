@@ -62,7 +62,7 @@ class Listener:
         quarantine = Quarantine(settings.broker, settings.quarantine, bus)
         self._batches = BatchIntake(bus, ledger, quarantine.put, max_body_bytes=most_bytes)
         self._loop = QueueLoop(
-            settings, self, quarantine,
+            settings, self, quarantine, relevant=may_concern,
             name=f"bus {bus}", connection="detachd listener", waiting="{} messages wait unacked",
         )  # fmt: skip
         self._probe_at = self._caught_up_at = -math.inf
@@ -95,10 +95,6 @@ class Listener:
     def close(self) -> None:
         """Close the connections; what was not acked goes back to the queue."""
         self._loop.close()
-
-    def relevant(self, body: bytes) -> bool:
-        """Tell whether a body may concern us."""
-        return may_concern(body)
 
     def read(self, batch: Batch) -> Sorted:
         """Say of each body what is to become of it."""

@@ -18,6 +18,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Generic, Protocol, TypeVar
 
@@ -47,9 +48,6 @@ class Intake(Protocol[Read]):
     Called in the loop's thread.
     """
 
-    def relevant(self, body: bytes) -> bool:
-        """Tell whether to read a body at all; the others are acked with their batch."""
-
     def read(self, batch: Batch) -> Read:
         """Read the bodies, and have no effect: whatever this raises, the bodies woke it."""
 
@@ -70,7 +68,8 @@ class QueueLoop(Generic[Read]):
     """Keeps one queue's messages going into the ledger. For one thread.
 
     ``connected`` and ``problems`` may be asked from any. ``name`` is what the log calls it,
-    ``connection`` what the broker does; ``waiting`` says of so many messages that they are held.
+    ``connection`` what the broker does; ``waiting`` says of so many messages that they are held;
+    ``relevant`` which bodies to read at all: the others are acked with their batch.
     """
 
     def __init__(
@@ -82,11 +81,13 @@ class QueueLoop(Generic[Read]):
         name: str,
         connection: str,
         waiting: str,
+        relevant: Callable[[bytes], bool],
     ) -> None:
         self._settings = settings
         self._intake = intake
         self._quarantine = quarantine
         self._name, self._connection, self._waiting = name, connection, waiting
+        self._relevant = relevant
         self._subscription: Subscription | None = None
         # The batch in hand, and as what it was read: None while it is being read.
         self._held: Batch | None = None
@@ -229,7 +230,7 @@ class QueueLoop(Generic[Read]):
                 settings.bindings,
                 prefetch=1 if self._one_by_one else settings.prefetch,
                 max_body_bytes=settings.max_body_bytes,
-                relevant=self._intake.relevant,
+                relevant=self._relevant,
                 refused=self._strikes.refused,
                 name=self._connection,
             )

@@ -47,17 +47,13 @@ REPLAY_REASON = "x-detachd-replay-reason"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReplaySettings:
-    """Where replays wait, and where goes what is none.
-
-    ``prefetch``: each is acked before the next is sent to us, so that only the one in hand can come
-    again because of us. ``bindings``: none, so none can be lost; replays come by the default
-    exchange.
-    """
+    """Where replays wait, and where goes what is none. They come by the default exchange."""
 
     broker: BrokerSettings
     queue: QueueSettings
     quarantine: QueueSettings
     max_body_bytes: int
+    # Each is acked before the next is sent: only the one in hand can come again because of us.
     prefetch: int = 1
     bindings: tuple[Binding, ...] = ()
     pace: Pace = dataclasses.field(default_factory=lambda: Pace(size=1))

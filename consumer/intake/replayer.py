@@ -37,17 +37,13 @@ from consumer.intake.replay_queue import (
     asked,
     read,
 )
-from consumer.ledger import (
-    Ledger,
-    NoSuchCaseError,
-    Replay,
-    Replayed,
-    ReplayRefusedError,
-)
+from consumer.ledger import Ledger, NoSuchCaseError, Replay, Replayed, ReplayRefusedError
 from handlers.counting import uncounted
 from handlers.notification import Notification
 
 LOG = logging.getLogger(__name__)
+
+Count = Callable[[Happened], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,18 +71,13 @@ class Replayer:
     called by that alone.
     """
 
-    def __init__(
-        self,
-        settings: ReplaySettings,
-        ledger: Ledger,
-        count: Callable[[Happened], None] = uncounted,
-    ) -> None:
+    def __init__(self, settings: ReplaySettings, ledger: Ledger, count: Count = uncounted) -> None:
         self._settings = settings
         self._ledger = ledger
         self._count = count
         self._quarantine = Quarantine(settings.broker, settings.quarantine, SOURCE)
         self._loop = QueueLoop(
-            settings, self, self._quarantine,
+            settings, self, self._quarantine, relevant=lambda _: True,
             name="replay", connection="detachd replay", waiting="a replay waits unacked",
         )  # fmt: skip
         self._in_doubt: Replay | None = None
@@ -106,10 +97,6 @@ class Replayer:
     def close(self) -> None:
         """Close the connections; what was not acked goes back to the queue."""
         self._loop.close()
-
-    def relevant(self, _: bytes) -> bool:
-        """Say yes: a person sent it, and is to know what became of it."""
-        return True
 
     def read(self, batch: Batch) -> _Asked:
         """Say what the one message asks for, and by which id the ledger is to know it."""
