@@ -80,18 +80,18 @@ def replay_bodies(
     where the replay queue cannot be had, and LedgerUnavailableError: what was not settled by then
     is in quarantine still.
     """
-    desk = _Desk(ledger, named, BodyState.REPLAYED, asker)
+    decision = _Decision(ledger, named, BodyState.REPLAYED, asker)
     with ReplaySender(quarantines.replay) as sender:
 
         def settle(delivery: Delivery) -> None:
             sender.send(delivery.body, asker, headers=_origin(delivery.headers))
-            desk.note(delivery.body_sha256)
+            decision.note(delivery.body_sha256)
 
         try:
-            return desk.decide(quarantines, settle)
+            return decision.decide(quarantines, settle)
         except NotConfirmedError as error:
             raise NotConfirmedError(
-                f"{desk.settled} were replayed; the others are in quarantine still"
+                f"{decision.settled} were replayed; the others are in quarantine still"
             ) from error
 
 
@@ -102,15 +102,15 @@ def discard_bodies(
 
     Blocks as ``replay_bodies`` does. Raises LedgerUnavailableError.
     """
-    desk = _Desk(ledger, named, BodyState.DISCARDED, asker)
-    decided = desk.decide(quarantines, lambda delivery: desk.note(delivery.body_sha256))
+    decision = _Decision(ledger, named, BodyState.DISCARDED, asker)
+    decided = decision.decide(quarantines, lambda delivery: decision.note(delivery.body_sha256))
     for body_sha256 in decided.gone:
-        desk.note(body_sha256)
+        decision.note(body_sha256)
     return decided
 
 
-class _Desk:
-    """What is known of the bodies, and which of them are to be decided on."""
+class _Decision:
+    """One decision: which bodies it is on (``named`` None: all that are held), and how it went."""
 
     def __init__(
         self,

@@ -189,12 +189,12 @@ def test_replay_queue_lost_in_the_midst(
 KILLED = """
 import os, signal, sys
 from consumer.cli.app import main
-from consumer import deciding, quarantine
+from consumer.intake import deciding, quarantine
 
 at, times = sys.argv[1], int(sys.argv[2])
 owner, name = {
     "before sending": (deciding.ReplaySender, "send"),
-    "after marking": (deciding._Desk, "note"),
+    "after marking": (deciding._Decision, "note"),
 }[at]
 real = getattr(owner, name)
 
