@@ -1,4 +1,4 @@
-"""Eyes and hands: everything outside the process that is looked at or acted on.
+"""Everything outside the process that is looked at or acted on.
 
 How to write a storage driver
 =============================

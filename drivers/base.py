@@ -197,7 +197,7 @@ class Capabilities:
 
 
 class StorageDriver(ABC):
-    """Eyes and hands on one Cinder backend (``host@backend``).
+    """What looks at one Cinder backend and acts on it (``host@backend``).
 
     Rules for every method: bounded by ``timeout_seconds``; never retries by itself; raises
     ``TransientError``, ``IndeterminateError`` or ``PermanentError`` and nothing else; thread-safe.

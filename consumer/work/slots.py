@@ -120,7 +120,7 @@ IDLE_SECONDS = 30.0
 Work = Callable[[], None]
 
 
-class Crew:
+class WorkerThreads:
     """At most ``size`` threads, each started when there is work for it. Thread-safe.
 
     Daemons: work that hangs must not keep the process from ending. A thread that had nothing to do

@@ -20,8 +20,8 @@ from consumer.counting import Attempted, Claimed, Happened, Released, What
 from consumer.ledger import Claim, Ledger, LedgerUnavailableError
 from consumer.logs import CaseContext
 from consumer.work.backends import Backends
-from consumer.work.slots import UNKNOWN, Crew, Seat, Slots
-from handlers.announcement import Event, Told, announce
+from consumer.work.slots import UNKNOWN, Seat, Slots, WorkerThreads
+from handlers.announcement import Details, Event, announce
 from handlers.case import (
     Announcement,
     CaseFile,
@@ -105,7 +105,7 @@ def internal_error(claim: Claim, error: Exception, policy: BackendPolicy) -> Out
 
 def _parked(claim: Claim, rule: str, reason: str) -> Announcement:
     diagnosis = Diagnosis(Verdict.UNKNOWN, rule, reason, use_case=None, situation=None)
-    return announce(claim.case, diagnosis, Told(Event.PARKED, claim.claimed_at, (), reason))
+    return announce(claim.case, diagnosis, Details(Event.PARKED, claim.claimed_at, (), reason))
 
 
 LONGEST_WAIT_SECONDS = 5.0
@@ -155,7 +155,7 @@ class Worker:
         self._count = count
         self._caught_up = caught_up
         self._slots = Slots(settings.threads, backends)
-        self._crew = Crew("case", settings.threads)
+        self._threads = WorkerThreads("case", settings.threads)
         self._trouble: str | None = None
 
     def run_once(self) -> int:
@@ -232,7 +232,7 @@ class Worker:
         seat = Seat(self._slots, backend)
         self._count(Claimed(backend))
         try:
-            self._crew.do(lambda: self._work(claim, seat))
+            self._threads.do(lambda: self._work(claim, seat))
         except RuntimeError:  # the machine has no thread left
             LOG.exception("no thread can be started; the case is released")
             self._count(Happened(What.INTERNAL_ERROR, "worker"))

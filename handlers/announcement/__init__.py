@@ -1,4 +1,4 @@
-"""Outcome -> payload: what subscribers of ``volume.force_detach.*`` are told.
+"""Outcome -> payload: what subscribers of ``volume.force_detach.*`` receive.
 
 The payload has Cinder's usual volume keys (cinder/volume/volume_utils.py
 ``_usage_from_volume``), so that a consumer of Cinder's own notifications finds its way, and ours
@@ -37,7 +37,7 @@ PRIORITIES = {
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Told:
+class Details:
     """What an announcement says beside the case and its diagnosis.
 
     ``steps`` are the writes of this case that were made, oldest first; ``reason`` is for a person.
@@ -50,7 +50,7 @@ class Told:
     verified_by: VerifiedBy | None = None
 
 
-def announce(case: Case, diagnosis: Diagnosis, told: Told) -> Announcement:
+def announce(case: Case, diagnosis: Diagnosis, details: Details) -> Announcement:
     """Build one announcement. Pure; the payload is plain JSON values without secrets."""
     s = diagnosis.situation
     payload = _volume_keys(case, s.volume if s else None) | {
@@ -61,20 +61,20 @@ def announce(case: Case, diagnosis: Diagnosis, told: Told) -> Announcement:
         "use_case": diagnosis.use_case.value if diagnosis.use_case else None,
         "verdict": diagnosis.verdict.value,
         "rule": diagnosis.rule,
-        "reason": told.reason,
+        "reason": details.reason,
         "attachment_id": case.attachment_id or (s.row.attachment_id if s and s.row else None),
         "instance_uuid": s.instance_id if s else case.instance_id,
         "attached_host": s.attached_host if s else case.host,
-        "verified_by": told.verified_by.value if told.verified_by else None,
-        "steps": list(told.steps),
+        "verified_by": details.verified_by.value if details.verified_by else None,
+        "steps": list(details.steps),
         "attempts": case.attempts,
         # A database's clock can be set back, but no case has lasted less than no time.
-        "duration_seconds": max(0.0, round((told.now - case.round_began_at).total_seconds(), 3)),
+        "duration_seconds": max(0.0, round((details.now - case.round_began_at).total_seconds(), 3)),
         "trigger": case.trigger.value,
         "request_ids": list(case.request_ids),
     }
-    reached = CaseState.PARKED if told.event is Event.PARKED else None
-    return Announcement(told.event.value, PRIORITIES[told.event], payload, reached)
+    reached = CaseState.PARKED if details.event is Event.PARKED else None
+    return Announcement(details.event.value, PRIORITIES[details.event], payload, reached)
 
 
 def _volume_keys(case: Case, volume: Volume | None) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class Evidence:
     ``computes`` has the compute service of each host that a row is on while its
     server is on another. ``connectors`` holds the last known connector of each compute host in
     question: recorded identity, not evidence.
-    ``hosts_told`` is False where the driver cannot say whose connection is whose. ``holding`` is
+    ``hosts_known`` is False where the driver cannot say whose connection is whose. ``holding`` is
     asked for only where neither a row nor a message names an instance.
     """
 
@@ -98,7 +98,7 @@ class Evidence:
     ended_on: tuple[tuple[str, str], ...] = ()
     computes: tuple[tuple[str, bool], ...] = ()
     connectors: tuple[tuple[str, Connector], ...] = ()
-    hosts_told: bool = True
+    hosts_known: bool = True
     holding: Holding | None = None
 
 
@@ -140,9 +140,9 @@ def gather(case: Case, sources: Sources) -> Evidence:
     )
     told = {i: _server(i, case.volume_id, sources) for i in instances if i is not None}
     servers = tuple((instance_id, answer) for instance_id, (answer, _) in told.items())
-    backend, hosts_told = _backend(volume.value.ref, sources)
+    backend, hosts_known = _backend(volume.value.ref, sources)
     connectors = _connectors(case, volume.value.rows, servers, sources)
-    only_host = _only_host(case, volume.value, backend, dict(connectors)) if hosts_told else None
+    only_host = _only_host(case, volume.value, backend, dict(connectors)) if hosts_known else None
     return Evidence(
         volume=volume,
         servers=servers,
@@ -150,7 +150,7 @@ def gather(case: Case, sources: Sources) -> Evidence:
         ended_on=tuple((i, host) for i, (_, host) in told.items() if host is not None),
         computes=tuple(_computes(volume.value.rows, dict(servers), sources)),
         connectors=connectors,
-        hosts_told=hosts_told,
+        hosts_known=hosts_known,
         holding=_holding(case.volume_id, only_host, sources) if only_host is not None else None,
     )
 

@@ -340,7 +340,7 @@ def named_by_the_wrong_row(s: Situation) -> bool:
     """
     agreed = s.status == "in-use" and s.named and s.row_status == ATTACHED
     if agreed and any(row.status == ATTACHED for row in s.siblings):
-        return not s.on_its_server_s_host
+        return not s.on_host_of_its_server
     rows = ([s.row] if s.row else []) + list(s.siblings)
     unfinished = any(r.status != ATTACHED and s.names(r) for r in rows)
     return unfinished and any(r.status == ATTACHED for r in rows)
@@ -349,7 +349,7 @@ def named_by_the_wrong_row(s: Situation) -> bool:
 @predicate
 def perhaps_on_another_host(s: Situation) -> bool:
     """Its server has another row, and nothing proves the attachment to be on the server's host."""
-    return bool(s.siblings) and not s.on_its_server_s_host
+    return bool(s.siblings) and not s.on_host_of_its_server
 
 
 @predicate
@@ -617,7 +617,7 @@ def detach_wanted(s: Situation) -> bool:
 
 
 @predicate
-def detach_is_the_case_s(s: Situation) -> bool:
+def detach_of_this_case(s: Situation) -> bool:
     """The case is about a detach, or the detach that Cinder has on record may be the one that we
     asked Nova for.
     """

@@ -118,7 +118,7 @@ def _decides(status: str, row: str | None, device: bool, backend: str) -> str:
         servers=((SERVER, Fact(server)),),
         backend=_backend(backend),
         connectors=((HOST, CONNECTOR),),
-        hosts_told=backend != "blind",
+        hosts_known=backend != "blind",
     )
     return diagnose(_case(status), evidence).rule
 

@@ -303,7 +303,7 @@ SECTIONS = (
                     facts.named,
                     facts.no_other_row,
                     facts.has_guest,
-                    facts.detach_is_the_case_s,
+                    facts.detach_of_this_case,
                     facts.nova_asked_lately,
                 ),
                 meant="Nova is at it; a guest can take minutes.",
@@ -315,7 +315,7 @@ SECTIONS = (
                 Verdict.IN_FLIGHT,
                 "the attach ended, and a detach has been asked for since",
                 when=(facts.detaching, facts.row_attached, facts.named),
-                unless=(facts.detach_is_the_case_s,),
+                unless=(facts.detach_of_this_case,),
                 meant=(
                     "The attach ended and only its end was lost; the detach that was asked for "
                     "since is another case."
@@ -424,7 +424,7 @@ SECTIONS = (
                     facts.named,
                     facts.no_other_row,
                     facts.has_guest,
-                    facts.detach_is_the_case_s,
+                    facts.detach_of_this_case,
                 ),
                 meant="The wish to detach is on record and Nova did not carry it out.",
                 done="Nova-detach; a guest that refuses leaves it in-use, which is healthy.",

@@ -214,7 +214,7 @@ class Situation:
         return self.server_gone and self.ended_on is not None and self.ended_on == self.host
 
     @property
-    def on_its_server_s_host(self) -> bool:
+    def on_host_of_its_server(self) -> bool:
         """Tell whether the subject's recorded host is the one that its server is on."""
         here = self.server.host if self.server else None
         recorded = self.row.host if self.row else None
@@ -299,7 +299,7 @@ def situate(
     connector = _connector(case, row, at_home, learned)
     explained = explained_by(others, servers, learned)
     seen = _connections(evidence.backend)
-    rest = [c for c in seen if evidence.hosts_told and not belongs(c, explained)]
+    rest = [c for c in seen if evidence.hosts_known and not belongs(c, explained)]
     own = tuple(c for c in rest if connector and c.belongs_to(connector))
     return Situation(
         case=case,
@@ -317,7 +317,7 @@ def situate(
         backend=evidence.backend,
         own=own,
         foreign=tuple(c for c in rest if c not in own),
-        nameless=() if evidence.hosts_told else seen,
+        nameless=() if evidence.hosts_known else seen,
         holding=evidence.holding,
         late_attach=late_attach,
     )

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from handlers import intents, late
-from handlers.announcement import Event, Told, announce
+from handlers.announcement import Details, Event, announce
 from handlers.case import Announcement, Case, CaseState, Conclusion, Outcome, UseCase, VerifiedBy
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import Diagnosis, Verdict
@@ -46,17 +46,17 @@ class Attempted:
         """How long the case has been open."""
         return (self.now - self.case.round_began_at).total_seconds()
 
-    def told(
+    def announcement(
         self, event: Event, reason: str, verified_by: VerifiedBy | None = None
     ) -> Announcement:
         """Build one announcement of this attempt.
 
         A start and a parking name the rule of this look, an end the rule that was acted on.
         """
-        told = Told(event, self.now, self.unsettled_steps, reason, verified_by)
-        return announce(self.case, self._diagnosis_to_tell(event), told)
+        details = Details(event, self.now, self.unsettled_steps, reason, verified_by)
+        return announce(self.case, self._diagnosis_to_announce(event), details)
 
-    def _diagnosis_to_tell(self, event: Event) -> Diagnosis:
+    def _diagnosis_to_announce(self, event: Event) -> Diagnosis:
         look, acted_on = self.diagnosis, intents.acted_on(self.case)
         if event is Event.START:
             return look
@@ -160,7 +160,7 @@ def _unused(attempted: Attempted, reason: str) -> tuple[Announcement, ...]:
     told_before = case.first_clean_at is not None and not attempted.started
     if told_before or not (attempted.started or intents.since_mended(case)):
         return ()
-    return (attempted.told(Event.ERROR, reason),)
+    return (attempted.announcement(Event.ERROR, reason),)
 
 
 def _mended(attempted: Attempted) -> Outcome:
@@ -177,7 +177,7 @@ def _mended(attempted: Attempted) -> Outcome:
         mended=True,
         clean=True,
         verified_by=verified_by,
-        announcements=(attempted.told(Event.END, reason, verified_by),),
+        announcements=(attempted.announcement(Event.END, reason, verified_by),),
     )
 
 
@@ -211,7 +211,7 @@ def later(attempted: Attempted, reason: str, *, at_least: float | None = None) -
     failures = attempted.case.failures + 1
     if failures >= attempted.policy.max_failures:
         return park(attempted, f"{reason} (attempt {failures} of {attempted.policy.max_failures})")
-    error = (attempted.told(Event.ERROR, reason),) if attempted.started else ()
+    error = (attempted.announcement(Event.ERROR, reason),) if attempted.started else ()
     return attempted.outcome(
         CaseState.DUE,
         reason,
@@ -223,13 +223,13 @@ def later(attempted: Attempted, reason: str, *, at_least: float | None = None) -
 
 def park(attempted: Attempted, reason: str, fingerprint: str | None = None) -> Outcome:
     """Return the outcome that hands the case to a person."""
-    error = (attempted.told(Event.ERROR, reason),) if attempted.started else ()
+    error = (attempted.announcement(Event.ERROR, reason),) if attempted.started else ()
     return attempted.outcome(
         CaseState.PARKED,
         reason,
         failed=True,
         fingerprint=fingerprint,
-        announcements=(*error, attempted.told(Event.PARKED, reason)),
+        announcements=(*error, attempted.announcement(Event.PARKED, reason)),
     )
 
 

@@ -31,8 +31,8 @@ T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Eyes:
-    """What may be looked at, by what patience, and who is told how long it took."""
+class Viewer:
+    """What may be looked at, within which limits, and who counts how long it took."""
 
     cinder: Cinder
     nova: Nova

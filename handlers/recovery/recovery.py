@@ -33,8 +33,8 @@ from handlers.judgement.situation import Situation
 from handlers.recovery import conclusion
 from handlers.recovery.attempt import Attempt, Plan
 from handlers.recovery.conclusion import Attempted
-from handlers.recovery.looking import Eyes
-from handlers.recovery.steps import EvidenceChangedError, Hands, Stepper
+from handlers.recovery.looking import Viewer
+from handlers.recovery.steps import Calls, EvidenceChangedError, Stepper
 
 ROUNDS = 6
 SETBACKS = 2
@@ -56,8 +56,8 @@ class Recovery:
         paused: Callable[[], bool] = lambda: False,
         count: Callable[[Counted], None] = uncounted,
     ) -> None:
-        self._eyes = Eyes(cinder, nova, driver_of, policy_of, stop or threading.Event(), count)
-        self._stepper = Stepper(self._eyes, Hands(cinder, nova, driver_of), paused)
+        self._viewer = Viewer(cinder, nova, driver_of, policy_of, stop or threading.Event(), count)
+        self._stepper = Stepper(self._viewer, Calls(cinder, nova, driver_of), paused)
 
     def attempt(self, file: CaseFile) -> Outcome:
         """Make one attempt at the case and say what came of it.
@@ -67,7 +67,7 @@ class Recovery:
         for an outside failure: that is an outcome.
         """
         case = file.case
-        policy = self._eyes.policy_of(case.backend or "")
+        policy = self._viewer.policy_of(case.backend or "")
         attempt = Attempt(file, case, policy, time.monotonic())
         if (condemned := condemn(case)) is not None:
             return conclusion.conclude(attempt.came_to(NOT_LOOKED, condemned))
@@ -79,7 +79,7 @@ class Recovery:
 
     def _round(self, attempt: Attempt) -> Outcome | None:
         """Look, decide and act once. None: look again."""
-        evidence, diagnosis = self._eyes.look(attempt)
+        evidence, diagnosis = self._viewer.look(attempt)
         if diagnosis.verdict is Verdict.PARK and not self._twice(attempt, diagnosis.rule):
             return None
         if diagnosis.verdict not in ACTING or diagnosis.situation is None:
@@ -87,7 +87,7 @@ class Recovery:
         return self._carry_out(attempt, evidence, diagnosis, diagnosis.situation)
 
     def _out_of_rounds(self, attempt: Attempt) -> Outcome:
-        attempted = attempt.came_to(*self._eyes.look(attempt))
+        attempted = attempt.came_to(*self._viewer.look(attempt))
         if attempted.diagnosis.verdict in ACTING or attempted.diagnosis.verdict is Verdict.PARK:
             return conclusion.later(attempted, attempt.trouble or "it does not come to rest")
         return conclusion.conclude(attempted)
@@ -96,13 +96,13 @@ class Recovery:
         """Tell whether two looks in a row gave this reason to park; after the first, pause."""
         confirmed, attempt.parked_by = attempt.parked_by == reason, reason
         if not confirmed:
-            self._eyes.stop.wait(min(SECOND_LOOK_SECONDS, attempt.policy.try_backoff_seconds))
+            self._viewer.stop.wait(min(SECOND_LOOK_SECONDS, attempt.policy.try_backoff_seconds))
         return confirmed
 
     def _carry_out(
         self, attempt: Attempt, evidence: Evidence, diagnosis: Diagnosis, s: Situation
     ) -> Outcome | None:
-        capabilities = self._eyes.driver_of(s.volume.ref.backend).capabilities
+        capabilities = self._viewer.driver_of(s.volume.ref.backend).capabilities
         steps = make_plan(diagnosis, capabilities)
         attempted = attempt.came_to(evidence, diagnosis, steps)
         means = Means(capabilities, attempt.policy, attempt.now, fingerprint(diagnosis, steps))
@@ -120,7 +120,7 @@ class Recovery:
         named = objection.guard
         if named in PARKS and not self._twice(attempt, named.name):
             return None
-        self._eyes.count(Guarded(named.name.lower()))
+        self._viewer.count(Guarded(named.name.lower()))
         reason = f"{attempted.diagnosis.reason}; {named.sentence}"
         if named is Guard.APPROVE:
             return conclusion.ask(attempted, reason, mark)
@@ -134,7 +134,7 @@ class Recovery:
         """Make the steps in order. None: look at what came of them."""
         try:
             for step in plan.steps:
-                if self._eyes.stop.is_set():
+                if self._viewer.stop.is_set():
                     return conclusion.stopping(attempt.updated(plan.attempted))
                 self._stepper.make(attempt, plan, step)
         except (EvidenceChangedError, ConflictError, IndeterminateError, NotFoundError) as error:

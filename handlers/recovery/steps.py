@@ -17,13 +17,13 @@ from handlers.counting import Stepped
 from handlers.judgement.evidence import Fact
 from handlers.judgement.plan import Step, unmet
 from handlers.recovery.attempt import Attempt, Plan
-from handlers.recovery.looking import Eyes
+from handlers.recovery.looking import Viewer
 from handlers.recovery.retry import repeat
 from handlers.recovery.summary import grounds
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Hands:
+class Calls:
     """What may be acted on."""
 
     cinder: Cinder
@@ -103,13 +103,13 @@ class EvidenceChangedError(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stepper:
-    """Makes single steps, with the eyes that look before each.
+    """Makes single steps, with a look before each.
 
     ``paused`` is asked after that look: it may take long enough for a person to pause meanwhile.
     """
 
-    eyes: Eyes
-    hands: Hands
+    viewer: Viewer
+    calls: Calls
     paused: Callable[[], bool]
 
     def make(self, attempt: Attempt, plan: Plan, step: Step) -> None:
@@ -135,7 +135,7 @@ class Stepper:
             raise
         finally:
             seconds = time.monotonic() - began
-            self.eyes.count(Stepped(step.kind.value, result.value, seconds))
+            self.viewer.count(Stepped(step.kind.value, result.value, seconds))
             attempt.note(intent, result)
             attempt.file.result(intent.request_id, result, detail)
         if step.kind is StepKind.NOVA_DETACH:
@@ -151,7 +151,11 @@ class Stepper:
             intended_at=attempt.now,
             grounds=grounds(plan.attempted.evidence),
         )
-        start = None if attempt.started else plan.attempted.told(Event.START, plan.diagnosis.reason)
+        start = (
+            None
+            if attempt.started
+            else plan.attempted.announcement(Event.START, plan.diagnosis.reason)
+        )
         attempt.file.intend(
             intent.kind,
             request_id=intent.request_id,
@@ -165,12 +169,12 @@ class Stepper:
         return intent
 
     def _read_once_more(self, attempt: Attempt, plan: Plan, step: Step, call_by: float) -> None:
-        _, now = self.eyes.look(attempt)
+        _, now = self.viewer.look(attempt)
         if reason := unmet(step, plan.diagnosis, now) or self._must_not(call_by):
             raise EvidenceChangedError(reason)
 
     def _must_not(self, call_by: float) -> str | None:
-        if self.eyes.stop.is_set():
+        if self.viewer.stop.is_set():
             return "the service is stopping"
         if self.paused():
             return "detachd is paused"
@@ -191,23 +195,23 @@ class Stepper:
         system, _, method = step.kind.value.partition(".")
 
         def make() -> None:
-            self.hands.make(step, ref, request_id=request_id, timeout_seconds=limit)
+            self.calls.make(step, ref, request_id=request_id, timeout_seconds=limit)
 
         def look_and_make() -> None:
             self._read_once_more(attempt, plan, step, call_by)
-            self.eyes.timed(system, method, make)
+            self.viewer.timed(system, method, make)
 
-        repeat(look_and_make, attempt.policy, self.eyes.stop, limit_seconds=limit)
+        repeat(look_and_make, attempt.policy, self.viewer.stop, limit_seconds=limit)
 
     def _await_nova(self, attempt: Attempt) -> None:
         """Wait until Nova's own detach has left Cinder's ``detaching``, or the time is up."""
         patience = attempt.policy.nova_detach_wait_seconds
         until = time.monotonic() + patience
-        while time.monotonic() < until and not self.eyes.stop.is_set():
-            seen = self.eyes.look_at_volume(attempt)
+        while time.monotonic() < until and not self.viewer.stop.is_set():
+            seen = self.viewer.look_at_volume(attempt)
             if not isinstance(seen, Fact) or seen.value.status != "detaching":
                 return
-            self.eyes.stop.wait(min(POLL_SECONDS, patience / 10))
+            self.viewer.stop.wait(min(POLL_SECONDS, patience / 10))
 
 
 def _result_of(error: OutsideError) -> StepResult:

@@ -127,7 +127,7 @@ FACTS: dict[str, st.SearchStrategy[object]] = {
     "known": st.lists(hosts, unique=True, max_size=3).map(tuple),
     "multiattach": st.booleans(),
     "shared_targets": st.booleans(),
-    "hosts_told": st.booleans(),
+    "hosts_known": st.booleans(),
     "holding": st.none() | holdings,
     "service_up": st.booleans(),
     "operation": st.sampled_from(Operation),

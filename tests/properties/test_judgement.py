@@ -94,7 +94,7 @@ def test_nobody_s_connection_is_ended_only_where_nobody_can_be_using_it(picture:
         assert isinstance(s.backend, Fact)
         assert s.connector is not None
         assert all(c.belongs_to(s.connector) for c in s.backend.value.connections)
-        assert picture.hosts_told
+        assert picture.hosts_known
     else:
         assert s.status == "attaching"
         assert StepKind.CINDER_RESERVE in {i.kind for i in s.case.intents}
@@ -180,7 +180,7 @@ def test_two_writers_are_told_whatever_else_is_so(picture: Picture) -> None:
 def test_nothing_is_well_while_a_guest_is_shut_out(picture: Picture) -> None:
     """A running guest's known host is not let in, others are -> neither healthy nor clean."""
     s = picture.situation
-    if not isinstance(picture.backend, tuple) or not picture.hosts_told or s.status != "in-use":
+    if not isinstance(picture.backend, tuple) or not picture.hosts_known or s.status != "in-use":
         return
     let_in = {connection.name for connection in picture.backend}
     for row in s.volume.rows:

@@ -9,7 +9,7 @@ from datetime import timedelta
 import jsonschema
 import pytest
 
-from handlers.announcement import PRIORITIES, Event, Told, announce, schema
+from handlers.announcement import PRIORITIES, Details, Event, announce, schema
 from handlers.case import Announcement, Priority, StepKind, Trigger, UseCase, VerifiedBy
 from handlers.judgement.diagnosis import condemn, diagnose, rule_ids
 from handlers.judgement.evidence import Absent, Evidence, Unknown
@@ -28,9 +28,9 @@ CINDERS_KEYS = {
 }  # fmt: skip
 
 
-def told(event: Event, verified_by: VerifiedBy | None = None) -> Told:
+def told(event: Event, verified_by: VerifiedBy | None = None) -> Details:
     """Return what an announcement says beside case and diagnosis."""
-    return Told(event, NOW, ("cinder.reserve", "backend.force_detach"), "why", verified_by)
+    return Details(event, NOW, ("cinder.reserve", "backend.force_detach"), "why", verified_by)
 
 
 def announced(picture: Picture, event: Event = Event.END) -> Announcement:

@@ -73,7 +73,7 @@ GHOSTS: tuple[tuple[str, Picture, str], ...] = (
     ),
     (
         "exported to somebody, and the driver cannot say whom",
-        GHOST.but(hosts_told=False, holding=None),
+        GHOST.but(hosts_known=False, holding=None),
         "P4.no-instance",
     ),
     (
@@ -114,7 +114,7 @@ GHOST_BUT: dict[str, dict[str, Any]] = {
             "somebody else holds a session without access": {
                 "backend": (access(H1), Connection("stranger", access=False, sessions=1))
             },
-            "the driver cannot say whose connection it is": {"hosts_told": False},
+            "the driver cannot say whose connection it is": {"hosts_known": False},
             "the host's connector was never seen": {"known": ()},
             "nobody is let in": {"backend": ()},
             "the backend cannot be seen": {"backend": BLIND},

@@ -100,7 +100,7 @@ class Picture:
     ``backend`` holds connections, or one of the other answers.
     ``ended`` are the deleted servers whose guest Nova says was ended, with the host; ``computes``
     the services of hosts that rows were left on. ``known`` are the hosts whose connectors were
-    learned. ``hosts_told`` is False where the driver cannot say whose connection is whose.
+    learned. ``hosts_known`` is False where the driver cannot say whose connection is whose.
     ``holding`` is what Nova said of the only host, where no instance is known.
     """
 
@@ -118,7 +118,7 @@ class Picture:
     place: str = BACKEND
     multiattach: bool = False
     shared_targets: bool = False
-    hosts_told: bool = True
+    hosts_known: bool = True
     holding: Holding | None = None
     service_up: bool = True
     operation: Operation = Operation.ATTACH
@@ -173,7 +173,7 @@ class Picture:
             ended_on=self.ended,
             computes=self.computes,
             connectors=tuple((host, connector(host)) for host in self.known),
-            hosts_told=self.hosts_told,
+            hosts_known=self.hosts_known,
             holding=self.holding,
         )
 

@@ -212,7 +212,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
             {"backend": UNSEEN},
             {"backend": BLIND},
             {"backend": (access(H2),), "known": (H2,)},
-            {"backend": (access(H2),), "hosts_told": False},
+            {"backend": (access(H2),), "hosts_known": False},
             {"status": "detaching"},
             {"rows": (row(A, "attaching"),)},
             {"servers": (server(X, A, vm_state="stopped"),)},

@@ -73,7 +73,7 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
             {"backend": (access(H1), access(H2))},
             {"backend": BLIND},
             {"backend": UNSEEN},
-            {"hosts_told": False},
+            {"hosts_known": False},
             {"known": ()},
             {"holding": holding(X)},
             {"rows": (row(B, "error_attaching", None),)},

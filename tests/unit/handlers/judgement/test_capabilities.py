@@ -48,7 +48,7 @@ def judged(
     picture: Picture, capabilities: Capabilities, policy: BackendPolicy = AUTO
 ) -> tuple[list[StepKind], Guard | None]:
     """Return the plan's steps, and the guard that keeps them from being made."""
-    picture = picture.but(hosts_told=capabilities.sees_hosts)
+    picture = picture.but(hosts_known=capabilities.sees_hosts)
     steps = make_plan(picture.diagnosis, capabilities)
     means = Means(capabilities, policy, NOW, fingerprint(picture.diagnosis, steps))
     found = guard(picture.situation, steps, means)
@@ -95,12 +95,12 @@ def test_nova_s_detach_needs_no_name() -> None:
 
 def test_healthy_attachment_is_healthy_without_names() -> None:
     """Attached, and the driver cannot tell by whom -> nothing to do."""
-    assert ATTACHED.but(hosts_told=False).diagnosis.rule == ATTACHED.diagnosis.rule
+    assert ATTACHED.but(hosts_known=False).diagnosis.rule == ATTACHED.diagnosis.rule
 
 
 def test_nameless_session_that_appears_stops_the_call() -> None:
     """Nobody at the plan, a session of nobody knows whom before the call -> it is not made."""
-    planned = UC1.but(backend=(), hosts_told=False)
+    planned = UC1.but(backend=(), hosts_known=False)
     step = make_plan(planned.diagnosis, NAMELESS)[0]
     now = planned.but(backend=(access(H1, sessions=1),))
     assert unmet(step, planned.diagnosis, planned.diagnosis) is None
@@ -109,7 +109,7 @@ def test_nameless_session_that_appears_stops_the_call() -> None:
 
 def test_nameless_connection_beside_others_is_never_clean() -> None:
     """Other rows could explain it, and nobody knows -> the status is not flipped."""
-    picture = STRAY.but(hosts_told=False, backend=(access(H1, sessions=1),))
+    picture = STRAY.but(hosts_known=False, backend=(access(H1, sessions=1),))
     assert not picture.situation.clean
     assert STRAY.but(backend=(access(H1, sessions=1),)).situation.clean
 

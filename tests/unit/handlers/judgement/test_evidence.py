@@ -302,4 +302,4 @@ def test_whether_hosts_are_told_is_as_the_driver_declares(sees_hosts: bool) -> N
     outside = Outside(UC1)
     outside.capabilities = Capabilities(sees_connections=True, sees_hosts=sees_hosts)
     outside.observation = Observation((access(H1),), "the daemon answered")
-    assert look(outside).hosts_told is sees_hosts
+    assert look(outside).hosts_known is sees_hosts

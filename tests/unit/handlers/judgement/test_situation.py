@@ -227,6 +227,6 @@ def test_a_server_that_nova_does_not_have_is_gone_and_one_unseen_is_neither() ->
 
 def test_the_subject_s_host_is_compared_with_where_its_server_is() -> None:
     """Recorded on H1, the server on H2 -> not on its server's host."""
-    assert seen(Picture()).on_its_server_s_host
-    assert not seen(Picture(servers=(server(host=H2),))).on_its_server_s_host
-    assert not seen(Picture(known=())).on_its_server_s_host
+    assert seen(Picture()).on_host_of_its_server
+    assert not seen(Picture(servers=(server(host=H2),))).on_host_of_its_server
+    assert not seen(Picture(known=())).on_host_of_its_server

@@ -53,7 +53,7 @@ TWO_WRITERS: tuple[tuple[str, Picture], ...] = (
     ),
     ("the second host's connector was never seen", TWO.but(known=(H1,))),
     ("the second session is a stranger's", TWO.but(backend=(BOTH[0], access("x", sessions=1)))),
-    ("the driver cannot tell whose session is whose", TWO.but(hosts_told=False)),
+    ("the driver cannot tell whose session is whose", TWO.but(hosts_known=False)),
     (
         "the first host's entry was taken, and its session stays",
         TWO.but(backend=(Connection(BOTH[0].name, access=False, sessions=1), BOTH[1])),
@@ -88,7 +88,7 @@ TWO_WRITERS: tuple[tuple[str, Picture], ...] = (
     ),
     (
         "a multiattach volume whose driver cannot tell hosts has a session too many",
-        SHARED.but(hosts_told=False, backend=(*BOTH, access(H3, sessions=1))),
+        SHARED.but(hosts_known=False, backend=(*BOTH, access(H3, sessions=1))),
     ),
     ("the volume is available", UC5.but(backend=BOTH)),
     ("nobody is known to have it", GHOST.but(backend=BOTH)),
@@ -112,7 +112,7 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
         SHARED.but(known=(H1,)),
         "H2.attached",
     ),
-    ("the same, and the driver cannot tell hosts", SHARED.but(hosts_told=False), "H2.attached"),
+    ("the same, and the driver cannot tell hosts", SHARED.but(hosts_known=False), "H2.attached"),
     (
         "a multiattach volume's server is moved, both hosts have sessions",
         SHARED.but(
@@ -216,7 +216,7 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
     ),
     (
         "the driver cannot tell hosts: somebody let in may be it",
-        ATTACHED.but(backend=(access("stranger"),), hosts_told=False),
+        ATTACHED.but(backend=(access("stranger"),), hosts_known=False),
         "H2.attached",
     ),
     ("the backend cannot be seen", ATTACHED.but(backend=BLIND), "H2.attached"),
@@ -244,7 +244,7 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
     ),
     (
         "the same, of a driver that cannot tell whom",
-        SHELVED.but(hosts_told=False, backend=(access("stranger"),)),
+        SHELVED.but(hosts_known=False, backend=(access("stranger"),)),
         "P16.shelved-and-let-in",
     ),
     (

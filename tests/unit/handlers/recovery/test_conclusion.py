@@ -247,7 +247,7 @@ def test_the_use_case_acted_on_counts_before_the_last_look_s() -> None:
 def test_a_start_names_what_is_about_to_be_done() -> None:
     """UC5 was acted on before, UC1 is about to be -> the start says UC1; a parking its own rule."""
     before = (intent(FORCE, StepResult.TRANSIENT, grounds=LEAKED),)
-    start = attempted(UC1.but(intents=before)).told(Event.START, "why").payload
+    start = attempted(UC1.but(intents=before)).announcement(Event.START, "why").payload
     assert (start["rule"], start["use_case"]) == (UC1.diagnosis.rule, "UC1")
     parked = conclusion.park(attempted(BUSY.but(intents=before)), "no").announcements[-1].payload
     assert (parked["rule"], parked["use_case"]) == (BUSY.diagnosis.rule, "UC5")

@@ -14,7 +14,7 @@ import pytest
 from drivers.errors import PermanentError, TransientError
 from drivers.simulator import Cloud, Service
 from handlers.recovery.recovery import Recovery
-from handlers.recovery.steps import Hands
+from handlers.recovery.steps import Calls
 from tests.unit.handlers.recovery.desk import QUICK, Desk, assert_told_in_pairs
 from tests.unit.handlers.recovery.stuck import STUCK, Stuck
 
@@ -119,17 +119,17 @@ def test_a_world_that_moves_between_two_tries_is_not_harmed(
     stuck: Stuck, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The n-th call surely did nothing, and something happens -> it is not repeated unseen."""
-    make = Hands.make
+    make = Calls.make
     for place in range(1, len(stuck.steps_left) + 1):
         with Cloud() as cloud:
             desk = stuck.desk(cloud)
             moment = Moment(place, lambda: MOVES[words](cloud, desk))  # noqa: B023 - used at once
-            monkeypatch.setattr(Hands, "make", faltering(make, moment))
+            monkeypatch.setattr(Calls, "make", faltering(make, moment))
             assert_survives(cloud, desk, words, cloud.cinder)
 
 
 def faltering(make: Callable[..., None], moment: Moment) -> Callable[..., None]:
-    """Return hands whose call fails without having done anything at that moment."""
+    """Return calls of which one fails without having done anything at that moment."""
 
     def falter(*args: Any, **kwargs: Any) -> None:
         moment.comes()

@@ -7,13 +7,13 @@ import threading
 import pytest
 
 from consumer.work import slots
-from consumer.work.slots import Crew
+from consumer.work.slots import WorkerThreads
 from tests.bus import until
 
 
 def test_next_work_has_the_same_thread() -> None:
     """One work after the other -> one thread does them all."""
-    crew_of_four = Crew("case", 4)
+    crew_of_four = WorkerThreads("case", 4)
     seen: list[int] = []
     for _ in range(5):
         done = threading.Event()
@@ -30,7 +30,7 @@ def test_next_work_has_the_same_thread() -> None:
 
 def test_never_more_threads_than_its_size() -> None:
     """Five works for two threads -> two at once, and all are done."""
-    pair, release, started = Crew("case", 2), threading.Event(), []
+    pair, release, started = WorkerThreads("case", 2), threading.Event(), []
     done: list[int] = []
 
     def work(number: int) -> None:
@@ -49,7 +49,7 @@ def test_never_more_threads_than_its_size() -> None:
 def test_idle_thread_ends_and_work_starts_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing to do for long -> the thread ends; work that comes then is done all the same."""
     monkeypatch.setattr(slots, "IDLE_SECONDS", 0.05)
-    one, done = Crew("case", 1), threading.Event()
+    one, done = WorkerThreads("case", 1), threading.Event()
     one.do(lambda: None)
     until(lambda: one._threads == 0)
     one.do(done.set)
@@ -62,7 +62,7 @@ def test_work_that_had_to_wait_leaves_no_thread_too_few(monkeypatch: pytest.Monk
     So it is where a slot is given back in the last line of an attempt, and the next claim is quick.
     """
     monkeypatch.setattr(slots, "IDLE_SECONDS", 0.05)
-    pair, release, waited = Crew("case", 2), threading.Event(), threading.Event()
+    pair, release, waited = WorkerThreads("case", 2), threading.Event(), threading.Event()
     for _ in range(2):
         pair.do(lambda: release.wait(10) and None)
     pair.do(waited.set)
