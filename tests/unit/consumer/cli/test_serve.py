@@ -136,7 +136,7 @@ def test_signal_stops_it_in_good_order(
     began = time.monotonic()
     assert running.ends(number) == 0
     assert time.monotonic() - began < 8.0
-    assert "stopping: nothing new is taken" in running.text
+    assert "stopping: no new messages and cases are accepted" in running.text
     assert running.text.rstrip().endswith("stopped")
     assert "Traceback" not in running.text
     assert "eventlet" not in running.text.lower()

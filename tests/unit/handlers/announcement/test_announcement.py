@@ -43,17 +43,14 @@ def test_the_schema_itself_is_valid() -> None:
     jsonschema.Draft202012Validator.check_schema(schema())
 
 
-@pytest.mark.parametrize("event", list(Event))
-@pytest.mark.parametrize(
-    "picture",
-    [p for _, p, _ in (*ACTING_AND_HEALTHY, *NOT_FOR_US, *GHOSTS)],
-    ids=[words for words, _, _ in (*ACTING_AND_HEALTHY, *NOT_FOR_US, *GHOSTS)],
-)
-def test_every_event_of_every_situation_meets_the_schema(picture: Picture, event: Event) -> None:
+def test_every_event_of_every_situation_meets_the_schema() -> None:
     """Any situation, any event -> valid after a journey through JSON."""
-    payload = json.loads(json.dumps(announced(picture, event).payload))
-    VALIDATOR.validate(payload)
-    assert payload.keys() > CINDERS_KEYS
+    for words, picture, _ in (*ACTING_AND_HEALTHY, *NOT_FOR_US, *GHOSTS):
+        for event in Event:
+            payload = json.loads(json.dumps(announced(picture, event).payload))
+            problems = [error.message for error in VALIDATOR.iter_errors(payload)]
+            assert problems == [], (words, event)
+            assert payload.keys() > CINDERS_KEYS, (words, event)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from handlers.notification import (
     Ignored,
@@ -175,23 +177,41 @@ def holders(message: dict[str, Any], volume_id: str) -> Iterator[tuple[dict[str,
                 yield place, key
 
 
-@pytest.mark.parametrize("bad", [None, 7, "", "x" * 256, "a\0b", "a\nb", ["v"], {"id": "v"}, True])
-@pytest.mark.parametrize(("name", "i"), NAMING_A_VOLUME)
-def test_an_attachments_event_without_a_fit_volume_id_is_malformed(
-    name: str, i: int, bad: object
-) -> None:
-    """The volume id is missing or not fit for one -> Malformed, naming event and field."""
-    original = parse(bodies(name)[i])
-    assert isinstance(original, Notification)
-    assert original.volume_id is not None
-    message = copy.deepcopy(inner(bodies(name)[i]))
-    for place, key in holders(message, original.volume_id):
-        place[key] = bad
-    parsed = parse(enveloped(message))
-    assert isinstance(parsed, Malformed)
-    assert (parsed.event_type, parsed.source) == (original.event_type, original.source)
-    assert parsed.reason.startswith(f"{original.event_type}: ")
-    assert "volume_id" in parsed.reason
+CONTROL = st.characters(max_codepoint=31)
+UNFIT_IDS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.just("")
+    | st.text(st.characters(codec="ascii"), min_size=256, max_size=300)
+    | st.tuples(st.text("abc"), CONTROL, st.text("abc")).map("".join)
+    | st.lists(st.text(max_size=3), max_size=2)
+    | st.dictionaries(st.text("id", max_size=2), st.text(max_size=3), max_size=2)
+)
+"""What is no id of a volume: of another type, empty, too long, or with a control character."""
+
+
+@given(UNFIT_IDS)
+@example("x" * 256)
+@example("a\0b")
+@example("a\nb")
+@example(True)
+@settings(max_examples=30)
+def test_an_attachments_event_without_a_fit_volume_id_is_malformed(bad: object) -> None:
+    """The volume id of any recorded event is unfit -> Malformed, naming event and field."""
+    for name, i in NAMING_A_VOLUME:
+        original = parse(bodies(name)[i])
+        assert isinstance(original, Notification)
+        assert original.volume_id is not None
+        message = copy.deepcopy(inner(bodies(name)[i]))
+        for place, key in holders(message, original.volume_id):
+            place[key] = bad
+        parsed = parse(enveloped(message))
+        assert isinstance(parsed, Malformed), (name, i)
+        assert (parsed.event_type, parsed.source) == (original.event_type, original.source)
+        assert parsed.reason.startswith(f"{original.event_type}: ")
+        assert "volume_id" in parsed.reason
 
 
 @pytest.mark.parametrize("payload", [None, [], "text", 1])
