@@ -132,7 +132,7 @@ def test_the_delay_is_jittered_over_the_whole_bound_but_for_a_tenth() -> None:
     assert delay_seconds(3, policy, draw=lambda: 0.0) == 12
     assert delay_seconds(3, policy, draw=lambda: 0.5) == 60
     drawn = {delay_seconds(3, policy) for _ in range(50)}
-    assert len(drawn) > 40
+    assert len(drawn) > 20  # a tenth of the draws are the least there is
     assert all(12 <= delay <= 120 for delay in drawn)
 
 
