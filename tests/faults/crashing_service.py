@@ -25,7 +25,7 @@ from consumer.ledger import Ledger
 from consumer.ledger.work.casefile import LedgerCaseFile
 from consumer.publish import publisher
 from handlers.case import Conclusion, StepKind, StepResult
-from handlers.recovery.steps import Hands
+from handlers.recovery.steps import Calls
 
 OUTBOX_LEASE_SECONDS = 2.0
 
@@ -89,8 +89,8 @@ HOPS: Mapping[str, Hop] = {
     "claimed": Hop(Ledger, "claim", _returns),
     "planned": Hop(LedgerCaseFile, "intend", _always, before=True),
     **{f"intended {k.value}": Hop(LedgerCaseFile, "intend", _of(k)) for k in StepKind},
-    **{f"looked again {k.value}": Hop(Hands, "make", _of(k), before=True) for k in StepKind},
-    **{f"called {k.value}": Hop(Hands, "make", _of(k)) for k in StepKind},
+    **{f"looked again {k.value}": Hop(Calls, "make", _of(k), before=True) for k in StepKind},
+    **{f"called {k.value}": Hop(Calls, "make", _of(k)) for k in StepKind},
     "result": Hop(LedgerCaseFile, "result", _done),
     "mended": Hop(Ledger, "finish", _mends, before=True),
     "finished": Hop(Ledger, "finish", _mends),
