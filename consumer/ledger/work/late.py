@@ -4,6 +4,8 @@ Read from what is kept anyway: our own intents, of every case of the volume, and
 were heard. Both leave a case with it, for the archive, days after it was closed: a call that is so
 old acts no more (``consumer/settings/configuration.py`` refuses a horizon that is longer).
 
+What is heard of one try again, by a replay or a second bus, is no other try and no later one.
+
 A start of a detach is answered by the end that bears both its request ids: Cinder makes one request
 of each try. One without an end is no proof that its call is under way. In one case, and that is the
 usual one, the opposite is proven: where the array refuses at once, Nova fails within a moment,
@@ -29,10 +31,11 @@ NOVA_TRIES = 5
 AT_ONCE = timedelta(seconds=2)
 """Shorter than an RPC timeout can sensibly be."""
 
-NOVA = (Source.NOVA_VERSIONED, Source.NOVA_LEGACY)
+NOVA_NAMES = frozenset({Source.NOVA_VERSIONED.value, Source.NOVA_LEGACY.value})
 ASKED, ATTACH, DETACH = "asked", Operation.ATTACH.value, Operation.DETACH.value
 
 _end = notifications.alias("ended")
+_before = notifications.alias("before")
 _VOLUMES = (
     cases.c.cloud == sa.bindparam("cloud"),
     cases.c.volume_id.in_(sa.bindparam("volumes", expanding=True)),
@@ -45,6 +48,22 @@ _ENDED = sa.exists().where(
     _end.c.source == Source.CINDER.value,
     _end.c.operation == DETACH,
     _end.c.phase == Phase.END.value,
+)
+_HEARD_BEFORE = sa.exists().where(
+    _before.c.cloud == notifications.c.cloud,
+    _before.c.request_id == notifications.c.request_id,
+    _before.c.own_request_id == notifications.c.own_request_id,
+    _before.c.volume_id == notifications.c.volume_id,
+    _before.c.source == Source.CINDER.value,
+    _before.c.operation == notifications.c.operation,
+    _before.c.phase == Phase.START.value,
+    sa.or_(
+        _before.c.received_at < notifications.c.received_at,
+        sa.and_(
+            _before.c.received_at == notifications.c.received_at,
+            _before.c.message_id < notifications.c.message_id,
+        ),
+    ),
 )
 
 
@@ -67,6 +86,7 @@ def _starts(operation: str, request: sa.ColumnElement[Any]) -> sa.Select[Any]:
             notifications.c.source == Source.CINDER.value,
             notifications.c.operation == operation,
             notifications.c.phase == Phase.START.value,
+            ~_HEARD_BEFORE,
         )
     )
 
@@ -85,11 +105,9 @@ _LATE = sa.union_all(
     .where(~_ENDED)
     .group_by(cases.c.volume_id, notifications.c.request_id),
 )
-_SAID_BY_NOVA = sa.select(notifications).where(
+_SAID = sa.select(notifications).where(
     notifications.c.cloud == sa.bindparam("cloud"),
     notifications.c.request_id.in_(sa.bindparam("requests", expanding=True)),
-    notifications.c.source.in_([source.value for source in NOVA]),
-    notifications.c.phase.in_([Phase.START.value, Phase.ERROR.value]),
 )
 
 
@@ -102,9 +120,7 @@ def late_calls(
     lines = connection.execute(_LATE, {"cloud": cloud, "volumes": sorted(volumes)}).all()
     requests = sorted({line.request_id for line in lines if line.times == NOVA_TRIES} - {""})
     said = (
-        connection.execute(_SAID_BY_NOVA, {"cloud": cloud, "requests": requests}).all()
-        if requests
-        else ()
+        connection.execute(_SAID, {"cloud": cloud, "requests": requests}).all() if requests else ()
     )
     going = [line for line in lines if not _all_answered(line, said)]
     return {volume_id: _of(line for line in going if line.volume_id == volume_id)
@@ -125,13 +141,21 @@ def _all_answered(tries: Row, said: Sequence[Row]) -> bool:
     """
     if tries.what != DETACH or tries.times != NOVA_TRIES:
         return False
-    own = [n for n in said if n.request_id == tries.request_id]
+    heard = [n for n in said if n.request_id == tries.request_id]
+    if any(_is_end(n, tries.volume_id) for n in heard):
+        return False  # of more tries than five, or not of one detach alone
+    own = [n for n in heard if n.source in NOVA_NAMES]
     starts = [n for n in own if n.phase == Phase.START.value]
     if len(starts) != 1 or not _began(starts[0], tries.volume_id):
         return False
     errors = [n for n in own if n.phase == Phase.ERROR.value and _same_work(starts[0], n)]
     took = [n.published_at - starts[0].published_at for n in errors if n.published_at]
     return bool(took) and timedelta(0) <= min(took) and max(took) < AT_ONCE
+
+
+def _is_end(said: Row, volume_id: str) -> bool:
+    of_cinder = said.source == Source.CINDER.value and said.volume_id == volume_id
+    return of_cinder and (said.operation, said.phase) == (DETACH, Phase.END.value)
 
 
 def _began(start: Row, volume_id: str) -> bool:

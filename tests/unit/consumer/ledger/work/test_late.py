@@ -204,6 +204,31 @@ def test_tries_of_an_attach_s_clean_up_are_known_to_the_attach(ledger: Ledger) -
         assert claim.case.late.asked_at is None
 
 
+@pytest.mark.parametrize("operation", [DETACH, Operation.ATTACH])
+def test_a_start_that_is_replayed_is_no_new_try(ledger: Ledger, operation: Operation) -> None:
+    """A person replays a start that is long over -> nothing is waited for once more."""
+    start = told(operation, START, request_id=REQUEST, own_request_id="try-0")
+    accept(ledger, start)
+    age_notifications(ledger, 100_000)
+    ledger.replay(Replay("delivery-1", "0" * 64, "replay", "alice", "again"), start)
+    make_due(ledger)
+    claim = claim_one(ledger)
+    heard_at = claim.case.late.detach_tried_at or claim.case.late.attach_tried_at
+    assert heard_at is not None
+    assert claim.claimed_at - heard_at > timedelta(seconds=99_000)
+
+
+@pytest.mark.parametrize(("number", "over"), [(4, False), (5, True)])
+def test_a_replayed_start_does_not_count_among_the_tries(
+    ledger: Ledger, number: int, over: bool
+) -> None:
+    """A start of a quick failure is replayed -> four tries do not become five, nor five six."""
+    starts = tries(number)
+    accept(ledger, nova(START), *starts, error(0.4))
+    ledger.replay(Replay("delivery-1", "0" * 64, "replay", "alice", "again"), starts[0])
+    assert (late_of(ledger).detach_tried_at is None) is over
+
+
 # -- refused at once -------------------------------------------------------------------------------
 
 
@@ -235,6 +260,11 @@ NOT_PROVEN: dict[str, list[Notification]] = {
     "another host's clock": [nova(START), *tries(), error(0.4, publisher_id="compute.other")],
     "a clock that was set back": [nova(START), *tries(), error(-1.0)],
     "no time": [nova(START, published_at=None), *tries(), error(0.4)],
+    "six tries, one of them ended": [
+        nova(START), *tries(6), told(DETACH, END, request_id=REQUEST, own_request_id="try-5"),
+        error(0.4),
+    ],
+    "four tries, one of them heard twice": [nova(START), *tries(4), *tries(1), error(0.4)],
     "another volume's": [nova(START, volume_id=OTHER), *tries(), error(0.4)],
 }  # fmt: skip
 
