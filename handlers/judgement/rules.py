@@ -162,7 +162,7 @@ SECTIONS = (
                     facts.named,
                     facts.row_reserved_or_attached,
                 ),
-                unless=(facts.let_in_while_shelved, "P8.access-lost"),
+                unless=(facts.several_writers, facts.let_in_while_shelved, "P8.access-lost"),
                 meant="The row is how the server gets its volume back, perhaps months later.",
                 done="Nothing.",
                 source="Shelving (made).",
@@ -201,7 +201,11 @@ SECTIONS = (
                     facts.no_other_row,
                     facts.device_names_no_attachment,
                 ),
-                unless=("P8.access-lost", facts.let_in_while_shelved),
+                unless=(
+                    facts.several_writers,
+                    "P8.access-lost",
+                    facts.let_in_while_shelved,
+                ),
                 meant="An attachment from before Cinder had attachment ids.",
                 done="Nothing.",
                 source=(

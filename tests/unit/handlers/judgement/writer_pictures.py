@@ -173,6 +173,14 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
         ENDED.but(backend=(BOTH[0],)),
         "S3.deleted-with-server",
     ),
+    (
+        "the dead host of an evacuation is still in session, an attachment of the old way",
+        ATTACHED.but(
+            rows=(row(A, host=H1),), servers=(server(X, None, host=H2),), backend=BOTH,
+            computes=((H1, False),),
+        ),
+        "B7.source-down",
+    ),
     # -- access that was lost
     (
         "the second attach made the driver drop the first host's access",
