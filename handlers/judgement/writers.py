@@ -61,9 +61,10 @@ def _unexplained(s: Situation) -> int:
     """Count the hosts with a live session that no row explains, each row explaining one.
 
     A row whose host's connector was never seen may be that of any host. One that is only reserved
-    has none.
+    has none, and one whose server has left its host explains nobody there: multiattach lets two
+    servers write, never one guest twice.
     """
-    rows = [row for row in s.volume.rows if row.status != RESERVED]
+    rows = [r for r in s.volume.rows if r.status != RESERVED and not left_behind(r, s.servers)]
     known = [None if s.nameless else _connector_of(s, row) for row in rows]
     mine = [connector for connector in known if connector is not None]
     strange = {

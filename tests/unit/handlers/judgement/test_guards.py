@@ -116,7 +116,10 @@ def test_session_without_that_proof_is_never_ended(picture: Picture) -> None:
         (UC5.but(backend=(access(H1, sessions=1),)), Guard.LIVE_SESSION),
         (HELD.but(backend=(access(H1, sessions=1),)), Guard.LIVE_SESSION),
         (
-            LEFT.but(backend=(access(H1, sessions=1), access(H2)), multiattach=True),
+            LEFT.but(
+                backend=(access(H1, sessions=1), access(H2)),
+                servers=(server(X, B, host=H2, vm_state="stopped"),),
+            ),
             Guard.LIVE_SESSION,
         ),
         (UC5.but(shared_targets=True), Guard.SHARED_TARGETS),

@@ -100,6 +100,14 @@ TWO_WRITERS: tuple[tuple[str, Picture], ...] = (
         LEFT.but(backend=BOTH, attachment_id=B, host=H2),
     ),
     (
+        "one guest twice on a multiattach volume: its server left the host that is in session",
+        LEFT.but(backend=BOTH, multiattach=True),
+    ),
+    (
+        "the same, seen from the row that is right",
+        LEFT.but(backend=BOTH, multiattach=True, attachment_id=B, host=H2),
+    ),
+    (
         "a third host has it after an evacuation",
         LEFT.but(backend=(*BOTH, access(H3, sessions=1)), computes=((H1, False),)),
     ),
@@ -178,6 +186,24 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
         ATTACHED.but(
             rows=(row(A, host=H1),), servers=(server(X, None, host=H2),), backend=BOTH,
             computes=((H1, False),),
+        ),
+        "B7.source-down",
+    ),
+    (
+        "a multiattach volume, the dead host of an evacuation is still in session",
+        LEFT.but(
+            backend=BOTH, multiattach=True, computes=((H1, False),), attachment_id=B, host=H2
+        ),
+        "B7.source-down",
+    ),
+    (
+        "a shelved server's reservation beside a dead host that is still in session",
+        LEFT.but(
+            rows=(row(A, instance_id=Y, host=H1), row(B, instance_id=Y, host=H2),
+                  row("c", "reserved")),
+            servers=(server(Y, B, host=H2), server(X, "c", **OFFLOADED)),
+            backend=BOTH, multiattach=True, computes=((H1, False),),
+            attachment_id="c", host=None,
         ),
         "B7.source-down",
     ),
