@@ -13,7 +13,11 @@ from drivers.control_plane import Row, Server
 from handlers.judgement.evidence import Absent, Fact, NoControl, Unknown, left_behind
 from handlers.judgement.situation import ATTACHED, RESERVED, Situation
 
-MIGRATING, RUNNING = "migrating", "active"
+MIGRATING = "migrating"
+RUNS = frozenset({"active", "paused", "rescued", "resized"})
+"""The states in which a guest is there: it has its disks open, and writes when it goes on."""
+MAY_RUN = RUNS | {"error"}
+"""A server comes to ``error`` with its guest running as well as without one."""
 
 
 def writers(s: Situation) -> tuple[str, ...]:
@@ -105,7 +109,7 @@ def lost_access(s: Situation) -> tuple[str, ...]:
 
 def _shut_out(s: Situation, row: Row) -> bool:
     server = _guest(s, row)
-    if server is None or server.vm_state != RUNNING or server.compute_up is not True:
+    if server is None or server.vm_state not in RUNS or server.compute_up is not True:
         return False
     if isinstance(s.backend, Absent):
         return True
@@ -129,7 +133,7 @@ def _guest_host(s: Situation, row: Row) -> str:
 
 def _hosts_of_guests(s: Situation) -> Iterator[str]:
     for server in (answer.value for answer in s.servers.values() if isinstance(answer, Fact)):
-        if server.block_devices and server.vm_state == RUNNING and server.host is not None:
+        if server.block_devices and server.vm_state in MAY_RUN and server.host is not None:
             yield server.host
 
 

@@ -107,6 +107,17 @@ TWO_WRITERS: tuple[tuple[str, Picture], ...] = (
         "the same, seen from the row that is right",
         LEFT.but(backend=BOTH, multiattach=True, attachment_id=B, host=H2),
     ),
+    *(
+        (
+            f"the same on a backend that shows no sessions, and one guest is {state}",
+            SHARED.but(
+                multiattach=False,
+                backend=IDLE,
+                servers=(server(X, A), server(Y, B, host=H2, vm_state=state)),
+            ),
+        )
+        for state in ("paused", "rescued", "resized", "error")
+    ),
     (
         "a third host has it after an evacuation",
         LEFT.but(backend=(*BOTH, access(H3, sessions=1)), computes=((H1, False),)),
@@ -259,6 +270,25 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
         "the guest does not run",
         ATTACHED.but(backend=(access(H2),), servers=(server(X, A, vm_state="stopped"),)),
         "H2.attached",
+    ),
+    *(
+        (
+            f"a guest that is {state} is not let in",
+            ATTACHED.but(servers=(server(X, A, vm_state=state),), backend=(access("stranger"),)),
+            "P8.access-lost",
+        )
+        for state in ("paused", "rescued", "resized")
+    ),
+    *(
+        (
+            f"two hosts are let in, and one server is {state}: it has no guest",
+            SHARED.but(
+                multiattach=False, backend=IDLE,
+                servers=(server(X, A), server(Y, B, host=H2, vm_state=state)),
+            ),
+            "H2.attached",
+        )
+        for state in ("stopped", "suspended")
     ),
     # -- a server that is offloaded has no guest
     ("an offloaded server's row is on a host with a live session", KEPT.but(
