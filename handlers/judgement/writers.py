@@ -117,7 +117,8 @@ def _shut_out(s: Situation, row: Row) -> bool:
     seen = isinstance(s.backend, Fact) and not s.nameless
     if not seen or connector is None or not connector.names():
         return False
-    return not any(connection.belongs_to(connector) for connection in _connections(s))
+    # A session whose access was taken is none: once it breaks, it does not come back.
+    return not any(c.access and c.belongs_to(connector) for c in _connections(s))
 
 
 def _guest(s: Situation, row: Row) -> Server | None:

@@ -290,6 +290,11 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
         )
         for state in ("stopped", "suspended")
     ),
+    (
+        "its host's entry was taken, and only its session stays",
+        ATTACHED.but(backend=(Connection(BOTH[0].name, access=False, sessions=1),)),
+        "P8.access-lost",
+    ),
     # -- a server that is offloaded has no guest
     ("an offloaded server's row is on a host with a live session", KEPT.but(
         backend=(BOTH[0],)), "P16.shelved-and-let-in"),
