@@ -113,12 +113,22 @@ def _shut_out(s: Situation, row: Row) -> bool:
         return False
     if isinstance(s.backend, Absent):
         return True
-    connector = _connector_of(s, row)
+    connector = _connector_of_guest(s, row, server)
     seen = isinstance(s.backend, Fact) and not s.nameless
     if not seen or connector is None or not connector.names():
         return False
     # A session whose access was taken is none: once it breaks, it does not come back.
     return not any(c.access and c.belongs_to(connector) for c in _connections(s))
+
+
+def _connector_of_guest(s: Situation, row: Row, server: Server) -> Connector | None:
+    """Return the connector of the host that the guest is on, which its row may not have followed.
+
+    A row of the old way stays on the host that it was made for when its server is migrated.
+    """
+    if left_behind(row, s.servers):
+        return s.connectors.get(server.host or "")
+    return _connector_of(s, row)
 
 
 def _guest(s: Situation, row: Row) -> Server | None:

@@ -295,6 +295,27 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
         ATTACHED.but(backend=(Connection(BOTH[0].name, access=False, sessions=1),)),
         "P8.access-lost",
     ),
+    (
+        "an attachment of the old way was migrated: its row stayed on the host before",
+        ATTACHED.but(
+            rows=(row(A, host=H1),), servers=(server(X, None, host=H2),), backend=(BOTH[1],)
+        ),
+        "H3.attached-the-old-way",
+    ),
+    (
+        "the same, and the host before is let in instead of the guest's",
+        ATTACHED.but(
+            rows=(row(A, host=H1),), servers=(server(X, None, host=H2),), backend=(access(H1),)
+        ),
+        "P8.access-lost",
+    ),
+    (
+        "the row is on one host, and the guest that has it on another, which is not let in",
+        ATTACHED.but(
+            rows=(row(A, host=H1),), servers=(server(X, A, host=H2),), backend=(access(H1),)
+        ),
+        "P8.access-lost",
+    ),
     # -- a server that is offloaded has no guest
     ("an offloaded server's row is on a host with a live session", KEPT.but(
         backend=(BOTH[0],)), "P16.shelved-and-let-in"),
