@@ -567,8 +567,10 @@ def writer_on_a_dead_host(s: Situation) -> bool:
 
 @predicate
 def cinder_at_work(s: Situation) -> bool:
-    """Cinder itself works on the volume: a backup, an upload, a retype, a migration."""
-    return volume_busy(s) and not volume_in_error(s)
+    """Cinder itself works on the volume: a backup, an upload, a retype, a migration; and one host,
+    which may be Cinder's own as no server of the volume is on it, is all that is too much.
+    """
+    return volume_busy(s) and not volume_in_error(s) and writers.beside_cinder(s)
 
 
 @predicate

@@ -43,12 +43,12 @@ def too_many(s: Situation) -> bool:
 
     A multiattach volume may have as many as it has rows; a live migration has its server on two.
     """
-    many = len(writers(s))
-    if many <= 1:
-        return False
-    if s.volume.ref.multiattach:
-        return _unexplained(s) > _moving(s)
-    return many > 1 + _moving(s)
+    return _excess(s) > 0
+
+
+def beside_cinder(s: Situation) -> bool:
+    """Tell whether one host is all that is too much, and may be Cinder's: no server is on it."""
+    return _excess(s) <= 1 and not set(writers(s)) <= _hosts_of_servers(s)
 
 
 def beside_a_dead_host(s: Situation) -> bool:
@@ -59,6 +59,14 @@ def beside_a_dead_host(s: Situation) -> bool:
     left = {row.host for row in s.volume.rows if left_behind(row, s.servers)}
     dead = {host for host in left if s.computes.get(host or "") is not True}
     return len(set(writers(s)) - dead) <= 1 + _moving(s)
+
+
+def _excess(s: Situation) -> int:
+    """Count the hosts that may be writing beyond those that something lets."""
+    many = len(writers(s))
+    if many <= 1:
+        return 0
+    return (_unexplained(s) if s.volume.ref.multiattach else many - 1) - _moving(s)
 
 
 def _unexplained(s: Situation) -> int:
@@ -146,6 +154,12 @@ def _hosts_of_guests(s: Situation) -> Iterator[str]:
     for server in (answer.value for answer in s.servers.values() if isinstance(answer, Fact)):
         if server.block_devices and server.vm_state in MAY_RUN and server.host is not None:
             yield server.host
+
+
+def _hosts_of_servers(s: Situation) -> set[str | None]:
+    """Return the hosts of the servers that have the volume, whatever they are doing."""
+    answers = (answer.value for answer in s.servers.values() if isinstance(answer, Fact))
+    return {server.host for server in answers if server.block_devices}
 
 
 def _connector_of(s: Situation, row: Row) -> Connector | None:

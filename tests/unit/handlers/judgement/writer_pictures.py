@@ -119,6 +119,14 @@ TWO_WRITERS: tuple[tuple[str, Picture], ...] = (
         for state in ("paused", "rescued", "resized", "error")
     ),
     (
+        "a backup is made, and the two hosts are those of two servers",
+        SHARED.but(multiattach=False, status="backing-up"),
+    ),
+    (
+        "a backup is made, and there are two hosts more than the guest's",
+        TWO.but(status="backing-up", backend=(*BOTH, access(H3, sessions=1))),
+    ),
+    (
         "a third host has it after an evacuation",
         LEFT.but(backend=(*BOTH, access(H3, sessions=1)), computes=((H1, False),)),
     ),
