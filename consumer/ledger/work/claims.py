@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -147,7 +147,7 @@ _OLDEST = (
     .limit(sa.bindparam("most", type_=sa.Integer()))
 )
 _FREE = (
-    sa.select(claims.c.volume_id, claims.c.fence, claims.c.case_id)
+    sa.select(claims.c.volume_id, claims.c.fence, claims.c.case_id, claims.c.lease_expires_at)
     .where(
         claims.c.cloud == sa.bindparam("cloud"),
         claims.c.volume_id.in_(sa.bindparam("volumes", expanding=True)),
@@ -164,6 +164,17 @@ _INTENTS = (
     sa.select(intents)
     .where(intents.c.case_id.in_(sa.bindparam("case_ids", expanding=True)))
     .order_by(intents.c.intent_id)
+)
+_GIVEN_UP = (
+    intents.update()
+    .where(
+        intents.c.case_id == sa.bindparam("crashed"),
+        intents.c.fence == sa.bindparam("crashed_fence"),
+        intents.c.result == StepResult.INTENDED.value,
+        intents.c.result_at.is_(None),
+        intents.c.intended_at < sa.bindparam("ran_out_at"),
+    )
+    .values(result_at=sa.bindparam("ran_out_at"))
 )
 _SWAP = Prepared(
     claims.update()
@@ -205,6 +216,7 @@ class _Free:
 
     fence: int
     case_id: str | None
+    ran_out_at: datetime | None = None
 
 
 def claim(connection: sa.Connection, wanted: Wanted) -> tuple[Claim, ...]:
@@ -269,6 +281,7 @@ def _take(
 ) -> list[Claim]:
     free = _lock_free(connection, wanted.cloud, candidates, now)
     due = _still_due(connection, wanted, [candidates[v] for v in free], now)
+    _give_up(connection, free.values())
     own = _intents(connection, [case.case_id for case in due])
     late = late_calls(connection, wanted.cloud, {case.volume_id for case in due})
     until = now + timedelta(seconds=wanted.lease_seconds)
@@ -284,6 +297,21 @@ def _take(
     ]
     # The swap alone decides: what was read before holds only where rows can be locked.
     return [new for new in taken if _swap(connection, new)]
+
+
+def _give_up(connection: sa.Connection, free: Iterable[_Free]) -> None:
+    """Note when the calls were given up at the latest that a crash left open: as the lease ran out.
+
+    A call is made long after it was meant where the look before it is slow, or is repeated, but
+    never so late that it could outlast the lease.
+    """
+    crashed = [
+        {"crashed": row.case_id, "crashed_fence": row.fence, "ran_out_at": row.ran_out_at}
+        for row in free
+        if row.case_id is not None and row.ran_out_at is not None
+    ]
+    if crashed:
+        connection.execute(_GIVEN_UP, crashed)
 
 
 def _counted(case: Case, free: _Free, own: Sequence[Intent], late: Mapping[str, LateCalls]) -> Case:
@@ -302,7 +330,7 @@ def _lock_free(
 ) -> dict[str, _Free]:
     asked = {"cloud": cloud, "volumes": list(volumes), "now": now}
     rows = connection.execute(_FREE, asked)
-    return {row.volume_id: _Free(row.fence, row.case_id) for row in rows}
+    return {row.volume_id: _Free(row.fence, row.case_id, row.lease_expires_at) for row in rows}
 
 
 def _still_due(

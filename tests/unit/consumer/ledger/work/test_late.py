@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from consumer.ledger import Claim, Ledger, Replay
+from consumer.ledger.database.tables import claims, intents
 from consumer.ledger.work.late import NOVA_TRIES
 from handlers.case import CaseState, LateCalls, StepKind, StepResult
 from handlers.notification import Notification, Operation, Phase, Source
@@ -120,6 +121,24 @@ def test_a_call_that_a_crash_left_open_is_known(ledger: Ledger) -> None:
     assert first.case.late == second.case.late == LateCalls(asked_at=at)
 
 
+def test_a_call_that_a_crash_left_open_is_as_young_as_its_lease_was(ledger: Ledger) -> None:
+    """The look before a call was slow, then the worker ended -> as of the end of the lease."""
+    due_case(ledger)
+    claim = claim_one(ledger)
+    asked(ledger, claim, result=None)
+    with ledger._database.engine.begin() as connection:
+        long_ago = claim.claimed_at - timedelta(seconds=700)
+        connection.execute(intents.update().values(intended_at=long_ago))
+        ran_out_at = claim.claimed_at - timedelta(seconds=10)
+        connection.execute(claims.update().values(lease_expires_at=ran_out_at))
+    accept(ledger, error(0.0, attachment_id="att-1"))
+    make_due(ledger)
+    first = claim_one(ledger, "w2")
+    ledger.finish(first, outcome(CaseState.PARKED))
+    second = claim_one(ledger, "w2")
+    assert first.case.late == second.case.late == LateCalls(asked_at=ran_out_at)
+
+
 def test_a_replayed_case_knows_of_its_own_and_of_others_calls(ledger: Ledger) -> None:
     """Parked with a call that gave no answer and sent round again -> nothing is forgotten."""
     case_id = due_case(ledger)
@@ -150,8 +169,8 @@ def test_the_last_call_counts_and_another_volume_s_does_not(ledger: Ledger, seco
     ledger.finish(claim, outcome(CaseState.PARKED))
     accept(ledger, error(0.0, volume_id=OTHER), error(0.0, attachment_id="att-1"))
     make_due(ledger)
-    claims = second.claim("w2", limit=2, lease_seconds=60.0, deadlines=True)
-    late = {claim.case.volume_id: claim.case.late for claim in claims}
+    taken = second.claim("w2", limit=2, lease_seconds=60.0, deadlines=True)
+    late = {claim.case.volume_id: claim.case.late for claim in taken}
     assert late == {VOLUME: LateCalls(asked_at=at), OTHER: NOBODY}
 
 
@@ -197,8 +216,8 @@ def test_tries_of_an_attach_s_clean_up_are_known_to_the_attach(ledger: Ledger) -
         attach_error(attachment_id="att-1"),
     )
     make_due(ledger)
-    claims = ledger.claim("w1", limit=1, lease_seconds=60.0, deadlines=True)
-    for claim in claims:
+    taken = ledger.claim("w1", limit=1, lease_seconds=60.0, deadlines=True)
+    for claim in taken:
         assert claim.case.late.attach_tried_at is not None
         assert claim.case.late.detach_tried_at is not None
         assert claim.case.late.asked_at is None
@@ -277,7 +296,7 @@ def test_what_does_not_prove_it_leaves_the_tries(
     fresh = [dataclasses.replace(n, message_id=f"{i}-{n.message_id}") for i, n in enumerate(said)]
     accept(ledger, *fresh)
     make_due(ledger)
-    claims = ledger.claim("w1", limit=9, lease_seconds=60.0, deadlines=True)
-    assert {c.case.late.detach_tried_at is None for c in claims if c.case.volume_id == VOLUME} == {
+    taken = ledger.claim("w1", limit=9, lease_seconds=60.0, deadlines=True)
+    assert {c.case.late.detach_tried_at is None for c in taken if c.case.volume_id == VOLUME} == {
         False
     }
