@@ -343,5 +343,8 @@ class CaseFile(Protocol):
     def result(self, request_id: str, result: StepResult, detail: str) -> None:
         """Write down how the call of that intent ended. Raises ClaimLostError."""
 
+    def late(self) -> LateCalls:
+        """Return what may still act on the volume, as of now; the case has it as of the claim."""
+
     def connector_of(self, host: str) -> Connector | None:
         """Return the connector last learned for a compute host from any attachment's message."""

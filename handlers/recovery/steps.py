@@ -11,10 +11,12 @@ from typing import assert_never
 from drivers.base import Connector, StorageDriver, VolumeRef
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import IndeterminateError, OutsideError, PermanentError, TransientError
+from handlers import late
 from handlers.announcement import Event
 from handlers.case import Intent, StepKind, StepResult
 from handlers.counting import Stepped
 from handlers.judgement.evidence import Fact
+from handlers.judgement.guards import GIVES_AWAY, Guard
 from handlers.judgement.plan import Step, unmet
 from handlers.recovery.attempt import Attempt, Plan
 from handlers.recovery.looking import Viewer
@@ -170,7 +172,8 @@ class Stepper:
 
     def _read_once_more(self, attempt: Attempt, plan: Plan, step: Step, call_by: float) -> None:
         _, now = self.viewer.look(attempt)
-        if reason := unmet(step, plan.diagnosis, now) or self._must_not(call_by):
+        reason = unmet(step, plan.diagnosis, now) or _begun_since(attempt, step)
+        if reason := reason or self._must_not(call_by):
             raise EvidenceChangedError(reason)
 
     def _must_not(self, call_by: float) -> str | None:
@@ -178,8 +181,8 @@ class Stepper:
             return "the service is stopping"
         if self.paused():
             return "detachd is paused"
-        late = time.monotonic() > call_by
-        return "it took so long that the claim might end during the call" if late else None
+        too_late = time.monotonic() > call_by
+        return "it took so long that the claim might end during the call" if too_late else None
 
     def _look_and_call(
         self, attempt: Attempt, plan: Plan, step: Step, request_id: str, call_by: float
@@ -212,6 +215,21 @@ class Stepper:
             if not isinstance(seen, Fact) or seen.value.status != "detaching":
                 return
             self.viewer.stop.wait(min(POLL_SECONDS, patience / 10))
+
+
+def _begun_since(attempt: Attempt, step: Step) -> str | None:
+    """Tell whether a try to detach the volume was begun since the case was claimed.
+
+    It shows in no look: Cinder's call acts after it. Our own calls cannot have come between: one
+    worker at a time has the volume. The next round's guards see what was read here.
+    """
+    if step.kind not in GIVES_AWAY:
+        return None
+    tried_at = attempt.file.late().detach_tried_at
+    known = dataclasses.replace(attempt.case.late, detach_tried_at=tried_at)
+    attempt.case = dataclasses.replace(attempt.case, late=known)
+    left = late.detach_seconds(attempt.case, attempt.policy.late_horizon_seconds, attempt.now)
+    return Guard.LATE_DETACH.sentence if left > 0 else None
 
 
 def _result_of(error: OutsideError) -> StepResult:

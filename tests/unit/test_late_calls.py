@@ -16,6 +16,7 @@ import pytest
 
 from consumer.ledger import Ledger, Timing
 from consumer.ledger.database.tables import intents
+from drivers.errors import IndeterminateError
 from drivers.simulator import Cloud
 from drivers.simulator.faults import Fault
 from drivers.simulator.scenes import TERMINATE, Scene, attached, orphaned_attach
@@ -191,6 +192,28 @@ def test_a_detach_that_was_refused_at_once_does_not_wait(cloud: Cloud, ledger: L
     user_attaches_if_offered(cloud, scene)
     assert cloud.under_way() == ()
     the_new_guest_keeps_its_disk(cloud, scene)
+
+
+def test_a_try_that_begins_after_the_claim_is_waited_out_too(cloud: Cloud, ledger: Ledger) -> None:
+    """Another client's delete hangs while we look -> the volume is not given away under it."""
+    scene = orphaned_attach(cloud)
+    accept(ledger, nova_says(scene, Operation.ATTACH, Phase.ERROR, 0.0, "req-attach"))
+    claim = claim_one(ledger, lease_seconds=LEASE_SECONDS)
+    cloud.script(Fault.late(TERMINATE, volume_id=scene.volume_id))
+    with pytest.raises(IndeterminateError):
+        cloud.cinder.delete_attachment(
+            scene.attachment_id, request_id="req-another", timeout_seconds=1.0
+        )
+    names = {"volume_id": scene.volume_id, "attachment_id": scene.attachment_id}
+    ids = {"request_id": "req-another", "own_request_id": "req-another"}
+    accept(ledger, told(Operation.DETACH, Phase.START, **names, **ids))
+    recovery = Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: QUICK)
+    outcome = recovery.attempt(ledger.casefile(claim))
+    ledger.finish(claim, outcome)
+    user_attaches_if_offered(cloud, scene)
+    assert cloud.land_late(scene.volume_id) == 1
+    nobody_is_cut_off(cloud, scene)
+    assert Guard.LATE_DETACH.sentence in outcome.reason
 
 
 def test_the_end_is_not_told_while_our_own_call_may_act(cloud: Cloud, ledger: Ledger) -> None:

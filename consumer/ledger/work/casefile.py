@@ -15,9 +15,10 @@ from consumer.ledger.database.tables import cases, claims, connectors, intents
 from consumer.ledger.work.claims import OWN, RENEWAL, Claim, hold, own, renew, renewed
 from consumer.ledger.work.control import PAUSED, check_not_paused
 from consumer.ledger.work.history import HistoryKind, note
+from consumer.ledger.work.late import late_calls
 from consumer.ledger.work.outbox import announce
 from drivers.base import Connector
-from handlers.case import Announcement, Case, StepKind, StepResult
+from handlers.case import Announcement, Case, LateCalls, StepKind, StepResult
 
 # Made once: making a statement costs more than running it on SQLite.
 _KNOWN = sa.select(connectors.c.connector).where(
@@ -124,6 +125,11 @@ class LedgerCaseFile:
         self._database.write(
             lambda connection: _result(connection, self._claim, request_id, result, detail)
         )
+
+    def late(self) -> LateCalls:
+        """Return what may still act on the volume, as of now; the case has it as of the claim."""
+        cloud, volume_id = self.case.cloud, self.case.volume_id
+        return self._database.read(lambda c: late_calls(c, cloud, [volume_id]))[volume_id]
 
     def connector_of(self, host: str) -> Connector | None:
         """Return the connector last learned for a compute host from any attachment's message."""

@@ -22,6 +22,7 @@ from handlers.case import (
     Case,
     CaseState,
     Intent,
+    LateCalls,
     Outcome,
     PausedError,
     StepKind,
@@ -117,6 +118,10 @@ class Desk:
         )
         self._keep(intents=ended)
         self._place()
+
+    def late(self) -> LateCalls:
+        """Return what may still act on the volume."""
+        return self.kept.late
 
     def connector_of(self, host: str) -> Connector | None:
         """Return the connector of a host that was learned."""
