@@ -58,15 +58,21 @@ def beside_a_dead_host(s: Situation) -> bool:
     """
     left = {row.host for row in s.volume.rows if left_behind(row, s.servers)}
     dead = {host for host in left if s.computes.get(host or "") is not True}
-    return len(set(writers(s)) - dead) <= 1 + _moving(s)
+    using = set(writers(s))
+    return bool(using & dead) and len(using - dead) <= 1 + _moving(s)
 
 
 def _excess(s: Situation) -> int:
-    """Count the hosts that may be writing beyond those that something lets."""
-    many = len(writers(s))
-    if many <= 1:
+    """Count the hosts that may be writing beyond those that something lets.
+
+    A move explains a second host of one server, not the host that another server is on.
+    """
+    using = set(writers(s))
+    if len(using) <= 1:
         return 0
-    return (_unexplained(s) if s.volume.ref.multiattach else many - 1) - _moving(s)
+    if s.volume.ref.multiattach:
+        return _unexplained(s) - _moving(s)
+    return max(len(using) - _moving(s), len(using & _hosts_of_servers(s))) - 1
 
 
 def _unexplained(s: Situation) -> int:

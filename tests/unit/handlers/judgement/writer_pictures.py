@@ -127,6 +127,24 @@ TWO_WRITERS: tuple[tuple[str, Picture], ...] = (
         TWO.but(status="backing-up", backend=(*BOTH, access(H3, sessions=1))),
     ),
     (
+        "one of two servers migrates: that does not explain the other one",
+        SHARED.but(
+            multiattach=False,
+            servers=(server(X, A, task_state="migrating"), TWO_SERVERS[1]),
+        ),
+    ),
+    (
+        "two servers migrate at once, on a volume for one",
+        SHARED.but(
+            multiattach=False,
+            servers=(
+                server(X, A, task_state="migrating"),
+                server(Y, B, host=H2, task_state="migrating"),
+            ),
+            backend=(*BOTH, access(H3, sessions=1)),
+        ),
+    ),
+    (
         "a third host has it after an evacuation",
         LEFT.but(backend=(*BOTH, access(H3, sessions=1)), computes=((H1, False),)),
     ),
