@@ -6,7 +6,7 @@ row as often as not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 from drivers.base import Connection, Connector
 from drivers.control_plane import Row, Server
@@ -58,24 +58,23 @@ def beside_a_dead_host(s: Situation) -> bool:
     """
     left = {row.host for row in s.volume.rows if left_behind(row, s.servers)}
     dead = {host for host in left if s.computes.get(host or "") is not True}
-    using = set(writers(s))
-    return bool(using & dead) and len(using - dead) <= 1 + _moving(s)
+    return bool(dead.intersection(writers(s))) and _excess(s, dead) <= 0
 
 
-def _excess(s: Situation) -> int:
-    """Count the hosts that may be writing beyond those that something lets.
+def _excess(s: Situation, aside: Set[str | None] = frozenset()) -> int:
+    """Count the hosts that may be writing beyond those that something lets, some left aside.
 
     A move explains a second host of one server, not the host that another server is on.
     """
-    using = set(writers(s))
+    using = set(writers(s)) - aside
     if len(using) <= 1:
         return 0
     if s.volume.ref.multiattach:
-        return _unexplained(s) - _moving(s)
+        return _unexplained(s, aside) - _moving(s)
     return max(len(using) - _moving(s), len(using & _hosts_of_servers(s))) - 1
 
 
-def _unexplained(s: Situation) -> int:
+def _unexplained(s: Situation, aside: Set[str | None]) -> int:
     """Count the hosts with a live session that no row explains, each row explaining one.
 
     A row whose host's connector was never seen may be that of any host. One that is only reserved
@@ -90,7 +89,7 @@ def _unexplained(s: Situation) -> int:
         for connection in _connections(s)
         if connection.sessions and not any(connection.belongs_to(c) for c in mine)
     }
-    return len(strange) - known.count(None)
+    return len(strange - aside) - known.count(None)
 
 
 def _moving(s: Situation) -> int:

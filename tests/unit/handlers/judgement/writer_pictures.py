@@ -234,6 +234,16 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
         "B7.source-down",
     ),
     (
+        "the same, and another server has it on a third host, as it may",
+        LEFT.but(
+            rows=(row(A, host=H1), row(B, host=H2), row("c", instance_id=Y, host=H3)),
+            servers=(server(X, B, host=H2), server(Y, "c", host=H3)),
+            backend=(*BOTH, access(H3, sessions=1)), multiattach=True,
+            computes=((H1, False),), attachment_id="c", instance_id=Y, host=H3,
+        ),
+        "B7.source-down",
+    ),
+    (
         "a shelved server's reservation beside a dead host that is still in session",
         LEFT.but(
             rows=(row(A, instance_id=Y, host=H1), row(B, instance_id=Y, host=H2),
