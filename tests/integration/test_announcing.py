@@ -219,7 +219,7 @@ def test_exchange_that_we_may_not_declare(rabbitmq: RabbitMQ, ledger: Ledger) ->
     with running(own), Peer(url) as owner:
         until(lambda: own.status().problems)
         (problem,) = own.status().problems
-        assert "exchange 'detachd': the broker user of transport_url may not use it" in problem
+        assert "exchange 'detachd': the broker user in transport_url may not use it" in problem
         assert "secret" not in problem
         assert ledger.outbox_pending()[0] == 1
         rabbitmq.ctl(*rights, ".*", ".*", ".*")

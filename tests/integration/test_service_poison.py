@@ -101,7 +101,7 @@ def test_bomb_stays_small(site: Site, tmp_path: Path) -> None:
         site, tmp_path, lambda: publish(site.peer, body, GZIP, "nova", "notifications.info")
     )
     assert site.peer.take_all(QUARANTINE) == [body, body]
-    assert "decompressed, the body has more than max_body_bytes" in quarantined(tmp_path)[0]
+    assert "the decompressed body has more than max_body_bytes" in quarantined(tmp_path)[0]
 
 
 def test_memory_with_a_bomb_is_that_without(site: Site, tmp_path: Path) -> None:
