@@ -28,7 +28,6 @@ from drivers.openstack.shapes import items
 
 T = TypeVar("T")
 
-"""``servers`` of a hypervisor even where there are none: 2.75; migrations by page: 2.59."""
 PAGE_SIZE = 500
 SOFT_DELETED = "1"
 """Any text at all: those in ``soft-delete`` keep their volumes, and are left out without it."""
@@ -148,6 +147,7 @@ def _pages(
 
 
 BASE = "2.79"
+"""``servers`` of a hypervisor even where there are none: 2.75; migrations by page: 2.59."""
 """Block devices with and without an attachment; 2.69 and later: a cell that is down is told."""
 NAMED = "2.89"
 """Block devices by their attachment; those without one are hidden (bug 2160224)."""
@@ -212,7 +212,7 @@ class NovaClient:
             return DeletedServer(instance_id)
 
     def holders(self, volume_id: str, host: str, *, timeout_seconds: float) -> tuple[str, ...]:
-        """Return the servers that may be using the volume on this host; see ``nova_holders``.
+        """Return the servers that may be using the volume on this host; see ``holders`` above.
 
         Four requests, one more for each further page and for each server whose volumes the list
         may have kept back.

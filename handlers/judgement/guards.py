@@ -114,8 +114,9 @@ class Guard(enum.Enum):
         "The attachment's host holds a live session although Nova has no record of it. Where "
         "cinder-api fails in the very last call of an attach, Nova forgets the block device while "
         "the guest goes on using the disk. One thing lifts this guard: Nova's record that the "
-        "compute of this very host ended the guest of the deleted server. Then the session is a "
-        "login of the host's own that no guest uses, and it is ended, by a driver that can.",
+        "compute of this very host ended the guest of the deleted server, of which a row is left. "
+        "Then the session is a login of the host's own that no guest uses, and it is ended, by a "
+        "driver that can.",
     )
     SHARED_TARGETS = Reason(
         "other volumes may be behind the same session, which the driver would end",

@@ -210,8 +210,13 @@ class Situation:
 
     @property
     def guest_ended(self) -> bool:
-        """Tell whether Nova says that the guest of the deleted server was ended on this host."""
-        return self.server_gone and self.ended_on is not None and self.ended_on == self.host
+        """Tell whether Nova says that the guest of the deleted server was ended on this host.
+
+        Only of a server of which a row is left: the row kept others out. Where it is gone, another
+        guest of that host may have opened the session since.
+        """
+        ended_here = self.ended_on is not None and self.ended_on == self.host
+        return self.row is not None and self.server_gone and ended_here
 
     @property
     def on_host_of_its_server(self) -> bool:

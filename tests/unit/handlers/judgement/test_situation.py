@@ -9,7 +9,7 @@ import pytest
 from drivers.base import Connection, Connector
 from handlers.judgement.situation import Situation, situate
 from handlers.notification import Operation
-from tests.unit.handlers.judgement.acting_pictures import LEFT
+from tests.unit.handlers.judgement.acting_pictures import ENDED, LEFT
 from tests.unit.handlers.judgement.pictures import (
     BLIND,
     H1,
@@ -230,3 +230,11 @@ def test_the_subject_s_host_is_compared_with_where_its_server_is() -> None:
     assert seen(Picture()).on_host_of_its_server
     assert not seen(Picture(servers=(server(host=H2),))).on_host_of_its_server
     assert not seen(Picture(known=())).on_host_of_its_server
+
+
+def test_a_guest_that_ended_says_nothing_of_a_session_that_no_row_kept_others_from() -> None:
+    """The deleted server's row is gone -> a session of its host may be another guest's by now."""
+    assert ENDED.situation.guest_ended
+    bare = ENDED.but(status="available", rows=(), host=H1, attachment_id=A)
+    assert not bare.situation.guest_ended
+    assert bare.situation.guest_may_write or bare.situation.foreign
