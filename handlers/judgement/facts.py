@@ -573,16 +573,18 @@ def cinder_at_work(s: Situation) -> bool:
     return volume_busy(s) and not volume_in_error(s) and writers.beside_cinder(s)
 
 
+LEFT_BEHIND = (in_use, row_attached, server_moved_away, connector_known, second_rows_good)
+NOT_LEFT_BEHIND = (named, device_without_row, shared_host)
+"""What the row of a live migration's source is known by, whether its host is up or not."""
+
+
 @predicate
 def left_on_a_host_that_is_down(s: Situation) -> bool:
     """The row is what `S2.left-on-source` asks for, but the compute service of its host is not
     known to be up; or another row of its server is left so, and both hosts may be writing.
     """
-    left = (
-        in_use, row_attached, server_moved_away, connector_known, second_rows_good,
-    )  # fmt: skip
-    other = (named, device_without_row, shared_host, recorded_host_up)
-    mine = all(fact(s) for fact in left) and not any(fact(s) for fact in other)
+    left = all(fact(s) for fact in LEFT_BEHIND) and not any(fact(s) for fact in NOT_LEFT_BEHIND)
+    mine = left and not recorded_host_up(s)
     return mine or (several_writers(s) and writer_on_a_dead_host(s))
 
 
