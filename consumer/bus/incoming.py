@@ -39,8 +39,8 @@ class Incoming:
     """
 
     __slots__ = (
-        "_chunks", "_expects", "_missing", "arguments", "body", "channel", "delivery_info",
-        "raw_properties", "signature",
+        "_chunks", "_expects", "_missing", "accept", "arguments", "body", "channel",
+        "delivery_info", "raw_properties", "signature",
     )  # fmt: skip
     errors: ClassVar[tuple[()]] = ()
 

@@ -101,7 +101,7 @@ def test_a_user_of_few_rights_is_told_what_is_missing(rabbitmq: RabbitMQ) -> Non
         QUEUE.declare(connection)
         trouble = BINDING.apply(connection, QUEUE, durable=False)
         assert trouble is not None
-        assert "exchange 'nova': the broker user of transport_url may not use it" in trouble
+        assert "exchange 'nova': the broker user in transport_url may not use it" in trouble
         assert "rabbitmqctl set_permissions" in trouble
         cinder = Binding("cinder", ("notifications.info",))
         assert cinder.apply(connection, QUEUE, durable=False) is None
