@@ -15,7 +15,7 @@ from drivers.base import Connector, VolumeRef
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Row:
+class CinderAttachment:
     """One live row of Cinder's ``volume_attachment`` table, as ``GET /attachments`` tells it.
 
     ``status`` is Cinder's attach_status: attached, attaching, reserved, detaching, error_attaching
@@ -41,7 +41,7 @@ class Volume:
     ref: VolumeRef
     status: str
     migration_status: str | None
-    rows: tuple[Row, ...]
+    attachments: tuple[CinderAttachment, ...]
     service_up: bool
     project_id: str | None = None
     user_id: str | None = None
@@ -67,7 +67,7 @@ class ListedVolume:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ListedRow:
+class ListedAttachment:
     """One attachment row of a listing (``GET /attachments``)."""
 
     attachment_id: str
@@ -140,9 +140,9 @@ class Cinder(Protocol):
         ``limit`` say that there are no more. NotFoundError where ``after`` was deleted meanwhile.
         """
 
-    def rows_in(
+    def attachments_in(
         self, status: str, *, after: str | None, limit: int, timeout_seconds: float
-    ) -> tuple[ListedRow, ...]:
+    ) -> tuple[ListedAttachment, ...]:
         """Return one page of all projects' attachment rows of this attach_status, ordered by id.
 
         Asked by ``attach_status``: ``status`` is accepted and finds nothing (Cinder,

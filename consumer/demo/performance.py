@@ -19,7 +19,7 @@ from typing import Any
 from consumer.bus.in_memory import InMemoryBus
 from consumer.cloud import ControlPlane
 from consumer.demo.scenes import SCENES, Scene, Stage
-from consumer.demo.wire import API_PUBLISHER, Message, SeenRow, Story
+from consumer.demo.wire import API_PUBLISHER, Message, SentAttachment, Story
 from consumer.ledger import CaseRecord, Ledger
 from consumer.service import Parts, Service
 from consumer.settings import configuration
@@ -151,7 +151,7 @@ def serving(cloud: Cloud, directory: Path, more: str = "") -> Iterator[Service]:
 def last_attach(stage: Stage) -> Message:
     """Return the end of an earlier attach on the stage's host: the bus tells its connector."""
     story = Story(str(uuid.uuid4()), str(uuid.uuid4()), stage.host, DEFAULT_BACKEND)
-    row = SeenRow(str(uuid.uuid4()), "attached", stage.cloud.connector(stage.host))
+    row = SentAttachment(str(uuid.uuid4()), "attached", stage.cloud.connector(stage.host))
     return story.cinder("attach.end", "in-use", row, publisher=API_PUBLISHER)
 
 
@@ -258,4 +258,4 @@ def _seen(stage: Stage) -> Seen:
     hosts = stage.cloud.exported_to(stage.volume_id)
     if volume is None:
         return Seen("gone", (), hosts)
-    return Seen(volume.status, tuple(row.status for row in volume.rows), hosts)
+    return Seen(volume.status, tuple(row.status for row in volume.attachments), hosts)

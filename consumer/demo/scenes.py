@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from consumer.demo.wire import API_PUBLISHER, Message, SeenRow, Story
+from consumer.demo.wire import API_PUBLISHER, Message, SentAttachment, Story
 from drivers.errors import PermanentError
 from drivers.simulator import DEFAULT_BACKEND, Cloud, Fault, Landing
 
@@ -44,10 +44,12 @@ class Stage:
         """Attach the volume, the healthy way; return the attachment id."""
         return self.cloud.attach(self.volume_id, self.instance_id)
 
-    def shown(self, attachment_id: str, status: str) -> SeenRow:
+    def shown(self, attachment_id: str, status: str) -> SentAttachment:
         """Return a row as Cinder shows it, with the host's connector once it is attached."""
         known = status == "attached"
-        return SeenRow(attachment_id, status, self.cloud.connector(self.host) if known else None)
+        return SentAttachment(
+            attachment_id, status, self.cloud.connector(self.host) if known else None
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -127,11 +129,11 @@ def leaked_by_a_timeout(stage: Stage) -> Sequence[Message]:
 
 def _gave_up(stage: Stage, attachment_id: str) -> list[Message]:
     story = stage.story()
-    row = stage.shown(attachment_id, "reserved")
+    attachment = stage.shown(attachment_id, "reserved")
     return [
         story.nova("attach.start"),
-        *(story.cinder("attach.start", "reserved", row) for _ in range(5)),
-        *story.row_dropped(row, publisher=API_PUBLISHER),
+        *(story.cinder("attach.start", "reserved", attachment) for _ in range(5)),
+        *story.attachment_dropped(attachment, publisher=API_PUBLISHER),
         story.nova("attach.error", fault="ClientException"),
         story.nova_exception("ClientException"),
     ]
@@ -145,11 +147,11 @@ def retry_won(stage: Stage) -> Sequence[Message]:
 
 def _won(stage: Stage, attachment_id: str) -> list[Message]:
     story = stage.story()
-    row = stage.shown(attachment_id, "reserved")
+    attachment = stage.shown(attachment_id, "reserved")
     return [
         story.nova("attach.start"),
-        story.cinder("attach.start", "reserved", row),
-        story.cinder("attach.start", "reserved", row),
+        story.cinder("attach.start", "reserved", attachment),
+        story.cinder("attach.start", "reserved", attachment),
         story.cinder(
             "attach.end", "in-use", stage.shown(attachment_id, "attached"), publisher=API_PUBLISHER
         ),
@@ -161,9 +163,9 @@ def live_migration(stage: Stage) -> Sequence[Message]:
     """Healthy: two rows of one server on two hosts while it moves."""
     stage.attached()
     destination = f"{stage.host}-destination"
-    row = stage.cloud.begin_migration(stage.volume_id, stage.instance_id, destination)
+    attachment = stage.cloud.begin_migration(stage.volume_id, stage.instance_id, destination)
     story = dataclasses.replace(stage.story(), host=destination)
-    return [story.cinder("attach.start", "reserved", stage.shown(row, "reserved"))]
+    return [story.cinder("attach.start", "reserved", stage.shown(attachment, "reserved"))]
 
 
 def late_first_try(stage: Stage) -> Sequence[Message]:
@@ -179,7 +181,7 @@ def guest_still_holds(stage: Stage) -> Sequence[Message]:
     """For a person: Cinder was reset by hand, the guest is writing."""
     attachment_id = stage.attached()
     story = stage.story()
-    stage.cloud.drop_row(attachment_id)
+    stage.cloud.drop_attachment(attachment_id)
     return [
         story.nova("detach.start"),
         story.nova_legacy_error("detach_volume", "DeviceDetachFailed", attachment_id),

@@ -28,7 +28,7 @@ class Message:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class SeenRow:
+class SentAttachment:
     """A row as a Cinder notification shows it."""
 
     attachment_id: str
@@ -49,10 +49,12 @@ class Story:
     backend: str
     request_id: str = dataclasses.field(default_factory=lambda: f"req-{uuid.uuid4()}")
 
-    def row_dropped(self, row: SeenRow, status: str = "reserved", **told: str) -> list[Message]:
+    def attachment_dropped(
+        self, attachment: SentAttachment, status: str = "reserved", **told: str
+    ) -> list[Message]:
         """Tell that Cinder begins and ends to drop a row, in one request of its own."""
         own = new_request_id()
-        start = self.cinder("detach.start", status, row, own_request_id=own, **told)
+        start = self.cinder("detach.start", status, attachment, own_request_id=own, **told)
         end = self.cinder("detach.end", "available", publisher=API_PUBLISHER, own_request_id=own)
         return [start, end]
 
@@ -102,7 +104,7 @@ class Story:
         self,
         suffix: str,
         status: str,
-        *rows: SeenRow,
+        *attachments: SentAttachment,
         publisher: str = BACKEND_PUBLISHER,
         own_request_id: str | None = None,
     ) -> Message:
@@ -114,7 +116,7 @@ class Story:
             "tenant_id": "demo", "user_id": "alice", "host": f"{self.backend}#pool",
             "availability_zone": "nova", "volume_id": self.volume_id, "status": status, "size": 1,
             "display_name": None, "volume_type": None, "metadata": [],
-            "volume_attachment": [self._row(row) for row in rows],
+            "volume_attachment": [self._attachment(attachment) for attachment in attachments],
         }  # fmt: skip
         context = {
             "_context_request_id": own_request_id or new_request_id(),
@@ -124,12 +126,14 @@ class Story:
             f"volume.{suffix}", publisher, payload, exchange="cinder", context=context
         )
 
-    def _row(self, row: SeenRow) -> dict[str, Any]:
-        connector = json.dumps(row.connector.to_mapping()) if row.connector else None
+    def _attachment(self, attachment: SentAttachment) -> dict[str, Any]:
+        connector = json.dumps(attachment.connector.to_mapping()) if attachment.connector else None
         return {
-            "id": row.attachment_id, "volume_id": self.volume_id, "instance_uuid": self.instance_id,
-            "attached_host": row.connector.host if row.connector else None, "mountpoint": None,
-            "attach_status": row.status, "connector": connector, "connection_info": None,
+            "id": attachment.attachment_id, "volume_id": self.volume_id,
+            "instance_uuid": self.instance_id,
+            "attached_host": attachment.connector.host if attachment.connector else None,
+            "mountpoint": None,
+            "attach_status": attachment.status, "connector": connector, "connection_info": None,
         }  # fmt: skip
 
     def _publish(

@@ -342,8 +342,10 @@ class Sweeper:
             for volume in self._paged(self._cinder.volumes_in, status, lambda v: v.volume_id):
                 yield sweep.of_volume(volume)
         for status in sweep.ROW_STATUSES:
-            for row in self._paged(self._cinder.rows_in, status, lambda r: r.attachment_id):
-                yield sweep.of_row(row)
+            for attachment in self._paged(
+                self._cinder.attachments_in, status, lambda r: r.attachment_id
+            ):
+                yield sweep.of_attachment(attachment)
 
     def _paged(
         self, ask: Callable[..., Sequence[Entry]], status: str, key: Callable[[Entry], str]

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Any, Generic, TypeVar
 
 from drivers.base import Connector
-from drivers.control_plane import ListedRow, ListedVolume, Row, Volume
+from drivers.control_plane import CinderAttachment, ListedAttachment, ListedVolume, Volume
 from drivers.errors import (
     ConflictError,
     IndeterminateError,
@@ -24,7 +24,7 @@ from drivers.errors import (
     OutsideError,
 )
 from drivers.openstack import cinder_shapes
-from drivers.openstack.cinder_shapes import listed_rows, listed_volumes
+from drivers.openstack.cinder_shapes import listed_attachments, listed_volumes
 from drivers.openstack.endpoint import Answer, Call, Conversation, Endpoint
 from drivers.openstack.shapes import items
 
@@ -48,8 +48,12 @@ VOLUMES: Listing[ListedVolume] = Listing(
     "/volumes/detail", "status", listed_volumes, lambda v: v.volume_id, lambda v: v.status
 )
 # ``status`` is taken as a filter of attachments too, and finds nothing: there is no such column.
-ROWS: Listing[ListedRow] = Listing(
-    "/attachments", "attach_status", listed_rows, lambda r: r.attachment_id, lambda r: r.status
+ROWS: Listing[ListedAttachment] = Listing(
+    "/attachments",
+    "attach_status",
+    listed_attachments,
+    lambda r: r.attachment_id,
+    lambda r: r.status,
 )
 
 
@@ -121,7 +125,7 @@ class CinderClient:
                 _prove_admin(asking)
                 return None
             return cinder_shapes.assembled(
-                record, _rows(asking, record), up=_service_up(asking, record)
+                record, _attachments(asking, record), up=_service_up(asking, record)
             )
 
     def count_volumes(self, *, timeout_seconds: float) -> int:
@@ -138,9 +142,9 @@ class CinderClient:
         with self._endpoint.within(timeout_seconds) as asking:
             return page(asking, VOLUMES, status, after, limit)
 
-    def rows_in(
+    def attachments_in(
         self, status: str, *, after: str | None, limit: int, timeout_seconds: float
-    ) -> tuple[ListedRow, ...]:
+    ) -> tuple[ListedAttachment, ...]:
         """Return one page of all projects' rows of this attach_status, ordered by id."""
         with self._endpoint.within(timeout_seconds) as asking:
             return page(asking, ROWS, status, after, limit)
@@ -265,11 +269,13 @@ def _record(asking: Conversation, volume_id: str) -> cinder_shapes.Record:
     return asking.read(call, lambda document: cinder_shapes.volume_record(document, volume_id))
 
 
-def _rows(asking: Conversation, record: cinder_shapes.Record) -> tuple[Row, ...]:
+def _attachments(
+    asking: Conversation, record: cinder_shapes.Record
+) -> tuple[CinderAttachment, ...]:
     """Ask for every row of the volume, whatever its attach_status."""
     params = {"all_tenants": "1", "volume_id": str(record["id"])}
     call = Call("GET", "/attachments/detail", asking.pin(ATTACHMENTS), params=params)
-    return asking.read(call, lambda document: cinder_shapes.rows(document, record))
+    return asking.read(call, lambda document: cinder_shapes.attachments(document, record))
 
 
 def _service_up(asking: Conversation, record: cinder_shapes.Record) -> bool:
@@ -302,16 +308,16 @@ def _half_done(
         return IndeterminateError(f"{refused}; the connection may be gone already")
     if answer.status != HTTPStatus.CONFLICT or not message.endswith(NOBODY):
         return refused
-    if _row_count(asking, volume_id) > 1:
+    if _attachment_count(asking, volume_id) > 1:
         return ConflictError(f"{refused}; nothing is done: the volume has several attachments")
     return IndeterminateError(f"{refused}; the row is gone, and perhaps its connection too")
 
 
-def _row_count(asking: Conversation, volume_id: str) -> int:
+def _attachment_count(asking: Conversation, volume_id: str) -> int:
     """Return how many rows the volume has, 0 where Cinder does not say."""
     params = {"all_tenants": "1", "volume_id": volume_id}
     call = Call("GET", "/attachments", asking.pin(ATTACHMENTS), params=params)
     try:
-        return len(asking.read(call, cinder_shapes.listed_rows))
+        return len(asking.read(call, cinder_shapes.listed_attachments))
     except OutsideError:
         return 0

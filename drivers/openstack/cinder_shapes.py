@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drivers.base import VolumeRef
-from drivers.control_plane import ListedRow, ListedVolume, Row, Volume
+from drivers.control_plane import CinderAttachment, ListedAttachment, ListedVolume, Volume
 from drivers.openstack.shapes import (
     NotAdminError,
     ShapeError,
@@ -55,15 +55,15 @@ def admins(record: Record) -> Record:
     return record
 
 
-def rows(document: Any, volume: Record) -> tuple[Row, ...]:
+def attachments(document: Any, volume: Record) -> tuple[CinderAttachment, ...]:
     """Return the rows of ``GET /attachments/detail``, all of this one volume.
 
     Raises ShapeError where a row that the volume itself names as attached is missing: the list was
     cut short, or something changed between the two questions.
     """
     hosts = _hosts(volume)
-    found = tuple(_row(item, volume["id"], hosts) for item in items(document, "attachments"))
-    if missing := hosts.keys() - {row.attachment_id for row in found}:
+    found = tuple(_attachment(item, volume["id"], hosts) for item in items(document, "attachments"))
+    if missing := hosts.keys() - {attachment.attachment_id for attachment in found}:
         raise ShapeError(f"the list of attachments lacks {', '.join(sorted(missing))}")
     return found
 
@@ -74,11 +74,11 @@ def _hosts(volume: Record) -> Mapping[str, str | None]:
     return {text(one, "attachment_id"): optional(one, "host_name") or None for one in attached}
 
 
-def _row(item: Record, volume_id: str, hosts: Mapping[str, str | None]) -> Row:
+def _attachment(item: Record, volume_id: str, hosts: Mapping[str, str | None]) -> CinderAttachment:
     if text(item, "volume_id") != volume_id:
         raise ShapeError("the list of attachments names another volume")
     attachment_id = text(item, "id")
-    return Row(
+    return CinderAttachment(
         attachment_id=attachment_id,
         status=text(item, "status"),
         instance_id=optional(item, "instance"),
@@ -103,7 +103,7 @@ def backend_of(record: Record) -> str:
     return (optional(record, HOST) or "").partition("#")[0]
 
 
-def assembled(record: Record, its_rows: tuple[Row, ...], *, up: bool) -> Volume:
+def assembled(record: Record, its_attachments: tuple[CinderAttachment, ...], *, up: bool) -> Volume:
     """Put a volume together. ``provider_location`` is in no API and stays None."""
     return Volume(
         ref=VolumeRef(
@@ -115,7 +115,7 @@ def assembled(record: Record, its_rows: tuple[Row, ...], *, up: bool) -> Volume:
         ),
         status=text(record, "status"),
         migration_status=optional(record, MIGRATION_STATUS),
-        rows=its_rows,
+        attachments=its_attachments,
         service_up=up,
         project_id=optional(record, PROJECT_ID),
         user_id=optional(record, "user_id"),
@@ -148,10 +148,10 @@ def listed_volumes(document: Any) -> Sequence[ListedVolume]:
     ]
 
 
-def listed_rows(document: Any) -> Sequence[ListedRow]:
+def listed_attachments(document: Any) -> Sequence[ListedAttachment]:
     """Return a page of ``GET /attachments``."""
     return [
-        ListedRow(
+        ListedAttachment(
             attachment_id=text(record, "id"),
             volume_id=text(record, "volume_id"),
             status=text(record, "status"),

@@ -82,13 +82,13 @@ class Backend:
             if record.links
         )
 
-    def shared(self, name: str, *, other_rows: bool) -> bool:
+    def shared(self, name: str, *, other_attachments: bool) -> bool:
         """Tell whether somebody still needs the export, which keeps Cinder from removing it.
 
         LVM's driver goes by Cinder's other rows, a driver with mappings of hosts by its mappings.
         """
         if self.exporting is Exporting.WHOLE_VOLUME:
-            return other_rows
+            return other_attachments
         return any(link.access for link in self.export((name,)).links.values())
 
     def _let_in_again(self, record: ExportRecord, link: Link, granted: int) -> None:

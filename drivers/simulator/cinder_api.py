@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from drivers.base import Connector
-from drivers.control_plane import ListedRow, ListedVolume, Row, Volume
+from drivers.control_plane import CinderAttachment, ListedAttachment, ListedVolume, Volume
 from drivers.errors import ConflictError, IndeterminateError, NotFoundError, TransientError
 from drivers.simulator import estate
 from drivers.simulator.estate import Estate, new_id
 from drivers.simulator.hazards import Asked
-from drivers.simulator.state import RowRecord, Service, VolumeRecord
+from drivers.simulator.state import AttachmentRecord, Service, VolumeRecord
 from drivers.simulator.switchboard import Switchboard, UnansweredError
 from drivers.simulator.volume_service import VolumeService
 
@@ -32,7 +32,7 @@ class CinderApi:
     estate: Estate
     service: VolumeService
 
-    def create_attachment(self, volume_id: str, instance_id: str | None) -> RowRecord:
+    def create_attachment(self, volume_id: str, instance_id: str | None) -> AttachmentRecord:
         """``POST /attachments`` without a connector: a reserved row, the volume reserved.
 
         A further row for an instance that has one is let through while the volume is in-use or
@@ -41,15 +41,17 @@ class CinderApi:
         volume = self.estate.volume(volume_id)
         if volume.status in _attachable(volume):
             volume.status = "reserved"
-        elif not _has_a_row_of(volume, instance_id):
+        elif not _has_a_attachment_of(volume, instance_id):
             raise ConflictError(f"Cinder: the volume is {volume.status}, it cannot be attached.")
-        return estate.add(self.estate, RowRecord(new_id(), volume_id, "reserved", instance_id))
+        return estate.add(
+            self.estate, AttachmentRecord(new_id(), volume_id, "reserved", instance_id)
+        )
 
-    def update_attachment(self, row: RowRecord, connector: Connector) -> None:
+    def update_attachment(self, attachment: AttachmentRecord, connector: Connector) -> None:
         """``PUT /attachments/{id}``: export to the host, then keep the connection info."""
-        volume = self.estate.volume(row.volume_id)
-        self.service.attachment_update(volume, row, connector)
-        row.has_connection_info = True
+        volume = self.estate.volume(attachment.volume_id)
+        self.service.attachment_update(volume, attachment, connector)
+        attachment.has_connection_info = True
 
     def initialize_connection(self, volume_id: str, connector: Connector) -> None:
         """``os-initialize_connection``, of the old API: the backend, and no row."""
@@ -63,8 +65,10 @@ class CinderApi:
         volume = self.estate.volume(volume_id)
         if volume.status == "in-use" and not volume.multiattach:
             raise ConflictError("Cinder: the volume is already attached.")
-        row = estate.add(self.estate, RowRecord(new_id(), volume_id, "attaching", instance_id))
-        estate.complete(volume, row)
+        attachment = estate.add(
+            self.estate, AttachmentRecord(new_id(), volume_id, "attaching", instance_id)
+        )
+        estate.complete(volume, attachment)
 
     def reset_status(self, volume_id: str, status: str, attach_status: str | None) -> None:
         """``os-reset_status``: written blindly; ``detached`` drops every row and recomputes.
@@ -72,30 +76,30 @@ class CinderApi:
         The backend is never asked. Only in-use is refused, where there is no row.
         """
         volume = self.estate.volume(volume_id)
-        if status == "in-use" and not volume.rows:
+        if status == "in-use" and not volume.attachments:
             raise ConflictError("Cinder: a volume without attachments cannot be in-use.")
         volume.status = status
         volume.attach_status = attach_status or volume.attach_status
         if attach_status == "detached":
-            for attachment_id in list(volume.rows):
+            for attachment_id in list(volume.attachments):
                 estate.finish_detach(self.estate, volume, attachment_id)
 
     def complete(self, attachment_id: str) -> None:
         """``os-complete``; NotFoundError where the row is gone."""
-        row = self.estate.row(attachment_id)
-        estate.complete(self.estate.volume(row.volume_id), row)
+        attachment = self.estate.attachment(attachment_id)
+        estate.complete(self.estate.volume(attachment.volume_id), attachment)
 
     def delete_attachment(self, attachment_id: str, *, trusted: bool) -> None:
         """``DELETE /attachments/{id}``; a row that is gone is success.
 
         The backend is not asked about a row that is still reserved.
         """
-        if (row := self.estate.rows.get(attachment_id)) is None:
+        if (attachment := self.estate.attachments.get(attachment_id)) is None:
             return
-        volume = self.estate.volume(row.volume_id)
-        self._guard(volume, row, trusted=trusted)
-        if row.status != "reserved":
-            self.service.attachment_delete(volume, row)
+        volume = self.estate.volume(attachment.volume_id)
+        self._guard(volume, attachment, trusted=trusted)
+        if attachment.status != "reserved":
+            self.service.attachment_delete(volume, attachment)
         estate.finish_detach(self.estate, volume, attachment_id)
 
     def reserve(self, volume_id: str) -> None:
@@ -109,7 +113,7 @@ class CinderApi:
         """``os-unreserve``: attaching to in-use where rows are, else to available."""
         volume = self.estate.volume(volume_id)
         if volume.status == "attaching":
-            volume.status = "in-use" if volume.rows else "available"
+            volume.status = "in-use" if volume.attachments else "available"
 
     def begin_detaching(self, volume_id: str) -> None:
         """``os-begin_detaching``: in-use and attached to detaching, else ConflictError."""
@@ -156,57 +160,58 @@ class CinderApi:
             self._guard_id(volume, attachment_id, trusted=trusted)
         if volume.status == "maintenance":
             raise ConflictError("Cinder: the volume cannot be detached in maintenance.")
-        if attachment_id is None and len(volume.rows) > 1:
+        if attachment_id is None and len(volume.attachments) > 1:
             raise ConflictError("Cinder: there is more than one attachment, and none was named.")
         self.service.detach_volume(volume, attachment_id)
 
     def _guard_any(self, volume: VolumeRecord, *, trusted: bool) -> None:
         """Guard a request that names no attachment: with several rows it is refused."""
-        if trusted or not volume.rows:
+        if trusted or not volume.attachments:
             return
-        if len(volume.rows) > 1:
+        if len(volume.attachments) > 1:
             raise ConflictError("Cinder: detach the volume from the instance by the Compute API.")
-        self._guard(volume, next(iter(volume.rows.values())), trusted=trusted)
+        self._guard(volume, next(iter(volume.attachments.values())), trusted=trusted)
 
     def _guard_id(self, volume: VolumeRecord, attachment_id: str, *, trusted: bool) -> None:
         if trusted:
             return
-        if (row := self.estate.rows.get(attachment_id)) is None:
+        if (attachment := self.estate.attachments.get(attachment_id)) is None:
             raise ConflictError("Cinder: detach the volume from the instance by the Compute API.")
-        self._guard(volume, row, trusted=trusted)
+        self._guard(volume, attachment, trusted=trusted)
 
-    def _guard(self, volume: VolumeRecord, row: RowRecord, *, trusted: bool) -> None:
+    def _guard(self, volume: VolumeRecord, attachment: AttachmentRecord, *, trusted: bool) -> None:
         """Refuse what Nova still uses (CVE-2023-2088, ``attachment_deletion_allowed``).
 
         Nova is asked at microversion 2.89, which hides block devices without an attachment id.
         """
         if trusted:
             return
-        if row.volume_id != volume.volume_id:
+        if attachment.volume_id != volume.volume_id:
             raise ConflictError("Cinder: mismatched volume and attachment.")
-        if row.instance_id is None or not row.has_connection_info:
+        if attachment.instance_id is None or not attachment.has_connection_info:
             return
         if not self.estate.nova_api_up:
             raise UnansweredError("Cinder could not ask Nova who uses the attachment")
-        server = self.estate.known_server(row.instance_id)
+        server = self.estate.known_server(attachment.instance_id)
         devices = server.devices_of(volume.volume_id) if server else []
-        if any(d.attachment_id == row.attachment_id for d in devices):
+        if any(d.attachment_id == attachment.attachment_id for d in devices):
             raise ConflictError(
-                f"Cinder: attachment {row.attachment_id} is used by instance {row.instance_id}."
+                f"Cinder: attachment {attachment.attachment_id} is used by instance "
+                f"{attachment.instance_id}."
             )
 
 
-def _has_a_row_of(volume: VolumeRecord, instance_id: str | None) -> bool:
+def _has_a_attachment_of(volume: VolumeRecord, instance_id: str | None) -> bool:
     if instance_id is None or volume.status not in ("in-use", "reserved"):
         return False
-    return any(row.instance_id == instance_id for row in volume.rows.values())
+    return any(attachment.instance_id == instance_id for attachment in volume.attachments.values())
 
 
 def _attachable(volume: VolumeRecord) -> tuple[str, ...]:
     return ("available", "in-use") if volume.multiattach else ("available",)
 
 
-Record = TypeVar("Record", VolumeRecord, RowRecord)
+Record = TypeVar("Record", VolumeRecord, AttachmentRecord)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -237,12 +242,12 @@ class CinderFace:
         asked = Asked("cinder", "volumes_in", None, None, timeout_seconds, writes=False)
         return self._perform(asked, lambda: self._volumes_in(status, after, limit))
 
-    def rows_in(
+    def attachments_in(
         self, status: str, *, after: str | None, limit: int, timeout_seconds: float
-    ) -> tuple[ListedRow, ...]:
+    ) -> tuple[ListedAttachment, ...]:
         """``GET /attachments`` of one attach_status."""
         asked = Asked("cinder", "rows_in", None, None, timeout_seconds, writes=False)
-        return self._perform(asked, lambda: self._rows_in(status, after, limit))
+        return self._perform(asked, lambda: self._attachments_in(status, after, limit))
 
     def reserve(self, volume_id: str, *, request_id: str, timeout_seconds: float) -> None:
         """``os-reserve``."""
@@ -316,9 +321,10 @@ class CinderFace:
     def _about(
         self, attachment_id: str, method: str, request_id: str, timeout_seconds: float
     ) -> Asked:
-        row = self.api.estate.rows.get(attachment_id)
+        attachment = self.api.estate.attachments.get(attachment_id)
         return Asked(
-            "cinder", method, row.volume_id if row else None, request_id, timeout_seconds,
+            "cinder", method, attachment.volume_id if attachment else None, request_id,
+            timeout_seconds,
             writes=True, arguments=(("attachment_id", attachment_id),),
         )  # fmt: skip
 
@@ -340,16 +346,20 @@ class CinderFace:
             ListedVolume(v.volume_id, v.status, v.backend, _version(v), v.name_id) for v in page
         )
 
-    def _rows_in(self, status: str, after: str | None, limit: int) -> tuple[ListedRow, ...]:
-        page = _page(self.api.estate.rows, status, after, limit)
-        return tuple(ListedRow(r.attachment_id, r.volume_id, r.status, r.instance_id) for r in page)
+    def _attachments_in(
+        self, status: str, after: str | None, limit: int
+    ) -> tuple[ListedAttachment, ...]:
+        page = _page(self.api.estate.attachments, status, after, limit)
+        return tuple(
+            ListedAttachment(r.attachment_id, r.volume_id, r.status, r.instance_id) for r in page
+        )
 
     def _told(self, record: VolumeRecord) -> Volume:
         return Volume(
             ref=record.ref(),
             status=record.status,
             migration_status=record.migration_status,
-            rows=tuple(_row(r) for r in record.rows.values()),
+            attachments=tuple(_attachment(r) for r in record.attachments.values()),
             service_up=self.api.estate.service(record.backend) is Service.UP,
             project_id=record.project_id,
             user_id=record.user_id,
@@ -360,8 +370,8 @@ class CinderFace:
         )
 
 
-def _row(record: RowRecord) -> Row:
-    return Row(
+def _attachment(record: AttachmentRecord) -> CinderAttachment:
+    return CinderAttachment(
         attachment_id=record.attachment_id,
         status=record.status,
         instance_id=record.instance_id,
@@ -381,5 +391,5 @@ def _page(
 
 def _version(record: VolumeRecord) -> str:
     """Return what changes when the volume does, as Cinder's ``updated_at``."""
-    rows = sorted((r.attachment_id, r.status) for r in record.rows.values())
-    return str((record.status, record.attach_status, record.migration_status, rows))
+    attachments = sorted((r.attachment_id, r.status) for r in record.attachments.values())
+    return str((record.status, record.attach_status, record.migration_status, attachments))

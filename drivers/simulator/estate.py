@@ -15,7 +15,7 @@ import uuid
 from drivers.base import Connector
 from drivers.errors import NotFoundError
 from drivers.simulator.backend import Backend
-from drivers.simulator.state import ERROR_ROW, RowRecord, ServerRecord, Service, VolumeRecord
+from drivers.simulator.state import ERROR_ROW, AttachmentRecord, ServerRecord, Service, VolumeRecord
 
 
 def new_id() -> str:
@@ -34,7 +34,7 @@ class Estate:
 
     lock: threading.RLock = dataclasses.field(default_factory=threading.RLock)
     volumes: dict[str, VolumeRecord] = dataclasses.field(default_factory=dict)
-    rows: dict[str, RowRecord] = dataclasses.field(default_factory=dict)
+    attachments: dict[str, AttachmentRecord] = dataclasses.field(default_factory=dict)
     servers: dict[str, ServerRecord] = dataclasses.field(default_factory=dict)
     backends: dict[str, Backend] = dataclasses.field(default_factory=dict)
     services: dict[str, Service] = dataclasses.field(default_factory=dict)
@@ -52,11 +52,11 @@ class Estate:
             raise NotFoundError(f"There is no volume {volume_id}.")
         return volume
 
-    def row(self, attachment_id: str) -> RowRecord:
+    def attachment(self, attachment_id: str) -> AttachmentRecord:
         """Return the live row; NotFoundError where there is none."""
-        if (row := self.rows.get(attachment_id)) is None:
+        if (attachment := self.attachments.get(attachment_id)) is None:
             raise NotFoundError(f"There is no attachment {attachment_id}.")
-        return row
+        return attachment
 
     def server(self, instance_id: str) -> ServerRecord:
         """Return the server, even one whose record Nova has deleted; else NotFoundError."""
@@ -91,31 +91,37 @@ class Estate:
 STATUS_OF = {"attached": "in-use", "detached": "available"}
 
 
-def add(estate: Estate, row: RowRecord) -> RowRecord:
+def add(estate: Estate, attachment: AttachmentRecord) -> AttachmentRecord:
     """Insert a row; the volume's statuses are not touched."""
-    estate.rows[row.attachment_id] = row
-    estate.volume(row.volume_id).rows[row.attachment_id] = row
-    return row
+    estate.attachments[attachment.attachment_id] = attachment
+    estate.volume(attachment.volume_id).attachments[attachment.attachment_id] = attachment
+    return attachment
 
 
-def mark_attaching(volume: VolumeRecord, row: RowRecord, connector: Connector) -> None:
+def mark_attaching(
+    volume: VolumeRecord, attachment: AttachmentRecord, connector: Connector
+) -> None:
     """``volume_attached(mark_attached=False)``: unconditional, so a late one undoes a success."""
-    row.status, row.connector, row.attached_host = "attaching", connector, connector.host
+    attachment.status, attachment.connector, attachment.attached_host = (
+        "attaching",
+        connector,
+        connector.host,
+    )
     volume.status = volume.attach_status = "attaching"
 
 
-def complete(volume: VolumeRecord, row: RowRecord) -> None:
+def complete(volume: VolumeRecord, attachment: AttachmentRecord) -> None:
     """Row attached, volume in-use: unconditional too (``attachments.complete``)."""
-    row.status = "attached"
+    attachment.status = "attached"
     volume.status, volume.attach_status = "in-use", "attached"
 
 
 def finish_detach(estate: Estate, volume: VolumeRecord, attachment_id: str) -> None:
     """Drop the row, if there is one, and recompute (``volume_detached``)."""
-    if (row := volume.rows.pop(attachment_id, None)) is not None:
-        estate.rows.pop(attachment_id, None)
-        row.status = "detached"
-        volume.deleted_rows.append(row)
+    if (attachment := volume.attachments.pop(attachment_id, None)) is not None:
+        estate.attachments.pop(attachment_id, None)
+        attachment.status = "detached"
+        volume.deleted_attachments.append(attachment)
     recompute(volume)
 
 
@@ -125,7 +131,7 @@ def recompute(volume: VolumeRecord) -> None:
     The first in alphabetical order wins: attached, attaching, detaching, reserved. ``available``
     is not written while a migration or an upload owns the volume's status.
     """
-    statuses = [r.status for r in volume.rows.values() if not r.status.startswith(ERROR_ROW)]
+    statuses = [r.status for r in volume.attachments.values() if not r.status.startswith(ERROR_ROW)]
     volume.attach_status = min(statuses, default="detached")
     if volume.attach_status != "detached" or not _owned_by_another_flow(volume):
         volume.status = STATUS_OF.get(volume.attach_status, volume.attach_status)

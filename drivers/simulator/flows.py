@@ -14,7 +14,7 @@ from drivers.simulator.cinder_api import CinderApi
 from drivers.simulator.estate import Estate
 from drivers.simulator.nova_compute import Compute
 from drivers.simulator.stage import Stage
-from drivers.simulator.state import Guest, RowRecord
+from drivers.simulator.state import AttachmentRecord, Guest
 
 
 @dataclasses.dataclass(slots=True)
@@ -27,7 +27,7 @@ class AttachUnderWay:
 
     estate: Estate
     compute: Compute
-    row: RowRecord
+    attachment: AttachmentRecord
     instance_id: str
     host: str
     steps: list[Callable[[], None]] = dataclasses.field(init=False)
@@ -38,7 +38,7 @@ class AttachUnderWay:
     @property
     def attachment_id(self) -> str:
         """The id of the attachment's row."""
-        return self.row.attachment_id
+        return self.attachment.attachment_id
 
     def advance(self, steps: int = 1, *, cleans_up: bool = True) -> AttachUnderWay:
         """Do the next steps; PermanentError where Nova gives up, which has then cleaned up.
@@ -63,7 +63,7 @@ class AttachUnderWay:
         with self.estate.lock:
             self.steps.clear()
             self._connecting().discard(self.host)
-            self.compute.clean_up(self.row, reaches_cinder=reaches_cinder)
+            self.compute.clean_up(self.attachment, reaches_cinder=reaches_cinder)
 
     def abandon(self) -> None:
         """Stop here, as when the compute dies: nothing is cleaned up, nobody goes on."""
@@ -72,17 +72,17 @@ class AttachUnderWay:
             self._connecting().discard(self.host)
 
     def _connecting(self) -> set[str]:
-        return self.estate.volume(self.row.volume_id).connecting
+        return self.estate.volume(self.attachment.volume_id).connecting
 
     def _connect(self) -> None:
         self._connecting().add(self.host)
-        self.compute.connect(self.row, self.host)
+        self.compute.connect(self.attachment, self.host)
 
     def _open(self) -> None:
-        self.compute.open(self.row.volume_id, self.instance_id)
+        self.compute.open(self.attachment.volume_id, self.instance_id)
 
     def _complete(self) -> None:
-        self.compute.api.complete(self.row.attachment_id)
+        self.compute.api.complete(self.attachment.attachment_id)
         self._connecting().discard(self.host)
 
 
@@ -99,9 +99,9 @@ class Flows(Stage):
     ) -> AttachUnderWay:
         """Reserve the volume for a server; ConflictError where Cinder does not allow it."""
         with self._estate.lock:
-            row = self._compute.reserve(volume_id, instance_id, device)
+            attachment = self._compute.reserve(volume_id, instance_id, device)
             host = self._estate.server(instance_id).guest_host or ""
-            return AttachUnderWay(self._estate, self._compute, row, instance_id, host)
+            return AttachUnderWay(self._estate, self._compute, attachment, instance_id, host)
 
     def attach(self, volume_id: str, instance_id: str) -> str:
         """Attach the volume, the whole healthy way; return the attachment id.
@@ -134,11 +134,11 @@ class Flows(Stage):
         with self._estate.lock:
             server = self._estate.server(instance_id)
             server.task_state, server.migrating_to = "migrating", to
-            row = self._api.create_attachment(volume_id, instance_id)
-            self._compute.connect(row, to)
-            self._api.complete(row.attachment_id)
-            self._compute.name_row(server, volume_id, row.attachment_id)
-            return row.attachment_id
+            attachment = self._api.create_attachment(volume_id, instance_id)
+            self._compute.connect(attachment, to)
+            self._api.complete(attachment.attachment_id)
+            self._compute.name_attachment(server, volume_id, attachment.attachment_id)
+            return attachment.attachment_id
 
     def finish_migration(self, volume_id: str, instance_id: str) -> None:
         """Move the guest over; the source's row is deleted, if the backend lets it."""
@@ -149,7 +149,7 @@ class Flows(Stage):
             server.host = server.guest_host = destination
             server.task_state = server.migrating_to = None
             self._compute.open(volume_id, instance_id)
-            self._drop_rows(volume_id, instance_id, source)
+            self._drop_attachments(volume_id, instance_id, source)
 
     def fail_migration(
         self, volume_id: str, instance_id: str, *, names_destination: bool = False
@@ -163,8 +163,8 @@ class Flows(Stage):
             destination = server.migrating_to
             server.task_state = server.migrating_to = None
             if not names_destination:
-                self._name_row_of(server.guest_host, volume_id, instance_id)
-            self._drop_rows(volume_id, instance_id, destination)
+                self._name_attachment_of(server.guest_host, volume_id, instance_id)
+            self._drop_attachments(volume_id, instance_id, destination)
 
     def shelve(self, volume_id: str, instance_id: str) -> str:
         """Shelve and offload: a reserved row without connector is what the server comes back by.
@@ -174,12 +174,12 @@ class Flows(Stage):
         with self._estate.lock:
             server = self._estate.server(instance_id)
             self._compute.let_go(volume_id, instance_id)
-            row = self._api.create_attachment(volume_id, instance_id)
-            self._drop_rows(volume_id, instance_id, server.host)
-            self._compute.name_row(server, volume_id, row.attachment_id)
+            attachment = self._api.create_attachment(volume_id, instance_id)
+            self._drop_attachments(volume_id, instance_id, server.host)
+            self._compute.name_attachment(server, volume_id, attachment.attachment_id)
             server.vm_state, server.guest_running = "shelved_offloaded", False
             server.host = server.guest_host = None
-            return row.attachment_id
+            return attachment.attachment_id
 
     def terminate_server(self, instance_id: str) -> None:
         """Delete a server as Nova does: the guest ends, each row goes if the backend lets it.
@@ -190,7 +190,7 @@ class Flows(Stage):
             server = self._estate.server(instance_id)
             for volume_id in {device.volume_id for device in server.devices}:
                 self._compute.let_go(volume_id, instance_id)
-                self._drop_rows(volume_id, instance_id, server.host)
+                self._drop_attachments(volume_id, instance_id, server.host)
             self.delete_server(instance_id)
 
     def begin_backup(self, volume_id: str, host: str = "cinder-backup-1") -> None:
@@ -198,17 +198,19 @@ class Flows(Stage):
         self.set_status(volume_id, "backing-up")
         self.export(volume_id, host, sessions=1, purpose="a backup's own mapping")
 
-    def _drop_rows(self, volume_id: str, instance_id: str, host: str | None) -> None:
-        rows = self._estate.volume(volume_id).rows.values()
-        for row in [r for r in rows if r.instance_id == instance_id and r.host == host]:
+    def _drop_attachments(self, volume_id: str, instance_id: str, host: str | None) -> None:
+        attachments = self._estate.volume(volume_id).attachments.values()
+        for attachment in [
+            r for r in attachments if r.instance_id == instance_id and r.host == host
+        ]:
             try:
-                self._compute.drop(row.attachment_id)
+                self._compute.drop(attachment.attachment_id)
             except PermanentError:
                 continue
 
-    def _name_row_of(self, host: str | None, volume_id: str, instance_id: str) -> None:
+    def _name_attachment_of(self, host: str | None, volume_id: str, instance_id: str) -> None:
         connector = self._estate.connector_of(host or "")
-        for row in self._estate.volume(volume_id).rows.values():
-            if row.connector == connector:
+        for attachment in self._estate.volume(volume_id).attachments.values():
+            if attachment.connector == connector:
                 server = self._estate.server(instance_id)
-                self._compute.name_row(server, volume_id, row.attachment_id)
+                self._compute.name_attachment(server, volume_id, attachment.attachment_id)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from drivers.simulator.estate import Estate
-from drivers.simulator.state import Link, Reservation, RowRecord, VolumeRecord
+from drivers.simulator.state import AttachmentRecord, Link, Reservation, VolumeRecord
 
 UNDER_WAY = "under way"
 OK = "ok"
@@ -138,7 +138,7 @@ class Hazard:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class RowView:
+class AttachmentView:
     """What matters of an attachment row; ``awaited`` says that a shelved server needs it."""
 
     attachment_id: str
@@ -162,7 +162,7 @@ class Picture:
 
     status: str
     attach_status: str
-    rows: frozenset[RowView]
+    attachments: frozenset[AttachmentView]
     links: frozenset[LinkView]
     users: Mapping[str, str]
 
@@ -173,8 +173,8 @@ class Picture:
 
     def same_record(self, other: Picture) -> bool:
         """Tell whether Cinder and the backend hold the same as in the other picture."""
-        mine = (self.status, self.attach_status, self.rows, self.links)
-        return mine == (other.status, other.attach_status, other.rows, other.links)
+        mine = (self.status, self.attach_status, self.attachments, self.links)
+        return mine == (other.status, other.attach_status, other.attachments, other.links)
 
 
 def judge(volume_id: str, before: Picture, after: Picture, asked: Asked) -> tuple[Hazard, ...]:
@@ -218,21 +218,23 @@ def _released(before: Picture, after: Picture) -> Iterator[str]:
     elif after.attach_status == "detached" != before.attach_status:
         yield f"Cinder says detached while the backend lets in {hosts}"
     else:
-        yield from _rows_dropped(before, after)
+        yield from _attachments_dropped(before, after)
 
 
-def _rows_dropped(before: Picture, after: Picture) -> Iterator[str]:
-    covered = {row.host for row in after.rows}
-    for row in before.rows - after.rows:
-        if row.host in after.exported_to and row.host not in covered:
-            yield f"row {row.attachment_id} is gone while the backend lets in {row.host}"
+def _attachments_dropped(before: Picture, after: Picture) -> Iterator[str]:
+    covered = {attachment.host for attachment in after.attachments}
+    for attachment in before.attachments - after.attachments:
+        if attachment.host in after.exported_to and attachment.host not in covered:
+            which = f"row {attachment.attachment_id}"
+            yield f"{which} is gone while the backend lets in {attachment.host}"
 
 
 def _reservations_lost(before: Picture, after: Picture) -> Iterator[str]:
-    kept = {row.attachment_id for row in after.rows}
-    for row in before.rows:
-        if row.awaited and row.attachment_id not in kept:
-            yield f"row {row.attachment_id} is gone, by which a shelved server gets its volume back"
+    kept = {attachment.attachment_id for attachment in after.attachments}
+    for attachment in before.attachments:
+        if attachment.awaited and attachment.attachment_id not in kept:
+            which = f"row {attachment.attachment_id}"
+            yield f"{which} is gone, by which a shelved server gets its volume back"
 
 
 SHELVED = ("shelved", "shelved_offloaded")
@@ -297,13 +299,14 @@ class Watch:
 
     def _picture(self, volume: VolumeRecord) -> Picture:
         links = (LinkView(k.host, k.access, k.sessions > 0, k.purpose) for k in self._links(volume))
-        rows = (
-            RowView(r.attachment_id, r.host, self._awaited(volume, r)) for r in volume.rows.values()
+        attachments = (
+            AttachmentView(r.attachment_id, r.host, self._awaited(volume, r))
+            for r in volume.attachments.values()
         )
         return Picture(
             status=volume.status,
             attach_status=volume.attach_status,
-            rows=frozenset(rows),
+            attachments=frozenset(attachments),
             links=frozenset(links),
             users=self._users(volume),
         )
@@ -324,12 +327,12 @@ class Watch:
                 users[server.migrating_to] = f"the live migration of {instance_id}"
         return users
 
-    def _awaited(self, volume: VolumeRecord, row: RowRecord) -> bool:
-        server = self._estate.known_server(row.instance_id)
+    def _awaited(self, volume: VolumeRecord, attachment: AttachmentRecord) -> bool:
+        server = self._estate.known_server(attachment.instance_id)
         if server is None or server.vm_state not in SHELVED:
             return False
         devices = server.devices_of(volume.volume_id)
-        return any(d.attachment_id == row.attachment_id for d in devices)
+        return any(d.attachment_id == attachment.attachment_id for d in devices)
 
 
 def _fingerprint(picture: Picture) -> frozenset[tuple[str, bool, bool]]:

@@ -21,7 +21,7 @@ from drivers.simulator.cinder_api import CinderApi
 from drivers.simulator.estate import Estate
 from drivers.simulator.faults import Landing
 from drivers.simulator.hazards import Asked, Watch
-from drivers.simulator.state import DeviceRecord, Guest, Link, RowRecord, ServerRecord
+from drivers.simulator.state import AttachmentRecord, DeviceRecord, Guest, Link, ServerRecord
 from drivers.simulator.switchboard import Switchboard, UnansweredError
 
 T = TypeVar("T")
@@ -40,26 +40,30 @@ class Compute:
     api: CinderApi
     watch: Watch
 
-    def reserve(self, volume_id: str, instance_id: str, device: str) -> RowRecord:
+    def reserve(self, volume_id: str, instance_id: str, device: str) -> AttachmentRecord:
         """Reserve the volume and make the block device that names the row."""
         server = self.estate.server(instance_id)
-        row = self._ask_cinder(lambda: self.api.create_attachment(volume_id, instance_id))
-        server.devices.append(DeviceRecord(volume_id, row.attachment_id, device))
-        return row
+        attachment = self._ask_cinder(lambda: self.api.create_attachment(volume_id, instance_id))
+        server.devices.append(DeviceRecord(volume_id, attachment.attachment_id, device))
+        return attachment
 
-    def connect(self, row: RowRecord, host: str) -> None:
+    def connect(self, attachment: AttachmentRecord, host: str) -> None:
         """``PUT /attachments/{id}`` with the host's connector, up to five times."""
-        self._persist(lambda: self.api.update_attachment(row, self.estate.connector_of(host)))
-        if row.instance_id:
-            self.watch.second_host(self.estate.volume(row.volume_id), host, row.instance_id)
+        self._persist(
+            lambda: self.api.update_attachment(attachment, self.estate.connector_of(host))
+        )
+        if attachment.instance_id:
+            self.watch.second_host(
+                self.estate.volume(attachment.volume_id), host, attachment.instance_id
+            )
 
-    def clean_up(self, row: RowRecord, *, reaches_cinder: bool = True) -> None:
+    def clean_up(self, attachment: AttachmentRecord, *, reaches_cinder: bool = True) -> None:
         """Undo a failed attach: delete the row if Cinder lets it, the block device always."""
-        server = self.estate.server(row.instance_id or "")
-        server.devices = [d for d in server.devices if d.attachment_id != row.attachment_id]
+        server = self.estate.server(attachment.instance_id or "")
+        server.devices = [d for d in server.devices if d.attachment_id != attachment.attachment_id]
         if reaches_cinder:
             with contextlib.suppress(PermanentError):
-                self.drop(row.attachment_id)
+                self.drop(attachment.attachment_id)
 
     def open(self, volume_id: str, instance_id: str) -> None:
         """Log the host in and give the guest the disk."""
@@ -140,7 +144,7 @@ class Compute:
         """Delete a row at Cinder, up to five times."""
         self._persist(lambda: self._delete(attachment_id))
 
-    def name_row(self, server: ServerRecord, volume_id: str, attachment_id: str) -> None:
+    def name_attachment(self, server: ServerRecord, volume_id: str, attachment_id: str) -> None:
         """Make the server's block device name another row."""
         for device in server.devices_of(volume_id):
             device.attachment_id = attachment_id

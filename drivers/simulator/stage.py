@@ -18,11 +18,11 @@ from drivers.simulator.backend import Backend
 from drivers.simulator.estate import Estate, new_id
 from drivers.simulator.state import (
     DEFAULT_BACKEND,
+    AttachmentRecord,
     DeviceRecord,
     Exporting,
     ExportRecord,
     Link,
-    RowRecord,
     ServerRecord,
     VolumeRecord,
 )
@@ -182,8 +182,8 @@ class Stage(Hosts):
         with self._estate.lock:
             volume = self._estate.volumes.pop(volume_id)
             self._estate.backend_of(volume).exports.pop(volume.name, None)
-            for attachment_id in volume.rows:
-                self._estate.rows.pop(attachment_id, None)
+            for attachment_id in volume.attachments:
+                self._estate.attachments.pop(attachment_id, None)
 
     def forget_on_backend(self, volume_id: str) -> None:
         """Make the backend not know the volume under any name: "unknown", not "clean"."""
@@ -250,7 +250,7 @@ class Stage(Hosts):
         columns = {"status": status} | ({"attach_status": attach_status} if attach_status else {})
         self.set_volume(volume_id, **columns)
 
-    def add_row(
+    def add_attachment(
         self,
         volume_id: str,
         status: str,
@@ -267,7 +267,7 @@ class Stage(Hosts):
         one unless said otherwise (False with a connector: the API had timed out).
         """
         connector = connector or (self._estate.connector_of(host) if host else None)
-        row = RowRecord(
+        attachment = AttachmentRecord(
             attachment_id=attachment_id or new_id(),
             volume_id=volume_id,
             status=status,
@@ -279,18 +279,18 @@ class Stage(Hosts):
             attached_host=connector.host if connector else None,
         )
         with self._estate.lock:
-            estate.add(self._estate, row)
-        return row.attachment_id
+            estate.add(self._estate, attachment)
+        return attachment.attachment_id
 
-    def set_row(self, attachment_id: str, **columns: Any) -> None:
+    def set_attachment(self, attachment_id: str, **columns: Any) -> None:
         """Set columns of RowRecord: status, connector, has_connection_info ..."""
         with self._estate.lock:
-            _set(self._estate.row(attachment_id), columns)
+            _set(self._estate.attachment(attachment_id), columns)
 
-    def drop_row(self, attachment_id: str) -> None:
+    def drop_attachment(self, attachment_id: str) -> None:
         """Soft-delete a row and recompute the volume, with the backend not asked."""
         with self._estate.lock:
-            volume = self._estate.volume(self._estate.row(attachment_id).volume_id)
+            volume = self._estate.volume(self._estate.attachment(attachment_id).volume_id)
             estate.finish_detach(self._estate, volume, attachment_id)
 
     def add_block_device(

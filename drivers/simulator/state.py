@@ -43,7 +43,7 @@ class Guest(enum.Enum):
 
 
 @dataclasses.dataclass(slots=True)
-class RowRecord:
+class AttachmentRecord:
     """One row of Cinder's ``volume_attachment`` table.
 
     ``has_connection_info`` stands for the column that holds secrets, which are not simulated.
@@ -95,8 +95,8 @@ class VolumeRecord:
     size_gib: int | None = 1
     volume_type_id: str | None = None
     availability_zone: str | None = "nova"
-    rows: dict[str, RowRecord] = dataclasses.field(default_factory=dict)
-    deleted_rows: list[RowRecord] = dataclasses.field(default_factory=list)
+    attachments: dict[str, AttachmentRecord] = dataclasses.field(default_factory=dict)
+    deleted_attachments: list[AttachmentRecord] = dataclasses.field(default_factory=list)
     held_by: set[str] = dataclasses.field(default_factory=set)
     connecting: set[str] = dataclasses.field(default_factory=set)
     reservation: Reservation | None = None

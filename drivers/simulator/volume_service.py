@@ -14,7 +14,7 @@ from drivers.base import Connector
 from drivers.simulator import estate
 from drivers.simulator.estate import Estate
 from drivers.simulator.faults import Effect, Fault
-from drivers.simulator.state import Link, RowRecord, Service, VolumeRecord
+from drivers.simulator.state import AttachmentRecord, Link, Service, VolumeRecord
 from drivers.simulator.switchboard import Switchboard, UnansweredError
 
 INITIALIZE, TERMINATE = "backend.initialize_connection", "backend.terminate_connection"
@@ -29,7 +29,9 @@ class VolumeService:
     estate: Estate
     board: Switchboard
 
-    def attachment_update(self, volume: VolumeRecord, row: RowRecord, connector: Connector) -> None:
+    def attachment_update(
+        self, volume: VolumeRecord, attachment: AttachmentRecord, connector: Connector
+    ) -> None:
         """Export the volume to a host, then mark row and volume attaching (``attachment_update``).
 
         A row that was deleted while the driver worked stays deleted, and the export stays: that is
@@ -37,9 +39,9 @@ class VolumeService:
         """
 
         def connect(step: Step) -> None:
-            self._export(step, volume, connector, row.instance_id)
-            if row.attachment_id in volume.rows:
-                estate.mark_attaching(volume, row, connector)
+            self._export(step, volume, connector, attachment.instance_id)
+            if attachment.attachment_id in volume.attachments:
+                estate.mark_attaching(volume, attachment, connector)
 
         self._ask("attachment_update", volume, connect)
 
@@ -51,14 +53,14 @@ class VolumeService:
             lambda step: self._export(step, volume, connector, None),
         )
 
-    def attachment_delete(self, volume: VolumeRecord, row: RowRecord) -> None:
+    def attachment_delete(self, volume: VolumeRecord, attachment: AttachmentRecord) -> None:
         """Terminate with the row's own connector, remove the export unless it is shared.
 
         A row without a connector skips the backend; a failing ``remove_export`` is only logged.
         """
 
         def disconnect(step: Step) -> None:
-            if (connector := row.connector) is None:
+            if (connector := attachment.connector) is None:
                 return
             step(TERMINATE, lambda: self._terminate(volume, connector))
             if self._shared(volume):
@@ -86,13 +88,13 @@ class VolumeService:
         """
 
         def detach(step: Step) -> None:
-            if attachment_id is None and not volume.rows:
+            if attachment_id is None and not volume.attachments:
                 volume.status, volume.attach_status = "available", "detached"
                 return
-            row_id = attachment_id or next(iter(volume.rows))
-            if row_id in volume.rows:
+            named = attachment_id or next(iter(volume.attachments))
+            if named in volume.attachments:
                 step(REMOVE_EXPORT, lambda: self._remove_export(volume))
-            estate.finish_detach(self.estate, volume, row_id)
+            estate.finish_detach(self.estate, volume, named)
 
         self._ask("detach_volume", volume, detach)
 
@@ -163,17 +165,17 @@ class VolumeService:
 
     def _terminate(self, volume: VolumeRecord, connector: Connector) -> None:
         """Keep the connection where a second row is on the same host, as real drivers do."""
-        rows_there = sum(r.connector == connector for r in volume.rows.values())
-        if rows_there <= 1:
+        attachments_exist = sum(r.connector == connector for r in volume.attachments.values())
+        if attachments_exist <= 1:
             self.estate.backend_of(volume).terminate(volume.name, connector)
 
     def _remove_export(self, volume: VolumeRecord) -> None:
         self.estate.backend_of(volume).remove_export(volume.name)
 
     def _shared(self, volume: VolumeRecord) -> bool:
-        connected = [r for r in volume.rows.values() if r.connector]
+        connected = [r for r in volume.attachments.values() if r.connector]
         backend = self.estate.backend_of(volume)
-        return backend.shared(volume.name, other_rows=len(connected) > 1)
+        return backend.shared(volume.name, other_attachments=len(connected) > 1)
 
 
 class _DriverFailedError(UnansweredError):

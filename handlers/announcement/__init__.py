@@ -62,7 +62,8 @@ def announce(case: Case, diagnosis: Diagnosis, details: Details) -> Announcement
         "verdict": diagnosis.verdict.value,
         "rule": diagnosis.rule,
         "reason": details.reason,
-        "attachment_id": case.attachment_id or (s.row.attachment_id if s and s.row else None),
+        "attachment_id": case.attachment_id
+        or (s.attachment.attachment_id if s and s.attachment else None),
         "instance_uuid": s.instance_id if s else case.instance_id,
         "attached_host": s.attached_host if s else case.host,
         "verified_by": details.verified_by.value if details.verified_by else None,

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 
 from drivers.base import Export
-from drivers.control_plane import ListedRow, ListedVolume, Row, Volume
+from drivers.control_plane import CinderAttachment, ListedAttachment, ListedVolume, Volume
 from handlers.notification.event_type import Operation, Phase, Source
 from handlers.notification.types import Notification
 
@@ -94,7 +94,7 @@ def of_volume(listed: ListedVolume) -> Sighting:
     return Sighting(listed.volume_id, None, listed.status, _digest(version))
 
 
-def of_row(listed: ListedRow) -> Sighting:
+def of_attachment(listed: ListedAttachment) -> Sighting:
     """Return the sighting of a listed row, which has no time of its own: its status is all."""
     return Sighting(listed.volume_id, listed.attachment_id, listed.status, _digest(listed.status))
 
@@ -133,21 +133,25 @@ def suspects(
     row is taken before the volume, which does not say whose transition it is in. ``hosts`` are the
     compute hosts known by the name of their initiator.
     """
-    by_row = {s.sighting.attachment_id: s for s in standings}
-    for row in volume.rows:
-        standing = by_row.get(row.attachment_id)
-        if standing is not None and standing.sighting.status == row.status:
-            yield _notification(volume, row, _operation(row.status), standing)
-    whole = by_row.get(None)
-    if whole is not None and whole.sighting.status == volume.status and not _told_by_rows(volume):
-        yield _notification(volume, _detached_row(volume), _operation(volume.status), whole)
+    by_attachment = {s.sighting.attachment_id: s for s in standings}
+    for attachment in volume.attachments:
+        standing = by_attachment.get(attachment.attachment_id)
+        if standing is not None and standing.sighting.status == attachment.status:
+            yield _notification(volume, attachment, _operation(attachment.status), standing)
+    whole = by_attachment.get(None)
+    if (
+        whole is not None
+        and whole.sighting.status == volume.status
+        and not _told_by_attachments(volume)
+    ):
+        yield _notification(volume, _detached_attachment(volume), _operation(volume.status), whole)
     if whole is not None and whole.sighting.status == EXPORTED and _free(volume):
         found = _notification(volume, None, Operation.ATTACH, whole)
         yield dataclasses.replace(found, host=_host(whole.sighting.peers, hosts))
 
 
 def _free(volume: Volume) -> bool:
-    return volume.status == "available" and not volume.rows
+    return volume.status == "available" and not volume.attachments
 
 
 def _host(peers: tuple[str, ...], hosts: Mapping[str, str]) -> str | None:
@@ -156,10 +160,12 @@ def _host(peers: tuple[str, ...], hosts: Mapping[str, str]) -> str | None:
     return known.pop() if len(known) == 1 else None
 
 
-def _told_by_rows(volume: Volume) -> bool:
+def _told_by_attachments(volume: Volume) -> bool:
     """Tell whether a row in transition stands for the volume's own: it has a sighting itself."""
     wanted = _operation(volume.status)
-    return any(r.status in ROW_STATUSES and _operation(r.status) is wanted for r in volume.rows)
+    return any(
+        r.status in ROW_STATUSES and _operation(r.status) is wanted for r in volume.attachments
+    )
 
 
 def _operation(status: str) -> Operation:
@@ -167,14 +173,14 @@ def _operation(status: str) -> Operation:
     return Operation.DETACH if detaching else Operation.ATTACH
 
 
-def _detached_row(volume: Volume) -> Row | None:
+def _detached_attachment(volume: Volume) -> CinderAttachment | None:
     """Return the row that a volume's own ``detaching`` is about, where there is only one."""
-    alone = volume.status == "detaching" and len(volume.rows) == 1
-    return volume.rows[0] if alone else None
+    alone = volume.status == "detaching" and len(volume.attachments) == 1
+    return volume.attachments[0] if alone else None
 
 
 def _notification(
-    volume: Volume, row: Row | None, operation: Operation, standing: Standing
+    volume: Volume, attachment: CinderAttachment | None, operation: Operation, standing: Standing
 ) -> Notification:
     seen = standing.sighting
     return Notification(
@@ -185,8 +191,8 @@ def _notification(
         operation=operation,
         phase=Phase.ERROR,
         volume_id=volume.ref.volume_id,
-        instance_id=row.instance_id if row else None,
-        attachment_id=row.attachment_id if row else None,
+        instance_id=attachment.instance_id if attachment else None,
+        attachment_id=attachment.attachment_id if attachment else None,
         request_id=None,
         own_request_id=None,
         host=None,
@@ -195,7 +201,7 @@ def _notification(
         project_id=volume.project_id,
         user_id=volume.user_id,
         fault=None,
-        rows=(),
+        attachments=(),
         published_at=None,
     )
 

@@ -21,7 +21,7 @@ from datetime import datetime
 from drivers.base import Connector
 from handlers.case import Case, CaseState, Conclusion, Trigger
 from handlers.correlation.matching import Signal
-from handlers.notification import Notification, Operation, Phase, RowSeen, Source
+from handlers.notification import Notification, NotifiedAttachment, Operation, Phase, Source
 
 MOST_REQUEST_IDS = 50
 
@@ -38,17 +38,17 @@ class Learned:
 def absorb(case: Case, notification: Notification) -> Case:
     """Fill in what the case does not know yet, and take the newest connector."""
     attachment_id = case.attachment_id or notification.attachment_id
-    row = _row(notification.rows, attachment_id)
+    attachment = _attachment(notification.attachments, attachment_id)
     cinder, starts = notification.source is Source.CINDER, _starts(case, notification)
     return dataclasses.replace(
         case,
         attachment_id=attachment_id,
         instance_id=case.instance_id
         or notification.instance_id
-        or (row.instance_id if row else None),
-        host=case.host or notification.host or (row.host if row else None),
+        or (attachment.instance_id if attachment else None),
+        host=case.host or notification.host or (attachment.host if attachment else None),
         backend=case.backend or notification.backend,
-        connector=(row.connector if row else None) or case.connector,
+        connector=(attachment.connector if attachment else None) or case.connector,
         request_ids=_joined(case, Signal.of(notification)),
         starts=case.starts + (cinder and starts),
         nova_started=case.nova_started or (not cinder and starts),
@@ -81,15 +81,21 @@ def noticed(case: Case, *, in_hand: bool) -> Case:
 def learned(notifications: Iterable[Notification]) -> Mapping[str, Learned]:
     """Return the last connector that the messages' rows show for each compute host."""
     return {
-        host: Learned(host, row.connector, row.attachment_id)
+        host: Learned(host, attachment.connector, attachment.attachment_id)
         for notification in notifications
-        for row in notification.rows
-        if row.connector is not None and (host := row.host or row.connector.host)
+        for attachment in notification.attachments
+        if attachment.connector is not None
+        and (host := attachment.host or attachment.connector.host)
     }
 
 
-def _row(rows: Iterable[RowSeen], attachment_id: str | None) -> RowSeen | None:
-    return next((row for row in rows if row.attachment_id == attachment_id), None)
+def _attachment(
+    attachments: Iterable[NotifiedAttachment], attachment_id: str | None
+) -> NotifiedAttachment | None:
+    return next(
+        (attachment for attachment in attachments if attachment.attachment_id == attachment_id),
+        None,
+    )
 
 
 def _joined(case: Case, signal: Signal) -> tuple[str, ...]:

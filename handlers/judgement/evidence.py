@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from drivers.base import Connector, Observation, StorageDriver, VolumeRef
-from drivers.control_plane import Cinder, DeletedServer, Nova, Row, Server, Volume
+from drivers.control_plane import Cinder, CinderAttachment, DeletedServer, Nova, Server, Volume
 from drivers.errors import OutsideError
 from handlers import intents
 from handlers.case import Case
@@ -136,19 +136,19 @@ def gather(case: Case, sources: Sources) -> Evidence:
         return Evidence(volume)
     sources.located(volume.value.ref.backend)
     instances = dict.fromkeys(
-        [case.instance_id, *(row.instance_id for row in volume.value.rows)],
+        [case.instance_id, *(attachment.instance_id for attachment in volume.value.attachments)],
     )
     told = {i: _server(i, case.volume_id, sources) for i in instances if i is not None}
     servers = tuple((instance_id, answer) for instance_id, (answer, _) in told.items())
     backend, hosts_known = _backend(volume.value.ref, sources)
-    connectors = _connectors(case, volume.value.rows, servers, sources)
+    connectors = _connectors(case, volume.value.attachments, servers, sources)
     only_host = _only_host(case, volume.value, backend, dict(connectors)) if hosts_known else None
     return Evidence(
         volume=volume,
         servers=servers,
         backend=backend,
         ended_on=tuple((i, host) for i, (_, host) in told.items() if host is not None),
-        computes=tuple(_computes(volume.value.rows, dict(servers), sources)),
+        computes=tuple(_computes(volume.value.attachments, dict(servers), sources)),
         connectors=connectors,
         hosts_known=hosts_known,
         holding=_holding(case.volume_id, only_host, sources) if only_host is not None else None,
@@ -203,10 +203,14 @@ def _deleted(instance_id: str, sources: Sources) -> tuple[ServerEvidence, str | 
 
 
 def _computes(
-    rows: tuple[Row, ...], servers: Mapping[str, ServerEvidence], sources: Sources
+    attachments: tuple[CinderAttachment, ...],
+    servers: Mapping[str, ServerEvidence],
+    sources: Sources,
 ) -> Iterator[tuple[str, bool]]:
     """Ask for the compute of each host that a row, but not its server, is on."""
-    for host in dict.fromkeys(row.host for row in rows if left_behind(row, servers)):
+    for host in dict.fromkeys(
+        attachment.host for attachment in attachments if left_behind(attachment, servers)
+    ):
 
         def ask(host: str = host or "") -> bool | None:
             return sources.nova.compute_up(host, timeout_seconds=sources.timeout_seconds)
@@ -216,20 +220,20 @@ def _computes(
                 yield host or "", up
 
 
-def holder(row: Row, servers: Mapping[str, ServerEvidence]) -> Server | None:
+def holder(attachment: CinderAttachment, servers: Mapping[str, ServerEvidence]) -> Server | None:
     """Return the row's own server where one of its block devices names the row."""
-    answer = servers.get(row.instance_id or "")
+    answer = servers.get(attachment.instance_id or "")
     if not isinstance(answer, Fact):
         return None
     named = {device.attachment_id for device in answer.value.block_devices}
-    return answer.value if row.attachment_id in named else None
+    return answer.value if attachment.attachment_id in named else None
 
 
-def left_behind(row: Row, servers: Mapping[str, ServerEvidence]) -> bool:
+def left_behind(attachment: CinderAttachment, servers: Mapping[str, ServerEvidence]) -> bool:
     """Tell whether a row is on a host and its server, as far as Nova says, on another one."""
-    answer = servers.get(row.instance_id or "")
+    answer = servers.get(attachment.instance_id or "")
     here = answer.value.host if isinstance(answer, Fact) else None
-    return None not in (here, row.host) and here != row.host
+    return None not in (here, attachment.host) and here != attachment.host
 
 
 def _backend(ref: VolumeRef, sources: Sources) -> tuple[BackendEvidence, bool]:
@@ -266,7 +270,7 @@ def _only_host(
     volume that is free and clean needs no question.
     """
     connector = case.connector or connectors.get(case.host or "")
-    if case.instance_id is not None or volume.rows or connector is None:
+    if case.instance_id is not None or volume.attachments or connector is None:
         return None
     let_in = backend.value.connections if isinstance(backend, Fact) else ()
     only = all(connection.belongs_to(connector) for connection in let_in)
@@ -294,11 +298,13 @@ def _holding(volume_id: str, host: str, sources: Sources) -> Holding:
 
 def _connectors(
     case: Case,
-    rows: tuple[Row, ...],
+    attachments: tuple[CinderAttachment, ...],
     servers: tuple[tuple[str, ServerEvidence], ...],
     sources: Sources,
 ) -> tuple[tuple[str, Connector], ...]:
     of_servers = (answer.value.host for _, answer in servers if isinstance(answer, Fact))
-    hosts = dict.fromkeys([case.host, *(row.host for row in rows), *of_servers])
+    hosts = dict.fromkeys(
+        [case.host, *(attachment.host for attachment in attachments), *of_servers]
+    )
     learned = ((host, sources.connector_of(host)) for host in hosts if host is not None)
     return tuple((host, connector) for host, connector in learned if connector is not None)

@@ -117,14 +117,14 @@ def attach_unfinished(s: Situation) -> bool:
     """The volume is reserved or attaching; or it is available and the row is in error; or it is
     in-use because a driver that acts through Cinder was asked to release it.
     """
-    in_error = s.status == "available" and s.row_status == "error_attaching"
+    in_error = s.status == "available" and s.attachment_status == "error_attaching"
     # Cinder's own terminate, asked by a driver that acts through it, turns attaching into in-use.
     rolled = s.status == "in-use" and intents.asked_driver(s.case)
     return s.status in ("attaching", "reserved") or in_error or rolled
 
 
 @predicate
-def status_fits_other_rows(s: Situation) -> bool:
+def status_fits_other_attachments(s: Situation) -> bool:
     """The volume is available, or it is in-use or reserved by its other rows."""
     return s.status == "available" if not s.others else s.status in ("in-use", "reserved")
 
@@ -139,85 +139,85 @@ def ambiguous(s: Situation) -> bool:
 
 
 @predicate
-def has_row(s: Situation) -> bool:
+def has_attachment(s: Situation) -> bool:
     """The attachment has a row."""
-    return s.row is not None
+    return s.attachment is not None
 
 
 @predicate
-def no_row(s: Situation) -> bool:
+def no_attachment(s: Situation) -> bool:
     """The attachment has no row."""
-    return s.row is None
+    return s.attachment is None
 
 
 @predicate
-def no_rows(s: Situation) -> bool:
+def no_attachments(s: Situation) -> bool:
     """The volume has no row at all."""
-    return not s.volume.rows
+    return not s.volume.attachments
 
 
 @predicate
-def no_other_row(s: Situation) -> bool:
+def no_other_attachment(s: Situation) -> bool:
     """The volume has no other row."""
     return not s.others
 
 
 @predicate
-def other_rows(s: Situation) -> bool:
+def other_attachments(s: Situation) -> bool:
     """The volume has other rows."""
     return bool(s.others)
 
 
 @predicate
-def row_attached(s: Situation) -> bool:
+def attachment_is_attached(s: Situation) -> bool:
     """The row is attached."""
-    return s.row_status == ATTACHED
+    return s.attachment_status == ATTACHED
 
 
 @predicate
-def row_attaching(s: Situation) -> bool:
+def attachment_is_attaching(s: Situation) -> bool:
     """The row is attaching."""
-    return s.row_status == "attaching"
+    return s.attachment_status == "attaching"
 
 
 @predicate
-def row_reserved_or_attached(s: Situation) -> bool:
+def attachment_is_reserved_or_attached(s: Situation) -> bool:
     """The row is reserved or attached."""
-    return s.row_status in ("reserved", ATTACHED)
+    return s.attachment_status in ("reserved", ATTACHED)
 
 
 @predicate
-def row_unfinished(s: Situation) -> bool:
+def attachment_is_unfinished(s: Situation) -> bool:
     """The row is unfinished: reserved, attaching or error_attaching."""
-    return s.row_status in UNFINISHED_ROWS
+    return s.attachment_status in UNFINISHED_ROWS
 
 
 @predicate
-def no_second_row(s: Situation) -> bool:
+def no_second_attachment(s: Situation) -> bool:
     """Its server has no other row."""
     return not s.siblings
 
 
 @predicate
-def second_row_unfinished(s: Situation) -> bool:
+def second_attachment_is_unfinished(s: Situation) -> bool:
     """Its server has an unfinished second row."""
-    return any(row.status in UNFINISHED_ROWS for row in s.siblings)
+    return any(attachment.status in UNFINISHED_ROWS for attachment in s.siblings)
 
 
 @predicate
-def second_rows_good(s: Situation) -> bool:
+def second_attachments_are_good(s: Situation) -> bool:
     """Its server has other rows, and all of them are attached and named."""
     return bool(s.siblings) and all(r.status == ATTACHED and s.names(r) for r in s.siblings)
 
 
 @predicate
-def other_rows_named(s: Situation) -> bool:
+def other_attachments_named(s: Situation) -> bool:
     """The volume has other rows, and each of them is named by its own server."""
     return bool(s.others) and s.named_others == s.others
 
 
 @predicate
-def other_rows_attached(s: Situation) -> bool:
+def other_attachments_attached(s: Situation) -> bool:
     """Every other row of the volume is attached."""
     return all(r.status == ATTACHED for r in s.others)
 
@@ -230,15 +230,15 @@ def other_attachment_in_transition(s: Situation) -> bool:
     """
     if s.ambiguous or s.status not in ("attaching", "detaching"):
         return False
-    if s.row is None:
+    if s.attachment is None:
         return bool(s.others) or _reserved_by_another_client(s)
     if s.status == "attaching":
-        return bool(s.others) and s.row_status == ATTACHED and s.named
-    return bool(s.others) and s.row_status in UNFINISHED_ROWS
+        return bool(s.others) and s.attachment_status == ATTACHED and s.named
+    return bool(s.others) and s.attachment_status in UNFINISHED_ROWS
 
 
 def _reserved_by_another_client(s: Situation) -> bool:
-    return s.status == "attaching" and not (attach_named_no_row(s) or reserve_is_ours(s))
+    return s.status == "attaching" and not (attach_named_no_attachment(s) or reserve_is_ours(s))
 
 
 # -- Nova ------------------------------------------------------------------------------------------
@@ -260,9 +260,11 @@ def over_without_nova(s: Situation) -> bool:
     seen, the end of the detach is on record and nothing speaks of a leak.
     """
     never_had = all(isinstance(answer, NoControl) for answer in _untold_servers(s))
-    free = available(s) and no_rows(s)
+    free = available(s) and no_attachments(s)
     ended = s.blind and s.case.end_seen and s.case.operation is Operation.DETACH
-    proven = nobody_let_in(s) or (ended and no_leak_suspected(s) and not device_without_row(s))
+    proven = nobody_let_in(s) or (
+        ended and no_leak_suspected(s) and not device_without_attachment(s)
+    )
     return never_had and not _holders_untold(s) and free and proven
 
 
@@ -316,7 +318,7 @@ def named(s: Situation) -> bool:
 
 
 @predicate
-def device_without_row(s: Situation) -> bool:
+def device_without_attachment(s: Situation) -> bool:
     """A block device of its server holds the volume under a row that Cinder does not have."""
     return bool(s.unnamed_devices)
 
@@ -334,16 +336,16 @@ def let_go(s: Situation) -> bool:
 
 
 @predicate
-def named_by_the_wrong_row(s: Situation) -> bool:
+def named_by_the_wrong_attachment(s: Situation) -> bool:
     """Its server has several rows, and Nova names an unfinished one beside an attached one, or an
     attached one of which nothing proves that it is on the server's host.
     """
-    agreed = s.status == "in-use" and s.named and s.row_status == ATTACHED
-    if agreed and any(row.status == ATTACHED for row in s.siblings):
+    agreed = s.status == "in-use" and s.named and s.attachment_status == ATTACHED
+    if agreed and any(attachment.status == ATTACHED for attachment in s.siblings):
         return not s.on_host_of_its_server
-    rows = ([s.row] if s.row else []) + list(s.siblings)
-    unfinished = any(r.status != ATTACHED and s.names(r) for r in rows)
-    return unfinished and any(r.status == ATTACHED for r in rows)
+    attachments = ([s.attachment] if s.attachment else []) + list(s.siblings)
+    unfinished = any(r.status != ATTACHED and s.names(r) for r in attachments)
+    return unfinished and any(r.status == ATTACHED for r in attachments)
 
 
 @predicate
@@ -377,8 +379,8 @@ def guest_may_have_it(s: Situation) -> bool:
     where the backend cannot be seen.
     """
     was_attached = s.case.end_seen and s.case.operation is Operation.ATTACH
-    may_have_come_far = s.blind and s.row_status == "attaching"
-    return s.row_status == ATTACHED or was_attached or may_have_come_far
+    may_have_come_far = s.blind and s.attachment_status == "attaching"
+    return s.attachment_status == ATTACHED or was_attached or may_have_come_far
 
 
 @predicate
@@ -408,7 +410,7 @@ def host_uses_nothing(s: Situation) -> bool:
     """No instance is known and there is no row; Nova proves of the one host, a compute that is up,
     that no server may be using the volume there.
     """
-    asked = s.holding if s.instance_id is None and not s.volume.rows else None
+    asked = s.holding if s.instance_id is None and not s.volume.attachments else None
     proven = asked is not None and asked.compute_up is True and asked.holders == Fact(())
     return proven and asked is not None and asked.host == s.host
 
@@ -534,7 +536,7 @@ def let_in_while_shelved(s: Situation) -> bool:
     """Its server is shelved and offloaded; and the row is on a host, or the backend lets its host
     in, or, where there is no other row, anybody.
     """
-    on_a_host = s.row is not None and s.row.host is not None
+    on_a_host = s.attachment is not None and s.attachment.host is not None
     somebody = not s.others and bool(s.foreign or s.nameless)
     return server_shelved(s) and (on_a_host or bool(s.own) or somebody)
 
@@ -573,8 +575,14 @@ def cinder_at_work(s: Situation) -> bool:
     return volume_busy(s) and not volume_in_error(s) and writers.beside_cinder(s)
 
 
-LEFT_BEHIND = (in_use, row_attached, server_moved_away, connector_known, second_rows_good)
-NOT_LEFT_BEHIND = (named, device_without_row, shared_host)
+LEFT_BEHIND = (
+    in_use,
+    attachment_is_attached,
+    server_moved_away,
+    connector_known,
+    second_attachments_are_good,
+)
+NOT_LEFT_BEHIND = (named, device_without_attachment, shared_host)
 """What the row of a live migration's source is known by, whether its host is up or not."""
 
 
@@ -598,7 +606,7 @@ def end_seen(s: Situation) -> bool:
 
 
 @predicate
-def attach_named_no_row(s: Situation) -> bool:
+def attach_named_no_attachment(s: Situation) -> bool:
     """The case is about an attach of which no notification named a row."""
     return s.case.operation is Operation.ATTACH and s.case.attachment_id is None
 
@@ -617,7 +625,11 @@ def detach_wanted(s: Situation) -> bool:
     if s.case.operation is Operation.DETACH:
         return True
     unheard = s.late_attach is LateAttach.DETACH and not s.case.end_seen
-    return unheard and s.row is not None and intents.completed(s.case, s.row.attachment_id)
+    return (
+        unheard
+        and s.attachment is not None
+        and intents.completed(s.case, s.attachment.attachment_id)
+    )
 
 
 @predicate
@@ -629,8 +641,11 @@ def detach_of_this_case(s: Situation) -> bool:
 
 
 def _asked_nova(s: Situation) -> bool:
-    row = s.row
-    return row is not None and intents.last_nova_detach(s.case, row.attachment_id) is not None
+    attachment = s.attachment
+    return (
+        attachment is not None
+        and intents.last_nova_detach(s.case, attachment.attachment_id) is not None
+    )
 
 
 @predicate
@@ -646,11 +661,11 @@ def completed_and_not_detached(s: Situation) -> bool:
 
 
 def _pending(s: Situation) -> StepKind | None:
-    return intents.wish_pending(s.case, s.row.attachment_id) if s.row else None
+    return intents.wish_pending(s.case, s.attachment.attachment_id) if s.attachment else None
 
 
 @predicate
 def nova_asked_lately(s: Situation) -> bool:
     """In one of our last three attempts we asked Nova to detach it, and Nova did not refuse."""
-    ours = intents.last_nova_detach(s.case, s.row.attachment_id) if s.row else None
+    ours = intents.last_nova_detach(s.case, s.attachment.attachment_id) if s.attachment else None
     return ours is not None and ours.attempt > s.case.attempts - NOVA_DETACH_ATTEMPTS

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from drivers.base import Connection, Connector, Observation, VolumeRef
-from drivers.control_plane import BlockDevice, Row, Server, Volume
+from drivers.control_plane import BlockDevice, CinderAttachment, Server, Volume
 from handlers.case import Case, CaseState, Trigger
 from handlers.judgement.diagnosis import diagnose
 from handlers.judgement.evidence import Absent, BackendEvidence, Blind, Evidence, Fact
@@ -103,18 +103,22 @@ def _matrix() -> Iterator[str]:
     columns = list(itertools.product((True, False), BACKENDS))
     titles = [f"{'device' if device else 'no device'}, {backend}" for device, backend in columns]
     lines = ["| volume | row | " + " | ".join(titles) + " |", "|---" * (len(columns) + 2) + "|"]
-    for status, row in itertools.product(STATUSES, ROWS):
-        cells = (_decides(status, row, device, backend) for device, backend in columns)
-        lines.append(f"| {status} | {row or 'none'} | " + " | ".join(cells) + " |")
+    for status, attachment in itertools.product(STATUSES, ROWS):
+        cells = (_decides(status, attachment, device, backend) for device, backend in columns)
+        lines.append(f"| {status} | {attachment or 'none'} | " + " | ".join(cells) + " |")
     yield "\n".join(lines)
 
 
-def _decides(status: str, row: str | None, device: bool, backend: str) -> str:
-    rows = () if row is None else (Row(ROW, row, SERVER, row == "attached", HOST),)
+def _decides(status: str, attachment: str | None, device: bool, backend: str) -> str:
+    attachments = (
+        ()
+        if attachment is None
+        else (CinderAttachment(ROW, attachment, SERVER, attachment == "attached", HOST),)
+    )
     devices = (BlockDevice(ROW),) if device else ()
     server = Server(SERVER, "active", None, HOST, True, True, devices)
     evidence = Evidence(
-        volume=Fact(Volume(VolumeRef("volume", "host@backend"), status, None, rows, True)),
+        volume=Fact(Volume(VolumeRef("volume", "host@backend"), status, None, attachments, True)),
         servers=((SERVER, Fact(server)),),
         backend=_backend(backend),
         connectors=((HOST, CONNECTOR),),

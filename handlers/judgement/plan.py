@@ -110,12 +110,12 @@ def _one_call_for_both(s: Situation, capabilities: Capabilities) -> bool:
     still reserved). Cinder refuses it for a volume with several rows.
     """
     blind = capabilities.acts_through_cinder and s.blind
-    named = s.row is not None and s.connector is not None
+    named = s.attachment is not None and s.connector is not None
     return blind and named and _needs_backend_call(s, capabilities)
 
 
 def _release_in_cinder(s: Situation) -> StepKind:
-    if s.row is not None:
+    if s.attachment is not None:
         return StepKind.CINDER_DELETE_ATTACHMENT
     return StepKind.CINDER_UNRESERVE if s.status == "attaching" else StepKind.CINDER_FORCE_DETACH
 
@@ -128,7 +128,7 @@ def _left_by_driver(s: Situation, capabilities: Capabilities) -> set[str]:
     """
     if not capabilities.acts_through_cinder or s.status != "attaching":
         return {s.status}
-    return {s.status, "in-use" if s.volume.rows else "available"}
+    return {s.status, "in-use" if s.volume.attachments else "available"}
 
 
 def _needs_backend_call(s: Situation, capabilities: Capabilities) -> bool:
@@ -157,10 +157,10 @@ def cinder_skips_backend(s: Situation) -> bool:
     row without it may have a connector or not, unless it is ``attaching`` beside other rows: the
     volume manager writes that after the connector, and the old way makes no second row.
     """
-    if s.row is None or s.row.status in ("reserved", "error_attaching"):
+    if s.attachment is None or s.attachment.status in ("reserved", "error_attaching"):
         return True
-    has_one = s.row.status == "attaching" and bool(s.others)
-    return not (s.row.has_connection_info or has_one)
+    has_one = s.attachment.status == "attaching" and bool(s.others)
+    return not (s.attachment.has_connection_info or has_one)
 
 
 def _terminate(s: Situation, capabilities: Capabilities) -> tuple[Step, ...]:
@@ -202,7 +202,7 @@ def _step(s: Situation, kind: StepKind, statuses: set[str], *conditions: Conditi
     gone = None if kind is StepKind.CINDER_FORCE_DETACH else s.case.attachment_id
     attachment = Attachment(
         volume_id=s.case.volume_id,
-        attachment_id=s.row.attachment_id if s.row else gone,
+        attachment_id=s.attachment.attachment_id if s.attachment else gone,
         instance_id=s.instance_id,
         connector=s.connector,
     )
@@ -234,11 +234,11 @@ def _changed(step: Step, before: Situation, s: Situation) -> str | None:
         return "the case is about another attachment now"
     if s.status not in step.statuses:
         return f"the volume's status became {s.status}"
-    return "the volume's attachments changed" if _rows(s) != _rows(before) else None
+    return "the volume's attachments changed" if _attachments(s) != _attachments(before) else None
 
 
 def _subject(s: Situation) -> str | None:
-    return s.row.attachment_id if s.row else None
+    return s.attachment.attachment_id if s.attachment else None
 
 
 def _carries_on(step: Step, now: Diagnosis) -> bool:
@@ -246,8 +246,10 @@ def _carries_on(step: Step, now: Diagnosis) -> bool:
     return step.kind is StepKind.CINDER_UNRESERVE and now.verdict is Verdict.CLEAN
 
 
-def _rows(s: Situation) -> frozenset[tuple[str, str]]:
-    return frozenset((row.attachment_id, row.status) for row in s.volume.rows)
+def _attachments(s: Situation) -> frozenset[tuple[str, str]]:
+    return frozenset(
+        (attachment.attachment_id, attachment.status) for attachment in s.volume.attachments
+    )
 
 
 def _met(condition: Condition, s: Situation) -> bool:
@@ -279,6 +281,6 @@ def fingerprint(diagnosis: Diagnosis, steps: tuple[Step, ...]) -> str:
         "rule": diagnosis.rule,
         "steps": [[step.kind.value, step.target()] for step in steps],
         "status": s.status if s else None,
-        "rows": sorted(_rows(s)) if s else [],
+        "attachments": sorted(_attachments(s)) if s else [],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

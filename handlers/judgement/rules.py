@@ -160,7 +160,7 @@ SECTIONS = (
                     facts.server_shelved,
                     facts.reserved_or_in_use,
                     facts.named,
-                    facts.row_reserved_or_attached,
+                    facts.attachment_is_reserved_or_attached,
                 ),
                 unless=(facts.several_writers, facts.let_in_while_shelved, "P8.access-lost"),
                 meant="The row is how the server gets its volume back, perhaps months later.",
@@ -171,7 +171,7 @@ SECTIONS = (
                 "H2.attached",
                 Verdict.HEALTHY,
                 "Cinder says attached and Nova's block device names this attachment",
-                when=(facts.in_use, facts.row_attached, facts.named),
+                when=(facts.in_use, facts.attachment_is_attached, facts.named),
                 unless=(
                     facts.perhaps_on_another_host,
                     facts.several_writers,
@@ -197,8 +197,8 @@ SECTIONS = (
                 ),
                 when=(
                     facts.in_use,
-                    facts.row_attached,
-                    facts.no_other_row,
+                    facts.attachment_is_attached,
+                    facts.no_other_attachment,
                     facts.device_names_no_attachment,
                 ),
                 unless=(
@@ -219,7 +219,7 @@ SECTIONS = (
                     "Nova's block device names one row of two of the same server, and its guest "
                     "may be running on the other one's host"
                 ),
-                when=(facts.named_by_the_wrong_row,),
+                when=(facts.named_by_the_wrong_attachment,),
                 meant=(
                     "After a live migration that failed twice over, Nova names the destination's "
                     "row while the guest runs on the source's."
@@ -303,9 +303,9 @@ SECTIONS = (
                 "Nova has accepted the detach and is carrying it out",
                 when=(
                     facts.detaching,
-                    facts.row_attached,
+                    facts.attachment_is_attached,
                     facts.named,
-                    facts.no_other_row,
+                    facts.no_other_attachment,
                     facts.has_guest,
                     facts.detach_of_this_case,
                     facts.nova_asked_lately,
@@ -318,7 +318,7 @@ SECTIONS = (
                 "B6.detach-asked-since",
                 Verdict.IN_FLIGHT,
                 "the attach ended, and a detach has been asked for since",
-                when=(facts.detaching, facts.row_attached, facts.named),
+                when=(facts.detaching, facts.attachment_is_attached, facts.named),
                 unless=(facts.detach_of_this_case,),
                 meant=(
                     "The attach ended and only its end was lost; the detach that was asked for "
@@ -358,9 +358,9 @@ SECTIONS = (
                 when=(
                     facts.end_seen,
                     facts.attaching,
-                    facts.row_attaching,
+                    facts.attachment_is_attaching,
                     facts.named,
-                    facts.no_second_row,
+                    facts.no_second_attachment,
                     facts.has_guest,
                     facts.let_in_or_blind,
                 ),
@@ -378,9 +378,9 @@ SECTIONS = (
                 "the backend and Nova's block device have it attached, only Cinder was not told",
                 when=(
                     facts.attaching,
-                    facts.row_attaching,
+                    facts.attachment_is_attaching,
                     facts.named,
-                    facts.no_second_row,
+                    facts.no_second_attachment,
                     facts.has_guest,
                     facts.let_in_or_blind,
                 ),
@@ -402,9 +402,9 @@ SECTIONS = (
                 ),
                 when=(
                     facts.in_use,
-                    facts.row_attached,
+                    facts.attachment_is_attached,
                     facts.named,
-                    facts.no_other_row,
+                    facts.no_other_attachment,
                     facts.has_guest,
                     facts.detach_wanted,
                     facts.completed_and_not_detached,
@@ -424,9 +424,9 @@ SECTIONS = (
                 "Cinder has the wish to detach on record and Nova has not carried it out",
                 when=(
                     facts.detaching,
-                    facts.row_attached,
+                    facts.attachment_is_attached,
                     facts.named,
-                    facts.no_other_row,
+                    facts.no_other_attachment,
                     facts.has_guest,
                     facts.detach_of_this_case,
                 ),
@@ -444,9 +444,9 @@ SECTIONS = (
                 "the wish to detach was rolled back to in-use so that Nova can carry it out",
                 when=(
                     facts.in_use,
-                    facts.row_attached,
+                    facts.attachment_is_attached,
                     facts.named,
-                    facts.no_second_row,
+                    facts.no_second_attachment,
                     facts.detach_wanted,
                     facts.rolled_and_not_detached,
                 ),
@@ -465,7 +465,12 @@ SECTIONS = (
                 "P10.whose-wish",
                 Verdict.PARK,
                 "Cinder says detaching of a volume with several attachments, and not of which",
-                when=(facts.detaching, facts.row_attached, facts.named, facts.other_rows),
+                when=(
+                    facts.detaching,
+                    facts.attachment_is_attached,
+                    facts.named,
+                    facts.other_attachments,
+                ),
                 meant="Cinder's status does not say of which attachment.",
                 done="Parked.",
                 source="Multiattach (read).",
@@ -478,7 +483,7 @@ SECTIONS = (
                     "Nova's record of the deletion proves that its guest is not running on with "
                     "it"
                 ),
-                when=(facts.server_gone, facts.has_row, facts.guest_may_have_it),
+                when=(facts.server_gone, facts.has_attachment, facts.guest_may_have_it),
                 unless=(facts.clean, facts.guest_ended),
                 meant=(
                     "Nothing proves that the guest is not running on with the disk, on a host "
@@ -501,8 +506,8 @@ SECTIONS = (
                 "the attach never finished and Nova holds nothing",
                 when=(
                     facts.attach_unfinished,
-                    facts.row_unfinished,
-                    facts.no_other_row,
+                    facts.attachment_is_unfinished,
+                    facts.no_other_attachment,
                     facts.let_go,
                 ),
                 meant="The attach never finished and everybody has given it up.",
@@ -519,7 +524,7 @@ SECTIONS = (
                 "new attachments are kept out by our own reserve while a left-over connection goes",
                 when=(
                     facts.attaching,
-                    facts.no_rows,
+                    facts.no_attachments,
                     facts.let_go_or_host_uses_nothing,
                     facts.reserve_is_ours,
                 ),
@@ -537,7 +542,12 @@ SECTIONS = (
                 "UC1.bare-reserve",
                 Verdict.RELEASE,
                 "the volume is reserved in the way that makes no row, and Nova holds nothing",
-                when=(facts.attaching, facts.no_rows, facts.let_go, facts.attach_named_no_row),
+                when=(
+                    facts.attaching,
+                    facts.no_attachments,
+                    facts.let_go,
+                    facts.attach_named_no_attachment,
+                ),
                 meant="An attach of the old kind that never finished.",
                 done="Release.",
                 source="UC1 as it was in 2015 (specified).",
@@ -547,7 +557,7 @@ SECTIONS = (
                 "UC3.released-in-nova",
                 Verdict.RELEASE,
                 "Nova has let the volume go, Cinder still says detaching",
-                when=(facts.detaching, facts.no_other_row, facts.let_go),
+                when=(facts.detaching, facts.no_other_attachment, facts.let_go),
                 meant="Nova has let go and Cinder was not told.",
                 done="Release.",
                 source=(
@@ -560,7 +570,7 @@ SECTIONS = (
                 "UC5.leaked",
                 Verdict.TERMINATE,
                 "Cinder says available and Nova holds nothing, but the backend lets the host in",
-                when=(facts.available, facts.no_rows, facts.let_go, facts.access_left),
+                when=(facts.available, facts.no_attachments, facts.let_go, facts.access_left),
                 meant="The backend finished after everybody had given up, and nothing tells of it.",
                 done="Terminate.",
                 source="UC5 (specified); a backend that hung for longer than all tries (made).",
@@ -597,10 +607,10 @@ SECTIONS = (
                 ),
                 when=(
                     facts.reserved_or_in_use,
-                    facts.no_row,
+                    facts.no_attachment,
                     facts.let_go,
                     facts.access_left,
-                    facts.other_rows_named,
+                    facts.other_attachments_named,
                 ),
                 unless=(facts.shared_host,),
                 meant="One connection of several was left.",
@@ -622,12 +632,12 @@ SECTIONS = (
                 "an unfinished row that no block device names, beside good ones",
                 when=(
                     facts.no_detach_under_way,
-                    facts.row_unfinished,
+                    facts.attachment_is_unfinished,
                     facts.server_known,
-                    facts.other_rows_named,
-                    facts.other_rows_attached,
+                    facts.other_attachments_named,
+                    facts.other_attachments_attached,
                 ),
-                unless=(facts.named, facts.device_without_row),
+                unless=(facts.named, facts.device_without_attachment),
                 meant=(
                     "The destination's row of a live migration that was rolled back, or the "
                     "failed second attach of a multiattach volume."
@@ -654,8 +664,8 @@ SECTIONS = (
                 ),
                 when=(
                     facts.in_use,
-                    facts.row_attached,
-                    facts.no_other_row,
+                    facts.attachment_is_attached,
+                    facts.no_other_attachment,
                     facts.server_gone,
                     facts.clean_or_guest_ended,
                 ),
@@ -718,7 +728,12 @@ SECTIONS = (
                     "beside the attached row its server has an unfinished one that no task is "
                     "working on"
                 ),
-                when=(facts.in_use, facts.row_attached, facts.named, facts.second_row_unfinished),
+                when=(
+                    facts.in_use,
+                    facts.attachment_is_attached,
+                    facts.named,
+                    facts.second_attachment_is_unfinished,
+                ),
                 meant=(
                     "A shelving or migration broke off; after a broken shelving the guest is gone "
                     "though the server says active."
@@ -737,7 +752,7 @@ SECTIONS = (
                     facts.server_shelved,
                     facts.reserved_or_in_use,
                     facts.named,
-                    facts.row_reserved_or_attached,
+                    facts.attachment_is_reserved_or_attached,
                     facts.let_in_while_shelved,
                 ),
                 meant=(
@@ -773,7 +788,7 @@ SECTIONS = (
                     "be let in: an attach or a shelving broke off, and its guest has no disk, or "
                     "is gone"
                 ),
-                when=(facts.named, facts.row_unfinished),
+                when=(facts.named, facts.attachment_is_unfinished),
                 unless=(facts.somebody_let_in,),
                 meant=(
                     "An attach that broke off before the backend was asked, or a shelving that "
@@ -798,9 +813,9 @@ SECTIONS = (
                 ),
                 when=(
                     facts.reserved_or_attaching,
-                    facts.row_attached,
+                    facts.attachment_is_attached,
                     facts.named,
-                    facts.no_other_row,
+                    facts.no_other_attachment,
                 ),
                 meant=(
                     "Somebody reset the status alone; the volume is attached, and Cinder lets "
@@ -817,8 +832,8 @@ SECTIONS = (
                 "C1.nothing-left",
                 Verdict.CLEAN,
                 "Cinder has let go, Nova holds nothing and the backend is clean",
-                when=(facts.no_row, facts.status_fits_other_rows, facts.clean),
-                unless=(facts.device_without_row,),
+                when=(facts.no_attachment, facts.status_fits_other_attachments, facts.clean),
+                unless=(facts.device_without_attachment,),
                 meant="Nothing is left.",
                 done="Clean.",
                 source="Failures that Nova cleaned up well (made).",
@@ -833,10 +848,10 @@ SECTIONS = (
                 when=(
                     facts.blind,
                     facts.no_leak_suspected,
-                    facts.no_row,
-                    facts.status_fits_other_rows,
+                    facts.no_attachment,
+                    facts.status_fits_other_attachments,
                 ),
-                unless=(facts.device_without_row,),
+                unless=(facts.device_without_attachment,),
                 meant="Nothing is left as far as anybody can tell.",
                 done="Clean, verified by the driver.",
                 source="Backends without a driver that sees.",

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from drivers.base import Connection, Connector
-from drivers.control_plane import BlockDevice, Row, Server, Volume
+from drivers.control_plane import BlockDevice, CinderAttachment, Server, Volume
 from handlers.case import Case
 from handlers.judgement.evidence import (
     Absent,
@@ -31,7 +31,7 @@ ATTACHED, RESERVED = "attached", "reserved"
 
 def subject_of(
     case: Case, volume: Volume, servers: Mapping[str, ServerEvidence]
-) -> tuple[Row | None, bool]:
+) -> tuple[CinderAttachment | None, bool]:
     """Return the row of the case's attachment, None where it has none; and whether several may be.
 
     A case whose messages named an attachment is about that row and no other. Else an attach is
@@ -40,29 +40,39 @@ def subject_of(
     ``attachment_delete``); and of two of one server, about the one that the server has left.
     """
     if case.attachment_id is not None:
-        named = (row for row in volume.rows if row.attachment_id == case.attachment_id)
+        named = (
+            attachment
+            for attachment in volume.attachments
+            if attachment.attachment_id == case.attachment_id
+        )
         return next(named, None), False
-    mine = [row for row in volume.rows if case.instance_id in (None, row.instance_id)]
+    mine = [
+        attachment
+        for attachment in volume.attachments
+        if case.instance_id in (None, attachment.instance_id)
+    ]
     match case.operation:
         case Operation.ATTACH:
-            mine = [row for row in mine if row.status != ATTACHED] or mine
+            mine = [attachment for attachment in mine if attachment.status != ATTACHED] or mine
         case Operation.DETACH:
-            mine = [row for row in mine if row.status != RESERVED] or mine
+            mine = [attachment for attachment in mine if attachment.status != RESERVED] or mine
             # In transition it may be the other row that somebody wants detached.
             at_rest = volume.status == "in-use"
             mine = (_on_the_source(mine, servers) if at_rest else []) or mine
     return (mine[0] if len(mine) == 1 else None), len(mine) > 1
 
 
-def _on_the_source(rows: Sequence[Row], servers: Mapping[str, ServerEvidence]) -> list[Row]:
+def _on_the_source(
+    attachments: Sequence[CinderAttachment], servers: Mapping[str, ServerEvidence]
+) -> list[CinderAttachment]:
     """Return the row of a live migration's source, where the server is on the destination.
 
     Cinder's ``volume.detach.start`` lists both rows and does not say which of them goes. Nova names
     the one that stays, on a host other than that of the one that goes.
     """
-    unnamed = [row for row in rows if holder(row, servers) is None]
-    attached = all(row.status == ATTACHED for row in rows)
-    one_server = len({row.instance_id for row in rows}) == 1
+    unnamed = [attachment for attachment in attachments if holder(attachment, servers) is None]
+    attached = all(attachment.status == ATTACHED for attachment in attachments)
+    one_server = len({attachment.instance_id for attachment in attachments}) == 1
     moved = attached and one_server and len(unnamed) == 1
     return unnamed if moved and left_behind(unnamed[0], servers) else []
 
@@ -74,14 +84,17 @@ def belongs(connection: Connection, connectors: tuple[Connector, ...]) -> bool:
 
 def shares(
     connector: Connector,
-    rows: tuple[Row, ...],
+    attachments: tuple[CinderAttachment, ...],
     servers: Mapping[str, ServerEvidence],
     learned: Mapping[str, Connector],
 ) -> bool:
     """Tell whether one of these rows or its server is on that host, or nobody knows where."""
-    if any(row.host is not None and row.host == connector.host for row in rows):
+    if any(
+        attachment.host is not None and attachment.host == connector.host
+        for attachment in attachments
+    ):
         return True
-    answers = [servers.get(row.instance_id or "") for row in rows]
+    answers = [servers.get(attachment.instance_id or "") for attachment in attachments]
     return any(
         not isinstance(answer, Fact) or _may_be_on(answer.value.host, connector, learned)
         for answer in answers
@@ -97,7 +110,7 @@ def _may_be_on(host: str | None, connector: Connector, learned: Mapping[str, Con
 
 
 def explained_by(
-    rows: tuple[Row, ...],
+    attachments: tuple[CinderAttachment, ...],
     servers: Mapping[str, ServerEvidence],
     learned: Mapping[str, Connector],
 ) -> tuple[Connector, ...]:
@@ -105,7 +118,7 @@ def explained_by(
 
     Of a host whose connector was never seen only its name is known, which some backends tell too.
     """
-    answers = (servers.get(row.instance_id or "") for row in rows)
+    answers = (servers.get(attachment.instance_id or "") for attachment in attachments)
     hosts = (a.value.host for a in answers if isinstance(a, Fact) and a.value.host)
     return tuple(learned.get(host, Connector(host=host)) for host in hosts)
 
@@ -114,7 +127,7 @@ def explained_by(
 class Situation:
     """One volume seen from one attachment, the *subject*.
 
-    ``row`` is the subject's row in Cinder; None where there is none. ``ambiguous`` says that
+    ``attachment`` is the subject's row in Cinder; None where there is none. ``ambiguous`` says that
     several rows might be it. ``others`` are the volume's remaining rows. ``instance_id`` is the
     subject's instance: the row's where there is one, so that a row of nobody's is not taken for the
     case's. ``ended_on`` is the host whose nova-compute ended the guest of the subject's deleted
@@ -131,9 +144,9 @@ class Situation:
 
     case: Case
     volume: Volume
-    row: Row | None
+    attachment: CinderAttachment | None
     ambiguous: bool
-    others: tuple[Row, ...]
+    others: tuple[CinderAttachment, ...]
     instance_id: str | None
     servers: Mapping[str, ServerEvidence]
     ended_on: str | None
@@ -170,36 +183,40 @@ class Situation:
         return self.server.block_devices if self.server else ()
 
     @property
-    def row_status(self) -> str | None:
+    def attachment_status(self) -> str | None:
         """The attach_status of the subject's row, None without one."""
-        return self.row.status if self.row else None
+        return self.attachment.status if self.attachment else None
 
     @property
     def named(self) -> bool:
         """Tell whether a block device of the subject's server names the subject's row."""
-        return self.row is not None and self.names(self.row)
+        return self.attachment is not None and self.names(self.attachment)
 
     @property
     def unnamed_devices(self) -> tuple[BlockDevice, ...]:
         """Block devices of the subject's server that name no row which Cinder has."""
-        known = {row.attachment_id for row in self.volume.rows}
+        known = {attachment.attachment_id for attachment in self.volume.attachments}
         return tuple(d for d in self.devices if d.attachment_id not in known)
 
     @property
-    def named_others(self) -> tuple[Row, ...]:
+    def named_others(self) -> tuple[CinderAttachment, ...]:
         """Those other rows that a block device of their own server names."""
-        return tuple(row for row in self.others if self.holder(row) is not None)
+        return tuple(
+            attachment for attachment in self.others if self.holder(attachment) is not None
+        )
 
     @property
-    def siblings(self) -> tuple[Row, ...]:
+    def siblings(self) -> tuple[CinderAttachment, ...]:
         """The other rows of the subject's own instance, as a live migration makes them."""
-        return tuple(row for row in self.others if row.instance_id == self.instance_id)
+        return tuple(
+            attachment for attachment in self.others if attachment.instance_id == self.instance_id
+        )
 
     @property
     def host(self) -> str | None:
         """The host that the subject is on: by Cinder's row, its connector, or its messages."""
-        if self.row is not None and self.row.host is not None:
-            return self.row.host
+        if self.attachment is not None and self.attachment.host is not None:
+            return self.attachment.host
         own = self.case.connector
         return own.host if own is not None and own.host is not None else self.case.host
 
@@ -216,13 +233,13 @@ class Situation:
         guest of that host may have opened the session since.
         """
         ended_here = self.ended_on is not None and self.ended_on == self.host
-        return self.row is not None and self.server_gone and ended_here
+        return self.attachment is not None and self.server_gone and ended_here
 
     @property
     def on_host_of_its_server(self) -> bool:
         """Tell whether the subject's recorded host is the one that its server is on."""
         here = self.server.host if self.server else None
-        recorded = self.row.host if self.row else None
+        recorded = self.attachment.host if self.attachment else None
         if recorded is None and self.connector is not None:
             recorded = self.connector.host
         return here is not None and recorded == here
@@ -248,7 +265,7 @@ class Situation:
         Of connections that the driver cannot tell apart, each row explains one.
         """
         known = self.connector is not None and bool(self.foreign)
-        return known or len(self.nameless) > len(self.volume.rows)
+        return known or len(self.nameless) > len(self.volume.attachments)
 
     @property
     def sole(self) -> bool:
@@ -258,7 +275,7 @@ class Situation:
         """
         connections = _connections(self.backend)
         one = len(connections) == 1 and not connections[0].sessions
-        return one and self.row is not None and not self.others
+        return one and self.attachment is not None and not self.others
 
     @property
     def blind(self) -> bool:
@@ -278,13 +295,13 @@ class Situation:
             return False
         return not (self.own or self.foreign or self.nameless) and bool(self.others)
 
-    def names(self, row: Row) -> bool:
+    def names(self, attachment: CinderAttachment) -> bool:
         """Tell whether a block device of the subject's server names this row."""
-        return row.attachment_id in {d.attachment_id for d in self.devices}
+        return attachment.attachment_id in {d.attachment_id for d in self.devices}
 
-    def holder(self, row: Row) -> Server | None:
+    def holder(self, attachment: CinderAttachment) -> Server | None:
         """Return the row's own server where one of its block devices names the row."""
-        return holder(row, self.servers)
+        return holder(attachment, self.servers)
 
 
 def situate(
@@ -295,13 +312,13 @@ def situate(
 ) -> Situation:
     """Work out the subject's row, server, connector and connections. Pure."""
     servers = dict(evidence.servers)
-    row, ambiguous = subject_of(case, volume, servers)
-    instance_id = row.instance_id if row else case.instance_id
-    others = tuple(r for r in volume.rows if r is not row)
+    attachment, ambiguous = subject_of(case, volume, servers)
+    instance_id = attachment.instance_id if attachment else case.instance_id
+    others = tuple(r for r in volume.attachments if r is not attachment)
     learned = dict(evidence.connectors)
     moving = any(r.instance_id == instance_id for r in others)
     at_home = None if moving else servers.get(instance_id or "")
-    connector = _connector(case, row, at_home, learned)
+    connector = _connector(case, attachment, at_home, learned)
     explained = explained_by(others, servers, learned)
     seen = _connections(evidence.backend)
     rest = [c for c in seen if evidence.hosts_known and not belongs(c, explained)]
@@ -309,7 +326,7 @@ def situate(
     return Situation(
         case=case,
         volume=volume,
-        row=row,
+        attachment=attachment,
         ambiguous=ambiguous,
         others=others,
         instance_id=instance_id,
@@ -330,7 +347,7 @@ def situate(
 
 def _connector(
     case: Case,
-    row: Row | None,
+    attachment: CinderAttachment | None,
     at_home: ServerEvidence | None,
     learned: Mapping[str, Connector],
 ) -> Connector | None:
@@ -341,8 +358,8 @@ def _connector(
     """
     if case.connector is not None:
         return case.connector
-    if row is not None and row.host is not None:
-        return learned.get(row.host)
+    if attachment is not None and attachment.host is not None:
+        return learned.get(attachment.host)
     if case.host is not None:
         return learned.get(case.host)
     host = at_home.value.host if isinstance(at_home, Fact) else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 
 from drivers.base import Connection, Connector
-from drivers.control_plane import Row, Server
+from drivers.control_plane import CinderAttachment, Server
 from handlers.judgement.evidence import Absent, Fact, NoControl, Unknown, left_behind
 from handlers.judgement.situation import ATTACHED, RESERVED, Situation
 
@@ -56,7 +56,9 @@ def beside_a_dead_host(s: Situation) -> bool:
 
     After an evacuation the row of a host that is dead may be left, and its session be listed.
     """
-    left = {row.host for row in s.volume.rows if left_behind(row, s.servers)}
+    left = {
+        attachment.host for attachment in s.volume.attachments if left_behind(attachment, s.servers)
+    }
     dead = {host for host in left if s.computes.get(host or "") is not True}
     return bool(dead.intersection(writers(s))) and _excess(s, dead) <= 0
 
@@ -81,8 +83,10 @@ def _unexplained(s: Situation, aside: Set[str | None]) -> int:
     has none, and one whose server has left its host explains nobody there: multiattach lets two
     servers write, never one guest twice.
     """
-    rows = [r for r in s.volume.rows if r.status != RESERVED and not left_behind(r, s.servers)]
-    known = [None if s.nameless else _connector_of(s, row) for row in rows]
+    attachments = [
+        r for r in s.volume.attachments if r.status != RESERVED and not left_behind(r, s.servers)
+    ]
+    known = [None if s.nameless else _connector_of(s, attachment) for attachment in attachments]
     mine = [connector for connector in known if connector is not None]
     strange = {
         _host(s, connection)
@@ -94,18 +98,19 @@ def _unexplained(s: Situation, aside: Set[str | None]) -> int:
 
 def _moving(s: Situation) -> int:
     """Count the servers of the volume that are being moved, or may be, as nobody says."""
-    rows = [row.instance_id for row in s.volume.rows]
+    attachments = [attachment.instance_id for attachment in s.volume.attachments]
     return sum(
-        _is_moving(answer, rows.count(instance_id)) for instance_id, answer in s.servers.items()
+        _is_moving(answer, attachments.count(instance_id))
+        for instance_id, answer in s.servers.items()
     )
 
 
-def _is_moving(answer: object, rows: int) -> bool:
+def _is_moving(answer: object, attachments: int) -> bool:
     match answer:
         case Fact(Server(task_state=task)):
-            return task == MIGRATING or (task is not None and rows > 1)
+            return task == MIGRATING or (task is not None and attachments > 1)
         case Unknown():
-            return rows > 1 and not isinstance(answer, NoControl)
+            return attachments > 1 and not isinstance(answer, NoControl)
         case _:
             return False
 
@@ -116,17 +121,21 @@ def lost_access(s: Situation) -> tuple[str, ...]:
     Where nobody at all is let in, each of them; else those whose connector is known, if the driver
     can tell whose connection is whose.
     """
-    lost = (row for row in s.volume.rows if row.status == ATTACHED and _shut_out(s, row))
-    return tuple(dict.fromkeys(_guest_host(s, row) for row in lost))
+    lost = (
+        attachment
+        for attachment in s.volume.attachments
+        if attachment.status == ATTACHED and _shut_out(s, attachment)
+    )
+    return tuple(dict.fromkeys(_guest_host(s, attachment) for attachment in lost))
 
 
-def _shut_out(s: Situation, row: Row) -> bool:
-    server = _guest(s, row)
+def _shut_out(s: Situation, attachment: CinderAttachment) -> bool:
+    server = _guest(s, attachment)
     if server is None or server.vm_state not in RUNS or server.compute_up is not True:
         return False
     if isinstance(s.backend, Absent):
         return True
-    connector = _connector_of_guest(s, row, server)
+    connector = _connector_of_guest(s, attachment, server)
     seen = isinstance(s.backend, Fact) and not s.nameless
     if not seen or connector is None or not connector.names():
         return False
@@ -134,25 +143,31 @@ def _shut_out(s: Situation, row: Row) -> bool:
     return not any(c.access and c.belongs_to(connector) for c in _connections(s))
 
 
-def _connector_of_guest(s: Situation, row: Row, server: Server) -> Connector | None:
+def _connector_of_guest(
+    s: Situation, attachment: CinderAttachment, server: Server
+) -> Connector | None:
     """Return the connector of the host that the guest is on, which its row may not have followed.
 
     A row of the old way stays on the host that it was made for when its server is migrated.
     """
-    if left_behind(row, s.servers):
+    if left_behind(attachment, s.servers):
         return s.connectors.get(server.host or "")
-    return _connector_of(s, row)
+    return _connector_of(s, attachment)
 
 
-def _guest(s: Situation, row: Row) -> Server | None:
+def _guest(s: Situation, attachment: CinderAttachment) -> Server | None:
     """Return the row's server: by its block device, or by the old one that names no row."""
-    old = row is s.row and not s.others and tuple(d.attachment_id for d in s.devices) == (None,)
-    return s.server if old else s.holder(row)
+    old = (
+        attachment is s.attachment
+        and not s.others
+        and tuple(d.attachment_id for d in s.devices) == (None,)
+    )
+    return s.server if old else s.holder(attachment)
 
 
-def _guest_host(s: Situation, row: Row) -> str:
-    server = _guest(s, row)
-    return (server.host if server else None) or row.host or "a host that nobody names"
+def _guest_host(s: Situation, attachment: CinderAttachment) -> str:
+    server = _guest(s, attachment)
+    return (server.host if server else None) or attachment.host or "a host that nobody names"
 
 
 def _hosts_of_guests(s: Situation) -> Iterator[str]:
@@ -167,13 +182,13 @@ def _hosts_of_servers(s: Situation) -> set[str | None]:
     return {server.host for server in answers if server.block_devices}
 
 
-def _connector_of(s: Situation, row: Row) -> Connector | None:
+def _connector_of(s: Situation, attachment: CinderAttachment) -> Connector | None:
     """Return the connector of the host that a row is for: by its own record, then its server's."""
-    if row is s.row and s.case.connector is not None:
+    if attachment is s.attachment and s.case.connector is not None:
         return s.case.connector
-    answer = s.servers.get(row.instance_id or "")
+    answer = s.servers.get(attachment.instance_id or "")
     here = answer.value.host if isinstance(answer, Fact) else None
-    return s.connectors.get(row.host or here or "")
+    return s.connectors.get(attachment.host or here or "")
 
 
 def _host(s: Situation, connection: Connection) -> str:

@@ -21,17 +21,17 @@ from handlers.notification.event_type import (
     source_of,
     why_ignored,
 )
-from handlers.notification.types import Ignored, Malformed, Notification, Parsed, RowSeen
+from handlers.notification.types import Ignored, Malformed, Notification, NotifiedAttachment, Parsed
 
 __all__ = [
     "ON_THE_BUS",
     "Ignored",
     "Malformed",
     "Notification",
+    "NotifiedAttachment",
     "Operation",
     "Parsed",
     "Phase",
-    "RowSeen",
     "Source",
     "may_concern",
     "parse",

@@ -101,7 +101,7 @@ def _notification(
         project_id=project_id or message.context("project_id"),
         user_id=identifier(instance.get("user_id")) or message.context("user_id"),
         fault=fault,
-        rows=(),
+        attachments=(),
         published_at=message.published_at,
     )
 

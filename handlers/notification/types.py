@@ -10,7 +10,7 @@ from handlers.notification.event_type import Operation, Phase, Source
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class RowSeen:
+class NotifiedAttachment:
     """One attachment row as a Cinder notification carried it: already old when it arrives."""
 
     attachment_id: str
@@ -30,7 +30,7 @@ class Notification:
     ``own_request_id`` is the publisher's own. ``operation`` and ``volume_id`` are None only for
     Nova's ``compute.exception``, which names neither and is joined to its operation by request id.
     ``backend`` is Cinder's ``host@backend`` without the pool; ``host`` is the compute host.
-    ``rows`` are the ones that the message showed: at a detach's end, the ones that remain.
+    ``attachments`` are the ones that the message showed: at a detach's end, the ones that remain.
     ``published_at`` is the publisher's clock, never compared with ours.
     """
 
@@ -51,13 +51,17 @@ class Notification:
     project_id: str | None
     user_id: str | None
     fault: str | None
-    rows: tuple[RowSeen, ...]
+    attachments: tuple[NotifiedAttachment, ...]
     published_at: datetime | None
 
     @property
-    def row(self) -> RowSeen | None:
+    def attachment(self) -> NotifiedAttachment | None:
         """Return the row that the message is proven to be about, if it shows it."""
-        shown = (row for row in self.rows if row.attachment_id == self.attachment_id)
+        shown = (
+            attachment
+            for attachment in self.attachments
+            if attachment.attachment_id == self.attachment_id
+        )
         return next(shown, None)
 
     @property
@@ -71,7 +75,12 @@ class Notification:
         """
         begins = self.operation is Operation.DETACH and self.phase is Phase.START
         by_api = self.source is Source.CINDER and published_by_api(self.publisher_id)
-        return begins and by_api and self.row is not None and self.row.status == "reserved"
+        return (
+            begins
+            and by_api
+            and self.attachment is not None
+            and self.attachment.status == "reserved"
+        )
 
 
 def published_by_api(publisher_id: str) -> bool:

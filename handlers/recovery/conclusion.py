@@ -81,7 +81,7 @@ class Attempted:
             reason=reason,
             use_case=self.use_case,
             evidence=self.evidence,
-            attachment_id=s.row.attachment_id if s and s.row else None,
+            attachment_id=s.attachment.attachment_id if s and s.attachment else None,
             instance_id=s.instance_id if s else None,
             backend=s.volume.ref.backend if s else None,
             **filled | more,

@@ -62,11 +62,11 @@ class Calls:
             case StepKind.CINDER_ROLL_DETACHING:
                 cinder.roll_detaching(on.volume_id, request_id=request_id, timeout_seconds=limit)
             case StepKind.CINDER_COMPLETE:
-                row = _known(on.attachment_id, "attachment")
-                cinder.complete(row, request_id=request_id, timeout_seconds=limit)
+                attachment = _known(on.attachment_id, "attachment")
+                cinder.complete(attachment, request_id=request_id, timeout_seconds=limit)
             case StepKind.CINDER_DELETE_ATTACHMENT:
-                row = _known(on.attachment_id, "attachment")
-                cinder.delete_attachment(row, request_id=request_id, timeout_seconds=limit)
+                attachment = _known(on.attachment_id, "attachment")
+                cinder.delete_attachment(attachment, request_id=request_id, timeout_seconds=limit)
             case StepKind.CINDER_FORCE_DETACH:
                 cinder.force_detach(
                     on.volume_id,

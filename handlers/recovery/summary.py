@@ -69,7 +69,7 @@ def _volume_facts(volume: Volume) -> dict[str, Any]:
         "migration_status": volume.migration_status,
         "backend": volume.ref.backend,
         "service_up": volume.service_up,
-        "rows": [dataclasses.asdict(row) for row in volume.rows],
+        "attachments": [dataclasses.asdict(attachment) for attachment in volume.attachments],
     }
 
 

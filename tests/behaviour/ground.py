@@ -25,7 +25,7 @@ class State:
 
     status: str
     attach_status: str
-    rows: tuple[str, ...] = ()
+    attachments: tuple[str, ...] = ()
     let_in: tuple[str, ...] = ()
     error: type[OutsideError] | None = None
 

@@ -136,12 +136,12 @@ class LabGround:
 
     def look(self, volume_id: str) -> State:
         """Look at a volume from all sides: at Cinder's tables and at tgtd."""
-        rows = self.lab.mariadb.execute(f"{ROWS}'{volume_id}'")
+        attachments = self.lab.mariadb.execute(f"{ROWS}'{volume_id}'")
         export = backend.export(self.lab.tgtd, volume_id)
         let_in = (name.removeprefix(INITIATOR) for name in export.let_in) if export else ()
         return State(
             *self._statuses(volume_id),
-            tuple(sorted(str(status) for (status,) in rows)),
+            tuple(sorted(str(status) for (status,) in attachments)),
             tuple(sorted(let_in)),
         )
 

@@ -31,7 +31,7 @@ class SimulatedOthers:
     def update_attachment(self, attachment_id: str, connector: Connector) -> None:
         """``PUT /attachments/{id}``."""
         with self._asking():
-            self._api.update_attachment(self._estate.row(attachment_id), connector)
+            self._api.update_attachment(self._estate.attachment(attachment_id), connector)
 
     def initialize_connection(self, volume_id: str, connector: Connector) -> None:
         """``os-initialize_connection``."""
@@ -180,8 +180,10 @@ class SimulatorGround:
         """Look at a volume from all sides."""
         told = self.cloud.cinder.volume(volume_id, timeout_seconds=TIMEOUT_SECONDS)
         assert told is not None
-        rows = tuple(sorted(row.status for row in told.rows))
-        return State(*self.cloud.statuses(volume_id), rows, self.cloud.exported_to(volume_id))
+        attachments = tuple(sorted(attachment.status for attachment in told.attachments))
+        return State(
+            *self.cloud.statuses(volume_id), attachments, self.cloud.exported_to(volume_id)
+        )
 
     def busy_backend(
         self, method: str, volume_id: str, act: Callable[[], None]

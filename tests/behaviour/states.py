@@ -19,13 +19,13 @@ Make = Callable[[Ground], "Scene"]
 
 @dataclasses.dataclass(slots=True)
 class Scene:
-    """A volume in some state; ``row`` is the one that calls are about, or one that is not there.
+    """A volume in some state; calls are about ``attachment``, which need not be there.
 
     ``finish``, where there is one, lets the backend finish what it is still busy with.
     """
 
     volume_id: str
-    row: str
+    attachment: str
     finish: Callable[[], None] | None = None
 
 
@@ -55,14 +55,14 @@ def reserved(ground: Ground) -> Scene:
 def attaching(ground: Ground) -> Scene:
     """Let the host in at the backend; Nova did not complete."""
     scene = reserved(ground)
-    ground.others.update_attachment(scene.row, ground.connector(HOSTS[0]))
+    ground.others.update_attachment(scene.attachment, ground.connector(HOSTS[0]))
     return scene
 
 
 def in_use(ground: Ground) -> Scene:
     """Attach it."""
     scene = attaching(ground)
-    ground.cinder.complete(scene.row, **call())
+    ground.cinder.complete(scene.attachment, **call())
     return scene
 
 
@@ -78,8 +78,8 @@ def legacy_in_use(ground: Ground) -> Scene:
     scene = os_reserve(ground)
     ground.others.initialize_connection(scene.volume_id, ground.connector(HOSTS[0]))
     ground.others.attach(scene.volume_id, str(uuid.uuid4()))
-    (row,) = _rows(ground, scene.volume_id)
-    return Scene(scene.volume_id, row)
+    (attachment,) = _attachments(ground, scene.volume_id)
+    return Scene(scene.volume_id, attachment)
 
 
 def legacy_detaching(ground: Ground) -> Scene:
@@ -109,7 +109,7 @@ def busy(ground: Ground) -> Scene:
     scene = reserved(ground)
 
     def connect() -> None:
-        ground.others.update_attachment(scene.row, ground.connector(HOSTS[0]))
+        ground.others.update_attachment(scene.attachment, ground.connector(HOSTS[0]))
 
     scene.finish = ground.impatient(scene.volume_id, connect)
     return scene
@@ -120,36 +120,36 @@ def late(ground: Ground) -> Scene:
     scene = busy(ground)
     assert scene.finish is not None
     scene.finish()
-    return Scene(scene.volume_id, scene.row)
+    return Scene(scene.volume_id, scene.attachment)
 
 
 def leak(ground: Ground) -> Scene:
     """Make UC5: Nova has given up and deleted the row while the backend was busy."""
     scene = busy(ground)
-    ground.cinder.delete_attachment(scene.row, **call())
+    ground.cinder.delete_attachment(scene.attachment, **call())
     assert scene.finish is not None
     scene.finish()
-    return Scene(scene.volume_id, scene.row)
+    return Scene(scene.volume_id, scene.attachment)
 
 
-def two_rows(ground: Ground) -> Scene:
+def two_attachments(ground: Ground) -> Scene:
     """Attach a multiattach volume to two hosts."""
-    volume, rows = ground.volume(multiattach=True), []
+    volume, attachments = ground.volume(multiattach=True), []
     for host in HOSTS:
-        rows.append(ground.others.create_attachment(volume, str(uuid.uuid4())))
-        ground.others.update_attachment(rows[-1], ground.connector(host))
-        ground.cinder.complete(rows[-1], **call())
-    return Scene(volume, rows[0])
+        attachments.append(ground.others.create_attachment(volume, str(uuid.uuid4())))
+        ground.others.update_attachment(attachments[-1], ground.connector(host))
+        ground.cinder.complete(attachments[-1], **call())
+    return Scene(volume, attachments[0])
 
 
 def two_on_one_host(ground: Ground) -> Scene:
     """Attach a multiattach volume to one host, for two servers."""
-    volume, rows = ground.volume(multiattach=True), []
+    volume, attachments = ground.volume(multiattach=True), []
     for _ in range(2):
-        rows.append(ground.others.create_attachment(volume, str(uuid.uuid4())))
-        ground.others.update_attachment(rows[-1], ground.connector(HOSTS[0]))
-        ground.cinder.complete(rows[-1], **call())
-    return Scene(volume, rows[0])
+        attachments.append(ground.others.create_attachment(volume, str(uuid.uuid4())))
+        ground.others.update_attachment(attachments[-1], ground.connector(HOSTS[0]))
+        ground.cinder.complete(attachments[-1], **call())
+    return Scene(volume, attachments[0])
 
 
 def second_failed(ground: Ground) -> Scene:
@@ -187,7 +187,7 @@ def attached_with_status(status: str) -> Make:
     return make
 
 
-def _rows(ground: Ground, volume_id: str) -> list[str]:
+def _attachments(ground: Ground, volume_id: str) -> list[str]:
     told = ground.cinder.volume(volume_id, timeout_seconds=TIMEOUT_SECONDS)
     assert told is not None
-    return [row.attachment_id for row in told.rows]
+    return [attachment.attachment_id for attachment in told.attachments]

@@ -27,9 +27,9 @@ REFUSED_TWO = State("in-use", "attached", ("attached", "attached"), BOTH, Confli
 HALF_DONE = State("available", "detached", error=IndeterminateError)
 
 
-def state_of(status: str, attach_status: str, row: str, *let_in: str, **error: Any) -> State:
+def state_of(status: str, attach_status: str, attachment: str, *let_in: str, **error: Any) -> State:
     """Write a state with one row."""
-    return State(status, attach_status, (row,), let_in, **error)
+    return State(status, attach_status, (attachment,), let_in, **error)
 
 
 def cells(table: Table) -> pytest.MarkDecorator:
@@ -64,7 +64,7 @@ def check(ground: Ground, scene: Scene, act: Callable[[], object], after: State)
     if scene.finish:
         scene.finish()
     seen = ground.look(scene.volume_id)
-    assert State(seen.status, seen.attach_status, seen.rows, seen.let_in, error) == after
+    assert State(seen.status, seen.attach_status, seen.attachments, seen.let_in, error) == after
 
 
 FORCE_DETACH: Table = {
@@ -81,7 +81,7 @@ FORCE_DETACH: Table = {
     states.legacy_leak_reserved: MENDED,
     states.leak: MENDED,
     states.busy: LEAKED,
-    states.two_rows: REFUSED_TWO,
+    states.two_attachments: REFUSED_TWO,
     ERROR: MENDED,
     BACKING_UP: MENDED,
     UPLOADING: MENDED,
@@ -111,17 +111,17 @@ FORCE_DETACH_ROW: Table = {
     states.detaching: MENDED,
     states.legacy_detaching: MENDED,
     states.busy: LEAKED,
-    states.two_rows: REFUSED_TWO,
+    states.two_attachments: REFUSED_TWO,
 }
 
 
 @cells(FORCE_DETACH_ROW)
-def test_force_detach_of_a_row(ground: Ground, make: Make, after: State) -> None:
+def test_force_detach_of_a_attachment(ground: Ground, make: Make, after: State) -> None:
     """The same with a row named -> where there is no such row, refused after half of it is done."""
     scene = make(ground)
     connector = ground.connector(FIRST)
     act = functools.partial(
-        ground.cinder.force_detach, scene.volume_id, scene.row, connector, **call()
+        ground.cinder.force_detach, scene.volume_id, scene.attachment, connector, **call()
     )
     check(ground, scene, act, after)
 
@@ -136,7 +136,7 @@ DELETE: Table = {
     states.legacy_in_use: LEAKED,
     states.legacy_detaching: LEAKED,
     states.busy: LEAKED,
-    states.two_rows: state_of("in-use", "attached", "attached", SECOND),
+    states.two_attachments: state_of("in-use", "attached", "attached", SECOND),
     states.two_on_one_host: state_of("in-use", "attached", "attached", FIRST),
     states.second_failed: state_of("in-use", "attached", "attached"),
     USED_UPLOADING: State("uploading", "detached"),
@@ -149,7 +149,7 @@ DELETE: Table = {
 def test_delete_attachment(ground: Ground, make: Make, after: State) -> None:
     """DELETE of the row -> terminated by the row's own connector; without one, or reserved, not."""
     scene = make(ground)
-    act = functools.partial(ground.cinder.delete_attachment, scene.row, **call())
+    act = functools.partial(ground.cinder.delete_attachment, scene.attachment, **call())
     check(ground, scene, act, after)
 
 
@@ -165,7 +165,7 @@ TERMINATE: Table = {
     states.legacy_leak_reserved: MENDED,
     states.leak: MENDED,
     states.busy: state_of("attaching", "attaching", "attaching", FIRST),
-    states.two_rows: REFUSED_TWO,
+    states.two_attachments: REFUSED_TWO,
     MAINTENANCE: State("maintenance", "detached"),
 }
 
@@ -187,7 +187,7 @@ RESERVE: Table = {
     states.reserved: state_of("reserved", "detached", "reserved", error=ConflictError),
     states.in_use: state_of("in-use", "attached", "attached", FIRST, error=ConflictError),
     states.legacy_leak: State("attaching", "detached", let_in=H),
-    states.two_rows: State("attaching", "attached", ("attached", "attached"), BOTH),
+    states.two_attachments: State("attaching", "attached", ("attached", "attached"), BOTH),
     ERROR: State("error", "detached", error=ConflictError),
 }
 
@@ -246,7 +246,7 @@ COMPLETE: Table = {
 def test_complete(ground: Ground, make: Make, after: State) -> None:
     """os-complete -> attached and in-use, whatever it was; a row that is gone is not found."""
     scene = make(ground)
-    check(ground, scene, lambda: ground.cinder.complete(scene.row, **call()), after)
+    check(ground, scene, lambda: ground.cinder.complete(scene.attachment, **call()), after)
 
 
 BEGIN_DETACHING: Table = {
@@ -271,7 +271,7 @@ RESET_AVAILABLE: Table = {
     states.attaching: state_of("available", "attaching", "attaching", FIRST),
     states.in_use: state_of("available", "attached", "attached", FIRST),
     states.detaching: state_of("available", "attached", "attached", FIRST),
-    states.two_rows: State("available", "attached", ("attached", "attached"), BOTH),
+    states.two_attachments: State("available", "attached", ("attached", "attached"), BOTH),
 }
 
 
@@ -289,7 +289,7 @@ RESET_DETACHED: Table = {
     states.in_use: LEAKED,
     states.detaching: LEAKED,
     states.busy: LEAKED,
-    states.two_rows: State("available", "detached", let_in=BOTH),
+    states.two_attachments: State("available", "detached", let_in=BOTH),
 }
 
 
@@ -309,7 +309,7 @@ OS_DETACH: Table = {
     states.detaching: MENDED,
     states.legacy_detaching: MENDED,
     states.legacy_leak: LEAKED,
-    states.two_rows: REFUSED_TWO,
+    states.two_attachments: REFUSED_TWO,
     MAINTENANCE: State("maintenance", "detached", error=ConflictError),
 }
 
@@ -334,6 +334,6 @@ def test_update_attachment(ground: Ground, make: Make, after: State) -> None:
     scene = make(ground)
 
     def act() -> None:
-        ground.others.update_attachment(scene.row, ground.connector(FIRST))
+        ground.others.update_attachment(scene.attachment, ground.connector(FIRST))
 
     check(ground, scene, act, after)

@@ -22,11 +22,11 @@ Call = Callable[[Ground, Scene], None]
 
 def force_detach(ground: Ground, scene: Scene) -> None:
     connector = ground.connector(FIRST)
-    ground.cinder.force_detach(scene.volume_id, scene.row, connector, **call())
+    ground.cinder.force_detach(scene.volume_id, scene.attachment, connector, **call())
 
 
 def delete_attachment(ground: Ground, scene: Scene) -> None:
-    ground.cinder.delete_attachment(scene.row, **call())
+    ground.cinder.delete_attachment(scene.attachment, **call())
 
 
 def terminate_connection(ground: Ground, scene: Scene) -> None:
@@ -34,7 +34,7 @@ def terminate_connection(ground: Ground, scene: Scene) -> None:
 
 
 def os_detach(ground: Ground, scene: Scene) -> None:
-    ground.others.detach(scene.volume_id, scene.row)
+    ground.others.detach(scene.volume_id, scene.attachment)
 
 
 RAISED = [
@@ -76,7 +76,7 @@ def test_initialize_fails(ground: Ground) -> None:
     scene = states.reserved(ground)
     ground.break_backend("initialize_connection", scene.volume_id)
     with pytest.raises(IndeterminateError):
-        ground.others.update_attachment(scene.row, ground.connector(FIRST))
+        ground.others.update_attachment(scene.attachment, ground.connector(FIRST))
     assert ground.look(scene.volume_id) == State("reserved", "detached", ("reserved",))
 
 
@@ -123,19 +123,19 @@ def test_late_first_try_undoes_the_second(ground: Ground) -> None:
     """
     scene = states.reserved(ground)
     connector = ground.connector(FIRST)
-    connect = functools.partial(ground.others.update_attachment, scene.row, connector)
+    connect = functools.partial(ground.others.update_attachment, scene.attachment, connector)
     finish = ground.busy_backend("initialize_connection", scene.volume_id, connect)
     connect()
-    ground.cinder.complete(scene.row, **call())
+    ground.cinder.complete(scene.attachment, **call())
     assert ground.look(scene.volume_id) == State("in-use", "attached", ROW, (FIRST,))
     finish()
     late = State("attaching", "attaching", ("attaching",), (FIRST,))
     assert ground.look(scene.volume_id) == late
-    ground.cinder.complete(scene.row, **call())
+    ground.cinder.complete(scene.attachment, **call())
     assert ground.look(scene.volume_id) == State("in-use", "attached", ROW, (FIRST,))
 
 
-def test_the_row_goes_while_the_backend_is_busy(ground: Ground) -> None:
+def test_the_attachment_goes_while_the_backend_is_busy(ground: Ground) -> None:
     """UC5 as it comes about -> available, no row, and then the backend lets the host in."""
     scene = states.busy(ground)
     assert scene.finish is not None

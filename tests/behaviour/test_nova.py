@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from drivers.control_plane import DeletedServer, Row, Server
+from drivers.control_plane import CinderAttachment, DeletedServer, Server
 from drivers.errors import ConflictError, IndeterminateError, NotFoundError, TransientError
 from tests.behaviour.ground import HOSTS, TIMEOUT_SECONDS, Ground, State
 from tests.behaviour.states import call
@@ -37,12 +37,12 @@ def told(ground: Ground, server_id: str, volume_id: str) -> Server:
     return server
 
 
-def row_of(ground: Ground, volume_id: str) -> str:
+def attachment_of(ground: Ground, volume_id: str) -> str:
     """Return the only row of a volume."""
     volume = ground.cinder.volume(volume_id, timeout_seconds=TIMEOUT_SECONDS)
     assert volume is not None
-    (row,) = volume.rows
-    return row.attachment_id
+    (attachment,) = volume.attachments
+    return attachment.attachment_id
 
 
 def attached(ground: Ground, server_id: str) -> str:
@@ -67,8 +67,10 @@ def test_attached_then_detached(ground: Ground) -> None:
     volume = ground.cinder.volume(volume_id, timeout_seconds=TIMEOUT_SECONDS)
     assert volume is not None
     assert volume.service_up
-    assert volume.rows == (
-        Row(str(device.attachment_id), "attached", server_id, has_connection_info=True, host=FIRST),
+    assert volume.attachments == (
+        CinderAttachment(
+            str(device.attachment_id), "attached", server_id, has_connection_info=True, host=FIRST
+        ),
     )
     assert (server.vm_state, server.task_state, server.launched) == ("active", None, True)
     assert (server.host, server.compute_up) == (FIRST, True)
@@ -192,7 +194,7 @@ def test_shelved_server_keeps_its_reservation(ground: Ground) -> None:
     eventually(ground, volume_id, State("reserved", "reserved", ("reserved",)))
     server = told(ground, server_id, volume_id)
     assert (server.vm_state, server.host, server.compute_up) == ("shelved_offloaded", None, None)
-    assert server.block_devices[0].attachment_id == row_of(ground, volume_id)
+    assert server.block_devices[0].attachment_id == attachment_of(ground, volume_id)
 
 
 def test_detach_from_a_shelved_server(ground: Ground) -> None:
@@ -240,7 +242,7 @@ def test_server_deleted_while_the_backend_fails(ground: Ground) -> None:
     ground.servers.delete(server_id)
     eventually(ground, volume_id, ATTACHED)
     assert ground.nova.server(server_id, volume_id, timeout_seconds=TIMEOUT_SECONDS) is None
-    ground.cinder.delete_attachment(row_of(ground, volume_id), **call())
+    ground.cinder.delete_attachment(attachment_of(ground, volume_id), **call())
     eventually(ground, volume_id, FREE)
 
 
@@ -253,14 +255,14 @@ def test_live_migration(ground: Ground) -> None:
     eventually(ground, volume_id, moved, server_id)
     server = told(ground, server_id, volume_id)
     assert server.host == SECOND
-    assert server.block_devices[0].attachment_id == row_of(ground, volume_id)
+    assert server.block_devices[0].attachment_id == attachment_of(ground, volume_id)
 
 
 def test_live_migration_leaves_the_source(ground: Ground) -> None:
     """The source's row cannot be deleted -> two rows, both hosts let in, Nova names one of them."""
     server_id = ground.servers.boot(FIRST)
     volume_id = attached(ground, server_id)
-    before = row_of(ground, volume_id)
+    before = attachment_of(ground, volume_id)
     ground.break_backend("terminate_connection", volume_id, times=TRIES)
     ground.servers.migrate(server_id, SECOND)
     both = State("in-use", "attached", ("attached", "attached"), HOSTS)
@@ -277,17 +279,17 @@ def test_live_migration_leaves_the_source(ground: Ground) -> None:
 class TestGuard:
     """Cinder's guard (CVE-2023-2088), with Nova's block device naming the row."""
 
-    def test_refuses_while_nova_names_the_row(self, ground: Ground) -> None:
+    def test_refuses_while_nova_names_the_attachment(self, ground: Ground) -> None:
         """No service token -> each of the three calls is refused, and nothing has changed."""
         server_id = ground.servers.shared(FIRST)
         volume_id = attached(ground, server_id)
-        row, connector = row_of(ground, volume_id), ground.connector(FIRST)
+        attachment, connector = attachment_of(ground, volume_id), ground.connector(FIRST)
         with pytest.raises(ConflictError):
-            ground.cinder.delete_attachment(row, **call())
+            ground.cinder.delete_attachment(attachment, **call())
         with pytest.raises(ConflictError):
             ground.cinder.force_detach(volume_id, None, connector, **call())
         with pytest.raises(ConflictError):
-            ground.cinder.force_detach(volume_id, row, connector, **call())
+            ground.cinder.force_detach(volume_id, attachment, connector, **call())
         with pytest.raises(ConflictError):
             ground.cinder.terminate_connection(volume_id, connector, **call())
         eventually(ground, volume_id, ATTACHED, server_id)
@@ -296,16 +298,16 @@ class TestGuard:
         """A service token -> the row goes, although the guest holds the disk: hence no default."""
         server_id = ground.servers.boot(FIRST)
         volume_id = attached(ground, server_id)
-        row = row_of(ground, volume_id)
-        ground.vouching.delete_attachment(row, **call())
+        attachment = attachment_of(ground, volume_id)
+        ground.vouching.delete_attachment(attachment, **call())
         eventually(ground, volume_id, FREE, server_id)
 
-    def test_does_not_look_at_a_reserved_row(self, ground: Ground) -> None:
+    def test_does_not_look_at_a_reserved_attachment(self, ground: Ground) -> None:
         """A shelved server's row, without connection info -> not guarded: its reservation goes."""
         server_id = ground.servers.boot(FIRST)
         volume_id = attached(ground, server_id)
         ground.servers.shelve(server_id)
-        ground.cinder.delete_attachment(row_of(ground, volume_id), **call())
+        ground.cinder.delete_attachment(attachment_of(ground, volume_id), **call())
         eventually(ground, volume_id, FREE)
         assert len(told(ground, server_id, volume_id).block_devices) == 1
 
@@ -313,16 +315,16 @@ class TestGuard:
         """nova-api is down -> 500 and no change; a service token needs no Nova."""
         server_id = ground.servers.boot(FIRST)
         volume_id = attached(ground, server_id)
-        row, connector = row_of(ground, volume_id), ground.connector(FIRST)
+        attachment, connector = attachment_of(ground, volume_id), ground.connector(FIRST)
         with ground.servers.api_down():
             with pytest.raises(TransientError):
                 ground.nova.server(server_id, volume_id, timeout_seconds=TIMEOUT_SECONDS)
             with pytest.raises(IndeterminateError):
-                ground.cinder.delete_attachment(row, **call())
+                ground.cinder.delete_attachment(attachment, **call())
             with pytest.raises(IndeterminateError):
-                ground.cinder.force_detach(volume_id, row, connector, **call())
+                ground.cinder.force_detach(volume_id, attachment, connector, **call())
             with pytest.raises(IndeterminateError):
                 ground.cinder.terminate_connection(volume_id, connector, **call())
             eventually(ground, volume_id, ATTACHED, server_id)
-            ground.vouching.delete_attachment(row, **call())
+            ground.vouching.delete_attachment(attachment, **call())
             eventually(ground, volume_id, FREE, server_id)

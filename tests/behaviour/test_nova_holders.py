@@ -9,7 +9,7 @@ import pytest
 from drivers.errors import OutsideError, TransientError
 from tests.behaviour.ground import HOSTS, NO_COMPUTE, TIMEOUT_SECONDS, Ground, State
 from tests.behaviour.states import call
-from tests.behaviour.test_nova import FREE, attached, detach, eventually, row_of
+from tests.behaviour.test_nova import FREE, attached, attachment_of, detach, eventually
 
 FIRST, SECOND = HOSTS
 
@@ -44,12 +44,12 @@ def test_status_that_was_reset_by_hand(ground: Ground) -> None:
     assert may_use(ground, volume_id, FIRST) == (server_id,)
 
 
-def test_row_that_a_service_token_deleted(ground: Ground) -> None:
+def test_attachment_that_a_service_token_deleted(ground: Ground) -> None:
     """The row and the export are gone, Nova does not know -> its server all the same."""
     server_id = ground.servers.boot(FIRST)
     volume_id = attached(ground, server_id)
-    row = row_of(ground, volume_id)
-    ground.vouching.delete_attachment(row, **call())
+    attachment = attachment_of(ground, volume_id)
+    ground.vouching.delete_attachment(attachment, **call())
     assert may_use(ground, volume_id, FIRST) == (server_id,)
 
 

@@ -67,7 +67,8 @@ def _told(name: str) -> Notification:
         publisher_id="nova-compute:compute-1", operation=Operation.ATTACH, phase=Phase.ERROR,
         volume_id=f"{name}-vol", instance_id=f"{name}-ins", attachment_id=None,
         request_id=f"{name}-req", own_request_id=None, host="compute-1", backend=None,
-        volume_status=None, project_id=None, user_id=None, fault=None, rows=(), published_at=None,
+        volume_status=None, project_id=None, user_id=None, fault=None, attachments=(),
+        published_at=None,
     )  # fmt: skip
 
 

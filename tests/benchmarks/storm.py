@@ -32,7 +32,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from consumer.demo.wire import API_PUBLISHER, Message, SeenRow, Story
+from consumer.demo.wire import API_PUBLISHER, Message, SentAttachment, Story
 from consumer.ledger import Arrival, Ledger
 from drivers.base import Connector
 from drivers.simulator import Cloud, scenes
@@ -212,7 +212,7 @@ def tell(ledger: Ledger, stuck: Sequence[Stuck], connectors: dict[str, Connector
 def _earlier(connectors: dict[str, Connector]) -> Iterator[Message]:
     for host, connector in connectors.items():
         story = Story(f"earlier-{host}", f"guest-{host}", host, BACKENDS[0])
-        row = SeenRow(f"row-{host}", "attached", connector)
+        row = SentAttachment(f"row-{host}", "attached", connector)
         yield story.cinder("attach.end", "in-use", row, publisher=API_PUBLISHER)
 
 
@@ -225,10 +225,12 @@ def _news(stuck: Stuck) -> Iterator[Message]:
     scene, operation = stuck.scene, stuck.function.removesuffix("_volume")
     story = Story(scene.volume_id, scene.instance_id, scene.host, stuck.backend)
     if operation == "attach":
-        yield story.cinder("attach.start", "reserved", SeenRow(scene.attachment_id, "reserved"))
+        yield story.cinder(
+            "attach.start", "reserved", SentAttachment(scene.attachment_id, "reserved")
+        )
     else:
         yield story.nova("detach.start")
-        row = SeenRow(scene.attachment_id, "detaching")
+        row = SentAttachment(scene.attachment_id, "detaching")
         yield from (story.cinder("detach.start", "detaching", row) for _ in range(NOVA_TRIES))
     yield story.nova_legacy_error(stuck.function, "MessagingTimeout", scene.attachment_id)
 

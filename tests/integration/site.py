@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from consumer.demo.scenes import SCENES, Scene, Stage
-from consumer.demo.wire import API_PUBLISHER, Message, SeenRow, Story
+from consumer.demo.wire import API_PUBLISHER, Message, SentAttachment, Story
 from consumer.ledger import CaseRecord, Ledger, OutboxRecord
 from drivers.simulator import DEFAULT_BACKEND, Cloud
 from drivers.simulator.remote import serve_cloud
@@ -177,7 +177,7 @@ class Site:
 def earlier_attach(stage: Stage) -> Message:
     """Return the end of some earlier attach on the host: the bus told its connector."""
     story = Story(secrets.token_hex(8), secrets.token_hex(8), stage.host, DEFAULT_BACKEND)
-    row = SeenRow(secrets.token_hex(8), "attached", stage.cloud.connector(stage.host))
+    row = SentAttachment(secrets.token_hex(8), "attached", stage.cloud.connector(stage.host))
     return story.cinder("attach.end", "in-use", row, publisher=API_PUBLISHER)
 
 

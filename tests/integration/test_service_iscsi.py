@@ -106,7 +106,7 @@ def deleted_server(stage: Stage) -> list[Message]:
 def reset_and_attached_to_b(stage: Stage) -> list[Message]:
     """Drop A's row by hand, A's guest writing on, and attach to B; the end of that is lost."""
     cloud = stage.cloud
-    cloud.drop_row(stage.attached())
+    cloud.drop_attachment(stage.attached())
     server_b = cloud.boot_server(host="compute-b")
     row = cloud.attach(stage.volume_id, server_b)
     there = Stage(cloud, stage.volume_id, server_b, "compute-b")

@@ -92,7 +92,7 @@ def create(site: Site, played: Played) -> None:
 def attach(site: Site, played: Played, connector: Connector) -> None:
     """Put the recorded attachment in place, all healthy."""
     cloud, volume_id = site.cloud, played.volume_id
-    cloud.add_row(
+    cloud.add_attachment(
         volume_id,
         "attached",
         played.instance_id,
@@ -163,7 +163,7 @@ def test_late_first_try_is_rolled_forward(
     site.send(late.messages)
     until(lambda: any(c.case.attempts for c in site.cases(late.volume_id)))
     assert site.writes(late.volume_id) == [], "healthy as long as nothing came late"
-    site.cloud.set_row(late.attachment_id, status="attaching")
+    site.cloud.set_attachment(late.attachment_id, status="attaching")
     site.cloud.set_status(late.volume_id, "attaching", "attaching")
     until(lambda: closed(site, late.volume_id, Conclusion.MENDED))
     assert site.writes(late.volume_id) == ["cinder.complete"]

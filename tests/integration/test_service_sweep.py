@@ -68,7 +68,7 @@ def test_healthy_look_alikes_are_left_alone(site: Site) -> None:
     server = cloud.boot_server(host="compute-1")
     shelved = cloud.create_volume()
     cloud.set_status(shelved, "reserved", "reserved")
-    row = cloud.add_row(shelved, "reserved", server)
+    row = cloud.add_attachment(shelved, "reserved", server)
     cloud.add_block_device(server, shelved, row)
     cloud.set_server(server, vm_state="shelved_offloaded", host=None)
     healthy = cloud.create_volume()
@@ -117,7 +117,7 @@ def left_behind(stage: Stage) -> Sequence[Message]:
 def reset_by_hand(stage: Stage) -> Sequence[Message]:
     """Have an operator reset an attached volume, whose guest writes on."""
     row = stage.attached()
-    stage.cloud.drop_row(row)
+    stage.cloud.drop_attachment(row)
     stage.cloud.set_status(stage.volume_id, "available", "detached")
     return ()
 

@@ -75,7 +75,7 @@ def test_lists_are_whole_page_by_page(ground: LabGround) -> None:
         return [listed.volume_id for listed in page]
 
     def rows_after(after: str | None) -> list[str]:
-        page = ground.cinder.rows_in(
+        page = ground.cinder.attachments_in(
             "reserved", after=after, limit=1, timeout_seconds=TIMEOUT_SECONDS
         )
         return [listed.attachment_id for listed in page]

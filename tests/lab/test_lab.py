@@ -170,20 +170,20 @@ def test_uninitialised_driver(openstack: OpenStack, ground: LabGround) -> None:
     try:
         _restart(service)
         with pytest.raises(IndeterminateError):
-            ground.cinder.delete_attachment(deleted.row, **call())
-        assert ground.look(deleted.volume_id).rows == ("attached",)
+            ground.cinder.delete_attachment(deleted.attachment, **call())
+        assert ground.look(deleted.volume_id).attachments == ("attached",)
         with pytest.raises(IndeterminateError):
             ground.others.detach(marked.volume_id, None)
-        assert ground.look(marked.volume_id).rows == ("error_detaching",)
+        assert ground.look(marked.volume_id).attachments == ("error_detaching",)
         volume = ground.cinder.volume(marked.volume_id, timeout_seconds=30)
         assert volume is not None
         assert volume.service_up
     finally:
         openstack.storage_faults.clear()
         _restart(service)
-    ground.cinder.delete_attachment(deleted.row, **call())
+    ground.cinder.delete_attachment(deleted.attachment, **call())
     connector = ground.connector("lab-compute-1")
-    ground.cinder.force_detach(marked.volume_id, marked.row, connector, **call())
+    ground.cinder.force_detach(marked.volume_id, marked.attachment, connector, **call())
     for scene in (deleted, marked):
         assert ground.look(scene.volume_id).status == "available"
 

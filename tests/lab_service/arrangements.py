@@ -78,7 +78,7 @@ def migration_undone_badly(stage: Stage) -> None:
     stage.faults.withdraw(stage.volume_id)
 
 
-def source_row_stays(stage: Stage) -> None:
+def source_attachment_stays(stage: Stage) -> None:
     """Migrate; the source's row cannot be deleted, and Nova goes on."""
     stage.attach()
     stage.breaks(TERMINATE, times=TRIES)
@@ -166,7 +166,7 @@ def second_of_two_shuts_out_the_first(stage: Stage) -> None:
 def _attach_that_nova_gives_up(stage: Stage) -> None:
     stage.begin_attach()
     stage.nova_gave_up()
-    until(lambda: stage.look().rows == ("attached",), "Nova has cleaned up")
+    until(lambda: stage.look().attachments == ("attached",), "Nova has cleaned up")
 
 
 def attached_again_by_the_user(stage: Stage) -> None:
@@ -202,8 +202,8 @@ def server_of_another_nova(stage: Stage) -> None:
 def _attaching_by_another_client(stage: Stage, host: str) -> None:
     """Write an instance into Cinder's row of which this Nova never heard."""
     others = stage.site.ground.others
-    row = others.create_attachment(stage.volume_id, str(uuid.uuid4()))
-    others.update_attachment(row, stage.site.ground.connector(host))
+    attachment = others.create_attachment(stage.volume_id, str(uuid.uuid4()))
+    others.update_attachment(attachment, stage.site.ground.connector(host))
 
 
 def still_writes(stage: Stage) -> None:

@@ -84,7 +84,7 @@ def _row(name: str, future: Future[Played]) -> Row:
 
 
 def _seen(state: State) -> Seen:
-    return Seen(state.status, state.rows, state.let_in)
+    return Seen(state.status, state.attachments, state.let_in)
 
 
 def _is_right(played: Played) -> bool:

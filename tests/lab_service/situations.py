@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from drivers.control_plane import Row
+from drivers.control_plane import CinderAttachment
 from tests.behaviour.ground import HOSTS, TIMEOUT_SECONDS
 from tests.lab_service import arrangements
 from tests.lab_service.arrangements import HERE, THERE
@@ -69,7 +69,7 @@ SITUATIONS: Sequence[Situation] = (
     ),
     Situation(
         "11 row left on the source is released",
-        arrangements.source_row_stays,
+        arrangements.source_attachment_stays,
         ("release", "S2.left-on-source", "closed"),
         RELEASE,
         ("in-use", ("attached",), (THERE,), ("attached",)),
@@ -216,13 +216,13 @@ def holds(stage: Stage) -> Holds:
     volume = ground.cinder.volume(stage.volume_id, timeout_seconds=TIMEOUT_SECONDS)
     if volume is None:
         return "gone", (), (), ()
-    statuses = tuple(sorted(row.status for row in volume.rows))
-    return volume.status, statuses, stage.look().let_in, _named(stage, volume.rows)
+    statuses = tuple(sorted(attachment.status for attachment in volume.attachments))
+    return volume.status, statuses, stage.look().let_in, _named(stage, volume.attachments)
 
 
-def _named(stage: Stage, rows: Sequence[Row]) -> tuple[str, ...]:
+def _named(stage: Stage, attachments: Sequence[CinderAttachment]) -> tuple[str, ...]:
     nova = stage.site.ground.nova
     server = nova.server(stage.server_id, stage.volume_id, timeout_seconds=TIMEOUT_SECONDS)
-    by_id = {row.attachment_id: row.status for row in rows}
+    by_id = {attachment.attachment_id: attachment.status for attachment in attachments}
     devices = server.block_devices if server else ()
     return tuple(sorted(by_id.get(str(device.attachment_id), "gone") for device in devices))

@@ -55,8 +55,8 @@ class Scene:
     eyes: tuple[Eyes, ...] = tuple(Eyes)
 
 
-def _row(status: str, attach_status: str, row: str, *let_in: str) -> State:
-    return State(status, attach_status, (row,), let_in)
+def _attachment(status: str, attach_status: str, attachment: str, *let_in: str) -> State:
+    return State(status, attach_status, (attachment,), let_in)
 
 
 def unfinished_attach(stage: Stage, *, acts: bool = True) -> None:
@@ -115,7 +115,7 @@ def given_up_while_busy(stage: Stage, *, busy: int = 1) -> None:
     stage.breaks(INITIALIZE)
     stage.begin_attach()
     stage.nova_gave_up()
-    until(lambda: not stage.look().rows, "Nova has cleaned up")
+    until(lambda: not stage.look().attachments, "Nova has cleaned up")
     stage.faults.withdraw(stage.volume_id)
 
 
@@ -184,7 +184,7 @@ SCENES: tuple[Scene, ...] = (
         "the guest failed, and cleaning up did",
         unfinished_attach,
         lambda eyes, host: Expected(
-            _row("attaching", "attaching", "attaching"), "UC1.unfinished", _release(eyes)
+            _attachment("attaching", "attaching", "attaching"), "UC1.unfinished", _release(eyes)
         ),
     ),
     Scene(
@@ -192,10 +192,10 @@ SCENES: tuple[Scene, ...] = (
         "attached, then set to attaching by a first try that finished late",
         put_back_by_a_late_try,
         lambda eyes, host: Expected(
-            _row("attaching", "attaching", "attaching", host),
+            _attachment("attaching", "attaching", "attaching", host),
             "UC2.late-first-try",
             ("cinder.complete",),
-            _row("in-use", "attached", "attached", host),
+            _attachment("in-use", "attached", "attached", host),
         ),
     ),
     Scene(
@@ -203,7 +203,7 @@ SCENES: tuple[Scene, ...] = (
         "let go by all, and Cinder says detaching",
         released_but_detaching,
         lambda eyes, host: Expected(
-            _row("detaching", "attached", "attached"), "UC3.released-in-nova", _release(eyes)
+            _attachment("detaching", "attached", "attached"), "UC3.released-in-nova", _release(eyes)
         ),
     ),
     Scene(
@@ -211,7 +211,7 @@ SCENES: tuple[Scene, ...] = (
         "the backend failed all of Nova's tries",
         detach_not_carried_out,
         lambda eyes, host: Expected(
-            _row("detaching", "attached", "attached", host),
+            _attachment("detaching", "attached", "attached", host),
             "UC4.wish-on-record",
             ("cinder.roll_detaching", "nova.detach"),
         ),
@@ -249,7 +249,9 @@ SCENES: tuple[Scene, ...] = (
         "row, access and a session that writes outlived the server",
         deleted_with_its_login_left,
         lambda eyes, host: Expected(
-            _row("in-use", "attached", "attached", host), "S3.deleted-with-server", _release(eyes)
+            _attachment("in-use", "attached", "attached", host),
+            "S3.deleted-with-server",
+            _release(eyes),
         ),
     ),
     Scene(

@@ -181,7 +181,7 @@ def driver_has_let_go(stage: Stage) -> None:
 def nova_gives_the_attach_up(stage: Stage) -> None:
     """Wait until Nova has cleaned up, for which Cinder's API alone is enough."""
     stage.nova_gave_up()
-    until(lambda: not stage.look().rows, "Nova has cleaned up")
+    until(lambda: not stage.look().attachments, "Nova has cleaned up")
 
 
 def nova_gives_the_detach_up(stage: Stage) -> None:

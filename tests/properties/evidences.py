@@ -25,8 +25,8 @@ from tests.unit.handlers.judgement.pictures import (
     X,
     Y,
     access,
+    attachment,
     connector,
-    row,
     server,
 )
 from tests.unit.handlers.judgement.writer_pictures import SHARED, SHUT_OUT, TWO
@@ -41,21 +41,21 @@ BASES = (
 )  # fmt: skip
 
 hosts = st.sampled_from([H1, H2, H3])
-attachments = st.sampled_from([A, B, C])
+ids = st.sampled_from([A, B, C])
 instances = st.sampled_from([X, Y])
 statuses = st.sampled_from(["available", "attaching", "in-use", "detaching", "reserved"])
 any_statuses = statuses | st.sampled_from(
     ["error", "maintenance",
      "backing-up", "uploading", "deleting", "awaiting-transfer", "error_extending", "new-status"]
 )  # fmt: skip
-row_statuses = st.sampled_from(
+attachment_statuses = st.sampled_from(
     ["attached", "attaching", "reserved", "detaching", "error_attaching", "error_detaching"]
 )
-rows = st.lists(
+attachments = st.lists(
     st.builds(
-        row,
-        attachments,
-        row_statuses,
+        attachment,
+        ids,
+        attachment_statuses,
         st.none() | instances,
         info=st.booleans(),
         host=st.none() | hosts,
@@ -70,7 +70,7 @@ def servers(draw: st.DrawFn) -> tuple[object, ...]:
     """Draw at most two servers with any block devices, in any state."""
     made = []
     for instance_id in draw(st.lists(instances, max_size=2, unique=True)):
-        names = draw(st.lists(st.none() | attachments | st.just("dead"), max_size=2))
+        names = draw(st.lists(st.none() | ids | st.just("dead"), max_size=2))
         facts = {
             "vm_state": draw(st.sampled_from(["active", "stopped", "error", "shelved_offloaded"])),
             "task_state": draw(st.sampled_from([None, None, None, "migrating"])),
@@ -107,7 +107,7 @@ intents = st.lists(
         st.sampled_from(StepResult),
         st.just("req-1"),
         st.integers(1, 5),
-        st.none() | attachments,
+        st.none() | ids,
         st.none() | st.integers(0, 3000).map(lambda s: OPENED_AT + timedelta(seconds=s)),
     ),
     max_size=5,
@@ -116,7 +116,7 @@ intents = st.lists(
 FACTS: dict[str, st.SearchStrategy[object]] = {
     "status": any_statuses,
     "migration": st.sampled_from([None, None, "success", "migrating", "target:x"]),
-    "rows": rows,
+    "attachments": attachments,
     "servers": servers(),
     "gone": st.lists(instances, max_size=1).map(tuple),
     "stranger": st.lists(instances, max_size=1).map(tuple),
@@ -131,7 +131,7 @@ FACTS: dict[str, st.SearchStrategy[object]] = {
     "holding": st.none() | holdings,
     "service_up": st.booleans(),
     "operation": st.sampled_from(Operation),
-    "attachment_id": st.none() | attachments,
+    "attachment_id": st.none() | ids,
     "instance_id": st.none() | instances,
     "host": st.none() | hosts,
     "attempts": st.integers(1, 6),
@@ -164,8 +164,10 @@ def pictures(draw: st.DrawFn, bases: tuple[Picture, ...] = BASES) -> Picture:
 def unwanted(picture: Picture) -> bool:
     """Tell whether we completed the attach, and the operator wants such detached: bare facts."""
     s = picture.situation
-    row = s.row.attachment_id if s.row else None
-    kinds = [i.kind for i in s.case.intents if row is not None and i.attachment_id == row]
+    attachment = s.attachment.attachment_id if s.attachment else None
+    kinds = [
+        i.kind for i in s.case.intents if attachment is not None and i.attachment_id == attachment
+    ]
     unheard = picture.late_attach is LateAttach.DETACH and not s.case.end_seen
     return unheard and StepKind.CINDER_COMPLETE in kinds
 

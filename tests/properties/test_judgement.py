@@ -85,7 +85,7 @@ def test_nobody_s_connection_is_ended_only_where_nobody_can_be_using_it(picture:
     if diagnosis.verdict not in ACTING or s.instance_id is not None:
         return
     assert diagnosis.verdict is Verdict.TERMINATE
-    assert (s.row, s.others, s.volume.rows) == (None, (), ())
+    assert (s.attachment, s.others, s.volume.attachments) == (None, (), ())
     assert s.holding is not None
     assert (s.holding.compute_up, s.holding.holders) == (True, Fact(()))
     assert s.connector is not None or diagnosis.rule == "UC5.held"
@@ -123,7 +123,7 @@ def test_nothing_is_released_that_nova_holds(picture: Picture) -> None:
         return
     assert not s.named
     assert not s.unnamed_devices
-    if s.row is not None and s.row.status == "attached" and s.server_gone:
+    if s.attachment is not None and s.attachment.status == "attached" and s.server_gone:
         assert s.clean or (s.ended_on is not None and s.ended_on == s.host)
     if s.others:
         assert set(s.named_others) == set(s.others)
@@ -135,8 +135,8 @@ def test_a_healthy_attachment_is_left_alone(picture: Picture) -> None:
     s, verdict = picture.situation, picture.diagnosis.verdict
     if not s.named:
         return
-    if s.status == "in-use" and s.row_status == "attached" and verdict in ACTING:
-        kinds = [i.kind for i in s.case.intents if i.attachment_id == s.row.attachment_id]
+    if s.status == "in-use" and s.attachment_status == "attached" and verdict in ACTING:
+        kinds = [i.kind for i in s.case.intents if i.attachment_id == s.attachment.attachment_id]
         assert StepKind.CINDER_ROLL_DETACHING in kinds or unwanted(picture)
         assert verdict is Verdict.NOVA_DETACH
     if s.server is not None and s.server.vm_state == "shelved_offloaded":
@@ -154,7 +154,7 @@ def test_what_a_guest_has_is_only_asked_of_nova_or_told_to_cinder(picture: Pictu
         assert s.status == "in-use" or not s.others
     if verdict is Verdict.ROLL_FORWARD:
         assert s.named
-        assert (s.status, s.row_status) == ("attaching", "attaching")
+        assert (s.status, s.attachment_status) == ("attaching", "attaching")
         assert s.own or s.nameless or isinstance(s.backend, Blind)
 
 
@@ -168,7 +168,9 @@ def test_two_writers_are_told_whatever_else_is_so(picture: Picture) -> None:
     busy = picture.status not in SETTLED or picture.migration not in (None, "success")
     if len(in_session & known) < 2 or not at_rest or busy or picture.situation.guest_ended:
         return
-    hosts = {row.host for row in picture.rows} - {server.host for server in picture.servers}
+    hosts = {attachment.host for attachment in picture.attachments} - {
+        server.host for server in picture.servers
+    }
     if picture.multiattach or any(not dict(picture.computes).get(host or "") for host in hosts):
         calm = (Verdict.HEALTHY, Verdict.CLEAN)
         assert picture.diagnosis.verdict not in calm or picture.multiattach
@@ -184,12 +186,12 @@ def test_nothing_is_well_while_a_guest_is_shut_out(picture: Picture) -> None:
     if not isinstance(picture.backend, tuple) or not picture.hosts_known or s.status != "in-use":
         return
     let_in = {connection.name for connection in picture.backend}
-    for row in s.volume.rows:
-        guest = s.holder(row)
+    for attachment in s.volume.attachments:
+        guest = s.holder(attachment)
         runs = guest is not None and (guest.vm_state, guest.compute_up) == ("active", True)
-        where = row.host or (guest.host if guest else None)
-        own = row is s.row and s.case.connector is not None
-        if row.status != "attached" or not runs or own or where not in picture.known:
+        where = attachment.host or (guest.host if guest else None)
+        own = attachment is s.attachment and s.case.connector is not None
+        if attachment.status != "attached" or not runs or own or where not in picture.known:
             continue
         if connector(where).initiator not in let_in:
             assert picture.diagnosis.verdict not in (Verdict.HEALTHY, Verdict.CLEAN)
@@ -210,9 +212,13 @@ def test_the_backend_is_released_before_cinder_is_told(
     for step in steps:
         by_force = step.kind is StepKind.CINDER_FORCE_DETACH
         remembered = None if by_force else s.case.attachment_id
-        assert step.attachment.attachment_id == (s.row.attachment_id if s.row else remembered)
+        assert step.attachment.attachment_id == (
+            s.attachment.attachment_id if s.attachment else remembered
+        )
         if by_force:
-            assert step.statuses <= SETTLED - {"available"} or s.row_status == "error_attaching"
+            assert (
+                step.statuses <= SETTLED - {"available"} or s.attachment_status == "error_attaching"
+            )
         assert step.attachment.instance_id == s.instance_id
     if StepKind.BACKEND_FORCE_DETACH in kinds and s.connector is not None:
         assert not s.shared_host
@@ -282,8 +288,8 @@ def test_no_step_is_made_on_evidence_that_another_plan_would_follow_from(
             continue
         s = after.situation
         assert s.status in step.statuses
-        assert {r.attachment_id for r in s.volume.rows} == {
-            r.attachment_id for r in planned.volume.rows
+        assert {r.attachment_id for r in s.volume.attachments} == {
+            r.attachment_id for r in planned.volume.attachments
         }
         assert after.diagnosis.verdict in (planned.diagnosis.verdict, Verdict.CLEAN)
         if step.kind in FREES_IN_CINDER:

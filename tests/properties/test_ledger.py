@@ -256,7 +256,11 @@ class LedgerMachine(RuleBasedStateMachine):
         for out in got:
             assert out.outbox_id not in self.settled, "sent already"
             own = sa.select(outbox.c.outbox_id).where(outbox.c.case_id == out.case_id)
-            elder = {row.outbox_id for row in self._all(own) if row.outbox_id < out.outbox_id}
+            elder = {
+                attachment.outbox_id
+                for attachment in self._all(own)
+                if attachment.outbox_id < out.outbox_id
+            }
             assert elder <= self.settled
         return multiple(*got)
 
@@ -346,7 +350,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
         But for a message that came again since: that one is where it was filed then.
         """
-        there = [row.case_id for row in self._all(sa.select(archived_cases.c.case_id))]
+        there = [
+            attachment.case_id for attachment in self._all(sa.select(archived_cases.c.case_id))
+        ]
         if not there:
             return
         case_id = sorted(there)[number % len(there)]
@@ -360,7 +366,7 @@ class LedgerMachine(RuleBasedStateMachine):
         back = {m for m, c in self.put_away if c == case_id} - self.accepted
         assert {told.notification.message_id for told in after.notifications} == back
         own = self._all(sa.select(outbox.c.outbox_id).where(outbox.c.case_id == case_id))
-        self.settled |= {row.outbox_id for row in own}  # under numbers of today
+        self.settled |= {attachment.outbox_id for attachment in own}  # under numbers of today
         self.accepted |= back
         self.put_away = {pair for pair in self.put_away if pair[1] != case_id}
 
@@ -388,9 +394,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_lost(self) -> None:
         """Each accepted message is in exactly one place: its case, or kept for its start."""
-        rows = self._all(sa.select(notifications.c.message_id, notifications.c.case_id))
-        assert sorted(row.message_id for row in rows) == sorted(self.accepted)
-        assert {row.case_id for row in rows} - {None} <= self._here()
+        attachments = self._all(sa.select(notifications.c.message_id, notifications.c.case_id))
+        assert sorted(attachment.message_id for attachment in attachments) == sorted(self.accepted)
+        assert {attachment.case_id for attachment in attachments} - {None} <= self._here()
         assert self._kept() == self.put_away
 
     @invariant()
@@ -398,44 +404,52 @@ class LedgerMachine(RuleBasedStateMachine):
         """Each announced transition is exactly one outbox row, in the order of its writing."""
         found: dict[str, list[str]] = defaultdict(list)
         for table in (outbox, archived_outbox):
-            for row in self._all(sa.select(table).order_by(table.c.outbox_id)):
-                found[row.case_id].append(row.payload["n"])
+            for attachment in self._all(sa.select(table).order_by(table.c.outbox_id)):
+                found[attachment.case_id].append(attachment.payload["n"])
         assert found == {k: v for k, v in self.announced.items() if v}
 
     @invariant()
     def one_worker_a_volume(self) -> None:
         """Owner, case and fence of each volume are those of the last claim that was given out."""
-        for row in self._all(sa.select(claims).where(claims.c.volume_id != "")):
-            if row.volume_id not in self.met:  # for the first time, or again: its fences go on
-                assert row.fence >= self.fences[row.volume_id], "a fence that fell"
-                self.met.add(row.volume_id)
-                self.fences[row.volume_id] = row.fence
-            assert row.fence == self.fences[row.volume_id], "a fence that nobody was told"
-            current = self.current.get(row.volume_id)
+        for attachment in self._all(sa.select(claims).where(claims.c.volume_id != "")):
+            if (
+                attachment.volume_id not in self.met
+            ):  # for the first time, or again: its fences go on
+                assert attachment.fence >= self.fences[attachment.volume_id], "a fence that fell"
+                self.met.add(attachment.volume_id)
+                self.fences[attachment.volume_id] = attachment.fence
+            assert attachment.fence == self.fences[attachment.volume_id], (
+                "a fence that nobody was told"
+            )
+            current = self.current.get(attachment.volume_id)
             told_last = (current.owner, current.case.case_id) if current else (None, None)
-            assert (row.owner, row.case_id) == told_last
+            assert (attachment.owner, attachment.case_id) == told_last
 
     @invariant()
     def states_hold(self) -> None:
         """Check that closed cases are never due, others have their time, all their beginning."""
         there = self._all(sa.select(archived_cases))
-        assert {row.state for row in there} <= {CaseState.CLOSED.value}
-        for row in [*self._all(sa.select(cases)), *there]:
-            closed = row.state == CaseState.CLOSED.value
-            assert (row.closed_at is not None) == (row.conclusion is not None) == closed
-            assert not (closed and row.next_attempt_at)
-            moved_by_time = row.state in ("waiting", "due", "settling")
-            assert (row.next_attempt_at is not None) == moved_by_time
+        assert {attachment.state for attachment in there} <= {CaseState.CLOSED.value}
+        for attachment in [*self._all(sa.select(cases)), *there]:
+            closed = attachment.state == CaseState.CLOSED.value
+            assert (
+                (attachment.closed_at is not None) == (attachment.conclusion is not None) == closed
+            )
+            assert not (closed and attachment.next_attempt_at)
+            moved_by_time = attachment.state in ("waiting", "due", "settling")
+            assert (attachment.next_attempt_at is not None) == moved_by_time
         begun = [
-            row.case_id
+            attachment.case_id
             for lines in (history, archived_history)
-            for row in self._all(sa.select(lines.c.case_id).where(lines.c.kind == "opened"))
+            for attachment in self._all(sa.select(lines.c.case_id).where(lines.c.kind == "opened"))
         ]
         assert sorted(begun) == sorted(self._states())
 
     # --- looking ---
 
-    def _all(self, statement: sa.Select[tuple[object, ...]]) -> list[sa.Row[tuple[object, ...]]]:
+    def _all(
+        self, statement: sa.Select[tuple[object, ...]]
+    ) -> list[sa.CinderAttachment[tuple[object, ...]]]:
         return self.ledger._database.read(lambda c: list(c.execute(statement)))
 
     def _work_off(self, state: CaseState, *, sends: bool) -> None:
@@ -454,12 +468,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _here(self) -> set[str]:
         """Return the cases that can be worked on."""
-        return {row.case_id for row in self._all(sa.select(cases.c.case_id))}
+        return {attachment.case_id for attachment in self._all(sa.select(cases.c.case_id))}
 
     def _states(self) -> dict[str, str]:
-        rows = [*self._all(sa.select(cases)), *self._all(sa.select(archived_cases))]
-        assert len({row.case_id for row in rows}) == len(rows), "a case in two places"
-        return {row.case_id: row.state for row in rows}
+        attachments = [*self._all(sa.select(cases)), *self._all(sa.select(archived_cases))]
+        assert len({attachment.case_id for attachment in attachments}) == len(attachments), (
+            "a case in two places"
+        )
+        return {attachment.case_id: attachment.state for attachment in attachments}
 
     def _shown(self) -> dict[str, CaseRecord]:
         """Return every case as people see it."""
@@ -468,24 +484,28 @@ class LedgerMachine(RuleBasedStateMachine):
         return {case_id: self.ledger.case(case_id) for case_id in listed}
 
     def _unsent(self) -> set[str]:
-        return {row.case_id for row in self._all(sa.select(outbox)) if row.due_at is not None}
+        return {
+            attachment.case_id
+            for attachment in self._all(sa.select(outbox))
+            if attachment.due_at is not None
+        }
 
     def _places(self) -> set[tuple[str, str | None]]:
-        rows = self._all(sa.select(notifications))
-        return {(row.message_id, row.case_id) for row in rows}
+        attachments = self._all(sa.select(notifications))
+        return {(attachment.message_id, attachment.case_id) for attachment in attachments}
 
     def _kept(self) -> set[tuple[str, str]]:
         """Return the messages in the archive, each with its case."""
-        rows = self._all(sa.select(archived_notifications))
-        return {(row.message_id, row.case_id) for row in rows}
+        attachments = self._all(sa.select(archived_notifications))
+        return {(attachment.message_id, attachment.case_id) for attachment in attachments}
 
     def _volumes(self) -> set[str]:
-        return {row.volume_id for row in self._all(sa.select(claims))}
+        return {attachment.volume_id for attachment in self._all(sa.select(claims))}
 
     def _signals(self, case_id: str) -> int | None:
         """Return how many signals the case has had, None where it is forgotten."""
         own = sa.select(cases.c.signal_seq).where(cases.c.case_id == case_id)
-        return next((int(row.signal_seq) for row in self._all(own)), None)
+        return next((int(attachment.signal_seq) for attachment in self._all(own)), None)
 
     def _is_current(self, claim: Claim) -> bool:
         """Tell whether the volume was neither given back nor claimed again since."""

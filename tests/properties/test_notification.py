@@ -82,16 +82,23 @@ def check_notification(n: Notification) -> None:
         n.message_id, n.publisher_id, n.volume_id, n.instance_id, n.attachment_id, n.request_id,
         n.own_request_id, n.host, n.backend, n.volume_status, n.project_id, n.user_id,
     )  # fmt: skip
-    of_rows = [i for r in n.rows for i in (r.attachment_id, r.status, r.instance_id, r.host)]
-    assert all(i is None or (0 < len(i) <= 255 and i.isprintable()) for i in (*ids, *of_rows))
+    of_attachments = [
+        i for r in n.attachments for i in (r.attachment_id, r.status, r.instance_id, r.host)
+    ]
+    assert all(
+        i is None or (0 < len(i) <= 255 and i.isprintable()) for i in (*ids, *of_attachments)
+    )
     assert n.fault is None or (0 < len(n.fault) <= 500 and n.fault.isprintable())
     assert n.published_at is None or n.published_at.tzinfo is not None
-    if n.rows:
-        assert n.attachment_id in {None, *(row.attachment_id for row in n.rows)}
+    if n.attachments:
+        assert n.attachment_id in {
+            None,
+            *(attachment.attachment_id for attachment in n.attachments),
+        }
     if n.released_unasked:
         assert (n.operation, n.phase) == (Operation.DETACH, Phase.START)
         assert "@" not in n.publisher_id
-    assert not any("\0" in r.connector.to_json() for r in n.rows if r.connector)
+    assert not any("\0" in r.connector.to_json() for r in n.attachments if r.connector)
 
 
 @given(st.binary(max_size=2000))

@@ -66,9 +66,9 @@ def taken_in(batches: Sequence[Sequence[Notification]]) -> Counter[Outcome]:
         for batch in batches:
             accepted = ledger.accept([Arrival(n, "0" * 64, "test") for n in batch])
             assert accepted.rejected == ()
-        rows = ledger._database.read(lambda c: list(c.execute(cases.select())))
+        attachments = ledger._database.read(lambda c: list(c.execute(cases.select())))
         ledger.close()
-    return Counter(outcome(CASES.read(row)) for row in rows)
+    return Counter(outcome(CASES.read(attachment)) for attachment in attachments)
 
 
 @st.composite
@@ -130,13 +130,13 @@ def moved(message: Notification, volume_id: str) -> Notification:
         instance_id=other(message.instance_id),
         request_id=other(message.request_id),
         own_request_id=other(message.own_request_id),
-        rows=tuple(
+        attachments=tuple(
             dataclasses.replace(
-                row,
-                attachment_id=f"{row.attachment_id}-other",
-                instance_id=other(row.instance_id),
+                attachment,
+                attachment_id=f"{attachment.attachment_id}-other",
+                instance_id=other(attachment.instance_id),
             )
-            for row in message.rows
+            for attachment in message.attachments
         ),
     )
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from consumer.demo import scenes
 from consumer.demo.scenes import Stage
-from consumer.demo.wire import Message, SeenRow
+from consumer.demo.wire import Message, SentAttachment
 from drivers.simulator import Fault, Guest, Service
 from tests.situations import telling
 
@@ -67,8 +67,8 @@ def live_migration_under_way(stage: Stage) -> Sequence[Message]:
     """Be in the midst of a live migration: two rows of one server, both right."""
     stage.attached()
     to = f"{stage.host}-destination"
-    row = stage.cloud.begin_migration(stage.volume_id, stage.instance_id, to)
-    return telling.row_begins(stage, row, to)
+    attachment = stage.cloud.begin_migration(stage.volume_id, stage.instance_id, to)
+    return telling.attachment_begins(stage, attachment, to)
 
 
 def live_migration_destination_times_out(stage: Stage) -> Sequence[Message]:
@@ -76,21 +76,21 @@ def live_migration_destination_times_out(stage: Stage) -> Sequence[Message]:
     cloud = stage.cloud
     stage.attached()
     to = f"{stage.host}-destination"
-    stray = cloud.add_row(stage.volume_id, "attaching", stage.instance_id, host=to)
+    stray = cloud.add_attachment(stage.volume_id, "attaching", stage.instance_id, host=to)
     cloud.set_status(stage.volume_id, "attaching", "attaching")
     cloud.export(stage.volume_id, to)
-    return telling.row_begins(stage, stray, to)
+    return telling.attachment_begins(stage, stray, to)
 
 
-def live_migration_source_row_stays(stage: Stage) -> Sequence[Message]:
+def live_migration_source_attachment_stays(stage: Stage) -> Sequence[Message]:
     """Move the guest; deleting the source's row fails, and Nova goes on."""
     cloud, source = stage.cloud, stage.attached()
     to = f"{stage.host}-destination"
     moved = cloud.begin_migration(stage.volume_id, stage.instance_id, to)
     cloud.script(Fault.before(TERMINATE, volume_id=stage.volume_id, times=5))
     cloud.finish_migration(stage.volume_id, stage.instance_id)
-    destination = SeenRow(moved, "attached", cloud.connector(to))
-    return telling.row_goes(stage, source, destination, tries=5)
+    destination = SentAttachment(moved, "attached", cloud.connector(to))
+    return telling.attachment_goes(stage, source, destination, tries=5)
 
 
 def shelved(stage: Stage) -> Sequence[Message]:
@@ -104,33 +104,33 @@ def unshelve_breaks_off(stage: Stage) -> Sequence[Message]:
     """Begin to unshelve: the row attaching and exported to the new host, and no task goes on."""
     cloud = stage.cloud
     stage.attached()
-    row = cloud.shelve(stage.volume_id, stage.instance_id)
+    attachment = cloud.shelve(stage.volume_id, stage.instance_id)
     cloud.set_server(stage.instance_id, vm_state="shelved_offloaded", host=stage.host)
-    cloud.set_row(row, status="attaching", connector=cloud.connector(stage.host))
+    cloud.set_attachment(attachment, status="attaching", connector=cloud.connector(stage.host))
     cloud.set_status(stage.volume_id, "attaching", "attaching")
     cloud.export(stage.volume_id, stage.host)
-    return telling.row_begins(stage, row)
+    return telling.attachment_begins(stage, attachment)
 
 
 def boot_from_volume_fails(stage: Stage) -> Sequence[Message]:
     """Fail a build, cleaned up; the ERROR server keeps the record of a row that is gone."""
-    cloud, row = stage.cloud, stage.attached()
+    cloud, attachment = stage.cloud, stage.attached()
     cloud.guest_lets_go(stage.instance_id, stage.volume_id)
     cloud.unexport(stage.volume_id, stage.host)
-    cloud.drop_row(row)
+    cloud.drop_attachment(attachment)
     cloud.set_status(stage.volume_id, "available", "detached")
     cloud.stop_guest(stage.instance_id)
     cloud.set_server(
         stage.instance_id, vm_state="error", launched=False, host=None, guest_host=None
     )
-    return telling.row_begins(stage, row)
+    return telling.attachment_begins(stage, attachment)
 
 
 def server_deleted_while_detach_fails(stage: Stage) -> Sequence[Message]:
     """Delete the server; Nova swallows Cinder's errors, and the row stays, exported."""
     attachment_id = stage.attached()
     stage.cloud.delete_server(stage.instance_id)
-    return telling.row_goes(stage, attachment_id, tries=5)
+    return telling.attachment_goes(stage, attachment_id, tries=5)
 
 
 def server_deleted_with_compute_down(stage: Stage) -> Sequence[Message]:
@@ -138,7 +138,7 @@ def server_deleted_with_compute_down(stage: Stage) -> Sequence[Message]:
     attachment_id = stage.attached()
     stage.cloud.set_compute(stage.host, up=False)
     stage.cloud.delete_server(stage.instance_id, guest_keeps_running=True)
-    return telling.row_goes(stage, attachment_id)
+    return telling.attachment_goes(stage, attachment_id)
 
 
 def evacuated_old_host_left(stage: Stage) -> Sequence[Message]:
@@ -147,12 +147,12 @@ def evacuated_old_host_left(stage: Stage) -> Sequence[Message]:
     to = f"{stage.host}-other"
     cloud.set_compute(stage.host, up=False)
     cloud.stop_guest(stage.instance_id)
-    new = cloud.add_row(stage.volume_id, "attached", stage.instance_id, host=to)
+    new = cloud.add_attachment(stage.volume_id, "attached", stage.instance_id, host=to)
     cloud.export(stage.volume_id, to)
     cloud.drop_block_device(stage.instance_id, stage.volume_id)
     cloud.add_block_device(stage.instance_id, stage.volume_id, new)
     cloud.set_server(stage.instance_id, host=to, guest_host=to, guest_running=True)
-    return telling.row_goes(stage, old, tries=5)
+    return telling.attachment_goes(stage, old, tries=5)
 
 
 def cinder_volume_down(stage: Stage) -> Sequence[Message]:
@@ -205,7 +205,7 @@ def in_use_migration(stage: Stage) -> Sequence[Message]:
     """Retype the volume under its server: rows come and go, and it is Cinder's business."""
     attachment_id = stage.attached()
     stage.cloud.set_volume(stage.volume_id, status="retyping", migration_status="migrating")
-    return telling.row_goes(stage, attachment_id)
+    return telling.attachment_goes(stage, attachment_id)
 
 
 def backup(stage: Stage) -> Sequence[Message]:
@@ -241,11 +241,13 @@ def half_reset(stage: Stage) -> Sequence[Message]:
 
 def legacy_attachment(stage: Stage) -> Sequence[Message]:
     """Attach as before Cinder had attachment ids: Nova's record names none. A guest refuses."""
-    cloud, row = stage.cloud, stage.attached()
+    cloud, attachment = stage.cloud, stage.attached()
     cloud.drop_block_device(stage.instance_id, stage.volume_id)
     cloud.add_block_device(stage.instance_id, stage.volume_id, None)
-    cloud.set_row(row, connector=None, has_connection_info=False, attached_host=stage.host)
-    return telling.detach_fails(stage, row, tries=0, fault="DeviceDetachFailed")
+    cloud.set_attachment(
+        attachment, connector=None, has_connection_info=False, attached_host=stage.host
+    )
+    return telling.detach_fails(stage, attachment, tries=0, fault="DeviceDetachFailed")
 
 
 def volume_deleted(stage: Stage) -> Sequence[Message]:
@@ -271,7 +273,7 @@ def remove_export_swallowed(stage: Stage) -> Sequence[Message]:
     cloud = stage.cloud
     cloud.guest_lets_go(stage.instance_id, stage.volume_id)
     cloud.drop_block_device(stage.instance_id, stage.volume_id)
-    cloud.drop_row(attachment_id)
+    cloud.drop_attachment(attachment_id)
     cloud.set_status(stage.volume_id, "available", "detached")
     return ()
 
@@ -290,7 +292,7 @@ ALL = (
     guest_refuses,
     live_migration_under_way,
     live_migration_destination_times_out,
-    live_migration_source_row_stays,
+    live_migration_source_attachment_stays,
     shelved,
     unshelve_breaks_off,
     boot_from_volume_fails,

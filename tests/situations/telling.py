@@ -5,24 +5,24 @@ from __future__ import annotations
 import dataclasses
 
 from consumer.demo.scenes import Stage
-from consumer.demo.wire import API_PUBLISHER, Message, SeenRow
+from consumer.demo.wire import API_PUBLISHER, Message, SentAttachment
 
 
 def attach_begins(stage: Stage, attachment_id: str, *, tries: int = 1) -> list[Message]:
     """Tell that Nova starts, and Cinder once for each of Nova's tries."""
     story = stage.story()
-    row = stage.shown(attachment_id, "reserved")
-    starts = [story.cinder("attach.start", "reserved", row) for _ in range(tries)]
+    attachment = stage.shown(attachment_id, "reserved")
+    starts = [story.cinder("attach.start", "reserved", attachment) for _ in range(tries)]
     return [story.nova("attach.start"), *starts]
 
 
 def attach_fails(stage: Stage, attachment_id: str, *, tries: int = 1) -> list[Message]:
     """Tell that Nova starts and fails, its clean-up too: compute.exception is the last word."""
     story = stage.story()
-    row = stage.shown(attachment_id, "reserved")
+    attachment = stage.shown(attachment_id, "reserved")
     return [
         story.nova("attach.start"),
-        *(story.cinder("attach.start", "reserved", row) for _ in range(tries)),
+        *(story.cinder("attach.start", "reserved", attachment) for _ in range(tries)),
         story.nova_legacy_error("attach_volume", "ClientException", attachment_id),
         story.nova_exception("ClientException"),
     ]
@@ -31,12 +31,12 @@ def attach_fails(stage: Stage, attachment_id: str, *, tries: int = 1) -> list[Me
 def attach_cleaned_up(stage: Stage, attachment_id: str, status: str = "attaching") -> list[Message]:
     """Tell that Nova fails and cleans up; ``status`` is the row's as its deletion shows it."""
     story = stage.story()
-    row = stage.shown(attachment_id, status)
+    attachment = stage.shown(attachment_id, status)
     publisher = {"publisher": API_PUBLISHER} if status == "reserved" else {}
     return [
         story.nova("attach.start"),
         story.cinder("attach.start", "reserved", stage.shown(attachment_id, "reserved")),
-        *story.row_dropped(row, status, **publisher),
+        *story.attachment_dropped(attachment, status, **publisher),
         story.nova("attach.error", fault="ClientException"),
         story.nova_exception("ClientException"),
     ]
@@ -45,31 +45,33 @@ def attach_cleaned_up(stage: Stage, attachment_id: str, status: str = "attaching
 def attach_ends(stage: Stage, attachment_id: str, *, tries: int = 1) -> list[Message]:
     """Tell that Nova and Cinder start, and that the last try goes well."""
     story = stage.story()
-    row = stage.shown(attachment_id, "reserved")
+    attachment = stage.shown(attachment_id, "reserved")
     attached = stage.shown(attachment_id, "attached")
     return [
         story.nova("attach.start"),
-        *(story.cinder("attach.start", "reserved", row) for _ in range(tries)),
+        *(story.cinder("attach.start", "reserved", attachment) for _ in range(tries)),
         story.cinder("attach.end", "in-use", attached, publisher=API_PUBLISHER),
         story.nova("attach.end"),
     ]
 
 
-def row_begins(stage: Stage, attachment_id: str, host: str | None = None) -> list[Message]:
+def attachment_begins(stage: Stage, attachment_id: str, host: str | None = None) -> list[Message]:
     """Tell of Cinder's start alone: migration, unshelving and building have none of Nova's."""
     story = dataclasses.replace(stage.story(), host=host or stage.host)
-    row = stage.shown(attachment_id, "reserved")
-    return [story.cinder("attach.start", "reserved", row)]
+    attachment = stage.shown(attachment_id, "reserved")
+    return [story.cinder("attach.start", "reserved", attachment)]
 
 
-def row_goes(stage: Stage, attachment_id: str, *beside: SeenRow, tries: int = 1) -> list[Message]:
+def attachment_goes(
+    stage: Stage, attachment_id: str, *beside: SentAttachment, tries: int = 1
+) -> list[Message]:
     """Tell that Cinder begins to delete a row, as after a migration or with its server.
 
     It lists every row that the volume has, those ``beside`` it too, and does not say which one.
     """
     story = stage.story()
-    row, status = stage.shown(attachment_id, "attached"), "in-use" if beside else "detaching"
-    return [story.cinder("detach.start", status, row, *beside) for _ in range(tries)]
+    attachment, status = stage.shown(attachment_id, "attached"), "in-use" if beside else "detaching"
+    return [story.cinder("detach.start", status, attachment, *beside) for _ in range(tries)]
 
 
 def detach_fails(
@@ -77,10 +79,10 @@ def detach_fails(
 ) -> list[Message]:
     """Tell that Nova starts, Cinder once for each of Nova's tries, and that Nova fails."""
     story = stage.story()
-    row = stage.shown(attachment_id, "attached")
+    attachment = stage.shown(attachment_id, "attached")
     return [
         story.nova("detach.start"),
-        *(story.cinder("detach.start", "detaching", row) for _ in range(tries)),
+        *(story.cinder("detach.start", "detaching", attachment) for _ in range(tries)),
         story.nova_legacy_error("detach_volume", fault, attachment_id),
         story.nova_exception(fault),
     ]

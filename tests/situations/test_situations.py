@@ -119,7 +119,7 @@ def test_situation_09_live_migration_is_left_alone(told: Play) -> None:
     )
 
 
-def test_situation_10_stray_row_of_an_unknown_host_is_for_a_person(told: Play) -> None:
+def test_situation_10_stray_attachment_of_an_unknown_host_is_for_a_person(told: Play) -> None:
     """A failed migration's row, whose host no message named -> for a person, nothing is done."""
     ended = told[arrangements.live_migration_destination_times_out]
     assert ended.decided == ("release", "S1.stray-row", "parked")
@@ -132,9 +132,9 @@ def test_situation_10_stray_row_of_an_unknown_host_is_for_a_person(told: Play) -
     )
 
 
-def test_situation_11_row_left_on_the_source_is_released(told: Play) -> None:
+def test_situation_11_attachment_left_on_the_source_is_released(told: Play) -> None:
     """The guest has moved, the source's row stayed -> that row alone is released."""
-    ended = told[arrangements.live_migration_source_row_stays]
+    ended = told[arrangements.live_migration_source_attachment_stays]
     assert ended.decided == ("release", "S2.left-on-source", "closed")
     assert ended.done == RELEASE
     assert ended.holds == ("in-use", ("attached",), ("HOST-destination",), ("attached",))
@@ -164,7 +164,7 @@ def test_situation_14_server_that_never_ran_is_for_a_person(told: Play) -> None:
     assert ended.holds == ("available", (), (), ("gone",))
 
 
-def test_situation_15_row_of_a_deleted_server_is_released(told: Play) -> None:
+def test_situation_15_attachment_of_a_deleted_server_is_released(told: Play) -> None:
     """The server was deleted, and Nova says that its compute ended the guest -> released."""
     ended = told[arrangements.server_deleted_while_detach_fails]
     assert ended.decided == ("release", "S3.deleted-with-server", "closed")

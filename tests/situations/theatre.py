@@ -45,8 +45,9 @@ Situation = Callable[[Stage], Sequence[Message]]
 class Ended:
     """What came of a situation: what was decided and done, and what each side holds in the end.
 
-    ``rows`` are the statuses of Cinder's rows, ``backend`` the hosts that are let in, ``nova`` what
-    the block devices name: a row's status, "gone" where Cinder has no such row, "none" for none.
+    ``attachments`` are the statuses of Cinder's rows, ``backend`` the hosts that have access, and
+    ``nova`` what the block devices name: a row's status, "gone" where Cinder has no such row, or
+    "none" for none.
     """
 
     verdict: str | None
@@ -56,7 +57,7 @@ class Ended:
     done: tuple[str, ...]
     announced: tuple[str, ...]
     status: str
-    rows: tuple[str, ...]
+    attachments: tuple[str, ...]
     backend: tuple[str, ...]
     nova: tuple[str, ...]
 
@@ -68,7 +69,7 @@ class Ended:
     @property
     def holds(self) -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
         """What all three sides hold: Cinder's status and rows, the backend, Nova."""
-        return self.status, self.rows, self.backend, self.nova
+        return self.status, self.attachments, self.backend, self.nova
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -126,16 +127,20 @@ def _ended(ledger: Ledger, act: Act) -> Ended:
     cases = [ledger.case(c.case_id) for c in ledger.cases(volume_id=stage.volume_id)]
     acted = max(cases, key=lambda c: (len(c.intents), c.case.attempts))
     volume = stage.cloud.cinder.volume(stage.volume_id, timeout_seconds=1.0)
-    rows = {row.attachment_id: row.status for row in volume.rows} if volume else {}
+    attachments = (
+        {attachment.attachment_id: attachment.status for attachment in volume.attachments}
+        if volume
+        else {}
+    )
     return Ended(
         *_decided(acted),
         state=acted.case.state,
         done=tuple(i.kind.value for i in acted.intents if i.result is StepResult.DONE),
         announced=tuple(sent.event_type.rpartition(".")[2] for sent in acted.outbox),
         status=volume.status if volume else "gone",
-        rows=tuple(sorted(rows.values())),
+        attachments=tuple(sorted(attachments.values())),
         backend=_let_in(stage) if volume else (),
-        nova=tuple(sorted(_named(stage, rows))),
+        nova=tuple(sorted(_named(stage, attachments))),
     )
 
 
@@ -151,7 +156,11 @@ def _decided(record: CaseRecord) -> tuple[str | None, str | None, str | None]:
     return record.case.verdict, record.case.rule, record.case.reason
 
 
-def _named(stage: Stage, rows: Mapping[str, str]) -> Iterator[str]:
+def _named(stage: Stage, attachments: Mapping[str, str]) -> Iterator[str]:
     server = stage.cloud.nova.server(stage.instance_id, stage.volume_id, timeout_seconds=1.0)
     for device in server.block_devices if server else ():
-        yield "none" if device.attachment_id is None else rows.get(device.attachment_id, "gone")
+        yield (
+            "none"
+            if device.attachment_id is None
+            else attachments.get(device.attachment_id, "gone")
+        )

@@ -50,8 +50,10 @@ def cloud() -> Iterator[Cloud]:
 def ledger(tmp_path: Path, cloud: Cloud) -> Iterator[Ledger]:
     """Return a ledger that has heard how the host presents itself to storage."""
     ledger = Ledger(ledgers.sqlite_in(tmp_path), timing=Timing(error_settle_seconds=0.0))
-    row = seen("attached", attachment_id="earlier", connector=cloud.connector("compute-1"))
-    accept(ledger, told(Operation.ATTACH, Phase.END, volume_id="another", rows=(row,)))
+    attachment = seen("attached", attachment_id="earlier", connector=cloud.connector("compute-1"))
+    accept(
+        ledger, told(Operation.ATTACH, Phase.END, volume_id="another", attachments=(attachment,))
+    )
     yield ledger
     ledger.close()
 
@@ -70,9 +72,12 @@ def time_passes(ledger: Ledger) -> None:
     age_notifications(ledger, LONG)
     ago = timedelta(seconds=LONG)
     with ledger._database.engine.begin() as connection:
-        for row in connection.execute(intents.select()).all():
-            own = intents.update().where(intents.c.intent_id == row.intent_id)
-            aged = {"intended_at": row.intended_at - ago, "result_at": row.result_at - ago}
+        for attachment in connection.execute(intents.select()).all():
+            own = intents.update().where(intents.c.intent_id == attachment.intent_id)
+            aged = {
+                "intended_at": attachment.intended_at - ago,
+                "result_at": attachment.result_at - ago,
+            }
             connection.execute(own.values(aged))
     make_due(ledger)
 
@@ -225,7 +230,7 @@ def test_the_end_is_not_told_while_our_own_call_may_act(cloud: Cloud, ledger: Le
     cloud.script(Fault.late(TERMINATE, volume_id=scene.volume_id))
     accept(ledger, nova_says(scene, Operation.ATTACH, Phase.ERROR, 0.0, "req-attach"))
     work(ledger, cloud)
-    cloud.drop_row(scene.attachment_id)
+    cloud.drop_attachment(scene.attachment_id)
     assert status(cloud, scene) == AVAILABLE
     make_due(ledger)
     outcome = work(ledger, cloud)

@@ -12,7 +12,7 @@ PAGE = ROOT / "docs" / "messaging.md"
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
-def rows() -> Iterator[tuple[str, ...]]:
+def attachments() -> Iterator[tuple[str, ...]]:
     """Return the cells of each row of each table, heads left out."""
     for line in PAGE.read_text().splitlines():
         cells = tuple(cell.strip() for cell in line.strip("|").split("|"))
@@ -28,7 +28,7 @@ def functions_in(file: str) -> set[str]:
 
 def test_every_trap_says_what_is_done_and_which_test_shows_it() -> None:
     """A row -> a trap, what detachd does about it, and one test or more."""
-    found = list(rows())
+    found = list(attachments())
     assert len(found) > 30
     for trap, done, shown in found:
         assert trap, found

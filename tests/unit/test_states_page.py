@@ -18,8 +18,12 @@ SECTIONS = dict(zip(PARTS[1::2], PARTS[2::2], strict=True))
 
 def edges(section: str) -> list[tuple[str, str]]:
     """Return where each edge of a table leads from and to."""
-    rows = [row.strip("|").split("|") for row in SECTIONS[section].splitlines() if "|" in row]
-    return [(row[0], row[1]) for row in rows[2:] if len(row) > 2]
+    attachments = [
+        attachment.strip("|").split("|")
+        for attachment in SECTIONS[section].splitlines()
+        if "|" in attachment
+    ]
+    return [(attachment[0], attachment[1]) for attachment in attachments[2:] if len(attachment) > 2]
 
 
 @pytest.mark.parametrize("state", CaseState)

@@ -16,7 +16,7 @@ from oslo_config import cfg
 
 from consumer.bus.broker import register_opts
 from consumer.bus.settings import ListenerSettings
-from consumer.demo.wire import Message, SeenRow, Story
+from consumer.demo.wire import Message, SentAttachment, Story
 from consumer.intake.listener import Listener
 from consumer.ledger import Ledger, Timing
 from consumer.publish.publisher import Publisher
@@ -78,7 +78,7 @@ def test_a_failed_attach_walks_the_eight_hops_and_ends_available_and_announced(
 
     # Hop 2: the ledger accepts, then the message is acked. An error opens a case; the end of an
     # earlier attach on that host has taught us the host's connector, which no API tells.
-    learned = SeenRow("earlier", "attached", cloud.connector(HOST))
+    learned = SentAttachment("earlier", "attached", cloud.connector(HOST))
     earlier = Story("another-volume", "another-server", HOST, DEFAULT_BACKEND)
     listener = Listener(ListenerSettings.from_conf(conf), ledger)
     listener.run_once()  # connects: its queue is bound from here on

@@ -136,4 +136,4 @@ def _codec_of_each(kind: Any) -> tuple[Convert, Convert]:
 
 # "trigger" is a word of SQL's own.
 CASES = Stored(Case, cases, {"trigger": "triggered_by"})
-NOTIFICATIONS = Stored(Notification, notifications, {"rows": "attachment_rows"})
+NOTIFICATIONS = Stored(Notification, notifications, {"attachments": "attachment_rows"})

@@ -40,7 +40,7 @@ def open_case(
         "project_id": None,
         "user_id": None,
         "fault": None,
-        "rows": (),
+        "attachments": (),
         "published_at": None,
     }
     ledger.accept([Arrival(Notification(**facts | changes), f"{number:064d}", "default")])

@@ -16,7 +16,7 @@ from consumer.ledger.database.tables import cases, claims, notifications, outbox
 from consumer.ledger.work import claims as claims_of
 from drivers.base import Connector
 from handlers.case import Announcement, Case, CaseState, Conclusion, Outcome, Priority, Trigger
-from handlers.notification import Notification, Operation, Phase, RowSeen, Source
+from handlers.notification import Notification, NotifiedAttachment, Operation, Phase, Source
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 VOLUME, INSTANCE, ATTACHMENT, REQUEST = "vol-1", "inst-1", "att-1", "req-1"
@@ -46,19 +46,19 @@ def told(
         "project_id": None,
         "user_id": None,
         "fault": None,
-        "rows": (),
+        "attachments": (),
         "published_at": None,
     }  # fmt: skip
     return Notification(**known | fields)
 
 
-def seen(status: str, **fields: Any) -> RowSeen:
+def seen(status: str, **fields: Any) -> NotifiedAttachment:
     """Return an attachment row of the volume."""
     known: dict[str, Any] = {
         "attachment_id": ATTACHMENT, "status": status, "instance_id": INSTANCE, "host": None,
         "connector": None,
     }  # fmt: skip
-    return RowSeen(**known | fields)
+    return NotifiedAttachment(**known | fields)
 
 
 def released(**fields: Any) -> Notification:
@@ -67,7 +67,7 @@ def released(**fields: Any) -> Notification:
     return told(
         Operation.DETACH,
         publisher_id="volume.labhost",
-        rows=(seen("reserved"),),
+        attachments=(seen("reserved"),),
         **named | fields,
     )
 

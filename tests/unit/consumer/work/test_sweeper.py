@@ -104,7 +104,7 @@ class Broom:
         volume, server = self.cloud.create_volume(), self.cloud.boot_server(host=HOST)
         self.cloud.set_status(volume, status, status)
         if row is not None:
-            self.cloud.add_row(volume, row, server, host=HOST)
+            self.cloud.add_attachment(volume, row, server, host=HOST)
         return volume
 
 
@@ -160,7 +160,7 @@ def test_what_moves_makes_no_case(broom: Broom) -> None:
     """In transition at both looks, but it moved in between -> no case."""
     volume = broom.stuck("attaching", None)
     broom.sweep()
-    broom.cloud.add_row(volume, "attaching", broom.cloud.boot_server(host=HOST), host=HOST)
+    broom.cloud.add_attachment(volume, "attaching", broom.cloud.boot_server(host=HOST), host=HOST)
     assert broom.later(HOUR).suspects == 0
 
 
@@ -193,8 +193,8 @@ def test_what_moves_right_after_the_list_makes_no_case(
 
     def moved(volume_id: str, *, timeout_seconds: float) -> Volume | None:
         broom.cloud.set_status(volume, "in-use", "attached")
-        for row in read(volume_id, timeout_seconds=timeout_seconds).rows:  # type: ignore[union-attr]
-            broom.cloud.set_row(row.attachment_id, status="attached")
+        for row in read(volume_id, timeout_seconds=timeout_seconds).attachments:  # type: ignore[union-attr]
+            broom.cloud.set_attachment(row.attachment_id, status="attached")
         return read(volume_id, timeout_seconds=timeout_seconds)
 
     monkeypatch.setattr(type(broom.cloud.cinder), "volume", lambda _, *a, **k: moved(*a, **k))

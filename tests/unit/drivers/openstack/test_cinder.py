@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from drivers.base import Connector
-from drivers.control_plane import Cinder, ListedRow, ListedVolume, Row
+from drivers.control_plane import Cinder, CinderAttachment, ListedAttachment, ListedVolume
 from drivers.errors import (
     ConflictError,
     IndeterminateError,
@@ -37,12 +37,12 @@ NOBODY = "ConflictNovaUsingAttachment: Detach volume from instance  using the Co
 def show(
     api: OpenStackApi,
     volume: dict[str, Any] | None = None,
-    rows: dict[str, Any] | None = None,
+    attachments: dict[str, Any] | None = None,
     services: dict[str, Any] | None = None,
 ) -> None:
     """Script a look at the volume."""
     api.script(f"GET /volumes/{VOLUME}", Reply(200, volume or told.volume()))
-    api.script("GET /attachments/detail", Reply(200, rows or told.rows()))
+    api.script("GET /attachments/detail", Reply(200, attachments or told.attachments()))
     api.script("GET /os-services", Reply(200, services or told.services()))
 
 
@@ -52,28 +52,32 @@ def test_it_meets_the_protocol(cinder: CinderClient) -> None:
     assert met
 
 
-def test_volume_with_rows_in_every_status(api: OpenStackApi, cinder: CinderClient) -> None:
+def test_volume_with_attachments_in_every_status(api: OpenStackApi, cinder: CinderClient) -> None:
     """Rows of each attach_status -> all of them, the host of the attached one, no secret."""
-    rows = [
-        told.row(),
-        told.row(id="row-2", status="reserved", instance=None, connection_info=None),
-        told.row(id="row-3", status="error_attaching", connection_info={}),
-        told.row(id="row-4", status="attaching"),
+    attachments = [
+        told.attachment(),
+        told.attachment(id="row-2", status="reserved", instance=None, connection_info=None),
+        told.attachment(id="row-3", status="error_attaching", connection_info={}),
+        told.attachment(id="row-4", status="attaching"),
     ]
-    show(api, told.volume(attachments=[told.attached()], multiattach=True), told.rows(*rows))
+    show(
+        api,
+        told.volume(attachments=[told.attached()], multiattach=True),
+        told.attachments(*attachments),
+    )
     seen = cinder.volume(VOLUME, timeout_seconds=LIMIT)
     assert seen is not None
-    assert seen.rows == (
-        Row(ROW, "attached", SERVER, has_connection_info=True, host=COMPUTE),
-        Row("row-2", "reserved", None, has_connection_info=False),
-        Row("row-3", "error_attaching", SERVER, has_connection_info=False),
-        Row("row-4", "attaching", SERVER, has_connection_info=True),
+    assert seen.attachments == (
+        CinderAttachment(ROW, "attached", SERVER, has_connection_info=True, host=COMPUTE),
+        CinderAttachment("row-2", "reserved", None, has_connection_info=False),
+        CinderAttachment("row-3", "error_attaching", SERVER, has_connection_info=False),
+        CinderAttachment("row-4", "attaching", SERVER, has_connection_info=True),
     )
     assert (seen.ref.backend, seen.ref.multiattach, seen.service_up) == (BACKEND, True, True)
     assert "canary-chap" not in repr(seen)
 
 
-def test_rows_are_asked_for_every_project_and_status(
+def test_attachments_are_asked_for_every_project_and_status(
     api: OpenStackApi, cinder: CinderClient
 ) -> None:
     """The question -> all projects, this volume, no filter by any status; pinned versions."""
@@ -207,34 +211,34 @@ def test_nonsense_for_a_volume_is_no_evidence(
 
 
 @pytest.mark.parametrize(
-    "rows",
+    "attachments",
     [
         HTML,
         {},
         {"attachments": None},
         {"attachments": [5]},
-        told.rows(told.row(id=None)),
-        told.rows(told.row(status=7)),
-        told.rows(told.row(volume_id="another")),
-        told.rows(told.row(instance=[])),
-        told.rows({k: v for k, v in told.row().items() if k != "connection_info"}),
+        told.attachments(told.attachment(id=None)),
+        told.attachments(told.attachment(status=7)),
+        told.attachments(told.attachment(volume_id="another")),
+        told.attachments(told.attachment(instance=[])),
+        told.attachments({k: v for k, v in told.attachment().items() if k != "connection_info"}),
     ],
 )
-def test_nonsense_for_the_rows_is_no_evidence(
-    api: OpenStackApi, cinder: CinderClient, rows: Any
+def test_nonsense_for_the_attachments_is_no_evidence(
+    api: OpenStackApi, cinder: CinderClient, attachments: Any
 ) -> None:
     """Rows in a wrong shape, or of another volume -> transient, never "no rows"."""
     show(api)
-    api.script("GET /attachments/detail", Reply(200, rows))
+    api.script("GET /attachments/detail", Reply(200, attachments))
     with pytest.raises(TransientError, match="cannot be used"):
         cinder.volume(VOLUME, timeout_seconds=LIMIT)
 
 
-def test_list_that_lacks_a_row_which_the_volume_names(
+def test_list_that_lacks_a_attachment_which_the_volume_names(
     api: OpenStackApi, cinder: CinderClient
 ) -> None:
     """The volume names an attached row, the list is empty -> transient, never "no rows"."""
-    show(api, told.volume(attachments=[told.attached()]), told.rows())
+    show(api, told.volume(attachments=[told.attached()]), told.attachments())
     with pytest.raises(TransientError, match=f"lacks {ROW}"):
         cinder.volume(VOLUME, timeout_seconds=LIMIT)
 
@@ -291,7 +295,7 @@ def test_complete(api: OpenStackApi, cinder: CinderClient) -> None:
 def test_delete_attachment(api: OpenStackApi, cinder: CinderClient) -> None:
     """DELETE -> success; a row that is gone already -> success too."""
     line = f"DELETE /attachments/{ROW}"
-    api.script(line, Reply(200, told.rows()))
+    api.script(line, Reply(200, told.attachments()))
     cinder.delete_attachment(ROW, request_id="req-1", timeout_seconds=LIMIT)
     words = f"VolumeAttachmentNotFound: ... with filter: attachment_id = {ROW}."
     api.script(line, fault(404, "itemNotFound", words))
@@ -333,7 +337,9 @@ def force_detach(cinder: CinderClient, attachment_id: str | None = ROW) -> None:
     cinder.force_detach(VOLUME, attachment_id, CONNECTOR, request_id="req-1", timeout_seconds=LIMIT)
 
 
-def test_force_detach_names_connector_and_row(api: OpenStackApi, cinder: CinderClient) -> None:
+def test_force_detach_names_connector_and_attachment(
+    api: OpenStackApi, cinder: CinderClient
+) -> None:
     """With a row, and without one -> exactly these keys; the schema allows no others."""
     api.script(ACTION, Reply(202))
     force_detach(cinder)
@@ -345,23 +351,26 @@ def test_force_detach_names_connector_and_row(api: OpenStackApi, cinder: CinderC
     ]
 
 
-def test_force_detach_of_an_unknown_row_has_ended_the_connection_already(
+def test_force_detach_of_an_unknown_attachment_has_ended_the_connection_already(
     api: OpenStackApi, cinder: CinderClient
 ) -> None:
     """409 without an instance, and at most one row -> indeterminate: terminate came first."""
     api.script(ACTION, fault(409, "conflictingRequest", NOBODY))
-    api.script("GET /attachments", Reply(200, told.rows()))
+    api.script("GET /attachments", Reply(200, told.attachments()))
     with pytest.raises(IndeterminateError, match="perhaps its connection too"):
         force_detach(cinder)
     assert api.requests[-1].query == {"all_tenants": "1", "volume_id": VOLUME}
 
 
-def test_force_detach_with_several_rows_did_nothing(
+def test_force_detach_with_several_attachments_did_nothing(
     api: OpenStackApi, cinder: CinderClient
 ) -> None:
     """409 in the same words, and two rows -> a conflict: Cinder's first half refused."""
     api.script(ACTION, fault(409, "conflictingRequest", NOBODY))
-    api.script("GET /attachments", Reply(200, told.rows(told.row(), told.row(id="row-2"))))
+    api.script(
+        "GET /attachments",
+        Reply(200, told.attachments(told.attachment(), told.attachment(id="row-2"))),
+    )
     with pytest.raises(ConflictError, match="several attachments"):
         force_detach(cinder)
 
@@ -441,10 +450,10 @@ def test_volume_that_was_migrated_is_listed_with_its_name_on_the_backend(
 
 def test_only_an_empty_page_is_the_end(api: OpenStackApi, cinder: CinderClient) -> None:
     """Fewer than asked for -> asked once more, because Cinder cuts pages without a word."""
-    api.script("GET /attachments", Reply(200, told.rows(told.row(status="reserved"))),
-               Reply(200, told.rows()))  # fmt: skip
-    page = cinder.rows_in("reserved", after=None, limit=5, timeout_seconds=LIMIT)
-    assert page == (ListedRow(ROW, VOLUME, "reserved", SERVER),)
+    api.script("GET /attachments", Reply(200, told.attachments(told.attachment(status="reserved"))),
+               Reply(200, told.attachments()))  # fmt: skip
+    page = cinder.attachments_in("reserved", after=None, limit=5, timeout_seconds=LIMIT)
+    assert page == (ListedAttachment(ROW, VOLUME, "reserved", SERVER),)
     assert api.requests[0].query["attach_status"] == "reserved"
     assert "status" not in api.requests[0].query
     assert len(api.requests) == 2
@@ -565,7 +574,7 @@ def test_service_token_goes_with_the_guarded_calls_only(
     cinder = api.cinder(tmp_path, extra)
     show(api)
     api.script(ACTION, Reply(202))
-    api.script(f"DELETE /attachments/{ROW}", Reply(200, told.rows()))
+    api.script(f"DELETE /attachments/{ROW}", Reply(200, told.attachments()))
     api.script(f"POST /attachments/{ROW}/action", Reply(204))
     cinder.volume(VOLUME, timeout_seconds=LIMIT)
     for plain in (cinder.reserve, cinder.unreserve, cinder.roll_detaching):
@@ -587,11 +596,17 @@ def test_no_secret_leaves_the_client(
     """Everything logged at DEBUG, every error -> no CHAP password, no token, no password."""
     caplog.set_level(logging.DEBUG)
     cinder = api.cinder(tmp_path, SEND)
-    show(api, told.volume(attachments=[told.attached()]), told.rows(told.row()))
+    show(api, told.volume(attachments=[told.attached()]), told.attachments(told.attachment()))
     errors = [repr(cinder.volume(VOLUME, timeout_seconds=LIMIT))]
     leaky = fault(500, "computeFault", "driver said {'auth_password': 'canary-chap'}")
     api.script(ACTION, leaky)
-    for reply in (leaky, Reply(401), Reply(200, [told.row()]), Reply(reset=True), Reply(202, HTML)):
+    for reply in (
+        leaky,
+        Reply(401),
+        Reply(200, [told.attachment()]),
+        Reply(reset=True),
+        Reply(202, HTML),
+    ):
         api.script(f"DELETE /attachments/{ROW}", reply)
         with pytest.raises(OutsideError) as caught:
             cinder.delete_attachment(ROW, request_id="req-1", timeout_seconds=LIMIT)

@@ -33,7 +33,7 @@ def attached(attachment_id: str = ROW, host: str | None = COMPUTE) -> dict[str, 
     }  # fmt: skip
 
 
-def row(**columns: Any) -> dict[str, Any]:
+def attachment(**columns: Any) -> dict[str, Any]:
     """Return one of the list of ``GET /attachments/detail``."""
     secret = {"driver_volume_type": "iscsi", "auth_password": "canary-chap"}
     told = {
@@ -43,7 +43,7 @@ def row(**columns: Any) -> dict[str, Any]:
     return told | columns
 
 
-def rows(*found: dict[str, Any]) -> dict[str, Any]:
+def attachments(*found: dict[str, Any]) -> dict[str, Any]:
     """Return the answer to ``GET /attachments/detail``."""
     return {"attachments": list(found)}
 

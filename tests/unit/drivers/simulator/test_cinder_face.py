@@ -24,9 +24,9 @@ class Case:
 
     status: str
     attach_status: str
-    row: str | None
+    attachment: str | None
     after: tuple[str, str]
-    rows_left: int = 0
+    attachments_left: int = 0
     exported: bool = True
     still_exported: bool = False
     connector: bool = True
@@ -40,10 +40,10 @@ def arrange(cloud: Cloud, case: Case) -> tuple[str, str | None]:
     volume, server = cloud.create_volume(), cloud.boot_server(host=HOST)
     cloud.set_status(volume, case.status, case.attach_status)
     attachment = None
-    if case.row:
-        attachment = cloud.add_row(
+    if case.attachment:
+        attachment = cloud.add_attachment(
             volume,
-            case.row,
+            case.attachment,
             server,
             host=HOST if case.connector else None,
             has_connection_info=case.connection_info and case.connector,
@@ -59,7 +59,7 @@ def arrange(cloud: Cloud, case: Case) -> tuple[str, str | None]:
 def check(cloud: Cloud, volume: str, case: Case) -> None:
     """Compare what came of it."""
     assert cloud.statuses(volume) == case.after
-    assert len(cloud.cinder.volume(volume, timeout_seconds=1).rows) == case.rows_left
+    assert len(cloud.cinder.volume(volume, timeout_seconds=1).attachments) == case.attachments_left
     assert cloud.exported_to(volume) == ((HOST,) if case.still_exported else ())
 
 
@@ -72,7 +72,7 @@ FORCE_DETACH = {
     ),
     "attaching, nobody names the row": Case("attaching", "attaching", "attaching", FREE),
     "attaching, Nova names the row": Case(
-        "attaching", "attaching", "attaching", ("attaching", "attaching"), rows_left=1,
+        "attaching", "attaching", "attaching", ("attaching", "attaching"), attachments_left=1,
         still_exported=True, block_device="same", error=ConflictError,
     ),
     "attaching, Nova names another row": Case(
@@ -84,7 +84,7 @@ FORCE_DETACH = {
     ),
     "detaching, nobody names the row": Case("detaching", "attached", "attached", FREE),
     "detaching, Nova names the row": Case(
-        "detaching", "attached", "attached", ("detaching", "attached"), rows_left=1,
+        "detaching", "attached", "attached", ("detaching", "attached"), attachments_left=1,
         still_exported=True, block_device="same", error=ConflictError,
     ),
     "detaching without a row": Case("detaching", "attached", None, FREE),
@@ -94,7 +94,7 @@ FORCE_DETACH = {
     ),
     "in-use, nobody names the row": Case("in-use", "attached", "attached", FREE),
     "in-use, Nova names the row": Case(
-        "in-use", "attached", "attached", ("in-use", "attached"), rows_left=1,
+        "in-use", "attached", "attached", ("in-use", "attached"), attachments_left=1,
         still_exported=True, block_device="same", error=ConflictError,
     ),
     "error, no rows: written whatever it was": Case("error", "detached", None, FREE),
@@ -144,7 +144,7 @@ def test_force_detach_with_unknown_id_and_service_token(cloud: Cloud) -> None:
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_force_detach_with_two_rows_is_refused(cloud: Cloud, named: bool) -> None:
+def test_force_detach_with_two_attachments_is_refused(cloud: Cloud, named: bool) -> None:
     """Two rows -> 409 before anything is done, even with the attachment named."""
     volume, first, _ = two_servers(cloud)
     with pytest.raises(ConflictError):
@@ -152,14 +152,14 @@ def test_force_detach_with_two_rows_is_refused(cloud: Cloud, named: bool) -> Non
     assert cloud.exported_to(volume) == (HOST, "compute-2")
 
 
-def test_force_detach_with_two_rows_and_service_token(cloud: Cloud) -> None:
+def test_force_detach_with_two_attachments_and_service_token(cloud: Cloud) -> None:
     """Two rows, service token, no id -> the backend is changed, then 400: the record is not."""
     volume, _, _ = two_servers(cloud)
     cloud.set_service_token(sent=True)
     with pytest.raises(IndeterminateError):
         cloud.cinder.force_detach(volume, None, cloud.connector(HOST), **CALL)
     assert cloud.exported_to(volume) == ("compute-2",)
-    assert len(cloud.cinder.volume(volume, timeout_seconds=1).rows) == 2
+    assert len(cloud.cinder.volume(volume, timeout_seconds=1).attachments) == 2
 
 
 DELETE = {
@@ -169,7 +169,7 @@ DELETE = {
     "attaching": Case("attaching", "attaching", "attaching", FREE),
     "in-use": Case("in-use", "attached", "attached", FREE),
     "in-use, Nova names the row": Case(
-        "in-use", "attached", "attached", ("in-use", "attached"), rows_left=1,
+        "in-use", "attached", "attached", ("in-use", "attached"), attachments_left=1,
         still_exported=True, block_device="same", error=ConflictError,
     ),
     "detaching": Case("detaching", "attached", "attached", FREE),
@@ -195,7 +195,7 @@ def test_delete_attachment(cloud: Cloud, case: Case) -> None:
 def test_guard_does_not_see_a_device_without_id(cloud: Cloud) -> None:
     """Nova's block device carries no attachment id -> Cinder's guard misses it, as the real one."""
     volume, attachment = arrange(cloud, Case("in-use", "attached", "attached", FREE))
-    server = cloud.cinder.volume(volume, timeout_seconds=1).rows[0].instance_id
+    server = cloud.cinder.volume(volume, timeout_seconds=1).attachments[0].instance_id
     cloud.add_block_device(server, volume, None)
     cloud.cinder.delete_attachment(attachment, **CALL)
     assert cloud.cinder.volume(volume, timeout_seconds=1).status == "available"
@@ -217,10 +217,10 @@ def test_guard_with_nova_down_changes_nothing(cloud: Cloud) -> None:
     with pytest.raises(IndeterminateError):
         cloud.cinder.delete_attachment(attachment, **CALL)
     assert cloud.exported_to(volume) == (HOST,)
-    assert len(cloud.cinder.volume(volume, timeout_seconds=1).rows) == 1
+    assert len(cloud.cinder.volume(volume, timeout_seconds=1).attachments) == 1
 
 
-def test_deleting_a_row_that_is_gone_is_success(cloud: Cloud) -> None:
+def test_deleting_a_attachment_that_is_gone_is_success(cloud: Cloud) -> None:
     """The row is gone (404) -> success, nothing changes."""
     volume, attachment = arrange(cloud, Case("in-use", "attached", "attached", FREE))
     cloud.cinder.delete_attachment(attachment, **CALL)
@@ -229,17 +229,17 @@ def test_deleting_a_row_that_is_gone_is_success(cloud: Cloud) -> None:
     assert cloud.cinder.volume(volume, timeout_seconds=1) == before
 
 
-def test_deleting_one_of_two_rows_spares_the_other(cloud: Cloud) -> None:
+def test_deleting_one_of_two_attachments_spares_the_other(cloud: Cloud) -> None:
     """A multiattach volume on two hosts -> the other row, its access and in-use stay."""
     volume, first, second = two_servers(cloud)
     cloud.set_service_token(sent=True)
     cloud.cinder.delete_attachment(first, **CALL)
     told = cloud.cinder.volume(volume, timeout_seconds=1)
-    assert (told.status, [r.attachment_id for r in told.rows]) == ("in-use", [second])
+    assert (told.status, [r.attachment_id for r in told.attachments]) == ("in-use", [second])
     assert cloud.exported_to(volume) == ("compute-2",)
 
 
-def test_deleting_one_of_two_rows_on_one_host_keeps_its_access(cloud: Cloud) -> None:
+def test_deleting_one_of_two_attachments_on_one_host_keeps_its_access(cloud: Cloud) -> None:
     """Two servers on one host -> the host's connection is shared and stays."""
     volume = cloud.create_volume(multiattach=True)
     first, _ = (cloud.attach(volume, cloud.boot_server(host=HOST)) for _ in range(2))
@@ -250,16 +250,17 @@ def test_deleting_one_of_two_rows_on_one_host_keeps_its_access(cloud: Cloud) -> 
 
 TERMINATE = {
     "attaching with a row becomes in-use": Case(
-        "attaching", "attaching", "attaching", ("in-use", "attaching"), rows_left=1
+        "attaching", "attaching", "attaching", ("in-use", "attaching"), attachments_left=1
     ),
     "attaching without a row becomes available": Case("attaching", "detached", None, FREE),
-    "in-use stays": Case("in-use", "attached", "attached", ("in-use", "attached"), rows_left=1),
+    "in-use stays": Case("in-use", "attached", "attached", ("in-use", "attached"),
+        attachments_left=1),
     "detaching stays": Case(
-        "detaching", "attached", "attached", ("detaching", "attached"), rows_left=1
+        "detaching", "attached", "attached", ("detaching", "attached"), attachments_left=1
     ),
     "available stays": Case(*FREE, None, FREE),
     "Nova names the row: refused": Case(
-        "in-use", "attached", "attached", ("in-use", "attached"), rows_left=1,
+        "in-use", "attached", "attached", ("in-use", "attached"), attachments_left=1,
         still_exported=True, block_device="same", error=ConflictError,
     ),
 }  # fmt: skip
@@ -284,7 +285,7 @@ class Swap:
     status: str
     call: str
     after: str | type[OutsideError]
-    row: bool = False
+    attachment: bool = False
     multiattach: bool = False
 
 
@@ -292,14 +293,14 @@ class Swap:
     "swap",
     [
         Swap("available", "reserve", "attaching"),
-        Swap("in-use", "reserve", "attaching", row=True, multiattach=True),
-        Swap("in-use", "reserve", ConflictError, row=True),
+        Swap("in-use", "reserve", "attaching", attachment=True, multiattach=True),
+        Swap("in-use", "reserve", ConflictError, attachment=True),
         Swap("attaching", "reserve", ConflictError),
         Swap("attaching", "unreserve", "available"),
-        Swap("attaching", "unreserve", "in-use", row=True),
-        Swap("detaching", "unreserve", "detaching", row=True),
+        Swap("attaching", "unreserve", "in-use", attachment=True),
+        Swap("detaching", "unreserve", "detaching", attachment=True),
         Swap("available", "unreserve", "available"),
-        Swap("detaching", "roll_detaching", "in-use", row=True),
+        Swap("detaching", "roll_detaching", "in-use", attachment=True),
         Swap("detaching", "roll_detaching", "in-use"),
         Swap("available", "roll_detaching", "available"),
     ],
@@ -309,8 +310,8 @@ def test_compare_and_swaps(cloud: Cloud, swap: Swap) -> None:
     """A conditional call on a status -> the next one, no change, or ConflictError."""
     volume = cloud.create_volume(multiattach=swap.multiattach)
     cloud.set_status(volume, swap.status)
-    if swap.row:
-        cloud.add_row(volume, "attached")
+    if swap.attachment:
+        cloud.add_attachment(volume, "attached")
     call = getattr(cloud.cinder, swap.call)
     if isinstance(swap.after, str):
         call(volume, **CALL)
@@ -321,25 +322,25 @@ def test_compare_and_swaps(cloud: Cloud, swap: Swap) -> None:
         assert cloud.cinder.volume(volume, timeout_seconds=1).status == swap.status
 
 
-def test_complete_puts_the_row_right(cloud: Cloud) -> None:
+def test_complete_puts_the_attachment_right(cloud: Cloud) -> None:
     """os-complete on an attaching row -> row attached, volume in-use; on a gone one: not found."""
     volume, attachment = arrange(cloud, Case("attaching", "attaching", "attaching", FREE))
     cloud.cinder.complete(attachment, **CALL)
     told = cloud.cinder.volume(volume, timeout_seconds=1)
-    assert (told.status, told.rows[0].status) == ("in-use", "attached")
+    assert (told.status, told.attachments[0].status) == ("in-use", "attached")
     with pytest.raises(NotFoundError):
         cloud.cinder.complete("gone", **CALL)
 
 
-def test_volume_tells_all_rows_and_who_asks_for_none_gets_none(cloud: Cloud) -> None:
+def test_volume_tells_all_attachments_and_who_asks_for_none_gets_none(cloud: Cloud) -> None:
     """A volume with rows in any state -> all are told; an unknown volume is None."""
     volume = cloud.create_volume(name_id="other-name", project_id="p", display_name="disk")
-    cloud.add_row(volume, "reserved", "i-1")
-    cloud.add_row(volume, "error_attaching", "i-2", host=HOST, has_connection_info=False)
+    cloud.add_attachment(volume, "reserved", "i-1")
+    cloud.add_attachment(volume, "error_attaching", "i-2", host=HOST, has_connection_info=False)
     told = cloud.cinder.volume(volume, timeout_seconds=1)
     assert told.ref.ids() == ("other-name", volume)
     assert (told.project_id, told.display_name, told.service_up) == ("p", "disk", True)
-    assert [(r.status, r.instance_id, r.has_connection_info) for r in told.rows] == [
+    assert [(r.status, r.instance_id, r.has_connection_info) for r in told.attachments] == [
         ("reserved", "i-1", False),
         ("error_attaching", "i-2", False),
     ]
@@ -373,7 +374,7 @@ def test_backend_fails_while_cinder_mends(
     with pytest.raises(IndeterminateError):
         call()
     told = cloud.cinder.volume(volume, timeout_seconds=1)
-    assert (told.status, len(told.rows)) == ("detaching", 1)
+    assert (told.status, len(told.attachments)) == ("detaching", 1)
     assert cloud.exported_to(volume) == ((HOST,) if exported else ())
 
 
@@ -497,13 +498,15 @@ def test_listing_after_what_is_gone_is_not_found(cloud: Cloud) -> None:
         cloud.cinder.volumes_in("reserved", after="gone", limit=3, timeout_seconds=1.0)
 
 
-def test_listing_of_rows_is_by_their_own_status(cloud: Cloud) -> None:
+def test_listing_of_attachments_is_by_their_own_status(cloud: Cloud) -> None:
     """A row in error on an available volume -> found by the row's status."""
     volume, server = cloud.create_volume(), cloud.boot_server(host=HOST)
-    row = cloud.add_row(volume, "error_attaching", server)
-    listed = cloud.cinder.rows_in("error_attaching", after=None, limit=9, timeout_seconds=1.0)
+    attachment = cloud.add_attachment(volume, "error_attaching", server)
+    listed = cloud.cinder.attachments_in(
+        "error_attaching", after=None, limit=9, timeout_seconds=1.0
+    )
     assert [(r.attachment_id, r.volume_id, r.instance_id) for r in listed] == [
-        (row, volume, server)
+        (attachment, volume, server)
     ]
 
 
@@ -517,5 +520,5 @@ def test_volume_that_moves_has_another_updated_at(cloud: Cloud) -> None:
 
     before = seen()
     assert seen() == before
-    cloud.add_row(volume, "error_attaching", None)
+    cloud.add_attachment(volume, "error_attaching", None)
     assert seen() != before

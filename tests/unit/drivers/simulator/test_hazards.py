@@ -90,10 +90,10 @@ def test_second_server_on_the_host_may_not_be_cut(cloud: Cloud) -> None:
     """Two servers of a multiattach volume on one host -> releasing the host cuts the other."""
     volume = cloud.create_volume(multiattach=True)
     first, second = cloud.boot_server(), cloud.boot_server()
-    row = cloud.attach(volume, first)
+    attachment = cloud.attach(volume, first)
     cloud.attach(volume, second)
     cloud.stop_guest(first)
-    release_on_backend(cloud, Scene(volume, first, row, "compute-1"))
+    release_on_backend(cloud, Scene(volume, first, attachment, "compute-1"))
     assert kinds(cloud) == [HazardKind.HEALTHY_ACCESS_CUT]
 
 
@@ -118,13 +118,13 @@ def test_nova_detach_cuts_nobody(cloud: Cloud) -> None:
     assert kinds(cloud) == []
 
 
-def test_legacy_row_deleted_while_exported(cloud: Cloud) -> None:
+def test_legacy_attachment_deleted_while_exported(cloud: Cloud) -> None:
     """A row without connector is deleted -> available while exported: RELEASED_WHILE_EXPORTED."""
     volume = cloud.create_volume()
-    row = cloud.add_row(volume, "attached")
+    attachment = cloud.add_attachment(volume, "attached")
     cloud.set_status(volume, "in-use", "attached")
     cloud.export(volume, "compute-1")
-    cloud.cinder.delete_attachment(row, **CALL)
+    cloud.cinder.delete_attachment(attachment, **CALL)
     assert kinds(cloud) == [HazardKind.RELEASED_WHILE_EXPORTED]
 
 
@@ -159,12 +159,12 @@ def test_stuck_session_counts_as_exported(cloud: Cloud) -> None:
     assert kinds(cloud) == [HazardKind.RELEASED_WHILE_EXPORTED]
 
 
-def test_row_dropped_while_its_host_stays_exported(cloud: Cloud) -> None:
+def test_attachment_dropped_while_its_host_stays_exported(cloud: Cloud) -> None:
     """One of two rows is deleted, its host stays exported -> a hazard though still in-use."""
     volume = cloud.create_volume(multiattach=True)
     first = cloud.attach(volume, cloud.boot_server(host="compute-1"))
     cloud.attach(volume, cloud.boot_server(host="compute-2"))
-    cloud.set_row(first, status="reserved", has_connection_info=False)
+    cloud.set_attachment(first, status="reserved", has_connection_info=False)
     cloud.cinder.delete_attachment(first, **CALL)
     assert cloud.cinder.volume(volume, timeout_seconds=1).status == "in-use"
     assert kinds(cloud) == [HazardKind.RELEASED_WHILE_EXPORTED]
@@ -209,7 +209,7 @@ def test_terminate_of_the_wrong_host_is_a_hazard(cloud: Cloud) -> None:
 def test_second_host_after_our_release(cloud: Cloud) -> None:
     """We released it while exported, a user attaches elsewhere -> TWO_WRITERS on top."""
     scene = scenes.orphaned_attach(cloud)
-    cloud.set_row(scene.attachment_id, status="reserved")
+    cloud.set_attachment(scene.attachment_id, status="reserved")
     cloud.cinder.delete_attachment(scene.attachment_id, **CALL)
     cloud.attach(scene.volume_id, cloud.boot_server(host="compute-2"))
     assert kinds(cloud) == [HazardKind.RELEASED_WHILE_EXPORTED, HazardKind.TWO_WRITERS]
@@ -232,7 +232,7 @@ def test_late_export_after_our_mend_is_not_ours(cloud: Cloud) -> None:
     assert kinds(cloud) == []
 
 
-def test_two_rows_of_a_migration_are_legal(cloud: Cloud) -> None:
+def test_two_attachments_of_a_migration_are_legal(cloud: Cloud) -> None:
     """A migration begins after a call of ours on the volume -> two hosts are no hazard."""
     scene = scenes.uc2(cloud)
     cloud.cinder.complete(scene.attachment_id, **CALL)
@@ -303,7 +303,7 @@ def test_safe_mend_leaves_no_hazard(
     assert (cloud.journal, cloud.hazards()) == ((), ())
     mend(cloud, scene)
     assert cloud.statuses(scene.volume_id) == ("available", "detached")
-    assert cloud.cinder.volume(scene.volume_id, timeout_seconds=1).rows == ()
+    assert cloud.cinder.volume(scene.volume_id, timeout_seconds=1).attachments == ()
     assert cloud.exported_to(scene.volume_id) == ()
     assert kinds(cloud) == []
 

@@ -126,7 +126,7 @@ def test_nova_tries_five_times(cloud: Cloud) -> None:
 def test_legacy_device_without_attachment_id(cloud: Cloud) -> None:
     """A block device without attachment id -> Nova's two legacy calls end access and row."""
     volume, server = cloud.create_volume(), cloud.boot_server()
-    cloud.add_row(volume, "attached", server)
+    cloud.add_attachment(volume, "attached", server)
     cloud.set_status(volume, "in-use", "attached")
     cloud.export(volume, "compute-1", sessions=1)
     cloud.add_block_device(server, volume, None)

@@ -17,7 +17,7 @@ class Left:
     """What a look finds afterwards; ``hosts`` are those that the backend lets in."""
 
     status: str
-    rows: tuple[str, ...]
+    attachments: tuple[str, ...]
     hosts: tuple[str, ...]
     device: bool
     held: bool
@@ -61,7 +61,7 @@ def test_story_leaves_what_it_says(
     server = cloud.nova.server(scene.instance_id, scene.volume_id, timeout_seconds=1)
     assert left == Left(
         status=volume.status,
-        rows=tuple(r.status for r in volume.rows),
+        attachments=tuple(r.status for r in volume.attachments),
         hosts=cloud.exported_to(scene.volume_id),
         device=bool(server and server.block_devices),
         held=bool(cloud.guests_holding(scene.volume_id)),
@@ -79,11 +79,11 @@ def test_every_story_is_told_and_offered() -> None:
     assert set(STORIES) == set(told.values())
 
 
-def test_uc2_row_has_connection_info_of_the_winner(cloud: Cloud) -> None:
+def test_uc2_attachment_has_connection_info_of_the_winner(cloud: Cloud) -> None:
     """The late first try undoes the statuses only -> the winner's connection info stays."""
     scene = scenes.uc2(cloud)
-    (row,) = cloud.cinder.volume(scene.volume_id, timeout_seconds=1).rows
-    assert row.has_connection_info
+    (attachment,) = cloud.cinder.volume(scene.volume_id, timeout_seconds=1).attachments
+    assert attachment.has_connection_info
 
 
 def test_guest_holds_with_compute_down(cloud: Cloud) -> None:
@@ -111,7 +111,7 @@ def test_finished_migration(cloud: Cloud) -> None:
     cloud.finish_migration(scene.volume_id, scene.instance_id)
     volume = cloud.cinder.volume(scene.volume_id, timeout_seconds=1)
     server = cloud.nova.server(scene.instance_id, scene.volume_id, timeout_seconds=1)
-    assert [r.attachment_id for r in volume.rows] == [server.block_devices[0].attachment_id]
+    assert [r.attachment_id for r in volume.attachments] == [server.block_devices[0].attachment_id]
     assert (volume.status, cloud.exported_to(scene.volume_id)) == ("in-use", (DESTINATION,))
     assert server.host == DESTINATION
 
@@ -122,19 +122,19 @@ def test_failed_migration(cloud: Cloud) -> None:
     cloud.fail_migration(scene.volume_id, scene.instance_id)
     volume = cloud.cinder.volume(scene.volume_id, timeout_seconds=1)
     server = cloud.nova.server(scene.instance_id, scene.volume_id, timeout_seconds=1)
-    assert [r.attachment_id for r in volume.rows] == [scene.attachment_id]
+    assert [r.attachment_id for r in volume.attachments] == [scene.attachment_id]
     assert server.block_devices[0].attachment_id == scene.attachment_id
     assert cloud.exported_to(scene.volume_id) == ("compute-1",)
 
 
-def test_failed_migration_that_names_the_wrong_row(cloud: Cloud) -> None:
+def test_failed_migration_that_names_the_wrong_attachment(cloud: Cloud) -> None:
     """Rollback with a failing terminate -> two rows; Nova names the one without the guest."""
     scene = scenes.live_migration(cloud)
     cloud.script(Fault.before("backend.terminate_connection", times=5))
     cloud.fail_migration(scene.volume_id, scene.instance_id, names_destination=True)
     volume = cloud.cinder.volume(scene.volume_id, timeout_seconds=1)
     server = cloud.nova.server(scene.instance_id, scene.volume_id, timeout_seconds=1)
-    assert len(volume.rows) == 2
+    assert len(volume.attachments) == 2
     assert server.block_devices[0].attachment_id != scene.attachment_id
     assert (server.host, server.task_state) == ("compute-1", None)
 
@@ -150,7 +150,7 @@ def test_attach_step_by_step(cloud: Cloud) -> None:
     assert cloud.guests_holding(volume) == ()
     under_way.advance()
     assert cloud.guests_holding(volume) == (server,)
-    assert (under_way.finish(), look().status) == (look().rows[0].attachment_id, "in-use")
+    assert (under_way.finish(), look().status) == (look().attachments[0].attachment_id, "in-use")
 
 
 def test_failed_attach_is_cleaned_up(cloud: Cloud) -> None:
@@ -171,13 +171,13 @@ def test_columns_are_checked(cloud: Cloud) -> None:
         cloud.set_volume(volume, statos="in-use")
 
 
-def test_export_that_finds_its_row(cloud: Cloud) -> None:
+def test_export_that_finds_its_attachment(cloud: Cloud) -> None:
     """The backend ends its work, the row is still there -> attaching, no connection info."""
     scene = scenes.backend_still_busy(cloud)
     cloud.land_late()
     volume = cloud.cinder.volume(scene.volume_id, timeout_seconds=1)
-    assert (volume.status, volume.rows[0].status) == ("attaching", "attaching")
-    assert not volume.rows[0].has_connection_info
+    assert (volume.status, volume.attachments[0].status) == ("attaching", "attaching")
+    assert not volume.attachments[0].has_connection_info
     assert cloud.exported_to(scene.volume_id) == (scene.host,)
 
 

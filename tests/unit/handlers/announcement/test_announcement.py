@@ -124,7 +124,7 @@ def test_the_volume_is_told_in_cinder_s_own_keys() -> None:
     assert {key: payload[key] for key in expected} == expected
 
 
-def test_the_attachment_is_the_row_s_where_the_case_knows_none() -> None:
+def test_the_attachment_is_the_attachment_s_where_the_case_knows_none() -> None:
     """Nova's messages carried no row -> the one that was found."""
     assert announced(UC1.but(attachment_id=None)).payload["attachment_id"] == A
 

@@ -167,9 +167,11 @@ def test_messages_fill_in() -> None:
     nova = told(
         source=Source.NOVA_VERSIONED, instance_id=INSTANCE, request_id=REQUEST, host="compute1"
     )
-    cinder = dataclasses.replace(START, backend="labhost@lab", rows=(seen("reserved"),))
+    cinder = dataclasses.replace(START, backend="labhost@lab", attachments=(seen("reserved"),))
     end = dataclasses.replace(
-        END, request_id="req-2", rows=(seen("attached", host="compute1", connector=CONNECTOR),)
+        END,
+        request_id="req-2",
+        attachments=(seen("attached", host="compute1", connector=CONNECTOR),),
     )
     case = one(after([nova, cinder, end]))
     assert (case.attachment_id, case.instance_id) == (ATTACHMENT, INSTANCE)
@@ -177,10 +179,10 @@ def test_messages_fill_in() -> None:
     assert case.request_ids == (REQUEST, "req-2")
 
 
-def test_foreign_row() -> None:
+def test_foreign_attachment() -> None:
     """A message that shows another attachment's row -> nothing is filled in from it."""
-    row = seen("attached", attachment_id="att-2", instance_id="inst-2", connector=CONNECTOR)
-    case = one(after([dataclasses.replace(START, rows=(row,))]))
+    attachment = seen("attached", attachment_id="att-2", instance_id="inst-2", connector=CONNECTOR)
+    case = one(after([dataclasses.replace(START, attachments=(attachment,))]))
     assert (case.connector, case.instance_id) == (None, None)
 
 

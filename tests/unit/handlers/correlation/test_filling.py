@@ -47,7 +47,7 @@ def move_all(url: str) -> int:
     return moved
 
 
-def rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
+def attachments(url: str) -> dict[str, list[tuple[Any, ...]]]:
     """Return what all tables hold, but for the row of no volume and numbers that are given."""
     with contextlib.closing(Database(url)) as database:
         return {
@@ -61,7 +61,7 @@ def _of_table(connection: sa.Connection, table: sa.Table) -> list[tuple[Any, ...
     statement = sa.select(*columns)
     if table.name == "claims":
         statement = statement.where(table.c.volume_id != "")
-    return sorted((tuple(row) for row in connection.execute(statement)), key=repr)
+    return sorted((tuple(attachment) for attachment in connection.execute(statement)), key=repr)
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_filled_is_what_moving_leaves(urls: list[str]) -> None:
     fill(moved, FINISHED)
     assert move_all(moved) == ARCHIVED
     fill(filled, FINISHED, ARCHIVED)
-    found, expected = rows(moved), rows(filled)
+    found, expected = attachments(moved), attachments(filled)
     assert {name: len(of) for name, of in found.items()} == {
         name: len(of) for name, of in expected.items()
     }

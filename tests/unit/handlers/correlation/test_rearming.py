@@ -124,7 +124,7 @@ def test_rearmed_never_later() -> None:
 def test_reminded_of_what_it_does_not_know() -> None:
     """A case that knows little -> what the old message says, as far as it is not known."""
     bare = known(attachment_id=None, instance_id=None, starts=0)
-    message = told(rows=(seen("attaching", connector=CONNECTOR),), host="compute1", **NAMED)
+    message = told(attachments=(seen("attaching", connector=CONNECTOR),), host="compute1", **NAMED)
     case = reminded(bare, message)
     assert (case.attachment_id, case.instance_id) == (ATTACHMENT, INSTANCE)
     assert (case.host, case.connector) == ("compute1", CONNECTOR)
@@ -134,7 +134,7 @@ def test_reminded_of_what_it_does_not_know() -> None:
 def test_reminded_of_nothing_newer() -> None:
     """A case that has a connector and its start -> neither replaced nor counted twice."""
     newer = Connector(host="compute1", initiator="iqn.newer")
-    message = told(rows=(seen("attaching", connector=CONNECTOR),), **NAMED)
+    message = told(attachments=(seen("attaching", connector=CONNECTOR),), **NAMED)
     case = reminded(known(connector=newer, starts=1), message)
     assert (case.connector, case.starts) == (newer, 1)
 

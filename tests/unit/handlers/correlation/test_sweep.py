@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from drivers.base import Connection, Export, VolumeRef
-from drivers.control_plane import ListedRow, ListedVolume, Row, Volume
+from drivers.control_plane import CinderAttachment, ListedAttachment, ListedVolume, Volume
 from handlers.correlation import sweep
 from handlers.correlation.sweep import Patience, Sighting, Standing
 from handlers.notification import Notification, Operation, Phase, Source
@@ -25,19 +25,22 @@ PATIENCE = Patience(
 
 
 def standing(
-    status: str, row: str | None = None, age_seconds: float = 10_000.0, **known: float | int
+    status: str, attachment: str | None = None, age_seconds: float = 10_000.0, **known: float | int
 ) -> Standing:
     """Return a sighting of the volume, or of one of its rows."""
-    return Standing(Sighting("vol", row, status, "v1"), NOW, age_seconds, **known)  # type: ignore[arg-type]
+    return Standing(Sighting("vol", attachment, status, "v1"), NOW, age_seconds, **known)  # type: ignore[arg-type]
 
 
-def volume(status: str, *rows: tuple[str, str]) -> Volume:
+def volume(status: str, *attachments: tuple[str, str]) -> Volume:
     """Return the volume with rows of these ids and statuses, each of a server of its own."""
     return Volume(
         ref=VolumeRef("vol", "storage-1@tgt"),
         status=status,
         migration_status=None,
-        rows=tuple(Row(i, s, f"server-of-{i}", has_connection_info=True) for i, s in rows),
+        attachments=tuple(
+            CinderAttachment(i, s, f"server-of-{i}", has_connection_info=True)
+            for i, s in attachments
+        ),
         service_up=True,
     )
 
@@ -121,10 +124,10 @@ def test_volume_that_was_written_is_another_sighting() -> None:
     assert len({same.version, sweep.of_volume(later).version, sweep.of_volume(other).version}) == 3
 
 
-def test_row_that_comes_further_is_another_sighting() -> None:
+def test_attachment_that_comes_further_is_another_sighting() -> None:
     """A row goes from reserved to attaching -> the same key, another version."""
-    before = sweep.of_row(ListedRow("row", "vol", "reserved", "server"))
-    after = sweep.of_row(ListedRow("row", "vol", "attaching", "server"))
+    before = sweep.of_attachment(ListedAttachment("attachment", "vol", "reserved", "server"))
+    after = sweep.of_attachment(ListedAttachment("attachment", "vol", "attaching", "server"))
     assert before.key == after.key
     assert before.version != after.version
 
@@ -133,49 +136,49 @@ def test_row_that_comes_further_is_another_sighting() -> None:
 
 
 @pytest.mark.parametrize("status", ["attaching", "reserved", "error_attaching"])
-def test_unfinished_row_is_a_suspected_attach(status: str) -> None:
+def test_unfinished_attachment_is_a_suspected_attach(status: str) -> None:
     """A row that never became attached -> its attach is suspected, by its own id."""
     of = volume("attaching", ("a", status))
     assert found(of, standing(status, "a"), standing("attaching")) == [(Operation.ATTACH, "a")]
 
 
 @pytest.mark.parametrize("status", ["detaching", "error_detaching"])
-def test_row_that_was_to_go_is_a_suspected_detach(status: str) -> None:
+def test_attachment_that_was_to_go_is_a_suspected_detach(status: str) -> None:
     """A row in detaching or error_detaching -> its detach is suspected."""
     of = volume("detaching", ("a", status))
     assert found(of, standing(status, "a"), standing("detaching")) == [(Operation.DETACH, "a")]
 
 
-def test_detaching_volume_with_one_row_names_it() -> None:
+def test_detaching_volume_with_one_attachment_names_it() -> None:
     """The volume is detaching and its only row attached -> that row's detach is suspected."""
     of = volume("detaching", ("a", "attached"))
     assert found(of, standing("detaching")) == [(Operation.DETACH, "a")]
 
 
-def test_detaching_volume_with_two_rows_names_none() -> None:
+def test_detaching_volume_with_two_attachments_names_none() -> None:
     """The volume is detaching and two rows are attached -> one suspect, of no row: not ours."""
     of = volume("detaching", ("a", "attached"), ("b", "attached"))
     assert found(of, standing("detaching")) == [(Operation.DETACH, None)]
 
 
-def test_bare_reserve_is_suspected_without_a_row() -> None:
+def test_bare_reserve_is_suspected_without_a_attachment() -> None:
     """The volume is attaching and has no row -> an attach of no row is suspected."""
     assert found(volume("attaching"), standing("attaching")) == [(Operation.ATTACH, None)]
 
 
-def test_stray_row_of_a_volume_in_use_is_suspected_alone() -> None:
+def test_stray_attachment_of_a_volume_in_use_is_suspected_alone() -> None:
     """In-use, one row attached and one reserved for hours -> the reserved one is suspected."""
     of = volume("in-use", ("good", "attached"), ("stray", "reserved"))
     assert found(of, standing("reserved", "stray")) == [(Operation.ATTACH, "stray")]
 
 
-def test_young_row_is_no_suspect_and_hides_the_volume() -> None:
+def test_young_attachment_is_no_suspect_and_hides_the_volume() -> None:
     """The volume is old in attaching, its unfinished row is not ripe -> nobody is suspected yet."""
     of = volume("attaching", ("young", "attaching"))
     assert found(of, standing("attaching")) == []
 
 
-def test_attach_of_one_row_does_not_hide_the_detach_of_another() -> None:
+def test_attach_of_one_attachment_does_not_hide_the_detach_of_another() -> None:
     """Detaching, with a young unfinished row beside an attached one -> the detach is suspected."""
     of = volume("detaching", ("young", "reserved"), ("b", "attached"))
     assert found(of, standing("detaching")) == [(Operation.DETACH, None)]

@@ -14,30 +14,30 @@ from tests.unit.handlers.judgement.pictures import (
     X,
     Y,
     access,
+    attachment,
     holding,
     intent,
-    row,
     server,
 )
 
 DETACH = Operation.DETACH
 
-UC1 = Picture(status="attaching", rows=(row(A, "attaching"),), backend=(access(H1),))
-UC1_RESERVED = UC1.but(status="reserved", rows=(row(A, "reserved"),))
+UC1 = Picture(status="attaching", attachments=(attachment(A, "attaching"),), backend=(access(H1),))
+UC1_RESERVED = UC1.but(status="reserved", attachments=(attachment(A, "reserved"),))
 UC1_LEGACY = Picture(status="attaching", attachment_id=None)
 UC2 = UC1.but(servers=(server(X, A),), backend=(access(H1, sessions=1),))
 COMPLETED = UC2.but(
     status="in-use",
-    rows=(row(A),),
+    attachments=(attachment(A),),
     intents=(intent(StepKind.CINDER_COMPLETE),),
     late_attach=LateAttach.DETACH,
     attempts=2,
 )
 UC2_LATE = UC2.but(end_seen=True)
-UC3 = Picture(status="detaching", rows=(row(A),), operation=DETACH)
+UC3 = Picture(status="detaching", attachments=(attachment(A),), operation=DETACH)
 UC4 = Picture(
     status="detaching",
-    rows=(row(A),),
+    attachments=(attachment(A),),
     servers=(server(X, A),),
     backend=(access(H1, sessions=1),),
     operation=DETACH,
@@ -50,39 +50,46 @@ GHOST_HELD = GHOST.but(status="attaching", intents=HELD.case.intents, attempts=2
 BESIDE = Picture(
     status="in-use",
     multiattach=True,
-    rows=(row(B, instance_id=Y),),
+    attachments=(attachment(B, instance_id=Y),),
     servers=(server(X), server(Y, B, host=H2)),
     backend=(access(H1), access(H2, sessions=1)),
 )
 STRAY = Picture(
     status="attaching",
-    rows=(row(B), row(A, "attaching")),
+    attachments=(attachment(B), attachment(A, "attaching")),
     servers=(server(X, B),),
     host=H2,
     backend=(access(H1, sessions=1), access(H2)),
 )
 LEFT = Picture(
     status="in-use",
-    rows=(row(A, host=H1), row(B, host=H2)),
+    attachments=(attachment(A, host=H1), attachment(B, host=H2)),
     servers=(server(X, B, host=H2),),
     backend=(access(H1), access(H2, sessions=1)),
     computes=((H1, True),),
     operation=DETACH,
 )
 ATTACHED = Picture(
-    status="in-use", rows=(row(A),), servers=(server(X, A),), backend=(access(H1, sessions=1),)
+    status="in-use",
+    attachments=(attachment(A),),
+    servers=(server(X, A),),
+    backend=(access(H1, sessions=1),),
 )
 SHELVED = Picture(
     status="reserved",
-    rows=(row(A, "reserved"),),
+    attachments=(attachment(A, "reserved"),),
     servers=(server(X, A, vm_state="shelved_offloaded", host=None, compute_up=None),),
     operation=DETACH,
 )
 MIGRATING = ATTACHED.but(
-    rows=(row(B), row(A)),
+    attachments=(attachment(B), attachment(A)),
     servers=(server(X, A, task_state="migrating"),),
     host=H2,
     backend=(access(H1, sessions=1), access(H2)),
 )
-DELETED = Picture(status="in-use", rows=(row(A),), servers=(), gone=(X,), operation=DETACH)
-ENDED = DELETED.but(rows=(row(A, host=H1),), ended=((X, H1),), backend=(access(H1, sessions=1),))
+DELETED = Picture(
+    status="in-use", attachments=(attachment(A),), servers=(), gone=(X,), operation=DETACH
+)
+ENDED = DELETED.but(
+    attachments=(attachment(A, host=H1),), ended=((X, H1),), backend=(access(H1, sessions=1),)
+)

@@ -15,8 +15,8 @@ from tests.unit.handlers.judgement.pictures import (
     Picture,
     X,
     Y,
+    attachment,
     intent,
-    row,
     server,
 )
 
@@ -79,9 +79,10 @@ COMPLETED_BUT: dict[str, dict[str, Any]] = {
     },
     "Nova did not answer": {"servers": (), "unseen": (X,)},
     "a task runs": {"servers": (server(X, A, task_state="migrating"),)},
-    "a second row of the server": {"rows": (row(A), row(B))},
+    "a second row of the server": {"attachments": (attachment(A), attachment(B))},
     "another server has it too": {
-        "rows": (row(A), row(B, instance_id=Y)), "servers": (server(X, A), server(Y, B, host=H2))
+        "attachments": (attachment(A), attachment(B, instance_id=Y)), "servers": (server(X, A),
+            server(Y, B, host=H2))
     },
     "the block device names another row": {"servers": (server(X, B),)},
     "the compute is down": {"servers": (server(X, A, compute_up=False),)},

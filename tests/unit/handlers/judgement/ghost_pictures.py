@@ -17,9 +17,9 @@ from tests.unit.handlers.judgement.pictures import (
     X,
     Y,
     access,
+    attachment,
     connector,
     holding,
-    row,
     server,
 )
 
@@ -118,12 +118,14 @@ GHOST_BUT: dict[str, dict[str, Any]] = {
             "the host's connector was never seen": {"known": ()},
             "nobody is let in": {"backend": ()},
             "the backend cannot be seen": {"backend": BLIND},
-            "a new row of a server": {"rows": (row(B, "reserved"),), "status": "reserved"},
-            "a row of nobody's": {"rows": (row(B, "attaching", None),), "status": "attaching"},
+            "a new row of a server": {"attachments": (attachment(B, "reserved"),),
+                "status": "reserved"},
+            "a row of nobody's": {"attachments": (attachment(B, "attaching", None),),
+                "status": "attaching"},
             "the row of a ghost that was attached anew": {
-                "rows": (row(B),), "status": "in-use", "servers": (server(X, B),)
+                "attachments": (attachment(B),), "status": "in-use", "servers": (server(X, B),)
             },
-            "a row in error": {"rows": (row(B, "error_attaching", None),)},
+            "a row in error": {"attachments": (attachment(B, "error_attaching", None),)},
             "somebody reserved it": {"status": "attaching"},
             "it is in use without a row": {"status": "in-use"},
             "a detach without a row": {"status": "detaching"},

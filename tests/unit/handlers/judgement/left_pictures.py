@@ -6,12 +6,25 @@ from typing import Any
 
 from handlers.notification import Operation
 from tests.unit.handlers.judgement.acting_pictures import ATTACHED, UC2
-from tests.unit.handlers.judgement.pictures import H1, H2, H3, A, B, Picture, X, Y, row, server
+from tests.unit.handlers.judgement.pictures import (
+    H1,
+    H2,
+    H3,
+    A,
+    B,
+    Picture,
+    X,
+    Y,
+    attachment,
+    server,
+)
 
 LEFT_FOR_A_PERSON: tuple[tuple[str, Picture, str], ...] = (
     (
         "the root disk of a server whose shelving failed at another volume: its guest is gone",
-        Picture(status="reserved", rows=(row(A, "reserved"),), servers=(server(X, A),)),
+        Picture(
+            status="reserved", attachments=(attachment(A, "reserved"),), servers=(server(X, A),)
+        ),
         "P13.broke-off",
     ),
     (
@@ -21,7 +34,7 @@ LEFT_FOR_A_PERSON: tuple[tuple[str, Picture, str], ...] = (
     ),
     (
         "reserved and named, and the host is let in all the same",
-        UC2.but(status="reserved", rows=(row(A, "reserved"),)),
+        UC2.but(status="reserved", attachments=(attachment(A, "reserved"),)),
         "P0.not-understood",
     ),
     (
@@ -47,17 +60,27 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "and Nova names neither": {"servers": (server(X, host=H2),)},
     "and Nova names both": {"servers": (server(X, A, B, host=H2),)},
     "and Nova names the source's": {"servers": (server(X, A, host=H2),)},
-    "and the host of the unnamed one is not known": {"rows": (row(A), row(B, host=H2))},
-    "and a third is not named": {"rows": (row(A, host=H1), row(B, host=H2), row("c", host=H3))},
+    "and the host of the unnamed one is not known": {
+        "attachments": (attachment(A), attachment(B, host=H2))
+    },
+    "and a third is not named": {
+        "attachments": (attachment(A, host=H1), attachment(B, host=H2), attachment("c", host=H3))
+    },
     "and one is another server's": {
-        "rows": (row(A, host=H1), row(B, host=H2), row("c", instance_id=Y)),
+        "attachments": (
+            attachment(A, host=H1),
+            attachment(B, host=H2),
+            attachment("c", instance_id=Y),
+        ),
         "servers": (server(X, B, host=H2), server(Y, host=H3)),
         "instance_id": None,
     },
     "and the destination's is unfinished": {
-        "rows": (row(A, host=H1), row(B, "attaching", host=H2))
+        "attachments": (attachment(A, host=H1), attachment(B, "attaching", host=H2))
     },
-    "and the source's is unfinished": {"rows": (row(A, "reserved", host=H1), row(B, host=H2))},
+    "and the source's is unfinished": {
+        "attachments": (attachment(A, "reserved", host=H1), attachment(B, host=H2))
+    },
     "and the server is on no host": {"servers": (server(X, B, host=None),)},
     "and it is about an attach": {"operation": Operation.ATTACH},
     "and a detach is under way, of whichever": {"status": "detaching"},

@@ -38,8 +38,8 @@ from tests.unit.handlers.judgement.pictures import (
     X,
     Y,
     access,
+    attachment,
     intent,
-    row,
     server,
 )
 
@@ -59,10 +59,10 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "Nova's block device names nothing": {"servers": (server(X, None),)},
             "the compute is down": {"servers": (server(X, compute_up=False),)},
             "the compute is not known to be up": {"servers": (server(X, compute_up=None),)},
-            "the row is attached": {"status": "in-use", "rows": (row(A),)},
-            "the row is no server's": {"rows": (row(A, "attaching", None),)},
+            "the row is attached": {"status": "in-use", "attachments": (attachment(A),)},
+            "the row is no server's": {"attachments": (attachment(A, "attaching", None),)},
             "another server's row is in the making too": {
-                "rows": (row(A, "attaching"), row(B, "attaching", Y)),
+                "attachments": (attachment(A, "attaching"), attachment(B, "attaching", Y)),
                 "servers": (server(X), server(Y, B)),
             },
         },
@@ -85,14 +85,15 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "the backend lets nobody in": {"backend": ()},
             "the backend lets in another host only": {"backend": (access(H2),)},
             "the block device names another row": {"servers": (server(X, B),)},
-            "a second row of the server": {"rows": (row(A, "attaching"), row(B))},
+            "a second row of the server": {"attachments": (attachment(A, "attaching"),
+                attachment(B))},
             "the compute is down": {"servers": (server(X, A, compute_up=False),)},
             "the server never ran": {"servers": (server(X, A, launched=False),)},
             "the server is in error": {"servers": (server(X, A, vm_state="error"),)},
             "the server is shelved": {
                 "servers": (server(X, A, vm_state="shelved_offloaded", host=None),)
             },
-            "the row is only reserved": {"rows": (row(A, "reserved"),)},
+            "the row is only reserved": {"attachments": (attachment(A, "reserved"),)},
         },
     ),
     "UC2.completed": (COMPLETED, COMPLETED_BUT),
@@ -111,11 +112,12 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "the compute is not known to be up": {"servers": (server(X, compute_up=None),)},
             "a block device that names nothing": {"servers": (server(X, None),)},
             "another server has it too": {
-                "rows": (row(A), row(B, instance_id=Y)),
+                "attachments": (attachment(A), attachment(B, instance_id=Y)),
                 "servers": (server(X), server(Y, B, host=H2)),
             },
             "no instance is known": {
-                "rows": (row(A, instance_id=None),), "instance_id": None, "servers": ()
+                "attachments": (attachment(A, instance_id=None),), "instance_id": None,
+                "servers": ()
             },
         },
     ),
@@ -126,14 +128,14 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "a task runs": {"servers": (server(X, A, task_state="migrating"),)},
             "the compute is down": {"servers": (server(X, A, compute_up=False),)},
             "another server has it too": {
-                "rows": (row(A), row(B, instance_id=Y)),
+                "attachments": (attachment(A), attachment(B, instance_id=Y)),
                 "servers": (server(X, A), server(Y, B, host=H2)),
             },
-            "a second row of the server": {"rows": (row(A), row(B))},
+            "a second row of the server": {"attachments": (attachment(A), attachment(B))},
             "the case is about an attach": {"operation": Operation.ATTACH},
             "the status went back to in-use": {"status": "in-use"},
             "Nova has just accepted it": {"intents": (intent(StepKind.NOVA_DETACH),)},
-            "the row is in error": {"rows": (row(A, "error_detaching"),)},
+            "the row is in error": {"attachments": (attachment(A, "error_detaching"),)},
             "the server is in error": {"servers": (server(X, A, vm_state="error"),)},
         },
     ),
@@ -157,9 +159,10 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             },
             "the case is about an attach": {"operation": Operation.ATTACH},
             "the compute is down": {"servers": (server(X, A, compute_up=False),)},
-            "it was attached anew meanwhile": {"rows": (row(B),), "servers": (server(X, B),)},
+            "it was attached anew meanwhile": {"attachments": (attachment(B),),
+                "servers": (server(X, B),)},
             "the same, and the case never knew its row": {
-                "rows": (row(B),), "servers": (server(X, B),), "attachment_id": None
+                "attachments": (attachment(B),), "servers": (server(X, B),), "attachment_id": None
             },
             "a task runs": {"servers": (server(X, A, task_state="migrating"),)},
         },
@@ -173,7 +176,7 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "a block device names a dead row": {"servers": (server(X, A),)},
             "the compute is down": {"servers": (server(X, compute_up=False),)},
             "somebody reserved it": {"status": "attaching"},
-            "a new row": {"status": "reserved", "rows": (row(B, "reserved"),)},
+            "a new row": {"status": "reserved", "attachments": (attachment(B, "reserved"),)},
             "the host let in is another": {"backend": (access(H2),)},
             "nobody is let in": {"backend": ()},
             "the backend cannot be seen and nothing speaks of a leak": {"backend": BLIND},
@@ -198,7 +201,8 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "ours was given back, this is another": {
                 "intents": (intent(StepKind.CINDER_RESERVE), intent(StepKind.CINDER_UNRESERVE))
             },
-            "a row appeared": {"rows": (row(B, "attaching"),), "servers": (server(X, B),)},
+            "a row appeared": {"attachments": (attachment(B, "attaching"),), "servers": (server(X,
+                B),)},
             "a block device appeared": {"servers": (server(X, None),)},
             "the compute is down": {"servers": (server(X, compute_up=False),)},
         },
@@ -211,7 +215,7 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             },
             "nobody knows where the other server is": {"servers": (server(X),), "gone": (Y,)},
             "nothing names the other row": {"servers": (server(X), server(Y, host=H2))},
-            "the other row is no server's": {"rows": (row(B, instance_id=None),)},
+            "the other row is no server's": {"attachments": (attachment(B, instance_id=None),)},
             "another attach is under way": {"status": "attaching"},
             "a detach is under way": {"status": "detaching"},
             "the subject's server has a block device": {
@@ -232,7 +236,8 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "the block device names the stray row": {"servers": (server(X, A),)},
             "a block device that names nothing": {"servers": (server(X, B, None),)},
             "nothing names the good row": {"servers": (server(X),)},
-            "the good row is unfinished too": {"rows": (row(B, "attaching"), row(A, "attaching"))},
+            "the good row is unfinished too": {"attachments": (attachment(B, "attaching"),
+                attachment(A, "attaching"))},
             "the server is gone": {"servers": (), "gone": (X,)},
             "a detach is under way": {"status": "detaching"},
             "the compute is down": {"servers": (server(X, B, compute_up=False),)},
@@ -248,15 +253,16 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
                 "backend": (access(H1),), "ended": ((X, H2),)
             },
             "the same by Cinder's own record of the host": {
-                "backend": BLIND, "ended": ((X, H1),), "rows": (row(A, host=H2),)
+                "backend": BLIND, "ended": ((X, H1),), "attachments": (attachment(A, host=H2),)
             },
             "another server's guest was ended": {"backend": BLIND, "ended": ((Y, H1),)},
             "a stranger is let in": {"backend": (access("stranger"),)},
             "the backend cannot be seen": {"backend": BLIND},
             "another server has it too": {
-                "rows": (row(A), row(B, instance_id=Y)), "servers": (server(Y, B, host=H2),)
+                "attachments": (attachment(A), attachment(B, instance_id=Y)),
+                "servers": (server(Y, B, host=H2),)
             },
-            "the row is no server's": {"rows": (row(A, instance_id=None),)},
+            "the row is no server's": {"attachments": (attachment(A, instance_id=None),)},
         },
     ),
     "S2.left-on-source": (
@@ -268,14 +274,16 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "the server is still on the source": {"servers": (server(X, B, host=H1),)},
             "the block device names the source's row": {"servers": (server(X, A, host=H2),)},
             "the host of the row is not known": {"host": H3, "known": ()},
-            "the destination's row is unfinished": {"rows": (row(A), row(B, "attaching"))},
+            "the destination's row is unfinished": {"attachments": (attachment(A), attachment(B,
+                "attaching"))},
             "nothing is named": {"servers": (server(X, host=H2),)},
             "a block device that names nothing": {"servers": (server(X, B, None, host=H2),)},
             "a detach is under way": {"status": "detaching"},
             "the source's compute is down: an evacuation": {"computes": ((H1, False),)},
             "the source's compute is not known": {"computes": ()},
             "another server's row is not accounted for": {
-                "rows": (row(A), row(B), row("c", instance_id=Y)), "gone": (Y,)
+                "attachments": (attachment(A), attachment(B), attachment("c", instance_id=Y)),
+                "gone": (Y,)
             },
         }
         | LEFT_UNTOLD_BUT,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from drivers.base import Capabilities, Connection, Connector, Observation, VolumeRef
-from drivers.control_plane import BlockDevice, Row, Server, Volume
+from drivers.control_plane import BlockDevice, CinderAttachment, Server, Volume
 from handlers.case import Case, CaseState, Grounds, Intent, StepKind, StepResult, Trigger
 from handlers.judgement.diagnosis import diagnose
 from handlers.judgement.evidence import (
@@ -51,17 +51,17 @@ def access(host: str, *, sessions: int = 0) -> Connection:
     return Connection(name=f"iqn.2026-01.test:{host}", sessions=sessions)
 
 
-def row(
+def attachment(
     attachment_id: str = A,
     status: str = "attached",
     instance_id: str | None = X,
     *,
     info: bool | None = None,
     host: str | None = None,
-) -> Row:
+) -> CinderAttachment:
     """Return an attachment row; it has connection info unless it is only reserved."""
     has_info = status != "reserved" if info is None else info
-    return Row(attachment_id, status, instance_id, has_info, host)
+    return CinderAttachment(attachment_id, status, instance_id, has_info, host)
 
 
 def server(instance_id: str = X, *names: str | None, **facts: Any) -> Server:
@@ -106,7 +106,7 @@ class Picture:
 
     status: str = "available"
     migration: str | None = None
-    rows: tuple[Row, ...] = ()
+    attachments: tuple[CinderAttachment, ...] = ()
     servers: tuple[Server, ...] = (server(),)
     gone: tuple[str, ...] = ()
     stranger: tuple[str, ...] = ()
@@ -156,7 +156,7 @@ class Picture:
         ref = VolumeRef(
             VOLUME, self.place, multiattach=self.multiattach, shared_targets=self.shared_targets
         )
-        return Volume(ref, self.status, self.migration, self.rows, self.service_up)
+        return Volume(ref, self.status, self.migration, self.attachments, self.service_up)
 
     @property
     def evidence(self) -> Evidence:

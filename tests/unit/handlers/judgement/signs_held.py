@@ -29,8 +29,8 @@ from tests.unit.handlers.judgement.pictures import (
     X,
     Y,
     access,
+    attachment,
     intent,
-    row,
     server,
 )
 from tests.unit.handlers.recovery.stuck import DETACH
@@ -41,7 +41,7 @@ Changes = tuple[dict[str, Any], ...]
 
 FORCED = intent(StepKind.BACKEND_FORCE_DETACH)
 TWO_SERVERS = (server(X, A), server(Y, B, host=H2))
-TWO_ROWS = (row(A), row(B, instance_id=Y))
+TWO_ROWS = (attachment(A), attachment(B, instance_id=Y))
 
 HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
     (
@@ -62,20 +62,22 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
     (
         "B3.other-attachment",
         ATTACHED.but(
-            status="attaching", rows=(row(A), row(B, "attaching", Y)), servers=TWO_SERVERS
+            status="attaching",
+            attachments=(attachment(A), attachment(B, "attaching", Y)),
+            servers=TWO_SERVERS,
         ),
         (
             {"status": "in-use"},
-            {"rows": (row(A),)},
-            {"rows": (row(A, "attaching"), row(B, "attaching", Y))},
+            {"attachments": (attachment(A),)},
+            {"attachments": (attachment(A, "attaching"), attachment(B, "attaching", Y))},
             {"servers": (server(X), server(Y, B, host=H2))},
             {"status": "detaching"},
         ),
     ),
     (
         "B3.other-attachment",
-        UC5.but(status="detaching", rows=(row(B, instance_id=Y),)),
-        ({"rows": ()}, {"status": "in-use"}, {"attachment_id": None, "instance_id": None}),
+        UC5.but(status="detaching", attachments=(attachment(B, instance_id=Y),)),
+        ({"attachments": ()}, {"status": "in-use"}, {"attachment_id": None, "instance_id": None}),
     ),
     (
         "B3.other-attachment",
@@ -93,8 +95,8 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
             {"servers": (server(),)},
             {"servers": (server(compute_up=None, host=None),)},
             {"servers": (), "gone": (X,)},
-            {"status": "available", "rows": (), "backend": ()},
-            {"status": "available", "rows": (), "backend": BLIND},
+            {"status": "available", "attachments": (), "backend": ()},
+            {"status": "available", "attachments": (), "backend": BLIND},
         ),
     ),
     (
@@ -117,17 +119,17 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         (
             {"operation": DETACH},
             {"status": "in-use"},
-            {"rows": (row(A, "attaching"),)},
+            {"attachments": (attachment(A, "attaching"),)},
             {"servers": (server(X),)},
         ),
     ),
     (
         "P4.no-instance",
-        UC1.but(rows=(row(A, "attaching", None),)),
+        UC1.but(attachments=(attachment(A, "attaching", None),)),
         (
-            {"rows": (row(A, "attaching"),)},
-            {"rows": (), "status": "available", "instance_id": None, "backend": ()},
-            {"rows": (), "status": "available", "instance_id": None, "backend": BLIND},
+            {"attachments": (attachment(A, "attaching"),)},
+            {"attachments": (), "status": "available", "instance_id": None, "backend": ()},
+            {"attachments": (), "status": "available", "instance_id": None, "backend": BLIND},
         ),
     ),
     (
@@ -137,7 +139,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
             {"status": "attaching"},
             {"status": "detaching"},
             {"status": "available"},
-            {"rows": (row(A, "attaching"),)},
+            {"attachments": (attachment(A, "attaching"),)},
             {"servers": (server(X, vm_state="shelved_offloaded"),)},
             {"servers": (server(X, A, vm_state="active"),)},
             {"servers": (), "gone": (X,)},
@@ -149,13 +151,13 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         (
             {"status": "detaching"},
             {"status": "available"},
-            {"rows": (row(A, "attaching"),)},
+            {"attachments": (attachment(A, "attaching"),)},
             {"servers": (server(X),)},
             {"servers": (server(X, B),)},
             {"backend": ()},
-            {"rows": (row(A), row(B)), "host": H2},
-            {"rows": (row(A), row(B)), "known": ()},
-            {"rows": (row(A), row(B, "reserved"))},
+            {"attachments": (attachment(A), attachment(B)), "host": H2},
+            {"attachments": (attachment(A), attachment(B)), "known": ()},
+            {"attachments": (attachment(A), attachment(B, "reserved"))},
         ),
     ),
     (
@@ -166,42 +168,42 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
             {"servers": (server(X, None, None),)},
             {"servers": (server(X, A, None),)},
             {"status": "available"},
-            {"rows": (row(A, "attaching"),)},
-            {"rows": TWO_ROWS},
+            {"attachments": (attachment(A, "attaching"),)},
+            {"attachments": TWO_ROWS},
         ),
     ),
     (
         "UC4.rolled",
         ROLLED,
         (
-            {"rows": (row(A), row(B))},
+            {"attachments": (attachment(A), attachment(B))},
             {"status": "detaching"},
             {"servers": (server(X),)},
             {"operation": Operation.ATTACH},
-            {"rows": ()},
+            {"attachments": ()},
         ),
     ),
     (
         "P2.names-the-wrong-row",
-        LEFT.but(attachment_id=B, rows=(row(A, host=H2), row(B, host=H1))),
+        LEFT.but(attachment_id=B, attachments=(attachment(A, host=H2), attachment(B, host=H1))),
         (
-            {"rows": (row(A, host=H1), row(B, host=H2))},
-            {"rows": (row(B),)},
-            {"rows": (row(A, "reserved"), row(B))},
+            {"attachments": (attachment(A, host=H1), attachment(B, host=H2))},
+            {"attachments": (attachment(B),)},
+            {"attachments": (attachment(A, "reserved"), attachment(B))},
             {"servers": (server(X, host=H2),)},
         ),
     ),
     (
         "P2.names-the-wrong-row",
-        UC2.but(rows=(row(A, "attaching"), row(B))),
-        ({"rows": (row(A, "attaching"),)}, {"servers": (server(X, B),)}),
+        UC2.but(attachments=(attachment(A, "attaching"), attachment(B))),
+        ({"attachments": (attachment(A, "attaching"),)}, {"servers": (server(X, B),)}),
     ),
     (
         "P9.unfinished-sibling",
-        ATTACHED.but(rows=(row(A), row(B, "reserved"))),
+        ATTACHED.but(attachments=(attachment(A), attachment(B, "reserved"))),
         (
-            {"rows": (row(A), row(B, "reserved", Y))},
-            {"rows": (row(A), row(B))},
+            {"attachments": (attachment(A), attachment(B, "reserved", Y))},
+            {"attachments": (attachment(A), attachment(B))},
             {"status": "reserved"},
         ),
     ),
@@ -214,7 +216,7 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
             {"backend": (access(H2),), "known": (H2,)},
             {"backend": (access(H2),), "hosts_known": False},
             {"status": "detaching"},
-            {"rows": (row(A, "attaching"),)},
+            {"attachments": (attachment(A, "attaching"),)},
             {"servers": (server(X, A, vm_state="stopped"),)},
             {"servers": (server(X, A, compute_up=False),)},
             {"servers": (server(X),)},
@@ -227,10 +229,10 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         (
             {"status": "in-use"},
             {"status": "reserved"},
-            {"rows": (row(A, "reserved"),)},
+            {"attachments": (attachment(A, "reserved"),)},
             {"servers": (server(X),)},
             {"backend": UNSEEN},
-            {"rows": (row(A, "attaching"), row(B, "reserved"))},
+            {"attachments": (attachment(A, "attaching"), attachment(B, "reserved"))},
         ),
     ),
     (
@@ -238,21 +240,21 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
         UC4,
         (
             {"status": "in-use"},
-            {"rows": (row(A, "error_detaching"),)},
+            {"attachments": (attachment(A, "error_detaching"),)},
             {"servers": (server(X),)},
             {"operation": Operation.ATTACH},
-            {"rows": TWO_ROWS},
+            {"attachments": TWO_ROWS},
             {"servers": (server(X, A, vm_state="shelved_offloaded"),)},
             {"servers": (server(X, A, launched=False),)},
         ),
     ),
     (
         "P10.whose-wish",
-        UC4.but(rows=TWO_ROWS, servers=TWO_SERVERS),
+        UC4.but(attachments=TWO_ROWS, servers=TWO_SERVERS),
         (
-            {"rows": (row(A),)},
+            {"attachments": (attachment(A),)},
             {"status": "in-use"},
-            {"rows": (row(A, "attaching"), row(B, instance_id=Y))},
+            {"attachments": (attachment(A, "attaching"), attachment(B, instance_id=Y))},
             {"servers": (server(X), server(Y, B, host=H2))},
         ),
     ),

@@ -33,8 +33,8 @@ from tests.unit.handlers.judgement.pictures import (
     X,
     Y,
     access,
+    attachment,
     intent,
-    row,
     server,
 )
 
@@ -45,7 +45,7 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
     ("the row is only reserved, the backend was asked", UC1_RESERVED, "UC1.unfinished"),
     (
         "a failed driver check left error_attaching on an available volume",
-        UC1.but(status="available", rows=(row(A, "error_attaching"),)),
+        UC1.but(status="available", attachments=(attachment(A, "error_attaching"),)),
         "UC1.unfinished",
     ),
     (
@@ -63,10 +63,10 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
     ("the same, and the backend cannot be seen", UC2.but(backend=BLIND), "UC2.attached"),
     ("the retry won, then the first try finished late", UC2_LATE, "UC2.late-first-try"),
     ("Nova let go, Cinder says detaching", UC3, "UC3.released-in-nova"),
-    ("the same, and the row is gone too", UC3.but(rows=()), "UC3.released-in-nova"),
+    ("the same, and the row is gone too", UC3.but(attachments=()), "UC3.released-in-nova"),
     (
         "an old-style detach failed on the driver and left error_detaching",
-        UC3.but(rows=(row(A, "error_detaching"),)),
+        UC3.but(attachments=(attachment(A, "error_detaching"),)),
         "UC3.released-in-nova",
     ),
     ("the wish to detach is on record, Nova did not do it", UC4, "UC4.wish-on-record"),
@@ -106,13 +106,15 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
     (
         "the destination failed and left a reserved row",
         STRAY.but(
-            status="in-use", rows=(row(B), row(A, "reserved")), backend=(access(H1, sessions=1),)
+            status="in-use", attachments=(attachment(B), attachment(A, "reserved")),
+            backend=(access(H1, sessions=1),)
         ),
         "S1.stray-row",
     ),
     (
         "multiattach: the second server's attach was not cleaned up",
-        BESIDE.but(status="attaching", rows=(row(B, instance_id=Y), row(A, "attaching"))),
+        BESIDE.but(status="attaching", attachments=(attachment(B, instance_id=Y), attachment(A,
+            "attaching"))),
         "S1.stray-row",
     ),
     ("the source's row outlived a live migration that went well", LEFT, "S2.left-on-source"),
@@ -133,12 +135,12 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
     ),
     (
         "its host is still let in, and Nova says that it ended the guest there",
-        DELETED.but(rows=(row(A, host=H1),), backend=(access(H1),), ended=((X, H1),)),
+        DELETED.but(attachments=(attachment(A, host=H1),), backend=(access(H1),), ended=((X, H1),)),
         "S3.deleted-with-server",
     ),
     (
         "the same, and the backend cannot be seen",
-        DELETED.but(rows=(row(A, host=H1),), backend=BLIND, ended=((X, H1),)),
+        DELETED.but(attachments=(attachment(A, host=H1),), backend=BLIND, ended=((X, H1),)),
         "S3.deleted-with-server",
     ),
     (
@@ -169,7 +171,7 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
         "another server of a multiattach volume is attached too",
         ATTACHED.but(
             multiattach=True,
-            rows=(row(A), row(B, instance_id=Y)),
+            attachments=(attachment(A), attachment(B, instance_id=Y)),
             servers=(server(X, A), server(Y, B, host=H2)),
             backend=(access(H1, sessions=1), access(H2, sessions=1)),
         ),
@@ -177,7 +179,7 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
     ),
     (
         "the user attached it anew to the same server, under a new row",
-        ATTACHED.but(rows=(row(B),), servers=(server(X, B),), attachment_id=None),
+        ATTACHED.but(attachments=(attachment(B),), servers=(server(X, B),), attachment_id=None),
         "H2.attached",
     ),
     (
@@ -188,7 +190,7 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
     ("a shelved server's reservation", SHELVED, "H1.shelved"),
     (
         "attached while shelved and offloaded: in-use without a connector",
-        SHELVED.but(status="in-use", rows=(row(A, info=False),)),
+        SHELVED.but(status="in-use", attachments=(attachment(A, info=False),)),
         "H1.shelved",
     ),
 )  # fmt: skip

@@ -28,8 +28,8 @@ from tests.unit.handlers.judgement.pictures import (
     X,
     Y,
     access,
+    attachment,
     intent,
-    row,
     server,
 )
 
@@ -40,7 +40,7 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
         "an unshelve is under way",
         SHELVED.but(
             status="attaching",
-            rows=(row(A, "attaching"),),
+            attachments=(attachment(A, "attaching"),),
             servers=(server(X, A, vm_state="shelved_offloaded", task_state="spawning"),),
         ),
         "B2.server-busy",
@@ -51,7 +51,8 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
     ("a retype", ATTACHED.but(status="retyping"), "B1.volume-busy"),
     (
         "the subject is gone, another attachment is being made",
-        UC5.but(status="attaching", rows=(row(B, "attaching"),), servers=(server(X, B),)),
+        UC5.but(status="attaching", attachments=(attachment(B, "attaching"),), servers=(server(X,
+            B),)),
         "B3.other-attachment",
     ),
     (
@@ -63,14 +64,15 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
         "the subject is right, another server's attach is under way",
         ATTACHED.but(
             status="attaching",
-            rows=(row(A), row(B, "attaching", Y)),
+            attachments=(attachment(A), attachment(B, "attaching", Y)),
             servers=(server(X, A), server(Y, B, host=H2)),
         ),
         "B3.other-attachment",
     ),
     (
         "an unfinished row while another server's detach is under way",
-        BESIDE.but(status="detaching", rows=(row(A, "attaching"), row(B, instance_id=Y))),
+        BESIDE.but(status="detaching", attachments=(attachment(A, "attaching"), attachment(B,
+            instance_id=Y))),
         "B3.other-attachment",
     ),
     (
@@ -118,7 +120,7 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
         "after a failed migration the block device names the destination, the guest is elsewhere",
         Picture(
             status="attaching",
-            rows=(row(B), row(A, "attaching")),
+            attachments=(attachment(B), attachment(A, "attaching")),
             servers=(server(X, A),),
             host=H2,
             backend=(access(H1, sessions=1), access(H2)),
@@ -142,12 +144,12 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
     ),
     (
         "nobody says whose attachment it is",
-        UC1.but(rows=(row(A, "attaching", None),), instance_id=None, servers=()),
+        UC1.but(attachments=(attachment(A, "attaching", None),), instance_id=None, servers=()),
         "P4.no-instance",
     ),
     (
         "a row that is no server's, though a message named one",
-        UC1.but(rows=(row(A, "attaching", None),)),
+        UC1.but(attachments=(attachment(A, "attaching", None),)),
         "P4.no-instance",
     ),
     (
@@ -177,7 +179,7 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
     ),
     (
         "an admin reset status and rows: the guest has it",
-        ATTACHED.but(status="available", rows=()),
+        ATTACHED.but(status="available", attachments=()),
         "P6.guest-holds",
     ),
     (
@@ -217,18 +219,20 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
     ),
     (
         "a failed shelving left a second row, its guest is gone",
-        ATTACHED.but(rows=(row(A), row(B, "reserved")), operation=DETACH),
+        ATTACHED.but(attachments=(attachment(A), attachment(B, "reserved")), operation=DETACH),
         "P9.unfinished-sibling",
     ),
     (
         "the same, and Cinder listed both rows without saying which of them goes",
-        ATTACHED.but(rows=(row(A), row(B, "reserved")), operation=DETACH, attachment_id=None),
+        ATTACHED.but(attachments=(attachment(A), attachment(B, "reserved")), operation=DETACH,
+            attachment_id=None),
         "P9.unfinished-sibling",
     ),
     (
         "multiattach: detaching, and of which server nobody says",
         UC4.but(
-            rows=(row(A), row(B, instance_id=Y)), servers=(server(X, A), server(Y, B, host=H2))
+            attachments=(attachment(A), attachment(B, instance_id=Y)), servers=(server(X, A),
+                server(Y, B, host=H2))
         ),
         "P10.whose-wish",
     ),
@@ -249,7 +253,7 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
     ),
     (
         "a shelved server's detach, half done",
-        SHELVED.but(status="detaching", rows=(row(A, info=False),)),
+        SHELVED.but(status="detaching", attachments=(attachment(A, info=False),)),
         "P12.no-guest-to-ask",
     ),
     (

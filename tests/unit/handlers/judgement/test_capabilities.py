@@ -167,7 +167,7 @@ def test_every_host_is_released_where_every_host_is_one() -> None:
         (UNHEARD_OF, SEEING, ALLOWED),
         (UNHEARD_OF.but(backend=(access(H1), access(H2))), EVERY_HOST, ALLOWED),
         (UNHEARD_OF.but(backend=(access(H1, sessions=1),)), EVERY_HOST, ALLOWED),
-        (UC1.but(rows=(), known=(), attachment_id=None), EVERY_HOST, ALLOWED),
+        (UC1.but(attachments=(), known=(), attachment_id=None), EVERY_HOST, ALLOWED),
     ],
     ids=["not allowed", "not declared", "two hosts", "a session", "no row"],
 )

@@ -45,8 +45,8 @@ from tests.unit.handlers.judgement.pictures import (
     X,
     Y,
     access,
+    attachment,
     connector,
-    row,
     server,
 )
 
@@ -152,10 +152,14 @@ def test_all_three_sides_are_asked_once_each_in_order() -> None:
     assert evidence.backend == Absent("the daemon answered")
 
 
-def test_every_instance_that_a_row_names_is_asked_once() -> None:
+def test_every_instance_that_a_attachment_names_is_asked_once() -> None:
     """The case's instance and two rows, one the same -> two questions; nobody's row none."""
-    rows = (row("b", instance_id=Y), row("a", "attaching"), row("c", instance_id=None))
-    evidence = look(Outside(BESIDE.but(rows=rows)))
+    attachments = (
+        attachment("b", instance_id=Y),
+        attachment("a", "attaching"),
+        attachment("c", instance_id=None),
+    )
+    evidence = look(Outside(BESIDE.but(attachments=attachments)))
     assert [instance for instance, _ in evidence.servers] == [X, Y]
 
 
@@ -188,12 +192,12 @@ def test_server_that_this_nova_is_not_known_to_have_had_is_unknown() -> None:
         assert word in answer.reason
 
 
-def test_compute_of_a_host_that_a_row_was_left_on_is_asked() -> None:
+def test_compute_of_a_host_that_a_attachment_was_left_on_is_asked() -> None:
     """A row on another host than its server -> that host's compute; on the same: no question."""
     outside = Outside(LEFT)
     assert look(outside).computes == ((H1, True),)
     assert [asked for asked in outside.asked if asked[0] == "compute_up"] == [("compute_up", H1)]
-    outside = Outside(ATTACHED.but(rows=(row(host=H1),)))
+    outside = Outside(ATTACHED.but(attachments=(attachment(host=H1),)))
     assert look(outside).computes == ()
     assert "compute_up" not in {asked[0] for asked in outside.asked}
 

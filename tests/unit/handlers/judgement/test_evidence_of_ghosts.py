@@ -15,9 +15,9 @@ from tests.unit.handlers.judgement.pictures import (
     X,
     Y,
     access,
+    attachment,
     connector,
     holding,
-    row,
     server,
 )
 from tests.unit.handlers.judgement.test_evidence import KINDS, Outside, look
@@ -84,7 +84,7 @@ def test_ghost_that_is_kept_by_our_reserve_is_asked_about_till_the_end() -> None
         (GHOST.but(known=()), (access(H1),)),
         (GHOST.but(status="in-use"), (access(H1),)),
         (GHOST.but(status="backing-up"), (access(H1),)),
-        (GHOST.but(rows=(row("b", "reserved", None),)), (access(H1),)),
+        (GHOST.but(attachments=(attachment("b", "reserved", None),)), (access(H1),)),
         (GHOST.but(instance_id=X, servers=(server(X),)), (access(H1),)),
     ],
 )

@@ -41,9 +41,9 @@ from tests.unit.handlers.judgement.pictures import (
     Picture,
     X,
     access,
+    attachment,
     connector,
     intent,
-    row,
     server,
 )
 
@@ -92,7 +92,7 @@ def test_session_after_the_guest_s_end_is_ended_by_who_can() -> None:
     [
         ENDED.but(ended=()),
         ENDED.but(ended=((X, H2),)),
-        ENDED.but(rows=(row(A),), host=None),
+        ENDED.but(attachments=(attachment(A),), host=None),
     ],
     ids=["nobody says that it ended", "it ended on another host", "on which host is unknown"],
 )
@@ -105,8 +105,8 @@ def test_session_without_that_proof_is_never_ended(picture: Picture) -> None:
 @pytest.mark.parametrize(
     ("picture", "expected"),
     [
-        (UC3.but(rows=(), known=()), Guard.NO_CONNECTOR),
-        (UC3.but(rows=(), known=(), backend=()), Guard.NO_CONNECTOR),
+        (UC3.but(attachments=(), known=()), Guard.NO_CONNECTOR),
+        (UC3.but(attachments=(), known=(), backend=()), Guard.NO_CONNECTOR),
         (UC1.but(known=()), Guard.NO_CONNECTOR),
         (STRAY.but(known=(H1,), host="compute-9"), Guard.NO_CONNECTOR),
         (UC1.but(backend=(access(H1), access("stranger"))), Guard.FOREIGN_CONNECTION),
@@ -190,7 +190,7 @@ def test_blind_and_cinder_would_skip_the_backend_and_no_connector_is_known() -> 
     """Nobody would release anything -> parked, though the operator trusts the driver."""
     reserved = UC1_RESERVED.but(backend=BLIND, known=())
     assert named(reserved, TRUSTED, THROUGH_CINDER) is Guard.NO_CONNECTOR
-    in_error = reserved.but(rows=(row(A, "error_attaching"),))
+    in_error = reserved.but(attachments=(attachment(A, "error_attaching"),))
     assert named(in_error, TRUSTED, THROUGH_CINDER) is Guard.NO_CONNECTOR
     attaching = UC1.but(backend=BLIND, known=())
     assert named(attaching, TRUSTED, THROUGH_CINDER) is None
@@ -198,13 +198,17 @@ def test_blind_and_cinder_would_skip_the_backend_and_no_connector_is_known() -> 
 
 def test_cinder_s_api_cannot_single_out_one_connection_of_several() -> None:
     """A reserved row, or a leak, beside other rows -> for a person; not where a delete ends it."""
-    reserved = STRAY.but(status="in-use", rows=(row(B), row(A, "reserved")), backend=BLIND)
+    reserved = STRAY.but(
+        status="in-use", attachments=(attachment(B), attachment(A, "reserved")), backend=BLIND
+    )
     assert named(reserved, TRUSTED, THROUGH_CINDER) is Guard.SEVERAL_ATTACHMENTS
     leaked = BESIDE.but(backend=BLIND, released_unasked=True)
     assert leaked.diagnosis.rule == "UC5.leaked-beside-others"
     assert named(leaked, TRUSTED, THROUGH_CINDER) is Guard.SEVERAL_ATTACHMENTS
     assert named(reserved.but(host=None), TRUSTED, THROUGH_CINDER) is Guard.NO_CONNECTOR
-    late = STRAY.but(rows=(row(B), row(A, "attaching", info=False)), backend=BLIND)
+    late = STRAY.but(
+        attachments=(attachment(B), attachment(A, "attaching", info=False)), backend=BLIND
+    )
     assert named(late, TRUSTED, THROUGH_CINDER) is None
     assert named(reserved.but(backend=(access(H1, sessions=1), access(H2)))) is None
 

@@ -39,9 +39,9 @@ from tests.unit.handlers.judgement.pictures import (
     X,
     Y,
     access,
+    attachment,
     holding,
     intent,
-    row,
     server,
 )
 
@@ -51,7 +51,7 @@ RESERVE, UNRESERVE = StepKind.CINDER_RESERVE, StepKind.CINDER_UNRESERVE
 BLIND_UC5 = UC5.but(backend=BLIND, released_unasked=True)
 ACTING_PICTURES: tuple[tuple[Picture, Capabilities], ...] = (
     *((p, SEEING) for p in (UC1, UC1_RESERVED, UC1_LEGACY, UC2, UC3, UC4, ROLLED, UC5, HELD)),
-    *((p, SEEING) for p in (BESIDE, STRAY, LEFT, UC3.but(rows=()), GHOST, GHOST_HELD)),
+    *((p, SEEING) for p in (BESIDE, STRAY, LEFT, UC3.but(attachments=()), GHOST, GHOST_HELD)),
     *((p.but(backend=BLIND), THROUGH_CINDER) for p in (UC1, UC1_RESERVED, UC2, UC3, UC4, HELD)),
     (BLIND_UC5, THROUGH_CINDER),
     (UC1_LEGACY.but(backend=BLIND), THROUGH_CINDER),
@@ -79,7 +79,7 @@ def kinds(picture: Picture, capabilities: Capabilities = SEEING) -> list[StepKin
         (UC1_LEGACY, [FORCE, UNRESERVE]),
         (UC2, [StepKind.CINDER_COMPLETE]),
         (UC3, [FORCE, DELETE]),
-        (UC3.but(rows=()), [FORCE, StepKind.CINDER_FORCE_DETACH]),
+        (UC3.but(attachments=()), [FORCE, StepKind.CINDER_FORCE_DETACH]),
         (UC4, [StepKind.CINDER_ROLL_DETACHING, StepKind.NOVA_DETACH]),
         (ROLLED, [StepKind.NOVA_DETACH]),
         (UC5, [RESERVE, FORCE, UNRESERVE]),
@@ -104,14 +104,14 @@ def test_the_steps_of_each_acting_verdict(picture: Picture, expected: list[StepK
     ("picture", "expected"),
     [
         (UC1, [DELETE]),
-        (UC1.but(rows=(row(A, "attaching", info=False),)), [BY_FORCE]),
-        (UC3.but(rows=(row(A, info=False),)), [BY_FORCE]),
+        (UC1.but(attachments=(attachment(A, "attaching", info=False),)), [BY_FORCE]),
+        (UC3.but(attachments=(attachment(A, info=False),)), [BY_FORCE]),
         (UC1_RESERVED, [BY_FORCE]),
-        (UC1.but(status="reserved", rows=(row(A, "error_attaching"),)), [BY_FORCE]),
+        (UC1.but(status="reserved", attachments=(attachment(A, "error_attaching"),)), [BY_FORCE]),
         (UC1_RESERVED.but(known=()), [DELETE]),
         (UC3, [DELETE]),
-        (UC3.but(rows=()), [FORCE, BY_FORCE]),
-        (STRAY.but(rows=(row(B), row(A, "attaching", info=False))), [DELETE]),
+        (UC3.but(attachments=()), [FORCE, BY_FORCE]),
+        (STRAY.but(attachments=(attachment(B), attachment(A, "attaching", info=False))), [DELETE]),
         (UC5.but(released_unasked=True), [RESERVE, FORCE, UNRESERVE]),
         (HELD, [FORCE, UNRESERVE]),
         (HELD.but(intents=(intent(RESERVE), intent(FORCE))), [UNRESERVE]),
@@ -137,13 +137,13 @@ def test_through_cinder_and_seeing_the_probe_looks_in_between() -> None:
     assert kinds(UC1_RESERVED, seeing) == [FORCE, DELETE]
 
 
-def test_os_force_detach_names_the_row_that_is_there_and_no_other() -> None:
+def test_os_force_detach_names_the_attachment_that_is_there_and_no_other() -> None:
     """With a row -> its id; the row is gone -> none, whatever the case remembers."""
-    (with_row,) = plan_of(UC1_RESERVED.but(backend=BLIND), THROUGH_CINDER)
-    assert with_row.attachment.attachment_id == A
-    assert with_row.attachment.connector is not None
-    assert {Condition.LET_GO, Condition.QUIET, Condition.CLEAN} == with_row.conditions
-    without = plan_of(UC3.but(rows=(), backend=BLIND), THROUGH_CINDER)[-1]
+    (with_attachment,) = plan_of(UC1_RESERVED.but(backend=BLIND), THROUGH_CINDER)
+    assert with_attachment.attachment.attachment_id == A
+    assert with_attachment.attachment.connector is not None
+    assert {Condition.LET_GO, Condition.QUIET, Condition.CLEAN} == with_attachment.conditions
+    without = plan_of(UC3.but(attachments=(), backend=BLIND), THROUGH_CINDER)[-1]
     assert without.kind is BY_FORCE
     assert without.attachment.attachment_id is None
 
@@ -161,7 +161,7 @@ def test_the_last_step_expects_what_a_driver_through_cinder_leaves() -> None:
     def statuses(picture: Picture, capabilities: Capabilities) -> set[str]:
         return set(plan_of(picture.but(backend=BLIND), capabilities)[-1].statuses)
 
-    no_info = UC1.but(rows=(row(A, "attaching", info=False),))
+    no_info = UC1.but(attachments=(attachment(A, "attaching", info=False),))
     seeing = dataclasses.replace(THROUGH_CINDER, sees_connections=True)
     assert set(plan_of(no_info, seeing)[-1].statuses) == {"attaching", "in-use"}
     assert statuses(no_info, THROUGH_CINDER) == {"attaching"}
@@ -179,9 +179,9 @@ def test_without_a_connector_the_driver_is_not_called() -> None:
 
 def test_a_shared_host_s_connection_is_not_ended() -> None:
     """Another server is on the same host -> Cinder drops the row, the driver is not called."""
-    same_host = STRAY.but(rows=(row(B, instance_id=Y), row(A, "attaching")), host=H1).but(
-        servers=(server(X), server(Y, B, host=H1)), backend=(access(H1, sessions=1),)
-    )
+    same_host = STRAY.but(
+        attachments=(attachment(B, instance_id=Y), attachment(A, "attaching")), host=H1
+    ).but(servers=(server(X), server(Y, B, host=H1)), backend=(access(H1, sessions=1),))
     assert same_host.diagnosis.rule == "S1.stray-row"
     assert kinds(same_host) == [DELETE]
 
@@ -243,7 +243,7 @@ def test_the_fingerprint_is_of_what_a_person_says_yes_to() -> None:
     """The same plan later -> the same; another host, row, status or step -> another."""
     assert mark(UC1) == mark(UC1.but(attempts=7, backend=()))
     others = [
-        UC1.but(host=H2), UC1_RESERVED, UC3, UC5, UC1.but(rows=(row(A, "reserved"),)),
+        UC1.but(host=H2), UC1_RESERVED, UC3, UC5, UC1.but(attachments=(attachment(A, "reserved"),)),
         UC1.but(known=(), backend=()),
     ]  # fmt: skip
     assert len({mark(UC1), *map(mark, others)}) == len(others) + 1

@@ -33,9 +33,9 @@ from tests.unit.handlers.judgement.pictures import (
     Picture,
     X,
     access,
+    attachment,
     holding,
     intent,
-    row,
     server,
 )
 from tests.unit.handlers.judgement.test_plan import (
@@ -60,7 +60,7 @@ def test_nothing_changed_and_the_first_step_is_made(picture: Picture) -> None:
     assert objection(picture, picture) is None
 
 
-def test_another_row_of_the_same_is_not_what_was_planned() -> None:
+def test_another_attachment_of_the_same_is_not_what_was_planned() -> None:
     """No message says which row goes, and Nova names the other one now -> the call is not made."""
     untold = LEFT.but(attachment_id=None, host=None, computes=((H1, True), (H2, True)))
     moved_back = untold.but(
@@ -80,9 +80,9 @@ UNMET = {
     "a block device appeared": (UC1, UC1.but(servers=(server(X, A),)), 0),
     "one appeared that names nothing": (UC5, UC5.but(servers=(server(X, None),)), 0),
     "the status moved on": (UC1, UC1.but(status="in-use"), 0),
-    "the row was completed": (UC1, UC1.but(rows=(row(A),)), 0),
-    "a row appeared": (UC5, UC5.but(rows=(row(B, "reserved"),)), 0),
-    "the row is another": (UC3, UC3.but(rows=(row(B),)), 0),
+    "the row was completed": (UC1, UC1.but(attachments=(attachment(A),)), 0),
+    "a row appeared": (UC5, UC5.but(attachments=(attachment(B, "reserved"),)), 0),
+    "the row is another": (UC3, UC3.but(attachments=(attachment(B),)), 0),
     "the backend lets the host in again": (UC1, UC1, 1),
     "the backend cannot be seen any more": (UC1, UC1.but(backend=UNSEEN), 0),
     "the host logged in": (UC5, UC5.but(backend=(access(H1, sessions=1),)), 0),
@@ -100,10 +100,11 @@ UNMET = {
     ),
     "its host's compute went down": (GHOST, GHOST_HELD.but(holding=holding(up=False)), 1),
     "the ghost was attached anew": (
-        GHOST, GHOST.but(status="in-use", rows=(row(B),), holding=None), 0,
+        GHOST, GHOST.but(status="in-use", attachments=(attachment(B),), holding=None), 0,
     ),
     "the ghost is being attached anew": (
-        GHOST, GHOST.but(status="reserved", rows=(row(B, "reserved"),), holding=None), 0,
+        GHOST, GHOST.but(status="reserved", attachments=(attachment(B, "reserved"),),
+            holding=None), 0,
     ),
     "the ghost is held, and not by us": (GHOST, GHOST_HELD.but(intents=()), 1),
     "the ghost's host logged in": (GHOST, GHOST_HELD.but(backend=(access(H1, sessions=1),)), 1),

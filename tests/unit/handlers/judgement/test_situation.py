@@ -21,8 +21,8 @@ from tests.unit.handlers.judgement.pictures import (
     X,
     Y,
     access,
+    attachment,
     connector,
-    row,
     server,
 )
 
@@ -35,48 +35,48 @@ def seen(picture: Picture) -> Situation:
 # -- the subject -----------------------------------------------------------------------------------
 
 
-def test_the_case_names_its_row_and_no_other_is_taken() -> None:
+def test_the_case_names_its_attachment_and_no_other_is_taken() -> None:
     """The named row is gone, another is there -> no row, not ambiguous."""
-    s = seen(Picture(rows=(row(B),)))
-    assert (s.row, s.ambiguous) == (None, False)
-    assert s.others == (row(B),)
+    s = seen(Picture(attachments=(attachment(B),)))
+    assert (s.attachment, s.ambiguous) == (None, False)
+    assert s.others == (attachment(B),)
 
 
-def test_without_a_name_the_only_row_of_the_instance_is_the_subject() -> None:
+def test_without_a_name_the_only_attachment_of_the_instance_is_the_subject() -> None:
     """No attachment is known, the instance has one row -> that one."""
-    s = seen(Picture(attachment_id=None, rows=(row(A), row(B, instance_id=Y))))
-    assert s.row == row(A)
-    assert s.others == (row(B, instance_id=Y),)
+    s = seen(Picture(attachment_id=None, attachments=(attachment(A), attachment(B, instance_id=Y))))
+    assert s.attachment == attachment(A)
+    assert s.others == (attachment(B, instance_id=Y),)
 
 
-def test_without_a_name_an_attach_is_about_the_row_that_is_not_attached() -> None:
+def test_without_a_name_an_attach_is_about_the_attachment_that_is_not_attached() -> None:
     """An attached and an unfinished row of the instance, an attach -> the unfinished one."""
-    picture = Picture(attachment_id=None, rows=(row(B), row(A, "attaching")))
-    assert seen(picture).row == row(A, "attaching")
+    picture = Picture(attachment_id=None, attachments=(attachment(B), attachment(A, "attaching")))
+    assert seen(picture).attachment == attachment(A, "attaching")
     assert seen(picture.but(operation=Operation.DETACH)).ambiguous
 
 
-def test_without_a_name_a_detach_is_about_the_row_that_its_server_has_left() -> None:
+def test_without_a_name_a_detach_is_about_the_attachment_that_its_server_has_left() -> None:
     """Two attached rows, Nova names one and its server is not on the other's host -> the other."""
     left = LEFT.but(attachment_id=None, host=None)
-    assert (seen(left).row, seen(left).ambiguous) == (row(A, host=H1), False)
+    assert (seen(left).attachment, seen(left).ambiguous) == (attachment(A, host=H1), False)
     assert seen(left.but(operation=Operation.ATTACH)).ambiguous
     assert seen(left.but(status="detaching")).ambiguous
 
 
-def test_without_a_name_a_detach_is_about_the_row_that_is_more_than_reserved() -> None:
+def test_without_a_name_a_detach_is_about_the_attachment_that_is_more_than_reserved() -> None:
     """A shelving that broke off: the attached row, and one reserved for later -> the attached."""
-    rows = (row(B, "reserved"), row(A))
-    broken_off = Picture(attachment_id=None, rows=rows, operation=Operation.DETACH)
-    assert seen(broken_off).row == row(A)
-    assert seen(broken_off.but(rows=(row(B, "attaching"), row(A)))).ambiguous
-    assert seen(broken_off.but(rows=rows[:1])).row == row(B, "reserved")
+    attachments = (attachment(B, "reserved"), attachment(A))
+    broken_off = Picture(attachment_id=None, attachments=attachments, operation=Operation.DETACH)
+    assert seen(broken_off).attachment == attachment(A)
+    assert seen(broken_off.but(attachments=(attachment(B, "attaching"), attachment(A)))).ambiguous
+    assert seen(broken_off.but(attachments=attachments[:1])).attachment == attachment(B, "reserved")
 
 
-def test_a_row_s_own_instance_counts_even_where_it_has_none() -> None:
+def test_a_attachment_s_own_instance_counts_even_where_it_has_none() -> None:
     """The named row is no server's, the case says one -> no instance, so nobody vouches for it."""
-    assert seen(Picture(rows=(row(A, instance_id=None),))).instance_id is None
-    assert seen(Picture(rows=(row(A, instance_id=Y),))).instance_id == Y
+    assert seen(Picture(attachments=(attachment(A, instance_id=None),))).instance_id is None
+    assert seen(Picture(attachments=(attachment(A, instance_id=Y),))).instance_id == Y
     assert seen(Picture()).instance_id == X
 
 
@@ -90,17 +90,22 @@ def test_the_recorded_identity_counts_in_order_of_nearness() -> None:
     assert seen(picture).connector == connector(H2)
     assert seen(picture.but(host=None)).connector == connector("compute-3")
     assert seen(picture.but(host=None, servers=(), gone=(X,))).connector is None
-    told = picture.but(rows=(row(A, host=H1),))
+    told = picture.but(attachments=(attachment(A, host=H1),))
     assert seen(told).connector == connector(H1)
     assert seen(told.but(known=(H2,))).connector is None
     assert seen(told.but(connector=connector("compute-3"))).connector == connector("compute-3")
 
 
-def test_of_two_rows_of_one_server_none_is_taken_to_be_where_it_is() -> None:
+def test_of_two_attachments_of_one_server_none_is_taken_to_be_where_it_is() -> None:
     """A live migration's two rows, no host on record -> nobody's connector is put in its place."""
-    two = Picture(rows=(row(A, "reserved"), row(B)), host=None)
+    two = Picture(attachments=(attachment(A, "reserved"), attachment(B)), host=None)
     assert seen(two).connector is None
-    assert seen(two.but(rows=(row(A, "reserved"), row(B, instance_id=Y)))).connector is not None
+    assert (
+        seen(
+            two.but(attachments=(attachment(A, "reserved"), attachment(B, instance_id=Y)))
+        ).connector
+        is not None
+    )
 
 
 def test_a_known_host_whose_connector_was_never_seen_is_not_replaced_by_another() -> None:
@@ -114,7 +119,7 @@ def test_a_known_host_whose_connector_was_never_seen_is_not_replaced_by_another(
 TWO = Picture(
     status="in-use",
     multiattach=True,
-    rows=(row(A), row(B, instance_id=Y)),
+    attachments=(attachment(A), attachment(B, instance_id=Y)),
     servers=(server(X, A), server(Y, B, host=H2)),
     backend=(access(H1), access(H2), access("stranger")),
 )
@@ -192,7 +197,7 @@ def test_a_server_that_nobody_can_place_may_be_on_the_same_host() -> None:
     """The other row's server is gone, unseen or nobody's -> shared, to be safe."""
     assert shared(TWO.but(servers=(server(X, A),), gone=(Y,)))
     assert shared(TWO.but(servers=(server(X, A),), unseen=(Y,)))
-    assert shared(TWO.but(rows=(row(A), row(B, instance_id=None))))
+    assert shared(TWO.but(attachments=(attachment(A), attachment(B, instance_id=None))))
 
 
 def test_a_host_known_by_name_only_shares_nothing_with_another_name() -> None:
@@ -212,7 +217,7 @@ def test_a_server_that_is_on_no_host_shares_none() -> None:
 
 def test_block_devices_are_named_or_not() -> None:
     """One device names the row, one a dead row, one nothing -> named, and two unnamed."""
-    s = seen(Picture(rows=(row(A),), servers=(server(X, A, "dead", None),)))
+    s = seen(Picture(attachments=(attachment(A),), servers=(server(X, A, "dead", None),)))
     assert s.named
     assert [d.attachment_id for d in s.unnamed_devices] == ["dead", None]
 
@@ -232,9 +237,9 @@ def test_the_subject_s_host_is_compared_with_where_its_server_is() -> None:
     assert not seen(Picture(known=())).on_host_of_its_server
 
 
-def test_a_guest_that_ended_says_nothing_of_a_session_that_no_row_kept_others_from() -> None:
+def test_a_guest_that_ended_says_nothing_of_a_session_that_no_attachment_kept_others_from() -> None:
     """The deleted server's row is gone -> a session of its host may be another guest's by now."""
     assert ENDED.situation.guest_ended
-    bare = ENDED.but(status="available", rows=(), host=H1, attachment_id=A)
+    bare = ENDED.but(status="available", attachments=(), host=H1, attachment_id=A)
     assert not bare.situation.guest_ended
     assert bare.situation.guest_may_write or bare.situation.foreign

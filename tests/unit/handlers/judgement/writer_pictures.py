@@ -28,28 +28,31 @@ from tests.unit.handlers.judgement.pictures import (
     X,
     Y,
     access,
-    row,
+    attachment,
     server,
 )
 
 BOTH = (access(H1, sessions=1), access(H2, sessions=1))
 IDLE = (access(H1), access(H2))
 ELSEWHERE = server(Y, "dead", host=H2)
-TWO_ROWS = (row(A, host=H1), row(B, instance_id=Y, host=H2))
+TWO_ROWS = (attachment(A, host=H1), attachment(B, instance_id=Y, host=H2))
 TWO_SERVERS = (server(X, A), server(Y, B, host=H2))
 
 TWO = ATTACHED.but(backend=BOTH)
-SHARED = ATTACHED.but(multiattach=True, rows=TWO_ROWS, servers=TWO_SERVERS, backend=BOTH)
+SHARED = ATTACHED.but(multiattach=True, attachments=TWO_ROWS, servers=TWO_SERVERS, backend=BOTH)
 SHUT_OUT = SHARED.but(backend=(BOTH[1],))
 PORTALS = Connector(host=H1, initiator="iqn.2026-01.test:compute-1", wwpns=("w1", "w2"))
 OFFLOADED = {"vm_state": "shelved_offloaded", "host": None, "compute_up": None}
-KEPT = SHELVED.but(status="in-use", rows=(row(A, host=H1),))
+KEPT = SHELVED.but(status="in-use", attachments=(attachment(A, host=H1),))
 
 TWO_WRITERS: tuple[tuple[str, Picture], ...] = (
     ("after a reset the volume was attached to B while A's guest writes on", TWO),
     (
         "seen from the attachment that the reset dropped",
-        TWO.but(rows=(row(B, instance_id=Y),), servers=(server(X, A), server(Y, B, host=H2))),
+        TWO.but(
+            attachments=(attachment(B, instance_id=Y),),
+            servers=(server(X, A), server(Y, B, host=H2)),
+        ),
     ),
     ("the second host's connector was never seen", TWO.but(known=(H1,))),
     ("the second session is a stranger's", TWO.but(backend=(BOTH[0], access("x", sessions=1)))),
@@ -82,7 +85,7 @@ TWO_WRITERS: tuple[tuple[str, Picture], ...] = (
     (
         "the same, and a shelved server's reservation explains no session",
         SHARED.but(
-            rows=(TWO_ROWS[0], row(B, "reserved", Y)),
+            attachments=(TWO_ROWS[0], attachment(B, "reserved", Y)),
             servers=(server(X, A), server(Y, B, **OFFLOADED)),
         ),
     ),
@@ -161,7 +164,7 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
     (
         "a multiattach volume's server is moved, both hosts have sessions",
         SHARED.but(
-            rows=(*TWO_ROWS, row("c", "attaching")),
+            attachments=(*TWO_ROWS, attachment("c", "attaching")),
             servers=(server(X, A, task_state="migrating"), TWO_SERVERS[1]),
             backend=(*BOTH, access(H3, sessions=1)),
         ),
@@ -221,7 +224,8 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
     (
         "the dead host of an evacuation is still in session, an attachment of the old way",
         ATTACHED.but(
-            rows=(row(A, host=H1),), servers=(server(X, None, host=H2),), backend=BOTH,
+            attachments=(attachment(A, host=H1),), servers=(server(X, None, host=H2),),
+            backend=BOTH,
             computes=((H1, False),),
         ),
         "B7.source-down",
@@ -236,7 +240,8 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
     (
         "the same, and another server has it on a third host, as it may",
         LEFT.but(
-            rows=(row(A, host=H1), row(B, host=H2), row("c", instance_id=Y, host=H3)),
+            attachments=(attachment(A, host=H1), attachment(B, host=H2), attachment("c",
+                instance_id=Y, host=H3)),
             servers=(server(X, B, host=H2), server(Y, "c", host=H3)),
             backend=(*BOTH, access(H3, sessions=1)), multiattach=True,
             computes=((H1, False),), attachment_id="c", instance_id=Y, host=H3,
@@ -246,8 +251,9 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
     (
         "a shelved server's reservation beside a dead host that is still in session",
         LEFT.but(
-            rows=(row(A, instance_id=Y, host=H1), row(B, instance_id=Y, host=H2),
-                  row("c", "reserved")),
+            attachments=(attachment(A, instance_id=Y, host=H1), attachment(B, instance_id=Y,
+                host=H2),
+                  attachment("c", "reserved")),
             servers=(server(Y, B, host=H2), server(X, "c", **OFFLOADED)),
             backend=BOTH, multiattach=True, computes=((H1, False),),
             attachment_id="c", host=None,
@@ -273,7 +279,7 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
     (
         "the same, seen from a shelved server's reservation",
         SHARED.but(
-            rows=(*TWO_ROWS, row("c", "reserved", "z")),
+            attachments=(*TWO_ROWS, attachment("c", "reserved", "z")),
             servers=(*TWO_SERVERS, server("z", "c", **OFFLOADED)),
             backend=(BOTH[1],),
             attachment_id="c", instance_id="z", host=None,
@@ -334,21 +340,24 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
     (
         "an attachment of the old way was migrated: its row stayed on the host before",
         ATTACHED.but(
-            rows=(row(A, host=H1),), servers=(server(X, None, host=H2),), backend=(BOTH[1],)
+            attachments=(attachment(A, host=H1),), servers=(server(X, None, host=H2),),
+            backend=(BOTH[1],)
         ),
         "H3.attached-the-old-way",
     ),
     (
         "the same, and the host before is let in instead of the guest's",
         ATTACHED.but(
-            rows=(row(A, host=H1),), servers=(server(X, None, host=H2),), backend=(access(H1),)
+            attachments=(attachment(A, host=H1),), servers=(server(X, None, host=H2),),
+            backend=(access(H1),)
         ),
         "P8.access-lost",
     ),
     (
         "the row is on one host, and the guest that has it on another, which is not let in",
         ATTACHED.but(
-            rows=(row(A, host=H1),), servers=(server(X, A, host=H2),), backend=(access(H1),)
+            attachments=(attachment(A, host=H1),), servers=(server(X, A, host=H2),),
+            backend=(access(H1),)
         ),
         "P8.access-lost",
     ),
@@ -376,7 +385,7 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
     (
         "another server of a multiattach volume is attached, one is shelved",
         SHARED.but(
-            rows=(TWO_ROWS[0], row(B, "reserved", Y)),
+            attachments=(TWO_ROWS[0], attachment(B, "reserved", Y)),
             servers=(server(X, A), server(Y, B, **OFFLOADED)),
             backend=(BOTH[0],), attachment_id=B, instance_id=Y, host=None,
         ),

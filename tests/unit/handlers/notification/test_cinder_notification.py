@@ -15,7 +15,7 @@ from tests.recordings import enveloped
 API, BACKEND = "volume.api1", "volume.vol1@lvm"
 
 
-def row(spec: str) -> dict[str, Any]:
+def attachment(spec: str) -> dict[str, Any]:
     """Make a row of ``id:status`` or ``id:status:instance``."""
     attachment_id, status, *instance = spec.split(":")
     return {
@@ -27,9 +27,9 @@ def row(spec: str) -> dict[str, Any]:
     }
 
 
-def read(event_type: str, publisher_id: str, *rows: Any, **payload: Any) -> Notification:
+def read(event_type: str, publisher_id: str, *attachments: Any, **payload: Any) -> Notification:
     """Parse a notification with these rows."""
-    shown = [row(r) if isinstance(r, str) else r for r in rows]
+    shown = [attachment(r) if isinstance(r, str) else r for r in attachments]
     payload = {"volume_id": "v1", "volume_attachment": shown} | payload
     message = {"event_type": event_type, "publisher_id": publisher_id, "payload": payload}
     n = parse(enveloped(message))
@@ -38,7 +38,7 @@ def read(event_type: str, publisher_id: str, *rows: Any, **payload: Any) -> Noti
 
 
 @pytest.mark.parametrize(
-    ("event", "publisher_id", "rows", "proven"),
+    ("event", "publisher_id", "attachments", "proven"),
     [
         ("attach.start", BACKEND, ["a:reserved"], "a"),
         ("attach.start", BACKEND, ["a:attaching"], "a"),
@@ -73,18 +73,18 @@ def read(event_type: str, publisher_id: str, *rows: Any, **payload: Any) -> Noti
         ("detach.end", BACKEND, ["a:attached"], None),
     ],
 )
-def test_an_attachment_is_named_only_where_one_row_can_be_meant(
-    event: str, publisher_id: str, rows: list[str], proven: str | None
+def test_an_attachment_is_named_only_where_one_attachment_can_be_meant(
+    event: str, publisher_id: str, attachments: list[str], proven: str | None
 ) -> None:
     """Rows of which one alone fits the event -> that one; several or none -> no attachment."""
-    n = read(f"volume.{event}", publisher_id, *rows)
+    n = read(f"volume.{event}", publisher_id, *attachments)
     assert n.attachment_id == proven
-    assert [r.attachment_id for r in n.rows] == [r.split(":")[0] for r in rows]
-    assert (n.row.attachment_id if n.row else None) == proven
+    assert [r.attachment_id for r in n.attachments] == [r.split(":")[0] for r in attachments]
+    assert (n.attachment.attachment_id if n.attachment else None) == proven
 
 
 @pytest.mark.parametrize(
-    ("event", "publisher_id", "rows", "instance_id"),
+    ("event", "publisher_id", "attachments", "instance_id"),
     [
         ("attach.start", BACKEND, ["a:attached:i1", "b:reserved:i2"], "i2"),
         ("attach.start", BACKEND, ["a:reserved:i1", "b:reserved:i1"], "i1"),
@@ -100,14 +100,14 @@ def test_an_attachment_is_named_only_where_one_row_can_be_meant(
     ],
 )
 def test_an_instance_is_named_only_where_no_other_can_be_meant(
-    event: str, publisher_id: str, rows: list[str], instance_id: str | None
+    event: str, publisher_id: str, attachments: list[str], instance_id: str | None
 ) -> None:
     """No proven row, but all rows of one instance -> that one; rows that remain -> none."""
-    assert read(f"volume.{event}", publisher_id, *rows).instance_id == instance_id
+    assert read(f"volume.{event}", publisher_id, *attachments).instance_id == instance_id
 
 
 @pytest.mark.parametrize(
-    ("event", "publisher_id", "rows", "signature"),
+    ("event", "publisher_id", "attachments", "signature"),
     [
         ("detach.start", API, ["a:reserved"], True),
         ("detach.start", API, ["a:attached", "b:reserved"], True),
@@ -118,11 +118,11 @@ def test_an_instance_is_named_only_where_no_other_can_be_meant(
         ("attach.start", API, ["a:reserved"], False),
     ],
 )
-def test_released_unasked_needs_the_api_host_and_a_reserved_row(
-    event: str, publisher_id: str, rows: list[str], signature: bool
+def test_released_unasked_needs_the_api_host_and_a_reserved_attachment(
+    event: str, publisher_id: str, attachments: list[str], signature: bool
 ) -> None:
     """Only a proven reserved row that the API host starts to detach -> UC5's signature."""
-    n = read(f"volume.{event}", publisher_id, *rows)
+    n = read(f"volume.{event}", publisher_id, *attachments)
     assert n.released_unasked is signature
     assert not dataclasses.replace(n, phase=Phase.END).released_unasked
     assert not dataclasses.replace(n, source=Source.NOVA_LEGACY).released_unasked
@@ -144,7 +144,7 @@ def test_the_backend_is_cinders_host_without_its_pool(
     payload: dict[str, Any], nested: str | None, backend: str | None
 ) -> None:
     """Cinder's host of the volume, else of a row's nested volume -> host@backend."""
-    shown = row("a:attached") | {"volume": {"host": nested}}
+    shown = attachment("a:attached") | {"volume": {"host": nested}}
     assert read("volume.detach.start", BACKEND, shown, **payload).backend == backend
 
 
@@ -167,11 +167,13 @@ CONNECTOR = {"host": "compute1", "initiator": "iqn.x", "ip": "10.0.0.1", "multip
         (None, None),
     ],
 )
-def test_a_row_keeps_the_connector_that_can_be_read(
+def test_a_attachment_keeps_the_connector_that_can_be_read(
     text: object, connector: Connector | None
 ) -> None:
     """Connector text as Cinder stores it -> the connector; anything else -> none, and no error."""
-    (seen,) = read("volume.attach.end", API, row("a:attached") | {"connector": text}).rows
+    (seen,) = read(
+        "volume.attach.end", API, attachment("a:attached") | {"connector": text}
+    ).attachments
     assert seen.connector == connector
 
 
@@ -185,29 +187,34 @@ def test_a_row_keeps_the_connector_that_can_be_read(
         (7, None, None),
     ],
 )
-def test_the_host_is_the_proven_rows(
+def test_the_host_is_the_proven_attachments(
     attached_host: object, connector: str | None, host: str | None
 ) -> None:
     """The row says its host, or its connector does -> the host; no proven row -> none."""
-    shown = row("a:attached") | {"attached_host": attached_host, "connector": connector}
+    shown = attachment("a:attached") | {"attached_host": attached_host, "connector": connector}
     assert read("volume.attach.end", API, shown).host == host
     assert read("volume.detach.end", API, shown).host is None
 
 
 @pytest.mark.parametrize(
-    ("rows", "where"),
+    ("attachments", "where"),
     [
-        ("rows", "payload.volume_attachment is not a list"),
+        ("attachments", "payload.volume_attachment is not a list"),
         ([[]], "payload.volume_attachment[0] is not an object"),
-        ([row("a:attached"), 1], "payload.volume_attachment[1] is not an object"),
-        ([row("a:attached") | {"attach_status": None}], "payload.volume_attachment[0].attach_st"),
-        ([row("a:attached") | {"id": "x" * 256}], "payload.volume_attachment[0].id"),
+        ([attachment("a:attached"), 1], "payload.volume_attachment[1] is not an object"),
+        (
+            [attachment("a:attached") | {"attach_status": None}],
+            "payload.volume_attachment[0].attach_st",
+        ),
+        ([attachment("a:attached") | {"id": "x" * 256}], "payload.volume_attachment[0].id"),
         ([{}], "payload.volume_attachment[0].id"),
     ],
 )
-def test_rows_that_cannot_be_read_make_the_message_malformed(rows: object, where: str) -> None:
+def test_attachments_that_cannot_be_read_make_the_message_malformed(
+    attachments: object, where: str
+) -> None:
     """A row of the wrong shape -> Malformed, naming the place."""
-    payload = {"volume_id": "v1", "volume_attachment": rows}
+    payload = {"volume_id": "v1", "volume_attachment": attachments}
     message = {"event_type": "volume.detach.end", "publisher_id": API, "payload": payload}
     parsed = parse(enveloped(message))
     assert isinstance(parsed, Malformed)
@@ -217,17 +224,17 @@ def test_rows_that_cannot_be_read_make_the_message_malformed(rows: object, where
 @pytest.mark.parametrize(
     "payload", [{"volume_id": "v1"}, {"volume_id": "v1", "volume_attachment": None}]
 )
-def test_no_rows_at_all_is_an_answer(payload: dict[str, Any]) -> None:
+def test_no_attachments_at_all_is_an_answer(payload: dict[str, Any]) -> None:
     """The rows are missing or null -> a notification that shows none."""
     message = {"event_type": "volume.detach.end", "publisher_id": API, "payload": payload}
     parsed = parse(enveloped(message))
     assert isinstance(parsed, Notification)
-    assert parsed.rows == ()
+    assert parsed.attachments == ()
 
 
 def test_ids_that_are_not_fit_are_left_out() -> None:
     """An instance, project, status or request id of the wrong type -> unknown, message kept."""
-    shown = row("a:attached") | {"instance_uuid": 7}
+    shown = attachment("a:attached") | {"instance_uuid": 7}
     n = read("volume.attach.end", API, shown, tenant_id=[], status="x\0", user_id="u" * 256)
     assert (n.attachment_id, n.instance_id) == ("a", None)
     assert (n.project_id, n.user_id, n.volume_status, n.request_id) == (None, None, None, None)

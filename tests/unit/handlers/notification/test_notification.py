@@ -74,7 +74,7 @@ def test_the_filter_lets_through_what_is_used_and_nothing_else(name: str, i: int
         ("nova-compute/f_terminate_raises.jsonl", 0),
     ],
 )
-def test_only_the_start_of_a_reserved_rows_detach_by_the_api_is_uc5s_signature(
+def test_only_the_start_of_a_reserved_attachments_detach_by_the_api_is_uc5s_signature(
     name: str, times: int
 ) -> None:
     """A scenario -> UC5's signature shows where the backend was not asked, and only there."""
@@ -102,9 +102,9 @@ def test_a_notification_carries_who_where_and_when() -> None:
     assert (n.project_id, n.user_id) == (raw["payload"]["tenant_id"], raw["payload"]["user_id"])
     assert n.published_at is not None
     assert n.published_at.isoformat() == "2026-11-22T12:46:15.097957+00:00"
-    assert n.row is not None
-    assert n.row.connector is not None
-    assert n.row.connector.initiator == "iqn.1993-08.org.debian:01:compute1"
+    assert n.attachment is not None
+    assert n.attachment.connector is not None
+    assert n.attachment.connector.initiator == "iqn.1993-08.org.debian:01:compute1"
 
 
 @pytest.mark.parametrize(("name", "i"), RELEVANT)
@@ -241,7 +241,7 @@ def test_without_a_publisher_uc5s_signature_could_not_be_told_so_it_is_malformed
     assert "publisher_id" in parsed.reason
 
 
-def test_a_row_that_cannot_be_read_is_not_left_out() -> None:
+def test_a_attachment_that_cannot_be_read_is_not_left_out() -> None:
     """One of two rows has no id -> Malformed: without it the other would look like the only one."""
     message = recorded("volume.attach.start", "cinder/m_multiattach__del.jsonl", which=1)
     message["payload"]["volume_attachment"][0]["id"] = None

@@ -50,20 +50,20 @@ def test_what_is_not_a_field_is_dropped_at_the_door(name: str, i: int) -> None:
 
 
 @pytest.mark.parametrize("event_type", ["volume.attach.end", "volume.detach.start"])
-def test_a_rows_secrets_are_dropped(event_type: str) -> None:
+def test_a_attachments_secrets_are_dropped(event_type: str) -> None:
     """CHAP passwords in a row, its volume and its connector -> only the allowed keys are left."""
     message = recorded(event_type, "cinder/inuse_new__del.jsonl")
-    (row,) = message["payload"]["volume_attachment"]
-    row["connection_info"] = json.dumps({"auth_password": CANARY})
-    row["volume"]["provider_auth"] = f"CHAP user {CANARY}"
-    row["connector"] = json.dumps(
-        json.loads(row["connector"]) | {"auth_password": CANARY, "extra": {"secret": CANARY}}
+    (attachment,) = message["payload"]["volume_attachment"]
+    attachment["connection_info"] = json.dumps({"auth_password": CANARY})
+    attachment["volume"]["provider_auth"] = f"CHAP user {CANARY}"
+    attachment["connector"] = json.dumps(
+        json.loads(attachment["connector"]) | {"auth_password": CANARY, "extra": {"secret": CANARY}}
     )
     n = parse(enveloped(message))
     assert isinstance(n, Notification)
-    assert n.row is not None
-    assert n.row.connector is not None
-    assert n.row.connector.host == "compute1"
+    assert n.attachment is not None
+    assert n.attachment.connector is not None
+    assert n.attachment.connector.host == "compute1"
     assert CANARY not in repr(n)
 
 

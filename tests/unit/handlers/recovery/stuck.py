@@ -42,9 +42,9 @@ class Stuck:
         scene = self.story(cloud)
         facts = dict(self.facts)
         if kind := self.before_the_crash:
-            row = scene.attachment_id
+            attachment = scene.attachment_id
             why = Grounds(Verdict.RELEASE.value, self.rule, None)
-            made = Intent(kind, StepResult.DONE, "req-before", 1, row, OPENED_AT, why)
+            made = Intent(kind, StepResult.DONE, "req-before", 1, attachment, OPENED_AT, why)
             facts |= {"intents": (made,), "attempts": 1}
         return Desk(scene, self.operation, **facts)
 
@@ -77,10 +77,12 @@ def released_in_nova(cloud: Cloud) -> Scene:
 def stray_destination(cloud: Cloud) -> Scene:
     """Time out on a live migration's destination, which finishes late: l4."""
     scene = scenes.attached(cloud)
-    row = cloud.add_row(scene.volume_id, "attaching", scene.instance_id, host="compute-2")
+    attachment = cloud.add_attachment(
+        scene.volume_id, "attaching", scene.instance_id, host="compute-2"
+    )
     cloud.export(scene.volume_id, "compute-2")
     cloud.set_status(scene.volume_id, "attaching", "attaching")
-    return dataclasses.replace(scene, attachment_id=row, host="compute-2")
+    return dataclasses.replace(scene, attachment_id=attachment, host="compute-2")
 
 
 def left_on_source(cloud: Cloud) -> Scene:
@@ -133,7 +135,7 @@ def rolled(cloud: Cloud) -> Scene:
     return scene
 
 
-def reserved_without_row(cloud: Cloud) -> Scene:
+def reserved_without_attachment(cloud: Cloud) -> Scene:
     """Reserve the old way and connect, then nothing: UC1 as it was in 2015."""
     volume_id, server = cloud.create_volume(), cloud.boot_server()
     cloud.set_status(volume_id, "attaching")
@@ -161,7 +163,7 @@ STUCK: tuple[Stuck, ...] = (
     Stuck("UC1", scenes.orphaned_attach, ATTACH, "UC1.unfinished", RELEASE_STEPS, "available"),
     Stuck("UC1, clean", scenes.uc1, ATTACH, "UC1.unfinished", RELEASE_STEPS, "available"),
     Stuck(
-        "UC1, no row", reserved_without_row, ATTACH, "UC1.bare-reserve",
+        "UC1, no row", reserved_without_attachment, ATTACH, "UC1.bare-reserve",
         ["backend.force_detach", "cinder.unreserve"], "available",
         facts=(("attachment_id", None),),
     ),

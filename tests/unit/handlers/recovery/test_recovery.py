@@ -60,7 +60,7 @@ def test_start_and_end_are_told_of_one_attachment(cloud: Cloud, stuck: Stuck) ->
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_the_row_s_own_host_is_told(cloud: Cloud, known: bool) -> None:
+def test_the_attachment_s_own_host_is_told(cloud: Cloud, known: bool) -> None:
     """The guest's host is in the messages, and the row's connector known or not -> the row's."""
     stuck = STUCK_BY_NAME["left on the source, row untold"]
     desk = Desk(stuck.story(cloud), DETACH, attachment_id=None, host="compute-2")
@@ -244,7 +244,7 @@ def test_the_guest_that_nova_forgot_keeps_its_disk(cloud: Cloud) -> None:
 def test_a_verdict_for_a_person_takes_two_looks(cloud: Cloud) -> None:
     """A block device without a row -> looked at twice before a person is asked."""
     scene = scenes.attached(cloud)
-    cloud.drop_row(scene.attachment_id)
+    cloud.drop_attachment(scene.attachment_id)
     desk = Desk(scene, DETACH)
     assert desk.run(recovery_on(cloud)).rule == "P6.guest-holds"
     assert len(cloud.calls("cinder.volume")) == 2
@@ -254,7 +254,7 @@ def test_a_verdict_for_a_person_takes_two_looks(cloud: Cloud) -> None:
 def test_what_looks_wrong_only_once_is_not_parked(cloud: Cloud) -> None:
     """A ghost that is gone at the second look -> not parked."""
     scene = scenes.attached(cloud)
-    cloud.drop_row(scene.attachment_id)
+    cloud.drop_attachment(scene.attachment_id)
     cloud.unexport(scene.volume_id, scene.host)
     reads = 0
 

@@ -27,7 +27,7 @@ def desk_of(scene: Scene) -> Desk:
 def reset_by_hand(cloud: Cloud) -> Scene:
     """Have an operator reset an attached volume: its row is dropped, its guest writes on."""
     scene = scenes.attached(cloud)
-    cloud.drop_row(scene.attachment_id)
+    cloud.drop_attachment(scene.attachment_id)
     cloud.set_status(scene.volume_id, "available", "detached")
     return scene
 
@@ -48,7 +48,7 @@ def reset_unseen(cloud: Cloud) -> Scene:
 def reset_legacy(cloud: Cloud) -> Scene:
     """Reset one that was attached the old way: Nova's record of it names no attachment."""
     scene = reset_unseen(cloud)
-    cloud._compute.name_row(cloud._estate.server(scene.instance_id), scene.volume_id, None)  # type: ignore[arg-type]
+    cloud._compute.name_attachment(cloud._estate.server(scene.instance_id), scene.volume_id, None)  # type: ignore[arg-type]
     return scene
 
 
@@ -63,8 +63,8 @@ def migrating_to(cloud: Cloud) -> Scene:
     """Reset while the server moves: its guest is on the destination before Nova's record is."""
     scene = scenes.attached(cloud, host=ELSEWHERE)
     cloud.begin_migration(scene.volume_id, scene.instance_id, HOST)
-    for row in list(cloud._estate.volume(scene.volume_id).rows):
-        cloud.drop_row(row)
+    for attachment in list(cloud._estate.volume(scene.volume_id).attachments):
+        cloud.drop_attachment(attachment)
     cloud.set_status(scene.volume_id, "available", "detached")
     cloud.unexport(scene.volume_id, ELSEWHERE)
     return dataclasses.replace(no_session(cloud, scene), host=HOST)
@@ -107,7 +107,7 @@ def test_session_without_any_record_is_guarded(cloud: Cloud) -> None:
     """Nova knows of nobody, the host holds a session: a deleted server's guest -> for a person."""
     scene = scenes.attached(cloud)
     cloud.set_compute(HOST, up=False)
-    cloud.drop_row(scene.attachment_id)
+    cloud.drop_attachment(scene.attachment_id)
     cloud.set_status(scene.volume_id, "available", "detached")
     cloud.delete_server(scene.instance_id, guest_keeps_running=True)
     cloud.set_compute(HOST, up=True)

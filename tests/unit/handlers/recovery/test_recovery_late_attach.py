@@ -22,7 +22,11 @@ def free(cloud: Cloud, desk: Desk) -> bool:
     """Tell whether all three sides have let it go."""
     volume = cloud.cinder.volume(desk.case.volume_id, timeout_seconds=1)
     let_in = cloud.exported_to(desk.case.volume_id)
-    return volume is not None and (volume.status, volume.rows, let_in) == ("available", (), ())
+    return volume is not None and (volume.status, volume.attachments, let_in) == (
+        "available",
+        (),
+        (),
+    )
 
 
 @pytest.mark.parametrize("blind", [False, True])

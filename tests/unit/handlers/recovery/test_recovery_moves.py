@@ -41,7 +41,7 @@ MOVES: dict[str, Callable[[Cloud, Desk], Any]] = {
     "the volume is deleted": lambda c, d: c.delete_volume(d.kept.volume_id),
     "the backend forgets it": lambda c, d: c.forget_on_backend(d.kept.volume_id),
     "somebody reserves it": lambda c, d: c.cinder.api.reserve(d.kept.volume_id),
-    "a person deletes the row": lambda c, d: c.drop_row(d.kept.attachment_id),
+    "a person deletes the row": lambda c, d: c.drop_attachment(d.kept.attachment_id),
     "a stranger is let in": lambda c, d: c.export(d.kept.volume_id, "compute-9"),
 }  # fmt: skip
 CALMED: dict[str, Callable[[Cloud, Desk], Any]] = {

@@ -47,7 +47,7 @@ def test_a_trusted_blind_backend_is_mended_on_its_driver_s_word(cloud: Cloud, na
 
 
 @pytest.mark.parametrize("exporting", Exporting)
-def test_a_reserved_row_s_export_goes_with_it(cloud: Cloud, exporting: Exporting) -> None:
+def test_a_reserved_attachment_s_export_goes_with_it(cloud: Cloud, exporting: Exporting) -> None:
     """cinder-volume died when it had exported, nobody can see -> no export is left, on any backend.
 
     DELETE alone would skip the backend, and terminate is a no-op on some.

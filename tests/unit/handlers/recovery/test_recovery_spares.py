@@ -69,10 +69,10 @@ def test_deleted_server_of_this_nova_is_still_believed_to_be_gone(cloud: Cloud) 
 def test_two_hosts_that_write_are_for_a_person(cloud: Cloud) -> None:
     """A reset, then attached to B while A's guest writes on -> parked for both, both are named."""
     first = scenes.attached(cloud)
-    cloud.drop_row(first.attachment_id)
+    cloud.drop_attachment(first.attachment_id)
     second_server = cloud.boot_server(host="compute-2")
-    row = cloud.attach(first.volume_id, second_server)
-    second = Scene(first.volume_id, second_server, row, "compute-2")
+    attachment = cloud.attach(first.volume_id, second_server)
+    second = Scene(first.volume_id, second_server, attachment, "compute-2")
     for scene in (first, second):
         for operation in (ATTACH, DETACH):
             outcome = Desk(scene, operation).run(recovery_on(cloud, QUICK))

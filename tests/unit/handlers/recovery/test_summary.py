@@ -54,7 +54,7 @@ def test_what_cinder_said_is_kept() -> None:
     assert summary(UC1)["cinder"] == {
         "status": "attaching", "migration_status": None, "backend": "storage-1@tgt",
         "service_up": True,
-        "rows": [{"attachment_id": "attachment-a", "status": "attaching",
+        "attachments": [{"attachment_id": "attachment-a", "status": "attaching",
                   "instance_id": "instance-x", "has_connection_info": True, "host": None}],
     }  # fmt: skip
 

@@ -107,7 +107,7 @@ def test_replay_keeps_its_case(ledger: Ledger) -> None:
 def test_connector_of_a_host_survives(ledger: Ledger) -> None:
     """The case that taught a host's connector is forgotten -> the connector is still known."""
     row = seen("attached", host="compute1", connector=CONNECTOR)
-    accept(ledger, told(attachment_id="att-1", rows=(row,)))
+    accept(ledger, told(attachment_id="att-1", attachments=(row,)))
     accept(ledger, told(Operation.ATTACH, Phase.END, attachment_id="att-1"))
     age(ledger, 1000)
     assert ledger.prune(DAY, limit=100).cases == 1

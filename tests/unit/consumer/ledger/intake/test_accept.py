@@ -63,7 +63,7 @@ def test_stored(ledger: Ledger) -> None:
         project_id="p",
         user_id="u",
         fault="ClientException: größer als \N{SNOWMAN}",
-        rows=(seen("attached", host="compute1", connector=CONNECTOR), seen("reserved")),
+        attachments=(seen("attached", host="compute1", connector=CONNECTOR), seen("reserved")),
         published_at=datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC),
     )
     came = arrival(notification)
@@ -172,8 +172,8 @@ def test_connectors(ledger: Ledger) -> None:
         seen("attached", host="compute1", connector=CONNECTOR),
         seen("attached", attachment_id="att-2", host=None, connector=second),
     )
-    accept(ledger, told(rows=rows))
-    accept(ledger, told(rows=(seen("attached", host="compute1", connector=newer),)))
+    accept(ledger, told(attachments=rows))
+    accept(ledger, told(attachments=(seen("attached", host="compute1", connector=newer),)))
     due_case(ledger, volume_id="vol-9")
     casefile = ledger.casefile(claim_one(ledger))
     assert casefile.connector_of("compute1") == newer
@@ -342,7 +342,10 @@ def test_same_host_learned_twice(ledger: Ledger, second: Ledger) -> None:
 
     def batch(order: list[str]) -> list[Notification]:
         return [
-            told(volume_id=f"{VOLUME}-{h}", rows=(seen("attached", host=h, connector=CONNECTOR),))
+            told(
+                volume_id=f"{VOLUME}-{h}",
+                attachments=(seen("attached", host=h, connector=CONNECTOR),),
+            )
             for h in order
         ]
 

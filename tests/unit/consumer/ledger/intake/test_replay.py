@@ -373,7 +373,7 @@ def test_old_connector_is_no_news(ledger: Ledger) -> None:
     def message(initiator: str, host: str = "compute1") -> Notification:
         connector = Connector(host=host, initiator=initiator)
         row = seen("attached", connector=connector, host=host)
-        return told(phase=Phase.END, rows=(row,), attachment_id=ATTACHMENT)
+        return told(phase=Phase.END, attachments=(row,), attachment_id=ATTACHMENT)
 
     accept(ledger, message("iqn.new"))
     ledger.replay(sent(), message("iqn.old"))
@@ -396,5 +396,5 @@ def test_what_the_database_refuses(ledger: Ledger) -> None:
 def test_connector_of_the_case_is_used(ledger: Ledger) -> None:
     """A replayed message opens a case -> the connector of its own row is the case's."""
     row = seen("attaching", connector=CONNECTOR)
-    ledger.replay(sent(), told(attachment_id=ATTACHMENT, rows=(row,)))
+    ledger.replay(sent(), told(attachment_id=ATTACHMENT, attachments=(row,)))
     assert claim_one(ledger).case.connector == CONNECTOR

@@ -44,7 +44,7 @@ def test_claimed_case(ledger: Ledger) -> None:
     """A due case that messages filled in -> the claim carries all that the ledger holds of it."""
     row = seen("attached", host="compute1", connector=CONNECTOR)
     named = {"attachment_id": ATTACHMENT, "backend": "labhost@lab", "own_request_id": "req-own"}
-    accept(ledger, told(request_id=REQUEST, rows=(row,), **named), attach_error())
+    accept(ledger, told(request_id=REQUEST, attachments=(row,), **named), attach_error())
     make_due(ledger)
     held = claim_one(ledger)
     case = held.case

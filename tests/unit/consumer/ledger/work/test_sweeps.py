@@ -139,5 +139,5 @@ def test_hosts_are_known_by_what_storage_calls_them(ledger: Ledger) -> None:
     for number, initiator in enumerate(("iqn-shared", "iqn-shared", "iqn-own")):
         connector = Connector(host=f"compute-{number}", initiator=initiator)
         row = seen("attached", host=connector.host, connector=connector)
-        accept(ledger, told(phase=Phase.END, attachment_id=row.attachment_id, rows=(row,)))
+        accept(ledger, told(phase=Phase.END, attachment_id=row.attachment_id, attachments=(row,)))
     assert ledger.sweeps.hosts() == {"iqn-own": "compute-2"}
