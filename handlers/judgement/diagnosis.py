@@ -39,12 +39,15 @@ def _left_to(other: Predicate | str, s: Situation) -> bool:
 def condemn(case: Case) -> Diagnosis | None:
     """Return the verdict on a case that must not even be looked at, or None. Pure.
 
-    Whatever in it ends the process would end it again and again, and all other cases with it. A
-    claim that a slow ledger took from us counts too, so one or two are no proof.
+    If something in the case crashes the process, it would do so again and again, and stop all other
+    cases. A claim that a slow ledger took from us counts as well, so one or two are no proof.
     """
     if case.crashes < MAX_CRASHES:
         return None
-    reason = f"the process ended without a word in each of the last {case.crashes} attempts"
+    reason = (
+        f"the lease ran out during each of the last {case.crashes} attempts, so the service "
+        "process may have died"
+    )
     return Diagnosis(Verdict.PARK, CRASHES, reason, None, None)
 
 
@@ -60,7 +63,8 @@ def diagnose(
         case Fact(volume):
             situation = situate(case, volume, evidence, late_attach)
     decides = next(rule for rule in RULES if _holds(rule, situation))
-    reason = decides.reason + _unseen(situation) + _held(situation) + _hosts(decides, situation)
+    said = decides.where_blind if situation.blind and decides.where_blind else decides.reason
+    reason = said + _unseen(situation) + _users(situation) + _hosts(decides, situation)
     return Diagnosis(decides.verdict, decides.rule_id, reason, decides.use_case, situation)
 
 
@@ -72,10 +76,10 @@ def _unseen(s: Situation) -> str:
     return f" ({'; '.join(unknown)})" if unknown else ""
 
 
-def _held(s: Situation) -> str:
-    """Return who may be using it, where only the host could be asked about."""
-    named = ", ".join(facts.holders(s))
-    return f" (on {s.holding.host} by instance {named})" if s.holding and named else ""
+def _users(s: Situation) -> str:
+    """Return the servers that may use the volume, where Nova could only be asked about the host."""
+    servers = ", ".join(facts.holders(s))
+    return f" (on {s.holding.host} by instance {servers})" if s.holding and servers else ""
 
 
 def _hosts(decides: Rule, s: Situation) -> str:

@@ -196,7 +196,9 @@ def _deleted(instance_id: str, sources: Sources) -> tuple[ServerEvidence, str | 
     try:
         record = sources.retry("nova", "deleted_server", ask)
     except OutsideError as error:
-        return Unknown(f"Nova: no server {instance_id}, and of whether it had one: {error}"), None
+        return Unknown(
+            f"Nova: no server {instance_id}; whether it had one is unknown: {error}"
+        ), None
     if record is None:
         return NoControl(NOT_ON_RECORD.format(instance_id)), None
     return Absent(DELETED), record.ended_on
@@ -256,7 +258,9 @@ def _seen(observation: Observation, backend: str) -> BackendEvidence:
     if observation.connections:
         return Fact(observation)
     if not observation.control:
-        return Unknown(f"backend {backend}: it named nobody, and no positive control")
+        return Unknown(
+            f"backend {backend}: the driver reported no connection and no positive control"
+        )
     return Absent(observation.control)
 
 

@@ -206,13 +206,13 @@ def second_attachment_is_unfinished(s: Situation) -> bool:
 
 @predicate
 def second_attachments_are_good(s: Situation) -> bool:
-    """Its server has other rows, and all of them are attached and named."""
+    """Its server has other rows, and all of them are attached and named by its block devices."""
     return bool(s.siblings) and all(r.status == ATTACHED and s.names(r) for r in s.siblings)
 
 
 @predicate
 def other_attachments_named(s: Situation) -> bool:
-    """The volume has other rows, and each of them is named by its own server."""
+    """The volume has other rows, and a block device of its own server names each of them."""
     return bool(s.others) and s.named_others == s.others
 
 
@@ -255,9 +255,9 @@ def nova_unknown(s: Situation) -> bool:
 
 @predicate
 def over_without_nova(s: Situation) -> bool:
-    """Nova was never known to have the servers that it does not tell of; the volume is available
-    without any row; and the probe proves that nobody is let in, or, where the backend cannot be
-    seen, the end of the detach is on record and nothing speaks of a leak.
+    """Nothing shows that Nova ever had the servers that it does not report; the volume is available
+    without any row; and the probe proves that the backend has no connection, or, where the backend
+    cannot be seen, the end of the detach is on record and nothing suggests a leak.
     """
     never_had = all(isinstance(answer, NoControl) for answer in _untold_servers(s))
     free = available(s) and no_attachments(s)
@@ -313,7 +313,7 @@ def _has_a_guest(server: Server | None) -> bool:
 
 @predicate
 def named(s: Situation) -> bool:
-    """The row is named."""
+    """A block device of its server names the row."""
     return s.named
 
 
@@ -386,7 +386,7 @@ def guest_may_have_it(s: Situation) -> bool:
 @predicate
 def compute_not_up(s: Situation) -> bool:
     """The compute service of its server's host is not known to be up; or, where no instance is
-    known, that of the one host that is let in is down.
+    known, that of the one host that has access is down.
     """
     down = s.server is not None and s.server.host is not None and s.server.compute_up is not True
     return down or _host_down(s)
@@ -457,31 +457,39 @@ def blind(s: Situation) -> bool:
 
 @predicate
 def clean(s: Situation) -> bool:
-    """The probe proves that nobody is let in whom another row does not explain."""
+    """The probe proves that the backend has no connection but those that other rows explain."""
     return s.clean
 
 
 @predicate
 def clean_or_guest_ended(s: Situation) -> bool:
-    """The probe proves that nobody is let in, or Nova that the guest ended on the row's host."""
+    """The probe proves that the backend has no connection but those that other rows explain, or
+    Nova says that the guest ended on the row's host.
+    """
     return s.clean or s.guest_ended
 
 
 @predicate
 def let_in_or_blind(s: Situation) -> bool:
-    """The backend lets its host in, or somebody whose host is not told, or it cannot be seen."""
+    """The backend has a connection of its host, or one whose host the driver cannot tell; or it
+    cannot be seen.
+    """
     return bool(s.own or s.nameless) or s.blind
 
 
 @predicate
 def somebody_let_in(s: Situation) -> bool:
-    """Somebody is seen to be let in who is not explained by another row."""
+    """The backend is seen to have a connection that no other row explains, or one whose host the
+    driver cannot tell.
+    """
     return bool(s.own or s.foreign or s.nameless)
 
 
 @predicate
 def foreign_connection(s: Situation) -> bool:
-    """The backend lets somebody in whom no record explains."""
+    """The backend has a connection that no record explains, or one whose host the driver cannot
+    tell.
+    """
     return bool(s.foreign or s.nameless)
 
 
@@ -493,8 +501,8 @@ def only_its_own_connections(s: Situation) -> bool:
 
 @predicate
 def access_left(s: Situation) -> bool:
-    """The backend lets its host in; or it cannot be seen, Cinder's API was seen to delete a
-    reserved row, and no driver has reported a release since.
+    """The backend has a connection of its host; or it cannot be seen, Cinder's API was seen to
+    delete a reserved row, and no driver has reported a release since.
     """
     return bool(s.own) or _suspected(s)
 
@@ -525,16 +533,16 @@ def connector_known(s: Situation) -> bool:
 
 @predicate
 def guest_shut_out(s: Situation) -> bool:
-    """A guest that runs on a compute that is up has the volume by an attached row, and the backend
-    does not let its host in.
+    """A guest that runs on a compute that is up has the volume by an attached row, and its host has
+    no access on the backend.
     """
     return bool(writers.lost_access(s))
 
 
 @predicate
 def let_in_while_shelved(s: Situation) -> bool:
-    """Its server is shelved and offloaded; and the row is on a host, or the backend lets its host
-    in, or, where there is no other row, anybody.
+    """Its server is shelved and offloaded; and the row is on a host, or the backend has a
+    connection of its host, or, where there is no other row, any connection.
     """
     on_a_host = s.attachment is not None and s.attachment.host is not None
     somebody = not s.others and bool(s.foreign or s.nameless)
@@ -543,7 +551,7 @@ def let_in_while_shelved(s: Situation) -> bool:
 
 @predicate
 def nobody_let_in(s: Situation) -> bool:
-    """The backend lets nobody at all in."""
+    """The probe proves that the backend has no connection."""
     return isinstance(s.backend, Absent)
 
 
@@ -552,9 +560,9 @@ def nobody_let_in(s: Situation) -> bool:
 
 @predicate
 def several_writers(s: Situation) -> bool:
-    """Two hosts or more may be writing: each has a live session, or is let in while a running
+    """Two hosts or more may be writing: each has a live session, or has access while a running
     server there has a block device for the volume; and neither is the volume multiattach with a row
-    for each of them, nor is one of its servers on the move.
+    for each of them, nor is one of its servers being moved.
     """
     return writers.too_many(s)
 
@@ -569,8 +577,8 @@ def writer_on_a_dead_host(s: Situation) -> bool:
 
 @predicate
 def cinder_at_work(s: Situation) -> bool:
-    """Cinder itself works on the volume: a backup, an upload, a retype, a migration; and one host,
-    which may be Cinder's own as no server of the volume is on it, is all that is too much.
+    """Cinder itself works on the volume (a backup, an upload, a retype, a migration), and only one
+    host too many may be writing, which may be Cinder's own as no server of the volume is on it.
     """
     return volume_busy(s) and not volume_in_error(s) and writers.beside_cinder(s)
 
@@ -619,8 +627,8 @@ def reserve_is_ours(s: Situation) -> bool:
 
 @predicate
 def detach_wanted(s: Situation) -> bool:
-    """The case is about a detach; or we completed the attach, nobody has said that it ended well,
-    and the operator wants such attaches to be detached (`late_attach = detach`).
+    """The case is about a detach; or we completed the attach, no notification said that it ended
+    well, and the operator wants such attaches to be detached (`late_attach = detach`).
     """
     if s.case.operation is Operation.DETACH:
         return True

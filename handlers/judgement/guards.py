@@ -59,7 +59,8 @@ class Guard(enum.Enum):
     """A reason not to act, in the order in which they are asked."""
 
     BLIND_NOT_TRUSTED = Reason(
-        "this backend cannot be seen; set trust_blind for it to act on its driver's word",
+        "this backend cannot be seen; set trust_blind for it, so that detachd acts on what its "
+        "driver reports",
         Becomes.PARKED,
         "The driver of the backend cannot see connections, and the operator has not set "
         "`trust_blind` for it.",
@@ -68,11 +69,11 @@ class Guard(enum.Enum):
         "no connector of the attachment's host was ever seen on the bus, so the one connection to "
         "end cannot be named",
         Becomes.PARKED,
-        "A connection has to be ended, or somebody is let in on the backend, and the connector of "
-        "the attachment's host was never seen on the bus. Without a connector a driver would end "
+        "A connection has to be ended, or the backend has one, and the connector of the "
+        "attachment's host was never seen on the bus. Without a connector a driver would end "
         "every host's connection. Where the operator has set `allow_no_connector` and the driver "
-        "takes that, it is called all the same if every host is one: a single connection without a "
-        "session, for the only attachment that Cinder has.",
+        "takes that, it is called all the same if every host is the same one: a single "
+        "connection without a session, for the only attachment that Cinder has.",
     )
     SEVERAL_ATTACHMENTS = Reason(
         "the volume has several attachments, and Cinder's API does not end the one connection that "
@@ -85,38 +86,39 @@ class Guard(enum.Enum):
         "would remove the export of all of them.",
     )
     NAMELESS_CONNECTION = Reason(
-        "the backend lets somebody in, and its driver cannot tell whom: a release could cut off "
-        "another guest",
+        "the backend has a connection, and its driver cannot tell of which host: a release could "
+        "take the disk from another guest",
         Becomes.PARKED,
-        "The backend lets somebody in, and its driver declares that it cannot tell hosts. It may "
-        "be the attachment's host or another one's guest. Nobody let in is still proof, and Nova's "
-        "own detach goes on as long as there are no more connections than attachments.",
+        "The backend has a connection, and its driver declares that it cannot tell hosts. The "
+        "connection may be of the attachment's host or of another guest's. No connection at all "
+        "is still proof, and Nova's own detach goes on as long as there are no more connections "
+        "than attachments.",
     )
     FOREIGN_CONNECTION = Reason(
-        "the backend also lets in somebody whom no record explains",
+        "the backend also has a connection that no record explains",
         Becomes.PARKED,
-        "The backend lets in somebody whom no record explains, beside the attachment's host or "
-        "instead of it. A detach that Nova would be asked for is held back too, because the volume "
-        "would be available in the end.",
+        "The backend has a connection that no record explains, beside that of the attachment's "
+        "host or instead of it. A detach by Nova is held back too, because the volume would be "
+        "available in the end.",
     )
     CANNOT_REVOKE = Reason(
-        "the driver cannot keep the host from coming back, and the backend is not clean",
+        "the driver cannot revoke the host's access, and the backend is not clean",
         Becomes.PARKED,
-        "The attachment's host is let in, and the driver declares that it can neither revoke "
-        "access nor ask Cinder to. The host would be back at once. Cinder's own delete may end its "
-        "access or do nothing, and would free the volume either way. On a clean backend it is "
-        "enough that such a driver can see, and Cinder's calls are made.",
+        "The attachment's host has access, and the driver declares that it can neither revoke "
+        "access nor ask Cinder to. The host would connect again at once. Cinder's own delete may "
+        "end its access or do nothing, and would free the volume either way. On a clean backend "
+        "it is enough that such a driver can see, and Cinder's calls are made.",
     )
     LIVE_SESSION = Reason(
         "the host holds a live session although Nova has no record of it: its guest may be using "
         "the disk",
         Becomes.PARKED,
         "The attachment's host holds a live session although Nova has no record of it. Where "
-        "cinder-api fails in the very last call of an attach, Nova forgets the block device while "
-        "the guest goes on using the disk. One thing lifts this guard: Nova's record that the "
-        "compute of this very host ended the guest of the deleted server, of which a row is left. "
-        "Then the session is a login of the host's own that no guest uses, and it is ended, by a "
-        "driver that can.",
+        "cinder-api fails in the very last call of an attach, Nova forgets the block device "
+        "while the guest goes on using the disk. One thing lifts this guard: Nova's record that "
+        "the compute of this very host ended the guest of the deleted server, of which a row is "
+        "left. Then the session is a login of the host itself that no guest uses, and a driver "
+        "that can end sessions ends it.",
     )
     SHARED_TARGETS = Reason(
         "other volumes may be behind the same session, which the driver would end",
@@ -125,9 +127,11 @@ class Guard(enum.Enum):
         "sessions.",
     )
     COMES_BACK = Reason(
-        "it was mended and came back, and that for very long",
+        "the case was recovered before, its trouble came back, and it is older than "
+        "patience_seconds",
         Becomes.PARKED,
-        "It was mended before, comes back, and the case is older than `patience_seconds`.",
+        "The case was recovered before, its trouble came back, and it is older than "
+        "`patience_seconds`.",
     )
     SERVICE_DOWN = Reason(
         "cinder-volume of this backend is not up",
@@ -136,30 +140,31 @@ class Guard(enum.Enum):
         "not count as failed.",
     )
     OWN_CALL_UNANSWERED = Reason(
-        "a call of our own gave no answer and may still act; until it cannot, the volume is kept "
-        "from all others",
+        "a call of our own gave no answer and may still act; until that time is over, no other "
+        "server may get the volume",
         Becomes.LATER,
         "A call of our own that reaches the backend, for whichever case of the volume, gave no "
         "answer less than `late_horizon_seconds` ago, or a crash left it open. It may still act, "
-        "and would cut off the server that got the volume meanwhile. So the volume stays kept from "
-        "others, by its row or by our reserve, until the call cannot act any more.",
+        "and would take the disk from the server that got the volume meanwhile. So no other "
+        "server may get the volume, by its row or by our reserve, until the call cannot act any "
+        "more.",
     )
     LATE_DETACH = Reason(
-        "a try to detach it was begun and not ended, and may still act; until it cannot, the "
-        "volume is given to no other server",
+        "a try to detach the volume began, no end of it was heard, and it may still act; until "
+        "that time is over, no other server may get the volume",
         Becomes.LATER,
         "A try to detach the volume began less than `late_horizon_seconds` ago (Cinder's "
-        "`volume.detach.start`: of Nova's tries, of an attach's clean-up, of any other client) and "
-        "no end of it was heard. Cinder's call to the backend may still be under way after all "
-        "callers gave up waiting for it, and takes the access of the host by its name, whoever "
-        "uses the volume there by then. It does not matter whether the backend can be seen: the "
-        "call acts after the look. Until the last such try cannot act any more the volume is "
-        "neither released nor is Nova asked to detach it. There is no wait where Nova's five tries "
-        "were heard and its own error came within two seconds of its own start, on the same host: "
-        "each was then answered, and none is under way.",
+        "`volume.detach.start`: of Nova's tries, of an attach's clean-up, of any other client) "
+        "and no end of it was heard. Cinder's call to the backend may still be under way after "
+        "all callers gave up waiting for it, and revokes the access of the host by its name, "
+        "whichever server uses the volume there by then. It does not matter whether the backend "
+        "can be seen: the call acts after the look. Until the last such try cannot act any more "
+        "the volume is neither released nor is Nova asked to detach it. There is no wait where "
+        "Nova's five tries were heard and its own error came within two seconds of its own "
+        "start, on the same host: each was then answered, and none is under way.",
     )
     LATE_ATTACH_UNSEEN = Reason(
-        "the attach may still finish late, and this backend could not be seen doing it",
+        "the attach may still finish late, and this backend cannot be seen",
         Becomes.LATER,
         "The backend is blind, the case is about an attach, and its last try was heard less than "
         "`late_horizon_seconds` ago, or the case is younger than that. A release before the "
@@ -168,13 +173,14 @@ class Guard(enum.Enum):
     OBSERVE = Reason(
         "the mode is observe",
         Becomes.PARKED,
-        "The mode is `observe`: diagnose and tell. The case is parked with the plan.",
+        "The mode is `observe`: diagnose and report. The case is parked with the plan.",
     )
     APPROVE = Reason(
-        "the mode is approve, and nobody has approved this plan",
+        "the mode is approve, and this plan has no approval",
         Becomes.ASKED,
-        "The mode is `approve` and this plan has no approval: `detachd case approve` gives it. "
-        "What was approved and begun is carried on after a crash without a second yes.",
+        "The mode is `approve` and this plan has no approval: `detachd case approve` gives it. A "
+        "plan that was approved and begun is carried on after a crash without a second "
+        "approval.",
     )
 
     @property

@@ -25,7 +25,7 @@ from handlers.notification import Operation
 MARK = "<!-- From here on the page is made by `make docs`. -->"
 STATUSES = ("available", "reserved", "attaching", "in-use", "detaching")
 ROWS = (None, "reserved", "attaching", "attached")
-BACKENDS = ("let in", "clean", "blind")
+BACKENDS = ("access", "clean", "blind")
 HOST, SERVER, ROW = "compute-1", "server", "attachment"
 CONNECTOR = Connector(host=HOST, initiator="iqn.host")
 
@@ -41,8 +41,10 @@ def described(rule: Rule) -> str:
     lines = [f"Seen: {_seen(rule)}"]
     if rule.unless:
         lines.append(f"Unless: {_unless(rule)}")
-    told = (("Meant", rule.meant), ("Done", rule.done), ("From", rule.source))
-    return "\n".join([*lines, *(f"{word}: {text}" for word, text in told)])
+    if rule.where_blind:
+        lines.append(f"Reason where blind: {rule.where_blind}.")
+    rest = (("Meant", rule.meant), ("Done", rule.done), ("From", rule.source))
+    return "\n".join([*lines, *(f"{word}: {text}" for word, text in rest)])
 
 
 def _seen(rule: Rule) -> str:
@@ -81,9 +83,10 @@ def _guards() -> Iterator[str]:
     yield "## Guards"
     yield (
         "A rule says what should be done; a guard is a reason not to do it now. The guards are "
-        "asked in this order: first what only a person can lift, then what passes by itself, then "
-        "the operator's mode. The first that holds is told, so that `observe` and `approve` never "
-        "hide a deeper reason. Metrics count the guards under the same names in lower case."
+        "asked in this order: first what only a person can lift, then what passes by itself, "
+        "then the operator's mode. The first that holds is reported, so that `observe` and "
+        "`approve` never hide a deeper reason. Metrics count the guards under the same names in "
+        "lower case."
     )
     for guard in Guard:
         yield f"### {guard.name}"
@@ -94,11 +97,11 @@ def _guards() -> Iterator[str]:
 def _matrix() -> Iterator[str]:
     yield "## Which rule decides"
     yield (
-        "For an attachment that is the volume's only one, whose server is active on a compute that "
-        "is up, and whose host's connector is known; the case is about an attach, of a volume that "
-        "is detaching about a detach. *Device*: a block device of Nova's holds the volume, and "
-        "names the row where there is one. *Let in*: the backend lets the host in, without a "
-        "session."
+        "For an attachment that is the volume's only one, whose server is active on a compute "
+        "that is up, and whose host's connector is known; the case is about an attach, of a "
+        "volume that is detaching about a detach. *Device*: a block device of Nova's holds the "
+        "volume, and names the row where there is one. *Access*: the backend gives the host "
+        "access, without a session."
     )
     columns = list(itertools.product((True, False), BACKENDS))
     titles = [f"{'device' if device else 'no device'}, {backend}" for device, backend in columns]
@@ -129,7 +132,7 @@ def _decides(status: str, attachment: str | None, device: bool, backend: str) ->
 
 def _backend(backend: str) -> BackendEvidence:
     match backend:
-        case "let in":
+        case "access":
             return Fact(Observation((Connection("iqn.host", HOST),), "a control"))
         case "clean":
             return Absent("a control")

@@ -28,8 +28,8 @@ class Condition(enum.Enum):
     LET_GO = "Nova holds nothing of the attachment"
     QUIET = "the attachment's host holds no live session that a guest may be using"
     NAMED = "Nova's block device names the attachment"
-    ALONE = "the backend lets in nobody whom no record explains"
-    SOLE = "the backend lets in one host alone, for the only attachment"
+    ALONE = "a record explains each connection on the backend"
+    SOLE = "the backend has one connection alone, for the only attachment"
     CLEAN = "the backend is clean of the attachment"
     HELD = "the reserve that keeps others out is our own"
 
@@ -222,7 +222,9 @@ def unmet(step: Step, planned: Diagnosis, now: Diagnosis) -> str | None:
     if now.verdict is not planned.verdict and not _carries_on(step, now):
         return f"the picture changed ({now.rule}): {now.reason}"
     if holds("B4.compute-down", s):
-        return "the compute service of the server's host went down"
+        return (
+            "the compute service of a host that may use the volume is not known to be up any more"
+        )
     broken = [c.value for c in Condition if c in step.conditions and not _met(c, s)]
     return f"it does not hold any more that {broken[0]}" if broken else None
 

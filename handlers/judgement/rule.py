@@ -14,25 +14,25 @@ class Verdict(enum.Enum):
     """What the evidence means for the case's attachment."""
 
     HEALTHY = "healthy"
-    """It is attached, and rightly so."""
+    """It is attached, as it should be."""
     CLEAN = "clean"
     """It is not attached and nothing of it is left over."""
     GONE = "gone"
     """The volume does not exist any more."""
     IN_FLIGHT = "in-flight"
-    """Somebody else's operation on the volume or the server is under way."""
+    """Another operation on the volume or the server is under way."""
     UNKNOWN = "unknown"
     """A source that should see could not."""
     RELEASE = "release"
     """The attachment is dead: release the backend, then Cinder."""
     TERMINATE = "terminate"
-    """Cinder has let go already; one connection is left on the backend."""
+    """Cinder has released the volume already; one connection is left on the backend."""
     ROLL_FORWARD = "roll-forward"
-    """It is attached in truth; Cinder has to be told."""
+    """It is attached in truth; Cinder's record has to follow."""
     NOVA_DETACH = "nova-detach"
-    """The wish to detach is on record; Nova has to carry it out."""
+    """A detach was requested and is on record; Nova has to carry it out."""
     PARK = "park"
-    """For a person."""
+    """A person has to decide."""
 
 
 ACTING = frozenset({Verdict.RELEASE, Verdict.TERMINATE, Verdict.ROLL_FORWARD, Verdict.NOVA_DETACH})
@@ -42,11 +42,12 @@ ACTING = frozenset({Verdict.RELEASE, Verdict.TERMINATE, Verdict.ROLL_FORWARD, Ve
 class Rule:
     """One line of the table.
 
-    ``reason`` is what a person is told where it decides. It holds where all of ``when`` do and none
-    of ``unless``, in which an id stands for the facts of that rule. ``meant``, ``done`` and
-    ``source`` are for the page: what the situation is taken for, what follows, and where it was
-    seen (*specified* in 2015, *made* on a real cloud, *read* in the code of Cinder or Nova).
-    ``seen`` says what it rests on where that is no situation.
+    It holds where all of ``when`` do and none of ``unless``, in which an id stands for the facts of
+    that rule. ``reason`` is what a person reads where it decides, ``where_blind`` the reason
+    instead where the backend cannot be seen and ``reason`` would claim too much. ``meant``,
+    ``done`` and ``source`` are for the page: what the situation is taken for, what follows, and
+    where it was seen (*specified* in 2015, *made* on a real cloud, *read* in the code of Cinder or
+    Nova). ``seen`` says what the rule rests on where that is no situation.
     """
 
     rule_id: str
@@ -57,6 +58,7 @@ class Rule:
     meant: str = ""
     done: str = ""
     source: str = ""
+    where_blind: str = ""
     use_case: UseCase | None = None
     seen: str = ""
 

@@ -28,14 +28,19 @@ BEFORE = Section(
         Rule(
             CRASHES,
             Verdict.PARK,
-            "the process ended without a word in each of the last attempts",
-            seen=(
-                "The process ended without a word in each of the last three attempts at this "
-                "case: its lease ran out each time."
+            (
+                "the lease ran out during each of the last attempts, so the service process may "
+                "have died"
             ),
-            meant="Something in it may be what ends the process.",
-            done="Parked without even a look, so that it cannot take all other cases down with it.",
-            source="Our own crash, not the cloud's. A replay by a person starts the count anew.",
+            seen=(
+                "Each of the last three attempts at this case ended because its lease ran out: "
+                "the service process died, or was too slow."
+            ),
+            meant="Something in this case may crash the process.",
+            done="Parked without a look, so that it cannot stop all other cases.",
+            source=(
+                "A crash of detachd, not of the cloud. A replay by a person starts the count anew."
+            ),
         ),
         Rule(
             CINDER_UNKNOWN,
@@ -51,8 +56,8 @@ BEFORE = Section(
             Verdict.GONE,
             "Cinder says that the volume does not exist",
             seen="Cinder says that it has no such volume.",
-            meant="There is nothing to put right.",
-            done="Closed as gone; a start that was announced gets its error.",
+            meant="There is nothing to recover.",
+            done="Closed as gone. If a start was announced, an error is announced too.",
             source="A volume that is deleted while its case is waiting (read).",
         ),
     ),
@@ -72,16 +77,17 @@ SECTIONS = (
                 when=(facts.several_writers,),
                 unless=(facts.cinder_at_work, facts.writer_on_a_dead_host),
                 meant=(
-                    "Two guests write to one disk and destroy what is on it: a status was reset by "
-                    "hand and the volume given to the next server, or a server was deleted while "
-                    "its compute was down. A session whose host is not known counts as well. "
-                    "Several sessions, portals or initiator names of one connector are one host; a "
-                    "session that outlived a guest which Nova says was ended there is none."
+                    "Two guests write to one disk and destroy what is on it: a status was reset "
+                    "by hand and the volume was attached to the next server, or a server was "
+                    "deleted while its compute was down. A session whose host is not known "
+                    "counts as well. Several sessions, portals or initiator names of one "
+                    "connector are one host. A session does not count where Nova says that its "
+                    "guest was ended there."
                 ),
                 done=(
                     "Parked, whatever the case is about; the reason says critical and names the "
-                    "hosts, and `DetachdTwoWriters` alerts at once. To end either connection is "
-                    "for a person who knows which guest is the right one."
+                    "hosts, and `DetachdTwoWriters` alerts at once. Only a person who knows "
+                    "which guest is the right one may end a connection."
                 ),
                 source=(
                     "`reset-state` (specified as the danger; made with two initiators on one "
@@ -91,14 +97,14 @@ SECTIONS = (
         ),
     ),
     Section(
-        "Somebody else is at work, or the source cannot be seen",
+        "Another operation is under way, or a source gave no answer",
         (
             Rule(
                 "P1.volume-error",
                 Verdict.PARK,
                 "the volume is in an error or maintenance status",
                 when=(facts.volume_in_error,),
-                meant="Cinder has given it up, or keeps it.",
+                meant="Cinder has given up on the volume, or keeps it for maintenance.",
                 done=(
                     "Parked; in maintenance Cinder refuses a detach only after it has ended the "
                     "connection."
@@ -108,11 +114,11 @@ SECTIONS = (
             Rule(
                 "B1.volume-busy",
                 Verdict.IN_FLIGHT,
-                "another operation works on the volume",
+                "another operation on the volume is under way",
                 when=(facts.volume_busy,),
                 meant=(
-                    "A backup, an upload, a retype, a migration works on it; its mapping to a "
-                    "Cinder host looks like a leak and is none."
+                    "A backup, an upload, a retype or a migration is under way. Its connection "
+                    "of a Cinder host looks like a leak and is not one."
                 ),
                 done="In-flight.",
                 source="Backups, image uploads, volume migrations (read).",
@@ -120,16 +126,16 @@ SECTIONS = (
             Rule(
                 "X2.nova-unknown",
                 Verdict.UNKNOWN,
-                "Nova could not say who holds the volume",
+                "Nova could not say which server may be using the volume",
                 when=(facts.nova_unknown,),
                 unless=(facts.over_without_nova,),
-                meant="A guest may hold the disk.",
+                meant="A guest may be using the disk.",
                 done="Unknown; the reason says what to check.",
                 source=(
-                    "An outage of nova-api (made); a cell that is left out of a list without a "
-                    "word (read); a server of another region, of bare metal (Ironic) or of a "
-                    "client that is not Nova, which this Nova denies as it denies a deleted one "
-                    "(made); a deleted server whose record was archived (read)."
+                    "An outage of nova-api (made); a cell that a list leaves out silently "
+                    "(read); a server of another region, of bare metal (Ironic) or of a client "
+                    "that is not Nova, which this Nova denies as it denies a deleted one (made); "
+                    "a deleted server whose record was archived (read)."
                 ),
             ),
             Rule(
@@ -138,8 +144,8 @@ SECTIONS = (
                 "a task of Nova's is under way on a server that has the volume",
                 when=(facts.server_busy,),
                 meant=(
-                    "A live migration, a shelving, a rebuild is under way; two rows of one server "
-                    "are then right."
+                    "A live migration, a shelving or a rebuild is under way. Two rows of one "
+                    "server are correct meanwhile."
                 ),
                 done="In-flight.",
                 source=(
@@ -182,11 +188,11 @@ SECTIONS = (
                     "UC2.completed",
                 ),
                 meant=(
-                    "It is attached, and rightly so: the retry that won, the guest that refused "
-                    "to let go, the detach that Nova refused."
+                    "It is attached, as it should be: a retry succeeded, a guest refused to give "
+                    "up the disk, or Nova refused a detach."
                 ),
                 done="Nothing, whether the backend was seen or not.",
-                source="A slow backend whose second try won; `DeviceDetachFailed` (made).",
+                source="A slow backend whose second try succeeded; `DeviceDetachFailed` (made).",
             ),
             Rule(
                 "H3.attached-the-old-way",
@@ -216,15 +222,15 @@ SECTIONS = (
                 "P2.names-the-wrong-row",
                 Verdict.PARK,
                 (
-                    "Nova's block device names one row of two of the same server, and its guest "
-                    "may be running on the other one's host"
+                    "Nova's block device names one of two rows of the same server, and its guest "
+                    "may be running on the host of the other row"
                 ),
                 when=(facts.named_by_the_wrong_attachment,),
                 meant=(
                     "After a live migration that failed twice over, Nova names the destination's "
                     "row while the guest runs on the source's."
                 ),
-                done="Parked: following Nova's record would cut the guest off.",
+                done="Parked: a release by Nova's record could take the disk from the guest.",
                 source="A rollback whose clean-up failed too (made).",
             ),
         ),
@@ -257,12 +263,15 @@ SECTIONS = (
                 "P4.no-instance",
                 Verdict.PARK,
                 (
-                    "no instance is known for the attachment, so Nova cannot be asked who holds "
-                    "the volume"
+                    "no instance is known for the attachment, so Nova cannot be asked whether a "
+                    "server uses the volume"
                 ),
                 when=(facts.no_instance_to_ask,),
                 unless=("C1.nothing-left", "C2.nothing-left-blind"),
-                meant="Nova cannot be asked who holds the volume; a host other than a compute may.",
+                meant=(
+                    "Nova cannot be asked whether a server uses the volume. A host that "
+                    "is no compute may use it."
+                ),
                 done="Parked.",
                 source="Attachments of the image service or of bare metal (read).",
             ),
@@ -282,19 +291,19 @@ SECTIONS = (
                 "B4.compute-down",
                 Verdict.IN_FLIGHT,
                 (
-                    "the compute service of the server's host is not known to be up, and its "
-                    "guest may hold the volume"
+                    "the compute service of a host that may use the volume is not known to be "
+                    "up, so a guest may be using it there"
                 ),
                 when=(facts.compute_not_up,),
                 unless=("C1.nothing-left", "C2.nothing-left-blind"),
                 meant=(
-                    "Nobody can say whether the guest is running with it; what was asked of that "
-                    "host may yet be done when it comes back."
+                    "Nothing shows whether a guest is using the volume there. The host may still "
+                    "carry out earlier requests when it comes back."
                 ),
                 done="In-flight.",
                 source=(
-                    "A compute that died with the detach in hand, or was down when it was asked "
-                    "and healed by itself later (made)."
+                    "A compute that died during the detach, or was down when it was asked and "
+                    "recovered by itself later (made)."
                 ),
             ),
             Rule(
@@ -310,7 +319,7 @@ SECTIONS = (
                     facts.detach_of_this_case,
                     facts.nova_asked_lately,
                 ),
-                meant="Nova is at it; a guest can take minutes.",
+                meant="Nova is detaching the volume; a guest can take minutes.",
                 done="In-flight.",
                 source="Slow guests (read).",
             ),
@@ -331,14 +340,15 @@ SECTIONS = (
                 "B7.source-down",
                 Verdict.IN_FLIGHT,
                 (
-                    "the row is on a host that its server has left and whose compute service is "
-                    "not known to be up: after an evacuation its old guest may be running on"
+                    "a row of the server is on a host that the server has left and whose compute "
+                    "service is not known to be up: after an evacuation the old guest may still "
+                    "run there"
                 ),
                 when=(facts.left_on_a_host_that_is_down,),
                 meant=(
-                    "The server was evacuated rather than migrated, and on the old host its old "
-                    "guest may be running on with the disk; when that host comes back, its "
-                    "compute ends the guest and the connection itself."
+                    "The server was evacuated rather than migrated, and its old guest may still "
+                    "run on the old host with the disk. When that host comes back, its compute "
+                    "ends the guest and the connection itself."
                 ),
                 done="In-flight.",
                 source="Evacuations (read).",
@@ -365,8 +375,8 @@ SECTIONS = (
                     facts.let_in_or_blind,
                 ),
                 meant=(
-                    "The first try, which had timed out, finished after the retry had won and put "
-                    "the healthy volume back to `attaching`; nothing told of it."
+                    "The first try, which had timed out, finished after the retry had succeeded "
+                    "and put the healthy volume back to `attaching`. No message reported it."
                 ),
                 done="Roll-forward.",
                 source="A backend that hung once (made).",
@@ -375,7 +385,10 @@ SECTIONS = (
             Rule(
                 "UC2.attached",
                 Verdict.ROLL_FORWARD,
-                "the backend and Nova's block device have it attached, only Cinder was not told",
+                (
+                    "Nova's block device names the attachment and the backend has a connection; "
+                    "only Cinder was not told"
+                ),
                 when=(
                     facts.attaching,
                     facts.attachment_is_attaching,
@@ -383,6 +396,10 @@ SECTIONS = (
                     facts.no_second_attachment,
                     facts.has_guest,
                     facts.let_in_or_blind,
+                ),
+                where_blind=(
+                    "Nova's block device names the attachment and its guest runs with it, as far "
+                    "as Nova says; only Cinder was not told, and the backend cannot be seen"
                 ),
                 meant="It is attached and only Cinder was not told.",
                 done=(
@@ -398,7 +415,7 @@ SECTIONS = (
                 Verdict.NOVA_DETACH,
                 (
                     "an attach that only Cinder did not know of was completed, and the operator "
-                    "wants such to be detached"
+                    "wants such attaches to be detached"
                 ),
                 when=(
                     facts.in_use,
@@ -409,8 +426,8 @@ SECTIONS = (
                     facts.detach_wanted,
                     facts.completed_and_not_detached,
                 ),
-                meant="Nobody was told that the attach went well, and its user has given it up.",
-                done="Nova-detach; in mode *approve* after a second yes.",
+                meant="No message said that the attach succeeded, and its user has given it up.",
+                done="Nova-detach; in mode *approve* after a second approval.",
                 source=(
                     "UC2 as it was in 2015, which ends detached (specified). What is known to "
                     "have ended well is kept whatever the operator wants (`UC2.late-first-try`): "
@@ -464,7 +481,10 @@ SECTIONS = (
             Rule(
                 "P10.whose-wish",
                 Verdict.PARK,
-                "Cinder says detaching of a volume with several attachments, and not of which",
+                (
+                    "the volume is detaching and has several attachments, and Cinder does not say "
+                    "which of them goes"
+                ),
                 when=(
                     facts.detaching,
                     facts.attachment_is_attached,
@@ -480,13 +500,13 @@ SECTIONS = (
                 Verdict.PARK,
                 (
                     "the server is deleted but its row is left, and neither the backend nor "
-                    "Nova's record of the deletion proves that its guest is not running on with "
-                    "it"
+                    "Nova's record of the deletion proves that its guest does not use the volume "
+                    "any more"
                 ),
                 when=(facts.server_gone, facts.has_attachment, facts.guest_may_have_it),
                 unless=(facts.clean, facts.guest_ended),
                 meant=(
-                    "Nothing proves that the guest is not running on with the disk, on a host "
+                    "Nothing proves that the guest does not use the disk any more, on a host "
                     "that was down when the server was deleted (nova-api then deletes the record "
                     "alone), or that the server had been evacuated from. That the compute is up "
                     "by now proves nothing."
@@ -510,7 +530,7 @@ SECTIONS = (
                     facts.no_other_attachment,
                     facts.let_go,
                 ),
-                meant="The attach never finished and everybody has given it up.",
+                meant="The attach never finished and all callers have given it up.",
                 done="Release.",
                 source=(
                     "UC1 (specified); cinder-api down in Nova's clean-up (made); an uninitialised "
@@ -521,7 +541,7 @@ SECTIONS = (
             Rule(
                 "UC5.held",
                 Verdict.TERMINATE,
-                "new attachments are kept out by our own reserve while a left-over connection goes",
+                ("our own reserve keeps new attachments out until no connection is left over"),
                 when=(
                     facts.attaching,
                     facts.no_attachments,
@@ -529,11 +549,11 @@ SECTIONS = (
                     facts.reserve_is_ours,
                 ),
                 meant=(
-                    "We, or a process of ours that crashed, keep others out while a connection "
-                    "goes."
+                    "A plan for UC5 of this case is under way, or a crash broke it off. The "
+                    "reserve keeps other servers out meanwhile."
                 ),
                 done=(
-                    "Terminate; where the backend is clean already only the reserve is given back."
+                    "Terminate; where the backend is clean already, only the reserve is released."
                 ),
                 source="Our own plan for UC5.",
                 use_case=UseCase.UC5,
@@ -556,22 +576,33 @@ SECTIONS = (
             Rule(
                 "UC3.released-in-nova",
                 Verdict.RELEASE,
-                "Nova has let the volume go, Cinder still says detaching",
+                "Nova has released the volume, but Cinder still says detaching",
                 when=(facts.detaching, facts.no_other_attachment, facts.let_go),
-                meant="Nova has let go and Cinder was not told.",
+                meant="Nova has released the volume and Cinder was not told.",
                 done="Release.",
                 source=(
-                    "UC3 (specified); an instance deleted while the backend timed out and let go "
-                    "later (made)."
+                    "UC3 (specified); an instance deleted while the backend timed out and "
+                    "finished later (made)."
                 ),
                 use_case=UseCase.UC3,
             ),
             Rule(
                 "UC5.leaked",
                 Verdict.TERMINATE,
-                "Cinder says available and Nova holds nothing, but the backend lets the host in",
+                (
+                    "Cinder says available and Nova holds nothing, but the backend has a "
+                    "connection of the host"
+                ),
                 when=(facts.available, facts.no_attachments, facts.let_go, facts.access_left),
-                meant="The backend finished after everybody had given up, and nothing tells of it.",
+                where_blind=(
+                    "Cinder says available and Nova holds nothing, but Cinder deleted a reserved "
+                    "row without asking the backend, which cannot be seen: an export may be "
+                    "left"
+                ),
+                meant=(
+                    "The backend finished the attach after all callers had given up, and "
+                    "no message reported it."
+                ),
                 done="Terminate.",
                 source="UC5 (specified); a backend that hung for longer than all tries (made).",
                 use_case=UseCase.UC5,
@@ -580,20 +611,23 @@ SECTIONS = (
                 "UC5.ghost",
                 Verdict.TERMINATE,
                 (
-                    "Cinder says available and names nobody, the backend lets one compute host "
-                    "in, and Nova proves that no server may be using it there"
+                    "Cinder says available and has no attachment, the backend has a connection "
+                    "of one compute host, and Nova proves that no server may be using the volume "
+                    "there"
                 ),
                 when=(facts.available, facts.only_its_own_connections, facts.host_uses_nothing),
-                meant="An export that was left behind, and of which no message told whose it was.",
+                meant=(
+                    "An export was left behind, and no message named the server that it was for."
+                ),
                 done=(
                     "Terminate, of that host's connection. A session is still guarded "
-                    "(`LIVE_SESSION`): Nova's records say nothing of a guest that outlived its "
-                    "server."
+                    "(`LIVE_SESSION`): Nova's records say nothing of a guest that runs on after "
+                    "its server was deleted."
                 ),
                 source=(
                     "A removal of the export that failed and was only logged (read); a call that "
                     "finished after the bus had lost its messages; what a sweep finds and no "
-                    "event told of. [Why it may be "
+                    "notification reported. [Why it may be "
                     "ended](decisions/0011-nova-s-word-for-a-host.md)."
                 ),
                 use_case=UseCase.UC5,
@@ -602,8 +636,8 @@ SECTIONS = (
                 "UC5.leaked-beside-others",
                 Verdict.TERMINATE,
                 (
-                    "the attachment is gone but the backend lets its host in, beside others that "
-                    "are right"
+                    "the attachment is gone but the backend has a connection of its host, beside "
+                    "others that are right"
                 ),
                 when=(
                     facts.reserved_or_in_use,
@@ -613,6 +647,11 @@ SECTIONS = (
                     facts.other_attachments_named,
                 ),
                 unless=(facts.shared_host,),
+                where_blind=(
+                    "the attachment is gone, but Cinder deleted a reserved row without asking "
+                    "the backend, which cannot be seen: an export for its host may be left, "
+                    "beside others that are right"
+                ),
                 meant="One connection of several was left.",
                 done=(
                     "The driver ends that one; Cinder's records are right already. A driver that "
@@ -629,7 +668,10 @@ SECTIONS = (
             Rule(
                 "S1.stray-row",
                 Verdict.RELEASE,
-                "an unfinished row that no block device names, beside good ones",
+                (
+                    "an unfinished row that no block device names is left beside attached rows "
+                    "that are named"
+                ),
                 when=(
                     facts.no_detach_under_way,
                     facts.attachment_is_unfinished,
@@ -670,8 +712,8 @@ SECTIONS = (
                     facts.clean_or_guest_ended,
                 ),
                 meant=(
-                    "The row outlived its server; Cinder's errors are swallowed when Nova deletes "
-                    "one, and no message says so."
+                    "The row outlived its server; Cinder's errors are swallowed when Nova "
+                    "deletes one, and no message reports it."
                 ),
                 done="Release of that row.",
                 source="An instance deleted while the backend failed (made).",
@@ -685,35 +727,35 @@ SECTIONS = (
                 ACCESS_LOST,
                 Verdict.PARK,
                 (
-                    "Cinder and Nova say attached and the guest runs, but the backend does not let "
-                    "its host in"
+                    "Cinder and Nova say attached and the guest runs, but its host has no access "
+                    "on the backend"
                 ),
                 when=(facts.in_use, facts.guest_shut_out),
                 meant=(
-                    "Cinder and Nova look healthy and a guest has lost its disk, be it that of the "
-                    "attachment or another one. Beside others that are let in this is seen only "
-                    "where the driver can tell hosts and the connector of the guest's host is "
-                    "known."
+                    "Cinder and Nova look healthy, but a guest has lost its disk: the guest of "
+                    "this attachment or of another one. Where other hosts have access, this is "
+                    "seen only where the driver can tell hosts and the connector of the guest's "
+                    "host is known."
                 ),
                 done=(
                     "Parked, and the reason names the host; to close it as healthy would hide it."
                 ),
                 source=(
-                    "Drivers that drop the whole target when a second attachment fails, and let in "
-                    "the retry alone (made)."
+                    "Drivers that drop the whole target when a second attachment fails, and give "
+                    "access to the retry alone (made)."
                 ),
             ),
             Rule(
                 "P6.guest-holds",
                 Verdict.PARK,
                 (
-                    "Nova has the volume, or may have it, in use although Cinder has let it go: "
-                    "the guest may be writing"
+                    "by Nova's records a server has the volume in use, or may have, and by "
+                    "Cinder's it has not: the guest may be writing"
                 ),
                 when=(facts.guest_holds,),
                 meant=(
-                    "The guest may be writing to a volume that Cinder would give to the next one: "
-                    "a status reset by hand, or a ghost of Nova's."
+                    "The guest may be writing to a volume that Cinder would give to the next "
+                    "server: a status was reset by hand, or Nova kept a block device too long."
                 ),
                 done="Parked.",
                 source=(
@@ -745,8 +787,8 @@ SECTIONS = (
                 "P16.shelved-and-let-in",
                 Verdict.PARK,
                 (
-                    "the server is shelved and offloaded, so that it has no guest, and its "
-                    "attachment has a host, or the backend lets one in"
+                    "the server is shelved and offloaded, so it has no guest, but its attachment "
+                    "has a host, or the backend has a connection"
                 ),
                 when=(
                     facts.server_shelved,
@@ -755,9 +797,13 @@ SECTIONS = (
                     facts.attachment_is_reserved_or_attached,
                     facts.let_in_while_shelved,
                 ),
+                where_blind=(
+                    "the server is shelved and offloaded, so it has no guest, but its attachment "
+                    "has a host; the backend cannot be seen"
+                ),
                 meant=(
-                    "The server is on no host and has no guest, so nothing explains who is let in: "
-                    "a shelving that broke off, or a guest that outlived it."
+                    "The server is on no host and has no guest, so nothing explains the "
+                    "connection: a shelving broke off, or its guest was not ended."
                 ),
                 done="Parked.",
                 source="A shelving whose detach came late (read).",
@@ -766,14 +812,14 @@ SECTIONS = (
                 "P12.no-guest-to-ask",
                 Verdict.PARK,
                 (
-                    "Nova's block device names it, and the server never ran or is in a state in "
-                    "which Nova detaches nothing: whoever deletes, resets or unshelves the server "
-                    "decides"
+                    "Nova's block device names the attachment, and the server never ran or is in "
+                    "a state in which Nova detaches nothing: a person has to delete, reset or "
+                    "unshelve the server"
                 ),
                 when=(facts.named,),
                 unless=(facts.has_guest,),
                 meant=(
-                    "A boot or an unshelving broke off; the row may be legitimate until somebody "
+                    "A boot or an unshelving broke off; the row may be legitimate until a person "
                     "deletes, resets or unshelves the server, and Nova detaches nothing "
                     "meanwhile."
                 ),
@@ -784,16 +830,21 @@ SECTIONS = (
                 "P13.broke-off",
                 Verdict.PARK,
                 (
-                    "Nova's block device names a row that is not attached, and nobody is seen to "
-                    "be let in: an attach or a shelving broke off, and its guest has no disk, or "
-                    "is gone"
+                    "Nova's block device names a row that is not attached, and the backend has "
+                    "no connection for it: an attach or a shelving broke off, and its guest has "
+                    "no disk, or is gone"
                 ),
                 when=(facts.named, facts.attachment_is_unfinished),
                 unless=(facts.somebody_let_in,),
+                where_blind=(
+                    "Nova's block device names a row that is not attached, and the backend "
+                    "cannot be seen: an attach or a shelving may have broken off, and its guest "
+                    "may have no disk, or be gone"
+                ),
                 meant=(
-                    "An attach that broke off before the backend was asked, or a shelving that "
-                    "did: then the guest is gone though the server says active, and its other "
-                    "volumes are attached as before."
+                    "An attach broke off before the backend was asked, or a shelving broke off. "
+                    "After a shelving the guest is gone though the server says active, and its "
+                    "other volumes are attached as before."
                 ),
                 done=(
                     "Parked: to roll it forward would call a volume attached that no guest has, "
@@ -808,8 +859,8 @@ SECTIONS = (
                 "P14.status-alone",
                 Verdict.PARK,
                 (
-                    "the volume's only row and Nova say attached and its status does not: a "
-                    "status that was set by hand, which resetting it to in-use puts right"
+                    "the volume's only row and Nova say attached, but the volume's status does "
+                    "not: it was set by hand, and a reset to in-use corrects it"
                 ),
                 when=(
                     facts.reserved_or_attaching,
@@ -818,20 +869,23 @@ SECTIONS = (
                     facts.no_other_attachment,
                 ),
                 meant=(
-                    "Somebody reset the status alone; the volume is attached, and Cinder lets "
-                    "nobody detach it."
+                    "A person reset the status alone. The volume is attached, and Cinder refuses "
+                    "every detach."
                 ),
                 done=(
-                    "Parked: `cinder reset-state --state in-use` puts it right and leaves the row "
-                    "(with `--attach-status detached` it would drop it); whoever set the status "
-                    "knows why."
+                    "Parked: `cinder reset-state --state in-use` corrects it and leaves the row "
+                    "(with `--attach-status detached` it would drop it); the person who set the "
+                    "status knows why."
                 ),
                 source="`reset-state` (made).",
             ),
             Rule(
                 "C1.nothing-left",
                 Verdict.CLEAN,
-                "Cinder has let go, Nova holds nothing and the backend is clean",
+                (
+                    "Cinder has no record of the attachment, Nova is not known to hold it, and the "
+                    "backend is clean"
+                ),
                 when=(facts.no_attachment, facts.status_fits_other_attachments, facts.clean),
                 unless=(facts.device_without_attachment,),
                 meant="Nothing is left.",
@@ -842,8 +896,8 @@ SECTIONS = (
                 "C2.nothing-left-blind",
                 Verdict.CLEAN,
                 (
-                    "Cinder has let go through its driver and Nova holds nothing; this backend "
-                    "cannot be seen"
+                    "Cinder has no record of the attachment and Nova is not known to hold it; "
+                    "the backend cannot be seen"
                 ),
                 when=(
                     facts.blind,
@@ -852,18 +906,21 @@ SECTIONS = (
                     facts.status_fits_other_attachments,
                 ),
                 unless=(facts.device_without_attachment,),
-                meant="Nothing is left as far as anybody can tell.",
+                meant="Nothing is left, as far as Cinder and Nova can tell.",
                 done="Clean, verified by the driver.",
                 source="Backends without a driver that sees.",
             ),
             Rule(
                 "P7.foreign-connection",
                 Verdict.PARK,
-                "the backend lets somebody in whom no record explains",
+                (
+                    "the backend has a connection that no record explains, as far as its driver "
+                    "can tell"
+                ),
                 when=(facts.foreign_connection,),
                 meant=(
-                    "Perhaps the leak of a host whose connector was never seen, perhaps "
-                    "somebody's good connection."
+                    "It may be the leak of a host whose connector was never seen, or a "
+                    "connection that another client needs."
                 ),
                 done="Parked.",
                 source="A missing record (read).",
@@ -875,7 +932,7 @@ SECTIONS = (
                 when=(),
                 meant="Unknown.",
                 done="Parked, with the evidence.",
-                source="What nobody has seen yet.",
+                source="A situation that nobody has met yet.",
             ),
         ),
     ),

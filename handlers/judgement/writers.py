@@ -167,7 +167,7 @@ def _guest(s: Situation, attachment: CinderAttachment) -> Server | None:
 
 def _guest_host(s: Situation, attachment: CinderAttachment) -> str:
     server = _guest(s, attachment)
-    return (server.host if server else None) or attachment.host or "a host that nobody names"
+    return (server.host if server else None) or attachment.host or "a host that no record names"
 
 
 def _hosts_of_guests(s: Situation) -> Iterator[str]:

@@ -189,4 +189,4 @@ def test_second_host_that_appears_stops_the_call_for_every_host() -> None:
     step = make_plan(UNHEARD_OF.diagnosis, EVERY_HOST)[0]
     now = UNHEARD_OF.but(backend=(access(H1), access(H2)))
     assert unmet(step, UNHEARD_OF.diagnosis, UNHEARD_OF.diagnosis) is None
-    assert "one host alone" in str(unmet(step, UNHEARD_OF.diagnosis, now.diagnosis))
+    assert "one connection alone" in str(unmet(step, UNHEARD_OF.diagnosis, now.diagnosis))

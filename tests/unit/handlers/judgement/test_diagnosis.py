@@ -6,6 +6,8 @@ some forty faults that were made on purpose on a real Cinder and Nova.
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from handlers.case import UseCase
@@ -19,7 +21,7 @@ from tests.unit.handlers.judgement.completed_pictures import COMPLETED_ATTACHES
 from tests.unit.handlers.judgement.ghost_pictures import GHOSTS
 from tests.unit.handlers.judgement.left_pictures import LEFT_FOR_A_PERSON
 from tests.unit.handlers.judgement.near_misses import BASES, SEES_TO_IT
-from tests.unit.handlers.judgement.pictures import H1, H2, UNSEEN, Picture, X, connector
+from tests.unit.handlers.judgement.pictures import BLIND, H1, H2, UNSEEN, Picture, X, connector
 from tests.unit.handlers.judgement.situations import ACTING_AND_HEALTHY
 from tests.unit.handlers.judgement.situations_of_others import NOT_FOR_US
 from tests.unit.handlers.judgement.writer_pictures import TWO, TWO_WRITERS, WRITERS
@@ -98,6 +100,17 @@ def test_the_reason_names_the_host_that_lost_its_access() -> None:
     assert reason.endswith(f"({H1})")
 
 
+SEEN = re.compile("the backend (has|lets|is clean|does not|and Nova)|has no access|is seen")
+
+
+@pytest.mark.parametrize("picture", [r[1] for r in TABLE], ids=[r[0] for r in TABLE])
+def test_no_reason_claims_what_a_blind_backend_could_not_show(picture: Picture) -> None:
+    """The same situation on a backend that cannot be seen -> no reason says what was seen there."""
+    for unasked in (False, True):
+        blind = picture.but(backend=BLIND, released_unasked=unasked).diagnosis
+        assert not SEEN.search(blind.reason), blind.rule
+
+
 # -- without a situation ---------------------------------------------------------------------------
 
 
@@ -123,7 +136,7 @@ def test_the_reason_names_what_could_not_be_seen() -> None:
 
 
 def test_a_case_that_ends_the_process_again_and_again_is_not_looked_at() -> None:
-    """Three claims in a row ended without a word -> parked; two are no proof."""
+    """The lease of three claims in a row ran out -> parked; two are no proof."""
     assert condemn(UC1.but(crashes=2).case) is None
     condemned = condemn(UC1.but(crashes=3).case)
     assert condemned is not None
