@@ -1,4 +1,10 @@
-"""What each source says right now: a fact, absent, unknown or blind, never mixed up."""
+"""What each source says right now: a fact, absent, unknown or blind.
+
+1. The four answers are never mixed up. An error, a timeout or a volume that was not found is
+   ``Unknown``, never ``Absent``.
+2. ``Absent`` needs a control: something that shows that the source would have said yes.
+3. What is gathered here is only read. Nothing outside is changed.
+"""
 
 from __future__ import annotations
 
@@ -67,11 +73,11 @@ HoldersEvidence = Fact[tuple[str, ...]] | Unknown
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Holding:
-    """What Nova says of the only host that is let in, where no instance is known to be asked about.
+    """What Nova says of the only host that has access, where no instance is known.
 
     ``compute_up`` is None where the host has no nova-compute, or Nova did not say. ``holders`` are
-    the servers that may be using the volume there; None where they were not asked for, because the
-    host is no compute that is up.
+    the servers that may be using the volume there; None where Nova was not asked for them, because
+    the host is no compute that is up.
     """
 
     host: str
@@ -111,9 +117,9 @@ class Retry(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sources:
-    """Whom to ask, how to repeat a question, and how long each answer may take.
+    """Which systems to ask, how to repeat a question, and how long each answer may take.
 
-    ``located`` hears on which backend the volume is, before that is asked, which may be stuck.
+    ``located`` is called with the volume's backend before that backend is asked, which may hang.
     """
 
     cinder: Cinder
@@ -138,8 +144,8 @@ def gather(case: Case, sources: Sources) -> Evidence:
     instances = dict.fromkeys(
         [case.instance_id, *(attachment.instance_id for attachment in volume.value.attachments)],
     )
-    told = {i: _server(i, case.volume_id, sources) for i in instances if i is not None}
-    servers = tuple((instance_id, answer) for instance_id, (answer, _) in told.items())
+    answers = {i: _server(i, case.volume_id, sources) for i in instances if i is not None}
+    servers = tuple((instance_id, answer) for instance_id, (answer, _) in answers.items())
     backend, hosts_known = _backend(volume.value.ref, sources)
     connectors = _connectors(case, volume.value.attachments, servers, sources)
     only_host = _only_host(case, volume.value, backend, dict(connectors)) if hosts_known else None
@@ -147,7 +153,7 @@ def gather(case: Case, sources: Sources) -> Evidence:
         volume=volume,
         servers=servers,
         backend=backend,
-        ended_on=tuple((i, host) for i, (_, host) in told.items() if host is not None),
+        ended_on=tuple((i, host) for i, (_, host) in answers.items() if host is not None),
         computes=tuple(_computes(volume.value.attachments, dict(servers), sources)),
         connectors=connectors,
         hosts_known=hosts_known,
@@ -227,8 +233,8 @@ def holder(attachment: CinderAttachment, servers: Mapping[str, ServerEvidence]) 
     answer = servers.get(attachment.instance_id or "")
     if not isinstance(answer, Fact):
         return None
-    named = {device.attachment_id for device in answer.value.block_devices}
-    return answer.value if attachment.attachment_id in named else None
+    names = {device.attachment_id for device in answer.value.block_devices}
+    return answer.value if attachment.attachment_id in names else None
 
 
 def left_behind(attachment: CinderAttachment, servers: Mapping[str, ServerEvidence]) -> bool:
@@ -267,19 +273,19 @@ def _seen(observation: Observation, backend: str) -> BackendEvidence:
 def _only_host(
     case: Case, volume: Volume, backend: BackendEvidence, connectors: Mapping[str, Connector]
 ) -> str | None:
-    """Return the host that Nova is to be asked about where nobody names an instance.
+    """Return the host that Nova is to be asked about where no record names an instance.
 
-    The host of the case, where its connector is known and the backend lets in nobody else. None
-    where the volume has rows, is not available or kept by our own reserve, or nobody is let in: a
-    volume that is free and clean needs no question.
+    The host of the case, where its connector is known and the backend has no connection of another
+    host. None where the volume has rows, is neither available nor kept by our own reserve, or has
+    no connection: a volume that is free and clean needs no question.
     """
     connector = case.connector or connectors.get(case.host or "")
     if case.instance_id is not None or volume.attachments or connector is None:
         return None
-    let_in = backend.value.connections if isinstance(backend, Fact) else ()
-    only = all(connection.belongs_to(connector) for connection in let_in)
+    connections = backend.value.connections if isinstance(backend, Fact) else ()
+    only = all(connection.belongs_to(connector) for connection in connections)
     ours = volume.status == "attaching" and intents.holds_reserve(case)
-    free = volume.status == "available" and bool(let_in)
+    free = volume.status == "available" and bool(connections)
     return (connector.host or case.host) if only and (ours or free) else None
 
 

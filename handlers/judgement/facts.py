@@ -1,7 +1,7 @@
 """The facts that the rules are made of: named yes-or-no questions about one situation. Pure.
 
 Each fact is a predicate, and its docstring is one plain sentence. The rules (``rules.py``) name
-their facts, and docs/rules.md is made from these sentences. So a fact hides nothing:
+their facts, and docs/rules.md is made from these sentences. So nothing is hidden in a fact:
 
 1. A fact never asks whether a rule holds. What a rule leaves to another one stands in its
    ``unless``.
@@ -10,7 +10,7 @@ their facts, and docs/rules.md is made from these sentences. So a fact hides not
 
 The words of the sentences: *the attachment* is the one that the case is about, *its row* is
 Cinder's record of it, *its server* is the server of that row, or of the case's notifications where
-there is no row. *Named* means that a block device of its server carries the id of its row.
+there is no row. A block device *names* a row when it carries the id of that row.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ def second_attachments_are_good(s: Situation) -> bool:
 @predicate
 def other_attachments_named(s: Situation) -> bool:
     """The volume has other rows, and a block device of its own server names each of them."""
-    return bool(s.others) and s.named_others == s.others
+    return bool(s.others) and s.others_named_by_devices == s.others
 
 
 @predicate
@@ -233,12 +233,12 @@ def other_attachment_in_transition(s: Situation) -> bool:
     if s.attachment is None:
         return bool(s.others) or _reserved_by_another_client(s)
     if s.status == "attaching":
-        return bool(s.others) and s.attachment_status == ATTACHED and s.named
+        return bool(s.others) and s.attachment_status == ATTACHED and s.named_by_device
     return bool(s.others) and s.attachment_status in UNFINISHED_ROWS
 
 
 def _reserved_by_another_client(s: Situation) -> bool:
-    return s.status == "attaching" and not (attach_named_no_attachment(s) or reserve_is_ours(s))
+    return s.status == "attaching" and not (attach_without_attachment_id(s) or reserve_is_ours(s))
 
 
 # -- Nova ------------------------------------------------------------------------------------------
@@ -250,41 +250,41 @@ def nova_unknown(s: Situation) -> bool:
     full for the one host that is asked about; or it says that it has no such server, and nothing
     shows that it ever had it.
     """
-    return _holders_untold(s) or bool(_untold_servers(s))
+    return _holders_unknown(s) or bool(_unknown_servers(s))
 
 
 @predicate
-def over_without_nova(s: Situation) -> bool:
+def finished_without_nova(s: Situation) -> bool:
     """Nothing shows that Nova ever had the servers that it does not report; the volume is available
     without any row; and the probe proves that the backend has no connection, or, where the backend
     cannot be seen, the end of the detach is on record and nothing suggests a leak.
     """
-    never_had = all(isinstance(answer, NoControl) for answer in _untold_servers(s))
+    never_had = all(isinstance(answer, NoControl) for answer in _unknown_servers(s))
     free = available(s) and no_attachments(s)
     ended = s.blind and s.case.end_seen and s.case.operation is Operation.DETACH
-    proven = nobody_let_in(s) or (
+    proven = no_connection(s) or (
         ended and no_leak_suspected(s) and not device_without_attachment(s)
     )
-    return never_had and not _holders_untold(s) and free and proven
+    return never_had and not _holders_unknown(s) and free and proven
 
 
-def _untold_servers(s: Situation) -> list[Unknown]:
+def _unknown_servers(s: Situation) -> list[Unknown]:
     return [answer for answer in s.servers.values() if isinstance(answer, Unknown)]
 
 
-def _holders_untold(s: Situation) -> bool:
+def _holders_unknown(s: Situation) -> bool:
     return s.holding is not None and isinstance(s.holding.holders, Unknown)
 
 
 @predicate
 def server_busy(s: Situation) -> bool:
     """A server that has a row of the volume has a task of Nova's under way."""
-    known = (a.value for a in s.servers.values() if isinstance(a, Fact))
-    return any(server.task_state is not None for server in known)
+    servers = (a.value for a in s.servers.values() if isinstance(a, Fact))
+    return any(server.task_state is not None for server in servers)
 
 
 @predicate
-def server_known(s: Situation) -> bool:
+def server_exists(s: Situation) -> bool:
     """Nova has its server."""
     return s.server is not None
 
@@ -312,15 +312,15 @@ def _has_a_guest(server: Server | None) -> bool:
 
 
 @predicate
-def named(s: Situation) -> bool:
+def named_by_device(s: Situation) -> bool:
     """A block device of its server names the row."""
-    return s.named
+    return s.named_by_device
 
 
 @predicate
 def device_without_attachment(s: Situation) -> bool:
     """A block device of its server holds the volume under a row that Cinder does not have."""
-    return bool(s.unnamed_devices)
+    return bool(s.devices_without_attachment)
 
 
 @predicate
@@ -330,17 +330,17 @@ def device_names_no_attachment(s: Situation) -> bool:
 
 
 @predicate
-def let_go(s: Situation) -> bool:
+def no_block_device(s: Situation) -> bool:
     """Nova proves that no block device of its server holds the volume."""
     return (s.server is not None or s.server_gone) and not s.devices
 
 
 @predicate
-def named_by_the_wrong_attachment(s: Situation) -> bool:
+def wrong_attachment_named(s: Situation) -> bool:
     """Its server has several rows, and Nova names an unfinished one beside an attached one, or an
     attached one of which nothing proves that it is on the server's host.
     """
-    agreed = s.status == "in-use" and s.named and s.attachment_status == ATTACHED
+    agreed = s.status == "in-use" and s.named_by_device and s.attachment_status == ATTACHED
     if agreed and any(attachment.status == ATTACHED for attachment in s.siblings):
         return not s.on_host_of_its_server
     attachments = ([s.attachment] if s.attachment else []) + list(s.siblings)
@@ -349,7 +349,7 @@ def named_by_the_wrong_attachment(s: Situation) -> bool:
 
 
 @predicate
-def perhaps_on_another_host(s: Situation) -> bool:
+def may_be_on_another_host(s: Situation) -> bool:
     """Its server has another row, and nothing proves the attachment to be on the server's host."""
     return bool(s.siblings) and not s.on_host_of_its_server
 
@@ -392,13 +392,13 @@ def compute_not_up(s: Situation) -> bool:
     return down or _host_down(s)
 
 
-# -- no instance is known: the one host that is let in stands for it -------------------------------
+# -- no instance is known: the one host that has access stands for it -----------------------------
 
 
 def holders(s: Situation) -> tuple[str, ...]:
     """Return the servers that may be using the volume on the host, by Nova's records."""
-    told = s.holding.holders if s.holding is not None else None
-    return told.value if isinstance(told, Fact) else ()
+    answer = s.holding.holders if s.holding is not None else None
+    return answer.value if isinstance(answer, Fact) else ()
 
 
 def _host_down(s: Situation) -> bool:
@@ -423,11 +423,11 @@ def no_instance_to_ask(s: Situation) -> bool:
 
 
 @predicate
-def let_go_or_host_uses_nothing(s: Situation) -> bool:
+def no_block_device_or_host_uses_nothing(s: Situation) -> bool:
     """Nova proves that no block device of its server holds the volume; or, where no instance is
     known, that no server may be using it on the one host.
     """
-    return let_go(s) or host_uses_nothing(s)
+    return no_block_device(s) or host_uses_nothing(s)
 
 
 @predicate
@@ -435,7 +435,9 @@ def guest_holds(s: Situation) -> bool:
     """A block device holds the volume under a row that Cinder does not have, or while Cinder says
     available; or no instance is known and a server may be using it on the one host.
     """
-    return bool(holders(s)) or bool(s.unnamed_devices) or (bool(s.devices) and available(s))
+    return (
+        bool(holders(s)) or bool(s.devices_without_attachment) or (bool(s.devices) and available(s))
+    )
 
 
 # -- the backend -----------------------------------------------------------------------------------
@@ -470,7 +472,7 @@ def clean_or_guest_ended(s: Situation) -> bool:
 
 
 @predicate
-def let_in_or_blind(s: Situation) -> bool:
+def connected_or_blind(s: Situation) -> bool:
     """The backend has a connection of its host, or one whose host the driver cannot tell; or it
     cannot be seen.
     """
@@ -478,7 +480,7 @@ def let_in_or_blind(s: Situation) -> bool:
 
 
 @predicate
-def somebody_let_in(s: Situation) -> bool:
+def connection_seen(s: Situation) -> bool:
     """The backend is seen to have a connection that no other row explains, or one whose host the
     driver cannot tell.
     """
@@ -532,7 +534,7 @@ def connector_known(s: Situation) -> bool:
 
 
 @predicate
-def guest_shut_out(s: Situation) -> bool:
+def guest_lost_access(s: Situation) -> bool:
     """A guest that runs on a compute that is up has the volume by an attached row, and its host has
     no access on the backend.
     """
@@ -540,17 +542,17 @@ def guest_shut_out(s: Situation) -> bool:
 
 
 @predicate
-def let_in_while_shelved(s: Situation) -> bool:
+def connected_while_shelved(s: Situation) -> bool:
     """Its server is shelved and offloaded; and the row is on a host, or the backend has a
     connection of its host, or, where there is no other row, any connection.
     """
     on_a_host = s.attachment is not None and s.attachment.host is not None
-    somebody = not s.others and bool(s.foreign or s.nameless)
-    return server_shelved(s) and (on_a_host or bool(s.own) or somebody)
+    unexplained = not s.others and bool(s.foreign or s.nameless)
+    return server_shelved(s) and (on_a_host or bool(s.own) or unexplained)
 
 
 @predicate
-def nobody_let_in(s: Situation) -> bool:
+def no_connection(s: Situation) -> bool:
     """The probe proves that the backend has no connection."""
     return isinstance(s.backend, Absent)
 
@@ -590,7 +592,7 @@ LEFT_BEHIND = (
     connector_known,
     second_attachments_are_good,
 )
-NOT_LEFT_BEHIND = (named, device_without_attachment, shared_host)
+NOT_LEFT_BEHIND = (named_by_device, device_without_attachment, shared_host)
 """What the row of a live migration's source is known by, whether its host is up or not."""
 
 
@@ -600,8 +602,8 @@ def left_on_a_host_that_is_down(s: Situation) -> bool:
     known to be up; or another row of its server is left so, and both hosts may be writing.
     """
     left = all(fact(s) for fact in LEFT_BEHIND) and not any(fact(s) for fact in NOT_LEFT_BEHIND)
-    mine = left and not recorded_host_up(s)
-    return mine or (several_writers(s) and writer_on_a_dead_host(s))
+    down = left and not recorded_host_up(s)
+    return down or (several_writers(s) and writer_on_a_dead_host(s))
 
 
 # -- what the case has heard and done --------------------------------------------------------------
@@ -614,7 +616,7 @@ def end_seen(s: Situation) -> bool:
 
 
 @predicate
-def attach_named_no_attachment(s: Situation) -> bool:
+def attach_without_attachment_id(s: Situation) -> bool:
     """The case is about an attach of which no notification named a row."""
     return s.case.operation is Operation.ATTACH and s.case.attachment_id is None
 
@@ -632,9 +634,9 @@ def detach_wanted(s: Situation) -> bool:
     """
     if s.case.operation is Operation.DETACH:
         return True
-    unheard = s.late_attach is LateAttach.DETACH and not s.case.end_seen
+    end_unknown = s.late_attach is LateAttach.DETACH and not s.case.end_seen
     return (
-        unheard
+        end_unknown
         and s.attachment is not None
         and intents.completed(s.case, s.attachment.attachment_id)
     )

@@ -2,7 +2,7 @@
 
 The guards are data: their sentences, what becomes of the case, and the question that each asks.
 
-1. They are asked in the order of ``Guard``, and the first that holds is told.
+1. They are asked in the order of ``Guard``, and the first that holds is the one reported.
 2. What only a person can lift comes first, then what passes by itself, then what the operator's
    mode asks for: so observe and approve never hide a deeper reason.
 3. A guard never says how to act, only that we do not act yet.
@@ -33,8 +33,8 @@ FREES_IN_CINDER = frozenset(
         StepKind.CINDER_UNRESERVE,
     }
 )
-GIVES_AWAY = FREES_IN_CINDER | {StepKind.NOVA_DETACH}
-"""What lets another server have the volume, sooner or later: Nova's detach ends like ours."""
+LETS_OTHERS_ATTACH = FREES_IN_CINDER | {StepKind.NOVA_DETACH}
+"""After these another server can get the volume, at once or when Nova's own detach ends."""
 UNDOES_ATTACH = FREES_IN_CINDER | {BACKEND}
 
 
@@ -185,7 +185,7 @@ class Guard(enum.Enum):
 
     @property
     def sentence(self) -> str:
-        """What a person is told."""
+        """The sentence that a person reads."""
         return self.value.sentence
 
     @property
@@ -212,7 +212,7 @@ class Objection:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Means:
-    """What the plan would be carried out with, and under what: driver, operator's word, time."""
+    """What the plan would be carried out with: the driver, the operator's policy, the time."""
 
     capabilities: Capabilities
     policy: BackendPolicy
@@ -270,14 +270,14 @@ def _nameless_connection(a: Asked) -> bool:
 
 def _foreign_connection(a: Asked) -> bool:
     beside_ours = _one_host(a) and bool(a.s.foreign)
-    return beside_ours or (StepKind.NOVA_DETACH in a.kinds and a.s.stranger)
+    return beside_ours or (StepKind.NOVA_DETACH in a.kinds and a.s.has_unexplained_connection)
 
 
 def _one_host(a: Asked) -> bool:
     """Tell whether the release must name one host.
 
-    It need not by the operator's word for this backend, and only where every host is one: idle
-    access for the only attachment that there is.
+    It need not where the operator permits that for this backend and only one host is connected:
+    idle access for the only attachment that there is.
     """
     allowed = a.means.capabilities.accepts_no_connector and a.means.policy.allow_no_connector
     return a.releases and not (allowed and a.s.connector is None and a.s.sole)
@@ -285,15 +285,15 @@ def _one_host(a: Asked) -> bool:
 
 def _must_name_the_host(a: Asked) -> bool:
     """Tell whether a step takes the connector, or the backend is not clean without one."""
-    takes_it = bool(a.kinds & {BACKEND, StepKind.CINDER_FORCE_DETACH})
+    driver_call = bool(a.kinds & {BACKEND, StepKind.CINDER_FORCE_DETACH})
     skipped = a.s.blind and cinder_skips_backend(a.s)
-    return takes_it or isinstance(a.s.backend, Fact) or skipped
+    return driver_call or isinstance(a.s.backend, Fact) or skipped
 
 
 def _cannot_revoke(a: Asked) -> bool:
-    """Tell whether a host is let in that the driver cannot keep out.
+    """Tell whether a host has access that the driver cannot revoke.
 
-    Cinder's own delete may do it, or may do nothing; its success would free the volume unproven.
+    Cinder's own delete may revoke it or do nothing; its success would free the volume unproven.
     """
     able = a.means.capabilities.revokes_access or a.means.capabilities.acts_through_cinder
     return a.releases and not able and (BACKEND in a.kinds or bool(a.s.own))
@@ -319,11 +319,11 @@ def _service_down(a: Asked) -> bool:
 
 
 def _own_call(a: Asked) -> float | bool:
-    return _left(a, late.own_seconds) if a.kinds & GIVES_AWAY else False
+    return _left(a, late.own_seconds) if a.kinds & LETS_OTHERS_ATTACH else False
 
 
 def _late_detach(a: Asked) -> float | bool:
-    return _left(a, late.detach_seconds) if a.kinds & GIVES_AWAY else False
+    return _left(a, late.detach_seconds) if a.kinds & LETS_OTHERS_ATTACH else False
 
 
 def _late_attach(a: Asked) -> float | bool:
@@ -341,10 +341,10 @@ def _observe(a: Asked) -> bool:
 
 
 def _approve(a: Asked) -> bool:
-    """Tell whether an approval is missing. What was approved and begun is carried on."""
-    yes_to = a.s.case.approved_fingerprint
+    """Tell whether an approval is missing. A plan that was approved and begun is carried on."""
+    approved_plan = a.s.case.approved_fingerprint
     begun = holds("UC5.held", a.s) or holds("UC4.rolled", a.s)
-    approved = yes_to is not None and (begun or yes_to == a.means.fingerprint)
+    approved = approved_plan is not None and (begun or approved_plan == a.means.fingerprint)
     return a.means.policy.mode is Mode.APPROVE and not approved
 
 

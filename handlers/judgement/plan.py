@@ -1,7 +1,10 @@
 """Verdict + evidence + what the driver can do -> the ordered steps, and what each needs to hold.
 
-The only place that orders Cinder, Nova and driver calls. Pure. Two orders never change: the backend
-is released before Cinder is told, and the call that flips Cinder's status is the last one.
+The only place that orders the calls to Cinder, Nova and the driver. Pure.
+
+1. The backend is released before Cinder's record changes.
+2. The call that changes Cinder's status is the last one.
+3. Each step names the statuses and conditions that must hold right before its call.
 """
 
 from __future__ import annotations
@@ -110,8 +113,8 @@ def _one_call_for_both(s: Situation, capabilities: Capabilities) -> bool:
     still reserved). Cinder refuses it for a volume with several rows.
     """
     blind = capabilities.acts_through_cinder and s.blind
-    named = s.attachment is not None and s.connector is not None
-    return blind and named and _needs_backend_call(s, capabilities)
+    identified = s.attachment is not None and s.connector is not None
+    return blind and identified and _needs_backend_call(s, capabilities)
 
 
 def _release_in_cinder(s: Situation) -> StepKind:
@@ -168,7 +171,7 @@ def _terminate(s: Situation, capabilities: Capabilities) -> tuple[Step, ...]:
     if s.status not in ("available", "attaching"):
         return (_step(s, force, {s.status}, Condition.LET_GO, Condition.QUIET),)
     release = _step(s, force, {"attaching"}, Condition.LET_GO, Condition.QUIET, Condition.HELD)
-    let_others_in = _step(
+    unreserve = _step(
         s,
         StepKind.CINDER_UNRESERVE,
         {"attaching", "available"} if capabilities.acts_through_cinder else {"attaching"},
@@ -176,11 +179,11 @@ def _terminate(s: Situation, capabilities: Capabilities) -> tuple[Step, ...]:
         Condition.CLEAN,
     )
     if s.status == "available":
-        keep_out = _step(
+        reserve = _step(
             s, StepKind.CINDER_RESERVE, {"available"}, Condition.LET_GO, Condition.QUIET
         )
-        return (keep_out, release, let_others_in)
-    return (let_others_in,) if _released(s) else (release, let_others_in)
+        return (reserve, release, unreserve)
+    return (unreserve,) if _released(s) else (release, unreserve)
 
 
 def _released(s: Situation) -> bool:
@@ -257,14 +260,14 @@ def _attachments(s: Situation) -> frozenset[tuple[str, str]]:
 def _met(condition: Condition, s: Situation) -> bool:
     match condition:
         case Condition.LET_GO:
-            told = s.server is not None or s.server_gone or facts.host_uses_nothing(s)
-            met = told and not s.named and not s.unnamed_devices
+            answered = s.server is not None or s.server_gone or facts.host_uses_nothing(s)
+            met = answered and not s.named_by_device and not s.devices_without_attachment
         case Condition.QUIET:
             met = not s.guest_may_write and not facts.backend_unknown(s)
         case Condition.NAMED:
-            met = s.named
+            met = s.named_by_device
         case Condition.ALONE:
-            met = not s.stranger
+            met = not s.has_unexplained_connection
         case Condition.SOLE:
             met = s.sole
         case Condition.CLEAN:

@@ -128,7 +128,7 @@ SECTIONS = (
                 Verdict.UNKNOWN,
                 "Nova could not say which server may be using the volume",
                 when=(facts.nova_unknown,),
-                unless=(facts.over_without_nova,),
+                unless=(facts.finished_without_nova,),
                 meant="A guest may be using the disk.",
                 done="Unknown; the reason says what to check.",
                 source=(
@@ -165,10 +165,10 @@ SECTIONS = (
                 when=(
                     facts.server_shelved,
                     facts.reserved_or_in_use,
-                    facts.named,
+                    facts.named_by_device,
                     facts.attachment_is_reserved_or_attached,
                 ),
-                unless=(facts.several_writers, facts.let_in_while_shelved, "P8.access-lost"),
+                unless=(facts.several_writers, facts.connected_while_shelved, "P8.access-lost"),
                 meant="The row is how the server gets its volume back, perhaps months later.",
                 done="Nothing.",
                 source="Shelving (made).",
@@ -177,9 +177,9 @@ SECTIONS = (
                 "H2.attached",
                 Verdict.HEALTHY,
                 "Cinder says attached and Nova's block device names this attachment",
-                when=(facts.in_use, facts.attachment_is_attached, facts.named),
+                when=(facts.in_use, facts.attachment_is_attached, facts.named_by_device),
                 unless=(
-                    facts.perhaps_on_another_host,
+                    facts.may_be_on_another_host,
                     facts.several_writers,
                     facts.server_shelved,
                     "P9.unfinished-sibling",
@@ -210,7 +210,7 @@ SECTIONS = (
                 unless=(
                     facts.several_writers,
                     "P8.access-lost",
-                    facts.let_in_while_shelved,
+                    facts.connected_while_shelved,
                 ),
                 meant="An attachment from before Cinder had attachment ids.",
                 done="Nothing.",
@@ -225,7 +225,7 @@ SECTIONS = (
                     "Nova's block device names one of two rows of the same server, and its guest "
                     "may be running on the host of the other row"
                 ),
-                when=(facts.named_by_the_wrong_attachment,),
+                when=(facts.wrong_attachment_named,),
                 meant=(
                     "After a live migration that failed twice over, Nova names the destination's "
                     "row while the guest runs on the source's."
@@ -313,7 +313,7 @@ SECTIONS = (
                 when=(
                     facts.detaching,
                     facts.attachment_is_attached,
-                    facts.named,
+                    facts.named_by_device,
                     facts.no_other_attachment,
                     facts.has_guest,
                     facts.detach_of_this_case,
@@ -327,7 +327,7 @@ SECTIONS = (
                 "B6.detach-asked-since",
                 Verdict.IN_FLIGHT,
                 "the attach ended, and a detach has been asked for since",
-                when=(facts.detaching, facts.attachment_is_attached, facts.named),
+                when=(facts.detaching, facts.attachment_is_attached, facts.named_by_device),
                 unless=(facts.detach_of_this_case,),
                 meant=(
                     "The attach ended and only its end was lost; the detach that was asked for "
@@ -369,10 +369,10 @@ SECTIONS = (
                     facts.end_seen,
                     facts.attaching,
                     facts.attachment_is_attaching,
-                    facts.named,
+                    facts.named_by_device,
                     facts.no_second_attachment,
                     facts.has_guest,
-                    facts.let_in_or_blind,
+                    facts.connected_or_blind,
                 ),
                 meant=(
                     "The first try, which had timed out, finished after the retry had succeeded "
@@ -392,10 +392,10 @@ SECTIONS = (
                 when=(
                     facts.attaching,
                     facts.attachment_is_attaching,
-                    facts.named,
+                    facts.named_by_device,
                     facts.no_second_attachment,
                     facts.has_guest,
-                    facts.let_in_or_blind,
+                    facts.connected_or_blind,
                 ),
                 where_blind=(
                     "Nova's block device names the attachment and its guest runs with it, as far "
@@ -420,7 +420,7 @@ SECTIONS = (
                 when=(
                     facts.in_use,
                     facts.attachment_is_attached,
-                    facts.named,
+                    facts.named_by_device,
                     facts.no_other_attachment,
                     facts.has_guest,
                     facts.detach_wanted,
@@ -442,7 +442,7 @@ SECTIONS = (
                 when=(
                     facts.detaching,
                     facts.attachment_is_attached,
-                    facts.named,
+                    facts.named_by_device,
                     facts.no_other_attachment,
                     facts.has_guest,
                     facts.detach_of_this_case,
@@ -462,7 +462,7 @@ SECTIONS = (
                 when=(
                     facts.in_use,
                     facts.attachment_is_attached,
-                    facts.named,
+                    facts.named_by_device,
                     facts.no_second_attachment,
                     facts.detach_wanted,
                     facts.rolled_and_not_detached,
@@ -488,7 +488,7 @@ SECTIONS = (
                 when=(
                     facts.detaching,
                     facts.attachment_is_attached,
-                    facts.named,
+                    facts.named_by_device,
                     facts.other_attachments,
                 ),
                 meant="Cinder's status does not say of which attachment.",
@@ -528,7 +528,7 @@ SECTIONS = (
                     facts.attach_unfinished,
                     facts.attachment_is_unfinished,
                     facts.no_other_attachment,
-                    facts.let_go,
+                    facts.no_block_device,
                 ),
                 meant="The attach never finished and all callers have given it up.",
                 done="Release.",
@@ -545,7 +545,7 @@ SECTIONS = (
                 when=(
                     facts.attaching,
                     facts.no_attachments,
-                    facts.let_go_or_host_uses_nothing,
+                    facts.no_block_device_or_host_uses_nothing,
                     facts.reserve_is_ours,
                 ),
                 meant=(
@@ -565,8 +565,8 @@ SECTIONS = (
                 when=(
                     facts.attaching,
                     facts.no_attachments,
-                    facts.let_go,
-                    facts.attach_named_no_attachment,
+                    facts.no_block_device,
+                    facts.attach_without_attachment_id,
                 ),
                 meant="An attach of the old kind that never finished.",
                 done="Release.",
@@ -577,7 +577,7 @@ SECTIONS = (
                 "UC3.released-in-nova",
                 Verdict.RELEASE,
                 "Nova has released the volume, but Cinder still says detaching",
-                when=(facts.detaching, facts.no_other_attachment, facts.let_go),
+                when=(facts.detaching, facts.no_other_attachment, facts.no_block_device),
                 meant="Nova has released the volume and Cinder was not told.",
                 done="Release.",
                 source=(
@@ -593,7 +593,12 @@ SECTIONS = (
                     "Cinder says available and Nova holds nothing, but the backend has a "
                     "connection of the host"
                 ),
-                when=(facts.available, facts.no_attachments, facts.let_go, facts.access_left),
+                when=(
+                    facts.available,
+                    facts.no_attachments,
+                    facts.no_block_device,
+                    facts.access_left,
+                ),
                 where_blind=(
                     "Cinder says available and Nova holds nothing, but Cinder deleted a reserved "
                     "row without asking the backend, which cannot be seen: an export may be "
@@ -642,7 +647,7 @@ SECTIONS = (
                 when=(
                     facts.reserved_or_in_use,
                     facts.no_attachment,
-                    facts.let_go,
+                    facts.no_block_device,
                     facts.access_left,
                     facts.other_attachments_named,
                 ),
@@ -675,11 +680,11 @@ SECTIONS = (
                 when=(
                     facts.no_detach_under_way,
                     facts.attachment_is_unfinished,
-                    facts.server_known,
+                    facts.server_exists,
                     facts.other_attachments_named,
                     facts.other_attachments_attached,
                 ),
-                unless=(facts.named, facts.device_without_attachment),
+                unless=(facts.named_by_device, facts.device_without_attachment),
                 meant=(
                     "The destination's row of a live migration that was rolled back, or the "
                     "failed second attach of a multiattach volume."
@@ -730,7 +735,7 @@ SECTIONS = (
                     "Cinder and Nova say attached and the guest runs, but its host has no access "
                     "on the backend"
                 ),
-                when=(facts.in_use, facts.guest_shut_out),
+                when=(facts.in_use, facts.guest_lost_access),
                 meant=(
                     "Cinder and Nova look healthy, but a guest has lost its disk: the guest of "
                     "this attachment or of another one. Where other hosts have access, this is "
@@ -773,7 +778,7 @@ SECTIONS = (
                 when=(
                     facts.in_use,
                     facts.attachment_is_attached,
-                    facts.named,
+                    facts.named_by_device,
                     facts.second_attachment_is_unfinished,
                 ),
                 meant=(
@@ -793,9 +798,9 @@ SECTIONS = (
                 when=(
                     facts.server_shelved,
                     facts.reserved_or_in_use,
-                    facts.named,
+                    facts.named_by_device,
                     facts.attachment_is_reserved_or_attached,
-                    facts.let_in_while_shelved,
+                    facts.connected_while_shelved,
                 ),
                 where_blind=(
                     "the server is shelved and offloaded, so it has no guest, but its attachment "
@@ -816,7 +821,7 @@ SECTIONS = (
                     "a state in which Nova detaches nothing: a person has to delete, reset or "
                     "unshelve the server"
                 ),
-                when=(facts.named,),
+                when=(facts.named_by_device,),
                 unless=(facts.has_guest,),
                 meant=(
                     "A boot or an unshelving broke off; the row may be legitimate until a person "
@@ -834,8 +839,8 @@ SECTIONS = (
                     "no connection for it: an attach or a shelving broke off, and its guest has "
                     "no disk, or is gone"
                 ),
-                when=(facts.named, facts.attachment_is_unfinished),
-                unless=(facts.somebody_let_in,),
+                when=(facts.named_by_device, facts.attachment_is_unfinished),
+                unless=(facts.connection_seen,),
                 where_blind=(
                     "Nova's block device names a row that is not attached, and the backend "
                     "cannot be seen: an attach or a shelving may have broken off, and its guest "
@@ -865,7 +870,7 @@ SECTIONS = (
                 when=(
                     facts.reserved_or_attaching,
                     facts.attachment_is_attached,
-                    facts.named,
+                    facts.named_by_device,
                     facts.no_other_attachment,
                 ),
                 meant=(

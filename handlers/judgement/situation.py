@@ -40,12 +40,12 @@ def subject_of(
     ``attachment_delete``); and of two of one server, about the one that the server has left.
     """
     if case.attachment_id is not None:
-        named = (
+        own = (
             attachment
             for attachment in volume.attachments
             if attachment.attachment_id == case.attachment_id
         )
-        return next(named, None), False
+        return next(own, None), False
     mine = [
         attachment
         for attachment in volume.attachments
@@ -56,7 +56,7 @@ def subject_of(
             mine = [attachment for attachment in mine if attachment.status != ATTACHED] or mine
         case Operation.DETACH:
             mine = [attachment for attachment in mine if attachment.status != RESERVED] or mine
-            # In transition it may be the other row that somebody wants detached.
+            # In transition the request may be for the other row.
             at_rest = volume.status == "in-use"
             mine = (_on_the_source(mine, servers) if at_rest else []) or mine
     return (mine[0] if len(mine) == 1 else None), len(mine) > 1
@@ -88,7 +88,7 @@ def shares(
     servers: Mapping[str, ServerEvidence],
     learned: Mapping[str, Connector],
 ) -> bool:
-    """Tell whether one of these rows or its server is on that host, or nobody knows where."""
+    """Tell whether one of these rows or its server is on that host, or may be."""
     if any(
         attachment.host is not None and attachment.host == connector.host
         for attachment in attachments
@@ -116,7 +116,7 @@ def explained_by(
 ) -> tuple[Connector, ...]:
     """Return the connectors of the hosts on which the servers of these rows are.
 
-    Of a host whose connector was never seen only its name is known, which some backends tell too.
+    Of a host whose connector was never seen only the name is known; some backends report it too.
     """
     answers = (servers.get(attachment.instance_id or "") for attachment in attachments)
     hosts = (a.value.host for a in answers if isinstance(a, Fact) and a.value.host)
@@ -129,17 +129,19 @@ class Situation:
 
     ``attachment`` is the subject's row in Cinder; None where there is none. ``ambiguous`` says that
     several rows might be it. ``others`` are the volume's remaining rows. ``instance_id`` is the
-    subject's instance: the row's where there is one, so that a row of nobody's is not taken for the
+    subject's instance: that of the row where there is one, even if the row has none, else the
     case's. ``ended_on`` is the host whose nova-compute ended the guest of the subject's deleted
     server, as far as Nova says; ``computes`` are the compute services that were asked for beside
-    those of the servers' hosts. ``connector`` is the recorded identity of the subject's host,
-    ``connectors`` those that were learned of every host in question, and
-    ``shared_host`` says that another row or its server is on that same host, or may be. Of the
-    backend's connections, those that the hosts of the other rows explain are left out; ``own`` are
-    those of the subject's host among the rest, ``foreign`` those of nobody known. Where the driver
-    cannot tell hosts, all of them are ``nameless`` instead. ``holding`` is what Nova says of the
-    subject's host where no instance is known. ``late_attach`` is the operator's word on what is
-    rolled forward.
+    those of the servers' hosts.
+
+    ``connector`` is the recorded identity of the subject's host, ``connectors`` those that were
+    learned of every host in question, and ``shared_host`` says that another row or its server is on
+    that same host, or may be. Connections that the hosts of the other rows explain are left out. Of
+    the rest, ``own`` are those of the subject's host and ``foreign`` those that no record explains.
+    Where the driver cannot tell hosts, all connections are ``nameless`` instead.
+
+    ``holding`` is what Nova says of the subject's host where no instance is known. ``late_attach``
+    is the operator's choice for what is rolled forward.
     """
 
     case: Case
@@ -188,18 +190,18 @@ class Situation:
         return self.attachment.status if self.attachment else None
 
     @property
-    def named(self) -> bool:
+    def named_by_device(self) -> bool:
         """Tell whether a block device of the subject's server names the subject's row."""
         return self.attachment is not None and self.names(self.attachment)
 
     @property
-    def unnamed_devices(self) -> tuple[BlockDevice, ...]:
+    def devices_without_attachment(self) -> tuple[BlockDevice, ...]:
         """Block devices of the subject's server that name no row which Cinder has."""
-        known = {attachment.attachment_id for attachment in self.volume.attachments}
-        return tuple(d for d in self.devices if d.attachment_id not in known)
+        rows = {attachment.attachment_id for attachment in self.volume.attachments}
+        return tuple(d for d in self.devices if d.attachment_id not in rows)
 
     @property
-    def named_others(self) -> tuple[CinderAttachment, ...]:
+    def others_named_by_devices(self) -> tuple[CinderAttachment, ...]:
         """Those other rows that a block device of their own server names."""
         return tuple(
             attachment for attachment in self.others if self.holder(attachment) is not None
@@ -254,24 +256,24 @@ class Situation:
         """Tell whether a guest may be using the disk: a live session, and no proof of its end.
 
         Where Nova's record says that its compute ended the guest on this very host, what is left is
-        a login of the host's own, which nobody uses.
+        a login of the host itself, which no guest uses.
         """
         return self.live_sessions and not self.guest_ended
 
     @property
-    def stranger(self) -> bool:
-        """Tell whether somebody is let in who is surely not the subject's host, nor explained.
+    def has_unexplained_connection(self) -> bool:
+        """Tell whether a connection is surely not of the subject's host, nor explained by a record.
 
         Of connections that the driver cannot tell apart, each row explains one.
         """
-        known = self.connector is not None and bool(self.foreign)
-        return known or len(self.nameless) > len(self.volume.attachments)
+        of_another_host = self.connector is not None and bool(self.foreign)
+        return of_another_host or len(self.nameless) > len(self.volume.attachments)
 
     @property
     def sole(self) -> bool:
-        """Tell whether the subject's row is the only one, and idle access of one host all there is.
+        """Tell whether the subject's row is the only one, and the only connection an idle one.
 
-        Then "every connection of the volume" is the subject's, whoever the host is.
+        Then "every connection of the volume" is the subject's, whichever host it is.
         """
         connections = _connections(self.backend)
         one = len(connections) == 1 and not connections[0].sessions
@@ -284,10 +286,10 @@ class Situation:
 
     @property
     def clean(self) -> bool:
-        """Tell whether the probe proved that the subject's host holds nothing.
+        """Tell whether the probe proved that the subject's host has no connection.
 
-        Where no other row remains, nobody at all may be connected; where others do, nobody whom
-        their hosts do not explain.
+        Where no other row remains, the backend may have no connection at all; where others do, none
+        but those that their hosts explain.
         """
         if isinstance(self.backend, Absent):
             return True

@@ -1,7 +1,7 @@
-"""Who may be writing to a volume, and who of its guests is not let in any more. Pure.
+"""Which hosts may be writing to a volume, and which of its guests have lost their access. Pure.
 
-Told from the whole volume, whichever attachment a case is about: a second writer is in nobody's
-row as often as not.
+The answer rests on the whole volume, whichever attachment a case is about: a second writer often
+has no row at all.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ MAY_RUN = RUNS | {"error"}
 def writers(s: Situation) -> tuple[str, ...]:
     """Return the hosts that may be writing: a live session, or access that a running guest has.
 
-    A host is named as its connector, or the backend, names it; else by what it is let in as. The
-    several initiator names of one connector are one host. A session that outlived a guest which
-    Nova says was ended there is nobody's.
+    A host is named as its connector, or the backend, names it; else by the name of its connection.
+    The several initiator names of one connector are one host. A session does not count where Nova
+    says that its guest was ended there.
     """
     guests = set(_hosts_of_guests(s))
     idle = s.own if s.guest_ended else ()
@@ -39,7 +39,7 @@ def writers(s: Situation) -> tuple[str, ...]:
 
 
 def too_many(s: Situation) -> bool:
-    """Tell whether two hosts may be writing although nothing lets them.
+    """Tell whether two hosts may be writing although nothing permits that.
 
     A multiattach volume may have as many as it has rows; a live migration has its server on two.
     """
@@ -47,12 +47,12 @@ def too_many(s: Situation) -> bool:
 
 
 def beside_cinder(s: Situation) -> bool:
-    """Tell whether one host is all that is too much, and may be Cinder's: no server is on it."""
+    """Tell whether only one host is too many, and may be Cinder's own: no server is on it."""
     return _excess(s) <= 1 and not set(writers(s)) <= _hosts_of_servers(s)
 
 
 def beside_a_dead_host(s: Situation) -> bool:
-    """Tell whether those too many are on hosts whose compute is not up, off which a server went.
+    """Tell whether the excess is on hosts that a server has left and whose compute is not up.
 
     After an evacuation the row of a host that is dead may be left, and its session be listed.
     """
@@ -63,20 +63,20 @@ def beside_a_dead_host(s: Situation) -> bool:
     return bool(dead.intersection(writers(s))) and _excess(s, dead) <= 0
 
 
-def _excess(s: Situation, aside: Set[str | None] = frozenset()) -> int:
-    """Count the hosts that may be writing beyond those that something lets, some left aside.
+def _excess(s: Situation, excluded: Set[str | None] = frozenset()) -> int:
+    """Count the hosts that may be writing beyond those that are permitted, without ``excluded``.
 
     A move explains a second host of one server, not the host that another server is on.
     """
-    using = set(writers(s)) - aside
+    using = set(writers(s)) - excluded
     if len(using) <= 1:
         return 0
     if s.volume.ref.multiattach:
-        return _unexplained(s, aside) - _moving(s)
+        return _unexplained(s, excluded) - _moving(s)
     return max(len(using) - _moving(s), len(using & _hosts_of_servers(s))) - 1
 
 
-def _unexplained(s: Situation, aside: Set[str | None]) -> int:
+def _unexplained(s: Situation, excluded: Set[str | None]) -> int:
     """Count the hosts with a live session that no row explains, each row explaining one.
 
     A row whose host's connector was never seen may be that of any host. One that is only reserved
@@ -86,18 +86,20 @@ def _unexplained(s: Situation, aside: Set[str | None]) -> int:
     attachments = [
         r for r in s.volume.attachments if r.status != RESERVED and not left_behind(r, s.servers)
     ]
-    known = [None if s.nameless else _connector_of(s, attachment) for attachment in attachments]
-    mine = [connector for connector in known if connector is not None]
-    strange = {
+    connectors = [
+        None if s.nameless else _connector_of(s, attachment) for attachment in attachments
+    ]
+    seen = [connector for connector in connectors if connector is not None]
+    unexplained = {
         _host(s, connection)
         for connection in _connections(s)
-        if connection.sessions and not any(connection.belongs_to(c) for c in mine)
+        if connection.sessions and not any(connection.belongs_to(c) for c in seen)
     }
-    return len(strange - aside) - known.count(None)
+    return len(unexplained - excluded) - connectors.count(None)
 
 
 def _moving(s: Situation) -> int:
-    """Count the servers of the volume that are being moved, or may be, as nobody says."""
+    """Count the servers of the volume that are being moved, or may be, where Nova does not say."""
     attachments = [attachment.instance_id for attachment in s.volume.attachments]
     return sum(
         _is_moving(answer, attachments.count(instance_id))
@@ -116,20 +118,20 @@ def _is_moving(answer: object, attachments: int) -> bool:
 
 
 def lost_access(s: Situation) -> tuple[str, ...]:
-    """Return the hosts whose guest runs with the volume, and which the backend does not let in.
+    """Return the hosts whose guest runs with the volume, but which have no access on the backend.
 
-    Where nobody at all is let in, each of them; else those whose connector is known, if the driver
-    can tell whose connection is whose.
+    Where the backend has no connection at all, each of them; else those whose connector is known,
+    if the driver can tell whose connection is whose.
     """
     lost = (
         attachment
         for attachment in s.volume.attachments
-        if attachment.status == ATTACHED and _shut_out(s, attachment)
+        if attachment.status == ATTACHED and _has_lost_access(s, attachment)
     )
     return tuple(dict.fromkeys(_guest_host(s, attachment) for attachment in lost))
 
 
-def _shut_out(s: Situation, attachment: CinderAttachment) -> bool:
+def _has_lost_access(s: Situation, attachment: CinderAttachment) -> bool:
     server = _guest(s, attachment)
     if server is None or server.vm_state not in RUNS or server.compute_up is not True:
         return False
@@ -139,7 +141,7 @@ def _shut_out(s: Situation, attachment: CinderAttachment) -> bool:
     seen = isinstance(s.backend, Fact) and not s.nameless
     if not seen or connector is None or not connector.names():
         return False
-    # A session whose access was taken is none: once it breaks, it does not come back.
+    # A session whose access was revoked does not count: once it breaks, it does not come back.
     return not any(c.access and c.belongs_to(connector) for c in _connections(s))
 
 
@@ -193,9 +195,9 @@ def _connector_of(s: Situation, attachment: CinderAttachment) -> Connector | Non
 
 def _host(s: Situation, connection: Connection) -> str:
     own = [(c.host, c) for c in (s.case.connector, s.connector) if c is not None]
-    known = [*s.connectors.items(), *own]
-    named = (host for host, c in known if host and connection.belongs_to(c))
-    return next(named, None) or connection.host or connection.name
+    connectors = [*s.connectors.items(), *own]
+    hosts = (host for host, c in connectors if host and connection.belongs_to(c))
+    return next(hosts, None) or connection.host or connection.name
 
 
 def _connections(s: Situation) -> tuple[Connection, ...]:

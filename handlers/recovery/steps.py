@@ -16,7 +16,7 @@ from handlers.announcement import Event
 from handlers.case import Intent, StepKind, StepResult
 from handlers.counting import Stepped
 from handlers.judgement.evidence import Fact
-from handlers.judgement.guards import GIVES_AWAY, Guard
+from handlers.judgement.guards import LETS_OTHERS_ATTACH, Guard
 from handlers.judgement.plan import Step, unmet
 from handlers.recovery.attempt import Attempt, Plan
 from handlers.recovery.looking import Viewer
@@ -223,7 +223,7 @@ def _begun_since(attempt: Attempt, step: Step) -> str | None:
     It shows in no look: Cinder's call acts after it. Our own calls cannot have come between: one
     worker at a time has the volume. The next round's guards see what was read here.
     """
-    if step.kind not in GIVES_AWAY:
+    if step.kind not in LETS_OTHERS_ATTACH:
         return None
     tried_at = attempt.file.late().detach_tried_at
     known = dataclasses.replace(attempt.case.late, detach_tried_at=tried_at)

@@ -121,19 +121,19 @@ def test_nothing_is_released_that_nova_holds(picture: Picture) -> None:
     s, diagnosis = picture.situation, picture.diagnosis
     if diagnosis.verdict not in RELEASING:
         return
-    assert not s.named
-    assert not s.unnamed_devices
+    assert not s.named_by_device
+    assert not s.devices_without_attachment
     if s.attachment is not None and s.attachment.status == "attached" and s.server_gone:
         assert s.clean or (s.ended_on is not None and s.ended_on == s.host)
     if s.others:
-        assert set(s.named_others) == set(s.others)
+        assert set(s.others_named_by_devices) == set(s.others)
 
 
 @given(pictures())
 def test_a_healthy_attachment_is_left_alone(picture: Picture) -> None:
     """In-use, attached and named, no roll of ours pending -> nothing acts; nor on a reservation."""
     s, verdict = picture.situation, picture.diagnosis.verdict
-    if not s.named:
+    if not s.named_by_device:
         return
     if s.status == "in-use" and s.attachment_status == "attached" and verdict in ACTING:
         kinds = [i.kind for i in s.case.intents if i.attachment_id == s.attachment.attachment_id]
@@ -148,12 +148,12 @@ def test_what_a_guest_has_is_only_asked_of_nova_or_told_to_cinder(picture: Pictu
     """Named by Nova -> Nova's own detach, for a wish on record, or Cinder is told the truth."""
     s, verdict = picture.situation, picture.diagnosis.verdict
     if verdict is Verdict.NOVA_DETACH:
-        assert s.named
+        assert s.named_by_device
         assert s.case.operation is Operation.DETACH or unwanted(picture)
         assert s.status == "detaching" or s.case.intents
         assert s.status == "in-use" or not s.others
     if verdict is Verdict.ROLL_FORWARD:
-        assert s.named
+        assert s.named_by_device
         assert (s.status, s.attachment_status) == ("attaching", "attaching")
         assert s.own or s.nameless or isinstance(s.backend, Blind)
 
@@ -298,7 +298,7 @@ def test_no_step_is_made_on_evidence_that_another_plan_would_follow_from(
             assert s.holding is not None
             assert (s.holding.compute_up, s.holding.holders) == (True, Fact(()))
         if step.kind is StepKind.BACKEND_FORCE_DETACH:
-            assert not s.named
+            assert not s.named_by_device
             assert not s.live_sessions or s.guest_ended
 
 

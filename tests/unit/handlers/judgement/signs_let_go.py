@@ -39,7 +39,7 @@ from tests.unit.handlers.recovery.stuck import DETACH
 
 HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
     (
-        facts.let_go,
+        facts.no_block_device,
         UC1,
         (
             {"servers": (server(X, None),)},

@@ -66,7 +66,7 @@ def objection(
     return guard(picture.situation, steps, means)
 
 
-def named(picture: Picture, *means: Any) -> Guard | None:
+def objecting(picture: Picture, *means: Any) -> Guard | None:
     """Return the guard alone."""
     found = objection(picture, *means)
     return found.guard if found else None
@@ -84,7 +84,7 @@ def test_session_after_the_guest_s_end_is_ended_by_who_can() -> None:
     """Nova says that the guest was ended on that host -> its login may go, by a driver that can."""
     assert objection(ENDED) is None
     cannot = dataclasses.replace(SEEING, ends_sessions=False)
-    assert named(ENDED, AUTO, cannot) is Guard.LIVE_SESSION
+    assert objecting(ENDED, AUTO, cannot) is Guard.LIVE_SESSION
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_session_without_that_proof_is_never_ended(picture: Picture) -> None:
 )  # fmt: skip
 def test_what_only_a_person_can_lift(picture: Picture, expected: Guard) -> None:
     """Something is not proven -> that guard, and it parks."""
-    assert named(picture) is expected
+    assert objecting(picture) is expected
     assert expected in PARKS
 
 
@@ -148,18 +148,18 @@ def test_what_releases_nothing_needs_none_of_that(picture: Picture) -> None:
 def test_nova_is_not_asked_to_free_a_volume_that_a_stranger_is_let_in_to() -> None:
     """Nova's own detach would make it available -> parked; an unheard-of own host is none."""
     beside = (access(H1, sessions=1), access("stranger"))
-    assert named(UC4.but(backend=beside)) is Guard.FOREIGN_CONNECTION
-    assert named(ROLLED.but(backend=beside)) is Guard.FOREIGN_CONNECTION
-    assert named(UC4.but(known=())) is None
-    assert named(UC2.but(backend=beside)) is None
+    assert objecting(UC4.but(backend=beside)) is Guard.FOREIGN_CONNECTION
+    assert objecting(ROLLED.but(backend=beside)) is Guard.FOREIGN_CONNECTION
+    assert objecting(UC4.but(known=())) is None
+    assert objecting(UC2.but(backend=beside)) is None
 
 
 def test_a_release_that_takes_only_one_kind_of_step_is_guarded_as_well() -> None:
     """Only the driver's call, or only Cinder's -> the same reasons hold."""
     beside = BESIDE.but(backend=(*BESIDE.backend, access("stranger")))
-    assert named(beside) is Guard.FOREIGN_CONNECTION
+    assert objecting(beside) is Guard.FOREIGN_CONNECTION
     unseen = UC1.but(backend=BLIND, known=())
-    assert named(unseen, AUTO, THROUGH_CINDER) is Guard.BLIND_NOT_TRUSTED
+    assert objecting(unseen, AUTO, THROUGH_CINDER) is Guard.BLIND_NOT_TRUSTED
 
 
 def test_a_clean_backend_needs_no_connector_where_cinder_alone_is_asked() -> None:
@@ -182,18 +182,18 @@ def test_a_shared_target_stands_in_nobody_s_way_who_ends_no_session() -> None:
 def test_a_backend_that_cannot_be_seen_is_acted_on_only_where_the_operator_said_so() -> None:
     """Blind -> parked; opted in -> no objection."""
     for picture in (BLIND_UC5, UC1.but(backend=BLIND), UC3.but(backend=BLIND)):
-        assert named(picture, AUTO, THROUGH_CINDER) is Guard.BLIND_NOT_TRUSTED
-        assert named(picture, TRUSTED, THROUGH_CINDER) is None
+        assert objecting(picture, AUTO, THROUGH_CINDER) is Guard.BLIND_NOT_TRUSTED
+        assert objecting(picture, TRUSTED, THROUGH_CINDER) is None
 
 
 def test_blind_and_cinder_would_skip_the_backend_and_no_connector_is_known() -> None:
     """Nobody would release anything -> parked, though the operator trusts the driver."""
     reserved = UC1_RESERVED.but(backend=BLIND, known=())
-    assert named(reserved, TRUSTED, THROUGH_CINDER) is Guard.NO_CONNECTOR
+    assert objecting(reserved, TRUSTED, THROUGH_CINDER) is Guard.NO_CONNECTOR
     in_error = reserved.but(attachments=(attachment(A, "error_attaching"),))
-    assert named(in_error, TRUSTED, THROUGH_CINDER) is Guard.NO_CONNECTOR
+    assert objecting(in_error, TRUSTED, THROUGH_CINDER) is Guard.NO_CONNECTOR
     attaching = UC1.but(backend=BLIND, known=())
-    assert named(attaching, TRUSTED, THROUGH_CINDER) is None
+    assert objecting(attaching, TRUSTED, THROUGH_CINDER) is None
 
 
 def test_cinder_s_api_cannot_single_out_one_connection_of_several() -> None:
@@ -201,16 +201,16 @@ def test_cinder_s_api_cannot_single_out_one_connection_of_several() -> None:
     reserved = STRAY.but(
         status="in-use", attachments=(attachment(B), attachment(A, "reserved")), backend=BLIND
     )
-    assert named(reserved, TRUSTED, THROUGH_CINDER) is Guard.SEVERAL_ATTACHMENTS
+    assert objecting(reserved, TRUSTED, THROUGH_CINDER) is Guard.SEVERAL_ATTACHMENTS
     leaked = BESIDE.but(backend=BLIND, released_unasked=True)
     assert leaked.diagnosis.rule == "UC5.leaked-beside-others"
-    assert named(leaked, TRUSTED, THROUGH_CINDER) is Guard.SEVERAL_ATTACHMENTS
-    assert named(reserved.but(host=None), TRUSTED, THROUGH_CINDER) is Guard.NO_CONNECTOR
+    assert objecting(leaked, TRUSTED, THROUGH_CINDER) is Guard.SEVERAL_ATTACHMENTS
+    assert objecting(reserved.but(host=None), TRUSTED, THROUGH_CINDER) is Guard.NO_CONNECTOR
     late = STRAY.but(
         attachments=(attachment(B), attachment(A, "attaching", info=False)), backend=BLIND
     )
-    assert named(late, TRUSTED, THROUGH_CINDER) is None
-    assert named(reserved.but(backend=(access(H1, sessions=1), access(H2)))) is None
+    assert objecting(late, TRUSTED, THROUGH_CINDER) is None
+    assert objecting(reserved.but(backend=(access(H1, sessions=1), access(H2)))) is None
 
 
 def test_a_blind_release_waits_until_the_attach_cannot_finish_late() -> None:
@@ -341,18 +341,18 @@ def test_a_release_that_frees_nothing_in_cinder_may_be_repeated_at_once() -> Non
 
 def test_cinder_volume_is_down_and_what_needs_it_waits() -> None:
     """No heartbeat -> wait; where only the backend is called it does not matter."""
-    assert named(UC1.but(service_up=False)) is Guard.SERVICE_DOWN
-    assert named(UC2.but(service_up=False)) is Guard.SERVICE_DOWN
-    assert named(BESIDE.but(service_up=False)) is None
+    assert objecting(UC1.but(service_up=False)) is Guard.SERVICE_DOWN
+    assert objecting(UC2.but(service_up=False)) is Guard.SERVICE_DOWN
+    assert objecting(BESIDE.but(service_up=False)) is None
     assert Guard.SERVICE_DOWN not in PARKS
 
 
 def test_what_was_mended_and_comes_back_for_days_goes_to_a_person() -> None:
     """Mended before, older than the patience -> parked; younger, or never mended -> not."""
     old = OPENED_AT + timedelta(days=2)
-    assert named(UC5.but(mended_attempt=3), AUTO, SEEING, old) is Guard.COMES_BACK
-    assert named(UC5.but(mended_attempt=3)) is None
-    assert named(UC5, AUTO, SEEING, old) is None
+    assert objecting(UC5.but(mended_attempt=3), AUTO, SEEING, old) is Guard.COMES_BACK
+    assert objecting(UC5.but(mended_attempt=3)) is None
+    assert objecting(UC5, AUTO, SEEING, old) is None
 
 
 def test_a_case_s_own_connector_is_enough() -> None:

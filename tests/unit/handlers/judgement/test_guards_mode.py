@@ -25,7 +25,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     UC5,
 )
 from tests.unit.handlers.judgement.pictures import H1, SEEING, Picture, access
-from tests.unit.handlers.judgement.test_guards import named
+from tests.unit.handlers.judgement.test_guards import objecting
 
 
 def with_mode(mode: Mode) -> BackendPolicy:
@@ -38,9 +38,9 @@ def with_mode(mode: Mode) -> BackendPolicy:
 )
 def test_observe_lets_nothing_through(picture: Picture) -> None:
     """Mode observe, any plan, approved or not -> observe."""
-    assert named(picture, with_mode(Mode.OBSERVE)) is Guard.OBSERVE
+    assert objecting(picture, with_mode(Mode.OBSERVE)) is Guard.OBSERVE
     approved = picture.but(approved_fingerprint="anything")
-    assert named(approved, with_mode(Mode.OBSERVE)) is Guard.OBSERVE
+    assert objecting(approved, with_mode(Mode.OBSERVE)) is Guard.OBSERVE
 
 
 def approved(picture: Picture) -> Picture:
@@ -55,17 +55,17 @@ def approved(picture: Picture) -> Picture:
 def test_approve_wants_a_yes_to_this_very_plan(picture: Picture) -> None:
     """No yes, or one to another plan -> ask; a yes to this one -> go."""
     policy = with_mode(Mode.APPROVE)
-    assert named(picture, policy) is Guard.APPROVE
-    assert named(picture.but(approved_fingerprint="another"), policy) is Guard.APPROVE
-    assert named(approved(picture), policy) is None
+    assert objecting(picture, policy) is Guard.APPROVE
+    assert objecting(picture.but(approved_fingerprint="another"), policy) is Guard.APPROVE
+    assert objecting(approved(picture), policy) is None
 
 
 @pytest.mark.parametrize("picture", [HELD, GHOST_HELD, ROLLED])
 def test_what_was_approved_and_begun_is_carried_on_without_a_second_yes(picture: Picture) -> None:
     """Our own reserve or roll on record -> the rest of the approved plan; unapproved -> ask."""
     policy = with_mode(Mode.APPROVE)
-    assert named(picture.but(approved_fingerprint="the whole plan's"), policy) is None
-    assert named(picture, policy) is Guard.APPROVE
+    assert objecting(picture.but(approved_fingerprint="the whole plan's"), policy) is None
+    assert objecting(picture, policy) is Guard.APPROVE
 
 
 def test_the_mode_never_hides_a_deeper_reason() -> None:
@@ -73,14 +73,14 @@ def test_the_mode_never_hides_a_deeper_reason() -> None:
     for picture in (UC5, GHOST, GHOST_HELD):
         logged_in = picture.but(backend=(access(H1, sessions=1),))
         for mode in Mode:
-            assert named(logged_in, with_mode(mode)) is Guard.LIVE_SESSION
+            assert objecting(logged_in, with_mode(mode)) is Guard.LIVE_SESSION
 
 
 def test_ghost_behind_a_shared_session_or_an_unanswered_call_is_left_alone() -> None:
     """Other volumes behind the session, a driver that cannot keep it out, no service -> as any."""
     auto = with_mode(Mode.AUTO)
-    assert named(GHOST, auto) is None
-    assert named(GHOST.but(shared_targets=True), auto) is Guard.SHARED_TARGETS
-    assert named(GHOST.but(service_up=False), auto) is Guard.SERVICE_DOWN
+    assert objecting(GHOST, auto) is None
+    assert objecting(GHOST.but(shared_targets=True), auto) is Guard.SHARED_TARGETS
+    assert objecting(GHOST.but(service_up=False), auto) is Guard.SERVICE_DOWN
     cannot = dataclasses.replace(SEEING, revokes_access=False)
-    assert named(GHOST, auto, cannot) is Guard.CANNOT_REVOKE
+    assert objecting(GHOST, auto, cannot) is Guard.CANNOT_REVOKE

@@ -17,7 +17,7 @@ from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import Rule, Verdict
 from handlers.judgement.rules import RULES
 
-OF_OTHER_FACTS = {"nobody_let_in"}
+OF_OTHER_FACTS = {"no_connection"}
 """Facts that no rule names: they are part of another fact."""
 
 PAGE = Path(__file__).parents[4] / "docs" / "rules.md"

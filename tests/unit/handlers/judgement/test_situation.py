@@ -218,8 +218,8 @@ def test_a_server_that_is_on_no_host_shares_none() -> None:
 def test_block_devices_are_named_or_not() -> None:
     """One device names the row, one a dead row, one nothing -> named, and two unnamed."""
     s = seen(Picture(attachments=(attachment(A),), servers=(server(X, A, "dead", None),)))
-    assert s.named
-    assert [d.attachment_id for d in s.unnamed_devices] == ["dead", None]
+    assert s.named_by_device
+    assert [d.attachment_id for d in s.devices_without_attachment] == ["dead", None]
 
 
 def test_a_server_that_nova_does_not_have_is_gone_and_one_unseen_is_neither() -> None:
