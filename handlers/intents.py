@@ -1,4 +1,13 @@
-"""What a case's own writes so far tell: pure functions of its intents, oldest first."""
+"""What a case's own writes so far show, and how long a late call may still act. Pure.
+
+A case's intents stand oldest first.
+
+1. A write that may have acted counts as made: done, without an answer, or left open by a crash.
+2. A call may act after its caller has given up, until the late horizon is over. Until then the
+   volume is given to no other server: Cinder's terminate_connection revokes the access of a host by
+   its name, whichever server uses it by then. To see the backend does not help, as the call acts
+   after the look.
+"""
 
 from __future__ import annotations
 
@@ -41,14 +50,14 @@ def holds_reserve(case: Case) -> bool:
 
     One that never answered may have acted, and may still act after the unreserve of a later one.
     """
-    held = in_doubt = False
+    reserved = in_doubt = False
     for intent in case.intents:
         if intent.kind is StepKind.CINDER_RESERVE:
-            held = held or intent.result is StepResult.DONE
+            reserved = reserved or intent.result is StepResult.DONE
             in_doubt = in_doubt or intent.result in UNANSWERED
         elif intent.kind is StepKind.CINDER_UNRESERVE and intent.result is StepResult.DONE:
-            held = False
-    return held or in_doubt
+            reserved = False
+    return reserved or in_doubt
 
 
 def released_by_driver(case: Case) -> bool:
@@ -109,3 +118,32 @@ def last_unanswered_at(case: Case) -> datetime | None:
     ]
     of_any_case = [case.late.asked_at] if case.late.asked_at else []
     return max(own + of_any_case, default=None)
+
+
+def own_call_seconds(case: Case, horizon_seconds: float, now: datetime) -> float:
+    """Return how long a call of ours that gave no answer may still act; 0 for not at all."""
+    return _left(last_unanswered_at(case), horizon_seconds, now)
+
+
+def detach_seconds(case: Case, horizon_seconds: float, now: datetime) -> float:
+    """Return how long a try to detach the volume may still act that Cinder has not ended."""
+    return _left(case.late.detach_tried_at, horizon_seconds, now)
+
+
+def attach_seconds(case: Case, horizon_seconds: float, now: datetime) -> float:
+    """Return how long a try of the attach may still act: the last one heard, or that of opening."""
+    tried_at = case.late.attach_tried_at or case.round_began_at
+    return _left(max(tried_at, case.round_began_at), horizon_seconds, now)
+
+
+def terminating_seconds(case: Case, horizon_seconds: float, now: datetime) -> float:
+    """Return how long anybody's call may still act that takes the volume from a host."""
+    return max(
+        own_call_seconds(case, horizon_seconds, now), detach_seconds(case, horizon_seconds, now)
+    )
+
+
+def _left(since: datetime | None, horizon_seconds: float, now: datetime) -> float:
+    if since is None:
+        return 0.0
+    return max(horizon_seconds - (now - since).total_seconds(), 0.0)

@@ -1,37 +1,38 @@
 """What a notification does to the cases: pure, table-tested, and the only place that decides it.
 
-Whose message it is, and whether that is proven, says ``matching``. The case key is (cloud, volume,
-operation, attachment); messages fill in what a case does not know yet: attachment, instance, host,
-backend, connector. In the order in which the questions are asked:
+``matching`` says which case a message is about, and whether that is proven. The case key is (cloud,
+volume, operation, attachment). A message fills in what its case does not know yet: attachment,
+instance, host, backend, connector. The questions are asked in this order:
 
-- A message whose request id is that of one of our own intents is history of that intent's case and
-  moves nothing: our own calls cause notifications too.
-- **Released unasked** (UC5's signature) joins or opens the *attach* case of that attachment and
-  makes it due when errors have settled; it never closes anything. The detach's end that follows in
-  the same request is history of that case and brings its diagnosis forward.
-- **Start**: opens a case that waits until the operation's deadline, or joins one. A repeated start
-  does not move the deadline. A detach's start never joins an attach case. One that comes after the
-  end that closed its case is that case's history; where it repeats Cinder's start, the case settles
-  after all, since the try that had timed out may still finish late, and where it is Nova's, who has
-  not said that it ended, the case waits for that.
-- **Error**, and what a sweep found unchanged for too long: makes the case due when errors have
-  settled (sooner if it was to be looked at sooner), or opens one that is. An error that names no
-  volume moves every open case of its request; where there is none it is kept for the start that
-  comes later.
-- **End**, proven the same: closes a case that waits and that nobody works on; but where Cinder's
-  start had been repeated the case settles, since the try that timed out may still finish late and
-  undo it. Where Nova said that it began, only Nova's end closes it: a nova-compute that dies in
-  between leaves its own record wrong, and says no more. In any other open state the end is noted
-  (``end_seen``) and the case is due now: the diagnosis decides; a second end tells one that settles
-  nothing new. Not proven the same: brings the diagnosis forward until errors have settled; never
-  closes. One that names nothing does so to the only open case, and is filed there until its own
-  start comes.
-- An end of a case that is closed already is that case's history. An end without any case is kept
-  for its start: when that comes, the case opens and closes at once. What is kept is offered to a
-  case again whenever a start or an error has told the case more.
-- Only ends move a case that is parked or awaits approval; starts and errors are its history.
-- Each message of a case that somebody may be working on (claimed, or not waiting) raises
-  ``signal_seq``, so that a diagnosis made without it is made again.
+1. **Our own call**: a message whose request id is that of one of our intents is history of that
+   intent's case and moves nothing.
+2. **Released unasked** (UC5's signature): it joins or opens the *attach* case of that attachment
+   and makes it due when errors have settled. It never closes a case. The detach's end that follows
+   in the same request is history of that case and brings its diagnosis forward.
+3. **Start**: it opens a case that waits until the operation's deadline, or joins one. A repeated
+   start does not move the deadline. A detach's start never joins an attach case. A start that comes
+   after the end which closed its case is that case's history. Where it repeats Cinder's start, the
+   case settles after all, since the try that had timed out may still finish late. Where it is
+   Nova's, and Nova has not said that it ended, the case waits for that.
+4. **Error**, and what a sweep found unchanged for too long: it makes the case due when errors have
+   settled (sooner if a look was planned sooner), or opens one that is. An error that names no
+   volume moves every open case of its request; where there is none, it is kept for a later start.
+5. **End**, proven to be of the same attachment: it closes a case that waits and that no worker has
+   claimed. Where Cinder's start was repeated, the case settles instead, since the try that timed
+   out may still finish late and undo it. Where Nova has begun, only Nova's end closes the case: a
+   nova-compute that dies in between leaves its own record wrong and sends no more. In any other
+   open state the end is noted (``end_seen``) and the case is due now, so that the diagnosis
+   decides; a second end changes nothing for a case that settles.
+6. **End**, not proven: it brings the diagnosis forward until errors have settled and never closes a
+   case. An end that names neither attachment nor instance does so to the only open case, and is
+   filed there until its own start comes.
+7. **End of a closed case**: it is history of that case. An end without any case is kept for its
+   start: when that comes, the case opens and closes at once. A kept message is offered to a case
+   again whenever a start or an error has added to what the case knows.
+
+In all of them: only ends move a case that is parked or awaits approval; starts and errors are its
+history. Each message of a case that a worker may be diagnosing (claimed, or not waiting) raises
+``signal_seq``, so that a diagnosis made without it is made again.
 """
 
 from __future__ import annotations
@@ -55,11 +56,11 @@ from handlers.correlation.matching import (
 from handlers.correlation.transitions import (
     absorb,
     absorb_signal,
+    count_signal,
     due,
     ended,
     forward,
-    heard_end,
-    noticed,
+    note_end,
     opened,
     overtaken,
     settling,
@@ -68,18 +69,18 @@ from handlers.notification import Notification, Operation, Phase, Source
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Known:
+class Recorded:
     """What the ledger holds that the new notifications may be about.
 
-    ``cases``: the open ones and those closed a short while ago, oldest first. ``in_hand``: the ids
-    of those that a worker has now. ``orphans``: ends and errors that still wait for their start,
-    those included that are filed, without proof, under the only case that there was. ``intents``:
-    request id to case id.
+    ``cases``: the open ones and those closed a short while ago, oldest first. ``claimed``: the ids
+    of those that a worker has claimed. ``orphans``: ends and errors that still wait for their
+    start, those included that are filed, without proof, under the only case that there was.
+    ``intents``: request id to case id.
     """
 
     cloud: str
     cases: tuple[Case, ...]
-    in_hand: frozenset[str]
+    claimed: frozenset[str]
     orphans: tuple[Signal, ...]
     intents: Mapping[str, str]
 
@@ -110,7 +111,7 @@ class Changes:
 
 
 def correlate(
-    known: Known,
+    recorded: Recorded,
     notifications: Sequence[Notification],
     *,
     timing: Timing,
@@ -121,25 +122,25 @@ def correlate(
 
     Raises ValueError for a notification without the volume or operation that it must have.
     """
-    desk = _Desk(known, timing, now, new_id)
+    batch = _Batch(recorded, timing, now, new_id)
     for notification in notifications:
-        desk.take(notification)
-    return desk.changes()
+        batch.apply(notification)
+    return batch.changes()
 
 
-class _Desk:
+class _Batch:
     """The cases while one batch is worked in."""
 
     def __init__(
-        self, known: Known, timing: Timing, now: datetime, new_id: Callable[[], str]
+        self, recorded: Recorded, timing: Timing, now: datetime, new_id: Callable[[], str]
     ) -> None:
-        self._cloud = known.cloud
-        self._in_hand = known.in_hand
-        self._before = {case.case_id: case for case in known.cases}
+        self._cloud = recorded.cloud
+        self._claimed = recorded.claimed
+        self._before = {case.case_id: case for case in recorded.cases}
         self._cases = dict(self._before)
-        self._orphans = {signal.message_id: signal for signal in known.orphans}
+        self._orphans = {signal.message_id: signal for signal in recorded.orphans}
         self._stored_orphans = frozenset(self._orphans)
-        self._intents = known.intents
+        self._intents = recorded.intents
         self._timing = timing
         self._now = now
         self._settled_at = now + timedelta(seconds=timing.error_settle_seconds)
@@ -154,7 +155,7 @@ class _Desk:
         changed = [(before, after) for before, after in pairs if after is not before]
         return Changes(tuple(new), tuple(changed), self._filed, self._adopted, tuple(self._moves))
 
-    def take(self, notification: Notification) -> None:
+    def apply(self, notification: Notification) -> None:
         signal = Signal.of(notification)
         own = next((r for r in signal.request_ids if r in self._intents), None)
         if own is not None:
@@ -182,23 +183,25 @@ class _Desk:
     def _start(self, notification: Notification, signal: Signal) -> None:
         operation = _operation(signal)
         if match := find(signal, operation, self._open()):
-            self._put(self._told(match.case, notification), signal)
-            self._offer_kept(match.case.case_id)
+            self._put(self._absorbed(match.case, notification), signal)
+            self._offer_orphans(match.case.case_id)
             return
         wait = timedelta(seconds=self._timing.deadline_seconds(operation))
         if ended_before := self._ended_before(signal, operation):
-            told = self._told(ended_before, notification)
-            self._put(overtaken(told, self._settled_at, self._now + wait), signal)
-            self._offer_kept(ended_before.case_id)
+            updated = self._absorbed(ended_before, notification)
+            self._put(overtaken(updated, self._settled_at, self._now + wait), signal)
+            self._offer_orphans(ended_before.case_id)
             return
         self._open_case(notification, operation, Trigger.DEADLINE, self._now + wait)
 
     def _released(self, notification: Notification, signal: Signal) -> None:
         trigger = Trigger.RELEASED_UNASKED
         if match := find(signal, Operation.ATTACH, self._open()):
-            case = dataclasses.replace(self._told(match.case, notification), released_unasked=True)
+            case = dataclasses.replace(
+                self._absorbed(match.case, notification), released_unasked=True
+            )
             self._put(settling(case, trigger, self._settled_at), signal)
-            self._offer_kept(case.case_id)
+            self._offer_orphans(case.case_id)
             return
         self._open_case(notification, Operation.ATTACH, trigger, self._settled_at)
 
@@ -206,10 +209,10 @@ class _Desk:
         operation = _operation(signal)
         trigger = Trigger.SWEEP if notification.source is Source.SWEEP else Trigger.ERROR
         match, cases = find(signal, operation, self._open()), self._open()
-        if meant := match.case if match else find_only(signal, operation, cases):
-            case = self._told(meant, notification)
+        if found := match.case if match else find_only(signal, operation, cases):
+            case = self._absorbed(found, notification)
             self._put(settling(case, trigger, self._settled_at), signal)
-            self._offer_kept(case.case_id)
+            self._offer_orphans(case.case_id)
             return
         self._open_case(notification, operation, trigger, self._settled_at)
 
@@ -218,27 +221,27 @@ class _Desk:
         if not of_request:
             self._keep(signal)
         for case in of_request:
-            told = self._noticed(absorb_signal(case, signal))
-            self._put(settling(told, Trigger.ERROR, self._settled_at), signal)
+            updated = self._counted(absorb_signal(case, signal))
+            self._put(settling(updated, Trigger.ERROR, self._settled_at), signal)
 
     def _end(self, notification: Notification, signal: Signal) -> None:
         operation, cases = _operation(signal), self._open()
         if (match := find_proven(signal, operation, cases)) and match.proven:
-            told = heard_end(self._told(match.case, notification), signal)
-            self._put(self._ended(told), signal)
+            updated = note_end(self._absorbed(match.case, notification), signal)
+            self._put(self._ended(updated), signal)
         elif match is None and (released := companion(signal, cases)):
-            told = self._told(released, notification)
-            self._put(due(told, told.trigger, self._settled_at), signal)
+            updated = self._absorbed(released, notification)
+            self._put(due(updated, updated.trigger, self._settled_at), signal)
         elif likely := match or find_likely(signal, operation, cases):
-            self._put(forward(self._told(likely.case, notification), self._settled_at), signal)
+            self._put(forward(self._absorbed(likely.case, notification), self._settled_at), signal)
         elif closed := self._ended_before(signal, operation):
-            self._put(heard_end(self._told(closed, notification), signal), signal)
+            self._put(note_end(self._absorbed(closed, notification), signal), signal)
         elif closed := self._closed_before(signal, operation):
             self._file(signal, closed.case_id)
         else:
             self._keep(signal)
-            if perhaps := find_only(signal, operation, cases):
-                self._put(forward(self._noticed(perhaps), self._settled_at), signal)
+            if only := find_only(signal, operation, cases):
+                self._put(forward(self._counted(only), self._settled_at), signal)
 
     # --- a new case, and what came before its start ---------------------------------------------
 
@@ -251,44 +254,44 @@ class _Desk:
             cloud=self._cloud, case_id=case_id, now=self._now, due_at=due_at,
         )  # fmt: skip
         self._put(case, Signal.of(notification))
-        self._offer_kept(case_id)
+        self._offer_orphans(case_id)
 
-    def _offer_kept(self, case_id: str) -> None:
-        """Give a case what was kept for it, as it knows now what it is about."""
+    def _offer_orphans(self, case_id: str) -> None:
+        """Give a case the messages that were kept for it, as it has learned what it is about."""
         # Errors first, so that an end does not hide them.
         for orphan in sorted(self._orphans.values(), key=lambda s: s.phase is Phase.END):
             self._offer(case_id, orphan)
 
     def _offer(self, case_id: str, orphan: Signal) -> None:
-        taken = self._taken(self._cases[case_id], orphan)
-        if taken is not None:
-            self._move(taken, orphan)
+        adopting = self._adopting(self._cases[case_id], orphan)
+        if adopting is not None:
+            self._move(adopting, orphan)
             del self._orphans[orphan.message_id]
             stored = orphan.message_id in self._stored_orphans
             (self._adopted if stored else self._filed)[orphan.message_id] = case_id
 
-    def _taken(self, case: Case, orphan: Signal) -> Case | None:
-        told = self._noticed(absorb_signal(case, orphan))
+    def _adopting(self, case: Case, orphan: Signal) -> Case | None:
+        updated = self._counted(absorb_signal(case, orphan))
         if orphan.phase is Phase.ERROR:
-            mine = case.open and shares_request(orphan, case)
-            return settling(told, Trigger.ERROR, self._settled_at) if mine else None
+            of_case = case.open and shares_request(orphan, case)
+            return settling(updated, Trigger.ERROR, self._settled_at) if of_case else None
         if orphan.operation is case.operation and find_proven(orphan, case.operation, [case]):
-            told = heard_end(told, orphan)
-            return self._ended(told) if case.open else told
-        return told if companion(orphan, [case]) else None
+            updated = note_end(updated, orphan)
+            return self._ended(updated) if case.open else updated
+        return updated if companion(orphan, [case]) else None
 
     # --- what a case learns ---------------------------------------------------------------------
 
-    def _told(self, case: Case, notification: Notification) -> Case:
-        return self._noticed(absorb(case, notification))
+    def _absorbed(self, case: Case, notification: Notification) -> Case:
+        return self._counted(absorb(case, notification))
 
-    def _noticed(self, case: Case) -> Case:
-        return noticed(case, in_hand=case.case_id in self._in_hand)
+    def _counted(self, case: Case) -> Case:
+        return count_signal(case, claimed=case.case_id in self._claimed)
 
     def _ended(self, case: Case) -> Case:
-        return ended(case, self._now, self._settled_at, in_hand=case.case_id in self._in_hand)
+        return ended(case, self._now, self._settled_at, claimed=case.case_id in self._claimed)
 
-    # --- the desk's own book-keeping ------------------------------------------------------------
+    # --- the cases of the batch -----------------------------------------------------------------
 
     def _open(self) -> list[Case]:
         return [case for case in self._cases.values() if case.open]
@@ -299,7 +302,7 @@ class _Desk:
         return match.case if match else companion(signal, closed)
 
     def _ended_before(self, signal: Signal, operation: Operation) -> Case | None:
-        """Return the case that this belongs to and that an end has closed, not a judgement."""
+        """Return the case that this belongs to and that an end, not a diagnosis, has closed."""
         ended = (c for c in self._cases.values() if c.conclusion is Conclusion.ENDED)
         match = find_proven(signal, operation, ended)
         return match.case if match and match.proven else None

@@ -1,4 +1,4 @@
-"""Whose message is it: pure, and the only place that decides it.
+"""Which case is a message about: pure, and the only place that decides it.
 
 A message can only be about a case of the same volume. A case that names another attachment than
 the message, or another instance where the attachment does not decide, is never meant. Of the rest:
@@ -8,7 +8,7 @@ the message, or another instance where the attachment does not decide, is never 
 3. else the same instance, named by both, in the same operation;
 4. else, where the message names neither attachment nor instance, the only open case of that
    operation on the volume. This says the least: two operations may be in flight of which we know
-   one. So it never makes a start somebody else's, and teaches a case nothing.
+   one. So it never gives a start to another case, and a case learns nothing from it.
 
 The first of these that finds a case wins; of several cases the newest. 1 *proves* that the message
 is about that very attachment, and so does 2 where it found no second case. Request ids of an
@@ -49,7 +49,7 @@ class Timing:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Signal:
-    """What of a notification decides whose it is."""
+    """The parts of a notification that decide which case it is about."""
 
     message_id: str
     source: Source
@@ -62,8 +62,8 @@ class Signal:
 
     @classmethod
     def of(cls, notification: Notification) -> Self:
-        """Take from a notification what counts here."""
-        named = (notification.request_id, notification.own_request_id)
+        """Return the signal of a notification."""
+        request_ids = (notification.request_id, notification.own_request_id)
         return cls(
             message_id=notification.message_id,
             source=notification.source,
@@ -72,7 +72,7 @@ class Signal:
             volume_id=notification.volume_id,
             attachment_id=notification.attachment_id,
             instance_id=notification.instance_id,
-            request_ids=tuple(dict.fromkeys(r for r in named if r)),
+            request_ids=tuple(dict.fromkeys(r for r in request_ids if r)),
         )
 
 
@@ -101,7 +101,7 @@ def find_likely(signal: Signal, operation: Operation, cases: Iterable[Case]) -> 
 
 
 def find_only(signal: Signal, operation: Operation, cases: Iterable[Case]) -> Case | None:
-    """Return the only case of this operation where the signal says nothing of whose it is."""
+    """Return the only case of this operation, for a signal without attachment and instance."""
     own = _possible(signal, operation, cases)
     nameless = signal.attachment_id is None and signal.instance_id is None
     return own[0] if nameless and len(own) == 1 else None

@@ -4,10 +4,10 @@
    that ``matching`` says.
 2. The finished one that it was filed under.
 3. A finished one that is proven to be of the same attachment, or of the same request.
-4. None of these: a new one is opened, whatever the notification tells of, an end included.
+4. None of these: a new one is opened, whatever the notification reports, an end included.
 
-A replayed notification tells no news: it fills in what the case does not know, replaces nothing,
-and is no repetition of an operation's start.
+A replayed notification is no news: it fills in what the case does not know, replaces nothing, and
+does not count as a repeated start.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ AT_REST = (CaseState.CLOSED, CaseState.PARKED, CaseState.AWAITING_APPROVAL)
 
 
 class ReplayRefusedError(Exception):
-    """The replay names nothing that could go round again."""
+    """The replay names no case that could be diagnosed again."""
 
 
 def chosen(
-    known: Sequence[Case], notification: Notification, filed: Collection[str]
+    cases: Sequence[Case], notification: Notification, filed: Collection[str]
 ) -> Case | None:
-    """Return the case that a replayed notification sends round again; None: one is to be opened.
+    """Return the case that a replayed notification sends to a new diagnosis; None: open a new one.
 
-    ``known`` are the cases of its volume, oldest first; ``filed`` the ids of those that it was
-    filed under, or whose own calls caused it.
+    ``cases`` are those of its volume, oldest first; ``filed`` the ids of those that it was filed
+    under, or whose own calls caused it.
     """
-    own = [case for case in known if case.case_id in filed]
-    live = [case for case in known if case.open]
-    over = [case for case in known if not case.open]
+    own = [case for case in cases if case.case_id in filed]
+    live = [case for case in cases if case.open]
+    closed = [case for case in cases if not case.open]
     return (
         _newest(case for case in own if case.open)
-        or _meant(live, notification, proven=False)
+        or _match(live, notification, proven=False)
         or _newest(own)
-        or _meant(over, notification, proven=True)
+        or _match(closed, notification, proven=True)
     )
 
 
@@ -98,11 +98,11 @@ def rearmed(case: Case, now: datetime) -> Case:
 
 def reminded(case: Case, notification: Notification) -> Case:
     """Fill in from a replayed notification what the case does not know."""
-    told = absorb(case, notification)
+    updated = absorb(case, notification)
     return dataclasses.replace(
-        told,
-        connector=case.connector or told.connector,
-        starts=max(case.starts, min(told.starts, 1)),
+        updated,
+        connector=case.connector or updated.connector,
+        starts=max(case.starts, min(updated.starts, 1)),
         released_unasked=case.released_unasked or notification.released_unasked,
     )
 
@@ -111,7 +111,7 @@ def _newest(found: Iterable[Case]) -> Case | None:
     return next(reversed(list(found)), None)
 
 
-def _meant(among: Sequence[Case], notification: Notification, *, proven: bool) -> Case | None:
+def _match(among: Sequence[Case], notification: Notification, *, proven: bool) -> Case | None:
     signal, operation = Signal.of(notification), _operation(notification)
     if operation is None or signal.volume_id is None:
         return _newest(case for case in among if shares_request(signal, case))

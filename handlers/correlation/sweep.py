@@ -1,9 +1,11 @@
 """What Cinder's lists show in transition, and what of it becomes a case. Pure.
 
-A reserve, a begin_detaching and half of all failures are told by no notification (Cinder,
-cinder/volume/api.py): a sweep of Cinder's lists makes certain what events make fast. What it finds
-is handed to the ledger as a notification of our own, and goes the way of every other: a sweep
-proves nothing, it only asks for a diagnosis.
+No notification reports a reserve, a begin_detaching or half of all failures (Cinder,
+cinder/volume/api.py). So Cinder's lists are read too: that is slow, but it misses nothing. What a
+sweep finds is given to the ledger as a notification of our own and is handled as every other.
+
+1. A sweep proves nothing. It only asks for a diagnosis.
+2. A list that suddenly shows far less than before is not taken for the whole (``implausible``).
 """
 
 from __future__ import annotations
@@ -100,7 +102,7 @@ def of_attachment(listed: ListedAttachment) -> Sighting:
 
 
 def of_export(listed: ListedVolume, export: Export) -> Sighting:
-    """Return the sighting of an available volume that somebody has access to."""
+    """Return the sighting of an available volume that some host has access to."""
     peers = tuple(sorted(connection.name for connection in export.connections))
     version = _digest(f"{peers} {listed.updated_at or ''}")
     return Sighting(listed.volume_id, None, EXPORTED, version, peers)
@@ -109,8 +111,8 @@ def of_export(listed: ListedVolume, export: Export) -> Sighting:
 def implausible(counted: int, before: int | None) -> str | None:
     """Return why a list must not be taken for the whole of it, or None.
 
-    An API that suddenly knows of no volumes, or of far fewer, is one that cannot see (a lost role,
-    a database that failed over to an empty one), not a cloud that was cleared.
+    An API that suddenly lists no volumes, or far fewer, cannot see them (a lost role, a database
+    that failed over to an empty one); it does not mean that the cloud was cleared.
     """
     if before is None or counted >= before * FAR_LESS:
         return None
@@ -142,7 +144,7 @@ def suspects(
     if (
         whole is not None
         and whole.sighting.status == volume.status
-        and not _told_by_attachments(volume)
+        and not _attachment_in_transition(volume)
     ):
         yield _notification(volume, _detached_attachment(volume), _operation(volume.status), whole)
     if whole is not None and whole.sighting.status == EXPORTED and _free(volume):
@@ -156,15 +158,15 @@ def _free(volume: Volume) -> bool:
 
 def _host(peers: tuple[str, ...], hosts: Mapping[str, str]) -> str | None:
     """Return the only host that has access, by however many names; None where there are several."""
-    known = {hosts.get(peer) for peer in peers}
-    return known.pop() if len(known) == 1 else None
+    found = {hosts.get(peer) for peer in peers}
+    return found.pop() if len(found) == 1 else None
 
 
-def _told_by_attachments(volume: Volume) -> bool:
+def _attachment_in_transition(volume: Volume) -> bool:
     """Tell whether a row in transition stands for the volume's own: it has a sighting itself."""
-    wanted = _operation(volume.status)
+    operation = _operation(volume.status)
     return any(
-        r.status in ROW_STATUSES and _operation(r.status) is wanted for r in volume.attachments
+        r.status in ROW_STATUSES and _operation(r.status) is operation for r in volume.attachments
     )
 
 

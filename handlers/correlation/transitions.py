@@ -1,11 +1,14 @@
-"""What becomes of a case when something is said of it, and what it learns: pure functions.
+"""What a message changes in a case: its state, and what the case learns. Pure, but for new ids.
 
-The id of a case is as good as random, and yet beside the one before it in every index.
+1. A case that waits for a person (``FOR_A_PERSON``) is never made due by a start or an error.
+2. An end closes only a case that waits and that no worker has claimed.
+3. A case learns what it does not know yet; only its connector is replaced by a newer one.
 
-An index of random ids is written all over: each new case dirties a page of its own in each index
-that begins with its id, which a database feels when the index has outgrown its memory. So an id
-begins with the time. It counts on from the last one, so that its first eight digits, by which
-people name a case, are given to one case only (by one process; two in the same 16 ms may agree).
+The id of a new case begins with the time. Random ids would spread over the whole index, and each
+new case would write another page of each index that begins with its id, which is slow once an
+index is larger than the database's memory. The id counts on from the last one. So its first eight
+digits, by which people name a case, belong to one case only (of one process; two processes may
+give the same within 16 ms).
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ MOST_REQUEST_IDS = 50
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Learned:
-    """How a compute host presented itself to storage, last, and in which attachment's row."""
+    """The last connector of a compute host, and the attachment whose row showed it."""
 
     host: str
     connector: Connector
@@ -65,16 +68,16 @@ def absorb_signal(case: Case, signal: Signal) -> Case:
     )
 
 
-def heard_end(case: Case, signal: Signal) -> Case:
-    """Note who says that this very operation ended, where that is Nova."""
+def note_end(case: Case, signal: Signal) -> Case:
+    """Note that Nova said that this very operation ended, where it was Nova that said so."""
     if case.nova_ended or signal.source is Source.CINDER:
         return case
     return dataclasses.replace(case, nova_ended=True)
 
 
-def noticed(case: Case, *, in_hand: bool) -> Case:
-    """Count a message of the case where somebody may be judging it without: a worker has it."""
-    counts = in_hand or case.state is not CaseState.WAITING
+def count_signal(case: Case, *, claimed: bool) -> Case:
+    """Count a message of the case, where a diagnosis may be under way that does not know of it."""
+    counts = claimed or case.state is not CaseState.WAITING
     return dataclasses.replace(case, signal_seq=case.signal_seq + 1) if counts else case
 
 
@@ -105,8 +108,8 @@ def _joined(case: Case, signal: Signal) -> tuple[str, ...]:
 
 
 def _starts(case: Case, notification: Notification) -> bool:
-    said = notification.operation, notification.phase
-    return said == (case.operation, Phase.START)
+    reported = notification.operation, notification.phase
+    return reported == (case.operation, Phase.START)
 
 
 FOR_A_PERSON = (CaseState.PARKED, CaseState.AWAITING_APPROVAL)
@@ -155,17 +158,17 @@ def forward(case: Case, at: datetime) -> Case:
     return dataclasses.replace(case, trigger=Trigger.END, next_attempt_at=sooner)
 
 
-def ended(case: Case, now: datetime, settled_at: datetime, *, in_hand: bool) -> Case:
-    """Note the end of this very attachment's operation; close the case if nobody looks into it.
+def ended(case: Case, now: datetime, settled_at: datetime, *, claimed: bool) -> Case:
+    """Note the end of this very attachment's operation; close the case if no worker has it.
 
     After a repeated start it settles instead: the try that had timed out may still finish late.
-    Where Nova is at it, Cinder's word is not the end: a nova-compute that dies meanwhile leaves a
-    record of the volume that is wrong, and says no more.
+    Where Nova has begun and not ended, Cinder's end does not close it: a nova-compute that dies
+    meanwhile leaves a wrong record of the volume, and sends no more.
     """
     if case.state is CaseState.SETTLING and case.end_seen:
         return case  # Nova's own ends follow Cinder's: nothing new
     noted = dataclasses.replace(case, end_seen=True)
-    if case.state is not CaseState.WAITING or in_hand:
+    if case.state is not CaseState.WAITING or claimed:
         return due(noted, Trigger.END, now)
     if case.starts > 1:
         settle = due(noted, Trigger.END, settled_at)
@@ -228,7 +231,7 @@ _COUNTER = _Counter()
 
 
 def new_case_id() -> str:
-    """Return an id that nobody has. Thread-safe; blocks on nothing."""
+    """Return an id that no other case has. Thread-safe; blocks on nothing."""
     value = (_COUNTER.next() % (1 << PREFIX_BITS)) << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
     for bits, mask in (VERSION_8, VARIANT):
         value = value & ~mask | bits

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from drivers.base import Capabilities
-from handlers import intents, late
+from handlers import intents
 from handlers.case import StepKind
 from handlers.judgement.diagnosis import holds
 from handlers.judgement.evidence import Fact
@@ -319,16 +319,16 @@ def _service_down(a: Asked) -> bool:
 
 
 def _own_call(a: Asked) -> float | bool:
-    return _left(a, late.own_seconds) if a.kinds & LETS_OTHERS_ATTACH else False
+    return _left(a, intents.own_call_seconds) if a.kinds & LETS_OTHERS_ATTACH else False
 
 
 def _late_detach(a: Asked) -> float | bool:
-    return _left(a, late.detach_seconds) if a.kinds & LETS_OTHERS_ATTACH else False
+    return _left(a, intents.detach_seconds) if a.kinds & LETS_OTHERS_ATTACH else False
 
 
 def _late_attach(a: Asked) -> float | bool:
     unseen = a.s.blind and a.s.case.operation is Operation.ATTACH
-    return _left(a, late.attach_seconds) if unseen and a.releases else False
+    return _left(a, intents.attach_seconds) if unseen and a.releases else False
 
 
 def _left(a: Asked, seconds: Callable[..., float]) -> float | bool:

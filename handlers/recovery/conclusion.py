@@ -6,7 +6,7 @@ import dataclasses
 from datetime import datetime
 from typing import Any
 
-from handlers import intents, late
+from handlers import intents
 from handlers.announcement import Details, Event, announce
 from handlers.case import Announcement, Case, CaseState, Conclusion, Outcome, UseCase, VerifiedBy
 from handlers.judgement.policy import BackendPolicy
@@ -137,7 +137,7 @@ def _settling_seconds(attempted: Attempted) -> float:
         return horizon
     since = max(case.first_clean_at, case.mended_at or case.first_clean_at)
     left = horizon - (attempted.now - since).total_seconds()
-    return max(left, late.terminating_seconds(case, horizon, attempted.now))
+    return max(left, intents.terminating_seconds(case, horizon, attempted.now))
 
 
 def _frozen(attempted: Attempted) -> Outcome:
@@ -167,7 +167,7 @@ def _mended(attempted: Attempted) -> Outcome:
     """Say that it is over: not while a call may cut off whoever takes us at our word."""
     reason, verified_by = attempted.diagnosis.reason, _verified_by(attempted.diagnosis)
     horizon = attempted.policy.late_horizon_seconds
-    if left := late.terminating_seconds(attempted.case, horizon, attempted.now):
+    if left := intents.terminating_seconds(attempted.case, horizon, attempted.now):
         untold = f"{reason}; but a call that gave no answer may still act"
         return attempted.outcome(CaseState.DUE, untold, delay_seconds=left)
     return attempted.outcome(

@@ -11,7 +11,7 @@ from typing import assert_never
 from drivers.base import Connector, StorageDriver, VolumeRef
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import IndeterminateError, OutsideError, PermanentError, TransientError
-from handlers import late
+from handlers import intents
 from handlers.announcement import Event
 from handlers.case import Intent, StepKind, StepResult
 from handlers.counting import Stepped
@@ -228,7 +228,7 @@ def _begun_since(attempt: Attempt, step: Step) -> str | None:
     tried_at = attempt.file.late().detach_tried_at
     known = dataclasses.replace(attempt.case.late, detach_tried_at=tried_at)
     attempt.case = dataclasses.replace(attempt.case, late=known)
-    left = late.detach_seconds(attempt.case, attempt.policy.late_horizon_seconds, attempt.now)
+    left = intents.detach_seconds(attempt.case, attempt.policy.late_horizon_seconds, attempt.now)
     return Guard.LATE_DETACH.sentence if left > 0 else None
 
 

@@ -34,7 +34,7 @@ from consumer.ledger.database.records import CASES, NOTIFICATIONS, Row, Values
 from consumer.ledger.database.tables import cases, connectors, history, intents, notifications
 from consumer.ledger.work.history import HistoryKind
 from handlers.case import Case, CaseState
-from handlers.correlation.correlation import Changes, Known, Move, correlate
+from handlers.correlation.correlation import Changes, Move, Recorded, correlate
 from handlers.correlation.matching import Signal, Timing, shares_request
 from handlers.correlation.transitions import learned, new_case_id
 from handlers.notification import Notification, Phase
@@ -216,7 +216,7 @@ def read_known(
     *,
     claimed: Mapping[str, str | None],
     since: datetime,
-) -> Known:
+) -> Recorded:
     """Read the cases, orphans and intents that a batch may be about.
 
     ``claimed`` names the volumes that were locked for it and the case in hand of each; ``since`` is
@@ -228,10 +228,10 @@ def read_known(
     }  # fmt: skip
     opens = any(n.phase is not Phase.END for n in batch)
     found = _cases(connection, wanted)
-    return Known(
+    return Recorded(
         cloud=cloud,
         cases=found,
-        in_hand=frozenset(case_id for case_id in claimed.values() if case_id is not None),
+        claimed=frozenset(case_id for case_id in claimed.values() if case_id is not None),
         orphans=_orphans(connection, wanted, found) if opens else (),
         intents=_intents(connection, wanted),
     )

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from handlers.case import Case, CaseState, Conclusion, Trigger
-from handlers.correlation.correlation import Changes, Known, correlate
+from handlers.correlation.correlation import Changes, Recorded, correlate
 from handlers.correlation.matching import Signal, Timing
 from handlers.notification import Notification, Operation, Phase, Source
 from tests.unit.consumer.ledger.making import (
@@ -56,15 +56,15 @@ def after(
     intents: dict[str, str] | None = None,
     now: datetime = NOW,
     *,
-    in_hand: Sequence[str] = (),
+    claimed: Sequence[str] = (),
 ) -> Changes:
     """Correlate; new cases are called new-1, new-2, ..."""
     numbers = itertools.count(1)
     return correlate(
-        Known(
+        Recorded(
             cloud="default",
             cases=tuple(cases),
-            in_hand=frozenset(in_hand),
+            claimed=frozenset(claimed),
             orphans=tuple(Signal.of(o) for o in orphans),
             intents=intents or {},
         ),
@@ -320,7 +320,7 @@ def test_end_beyond_waiting(
 
 def test_end_in_hand() -> None:
     """A proven end of a waiting case in hand -> noted, the diagnosis decides."""
-    case = one(after([END], [known()], in_hand=[known().case_id]))
+    case = one(after([END], [known()], claimed=[known().case_id]))
     assert (case.state, case.end_seen, case.signal_seq) == (CaseState.DUE, True, 2)
 
 
