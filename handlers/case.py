@@ -1,6 +1,6 @@
-"""A case, what may become of it, and the narrow door through which recovery writes it down.
+"""A case, its states, and ``CaseFile``: all that recovery may write about a case.
 
-The ledger implements ``CaseFile``; recovery knows nothing else of it.
+The ledger implements ``CaseFile``. Recovery knows nothing else of the ledger.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from handlers.notification import Operation
 
 
 class CaseState(enum.Enum):
-    """Who moves the case next. docs/states.md has a sentence for each state and each edge."""
+    """What moves the case next. docs/states.md has a sentence for each state and each edge."""
 
     WAITING = "waiting"
     DUE = "due"
@@ -27,7 +27,7 @@ class CaseState(enum.Enum):
 
 
 class Trigger(enum.Enum):
-    """What made us look at the case."""
+    """Why detachd looks at the case."""
 
     DEADLINE = "deadline"
     ERROR = "error"
@@ -77,7 +77,7 @@ class StepResult(enum.Enum):
 
 
 class VerifiedBy(enum.Enum):
-    """On whose word the backend is held to be clean."""
+    """What shows that the backend is clean: our own look, or only its driver's report."""
 
     PROBE = "probe"
     DRIVER = "driver"
@@ -111,14 +111,14 @@ class Intent:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LateCalls:
-    """Calls on a volume whose callers may have given up, and that may act all the same.
+    """Calls on a volume that may still act although their callers may have given up.
 
-    ``asked_at``: when at the latest our last call went out that can reach the backend and gave no
-    answer, of whichever case of the volume: when we gave it up, or after a crash when it was meant.
-    ``detach_tried_at``: when the last start of a detach was heard that Cinder did not end, whoever
-    asked for it: Nova's tries, an attach's clean-up. ``attach_tried_at``: the same of an attach,
-    ended or not, as its end bears another request id. Database time; None for never. As of the
-    claim.
+    ``asked_at``: the latest time at which a call of ours, for any case of the volume, went out that
+    can reach the backend and gave no answer: when we gave up waiting, or after a crash when the
+    intent was recorded. ``detach_tried_at``: the last start of a detach without an end of Cinder's,
+    by any client: Nova's tries, an attach's clean-up. ``attach_tried_at``: the last start of an
+    attach, ended or not, as its end has another request id. Database time; None for never. As of
+    the claim.
     """
 
     asked_at: datetime | None = None
@@ -155,9 +155,9 @@ class Case:
     that found it at rest began a new round, at ``rearmed_at``.
 
     *What was done.* ``attempts`` counts claims, the one in hand included; ``failures`` the finished
-    attempts that failed; ``crashes`` the claims in a row that ended without a word: their lease ran
+    attempts that failed; ``crashes`` the claims in a row whose lease ran
     out. ``first_clean_at`` is the time of the first of the clean looks that closing after a timeout
-    takes. ``mended_attempt`` is ``attempts`` as it was when the case was last mended, 0 for never.
+    takes. ``mended_attempt`` is ``attempts`` at the time of the last recovery, 0 for never.
     ``rule``, ``verdict``, ``reason`` and ``fingerprint``, which names the plan, are those of the
     last finished attempt. ``approved_by`` said yes to the plan ``approved_fingerprint``, and to no
     other.
@@ -215,24 +215,24 @@ class Case:
 
     @property
     def open(self) -> bool:
-        """Tell whether somebody, or time, still moves the case."""
+        """Tell whether an event, a person or time can still move the case."""
         return self.state is not CaseState.CLOSED
 
     @property
     def nova_is_at_it(self) -> bool:
-        """Tell whether Nova said that it began, and has yet to say that it ended."""
+        """Tell whether Nova said that it began and has not said that it ended."""
         return self.nova_started and not self.nova_ended
 
     @property
     def round_began_at(self) -> datetime:
-        """When the present round began: what asks a case's age (has a late call had its time?)."""
+        """When the present round began. The age of a case counts from here."""
         return self.rearmed_at or self.opened_at
 
     def about(self, target: Mapping[str, Any]) -> Case:
-        """Return the case as it is once a write for this target is meant.
+        """Return the case as it is once a write for this target is recorded.
 
-        Where no message has named an attachment, it is about the one that we act on from then on:
-        what is left when that has gone is another's. So its host is that one's too.
+        Where no message has named an attachment, the case is from then on about the one that we act
+        on, and about its host: any other attachment belongs to another case.
         """
         if self.attachment_id is not None or target.get("attachment_id") is None:
             return self
@@ -293,7 +293,7 @@ class Outcome:
 
 
 class ClaimLostError(Exception):
-    """The claim on this volume is no longer ours: its lease ran out, someone else may have it."""
+    """The claim on this volume is no longer ours: its lease ran out, and another may have it."""
 
 
 class PausedError(Exception):
@@ -301,7 +301,7 @@ class PausedError(Exception):
 
 
 class CrowdedError(Exception):
-    """No more cases of this backend are worked now; the case is due, and claimed when one ends."""
+    """The backend has as many cases at work as may be; this one is due when one of them ends."""
 
 
 class CaseFile(Protocol):
@@ -316,7 +316,7 @@ class CaseFile(Protocol):
         """Database time when the case was claimed."""
 
     def locate(self, backend: str) -> None:
-        """Write down on which backend the volume is, as no message of the case has told.
+        """Record on which backend the volume is, as no message of the case has named it.
 
         Before its first intent: the case may be handed back for it. Raises ClaimLostError, and
         CrowdedError when as many cases of that backend are being worked as may be.
@@ -332,7 +332,7 @@ class CaseFile(Protocol):
         lease_seconds: float,
         announcement: Announcement | None,
     ) -> None:
-        """Write down that a call is about to be made, and extend the lease so that it outlasts it.
+        """Record that a call is about to be made, and extend the lease so that it outlasts it.
 
         The case is then ``Case.about`` the target.
 
@@ -341,7 +341,7 @@ class CaseFile(Protocol):
         """
 
     def result(self, request_id: str, result: StepResult, detail: str) -> None:
-        """Write down how the call of that intent ended. Raises ClaimLostError."""
+        """Record how the call of that intent ended. Raises ClaimLostError."""
 
     def late(self) -> LateCalls:
         """Return what may still act on the volume, as of now; the case has it as of the claim."""

@@ -1,7 +1,7 @@
-"""What an attempt tells of itself, for whoever counts.
+"""What an attempt reports of itself, so that it can be counted.
 
-A part is given a function and hands it each event as it comes. That function must be quick and must
-not raise. The process has events of its own: ``consumer.counting``.
+A part of the program is given a function and calls it with each event. That function must be quick
+and must not raise. The process has events of its own: ``consumer.counting``.
 """
 
 from __future__ import annotations
@@ -39,4 +39,4 @@ Counted = Called | Stepped | Guarded
 
 
 def uncounted(_: object) -> None:
-    """Take no note: for parts that nobody counts."""
+    """Do nothing: for parts whose events are not counted."""

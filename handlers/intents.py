@@ -28,8 +28,8 @@ REACHES_BACKEND = frozenset(
 )
 
 
-def since_mended(case: Case) -> tuple[Intent, ...]:
-    """Return the intents since the case was last mended: those of the mending attempt are not."""
+def since_recovered(case: Case) -> tuple[Intent, ...]:
+    """Return the intents that are later than the attempt which last recovered the case."""
     return tuple(i for i in case.intents if i.attempt > case.mended_attempt)
 
 
@@ -39,16 +39,16 @@ def may_have_acted(intents: tuple[Intent, ...]) -> tuple[Intent, ...]:
 
 
 def acted_on(case: Case) -> Grounds | None:
-    """Return why the last write since the case was mended was made, else why one was meant."""
-    meant = since_mended(case)
-    last = (may_have_acted(meant) or meant)[-1:]
+    """Return the grounds of the last write, else intent, since the case was recovered."""
+    recent = since_recovered(case)
+    last = (may_have_acted(recent) or recent)[-1:]
     return last[0].grounds if last else None
 
 
 def holds_reserve(case: Case) -> bool:
-    """Tell whether a volume that is reserved without a row is so by our own reserve.
+    """Tell whether a volume that is reserved without a row is reserved by us.
 
-    One that never answered may have acted, and may still act after the unreserve of a later one.
+    A reserve without an answer may have acted, and may still act after a later unreserve.
     """
     reserved = in_doubt = False
     for intent in case.intents:
@@ -82,7 +82,7 @@ def wish_pending(case: Case, attachment_id: str) -> StepKind | None:
 
 
 def completed(case: Case, attachment_id: str) -> bool:
-    """Tell whether we, as far as anybody can tell, told Cinder that this attachment is complete."""
+    """Tell whether we told Cinder, or may have told it, that this attachment is complete."""
     complete = StepKind.CINDER_COMPLETE
     ours = (i for i in may_have_acted(case.intents) if i.kind is complete)
     return any(i.attachment_id == attachment_id for i in ours)
@@ -109,7 +109,7 @@ def last_unanswered_at(case: Case) -> datetime | None:
     """Return when our last call went out that can reach the backend and never answered.
 
     Such a call may still act: on a daemon that was frozen it does so on the thaw. It may have been
-    made for another case of the volume: whoever has the disk by then loses it all the same.
+    made for another case of the volume: the server that has the disk by then loses it all the same.
     """
     own = [
         i.intended_at
@@ -137,7 +137,7 @@ def attach_seconds(case: Case, horizon_seconds: float, now: datetime) -> float:
 
 
 def terminating_seconds(case: Case, horizon_seconds: float, now: datetime) -> float:
-    """Return how long anybody's call may still act that takes the volume from a host."""
+    """Return how long any call that takes the volume from a host may still act."""
     return max(
         own_call_seconds(case, horizon_seconds, now), detach_seconds(case, horizon_seconds, now)
     )

@@ -229,7 +229,7 @@ def unmet(step: Step, planned: Diagnosis, now: Diagnosis) -> str | None:
             "the compute service of a host that may use the volume is not known to be up any more"
         )
     broken = [c.value for c in Condition if c in step.conditions and not _met(c, s)]
-    return f"it does not hold any more that {broken[0]}" if broken else None
+    return f"a condition of the step does not hold any more: {broken[0]}" if broken else None
 
 
 def _changed(step: Step, before: Situation, s: Situation) -> str | None:

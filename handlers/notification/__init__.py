@@ -39,10 +39,10 @@ __all__ = [
 
 
 def parse(body: bytes) -> Parsed:
-    """Say what a body off the bus means. Never raises, whatever the bytes.
+    """Return what a body from the bus means. Never raises, whatever the bytes.
 
     ``Malformed`` is a body that is no notification, or one of an attachment whose volume or rows
-    cannot be told; everything else that is not about an attachment is ``Ignored``.
+    do not show; everything else that is not about an attachment is ``Ignored``.
     """
     try:
         message = open_envelope(body)

@@ -16,7 +16,7 @@ _LONGEST_CONNECTOR = 16_384
 
 
 def read(message: Message, kind: EventType) -> Notification:
-    """Read the message; raise ``BrokenMessageError`` if its volume or its rows cannot be told."""
+    """Read the message; raise ``BrokenMessageError`` if its volume or its rows do not show."""
     payload = message.payload
     attachments = _attachments(payload)
     attachment = _proven(kind, attachments, message.publisher_id)

@@ -48,7 +48,7 @@ class EventType:
     phase: Phase
 
 
-def _named(
+def _event_types(
     source: Source, names: Mapping[str, tuple[Operation | None, Phase]]
 ) -> dict[str, EventType]:
     return {name: EventType(source, *meaning) for name, meaning in names.items()}
@@ -70,7 +70,7 @@ _NOVA_VERSIONED = {
     "compute.exception": (None, Phase.ERROR),
 }
 # Errors bear the bare name of the method that failed (Nova, nova/exception_wrapper.py); the other
-# two tell of success only, and have no start.
+# two report success only, and have no start.
 _NOVA_LEGACY = {
     "attach_volume": (Operation.ATTACH, Phase.ERROR),
     "detach_volume": (Operation.DETACH, Phase.ERROR),
@@ -79,9 +79,9 @@ _NOVA_LEGACY = {
     "compute.instance.volume.detach": (Operation.DETACH, Phase.END),
 }
 EVENT_TYPES: Mapping[str, EventType] = MappingProxyType(
-    _named(Source.CINDER, _CINDER)
-    | _named(Source.NOVA_VERSIONED, _NOVA_VERSIONED)
-    | _named(Source.NOVA_LEGACY, _NOVA_LEGACY)
+    _event_types(Source.CINDER, _CINDER)
+    | _event_types(Source.NOVA_VERSIONED, _NOVA_VERSIONED)
+    | _event_types(Source.NOVA_LEGACY, _NOVA_LEGACY)
 )
 
 _KNOWN_BUT_UNUSED = ("volume.reset_status.", "volume.delete.", "instance.volume_swap.")
@@ -91,7 +91,7 @@ _CINDER_PREFIXES = ("volume.", "snapshot.", "backup.", "group.", "group_snapshot
 
 
 def why_ignored(event_type: str) -> str:
-    """Say in words why a message of this type is not used."""
+    """Return in words why a message of this type is not used."""
     if event_type.startswith(_OUR_OWN):
         return f"{event_type} is an announcement of detachd's own"
     if event_type.startswith(_KNOWN_BUT_UNUSED):
@@ -100,7 +100,7 @@ def why_ignored(event_type: str) -> str:
 
 
 def source_of(event_type: str, payload: object) -> Source | None:
-    """Recognise who published a message that is not used, None if that cannot be told."""
+    """Recognise who published a message that is not used, None if it does not show."""
     if isinstance(payload, dict) and "nova_object.name" in payload:
         return Source.NOVA_VERSIONED
     if event_type.startswith("compute.instance.") or _is_legacy_error(payload):

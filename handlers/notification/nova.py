@@ -14,7 +14,7 @@ FAULT_LENGTH = 500
 
 
 def read_versioned(message: Message, kind: EventType) -> Notification | Ignored:
-    """Read a versioned notification; raise ``BrokenMessageError`` if its volume cannot be told.
+    """Read a versioned notification; raise ``BrokenMessageError`` if its volume does not show.
 
     ``compute.exception`` names no volume: without a request id it can be joined to nothing and is
     ignored.
@@ -38,7 +38,7 @@ def read_versioned(message: Message, kind: EventType) -> Notification | Ignored:
 
 
 def read_legacy(message: Message, kind: EventType) -> Notification:
-    """Read a legacy notification; raise ``BrokenMessageError`` if its volume cannot be told.
+    """Read a legacy notification; raise ``BrokenMessageError`` if its volume does not show.
 
     Errors carry what the failed method was called with (Nova, nova/exception_wrapper.py), whose
     objects are flat or in Nova's ``nova_object`` form.
@@ -47,13 +47,13 @@ def read_legacy(message: Message, kind: EventType) -> Notification:
         return _legacy_end(message, kind)
     args = member(message.payload, "args", "payload.args")
     block_device = _object(args.get("bdm"))
-    named = {key: block_device.get(key) or args.get(key) for key in ("volume_id", "attachment_id")}
+    ids = {key: block_device.get(key) or args.get(key) for key in ("volume_id", "attachment_id")}
     return _notification(
         message,
         kind,
-        volume_id=required(named, "volume_id", "the volume_id of payload.args"),
+        volume_id=required(ids, "volume_id", "the volume_id of payload.args"),
         instance=_object(args.get("instance")),
-        attachment_id=identifier(named["attachment_id"]),
+        attachment_id=identifier(ids["attachment_id"]),
         own_request_id=message.own_request_id,
         fault=_fault(message.payload.get("exception")),
     )

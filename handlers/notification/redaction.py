@@ -1,4 +1,4 @@
-"""Taking out of a text whatever looks like a credential."""
+"""Removes from a text whatever looks like a credential."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ _LONGEST_READ = 8000
 def scrub(text: str) -> str:
     """Return the text on one line and without whatever looks like a credential.
 
-    Takes out the values of keys that name one (password, secret, token, key, auth_password,
+    Removes the values of keys that name one (password, secret, token, key, auth_password,
     provider_auth, user_data, connection_info ...) in JSON, Python, option and query forms, user and
-    password of URLs, CHAP pairs, Fernet and JSON web tokens, private keys. Rather takes too much
+    password of URLs, CHAP pairs, Fernet and JSON web tokens, private keys. Rather removes too much
     than too little. Takes linear time; raises nothing.
     """
     printable = "".join(c if c.isprintable() else " " for c in text)

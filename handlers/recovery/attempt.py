@@ -41,7 +41,7 @@ class Attempt:
         return self.file.now + timedelta(seconds=time.monotonic() - self.began)
 
     def locate(self, backend: str) -> None:
-        """Take down where Cinder says that the volume is, of a case that does not know it.
+        """Record on which backend Cinder has the volume, where the case does not know it yet.
 
         Raises ClaimLostError and CrowdedError.
         """

@@ -1,4 +1,9 @@
-"""What one attempt comes to: the next state of the case, when, and what is announced. Pure."""
+"""The outcome of one attempt: the next state of the case, when it is due, what is announced. Pure.
+
+1. A case is closed only after two looks, a late horizon apart, at which all is well.
+2. While a call may still act on the volume, no end is announced and the case is not closed.
+3. A start that was announced gets an end or an error.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +37,7 @@ class Attempted:
     @property
     def unsettled_steps(self) -> tuple[str, ...]:
         """The writes since the case was last mended that were made, or may have been."""
-        made = intents.may_have_acted(intents.since_mended(self.case))
+        made = intents.may_have_acted(intents.since_recovered(self.case))
         return tuple(intent.kind.value for intent in made)
 
     @property
@@ -94,7 +99,7 @@ def conclude(attempted: Attempted) -> Outcome:
         case Verdict.GONE:
             return _gone(attempted)
         case Verdict.HEALTHY | Verdict.CLEAN:
-            return _mended(attempted) if attempted.unsettled_steps else _right(attempted)
+            return _recovered(attempted) if attempted.unsettled_steps else _right(attempted)
         case Verdict.IN_FLIGHT:
             return wait(attempted, attempted.diagnosis.reason)
         case Verdict.UNKNOWN:
@@ -113,16 +118,16 @@ def _gone(attempted: Attempted) -> Outcome:
 
 
 def _right(attempted: Attempted) -> Outcome:
-    """All is well, and nothing was done since it last was: close, or look once more later."""
+    """Close the case, or look once more later: all is well and nothing was done since."""
     left = _settling_seconds(attempted)
     reason = attempted.diagnosis.reason
     if left > 0:
         return attempted.outcome(
             CaseState.SETTLING,
-            f"{reason}; a call that timed out may still finish, so it is looked at again",
+            f"{reason}; a call that timed out may still finish, so detachd looks at it again",
             delay_seconds=left,
             clean=True,
-            announcements=_unused(attempted, "nothing was done: it had come right by itself"),
+            announcements=_unused(attempted, "nothing was done: the trouble had ended by itself"),
         )
     if not _heart_beats(attempted):
         return _frozen(attempted)
@@ -141,10 +146,10 @@ def _settling_seconds(attempted: Attempted) -> float:
 
 
 def _frozen(attempted: Attempted) -> Outcome:
-    """Wait for cinder-volume: a frozen one may still carry out what it was asked."""
+    """Wait for cinder-volume: a frozen one may still carry out earlier requests."""
     reason = f"{attempted.diagnosis.reason}; but cinder-volume of its backend is not up"
     if attempted.age_seconds > attempted.policy.patience_seconds:
-        return park(attempted, f"{reason}, and that for very long")
+        return park(attempted, f"{reason}, for longer than patience_seconds")
     horizon = attempted.policy.late_horizon_seconds
     return attempted.outcome(CaseState.SETTLING, reason, delay_seconds=horizon, clean=True)
 
@@ -155,21 +160,21 @@ def _heart_beats(attempted: Attempted) -> bool:
 
 
 def _unused(attempted: Attempted, reason: str) -> tuple[Announcement, ...]:
-    """End what a start began that came to nothing: in this attempt, or in one before a crash."""
+    """Announce an error for a start that led to nothing, also for one before a crash."""
     case = attempted.case
-    told_before = case.first_clean_at is not None and not attempted.started
-    if told_before or not (attempted.started or intents.since_mended(case)):
+    announced_before = case.first_clean_at is not None and not attempted.started
+    if announced_before or not (attempted.started or intents.since_recovered(case)):
         return ()
     return (attempted.announcement(Event.ERROR, reason),)
 
 
-def _mended(attempted: Attempted) -> Outcome:
-    """Say that it is over: not while a call may cut off whoever takes us at our word."""
+def _recovered(attempted: Attempted) -> Outcome:
+    """Announce the end, unless a call may still take the disk from the next server."""
     reason, verified_by = attempted.diagnosis.reason, _verified_by(attempted.diagnosis)
     horizon = attempted.policy.late_horizon_seconds
     if left := intents.terminating_seconds(attempted.case, horizon, attempted.now):
-        untold = f"{reason}; but a call that gave no answer may still act"
-        return attempted.outcome(CaseState.DUE, untold, delay_seconds=left)
+        not_yet = f"{reason}; but a call that gave no answer may still act"
+        return attempted.outcome(CaseState.DUE, not_yet, delay_seconds=left)
     return attempted.outcome(
         CaseState.SETTLING,
         reason,
@@ -182,7 +187,7 @@ def _mended(attempted: Attempted) -> Outcome:
 
 
 def _verified_by(diagnosis: Diagnosis) -> VerifiedBy | None:
-    """Return on whose word the backend is as the verdict says: clean, or connected."""
+    """Return who showed that the backend is as the verdict says: clean, or connected."""
     s = diagnosis.situation
     if s is None:
         return None
@@ -192,22 +197,22 @@ def _verified_by(diagnosis: Diagnosis) -> VerifiedBy | None:
 
 
 def wait(attempted: Attempted, reason: str, delay_seconds: float | None = None) -> Outcome:
-    """Return the outcome of an attempt that may not act yet, through no failure of its own."""
+    """Return the outcome of an attempt that may not act yet and did not fail."""
     policy, case = attempted.policy, attempted.case
     if attempted.age_seconds > policy.patience_seconds:
-        return park(attempted, f"{reason}, and that for very long")
+        return park(attempted, f"{reason}, for longer than patience_seconds")
     growing = min(policy.retry_backoff_seconds * case.attempts, policy.retry_backoff_max_seconds)
     delay = growing if delay_seconds is None else delay_seconds
     return attempted.outcome(CaseState.DUE, reason, delay_seconds=delay)
 
 
 def stopping(attempted: Attempted) -> Outcome:
-    """Return the outcome of an attempt that the end of the service cut short."""
+    """Return the outcome of an attempt that the stop of the service cut short."""
     return attempted.outcome(CaseState.DUE, "the service is stopping", delay_seconds=0.0)
 
 
 def later(attempted: Attempted, reason: str, *, at_least: float | None = None) -> Outcome:
-    """Return the outcome of a failed attempt: again after a backoff, or parked when spent."""
+    """Return the outcome of a failed attempt: due after a backoff, or parked after the last one."""
     failures = attempted.case.failures + 1
     if failures >= attempted.policy.max_failures:
         return park(attempted, f"{reason} (attempt {failures} of {attempted.policy.max_failures})")

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Viewer:
-    """What may be looked at, within which limits, and who counts how long it took."""
+    """The systems that may be looked at, their limits, and the function that counts each call."""
 
     cinder: Cinder
     nova: Nova
@@ -45,7 +45,7 @@ class Viewer:
         """Look at Cinder, Nova and the backend. Read-only; blocks for all three.
 
         The attempt then has the policy of the backend on which Cinder says the volume is. Raises
-        what ``CaseFile.locate`` raises, where nobody had told the case of that backend.
+        what ``CaseFile.locate`` raises, where no message had named that backend.
         """
         evidence = gather(attempt.case, self._sources(attempt))
         if isinstance(evidence.volume, Fact):
@@ -57,7 +57,7 @@ class Viewer:
         return look_at_volume(attempt.case, self._sources(attempt))
 
     def timed(self, system: str, method: str, call: Callable[[], T]) -> T:
-        """Make one call outside and tell how long it took."""
+        """Make one call outside and report how long it took."""
         began = time.monotonic()
         kind: str | None = None
         try:
@@ -71,7 +71,7 @@ class Viewer:
     def _sources(self, attempt: Attempt) -> Sources:
         limit = attempt.policy.look_timeout_seconds
 
-        def again(system: str, method: str, call: Callable[[], T]) -> T:
+        def repeated(system: str, method: str, call: Callable[[], T]) -> T:
             timed = partial(self.timed, system, method, call)
             return repeat(timed, attempt.policy, self.stop, limit_seconds=limit)
 
@@ -81,6 +81,6 @@ class Viewer:
             driver_of=self.driver_of,
             connector_of=attempt.file.connector_of,
             located=attempt.locate,
-            retry=again,
+            retry=repeated,
             timeout_seconds=limit,
         )

@@ -1,9 +1,12 @@
-"""Look, decide, act, look again -> outcome: one attempt at one case.
+"""One attempt at one case: look, decide, act, look again. Its result is an outcome.
 
-An attempt is a few rounds. Each round looks at all three sides, asks the decision table and, where
-it says so and no guard objects, carries out a plan; the next round looks at what came of it. Every
-write is written down before it is made, together with the lease that must outlast it, and the table
-is asked once more in between.
+An attempt has a few rounds. Each round looks at all three sides and asks the decision table. Where
+a rule asks for steps and no guard objects, the round makes the steps; the next round looks at the
+result.
+
+1. Every write is recorded before it is made, with a lease that outlasts it.
+2. Between the record and the call, the three sides are read and the table is asked once more.
+3. Nothing is parked on one look: a second look must give the same reason.
 """
 
 from __future__ import annotations
@@ -60,7 +63,7 @@ class Recovery:
         self._stepper = Stepper(self._viewer, Calls(cinder, nova, driver_of), paused)
 
     def attempt(self, file: CaseFile) -> Outcome:
-        """Make one attempt at the case and say what came of it.
+        """Make one attempt at the case and return its outcome.
 
         Blocks for all looks, calls and pauses of the attempt; the stop event ends it before its
         next write. Raises ClaimLostError, PausedError and CrowdedError from the case file; nothing
@@ -80,7 +83,7 @@ class Recovery:
     def _round(self, attempt: Attempt) -> Outcome | None:
         """Look, decide and act once. None: look again."""
         evidence, diagnosis = self._viewer.look(attempt)
-        if diagnosis.verdict is Verdict.PARK and not self._twice(attempt, diagnosis.rule):
+        if diagnosis.verdict is Verdict.PARK and not self._confirmed(attempt, diagnosis.rule):
             return None
         if diagnosis.verdict not in ACTING or diagnosis.situation is None:
             return conclusion.conclude(attempt.came_to(evidence, diagnosis))
@@ -89,10 +92,12 @@ class Recovery:
     def _out_of_rounds(self, attempt: Attempt) -> Outcome:
         attempted = attempt.came_to(*self._viewer.look(attempt))
         if attempted.diagnosis.verdict in ACTING or attempted.diagnosis.verdict is Verdict.PARK:
-            return conclusion.later(attempted, attempt.trouble or "it does not come to rest")
+            return conclusion.later(
+                attempted, attempt.trouble or "the situation did not settle within one attempt"
+            )
         return conclusion.conclude(attempted)
 
-    def _twice(self, attempt: Attempt, reason: str) -> bool:
+    def _confirmed(self, attempt: Attempt, reason: str) -> bool:
         """Tell whether two looks in a row gave this reason to park; after the first, pause."""
         confirmed, attempt.parked_by = attempt.parked_by == reason, reason
         if not confirmed:
@@ -117,14 +122,14 @@ class Recovery:
     def _object(
         self, attempt: Attempt, attempted: Attempted, objection: Objection, mark: str
     ) -> Outcome | None:
-        named = objection.guard
-        if named in PARKS and not self._twice(attempt, named.name):
+        blocking = objection.guard
+        if blocking in PARKS and not self._confirmed(attempt, blocking.name):
             return None
-        self._viewer.count(Guarded(named.name.lower()))
-        reason = f"{attempted.diagnosis.reason}; {named.sentence}"
-        if named is Guard.APPROVE:
+        self._viewer.count(Guarded(blocking.name.lower()))
+        reason = f"{attempted.diagnosis.reason}; {blocking.sentence}"
+        if blocking is Guard.APPROVE:
             return conclusion.ask(attempted, reason, mark)
-        if named in PARKS:
+        if blocking in PARKS:
             return conclusion.park(attempted, reason, mark)
         if attempt.trouble is not None:
             return conclusion.later(attempted, attempt.trouble, at_least=objection.wait_seconds)
@@ -146,7 +151,7 @@ class Recovery:
             asked = min(error.retry_after_seconds, attempt.policy.retry_backoff_max_seconds)
             return conclusion.later(attempt.updated(plan.attempted), str(error), at_least=asked)
         except PermanentError as error:
-            # What it would have led to may be there all the same: look before a person is asked.
+            # What the call asked for may be true all the same: look before a person is asked.
             attempt.refused[attempt.case.intents[-1].kind] = str(error)
         return None
 

@@ -1,4 +1,4 @@
-"""Patience, both kinds side by side: inside an attempt by tenacity, between attempts by the ledger.
+"""The two kinds of retry: inside an attempt by tenacity, between attempts by the ledger.
 
 Only ``TransientError`` is repeated inside an attempt: the call surely did nothing. Both backoffs
 are exponential with full jitter (a uniform draw from zero to the exponential bound), so that many
@@ -53,7 +53,7 @@ def repeat(
         stop=stop_after_attempt(policy.tries)
         | stop_after_delay(limit_seconds - (time.monotonic() - began))
         | stop_when_event_set(stop)
-        | _AskedForMore(policy.try_backoff_max_seconds),
+        | _AskedToWaitLonger(policy.try_backoff_max_seconds),
         wait=_Pause(policy),
         sleep=sleep_using_event(stop),
         reraise=True,
@@ -61,7 +61,7 @@ def repeat(
     return tries(_until(stop, call, first))
 
 
-class _AskedForMore(stop_base):
+class _AskedToWaitLonger(stop_base):
     """Stop where the other side asked us to wait for longer than this."""
 
     def __init__(self, seconds: float) -> None:
@@ -88,7 +88,7 @@ def _asked(state: RetryCallState) -> float:
 
 
 def _until(stop: threading.Event, call: Callable[[], T], first: TransientError) -> Callable[[], T]:
-    """Go on after a first try; keep a pause that ``stop`` cut short from one more call."""
+    """Return a function that goes on after a first try and makes no call once ``stop`` is set."""
     made: list[TransientError] = []
 
     def once() -> T:

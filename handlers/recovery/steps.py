@@ -1,4 +1,8 @@
-"""One step of a plan: written down, looked at once more, made by one call, written down again."""
+"""One step of a plan: record the intent, look once more, make the call, record its result.
+
+1. No call is made without a recorded intent and a lease that outlasts it.
+2. No call is made, and none is repeated, on evidence older than one look.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ from handlers.recovery.summary import grounds
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Calls:
-    """What may be acted on."""
+    """The systems on which a step can act."""
 
     cinder: Cinder
     nova: Nova
@@ -44,7 +48,7 @@ class Calls:
             )
         elif step.kind is StepKind.NOVA_DETACH:
             self.nova.detach(
-                _known(step.attachment.instance_id, "instance"),
+                _required(step.attachment.instance_id, "instance"),
                 ref.volume_id,
                 request_id=request_id,
                 timeout_seconds=timeout_seconds,
@@ -62,10 +66,10 @@ class Calls:
             case StepKind.CINDER_ROLL_DETACHING:
                 cinder.roll_detaching(on.volume_id, request_id=request_id, timeout_seconds=limit)
             case StepKind.CINDER_COMPLETE:
-                attachment = _known(on.attachment_id, "attachment")
+                attachment = _required(on.attachment_id, "attachment")
                 cinder.complete(attachment, request_id=request_id, timeout_seconds=limit)
             case StepKind.CINDER_DELETE_ATTACHMENT:
-                attachment = _known(on.attachment_id, "attachment")
+                attachment = _required(on.attachment_id, "attachment")
                 cinder.delete_attachment(attachment, request_id=request_id, timeout_seconds=limit)
             case StepKind.CINDER_FORCE_DETACH:
                 cinder.force_detach(
@@ -81,7 +85,7 @@ class Calls:
                 assert_never(step.kind)
 
 
-def _known(value: str | None, what: str) -> str:
+def _required(value: str | None, what: str) -> str:
     if value is None:
         raise PermanentError(f"no {what} is known for this step")
     return value
@@ -97,9 +101,9 @@ POLL_SECONDS = 1.0
 
 
 class EvidenceChangedError(Exception):
-    """What a step rests on changed between plan and call, or we were told to make no further one.
+    """The call of a step was not made.
 
-    The call was not made.
+    The evidence changed between the plan and the call, or the service stops or is paused.
     """
 
 
@@ -107,7 +111,8 @@ class EvidenceChangedError(Exception):
 class Stepper:
     """Makes single steps, with a look before each.
 
-    ``paused`` is asked after that look: it may take long enough for a person to pause meanwhile.
+    ``paused`` is asked after that look, which may take so long that a person pauses detachd
+    meanwhile.
     """
 
     viewer: Viewer
@@ -170,19 +175,23 @@ class Stepper:
         attempt.case = attempt.case.about(step.target())
         return intent
 
-    def _read_once_more(self, attempt: Attempt, plan: Plan, step: Step, call_by: float) -> None:
+    def _look_before_call(self, attempt: Attempt, plan: Plan, step: Step, call_by: float) -> None:
         _, now = self.viewer.look(attempt)
         reason = unmet(step, plan.diagnosis, now) or _begun_since(attempt, step)
-        if reason := reason or self._must_not(call_by):
+        if reason := reason or self._stopped_or_late(call_by):
             raise EvidenceChangedError(reason)
 
-    def _must_not(self, call_by: float) -> str | None:
+    def _stopped_or_late(self, call_by: float) -> str | None:
         if self.viewer.stop.is_set():
             return "the service is stopping"
         if self.paused():
             return "detachd is paused"
         too_late = time.monotonic() > call_by
-        return "it took so long that the claim might end during the call" if too_late else None
+        return (
+            "so much time went by that the claim might run out during the call"
+            if too_late
+            else None
+        )
 
     def _look_and_call(
         self, attempt: Attempt, plan: Plan, step: Step, request_id: str, call_by: float
@@ -201,7 +210,7 @@ class Stepper:
             self.calls.make(step, ref, request_id=request_id, timeout_seconds=limit)
 
         def look_and_make() -> None:
-            self._read_once_more(attempt, plan, step, call_by)
+            self._look_before_call(attempt, plan, step, call_by)
             self.viewer.timed(system, method, make)
 
         repeat(look_and_make, attempt.policy, self.viewer.stop, limit_seconds=limit)
@@ -218,16 +227,16 @@ class Stepper:
 
 
 def _begun_since(attempt: Attempt, step: Step) -> str | None:
-    """Tell whether a try to detach the volume was begun since the case was claimed.
+    """Return why the step must wait if a detach began since the case was claimed, else None.
 
-    It shows in no look: Cinder's call acts after it. Our own calls cannot have come between: one
-    worker at a time has the volume. The next round's guards see what was read here.
+    No look shows it: Cinder's call acts after the look. Our own calls cannot have come between, as
+    one worker at a time has the volume. The guards of the next round see what was read here.
     """
     if step.kind not in LETS_OTHERS_ATTACH:
         return None
     tried_at = attempt.file.late().detach_tried_at
-    known = dataclasses.replace(attempt.case.late, detach_tried_at=tried_at)
-    attempt.case = dataclasses.replace(attempt.case, late=known)
+    calls = dataclasses.replace(attempt.case.late, detach_tried_at=tried_at)
+    attempt.case = dataclasses.replace(attempt.case, late=calls)
     left = intents.detach_seconds(attempt.case, attempt.policy.late_horizon_seconds, attempt.now)
     return Guard.LATE_DETACH.sentence if left > 0 else None
 

@@ -27,7 +27,7 @@ from handlers.judgement.rule import Diagnosis
 def summarise(
     evidence: Evidence, diagnosis: Diagnosis, steps: tuple[Step, ...] = ()
 ) -> dict[str, Any]:
-    """Return one look, what it was taken for and what was planned on it."""
+    """Return one look, its diagnosis and the plan that followed from it."""
     return {
         "cinder": _volume(evidence.volume),
         "nova": {instance_id: _server(answer) for instance_id, answer in evidence.servers},
@@ -47,8 +47,8 @@ def grounds(look: Mapping[str, Any]) -> Grounds | None:
     """Return why a write was meant, of a look that ``summarise`` made; None where it says none."""
     if "rule" not in look:
         return None
-    named = look.get("use_case")
-    return Grounds(look["verdict"], look["rule"], UseCase(named) if named else None)
+    use_case = look.get("use_case")
+    return Grounds(look["verdict"], look["rule"], UseCase(use_case) if use_case else None)
 
 
 def _volume(answer: VolumeEvidence) -> dict[str, Any]:
@@ -91,19 +91,19 @@ def _server_facts(server: Server) -> dict[str, Any]:
     return facts
 
 
-def _holding(told: Holding | None) -> dict[str, Any] | None:
-    if told is None:
+def _holding(holding: Holding | None) -> dict[str, Any] | None:
+    if holding is None:
         return None
-    known = {"host": told.host, "compute_up": told.compute_up}
-    match told.holders:
+    shown = {"host": holding.host, "compute_up": holding.compute_up}
+    match holding.holders:
         case Fact(holders):
-            return known | {"holders": list(holders)}
+            return shown | {"holders": list(holders)}
         case Unknown(reason):
-            return known | {"unknown": reason}
+            return shown | {"unknown": reason}
         case None:
-            return known
+            return shown
         case _:
-            assert_never(told.holders)
+            assert_never(holding.holders)
 
 
 def _backend(answer: BackendEvidence) -> dict[str, Any]:

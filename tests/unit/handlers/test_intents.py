@@ -31,11 +31,11 @@ def test_the_six_results_are_sorted_by_whether_they_may_have_acted() -> None:
         assert bool(kept) is (result in MAY_HAVE)
 
 
-def test_since_mended_leaves_out_the_mending_attempt() -> None:
+def test_since_recovered_leaves_out_the_mending_attempt() -> None:
     """Mended in attempt 2 -> only what attempt 3 did."""
     made = [intent(FORCE, attempt=n) for n in (1, 2, 3)]
-    assert intents.since_mended(case(*made, mended_attempt=2)) == (made[2],)
-    assert intents.since_mended(case(*made)) == tuple(made)
+    assert intents.since_recovered(case(*made, mended_attempt=2)) == (made[2],)
+    assert intents.since_recovered(case(*made)) == tuple(made)
 
 
 @pytest.mark.parametrize(

@@ -173,13 +173,16 @@ def test_each_condition_counts_though_the_table_agreed(planned: Picture, now: Pi
     agreed = dataclasses.replace(now.diagnosis, verdict=planned.diagnosis.verdict)
     words = unmet(plan_of(planned)[0], planned.diagnosis, agreed)
     assert words is not None
-    assert words.startswith("it does not hold any more that")
+    assert words.startswith("a condition of the step does not hold any more: ")
 
 
 def test_the_flip_waits_for_the_clean_backend_and_is_then_made() -> None:
     """After the force detach -> the delete is made only when the probe shows nobody."""
     words = objection(UC1, UC1, 1)
-    assert words == "it does not hold any more that the backend is clean of the attachment"
+    assert (
+        words
+        == "a condition of the step does not hold any more: the backend is clean of the attachment"
+    )
     assert objection(UC1, UC1.but(backend=()), 1) is None
 
 

@@ -26,7 +26,7 @@ def test_what_is_in_flight_for_longer_than_the_patience_is_parked() -> None:
     """A day later it still is -> a person."""
     outcome = concluded(BUSY, now=OPENED_AT + timedelta(days=1, seconds=1))
     assert outcome.state is CaseState.PARKED
-    assert "for very long" in outcome.reason
+    assert "longer than patience" in outcome.reason
     assert events(outcome) == ["parked"]
 
 

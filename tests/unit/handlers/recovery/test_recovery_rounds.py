@@ -53,7 +53,7 @@ def test_a_backend_that_exports_again_each_time_ends_the_attempt(cloud: Cloud) -
     outcome = attempted(cloud, Desk(scene, ATTACH), again)
     assert again.calls == ROUNDS
     assert (outcome.state, outcome.failed) == (CaseState.DUE, True)
-    assert outcome.reason == "it does not come to rest"
+    assert outcome.reason == "the situation did not settle within one attempt"
 
 
 def test_what_comes_to_rest_in_the_last_round_is_mended(cloud: Cloud) -> None:
