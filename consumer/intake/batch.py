@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import assert_never
 
-from consumer.bus.delivery import Batch, Delivery
+from consumer.bus.subscription import Batch, Delivery
 from consumer.ledger import Accepted, Arrival, Ledger
 from handlers.notification import Ignored, Malformed, Notification, Source, parse
 from handlers.notification.redaction import excerpt

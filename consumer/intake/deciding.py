@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from consumer.bus.broker import BrokerSettings
-from consumer.bus.delivery import Delivery
 from consumer.bus.sender import NotConfirmedError
-from consumer.bus.subscription import COMPRESSED
+from consumer.bus.subscription import COMPRESSED, Delivery
 from consumer.bus.topology import QueueSettings
 from consumer.intake.quarantine import (
     BUS,

@@ -14,9 +14,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from consumer.bus.delivery import Batch
 from consumer.bus.settings import ListenerSettings
-from consumer.bus.subscription import Subscription
+from consumer.bus.subscription import Batch, Subscription
 from consumer.counting import Happened, What
 from consumer.intake.batch import BatchIntake, BatchReport, Sorted
 from consumer.intake.loop import QueueLoop

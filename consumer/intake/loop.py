@@ -23,10 +23,9 @@ from hashlib import sha256
 from typing import Generic, Protocol, TypeVar
 
 from consumer.bus.broker import BROKER_ERRORS, backoff_seconds, describe
-from consumer.bus.delivery import Batch
 from consumer.bus.sender import NotConfirmedError
 from consumer.bus.settings import ListenerSettings
-from consumer.bus.subscription import Subscription
+from consumer.bus.subscription import Batch, Subscription
 from consumer.intake.quarantine import Quarantine
 from consumer.intake.replay_queue import ReplaySettings
 from consumer.ledger import LedgerUnavailableError

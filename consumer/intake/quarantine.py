@@ -15,9 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from consumer.bus.broker import BROKER_ERRORS, BrokerSettings, connect, describe
-from consumer.bus.delivery import Delivery
 from consumer.bus.sender import Confirmation, ConfirmedSender, NotConfirmedError, Parcel
-from consumer.bus.subscription import as_bytes, delivery_of
+from consumer.bus.subscription import Delivery, as_bytes, delivery_of
 from consumer.bus.topology import QueueSettings, own_channel
 from handlers.notification.redaction import scrub
 

@@ -11,10 +11,9 @@ from amqp.exceptions import MessageNacked
 from oslo_config import cfg
 
 from consumer.bus.broker import BrokerSettings
-from consumer.bus.delivery import Delivery
 from consumer.bus.sender import Confirmation, ConfirmedSender, NotConfirmedError, Parcel
 from consumer.bus.settings import ListenerSettings
-from consumer.bus.subscription import Pace
+from consumer.bus.subscription import Delivery, Pace
 from consumer.bus.topology import Binding, QueueSettings
 from consumer.intake.bodies import unwrap
 from consumer.intake.quarantine import BUS

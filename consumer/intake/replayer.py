@@ -22,8 +22,7 @@ import uuid
 from collections.abc import Callable
 from typing import assert_never
 
-from consumer.bus.delivery import Batch, Delivery
-from consumer.bus.subscription import Subscription
+from consumer.bus.subscription import Batch, Delivery, Subscription
 from consumer.counting import Happened, What
 from consumer.intake.batch import record_quarantined
 from consumer.intake.loop import QueueLoop

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.bus.delivery import Delivery
+from consumer.bus.subscription import Delivery
 from consumer.intake.replay_queue import (
     ACTOR,
     REPLAY_REASON,
