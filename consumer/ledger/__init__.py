@@ -6,6 +6,7 @@ here. ``Ledger`` is the whole of it to the rest of detachd.
 """
 
 from consumer.ledger.database.address import Tls, check_url
+from consumer.ledger.database.cases import HistoryKind
 from consumer.ledger.database.schema import Upgraded
 from consumer.ledger.errors import (
     LedgerError,
@@ -32,7 +33,6 @@ from consumer.ledger.intake.replay import Replay, Replayed
 from consumer.ledger.ledger import Ledger
 from consumer.ledger.work.claims import Claim
 from consumer.ledger.work.control import Pause
-from consumer.ledger.work.history import HistoryKind
 from consumer.ledger.work.outbox import Outgoing
 from consumer.ledger.work.replicas import Replica, ReplicaSeen
 from handlers.correlation.matching import Timing

@@ -1,14 +1,15 @@
-"""Cases wherever they are kept: among those that are worked on, or in the archive.
+"""Cases and their history, among those that are worked on or in the archive.
 
-Each question is one statement for both, as a case may be moved between two.
-
-A case is written by who has read it under its volume's lock (``locks``) in the same transaction,
-and nothing is written of it but what was changed.
+1. Each question is one statement for both places, because a case may be moved between two
+   statements.
+2. A transaction writes a case only after it has read it under its volume's lock (``locks``).
+3. It writes only the columns that it changed.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import functools
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 
 from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.records import CASES, Row, Values
-from consumer.ledger.database.tables import ARCHIVE_OF, cases
+from consumer.ledger.database.tables import ARCHIVE_OF, cases, history
 from consumer.ledger.errors import NoSuchCaseError
 from handlers.case import Case
 
@@ -27,6 +28,7 @@ SHORTEST_PREFIX = 4
 Narrow = Callable[[sa.Table], sa.ColumnElement[bool]]
 
 _ADDED = Prepared.insert(cases)
+_LINE = Prepared.insert(history)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -132,3 +134,30 @@ def _begins(column: sa.Column[Any], case_id: str) -> sa.ColumnElement[bool]:
     # By an index: "g" comes after all that an id may go on with.
     among = sa.and_(column >= case_id, column < f"{case_id}g")
     return sa.and_(among, column.startswith(case_id, autoescape=True))
+
+
+class HistoryKind(enum.Enum):
+    """What happened to the case."""
+
+    OPENED = "opened"
+    MOVED = "moved"
+    CLOSED = "closed"
+    INTENDED = "intended"
+    RESULT = "result"
+    CONCLUDED = "concluded"
+    HANDED_BACK = "handed-back"
+    APPROVED = "approved"
+    REARMED = "rearmed"
+
+
+def note(
+    connection: sa.Connection,
+    case_id: str,
+    kind: HistoryKind,
+    actor: str,
+    now: datetime,
+    **columns: Any,
+) -> None:
+    """Write one line of a case's history."""
+    line = {"case_id": case_id, "kind": kind.value, "actor": actor, "recorded_at": now}
+    _LINE.run(connection, line | columns)

@@ -9,12 +9,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.cases import newest_cases, of_case, one_case
+from consumer.ledger.database.cases import HistoryKind, newest_cases, of_case, one_case
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.records import NOTIFICATIONS, Row, Stored
 from consumer.ledger.database.tables import cases, claims, history, intents, notifications, outbox
 from consumer.ledger.work.claims import intent
-from consumer.ledger.work.history import HistoryKind
 from handlers.case import (
     Case,
     CaseState,

@@ -26,13 +26,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from consumer.ledger.database.cases import add, rewrite
+from consumer.ledger.database.cases import HistoryKind, add, rewrite
 from consumer.ledger.database.engine import Database, cause, database_now
 from consumer.ledger.database.locks import lock_volumes, pass_gate
 from consumer.ledger.database.prepared import insert_or_update
 from consumer.ledger.database.records import CASES, NOTIFICATIONS, Row, Values
 from consumer.ledger.database.tables import cases, connectors, history, intents, notifications
-from consumer.ledger.work.history import HistoryKind
 from handlers.case import Case, CaseState
 from handlers.correlation.correlation import Changes, Move, Recorded, correlate
 from handlers.correlation.matching import Signal, Timing, shares_request

@@ -16,7 +16,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from consumer.ledger.database.cases import add, of_case, one_case, rewrite
+from consumer.ledger.database.cases import HistoryKind, add, note, of_case, one_case, rewrite
 from consumer.ledger.database.engine import Database, cause, database_now
 from consumer.ledger.database.locks import lock_volumes, pass_gate
 from consumer.ledger.database.prepared import insert_absent
@@ -24,7 +24,6 @@ from consumer.ledger.database.records import CASES, NOTIFICATIONS
 from consumer.ledger.database.tables import cases, connectors, history, intents, notifications
 from consumer.ledger.history.archive import bring_back
 from consumer.ledger.intake.accept import of_the_data
-from consumer.ledger.work.history import HistoryKind, note
 from handlers.case import Case, CaseState
 from handlers.correlation.matching import Signal
 from handlers.correlation.rearming import (

@@ -9,12 +9,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from consumer.ledger.database.cases import HistoryKind, note
 from consumer.ledger.database.engine import Database, database_now
 from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.tables import cases, claims, connectors, intents
 from consumer.ledger.work.claims import OWN, RENEWAL, Claim, hold, own, renew, renewed
 from consumer.ledger.work.control import PAUSED, check_not_paused
-from consumer.ledger.work.history import HistoryKind, note
 from consumer.ledger.work.late import late_calls
 from consumer.ledger.work.outbox import announce
 from drivers.base import Connector

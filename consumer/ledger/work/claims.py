@@ -25,11 +25,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from consumer.ledger.database.cases import HistoryKind, note
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.records import CASES, Row
 from consumer.ledger.database.tables import cases, claims, intents
-from consumer.ledger.work.history import HistoryKind, note
 from consumer.ledger.work.late import late_calls
 from handlers.case import Case, CaseState, ClaimLostError, Intent, LateCalls, StepKind, StepResult
 from handlers.recovery.summary import grounds

@@ -7,13 +7,12 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.cases import one_case, rewrite
+from consumer.ledger.database.cases import HistoryKind, note, one_case, rewrite
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.locks import lock_volumes
 from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.tables import pauses
 from consumer.ledger.errors import WrongStateError
-from consumer.ledger.work.history import HistoryKind, note
 from handlers.case import Case, CaseState, PausedError
 
 _PRESENT = (

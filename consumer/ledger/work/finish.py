@@ -14,12 +14,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.cases import rewrite
+from consumer.ledger.database.cases import HistoryKind, note, rewrite
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.records import CASES
 from consumer.ledger.database.tables import cases, history
 from consumer.ledger.work.claims import Claim, release
-from consumer.ledger.work.history import HistoryKind, note
 from consumer.ledger.work.outbox import announce
 from handlers.case import Case, CaseState, Outcome
 
