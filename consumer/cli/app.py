@@ -15,8 +15,7 @@ from cliff.command import Command
 from cliff.commandmanager import CommandManager
 
 from consumer.errors import ConfigurationError
-from consumer.intake.bodies import UnreadableInputError
-from consumer.intake.replay_queue import NotReplayableError
+from consumer.intake.replay_queue import NotReplayableError, UnreadableInputError
 from consumer.ledger import LedgerUrlError, NoSuchBodyError, NoSuchCaseError, WrongStateError
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2

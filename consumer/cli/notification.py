@@ -9,7 +9,7 @@ from typing import assert_never
 from cliff.display import DisplayCommandBase
 from cliff.formatters.base import ListFormatter, SingleFormatter
 
-from consumer.intake.bodies import UnreadableInputError, read, split, unwrap
+from consumer.intake.replay_queue import UnreadableInputError, read_input, split_documents, unwrap
 from handlers.notification import Ignored, Malformed, Notification, Phase, parse
 
 BAD_INPUT = 2
@@ -54,7 +54,7 @@ class NotificationInspect(DisplayCommandBase[ListFormatter]):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Row | list[Row]]:
         """Return the columns and one row, or one for each line. Raises UnreadableInputError."""
-        return COLUMNS, inspect(read(parsed_args.file))
+        return COLUMNS, inspect(read_input(parsed_args.file))
 
     def produce_output(
         self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Row | list[Row]
@@ -73,7 +73,7 @@ class NotificationInspect(DisplayCommandBase[ListFormatter]):
 
 def inspect(text: bytes) -> Row | list[Row]:
     """Return the row of the one message in the text, or those of its lines. Never raises."""
-    documents = split(text)
+    documents = split_documents(text)
     if isinstance(documents, bytes):
         return _row(unwrap(documents))
     return [_row(unwrap(line)) for line in documents]

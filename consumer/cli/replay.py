@@ -11,7 +11,6 @@ from cliff.command import Command
 from consumer.bus.broker import url_explained
 from consumer.bus.sender import NotConfirmedError
 from consumer.cli.configured import add_actor, add_config_file, settings_of
-from consumer.intake import bodies
 from consumer.intake.replay_queue import (
     Asker,
     CaseOrder,
@@ -19,8 +18,11 @@ from consumer.intake.replay_queue import (
     Refused,
     ReplaySender,
     ReplaySettings,
-    read,
-    write,
+    body_of,
+    order_of,
+    read_input,
+    split_documents,
+    unwrap,
 )
 from consumer.ledger import LedgerError, NoSuchCaseError
 from consumer.settings.configuration import Settings, open_ledger
@@ -48,7 +50,7 @@ class ReplayCase(Command):
         """Send the orders. Raises NoSuchCaseError with nothing sent, NotConfirmedError."""
         settings, asker = settings_of(parsed_args), Asker(parsed_args.actor, parsed_args.reason)
         ids = self._full(settings, parsed_args.ids)
-        orders = [write(CaseOrder(case_id, asker.actor, asker.reason)) for case_id in ids]
+        orders = [body_of(CaseOrder(case_id, asker.actor, asker.reason)) for case_id in ids]
         for case_id, _ in zip(ids, sending(settings, orders, asker), strict=True):
             self.app.stdout.write(f"queued case {case_id} for replay\n")
 
@@ -87,7 +89,7 @@ class ReplayFile(Command):
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Send them. Raises UnreadableInputError, NotReplayableError, NotConfirmedError."""
         settings, asker = settings_of(parsed_args), Asker(parsed_args.actor, parsed_args.reason)
-        found = replayable(bodies.read(parsed_args.file))
+        found = replayable(read_input(parsed_args.file))
         for _ in sending(settings, found, asker):
             pass
         self.app.stdout.write(f"queued for replay: {len(found)}\n")
@@ -95,10 +97,10 @@ class ReplayFile(Command):
 
 def replayable(text: bytes) -> list[bytes]:
     """Return the bodies in a text that can be replayed. Raises NotReplayableError."""
-    split = bodies.split(text)
+    split = split_documents(text)
     documents = [split] if isinstance(split, bytes) else split
-    found = [bodies.unwrap(document) for document in documents]
-    orders = [read(body) for body in found]
+    found = [unwrap(document) for document in documents]
+    orders = [order_of(body) for body in found]
     refused = {n: order for n, order in enumerate(orders) if isinstance(order, Refused)}
     if broken := [f"message {n + 1}: {o.reason}" for n, o in refused.items() if not o.irrelevant]:
         raise NotReplayableError("\n".join([*broken, "nothing was sent"]))

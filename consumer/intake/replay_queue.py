@@ -1,9 +1,15 @@
-"""The replay queue: what is put on it goes round again. Its settings, bodies, and the way in."""
+"""The replay queue: its settings, how replays are put on it, and what a replay's body means.
+
+At the end: how a command reads recorded notifications from a file, to replay or inspect them.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import sys
 import uuid
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self, assert_never
 
 import orjson
@@ -15,7 +21,6 @@ from consumer.bus.sender import Confirmation, ConfirmedSender, NotConfirmedError
 from consumer.bus.settings import ListenerSettings
 from consumer.bus.subscription import Delivery, Pace
 from consumer.bus.topology import Binding, QueueSettings
-from consumer.intake.bodies import unwrap
 from consumer.intake.quarantine import BUS
 from consumer.ledger import Replay
 from handlers.notification import Ignored, Malformed, Notification, parse
@@ -164,7 +169,7 @@ class Refused:
 Order = CaseOrder | Notification | Refused
 
 
-def read(body: bytes) -> Order:
+def order_of(body: bytes) -> Order:
     """Say what a body asks for. Never raises, whatever the bytes.
 
     An object with a ``case`` is an order for that case; everything else has to be a notification
@@ -184,7 +189,7 @@ def read(body: bytes) -> Order:
             assert_never(other)
 
 
-def write(order: CaseOrder) -> bytes:
+def body_of(order: CaseOrder) -> bytes:
     """Return the body that asks for it."""
     return orjson.dumps({"case": order.case_id, "actor": order.actor, "reason": order.reason})
 
@@ -229,3 +234,48 @@ def asked(delivery: Delivery, order: Order, delivery_id: str, *, perhaps_seen: b
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
+
+
+class UnreadableInputError(Exception):
+    """The notifications cannot be read; name a file that can, or - for standard input."""
+
+
+def read_input(file: str) -> bytes:
+    """Return what is in the file, "-" being standard input. Raises UnreadableInputError."""
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        fix = "name a file that can be read, or - for standard input"
+        raise UnreadableInputError(f"cannot read {file}: {error.strerror}; {fix}") from error
+
+
+def split_documents(text: bytes) -> bytes | Sequence[bytes]:
+    """Return the text where it is one document, else its lines, blank ones left out."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return text if lines and _is_one_document(text, lines) else lines
+
+
+def _is_one_document(text: bytes, lines: Sequence[bytes]) -> bool:
+    # A lone brace opens a message written over several lines, even if one of them is broken.
+    if len(lines) == 1 or lines[0].strip() == b"{":
+        return True
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def unwrap(document: bytes) -> bytes:
+    """Return the body that a record of a delivery holds, or the document itself.
+
+    A record is an object with a ``body``, beside whatever else was written down of the delivery.
+    """
+    try:
+        record = orjson.loads(document)
+        if not isinstance(record, dict) or "body" not in record or "event_type" in record:
+            return document
+        body = record["body"]
+        return body.encode() if isinstance(body, str) else orjson.dumps(body)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, UnicodeEncodeError):
+        return document

@@ -34,7 +34,7 @@ from consumer.intake.replay_queue import (
     Refused,
     ReplaySettings,
     asked,
-    read,
+    order_of,
 )
 from consumer.ledger import Ledger, NoSuchCaseError, Replay, Replayed, ReplayRefusedError
 from handlers.counting import uncounted
@@ -135,7 +135,7 @@ class Replayer:
         size, most = len(delivery.body), self._settings.max_body_bytes
         if size > most:
             return Refused(f"the body has {size} bytes, more than max_body_bytes = {most}")
-        return read(delivery.body)
+        return order_of(delivery.body)
 
     def _identified(self, delivery: Delivery, order: Order) -> Replay:
         body_sha256, doubt = delivery.body_sha256, self._in_doubt

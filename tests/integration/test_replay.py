@@ -20,7 +20,7 @@ from consumer.bus.sender import NotConfirmedError
 from consumer.bus.subscription import Subscription
 from consumer.bus.topology import QueueSettings
 from consumer.counting import Happened
-from consumer.intake.replay_queue import Asker, CaseOrder, ReplaySender, ReplaySettings, write
+from consumer.intake.replay_queue import Asker, CaseOrder, ReplaySender, ReplaySettings, body_of
 from consumer.intake.replayer import Replayer
 from consumer.ledger import HistoryKind, Ledger, Timing
 from handlers.case import CaseState
@@ -82,7 +82,7 @@ def look(ledger: Ledger, state: CaseState = CaseState.PARKED) -> None:
 
 def order(case_id: str) -> bytes:
     """Return the body that asks for a case."""
-    return write(CaseOrder(case_id, "bob", "why"))
+    return body_of(CaseOrder(case_id, "bob", "why"))
 
 
 def put(peer: Peer, body: bytes, **properties: Any) -> None:

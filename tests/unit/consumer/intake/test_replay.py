@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from consumer.counting import Happened
-from consumer.intake.replay_queue import Asker, CaseOrder, ReplaySender, ReplaySettings, write
+from consumer.intake.replay_queue import Asker, CaseOrder, ReplaySender, ReplaySettings, body_of
 from consumer.intake.replayer import Replayer
 from consumer.ledger import CaseRecord, HistoryKind, Ledger, LedgerUnavailableError
 from handlers.case import CaseState, Trigger
@@ -117,7 +117,7 @@ def test_case_by_our_own_sender(
     """`detachd replay case` of a case at rest -> due at once, who and why on record, acked."""
     case_id = left(ledger, state)
     with ReplaySender(settings) as sender:
-        sender.send(write(CaseOrder(case_id, ASKER.actor, ASKER.reason)), ASKER)
+        sender.send(body_of(CaseOrder(case_id, ASKER.actor, ASKER.reason)), ASKER)
     assert replayer.run_once() == 1
     record = ledger.case(case_id)
     assert (record.case.state, record.case.trigger) == (CaseState.DUE, Trigger.REPLAY)
@@ -171,9 +171,9 @@ def test_message_id_makes_it_one(
 ) -> None:
     """The same message_id and body again -> nothing; another id, or another body -> another."""
     case_id, other = left(ledger, CaseState.PARKED), left(ledger, CaseState.PARKED)
-    order = write(CaseOrder(case_id, "bob", "why"))
+    order = body_of(CaseOrder(case_id, "bob", "why"))
     for body, message_id in (
-        (order, "1"), (order, "1"), (order, "2"), (write(CaseOrder(other, "bob", "why")), "1"),
+        (order, "1"), (order, "1"), (order, "2"), (body_of(CaseOrder(other, "bob", "why")), "1"),
     ):  # fmt: skip
         put(peer, body, message_id=message_id)
         assert replayer.run_once() == 1
@@ -185,7 +185,7 @@ def test_no_id_and_surely_new(replayer: Replayer, ledger: Ledger, peer: Peer) ->
     """The same body twice without an id, each delivered for the first time -> two replays."""
     case_id = left(ledger, CaseState.PARKED)
     for _ in range(2):
-        put(peer, write(CaseOrder(case_id, "bob", "why")))
+        put(peer, body_of(CaseOrder(case_id, "bob", "why")))
         assert replayer.run_once() == 1
     assert rounds(ledger.case(case_id)) == ["bob", "bob"]
 
@@ -241,7 +241,7 @@ def test_poison_does_not_stop_the_others(
 ) -> None:
     """Broken bodies before and after a good one -> the good one is taken in."""
     case_id = left(ledger, CaseState.PARKED)
-    for body in (b"{", write(CaseOrder(case_id, "bob", "why")), b"{"):
+    for body in (b"{", body_of(CaseOrder(case_id, "bob", "why")), b"{"):
         put(peer, body)
     assert [replayer.run_once() for _ in range(3)] == [1, 1, 1]
     assert results(told) == ["refused", "rearmed", "refused"]
@@ -254,7 +254,7 @@ def test_too_large(peer: Peer, ledger: Ledger, tmp_path: Path) -> None:
     conf.set_override("max_body_bytes", 64 * 1024, group="listener")
     replayer = Replayer(ReplaySettings.from_conf(conf), ledger)
     replayer.run_once()
-    put(peer, write(CaseOrder("x" * 8, "bob", "y" * 70_000)))
+    put(peer, body_of(CaseOrder("x" * 8, "bob", "y" * 70_000)))
     assert replayer.run_once() == 1
     assert "more than max_body_bytes = 65536" in quarantined(tmp_path)[0]
     replayer.close()
@@ -270,7 +270,7 @@ def test_ledger_gone_then_back(
     case_id = left(ledger, CaseState.PARKED)
     ledger.close()
     away = tmp_path.rename(tmp_path.with_name("away"))
-    put(peer, write(CaseOrder(case_id, "bob", "why")))
+    put(peer, body_of(CaseOrder(case_id, "bob", "why")))
     assert replayer.run_once() == 0
     assert replayer.run_once() == 0
     (problem,) = replayer.status().problems
@@ -306,7 +306,7 @@ def test_run_until_stopped(peer: Peer, ledger: Ledger, settings: ReplaySettings)
     volume_id = open_case(ledger)
     with ReplaySender(settings) as sender:
         order = CaseOrder(only_case(ledger, volume_id).case.case_id, "bob", "why")
-        sender.send(write(order), ASKER)
+        sender.send(body_of(order), ASKER)
     replayer = Replayer(settings, ledger)
     with running(replayer):
         until(lambda: rounds(only_case(ledger, volume_id)))

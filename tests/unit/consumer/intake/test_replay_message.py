@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,9 +20,13 @@ from consumer.intake.replay_queue import (
     CaseOrder,
     Order,
     Refused,
+    UnreadableInputError,
     asked,
-    read,
-    write,
+    body_of,
+    order_of,
+    read_input,
+    split_documents,
+    unwrap,
 )
 from consumer.ledger import Replay
 from handlers.notification import Notification
@@ -35,9 +43,9 @@ def body(**fields: Any) -> bytes:
 def test_order_for_a_case() -> None:
     """A case, an actor and a reason -> that order, and what is written is read again."""
     order = CaseOrder(CASE, "alice", "the array is back")
-    assert read(body(case=CASE, actor="alice", reason="the array is back")) == order
-    assert read(write(order)) == order
-    assert read(body(case=CASE)) == CaseOrder(CASE, None, None)
+    assert order_of(body(case=CASE, actor="alice", reason="the array is back")) == order
+    assert order_of(body_of(order)) == order
+    assert order_of(body(case=CASE)) == CaseOrder(CASE, None, None)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +64,7 @@ def test_order_for_a_case() -> None:
 )
 def test_broken_order(fields: dict[str, Any]) -> None:
     """An order whose parts are not what they have to be -> refused, in words."""
-    order = read(body(**fields))
+    order = order_of(body(**fields))
     assert isinstance(order, Refused)
     assert '"' in order.reason
     assert not order.irrelevant
@@ -67,7 +75,7 @@ def test_notification_in_its_envelope_or_bare_or_recorded() -> None:
     message = recording(HEALTHY)[3]
     bare = json.dumps(message.message).encode()
     record = body(exchange="cinder", routing_key="notifications.info", body=message.body.decode())
-    read_all = [read(form) for form in (message.body, bare, record)]
+    read_all = [order_of(form) for form in (message.body, bare, record)]
     assert isinstance(read_all[0], Notification)
     assert {n.message_id for n in read_all if isinstance(n, Notification)} == {message.message_id}
 
@@ -75,7 +83,7 @@ def test_notification_in_its_envelope_or_bare_or_recorded() -> None:
 def test_notification_with_a_case_of_its_own() -> None:
     """A notification that has a key "case" -> a notification all the same."""
     message = recording(HEALTHY)[3].message | {"case": CASE}
-    assert isinstance(read(json.dumps(message).encode()), Notification)
+    assert isinstance(order_of(json.dumps(message).encode()), Notification)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +98,7 @@ def test_notification_with_a_case_of_its_own() -> None:
 )
 def test_neither(text: bytes, irrelevant: bool, reason: str) -> None:
     """What is neither -> refused with the reason; apart from what is sound and of no concern."""
-    order = read(text)
+    order = order_of(text)
     assert isinstance(order, Refused)
     assert order.irrelevant is irrelevant
     assert reason in order.reason
@@ -114,7 +122,7 @@ def test_neither(text: bytes, irrelevant: bool, reason: str) -> None:
 )
 def test_never_raises(text: bytes) -> None:
     """Any bytes, any JSON -> an order, a notification or a refusal."""
-    assert isinstance(read(text), CaseOrder | Notification | Refused)
+    assert isinstance(order_of(text), CaseOrder | Notification | Refused)
 
 
 # -- who, and why ----------------------------------------------------------------------------------
@@ -177,3 +185,51 @@ def test_bus_is_where_it_came_from_first() -> None:
     """Out of quarantine, with the bus in its headers -> that bus; else the replay queue."""
     assert kept(NOBODY, headers={"x-detachd-bus": "cell1"}).bus == "cell1"
     assert kept(NOBODY).bus == "replay"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        pytest.param(b'{"a": 1}\n', b'{"a": 1}\n', id="one line -> one document"),
+        pytest.param(b'{\n "a": 1\n}', b'{\n "a": 1\n}', id="over several lines -> one document"),
+        pytest.param(b"{\n broken", b"{\n broken", id="broken over several -> one document"),
+        pytest.param(b'{"a": 1}\n\n{"b": 2}\n', [b'{"a": 1}', b'{"b": 2}'], id="two -> a list"),
+        pytest.param(b'{"a": 1}\nnonsense', [b'{"a": 1}', b"nonsense"], id="one broken -> a list"),
+        pytest.param(b"\n \n", [], id="blank -> nothing"),
+    ],
+)
+def test_split(text: bytes, found: object) -> None:
+    """A text -> one document, or one a line."""
+    assert split_documents(text) == found
+
+
+@pytest.mark.parametrize(
+    ("document", "body"),
+    [
+        pytest.param(b'{"routing_key": "x", "body": "{}"}', b"{}", id="text in a record"),
+        pytest.param(b'{"body": {"a": 1}}', b'{"a":1}', id="object in a record"),
+        pytest.param(b'{"event_type": "e", "body": "x"}', None, id="a message with a body"),
+        pytest.param(b'{"a": 1}', None, id="no record"),
+        pytest.param(b"[1]", None, id="no object"),
+        pytest.param(b"\xff\x00", None, id="no JSON"),
+    ],
+)
+def test_unwrap(document: bytes, body: bytes | None) -> None:
+    """A record of a delivery -> the body in it; anything else -> itself."""
+    assert unwrap(document) == (document if body is None else body)
+
+
+def test_read_a_file(tmp_path: Path) -> None:
+    """A file -> its bytes; one that is not there -> said so, and what to do."""
+    path = tmp_path / "messages"
+    path.write_bytes(b"\xff{}")
+    assert read_input(str(path)) == b"\xff{}"
+    with pytest.raises(UnreadableInputError, match=r"No such file.*or - for standard input"):
+        read_input(str(tmp_path / "no"))
+
+
+def test_read_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    """- -> what comes in on standard input."""
+    text = json.dumps({"a": 1}).encode()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text)))
+    assert read_input("-") == text
