@@ -99,7 +99,9 @@ class Drivers:
         self._cinder = cinder
         self._made: dict[str, StorageDriver] = {}
         self._lock = threading.Lock()
-        for name in dict.fromkeys([*settings.backends.named, *settings.driver_options.backends()]):
+        for name in dict.fromkeys(
+            [*settings.backends.by_name, *settings.driver_options.backends()]
+        ):
             try:
                 self(name)
             except PermanentError as error:

@@ -121,7 +121,7 @@ class Observer:
         if outcome.mended:
             use_case = outcome.use_case.value if outcome.use_case else "none"
             verified_by = outcome.verified_by.value if outcome.verified_by else "none"
-            working.mended.labels(use_case, verified_by).inc()
+            working.recovered.labels(use_case, verified_by).inc()
         if outcome.conclusion is not None:
             working.closed.labels(outcome.conclusion.value).inc()
 

@@ -227,7 +227,7 @@ class Service:
         self.ledger.check_schema()
         self.exporter.start()
         _introduce(self._settings, self.owner, self.exporter.port)
-        for loop in (self._beating, self._publishing, *self._takers()):
+        for loop in (self._beating, self._publishing, *self._input_loops()):
             loop.start()
 
     def stop(self) -> None:
@@ -241,9 +241,9 @@ class Service:
         self._stopping.set()
         # Whoever takes something goes first, all together: what the ones would take could not be
         # worked any more by the others. What was not acked goes back to the queue.
-        for loop in self._takers():
+        for loop in self._input_loops():
             loop.ask_to_stop()
-        for loop in self._takers():
+        for loop in self._input_loops():
             loop.wait(self._attempts_left())
 
     def wait(self) -> bool:
@@ -258,7 +258,7 @@ class Service:
         self._publishing.ask_to_stop()
         self._beating.ask_to_stop()
         ends_at = time.monotonic() + self._settings.worker.drain_seconds * FLUSH_SHARE
-        for loop in (*self._takers(), self._publishing, self._beating):
+        for loop in (*self._input_loops(), self._publishing, self._beating):
             well = loop.wait(ends_at - time.monotonic()) and well
         # The exporter goes last, so that the end can be watched.
         self.exporter.stop()
@@ -267,7 +267,7 @@ class Service:
         LOG.info("stopped%s", "" if well else ", but a part failed or did not stop in time")
         return well
 
-    def _takers(self) -> Sequence[Loop]:
+    def _input_loops(self) -> Sequence[Loop]:
         """Return the loops that take messages, sightings and cases, and forget what is over."""
         loops = (self._working, self._replaying, *self._sweeping, *self._listening)
         return (*loops, *self._pruning)

@@ -135,7 +135,7 @@ class Working:
     def __init__(self, make: Maker) -> None:
         self.opened = make.counter("cases_opened", "Cases opened by notifications.")
         self.ended = make.counter("cases_ended", "Cases closed by the end that they waited for.")
-        self.mended = make.counter(
+        self.recovered = make.counter(
             "cases_mended",
             "Cases put right by detachd; they settle before they are closed.",
             "use_case",

@@ -35,10 +35,10 @@ LOG = logging.getLogger(__name__)
 OPTION = "[oslo_messaging_rabbit] ssl"
 
 
-def tls_explained(error: BaseException, *, spoken: bool) -> str:
+def tls_explained(error: BaseException, *, tls_used: bool) -> str:
     """Say what TLS has to do with a connection that failed; "" where it has nothing.
 
-    ``spoken``: whether we tried to speak it. Looks at what caused the error, too: kombu wraps it.
+    ``tls_used``: whether we tried to speak it. Looks at what caused the error, too: kombu wraps it.
     """
     chain = _chain(error)
     found = next((each for each in chain if isinstance(each, ssl.SSLError)), None)
@@ -49,9 +49,9 @@ def tls_explained(error: BaseException, *, spoken: bool) -> str:
             return f"it does not speak TLS on this port, and {OPTION} is true"
         case ssl.SSLError():
             return f"TLS failed: {found.reason or found}"
-    if spoken and any(isinstance(each, FileNotFoundError | PermissionError) for each in chain):
+    if tls_used and any(isinstance(each, FileNotFoundError | PermissionError) for each in chain):
         return "the file in ssl_ca_file, ssl_cert_file or ssl_key_file cannot be read"
-    if not spoken and any(_closed(each) for each in chain):
+    if not tls_used and any(_closed(each) for each in chain):
         return f"it closed the connection at once; if this port speaks TLS, set {OPTION} = true"
     return ""
 
@@ -262,7 +262,7 @@ def connect(broker: BrokerSettings, name: str, *, heartbeats: bool) -> kombu.Con
             return connection.ensure_connection(max_retries=0)
         except BROKER_ERRORS as error:
             connection.collect()
-            why = tls_explained(error, spoken=broker.tls is not None)
+            why = tls_explained(error, tls_used=broker.tls is not None)
             answers.append(f"{host}: {why or describe(error)}")
     raise BrokerUnavailableError("; ".join(answers))
 

@@ -44,7 +44,7 @@ _SIZES: Mapping[int, int] = {
 class Properties:
     """What a sender said of its message, None where it did not, or not in UTF-8.
 
-    ``headers`` has a None for each value that is no text. ``trouble`` says what could not be read;
+    ``headers`` has a None for each value that is no text. ``problem`` says what could not be read;
     what came before it could.
     """
 
@@ -53,7 +53,7 @@ class Properties:
     message_id: str | None = None
     user_id: str | None = None
     headers: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
-    trouble: str | None = None
+    problem: str | None = None
 
 
 class _UnreadableError(Exception):
@@ -74,7 +74,7 @@ class _Bytes:
         """Tell whether there are more."""
         return self._at < len(self._data)
 
-    def take(self, count: int) -> bytes:
+    def read(self, count: int) -> bytes:
         """Return so many of them."""
         ends = self._at + count
         if ends > len(self._data):
@@ -84,45 +84,45 @@ class _Bytes:
 
     def number(self, size: int) -> int:
         """Return a number without a sign."""
-        return int.from_bytes(self.take(size), "big")
+        return int.from_bytes(self.read(size), "big")
 
 
-def read(data: bytes) -> Properties:
+def parse_properties(data: bytes) -> Properties:
     """Return what is said in a content header behind its body size. Never raises; linear time."""
     fields: dict[int, bytes] = {}
     headers: dict[str, str | None] = {}
-    trouble = None
+    problem = None
     try:
-        _read(_Bytes(data), fields)
-        _read_table(_Bytes(fields.get(_HEADERS, b"")), headers)
+        _read_fields(_Bytes(data), fields)
+        _read_headers(_Bytes(fields.get(_HEADERS, b"")), headers)
     except _UnreadableError as error:
-        trouble = str(error)
+        problem = str(error)
     used = (_CONTENT_TYPE, _CONTENT_ENCODING, _MESSAGE_ID, _USER_ID)
     texts = {flag: _utf8(fields[flag]) for flag in used if flag in fields}
-    if trouble is None and None in texts.values():
-        trouble = "a text in its properties is not UTF-8"
+    if problem is None and None in texts.values():
+        problem = "a text in its properties is not UTF-8"
     return Properties(
         content_type=texts.get(_CONTENT_TYPE),
         content_encoding=texts.get(_CONTENT_ENCODING),
         message_id=texts.get(_MESSAGE_ID),
         user_id=texts.get(_USER_ID),
         headers=headers,
-        trouble=trouble,
+        problem=problem,
     )
 
 
-def _read(data: _Bytes, fields: dict[int, bytes]) -> None:
+def _read_fields(data: _Bytes, fields: dict[int, bytes]) -> None:
     flags = more = data.number(2)
     while more & _MORE_FLAGS:
         more = data.number(2)  # of properties behind all that AMQP 0-9-1 has
     for flag, size in _FIELDS:
         if flags & flag:
-            fields[flag] = data.take(data.number(-size) if size < 0 else size)
+            fields[flag] = data.read(data.number(-size) if size < 0 else size)
 
 
-def _read_table(table: _Bytes, headers: dict[str, str | None]) -> None:
+def _read_headers(table: _Bytes, headers: dict[str, str | None]) -> None:
     while table.left:
-        name = _utf8(table.take(table.number(1)))
+        name = _utf8(table.read(table.number(1)))
         value = _text(table)
         if name is not None:
             headers[name] = value
@@ -130,14 +130,14 @@ def _read_table(table: _Bytes, headers: dict[str, str | None]) -> None:
 
 def _text(table: _Bytes) -> str | None:
     """Return the next value where it is a text, and step over it in any case."""
-    tag = table.take(1)
+    tag = table.read(1)
     if tag[0] in _WITH_LENGTH:
-        value = table.take(table.number(4))
+        value = table.read(table.number(4))
         return _utf8(value) if tag == _TEXT else None
     size = _SIZES.get(tag[0])
     if size is None:
         raise _UnreadableError("a value in its headers has a type that AMQP 0-9-1 does not define")
-    table.take(size)
+    table.read(size)
     return None
 
 

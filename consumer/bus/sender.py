@@ -129,7 +129,7 @@ class ConfirmedSender:
     def _publish(self, parcel: Parcel) -> Confirmation:
         assert self._producer is not None  # noqa: S101 - connect() made it, or raised
         self._returned = False
-        named = {} if parcel.message_id is None else {"message_id": parcel.message_id}
+        properties = {} if parcel.message_id is None else {"message_id": parcel.message_id}
         self._producer.publish(
             parcel.body,
             exchange=parcel.exchange,
@@ -141,7 +141,7 @@ class ConfirmedSender:
             mandatory=True,
             timeout=self._timeout_seconds,
             confirm_timeout=self._timeout_seconds,
-            **named,
+            **properties,
         )
         return Confirmation.RETURNED if self._returned else Confirmation.CONFIRMED
 

@@ -147,16 +147,16 @@ class ListenerSettings:
         BrokerSettings.from_conf does.
         """
         conf.register_opts(OPTS, group=GROUP.name)
-        said = {**conf.listener, **{n: v for n, v in own.items() if v is not None}}
+        options = {**conf.listener, **{n: v for n, v in own.items() if v is not None}}
         return cls(
             broker=BrokerSettings.from_conf(conf, own.get("transport_url"), own),
-            bindings=_bindings(said["bindings"], said["priorities"]),
-            queue=QueueSettings(said["queue"], said["queue_max_length"]),
-            quarantine=QueueSettings(said["quarantine_queue"], said["quarantine_max_length"]),
-            max_body_bytes=said["max_body_bytes"],
-            prefetch=said["prefetch"],
-            pace=Pace(size=min(said["batch_size"], said["prefetch"])),
-            rebind_seconds=said["rebind_seconds"],
+            bindings=_bindings(options["bindings"], options["priorities"]),
+            queue=QueueSettings(options["queue"], options["queue_max_length"]),
+            quarantine=QueueSettings(options["quarantine_queue"], options["quarantine_max_length"]),
+            max_body_bytes=options["max_body_bytes"],
+            prefetch=options["prefetch"],
+            pace=Pace(size=min(options["batch_size"], options["prefetch"])),
+            rebind_seconds=options["rebind_seconds"],
             bus=bus,
         )
 

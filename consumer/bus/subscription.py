@@ -14,7 +14,7 @@ import kombu
 from consumer.bus.broker import BROKER_ERRORS, BrokerSettings, connect, describe
 from consumer.bus.incoming import Incoming
 from consumer.bus.inflating import NotInflatedError, inflate
-from consumer.bus.properties import Properties, read
+from consumer.bus.properties import Properties, parse_properties
 from consumer.bus.topology import Binding, QueueSettings
 
 COMPRESSED = "compression"
@@ -24,17 +24,17 @@ MOST_BYTES = 64 * 1024 * 1024
 """How much of bodies is kept before it is stored; one more may come, as large as the broker has."""
 
 _HEARTBEAT_SECONDS = 1.0
-_MENTION = COMPRESSED.encode()
+_COMPRESSION_KEY = COMPRESSED.encode()
 _LONGEST_METHOD = 64
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message as the broker delivered it. ``trouble``: why its body could not be read.
+    """One message as the broker delivered it. ``problem``: why its body could not be read.
 
     ``message_id``, ``user_id`` and ``headers`` are the sender's, where it set any (the broker
     checks a user_id); ``redelivered`` is False where the broker is sure that nobody had it before.
-    ``compression`` is the method that the body is still compressed by. ``properties_trouble`` says
+    ``compression`` is the method that the body is still compressed by. ``properties_problem`` says
     what of the sender's words could not be read: by itself no reason to put the body aside.
     """
 
@@ -43,13 +43,13 @@ class Delivery:
     routing_key: str
     content_type: str
     content_encoding: str
-    trouble: str | None = None
+    problem: str | None = None
     message_id: str | None = None
     user_id: str | None = None
     redelivered: bool = False
     headers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     compression: str | None = None
-    properties_trouble: str | None = None
+    properties_problem: str | None = None
 
     @property
     def body_sha256(self) -> str:
@@ -58,7 +58,7 @@ class Delivery:
 
     def why(self, reason: str) -> str:
         """Return why it is put aside, and what else could not be read of it."""
-        more = self.properties_trouble
+        more = self.properties_problem
         return reason if more is None else f"{reason}; {more}"
 
 
@@ -98,9 +98,10 @@ class Subscription:
     ``max_body_bytes`` at most. Kombu's ``ConsumerMixin``, and a kombu ``Consumer`` that decodes,
     ack a body that they cannot decode before anybody sees it; py-amqp turns a body into text by
     the message's own ``content_encoding``. Both are switched off. ``relevant`` says which bodies
-    to keep; the others are counted and acked with their batch. ``refused`` says of a body, before
-    anything in it is read, why it is not to be. ``in_hand`` is the body that is being read, should
-    an error come of it; ``refreshed_at`` is when ``refresh`` was last done, by the monotonic clock.
+    to keep; the others are counted and acked with their batch. ``refused`` returns the reason
+    why a body must not be read at all, or None. ``current_body`` is the body that is being read, so
+    that an error can be traced to it. ``refreshed_at`` is when ``refresh`` was last
+    done, by the monotonic clock.
 
     Every method blocks for the broker's answers and raises BROKER_ERRORS when it is gone: then the
     subscription is of no use any more, and what was not acked is delivered again.
@@ -124,9 +125,9 @@ class Subscription:
         self._max_body_bytes = max_body_bytes
         self._relevant = relevant
         self._refused = refused
-        self._filling = Batch()
-        self._filling_bytes = 0
-        self.in_hand: bytes | None = None
+        self._open_batch = Batch()
+        self._open_bytes = 0
+        self.current_body: bytes | None = None
         self._beaten_at = time.monotonic()
         self._connection = connect(broker, name, heartbeats=True)
         self.problems: tuple[str, ...] = ()
@@ -154,23 +155,23 @@ class Subscription:
         durable = self._broker.durable_exchanges
         own = self._queues[0]
         found += [b.apply(self._connection, own, durable=durable) for b in self._bindings]
-        self.problems = tuple(trouble for trouble in found if trouble is not None)
+        self.problems = tuple(problem for problem in found if problem is not None)
         self.refreshed_at = time.monotonic()
 
     def collect(self, pace: Pace) -> Batch:
         """Return the next batch, which may be empty. Blocks as ``pace`` says."""
         self._beat()
-        if self._filling.tags or self._drain(pace.poll_seconds):
+        if self._open_batch.tags or self._drain(pace.poll_seconds):
             closes_at = time.monotonic() + pace.seconds
-            tags, drain = self._filling.tags, self._connection.drain_events
+            tags, drain = self._open_batch.tags, self._connection.drain_events
             with self._patience(pace.idle_seconds) as patience, contextlib.suppress(TimeoutError):
                 while (
                     len(tags) < pace.size
-                    and self._filling_bytes < pace.most_bytes
+                    and self._open_bytes < pace.most_bytes
                     and time.monotonic() < closes_at
                 ):
                     drain(timeout=patience)
-        batch, self._filling, self._filling_bytes = self._filling, Batch(), 0
+        batch, self._open_batch, self._open_bytes = self._open_batch, Batch(), 0
         return batch
 
     @contextlib.contextmanager
@@ -196,7 +197,7 @@ class Subscription:
         while (left := ends_at - time.monotonic()) > 0:
             self._beat()
             wait = min(left, _HEARTBEAT_SECONDS)
-            if self._filling_bytes < MOST_BYTES:
+            if self._open_bytes < MOST_BYTES:
                 self._drain(wait)
             else:  # the broker keeps the rest; should it miss our answers, it has all of it again
                 time.sleep(wait)
@@ -252,59 +253,59 @@ class Subscription:
         return True
 
     def _on_message(self, message: Any) -> None:
-        body = self.in_hand = as_bytes(message.body)
-        self._filling.tags.append(message.delivery_tag)
-        trouble = self._refused(body)
-        if trouble is not None:
-            self._keep(delivery_of(message, body, trouble))
-        elif isinstance(message, Incoming) and _MENTION in message.raw_properties:
+        body = self.current_body = as_bytes(message.body)
+        self._open_batch.tags.append(message.delivery_tag)
+        problem = self._refused(body)
+        if problem is not None:
+            self._add(delivery_of(message, body, problem))
+        elif isinstance(message, Incoming) and _COMPRESSION_KEY in message.raw_properties:
             self._inflate(delivery_of(message, body))
         elif self._relevant(body):
-            self._keep(delivery_of(message, body))
-        self.in_hand = None
+            self._add(delivery_of(message, body))
+        self.current_body = None
 
     def _inflate(self, delivery: Delivery) -> None:
         """Take a message that may be compressed: only now its properties had to be read."""
         if delivery.headers.get(COMPRESSED, "") != "":
             delivery = _inflated(delivery, self._max_body_bytes)
-        if delivery.trouble is not None or self._relevant(delivery.body):
-            self._keep(delivery)
+        if delivery.problem is not None or self._relevant(delivery.body):
+            self._add(delivery)
 
-    def _keep(self, delivery: Delivery) -> None:
-        self._filling.deliveries.append(delivery)
-        self._filling_bytes += len(delivery.body)
+    def _add(self, delivery: Delivery) -> None:
+        self._open_batch.deliveries.append(delivery)
+        self._open_bytes += len(delivery.body)
 
     def _on_undecodable(self, message: Any, error: Exception) -> None:
         # Kombu's memory transport inflates by itself; only this process can publish to that.
-        self._filling.tags.append(message.delivery_tag)
-        trouble = f"the body cannot be decompressed: {describe(error)}"
-        self._keep(delivery_of(message, as_bytes(message.body), trouble))
+        self._open_batch.tags.append(message.delivery_tag)
+        problem = f"the body cannot be decompressed: {describe(error)}"
+        self._add(delivery_of(message, as_bytes(message.body), problem))
 
 
-def delivery_of(message: Any, body: bytes, trouble: str | None = None) -> Delivery:
+def delivery_of(message: Any, body: bytes, problem: str | None = None) -> Delivery:
     """Return what the broker delivered, out of a message of ours or of kombu's. Never raises."""
     where = message.delivery_info or {}
-    said = _said_of(message)
-    method = said.headers.get(COMPRESSED) if isinstance(message, Incoming) else None
+    properties = _properties_of(message)
+    method = properties.headers.get(COMPRESSED) if isinstance(message, Incoming) else None
     return Delivery(
         body=body,
         exchange=where.get("exchange") or "",
         routing_key=where.get("routing_key") or "",
-        content_type=said.content_type or "application/octet-stream",
-        content_encoding=said.content_encoding or "binary",
-        trouble=trouble,
-        message_id=said.message_id,
-        user_id=said.user_id,
+        content_type=properties.content_type or "application/octet-stream",
+        content_encoding=properties.content_encoding or "binary",
+        problem=problem,
+        message_id=properties.message_id,
+        user_id=properties.user_id,
         redelivered=bool(where.get("redelivered")),
-        headers=said.headers,
+        headers=properties.headers,
         compression=method and method[:_LONGEST_METHOD],
-        properties_trouble=said.trouble,
+        properties_problem=properties.problem,
     )
 
 
-def _said_of(message: Any) -> Properties:
+def _properties_of(message: Any) -> Properties:
     if isinstance(message, Incoming):
-        return read(message.raw_properties)
+        return parse_properties(message.raw_properties)
     return Properties(
         content_type=message.content_type,
         content_encoding=message.content_encoding,
@@ -319,11 +320,11 @@ def _inflated(delivery: Delivery, most: int) -> Delivery:
     if len(delivery.body) > most:
         size = len(delivery.body)
         too_large = f"the compressed body has {size} bytes, more than max_body_bytes = {most}"
-        return dataclasses.replace(delivery, trouble=too_large)
+        return dataclasses.replace(delivery, problem=too_large)
     try:
         body = inflate(delivery.body, delivery.compression, most)
     except NotInflatedError as error:
-        return dataclasses.replace(delivery, trouble=str(error))
+        return dataclasses.replace(delivery, problem=str(error))
     return dataclasses.replace(delivery, body=body, compression=None)
 
 

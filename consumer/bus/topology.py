@@ -92,7 +92,7 @@ class Binding:
                 for key in self.routing_keys:
                     queue.on(channel).bind_to(self.exchange, key)
         except CHANNEL_ERRORS as error:
-            return exchange_trouble(self.exchange, error, durable=durable)
+            return exchange_problem(self.exchange, error, durable=durable)
         return None
 
 
@@ -110,7 +110,7 @@ def declare_exchange(connection: kombu.Connection, name: str, *, durable: bool) 
             kombu.Exchange(name, "topic", channel, durable=durable, auto_delete=False).declare()
 
 
-def exchange_trouble(name: str, error: BaseException, *, durable: bool) -> str:
+def exchange_problem(name: str, error: BaseException, *, durable: bool) -> str:
     """Say in words what the broker has against an exchange of that name, and what to do."""
     match _code(error):
         case 406:

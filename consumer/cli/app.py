@@ -29,9 +29,9 @@ BAD_INPUT_ERRORS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``detachd`` with ``argv`` (without the program's name) and return its exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return DetachdApp().run(words or ["help"])
+        return DetachdApp().run(arguments or ["help"])
     except SystemExit as done:  # argparse ends --help, --version and wrong usage this way
         return done.code if isinstance(done.code, int) else FAILED if done.code else DONE
 
@@ -50,10 +50,10 @@ def causes(error: BaseException) -> list[str]:
     chain = [error]
     while (cause := chain[-1].__cause__) is not None:
         chain.append(cause)
-    said = [str(each).strip() or type(each).__name__ for each in chain]
-    shown = said[:1]
-    for number, text in enumerate(said[1:], start=1):
-        wraps = any(_flat(deeper) in _flat(text) for deeper in said[number + 1 :])
+    texts = [str(each).strip() or type(each).__name__ for each in chain]
+    shown = texts[:1]
+    for number, text in enumerate(texts[1:], start=1):
+        wraps = any(_flat(deeper) in _flat(text) for deeper in texts[number + 1 :])
         repeats = any(_gist(chain[number], text) in _flat(outer) for outer in shown)
         if not wraps and not repeats:
             shown.append(text)
@@ -64,12 +64,12 @@ def _flat(text: str) -> str:
     return " ".join(text.split())
 
 
-def _gist(error: BaseException, said: str) -> str:
+def _gist(error: BaseException, text: str) -> str:
     """Return what must be said of an error: of the system's, its words without their number."""
-    return (isinstance(error, OSError) and error.strerror) or _flat(said)
+    return (isinstance(error, OSError) and error.strerror) or _flat(text)
 
 
-class Complaints(logging.Formatter):
+class ErrorFormatter(logging.Formatter):
     """Prints an error as its causes, one a line; everything else as it is."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -144,7 +144,7 @@ class DetachdApp(App):
         """Log to stderr; complaints go there too, whatever a command makes of the logging."""
         super().configure_logging()
         console = logging.StreamHandler(self.stderr)
-        console.setFormatter(Complaints())
+        console.setFormatter(ErrorFormatter())
         self.LOG.handlers = [console]
         self.LOG.propagate = False
 

@@ -15,7 +15,7 @@ from consumer.cli.app import DONE, FAILED, positive
 from consumer.cli.case import as_dict, plain
 from consumer.cli.configured import add_actor, add_config_file, ledger_of, settings_of
 from consumer.intake.deciding import Decided, Quarantines, discard_bodies, replay_bodies
-from consumer.intake.replay_queue import Asker
+from consumer.intake.replay_queue import Requester
 from consumer.ledger import BodyState, QuarantinedBody
 from consumer.settings import buses
 
@@ -102,15 +102,15 @@ class QuarantineReplay(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Replay them; 1 where one that was named is not there any more."""
-        asker = Asker(parsed_args.actor, parsed_args.reason)
+        requester = Requester(parsed_args.actor, parsed_args.reason)
         with ledger_of(parsed_args) as ledger:
-            named = [ledger.quarantined_body(text) for text in parsed_args.hash]
-            wanted = None if parsed_args.all else named
-            decided = replay_bodies(ledger, _quarantines(parsed_args), wanted, asker)
-        _tell(self, decided, "replayed")
-        _complain(self, decided, "it cannot be replayed")
-        missing = decided.gone and not parsed_args.all
-        return FAILED if missing or decided.unreached else DONE
+            bodies = [ledger.quarantined_body(text) for text in parsed_args.hash]
+            chosen = None if parsed_args.all else bodies
+            decided = replay_bodies(ledger, _quarantines(parsed_args), chosen, requester)
+        _print_done(self, decided, "replayed")
+        _print_problems(self, decided, "it cannot be replayed")
+        incomplete = decided.missing and not parsed_args.all
+        return FAILED if incomplete or decided.unreached else DONE
 
 
 class QuarantineDiscard(Command):
@@ -127,12 +127,12 @@ class QuarantineDiscard(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Discard them; 1 where a queue could not be searched. Raises NoSuchBodyError."""
-        asker = Asker(parsed_args.actor, parsed_args.reason)
+        requester = Requester(parsed_args.actor, parsed_args.reason)
         with ledger_of(parsed_args) as ledger:
-            named = [ledger.quarantined_body(text) for text in parsed_args.hash]
-            decided = discard_bodies(ledger, _quarantines(parsed_args), named, asker)
-        _tell(self, decided, "discarded")
-        _complain(self, decided, "it is recorded as discarded")
+            bodies = [ledger.quarantined_body(text) for text in parsed_args.hash]
+            decided = discard_bodies(ledger, _quarantines(parsed_args), bodies, requester)
+        _print_done(self, decided, "discarded")
+        _print_problems(self, decided, "it is recorded as discarded")
         return FAILED if decided.unreached else DONE
 
 
@@ -148,14 +148,14 @@ def _row(body: QuarantinedBody) -> tuple[Any, ...]:
     return (Hash(body.body_sha256), *(plain(value) for value in values))
 
 
-def _tell(command: Command, decided: Decided, done: str) -> None:
+def _print_done(command: Command, decided: Decided, done: str) -> None:
     for body_sha256, number in decided.copies.items():
         copies = f" ({number} copies)" if number > 1 else ""
         command.app.stdout.write(f"{done} {body_sha256[:SHORT]}{copies}\n")
 
 
-def _complain(command: Command, decided: Decided, so: str) -> None:
-    for body_sha256 in decided.gone:
+def _print_problems(command: Command, decided: Decided, so: str) -> None:
+    for body_sha256 in decided.missing:
         command.app.stderr.write(
             f"detachd: {body_sha256[:SHORT]}: the message is no longer in the quarantine queue: "
             f"the broker dropped it when the queue was full, or another client took it; {so}\n"
@@ -164,7 +164,7 @@ def _complain(command: Command, decided: Decided, so: str) -> None:
         command.app.stderr.write(
             f"detachd: the quarantine queue of bus {bus} could not be searched: {reason}\n"
         )
-    for body_sha256 in decided.again:
+    for body_sha256 in decided.arrived_again:
         command.app.stderr.write(
             f"detachd: {body_sha256[:SHORT]} arrived again meanwhile and is held again\n"
         )

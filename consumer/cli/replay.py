@@ -12,12 +12,12 @@ from consumer.bus.broker import url_explained
 from consumer.bus.sender import NotConfirmedError
 from consumer.cli.configured import add_actor, add_config_file, settings_of
 from consumer.intake.replay_queue import (
-    Asker,
     CaseOrder,
     NotReplayableError,
     Refused,
     ReplaySender,
     ReplaySettings,
+    Requester,
     body_of,
     order_of,
     read_input,
@@ -48,10 +48,11 @@ class ReplayCase(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Send the orders. Raises NoSuchCaseError with nothing sent, NotConfirmedError."""
-        settings, asker = settings_of(parsed_args), Asker(parsed_args.actor, parsed_args.reason)
+        settings = settings_of(parsed_args)
+        requester = Requester(parsed_args.actor, parsed_args.reason)
         ids = self._full(settings, parsed_args.ids)
-        orders = [body_of(CaseOrder(case_id, asker.actor, asker.reason)) for case_id in ids]
-        for case_id, _ in zip(ids, sending(settings, orders, asker), strict=True):
+        orders = [body_of(CaseOrder(case_id, requester.actor, requester.reason)) for case_id in ids]
+        for case_id, _ in zip(ids, sending(settings, orders, requester), strict=True):
             self.app.stdout.write(f"queued case {case_id} for replay\n")
 
     def _full(self, settings: Settings, ids: Sequence[str]) -> list[str]:
@@ -88,9 +89,10 @@ class ReplayFile(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Send them. Raises UnreadableInputError, NotReplayableError, NotConfirmedError."""
-        settings, asker = settings_of(parsed_args), Asker(parsed_args.actor, parsed_args.reason)
+        settings = settings_of(parsed_args)
+        requester = Requester(parsed_args.actor, parsed_args.reason)
         found = replayable(read_input(parsed_args.file))
-        for _ in sending(settings, found, asker):
+        for _ in sending(settings, found, requester):
             pass
         self.app.stdout.write(f"queued for replay: {len(found)}\n")
 
@@ -110,7 +112,7 @@ def replayable(text: bytes) -> list[bytes]:
     return [body for n, body in enumerate(found) if n not in refused]
 
 
-def sending(settings: Settings, found: Sequence[bytes], asker: Asker) -> Iterator[None]:
+def sending(settings: Settings, found: Sequence[bytes], requester: Requester) -> Iterator[None]:
     """Send one body after the other; yield after each that the broker has confirmed.
 
     Raises NotConfirmedError that says how many were sent, and ConfigurationError.
@@ -120,7 +122,7 @@ def sending(settings: Settings, found: Sequence[bytes], asker: Asker) -> Iterato
     with ReplaySender(replay) as sender:
         for number, body in enumerate(found):
             try:
-                sender.send(body, asker)
+                sender.send(body, requester)
             except NotConfirmedError as error:
                 raise NotConfirmedError(
                     f"{number} of {len(found)} were sent; you can send the others again"

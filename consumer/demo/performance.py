@@ -28,7 +28,7 @@ from handlers.case import Case, CaseState, StepResult
 
 PATIENCE_SECONDS = 15.0
 POLL_SECONDS = 0.1
-AT_REST = (CaseState.CLOSED, CaseState.PARKED)
+ENDED = (CaseState.CLOSED, CaseState.PARKED)
 
 CONFIGURATION = """
 [DEFAULT]
@@ -64,7 +64,7 @@ nova_detach_wait_seconds = 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Seen:
+class Observed:
     """What the simulated cloud really holds of a volume."""
 
     status: str
@@ -103,7 +103,7 @@ class Act:
 
     scene: Scene
     stage: Stage
-    before: Seen
+    before: Observed
     messages: tuple[Message, ...]
 
 
@@ -128,7 +128,7 @@ def _arrange(cloud: Cloud, scene: Scene, number: int) -> Act:
     host = f"compute-{number}"
     stage = Stage(cloud, cloud.create_volume(), cloud.boot_server(host=host), host)
     messages = tuple(scene.arrange(stage))
-    return Act(scene, stage, _seen(stage), messages)
+    return Act(scene, stage, _observe(stage), messages)
 
 
 @contextlib.contextmanager
@@ -163,7 +163,7 @@ def _watch(
 ) -> None:
     def all_over() -> bool:
         progress({act.scene.name: _state_of(ledger, act) for act in acts})
-        return all(_over(ledger, act, bus) for act in acts)
+        return all(_finished(ledger, act, bus) for act in acts)
 
     _until(all_over)
 
@@ -174,14 +174,14 @@ def _until(done: Callable[[], bool]) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _over(ledger: Ledger, act: Act, bus: InMemoryBus) -> bool:
+def _finished(ledger: Ledger, act: Act, bus: InMemoryBus) -> bool:
     case = _case_of_scene(ledger, act)
     if case is None or case.attempts == 0:
         return False
     expected = act.scene.expected
-    rests = case.state in AT_REST or case.state.value == expected.state
-    told = len(bus.announced(act.stage.volume_id)) >= len(expected.announced)
-    return rests and told
+    rests = case.state in ENDED or case.state.value == expected.state
+    announced = len(bus.announced(act.stage.volume_id)) >= len(expected.announced)
+    return rests and announced
 
 
 def _case_of_scene(ledger: Ledger, act: Act) -> Case | None:
@@ -201,7 +201,7 @@ def _case_of(ledger: Ledger, act: Act) -> CaseRecord | None:
 
 
 def _row(act: Act, record: CaseRecord | None, bus: InMemoryBus) -> Row:
-    after = _seen(act.stage)
+    after = _observe(act.stage)
     verdict, rule = _decided(record)
     row = Row(
         scenario=act.scene.name,
@@ -235,11 +235,11 @@ def _steps(record: CaseRecord | None) -> tuple[str, ...]:
 
 
 def _verified_by(record: CaseRecord | None) -> str | None:
-    told = [sent.payload["verified_by"] for sent in record.outbox] if record else []
-    return next((by for by in told if by), None)
+    values = [sent.payload["verified_by"] for sent in record.outbox] if record else []
+    return next((by for by in values if by), None)
 
 
-def _as_expected(act: Act, row: Row, record: CaseRecord | None, after: Seen) -> bool:
+def _as_expected(act: Act, row: Row, record: CaseRecord | None, after: Observed) -> bool:
     expected, host = act.scene.expected, act.stage.host
     hosts = tuple(name.replace("HOST", host) for name in expected.backend)
     return (
@@ -253,9 +253,9 @@ def _as_expected(act: Act, row: Row, record: CaseRecord | None, after: Seen) -> 
     )
 
 
-def _seen(stage: Stage) -> Seen:
+def _observe(stage: Stage) -> Observed:
     volume = stage.cloud.cinder.volume(stage.volume_id, timeout_seconds=1.0)
     hosts = stage.cloud.exported_to(stage.volume_id)
     if volume is None:
-        return Seen("gone", (), hosts)
-    return Seen(volume.status, tuple(row.status for row in volume.attachments), hosts)
+        return Observed("gone", (), hosts)
+    return Observed(volume.status, tuple(row.status for row in volume.attachments), hosts)

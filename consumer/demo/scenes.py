@@ -46,9 +46,9 @@ class Stage:
 
     def shown(self, attachment_id: str, status: str) -> SentAttachment:
         """Return a row as Cinder shows it, with the host's connector once it is attached."""
-        known = status == "attached"
+        is_attached = status == "attached"
         return SentAttachment(
-            attachment_id, status, self.cloud.connector(self.host) if known else None
+            attachment_id, status, self.cloud.connector(self.host) if is_attached else None
         )
 
 
@@ -87,7 +87,7 @@ def unfinished_attach(stage: Stage) -> Sequence[Message]:
     ]
 
 
-def attached_but_not_told(stage: Stage) -> Sequence[Message]:
+def attach_not_recorded(stage: Stage) -> Sequence[Message]:
     """UC2: guest and backend have it, the call that tells Cinder so was lost."""
     attach = stage.cloud.begin_attach(stage.volume_id, stage.instance_id).advance(2)
     attach.abandon()
@@ -124,10 +124,10 @@ def leaked_by_a_timeout(stage: Stage) -> Sequence[Message]:
     with contextlib.suppress(PermanentError):
         attach.finish()
     cloud.land_late(stage.volume_id)
-    return _gave_up(stage, attach.attachment_id)
+    return _failed_attach(stage, attach.attachment_id)
 
 
-def _gave_up(stage: Stage, attachment_id: str) -> list[Message]:
+def _failed_attach(stage: Stage, attachment_id: str) -> list[Message]:
     story = stage.story()
     attachment = stage.shown(attachment_id, "reserved")
     return [
@@ -142,10 +142,10 @@ def _gave_up(stage: Stage, attachment_id: str) -> list[Message]:
 def retry_won(stage: Stage) -> Sequence[Message]:
     """Healthy: the first try timed out, the second won, and the first never finishes."""
     attachment_id = stage.attached()
-    return _won(stage, attachment_id)
+    return _second_try_succeeded(stage, attachment_id)
 
 
-def _won(stage: Stage, attachment_id: str) -> list[Message]:
+def _second_try_succeeded(stage: Stage, attachment_id: str) -> list[Message]:
     story = stage.story()
     attachment = stage.shown(attachment_id, "reserved")
     return [
@@ -174,7 +174,7 @@ def late_first_try(stage: Stage) -> Sequence[Message]:
     cloud.script(Fault.late("backend.initialize_connection", volume_id=stage.volume_id))
     attachment_id = stage.attached()
     cloud.land_late(stage.volume_id)
-    return _won(stage, attachment_id)
+    return _second_try_succeeded(stage, attachment_id)
 
 
 def guest_still_holds(stage: Stage) -> Sequence[Message]:
@@ -192,17 +192,17 @@ def late_completion(stage: Stage) -> Sequence[Message]:
     """UC5, mended, and then one more late call exports the volume again."""
     cloud = stage.cloud
     # The mending attempt looks, looks once more before each of three calls, and looks at the end.
-    once_more = Landing(after_method="driver.observe", after_calls=5)
+    landing = Landing(after_method="driver.observe", after_calls=5)
     fault = "backend.initialize_connection"
     cloud.script(
         Fault.before(fault, volume_id=stage.volume_id, times=4),
-        Fault.late(fault, once_more, volume_id=stage.volume_id),
+        Fault.late(fault, landing, volume_id=stage.volume_id),
     )
     attach = cloud.begin_attach(stage.volume_id, stage.instance_id)
     with contextlib.suppress(PermanentError):
         attach.finish()
     cloud.export(stage.volume_id, stage.host)
-    return _gave_up(stage, attach.attachment_id)
+    return _failed_attach(stage, attach.attachment_id)
 
 
 START, END = "volume.force_detach.start", "volume.force_detach.end"
@@ -222,7 +222,7 @@ SCENES: tuple[Scene, ...] = (
     Scene(
         "UC2 attached, Cinder not told",
         "attaching in Cinder, attached everywhere else",
-        attached_but_not_told,
+        attach_not_recorded,
         Expected(
             "roll-forward", "UC2.attached", ("cinder.complete",), (START, END), "in-use",
             ("HOST",), "closed",

@@ -50,11 +50,11 @@ class Story:
     request_id: str = dataclasses.field(default_factory=lambda: f"req-{uuid.uuid4()}")
 
     def attachment_dropped(
-        self, attachment: SentAttachment, status: str = "reserved", **told: str
+        self, attachment: SentAttachment, status: str = "reserved", **fields: str
     ) -> list[Message]:
         """Tell that Cinder begins and ends to drop a row, in one request of its own."""
         own = new_request_id()
-        start = self.cinder("detach.start", status, attachment, own_request_id=own, **told)
+        start = self.cinder("detach.start", status, attachment, own_request_id=own, **fields)
         end = self.cinder("detach.end", "available", publisher=API_PUBLISHER, own_request_id=own)
         return [start, end]
 

@@ -14,7 +14,7 @@ from handlers.notification import Ignored, Malformed, Notification, Source, pars
 from handlers.notification.redaction import excerpt
 
 EXCERPT_LENGTH = 500
-_EXCERPT_READ = 16_000
+_EXCERPT_BYTES = 16_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ Quarantine = Callable[[Delivery, str], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Sorted:
+class ParsedBatch:
     """A batch whose bodies were read: those to store and those to put aside, by their places."""
 
     batch: Batch
@@ -62,7 +62,7 @@ class BatchIntake:
         self._quarantine = quarantine
         self._max_body_bytes = max_body_bytes
 
-    def read(self, batch: Batch) -> Sorted:
+    def parse(self, batch: Batch) -> ParsedBatch:
         """Say of each body what is to become of it. Has no effect and blocks on nothing."""
         arrivals: dict[int, Arrival] = {}
         malformed: dict[int, str] = {}
@@ -76,17 +76,17 @@ class BatchIntake:
                     pass
                 case other:
                     assert_never(other)
-        return Sorted(batch, arrivals, malformed)
+        return ParsedBatch(batch, arrivals, malformed)
 
-    def store(self, read: Sorted) -> BatchReport:
+    def store(self, parsed: ParsedBatch) -> BatchReport:
         """Store what concerns us in one transaction; quarantine what should parse and does not.
 
         May be called again with the same after it raised. Blocks on the ledger and, for a
         malformed message, on the broker's confirm. Raises LedgerUnavailableError and what
         the quarantine raises.
         """
-        batch, arrivals, malformed = read.batch, read.arrivals, read.malformed
-        self._put_aside(batch, malformed)
+        batch, arrivals, malformed = parsed.batch, parsed.arrivals, parsed.malformed
+        self._quarantine_all(batch, malformed)
         accepted, seconds = self._accept(batch, arrivals)
         return BatchReport(
             bus=self._bus,
@@ -103,8 +103,8 @@ class BatchIntake:
         )
 
     def _judge(self, delivery: Delivery) -> Notification | Ignored | Malformed:
-        if delivery.trouble is not None:
-            return Malformed(delivery.trouble)
+        if delivery.problem is not None:
+            return Malformed(delivery.problem)
         if len(delivery.body) > self._max_body_bytes:
             size, most = len(delivery.body), self._max_body_bytes
             return Malformed(f"the body has {size} bytes, more than max_body_bytes = {most}")
@@ -118,10 +118,10 @@ class BatchIntake:
         seconds = time.monotonic() - started_at
         places = {arrival.body_sha256: place for place, arrival in arrivals.items()}
         rejected = {places[arrival.body_sha256]: reason for arrival, reason in accepted.rejected}
-        self._put_aside(batch, rejected)
+        self._quarantine_all(batch, rejected)
         return accepted, seconds if arrivals else None
 
-    def _put_aside(self, batch: Batch, reasons: Mapping[int, str]) -> None:
+    def _quarantine_all(self, batch: Batch, reasons: Mapping[int, str]) -> None:
         for place, reason in reasons.items():
             delivery = batch.deliveries[place]
             why = delivery.why(reason)
@@ -133,7 +133,7 @@ class BatchIntake:
 
 def record_quarantined(ledger: Ledger, bus: str, delivery: Delivery, reason: str) -> None:
     """Record in the ledger, scrubbed, what is on the quarantine queue. Blocks on the ledger."""
-    text = delivery.body[:_EXCERPT_READ].decode(errors="replace")
+    text = delivery.body[:_EXCERPT_BYTES].decode(errors="replace")
     ledger.quarantine(
         bus=bus,
         routing_key=delivery.routing_key,

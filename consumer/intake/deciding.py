@@ -23,10 +23,10 @@ from consumer.intake.quarantine import (
     ROUTING_KEY,
     Search,
     SearchError,
+    Selector,
     Settle,
-    Wanted,
 )
-from consumer.intake.replay_queue import Asker, ReplaySender, ReplaySettings
+from consumer.intake.replay_queue import ReplaySender, ReplaySettings, Requester
 from consumer.ledger import BodyState, Ledger, QuarantinedBody
 
 ORIGIN = (BUS, EXCHANGE, ROUTING_KEY)
@@ -55,23 +55,23 @@ class Quarantines:
 class Decided:
     """What became of the bodies, by their hashes.
 
-    ``copies`` says how many of each were taken off the queues; ``gone`` are those that no queue has
-    any more, though the ledger knows them; ``again`` came again while they were decided on.
-    ``unreached`` are the buses whose queue could not be searched, each with the reason: where there
-    are any, nothing counts as gone.
+    ``copies``: how many copies of each body were removed from the queues. ``missing``: bodies that
+    the ledger knows and no queue has any more. ``arrived_again``: bodies that arrived again during
+    the decision. ``unreached``: the buses whose queue could not be searched, each with the reason.
+    If there is one, no body counts as missing.
     """
 
     copies: Mapping[str, int]
-    gone: tuple[str, ...]
-    again: tuple[str, ...]
+    missing: tuple[str, ...]
+    arrived_again: tuple[str, ...]
     unreached: Mapping[str, str]
 
 
 def replay_bodies(
     ledger: Ledger,
     quarantines: Quarantines,
-    named: Sequence[QuarantinedBody] | None,
-    asker: Asker,
+    bodies: Sequence[QuarantinedBody] | None,
+    requester: Requester,
 ) -> Decided:
     """Send the named bodies round again; None: all that are held.
 
@@ -79,11 +79,11 @@ def replay_bodies(
     where the replay queue cannot be had, and LedgerUnavailableError: what was not settled by then
     is in quarantine still.
     """
-    decision = _Decision(ledger, named, BodyState.REPLAYED, asker)
+    decision = _Decision(ledger, bodies, BodyState.REPLAYED, requester)
     with ReplaySender(quarantines.replay) as sender:
 
         def settle(delivery: Delivery) -> None:
-            sender.send(delivery.body, asker, headers=_origin(delivery.headers))
+            sender.send(delivery.body, requester, headers=_origin(delivery.headers))
             decision.note(delivery.body_sha256)
 
         try:
@@ -95,37 +95,40 @@ def replay_bodies(
 
 
 def discard_bodies(
-    ledger: Ledger, quarantines: Quarantines, named: Sequence[QuarantinedBody], asker: Asker
+    ledger: Ledger,
+    quarantines: Quarantines,
+    bodies: Sequence[QuarantinedBody],
+    requester: Requester,
 ) -> Decided:
     """Remove the named bodies for good; of those that are gone already it is noted too.
 
     Blocks as ``replay_bodies`` does. Raises LedgerUnavailableError.
     """
-    decision = _Decision(ledger, named, BodyState.DISCARDED, asker)
+    decision = _Decision(ledger, bodies, BodyState.DISCARDED, requester)
     decided = decision.decide(quarantines, lambda delivery: decision.note(delivery.body_sha256))
-    for body_sha256 in decided.gone:
+    for body_sha256 in decided.missing:
         decision.note(body_sha256)
     return decided
 
 
 class _Decision:
-    """One decision: which bodies it is on (``named`` None: all that are held), and how it went."""
+    """One decision: which bodies it is on (``bodies`` None: all that are held), and how it went."""
 
     def __init__(
         self,
         ledger: Ledger,
-        named: Sequence[QuarantinedBody] | None,
+        bodies: Sequence[QuarantinedBody] | None,
         state: BodyState,
-        asker: Asker,
+        requester: Requester,
     ) -> None:
         self._ledger = ledger
         self._state = state
-        self._asker = asker
-        known = ledger.quarantined() if named is None else named
-        self._known = {body.body_sha256: body for body in known}
-        self._all = named is None
+        self._requester = requester
+        chosen = ledger.quarantined() if bodies is None else bodies
+        self._bodies = {body.body_sha256: body for body in chosen}
+        self._all = bodies is None
         self._copies: Counter[str] = Counter()
-        self._again: list[str] = []
+        self._arrived_again: list[str] = []
         self._unreached: dict[str, str] = {}
 
     @property
@@ -136,36 +139,36 @@ class _Decision:
     def decide(self, quarantines: Quarantines, settle: Settle) -> Decided:
         for place in quarantines.places:
             self._search(place, settle)
-        gone = [] if self._unreached else [b for b in self._expected() if b not in self._copies]
-        return Decided(self._copies, tuple(gone), tuple(self._again), self._unreached)
+        missing = [] if self._unreached else [b for b in self._expected() if b not in self._copies]
+        return Decided(self._copies, tuple(missing), tuple(self._arrived_again), self._unreached)
 
     def note(self, body_sha256: str) -> None:
         # Where the ledger does not know the body, its record is on the way: the listener puts a
         # body on the queue first.
-        if (body := self._known.get(body_sha256)) is None:
+        if (body := self._bodies.get(body_sha256)) is None:
             return
-        who, why = self._asker.actor, self._asker.reason
+        who, why = self._requester.actor, self._requester.reason
         if not self._ledger.decide_quarantined(body, self._state, actor=who, decision=why):
-            self._again.append(body_sha256)
+            self._arrived_again.append(body_sha256)
 
     def _search(self, place: Place, settle: Settle) -> None:
         """Look through one queue; that of another bus is looked through whatever becomes of it."""
-        search = Search(self._wanted(), settle, self._copies)
+        search = Search(self._selector(), settle, self._copies)
         try:
             search.run(place.broker, place.queue)
         except SearchError as error:
             self._unreached[place.bus] = str(error)
 
-    def _wanted(self) -> Wanted:
+    def _selector(self) -> Selector:
         if not self._all:
-            return self._known.__contains__
+            return self._bodies.__contains__
         # A copy of what was decided on before may be a new one, about to be recorded as held.
-        passed = {h for h, body in self._known.items() if body.state is not BodyState.HELD}
-        return lambda body_sha256: body_sha256 not in passed
+        decided = {h for h, body in self._bodies.items() if body.state is not BodyState.HELD}
+        return lambda body_sha256: body_sha256 not in decided
 
     def _expected(self) -> list[str]:
         held = BodyState.HELD
-        return [h for h, body in self._known.items() if not self._all or body.state is held]
+        return [h for h, body in self._bodies.items() if not self._all or body.state is held]
 
 
 def _origin(headers: Mapping[str, Any]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from consumer.bus.settings import ListenerSettings
 from consumer.bus.subscription import Batch, Subscription
 from consumer.counting import Happened, What
-from consumer.intake.batch import BatchIntake, BatchReport, Sorted
+from consumer.intake.batch import BatchIntake, BatchReport, ParsedBatch
 from consumer.intake.loop import QueueLoop
 from consumer.intake.quarantine import Quarantine
 from consumer.ledger import Ledger
@@ -95,13 +95,13 @@ class Listener:
         """Close the connections; what was not acked goes back to the queue."""
         self._loop.close()
 
-    def read(self, batch: Batch) -> Sorted:
+    def parse(self, batch: Batch) -> ParsedBatch:
         """Say of each body what is to become of it."""
-        return self._batches.read(batch)
+        return self._batches.parse(batch)
 
-    def store(self, read: Sorted) -> None:
+    def store(self, parsed: ParsedBatch) -> None:
         """Store what concerns us in one transaction; see ``BatchIntake.store``."""
-        self._count(self._batches.store(read))
+        self._count(self._batches.store(parsed))
 
     def settled(self, batch: Batch, subscription: Subscription) -> None:
         """Note that this batch, and what came before it, needs the broker no more; look around."""

@@ -73,7 +73,7 @@ class Quarantine:
         )
 
 
-Wanted = Callable[[str], bool]
+Selector = Callable[[str], bool]
 """Tells by a body's hash whether to take it out."""
 
 Settle = Callable[[Delivery], None]
@@ -84,13 +84,13 @@ Settle = Callable[[Delivery], None]
 class Search:
     """The way out: takes the bodies that are wanted off a queue.
 
-    ``settle`` is called once for each hash, before its first copy is acked; ``taken`` counts the
+    ``settle`` is called once for each hash, before its first copy is acked; ``removed`` counts the
     copies of each. One search may run through several queues.
     """
 
-    wanted: Wanted
+    selects: Selector
     settle: Settle
-    taken: Counter[str]
+    removed: Counter[str]
 
     def run(self, broker: BrokerSettings, queue: QueueSettings) -> None:
         """Look at as many messages as wait at the start.
@@ -122,9 +122,9 @@ class Search:
         # What is neither acked nor rejected goes back to its place when the channel is closed.
         delivery = delivery_of(message, as_bytes(message.body))
         body_sha256 = delivery.body_sha256
-        if not self.wanted(body_sha256):
+        if not self.selects(body_sha256):
             return
-        if body_sha256 not in self.taken:
+        if body_sha256 not in self.removed:
             self.settle(delivery)
-        self.taken[body_sha256] += 1
+        self.removed[body_sha256] += 1
         channel.basic_ack(message.delivery_tag)

@@ -80,7 +80,7 @@ class ReplaySettings:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Asker:
+class Requester:
     """Who wants something sent round again, and why: both are kept in the case's history."""
 
     actor: str
@@ -102,23 +102,25 @@ class ReplaySender:
     def __exit__(self, *_: object) -> None:
         self._sender.close()
 
-    def send(self, body: bytes, asker: Asker, *, headers: dict[str, str] | None = None) -> None:
+    def send(
+        self, body: bytes, requester: Requester, *, headers: dict[str, str] | None = None
+    ) -> None:
         """Send one: confirmed when this returns, on a queue that is declared where it is missing.
 
         Blocks for the broker. Raises NotConfirmedError: whether the broker has it, is not known
         then, unless the error says that it was refused.
         """
-        parcel = self._parcel(body, asker, headers or {})
+        parcel = self._parcel(body, requester, headers or {})
         try:
             if self._sender.send(parcel) is Confirmation.RETURNED:
                 self._sender.close()  # the queue has just been deleted: a new connection makes it
-                self._again(parcel)
+                self._resend(parcel)
         except NotConfirmedError as error:
             if isinstance(error.__cause__, MessageNacked):
                 raise NotConfirmedError(self._full()) from error
             raise
 
-    def _again(self, parcel: Parcel) -> None:
+    def _resend(self, parcel: Parcel) -> None:
         if self._sender.send(parcel) is Confirmation.RETURNED:
             raise NotConfirmedError(f"queue {self._queue.name!r} is deleted again and again")
 
@@ -128,12 +130,12 @@ class ReplaySender:
             "no detachd consumes; check that detachd is running"
         )
 
-    def _parcel(self, body: bytes, asker: Asker, headers: dict[str, str]) -> Parcel:
+    def _parcel(self, body: bytes, requester: Requester, headers: dict[str, str]) -> Parcel:
         return Parcel(
             exchange="",
             routing_key=self._queue.name,
             body=body,
-            headers={**headers, ACTOR: asker.actor, REPLAY_REASON: asker.reason},
+            headers={**headers, ACTOR: requester.actor, REPLAY_REASON: requester.reason},
             message_id=str(uuid.uuid4()),
         )
 
@@ -213,22 +215,24 @@ def _is_notification(fields: dict[str, Any]) -> bool:
     return "event_type" in fields or "oslo.message" in fields
 
 
-def asked(delivery: Delivery, order: Order, delivery_id: str, *, perhaps_seen: bool) -> Replay:
+def replay_of(
+    delivery: Delivery, order: Order, delivery_id: str, *, maybe_repeated: bool
+) -> Replay:
     """Return the replay as the ledger keeps it: who asks, and why, scrubbed of secrets.
 
     An order says so itself; a notification is not its sender's, so that its headers do.
     """
-    said = order if isinstance(order, CaseOrder) else None
+    case_order = order if isinstance(order, CaseOrder) else None
     headers = delivery.headers
-    actor = (said and said.actor) or _text(headers.get(ACTOR)) or delivery.user_id
-    reason = (said and said.reason) or _text(headers.get(REPLAY_REASON))
+    actor = (case_order and case_order.actor) or _text(headers.get(ACTOR)) or delivery.user_id
+    reason = (case_order and case_order.reason) or _text(headers.get(REPLAY_REASON))
     return Replay(
         delivery_id=delivery_id,
         body_sha256=delivery.body_sha256,
         bus=excerpt(_text(headers.get(BUS)) or SOURCE, ACTOR_LENGTH),
         actor=excerpt(actor or "", ACTOR_LENGTH) or UNKNOWN_ACTOR,
         reason=excerpt(reason or "", REASON_LENGTH) or NO_REASON,
-        perhaps_seen=perhaps_seen,
+        maybe_repeated=maybe_repeated,
     )
 
 

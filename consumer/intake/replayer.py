@@ -33,8 +33,8 @@ from consumer.intake.replay_queue import (
     Order,
     Refused,
     ReplaySettings,
-    asked,
     order_of,
+    replay_of,
 )
 from consumer.ledger import Ledger, NoSuchCaseError, Replay, Replayed, ReplayRefusedError
 from handlers.counting import uncounted
@@ -54,7 +54,7 @@ class ReplayStatus:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Asked:
+class _Request:
     """One message that is not acked: what it asks for, under the id that it keeps until it is."""
 
     batch: Batch
@@ -66,8 +66,8 @@ class _Asked:
 class Replayer:
     """Keeps what people send round again going into the ledger. For one thread.
 
-    ``status`` may be asked from any. It is its loop's ``Intake``: ``read`` and what follows it are
-    called by that alone.
+    ``status`` may be called from any thread. The methods from ``parse`` on are those of ``Intake``:
+    only the loop calls them.
     """
 
     def __init__(self, settings: ReplaySettings, ledger: Ledger, count: Count = uncounted) -> None:
@@ -97,26 +97,26 @@ class Replayer:
         """Close the connections; what was not acked goes back to the queue."""
         self._loop.close()
 
-    def read(self, batch: Batch) -> _Asked:
+    def parse(self, batch: Batch) -> _Request:
         """Say what the one message asks for, and by which id the ledger is to know it."""
         (delivery,) = batch.deliveries
         order = self._order(delivery)
-        return _Asked(batch, delivery, order, self._identified(delivery, order))
+        return _Request(batch, delivery, order, self._identified(delivery, order))
 
-    def store(self, read: _Asked) -> None:
+    def store(self, request: _Request) -> None:
         """Take the replay in, or put it aside.
 
         Blocks on the ledger and, for what is put aside, on the broker's confirm. Raises
         LedgerUnavailableError and NotConfirmedError.
         """
-        self._in_doubt = None if read.delivery.message_id else read.replay
-        match read.order:
+        self._in_doubt = None if request.delivery.message_id else request.replay
+        match request.order:
             case Refused(reason):
-                self._put_aside(read, reason)
+                self._put_aside(request, reason)
             case CaseOrder(case_id):
-                self._replay(read, case_id)
+                self._replay(request, case_id)
             case Notification() as notification:
-                self._replay(read, notification)
+                self._replay(request, notification)
             case other:
                 assert_never(other)
 
@@ -130,8 +130,8 @@ class Replayer:
         """Do nothing: what is in doubt is so until it comes again."""
 
     def _order(self, delivery: Delivery) -> Order:
-        if delivery.trouble is not None:
-            return Refused(delivery.trouble)
+        if delivery.problem is not None:
+            return Refused(delivery.problem)
         size, most = len(delivery.body), self._settings.max_body_bytes
         if size > most:
             return Refused(f"the body has {size} bytes, more than max_body_bytes = {most}")
@@ -142,28 +142,28 @@ class Replayer:
         if delivery.message_id:
             # Some senders give every message the same id: the body makes it their own.
             own = uuid.uuid5(uuid.NAMESPACE_OID, f"{delivery.message_id} {body_sha256}")
-            return asked(delivery, order, f"{SOURCE}:{own}", perhaps_seen=False)
+            return replay_of(delivery, order, f"{SOURCE}:{own}", maybe_repeated=False)
         if delivery.redelivered and doubt is not None and doubt.body_sha256 == body_sha256:
             return doubt
         own = uuid.uuid4()
-        return asked(delivery, order, f"{SOURCE}:{own}", perhaps_seen=delivery.redelivered)
+        return replay_of(delivery, order, f"{SOURCE}:{own}", maybe_repeated=delivery.redelivered)
 
-    def _replay(self, read: _Asked, what: str | Notification) -> None:
+    def _replay(self, request: _Request, what: str | Notification) -> None:
         try:
-            replayed = self._ledger.replay(read.replay, what)
+            replayed = self._ledger.replay(request.replay, what)
         except (NoSuchCaseError, ReplayRefusedError) as error:
-            self._put_aside(read, str(error))
+            self._put_aside(request, str(error))
             return
         result = _result(replayed)
-        LOG.info("case %s: %s by %s", replayed.case_id, result, read.replay.actor)
+        LOG.info("case %s: %s by %s", replayed.case_id, result, request.replay.actor)
         self._count(Happened(What.REPLAYED, result))
 
-    def _put_aside(self, read: _Asked, reason: str) -> None:
-        why = read.delivery.why(reason)
-        if not read.batch.quarantined:
-            self._quarantine.put(read.delivery, why)
-            read.batch.quarantined.add(0)
-        record_quarantined(self._ledger, SOURCE, read.delivery, why)
+    def _put_aside(self, request: _Request, reason: str) -> None:
+        why = request.delivery.why(reason)
+        if not request.batch.quarantined:
+            self._quarantine.put(request.delivery, why)
+            request.batch.quarantined.add(0)
+        record_quarantined(self._ledger, SOURCE, request.delivery, why)
         self._count(Happened(What.REPLAYED, "refused"))
 
 

@@ -29,7 +29,7 @@ from consumer.ledger.intake.quarantine import BodyState, QuarantinedBody
 from consumer.ledger.intake.replay import Replay, Replayed, accept_replay
 from consumer.ledger.work import claims, control, finish, outbox, replicas
 from consumer.ledger.work.casefile import LedgerCaseFile
-from consumer.ledger.work.claims import Claim, Wanted
+from consumer.ledger.work.claims import Claim, ClaimRequest
 from consumer.ledger.work.control import Pause
 from consumer.ledger.work.outbox import Outgoing
 from consumer.ledger.work.replicas import Replica, ReplicaSeen
@@ -105,7 +105,7 @@ class Ledger:
         ``excerpt`` is shown to people: the caller has scrubbed it of secrets.
         """
         body = quarantine.Unreadable(bus, routing_key, body_sha256, size, reason, excerpt)
-        self._database.write(lambda c: quarantine.put(c, self._cloud, body))
+        self._database.write(lambda c: quarantine.record(c, self._cloud, body))
 
     def quarantined(
         self, *, state: BodyState | None = None, limit: int | None = None
@@ -151,10 +151,10 @@ class Ledger:
         ``deadlines`` False leaves alone the cases that wait for their end: while messages are still
         unread, silence says nothing. Each claim counts an attempt.
         """
-        wanted = Wanted(
+        request = ClaimRequest(
             self._cloud, owner, limit, lease_seconds, deadlines, tuple(exclude_backends), room
         )
-        return self._database.write(lambda c: claims.claim(c, wanted))
+        return self._database.write(lambda c: claims.claim(c, request))
 
     def casefile(
         self, claim: Claim, *, located: Callable[[str], None] = lambda _: None
@@ -165,28 +165,28 @@ class Ledger:
         """
         return LedgerCaseFile(self._database, claim, located)
 
-    def finish(self, claim: Claim, outcome: Outcome, *, again: bool = False) -> None:
+    def finish(self, claim: Claim, outcome: Outcome, *, repeated: bool = False) -> None:
         """Write state, history and announcements, and free the volume. Raises ClaimLostError.
 
-        ``again``: a try before raised LedgerUnavailableError, and may have been written after all.
+        ``repeated``: an earlier call raised LedgerUnavailableError, but may have been committed.
         If a signal of the case came after it was claimed, the case is left due at once instead.
         """
         self._database.write(
             lambda c: finish.finish(c, claim, outcome),
             done=lambda c: finish.finished(c, claim),
-            again=again,
+            repeated=repeated,
         )
 
-    def hand_back(self, claim: Claim) -> None:
+    def release(self, claim: Claim) -> None:
         """Free the volume, the case due at once, the attempt not counted. Raises ClaimLostError."""
-        self._database.write(lambda c: claims.hand_back(c, claim))
+        self._database.write(lambda c: claims.release_case(c, claim))
 
     # --- announcements --------------------------------------------------------------------------
 
-    def outbox_take(self, owner: str, *, limit: int, lease_seconds: float) -> tuple[Outgoing, ...]:
+    def outbox_lease(self, owner: str, *, limit: int, lease_seconds: float) -> tuple[Outgoing, ...]:
         """Take announcements to publish, the oldest first and at most one a case."""
         return self._database.write(
-            lambda c: outbox.take(c, self._cloud, owner, limit=limit, lease_seconds=lease_seconds)
+            lambda c: outbox.lease(c, self._cloud, owner, limit=limit, lease_seconds=lease_seconds)
         )
 
     def outbox_sent(self, ids: Collection[int]) -> None:
@@ -269,8 +269,8 @@ class Ledger:
         limit: int = 100,
     ) -> tuple[Case, ...]:
         """List cases, the newest first."""
-        wanted = Filter(state, backend, volume_id, limit)
-        return self._database.read(lambda c: reading.list_cases(c, self._cloud, wanted))
+        request = Filter(state, backend, volume_id, limit)
+        return self._database.read(lambda c: reading.list_cases(c, self._cloud, request))
 
     def case(self, case_id: str) -> CaseRecord:
         """Return one case, by its id or the beginning of it. Raises NoSuchCaseError."""

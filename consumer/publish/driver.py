@@ -41,8 +41,11 @@ class Announced:
         As in Cinder's own notifications, ``global_request_id`` is the id that Nova and Cinder share
         for the operation that this is about.
         """
-        known = self.outgoing.payload.get("request_ids") or [None]
-        return {"request_id": f"req-{self.outgoing.message_id}", "global_request_id": known[0]}
+        request_ids = self.outgoing.payload.get("request_ids") or [None]
+        return {
+            "request_id": f"req-{self.outgoing.message_id}",
+            "global_request_id": request_ids[0],
+        }
 
 
 class ConfirmedDriver(notifier.Driver):  # type: ignore[misc]  # oslo.messaging has no types

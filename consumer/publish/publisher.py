@@ -29,7 +29,7 @@ from consumer.bus.broker import (
     register_opts,
 )
 from consumer.bus.sender import Confirmation, ConfirmedSender, NotConfirmedError, Parcel
-from consumer.bus.topology import declare_exchange, exchange_trouble
+from consumer.bus.topology import declare_exchange, exchange_problem
 from consumer.counting import Happened, What
 from consumer.ledger import Ledger, LedgerUnavailableError, Outgoing
 from consumer.publish.driver import DRIVER, Announced, ConfirmedDriver
@@ -126,7 +126,7 @@ class Publisher:
         self._count = count
         self._confirmed: list[int] = []
         self._failures = 0
-        self._trouble: str | None = None
+        self._problem: str | None = None
         self._unconfirmed, self._unconfirmed_until = "", -math.inf
         self._last_sent_at: datetime | None = None
 
@@ -164,10 +164,10 @@ class Publisher:
 
     def status(self) -> PublisherStatus:
         """Return how the publisher is now. Blocks on nothing."""
-        trouble = self._trouble
-        if trouble is None and time.monotonic() < self._unconfirmed_until:
-            trouble = f"announcements wait: {self._unconfirmed}"
-        return PublisherStatus(self._last_sent_at, () if trouble is None else (trouble,))
+        problem = self._problem
+        if problem is None and time.monotonic() < self._unconfirmed_until:
+            problem = f"announcements wait: {self._unconfirmed}"
+        return PublisherStatus(self._last_sent_at, () if problem is None else (problem,))
 
     def run(self, stop: threading.Event, *, flush_seconds: float = 30.0) -> None:
         """Publish until ``stop`` is set, then what is still due, for at most ``flush_seconds``.
@@ -175,9 +175,9 @@ class Publisher:
         One sending that has begun then may take its confirm timeout longer.
         """
         while not stop.is_set():
-            stop.wait(self._turn())
+            stop.wait(self._round())
         ends_at = time.monotonic() + flush_seconds
-        while time.monotonic() < ends_at and not self._turn():
+        while time.monotonic() < ends_at and not self._round():
             pass
         self.close()
 
@@ -198,7 +198,7 @@ class Publisher:
     def _send_due(self) -> int:
         ends_at = time.monotonic() + _LEASE_SECONDS / 2
         settled = 0
-        for outgoing in self._ledger.outbox_take(
+        for outgoing in self._ledger.outbox_lease(
             self._owner, limit=_LIMIT, lease_seconds=_LEASE_SECONDS
         ):
             if time.monotonic() > ends_at:
@@ -219,7 +219,7 @@ class Publisher:
             self._ledger.outbox_sent(self._confirmed)
             self._confirmed.clear()
 
-    def _turn(self) -> float:
+    def _round(self) -> float:
         """Do one round; return how many seconds to wait before the next."""
         try:
             settled = self.run_once()
@@ -228,13 +228,13 @@ class Publisher:
         except Exception as error:
             LOG.exception("unexpected error; the announcements are kept")
             return self._failed(f"unexpected error: {describe(error)}")
-        self._failures, self._trouble = 0, None
+        self._failures, self._problem = 0, None
         return 0.0 if settled else self._poll_seconds
 
-    def _failed(self, trouble: str) -> float:
-        if trouble != self._trouble:
-            LOG.warning("%s", trouble)
-        self._trouble = trouble
+    def _failed(self, problem: str) -> float:
+        if problem != self._problem:
+            LOG.warning("%s", problem)
+        self._problem = problem
         self._failures += 1
         return backoff_seconds(self._failures)
 
@@ -254,32 +254,32 @@ class Publisher:
             # A broker that is out of memory lets us connect, and confirms nothing. Should another
             # replica be told otherwise, this is over a lease after the next try.
             self._unconfirmed = announced.error
-            delay = self._again(outgoing, announced.error)
+            delay = self._retry_later(outgoing, announced.error)
             self._unconfirmed_until = time.monotonic() + delay + _LEASE_SECONDS
             return False
         if Confirmation.RETURNED in announced.answers:
-            return self._nobody_bound(outgoing)
+            return self._unroutable(outgoing)
         self._unconfirmed_until = -math.inf
         self._confirmed.append(outgoing.outbox_id)
         self._count(Happened(What.SENT, outgoing.event_type))
         self._last_sent_at = datetime.now(UTC)
         return True
 
-    def _nobody_bound(self, outgoing: Outgoing) -> bool:
-        trouble = f"no queue is bound to exchange {self._exchange!r} for {outgoing.event_type}"
+    def _unroutable(self, outgoing: Outgoing) -> bool:
+        problem = f"no queue is bound to exchange {self._exchange!r} for {outgoing.event_type}"
         if self._sender.connected_seconds < self._unrouted_after_seconds:
-            self._again(outgoing, trouble)
+            self._retry_later(outgoing, problem)
             return False
         self._ledger.outbox_unrouted([outgoing.outbox_id])
         self._count(Happened(What.UNROUTED, outgoing.event_type))
-        LOG.error("%s: the announcement of case %s is unrouted", trouble, outgoing.case_id)
+        LOG.error("%s: the announcement of case %s is unrouted", problem, outgoing.case_id)
         return True
 
-    def _again(self, outgoing: Outgoing, trouble: str) -> float:
+    def _retry_later(self, outgoing: Outgoing, problem: str) -> float:
         delay = backoff_seconds(outgoing.attempts)
-        self._ledger.outbox_failed(outgoing.outbox_id, trouble, delay)
+        self._ledger.outbox_failed(outgoing.outbox_id, problem, delay)
         self._count(Happened(What.UNSENT, outgoing.event_type))
-        LOG.warning("sending again in %.1f s: %s", delay, trouble)
+        LOG.warning("sending again in %.1f s: %s", delay, problem)
         return delay
 
     def _send(self, routing_key: str, body: bytes) -> Confirmation:
@@ -292,8 +292,8 @@ def _sender(broker: BrokerSettings, exchange: str, timeout_seconds: float) -> Co
         try:
             declare_exchange(connection, exchange, durable=durable)
         except CHANNEL_ERRORS as error:
-            trouble = exchange_trouble(exchange, error, durable=durable)
-            raise NotConfirmedError(trouble) from error
+            problem = exchange_problem(exchange, error, durable=durable)
+            raise NotConfirmedError(problem) from error
 
     return ConfirmedSender(
         broker, "detachd publisher", prepare=prepare, timeout_seconds=timeout_seconds

@@ -66,13 +66,13 @@ def uses(buses: Sequence[ListenerSettings], replay: ReplaySettings) -> list[Queu
             QueueUse(Task.NOTIFICATIONS, f"{where} queue", broker, one.queue.name),
             QueueUse(Task.QUARANTINE, f"{where} quarantine_queue", broker, one.quarantine.name),
         ]
-    aside = QueueUse(
+    own = QueueUse(
         Task.QUARANTINE, "[listener] quarantine_queue", replay.broker, replay.quarantine.name
     )
-    known = any((use.broker, use.name) == (aside.broker, aside.name) for use in found)
+    listed = any((use.broker, use.name) == (own.broker, own.name) for use in found)
     return [
         *found,
-        *([] if known else [aside]),
+        *([] if listed else [own]),
         QueueUse(Task.REPLAYS, "[replay] queue", replay.broker, replay.queue.name),
     ]
 
@@ -81,7 +81,9 @@ def queue_problems(buses: Sequence[ListenerSettings], replay: ReplaySettings) ->
     """Yield a sentence for each queue that is somebody else's, or has two tasks."""
     found = uses(buses, replay)
     topics = {key.rpartition(".")[0] for b in buses for e in b.bindings for key in e.routing_keys}
-    yield from (_stolen(use) for use in found if _is_somebody_else_s(use.name, topics))
+    yield from (
+        _foreign_queue(use) for use in found if _belongs_to_another_consumer(use.name, topics)
+    )
     for one, other in itertools.combinations(found, 2):
         if one.task is other.task is Task.QUARANTINE:
             continue  # what is put aside may lie together
@@ -89,12 +91,12 @@ def queue_problems(buses: Sequence[ListenerSettings], replay: ReplaySettings) ->
             yield _clash(one, other, where)
 
 
-def _is_somebody_else_s(name: str, topics: set[str]) -> bool:
+def _belongs_to_another_consumer(name: str, topics: set[str]) -> bool:
     topic, _, priority = name.rpartition(".")
     return name in topics or topic in topics or bool(topic and priority in PRIORITIES)
 
 
-def _stolen(use: QueueUse) -> str:
+def _foreign_queue(use: QueueUse) -> str:
     return (
         f"{use.option} = {use.name} is the name of another consumer's queue "
         "(TOPIC.PRIORITY, as Ceilometer uses): detachd would take its messages; choose a name that "
@@ -155,8 +157,8 @@ def quarantines(conf: cfg.ConfigOpts) -> Quarantines:
         replay = ReplaySettings.from_conf(conf)
     found = [Place(one.bus, one.broker, one.quarantine) for one in read(conf)]
     own = Place("replay", replay.broker, replay.quarantine)
-    known = any((own.broker, own.queue) == (other.broker, other.queue) for other in found)
-    return Quarantines(tuple(found if known else [*found, own]), replay)
+    listed = any((own.broker, own.queue) == (other.broker, other.queue) for other in found)
+    return Quarantines(tuple(found if listed else [*found, own]), replay)
 
 
 def _the_only_one(conf: cfg.ConfigOpts) -> ListenerSettings:

@@ -112,7 +112,7 @@ def _check_files(files: Sequence[Path]) -> None:
         **config_files.library_options(),
         **{group.name: opts for group, opts in options.list_opts()},
         **of_openstack,
-        **_named_sections(titles),
+        **_bus_and_backend_sections(titles),
         **of_drivers,
     }
     _raise_if(
@@ -123,7 +123,7 @@ def _check_files(files: Sequence[Path]) -> None:
     _raise_if(config_files.bad_values(config_files.read(files, declared), declared))
 
 
-def _named_sections(sections: Iterable[str]) -> dict[str, list[cfg.Opt]]:
+def _bus_and_backend_sections(sections: Iterable[str]) -> dict[str, list[cfg.Opt]]:
     """Return what may stand in the sections that operators name themselves."""
     found = {s: backends.options() for s in sections if s.lower().startswith(backends.PREFIX)}
     return found | {s: buses.options() for s in sections if buses.is_own(s)}
@@ -184,7 +184,7 @@ def _section(backend: Backend, all_of_them: Backends) -> str:
 
 def _section_problems(all_of_them: Backends) -> Iterator[str]:
     seen: dict[str, str] = {}
-    for name in all_of_them.named:
+    for name in all_of_them.by_name:
         if name.count("@") != 1 or "#" in name:
             yield f"[{backends.PREFIX}{name}]: a backend is named HOST@BACKEND, without #POOL"
         if (other := seen.setdefault(name.lower(), name)) != name:

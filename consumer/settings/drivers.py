@@ -143,8 +143,8 @@ def problems(options: DriverOptions, backends: Backends) -> Iterator[str]:
         if section.backend is not None:
             yield from _reader_problems(section, section.backend, backends)
     # Where no backend is named, the defaults are all that drivers are made from.
-    named = dict.fromkeys([*backends.named, *options.backends()])
-    for name in named or (backends.defaults.name,):
+    names = dict.fromkeys([*backends.by_name, *options.backends()])
+    for name in names or (backends.defaults.name,):
         yield from _missing(backends.of(name).driver or "", name, options)
 
 

@@ -121,9 +121,9 @@ def bad_values(conf: cfg.ConfigOpts, declared: Declared) -> Iterator[str]:
 
 def _reason(error: cfg.ConfigSourceValueError) -> str:
     reason = str(error).partition("is not valid: ")[2] or str(error)
-    for words, kind in NO_NUMBER.items():
-        if reason.startswith(words):
-            return f"{reason.removeprefix(words)} is not {kind}"
+    for prefix, kind in NO_NUMBER.items():
+        if reason.startswith(prefix):
+            return f"{reason.removeprefix(prefix)} is not {kind}"
     return reason
 
 
@@ -142,4 +142,4 @@ def read(paths: Sequence[Path], declared: Declared) -> cfg.ConfigOpts:
 
 def arguments(paths: Sequence[Path]) -> list[str]:
     """Return the command line that makes oslo.config read ``paths``."""
-    return [word for path in paths for word in ("--config-file", str(path))]
+    return [argument for path in paths for argument in ("--config-file", str(path))]

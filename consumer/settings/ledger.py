@@ -46,9 +46,9 @@ def deadline_options() -> list[cfg.Opt]:
 
 def deadline_seconds(conf: cfg.ConfigOpts, operation: Operation) -> float:
     """Return how long a start of this operation waits for its end."""
-    said: float | None = conf.ledger[_name(operation)]
+    value: float | None = conf.ledger[_name(operation)]
     default: float = DEFAULT_RPC_TIMEOUTS * conf.cloud.rpc_response_timeout_seconds
-    return default if said is None else said
+    return default if value is None else value
 
 
 def _name(operation: Operation) -> str:

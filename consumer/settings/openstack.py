@@ -39,12 +39,12 @@ def configured(conf: cfg.ConfigOpts) -> tuple[str, ...]:
 
 def declared(files: Iterable[Sections]) -> tuple[dict[str, list[cfg.Opt]], list[str]]:
     """Return what may stand in each section, and a sentence for each auth plugin there is not."""
-    said = _merged(files)
+    values = _merged(files)
     opts: dict[str, list[cfg.Opt]] = {}
     problems: list[str] = []
     for section in SECTIONS:
-        source = said.get(section, {}).get("auth_section") or section
-        plugin = said.get(source.lower(), {}).get("auth_type") or SAMPLE_PLUGIN
+        source = values.get(section, {}).get("auth_section") or section
+        plugin = values.get(source.lower(), {}).get("auth_type") or SAMPLE_PLUGIN
         try:
             # What is missing is told of where the plugin is made, in a sentence of ours.
             opts[section] = optional(session.options(section, plugin))
@@ -56,9 +56,9 @@ def declared(files: Iterable[Sections]) -> tuple[dict[str, list[cfg.Opt]], list[
 
 def _merged(files: Iterable[Sections]) -> dict[str, dict[str, str]]:
     """Return the last value of every assignment, as oslo.config takes it for a single one."""
-    said: dict[str, dict[str, str]] = {}
+    values: dict[str, dict[str, str]] = {}
     for sections in files:
         for title, assignments in sections.items():
             last = {name: values[-1] for name, values in assignments.items() if values}
-            said.setdefault(title.lower(), {}).update(last)
-    return said
+            values.setdefault(title.lower(), {}).update(last)
+    return values

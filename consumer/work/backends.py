@@ -116,17 +116,17 @@ class Backends:
     """Every backend that has a section, and what holds for all others."""
 
     defaults: Backend
-    named: Mapping[str, Backend]
+    by_name: Mapping[str, Backend]
 
     def of(self, backend: str | None) -> Backend:
         """Return the settings of ``host@backend``, or the defaults under that name."""
-        if backend is not None and backend in self.named:
-            return self.named[backend]
+        if backend is not None and backend in self.by_name:
+            return self.by_name[backend]
         return dataclasses.replace(self.defaults, name=backend or self.defaults.name)
 
     def all(self) -> tuple[Backend, ...]:
         """Return the defaults and then every backend with a section."""
-        return (self.defaults, *self.named.values())
+        return (self.defaults, *self.by_name.values())
 
 
 def options(inherited: Backend | None = None) -> list[cfg.Opt]:
@@ -180,8 +180,8 @@ def _policy_option(name: str, default: object) -> cfg.Opt:
 
 
 def _choice(name: str, default: Choice, choices: Mapping[Choice, str]) -> cfg.Opt:
-    words = [(choice.value, meaning) for choice, meaning in choices.items()]
-    return cfg.StrOpt(name, default=default.value, choices=words, help=POLICY_HELP[name])
+    values = [(choice.value, meaning) for choice, meaning in choices.items()]
+    return cfg.StrOpt(name, default=default.value, choices=values, help=POLICY_HELP[name])
 
 
 def section_names(conf: cfg.ConfigOpts) -> tuple[str, ...]:
@@ -192,21 +192,21 @@ def section_names(conf: cfg.ConfigOpts) -> tuple[str, ...]:
 def read(conf: cfg.ConfigOpts) -> Backends:
     """Read ``[backend_defaults]``, which must be registered, and every ``[backend:...]``."""
     defaults = _backend(DEFAULTS, conf[DEFAULTS])
-    named = {}
+    by_name = {}
     for section in section_names(conf):
         conf.register_opts(options(defaults), group=section)
         name = section[len(PREFIX) :]
-        named[name] = _backend(name, conf[section])
-    return Backends(defaults=defaults, named=named)
+        by_name[name] = _backend(name, conf[section])
+    return Backends(defaults=defaults, by_name=by_name)
 
 
 def _backend(name: str, group: Mapping[str, Any]) -> Backend:
-    words = {field.name: group[field.name] for field in dataclasses.fields(BackendPolicy)}
-    words["mode"] = Mode(words["mode"])
-    words["late_attach"] = LateAttach(words["late_attach"])
+    values = {field.name: group[field.name] for field in dataclasses.fields(BackendPolicy)}
+    values["mode"] = Mode(values["mode"])
+    values["late_attach"] = LateAttach(values["late_attach"])
     return Backend(
         name=name,
         driver=group["driver"],
         concurrency=group["concurrency"],
-        policy=BackendPolicy(**words),
+        policy=BackendPolicy(**values),
     )

@@ -18,10 +18,10 @@ ROUND_SECONDS = 600.0
 GRACE_SECONDS = 300.0
 """How long after a start nothing is done: what was stored before may be delivered again."""
 
-REST_SHARE = 4.0
+PAUSE_FACTOR = 4.0
 """How many times longer than a batch took the database is left alone after it."""
 
-LEAST_REST_SECONDS = 0.05
+SHORTEST_PAUSE_SECONDS = 0.05
 
 
 class Pruner:
@@ -53,9 +53,9 @@ class Pruner:
 
     def run(self, stop: threading.Event) -> None:
         """Do so again and again until ``stop`` is set. Ends within one batch of that."""
-        rest_seconds = self._grace_seconds
-        while not stop.wait(rest_seconds):
-            rest_seconds = self._turn()
+        pause_seconds = self._grace_seconds
+        while not stop.wait(pause_seconds):
+            pause_seconds = self._round()
 
     def prune_once(self) -> bool:
         """Archive one batch and forget another; return whether there may be more of either.
@@ -82,7 +82,7 @@ class Pruner:
         self._count(pruned)
         return pruned.full
 
-    def _turn(self) -> float:
+    def _round(self) -> float:
         """Do one batch; return for how long to rest after it."""
         began = time.monotonic()
         try:
@@ -94,7 +94,7 @@ class Pruner:
             self._count(Happened(What.INTERNAL_ERROR, "pruner"))
         else:
             if more:
-                return max((time.monotonic() - began) * REST_SHARE, LEAST_REST_SECONDS)
+                return max((time.monotonic() - began) * PAUSE_FACTOR, SHORTEST_PAUSE_SECONDS)
         # Replicas that were started together need not prune together.
         return self._round_seconds * random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
 

@@ -23,45 +23,45 @@ class Slots:
     def __init__(self, threads: int, backends: Backends) -> None:
         self._threads = threads
         self._backends = backends
-        self._taken: collections.Counter[str] = collections.Counter()
+        self._occupied: collections.Counter[str] = collections.Counter()
         self._releases = 0
         self._changed = threading.Condition()
 
-    def taken(self) -> int:
+    def occupied(self) -> int:
         """Return how many cases are being worked."""
         with self._changed:
-            return self._taken.total()
+            return self._occupied.total()
 
     def free(self) -> int:
         """Return how many more may be worked now."""
-        return self._threads - self.taken()
+        return self._threads - self.occupied()
 
     def full(self) -> frozenset[str]:
         """Return the backends of which no more cases may be worked now."""
         with self._changed:
             return frozenset(
                 name
-                for name, taken in self._taken.items()
-                if taken >= self._backends.of(name).concurrency
+                for name, number in self._occupied.items()
+                if number >= self._backends.of(name).concurrency
             )
 
     def room(self, backend: str) -> int:
         """Return how many more cases of this backend may be worked now."""
         with self._changed:
-            return self._backends.of(backend).concurrency - self._taken[backend]
+            return self._backends.of(backend).concurrency - self._occupied[backend]
 
-    def take(self, backend: str) -> None:
+    def occupy(self, backend: str) -> None:
         """Take one slot."""
         with self._changed:
-            self._taken[backend] += 1
+            self._occupied[backend] += 1
 
-    def exchange(self, taken: str, wanted: str) -> bool:
+    def exchange(self, old: str, new: str) -> bool:
         """Give a slot back for one of another backend, where that has one; tell whether."""
         with self._changed:
-            if self._taken[wanted] >= self._backends.of(wanted).concurrency:
+            if self._occupied[new] >= self._backends.of(new).concurrency:
                 return False
-            self._taken[taken] -= 1
-            self._taken[wanted] += 1
+            self._occupied[old] -= 1
+            self._occupied[new] += 1
             self._releases += 1
             self._changed.notify_all()
             return True
@@ -72,7 +72,7 @@ class Slots:
         Where nothing can be worked, each look for work would be followed by the next at once.
         """
         with self._changed:
-            self._taken[backend] -= 1
+            self._occupied[backend] -= 1
             self._releases += not unused
             self._changed.notify_all()
 
@@ -89,7 +89,7 @@ class Slots:
     def wait_until_idle(self, seconds: float | None) -> bool:
         """Block until every slot is free, at most ``seconds``; tell whether they are."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._taken.total(), seconds)
+            return self._changed.wait_for(lambda: not self._occupied.total(), seconds)
 
 
 class Seat:
@@ -99,7 +99,7 @@ class Seat:
         """Take a slot of this backend."""
         self._slots = slots
         self._backend = backend
-        slots.take(backend)
+        slots.occupy(backend)
 
     def move(self, backend: str) -> None:
         """Exchange it for one of the backend that the case turned out to be of.

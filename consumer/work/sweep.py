@@ -26,7 +26,7 @@ from oslo_config import cfg
 
 from consumer.counting import Happened, What
 from consumer.ledger import Arrival, Ledger, LedgerUnavailableError
-from consumer.ledger.work.sweeps import Turn
+from consumer.ledger.work.sweeps import DueSweep
 from drivers.base import Export, StorageDriver
 from drivers.control_plane import Cinder, ListedVolume
 from drivers.errors import OutsideError
@@ -114,8 +114,8 @@ GROUP = cfg.OptGroup(
 
 
 def _patience(name: str, default: float, what: str) -> cfg.FloatOpt:
-    words = f"How long {what} may stay unchanged, in seconds, before the sweep opens a case."
-    return cfg.FloatOpt(f"{name}_seconds", default=default, min=1.0, help=words)
+    help_text = f"How long {what} may stay unchanged, in seconds, before the sweep opens a case."
+    return cfg.FloatOpt(f"{name}_seconds", default=default, min=1.0, help=help_text)
 
 
 OPTS = [
@@ -170,19 +170,19 @@ class SweepSettings:
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Self:
         """Read the section."""
-        said = conf.sweep
+        section = conf.sweep
         return cls(
-            enabled=said.enabled,
-            interval_seconds=said.interval_seconds,
+            enabled=section.enabled,
+            interval_seconds=section.interval_seconds,
             patience=Patience(
-                attaching_seconds=said.attaching_seconds,
-                detaching_seconds=said.detaching_seconds,
-                reserved_seconds=said.reserved_seconds,
-                error_seconds=said.error_seconds,
-                again_seconds=said.again_seconds,
+                attaching_seconds=section.attaching_seconds,
+                detaching_seconds=section.detaching_seconds,
+                reserved_seconds=section.reserved_seconds,
+                error_seconds=section.error_seconds,
+                again_seconds=section.again_seconds,
             ),
-            page_size=said.page_size,
-            timeout_seconds=said.timeout_seconds,
+            page_size=section.page_size,
+            timeout_seconds=section.timeout_seconds,
         )
 
     def problems(self, rpc_response_timeout_seconds: float) -> Iterator[str]:
@@ -278,12 +278,12 @@ class Sweeper:
         Blocks for Cinder's answers, page by page, and for the ledger. Raises
         LedgerUnavailableError; what Cinder does not tell makes the sweep one that failed.
         """
-        turn = self._ledger.sweeps.take(self._owner, self._settings.interval_seconds)
-        if turn is None:
+        due = self._ledger.sweeps.begin(self._owner, self._settings.interval_seconds)
+        if due is None:
             return None
         began = time.monotonic()
         try:
-            report = self._sweep(turn, stop)
+            report = self._sweep(due, stop)
         except OutsideError as error:
             LOG.warning("the sweep failed; its result is not used: %s", error)
             report = SweepReport(SweepResult.FAILED, 0.0)
@@ -293,14 +293,14 @@ class Sweeper:
         self._count(report)
         return report
 
-    def _sweep(self, turn: Turn, stop: threading.Event) -> SweepReport | None:
+    def _sweep(self, due: DueSweep, stop: threading.Event) -> SweepReport | None:
         counted = self._cinder.count_volumes(timeout_seconds=self._settings.timeout_seconds)
         listed = list(itertools.takewhile(lambda _: not stop.is_set(), self._list()))
         ghosts = self._ghosts()
         if stop.is_set():
             return None
         seen = sweep.latest([*listed, *itertools.chain.from_iterable(ghosts.found.values())])
-        whole = self._believe(turn, counted)
+        whole = self._believe(due, counted)
         standings = self._ledger.sweeps.note(seen, whole=whole and not ghosts.unseen)
         suspects, opened = self._offer(standings, stop)
         if whole:
@@ -322,11 +322,11 @@ class Sweeper:
         available = self._paged(self._cinder.volumes_in, "available", lambda v: v.volume_id)
         return seek(available, self._driver_of, timeout_seconds=self._settings.timeout_seconds)
 
-    def _believe(self, turn: Turn, counted: int) -> bool:
-        doubt = sweep.implausible(counted, turn.counted)
+    def _believe(self, due: DueSweep, counted: int) -> bool:
+        doubt = sweep.implausible(counted, due.counted)
         if doubt is None:
             return True
-        if (turn.doubted_seconds or 0.0) >= DOUBT_SECONDS:
+        if (due.doubted_seconds or 0.0) >= DOUBT_SECONDS:
             LOG.warning("%s. This has lasted for a day: detachd accepts it now", doubt)
             return True
         LOG.warning(
@@ -348,11 +348,11 @@ class Sweeper:
                 yield sweep.of_attachment(attachment)
 
     def _paged(
-        self, ask: Callable[..., Sequence[Entry]], status: str, key: Callable[[Entry], str]
+        self, list_page: Callable[..., Sequence[Entry]], status: str, key: Callable[[Entry], str]
     ) -> Iterator[Entry]:
         limit, after = self._settings.page_size, None
         while True:
-            page = ask(
+            page = list_page(
                 status, after=after, limit=limit, timeout_seconds=self._settings.timeout_seconds
             )
             yield from page
@@ -390,5 +390,5 @@ class Sweeper:
 
 
 def _arrival(notification: Notification) -> Arrival:
-    named = hashlib.sha256(notification.message_id.encode()).hexdigest()
-    return Arrival(notification, named, BUS)
+    body_sha256 = hashlib.sha256(notification.message_id.encode()).hexdigest()
+    return Arrival(notification, body_sha256, BUS)

@@ -70,8 +70,8 @@ OPTS = [
     ),
 ]
 
-RULE = "internal-error"
-AWAY = "ledger-away"
+INTERNAL_ERROR_RULE = "internal-error"
+LEDGER_AWAY_RULE = "ledger-away"
 
 
 def internal_error(claim: Claim, error: Exception, policy: BackendPolicy) -> Outcome:
@@ -81,9 +81,10 @@ def internal_error(claim: Claim, error: Exception, policy: BackendPolicy) -> Out
     ever. The reason names the error's class only: its text may hold anything.
     """
     failures = claim.case.failures + 1
-    rule, reason = RULE, f"internal error: {type(error).__name__}"
+    rule, reason = INTERNAL_ERROR_RULE, f"internal error: {type(error).__name__}"
     if isinstance(error, LedgerUnavailableError):
-        rule, reason = AWAY, "the database of the ledger was not available during the attempt"
+        rule = LEDGER_AWAY_RULE
+        reason = "the database of the ledger was not available during the attempt"
     spent = failures >= policy.max_failures
     return Outcome(
         state=CaseState.PARKED if spent else CaseState.DUE,
@@ -156,7 +157,7 @@ class Worker:
         self._caught_up = caught_up
         self._slots = Slots(settings.threads, backends)
         self._threads = WorkerThreads("case", settings.threads)
-        self._trouble: str | None = None
+        self._problem: str | None = None
 
     def run_once(self) -> int:
         """Claim as many due cases as there are free slots and work them to the end.
@@ -187,7 +188,7 @@ class Worker:
         if not done:
             LOG.warning(
                 "%d attempts are still running; their cases continue after their leases end",
-                self._slots.taken(),
+                self._slots.occupied(),
             )
         return done
 
@@ -195,20 +196,20 @@ class Worker:
         try:
             self._dispatch()
         except LedgerUnavailableError as error:
-            self._tell(f"cases cannot be claimed: {error}")
+            self._log_problem(f"cases cannot be claimed: {error}")
         except Exception:  # the top of the loop: the next round may do better
             LOG.exception("claiming cases failed; it will be repeated")
             self._count(Happened(What.INTERNAL_ERROR, "worker"))
         else:
-            self._tell(None)
+            self._log_problem(None)
 
-    def _tell(self, trouble: str | None) -> None:
+    def _log_problem(self, problem: str | None) -> None:
         """Log a trouble once, and its end."""
-        if trouble and trouble != self._trouble:
-            LOG.warning("%s", trouble)
-        if self._trouble and not trouble:
+        if problem and problem != self._problem:
+            LOG.warning("%s", problem)
+        if self._problem and not problem:
             LOG.info("cases can be claimed again")
-        self._trouble = trouble
+        self._problem = problem
 
     def _dispatch(self) -> int:
         """Start as many attempts as there are free slots now; return how many."""
@@ -236,11 +237,11 @@ class Worker:
         except RuntimeError:  # the machine has no thread left
             LOG.exception("no thread can be started; the case is released")
             self._count(Happened(What.INTERNAL_ERROR, "worker"))
-            self._release(claim, seat, unused=True)
+            self._free_slot(claim, seat, unused=True)
             with contextlib.suppress(LedgerUnavailableError):  # the other claims are to be begun
-                self._hand_back(claim)
+                self._release_case(claim)
 
-    def _release(self, claim: Claim, seat: Seat, *, unused: bool = False) -> None:
+    def _free_slot(self, claim: Claim, seat: Seat, *, unused: bool = False) -> None:
         self._count(Released(claim.case.backend))
         seat.leave(unused=unused)
 
@@ -252,32 +253,32 @@ class Worker:
             self._attempt(claim, seat, until)
         except LedgerUnavailableError as error:
             LOG.warning("the attempt was interrupted: %s", error)
-            self._keep(claim, error, until)
+            self._reschedule(claim, error, until)
         except Exception as error:  # the top: whatever it was, the case is kept
             LOG.exception("the attempt ended with an internal error of detachd")
             self._count(Happened(What.INTERNAL_ERROR, "worker"))
-            self._keep(claim, error, until)
+            self._reschedule(claim, error, until)
         finally:
-            self._release(claim, seat)
+            self._free_slot(claim, seat)
 
     def _attempt(self, claim: Claim, seat: Seat, until: float) -> None:
         began = time.monotonic()
         try:
             outcome = self._recovery.attempt(self._ledger.casefile(claim, located=seat.move))
             self._finish(claim, outcome, until)
-        except ClaimLostError as lost:
-            LOG.warning("another worker has claimed the case: %s", lost)
+        except ClaimLostError as failure:
+            LOG.warning("another worker has claimed the case: %s", failure)
             self._count(Happened(What.CLAIM_LOST, claim.case.backend))
         except (PausedError, CrowdedError) as reason:
             LOG.info("the case is released: %s", reason)
-            self._hand_back(claim)
+            self._release_case(claim)
         else:
             LOG.info("%s by rule %s: %s", outcome.state.value, outcome.rule, outcome.reason)
             self._count(Attempted(claim.case.backend, outcome, time.monotonic() - began))
 
-    def _hand_back(self, claim: Claim) -> None:
+    def _release_case(self, claim: Claim) -> None:
         with contextlib.suppress(ClaimLostError):
-            self._ledger.hand_back(claim)
+            self._ledger.release(claim)
 
     def _finish(self, claim: Claim, outcome: Outcome, until: float) -> None:
         """Write an outcome. A ledger that is away is waited for while the claim may last."""
@@ -289,18 +290,18 @@ class Worker:
         )
         for attempt in waiting:
             with attempt:
-                again = attempt.retry_state.attempt_number > 1
-                self._ledger.finish(claim, outcome, again=again)
+                repeated = attempt.retry_state.attempt_number > 1
+                self._ledger.finish(claim, outcome, repeated=repeated)
 
-    def _keep(self, claim: Claim, error: Exception, until: float) -> None:
+    def _reschedule(self, claim: Claim, error: Exception, until: float) -> None:
         """Make the case due again after a backoff; where even that fails its lease does it."""
         policy = self._backends.of(claim.case.backend).policy
         outcome = internal_error(claim, error, policy)
         try:
             self._finish(claim, outcome, until)
-        except ClaimLostError as lost:
-            LOG.warning("another worker has claimed the case: %s", lost)
-        except LedgerUnavailableError as away:
-            LOG.warning("the case is due again when its lease ends: %s", away)
+        except ClaimLostError as failure:
+            LOG.warning("another worker has claimed the case: %s", failure)
+        except LedgerUnavailableError as failure:
+            LOG.warning("the case is due again when its lease ends: %s", failure)
         except Exception:  # a part of the top: nothing may end the thread before its slot is free
             LOG.exception("the case is due again when its lease ends")

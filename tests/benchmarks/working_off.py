@@ -22,7 +22,7 @@ from collections.abc import Iterator
 
 from consumer.counting import Happened
 from consumer.ledger import Archived, Ledger, Pruned
-from consumer.work.housekeeping import BATCH, REST_SHARE, Pruner
+from consumer.work.housekeeping import BATCH, PAUSE_FACTOR, Pruner
 from tests.benchmarks.filling import fill
 from tests.benchmarks.ledger_scale import ARCHIVE_DAYS, Times, once, places, upgraded
 
@@ -67,7 +67,7 @@ class Worked:
     @property
     def hours_a_million(self) -> float:
         """How long the pruner takes for a million, its rests included."""
-        return (1 + REST_SHARE) * self.seconds / self.moved * 1_000_000 / 3600
+        return (1 + PAUSE_FACTOR) * self.seconds / self.moved * 1_000_000 / 3600
 
 
 def work_off(kind: str, finished: int, seconds: float) -> Worked:

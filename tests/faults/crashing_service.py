@@ -95,7 +95,7 @@ HOPS: Mapping[str, Hop] = {
     "mended": Hop(Ledger, "finish", _mends, before=True),
     "finished": Hop(Ledger, "finish", _mends),
     "settled": Hop(Ledger, "finish", _closes, before=True),
-    "taken": Hop(Ledger, "outbox_take", _returns),
+    "taken": Hop(Ledger, "outbox_lease", _returns),
     "confirmed": Hop(ConfirmedSender, "send", _confirmed),
     "sent": Hop(Ledger, "outbox_sent", _always),
 }

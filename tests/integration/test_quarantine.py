@@ -13,7 +13,7 @@ import pytest
 
 from consumer.bus.sender import NotConfirmedError
 from consumer.intake.deciding import ORIGIN, Decided, Quarantines, discard_bodies, replay_bodies
-from consumer.intake.replay_queue import Asker, ReplaySender
+from consumer.intake.replay_queue import ReplaySender, Requester
 from consumer.ledger import BodyState, Ledger, LedgerUnavailableError, QuarantinedBody
 from consumer.settings import buses
 from tests.bus import Peer, configured, new_ledger
@@ -22,7 +22,7 @@ from tests.services.ports import free_port
 from tests.services.rabbitmq import RabbitMQ
 
 REPLAY, QUARANTINE = "detachd.replay", "detachd.quarantine"
-ASKER = Asker("alice", "the parser is mended")
+REQUESTER = Requester("alice", "the parser is mended")
 BODIES = [b"broken %d" % number for number in range(9)]
 
 
@@ -87,7 +87,7 @@ def test_what_is_not_named_stays_in_its_place(
 ) -> None:
     """Three of nine are replayed -> these on the replay queue, the others where they were."""
     chosen = [BODIES[0], BODIES[4], BODIES[8]]
-    decided = replay_bodies(ledger, quarantines, named(ledger, *chosen), ASKER)
+    decided = replay_bodies(ledger, quarantines, named(ledger, *chosen), REQUESTER)
     assert counted(decided) == {sha256(body): 1 for body in chosen}
     assert peer.take_all(REPLAY) == chosen
     assert peer.take_all(QUARANTINE) == [body for body in BODIES if body not in chosen]
@@ -99,18 +99,18 @@ def test_all(peer: Peer, ledger: Ledger, quarantines: Quarantines) -> None:
     """--all, one of them already discarded and come to lie there -> all but that one."""
     body = named(ledger, BODIES[3])[0]
     ledger.decide_quarantined(body, BodyState.DISCARDED, actor="bob", decision="no")
-    decided = replay_bodies(ledger, quarantines, None, ASKER)
+    decided = replay_bodies(ledger, quarantines, None, REQUESTER)
     others = [body for body in BODIES if body != BODIES[3]]
     assert peer.take_all(REPLAY) == others
     assert peer.take_all(QUARANTINE) == [BODIES[3]]
-    assert decided.gone == ()
+    assert decided.missing == ()
 
 
 def test_copies_go_together(peer: Peer, ledger: Ledger, quarantines: Quarantines) -> None:
     """The same body three times -> replayed once, all three off the queue."""
     for _ in range(2):
         quarantine(peer, ledger, BODIES[5])
-    decided = replay_bodies(ledger, quarantines, named(ledger, BODIES[5]), ASKER)
+    decided = replay_bodies(ledger, quarantines, named(ledger, BODIES[5]), REQUESTER)
     assert counted(decided) == {sha256(BODIES[5]): 3}
     assert peer.take_all(REPLAY) == [BODIES[5]]
     assert len(peer.take_all(QUARANTINE)) == 8
@@ -118,7 +118,7 @@ def test_copies_go_together(peer: Peer, ledger: Ledger, quarantines: Quarantines
 
 def test_discarded_and_nothing_else(peer: Peer, ledger: Ledger, quarantines: Quarantines) -> None:
     """One of nine is discarded -> off the queue for good, the others in their places."""
-    discard_bodies(ledger, quarantines, named(ledger, BODIES[2]), ASKER)
+    discard_bodies(ledger, quarantines, named(ledger, BODIES[2]), REQUESTER)
     assert peer.take_all(QUARANTINE) == [body for body in BODIES if body != BODIES[2]]
     assert peer.take_all(REPLAY) == []
     assert states(ledger)[sha256(BODIES[2])] is BodyState.DISCARDED
@@ -127,8 +127,8 @@ def test_discarded_and_nothing_else(peer: Peer, ledger: Ledger, quarantines: Qua
 def test_gone_is_told(peer: Peer, ledger: Ledger, quarantines: Quarantines) -> None:
     """The queue has dropped it -> told by its hash, and still held."""
     assert peer.take(QUARANTINE).body == BODIES[0]
-    decided = replay_bodies(ledger, quarantines, named(ledger, *BODIES[:2]), ASKER)
-    assert decided.gone == (sha256(BODIES[0]),)
+    decided = replay_bodies(ledger, quarantines, named(ledger, *BODIES[:2]), REQUESTER)
+    assert decided.missing == (sha256(BODIES[0]),)
     assert states(ledger)[sha256(BODIES[0])] is BodyState.HELD
 
 
@@ -139,7 +139,7 @@ def test_odd_ones_stop_no_search(peer: Peer, ledger: Ledger, quarantines: Quaran
     odd = {b"late": LATE, b"deep": DEEP, packed: GZIP, b"full": full}
     for body, properties in odd.items():
         publish(peer, body, properties, "", QUARANTINE)
-    replay_bodies(ledger, quarantines, None, ASKER)
+    replay_bodies(ledger, quarantines, None, REQUESTER)
     assert peer.take_all(REPLAY) == [*BODIES, *odd]
     assert peer.take_all(QUARANTINE) == []
 
@@ -160,9 +160,9 @@ def test_ledger_lost_between_sending_and_ack(
 
     monkeypatch.setattr(Ledger, "decide_quarantined", lose_second)
     with pytest.raises(LedgerUnavailableError):
-        replay_bodies(ledger, quarantines, None, ASKER)
+        replay_bodies(ledger, quarantines, None, REQUESTER)
     assert states(ledger)[sha256(BODIES[1])] is BodyState.HELD
-    replay_bodies(ledger, quarantines, None, ASKER)
+    replay_bodies(ledger, quarantines, None, REQUESTER)
     assert peer.take_all(REPLAY) == [BODIES[0], BODIES[1], *BODIES[1:]]
     assert peer.take_all(QUARANTINE) == []
     assert set(states(ledger).values()) == {BodyState.REPLAYED}
@@ -181,7 +181,7 @@ def test_replay_queue_lost_in_the_midst(
 
     monkeypatch.setattr(ReplaySender, "send", send)
     with pytest.raises(NotConfirmedError, match="3 were replayed; the others are in quarantine"):
-        replay_bodies(ledger, quarantines, None, ASKER)
+        replay_bodies(ledger, quarantines, None, REQUESTER)
     assert peer.take_all(REPLAY) == BODIES[:3]
     assert peer.take_all(QUARANTINE) == BODIES[3:]
 
@@ -253,10 +253,10 @@ def test_one_broker_of_several_is_away(
     places = buses.quarantines(conf)
     assert [place.bus for place in places.places] == ["cell1", "cell2", "replay"]
     ledger.quarantine("cell2", "notifications.info", "f" * 64, 1, "not JSON", "x")
-    decided = replay_bodies(ledger, places, None, ASKER)
+    decided = replay_bodies(ledger, places, None, REQUESTER)
     assert counted(decided) == {sha256(body): 1 for body in BODIES}
     assert list(decided.unreached) == ["cell2"]
     assert "refused" in decided.unreached["cell2"]
-    assert decided.gone == ()
+    assert decided.missing == ()
     with Peer(own) as at_home:
         assert at_home.take_all(REPLAY) == BODIES

@@ -20,7 +20,7 @@ from consumer.bus.sender import NotConfirmedError
 from consumer.bus.subscription import Subscription
 from consumer.bus.topology import QueueSettings
 from consumer.counting import Happened
-from consumer.intake.replay_queue import Asker, CaseOrder, ReplaySender, ReplaySettings, body_of
+from consumer.intake.replay_queue import CaseOrder, ReplaySender, ReplaySettings, Requester, body_of
 from consumer.intake.replayer import Replayer
 from consumer.ledger import HistoryKind, Ledger, Timing
 from handlers.case import CaseState
@@ -29,7 +29,7 @@ from tests.services.rabbitmq import RabbitMQ
 from tests.unit.consumer.due import only_case, open_case, outcome
 
 REPLAY, QUARANTINE = "detachd.replay", "detachd.quarantine"
-ASKER = Asker("alice", "the array is back")
+REQUESTER = Requester("alice", "the array is back")
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_storm(rabbitmq: RabbitMQ, url: str, settings: ReplaySettings, each_ledg
     with ReplaySender(settings) as sender:
         for number, case_id in enumerate(ids):
             body = order(case_id) if number % 20 else b"poison %d" % number
-            sender.send(body, ASKER)
+            sender.send(body, REQUESTER)
     with running(Replayer(settings, ledger, results)), running(Replayer(settings, ledger, results)):
         until(lambda: results["rearmed"] > 50)
         rabbitmq.ctl("close_all_connections", "--vhost", url.rpartition("/")[2], "for the test")
@@ -307,10 +307,10 @@ def test_queue_deleted_under_us(settings: ReplaySettings, ledger: Ledger, url: s
     case_id = left(ledger)
     replayer = Replayer(settings, ledger)
     with ReplaySender(settings) as sender, running(replayer), Peer(url) as peer:
-        sender.send(order(case_id), ASKER)
+        sender.send(order(case_id), REQUESTER)
         until(lambda: rounds(ledger, case_id) == 1)
         kombu.Queue(REPLAY, channel=peer.channel).delete()
-        sender.send(order(case_id), ASKER)
+        sender.send(order(case_id), REQUESTER)
         until(lambda: rounds(ledger, case_id) == 2)
 
 
@@ -320,9 +320,9 @@ def test_full_queue_refuses(settings: ReplaySettings) -> None:
     few = dataclasses.replace(settings, queue=short)
     with ReplaySender(few) as sender:
         for number in range(2):
-            sender.send(order(f"case-{number}"), ASKER)
+            sender.send(order(f"case-{number}"), REQUESTER)
         with pytest.raises(NotConfirmedError, match="is full: it holds 2 replays that no"):
-            sender.send(order("case-2"), ASKER)
+            sender.send(order("case-2"), REQUESTER)
 
 
 @pytest.mark.slow
@@ -332,7 +332,7 @@ def test_broker_restarted(
     """Confirmed, then the broker is killed and started -> the replay is still there, done once."""
     case_id = left(ledger)
     with ReplaySender(settings) as sender:
-        sender.send(order(case_id), ASKER)
+        sender.send(order(case_id), REQUESTER)
     rabbitmq.sync()
     with rabbitmq.killed():
         pass

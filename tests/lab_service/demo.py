@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from consumer.cli.demo import ANNOUNCED, console, show
-from consumer.demo.performance import Row, Seen
+from consumer.demo.performance import Observed, Row
 from tests import memory_disk
 from tests.behaviour.ground import State
 from tests.lab.environment import LabMissingError
@@ -83,8 +83,8 @@ def _row(name: str, future: Future[Played]) -> Row:
     )
 
 
-def _seen(state: State) -> Seen:
-    return Seen(state.status, state.attachments, state.let_in)
+def _seen(state: State) -> Observed:
+    return Observed(state.status, state.attachments, state.let_in)
 
 
 def _is_right(played: Played) -> bool:

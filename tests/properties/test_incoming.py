@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.bus.incoming import Incoming, RawChannel, frame_handler, with_readable_names
-from consumer.bus.properties import read
+from consumer.bus.properties import parse_properties
 from consumer.bus.subscription import delivery_of
 from tests.raw_amqp import DEEP, GZIP, LATE, entry, text, with_headers
 
@@ -99,9 +99,9 @@ def readable(name: bytes) -> str:
 @given(raw)
 def test_any_bytes_are_read(data: bytes) -> None:
     """Any bytes where properties are -> an answer; what is read can be encoded and stored."""
-    said = read(data)
+    said = parse_properties(data)
     words = (said.content_type, said.content_encoding, said.message_id, said.user_id)
-    for word in (*words, *said.headers, *said.headers.values(), said.trouble):
+    for word in (*words, *said.headers, *said.headers.values(), said.problem):
         assert word is None or word.encode().decode() == word
 
 
@@ -138,8 +138,8 @@ def test_sound_ones_are_read_as_py_amqp_reads_them(properties: dict[str, Any]) -
     """Properties that py-amqp writes -> what it reads of them, as far as we use them."""
     written = Message(**properties)._serialize_properties()
     theirs, _ = serialization.decode_properties_basic(written, 0)
-    ours = read(written)
-    assert ours.trouble is None
+    ours = parse_properties(written)
+    assert ours.problem is None
     for name in ("content_type", "content_encoding", "message_id", "user_id"):
         assert getattr(ours, name) == theirs.get(name)
     known = theirs.get("application_headers", {})
@@ -147,7 +147,7 @@ def test_sound_ones_are_read_as_py_amqp_reads_them(properties: dict[str, Any]) -
 
 
 @pytest.mark.parametrize(
-    ("data", "trouble"),
+    ("data", "problem"),
     [
         pytest.param(b"", "are incomplete", id="nothing at all"),
         pytest.param(LATE[:-1], "are incomplete", id="a table that is cut off"),
@@ -162,20 +162,20 @@ def test_sound_ones_are_read_as_py_amqp_reads_them(properties: dict[str, Any]) -
         pytest.param(b"\x00\x01\xff\xff\x00\x00", None, id="flags that go on"),
     ],
 )
-def test_what_is_said_of_odd_ones(data: bytes, trouble: str | None) -> None:
+def test_what_is_said_of_odd_ones(data: bytes, problem: str | None) -> None:
     """Odd properties -> what could not be read of them, in words, nothing where all could be."""
-    said = read(data).trouble
-    assert (said is None) is (trouble is None)
-    assert (trouble or "") in (said or "")
+    said = parse_properties(data).problem
+    assert (said is None) is (problem is None)
+    assert (problem or "") in (said or "")
 
 
 def test_broken_headers_keep_the_rest() -> None:
     """A table that breaks off -> the properties behind it are read, and the headers before that."""
     table = text(b"a", b"1") + entry(b"b", b"Z", b"")
     data = b"\x20\x80" + struct.pack(">I", len(table)) + table + short(b"the id")
-    said = read(data)
+    said = parse_properties(data)
     assert (said.message_id, dict(said.headers)) == ("the id", {"a": "1"})
-    assert said.trouble is not None
+    assert said.problem is not None
 
 
 @pytest.mark.parametrize(

@@ -237,7 +237,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def hand_back(self, claim: Claim) -> None:
         """Hand back -> free at once, by its owner only."""
         try:
-            self.ledger.hand_back(claim)
+            self.ledger.release(claim)
         except ClaimLostError:
             assert not self._is_current(claim)
             return
@@ -252,7 +252,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(target=taken, limit=st.integers(1, 4), which=st.sampled_from([0, 1]))
     def take(self, limit: int, which: int) -> MultipleResults[Outgoing]:
         """Take announcements -> never one whose elder of the same case is not settled."""
-        got = self.processes[which].outbox_take(f"p{which}", limit=limit, lease_seconds=3600)
+        got = self.processes[which].outbox_lease(f"p{which}", limit=limit, lease_seconds=3600)
         for out in got:
             assert out.outbox_id not in self.settled, "sent already"
             own = sa.select(outbox.c.outbox_id).where(outbox.c.case_id == out.case_id)
@@ -462,7 +462,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.ledger.finish(claim, outcome(state, announcements=told, delay_seconds=delay))
             self.announced[claim.case.case_id].append(mark)
             self._ended(claim)
-        while sends and (taken := self.ledger.outbox_take("p", limit=9, lease_seconds=3600)):
+        while sends and (taken := self.ledger.outbox_lease("p", limit=9, lease_seconds=3600)):
             self.ledger.outbox_sent([out.outbox_id for out in taken])
             self.settled |= {out.outbox_id for out in taken}
 

@@ -104,15 +104,15 @@ def connect_arguments(kind: str, tls: Tls | None) -> Mapping[str, Any]:
     return {"ssl": context} if kind != "postgresql" else _libpq(tls)
 
 
-def tls_explained(words: str, tls: Tls | None) -> str:
+def tls_explained(message: str, tls: Tls | None) -> str:
     """Return what to do about a connection that failed with these words; "" if not about TLS."""
     if tls is None:
         return ""
-    if any(phrase in words for phrase in _NO_TLS):
+    if any(phrase in message for phrase in _NO_TLS):
         return "[ledger] ssl is true, and this server does not speak TLS"
-    if any(phrase in words for phrase in _NAMES):
+    if any(phrase in message for phrase in _NAMES):
         return "the server's certificate is for another name than the host in [ledger] connection"
-    if "certificate verify failed" in words or "CERTIFICATE_VERIFY_FAILED" in words:
+    if "certificate verify failed" in message or "CERTIFICATE_VERIFY_FAILED" in message:
         return f"the server's certificate is not of a CA in {tls.ca_file or 'the system'}"
     return ""
 

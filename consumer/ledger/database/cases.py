@@ -32,7 +32,7 @@ _LINE = Prepared.insert(history)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Kept:
+class FoundCase:
     """A case and where it is."""
 
     case: Case
@@ -95,7 +95,7 @@ def newest_cases(
     return tuple(CASES.read(row) for row in connection.execute(merged))
 
 
-def one_case(connection: sa.Connection, cloud: str, case_id: str) -> Kept:
+def one_case(connection: sa.Connection, cloud: str, case_id: str) -> FoundCase:
     """Return a case, by its id or the beginning of it. Raises NoSuchCaseError."""
     case_id = case_id.lower()
     if found := _cases(connection, cloud, lambda t: t.c.case_id == case_id):
@@ -110,9 +110,9 @@ def one_case(connection: sa.Connection, cloud: str, case_id: str) -> Kept:
     return found[0]
 
 
-def _cases(connection: sa.Connection, cloud: str, narrow: Narrow) -> list[Kept]:
+def _cases(connection: sa.Connection, cloud: str, narrow: Narrow) -> list[FoundCase]:
     both = _both(cases, lambda t: sa.and_(t.c.cloud == cloud, narrow(t)))
-    return [Kept(CASES.read(row), row.archived) for row in connection.execute(both.limit(2))]
+    return [FoundCase(CASES.read(row), row.archived) for row in connection.execute(both.limit(2))]
 
 
 def _both(table: sa.Table, narrow: Narrow) -> sa.CompoundSelect[Any]:

@@ -26,7 +26,7 @@ from consumer.ledger.database.address import (
     shown,
     tls_explained,
 )
-from consumer.ledger.database.turns import Turns
+from consumer.ledger.database.write_queue import WriteQueue
 from consumer.ledger.errors import LedgerUnavailableError, LedgerUrlError
 
 _NOT_OPENED = "unable to open database file"
@@ -34,12 +34,12 @@ _NOT_WRITTEN = "attempt to write a readonly database"
 _REMEDY = "[ledger] connection names it"
 
 
-def file_explained(words: str, file: str | None) -> str:
+def file_explained(message: str, file: str | None) -> str:
     """Return why the file cannot be used and what to do; "" where the words are about another.
 
-    ``words`` are SQLite's. Blocks on the file system only.
+    ``message`` are SQLite's. Blocks on the file system only.
     """
-    if file is None or not (_NOT_OPENED in words or _NOT_WRITTEN in words):
+    if file is None or not (_NOT_OPENED in message or _NOT_WRITTEN in message):
         return ""
     path = Path(file).absolute()
     if _is_directory(path):
@@ -86,7 +86,7 @@ REPEAT = {
 
 # A failover: this server is a standby by now, or goes down. Every connection to it is given up, so
 # that the next ones go where the address leads by then.
-GONE = {
+FAILOVER_CODES = {
     1290, 1792, 1836, 1053, 1927, 1047,  # MariaDB: read-only (three), shutdown, kill, no quorum
     "25006", "57P01", "57P02", "57P03",  # PostgreSQL: read-only, shutdown, crash, starting up
 }  # fmt: skip
@@ -102,7 +102,7 @@ class Database:
         self._tls = tls
         self.engine = _engine(address, tls)
         # SQLite has one writer: threads of one process queue here instead of polling its lock.
-        self._turns = Turns(self.engine) if self.file is not None else None
+        self._write_queue = WriteQueue(self.engine) if self.file is not None else None
 
     def __repr__(self) -> str:
         return f"Database({self.name!r})"
@@ -112,25 +112,25 @@ class Database:
         work: Work[Result],
         *,
         done: Work[Result | None] | None = None,
-        again: bool = False,
+        repeated: bool = False,
     ) -> Result:
         """Run one writing transaction; repeat it as a whole where that helps.
 
-        When the connection is lost during a commit nobody knows whether it held: ``done`` is asked
-        before a repetition, and its answer, unless None, is taken for the result. ``again``: this
-        is one already. Raises LedgerUnavailableError. Blocks for database locks, at most about a
-        minute in all.
+        When the connection is lost during a commit, it is unknown whether the commit took effect.
+        Therefore ``done`` is called before a repetition; its answer, unless None, is the result.
+        ``repeated``: this call repeats an earlier one. Raises LedgerUnavailableError. Blocks for
+        database locks, for at most about a minute in all.
         """
 
         def attempt(connection: sa.Connection, repeated: bool) -> Result:
-            known = done(connection) if done is not None and repeated else None
-            return work(connection) if known is None else known
+            earlier = done(connection) if done is not None and repeated else None
+            return work(connection) if earlier is None else earlier
 
         def once(tries: int) -> Result:
-            if self._turns is not None:
-                return self._turns.write(attempt, again=again or tries > 1)
+            if self._write_queue is not None:
+                return self._write_queue.write(attempt, repeated=repeated or tries > 1)
             with self.engine.begin() as connection:
-                return attempt(connection, again or tries > 1)
+                return attempt(connection, repeated or tries > 1)
 
         return self._repeat(once)
 
@@ -164,10 +164,10 @@ class Database:
         except exc.SQLAlchemyError as error:
             if not _unavailable(error):
                 raise
-            words = cause(error)
-            hint = tls_explained(words, self._tls) or file_explained(words, self.file)
+            message = cause(error)
+            hint = tls_explained(message, self._tls) or file_explained(message, self.file)
             raise LedgerUnavailableError(
-                f"The ledger at {self.name} cannot be used: {hint + ': ' if hint else ''}{words}"
+                f"The ledger at {self.name} cannot be used: {hint + ': ' if hint else ''}{message}"
             ) from error
 
 
@@ -216,7 +216,7 @@ def _engine(address: sa.URL, tls: Tls | None) -> sa.Engine:
         raise LedgerUrlError(
             f"{extra} needs the module {missing.name}: pip install 'detachd[{extra}]'"
         ) from missing
-    event.listen(engine, "handle_error", _give_up_where_gone)
+    event.listen(engine, "handle_error", _invalidate_after_failover)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     return engine
@@ -260,11 +260,11 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _give_up_where_gone(context: sa.engine.ExceptionContext) -> None:
+def _invalidate_after_failover(context: sa.engine.ExceptionContext) -> None:
     # psycopg sends many rows as a pipeline, and where that breaks off it says only so: why is in
     # the context of its error, and the connection can do nothing more.
     broken = "pipeline mode" in str(context.original_exception)
-    if broken or any(_code(error) in GONE for error in chain(context.original_exception)):
+    if broken or any(_code(error) in FAILOVER_CODES for error in chain(context.original_exception)):
         context.is_disconnect = True
 
 

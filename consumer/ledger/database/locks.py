@@ -22,18 +22,18 @@ from consumer.ledger.database.tables import claims
 
 GATE = ""
 
-_WANTED = sa.and_(
+_THESE_VOLUMES = sa.and_(
     claims.c.cloud == sa.bindparam("cloud"),
     claims.c.volume_id.in_(sa.bindparam("volumes", expanding=True)),
 )
 # In order of the volumes, so that two transactions that want the same ones cannot block each other.
 _LOCK = (
     sa.select(claims.c.volume_id, claims.c.owner, claims.c.case_id)
-    .where(_WANTED)
+    .where(_THESE_VOLUMES)
     .order_by(claims.c.volume_id)
     .with_for_update()
 )
-_GATE = sa.select(claims.c.fence).where(_WANTED)
+_GATE = sa.select(claims.c.fence).where(_THESE_VOLUMES)
 _RAISED = (
     claims.update()
     .where(
@@ -58,11 +58,11 @@ def lock_volumes(
     return {row.volume_id: row.case_id if row.owner else None for row in rows}
 
 
-def pass_gate(connection: sa.Connection, cloud: str, *, alone: bool) -> None:
+def pass_gate(connection: sa.Connection, cloud: str, *, exclusive: bool) -> None:
     """Share the gate with other batches, or keep them out until the transaction ends."""
     if connection.dialect.name == "sqlite":
         return
-    gate = _GATE.with_for_update(read=not alone)
+    gate = _GATE.with_for_update(read=not exclusive)
     wanted = {"cloud": cloud, "volumes": [GATE]}
     if connection.execute(gate, wanted).first() is None:
         insert_volumes(connection, cloud, [GATE])

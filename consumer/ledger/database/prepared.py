@@ -36,7 +36,7 @@ class Prepared:
         self._statement = statement
         self._columns = columns
         # Weak, so that a database which has been closed is not kept.
-        self._spelled: weakref.WeakKeyDictionary[sa.Dialect, _Spelled] = weakref.WeakKeyDictionary()
+        self._compiled = weakref.WeakKeyDictionary[sa.Dialect, _Compiled]()
 
     @classmethod
     def insert(cls, table: sa.Table) -> Self:
@@ -49,24 +49,24 @@ class Prepared:
 
         Raises what ``Connection.execute`` does; KeyError for a value that is missing or unknown.
         """
-        spelled = self._on(connection.dialect)
-        given = [spelled.values(row) for row in rows]
+        compiled = self._on(connection.dialect)
+        given = [compiled.values(row) for row in rows]
         one_or_many = given[0] if len(given) == 1 else given
-        return connection.exec_driver_sql(spelled.text, one_or_many).rowcount
+        return connection.exec_driver_sql(compiled.text, one_or_many).rowcount
 
     def finds(self, connection: sa.Connection, values: Row) -> bool:
         """Run a SELECT and tell whether it finds a row. Raises as ``run`` does."""
-        spelled = self._on(connection.dialect)
-        found = connection.exec_driver_sql(spelled.text, spelled.values(values))
+        compiled = self._on(connection.dialect)
+        found = connection.exec_driver_sql(compiled.text, compiled.values(values))
         return found.first() is not None
 
-    def _on(self, dialect: sa.Dialect) -> _Spelled:
-        if (spelled := self._spelled.get(dialect)) is None:
-            spelled = self._spelled[dialect] = _Spelled(self._statement, self._columns, dialect)
-        return spelled
+    def _on(self, dialect: sa.Dialect) -> _Compiled:
+        if (compiled := self._compiled.get(dialect)) is None:
+            compiled = self._compiled[dialect] = _Compiled(self._statement, self._columns, dialect)
+        return compiled
 
 
-class _Spelled:
+class _Compiled:
     """A statement as one database is told it."""
 
     __slots__ = ("_converted", "_defaults", "_names", "_order", "_positional", "text")
@@ -92,10 +92,10 @@ class _Spelled:
         """Return the values as this database's driver wants them."""
         if not row.keys() <= self._names:
             raise KeyError(*(row.keys() - self._names))
-        whole = {**self._defaults, **row}
+        complete = {**self._defaults, **row}
         for name, convert in self._converted:
-            whole[name] = convert(whole[name])
-        ordered = tuple([whole[name] for name in self._order])
+            complete[name] = convert(complete[name])
+        ordered = tuple([complete[name] for name in self._order])
         return ordered if self._positional else dict(zip(self._order, ordered, strict=True))
 
 

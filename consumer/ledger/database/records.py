@@ -80,14 +80,14 @@ class Shape(Generic[T]):
 
     def of(self, values: Iterable[Any]) -> T:
         """Read it back from plain values in the order of ``names``."""
-        known = dict(zip(self._fields, values, strict=True))
+        fields = dict(zip(self._fields, values, strict=True))
         for field, decode in self._decoded:
-            if (value := known[field]) is not None:
-                known[field] = decode(value)
+            if (value := fields[field]) is not None:
+                fields[field] = decode(value)
         for field in self._required:
-            if known[field] is None:
-                del known[field]
-        return self._kind(**known)
+            if fields[field] is None:
+                del fields[field]
+        return self._kind(**fields)
 
 
 class Stored(Shape[T]):
@@ -122,7 +122,7 @@ def _codec(kind: Any) -> tuple[Convert | None, Convert | None]:
         return operator.attrgetter("value"), kind
     if dataclasses.is_dataclass(kind):
         shape: Shape[Any] = Shape(typing.cast("type[Any]", kind))
-        return shape.values, lambda told: shape.of(told[name] for name in shape.names)
+        return shape.values, lambda values: shape.of(values[name] for name in shape.names)
     return None, None
 
 

@@ -55,7 +55,7 @@ def upgrade(database: Database) -> Upgraded:
     if (present := _present(database)) is not None and present not in _steps():
         check_schema(database)
     if database.engine.dialect.name == "mariadb":
-        database.read(lambda waiting: _alone(waiting, lambda: database.write(_upgrade)))
+        database.read(lambda waiting: _with_mariadb_lock(waiting, lambda: database.write(_upgrade)))
     else:
         database.write(_upgrade)
     return Upgraded(present, _steps()[0])
@@ -76,15 +76,15 @@ def _upgrade(connection: sa.Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _alone(waiting: sa.Connection, work: Callable[[], None]) -> None:
+def _with_mariadb_lock(waiting: sa.Connection, work: Callable[[], None]) -> None:
     """Do it while no second upgrade does.
 
     MariaDB's lock belongs to a connection, not to a transaction. It is held beside the upgrade's
     own until that has committed: the new revision is written last, and seen by a second upgrade
     only then.
     """
-    taken = waiting.execute(sa.func.get_lock(LOCK_NAME, LOCK_SECONDS)).scalar_one()
-    if taken != 1:
+    locked = waiting.execute(sa.func.get_lock(LOCK_NAME, LOCK_SECONDS)).scalar_one()
+    if locked != 1:
         raise LedgerUnavailableError("another upgrade of the ledger is still running")
     try:
         work()

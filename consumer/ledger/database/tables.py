@@ -96,7 +96,7 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-class Words(TypeDecorator[str]):
+class FreeText(TypeDecorator[str]):
     """Text for people, from anywhere: what a database cannot store of it is replaced."""
 
     impl = LongText
@@ -168,7 +168,7 @@ cases = Table(
     Column("first_clean_at", Moment),
     Column("rule", String(255)),
     Column("verdict", String(255)),
-    Column("reason", Words),
+    Column("reason", FreeText),
     Column("conclusion", String(32)),
     Column("use_case", String(16)),
     Column("verified_by", String(16)),
@@ -204,7 +204,7 @@ notifications = Table(
     Column("volume_status", String(255)),
     Column("project_id", String(255)),
     Column("user_id", String(255)),
-    Column("fault", Words),
+    Column("fault", FreeText),
     Column("attachment_rows", JsonText, nullable=False),
     Column("published_at", Moment),
     Column("received_at", Moment, nullable=False),
@@ -241,7 +241,7 @@ history = Table(
     Column("state", String(32)),
     Column("rule", String(255)),
     Column("verdict", String(255)),
-    Column("reason", Words),
+    Column("reason", FreeText),
     Column("detail", JsonText),
     Index(None, "case_id"),
     **MARIADB,
@@ -260,7 +260,7 @@ intents = Table(
     Column("evidence", JsonText, nullable=False),
     Column("intended_at", Moment, nullable=False),
     Column("result", String(32), nullable=False),
-    Column("detail", Words),
+    Column("detail", FreeText),
     Column("result_at", Moment),
     UniqueConstraint("request_id"),
     Index(None, "case_id"),
@@ -281,7 +281,7 @@ outbox = Table(
     Column("due_at", Moment),
     Column("taken_by", String(255)),
     Column("attempts", Integer, nullable=False),
-    Column("last_error", Words),
+    Column("last_error", FreeText),
     Column("sent_at", Moment),
     Column("unrouted_at", Moment),
     UniqueConstraint("message_id"),
@@ -310,7 +310,7 @@ pauses = Table(
     _cloud(),
     Column("paused_at", Moment, nullable=False),
     Column("paused_by", String(255), nullable=False),
-    Column("reason", Words, nullable=False),
+    Column("reason", FreeText, nullable=False),
     Column("resumed_at", Moment),
     Column("resumed_by", String(255)),
     Index(None, "cloud", "resumed_at"),
@@ -326,15 +326,15 @@ quarantine = Table(
     Column("bus", String(255), nullable=False),
     Column("routing_key", String(255), nullable=False),
     Column("size", Integer, nullable=False),
-    Column("reason", Words, nullable=False),
-    Column("excerpt", Words, nullable=False),
+    Column("reason", FreeText, nullable=False),
+    Column("excerpt", FreeText, nullable=False),
     Column("times", Integer, nullable=False),
     Column("first_at", Moment, nullable=False),
     Column("last_at", Moment, nullable=False),
     Column("state", String(16), nullable=False, server_default="held"),
     Column("decided_at", Moment),
     Column("decided_by", String(255)),
-    Column("decision", Words),
+    Column("decision", FreeText),
     UniqueConstraint("cloud", "body_sha256"),
     Index(None, "cloud", "state", "last_at"),
     **MARIADB,
@@ -382,16 +382,16 @@ sightings = Table(
 
 def _archived(of: Table, also: str | None = None, *indices: Index) -> Table:
     """Make the table for what is over; its key is the case's id, and ``also`` within the case."""
-    kept_by = ("case_id", also)
+    key_names = ("case_id", also)
     return Table(
-        f"archived_{of.name}", metadata, *(_column(c, kept_by) for c in of.columns), *indices,
+        f"archived_{of.name}", metadata, *(_column(c, key_names) for c in of.columns), *indices,
         **MARIADB,
     )  # fmt: skip
 
 
-def _column(of: Column[object], kept_by: tuple[str | None, ...]) -> Column[object]:
-    key = of.name in kept_by
-    own = of.name == "case_id" and kept_by[1] is not None
+def _column(of: Column[object], key_names: tuple[str | None, ...]) -> Column[object]:
+    key = of.name in key_names
+    own = of.name == "case_id" and key_names[1] is not None
     refers = [ForeignKey("archived_cases.case_id")] if own else []
     return Column(
         of.name, of.type, *refers, primary_key=key, nullable=of.nullable and not key,

@@ -69,10 +69,10 @@ def finished(aged: Aged, tables: Tables) -> sa.Select[Any]:
 
     Those opened first come first.
     """
-    case, told, out = tables[cases], tables[notifications], tables[outbox]
+    case, message, out = tables[cases], tables[notifications], tables[outbox]
     unsent = sa.exists().where(out.c.case_id == case.c.case_id, out.c.due_at.is_not(None))
     recent = sa.exists().where(
-        told.c.case_id == case.c.case_id, told.c.received_at >= aged.cutoff
+        message.c.case_id == case.c.case_id, message.c.received_at >= aged.cutoff
     )  # fmt: skip
     return (
         sa.select(case.c.case_id, case.c.volume_id)
@@ -89,7 +89,7 @@ def finished(aged: Aged, tables: Tables) -> sa.Select[Any]:
     )
 
 
-def hold_finished(connection: sa.Connection, aged: Aged) -> tuple[list[str], list[str]]:
+def lock_finished(connection: sa.Connection, aged: Aged) -> tuple[list[str], list[str]]:
     """Return cases that are worked on no more, and their volumes, locked until the end.
 
     What another transaction has locked is passed over.
@@ -99,17 +99,17 @@ def hold_finished(connection: sa.Connection, aged: Aged) -> tuple[list[str], lis
     of_locked = [row.case_id for row in chosen if row.volume_id in locked]
     if not of_locked:
         return [], locked
-    still = finished(aged, WORKED_ON).where(cases.c.case_id.in_(of_locked))
-    return list(connection.execute(still).scalars()), locked
+    still_finished = finished(aged, WORKED_ON).where(cases.c.case_id.in_(of_locked))
+    return list(connection.execute(still_finished).scalars()), locked
 
 
-def remove(connection: sa.Connection, gone: Collection[str], tables: Tables) -> int:
+def remove(connection: sa.Connection, case_ids: Collection[str], tables: Tables) -> int:
     """Remove the cases with all that belongs to them; return how many messages that were."""
-    rows = {
-        of: connection.execute(tables[of].delete().where(tables[of].c.case_id.in_(gone))).rowcount
-        for of in reversed(ARCHIVE_OF)  # what refers to a case goes before it
-    }
-    return rows[notifications]
+    removed = {}
+    for kind in reversed(ARCHIVE_OF):  # rows that refer to a case are removed before it
+        deletion = tables[kind].delete().where(tables[kind].c.case_id.in_(case_ids))
+        removed[kind] = connection.execute(deletion).rowcount
+    return removed[notifications]
 
 
 def lock_free(connection: sa.Connection, cloud: str, volumes: Collection[str]) -> list[str]:
@@ -143,17 +143,17 @@ def forget_volumes(connection: sa.Connection, cloud: str, locked: Collection[str
 
 def forget_orphans(connection: sa.Connection, aged: Aged) -> int:
     """Forget messages that were kept for a start which never came; return how many."""
-    kept = notifications.c.case_id.is_(None)
+    without_case = notifications.c.case_id.is_(None)
     old = sa.select(notifications.c.message_id, notifications.c.volume_id).where(
-        notifications.c.cloud == aged.cloud, kept, notifications.c.received_at < aged.cutoff
+        notifications.c.cloud == aged.cloud, without_case, notifications.c.received_at < aged.cutoff
     )
     chosen = connection.execute(old.limit(aged.limit)).all()
     if not chosen:
         return 0
     locked = lock_free(connection, aged.cloud, {row.volume_id for row in chosen if row.volume_id})
     ids = [row.message_id for row in chosen]
-    gone = notifications.delete().where(notifications.c.message_id.in_(ids), kept)
-    number = connection.execute(gone).rowcount
+    deletion = notifications.delete().where(notifications.c.message_id.in_(ids), without_case)
+    number = connection.execute(deletion).rowcount
     forget_volumes(connection, aged.cloud, locked)
     return number
 
@@ -196,7 +196,7 @@ def bring_back(connection: sa.Connection, case_id: str) -> None:
 
 def _archive_cases(connection: sa.Connection, aged: Aged) -> int:
     """Return how many were moved."""
-    over, locked = hold_finished(connection, aged)
+    over, locked = lock_finished(connection, aged)
     if not over:
         return 0
     for table, archived in ARCHIVE_OF.items():
@@ -213,8 +213,8 @@ def _copy(
     names = [c.name for c in source.columns if RENUMBERED.get(target) != c.name]
     rows = sa.select(*(source.c[name] for name in names)).where(source.c.case_id.in_(case_ids))
     if source is archived_notifications:
-        again = sa.exists().where(notifications.c.message_id == source.c.message_id)
-        rows = rows.where(~again)
+        repeated = sa.exists().where(notifications.c.message_id == source.c.message_id)
+        rows = rows.where(~repeated)
     ordered = rows.order_by(*source.primary_key.columns)
     connection.execute(target.insert().from_select(names, ordered))
 
@@ -233,13 +233,13 @@ def prune(database: Database, cloud: str, retention_seconds: float, limit: int) 
     """Forget up to ``limit`` of each kind, in four short transactions."""
     now = database.read(database_now)
     aged = Aged(cloud, now - timedelta(seconds=retention_seconds), limit)
-    done, told = database.write(lambda c: _prune_cases(c, aged))
-    archived, told_archived = database.write(lambda c: _prune_archived(c, aged))
+    done, messages = database.write(lambda c: _prune_cases(c, aged))
+    archived, archived_messages = database.write(lambda c: _prune_archived(c, aged))
     orphans = database.write(lambda c: forget_orphans(c, aged))
     bodies = database.write(lambda c: _prune_bodies(c, aged))
     return Pruned(
         done + archived,
-        told + told_archived + orphans,
+        messages + archived_messages + orphans,
         bodies,
         full=limit in (done, archived, orphans, bodies),
     )
@@ -247,19 +247,19 @@ def prune(database: Database, cloud: str, retention_seconds: float, limit: int) 
 
 def _prune_cases(connection: sa.Connection, aged: Aged) -> tuple[int, int]:
     """Return how many cases were forgotten, and how many messages with them."""
-    gone, locked = hold_finished(connection, aged)
-    if not gone:
+    case_ids, locked = lock_finished(connection, aged)
+    if not case_ids:
         return 0, 0
-    told = remove(connection, gone, WORKED_ON)
+    messages = remove(connection, case_ids, WORKED_ON)
     forget_volumes(connection, aged.cloud, locked)
-    return len(gone), told
+    return len(case_ids), messages
 
 
 def _prune_archived(connection: sa.Connection, aged: Aged) -> tuple[int, int]:
     """Return the same of the archive. Nobody changes what is there: its own rows are the locks."""
     old = finished(aged, ARCHIVE_OF).with_for_update(skip_locked=True)
-    gone = list(connection.execute(old).scalars())
-    return (len(gone), remove(connection, gone, ARCHIVE_OF)) if gone else (0, 0)
+    case_ids = list(connection.execute(old).scalars())
+    return (len(case_ids), remove(connection, case_ids, ARCHIVE_OF)) if case_ids else (0, 0)
 
 
 def _prune_bodies(connection: sa.Connection, aged: Aged) -> int:
@@ -274,5 +274,5 @@ def _prune_bodies(connection: sa.Connection, aged: Aged) -> int:
     ids = connection.execute(chosen).scalars().all()
     if not ids:
         return 0
-    gone = quarantine.delete().where(quarantine.c.quarantine_id.in_(ids), over)
-    return connection.execute(gone).rowcount
+    deletion = quarantine.delete().where(quarantine.c.quarantine_id.in_(ids), over)
+    return connection.execute(deletion).rowcount

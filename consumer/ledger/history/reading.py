@@ -24,7 +24,7 @@ from handlers.case import (
 from handlers.notification import Notification
 
 # Messages of one batch were received at once.
-TOLD_IN_ORDER = ("received_at", "published_at", "message_id")
+RECEIPT_ORDER = ("received_at", "published_at", "message_id")
 OPEN_STATES = tuple(state for state in CaseState if state is not CaseState.CLOSED)
 
 
@@ -120,14 +120,14 @@ class Filter:
 
 def list_cases(connection: sa.Connection, cloud: str, wanted: Filter) -> tuple[Case, ...]:
     """Return the cases, the newest first, without what is gathered for a claim."""
-    said = {
+    criteria = {
         "state": wanted.state.value if wanted.state else None,
         "backend": wanted.backend,
         "volume_id": wanted.volume_id,
     }
 
     def narrow(table: sa.Table) -> sa.ColumnElement[bool]:
-        narrowed = [table.c[name] == value for name, value in said.items() if value is not None]
+        narrowed = [table.c[name] == value for name, value in criteria.items() if value is not None]
         return sa.and_(table.c.cloud == cloud, *narrowed)
 
     return newest_cases(connection, narrow, wanted.limit, few=wanted.volume_id is not None)
@@ -136,7 +136,7 @@ def list_cases(connection: sa.Connection, cloud: str, wanted: Filter) -> tuple[C
 def show_case(connection: sa.Connection, cloud: str, case_id: str) -> CaseRecord:
     """Return one case, by its id or the beginning of it. Raises NoSuchCaseError."""
     case = one_case(connection, cloud, case_id).case
-    held = connection.execute(
+    claim = connection.execute(
         sa.select(claims).where(
             claims.c.cloud == cloud,
             claims.c.volume_id == case.volume_id,
@@ -150,11 +150,11 @@ def show_case(connection: sa.Connection, cloud: str, case_id: str) -> CaseRecord
     intended = own(intents, "intent_id")
     return CaseRecord(
         case=dataclasses.replace(case, intents=tuple(intent(row) for row in intended)),
-        claimed_by=held.owner if held else None,
-        lease_expires_at=held.lease_expires_at if held else None,
+        claimed_by=claim.owner if claim else None,
+        lease_expires_at=claim.lease_expires_at if claim else None,
         notifications=tuple(
             NotificationRecord(NOTIFICATIONS.read(row), row.received_at, row.bus, row.body_sha256)
-            for row in own(notifications, *TOLD_IN_ORDER)
+            for row in own(notifications, *RECEIPT_ORDER)
         ),
         history=tuple(_HISTORY.read(row) for row in own(history, "history_id")),
         intents=tuple(_INTENTS.read(row) for row in intended),

@@ -204,8 +204,8 @@ def volumes_of_requests(
     connection: sa.Connection, cloud: str, requests: Collection[str]
 ) -> set[str]:
     """Return the volumes of the open cases that a message of one of these requests is about."""
-    wanted = {"cloud": cloud, "requests": list(requests)}
-    return set(connection.execute(_VOLUMES, wanted).scalars())
+    parameters = {"cloud": cloud, "requests": list(requests)}
+    return set(connection.execute(_VOLUMES, parameters).scalars())
 
 
 def read_known(
@@ -222,36 +222,38 @@ def read_known(
     how far back closed cases and orphans count.
     """
     requests = sorted({r for n in batch for r in Signal.of(n).request_ids})
-    wanted = {
+    parameters = {
         "cloud": cloud, "volumes": list(claimed), "requests": requests, "since": since,
     }  # fmt: skip
     opens = any(n.phase is not Phase.END for n in batch)
-    found = _cases(connection, wanted)
+    found = _cases(connection, parameters)
     return Recorded(
         cloud=cloud,
         cases=found,
         claimed=frozenset(case_id for case_id in claimed.values() if case_id is not None),
-        orphans=_orphans(connection, wanted, found) if opens else (),
-        intents=_intents(connection, wanted),
+        orphans=_orphans(connection, parameters, found) if opens else (),
+        intents=_intents(connection, parameters),
     )
 
 
-def _cases(connection: sa.Connection, wanted: Mapping[str, Any]) -> tuple[Case, ...]:
-    found = [CASES.read(row) for row in connection.execute(_CASES, wanted)]
+def _cases(connection: sa.Connection, parameters: Mapping[str, Any]) -> tuple[Case, ...]:
+    found = [CASES.read(row) for row in connection.execute(_CASES, parameters)]
     return tuple(sorted(found, key=lambda case: (case.opened_at, case.case_id)))
 
 
 def _orphans(
-    connection: sa.Connection, wanted: Mapping[str, Any], found: Sequence[Case]
+    connection: sa.Connection, parameters: Mapping[str, Any], found: Sequence[Case]
 ) -> tuple[Signal, ...]:
     by_id = {case.case_id: case for case in found}
     # Where the case knows of the request, the end was proven to be its own.
     misfiled = [
         row
-        for row in connection.execute(_FILED_ENDS, wanted)
+        for row in connection.execute(_FILED_ENDS, parameters)
         if row.case_id in by_id and not shares_request(_signal(row), by_id[row.case_id])
     ]
-    rows = [*connection.execute(_ENDS, wanted), *connection.execute(_ERRORS, wanted), *misfiled]
+    ends = connection.execute(_ENDS, parameters)
+    errors = connection.execute(_ERRORS, parameters)
+    rows = [*ends, *errors, *misfiled]
     return tuple(_signal(row) for row in sorted(rows, key=lambda row: row.received_at))
 
 
@@ -259,8 +261,8 @@ def _signal(row: Row) -> Signal:
     return Signal.of(NOTIFICATIONS.read(row))
 
 
-def _intents(connection: sa.Connection, wanted: Mapping[str, Any]) -> dict[str, str]:
-    return {row.request_id: row.case_id for row in connection.execute(_INTENTS, wanted)}
+def _intents(connection: sa.Connection, parameters: Mapping[str, Any]) -> dict[str, str]:
+    return {row.request_id: row.case_id for row in connection.execute(_INTENTS, parameters)}
 
 
 REASON_LENGTH = 500
@@ -319,7 +321,7 @@ def _lock(
     """Lock what the batch may be about; return the case in hand of each volume, if any."""
     # A message that names no volume can be about any case: no other batch may run beside it.
     requests = {r for n in batch if n.volume_id is None for r in Signal.of(n).request_ids}
-    pass_gate(connection, cloud, alone=bool(requests))
+    pass_gate(connection, cloud, exclusive=bool(requests))
     volumes = {n.volume_id for n in batch if n.volume_id is not None}
     if requests:
         volumes |= volumes_of_requests(connection, cloud, requests)

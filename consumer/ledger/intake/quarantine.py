@@ -34,7 +34,7 @@ class Unreadable:
     excerpt: str
 
 
-def put(connection: sa.Connection, cloud: str, body: Unreadable) -> None:
+def record(connection: sa.Connection, cloud: str, body: Unreadable) -> None:
     """Record it as held; the same body again counts, and what was decided of it is over."""
     now = database_now(connection)
     row = {
@@ -51,10 +51,10 @@ def put(connection: sa.Connection, cloud: str, body: Unreadable) -> None:
         "state": HELD,
     }
     keys = ("cloud", "body_sha256")
-    connection.execute(insert_or_update(connection.dialect.name, quarantine, keys, _again), row)
+    connection.execute(insert_or_update(connection.dialect.name, quarantine, keys, _on_repeat), row)
 
 
-def _again(new: Mapping[str, Any], old: sa.Table) -> Mapping[str, Any]:
+def _on_repeat(new: Mapping[str, Any], old: sa.Table) -> Mapping[str, Any]:
     fresh = ("last_at", "reason", "excerpt", "state")
     return {"times": old.c.times + 1} | {name: new[name] for name in fresh}
 
@@ -110,17 +110,17 @@ def list_bodies(
 
 def one_body(connection: sa.Connection, cloud: str, body_sha256: str) -> QuarantinedBody:
     """Return a body by its hash or the beginning of it. Raises NoSuchBodyError."""
-    wanted = body_sha256.lower()
-    if len(wanted) < SHORTEST_PREFIX:
-        raise NoSuchBodyError(f"give at least {SHORTEST_PREFIX} characters of the hash: {wanted}")
-    begins = quarantine.c.body_sha256.startswith(wanted, autoescape=True)
+    prefix = body_sha256.lower()
+    if len(prefix) < SHORTEST_PREFIX:
+        raise NoSuchBodyError(f"give at least {SHORTEST_PREFIX} characters of the hash: {prefix}")
+    begins = quarantine.c.body_sha256.startswith(prefix, autoescape=True)
     own = sa.select(quarantine).where(quarantine.c.cloud == cloud, begins).limit(2)
     found = connection.execute(own).all()
     if len(found) != 1:
         raise NoSuchBodyError(
-            f"several quarantined bodies begin with {wanted}"
+            f"several quarantined bodies begin with {prefix}"
             if found
-            else f"there is no quarantined body {wanted}"
+            else f"there is no quarantined body {prefix}"
         )
     return _BODIES.read(found[0])
 
@@ -135,7 +135,7 @@ def decide(
     decision: str,
 ) -> bool:
     """Note what was decided; False, and nothing noted, where the body came again meanwhile."""
-    known = quarantine.update().where(
+    unchanged = quarantine.update().where(
         quarantine.c.cloud == cloud,
         quarantine.c.body_sha256 == body.body_sha256,
         quarantine.c.last_at <= body.last_at,
@@ -146,4 +146,4 @@ def decide(
         "decided_by": actor,
         "decision": decision,
     }
-    return connection.execute(known.values(values)).rowcount == 1
+    return connection.execute(unchanged.values(values)).rowcount == 1

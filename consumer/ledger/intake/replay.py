@@ -36,17 +36,17 @@ from handlers.correlation.rearming import (
 from handlers.correlation.transitions import learned
 from handlers.notification import Notification
 
-SENT_ROUND = (HistoryKind.OPENED.value, HistoryKind.REARMED.value)
+REPLAY_KINDS = (HistoryKind.OPENED.value, HistoryKind.REARMED.value)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Replay:
     """One replay, as it was delivered.
 
-    ``delivery_id`` is the delivery's own id, at most 64 characters: the same for each redelivery
-    that can be told to be one. Where it cannot, ``perhaps_seen`` says that this body may have been
-    taken in before: it then counts as the same replay if one with the same ``body_sha256`` still
-    waits for its look.
+    ``delivery_id`` is the id of the delivery, at most 64 characters. A redelivery that is
+    recognised as one has the same id. ``maybe_repeated``: this may be a redelivery that is not
+    recognised. It then counts as the same replay if a replay with the same ``body_sha256`` still
+    waits for its first look.
     """
 
     delivery_id: str
@@ -54,7 +54,7 @@ class Replay:
     bus: str
     actor: str
     reason: str
-    perhaps_seen: bool = False
+    maybe_repeated: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,14 +91,14 @@ def _replay_case(connection: sa.Connection, cloud: str, replay: Replay, case_id:
     # Without a lock, as nothing is to be done then: what history says stays.
     if found.archived and _in_history(connection, found.case.case_id, replay):
         return Replayed(found.case.case_id, found.case.state, repeated=True)
-    pass_gate(connection, cloud, alone=False)
+    pass_gate(connection, cloud, exclusive=False)
     lock_volumes(connection, cloud, [found.case.volume_id])
     # Again, under the lock: it may have been worked, archived or sent round meanwhile.
-    kept = one_case(connection, cloud, found.case.case_id)
-    case = kept.case
+    current = one_case(connection, cloud, found.case.case_id)
+    case = current.case
     if _in_history(connection, case.case_id, replay):
         return Replayed(case.case_id, case.state, repeated=True)
-    if kept.archived:
+    if current.archived:
         bring_back(connection, case.case_id)
     now = database_now(connection)
     rewrite(connection, [(case, rearmed(case, now))], now)
@@ -111,10 +111,10 @@ def _replay_notification(
 ) -> Replayed:
     filed = _filed(connection, cloud, notification)
     volumes = _volumes(connection, cloud, notification, filed)
-    known = _locked(connection, cloud, volumes, alone=notification.volume_id is None)
+    candidates = _locked(connection, cloud, volumes, exclusive=notification.volume_id is None)
     if (stored := _stored(connection, replay)) is not None:
         return Replayed(stored, None, repeated=True)
-    before = chosen(known, notification, filed)
+    before = chosen(candidates, notification, filed)
     if before is not None and _in_history(connection, before.case_id, replay):
         return Replayed(before.case_id, before.state, repeated=True)
     now = database_now(connection)
@@ -162,10 +162,10 @@ def _volumes(
 
 
 def _locked(
-    connection: sa.Connection, cloud: str, volumes: Collection[str], *, alone: bool
+    connection: sa.Connection, cloud: str, volumes: Collection[str], *, exclusive: bool
 ) -> list[Case]:
     """Lock the volumes; return all their cases, oldest first."""
-    pass_gate(connection, cloud, alone=alone)
+    pass_gate(connection, cloud, exclusive=exclusive)
     lock_volumes(connection, cloud, volumes)
     own = sa.select(cases).where(cases.c.cloud == cloud, cases.c.volume_id.in_(sorted(volumes)))
     rows = connection.execute(own.order_by(cases.c.opened_at, cases.c.case_id))
@@ -181,13 +181,13 @@ def _stored(connection: sa.Connection, replay: Replay) -> str | None:
 def _in_history(connection: sa.Connection, case_id: str, replay: Replay) -> bool:
     """Tell whether the case has been sent round by this replay already."""
     found = of_case(connection, case_id, history, "history_id")
-    sent = [row for row in found if row.kind in SENT_ROUND]
+    sent = [row for row in found if row.kind in REPLAY_KINDS]
     looks = [row.history_id for row in found if row.kind == HistoryKind.CONCLUDED.value]
     for row in sent:
         detail = row.detail or {}
         if detail.get("delivery_id") == replay.delivery_id:
             return True
-        same = replay.perhaps_seen and detail.get("body_sha256") == replay.body_sha256
+        same = replay.maybe_repeated and detail.get("body_sha256") == replay.body_sha256
         if same and row.history_id > max(looks, default=0):
             return True
     return False

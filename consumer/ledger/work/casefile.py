@@ -13,7 +13,7 @@ from consumer.ledger.database.cases import HistoryKind, note
 from consumer.ledger.database.engine import Database, database_now
 from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.tables import cases, claims, connectors, intents
-from consumer.ledger.work.claims import OWN, RENEWAL, Claim, hold, own, renew, renewed
+from consumer.ledger.work.claims import OWN, RENEWAL, Claim, lock_claim, own, renew, renewed
 from consumer.ledger.work.control import PAUSED, check_not_paused
 from consumer.ledger.work.late import late_calls
 from consumer.ledger.work.outbox import announce
@@ -21,7 +21,7 @@ from drivers.base import Connector
 from handlers.case import Announcement, Case, LateCalls, StepKind, StepResult
 
 # Made once: making a statement costs more than running it on SQLite.
-_KNOWN = sa.select(connectors.c.connector).where(
+_CONNECTOR_OF_HOST = sa.select(connectors.c.connector).where(
     connectors.c.cloud == sa.bindparam("cloud"), connectors.c.host == sa.bindparam("host")
 )
 _SAME_REQUEST = sa.select(intents.c.request_id).where(
@@ -41,9 +41,9 @@ _LOCATED = Prepared(
     )
     .values(backend=sa.bindparam("backend"))
 )
-_NAMED = (
+_SUBJECT_FOUND = (
     cases.update()
-    .where(cases.c.case_id == sa.bindparam("named"), cases.c.attachment_id.is_(None))
+    .where(cases.c.case_id == sa.bindparam("subject_case_id"), cases.c.attachment_id.is_(None))
     .values({n: sa.bindparam(n) for n in ("attachment_id", "instance_id", "host")})
 )
 _OWN = [
@@ -133,8 +133,10 @@ class LedgerCaseFile:
 
     def connector_of(self, host: str) -> Connector | None:
         """Return the connector last learned for a compute host from any attachment's message."""
-        known = {"cloud": self.case.cloud, "host": host}
-        found = self._database.read(lambda c: c.execute(_KNOWN, known).scalar(), one_statement=True)
+        values = {"cloud": self.case.cloud, "host": host}
+        found = self._database.read(
+            lambda c: c.execute(_CONNECTOR_OF_HOST, values).scalar(), one_statement=True
+        )
         return None if found is None else Connector.from_mapping(found)
 
 
@@ -152,26 +154,26 @@ def _own(claim: Claim, request_id: str) -> dict[str, Any]:
 
 
 def _locate(connection: sa.Connection, claim: Claim, backend: str) -> None:
-    _hold_where_others_write(connection, claim)
+    _lock_unless_sqlite(connection, claim)
     located = {"located_case_id": claim.case.case_id, "backend": backend}
     if _LOCATED.run(connection, located | own(claim)) != 1:
-        hold(connection, claim)
+        lock_claim(connection, claim)
 
 
-def _hold_where_others_write(connection: sa.Connection, claim: Claim) -> None:
+def _lock_unless_sqlite(connection: sa.Connection, claim: Claim) -> None:
     """Lock the volume's row, but on SQLite, whose one writer nobody can come between."""
     if connection.dialect.name != "sqlite":
-        hold(connection, claim)
+        lock_claim(connection, claim)
 
 
 def _intend(connection: sa.Connection, claim: Claim, step: _Intended) -> str:
     now = database_now(connection)
-    asked = {"cloud": claim.case.cloud, "request_id": step.request_id}
-    if _RENEWED.run(connection, renewed(claim, now, step.lease_seconds) | asked) != 1:
+    values = {"cloud": claim.case.cloud, "request_id": step.request_id}
+    if _RENEWED.run(connection, renewed(claim, now, step.lease_seconds) | values) != 1:
         _renew_or_refuse(connection, claim, step)
     _INTENDED.run(connection, _row(claim, step, now))
-    if (about := claim.case.about(step.target)) is not claim.case:
-        connection.execute(_NAMED, _named(about))
+    if (subject := claim.case.about(step.target)) is not claim.case:
+        connection.execute(_SUBJECT_FOUND, _subject_of(subject))
     note(
         connection, claim.case.case_id, HistoryKind.INTENDED, claim.owner, now,
         fence=claim.fence, reason=step.kind.value, detail={"request_id": step.request_id},
@@ -181,9 +183,9 @@ def _intend(connection: sa.Connection, claim: Claim, step: _Intended) -> str:
     return step.request_id
 
 
-def _named(case: Case) -> dict[str, Any]:
+def _subject_of(case: Case) -> dict[str, Any]:
     names = {name: getattr(case, name) for name in ("attachment_id", "instance_id", "host")}
-    return {"named": case.case_id} | names
+    return {"subject_case_id": case.case_id} | names
 
 
 def _renew_or_refuse(connection: sa.Connection, claim: Claim, step: _Intended) -> None:
@@ -211,11 +213,11 @@ def _row(claim: Claim, step: _Intended, now: datetime) -> dict[str, Any]:
 def _result(
     connection: sa.Connection, claim: Claim, request_id: str, result: StepResult, detail: str
 ) -> None:
-    _hold_where_others_write(connection, claim)
+    _lock_unless_sqlite(connection, claim)
     now = database_now(connection)
     ended = {"result": result.value, "detail": detail, "result_at": now}
     if _ENDED.run(connection, _own(claim, request_id) | own(claim) | ended) != 1:
-        hold(connection, claim)
+        lock_claim(connection, claim)
         raise KeyError(request_id)
     note(
         connection, claim.case.case_id, HistoryKind.RESULT, claim.owner, now,

@@ -35,13 +35,13 @@ from handlers.case import Case, CaseState, ClaimLostError, Intent, LateCalls, St
 from handlers.recovery.summary import grounds
 
 OWN = [
-    claims.c[name] == sa.bindparam(f"held_{name}")
+    claims.c[name] == sa.bindparam(f"claim_{name}")
     for name in ("cloud", "volume_id", "owner", "fence")
 ]
-_UNTIL = sa.bindparam("held_until", type_=claims.c.lease_expires_at.type)
+_UNTIL = sa.bindparam("claim_until", type_=claims.c.lease_expires_at.type)
 RENEWAL = (
     claims.update()
-    .where(*OWN, claims.c.lease_expires_at > sa.bindparam("held_now"))
+    .where(*OWN, claims.c.lease_expires_at > sa.bindparam("claim_now"))
     .values(
         lease_expires_at=sa.case(
             (claims.c.lease_expires_at < _UNTIL, _UNTIL), else_=claims.c.lease_expires_at
@@ -52,7 +52,7 @@ _RENEW = Prepared(RENEWAL)
 _RELEASE = Prepared(
     claims.update().where(*OWN).values(owner=None, case_id=None, lease_expires_at=None)
 )
-_HOLD = Prepared(sa.select(claims.c.fence).where(*OWN).with_for_update())
+_LOCK = Prepared(sa.select(claims.c.fence).where(*OWN).with_for_update())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,58 +66,60 @@ class Claim:
     lease_expires_at: datetime
 
 
-def renew(connection: sa.Connection, held: Claim, lease_seconds: float) -> None:
+def renew(connection: sa.Connection, claim: Claim, lease_seconds: float) -> None:
     """Extend a lease that has not run out; never shorten it. Raises ClaimLostError."""
-    if _RENEW.run(connection, renewed(held, database_now(connection), lease_seconds)) != 1:
-        raise lost(held)
+    if _RENEW.run(connection, renewed(claim, database_now(connection), lease_seconds)) != 1:
+        raise claim_lost(claim)
 
 
-def hand_back(connection: sa.Connection, held: Claim) -> None:
+def release_case(connection: sa.Connection, claim: Claim) -> None:
     """Give a case back untouched: due at once, the attempt not counted. Raises ClaimLostError."""
     now = database_now(connection)
-    release(connection, held)
+    free_volume(connection, claim)
     connection.execute(
         cases.update()
-        .where(cases.c.case_id == held.case.case_id)
+        .where(cases.c.case_id == claim.case.case_id)
         .values(attempts=cases.c.attempts - 1, crashes=0, next_attempt_at=now, updated_at=now)
     )
-    note(connection, held.case.case_id, HistoryKind.HANDED_BACK, held.owner, now, fence=held.fence)
+    note(
+        connection, claim.case.case_id, HistoryKind.HANDED_BACK, claim.owner, now, fence=claim.fence
+    )
 
 
-def release(connection: sa.Connection, held: Claim) -> None:
+def free_volume(connection: sa.Connection, claim: Claim) -> None:
     """Give the volume free, and keep its row locked until the transaction ends.
 
     Raises ClaimLostError where the volume has been claimed again since.
     """
-    if _RELEASE.run(connection, own(held)) != 1:
-        raise lost(held)
+    if _RELEASE.run(connection, own(claim)) != 1:
+        raise claim_lost(claim)
 
 
-def hold(connection: sa.Connection, held: Claim) -> None:
+def lock_claim(connection: sa.Connection, claim: Claim) -> None:
     """Lock the volume's row until the transaction ends. Raises ClaimLostError as release does."""
-    if not _HOLD.finds(connection, own(held)):
-        raise lost(held)
+    if not _LOCK.finds(connection, own(claim)):
+        raise claim_lost(claim)
 
 
-def lost(held: Claim) -> ClaimLostError:
+def claim_lost(claim: Claim) -> ClaimLostError:
     """Return the error for a claim that is no longer its owner's."""
     return ClaimLostError(
-        f"the claim of {held.owner} on volume {held.case.volume_id} (fence {held.fence}) ran out"
+        f"the claim of {claim.owner} on volume {claim.case.volume_id} (fence {claim.fence}) ran out"
     )
 
 
-def renewed(held: Claim, now: datetime, lease_seconds: float) -> dict[str, Any]:
+def renewed(claim: Claim, now: datetime, lease_seconds: float) -> dict[str, Any]:
     """Say whose lease lasts how long, for ``RENEWAL``."""
-    return own(held) | {"held_now": now, "held_until": now + timedelta(seconds=lease_seconds)}
+    return own(claim) | {"claim_now": now, "claim_until": now + timedelta(seconds=lease_seconds)}
 
 
-def own(held: Claim) -> dict[str, Any]:
+def own(claim: Claim) -> dict[str, Any]:
     """Name the row that is this claim's as long as it holds, for ``OWN``."""
     return {
-        "held_cloud": held.case.cloud,
-        "held_volume_id": held.case.volume_id,
-        "held_owner": held.owner,
-        "held_fence": held.fence,
+        "claim_cloud": claim.case.cloud,
+        "claim_volume_id": claim.case.volume_id,
+        "claim_owner": claim.owner,
+        "claim_fence": claim.fence,
     }
 
 
@@ -165,7 +167,7 @@ _INTENTS = (
     .where(intents.c.case_id.in_(sa.bindparam("case_ids", expanding=True)))
     .order_by(intents.c.intent_id)
 )
-_GIVEN_UP = (
+_CALLS_ENDED = (
     intents.update()
     .where(
         intents.c.case_id == sa.bindparam("crashed"),
@@ -198,7 +200,7 @@ _COUNTED = Prepared(
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Wanted:
+class ClaimRequest:
     """What a worker asks for. ``room`` says how many more of a backend ("": unknown) it takes."""
 
     cloud: str
@@ -219,87 +221,87 @@ class _Free:
     ran_out_at: datetime | None = None
 
 
-def claim(connection: sa.Connection, wanted: Wanted) -> tuple[Claim, ...]:
+def claim(connection: sa.Connection, request: ClaimRequest) -> tuple[Claim, ...]:
     """Claim due cases, the oldest first, one a volume; others' rows are never waited for."""
     now = database_now(connection)
-    taken: list[Claim] = []
+    claimed: list[Claim] = []
     passed: set[str] = set()
     for _ in range(ROUNDS):
-        asked = _narrowed(wanted, taken)
-        candidates = _candidates(connection, asked, now, passed)
+        remaining = _narrowed(request, claimed)
+        candidates = _candidates(connection, remaining, now, passed)
         if not candidates:
             break
         passed |= candidates.keys()
-        taken += _take(connection, asked, candidates, now)
-        if len(taken) == wanted.limit:
+        claimed += _claim_free(connection, remaining, candidates, now)
+        if len(claimed) == request.limit:
             break
-    return tuple(taken)
+    return tuple(claimed)
 
 
-def _narrowed(wanted: Wanted, taken: Sequence[Claim]) -> Wanted:
+def _narrowed(request: ClaimRequest, claimed: Sequence[Claim]) -> ClaimRequest:
     """Return what is wanted still, beside what was taken: no more of a backend that is full."""
-    if wanted.room is None or not taken:
-        return dataclasses.replace(wanted, limit=wanted.limit - len(taken))
-    room, of = wanted.room, Counter(claim.case.backend or "" for claim in taken)
+    if request.room is None or not claimed:
+        return dataclasses.replace(request, limit=request.limit - len(claimed))
+    room, of = request.room, Counter(claim.case.backend or "" for claim in claimed)
     full = {backend for backend, number in of.items() if number >= room(backend)}
     return dataclasses.replace(
-        wanted,
-        limit=wanted.limit - len(taken),
-        exclude_backends=full.union(wanted.exclude_backends),
+        request,
+        limit=request.limit - len(claimed),
+        exclude_backends=full.union(request.exclude_backends),
         room=lambda backend: room(backend) - of[backend],
     )
 
 
-def _due(wanted: Wanted, now: datetime) -> dict[str, Any]:
+def _due(request: ClaimRequest, now: datetime) -> dict[str, Any]:
     """Say what is due, for the statements above."""
     return {
-        "cloud": wanted.cloud,
+        "cloud": request.cloud,
         "now": now,
-        "left_alone": "" if wanted.deadlines else CaseState.WAITING.value,
-        "excluded": sorted(wanted.exclude_backends),
+        "left_alone": "" if request.deadlines else CaseState.WAITING.value,
+        "excluded": sorted(request.exclude_backends),
     }
 
 
 def _candidates(
-    connection: sa.Connection, wanted: Wanted, now: datetime, passed: Collection[str]
+    connection: sa.Connection, request: ClaimRequest, now: datetime, passed: Collection[str]
 ) -> dict[str, str]:
     """Return volumes and the oldest due case of each, without locking anything."""
-    most = 2 * wanted.limit  # two cases of one volume count once
-    asked = _due(wanted, now) | {"passed": sorted(passed), "most": most}
+    most = 2 * request.limit  # two cases of one volume count once
+    parameters = _due(request, now) | {"passed": sorted(passed), "most": most}
     oldest: dict[str, str] = {}
     of: Counter[str] = Counter()
-    for volume_id, case_id, backend in connection.execute(_OLDEST, asked):
-        has_room = wanted.room is None or of[backend or ""] < wanted.room(backend or "")
+    for volume_id, case_id, backend in connection.execute(_OLDEST, parameters):
+        has_room = request.room is None or of[backend or ""] < request.room(backend or "")
         if has_room and volume_id not in oldest:
             oldest[volume_id] = case_id
             of[backend or ""] += 1
-    return dict(list(oldest.items())[: wanted.limit])
+    return dict(list(oldest.items())[: request.limit])
 
 
-def _take(
-    connection: sa.Connection, wanted: Wanted, candidates: Mapping[str, str], now: datetime
+def _claim_free(
+    connection: sa.Connection, request: ClaimRequest, candidates: Mapping[str, str], now: datetime
 ) -> list[Claim]:
-    free = _lock_free(connection, wanted.cloud, candidates, now)
-    due = _still_due(connection, wanted, [candidates[v] for v in free], now)
-    _give_up(connection, free.values())
+    free = _lock_free(connection, request.cloud, candidates, now)
+    due = _still_due(connection, request, [candidates[v] for v in free], now)
+    _end_calls_of_crashes(connection, free.values())
     own = _intents(connection, [case.case_id for case in due])
-    late = late_calls(connection, wanted.cloud, {case.volume_id for case in due})
-    until = now + timedelta(seconds=wanted.lease_seconds)
-    taken = [
+    late = late_calls(connection, request.cloud, {case.volume_id for case in due})
+    until = now + timedelta(seconds=request.lease_seconds)
+    claimed = [
         Claim(
             case=_counted(case, free[case.volume_id], own.get(case.case_id, ()), late),
             fence=free[case.volume_id].fence + 1,
-            owner=wanted.owner,
+            owner=request.owner,
             claimed_at=now,
             lease_expires_at=until,
         )
         for case in due
     ]
     # The swap alone decides: what was read before holds only where rows can be locked.
-    return [new for new in taken if _swap(connection, new)]
+    return [new for new in claimed if _swap(connection, new)]
 
 
-def _give_up(connection: sa.Connection, free: Iterable[_Free]) -> None:
+def _end_calls_of_crashes(connection: sa.Connection, free: Iterable[_Free]) -> None:
     """Note when the calls were given up at the latest that a crash left open: as the lease ran out.
 
     A call is made long after it was meant where the look before it is slow, or is repeated, but
@@ -311,7 +313,7 @@ def _give_up(connection: sa.Connection, free: Iterable[_Free]) -> None:
         if row.case_id is not None and row.ran_out_at is not None
     ]
     if crashed:
-        connection.execute(_GIVEN_UP, crashed)
+        connection.execute(_CALLS_ENDED, crashed)
 
 
 def _counted(case: Case, free: _Free, own: Sequence[Intent], late: Mapping[str, LateCalls]) -> Case:
@@ -328,18 +330,18 @@ def _counted(case: Case, free: _Free, own: Sequence[Intent], late: Mapping[str, 
 def _lock_free(
     connection: sa.Connection, cloud: str, volumes: Collection[str], now: datetime
 ) -> dict[str, _Free]:
-    asked = {"cloud": cloud, "volumes": list(volumes), "now": now}
-    rows = connection.execute(_FREE, asked)
+    parameters = {"cloud": cloud, "volumes": list(volumes), "now": now}
+    rows = connection.execute(_FREE, parameters)
     return {row.volume_id: _Free(row.fence, row.case_id, row.lease_expires_at) for row in rows}
 
 
 def _still_due(
-    connection: sa.Connection, wanted: Wanted, case_ids: Sequence[str], now: datetime
+    connection: sa.Connection, request: ClaimRequest, case_ids: Sequence[str], now: datetime
 ) -> Sequence[Case]:
     """Read the cases again: another worker may have finished one before its volume was locked."""
     if not case_ids:
         return ()
-    rows = connection.execute(_STILL_DUE, _due(wanted, now) | {"case_ids": case_ids})
+    rows = connection.execute(_STILL_DUE, _due(request, now) | {"case_ids": case_ids})
     return [CASES.read(row) for row in rows]
 
 

@@ -18,7 +18,7 @@ from consumer.ledger.database.cases import HistoryKind, note, rewrite
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.records import CASES
 from consumer.ledger.database.tables import cases, history
-from consumer.ledger.work.claims import Claim, release
+from consumer.ledger.work.claims import Claim, free_volume
 from consumer.ledger.work.outbox import announce
 from handlers.case import Case, CaseState, Outcome
 
@@ -33,7 +33,7 @@ def finish(connection: sa.Connection, claim: Claim, outcome: Outcome) -> bool:
     """
     # First, as it locks the volume's row: a signal that comes from now on waits, and finds the case
     # as it is left. One that came before is in what is read next.
-    release(connection, claim)
+    free_volume(connection, claim)
     now = database_now(connection)
     case_id = claim.case.case_id
     before = CASES.read(connection.execute(_CASE, {"case_id": case_id}).one())
@@ -45,8 +45,8 @@ def finish(connection: sa.Connection, claim: Claim, outcome: Outcome) -> bool:
         fence=claim.fence, state=after.state.value, rule=outcome.rule, verdict=outcome.verdict,
         reason=outcome.reason, detail=_detail(outcome, newer=newer),
     )  # fmt: skip
-    told = [a for a in outcome.announcements if not (newer and a.reached is outcome.state)]
-    announce(connection, claim.case.cloud, case_id, told, now)
+    announcements = [a for a in outcome.announcements if not (newer and a.reached is outcome.state)]
+    announce(connection, claim.case.cloud, case_id, announcements, now)
     return not newer
 
 

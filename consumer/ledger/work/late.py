@@ -28,11 +28,11 @@ from handlers.notification import Operation, Phase, Source
 
 NOVA_TRIES = 5
 """How often Nova asks for one detach (Nova, nova/volume/cinder.py ``attachment_delete``)."""
-AT_ONCE = timedelta(seconds=2)
+SHORTEST_RPC_TIMEOUT = timedelta(seconds=2)
 """Shorter than an RPC timeout can sensibly be."""
 
 NOVA_NAMES = frozenset({Source.NOVA_VERSIONED.value, Source.NOVA_LEGACY.value})
-ASKED, ATTACH, DETACH = "asked", Operation.ATTACH.value, Operation.DETACH.value
+OWN_CALL, ATTACH, DETACH = "own", Operation.ATTACH.value, Operation.DETACH.value
 
 _end = notifications.alias("ended")
 _before = notifications.alias("before")
@@ -49,7 +49,7 @@ _ENDED = sa.exists().where(
     _end.c.operation == DETACH,
     _end.c.phase == Phase.END.value,
 )
-_HEARD_BEFORE = sa.exists().where(
+_RECEIVED_BEFORE = sa.exists().where(
     _before.c.cloud == notifications.c.cloud,
     _before.c.request_id == notifications.c.request_id,
     _before.c.own_request_id == notifications.c.own_request_id,
@@ -86,26 +86,26 @@ def _starts(operation: str, request: sa.ColumnElement[Any]) -> sa.Select[Any]:
             notifications.c.source == Source.CINDER.value,
             notifications.c.operation == operation,
             notifications.c.phase == Phase.START.value,
-            ~_HEARD_BEFORE,
+            ~_RECEIVED_BEFORE,
         )
     )
 
 
-_NOBODY_S = sa.literal("")
+_NO_REQUEST = sa.literal("")
 _LATE = sa.union_all(
-    _line(ASKED, _NOBODY_S, sa.func.coalesce(intents.c.result_at, intents.c.intended_at))
+    _line(OWN_CALL, _NO_REQUEST, sa.func.coalesce(intents.c.result_at, intents.c.intended_at))
     .join(intents, intents.c.case_id == cases.c.case_id)
     .where(
         intents.c.kind.in_(sorted(kind.value for kind in REACHES_BACKEND)),
         intents.c.result.in_(sorted(result.value for result in UNANSWERED)),
     )
     .group_by(cases.c.volume_id),
-    _starts(ATTACH, _NOBODY_S).group_by(cases.c.volume_id),
+    _starts(ATTACH, _NO_REQUEST).group_by(cases.c.volume_id),
     _starts(DETACH, sa.func.coalesce(notifications.c.request_id, ""))
     .where(~_ENDED)
     .group_by(cases.c.volume_id, notifications.c.request_id),
 )
-_SAID = sa.select(notifications).where(
+_OF_REQUESTS = sa.select(notifications).where(
     notifications.c.cloud == sa.bindparam("cloud"),
     notifications.c.request_id.in_(sa.bindparam("requests", expanding=True)),
 )
@@ -119,43 +119,46 @@ def late_calls(
         return {}
     lines = connection.execute(_LATE, {"cloud": cloud, "volumes": sorted(volumes)}).all()
     requests = sorted({line.request_id for line in lines if line.times == NOVA_TRIES} - {""})
-    said = (
-        connection.execute(_SAID, {"cloud": cloud, "requests": requests}).all() if requests else ()
-    )
-    going = [line for line in lines if not _all_answered(line, said)]
-    return {volume_id: _of(line for line in going if line.volume_id == volume_id)
+    messages: Sequence[Row] = ()
+    if requests:
+        messages = connection.execute(_OF_REQUESTS, {"cloud": cloud, "requests": requests}).all()
+    unanswered = [line for line in lines if not _all_answered(line, messages)]
+    return {volume_id: _of(line for line in unanswered if line.volume_id == volume_id)
             for volume_id in volumes}  # fmt: skip
 
 
 def _of(lines: Iterable[Row]) -> LateCalls:
     at = [(line.what, line.at) for line in lines]
-    return LateCalls(
-        *(max((a for what, a in at if what == of), default=None) for of in (ASKED, DETACH, ATTACH))
-    )
+    kinds = (OWN_CALL, DETACH, ATTACH)
+    return LateCalls(*(max((a for what, a in at if what == kind), default=None) for kind in kinds))
 
 
-def _all_answered(tries: Row, said: Sequence[Row]) -> bool:
+def _all_answered(tries: Row, messages: Sequence[Row]) -> bool:
     """Tell whether Nova made all its tries of this detach, and failed within a moment.
 
     By its own clock, from its start to its error, both of the one operation of that request.
     """
     if tries.what != DETACH or tries.times != NOVA_TRIES:
         return False
-    heard = [n for n in said if n.request_id == tries.request_id]
-    if any(_is_end(n, tries.volume_id) for n in heard):
+    of_request = [n for n in messages if n.request_id == tries.request_id]
+    if any(_is_end(n, tries.volume_id) for n in of_request):
         return False  # of more tries than five, or not of one detach alone
-    own = [n for n in heard if n.source in NOVA_NAMES]
+    own = [n for n in of_request if n.source in NOVA_NAMES]
     starts = [n for n in own if n.phase == Phase.START.value]
     if len(starts) != 1 or not _began(starts[0], tries.volume_id):
         return False
     errors = [n for n in own if n.phase == Phase.ERROR.value and _same_work(starts[0], n)]
-    took = [n.published_at - starts[0].published_at for n in errors if n.published_at]
-    return bool(took) and timedelta(0) <= min(took) and max(took) < AT_ONCE
+    durations: list[timedelta] = [
+        n.published_at - starts[0].published_at for n in errors if n.published_at
+    ]
+    if not durations:
+        return False
+    return timedelta(0) <= min(durations) and max(durations) < SHORTEST_RPC_TIMEOUT
 
 
-def _is_end(said: Row, volume_id: str) -> bool:
-    of_cinder = said.source == Source.CINDER.value and said.volume_id == volume_id
-    return of_cinder and (said.operation, said.phase) == (DETACH, Phase.END.value)
+def _is_end(message: Row, volume_id: str) -> bool:
+    of_cinder = message.source == Source.CINDER.value and message.volume_id == volume_id
+    return of_cinder and (message.operation, message.phase) == (DETACH, Phase.END.value)
 
 
 def _began(start: Row, volume_id: str) -> bool:

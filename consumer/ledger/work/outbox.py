@@ -116,14 +116,14 @@ def announce(
         _ANNOUNCED.run(connection, *rows)
 
 
-def take(
+def lease(
     connection: sa.Connection, cloud: str, owner: str, *, limit: int, lease_seconds: float
 ) -> tuple[Outgoing, ...]:
     """Take the oldest due announcements, at most one a case; nobody else gets them meanwhile."""
     now = database_now(connection)
     until = now + timedelta(seconds=lease_seconds)
     found = connection.execute(_HEADS, {"cloud": cloud, "now": now, "most": limit}).all()
-    return tuple(_taken(row) for row in found if _swap(connection, row, owner=owner, until=until))
+    return tuple(_leased(row) for row in found if _swap(connection, row, owner=owner, until=until))
 
 
 def mark_sent(connection: sa.Connection, ids: Collection[int]) -> None:
@@ -169,7 +169,7 @@ def _swap(connection: sa.Connection, row: Row, *, owner: str, until: datetime) -
     return _SWAP.run(connection, values) == 1
 
 
-def _taken(row: Row) -> Outgoing:
+def _leased(row: Row) -> Outgoing:
     return dataclasses.replace(_OUTGOING.read(row), attempts=row.attempts + 1)
 
 

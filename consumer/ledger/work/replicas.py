@@ -16,7 +16,7 @@ from consumer.ledger.database.prepared import insert_or_update
 from consumer.ledger.database.tables import replicas
 
 ALIVE_SECONDS = 60.0
-KEPT_SECONDS = 7 * 86_400.0
+RETENTION_SECONDS = 7 * 86_400.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ def beat(connection: sa.Connection, cloud: str, replica: Replica) -> None:
     """Note that this replica lives, and forget those that nobody heard of for a week."""
     now = database_now(connection)
     row = dataclasses.asdict(replica) | {"cloud": cloud, "started_at": now, "heartbeat_at": now}
-    statement = insert_or_update(connection.dialect.name, replicas, ("owner",), _still_there)
+    statement = insert_or_update(connection.dialect.name, replicas, ("owner",), _heartbeat)
     connection.execute(statement, row)
-    old = replicas.c.heartbeat_at < now - timedelta(seconds=KEPT_SECONDS)
+    old = replicas.c.heartbeat_at < now - timedelta(seconds=RETENTION_SECONDS)
     connection.execute(replicas.delete().where(old))
 
 
-def _still_there(new: Mapping[str, sa.ColumnElement[object]], _: sa.Table) -> Mapping[str, object]:
+def _heartbeat(new: Mapping[str, sa.ColumnElement[object]], _: sa.Table) -> Mapping[str, object]:
     return {"heartbeat_at": new["heartbeat_at"]}
 
 

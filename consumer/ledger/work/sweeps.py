@@ -19,7 +19,7 @@ from consumer.ledger.database.tables import connectors, sightings, sweeps
 from drivers.base import Connector
 from handlers.correlation.sweep import Sighting, Standing
 
-WHOLE = ""
+VOLUME_ITSELF = ""
 """Stands for the volume itself where a key needs a row's id."""
 
 Key = tuple[str, str | None]
@@ -29,13 +29,13 @@ _ONE = sa.and_(
     sightings.c.volume_id == sa.bindparam("of_volume"),
     sightings.c.attachment_id == sa.bindparam("of_row"),
 )
-_ANEW = sightings.update().where(_ONE)
+_RESTARTED = sightings.update().where(_ONE)
 _OFFERED = sightings.update().where(_ONE).values(offers=sightings.c.offers + 1)
 _FORGET = sightings.delete().where(_ONE)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Turn:
+class DueSweep:
     """A sweep that is ours to make. ``counted``: the volumes of the last one that was believed.
 
     ``doubted_seconds``: for how long the counts since then have not been believed, None if they
@@ -56,9 +56,9 @@ class Sweeps:
         self._database = database
         self._cloud = cloud
 
-    def take(self, owner: str, interval_seconds: float) -> Turn | None:
+    def begin(self, owner: str, interval_seconds: float) -> DueSweep | None:
         """Take the next sweep; None while another took one within the interval."""
-        return self._database.write(lambda c: _take(c, self._cloud, owner, interval_seconds))
+        return self._database.write(lambda c: _begin(c, self._cloud, owner, interval_seconds))
 
     def note(self, seen: Collection[Sighting], *, whole: bool) -> tuple[Standing, ...]:
         """Keep what a sweep saw and return how long each has been the same.
@@ -87,42 +87,43 @@ class Sweeps:
         self._database.write(lambda c: _doubted(c, self._cloud))
 
 
-def _take(
+def _begin(
     connection: sa.Connection, cloud: str, owner: str, interval_seconds: float
-) -> Turn | None:
+) -> DueSweep | None:
     now = database_now(connection)
     blank = {"cloud": cloud, "next_at": now, "owner": owner}
     connection.execute(insert_absent(connection.dialect.name, sweeps, ("cloud",)), blank)
     mine = sa.and_(sweeps.c.cloud == cloud, sweeps.c.next_at <= now)
     later = now + timedelta(seconds=interval_seconds)
-    taken = connection.execute(sweeps.update().where(mine).values(owner=owner, next_at=later))
-    if taken.rowcount == 0:
+    updated = connection.execute(sweeps.update().where(mine).values(owner=owner, next_at=later))
+    if updated.rowcount == 0:
         return None
     row = connection.execute(sa.select(sweeps).where(sweeps.c.cloud == cloud)).one()
-    return Turn(row.counted, _since(row.doubted_at, now))
+    return DueSweep(row.counted, _since(row.doubted_at, now))
 
 
 def _note(
     connection: sa.Connection, cloud: str, seen: Collection[Sighting], *, whole: bool
 ) -> tuple[Standing, ...]:
     now = database_now(connection)
-    known = {_key(row): row for row in connection.execute(_all_of(cloud))}
-    fresh = [s for s in seen if s.key not in known]
-    moved = [s for s in seen if s.key in known and known[s.key].version != s.version]
-    gone = known.keys() - {s.key for s in seen} if whole else ()
+    stored = {_key(row): row for row in connection.execute(_all_of(cloud))}
+    fresh = [s for s in seen if s.key not in stored]
+    moved = [s for s in seen if s.key in stored and stored[s.key].version != s.version]
+    vanished = stored.keys() - {s.key for s in seen} if whole else ()
     _execute(connection, sightings.insert(), fresh, lambda s: _row(s, cloud, now))
-    _execute(connection, _ANEW, moved, lambda s: _row(s, cloud, now) | _where(s.key, cloud))
-    _execute(connection, _FORGET, gone, lambda key: _where(key, cloud))
-    anew = {s.key for s in (*fresh, *moved)}
+    _execute(connection, _RESTARTED, moved, lambda s: _row(s, cloud, now) | _where(s.key, cloud))
+    _execute(connection, _FORGET, vanished, lambda key: _where(key, cloud))
+    restarted = {s.key for s in (*fresh, *moved)}
     return tuple(
-        Standing(s, now, 0.0) if s.key in anew else _standing(s, known[s.key], now) for s in seen
+        Standing(s, now, 0.0) if s.key in restarted else _standing(s, stored[s.key], now)
+        for s in seen
     )
 
 
 def _hosts(connection: sa.Connection, cloud: str) -> Mapping[str, str]:
-    known = sa.select(connectors.c.host, connectors.c.connector).where(connectors.c.cloud == cloud)
+    stored = sa.select(connectors.c.host, connectors.c.connector).where(connectors.c.cloud == cloud)
     of: dict[str, set[str]] = {}
-    for row in connection.execute(known):
+    for row in connection.execute(stored):
         for name in Connector.from_mapping(row.connector).names():
             of.setdefault(name, set()).add(row.host)
     return {name: next(iter(hosts)) for name, hosts in of.items() if len(hosts) == 1}
@@ -163,14 +164,14 @@ def _key(row: sa.Row[Any]) -> Key:
 
 
 def _where(key: Key, cloud: str) -> dict[str, Any]:
-    return {"of_cloud": cloud, "of_volume": key[0], "of_row": key[1] or WHOLE}
+    return {"of_cloud": cloud, "of_volume": key[0], "of_row": key[1] or VOLUME_ITSELF}
 
 
 def _row(seen: Sighting, cloud: str, now: datetime) -> dict[str, Any]:
     return {
         "cloud": cloud,
         "volume_id": seen.volume_id,
-        "attachment_id": seen.attachment_id or WHOLE,
+        "attachment_id": seen.attachment_id or VOLUME_ITSELF,
         "status": seen.status,
         "version": seen.version,
         "first_seen_at": now,

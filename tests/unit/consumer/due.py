@@ -83,5 +83,5 @@ def backends(**policy: Any) -> Backends:
     """Make the settings of two backends, each with at most two cases at once."""
     return Backends(
         defaults=backend("backend_defaults", **policy),
-        named={name: backend(name, **policy) for name in (LAB, SLOW)},
+        by_name={name: backend(name, **policy) for name in (LAB, SLOW)},
     )

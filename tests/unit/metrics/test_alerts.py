@@ -15,7 +15,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from consumer.health import Health
-from consumer.work.worker import RULE as INTERNAL_ERROR
+from consumer.work.worker import INTERNAL_ERROR_RULE
 from handlers.case import CaseState, StepResult
 from handlers.judgement import rules as decision_table
 from handlers.judgement.diagnosis import rule_ids
@@ -232,11 +232,11 @@ def test_writes_that_failed_are_all_that_were_made_and_not_done() -> None:
 def test_blind_attempts_are_those_of_the_rules_that_say_unknown() -> None:
     """`rule` in a query -> exactly the rules whose verdict is unknown, and internal errors."""
     unknown = {rule.rule_id for rule in decision_table.RULES if rule.verdict is Verdict.UNKNOWN}
-    blind = {*unknown, decision_table.CINDER_UNKNOWN, INTERNAL_ERROR}
+    blind = {*unknown, decision_table.CINDER_UNKNOWN, INTERNAL_ERROR_RULE}
     patterns = [value for operator, value in matched("rule") if operator == "=~"]
     assert patterns
     for pattern in patterns:
-        every_rule = {*rule_ids(), INTERNAL_ERROR}
+        every_rule = {*rule_ids(), INTERNAL_ERROR_RULE}
         assert {name for name in every_rule if re.fullmatch(pattern, name)} == blind
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from consumer.counting import Happened
-from consumer.intake.replay_queue import Asker, CaseOrder, ReplaySender, ReplaySettings, body_of
+from consumer.intake.replay_queue import CaseOrder, ReplaySender, ReplaySettings, Requester, body_of
 from consumer.intake.replayer import Replayer
 from consumer.ledger import CaseRecord, HistoryKind, Ledger, LedgerUnavailableError
 from handlers.case import CaseState, Trigger
@@ -31,7 +31,7 @@ from tests.unit.consumer.due import only_case, open_case, outcome
 
 REPLAY = "detachd.replay"
 QUARANTINE = "detachd.quarantine"
-ASKER = Asker("alice", "the array is back")
+REQUESTER = Requester("alice", "the array is back")
 
 
 @pytest.fixture
@@ -117,11 +117,14 @@ def test_case_by_our_own_sender(
     """`detachd replay case` of a case at rest -> due at once, who and why on record, acked."""
     case_id = left(ledger, state)
     with ReplaySender(settings) as sender:
-        sender.send(body_of(CaseOrder(case_id, ASKER.actor, ASKER.reason)), ASKER)
+        sender.send(body_of(CaseOrder(case_id, REQUESTER.actor, REQUESTER.reason)), REQUESTER)
     assert replayer.run_once() == 1
     record = ledger.case(case_id)
     assert (record.case.state, record.case.trigger) == (CaseState.DUE, Trigger.REPLAY)
-    assert (record.history[-1].actor, record.history[-1].reason) == (ASKER.actor, ASKER.reason)
+    assert (record.history[-1].actor, record.history[-1].reason) == (
+        REQUESTER.actor,
+        REQUESTER.reason,
+    )
     assert results(told) == ["rearmed"]
     assert replayer.run_once() == 0
 
@@ -156,11 +159,11 @@ def test_sender_s_name_goes_with_a_notification(
 ) -> None:
     """`detachd replay file` -> the notification as it was; who and why in its headers."""
     with ReplaySender(settings) as sender:
-        sender.send(failed_start().body, ASKER)
+        sender.send(failed_start().body, REQUESTER)
     replayer.run_once()
     (case,) = ledger.cases()
     line = ledger.case(case.case_id).history[0]
-    assert (line.actor, line.reason) == (ASKER.actor, ASKER.reason)
+    assert (line.actor, line.reason) == (REQUESTER.actor, REQUESTER.reason)
 
 
 # -- once ------------------------------------------------------------------------------------------
@@ -306,7 +309,7 @@ def test_run_until_stopped(peer: Peer, ledger: Ledger, settings: ReplaySettings)
     volume_id = open_case(ledger)
     with ReplaySender(settings) as sender:
         order = CaseOrder(only_case(ledger, volume_id).case.case_id, "bob", "why")
-        sender.send(body_of(order), ASKER)
+        sender.send(body_of(order), REQUESTER)
     replayer = Replayer(settings, ledger)
     with running(replayer):
         until(lambda: rounds(only_case(ledger, volume_id)))

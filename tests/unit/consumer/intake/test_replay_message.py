@@ -21,10 +21,10 @@ from consumer.intake.replay_queue import (
     Order,
     Refused,
     UnreadableInputError,
-    asked,
     body_of,
     order_of,
     read_input,
+    replay_of,
     split_documents,
     unwrap,
 )
@@ -134,7 +134,7 @@ def kept(order: Order, **changes: Any) -> Replay:
         "body": b"{}", "exchange": "", "routing_key": "detachd.replay",
         "content_type": "application/json", "content_encoding": "utf-8",
     }  # fmt: skip
-    return asked(Delivery(**facts | changes), order, "replay:1", perhaps_seen=False)
+    return replay_of(Delivery(**facts | changes), order, "replay:1", maybe_repeated=False)
 
 
 NOBODY = CaseOrder(CASE, None, None)

@@ -85,7 +85,7 @@ def worked(ledger: Ledger, state: CaseState = CaseState.CLOSED, **fields: object
 
 def send_all(ledger: Ledger) -> None:
     """Publish what the outbox holds."""
-    while taken := ledger.outbox_take("p", limit=9, lease_seconds=60):
+    while taken := ledger.outbox_lease("p", limit=9, lease_seconds=60):
         ledger.outbox_sent([out.outbox_id for out in taken])
 
 

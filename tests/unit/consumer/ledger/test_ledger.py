@@ -143,7 +143,7 @@ class Life:
         make_due(self.ledger)
         while self.ledger.cases(state=CaseState.DUE):
             self.attempt()
-        while taken := self.ledger.outbox_take("p", limit=9, lease_seconds=60):
+        while taken := self.ledger.outbox_lease("p", limit=9, lease_seconds=60):
             self.step(lambda: None)
             for out in taken:
                 self.step(lambda out=out: self.sent.append(out.message_id))
@@ -283,7 +283,7 @@ def test_no_statement_walks_the_finished_cases(tmp_path: Path) -> None:
         ledger.casefile(held).connector_of("compute1")
         renew(ledger, held, 60)
         ledger.finish(held, outcome(CaseState.PARKED, announcements=(announcement("parked"),)))
-        (out,) = ledger.outbox_take("p", limit=9, lease_seconds=60)
+        (out,) = ledger.outbox_lease("p", limit=9, lease_seconds=60)
         ledger.outbox_failed(out.outbox_id, "no broker", 0.0)
         ledger.outbox_sent([out.outbox_id])
         ledger.outbox_pending()

@@ -73,7 +73,7 @@ def test_unsent_announcement_keeps_its_case(ledger: Ledger, take: Take) -> None:
     worked(ledger)
     age(ledger, DAYS + 1)
     assert take(ledger, DAYS) in NOTHING
-    (out,) = ledger.outbox_take("p", limit=9, lease_seconds=60)
+    (out,) = ledger.outbox_lease("p", limit=9, lease_seconds=60)
     assert take(ledger, DAYS) in NOTHING
     ledger.outbox_unrouted([out.outbox_id])
     assert take(ledger, DAYS).cases == 1

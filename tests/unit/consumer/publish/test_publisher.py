@@ -115,7 +115,7 @@ def test_stock_listener_hears(publisher: Publisher, ledger: Ledger) -> None:
 
 def outgoing(ledger: Ledger) -> Outgoing:
     """Take the one announcement out of the outbox."""
-    (taken,) = ledger.outbox_take("test", limit=1, lease_seconds=60.0)
+    (taken,) = ledger.outbox_lease("test", limit=1, lease_seconds=60.0)
     return taken
 
 

@@ -302,14 +302,14 @@ def test_loop_survives_what_nobody_expected(broom: Broom, monkeypatch: pytest.Mo
     """The ledger is away, then a bug of ours -> the loop goes on, and the bug is counted."""
     broom.settings = dataclasses.replace(SETTINGS, interval_seconds=0.01)
     failures = iter([LedgerUnavailableError("gone"), ValueError("a bug")])
-    take = broom.ledger.sweeps.take
+    take = broom.ledger.sweeps.begin
 
     def flaky(owner: str, interval_seconds: float) -> object:
         if (error := next(failures, None)) is not None:
             raise error
         return take(owner, interval_seconds)
 
-    monkeypatch.setattr(broom.ledger.sweeps, "take", flaky)
+    monkeypatch.setattr(broom.ledger.sweeps, "begin", flaky)
     with running(broom.sweeper()):
         until(lambda: broom.notes.reports)
     assert broom.notes.errors == ["sweeper"]

@@ -368,8 +368,8 @@ def test_outcome_waits_for_a_ledger_that_is_away(
     away = iter([LedgerUnavailableError("gone")] * 3)
     finish = ledger.finish
 
-    def flaky(claim: Claim, came_to: Outcome, *, again: bool) -> None:
-        finish(claim, came_to, again=again)  # what the answer to was lost, as it seems
+    def flaky(claim: Claim, came_to: Outcome, *, repeated: bool) -> None:
+        finish(claim, came_to, repeated=repeated)  # what the answer to was lost, as it seems
         if (error := next(away, None)) is not None:
             raise error
 
@@ -509,7 +509,7 @@ def test_paused_error_for_a_claim_that_is_lost_too_is_no_error(
         raise PausedError("paused")
 
     open_case(ledger)
-    monkeypatch.setattr(ledger, "hand_back", lost)
+    monkeypatch.setattr(ledger, "release", lost)
     assert make(paused).run_once() == 1
     assert count(instruments, "detachd_internal_errors_total", loop="worker") == 0
 

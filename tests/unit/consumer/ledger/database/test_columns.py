@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from consumer.ledger import Ledger
-from consumer.ledger.database.tables import JsonText, Moment, Words
+from consumer.ledger.database.tables import FreeText, JsonText, Moment
 
 TABLE = sa.Table(
     "column_types",
@@ -17,7 +17,7 @@ TABLE = sa.Table(
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("moment", Moment),
     sa.Column("json", JsonText),
-    sa.Column("words", Words),
+    sa.Column("words", FreeText),
     mariadb_charset="utf8mb4",
 )
 

@@ -61,7 +61,7 @@ def test_show(ledger: Ledger) -> None:
     assert [i.request_id for i in record.case.intents] == ["req-ours"]
     assert [o.event_type for o in record.outbox] == ["volume.force_detach.start"]
     assert record.case.trigger is Trigger.ERROR
-    ledger.hand_back(held)
+    ledger.release(held)
     assert ledger.case(held.case.case_id).claimed_by is None
 
 

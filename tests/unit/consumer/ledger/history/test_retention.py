@@ -63,7 +63,7 @@ def test_forgotten_with_all_that_belongs_to_it(ledger: Ledger) -> None:
 def test_id_of_a_forgotten_announcement_is_not_given_again(ledger: Ledger) -> None:
     """A publisher tells late of what is forgotten by now -> nothing else counts as sent."""
     worked(ledger)
-    (out,) = ledger.outbox_take("slow", limit=9, lease_seconds=60)
+    (out,) = ledger.outbox_lease("slow", limit=9, lease_seconds=60)
     ledger.outbox_sent([out.outbox_id])
     age(ledger, 91)
     assert ledger.prune(90 * DAY, limit=100).cases == 1

@@ -209,9 +209,9 @@ def test_perhaps_seen_and_still_waiting(ledger: Ledger) -> None:
     case_id = left(ledger, CaseState.PARKED)
     first = sent()
     ledger.replay(first, case_id)
-    again = sent(body_sha256=first.body_sha256, perhaps_seen=True)
+    again = sent(body_sha256=first.body_sha256, maybe_repeated=True)
     assert ledger.replay(again, case_id).repeated
-    other = sent(perhaps_seen=True)
+    other = sent(maybe_repeated=True)
     assert not ledger.replay(other, case_id).repeated
 
 
@@ -221,7 +221,7 @@ def test_perhaps_seen_and_looked_at_since(ledger: Ledger) -> None:
     first = sent()
     ledger.replay(first, case_id)
     ledger.finish(claim_one(ledger), outcome(CaseState.PARKED))
-    again = sent(body_sha256=first.body_sha256, perhaps_seen=True)
+    again = sent(body_sha256=first.body_sha256, maybe_repeated=True)
     assert not ledger.replay(again, case_id).repeated
     assert ledger.case(case_id).case.state is CaseState.DUE
 
@@ -305,7 +305,7 @@ def test_notification_perhaps_seen(ledger: Ledger) -> None:
     start, case_id = finished(ledger)
     first = sent()
     ledger.replay(first, start)
-    assert ledger.replay(sent(body_sha256=first.body_sha256, perhaps_seen=True), start).repeated
+    assert ledger.replay(sent(body_sha256=first.body_sha256, maybe_repeated=True), start).repeated
     assert len(rearmings(ledger, case_id)) == 1
 
 

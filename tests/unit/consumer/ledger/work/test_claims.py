@@ -159,7 +159,7 @@ def test_lease_ran_out(ledger: Ledger, second: Ledger) -> None:
     with pytest.raises(ClaimLostError, match="w1"):
         ledger.finish(first, outcome(CaseState.CLOSED))
     with pytest.raises(ClaimLostError):
-        ledger.hand_back(first)
+        ledger.release(first)
     with pytest.raises(ClaimLostError):
         renew(ledger, first, 60)
     record = ledger.case(first.case.case_id)
@@ -198,12 +198,12 @@ def test_hand_back(ledger: Ledger) -> None:
     """A case is handed back -> due at once, the attempt not counted, the fence not reused."""
     due_case(ledger)
     first = claim_one(ledger)
-    ledger.hand_back(first)
+    ledger.release(first)
     again = claim_one(ledger, "w2")
     assert (first.case.attempts, again.case.attempts) == (1, 1)
     assert again.fence == first.fence + 1
     with pytest.raises(ClaimLostError):
-        ledger.hand_back(first)
+        ledger.release(first)
 
 
 def test_owner_alone_is_not_enough(ledger: Ledger) -> None:

@@ -21,7 +21,7 @@ from tests.unit.consumer.ledger.making import (
 
 def take(ledger: Ledger, owner: str = "p1", limit: int = 10) -> tuple[Outgoing, ...]:
     """Take up to ten announcements."""
-    return ledger.outbox_take(owner, limit=limit, lease_seconds=60)
+    return ledger.outbox_lease(owner, limit=limit, lease_seconds=60)
 
 
 def announced(ledger: Ledger, *names: str, volume_id: str = "vol-1") -> str:

@@ -36,18 +36,18 @@ def back(ledger: Ledger, table: sa.Table, column: str, seconds: float) -> None:
 
 def test_one_replica_sweeps_in_an_interval(ledger: Ledger, second: Ledger) -> None:
     """Two replicas come for the same sweep -> one gets it, the other not until the interval."""
-    turns = [ledger.sweeps.take("one", 300.0), second.sweeps.take("two", 300.0)]
+    turns = [ledger.sweeps.begin("one", 300.0), second.sweeps.begin("two", 300.0)]
     assert [turn is None for turn in turns] == [False, True]
     back(ledger, sweeps, "next_at", 301)
-    assert second.sweeps.take("two", 300.0) is not None
-    assert ledger.sweeps.take("one", 300.0) is None
+    assert second.sweeps.begin("two", 300.0) is not None
+    assert ledger.sweeps.begin("one", 300.0) is None
 
 
 def test_count_is_kept_for_the_next_sweep(ledger: Ledger) -> None:
     """A sweep counted 7 volumes -> the next one is told, whoever makes it."""
-    first = ledger.sweeps.take("one", 0.0)
+    first = ledger.sweeps.begin("one", 0.0)
     ledger.sweeps.believed(7)
-    after = ledger.sweeps.take("two", 0.0)
+    after = ledger.sweeps.begin("two", 0.0)
     assert first is not None
     assert after is not None
     assert (first.counted, after.counted) == (None, 7)
@@ -55,17 +55,17 @@ def test_count_is_kept_for_the_next_sweep(ledger: Ledger) -> None:
 
 def test_doubt_lasts_from_its_first_sweep_to_the_next_believed(ledger: Ledger) -> None:
     """Two sweeps are doubted, an hour apart -> since the first; one is believed -> no doubt."""
-    ledger.sweeps.take("one", 0.0)
+    ledger.sweeps.begin("one", 0.0)
     ledger.sweeps.believed(7)
     ledger.sweeps.doubted()
     back(ledger, sweeps, "doubted_at", 3600)
     ledger.sweeps.doubted()
-    turn = ledger.sweeps.take("one", 0.0)
+    turn = ledger.sweeps.begin("one", 0.0)
     assert turn is not None
     assert turn.counted == 7
     assert 3600 <= (turn.doubted_seconds or 0) < 3700
     ledger.sweeps.believed(3)
-    turn = ledger.sweeps.take("one", 0.0)
+    turn = ledger.sweeps.begin("one", 0.0)
     assert turn is not None
     assert (turn.counted, turn.doubted_seconds) == (3, None)
 
@@ -126,9 +126,9 @@ def test_offer_is_remembered(ledger: Ledger) -> None:
 def test_clouds_do_not_see_each_other(ledger: Ledger, ledger_url: str) -> None:
     """Another cloud in the same database -> sweeps and sightings of its own."""
     noted(ledger, VOLUME)
-    ledger.sweeps.take("one", 300.0)
+    ledger.sweeps.begin("one", 300.0)
     neighbour = Ledger(ledger_url, cloud="neighbour")
-    assert neighbour.sweeps.take("two", 300.0) is not None
+    assert neighbour.sweeps.begin("two", 300.0) is not None
     assert noted(neighbour) == {}
     assert noted(ledger, VOLUME)[VOLUME].age_seconds > 0.0
     neighbour.close()

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 
 from consumer.ledger.database.engine import Database
-from consumer.ledger.database.turns import Turns
+from consumer.ledger.database.write_queue import WriteQueue
 
 WRITERS = 12
 
@@ -28,10 +28,10 @@ class Together:
         event.listen(self.database.engine, "commit", self._count)
 
     @property
-    def turns(self) -> Turns:
+    def queue(self) -> WriteQueue:
         """The database's own."""
-        assert self.database._turns is not None
-        return self.database._turns
+        assert self.database._write_queue is not None
+        return self.database._write_queue
 
     def _count(self, _: sa.Connection) -> None:
         self.commits += 1
@@ -58,7 +58,7 @@ class Together:
             assert writing.wait(10)
             found = [pool.submit(work) for work in works]
             ends_at = time.monotonic() + 10
-            while len(self.turns._waiting) < len(works):
+            while len(self.queue._waiting) < len(works):
                 assert time.monotonic() < ends_at
                 time.sleep(0.01)
             go_on.set()
@@ -159,7 +159,7 @@ def test_who_is_done_does_not_wait_for_who_comes_later(together: Together) -> No
             if not came.is_set():
                 came.set()
                 pending.append(later.submit(together.database.write, slow))
-                while not together.turns._waiting:
+                while not together.queue._waiting:
                     time.sleep(0.001)
             return insert(connection, 1)
 

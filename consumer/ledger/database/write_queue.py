@@ -21,60 +21,60 @@ Attempt = Callable[[sa.Connection, bool], Result]
 """Does the work; the flag says that it may have been committed before."""
 
 
-class Turns:
+class WriteQueue:
     """The writers of one SQLite file in this process. Thread-safe."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
-        self._waiting: list[_Turn[Any]] = []
-        self._somebody_leads = False
+        self._waiting: list[_Write[Any]] = []
+        self._has_leader = False
 
-    def write(self, attempt: Attempt[Result], *, again: bool) -> Result:
+    def write(self, attempt: Attempt[Result], *, repeated: bool) -> Result:
         """Do it in a transaction that has committed when this returns, perhaps with others'.
 
         Blocks for those who write. Raises what ``attempt`` raises, and what the database does.
         """
-        turn = _Turn(attempt, again)
+        write = _Write(attempt, repeated)
         with self._lock:
-            self._waiting.append(turn)
-            leads, self._somebody_leads = not self._somebody_leads, True
-        if leads or turn.wait():
-            self._lead(turn)
-        return turn.result()
+            self._waiting.append(write)
+            leads, self._has_leader = not self._has_leader, True
+        if leads or write.wait():
+            self._lead(write)
+        return write.result()
 
-    def _lead(self, own: _Turn[Any]) -> None:
+    def _lead(self, own: _Write[Any]) -> None:
         """Write for all who wait, this thread among them; then wake them, and let another lead."""
         with self._lock:
-            turns, self._waiting = self._waiting, []
+            writes, self._waiting = self._waiting, []
         try:
-            self._write_together(turns)
+            self._commit_together(writes)
         finally:
-            self._hand_on([turn for turn in turns if turn is not own])
+            self._pass_lead([write for write in writes if write is not own])
 
-    def _write_together(self, turns: Sequence[_Turn[Any]]) -> None:
-        if len(turns) > 1:
+    def _commit_together(self, writes: Sequence[_Write[Any]]) -> None:
+        if len(writes) > 1:
             try:
                 with self._transaction() as connection:
-                    results = [turn.attempt(connection, turn.again) for turn in turns]
+                    results = [write.attempt(connection, write.repeated) for write in writes]
             except Exception as error:  # noqa: BLE001 - who was to blame is found out one by one
-                for turn in turns:
-                    turn.again = turn.again or isinstance(error, exc.SQLAlchemyError)
+                for write in writes:
+                    write.repeated = write.repeated or isinstance(error, exc.SQLAlchemyError)
             else:
-                for turn, result in zip(turns, results, strict=True):
-                    turn.settle(result)
+                for write, result in zip(writes, results, strict=True):
+                    write.settle(result)
                 return
-        for turn in turns:
-            self._write_alone(turn)
+        for write in writes:
+            self._commit_separately(write)
 
-    def _write_alone(self, turn: _Turn[Any]) -> None:
+    def _commit_separately(self, write: _Write[Any]) -> None:
         try:
             with self._transaction() as connection:
-                result = turn.attempt(connection, turn.again)
+                result = write.attempt(connection, write.repeated)
         except Exception as error:  # noqa: BLE001 - raised again in its owner's thread
-            turn.fail(error)
+            write.fail(error)
         else:
-            turn.settle(result)
+            write.settle(result)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
@@ -83,49 +83,49 @@ class Turns:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
-    def _hand_on(self, others: Sequence[_Turn[Any]]) -> None:
+    def _pass_lead(self, others: Sequence[_Write[Any]]) -> None:
         """Wake the first who waits, to lead, and those who are done.
 
         Others are left over where this thread was interrupted; nobody knows how far it had come.
         """
-        left = [turn for turn in others if not turn.done]
-        for turn in left:
-            turn.again = True
+        left = [write for write in others if not write.done]
+        for write in left:
+            write.repeated = True
         with self._lock:
             self._waiting[:0] = left
-            self._somebody_leads = bool(self._waiting)
+            self._has_leader = bool(self._waiting)
             following = self._waiting[:1]
-        for turn in following:
-            turn.wake(leads=True)
-        for turn in others:
-            if turn.done:
-                turn.wake(leads=False)
+        for write in following:
+            write.wake(leads=True)
+        for write in others:
+            if write.done:
+                write.wake(leads=False)
 
 
-class _Turn(Generic[Result]):
+class _Write(Generic[Result]):
     """One thread's work, and what came of it. ``done``: it was committed, or it failed."""
 
-    __slots__ = ("_error", "_leads", "_results", "_sleeps", "again", "attempt", "done")
+    __slots__ = ("_error", "_leads", "_results", "_wakeup", "attempt", "done", "repeated")
 
-    def __init__(self, attempt: Attempt[Result], again: bool) -> None:
+    def __init__(self, attempt: Attempt[Result], repeated: bool) -> None:
         self.attempt = attempt
-        self.again = again
+        self.repeated = repeated
         self.done = False
         self._leads = False
         self._results: list[Result] = []
         self._error: Exception | None = None
-        self._sleeps = threading.Lock()
-        self._sleeps.acquire()
+        self._wakeup = threading.Lock()
+        self._wakeup.acquire()
 
     def wait(self) -> bool:
         """Block until it is done, or until this thread is to lead: then return True."""
-        self._sleeps.acquire()
+        self._wakeup.acquire()
         return self._leads
 
     def wake(self, *, leads: bool) -> None:
         """End ``wait``."""
         self._leads = leads
-        self._sleeps.release()
+        self._wakeup.release()
 
     def settle(self, result: Result) -> None:
         """Keep what the work returned: it has been committed."""
