@@ -1,4 +1,4 @@
-"""Whom the service looks at and acts on: Cinder, Nova, and a storage driver for each backend."""
+"""The cloud that the service works on: Cinder, Nova, and a storage driver for each backend."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DriverOf = Callable[[str], StorageDriver]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ControlPlane:
-    """The two services that keep the records."""
+    """Cinder and Nova."""
 
     cinder: Cinder
     nova: Nova
@@ -54,7 +54,7 @@ def control_plane(settings: Settings) -> ControlPlane:
 
 
 def _simulated(simulator: SimulatorSettings) -> ControlPlane:
-    # By name and only when asked for: the service of a real cloud never loads the simulator.
+    # Imported by name, so that the service of a real cloud never loads the simulator.
     remote = importlib.import_module("drivers.simulator.remote")
     try:
         cloud = remote.connect_cloud(simulator.address, simulator.authkey.encode())
@@ -79,19 +79,20 @@ def _none_or_both(simulator: SimulatorSettings | None, configured: tuple[str, ..
 
 
 def any_lists(settings: Settings) -> bool:
-    """Tell whether any backend, named or not, has a driver that can list what it exports.
+    """Tell whether the driver of any backend can list exports.
 
-    Raises RegistryError for a driver that cannot be had.
+    Raises RegistryError for a driver that cannot be loaded.
     """
     drivers = {backend.driver or "" for backend in settings.backends.all()}
     return any(registry.load(name).capabilities.lists_exports for name in drivers)
 
 
 class Drivers:
-    """Storage drivers by backend, each made once, when it is first asked for. Thread-safe.
+    """The storage driver of each backend. Thread-safe.
 
-    The drivers of the backends that have a section are made at once, so that a wrong option is
-    told at start. Raises ConfigurationError for those, PermanentError when called.
+    Each driver is made once, when it is first needed. Those of backends that have a section are
+    made at the start, so that a wrong option is found then: a ConfigurationError. Later, a driver
+    that cannot be made is a PermanentError.
     """
 
     def __init__(self, settings: Settings, cinder: Cinder) -> None:

@@ -1,7 +1,7 @@
-"""What the loops tell of themselves, for whoever counts.
+"""The events that the loops of the service report, to be counted.
 
-Each loop is given a function and hands it each event as it comes, and the reports that it makes
-anyway. That function must be quick and must not raise; ``consumer.observing`` has the service's.
+Each loop has a function that it calls with each event, and with the reports that it makes anyway.
+The function must be quick and must not raise. ``consumer.observing`` has that of the service.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from handlers.case import Outcome
 
 
 class What(enum.Enum):
-    """What is counted as often as it happens, each by one label."""
+    """The kinds of events that are only counted, each with one label."""
 
     DISCONNECTED = "a connection to this bus was lost"
     REPLAYED = "a replay was settled with this result: rearmed, opened, repeated or refused"
-    CLAIM_LOST = "a claim on this backend ran out, or was taken, while its case was worked"
-    INTERNAL_ERROR = "this loop caught an error that nobody expected"
+    CLAIM_LOST = "a claim on this backend ended, or another worker claimed it, during the work"
+    INTERNAL_ERROR = "this loop caught an unexpected error"
     SENT = "the broker confirmed an announcement of this event type"
     UNROUTED = "no queue was bound for an announcement of this event type"
     UNSENT = "an announcement of this event type was not confirmed; it will be sent again"
@@ -26,7 +26,7 @@ class What(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Happened:
-    """Something happened; the label is None where a case's backend is not known yet."""
+    """One such event. The label is None if the backend of a case is not known yet."""
 
     what: What
     label: str | None
@@ -34,21 +34,21 @@ class Happened:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Claimed:
-    """A case was claimed; ``Released`` follows when it has been worked."""
+    """A case was claimed. ``Released`` follows when the work on it has ended."""
 
     backend: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Released:
-    """The case is worked no more, whatever came of it."""
+    """The work on the case has ended, with any result."""
 
     backend: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Attempted:
-    """The ledger has the outcome of an attempt."""
+    """The outcome of an attempt was stored in the ledger."""
 
     backend: str | None
     outcome: Outcome

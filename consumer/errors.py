@@ -1,4 +1,4 @@
-"""What every part of the process may raise while it is built."""
+"""The error of a configuration that is not valid. Every part of the process may raise it."""
 
 from __future__ import annotations
 

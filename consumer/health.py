@@ -1,4 +1,4 @@
-"""How the service is: what ``/readyz`` answers, and what the ledger's gauges show."""
+"""The health of the service: the answer of ``/readyz``, and the values of the ledger's gauges."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOG = logging.getLogger(__name__)
 
 
 class Health:
-    """Asks the parts how they are. Thread-safe; blocks for the ledger's answer only."""
+    """Asks each part for its status. Thread-safe; blocks only for the ledger."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Health:
         self._stopping = stopping
 
     def checks(self) -> Sequence[Check]:
-        """Return what each component says of itself. A pause is told, and is not unready."""
+        """Return the check of each component. A paused service is ready; a reason says so."""
         statuses = [listener.status() for listener in self._listeners]
         return (
             self._service(),
@@ -47,11 +47,11 @@ class Health:
         )
 
     def ready(self) -> Mapping[str, bool]:
-        """Return the same for the metrics: component to ready or not."""
+        """Return for each component whether it is ready, for the metrics."""
         return {check.component: check.ok for check in self.checks()}
 
     def ledger_state(self) -> LedgerState | None:
-        """Read the numbers that the metrics show; None where the ledger cannot be read."""
+        """Read the numbers that the metrics show; None if the ledger cannot be read."""
         try:
             pending, oldest_age_seconds = self._ledger.outbox_pending()
             return LedgerState(
@@ -111,7 +111,7 @@ def _caught_up(status: ListenerStatus) -> Check:
     return Check(
         _of_bus("listener", status),
         ok=False,
-        reason="the queue may still hold messages; until they are stored, no deadline counts",
+        reason="the queue may still have messages; deadlines wait until they are stored",
     )
 
 

@@ -1,7 +1,7 @@
-"""Log lines that say which case, volume and request they are about.
+"""Log lines that name their case, volume and request.
 
-oslo.log takes what it adds to each line from the thread's oslo.context; a worker thread that has
-entered a case thereby marks every line of every module until it ends, in plain text and in JSON
+oslo.log takes these ids from the oslo.context of the thread. A worker thread sets the context when
+it begins a case. From then on every line that it logs has the ids, in plain text and in JSON
 (``use_json`` in the configuration).
 """
 
@@ -22,15 +22,15 @@ CASE_FORMAT = (
     "[%(request_id)s case=%(case_id)s volume=%(volume_id)s] %(instance)s%(message)s"
 )
 QUIET = ("alembic=WARN", "sqlalchemy.pool=CRITICAL")
-"""What oslo.log does not keep quiet by itself.
+"""The libraries that oslo.log does not keep quiet by itself.
 
-alembic tells of every look at the schema; SQLAlchemy's pool, with a traceback, of each connection
-that it cannot even roll back, which is what a lost connection is: the ledger tells of it.
+alembic logs every check of the schema. SQLAlchemy's pool logs a traceback for each lost connection;
+the ledger logs one line for it.
 """
 
 
 class CaseContext(context.RequestContext):
-    """The case that a thread is working, as oslo.log asks for it; becomes the thread's own."""
+    """The case that a thread works on, as oslo.log needs it. Making it sets it for the thread."""
 
     def __init__(self, case: Case) -> None:
         self.case_id = case.case_id
@@ -38,7 +38,7 @@ class CaseContext(context.RequestContext):
         super().__init__(request_id=case.request_ids[0] if case.request_ids else "-")
 
     def get_logging_values(self) -> dict[str, Any]:
-        """Return what goes into the line: ids only."""
+        """Return the ids for the line."""
         return {
             "request_id": self.request_id,
             "case_id": self.case_id,
@@ -47,13 +47,13 @@ class CaseContext(context.RequestContext):
 
 
 def set_defaults() -> None:
-    """Set our defaults of oslo.log's options; the sample configuration shows them too."""
+    """Set our defaults for options of oslo.log; the sample configuration shows them too."""
     quiet = [level for level in log.get_default_log_levels() if level not in QUIET]
     log.set_defaults(logging_context_format_string=CASE_FORMAT, default_log_levels=[*quiet, *QUIET])
 
 
 def set_up(conf: cfg.ConfigOpts, version: str) -> None:
-    """Send log lines where the configuration says. Raises ConfigurationError where it cannot."""
+    """Set up logging as configured. Raises ConfigurationError if a log file cannot be used."""
     try:
         log.setup(conf, PRODUCT, version)
     except OSError as error:

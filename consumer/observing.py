@@ -1,4 +1,4 @@
-"""What the loops and the judgement tell of themselves becomes metrics."""
+"""Turns the events of the loops and of the judgement into metrics."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Counted = (
     | Claimed | Released | Attempted | Happened
     | Called | Stepped | Guarded
 )  # fmt: skip
-"""All that is told, of the process and of its attempts: a closed set."""
+"""Every event that is counted: a closed set."""
 
 
 class Observer:
-    """Counts what it is told; every part of the process is given it. Thread-safe.
+    """Counts events. Every part of the process has it. Thread-safe.
 
     It neither blocks nor raises.
     """
@@ -47,7 +47,7 @@ class Observer:
             What.UNROUTED: instruments.publishing.unrouted,
             What.UNSENT: instruments.publishing.failed,
         }
-        # From nought on, so that the first case that a rule parks is an increase, for an alert.
+        # Each counter starts at 0, so that the first parked case is an increase, for the alerts.
         for rule in rule_ids():
             self._working.parked.labels(rule)
 

@@ -1,6 +1,6 @@
 """The wiring: build, start, stop, wait.
 
-Each loop of the service runs in a thread of its own, whose death does not go unnoticed.
+Each loop of the service runs in its own thread. If one ends unexpectedly, the service stops.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ LOG = logging.getLogger(__name__)
 
 
 class Loop:
-    """Runs ``run(stop)`` in a thread until it is told to stop.
+    """Runs ``run(stop)`` in a thread until it is asked to stop.
 
-    A ``run`` that raises, or returns unasked, has failed: ``on_death`` is called, so that the whole
-    process ends and is started again, rather than half a service lives on.
+    A ``run`` that raises, or returns before that, has failed. Then ``on_death`` is called, so that
+    the whole process ends and can be restarted, and no part of it runs without the others.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Loop:
         self._run = run
         self._on_death = on_death
         self._stop = threading.Event()
-        # A daemon: one that hangs must not keep the process from ending.
+        # A daemon thread: if it hangs, the process can still end.
         self._thread = threading.Thread(target=self._guard, name=name, daemon=True)
 
     def start(self) -> None:
@@ -62,11 +62,11 @@ class Loop:
         self._thread.start()
 
     def ask_to_stop(self) -> None:
-        """Tell it to stop; returns at once."""
+        """Ask it to stop; returns at once."""
         self._stop.set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it has ended, at most ``seconds``; tell whether it has, and well."""
+        """Wait until it has ended, at most ``seconds``; return whether it ended without failure."""
         if self._thread.ident is not None:
             self._thread.join(max(seconds, 0.0))
         if self._thread.is_alive():
@@ -76,7 +76,7 @@ class Loop:
     def _guard(self) -> None:
         try:
             self._run(self._stop)
-        except Exception:  # the top of a thread: it dies, and says so
+        except Exception:  # the top of a thread: the error is logged, and the service stops
             LOG.exception("the %s failed", self.name)
             self.failed = True
         if not self._stop.is_set():
@@ -88,15 +88,15 @@ class Loop:
 
 
 FLUSH_SHARE = 0.25
-"""The part of ``drain_seconds`` that the outbox gets, after the attempts have had theirs."""
+"""The part of ``drain_seconds`` that is for the outbox; the rest is for the attempts."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Parts:
-    """Parts that the caller brings, in place of those that the settings name.
+    """Parts from the caller, used instead of those in the settings.
 
-    For the demo and the tests, which have a cloud of their own. ``transport_url`` replaces the
-    broker's. What the caller brings the caller closes.
+    The demo and the tests use them, which have their own cloud. ``transport_url`` replaces that of
+    the configuration. The caller closes what it passes here.
     """
 
     control_plane: ControlPlane | None = None
@@ -108,8 +108,8 @@ class Parts:
 class Service:
     """The whole service in this process: listener, replayer, worker, publisher, exporter.
 
-    ``over`` is set when a part of it died; whoever wants it to stop may set it too. Building it
-    connects to nothing. Raises ConfigurationError, LedgerUrlError.
+    ``over`` is set when a part has failed; a caller that wants the service to stop may set it too.
+    Making the object connects to nothing. Raises ConfigurationError, LedgerUrlError.
     """
 
     def __init__(self, settings: Settings, parts: Parts | None = None) -> None:
@@ -215,11 +215,11 @@ class Service:
 
     @property
     def caught_up(self) -> bool:
-        """Tell whether deadlines may fire: a missing end may wait in the queue of any bus."""
+        """Tell whether deadlines count: a missing end may still wait in the queue of any bus."""
         return all(listener.caught_up for listener in self.listeners)
 
     def start(self) -> None:
-        """Start every part; returns when they run.
+        """Start every part; return when they run.
 
         Raises SchemaBehindError, SchemaAheadError, LedgerUnavailableError and ExporterError, with
         nothing started. A broker that is down is no error: the listener waits for it.
@@ -231,36 +231,36 @@ class Service:
             loop.start()
 
     def stop(self) -> None:
-        """Take nothing new: once this returns, no message is taken and no case is claimed.
+        """Stop all input: when this returns, no message is consumed and no case is claimed.
 
-        Running attempts are told to end before their next outside write. Blocks for a second or
-        two, never longer than ``drain_seconds``.
+        Running attempts end before their next write to the cloud. Blocks for a second or two, at
+        most ``drain_seconds``.
         """
         LOG.info("stopping: no new messages and cases are accepted")
         self._stop_at = time.monotonic() + self._settings.worker.drain_seconds
         self._stopping.set()
-        # Whoever takes something goes first, all together: what the ones would take could not be
-        # worked any more by the others. What was not acked goes back to the queue.
+        # The loops that bring in work stop first, all together. A message that was not acked goes
+        # back to its queue.
         for loop in self._input_loops():
             loop.ask_to_stop()
         for loop in self._input_loops():
             loop.wait(self._attempts_left())
 
     def wait(self) -> bool:
-        """Wait until what was taken is finished or handed back, and told; then let go of all.
+        """Wait until the running attempts have ended and the outbox is published; close everything.
 
-        Blocks for at most ``drain_seconds`` from ``stop`` on, and the end of one sending. Returns
-        whether every part ended as it should: False after a part died or was left behind.
+        Blocks for at most ``drain_seconds`` after ``stop``, and until one running publication has
+        ended. Returns False if a part failed or did not stop in time.
         """
         well = self.worker.drain(self._attempts_left())
-        # The publisher goes after the attempts, because they put their announcements into the
+        # The publisher stops after the attempts, because they write their announcements into the
         # outbox when they end.
         self._publishing.ask_to_stop()
         self._beating.ask_to_stop()
         ends_at = time.monotonic() + self._settings.worker.drain_seconds * FLUSH_SHARE
         for loop in (*self._input_loops(), self._publishing, self._beating):
             well = loop.wait(ends_at - time.monotonic()) and well
-        # The exporter goes last, so that the end can be watched.
+        # The exporter stops last, so that the end of the service can be observed.
         self.exporter.stop()
         if self._closes_ledger and well:
             self.ledger.close()
@@ -268,7 +268,7 @@ class Service:
         return well
 
     def _input_loops(self) -> Sequence[Loop]:
-        """Return the loops that take messages, sightings and cases, and forget what is over."""
+        """Return the loops that bring in work, and the pruner."""
         loops = (self._working, self._replaying, *self._sweeping, *self._listening)
         return (*loops, *self._pruning)
 

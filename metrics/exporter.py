@@ -118,7 +118,7 @@ def _listen(address: str, port: int, app: WSGIApplication) -> WSGIServer:
     except OSError as error:
         raise ExporterError(
             f"the exporter cannot listen on {address} port {port}: {error.strerror or error}; "
-            "set address and port in [exporter] to something that is free"
+            "set address and port in [exporter] to an address and a port that are free"
         ) from error
 
 

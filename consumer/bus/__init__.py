@@ -1,1 +1,1 @@
-"""The broker: how it is reached, what is declared there, taken from it and sent to it."""
+"""The broker: connections, the topology that detachd declares, consuming and publishing."""

@@ -1,10 +1,10 @@
-"""The broker: where it is, how it is reached, what is declared there.
+"""The broker: its settings, and how a connection to it is made.
 
-Kombu on py-amqp, without oslo.messaging's driver: bodies stay as they came, acks are ours to time,
-and every publication is confirmed. Options are those that operators know from Nova's and Cinder's
-configuration (``transport_url``, ``[oslo_messaging_rabbit]``), read as oslo.messaging reads them.
+The code uses kombu on py-amqp and not oslo.messaging's driver: so bodies stay unchanged, detachd
+decides when to ack, and every publication is confirmed. The options are those that operators know
+from Nova and Cinder (``transport_url``, ``[oslo_messaging_rabbit]``), with the same meaning.
 
-What goes wrong, of TLS and of transport_url above all, is put into words that repeat no secret.
+Error messages, above all those about TLS and transport_url, contain no secret.
 """
 
 from __future__ import annotations
@@ -36,23 +36,25 @@ OPTION = "[oslo_messaging_rabbit] ssl"
 
 
 def tls_explained(error: BaseException, *, tls_used: bool) -> str:
-    """Say what TLS has to do with a connection that failed; "" where it has nothing.
+    """Return how TLS caused a connection to fail; "" if it did not.
 
-    ``tls_used``: whether we tried to speak it. Looks at what caused the error, too: kombu wraps it.
+    ``tls_used``: whether the connection was to use TLS. Looks also at the causes of the error,
+    because kombu wraps it.
     """
     chain = _chain(error)
     found = next((each for each in chain if isinstance(each, ssl.SSLError)), None)
     match found:
         case ssl.SSLCertVerificationError():
-            return f"its certificate is not accepted: {found.verify_message}"
+            return f"the broker's certificate is not accepted: {found.verify_message}"
         case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
-            return f"it does not speak TLS on this port, and {OPTION} is true"
+            return f"the broker does not speak TLS on this port, but {OPTION} is true"
         case ssl.SSLError():
             return f"TLS failed: {found.reason or found}"
     if tls_used and any(isinstance(each, FileNotFoundError | PermissionError) for each in chain):
         return "the file in ssl_ca_file, ssl_cert_file or ssl_key_file cannot be read"
     if not tls_used and any(_closed(each) for each in chain):
-        return f"it closed the connection at once; if this port speaks TLS, set {OPTION} = true"
+        fix = f"if this port speaks TLS, set {OPTION} = true"
+        return f"the broker closed the connection at once; {fix}"
     return ""
 
 
@@ -75,14 +77,14 @@ BROKER_ERRORS: tuple[type[Exception], ...] = (
     *Transport.channel_errors,
     *Transport.recoverable_connection_errors,
 )
-"""What a broker that is gone, refuses or does not answer in time makes kombu raise."""
+"""What kombu raises if the broker is not reachable, refuses, or does not answer in time."""
 
 CHANNEL_ERRORS: tuple[type[Exception], ...] = Transport.channel_errors
-"""What the broker answers to one request that it refuses; the connection lives on."""
+"""What kombu raises if the broker refuses one request; the connection stays open."""
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 15.0
-"""How long the broker may take to answer a request before it counts as gone."""
+"""How long the broker may take to answer a request before the connection counts as lost."""
 
 _ANY_NAME = "ssl_enforce_hostname_verification = false"
 _OF_ONE_BROKER = frozenset(
@@ -117,7 +119,7 @@ class UnknownTransportError(ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BrokerHost:
-    """One host of ``transport_url``; the password shows nowhere."""
+    """One host of ``transport_url``. Its repr does not show the password."""
 
     hostname: str
     port: int | None
@@ -130,9 +132,9 @@ class BrokerHost:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BrokerSettings:
-    """How to reach the broker. ``tls`` is what py-amqp wants, without the server's name.
+    """How to connect to the broker. ``tls``: py-amqp's arguments, without the server's name.
 
-    ``durable_exchanges`` says how exchanges are declared that do not exist yet.
+    ``durable_exchanges``: whether a missing exchange is declared as durable.
     """
 
     transport: str
@@ -153,16 +155,18 @@ class BrokerSettings:
     ) -> BrokerSettings:
         """Read ``transport_url`` (or ``url``) and ``[oslo_messaging_rabbit]``.
 
-        As in oslo.messaging, ``[oslo_messaging_notifications] transport_url`` goes before the
-        general one, and the URL's query before the options. ``own`` are options of that name that
-        hold for this broker alone, where not None. Raises UnknownTransportError, and
+        As in oslo.messaging, ``[oslo_messaging_notifications] transport_url`` comes before the one
+        in ``[DEFAULT]``, and the query of the URL before the options. ``own`` has options for this
+        broker only, None if not set. Raises UnknownTransportError, and
         ``oslo_messaging.InvalidTransportURL``.
         """
         register_opts(conf)
         where = url or conf.oslo_messaging_notifications.transport_url
         parsed = oslo_messaging.TransportURL.parse(conf, where)
         if parsed.transport not in _TRANSPORTS:
-            raise UnknownTransportError(f"{UnknownTransportError.__doc__} Not: {parsed.transport}")
+            raise UnknownTransportError(
+                f"{UnknownTransportError.__doc__} This URL starts with {parsed.transport}://"
+            )
         option = _Options(conf, parsed.query, own)
         return cls(
             transport=_TRANSPORTS[parsed.transport],
@@ -182,7 +186,7 @@ class BrokerSettings:
 
 
 class _Options:
-    """``[oslo_messaging_rabbit]``; the URL's query goes first (as ``?ssl=1``), then ``own``."""
+    """The options, in this order: the URL's query (as ``?ssl=1``), ``own``, the section."""
 
     def __init__(
         self, conf: cfg.ConfigOpts, query: Mapping[str, str], own: Mapping[str, Any]
@@ -209,15 +213,15 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
 
 
 def options_of_one_broker() -> list[cfg.Opt]:
-    """Return those of ``[oslo_messaging_rabbit]`` that one broker may have otherwise.
+    """Return the options of ``[oslo_messaging_rabbit]`` that may be set for a single broker.
 
-    What is not set is None.
+    Their default is None.
     """
     return [unset(opt) for opt in _rabbit_opts() if opt.dest in _OF_ONE_BROKER]
 
 
 def unset(opt: cfg.Opt) -> cfg.Opt:
-    """Return the option for a section that takes from elsewhere what it does not set itself."""
+    """Return the option with the default None: the value then comes from another section."""
     same = copy.copy(opt)
     same.default = None
     same.deprecated_opts = []  # they would be looked for in the general section
@@ -247,11 +251,11 @@ def _tls(option: _Options) -> dict[str, Any]:
 
 
 def connect(broker: BrokerSettings, name: str, *, heartbeats: bool) -> kombu.Connection:
-    """Connect to one of the hosts, in random order, under a name that the broker's tools show.
+    """Connect to one of the hosts, in random order. The tools of the broker show ``name``.
 
-    Publications on it are confirmed. With ``heartbeats`` the caller must call ``heartbeat_check``
-    about once a second. Blocks for at most twice CONNECT_SECONDS per host. Raises
-    BrokerUnavailableError (one of BROKER_ERRORS) with what each host answered.
+    Publications on the connection are confirmed. With ``heartbeats`` the caller must call
+    ``heartbeat_check`` about once a second. Blocks for at most twice CONNECT_SECONDS per host.
+    Raises BrokerUnavailableError (one of BROKER_ERRORS) with the error of each host.
     """
     if broker.tls is not None and not broker.tls_names:
         LOG.warning("TLS: the host name in the broker's certificate is not checked (%s)", _ANY_NAME)
@@ -298,7 +302,7 @@ def _amqp_options(name: str) -> dict[str, Any]:
 
 
 def describe(error: BaseException) -> str:
-    """Return what went wrong on one line; broker errors carry no credentials."""
+    """Return the error on one line. Errors of the broker contain no credentials."""
     text = " ".join(str(error).split())
     return text or type(error).__name__
 
@@ -312,8 +316,8 @@ def backoff_seconds(
 ) -> float:
     """Return how long to wait after so many failures in a row: exponential, with jitter.
 
-    At least a fifth of the bound, so that a draw near zero is not a busy loop. ``draw`` returns a
-    number from 0 to 1.
+    The pause is at least a fifth of its bound, so that a small random number makes no busy loop.
+    ``draw`` returns a number from 0 to 1.
     """
     bound = min(first * 2.0 ** min(max(failures - 1, 0), 32), most)
     return bound * max(0.2, draw())
@@ -321,12 +325,12 @@ def backoff_seconds(
 
 @contextlib.contextmanager
 def url_explained() -> Iterator[None]:
-    """Raise ConfigurationError for whatever reading transport_url within raises."""
+    """Raise ConfigurationError instead of the errors that a wrong transport_url causes."""
     try:
         yield
     except UnknownTransportError as error:
         raise ConfigurationError([f"transport_url: {error}"]) from error
     except (oslo_messaging.InvalidTransportURL, ValueError):
-        # Their texts may repeat a part of the URL, and that of the password.
+        # Their texts may contain a part of the URL, and so of the password.
         problem = "transport_url is not valid; write rabbit://USER:PASSWORD@HOST:5672/VHOST"
         raise ConfigurationError([problem]) from None

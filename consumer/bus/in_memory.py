@@ -1,4 +1,4 @@
-"""A broker without a broker: kombu's in-memory one, within this process, for demo and tests."""
+"""kombu's in-memory broker, within this process, for the demo and tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ANNOUNCEMENTS = "detachd_notifications.#"
 
 
 class Published(Protocol):
-    """What can be put on the bus: a raw body, and where it goes."""
+    """A message to publish: a raw body, its exchange and its routing key."""
 
     @property
     def exchange(self) -> str:
@@ -30,7 +30,7 @@ class Published(Protocol):
 
 
 class InMemoryBus:
-    """Publishes as Nova and Cinder do, and keeps what detachd announces. For one thread."""
+    """Publishes as Nova and Cinder do, and receives detachd's announcements. For one thread."""
 
     def __init__(self) -> None:
         self._connection = kombu.Connection("memory://")

@@ -1,12 +1,11 @@
-"""Messages out of the broker's frames, without a look at what their senders wrote in them.
+"""Makes messages from the broker's frames, without decoding what their senders wrote.
 
-Py-amqp decodes properties, names and headers while it puts a message together, and what it fails on
-there takes the connection with it, before anybody can put the message aside. So here they stay
-bytes: ``properties.py`` reads them when they are asked for. Kombu would inflate a compressed body
-without a bound: here a body stays as it came.
+Py-amqp decodes properties, names and headers while it assembles a message. If it cannot decode one,
+the connection breaks before detachd can quarantine the message. Here they stay bytes, and
+``properties.py`` reads them when they are needed. Kombu would decompress a body without a limit;
+here a body stays as it is.
 
-What kombu calls a transport is at the end: py-amqp's connections, on our reading of them. Bytes
-come in large pieces (``transport.py``), messages as they are.
+The kombu transport at the end joins this with ``transport.py``, which reads the bytes.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ _WITH_CONTENT = frozenset({_DELIVER, _GET_OK, _RETURN})
 
 
 class Incoming:
-    """One message as it came: its body, and in ``raw_properties`` what is said of it.
+    """One message: its body, and its properties undecoded in ``raw_properties``.
 
-    It takes the place of py-amqp's and of kombu's message, each of which sets or asks for some of
-    this. ``errors`` is what kombu found wrong with it, which does not look.
+    It replaces the message classes of py-amqp and of kombu, so it has the attributes that either
+    of them uses. ``errors`` is one of those; it is always empty.
     """
 
     __slots__ = (
@@ -56,13 +55,13 @@ class Incoming:
 
     @property
     def delivery_tag(self) -> int:
-        """Return what it is acked by."""
+        """Return the tag by which it is acked."""
         return int(self.delivery_info["delivery_tag"])
 
     def add(self, kind: int, payload: bytes) -> bool:
-        """Take its next frame; tell whether it is whole. Raises UnexpectedFrame."""
+        """Add the next frame; tell whether the message is complete. Raises UnexpectedFrame."""
         if kind != self._expects:
-            raise UnexpectedFrame(f"a frame of type {kind} came instead of {self._expects}")
+            raise UnexpectedFrame(f"got a frame of type {kind} instead of {self._expects}")
         if kind == _HEADER:
             self._begin(payload)
         else:
@@ -76,33 +75,33 @@ class Incoming:
 
     def _begin(self, payload: bytes) -> None:
         if len(payload) < _BODY_SIZE.size:
-            raise UnexpectedFrame("the header of a message says nothing of its body's size")
+            raise UnexpectedFrame("the header frame of a message has no body size")
         (self._missing,) = _BODY_SIZE.unpack_from(payload)
         self.raw_properties = payload[_BODY_SIZE.size :]
         self._expects = _BODY
 
 
 class RawChannel(pyamqp.Channel):  # type: ignore[misc]  # kombu has no types
-    """A channel whose messages stay as they came."""
+    """A channel that does not decode messages."""
 
     def message_to_python(self, raw_message: Incoming) -> Incoming:
-        """Return the message itself; kombu asks for one of its own."""
+        """Return the message itself; kombu would make one of its own class."""
         return raw_message
 
     def dispatch_method(
         self, method_sig: Signature, payload: bytes, content: Incoming | None
     ) -> None:
-        """Hand on what the broker says; py-amqp decodes the arguments, and fails on odd names."""
+        """Pass a method on, with names that py-amqp can decode."""
         if content is not None:
             payload = with_readable_names(method_sig, payload)
         super().dispatch_method(method_sig, payload, content)
 
 
 def with_readable_names(signature: Signature, arguments: bytes) -> bytes:
-    """Return the arguments with a ? for what is not UTF-8 in the exchange and the routing key.
+    """Return the arguments with ? for each character of exchange and routing key that is no UTF-8.
 
-    The broker does not look into either, and a sender's CC header brings us a message whatever its
-    routing key is (RabbitMQ, "Sender-selected Distribution").
+    The broker accepts any bytes there. A CC header of the sender can route a message to our queue
+    with any routing key (RabbitMQ, "Sender-selected Distribution").
     """
     at = _names_begin(signature, arguments)
     if arguments[at:].isascii():
@@ -133,10 +132,10 @@ def _readable(name: bytes) -> bytes:
 
 
 def frame_handler(connection: Any, callback: Callback) -> Callable[[Frame], bool]:
-    """Return what py-amqp's own of that name does: tells of each frame whether something is whole.
+    """Return a handler of frames, as py-amqp's function of this name does.
 
-    ``callback`` is called with each method and, where it has one, its message. Raises
-    UnexpectedFrame where the broker keeps no order.
+    The handler returns True when a method, with its message if it has one, is complete; it then
+    has called ``callback``. It raises UnexpectedFrame if frames come in a wrong order.
     """
     begun: dict[int, Incoming] = {}
 
@@ -164,20 +163,20 @@ def frame_handler(connection: Any, callback: Callback) -> Callable[[Frame], bool
 
 def _signature(kind: int, payload: bytes) -> Signature:
     if kind != _METHOD or len(payload) < _SIGNATURE.size:
-        raise UnexpectedFrame(f"a frame of type {kind} came that is no method")
+        raise UnexpectedFrame(f"got a frame of type {kind} instead of a method")
     signature: Signature = _SIGNATURE.unpack_from(payload)
     return signature
 
 
 class _Connection(pyamqp.Connection):  # type: ignore[misc]  # kombu has no types
-    """Py-amqp's connection, on our transports and with our channels."""
+    """Py-amqp's connection with our transports and channels."""
 
     Channel = RawChannel
 
     def Transport(  # noqa: N802 - py-amqp's name
         self, host: str, connect_timeout: float, ssl: Any = False, *timeouts: Any, **rest: Any
     ) -> Any:
-        """Make a transport that is not connected yet; py-amqp calls this."""
+        """Return a transport that is not connected yet; py-amqp calls this."""
         read_timeout, write_timeout = timeouts
         transport = BufferedTLS if ssl else BufferedTCP
         return transport(
@@ -190,13 +189,13 @@ class _Connection(pyamqp.Connection):  # type: ignore[misc]  # kombu has no type
         )
 
     def blocking_read(self, timeout: float | None = None) -> Any:
-        """Read one frame, and do what it asks for; without a timeout, without setting one."""
+        """Read and handle one frame; set the socket's timeout only if one is given."""
         if timeout is not None:
             return super().blocking_read(timeout)
         return self.on_inbound_frame(self.transport.read_frame())
 
 
 class BufferedAmqp(pyamqp.Transport):  # type: ignore[misc]  # kombu has no types
-    """What kombu calls a transport: pyamqp's, on connections that read in large pieces."""
+    """kombu's pyamqp transport with our connections."""
 
     Connection = _Connection

@@ -1,6 +1,6 @@
-"""Undoing what a publisher's ``[oslo_messaging_rabbit] kombu_compression`` did, within a bound.
+"""Decompressing bodies that kombu compressed (``kombu_compression``), up to a maximum size.
 
-Kombu undoes it too, but to the end: a megabyte on the wire can be a thousand of them in memory.
+Kombu itself decompresses without a limit: one megabyte on the wire can become a thousand.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Protocol
 
 _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
 _LZMA_BYTES = 32 * 1024 * 1024
-"""What the preset that kombu writes with needs three times over; a header may ask for 4 GiB."""
+"""Three times what kombu's preset needs. A body's header could ask for 4 GiB."""
 _ZSTD_WINDOW_LOG = 23
-"""8 MiB, what every decoder of zstd has to support (RFC 8878, 3.1.1.1.2)."""
+"""8 MiB: every decoder of zstd must support it (RFC 8878, 3.1.1.1.2)."""
 
 _BROKEN = (zlib.error, lzma.LZMAError, OSError, ValueError, EOFError)
-"""What the standard library's raise; bz2 the last three."""
+"""The errors of the standard library's decompressors; bz2 raises the last three."""
 
 
 class NotInflatedError(Exception):
@@ -28,7 +28,7 @@ class NotInflatedError(Exception):
 
 
 class _Stream(Protocol):
-    """One stream, as the decompressors of bz2, lzma, zlib and zstd know it."""
+    """A decompressor, as those of bz2, lzma, zlib and zstd are."""
 
     @property
     def eof(self) -> bool: ...
@@ -63,7 +63,7 @@ class _Brotli:
 
 
 class _Zstd:
-    """The same for zstd, which has an error of its own."""
+    """The same for zstd, which has its own error class."""
 
     def __init__(self, module: ModuleType) -> None:
         bound = {module.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
@@ -91,7 +91,7 @@ def _installed(*names: str) -> ModuleType:
             return importlib.import_module(name)
         except ImportError:
             continue
-    raise NotInflatedError(f"the body is compressed, and {names[-1]} is not installed here")
+    raise NotInflatedError(f"the body is compressed, but {names[-1]} is not installed")
 
 
 _OPENERS: tuple[tuple[Callable[[], _Stream], tuple[str, ...]], ...] = (
@@ -107,18 +107,18 @@ _OPENERS: tuple[tuple[Callable[[], _Stream], tuple[str, ...]], ...] = (
 METHODS: Mapping[str, Callable[[], _Stream]] = {
     name: opener for opener, names in _OPENERS for name in names
 }
-"""By the names that kombu knows a method by (``kombu.compression``)."""
+"""The decompressor of each method, by kombu's names (``kombu.compression``)."""
 
 
 def inflate(body: bytes, method: str | None, most: int) -> bytes:
-    """Return the body as it was before; at most ``most`` bytes are ever in memory, and a window.
+    """Return the decompressed body. At most ``most`` bytes and the decoder's window are in memory.
 
-    Raises NotInflatedError, whatever the bytes, where there would be more, or fewer than there
-    should, or where anything follows: kombu writes one stream.
+    Raises NotInflatedError if the result would be larger, or if the body is incomplete, is broken,
+    or has bytes after its end. It raises nothing else, for any bytes.
     """
     opener = METHODS.get(method or "")
     if opener is None:
-        raise NotInflatedError("its header compression has an unknown method")
+        raise NotInflatedError("the header compression has an unknown method")
     try:
         stream = opener()
         inflated = stream.decompress(body, most + 1)

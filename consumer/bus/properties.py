@@ -1,10 +1,9 @@
-"""A message's properties, out of the bytes that the broker sent: those that we use. Pure.
+"""Parses a message's properties, those that detachd uses, from the bytes of its header. Pure.
 
-Py-amqp decodes all of them before anybody sees the message, and fails on what any sender may put
-there: a time beyond the year 9999, a text that is not UTF-8, tables inside tables. The broker then
-delivers that message first again, for ever. Here a value that we have no use for is stepped over by
-its length (AMQP 0-9-1, 4.2.5 and 4.2.6, with RabbitMQ's types), so that nothing is too deep or too
-large, and no bytes at all are an error.
+Py-amqp decodes all properties before detachd sees the message. It fails on values that any sender
+may write: a time after the year 9999, text that is not UTF-8, nested tables. The broker then
+redelivers the same message first, for ever. Here a value that is not used is skipped by its length
+(AMQP 0-9-1, 4.2.5 and 4.2.6, with RabbitMQ's types). So no bytes are an error.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _FIELDS: tuple[tuple[int, int], ...] = (
     (0x0020, _SHORT),  # type
     (_USER_ID, _SHORT),
 )
-"""The properties in their order, each with its flag and its size, as far as we use them."""
+"""The flag and size of each property, in their order, up to the last that we use."""
 
 _TEXT = b"S"
 _WITH_LENGTH = frozenset(b"SxAF")
@@ -42,10 +41,10 @@ _SIZES: Mapping[int, int] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Properties:
-    """What a sender said of its message, None where it did not, or not in UTF-8.
+    """The properties of a message; None if one is not set or not UTF-8.
 
-    ``headers`` has a None for each value that is no text. ``problem`` says what could not be read;
-    what came before it could.
+    In ``headers`` a value that is not text is None. ``problem``: what could not be parsed. The
+    fields before that place are set.
     """
 
     content_type: str | None = None
@@ -57,11 +56,11 @@ class Properties:
 
 
 class _UnreadableError(Exception):
-    """No reading on from here."""
+    """Nothing after this place can be parsed."""
 
 
 class _Bytes:
-    """Bytes that are read from their beginning."""
+    """Bytes with a position up to which they are read."""
 
     __slots__ = ("_at", "_data")
 
@@ -71,11 +70,11 @@ class _Bytes:
 
     @property
     def left(self) -> bool:
-        """Tell whether there are more."""
+        """Tell whether bytes are left."""
         return self._at < len(self._data)
 
     def read(self, count: int) -> bytes:
-        """Return so many of them."""
+        """Return the next ``count`` bytes."""
         ends = self._at + count
         if ends > len(self._data):
             raise _UnreadableError("its properties are incomplete")
@@ -83,12 +82,12 @@ class _Bytes:
         return piece
 
     def number(self, size: int) -> int:
-        """Return a number without a sign."""
+        """Return the next ``size`` bytes as an unsigned number."""
         return int.from_bytes(self.read(size), "big")
 
 
 def parse_properties(data: bytes) -> Properties:
-    """Return what is said in a content header behind its body size. Never raises; linear time."""
+    """Parse the part of a content header after the body size. Never raises; linear time."""
     fields: dict[int, bytes] = {}
     headers: dict[str, str | None] = {}
     problem = None
@@ -114,7 +113,7 @@ def parse_properties(data: bytes) -> Properties:
 def _read_fields(data: _Bytes, fields: dict[int, bytes]) -> None:
     flags = more = data.number(2)
     while more & _MORE_FLAGS:
-        more = data.number(2)  # of properties behind all that AMQP 0-9-1 has
+        more = data.number(2)  # flags of properties that AMQP 0-9-1 does not define
     for flag, size in _FIELDS:
         if flags & flag:
             fields[flag] = data.read(data.number(-size) if size < 0 else size)
@@ -129,7 +128,7 @@ def _read_headers(table: _Bytes, headers: dict[str, str | None]) -> None:
 
 
 def _text(table: _Bytes) -> str | None:
-    """Return the next value where it is a text, and step over it in any case."""
+    """Read the next value; return it if it is text, else None."""
     tag = table.read(1)
     if tag[0] in _WITH_LENGTH:
         value = table.read(table.number(4))

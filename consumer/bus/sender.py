@@ -1,4 +1,4 @@
-"""Sending that is confirmed: it is on a durable queue, or it came back, or it failed."""
+"""Publishing with confirms: a message is on a durable queue, was returned, or failed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PERSISTENT = 2
 
 
 class Confirmation(enum.Enum):
-    """What the broker said of a publication that it took."""
+    """The broker's answer to a publication that it accepted."""
 
     CONFIRMED = "confirmed"
     RETURNED = "returned"
@@ -29,9 +29,9 @@ class NotConfirmedError(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Parcel:
-    """One publication: the bytes, and where they go. ``exchange`` "" means straight to a queue.
+    """One message to publish. ``exchange`` "" is the default exchange: ``routing_key`` is a queue.
 
-    It keeps its ``message_id`` when it is sent again, so that a receiver can tell.
+    It keeps its ``message_id`` when it is sent again, so that a receiver can recognise it.
     """
 
     exchange: str
@@ -44,11 +44,11 @@ class Parcel:
 
 
 class ConfirmedSender:
-    """Publishes with confirms and ``mandatory``, on a connection of its own, made when needed.
+    """Publishes with confirms and ``mandatory``, on its own connection, made when needed.
 
-    Of its own, because a broker that runs out of memory or disk stops reading from connections that
-    publish: acks on the same connection would wait with the publications. ``prepare`` declares what
-    is published to, on each new connection, and may raise NotConfirmedError with a better word than
+    It has its own connection because a broker that is short of memory or disk stops reading from
+    connections that publish: acks on the same connection would be blocked. ``prepare`` declares the
+    queue or exchange on each new connection; it may raise NotConfirmedError with a better text than
     the broker's. For one thread at a time.
     """
 
@@ -77,11 +77,11 @@ class ConfirmedSender:
 
     @property
     def connected_seconds(self) -> float:
-        """How long the present connection has been up, 0.0 without one."""
+        """How long the connection has existed, in seconds; 0.0 without one."""
         return max(0.0, time.monotonic() - self._connected_at)
 
     def connect(self) -> None:
-        """Connect unless connected. Blocks while hosts are tried; raises NotConfirmedError."""
+        """Connect if not connected. Blocks while it tries the hosts; raises NotConfirmedError."""
         if self._connection is not None:
             return
         try:
@@ -98,9 +98,9 @@ class ConfirmedSender:
             raise NotConfirmedError(describe(error)) from error
 
     def send(self, parcel: Parcel) -> Confirmation:
-        """Publish, and wait for the broker's word. Blocks for at most about three timeouts.
+        """Publish, and wait for the broker's confirm. Blocks for at most about three timeouts.
 
-        Raises NotConfirmedError: then the connection is dropped, since py-amqp would take a late
+        Raises NotConfirmedError. The connection is then dropped, because py-amqp would take a late
         confirm for that of the next publication.
         """
         reused = self._connection is not None
@@ -111,16 +111,16 @@ class ConfirmedSender:
             self._abandon()
             if not reused or isinstance(error, TimeoutError):
                 raise NotConfirmedError(describe(error)) from error
-        return self.send(parcel)  # the connection had died while idle: that is nobody's failure
+        return self.send(parcel)  # the connection was lost while idle: try once more
 
     def close(self) -> None:
-        """Close the connection; the next sending makes a new one."""
+        """Close the connection; the next publication makes a new one."""
         if self._connection is not None:
             self._connection.release()
         self._abandon()
 
     def _abandon(self) -> None:
-        """Drop the connection without a word: the broker may not be listening."""
+        """Drop the connection without closing it at the broker, which may not answer."""
         if self._connection is not None:
             self._connection.collect()
         self._connection = self._producer = None
@@ -146,6 +146,6 @@ class ConfirmedSender:
         return Confirmation.RETURNED if self._returned else Confirmation.CONFIRMED
 
     def _on_return(self, *_: object) -> None:
-        # The broker returns first and confirms then, on the same channel: the answer is complete
-        # when publish() comes back (RabbitMQ, "Publisher Confirms").
+        # The broker sends the return before the confirm, on the same channel. So both have
+        # arrived when publish() returns (RabbitMQ, "Publisher Confirms").
         self._returned = True

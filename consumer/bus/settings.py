@@ -1,4 +1,4 @@
-"""One bus as configured: which exchanges, topics and priorities, and the queues of our own."""
+"""The settings of one bus: exchanges, topics and priorities, and the queues of detachd."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from consumer.bus.subscription import Pace
 from consumer.bus.topology import Binding, QueueSettings
 
 DEFAULT = "default"
-"""The bus of those who have but one: that of transport_url."""
+"""The name of the bus without a section [bus:NAME]: that of transport_url."""
 
 GROUP = cfg.OptGroup(
     "listener",
@@ -122,7 +122,7 @@ OPTS = [
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ListenerSettings:
-    """One bus: its name, its broker, and what to take from it."""
+    """One bus: its name, its broker, and what to consume there."""
 
     broker: BrokerSettings
     bindings: tuple[Binding, ...]
@@ -141,10 +141,9 @@ class ListenerSettings:
         bus: str = DEFAULT,
         own: Mapping[str, Any] = MappingProxyType({}),
     ) -> ListenerSettings:
-        """Read ``[listener]`` and the broker's options; ``own``, where not None, goes before them.
+        """Read ``[listener]`` and the broker's options. A value in ``own`` that is not None wins.
 
-        A batch never waits for more messages than the broker may send. Raises what
-        BrokerSettings.from_conf does.
+        A batch is at most as large as prefetch. Raises what BrokerSettings.from_conf raises.
         """
         conf.register_opts(OPTS, group=GROUP.name)
         options = {**conf.listener, **{n: v for n, v in own.items() if v is not None}}

@@ -1,4 +1,4 @@
-"""One connection's life on the bus: the queue declared and bound, its messages taken in batches."""
+"""Consuming a queue in batches: one connection, from declaring the queue to acking batches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMPRESSED = "compression"
 """The header by which kombu's publishers say how a body is compressed."""
 
 MOST_BYTES = 64 * 1024 * 1024
-"""How much of bodies is kept before it is stored; one more may come, as large as the broker has."""
+"""How many bytes of bodies an open batch may have. The last body may exceed it."""
 
 _HEARTBEAT_SECONDS = 1.0
 _COMPRESSION_KEY = COMPRESSED.encode()
@@ -32,10 +32,10 @@ _LONGEST_METHOD = 64
 class Delivery:
     """One message as the broker delivered it. ``problem``: why its body could not be read.
 
-    ``message_id``, ``user_id`` and ``headers`` are the sender's, where it set any (the broker
-    checks a user_id); ``redelivered`` is False where the broker is sure that nobody had it before.
-    ``compression`` is the method that the body is still compressed by. ``properties_problem`` says
-    what of the sender's words could not be read: by itself no reason to put the body aside.
+    The sender may have set ``message_id``, ``user_id`` (the broker checks it) and ``headers``.
+    ``redelivered`` is False if the broker is sure that no client has received the message before.
+    ``compression``: the method by which the body is still compressed. ``properties_problem``: what
+    could not be read in the properties; this alone is no reason for quarantine.
     """
 
     body: bytes
@@ -53,21 +53,21 @@ class Delivery:
 
     @property
     def body_sha256(self) -> str:
-        """Return the body's hash, by which the quarantine knows it."""
+        """Return the hash of the body, which identifies it in the quarantine."""
         return hashlib.sha256(self.body).hexdigest()
 
     def why(self, reason: str) -> str:
-        """Return why it is put aside, and what else could not be read of it."""
+        """Return why it goes to quarantine, with the problem of its properties if there is one."""
         more = self.properties_problem
         return reason if more is None else f"{reason}; {more}"
 
 
 @dataclasses.dataclass(slots=True)
 class Batch:
-    """The messages that are acked together: a tag of each, and those that may concern us.
+    """Messages that are acked together: the tags of all, and those that may concern us.
 
-    ``quarantined`` are the places in ``deliveries`` of those that are on the quarantine queue
-    already, should the batch be tried again.
+    ``quarantined``: the indices in ``deliveries`` of messages that are already on the quarantine
+    queue, in case the batch is stored again.
     """
 
     tags: list[int | str] = dataclasses.field(default_factory=list)
@@ -79,8 +79,8 @@ class Batch:
 class Pace:
     """When a batch is closed.
 
-    At ``size`` messages, when the bodies that it keeps have ``most_bytes``, after ``idle_seconds``
-    without a message, or when it is ``seconds`` old. ``poll_seconds`` is how long to wait for its
+    It is closed when it has ``size`` messages or ``most_bytes`` of bodies, after ``idle_seconds``
+    without a message, or when it is ``seconds`` old. ``poll_seconds``: how long to wait for the
     first message.
     """
 
@@ -92,19 +92,18 @@ class Pace:
 
 
 class Subscription:
-    """Consumes our own queue, never somebody else's: that would steal their messages.
+    """Consumes a queue that only detachd uses: other consumers would lose messages to it.
 
-    Bodies are kept as they came, but for what a publisher's kombu had compressed, which may become
-    ``max_body_bytes`` at most. Kombu's ``ConsumerMixin``, and a kombu ``Consumer`` that decodes,
-    ack a body that they cannot decode before anybody sees it; py-amqp turns a body into text by
-    the message's own ``content_encoding``. Both are switched off. ``relevant`` says which bodies
-    to keep; the others are counted and acked with their batch. ``refused`` returns the reason
-    why a body must not be read at all, or None. ``current_body`` is the body that is being read, so
-    that an error can be traced to it. ``refreshed_at`` is when ``refresh`` was last
-    done, by the monotonic clock.
+    A body stays unchanged, except that a body which kombu compressed is decompressed, to at most
+    ``max_body_bytes``. Two habits of the libraries are switched off: kombu acks a body that it
+    cannot decode, before detachd sees it; py-amqp converts a body to text by ``content_encoding``.
+    ``relevant`` says which bodies to keep; the others are only counted and acked with their batch.
+    ``refused`` returns the reason why a body must not be read at all, or None. ``current_body`` is
+    the body that is being read, so that an error can be traced to it. ``refreshed_at`` is when
+    ``refresh`` was last done, by the monotonic clock.
 
-    Every method blocks for the broker's answers and raises BROKER_ERRORS when it is gone: then the
-    subscription is of no use any more, and what was not acked is delivered again.
+    Every method blocks for the broker's answers and raises BROKER_ERRORS if the connection is lost.
+    Then the subscription cannot be used again, and the broker redelivers what was not acked.
     """
 
     def __init__(
@@ -147,9 +146,9 @@ class Subscription:
     def refresh(self) -> None:
         """Declare and bind everything again, and keep in ``problems`` what the broker refuses.
 
-        An exchange that is not durable is gone with the broker, and with it our binding; so it is
-        with one that somebody deletes, and RabbitMQ drops such bindings when the node of a durable
-        queue leaves the cluster. The publishers declare their exchange again, nobody but us binds.
+        A binding can get lost: with an exchange that is not durable, when the broker restarts; with
+        an exchange that is deleted; and when the node of a durable queue leaves the cluster. The
+        publishers declare their exchange again, but only detachd can bind its queue again.
         """
         found = [queue.declare(self._connection) for queue in self._queues]
         durable = self._broker.durable_exchanges
@@ -176,7 +175,7 @@ class Subscription:
 
     @contextlib.contextmanager
     def _patience(self, seconds: float) -> Iterator[float | None]:
-        """Set the socket's timeout once for many messages; py-amqp sets it six times for each."""
+        """Set the timeout of the socket once for a batch; py-amqp sets it six times per message."""
         if not self._broker.confirms:
             yield seconds
             return
@@ -184,33 +183,33 @@ class Subscription:
             yield None
 
     def ack(self, batch: Batch) -> None:
-        """Ack a batch as a whole. It must be the oldest one not acked yet."""
+        """Ack a whole batch. It must be the oldest one that is not acked."""
         if self._broker.confirms:
             self._channel.basic_ack(batch.tags[-1], multiple=True)
             return
-        for tag in batch.tags:  # kombu's memory transport takes no notice of multiple
+        for tag in batch.tags:  # kombu's memory transport ignores multiple
             self._channel.basic_ack(tag)
 
     def keep_alive(self, seconds: float) -> None:
-        """Wait, but with heartbeats, while a batch cannot be acked; prefetch bounds what comes."""
+        """Wait while a batch cannot be acked, and send heartbeats. Prefetch limits new messages."""
         ends_at = time.monotonic() + seconds
         while (left := ends_at - time.monotonic()) > 0:
             self._beat()
             wait = min(left, _HEARTBEAT_SECONDS)
             if self._open_bytes < MOST_BYTES:
                 self._drain(wait)
-            else:  # the broker keeps the rest; should it miss our answers, it has all of it again
+            else:  # without reading: the broker keeps the other messages
                 time.sleep(wait)
 
     def ready(self) -> int:
-        """Return how many messages the broker has not even sent us yet."""
+        """Return how many messages the broker has not sent to this consumer yet."""
         return self._queues[0].ready(self._channel)
 
     def all_sent(self) -> bool:
-        """Tell whether the broker has sent us all that there was: it is in this batch or the next.
+        """Tell whether the broker has sent every message of the queue; then this batch has them.
 
-        The count leaves out what is on its way to us, and may overtake it. What is on its way comes
-        before the answer to a second question on the same channel.
+        The count does not include messages that are on their way to us. Those arrive before the
+        answer to a second request on the same channel.
         """
         if self.ready():
             return False
@@ -218,11 +217,11 @@ class Subscription:
         return True
 
     def close(self) -> None:
-        """Close the connection; what was not acked goes back to the queue. Raises nothing."""
+        """Close the connection. What was not acked goes back to the queue. Raises nothing."""
         self._connection.release()
 
     def abandon(self) -> None:
-        """Drop a connection that failed, without a word to the broker."""
+        """Drop a connection that failed, without closing it at the broker."""
         self._connection.collect()
 
     def _consume(self, prefetch: int) -> Any:
@@ -265,7 +264,7 @@ class Subscription:
         self.current_body = None
 
     def _inflate(self, delivery: Delivery) -> None:
-        """Take a message that may be compressed: only now its properties had to be read."""
+        """Keep a message that may be compressed; only for those the properties are read here."""
         if delivery.headers.get(COMPRESSED, "") != "":
             delivery = _inflated(delivery, self._max_body_bytes)
         if delivery.problem is not None or self._relevant(delivery.body):
@@ -276,14 +275,14 @@ class Subscription:
         self._open_bytes += len(delivery.body)
 
     def _on_undecodable(self, message: Any, error: Exception) -> None:
-        # Kombu's memory transport inflates by itself; only this process can publish to that.
+        # Kombu's memory transport decompresses bodies itself; only this process publishes there.
         self._open_batch.tags.append(message.delivery_tag)
         problem = f"the body cannot be decompressed: {describe(error)}"
         self._add(delivery_of(message, as_bytes(message.body), problem))
 
 
 def delivery_of(message: Any, body: bytes, problem: str | None = None) -> Delivery:
-    """Return what the broker delivered, out of a message of ours or of kombu's. Never raises."""
+    """Return the delivery for a message of ours or of kombu's. Never raises."""
     where = message.delivery_info or {}
     properties = _properties_of(message)
     method = properties.headers.get(COMPRESSED) if isinstance(message, Incoming) else None
@@ -316,7 +315,7 @@ def _properties_of(message: Any) -> Properties:
 
 
 def _inflated(delivery: Delivery, most: int) -> Delivery:
-    """Return it with its body as it was before kombu compressed it, or with what is wrong."""
+    """Return it with its body decompressed, or with the problem."""
     if len(delivery.body) > most:
         size = len(delivery.body)
         too_large = f"the compressed body has {size} bytes, more than max_body_bytes = {most}"

@@ -1,4 +1,4 @@
-"""What is declared on the broker: our queues, and the exchanges that they are bound to."""
+"""What detachd declares on the broker: its queues, and the exchanges that they are bound to."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ _DURABILITY = "[oslo_messaging_rabbit] amqp_durable_queues"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class QueueSettings:
-    """A durable queue of ours, a classic one whatever the virtual host's default is.
+    """A durable queue of detachd, always a classic queue.
 
-    A quorum queue counts how often a message was delivered, lost connections included, and drops
-    it at its limit (20 from RabbitMQ 4.0 on): a ledger that is away for long would cost messages.
+    A quorum queue drops a message after a number of deliveries (20 from RabbitMQ 4.0 on), and a
+    lost connection counts as one. So a long outage of the ledger would lose messages.
 
-    It is bounded, because a queue that nobody drains grows until the broker stops everyone. At the
-    bound the oldest message goes (``drop-head``). Never ``reject-publish`` where Nova and Cinder
-    publish: that answers the publisher with a nack, and their services would repeat the sending and
-    block; what we miss, the sweep finds. People's commands are rather refused than dropped.
+    The queue has a maximum length, because an unlimited queue that no service consumes grows until
+    the broker blocks all publishers. When it is full, the broker drops the oldest message
+    (``drop-head``). ``reject-publish`` is wrong where Nova and Cinder publish: the broker would
+    answer with a nack, and their services would send again and block. The sweep finds the volumes
+    of dropped messages. Replays are refused rather than dropped: their sender sees it.
     """
 
     name: str
@@ -35,9 +36,9 @@ class QueueSettings:
     overflow: str = "drop-head"
 
     def declare(self, connection: kombu.Connection) -> str | None:
-        """Declare it; return the trouble in words where it exists with other arguments.
+        """Declare the queue; return a problem if it exists with other arguments.
 
-        Such a queue is used as it is. Blocks for the broker's answer; raises BROKER_ERRORS.
+        Such a queue is used unchanged. Blocks for the broker's answer; raises BROKER_ERRORS.
         """
         try:
             with own_channel(connection) as channel:
@@ -58,7 +59,7 @@ class QueueSettings:
 
     @property
     def entity(self) -> Any:
-        """Return what kombu calls a queue."""
+        """Return kombu's queue, without a channel."""
         arguments = {
             "x-queue-type": "classic",
             "x-max-length": self.max_length,
@@ -67,13 +68,13 @@ class QueueSettings:
         return kombu.Queue(self.name, durable=True, queue_arguments=arguments)
 
     def on(self, channel: Any) -> Any:
-        """Return kombu's queue, on a channel."""
+        """Return kombu's queue on a channel."""
         return self.entity(channel)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Binding:
-    """The routing keys of one exchange that our queue wants."""
+    """An exchange, and the routing keys by which our queue is bound to it."""
 
     exchange: str
     routing_keys: tuple[str, ...]
@@ -81,10 +82,10 @@ class Binding:
     def apply(
         self, connection: kombu.Connection, queue: QueueSettings, *, durable: bool
     ) -> str | None:
-        """Declare the exchange where it is missing and bind the queue to it.
+        """Declare the exchange if it is missing, and bind the queue to it.
 
-        Returns the trouble in words where the broker refuses. Blocks for the broker's answers;
-        raises BROKER_ERRORS where it is gone.
+        Returns a problem if the broker refuses. Blocks for the broker's answers; raises
+        BROKER_ERRORS if the connection is lost.
         """
         try:
             declare_exchange(connection, self.exchange, durable=durable)
@@ -99,11 +100,10 @@ class Binding:
 def declare_exchange(connection: kombu.Connection, name: str, *, durable: bool) -> None:
     """Make sure that a topic exchange exists.
 
-    One that exists is taken as it is, whatever its arguments, because a passive declaration asks
-    for nothing but the name. A missing one is declared as oslo.messaging declares it (topic, not
-    auto-delete), so that its publisher finds it equivalent. Blocks for the broker's answers; raises
-    CHANNEL_ERRORS where the broker refuses: 406 when somebody else declared it otherwise between
-    the two questions.
+    An existing exchange is used unchanged, with any arguments: a passive declaration checks only
+    the name. A missing one is declared as oslo.messaging declares it (topic, not auto-delete), so
+    that its publisher can declare it too. Blocks for the broker's answers; raises CHANNEL_ERRORS if
+    the broker refuses. 406 is possible if another client declares it between our two requests.
     """
     if not _exists(connection, name):
         with own_channel(connection) as channel:
@@ -111,7 +111,7 @@ def declare_exchange(connection: kombu.Connection, name: str, *, durable: bool) 
 
 
 def exchange_problem(name: str, error: BaseException, *, durable: bool) -> str:
-    """Say in words what the broker has against an exchange of that name, and what to do."""
+    """Return why the broker refused an exchange, and what the operator can do."""
     match _code(error):
         case 406:
             what = (
@@ -130,7 +130,7 @@ def exchange_problem(name: str, error: BaseException, *, durable: bool) -> str:
 
 @contextlib.contextmanager
 def own_channel(connection: kombu.Connection) -> Iterator[Any]:
-    """Open a channel for requests that may be refused: a refusal closes the channel it came on."""
+    """Open a separate channel for requests that may be refused: a refusal closes the channel."""
     channel = connection.channel()
     try:
         yield channel

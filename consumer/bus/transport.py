@@ -1,8 +1,8 @@
-"""Reading from the broker in large pieces: py-amqp's transports, but for how they read.
+"""py-amqp's transports with another way of reading: in large pieces.
 
-Py-amqp asks the kernel nine times for each message: for the head, the payload and the end of its
-three frames. Here one question brings what the kernel has, and frames are cut out of that. Nothing
-of a frame is taken before the whole of it has come, so that a timeout at any byte loses nothing.
+Py-amqp makes nine system calls for each message: for the head, the payload and the end of three
+frames. Here one call reads what the kernel has, and frames are cut out of that. A frame is consumed
+only when it is complete, so that a timeout at any byte loses nothing.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ RECEIVE_BYTES = 64 * 1024
 _HEAD = struct.Struct(">BHI")
 _END = 0xCE
 _TRY_AGAIN = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ENOENT})
-"""What a read says whose time is up: SO_RCVTIMEO the first two, TLS the last (its WANT_READ)."""
+"""The errors of a read that timed out: the first two with SO_RCVTIMEO, the last with TLS."""
 
 Frame = tuple[int, int, bytes]
 """Type, channel and payload (AMQP 0-9-1, 2.3.5)."""
 
 
 class FrameReader:
-    """Cuts frames out of what ``receive`` returns, in whatever pieces that comes."""
+    """Cuts frames out of the bytes that ``receive`` returns."""
 
     __slots__ = ("_at", "_data", "_receive")
 
@@ -38,8 +38,8 @@ class FrameReader:
     def read(self) -> Frame:
         """Return the next frame; blocks as ``receive`` does.
 
-        May be called again after whatever ``receive`` raised: what had come is kept. Raises
-        UnexpectedFrame where no frame ends, and OSError when the other side has closed.
+        May be called again after ``receive`` raised: the bytes received so far are kept. Raises
+        UnexpectedFrame if a frame has no end mark, and OSError if the other side has closed.
         """
         data, begins = self._data, self._at + _HEAD.size
         if begins > len(data):
@@ -56,7 +56,7 @@ class FrameReader:
         return kind, channel, data[begins:ends]
 
     def _need(self, count: int) -> None:
-        """Receive until so many bytes are there, which then begin at 0."""
+        """Receive until ``count`` bytes are available, from position 0 on."""
         pieces = [self._data[self._at :]]
         missing = count - len(pieces[0])
         try:
@@ -71,7 +71,7 @@ class FrameReader:
 
 
 class _Buffered:
-    """What both transports do differently; for one thread, as py-amqp's are."""
+    """What both transports change. For one thread, as py-amqp's transports are."""
 
     _frames: FrameReader
     connected: bool
@@ -102,7 +102,7 @@ class BufferedTLS(_Buffered, SSLTransport):  # type: ignore[misc]  # py-amqp has
 
     def _setup_transport(self) -> None:
         super()._setup_transport()
-        # SO_RCVTIMEO does not end a read of Python's ssl module, which tries again; a timeout of
-        # its own does. Py-amqp leaves that of connecting, which is too short for an answer.
+        # SO_RCVTIMEO does not end a read of Python's ssl module, which tries again; the socket's
+        # own timeout does. Py-amqp leaves the one for connecting, which is too short here.
         self.sock.settimeout(self.read_timeout)
         self._frames = FrameReader(self.sock.recv)

@@ -1,1 +1,1 @@
-"""Bus and replay queue -> ledger, then ack; and the quarantine of what cannot be read."""
+"""From the bus and the replay queue into the ledger, then ack; and the quarantine."""

@@ -1,4 +1,4 @@
-"""What a batch of raw bodies becomes: notifications in the ledger, or quarantine."""
+"""Makes a batch of raw bodies durable: notifications in the ledger, other bodies in quarantine."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _EXCERPT_BYTES = 16_000
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BatchReport:
-    """What became of one batch. ``offered`` counts by source the notifications given to the ledger.
+    """The result of one batch. ``offered``: how many notifications of each source it had.
 
-    ``ignored`` are all that do not concern an attachment; ``accept_seconds`` is the time of the
-    ledger's transaction, None where there was none.
+    ``ignored``: how many messages do not concern an attachment. ``accept_seconds``: the duration of
+    the ledger's transaction, None if there was none.
     """
 
     bus: str
@@ -39,12 +39,12 @@ class BatchReport:
 
 
 Quarantine = Callable[[Delivery, str], None]
-"""Puts a delivery on the quarantine queue, with the reason, or raises."""
+"""Puts a delivery on the quarantine queue with the reason, or raises."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ParsedBatch:
-    """A batch whose bodies were read: those to store and those to put aside, by their places."""
+    """A parsed batch: what to store and what to quarantine, by the index in its deliveries."""
 
     batch: Batch
     arrivals: Mapping[int, Arrival]
@@ -52,7 +52,7 @@ class ParsedBatch:
 
 
 class BatchIntake:
-    """Makes a batch durable: when ``store`` has returned, it may be acked."""
+    """Makes a batch durable. When ``store`` has returned, the batch may be acked."""
 
     def __init__(
         self, bus: str, ledger: Ledger, quarantine: Quarantine, *, max_body_bytes: int
@@ -63,7 +63,7 @@ class BatchIntake:
         self._max_body_bytes = max_body_bytes
 
     def parse(self, batch: Batch) -> ParsedBatch:
-        """Say of each body what is to become of it. Has no effect and blocks on nothing."""
+        """Parse each body. Has no effect and does not block."""
         arrivals: dict[int, Arrival] = {}
         malformed: dict[int, str] = {}
         for place, delivery in enumerate(batch.deliveries):
@@ -79,10 +79,10 @@ class BatchIntake:
         return ParsedBatch(batch, arrivals, malformed)
 
     def store(self, parsed: ParsedBatch) -> BatchReport:
-        """Store what concerns us in one transaction; quarantine what should parse and does not.
+        """Store the notifications in one transaction; quarantine the malformed bodies.
 
-        May be called again with the same after it raised. Blocks on the ledger and, for a
-        malformed message, on the broker's confirm. Raises LedgerUnavailableError and what
+        After an error it may be called again with the same argument. Blocks for the ledger and,
+        for a malformed message, for the broker's confirm. Raises LedgerUnavailableError and what
         the quarantine raises.
         """
         batch, arrivals, malformed = parsed.batch, parsed.arrivals, parsed.malformed
@@ -132,7 +132,7 @@ class BatchIntake:
 
 
 def record_quarantined(ledger: Ledger, bus: str, delivery: Delivery, reason: str) -> None:
-    """Record in the ledger, scrubbed, what is on the quarantine queue. Blocks on the ledger."""
+    """Record a quarantined body in the ledger, without secrets. Blocks for the ledger."""
     text = delivery.body[:_EXCERPT_BYTES].decode(errors="replace")
     ledger.quarantine(
         bus=bus,

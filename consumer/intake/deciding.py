@@ -1,8 +1,8 @@
-"""What a person decides of quarantined bodies: round again with them, or away.
+"""A person's decision on quarantined bodies: replay or discard.
 
 A body leaves the quarantine queue only after it is confirmed on the replay queue, or after the
-ledger has it on record that it was discarded. Killed in between, it is in both places: at worst it
-is replayed twice.
+ledger has recorded that it was discarded. If the process is killed between the two steps, the body
+is in both places: at worst it is replayed twice.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from consumer.ledger import BodyState, Ledger, QuarantinedBody
 
 ORIGIN = (BUS, EXCHANGE, ROUTING_KEY)
 _LONGEST = 255
-"""As long as a name may be in AMQP."""
+"""The maximum length of a name in AMQP."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Place:
-    """One quarantine queue, and the bus whose broker has it."""
+    """One quarantine queue, with its bus and broker."""
 
     bus: str
     broker: BrokerSettings
@@ -45,7 +45,7 @@ class Place:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Quarantines:
-    """Every quarantine queue there is, and where a replay goes."""
+    """All quarantine queues, and the replay queue."""
 
     places: tuple[Place, ...]
     replay: ReplaySettings
@@ -53,7 +53,7 @@ class Quarantines:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Decided:
-    """What became of the bodies, by their hashes.
+    """The result of a decision, by the hashes of the bodies.
 
     ``copies``: how many copies of each body were removed from the queues. ``missing``: bodies that
     the ledger knows and no queue has any more. ``arrived_again``: bodies that arrived again during
@@ -73,11 +73,11 @@ def replay_bodies(
     bodies: Sequence[QuarantinedBody] | None,
     requester: Requester,
 ) -> Decided:
-    """Send the named bodies round again; None: all that are held.
+    """Replay these bodies; None: all that are in state held.
 
-    Blocks for the brokers' answers, one for each message in quarantine. Raises NotConfirmedError
-    where the replay queue cannot be had, and LedgerUnavailableError: what was not settled by then
-    is in quarantine still.
+    Blocks for the brokers' answers, one for each message in quarantine. Raises NotConfirmedError if
+    the replay queue cannot be used, and LedgerUnavailableError. The bodies that were not replayed
+    by then stay in quarantine.
     """
     decision = _Decision(ledger, bodies, BodyState.REPLAYED, requester)
     with ReplaySender(quarantines.replay) as sender:
@@ -90,7 +90,7 @@ def replay_bodies(
             return decision.decide(quarantines, settle)
         except NotConfirmedError as error:
             raise NotConfirmedError(
-                f"{decision.settled} were replayed; the others are in quarantine still"
+                f"{decision.settled} were replayed; the others are still in quarantine"
             ) from error
 
 
@@ -100,7 +100,7 @@ def discard_bodies(
     bodies: Sequence[QuarantinedBody],
     requester: Requester,
 ) -> Decided:
-    """Remove the named bodies for good; of those that are gone already it is noted too.
+    """Delete these bodies. The decision is also recorded for those that no queue has any more.
 
     Blocks as ``replay_bodies`` does. Raises LedgerUnavailableError.
     """
@@ -112,7 +112,7 @@ def discard_bodies(
 
 
 class _Decision:
-    """One decision: which bodies it is on (``bodies`` None: all that are held), and how it went."""
+    """One decision on ``bodies`` (None: all that are held), and its result so far."""
 
     def __init__(
         self,
@@ -143,8 +143,8 @@ class _Decision:
         return Decided(self._copies, tuple(missing), tuple(self._arrived_again), self._unreached)
 
     def note(self, body_sha256: str) -> None:
-        # Where the ledger does not know the body, its record is on the way: the listener puts a
-        # body on the queue first.
+        # The ledger may not know the body yet: the listener first puts a body on the queue, and
+        # then records it.
         if (body := self._bodies.get(body_sha256)) is None:
             return
         who, why = self._requester.actor, self._requester.reason
@@ -152,7 +152,7 @@ class _Decision:
             self._arrived_again.append(body_sha256)
 
     def _search(self, place: Place, settle: Settle) -> None:
-        """Look through one queue; that of another bus is looked through whatever becomes of it."""
+        """Search one queue, and note an error: the queues of other buses are searched too."""
         search = Search(self._selector(), settle, self._copies)
         try:
             search.run(place.broker, place.queue)
@@ -162,7 +162,7 @@ class _Decision:
     def _selector(self) -> Selector:
         if not self._all:
             return self._bodies.__contains__
-        # A copy of what was decided on before may be a new one, about to be recorded as held.
+        # All but bodies that were decided on: an unknown body may be about to be recorded as held.
         decided = {h for h, body in self._bodies.items() if body.state is not BodyState.HELD}
         return lambda body_sha256: body_sha256 not in decided
 
@@ -172,9 +172,9 @@ class _Decision:
 
 
 def _origin(headers: Mapping[str, Any]) -> dict[str, str]:
-    # Cut short: whoever may publish may have put it into quarantine, and headers are one frame.
+    # Cut: any publisher can have written them, and all headers must fit into one frame.
     texts = {name: text[:_LONGEST] for name, text in headers.items() if isinstance(text, str)}
     found = {name: texts[name] for name in ORIGIN if name in texts}
     if COMPRESSION not in texts:
         return found
-    return found | {COMPRESSED: texts[COMPRESSION]}  # compressed still, to be tried again
+    return found | {COMPRESSED: texts[COMPRESSION]}  # the body is still compressed

@@ -1,8 +1,8 @@
-"""Bus to ledger, then ack: hops 1 and 2.
+"""From the bus into the ledger, then ack: hops 1 and 2.
 
-Notifications are at-most-once on their way to our queue. From there on none is lost: a message is
-acked when the ledger, or the quarantine queue, has it on disk. What happens twice (a redelivery, a
-publisher's repetition) the ledger recognises by its message_id.
+A notification may be lost on its way to our queue (at most once). After that none is lost: a
+message is acked only when the ledger or the quarantine queue has it on disk. The ledger recognises
+a message that arrives twice, from the broker or the publisher, by its message_id.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ Count = Callable[[BatchReport | Happened], None]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ListenerStatus:
-    """How the listener is now; ``problems`` are sentences for the operator.
+    """The status of the listener; ``problems`` are sentences for the operator.
 
-    ``caught_up``: of what the queue held at some moment of the last ten seconds, all is in the
-    ledger. Until then a missing end may be an end that waits in the queue, or on its way to us.
+    ``caught_up``: at some moment of the last ten seconds the ledger had every message of the queue.
+    Otherwise an end that seems to be missing may still be in the queue or on its way.
     """
 
     bus: str
@@ -46,10 +46,10 @@ class ListenerStatus:
 
 
 class Listener:
-    """Keeps one bus's notifications going into the ledger, whatever broker and ledger do.
+    """Stores the notifications of one bus in the ledger, and survives outages of both.
 
-    For one thread; ``caught_up`` and ``status`` may be asked from any. It is its loop's ``Intake``:
-    the last methods are called by that alone.
+    For one thread; ``caught_up`` and ``status`` may be called from any. The methods from ``parse``
+    on are those of ``Intake``: only the loop calls them.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class Listener:
 
     @property
     def caught_up(self) -> bool:
-        """Tell whether deadlines may fire; see ``ListenerStatus``."""
+        """Tell whether deadlines count; see ``ListenerStatus``."""
         return time.monotonic() - self._caught_up_at < _CAUGHT_UP_SECONDS
 
     def status(self) -> ListenerStatus:
-        """Return how the listener is now. Blocks on nothing."""
+        """Return the status. Does not block."""
         return ListenerStatus(
             bus=self._settings.bus,
             connected=self._loop.connected,
@@ -88,23 +88,23 @@ class Listener:
         self._loop.run(stop)
 
     def run_once(self) -> int:
-        """Take one batch; return how many messages were acked. See ``QueueLoop.run_once``."""
+        """Process one batch; return how many messages were acked. See ``QueueLoop.run_once``."""
         return self._loop.run_once()
 
     def close(self) -> None:
-        """Close the connections; what was not acked goes back to the queue."""
+        """Close the connections. Messages that were not acked go back to the queue."""
         self._loop.close()
 
     def parse(self, batch: Batch) -> ParsedBatch:
-        """Say of each body what is to become of it."""
+        """Parse each body; see ``BatchIntake.parse``."""
         return self._batches.parse(batch)
 
     def store(self, parsed: ParsedBatch) -> None:
-        """Store what concerns us in one transaction; see ``BatchIntake.store``."""
+        """Make the batch durable; see ``BatchIntake.store``."""
         self._count(self._batches.store(parsed))
 
     def settled(self, batch: Batch, subscription: Subscription) -> None:
-        """Note that this batch, and what came before it, needs the broker no more; look around."""
+        """Note that this batch and all before it are acked; check the bindings and the queue."""
         if batch.tags:
             self._last_message_at = datetime.now(UTC)
         if self._all_sent_at is not None:
@@ -117,7 +117,7 @@ class Listener:
             self._all_sent_at = now if subscription.all_sent() else None
 
     def interrupted(self, *, disconnected: bool) -> None:
-        """Be caught up no more: what is held, or delivered again, may be the end of a case."""
+        """Count as not caught up: a message that is not stored may be the end of a case."""
         self._caught_up_at = self._probe_at = -math.inf
         self._all_sent_at = None
         if disconnected:

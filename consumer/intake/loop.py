@@ -1,14 +1,15 @@
-"""Queue to ledger, then ack: the one loop by which the bus and the replay queue are taken from.
+"""From a queue into the ledger, then ack: one loop for the bus and for the replay queue.
 
-What it keeps to, whatever broker and ledger do:
+Invariants, whatever the broker and the ledger do:
 
-1. A message is acked when what becomes of it is on disk, in the ledger or on the quarantine queue.
-2. What cannot be made durable is held, unacked, with heartbeats; nothing newer overtakes it.
-3. With a connection goes all that was not acked on it. The broker delivers it again, and the ledger
-   knows it again if it was stored.
-4. A body on which detachd itself fails three times is put aside unread. It stops no other.
-5. The pauses between tries grow until something is durable that did not have to be put aside.
-6. Each problem is told once, and so is that all are gone.
+1. A message is acked only when it is on disk, in the ledger or on the quarantine queue.
+2. A batch that cannot be made durable is kept, not acked, and heartbeats continue. No newer batch
+   is processed before it.
+3. When a connection is lost, everything that was not acked on it is dropped. The broker delivers it
+   again, and the ledger recognises what it has stored.
+4. A body on which detachd itself fails three times goes to quarantine unread. It stops no other.
+5. The pauses between tries grow until a batch is durable that contains no such body.
+6. Each problem is logged once, and once more when all problems are solved.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from consumer.ledger import LedgerUnavailableError
 LOG = logging.getLogger(__name__)
 
 MOST_FAILURES = 3
-FAILED_TOO_OFTEN = f"detachd failed on it {MOST_FAILURES} times; its log says how"
+FAILED_TOO_OFTEN = f"detachd failed {MOST_FAILURES} times on this message; see the log of detachd"
 
 _MOST_COUNTED_BODIES = 1000
 _SLICE_SECONDS = 0.5
@@ -42,33 +43,33 @@ Parsed = TypeVar("Parsed")
 
 
 class Intake(Protocol[Parsed]):
-    """What becomes of what is taken: all that the bus and the replay queue do not have in common.
+    """How messages are processed: the part that differs between the bus and the replay queue.
 
-    Called in the loop's thread.
+    The loop calls it in its own thread.
     """
 
     def parse(self, batch: Batch) -> Parsed:
-        """Read the bodies, and have no effect: whatever this raises, the bodies woke it."""
+        """Parse the bodies, without any effect. If this raises, one of the bodies is the cause."""
 
     def store(self, parsed: Parsed) -> None:
-        """Make durable what was read; when this has returned, the batch may be acked.
+        """Make the parsed batch durable. When this has returned, the batch may be acked.
 
-        Called again with the same after it raised LedgerUnavailableError or NotConfirmedError.
+        After LedgerUnavailableError or NotConfirmedError it is called again with the same argument.
         """
 
     def settled(self, batch: Batch, subscription: Subscription) -> None:
-        """Take note that a batch is acked; an empty one: nothing came. May raise BROKER_ERRORS."""
+        """Note that a batch is acked; it may be empty. May raise BROKER_ERRORS."""
 
     def interrupted(self, *, disconnected: bool) -> None:
-        """Take note that a batch is held, or that the connection is gone; lost, if so said."""
+        """Note that a batch is not durable yet, or that the connection ended (or was lost)."""
 
 
 class QueueLoop(Generic[Parsed]):
-    """Keeps one queue's messages going into the ledger. For one thread.
+    """Stores the messages of one queue in the ledger. For one thread.
 
-    ``connected`` and ``problems`` may be asked from any. ``name`` is what the log calls it,
-    ``connection`` what the broker does; ``waiting`` says of so many messages that they are held;
-    ``relevant`` which bodies to read at all: the others are acked with their batch.
+    ``connected`` and ``problems`` may be called from any. ``name`` is for the log, ``connection``
+    for the broker. ``waiting`` is the text for messages that are not durable yet, with {} for their
+    number. ``relevant`` tells which bodies to parse; the others are only acked with their batch.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class QueueLoop(Generic[Parsed]):
         self._name, self._connection, self._waiting = name, connection, waiting
         self._relevant = relevant
         self._subscription: Subscription | None = None
-        # The batch in hand, and as what it was read: None while it is being read.
+        # The batch that is processed now, and what it was parsed to: None until it is parsed.
         self._batch: Batch | None = None
         self._parsed: Parsed | None = None
         self._retry_at = -math.inf
@@ -105,15 +106,15 @@ class QueueLoop(Generic[Parsed]):
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Return what is wrong now, in sentences for the operator."""
+        """Return the present problems, as sentences for the operator."""
         subscription, problem = self._subscription, self._problem
         found = () if subscription is None else subscription.problems
         return found if problem is None else (problem, *found)
 
     def run(self, stop: threading.Event) -> None:
-        """Take messages in until ``stop`` is set, reconnecting for ever.
+        """Process messages until ``stop`` is set; reconnect as often as necessary.
 
-        Returns within about a second of it; what was taken and not acked goes back to the queue.
+        Returns about a second after that. Messages that were not acked go back to the queue.
         """
         while not stop.is_set():
             try:
@@ -121,19 +122,19 @@ class QueueLoop(Generic[Parsed]):
             except BROKER_ERRORS as error:
                 self._count_failure(broker=True)
                 stop.wait(self._disconnect(f"the broker cannot be used: {describe(error)}"))
-            except Exception as error:  # the top of the loop: a bug of ours must not end it
+            except Exception as error:  # the top of the loop: a bug must not end it
                 LOG.exception("%s: unexpected error; nothing was acked", self._name)
                 self._count_failure(broker=False)
                 stop.wait(self._disconnect(f"unexpected error: {describe(error)}"))
         self.close()
 
     def run_once(self) -> int:
-        """Connect if need be and take one batch; return how many messages were acked.
+        """Connect if necessary and process one batch; return how many messages were acked.
 
-        Where the ledger (or the quarantine queue) cannot be had, the batch is kept and nothing is
-        acked; later calls try it again, and until then wait with heartbeats. Blocks for
-        about half a second when there is nothing to do. Raises BROKER_ERRORS;
-        then ``close`` must follow, and what was not acked is delivered again.
+        If the ledger or the quarantine queue cannot be used, the batch is kept and nothing is
+        acked. Later calls try it again after a pause, with heartbeats. Blocks for about half a
+        second if there is nothing to do. Raises BROKER_ERRORS. Then ``close`` must follow, and the
+        broker redelivers what was not acked.
         """
         subscription = self._subscribed()
         if self._batch is None:
@@ -179,14 +180,14 @@ class QueueLoop(Generic[Parsed]):
         return True
 
     def _settle(self, batch: Batch, subscription: Subscription) -> None:
-        # From here on an error is no word against these bodies: they are durable.
+        # The bodies are durable: an error from here on is not caused by them.
         self._batch = self._parsed = None
         if batch.tags:
             subscription.ack(batch)
         self._intake.settled(batch, subscription)
         self._problem = None
-        # What had to be put aside is no sign that all is well: if we fail on everything, the pauses
-        # grow, and it is not all in quarantine within the hour.
+        # A batch with a body on which detachd failed is no success. So the pauses grow if detachd
+        # fails on every body, and not all of them are in quarantine within an hour.
         if not any(delivery.problem == FAILED_TOO_OFTEN for delivery in batch.deliveries):
             self._failures = 0
         self._log_problems()
@@ -196,11 +197,11 @@ class QueueLoop(Generic[Parsed]):
     # --- bodies on which detachd itself fails ---------------------------------------------------
 
     def _count_failure(self, *, broker: bool) -> None:
-        """After an error take what was in hand one by one, to find what it comes of.
+        """Count a failure for the body that caused it; if it is unknown, take bodies one by one.
 
-        Else one message that wakes a bug of ours would stop its queue for good, and be redelivered
-        with all those around it for ever. ``broker``: the error is of a kind that a broker which is
-        gone raises. Those come between bodies: while bodies are read, it is a bug all the same.
+        Otherwise one message that triggers a bug would stop its queue for ever. ``broker``: the
+        error is of a kind that a lost connection raises. Such an error is not caused by a body,
+        unless it was raised while bodies were parsed.
         """
         batch, subscription = self._batch, self._subscription
         if subscription is not None and subscription.current_body is not None:
@@ -211,11 +212,11 @@ class QueueLoop(Generic[Parsed]):
                 self._body_failures.count(batch.deliveries[0].body_sha256)
 
     def _count_single(self, batch: Batch, subscription: Subscription) -> None:
-        """Count those that were in hand with the error; after them go back to whole batches."""
+        """Count down the messages to take one by one; after them return to full batches."""
         left = self._singles_left - len(batch.tags) if batch.tags else 0
         self._singles_left = max(left, 0)
         if not self._singles_left and self._settings.prefetch > 1:
-            subscription.close()  # the next is one that many messages are sent to
+            subscription.close()  # the next connection has the full prefetch
             self._reset(disconnected=False)
 
     # --- the connection -------------------------------------------------------------------------
@@ -238,7 +239,7 @@ class QueueLoop(Generic[Parsed]):
         return self._subscription
 
     def _disconnect(self, problem: str) -> float:
-        """Give the connection up; return how many seconds to wait before the next."""
+        """Drop the connection; return how many seconds to wait before the next one."""
         disconnected = self._subscription is not None
         if self._subscription is not None:
             self._subscription.abandon()
@@ -254,7 +255,7 @@ class QueueLoop(Generic[Parsed]):
         self._intake.interrupted(disconnected=disconnected)
 
     def _log_problems(self) -> None:
-        """Log each problem once, and when all are gone."""
+        """Log each problem once, and once more when all are solved."""
         problems = self.problems
         for problem in problems:
             if problem not in self._logged:
@@ -265,30 +266,31 @@ class QueueLoop(Generic[Parsed]):
 
 
 class BodyFailures:
-    """Counts our failures on each body; those of a thousand bodies are kept. For one thread.
+    """Counts detachd's failures on each body, for up to a thousand bodies. For one thread.
 
-    Of several, not of the last alone: replicas that share a queue pass such bodies to each other.
+    It counts for several bodies, because replicas that share a queue get such bodies in turn.
     """
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
 
     def count(self, body_sha256: str) -> None:
-        """Count an unexpected error while this body, and no other, was in hand."""
+        """Count an unexpected error that only this body can have caused."""
         self._counts[body_sha256] = self._counts.pop(body_sha256, 0) + 1
         if len(self._counts) > _MOST_COUNTED_BODIES:
             del self._counts[next(iter(self._counts))]
 
     def refused(self, body: bytes) -> str | None:
-        """Return why a body is not to be read at all, None where it may be."""
+        """Return why a body must not be parsed, or None."""
         if not self._counts:  # nearly always
             return None
         return FAILED_TOO_OFTEN if self.exhausted(sha256(body).hexdigest()) else None
 
     def mark(self, batch: Batch) -> None:
-        """Say of each body that has had its chances that it is not to be read.
+        """Mark each body that has failed too often, so that it is not parsed.
 
-        ``refused`` knows a body as it came; what was compressed then is another one by now.
+        ``refused`` has checked the bodies as delivered; a body that was compressed is different
+        after its decompression.
         """
         if not self._counts:
             return
@@ -300,5 +302,5 @@ class BodyFailures:
         ]
 
     def exhausted(self, body_sha256: str) -> bool:
-        """Tell whether this body has had its chances."""
+        """Tell whether detachd has failed on this body too often."""
         return self._counts.get(body_sha256, 0) >= MOST_FAILURES

@@ -1,9 +1,8 @@
-"""The quarantine queue: bodies that could not be used, raw, until a person decides.
+"""The quarantine queue keeps bodies that could not be used, unchanged, until a person decides.
 
-What people look at is in the ledger: RabbitMQ has no browse, and looking at a queue means taking
-from it. What was put aside is taken out again one body at a time, and nothing is let go of before
-it is safe elsewhere: all that is taken and not acked, the broker puts back where it was, whatever
-becomes of us.
+RabbitMQ cannot show a queue without consuming it, so people look at the records in the ledger.
+Bodies are removed from the queue one by one, and each is acked only after it is safe elsewhere. A
+body that was not acked returns to its place in the queue, even if the process is killed.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ BUS = "x-detachd-bus"
 EXCHANGE = "x-detachd-exchange"
 ROUTING_KEY = "x-detachd-routing-key"
 COMPRESSION = "x-detachd-compression"
-"""Not kombu's own header, by which whoever looks at the queue with kombu would inflate a bomb."""
+"""Our own header: with kombu's, a client that uses kombu would decompress without a limit."""
 
 
 class SearchError(Exception):
@@ -36,7 +35,7 @@ class SearchError(Exception):
 
 
 class Quarantine:
-    """The way in: puts bodies on the queue, with their origin in the headers. For one thread."""
+    """Puts bodies on the queue, with their origin in the headers. For one thread."""
 
     def __init__(self, broker: BrokerSettings, queue: QueueSettings, bus: str) -> None:
         self._queue = queue
@@ -44,11 +43,11 @@ class Quarantine:
         self._sender = ConfirmedSender(broker, "detachd quarantine", prepare=queue.declare)
 
     def put(self, delivery: Delivery, reason: str) -> None:
-        """Put a body aside: confirmed when this returns. Raises NotConfirmedError."""
+        """Put a body on the queue; it is confirmed when this returns. Raises NotConfirmedError."""
         name = self._queue.name
         if self._sender.send(self._parcel(delivery, reason)) is Confirmation.RETURNED:
             self._sender.close()  # the next connection declares the queue again
-            raise NotConfirmedError(f"queue {name!r} has been deleted; it is declared again")
+            raise NotConfirmedError(f"queue {name!r} was deleted; detachd declares it again")
         LOG.warning("quarantined a message of %s: %s", scrub(delivery.routing_key), reason)
 
     def close(self) -> None:
@@ -74,15 +73,15 @@ class Quarantine:
 
 
 Selector = Callable[[str], bool]
-"""Tells by a body's hash whether to take it out."""
+"""Tells by the hash of a body whether to remove it from the queue."""
 
 Settle = Callable[[Delivery], None]
-"""Makes a body safe elsewhere, or lets go of it on purpose; called before it leaves the queue."""
+"""Replays or discards a body durably; it is called before the body leaves the queue."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Search:
-    """The way out: takes the bodies that are wanted off a queue.
+    """Removes the selected bodies from a queue.
 
     ``settle`` is called once for each hash, before its first copy is acked; ``removed`` counts the
     copies of each. One search may run through several queues.
@@ -93,10 +92,10 @@ class Search:
     removed: Counter[str]
 
     def run(self, broker: BrokerSettings, queue: QueueSettings) -> None:
-        """Look at as many messages as wait at the start.
+        """Search the messages that are in the queue at the start.
 
-        What is not wanted goes back to its place, and so does what was not reached when ``settle``
-        raised. Blocks for one answer of the broker a message. Raises SearchError, and what
+        Bodies that are not selected go back to their places, and so do the others if ``settle``
+        raises. Blocks for one answer of the broker per message. Raises SearchError, and what
         ``settle`` raises.
         """
         try:

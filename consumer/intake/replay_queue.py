@@ -51,13 +51,13 @@ REPLAY_REASON = "x-detachd-replay-reason"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReplaySettings:
-    """Where replays wait, and where goes what is none. They come by the default exchange."""
+    """The replay queue, and the quarantine for bodies that cannot be replayed."""
 
     broker: BrokerSettings
     queue: QueueSettings
     quarantine: QueueSettings
     max_body_bytes: int
-    # Each is acked before the next is sent: only the one in hand can come again because of us.
+    # Each is acked before the next is sent: so only one message can be redelivered because of us.
     prefetch: int = 1
     bindings: tuple[Binding, ...] = ()
     pace: Pace = dataclasses.field(default_factory=lambda: Pace(size=1))
@@ -81,14 +81,14 @@ class ReplaySettings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Requester:
-    """Who wants something sent round again, and why: both are kept in the case's history."""
+    """Who requests a replay, and why. The history of the case keeps both."""
 
     actor: str
     reason: str
 
 
 class ReplaySender:
-    """Puts replays on the queue, each under a message_id of its own. For one thread."""
+    """Puts replays on the queue, each with its own message_id. For one thread."""
 
     def __init__(self, settings: ReplaySettings) -> None:
         self._queue = settings.queue
@@ -105,15 +105,15 @@ class ReplaySender:
     def send(
         self, body: bytes, requester: Requester, *, headers: dict[str, str] | None = None
     ) -> None:
-        """Send one: confirmed when this returns, on a queue that is declared where it is missing.
+        """Send one replay; it is confirmed when this returns. Declares the queue if it is missing.
 
-        Blocks for the broker. Raises NotConfirmedError: whether the broker has it, is not known
-        then, unless the error says that it was refused.
+        Blocks for the broker. Raises NotConfirmedError: then it is unknown whether the broker has
+        the replay, unless the error says that it was refused.
         """
         parcel = self._parcel(body, requester, headers or {})
         try:
             if self._sender.send(parcel) is Confirmation.RETURNED:
-                self._sender.close()  # the queue has just been deleted: a new connection makes it
+                self._sender.close()  # the queue was just deleted: a new connection declares it
                 self._resend(parcel)
         except NotConfirmedError as error:
             if isinstance(error.__cause__, MessageNacked):
@@ -122,7 +122,9 @@ class ReplaySender:
 
     def _resend(self, parcel: Parcel) -> None:
         if self._sender.send(parcel) is Confirmation.RETURNED:
-            raise NotConfirmedError(f"queue {self._queue.name!r} is deleted again and again")
+            raise NotConfirmedError(
+                f"queue {self._queue.name!r} was deleted again after detachd declared it"
+            )
 
     def _full(self) -> str:
         return (
@@ -148,12 +150,12 @@ LONGEST_ID = 36
 
 
 class NotReplayableError(Exception):
-    """What was given cannot be sent round again."""
+    """The input cannot be replayed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CaseOrder:
-    """A case is to go round again; ``case_id`` may be the beginning of its id."""
+    """An order to replay a case; ``case_id`` may be the beginning of its id."""
 
     case_id: str
     actor: str | None
@@ -162,7 +164,7 @@ class CaseOrder:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Refused:
-    """The body asks for nothing that can be done; ``irrelevant`` where it is sound all the same."""
+    """A body that cannot be replayed. ``irrelevant``: it is valid, but concerns no attachment."""
 
     reason: str
     irrelevant: bool = False
@@ -172,10 +174,10 @@ Order = CaseOrder | Notification | Refused
 
 
 def order_of(body: bytes) -> Order:
-    """Say what a body asks for. Never raises, whatever the bytes.
+    """Parse a body from the replay queue. Never raises, for any bytes.
 
-    An object with a ``case`` is an order for that case; everything else has to be a notification
-    that concerns an attachment, in either envelope or as a record of its delivery.
+    An object with a ``case`` is an order for that case. Everything else must be a notification that
+    concerns an attachment, in either envelope or as a record of its delivery.
     """
     document = unwrap(body)
     if (order := _order(document)) is not None:
@@ -192,7 +194,7 @@ def order_of(body: bytes) -> Order:
 
 
 def body_of(order: CaseOrder) -> bytes:
-    """Return the body that asks for it."""
+    """Return the body of an order."""
     return orjson.dumps({"case": order.case_id, "actor": order.actor, "reason": order.reason})
 
 
@@ -205,9 +207,11 @@ def _order(document: bytes) -> CaseOrder | Refused | None:
         return None
     case_id, actor, reason = (fields.get(name) for name in ("case", "actor", "reason"))
     if not (isinstance(case_id, str) and 0 < len(case_id) <= LONGEST_ID and case_id.isprintable()):
-        return Refused(f'"case" is not the id of a case, a text of at most {LONGEST_ID} characters')
+        return Refused(
+            f'"case" is not the id of a case: a string of at most {LONGEST_ID} characters'
+        )
     if not all(value is None or isinstance(value, str) for value in (actor, reason)):
-        return Refused('"actor" and "reason" have to be texts')
+        return Refused('"actor" and "reason" must be strings')
     return CaseOrder(case_id, actor, reason)
 
 
@@ -218,9 +222,9 @@ def _is_notification(fields: dict[str, Any]) -> bool:
 def replay_of(
     delivery: Delivery, order: Order, delivery_id: str, *, maybe_repeated: bool
 ) -> Replay:
-    """Return the replay as the ledger keeps it: who asks, and why, scrubbed of secrets.
+    """Return the replay for the ledger, with actor and reason, without secrets.
 
-    An order says so itself; a notification is not its sender's, so that its headers do.
+    An order contains actor and reason itself; for a notification they are in the headers.
     """
     case_order = order if isinstance(order, CaseOrder) else None
     headers = delivery.headers
@@ -241,11 +245,11 @@ def _text(value: object) -> str | None:
 
 
 class UnreadableInputError(Exception):
-    """The notifications cannot be read; name a file that can, or - for standard input."""
+    """The input file cannot be read."""
 
 
 def read_input(file: str) -> bytes:
-    """Return what is in the file, "-" being standard input. Raises UnreadableInputError."""
+    """Return the content of the file; "-" is standard input. Raises UnreadableInputError."""
     try:
         return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
@@ -254,13 +258,13 @@ def read_input(file: str) -> bytes:
 
 
 def split_documents(text: bytes) -> bytes | Sequence[bytes]:
-    """Return the text where it is one document, else its lines, blank ones left out."""
+    """Return the text itself if it is one document, else its lines without blank ones."""
     lines = [line for line in text.splitlines() if line.strip()]
     return text if lines and _is_one_document(text, lines) else lines
 
 
 def _is_one_document(text: bytes, lines: Sequence[bytes]) -> bool:
-    # A lone brace opens a message written over several lines, even if one of them is broken.
+    # A single brace begins a document over several lines, even if it is not valid JSON.
     if len(lines) == 1 or lines[0].strip() == b"{":
         return True
     try:
@@ -271,9 +275,9 @@ def _is_one_document(text: bytes, lines: Sequence[bytes]) -> bool:
 
 
 def unwrap(document: bytes) -> bytes:
-    """Return the body that a record of a delivery holds, or the document itself.
+    """Return the body in a record of a delivery, or the document itself.
 
-    A record is an object with a ``body``, beside whatever else was written down of the delivery.
+    A record is an object with a ``body``; it may have other fields.
     """
     try:
         record = orjson.loads(document)

@@ -1,16 +1,15 @@
-"""Replay queue to ledger, then ack: a person sends something round again.
+"""From the replay queue into the ledger, then ack: a person replays a case or a notification.
 
-A replay is taken in once:
+Each replay is accepted once:
 
-- One with an AMQP message_id, as all that detachd itself sends: exactly once, however often it is
-  sent or delivered, for as long as the ledger keeps the case. The same id with another body is
-  another replay.
-- One without: the broker says of a message that nobody had it before, and then it is new. Where
-  the broker is not sure, it counts as seen if this process took it in and lost the connection
-  before its ack was through, or if the same body's replay still waits for its look. Otherwise it
-  is new: rather one look more, which harms nothing, than a person's word lost.
-
-What asks for nothing that can be done goes to the quarantine, and is never tried again by itself.
+1. A replay with an AMQP message_id, as all that detachd sends, is accepted exactly once, however
+   often it is sent or delivered, as long as the ledger keeps the case. The same id with another
+   body is another replay.
+2. A replay without one is new if the broker says that no client has received it before.
+3. A redelivered one without an id is a repetition in two cases: this process accepted it and lost
+   the connection before the broker had the ack; or a replay with the same body still waits for its
+   first look. Otherwise it is new: one look more does no harm, but a lost replay would.
+4. A body that cannot be replayed goes to quarantine. It is not tried again without a person.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ Count = Callable[[Happened], None]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReplayStatus:
-    """How it stands with the replay queue; ``problems`` are sentences for the operator."""
+    """The status of the replay queue; ``problems`` are sentences for the operator."""
 
     connected: bool
     problems: tuple[str, ...]
@@ -55,7 +54,7 @@ class ReplayStatus:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Request:
-    """One message that is not acked: what it asks for, under the id that it keeps until it is."""
+    """One message that is not acked yet: its order, and the replay for the ledger with its id."""
 
     batch: Batch
     delivery: Delivery
@@ -64,7 +63,7 @@ class _Request:
 
 
 class Replayer:
-    """Keeps what people send round again going into the ledger. For one thread.
+    """Stores replays in the ledger. For one thread.
 
     ``status`` may be called from any thread. The methods from ``parse`` on are those of ``Intake``:
     only the loop calls them.
@@ -82,31 +81,31 @@ class Replayer:
         self._in_doubt: Replay | None = None
 
     def status(self) -> ReplayStatus:
-        """Return how it stands. Blocks on nothing."""
+        """Return the status. Does not block."""
         return ReplayStatus(self._loop.connected, self._loop.problems)
 
     def run(self, stop: threading.Event) -> None:
-        """Take replays in until ``stop`` is set; see ``QueueLoop.run``."""
+        """Process replays until ``stop`` is set; see ``QueueLoop.run``."""
         self._loop.run(stop)
 
     def run_once(self) -> int:
-        """Take one replay in; return how many were acked. See ``QueueLoop.run_once``."""
+        """Process one replay; return how many were acked. See ``QueueLoop.run_once``."""
         return self._loop.run_once()
 
     def close(self) -> None:
-        """Close the connections; what was not acked goes back to the queue."""
+        """Close the connections. Messages that were not acked go back to the queue."""
         self._loop.close()
 
     def parse(self, batch: Batch) -> _Request:
-        """Say what the one message asks for, and by which id the ledger is to know it."""
+        """Parse the single message, and give its replay an id for the ledger."""
         (delivery,) = batch.deliveries
         order = self._order(delivery)
         return _Request(batch, delivery, order, self._identified(delivery, order))
 
     def store(self, request: _Request) -> None:
-        """Take the replay in, or put it aside.
+        """Store the replay, or quarantine it.
 
-        Blocks on the ledger and, for what is put aside, on the broker's confirm. Raises
+        Blocks for the ledger and, for a quarantined message, for the broker's confirm. Raises
         LedgerUnavailableError and NotConfirmedError.
         """
         self._in_doubt = None if request.delivery.message_id else request.replay
@@ -121,13 +120,13 @@ class Replayer:
                 assert_never(other)
 
     def settled(self, batch: Batch, subscription: Subscription) -> None:
-        """Wait until the ack of a message without an id is through: then it is in doubt no more."""
+        """Wait until the broker has the ack of a message without an id: it is not in doubt then."""
         if batch.tags and self._in_doubt is not None:
-            subscription.ready()  # an answer: the ack, sent before the question, is through
+            subscription.ready()  # when it has answered, the broker has the ack
             self._in_doubt = None
 
     def interrupted(self, *, disconnected: bool) -> None:
-        """Do nothing: what is in doubt is so until it comes again."""
+        """Do nothing: the message stays in doubt until it is redelivered."""
 
     def _order(self, delivery: Delivery) -> Order:
         if delivery.problem is not None:
@@ -140,7 +139,7 @@ class Replayer:
     def _identified(self, delivery: Delivery, order: Order) -> Replay:
         body_sha256, doubt = delivery.body_sha256, self._in_doubt
         if delivery.message_id:
-            # Some senders give every message the same id: the body makes it their own.
+            # Some senders give every message the same id: with the hash of the body it is unique.
             own = uuid.uuid5(uuid.NAMESPACE_OID, f"{delivery.message_id} {body_sha256}")
             return replay_of(delivery, order, f"{SOURCE}:{own}", maybe_repeated=False)
         if delivery.redelivered and doubt is not None and doubt.body_sha256 == body_sha256:
@@ -155,7 +154,7 @@ class Replayer:
             self._put_aside(request, str(error))
             return
         result = _result(replayed)
-        LOG.info("case %s: %s by %s", replayed.case_id, result, request.replay.actor)
+        LOG.info("replay of case %s by %s: %s", replayed.case_id, request.replay.actor, result)
         self._count(Happened(What.REPLAYED, result))
 
     def _put_aside(self, request: _Request, reason: str) -> None:

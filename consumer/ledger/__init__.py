@@ -1,8 +1,8 @@
-"""The ledger: tables, migrations and every transaction there is.
+"""The ledger: tables, migrations and all transactions of detachd.
 
-SQLite (WAL, synchronous=FULL) by default, PostgreSQL and MariaDB (10.6 or newer) for more. Nothing
-is acknowledged to the bus before it is durable here, and nothing is announced that did not commit
-here. ``Ledger`` is the whole of it to the rest of detachd.
+The database is SQLite (WAL, synchronous=FULL) by default, or PostgreSQL or MariaDB (10.6 or newer).
+A message is acked only after it is durable here, and an announcement is published only after it is
+committed here. The rest of detachd uses the class ``Ledger`` only.
 """
 
 from consumer.ledger.database.address import Tls, check_url

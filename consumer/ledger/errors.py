@@ -1,4 +1,4 @@
-"""What the ledger raises, beside ClaimLostError and PausedError of handlers/case.py."""
+"""What the ledger raises. ClaimLostError and PausedError are in handlers/case.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class LedgerUrlError(LedgerError, ValueError):
 
 
 class LedgerUnavailableError(LedgerError):
-    """The ledger's database cannot be reached or refuses to work; nothing was changed."""
+    """The ledger's database cannot be reached or refuses to work."""
 
 
 class SchemaBehindError(LedgerError):
@@ -32,4 +32,4 @@ class NoSuchBodyError(LedgerError):
 
 
 class WrongStateError(LedgerError):
-    """The case is not in the state that this takes."""
+    """The state of the case does not allow this."""

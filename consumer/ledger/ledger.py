@@ -3,13 +3,13 @@
 What every method promises, so that no docstring below repeats it (docs/decisions/0013):
 
 1. When it returns, what it wrote is committed.
-2. It writes all or nothing: it is one transaction, unless its docstring counts several.
-3. It may raise LedgerUnavailableError. Nobody knows then whether it was written, and it may be
-   called again; ``finish`` is told so.
-4. It blocks for the database: milliseconds as a rule, about a minute at most where its locks or the
-   network do not come.
-5. No transaction is open when it returns, and no caller ever has a connection. So none is open
-   during a call outside.
+2. It writes all or nothing: it is one transaction, unless its docstring says several.
+3. It may raise LedgerUnavailableError. Then it is unknown whether it was written. It may be called
+   again; ``finish`` then needs ``repeated``.
+4. It blocks for the database: usually milliseconds, at most about a minute if it has to wait for
+   locks or the network.
+5. No transaction is open when it returns, and no caller ever has a connection. So no transaction is
+   open during a call to Cinder, Nova, a backend or the broker.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from handlers.notification import Notification
 
 
 class Ledger:
-    """One cloud's cases in one database. Thread-safe; nothing is connected before the first call.
+    """The ledger of one cloud in one database. Thread-safe; connects at the first call.
 
-    Raises LedgerUrlError for a URL that is none of sqlite:///FILE, postgresql://..., mariadb://...,
+    Raises LedgerUrlError for a URL other than sqlite:///FILE, postgresql://... and mariadb://...,
     and for files of ``tls`` that cannot be used.
     """
 
@@ -84,10 +84,10 @@ class Ledger:
     # --- notifications --------------------------------------------------------------------------
 
     def accept(self, arrivals: Sequence[Arrival]) -> Accepted:
-        """Take in a batch of notifications: durable when this returns. Duplicates are counted.
+        """Store a batch of notifications. Duplicates are only counted.
 
         One transaction, unless the database refuses a row: then the batch is bisected until that
-        row is alone, and it is returned in ``rejected``.
+        row is alone, and the row is returned in ``rejected``.
         """
         return accept(self._database, self._cloud, self._timing, arrivals)
 
@@ -100,9 +100,9 @@ class Ledger:
         reason: str,
         excerpt: str,
     ) -> None:
-        """Record a body that should parse and does not; the same body again is only counted.
+        """Record a body that cannot be parsed. The same body again is only counted.
 
-        ``excerpt`` is shown to people: the caller has scrubbed it of secrets.
+        ``excerpt`` is shown to people: the caller has removed secrets from it.
         """
         body = quarantine.Unreadable(bus, routing_key, body_sha256, size, reason, excerpt)
         self._database.write(lambda c: quarantine.record(c, self._cloud, body))
@@ -110,7 +110,7 @@ class Ledger:
     def quarantined(
         self, *, state: BodyState | None = None, limit: int | None = None
     ) -> tuple[QuarantinedBody, ...]:
-        """List the bodies that were quarantined, those that came last first."""
+        """List the quarantined bodies, the most recent first."""
         return self._database.read(lambda c: quarantine.list_bodies(c, self._cloud, state, limit))
 
     def quarantined_body(self, body_sha256: str) -> QuarantinedBody:
@@ -120,13 +120,13 @@ class Ledger:
     def decide_quarantined(
         self, body: QuarantinedBody, state: BodyState, *, actor: str, decision: str
     ) -> bool:
-        """Note what was decided of a body; False where it came again since ``body`` was read."""
+        """Record a decision on a body; return False if it arrived again after it was read."""
         return self._database.write(
             lambda c: quarantine.decide(c, self._cloud, body, state, actor=actor, decision=decision)
         )
 
     def replay(self, replay: Replay, what: str | Notification) -> Replayed:
-        """Send a case round again, due at once: by its id, or by a notification of it.
+        """Replay a case, by its id or by a notification: it is due at once.
 
         The same ``delivery_id`` again does nothing. Raises NoSuchCaseError, ReplayRefusedError.
         """
@@ -146,10 +146,10 @@ class Ledger:
     ) -> tuple[Claim, ...]:
         """Claim up to ``limit`` due cases, the oldest first, never two of one volume.
 
-        ``room`` says how many of a backend at most ("" stands for one that nobody has named).
+        ``room`` returns how many cases of a backend may be claimed ("": the backend is unknown).
 
-        ``deadlines`` False leaves alone the cases that wait for their end: while messages are still
-        unread, silence says nothing. Each claim counts an attempt.
+        ``deadlines`` False skips the cases that wait for their end: the end may be among messages
+        that are not stored yet. Each claim counts as an attempt.
         """
         request = ClaimRequest(
             self._cloud, owner, limit, lease_seconds, deadlines, tuple(exclude_backends), room
@@ -161,7 +161,7 @@ class Ledger:
     ) -> CaseFile:
         """Return what recovery writes through while it works on the claimed case.
 
-        ``located`` is told of the backend that the case is found to be of, once it is written.
+        ``located`` is called with the backend of the case when recovery has found it.
         """
         return LedgerCaseFile(self._database, claim, located)
 
@@ -178,27 +178,30 @@ class Ledger:
         )
 
     def release(self, claim: Claim) -> None:
-        """Free the volume, the case due at once, the attempt not counted. Raises ClaimLostError."""
+        """Release a claim unused: the case is due at once, and the attempt does not count.
+
+        Raises ClaimLostError.
+        """
         self._database.write(lambda c: claims.release_case(c, claim))
 
     # --- announcements --------------------------------------------------------------------------
 
     def outbox_lease(self, owner: str, *, limit: int, lease_seconds: float) -> tuple[Outgoing, ...]:
-        """Take announcements to publish, the oldest first and at most one a case."""
+        """Lease announcements to publish, the oldest first, at most one for each case."""
         return self._database.write(
             lambda c: outbox.lease(c, self._cloud, owner, limit=limit, lease_seconds=lease_seconds)
         )
 
     def outbox_sent(self, ids: Collection[int]) -> None:
-        """Note that the broker confirmed these."""
+        """Mark these as sent: the broker confirmed them."""
         self._database.write(lambda c: outbox.mark_sent(c, ids))
 
     def outbox_unrouted(self, ids: Collection[int]) -> None:
-        """Note that no queue was bound for these; they are not sent again."""
+        """Mark these as unrouted: no queue was bound for them. They are not sent again."""
         self._database.write(lambda c: outbox.mark_unrouted(c, ids))
 
     def outbox_failed(self, outbox_id: int, error: str, delay_seconds: float) -> None:
-        """Note that sending failed; the announcement is due again after the delay."""
+        """Record that a publication failed; it is due again after the delay."""
         self._database.write(lambda c: outbox.mark_failed(c, outbox_id, error, delay_seconds))
 
     def outbox_pending(self) -> tuple[int, float]:
@@ -208,39 +211,39 @@ class Ledger:
     # --- replicas -------------------------------------------------------------------------------
 
     def beat(self, replica: Replica) -> None:
-        """Note that this service lives."""
+        """Write the heartbeat of this service."""
         self._database.write(lambda c: replicas.beat(c, self._cloud, replica))
 
     def leave(self, owner: str) -> None:
-        """Forget a service that has ended in good order."""
+        """Remove a service that has stopped normally."""
         self._database.write(lambda c: replicas.leave(c, owner))
 
     def replicas(self) -> tuple[ReplicaSeen, ...]:
         """List the services that work on this ledger, or did in the last week."""
         return self._database.read(lambda c: replicas.list_replicas(c, self._cloud))
 
-    # --- what is over ---------------------------------------------------------------------------
+    # --- finished cases -------------------------------------------------------------------------
 
     def archive(self, archive_seconds: float, *, limit: int) -> Archived:
-        """Move what is finished for longer than that out of the way, up to ``limit`` cases.
+        """Move cases that were finished longer ago to the archive, up to ``limit`` of them.
 
-        Two transactions, each short; safe beside everything else, as ``prune`` is. Messages that
-        were kept without a case for longer are forgotten.
+        Two short transactions; safe while others use the ledger, as ``prune`` is. Messages that
+        have belonged to no case for that long are deleted.
         """
         return archive(self._database, self._cloud, archive_seconds, limit)
 
     def prune(self, retention_seconds: float, *, limit: int) -> Pruned:
-        """Forget what is finished for longer than that, up to ``limit`` of each kind.
+        """Delete what was finished longer ago, up to ``limit`` of each kind.
 
-        Four transactions, each short; safe beside everything else, other replicas' pruning
-        included. Cases that are not closed and announcements not sent are never forgotten.
+        Four short transactions; safe while others use the ledger, other replicas' pruning included.
+        Cases that are not closed and announcements that are not sent are never deleted.
         """
         return prune(self._database, self._cloud, retention_seconds, limit)
 
     # --- what people do and see -----------------------------------------------------------------
 
     def pause(self, actor: str, reason: str) -> None:
-        """Let no further intent be written, so that nothing outside is written either."""
+        """Refuse new intents, so that nothing is written to Cinder, Nova or a backend."""
         self._database.write(lambda c: control.pause(c, self._cloud, actor, reason))
 
     def resume(self, actor: str) -> None:
@@ -269,8 +272,8 @@ class Ledger:
         limit: int = 100,
     ) -> tuple[Case, ...]:
         """List cases, the newest first."""
-        request = Filter(state, backend, volume_id, limit)
-        return self._database.read(lambda c: reading.list_cases(c, self._cloud, request))
+        wanted = Filter(state, backend, volume_id, limit)
+        return self._database.read(lambda c: reading.list_cases(c, self._cloud, wanted))
 
     def case(self, case_id: str) -> CaseRecord:
         """Return one case, by its id or the beginning of it. Raises NoSuchCaseError."""

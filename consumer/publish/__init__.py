@@ -1,1 +1,1 @@
-"""Outbox -> bus: announcements, each confirmed by the broker."""
+"""From the outbox to the bus: publishes announcements, each confirmed by the broker."""

@@ -1,4 +1,4 @@
-"""Oslo.messaging's side of publishing: a notify driver that confirms, and what it needs."""
+"""A notify driver for oslo.messaging that publishes with confirms."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ DRIVER = "detachd"
 
 
 class Announced:
-    """The request context of one announcement; the driver leaves on it what became of the sending.
+    """The request context of one announcement. The driver writes the result of the sending on it.
 
-    Oslo.messaging's Notifier makes a new message_id each time, and what a driver raises it logs,
-    payload and all, and swallows. The context is what it hands through untouched.
+    The Notifier of oslo.messaging makes a new message_id each time. An error that a driver raises
+    it logs, with the payload, and drops. It passes the context through unchanged.
     """
 
     def __init__(self, outgoing: Outgoing, send: Callable[[str, bytes], Confirmation]) -> None:
@@ -32,13 +32,13 @@ class Announced:
         self.error: str | None = "the notify driver 'detachd' did not run; is detachd installed?"
 
     def redacted_copy(self) -> Self:
-        """Return itself: the Notifier asks for a copy without secrets, and here are none."""
+        """Return itself: the Notifier wants a copy without secrets, and there are none here."""
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what goes on the wire as ``_context_*``.
+        """Return the fields that are published as ``_context_*``.
 
-        As in Cinder's own notifications, ``global_request_id`` is the id that Nova and Cinder share
+        As in Cinder's own notifications, ``global_request_id`` is the id that Nova and Cinder use
         for the operation that this is about.
         """
         request_ids = self.outgoing.payload.get("request_ids") or [None]
@@ -49,18 +49,17 @@ class Announced:
 
 
 class ConfirmedDriver(notifier.Driver):  # type: ignore[misc]  # oslo.messaging has no types
-    """Puts a message on the wire as ``messagingv2`` does, confirmed and mandatory."""
+    """Publishes a message as ``messagingv2`` does, with confirms and mandatory."""
 
     def notify(self, ctxt: Announced, msg: Mapping[str, Any], priority: str, retry: int) -> None:
-        """Send to each topic, and leave on the context what the broker answered.
+        """Send to each topic, and write the broker's answers on the context.
 
-        Blocks for the broker's confirm. ``retry`` is oslo.messaging's; the outbox does ours.
-        Raises TypeError for a context that is not our publisher's: then it is messagingv2 that the
-        caller wants.
+        Blocks for the broker's confirm. ``retry`` is not used: the outbox sends again. Raises
+        TypeError for a context that is not from our publisher; such a caller needs messagingv2.
         """
         del retry
         if not isinstance(ctxt, Announced):
-            raise TypeError("the notify driver 'detachd' is for detachd's own publisher alone")
+            raise TypeError("the notify driver 'detachd' is only for detachd's own publisher")
         body = on_the_wire(msg, ctxt.outgoing, ctxt.to_dict())
         try:
             for topic in self.topics:
@@ -76,8 +75,8 @@ def on_the_wire(
 ) -> bytes:
     """Return the body that oslo.messaging's ``messagingv2`` driver would send.
 
-    With the outbox's message_id and time. ``_unique_id`` is new each time, as oslo.messaging's is:
-    its listeners drop a second message with the same one without acking it.
+    It has the message_id and the time from the outbox. ``_unique_id`` is new each time, as that of
+    oslo.messaging is: its listeners drop a second message with the same one and do not ack it.
     """
     inner = {
         **message,

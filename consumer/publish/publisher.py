@@ -1,8 +1,8 @@
-"""Outbox to bus: hop 8.
+"""From the outbox to the bus: hop 8.
 
-Announcements go out through oslo.messaging's Notifier, so that they look like everybody else's
-notifications, by a notify driver of our own, so that they are confirmed. Each keeps the message_id
-that the outbox gave it however often it is sent: who sees one twice can tell.
+Announcements are published through oslo.messaging's Notifier, so that they look like notifications
+of other services, with our own notify driver, so that they are confirmed. Each keeps the message_id
+from the outbox, however often it is sent, so that a receiver recognises a repetition.
 """
 
 from __future__ import annotations
@@ -92,16 +92,16 @@ _LEASE_SECONDS = 30.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PublisherStatus:
-    """How the publisher is now; ``problems`` are sentences for the operator."""
+    """The status of the publisher; ``problems`` are sentences for the operator."""
 
     last_sent_at: datetime | None
     problems: tuple[str, ...]
 
 
 class Publisher:
-    """Sends what the outbox holds, in order within a case, until each is confirmed.
+    """Publishes the outbox, in order within a case, until each announcement is confirmed.
 
-    For one thread; ``status`` may be asked from any.
+    For one thread; ``status`` may be called from any.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Publisher:
         owner: str,
         count: Callable[[Happened], None] = uncounted,
     ) -> Self:
-        """Build it from ``[publisher]`` and oslo.messaging's options; connects to nothing yet.
+        """Make it from ``[publisher]`` and oslo.messaging's options; connect to nothing yet.
 
         Raises what BrokerSettings.from_conf raises.
         """
@@ -163,16 +163,16 @@ class Publisher:
         )
 
     def status(self) -> PublisherStatus:
-        """Return how the publisher is now. Blocks on nothing."""
+        """Return the status. Does not block."""
         problem = self._problem
         if problem is None and time.monotonic() < self._unconfirmed_until:
             problem = f"announcements wait: {self._unconfirmed}"
         return PublisherStatus(self._last_sent_at, () if problem is None else (problem,))
 
     def run(self, stop: threading.Event, *, flush_seconds: float = 30.0) -> None:
-        """Publish until ``stop`` is set, then what is still due, for at most ``flush_seconds``.
+        """Publish until ``stop`` is set, then publish what is due, for at most ``flush_seconds``.
 
-        One sending that has begun then may take its confirm timeout longer.
+        A publication that is in progress then may take the confirm timeout longer.
         """
         while not stop.is_set():
             stop.wait(self._round())
@@ -182,11 +182,11 @@ class Publisher:
         self.close()
 
     def run_once(self) -> int:
-        """Send what is due; return how many were settled, sent or unrouted.
+        """Publish what is due; return how many announcements were sent or marked as unrouted.
 
-        First marks what an absent ledger left unmarked, so that it is not sent again. Takes nothing
-        while the broker cannot be had. Blocks on the ledger and for confirms. Raises
-        NotConfirmedError where there is no broker, and LedgerUnavailableError.
+        First marks announcements that were sent while the ledger was not available. Leases none
+        while there is no connection to the broker. Blocks for the ledger and for confirms. Raises
+        NotConfirmedError without a connection to the broker, and LedgerUnavailableError.
         """
         self._note_sent()
         self._sender.connect()
@@ -202,7 +202,7 @@ class Publisher:
             self._owner, limit=_LIMIT, lease_seconds=_LEASE_SECONDS
         ):
             if time.monotonic() > ends_at:
-                break  # slow: the rest is taken again when its lease has run out
+                break  # slow: the others are leased again when their lease has ended
             if self._announce(outgoing):
                 settled += 1
             else:
@@ -214,7 +214,7 @@ class Publisher:
         self._sender.close()
 
     def _note_sent(self) -> None:
-        """Note all that was confirmed, at once; what a crash keeps from it is sent again."""
+        """Mark the confirmed announcements as sent. A crash before this sends them again."""
         if self._confirmed:
             self._ledger.outbox_sent(self._confirmed)
             self._confirmed.clear()
@@ -251,8 +251,8 @@ class Publisher:
 
     def _settle(self, outgoing: Outgoing, announced: Announced) -> bool:
         if announced.error is not None:
-            # A broker that is out of memory lets us connect, and confirms nothing. Should another
-            # replica be told otherwise, this is over a lease after the next try.
+            # A broker that is short of memory accepts a connection but confirms nothing. If another
+            # replica publishes meanwhile, this problem ends one lease after the next try.
             self._unconfirmed = announced.error
             delay = self._retry_later(outgoing, announced.error)
             self._unconfirmed_until = time.monotonic() + delay + _LEASE_SECONDS
@@ -279,7 +279,7 @@ class Publisher:
         delay = backoff_seconds(outgoing.attempts)
         self._ledger.outbox_failed(outgoing.outbox_id, problem, delay)
         self._count(Happened(What.UNSENT, outgoing.event_type))
-        LOG.warning("sending again in %.1f s: %s", delay, problem)
+        LOG.warning("the announcement is sent again in %.1f s: %s", delay, problem)
         return delay
 
     def _send(self, routing_key: str, body: bytes) -> Confirmation:

@@ -1,1 +1,1 @@
-"""Ledger -> judgement -> ledger: the worker, the sweep and the housekeeping."""
+"""The work on cases: the worker, the sweep and the housekeeping."""

@@ -1,4 +1,4 @@
-"""What the operator says of each Cinder backend: ``[backend_defaults]`` and ``[backend:...]``."""
+"""The settings of each Cinder backend: ``[backend_defaults]`` and ``[backend:...]``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GROUP = cfg.OptGroup(
 )
 
 SHORTEST_LOOK_SECONDS = 0.1
-"""In less than this nothing is ever seen, and every case ends with a person."""
+"""With a shorter limit every look would time out, and every case would be parked."""
 
 MODES: Mapping[Mode, str] = {
     Mode.OBSERVE: "Diagnose and announce. Change nothing.",
@@ -103,7 +103,7 @@ POLICY_HELP: Mapping[str, str] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Backend:
-    """One backend's settings. ``concurrency`` caps the cases of it that are worked at once."""
+    """One backend's settings. ``concurrency`` limits the cases that are worked on at once."""
 
     name: str
     driver: str | None
@@ -113,7 +113,7 @@ class Backend:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Backends:
-    """Every backend that has a section, and what holds for all others."""
+    """The settings of every backend that has a section, and the defaults for all others."""
 
     defaults: Backend
     by_name: Mapping[str, Backend]
@@ -130,7 +130,7 @@ class Backends:
 
 
 def options(inherited: Backend | None = None) -> list[cfg.Opt]:
-    """Return the options of such a section; its defaults are what ``inherited`` says."""
+    """Return the options of such a section, with the values of ``inherited`` as defaults."""
     return [
         cfg.StrOpt(
             "driver",

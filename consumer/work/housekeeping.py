@@ -1,4 +1,4 @@
-"""What is finished is archived, and forgotten in the end; and this replica says that it lives."""
+"""Archives and later deletes finished cases; and writes the heartbeat of this replica."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ LOG = logging.getLogger(__name__)
 BATCH = 100
 ROUND_SECONDS = 600.0
 GRACE_SECONDS = 300.0
-"""How long after a start nothing is done: what was stored before may be delivered again."""
+"""How long after a start nothing is done: stored messages may still be redelivered."""
 
 PAUSE_FACTOR = 4.0
-"""How many times longer than a batch took the database is left alone after it."""
+"""The pause after a batch, as a multiple of the batch's duration."""
 
 SHORTEST_PAUSE_SECONDS = 0.05
 
 
 class Pruner:
-    """Archives and forgets what is old enough. ``prune_once`` is the unit, ``run`` the loop.
+    """Archives and deletes what is old enough: one batch in ``prune_once``, all in ``run``.
 
     ``archive_seconds`` and ``retention_seconds`` count from the end of a case; None: never.
-    ``caught_up`` says that the listener has read everything that the broker had. Until then nothing
-    is done: what waits there may be the repetition of a message that is in the ledger.
+    ``caught_up`` tells whether the listener has stored all messages of its queue. Until then
+    nothing is done, because a message in the queue may repeat one in the ledger.
     """
 
     def __init__(
@@ -52,15 +52,15 @@ class Pruner:
         self._round_seconds = round_seconds
 
     def run(self, stop: threading.Event) -> None:
-        """Do so again and again until ``stop`` is set. Ends within one batch of that."""
+        """Work until ``stop`` is set. Returns at most one batch after that."""
         pause_seconds = self._grace_seconds
         while not stop.wait(pause_seconds):
             pause_seconds = self._round()
 
     def prune_once(self) -> bool:
-        """Archive one batch and forget another; return whether there may be more of either.
+        """Archive one batch and delete another; return whether there may be more of either.
 
-        Nothing is done where it is not the time for it. Blocks for the database: some tens of
+        Does nothing while the listener has not caught up. Blocks for the database, some tens of
         milliseconds. Raises LedgerUnavailableError.
         """
         if not self._caught_up():
@@ -83,11 +83,11 @@ class Pruner:
         return pruned.full
 
     def _round(self) -> float:
-        """Do one batch; return for how long to rest after it."""
+        """Do one batch; return the pause after it in seconds."""
         began = time.monotonic()
         try:
             more = self.prune_once()
-        except LedgerUnavailableError as error:  # the worker says it aloud
+        except LedgerUnavailableError as error:  # the worker logs a warning for it
             LOG.debug("pruning is postponed: %s", error)
         except Exception:  # the top of the loop: the next round may do better
             LOG.exception("pruning failed; it will be repeated")
@@ -95,7 +95,7 @@ class Pruner:
         else:
             if more:
                 return max((time.monotonic() - began) * PAUSE_FACTOR, SHORTEST_PAUSE_SECONDS)
-        # Replicas that were started together need not prune together.
+        # So that replicas that were started together do not prune together.
         return self._round_seconds * random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
 
 
@@ -103,7 +103,7 @@ BEAT_SECONDS = 10.0
 
 
 class Heartbeat:
-    """Writes one row of the ledger, over and over."""
+    """Writes the heartbeat of this replica into the ledger at intervals."""
 
     def __init__(
         self, ledger: Ledger, replica: Replica, beat_seconds: float = BEAT_SECONDS
@@ -113,7 +113,7 @@ class Heartbeat:
         self._beat_seconds = beat_seconds
 
     def run(self, stop: threading.Event) -> None:
-        """Beat until ``stop`` is set, then leave. A ledger that is away is waited for."""
+        """Write heartbeats until ``stop`` is set, then remove the row. Errors are retried."""
         while not stop.is_set():
             self._try(lambda: self._ledger.beat(self._replica))
             stop.wait(self._beat_seconds)
@@ -122,7 +122,7 @@ class Heartbeat:
     def _try(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except LedgerUnavailableError as error:  # the worker says it aloud
+        except LedgerUnavailableError as error:  # the worker logs a warning for it
             LOG.debug("the heartbeat was not written: %s", error)
         except Exception:  # the top of the loop: nothing depends on a heartbeat
             LOG.exception("the heartbeat failed; it will be repeated")

@@ -1,6 +1,6 @@
-"""How many cases may be worked at once, in all and of each backend, and the threads that do it.
+"""The limits of cases worked on at once, in total and for each backend; and the worker threads.
 
-Threads are kept: what a thread has opened, a connection for example, serves its next case too.
+Threads are reused: for example, a connection that a thread has opened serves its next case too.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from consumer.work.backends import Backends
 from handlers.case import CrowdedError
 
 UNKNOWN = ""
-"""Stands for the backend of a case whose backend nobody has named yet."""
+"""Stands for a backend that is not known yet."""
 
 
 class Slots:
-    """At most ``threads`` cases at once, of each backend at most its concurrency. Thread-safe."""
+    """At most ``threads`` cases, and for each backend at most its concurrency. Thread-safe."""
 
     def __init__(self, threads: int, backends: Backends) -> None:
         self._threads = threads
@@ -28,16 +28,16 @@ class Slots:
         self._changed = threading.Condition()
 
     def occupied(self) -> int:
-        """Return how many cases are being worked."""
+        """Return how many slots are occupied."""
         with self._changed:
             return self._occupied.total()
 
     def free(self) -> int:
-        """Return how many more may be worked now."""
+        """Return how many slots are free."""
         return self._threads - self.occupied()
 
     def full(self) -> frozenset[str]:
-        """Return the backends of which no more cases may be worked now."""
+        """Return the backends whose limit is reached."""
         with self._changed:
             return frozenset(
                 name
@@ -46,17 +46,17 @@ class Slots:
             )
 
     def room(self, backend: str) -> int:
-        """Return how many more cases of this backend may be worked now."""
+        """Return how many more cases of this backend may be worked on now."""
         with self._changed:
             return self._backends.of(backend).concurrency - self._occupied[backend]
 
     def occupy(self, backend: str) -> None:
-        """Take one slot."""
+        """Occupy one slot."""
         with self._changed:
             self._occupied[backend] += 1
 
     def exchange(self, old: str, new: str) -> bool:
-        """Give a slot back for one of another backend, where that has one; tell whether."""
+        """Move a slot to another backend; return False if the limit of that one is reached."""
         with self._changed:
             if self._occupied[new] >= self._backends.of(new).concurrency:
                 return False
@@ -67,9 +67,10 @@ class Slots:
             return True
 
     def release(self, backend: str, *, unused: bool = False) -> None:
-        """Give it back and wake whoever waits for that; ``unused`` is no reason to look for work.
+        """Free a slot and wake the threads that wait for it.
 
-        Where nothing can be worked, each look for work would be followed by the next at once.
+        ``unused``: no work was started, so the dispatcher is not woken. Otherwise it would try to
+        start the same work again at once.
         """
         with self._changed:
             self._occupied[backend] -= 1
@@ -77,7 +78,7 @@ class Slots:
             self._changed.notify_all()
 
     def releases(self) -> int:
-        """Return how often a slot was given back so far."""
+        """Return how often a slot was freed after work."""
         with self._changed:
             return self._releases
 
@@ -96,22 +97,22 @@ class Seat:
     """The slot of one case. For the thread that works it."""
 
     def __init__(self, slots: Slots, backend: str) -> None:
-        """Take a slot of this backend."""
+        """Occupy a slot of this backend."""
         self._slots = slots
         self._backend = backend
         slots.occupy(backend)
 
     def move(self, backend: str) -> None:
-        """Exchange it for one of the backend that the case turned out to be of.
+        """Move the slot to the backend of the case, which was not known before.
 
-        Raises CrowdedError where that has none free: its cap holds for what is learned late too.
+        Raises CrowdedError if the limit of that backend is reached.
         """
         if not self._slots.exchange(self._backend, backend):
             raise CrowdedError(f"the limit of concurrent cases of backend {backend} is reached")
         self._backend = backend
 
     def leave(self, *, unused: bool = False) -> None:
-        """Give it back, as ``Slots.release`` does."""
+        """Free the slot, see ``Slots.release``."""
         self._slots.release(self._backend, unused=unused)
 
 
@@ -123,8 +124,8 @@ Work = Callable[[], None]
 class WorkerThreads:
     """At most ``size`` threads, each started when there is work for it. Thread-safe.
 
-    Daemons: work that hangs must not keep the process from ending. A thread that had nothing to do
-    for half a minute ends.
+    Daemon threads: if work hangs, the process can still end. A thread without work for half a
+    minute ends.
     """
 
     def __init__(self, name: str, size: int) -> None:
@@ -135,9 +136,9 @@ class WorkerThreads:
         self._works: queue.SimpleQueue[Work] = queue.SimpleQueue()
 
     def do(self, work: Work) -> None:
-        """Have it done by a free thread, or the next that is; ``work`` must not raise.
+        """Run ``work`` in a free thread, or in the next that becomes free. It must not raise.
 
-        Raises RuntimeError where the machine has no thread left: then it is not done.
+        Raises RuntimeError if the system cannot start a thread; then ``work`` is not run.
         """
         with self._lock:
             if self._threads < min(self._unfinished + 1, self._size):
@@ -161,7 +162,7 @@ class WorkerThreads:
                     return None
 
     def _leaves(self) -> bool:
-        """Take this thread out, unless what is unfinished needs every thread there is."""
+        """Remove this thread, unless all threads are needed for unfinished work."""
         with self._lock:
             if self._threads <= self._unfinished:
                 return False

@@ -1,11 +1,13 @@
-"""What Cinder says is in transition -> ledger: events make it fast, the sweep makes it certain.
+"""The sweep: a periodic read of Cinder's lists for what stays in transition.
 
-It also finds volumes that are available in Cinder and exported by a backend all the same, which no
-notification tells of: a swallowed remove_export failure, a call that finished after everybody had
-given up (UC5), a status reset by hand: the volume can be given to the next server while somebody
-still has it.
+Notifications make detachd fast; the sweep makes sure that it misses nothing.
 
-Section [sweep]: how often Cinder's lists are looked through, and how patiently.
+The sweep also finds ghosts: volumes that are available in Cinder but still exported by a backend.
+No notification reports them. Causes are an ignored failure of remove_export, a call that took
+effect after all its callers had given up (UC5), or a status that was reset by hand. Such a volume
+could be attached to another server while the first host still has access.
+
+The options are in section [sweep].
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ghosts:
-    """What one search found, by backend. ``unseen`` are the backends that did not answer."""
+    """The ghosts by backend. ``unseen`` are the backends that did not answer."""
 
     found: Mapping[str, tuple[Sighting, ...]]
     unseen: frozenset[str]
@@ -48,13 +50,13 @@ class Ghosts:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Listing:
-    """What a backend exports to somebody, by volume, and which of those volumes are available."""
+    """A backend's exports with connections, by volume, and those whose volume is available."""
 
     connected: Mapping[str, Export]
     found: list[Sighting] = dataclasses.field(default_factory=list)
 
     def match(self, volume: ListedVolume) -> None:
-        """Keep the volume if it is one of them."""
+        """Note the volume if the backend exports it."""
         export = self.connected.get(volume.name_id or volume.volume_id)
         if export is not None:
             self.found.append(sweep.of_export(volume, export))
@@ -66,11 +68,11 @@ def seek(
     *,
     timeout_seconds: float,
 ) -> Ghosts:
-    """Ask each backend of these volumes whether it exports them to somebody.
+    """Ask each backend of these volumes which of them it exports to a host.
 
-    Backends whose driver cannot list are left out. Blocks for each of the others in turn; one that
-    fails is logged, and stops no other. The volumes, which are most of those that a cloud has, are
-    not kept.
+    Backends whose driver cannot list exports are skipped. Blocks for each of the others in turn; an
+    error of one is logged and does not stop the others. The volumes are most of a cloud's, so they
+    are not kept in memory.
     """
     listings: dict[str, _Listing | None] = {}
     unseen: set[str] = set()
@@ -91,7 +93,7 @@ def seek(
 
 
 def _listed(driver: StorageDriver, timeout_seconds: float) -> _Listing | None:
-    """Ask for the list; None where the driver cannot list."""
+    """Read the list of exports; None if the driver cannot list them."""
     if not driver.capabilities.lists_exports:
         return None
     exports = driver.list_exports(timeout_seconds=timeout_seconds)
@@ -159,7 +161,7 @@ OPTS = [
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SweepSettings:
-    """What the section says."""
+    """The settings of the section."""
 
     enabled: bool
     interval_seconds: float
@@ -201,10 +203,10 @@ class SweepSettings:
 
 BUS = "sweep"
 MOST_VOLUMES = 1000
-"""How many suspected volumes one sweep reads, those that stand longest first."""
+"""How many suspected volumes one sweep reads, those in transition longest first."""
 
 DOUBT_SECONDS = 86_400.0
-"""How long a count that fell must last before it is taken for true."""
+"""How long a lower count must last before it is accepted."""
 
 Entry = TypeVar("Entry")
 
@@ -219,11 +221,11 @@ class SweepResult(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SweepReport:
-    """One sweep. ``seen`` counts what was in transition, by status.
+    """The result of one sweep. ``seen``: the number in transition, by status.
 
-    ``suspects`` are the notifications that were handed to the ledger, ``opened`` the cases that
-    they opened: what no event had told of. ``ghosts`` counts, for each backend that can list what
-    it exports, the volumes that are available and exported all the same.
+    ``suspects``: how many notifications the sweep made for the ledger. ``opened``: how many cases
+    they opened; no other notification had reported these. ``ghosts``: the number of ghosts of each
+    backend whose driver can list exports.
     """
 
     result: SweepResult
@@ -235,10 +237,10 @@ class SweepReport:
 
 
 class Sweeper:
-    """Sweeps when it is this replica's turn. ``sweep_once`` is the unit, ``run`` the loop.
+    """Sweeps if no other replica has swept within the interval.
 
-    ``ghosts``: whether any driver can list exports. Where none can, the available volumes, which
-    are most of a cloud's, are not read for nothing.
+    ``ghosts``: whether any driver can list exports. If none can, the available volumes are not
+    read; they are most of a cloud's.
     """
 
     def __init__(
@@ -261,22 +263,22 @@ class Sweeper:
         self._seeks_ghosts = ghosts
 
     def run(self, stop: threading.Event) -> None:
-        """Sweep at every interval until ``stop`` is set. Ends within one call to Cinder of that."""
+        """Sweep at intervals until ``stop`` is set. Returns at most one call to Cinder later."""
         quarter = self._settings.interval_seconds / 4
         while not stop.wait(random.uniform(0, quarter)):  # noqa: S311 - jitter is no secret
             try:
                 self.sweep_once(stop)
-            except LedgerUnavailableError as error:  # the worker says it aloud
+            except LedgerUnavailableError as error:  # the worker logs a warning for it
                 LOG.debug("the sweep is postponed: %s", error)
             except Exception:  # the top of the loop: the next sweep may do better
                 LOG.exception("the sweep failed unexpectedly; it will be repeated")
                 self._count(Happened(What.INTERNAL_ERROR, "sweeper"))
 
     def sweep_once(self, stop: threading.Event) -> SweepReport | None:
-        """Make one sweep; None where it is not our turn, or ``stop`` was set meanwhile.
+        """Make one sweep; None if another replica has swept, or if ``stop`` was set meanwhile.
 
         Blocks for Cinder's answers, page by page, and for the ledger. Raises
-        LedgerUnavailableError; what Cinder does not tell makes the sweep one that failed.
+        LedgerUnavailableError. If Cinder does not answer, the result of the sweep is FAILED.
         """
         due = self._ledger.sweeps.begin(self._owner, self._settings.interval_seconds)
         if due is None:
@@ -337,7 +339,7 @@ class Sweeper:
     # --- Cinder's lists -------------------------------------------------------------------------
 
     def _list(self) -> Iterator[Sighting]:
-        """Yield everything in transition. Raises OutsideError where a list breaks off."""
+        """Yield everything in transition. Raises OutsideError if a list cannot be read."""
         for status in sweep.VOLUME_STATUSES:
             for volume in self._paged(self._cinder.volumes_in, status, lambda v: v.volume_id):
                 yield sweep.of_volume(volume)
@@ -363,7 +365,7 @@ class Sweeper:
     # --- what becomes a case --------------------------------------------------------------------
 
     def _offer(self, standings: Sequence[Standing], stop: threading.Event) -> tuple[int, int]:
-        """Hand the ripe ones to the ledger; return how many suspects, and how many new cases."""
+        """Give the ripe ones to the ledger; return the numbers of suspects and of new cases."""
         ripe = [s for s in standings if sweep.ripe(s, self._settings.patience)]
         by_volume: dict[str, list[Standing]] = {}
         for standing in sorted(ripe, key=lambda s: -s.age_seconds):
@@ -382,7 +384,7 @@ class Sweeper:
     def _suspects(
         self, standings: Sequence[Standing], hosts: Mapping[str, str]
     ) -> Sequence[Notification]:
-        """Read the volume anew. Raises OutsideError."""
+        """Read the volume again, and return what is still suspect. Raises OutsideError."""
         volume = self._cinder.volume(
             standings[0].sighting.volume_id, timeout_seconds=self._settings.timeout_seconds
         )

@@ -1,6 +1,6 @@
-"""Due cases from the ledger to the judgement, and what it says back to the ledger.
+"""Claims due cases, lets the judgement work on them, and writes the outcomes to the ledger.
 
-An attempt that ends in an error, of detachd itself or of its ledger, is an outcome of its own.
+An attempt that ends in an error of detachd or of its ledger has an outcome too.
 """
 
 from __future__ import annotations
@@ -75,10 +75,11 @@ LEDGER_AWAY_RULE = "ledger-away"
 
 
 def internal_error(claim: Claim, error: Exception, policy: BackendPolicy) -> Outcome:
-    """Return the outcome: again after a backoff, or parked when the failures are spent. Pure.
+    """Return the outcome of a failed attempt: due after a backoff, or parked. Pure.
 
-    So a case that always ends this way, a bug of ours, neither stops the others nor is worked for
-    ever. The reason names the error's class only: its text may hold anything.
+    A case is parked after ``max_failures``, so that a case that always fails neither stops other
+    cases nor is repeated for ever. The reason has only the class of the error, because its text may
+    contain anything.
     """
     failures = claim.case.failures + 1
     rule, reason = INTERNAL_ERROR_RULE, f"internal error: {type(error).__name__}"
@@ -114,7 +115,7 @@ LONGEST_WAIT_SECONDS = 5.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """How many cases at once, for how long claimed, how often asked for."""
+    """The settings of the worker; see the options of [worker]."""
 
     threads: int
     lease_seconds: float
@@ -123,18 +124,18 @@ class WorkerSettings:
 
 
 class Recovery(Protocol):
-    """The judgement, as the worker needs it: ``handlers.recovery.recovery.Recovery``."""
+    """The part of ``handlers.recovery.recovery.Recovery`` that the worker uses."""
 
     def attempt(self, casefile: CaseFile) -> Outcome:
         """Look, decide, act, look again. Blocks for the outside calls."""
 
 
 class Worker:
-    """Works due cases in threads, each for one case, no more at once than the settings allow.
+    """Works on due cases, one in each thread, within the limits of the settings.
 
-    ``run_once`` is the unit; ``run`` is the loop. While detachd is paused nothing is claimed, and
-    cases whose deadline comes are claimed only while ``caught_up`` says that the listener has read
-    everything that the broker had: else a deadline would be missed news.
+    While detachd is paused it claims nothing. It claims a case whose deadline has passed only while
+    ``caught_up`` tells that the listener has stored all messages of its queue: otherwise the end
+    may have arrived and not be stored yet.
     """
 
     def __init__(
@@ -160,7 +161,7 @@ class Worker:
         self._problem: str | None = None
 
     def run_once(self) -> int:
-        """Claim as many due cases as there are free slots and work them to the end.
+        """Claim as many due cases as there are free slots, and wait until they are worked on.
 
         Returns how many were claimed. Blocks for the attempts. Raises LedgerUnavailableError.
         """
@@ -169,9 +170,10 @@ class Worker:
         return claimed
 
     def run(self, stop: threading.Event) -> None:
-        """Claim and work until ``stop`` is set; the attempts that run then go on.
+        """Claim cases and start attempts until ``stop`` is set.
 
-        Returns within ``poll_seconds`` of that and one transaction. ``drain`` waits for the rest.
+        Returns after at most ``poll_seconds`` and one transaction. Running attempts continue;
+        ``drain`` waits for them.
         """
         while not stop.is_set():
             releases = self._slots.releases()
@@ -179,10 +181,10 @@ class Worker:
             self._slots.wait_for_release(releases, self._settings.poll_seconds)
 
     def drain(self, seconds: float) -> bool:
-        """Wait for the attempts that run, at most ``seconds``; tell whether all are done.
+        """Wait for the running attempts, at most ``seconds``; tell whether all have ended.
 
-        An attempt that is not done by then is left to its lease, as after a crash: taking its claim
-        away while its call is on the way would let a second worker act on the same volume.
+        An attempt that has not ended keeps its claim until the lease ends, as after a crash. If the
+        claim were released while a call is in progress, a second worker could act on the volume.
         """
         done = self._slots.wait_until_idle(seconds)
         if not done:
@@ -204,7 +206,7 @@ class Worker:
             self._log_problem(None)
 
     def _log_problem(self, problem: str | None) -> None:
-        """Log a trouble once, and its end."""
+        """Log a problem once, and once more when it is solved."""
         if problem and problem != self._problem:
             LOG.warning("%s", problem)
         if self._problem and not problem:
@@ -238,7 +240,9 @@ class Worker:
             LOG.exception("no thread can be started; the case is released")
             self._count(Happened(What.INTERNAL_ERROR, "worker"))
             self._free_slot(claim, seat, unused=True)
-            with contextlib.suppress(LedgerUnavailableError):  # the other claims are to be begun
+            with contextlib.suppress(
+                LedgerUnavailableError
+            ):  # so that the other claims are started
                 self._release_case(claim)
 
     def _free_slot(self, claim: Claim, seat: Seat, *, unused: bool = False) -> None:
@@ -254,7 +258,7 @@ class Worker:
         except LedgerUnavailableError as error:
             LOG.warning("the attempt was interrupted: %s", error)
             self._reschedule(claim, error, until)
-        except Exception as error:  # the top: whatever it was, the case is kept
+        except Exception as error:  # the top of the thread: the case is kept
             LOG.exception("the attempt ended with an internal error of detachd")
             self._count(Happened(What.INTERNAL_ERROR, "worker"))
             self._reschedule(claim, error, until)
@@ -273,7 +277,9 @@ class Worker:
             LOG.info("the case is released: %s", reason)
             self._release_case(claim)
         else:
-            LOG.info("%s by rule %s: %s", outcome.state.value, outcome.rule, outcome.reason)
+            LOG.info(
+                "the case is %s by rule %s: %s", outcome.state.value, outcome.rule, outcome.reason
+            )
             self._count(Attempted(claim.case.backend, outcome, time.monotonic() - began))
 
     def _release_case(self, claim: Claim) -> None:
@@ -281,7 +287,7 @@ class Worker:
             self._ledger.release(claim)
 
     def _finish(self, claim: Claim, outcome: Outcome, until: float) -> None:
-        """Write an outcome. A ledger that is away is waited for while the claim may last."""
+        """Write an outcome. While the claim lasts, wait for a ledger that is not available."""
         waiting = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(LedgerUnavailableError),
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=LONGEST_WAIT_SECONDS),
@@ -294,7 +300,7 @@ class Worker:
                 self._ledger.finish(claim, outcome, repeated=repeated)
 
     def _reschedule(self, claim: Claim, error: Exception, until: float) -> None:
-        """Make the case due again after a backoff; where even that fails its lease does it."""
+        """Make the case due again after a backoff; if this fails, it is due when the lease ends."""
         policy = self._backends.of(claim.case.backend).policy
         outcome = internal_error(claim, error, policy)
         try:
@@ -303,5 +309,5 @@ class Worker:
             LOG.warning("another worker has claimed the case: %s", failure)
         except LedgerUnavailableError as failure:
             LOG.warning("the case is due again when its lease ends: %s", failure)
-        except Exception:  # a part of the top: nothing may end the thread before its slot is free
+        except Exception:  # a part of the top: the slot must be freed in any case
             LOG.exception("the case is due again when its lease ends")

@@ -108,19 +108,21 @@ def test_wrong_ca_is_refused(broker: RabbitMQ, tmp_path: Path) -> None:
     other = authority(tmp_path)
     own = asked(url_of(broker), ssl=True, ssl_ca_file=str(other.certificate))
     words = refused(own.broker)
-    assert "its certificate is not accepted" in words
+    assert "the broker's certificate is not accepted" in words
     assert f"127.0.0.1:{broker.tls_port}" in words
 
 
 def test_no_ca_means_the_system_s(broker: RabbitMQ) -> None:
     """Set ssl and nothing else -> verified all the same, by the system's CAs: refused."""
-    assert "its certificate is not accepted" in refused(asked(url_of(broker), ssl=True).broker)
+    assert "the broker's certificate is not accepted" in refused(
+        asked(url_of(broker), ssl=True).broker
+    )
 
 
 def test_query_of_the_url_is_verified_too(broker: RabbitMQ) -> None:
     """?ssl=1, as OpenStack-Ansible writes -> verified, refused without the CA."""
     own = asked(f"{url_of(broker)}?ssl=1")
-    assert "its certificate is not accepted" in refused(own.broker)
+    assert "the broker's certificate is not accepted" in refused(own.broker)
 
 
 def test_wrong_name_is_refused(broker: RabbitMQ, ca: Authority) -> None:
@@ -142,7 +144,9 @@ def test_wrong_name_only_when_asked_for(
     with caplog.at_level(logging.WARNING, "consumer.bus.broker"):
         connect(own.broker, "test", heartbeats=False).release()
     assert "the host name in the broker's certificate is not checked" in caplog.text
-    assert "its certificate is not accepted" in refused(asked(url, ssl=True, **any_name).broker)
+    assert "the broker's certificate is not accepted" in refused(
+        asked(url, ssl=True, **any_name).broker
+    )
 
 
 def test_plain_client_at_the_tls_port(broker: RabbitMQ) -> None:

@@ -81,7 +81,7 @@ def test_wrong_ca(server: PrivateDatabase, tmp_path: Path) -> None:
     """Another CA than the certificate's -> refused, and why, with the file that was trusted."""
     other = authority(tmp_path)
     words = refused(server, Tls(str(other.certificate)))
-    assert f"the server's certificate is not of a CA in {other.certificate}" in words
+    assert f"the server's certificate was not issued by a CA in {other.certificate}" in words
 
 
 def test_no_ca_means_the_system_s(server: PrivateDatabase) -> None:
@@ -110,7 +110,7 @@ def test_wrong_ca_where_any_name_is_allowed(server: PrivateDatabase, tmp_path: P
 def test_server_without_tls(kind: str, verified: Tls, request: pytest.FixtureRequest) -> None:
     """Set ssl = true, a server that speaks none -> refused, in words: nothing goes in the clear."""
     plain: PrivateDatabase = request.getfixturevalue(kind)
-    assert "ssl is true, and this server does not speak TLS" in refused(plain, verified)
+    assert "ssl is true, but this server does not speak TLS" in refused(plain, verified)
 
 
 def test_client_s_certificate(server: PrivateDatabase, ca: Authority, verified: Tls) -> None:

@@ -180,7 +180,9 @@ def test_replay_queue_lost_in_the_midst(
         real(self, *arguments, **more)  # type: ignore[arg-type]  # handed through
 
     monkeypatch.setattr(ReplaySender, "send", send)
-    with pytest.raises(NotConfirmedError, match="3 were replayed; the others are in quarantine"):
+    with pytest.raises(
+        NotConfirmedError, match="3 were replayed; the others are still in quarantine"
+    ):
         replay_bodies(ledger, quarantines, None, REQUESTER)
     assert peer.take_all(REPLAY) == BODIES[:3]
     assert peer.take_all(QUARANTINE) == BODIES[3:]

@@ -245,7 +245,9 @@ def test_what_we_always_fail_on_is_put_aside(
     put(peer, order(case_id))
     with running(Replayer(settings, ledger)):
         until(lambda: rounds(ledger, case_id))
-    assert quarantined(tmp_path) == ["detachd failed on it 3 times; its log says how"]
+    assert quarantined(tmp_path) == [
+        "detachd failed 3 times on this message; see the log of detachd"
+    ]
     assert peer.take_all(QUARANTINE) == [order("poisoned")]
     assert peer.take(REPLAY) is None
 
@@ -280,7 +282,9 @@ def test_what_cannot_be_read_at_all_is_put_aside(
     put(peer, order(case_id))
     with running(Replayer(settings, ledger)):
         until(lambda: rounds(ledger, case_id))
-    assert quarantined(tmp_path) == ["detachd failed on it 3 times; its log says how"]
+    assert quarantined(tmp_path) == [
+        "detachd failed 3 times on this message; see the log of detachd"
+    ]
     assert peer.take_all(QUARANTINE) == [order("poisoned")]
     assert peer.take(REPLAY) is None
 

@@ -41,13 +41,15 @@ def address_of(url: str) -> sa.URL:
         ) from None
     kind = given.get_backend_name()
     if kind not in DRIVERS:
-        raise LedgerUrlError(f"the ledger cannot live in {kind}: sqlite, postgresql or mariadb")
+        raise LedgerUrlError(
+            f"the ledger does not support {kind}; use sqlite, postgresql or mariadb"
+        )
     if kind == "sqlite":
         _check_file(given.database or ":memory:")
     if of_tls := [name for name in given.query if name.startswith("ssl")]:
         raise LedgerUrlError(
-            f"the ledger's URL says {', '.join(of_tls)}; say it in the options ssl, ssl_ca_file, "
-            "ssl_cert_file, ssl_key_file and ssl_verify_hostname of [ledger] instead"
+            f"the ledger's URL has {', '.join(of_tls)}; use the options ssl, ssl_ca_file, "
+            "ssl_cert_file, ssl_key_file and ssl_verify_hostname in [ledger] instead"
         )
     return given.set(drivername=DRIVERS[kind])
 
@@ -60,12 +62,14 @@ def shown(address: sa.URL) -> str:
 
 def _check_file(file: str) -> None:
     if ":memory:" in file:
-        raise LedgerUrlError("a ledger in memory would be lost; name a file: sqlite:////PATH")
+        raise LedgerUrlError(
+            "a ledger in memory would be lost at a restart; use a file: sqlite:////PATH"
+        )
     if not file.startswith("/"):
         raise LedgerUrlError(
-            "the ledger's file is named by a relative path: the service, and a command that is "
-            "given in another directory, would each have a ledger of its own; name it by its "
-            "absolute path, with four slashes: sqlite:////var/lib/detachd/ledger.sqlite"
+            "the ledger's file has a relative path: the service and a command in another directory "
+            "would use different files; write the absolute path, with four slashes: "
+            "sqlite:////var/lib/detachd/ledger.sqlite"
         )
 
 
@@ -99,7 +103,7 @@ def connect_arguments(kind: str, tls: Tls | None) -> Mapping[str, Any]:
     if tls is None:
         return {}
     if kind == "sqlite":
-        raise LedgerUrlError("[ledger] ssl is true, and SQLite has no server to speak TLS with")
+        raise LedgerUrlError("[ledger] ssl is true, but SQLite has no server: set ssl = false")
     context = _context(tls)
     return {"ssl": context} if kind != "postgresql" else _libpq(tls)
 
@@ -109,11 +113,11 @@ def tls_explained(message: str, tls: Tls | None) -> str:
     if tls is None:
         return ""
     if any(phrase in message for phrase in _NO_TLS):
-        return "[ledger] ssl is true, and this server does not speak TLS"
+        return "[ledger] ssl is true, but this server does not speak TLS"
     if any(phrase in message for phrase in _NAMES):
         return "the server's certificate is for another name than the host in [ledger] connection"
     if "certificate verify failed" in message or "CERTIFICATE_VERIFY_FAILED" in message:
-        return f"the server's certificate is not of a CA in {tls.ca_file or 'the system'}"
+        return f"the server's certificate was not issued by a CA in {tls.ca_file or 'the system'}"
     return ""
 
 

@@ -101,7 +101,9 @@ def one_case(connection: sa.Connection, cloud: str, case_id: str) -> FoundCase:
     if found := _cases(connection, cloud, lambda t: t.c.case_id == case_id):
         return found[0]
     if len(case_id) < SHORTEST_PREFIX:
-        raise NoSuchCaseError(f"there is no case {case_id}; give {SHORTEST_PREFIX} characters")
+        raise NoSuchCaseError(
+            f"there is no case {case_id}; give at least {SHORTEST_PREFIX} characters"
+        )
     found = _cases(connection, cloud, lambda t: _begins(t.c.case_id, case_id))
     if len(found) != 1:
         raise NoSuchCaseError(

@@ -31,7 +31,7 @@ from consumer.ledger.errors import LedgerUnavailableError, LedgerUrlError
 
 _NOT_OPENED = "unable to open database file"
 _NOT_WRITTEN = "attempt to write a readonly database"
-_REMEDY = "[ledger] connection names it"
+_REMEDY = "see connection in [ledger]"
 
 
 def file_explained(message: str, file: str | None) -> str:
@@ -43,15 +43,15 @@ def file_explained(message: str, file: str | None) -> str:
         return ""
     path = Path(file).absolute()
     if _is_directory(path):
-        return f"{path} is a directory; name a file in it ({_REMEDY})"
+        return f"{path} is a directory; use a file in it ({_REMEDY})"
     if not _is_directory(path.parent):
         return (
-            f"there is no directory {path.parent}, or the user {os.geteuid()} may not enter it; "
-            f"make it, owned by the user that detachd runs as ({_REMEDY})"
+            f"the directory {path.parent} does not exist, or the user {os.geteuid()} may not enter "
+            f"it; create it, owned by the user that detachd runs as ({_REMEDY})"
         )
     return (
-        f"the user {os.geteuid()} has to be allowed to write {path}, and files beside it in "
-        f"{path.parent}; run detachd's commands as the user that the service runs as"
+        f"the user {os.geteuid()} may not write {path}, or other files in {path.parent}; "
+        "run detachd's commands as the user that the service runs as"
     )
 
 

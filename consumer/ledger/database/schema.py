@@ -37,12 +37,12 @@ def check_schema(database: Database) -> None:
     if present is None or present in _steps():
         found = f"at {present}" if present else "empty"
         raise SchemaBehindError(
-            f"The ledger at {database.name} is {found} and has to be at {_steps()[0]}: "
+            f"The ledger at {database.name} is {found} and must be at {_steps()[0]}: "
             "run `detachd ledger upgrade`"
         )
     raise SchemaAheadError(
-        f"The ledger at {database.name} is at {present}, which this detachd does not know (it "
-        f"knows {_steps()[0]}): a newer detachd has upgraded it, run that one"
+        f"The ledger at {database.name} is at {present}, but this version of detachd knows only "
+        f"{_steps()[0]} and older: a newer version has upgraded the ledger; run that version"
     )
 
 

@@ -188,7 +188,7 @@ def bring_back(connection: sa.Connection, case_id: str) -> None:
     """
     own = sa.select(archived_cases.c.case_id).where(archived_cases.c.case_id == case_id)
     if connection.execute(own.with_for_update()).first() is None:
-        raise NoSuchCaseError(f"there is no case {case_id} any more: it was just forgotten")
+        raise NoSuchCaseError(f"there is no case {case_id} any more: it was deleted just now")
     for table in ARCHIVE_OF:
         _copy(connection, ARCHIVE_OF[table], table, [case_id])
     remove(connection, [case_id], ARCHIVE_OF)

@@ -83,7 +83,7 @@ def accept_replay(
     except (exc.StatementError, ValueError, TypeError, OverflowError) as error:
         if not of_the_data(error):
             raise
-        raise ReplayRefusedError(f"the ledger refuses it: {cause(error)}") from error
+        raise ReplayRefusedError(f"the ledger refuses the replay: {cause(error)}") from error
 
 
 def _replay_case(connection: sa.Connection, cloud: str, replay: Replay, case_id: str) -> Replayed:

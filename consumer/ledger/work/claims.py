@@ -103,8 +103,9 @@ def lock_claim(connection: sa.Connection, claim: Claim) -> None:
 
 def claim_lost(claim: Claim) -> ClaimLostError:
     """Return the error for a claim that is no longer its owner's."""
+    volume, fence = claim.case.volume_id, claim.fence
     return ClaimLostError(
-        f"the claim of {claim.owner} on volume {claim.case.volume_id} (fence {claim.fence}) ran out"
+        f"the claim of {claim.owner} on volume {volume} (fence {fence}) has ended"
     )
 
 

@@ -100,7 +100,7 @@ def _awaiting(connection: sa.Connection, cloud: str, case_id: str) -> Case:
     case = one_case(connection, cloud, found.case_id).case
     if case.state is not CaseState.AWAITING_APPROVAL:
         raise WrongStateError(
-            f"case {case.case_id} is {case.state.value}; only what is "
+            f"case {case.case_id} is {case.state.value}; only a case in state "
             f"{CaseState.AWAITING_APPROVAL.value} can be approved"
         )
     return case

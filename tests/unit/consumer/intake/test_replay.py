@@ -204,7 +204,7 @@ def test_no_id_and_surely_new(replayer: Replayer, ledger: Ledger, peer: Peer) ->
         pytest.param(b"[]", "not an object", id="no object"),
         pytest.param(b'{"case": 7}', '"case" is not the id', id="no id"),
         pytest.param(b'{"case": "00000000"}', "there is no case 00000000", id="unknown case"),
-        pytest.param(b'{"case": "abc"}', "give 4 characters", id="too short"),
+        pytest.param(b'{"case": "abc"}', "give at least 4 characters", id="too short"),
         pytest.param(recording(FAILED_ATTACH)[0].body, "cannot be replayed", id="of no concern"),
         pytest.param(
             json.dumps(

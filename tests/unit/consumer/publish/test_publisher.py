@@ -143,7 +143,7 @@ def test_driver_refuses_other_callers(caplog: pytest.LogCaptureFixture) -> None:
     )
     notifier.info({}, "some.event", {})
     notifier.transport.cleanup()
-    assert "is for detachd's own publisher alone" in caplog.text
+    assert "is only for detachd's own publisher" in caplog.text
 
 
 def test_missing_entry_point_is_a_failure_not_a_silence(ledger: Ledger) -> None:

@@ -142,8 +142,8 @@ def test_tls_that_would_not_be(problems: Callable[[str], str], said: str, proble
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("sqlite:///ledger.sqlite", "by its absolute path, with four slashes: sqlite:////"),
-        ("postgresql://u:canary-2@h/d?sslmode=require", "says sslmode; say it in the options ssl"),
+        ("sqlite:///ledger.sqlite", "write the absolute path, with four slashes: sqlite:////"),
+        ("postgresql://u:canary-2@h/d?sslmode=require", "has sslmode; use the options ssl"),
         ("canary-2", "does not parse"),
     ],
 )

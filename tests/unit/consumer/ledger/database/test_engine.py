@@ -171,14 +171,14 @@ def test_nobody_answers(url: str) -> None:
     ("url", "said"),
     [
         (f"oracle://detachd:{SECRET}@db/x", "sqlite, postgresql or mariadb"),
-        ("sqlite://", "name a file"),
-        ("sqlite:///:memory:", "name a file"),
+        ("sqlite://", "use a file"),
+        ("sqlite:///:memory:", "use a file"),
         ("sqlite:///ledger.sqlite", "relative path.*absolute path, with four slashes"),
         ("sqlite://var/lib/detachd/ledger.sqlite", "relative path.*absolute path"),
         ("sqlite:///~/ledger.sqlite", "relative path"),
         (f"not a url {SECRET}", "does not parse"),
-        ("postgresql://u@db/x?sslmode=require", r"says sslmode; say it in the options ssl, ssl_ca"),
-        ("mariadb://u@db/x?ssl_ca=/ca.pem", "says ssl_ca; say it in the options"),
+        ("postgresql://u@db/x?sslmode=require", r"has sslmode; use the options ssl, ssl_ca"),
+        ("mariadb://u@db/x?ssl_ca=/ca.pem", "has ssl_ca; use the options"),
     ],
 )
 def test_bad_url(url: str, said: str) -> None:

@@ -12,9 +12,15 @@ from consumer.ledger import Ledger, LedgerUnavailableError
 from consumer.ledger.database.engine import file_explained
 
 PLACES: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "no directory": (lambda p: p / "none" / "ledger.sqlite", "there is no directory {0}/none, or"),
-    "a directory": (lambda p: p, "{0} is a directory; name a file in it"),
-    "below a file": (lambda p: p / "file" / "ledger.sqlite", "there is no directory {0}/file, or"),
+    "no directory": (
+        lambda p: p / "none" / "ledger.sqlite",
+        "the directory {0}/none does not exist, or",
+    ),
+    "a directory": (lambda p: p, "{0} is a directory; use a file in it"),
+    "below a file": (
+        lambda p: p / "file" / "ledger.sqlite",
+        "the directory {0}/file does not exist, or",
+    ),
 }
 
 
@@ -37,7 +43,7 @@ def test_upgrade_where_no_file_can_be_says_what_is_missing(tmp_path: Path, place
 def test_file_that_may_not_be_written_names_the_user(tmp_path: Path, words: str) -> None:
     """Nothing is wrong with the place -> the user who runs it, and as whom it has to be run."""
     said = file_explained(f"(sqlite3.OperationalError) {words}", str(tmp_path / "ledger.sqlite"))
-    assert said.startswith(f"the user {os.geteuid()} has to be allowed to write {tmp_path}/ledger")
+    assert said.startswith(f"the user {os.geteuid()} may not write {tmp_path}/ledger")
     assert "as the user that the service runs as" in said
 
 

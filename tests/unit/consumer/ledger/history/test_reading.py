@@ -77,7 +77,7 @@ def test_by_the_beginning_of_its_id(ledger: Ledger) -> None:
     assert ledger.case("AAAA-2").case.case_id == "aaaa-2"
     with pytest.raises(NoSuchCaseError, match="several cases begin with aaaa"):
         ledger.case("aaaa")
-    with pytest.raises(NoSuchCaseError, match="give 4 characters"):
+    with pytest.raises(NoSuchCaseError, match="give at least 4 characters"):
         ledger.case("aaa")
 
 

@@ -388,7 +388,7 @@ def test_what_the_database_refuses(ledger: Ledger) -> None:
     """A message whose ids no column takes -> refused in words, and nothing is written."""
     if ledger._database.engine.dialect.name == "sqlite":
         pytest.skip("SQLite has no lengths")
-    with pytest.raises(ReplayRefusedError, match="the ledger refuses it"):
+    with pytest.raises(ReplayRefusedError, match="the ledger refuses the replay"):
         ledger.replay(sent(), told(volume_id="v" * 300, attachment_id=ATTACHMENT))
     assert ledger.cases() == ()
 

@@ -70,7 +70,7 @@ def test_approval_outlives_another_plan(ledger: Ledger) -> None:
 def test_approve_wrong_state(ledger: Ledger, state: CaseState) -> None:
     """A case that does not await approval -> refused, in words."""
     case_id = left(ledger, state)
-    with pytest.raises(WrongStateError, match=f"is {state.value}; only what is awaiting-approval"):
+    with pytest.raises(WrongStateError, match=f"is {state.value}; only a case in state"):
         ledger.approve(case_id, "alice", "")
     assert ledger.case(case_id).case.state is state
 
