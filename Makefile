@@ -1,16 +1,16 @@
-# Everything that is done with a checkout. On a bare Debian 12 with Python 3.11, `make demo` and
-# `make test` are all that is needed; each installs what it lacks and is quick the second time.
+# The commands for a checkout. On a bare Debian 12 with Python 3.11, `make demo` and `make test` need
+# nothing else: each installs what is missing, and is fast the second time.
 
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Debian's python3 or pyenv's, the first that is new enough; name another with `make PYTHON=...`.
+# The first Python that is new enough; choose another one with `make PYTHON=...`.
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null \
 	&& echo "$$python" && break; done)
 
-# For tests in several processes at once, each with private services of its own. All must collect the
-# same tests, for which the hash seed is fixed; what they start again and again is compiled once.
+# For tests in several processes, each with its own services. The hash seed is fixed so that all
+# processes collect the same tests. Bytecode is written, so that programs they start are compiled once.
 AT_ONCE := PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=
 
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
@@ -18,33 +18,33 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c c
 .PHONY: help venv demo demo-openstack services lab-environment lab lab-stop test check types style imports quick-tests bench campaigns config-sample docs constraints clean
 .DEFAULT_GOAL := help
 
-help: ## Show what there is (this)
+help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-venv: $(VENV)/.for-tests ## Make .venv with all that developing and testing need
+venv: $(VENV)/.for-tests ## Create .venv with everything for development and tests
 
-demo: $(VENV)/.for-use ## Run the main job on embedded parts and show what came out
+demo: $(VENV)/.for-use ## Run the demo: the use cases on embedded parts, with their results
 	@$(BIN)/detachd demo
 
-demo-openstack: services venv lab-environment ## The same on a small real OpenStack, with real iSCSI
+demo-openstack: services venv lab-environment ## Run the demo on a small real OpenStack with real iSCSI
 	@$(BIN)/python -m tests.lab_service.demo
 
-services: ## Install what is missing of RabbitMQ, PostgreSQL, MariaDB, promtool, tgt ... (root; starts none)
+services: ## Install RabbitMQ, PostgreSQL, MariaDB, promtool, tgt ... if missing (root; starts none)
 	@tools/install-services
 
-lab-environment: venv ## Install the OpenStack of tests/lab outside the checkout (once, minutes)
+lab-environment: venv ## Install the OpenStack of tests/lab, outside the checkout (once; takes minutes)
 	@$(BIN)/python -m tests.lab.environment
 
-lab: services venv lab-environment ## Start a small real OpenStack (tests/lab) and say how to use it
+lab: services venv lab-environment ## Start a small real OpenStack (tests/lab) and print how to use it
 	@$(BIN)/python -m tests.lab start
 
-lab-stop: venv ## Stop it
+lab-stop: venv ## Stop the OpenStack of `make lab`
 	@$(BIN)/python -m tests.lab stop
 
-test: services venv lab-environment ## Run every test, in three parts; what is not installed is skipped, failed where CI=true
+test: services venv lab-environment ## Run all tests, in three parts; tests of missing programs are skipped, or fail if CI=true
 	@tools/run-tests
 
-check: venv ## Lint, types, import rules, unit and property tests: under a minute, no services
+check: venv ## Run lint, types, import rules, unit and property tests: under a minute, no services
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target types quick-tests style imports
 
 types: venv
@@ -61,24 +61,24 @@ quick-tests: venv
 	@$(AT_ONCE) $(BIN)/python -m pytest -q -n 4 --dist worksteal --hypothesis-profile=quick \
 		-m "not integration and not slow" tests/unit tests/properties
 
-bench: services venv ## Run the benchmarks, which no other target does
+bench: services venv ## Run the benchmarks (no other target runs them)
 	@$(BIN)/python -m pytest --benchmarks --capture=no --timeout=0 tests/benchmarks
 
-# Kills at random moments on each ledger in turn, ten minutes in all, and outages of a minute.
+# Kills at random moments with each ledger, ten minutes in all, and outages of one minute.
 campaigns: services venv ## Run the long forms of the fault tests: about a quarter of an hour
 	@DETACHD_CAMPAIGN_SECONDS=$${DETACHD_CAMPAIGN_SECONDS:-600} DETACHD_OUTAGE_SECONDS=60 \
 		$(BIN)/python -m pytest --timeout=0 -k "long or away or cut_again or killed_in_the_midst" tests/faults
 
-config-sample: $(VENV)/.for-use ## Write etc/detachd.conf.sample anew, after an option changed
+config-sample: $(VENV)/.for-use ## Write etc/detachd.conf.sample again, after a change of an option
 	@$(BIN)/oslo-config-generator --config-file etc/config-generator.conf
 
-docs: $(VENV)/.for-use ## Write docs/rules.md anew, after a rule or a guard changed
+docs: $(VENV)/.for-use ## Write docs/rules.md again, after a change of a rule or a guard
 	@$(BIN)/python -m handlers.judgement.page docs/rules.md
 
-constraints: ## Write constraints.txt anew: the newest releases that setup.cfg allows
+constraints: ## Write constraints.txt again, with the newest releases that setup.cfg allows
 	@PYTHON="$(PYTHON)" tools/write-constraints
 
-clean: ## Remove caches and what was built (not .venv)
+clean: ## Remove caches and build results (not .venv)
 	@rm -rf build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache \
 		.ruff_cache .import_linter_cache
 	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
@@ -95,6 +95,6 @@ $(VENV)/.for-tests: constraints.txt setup.cfg pyproject.toml | $(BIN)/python
 
 $(BIN)/python:
 	@[ -n "$(PYTHON)" ] || { \
-		echo "detachd needs Python 3.11 or newer; found none (name one: make PYTHON=...)." >&2; exit 1; }
+		echo "detachd needs Python 3.11 or newer; none was found (choose one: make PYTHON=...)." >&2; exit 1; }
 	@PYTHON="$(PYTHON)" tools/install-services venv
 	@"$(PYTHON)" -m venv --clear $(VENV)

@@ -12,7 +12,7 @@ import enum
 from handlers.case import Outcome
 
 
-class What(enum.Enum):
+class EventKind(enum.Enum):
     """The kinds of events that are only counted, each with one label."""
 
     DISCONNECTED = "a connection to this bus was lost"
@@ -28,7 +28,7 @@ class What(enum.Enum):
 class Happened:
     """One such event. The label is None if the backend of a case is not known yet."""
 
-    what: What
+    kind: EventKind
     label: str | None
 
 

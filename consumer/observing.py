@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import assert_never
 
-from consumer.counting import Attempted, Claimed, Happened, Released, What
+from consumer.counting import Attempted, Claimed, EventKind, Happened, Released
 from consumer.intake.batch import BatchReport
 from consumer.ledger import Archived, Pruned
 from consumer.work.sweep import SweepReport, SweepResult
@@ -39,13 +39,13 @@ class Observer:
         self._working = instruments.working
         self._outside = instruments.outside
         self._happened = {
-            What.DISCONNECTED: instruments.listening.disconnects,
-            What.REPLAYED: instruments.listening.replays,
-            What.CLAIM_LOST: instruments.working.claims_lost,
-            What.INTERNAL_ERROR: instruments.working.internal_errors,
-            What.SENT: instruments.publishing.sent,
-            What.UNROUTED: instruments.publishing.unrouted,
-            What.UNSENT: instruments.publishing.failed,
+            EventKind.DISCONNECTED: instruments.listening.disconnects,
+            EventKind.REPLAYED: instruments.listening.replays,
+            EventKind.CLAIM_LOST: instruments.working.claims_lost,
+            EventKind.INTERNAL_ERROR: instruments.working.internal_errors,
+            EventKind.SENT: instruments.publishing.sent,
+            EventKind.UNROUTED: instruments.publishing.unrouted,
+            EventKind.UNSENT: instruments.publishing.failed,
         }
         # Each counter starts at 0, so that the first parked case is an increase, for the alerts.
         for rule in rule_ids():
@@ -55,8 +55,8 @@ class Observer:
         """Count one event."""
         working, outside = self._working, self._outside
         match event:
-            case Happened(what, label):
-                self._happened[what].labels(label or UNKNOWN).inc()
+            case Happened(kind, label):
+                self._happened[kind].labels(label or UNKNOWN).inc()
             case BatchReport():
                 self._batch(event)
             case SweepReport():

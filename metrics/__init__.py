@@ -1,1 +1,1 @@
-"""What Prometheus sees: every instrument by name, and the page that shows them."""
+"""The metrics for Prometheus: every instrument, and the HTTP server that exports them."""

@@ -1,4 +1,4 @@
-"""What is not counted but read when Prometheus asks: the ledger's state, and who is ready."""
+"""Metrics that are read at each scrape: the state of the ledger, and readiness."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAMESPACE = "detachd"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LedgerState:
-    """What the ledger holds at one moment; ages in seconds, 0 where there is nothing.
+    """The state of the ledger at one moment; ages in seconds, 0 if there is nothing.
 
     ``cases`` maps each state of a case to how many there are and to the age of the oldest.
     """
@@ -25,10 +25,10 @@ class LedgerState:
 
 
 class LedgerCollector(Collector):
-    """Reads the ledger when Prometheus asks, so that every process tells the same numbers.
+    """Reads the ledger at each scrape, so that every replica exports the same values.
 
-    ``read`` returns None where the ledger cannot be read: then ``detachd_ledger_up`` is 0 and the
-    other names are absent, which is not the same as zero.
+    ``read`` returns None if the ledger cannot be read. Then ``detachd_ledger_up`` is 0 and the
+    other metrics are absent, which is not the same as zero.
     """
 
     def __init__(self, read: Callable[[], LedgerState | None]) -> None:
@@ -70,17 +70,17 @@ def _gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:
 
 
 class ReadinessCollector(Collector):
-    """``detachd_ready`` per component, asked when Prometheus asks."""
+    """``detachd_ready`` for each component, checked at each scrape."""
 
     def __init__(self, checks: Callable[[], Mapping[str, bool]]) -> None:
         self._checks = checks
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Return nothing: registering must not ask."""
+        """Return nothing: registering must not run the checks."""
         return ()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Ask each component once. Blocks for as long as they do."""
+        """Check each component once. Blocks for as long as the checks do."""
         ready = GaugeMetricFamily(
             f"{NAMESPACE}_ready", "1 if the component is ready.", labels=["component"]
         )

@@ -1,8 +1,8 @@
-"""What other programs may ask the running service over HTTP.
+"""The HTTP server of the running service.
 
-``/metrics`` for Prometheus, ``/healthz`` and ``/readyz`` for whoever keeps the process running.
-
-There is no authentication and nothing secret; it listens on loopback unless told otherwise.
+``/metrics`` is for Prometheus, ``/healthz`` and ``/readyz`` are for the program that supervises the
+process. There is no authentication, and no page contains a secret. By default it listens on
+loopback only.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ POLL_SECONDS = 0.1
 
 
 class ExporterError(Exception):
-    """The exporter could not listen on the address that it was given."""
+    """The exporter cannot listen on the configured address."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Check:
-    """What one component says of itself; ``reason`` is a sentence, and safe to show."""
+    """The check of one component; ``reason`` is a sentence without secrets."""
 
     component: str
     ok: bool
@@ -46,19 +46,19 @@ Checks = Callable[[], Sequence[Check]]
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    # A thread for each request, so that one slow client does not keep Prometheus waiting; daemon
-    # threads, so that it does not keep the process from ending either.
+    # A thread for each request, so that a slow client does not block Prometheus. Daemon threads, so
+    # that it does not delay the end of the process either.
     daemon_threads = True
 
     def server_bind(self) -> None:
-        """Bind without asking the resolver for this machine's name, as HTTPServer does."""
+        """Bind without the DNS lookup of this host's name that HTTPServer makes."""
         TCPServer.server_bind(self)
         self.server_name = str(self.server_address[0])
         self.server_port = int(self.server_address[1])
         self.setup_environ()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Keep a client that went away, or never spoke, out of stderr."""
+        """Log errors of clients, for example a disconnect, instead of printing them."""
         LOG.debug("request %s of %s failed: %s", request, client_address, sys.exc_info()[1])
 
 
@@ -67,18 +67,18 @@ class _ServerV6(_Server):
 
 
 class _Handler(WSGIRequestHandler):
-    # A client that connects and says nothing is let go.
+    # A client that sends nothing is disconnected after this time.
     timeout = REQUEST_TIMEOUT_SECONDS
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 the base class's name
-        """Log nothing: a scrape every few seconds is not news."""
+        """Log nothing for a request: there is one every few seconds."""
 
 
 class Exporter:
     """Serves the metrics of ``registry`` and the answers of ``checks``.
 
-    ``/healthz`` answers 200 as long as the process answers at all. ``/readyz`` answers 200 where
-    every check is ok, else 503; its body names each component and its reason.
+    ``/healthz`` always answers 200. ``/readyz`` answers 200 if every check is ok, else 503; its
+    body has each component with the reason.
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class Exporter:
 
     @property
     def port(self) -> int:
-        """The port that it listens on; of interest where port 0 was asked for."""
+        """The port that it listens on; useful if the configured port is 0."""
         return self._server.server_port if self._server else self._port
 
     def start(self) -> None:
-        """Bind and serve in a thread of its own. Raises ExporterError where it cannot listen."""
+        """Listen and serve in a separate thread. Raises ExporterError if it cannot listen."""
         self._server = _listen(self._address, self._port, self._app)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(POLL_SECONDS,), name="exporter", daemon=True
@@ -103,7 +103,7 @@ class Exporter:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop serving and let go of the port; blocks for a moment."""
+        """Stop serving and close the port; blocks for a moment."""
         if self._server and self._thread:
             self._server.shutdown()
             self._server.server_close()

@@ -1,4 +1,4 @@
-"""Every metric that detachd counts or measures, by name; what is read when asked: collectors.
+"""Every metric that detachd counts or measures. Those read at each scrape are in collectors.py.
 
 Names follow Prometheus' conventions: the prefix ``detachd_``, base units in the name, ``_total``
 for counters. Labels are closed sets or configured names (backends); a volume, instance or request
@@ -29,7 +29,7 @@ ATTEMPT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
 
 
 class Maker:
-    """Makes metrics in one registry, so that each declaration below is one line of facts."""
+    """Makes metrics in one registry, so that each declaration below is short."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -56,13 +56,13 @@ class Listening:
 
     def __init__(self, make: Maker) -> None:
         self.received = make.counter(
-            "notifications_received", "Messages taken from the bus and acked.", "bus"
+            "notifications_received", "Messages consumed from the bus and acked.", "bus"
         )
         self.ignored = make.counter(
             "notifications_ignored", "Messages that do not concern an attachment.", "bus"
         )
         self.malformed = make.counter(
-            "notifications_malformed", "Messages that should parse and do not (quarantined).", "bus"
+            "notifications_malformed", "Messages that could not be parsed (quarantined).", "bus"
         )
         self.rejected = make.counter(
             "notifications_rejected", "Notifications that the ledger refused (quarantined).", "bus"
@@ -71,14 +71,14 @@ class Listening:
             "notifications_stored", "Notifications new to the ledger.", "bus"
         )
         self.duplicates = make.counter(
-            "notifications_duplicate", "Notifications that the ledger had already.", "bus"
+            "notifications_duplicate", "Notifications that the ledger already had.", "bus"
         )
         self.relevant = make.counter(
             "notifications_relevant", "Notifications that concern an attachment.", "source"
         )
         self.last_received = make.gauge(
             "notification_last_received_timestamp_seconds",
-            "When the last notification that concerns an attachment came, Unix time.",
+            "When the last notification that concerns an attachment was received, Unix time.",
             "source",
         )
         self.accept_duration = make.histogram(
@@ -86,14 +86,14 @@ class Listening:
             "Time to store one batch of notifications, in one transaction.",
             buckets=TRANSACTION_BUCKETS,
         )
-        self.replays = make.counter("replays", "Replays taken in, and what came of each.", "result")
+        self.replays = make.counter("replays", "Replays accepted, by their result.", "result")
         self.disconnects = make.counter(
             "broker_disconnects", "Connections to the broker that were lost.", "bus"
         )
 
 
 class Sweeping:
-    """The other way in: what Cinder's lists show in transition."""
+    """The sweep of Cinder's lists for what is in transition."""
 
     def __init__(self, make: Maker) -> None:
         self.sweeps = make.counter(
@@ -104,8 +104,8 @@ class Sweeping:
         )
         self.last_whole = make.gauge(
             "sweep_last_whole_timestamp_seconds",
-            "When this process started or last saw the whole of Cinder's lists, Unix time; NaN "
-            "where it is told not to sweep.",
+            "When this process started or last read Cinder's lists completely, Unix time; NaN if "
+            "its sweep is disabled.",
         )
         self.in_transition = make.gauge(
             "sweep_in_transition",
@@ -118,11 +118,11 @@ class Sweeping:
             "backend",
         )
         self.missed = make.counter(
-            "sweep_missed_by_bus", "Cases that a sweep opened: no event had told of them."
+            "sweep_missed_by_bus", "Cases that a sweep opened because no notification was received."
         )
 
     def begin(self, *, enabled: bool) -> None:
-        """Let the time since the last sweep count from now, or not at all."""
+        """Set the time of the last sweep to now, or to NaN if the sweep is disabled."""
         if enabled:
             self.last_whole.set_to_current_time()
         else:
@@ -134,10 +134,12 @@ class Working:
 
     def __init__(self, make: Maker) -> None:
         self.opened = make.counter("cases_opened", "Cases opened by notifications.")
-        self.ended = make.counter("cases_ended", "Cases closed by the end that they waited for.")
+        self.ended = make.counter(
+            "cases_ended", "Cases closed by the end notification that they waited for."
+        )
         self.recovered = make.counter(
             "cases_mended",
-            "Cases put right by detachd; they settle before they are closed.",
+            "Cases recovered by detachd; they settle before they are closed.",
             "use_case",
             "verified_by",
         )
@@ -145,7 +147,7 @@ class Working:
         self.parked = make.counter("cases_parked", "Cases parked for a person.", "rule")
         self.claims = make.counter("claims", "Due cases claimed.", "backend")
         self.claims_lost = make.counter(
-            "claims_lost", "Claims that ran out while their case was worked.", "backend"
+            "claims_lost", "Claims that ended during the work on their case.", "backend"
         )
         self.attempts = make.counter(
             "attempts", "Finished attempts: the case's next state and the rule.", "state", "rule"
@@ -157,24 +159,28 @@ class Working:
             buckets=ATTEMPT_BUCKETS,
         )
         self.in_progress = make.gauge(
-            "attempts_in_progress", "Attempts being worked now.", "backend"
+            "attempts_in_progress", "Attempts that are running now.", "backend"
         )
         self.internal_errors = make.counter(
             "internal_errors", "Errors of detachd itself that a loop caught.", "loop"
         )
-        self.blocked = make.counter("blocked", "Plans that a guard kept from acting.", "guard")
-        self.archived = make.counter("archived_cases", "Finished cases put into the archive.")
-        self.pruned = make.counter("pruned", "What was forgotten for its age, by kind.", "kind")
+        self.blocked = make.counter("blocked", "Plans that a guard stopped.", "guard")
+        self.archived = make.counter("archived_cases", "Finished cases moved to the archive.")
+        self.pruned = make.counter(
+            "pruned", "Entries deleted because of their age, by kind.", "kind"
+        )
 
 
 class Outside:
-    """Hops 4 and 6: what is asked and done outside the process."""
+    """Hops 4 and 6: calls to Cinder, Nova and the backends."""
 
     def __init__(self, make: Maker) -> None:
-        self.steps = make.counter("steps", "Outside writes, by kind and result.", "kind", "result")
+        self.steps = make.counter(
+            "steps", "Writes to Cinder, Nova or a backend, by kind and result.", "kind", "result"
+        )
         self.step_duration = make.histogram(
             "step_duration_seconds",
-            "Time of one outside write, its repetitions included.",
+            "Time of one write to Cinder, Nova or a backend, its repetitions included.",
             "kind",
             buckets=CALL_BUCKETS,
         )
@@ -205,18 +211,18 @@ class Publishing:
             "announcements_unrouted", "Announcements for which no queue was bound.", "event_type"
         )
         self.failed = make.counter(
-            "announcements_failed", "Sendings that failed and will be repeated.", "event_type"
+            "announcements_failed", "Publications that failed and will be repeated.", "event_type"
         )
 
 
 class Instruments:
-    """All of detachd's instruments, in one registry of their own.
+    """All instruments of detachd, in their own registry.
 
     Nothing here blocks or raises on a value; counting is thread-safe.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        # A second series for each counter, which nothing of ours asks for.
+        # Otherwise each counter has a second series, which nothing uses.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
         self.registry = registry if registry is not None else CollectorRegistry()
         make = Maker(self.registry)
@@ -231,13 +237,13 @@ class Instruments:
         )
 
     def describe(self, version: str, modes: Mapping[str, str]) -> None:
-        """Say which version runs and in which mode each configured backend is."""
+        """Set the version, and the mode of each configured backend."""
         self._build.labels(version).set(1)
         for backend, mode in modes.items():
             self._mode.labels(backend, mode).set(1)
 
     def expect(self, *, buses: Iterable[str], sources: Iterable[str]) -> None:
-        """Start the bus counters at zero, so that "nothing came" is a value and not a gap."""
+        """Start the counters of each bus at zero, so that a bus without messages has a series."""
         listening = self.listening
         by_bus = (
             listening.received, listening.ignored, listening.malformed, listening.rejected,

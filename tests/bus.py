@@ -20,7 +20,7 @@ from oslo_config import cfg
 from consumer.bus.broker import register_opts
 from consumer.bus.settings import ListenerSettings
 from consumer.bus.subscription import Pace
-from consumer.counting import Happened, What
+from consumer.counting import EventKind, Happened
 from consumer.intake.batch import BatchReport
 from consumer.ledger import Ledger, Timing
 from tests.recorded import Recorded
@@ -103,7 +103,7 @@ class Notes:
         match event:
             case BatchReport():
                 self.reports.append(event)
-            case Happened(What.DISCONNECTED):
+            case Happened(EventKind.DISCONNECTED):
                 self.lost += 1
 
 

@@ -1,4 +1,4 @@
-"""The ``detachd`` command: runs a subcommand, turns errors into words and exit codes."""
+"""The ``detachd`` command: runs a subcommand, and reports errors as text and exit code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from consumer.ledger import LedgerUrlError, NoSuchBodyError, NoSuchCaseError, Wr
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 MOST = 2**31 - 1
-"""What every database takes for a whole number."""
+"""The largest integer that every database accepts."""
 BAD_INPUT_ERRORS = (
     ConfigurationError, LedgerUrlError, NoSuchBodyError, NoSuchCaseError, NotReplayableError,
     UnreadableInputError, WrongStateError,
@@ -42,10 +42,10 @@ def version() -> str:
 
 
 def causes(error: BaseException) -> list[str]:
-    """Return what ``error`` and the errors behind it say, the root first.
+    """Return the texts of ``error`` and its causes, the root cause first.
 
-    What only repeats another is left out: a library's wrapper around the root, and a cause whose
-    words are in what is said further out.
+    A text that only repeats another is left out: that of a library's wrapper around a cause, and
+    that of a cause which an outer error already contains.
     """
     chain = [error]
     while (cause := chain[-1].__cause__) is not None:
@@ -65,12 +65,12 @@ def _flat(text: str) -> str:
 
 
 def _gist(error: BaseException, text: str) -> str:
-    """Return what must be said of an error: of the system's, its words without their number."""
+    """Return the essential text of an error: for a system error, without its number."""
     return (isinstance(error, OSError) and error.strerror) or _flat(text)
 
 
 class ErrorFormatter(logging.Formatter):
-    """Prints an error as its causes, one a line; everything else as it is."""
+    """Prints an error as its causes, one per line, and everything else unchanged."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text for the terminal."""
@@ -82,17 +82,17 @@ class ErrorFormatter(logging.Formatter):
 
 
 class Commands(CommandManager):
-    """Finds the commands by name; one is imported when it is asked for, with all that it needs."""
+    """Finds commands by name. The module of a command is imported only when it is called."""
 
     def load_commands(self, namespace: str) -> None:
-        """Take in the names that installed packages declare."""
+        """Read the names of the commands from the entry points."""
         self.group_list.append(namespace)
         for point in importlib.metadata.entry_points(group=namespace):
             self.commands[point.name.replace("_", " ")] = point
 
 
 class DetachdApp(App):
-    """cliff's application with our manners: few words on success, causes on failure.
+    """cliff's application, with short output on success and the causes on failure.
 
     ``-v`` adds what the libraries log, and the traceback of an error.
     """
@@ -121,7 +121,7 @@ class DetachdApp(App):
     ) -> argparse.ArgumentParser:
         """Return the parser of the options before the command.
 
-        Under our own name, however the program was called.
+        It always shows the name detachd.
         """
         own = {"conflict_handler": "resolve", "prog": self.NAME}
         parser = super().build_option_parser(description, version, (argparse_kwargs or {}) | own)
@@ -129,7 +129,7 @@ class DetachdApp(App):
         return parser
 
     def run(self, argv: list[str]) -> int:
-        """Run what ``argv`` says, and leave logging as it was."""
+        """Run the command in ``argv``, and restore the logging afterwards."""
         root = logging.getLogger()
         level, handlers = root.level, list(root.handlers)
         try:
@@ -141,7 +141,7 @@ class DetachdApp(App):
             root.handlers = handlers
 
     def configure_logging(self) -> None:
-        """Log to stderr; complaints go there too, whatever a command makes of the logging."""
+        """Log to stderr. Errors go there too, even if a command changes the logging."""
         super().configure_logging()
         console = logging.StreamHandler(self.stderr)
         console.setFormatter(ErrorFormatter())
@@ -154,7 +154,7 @@ class DetachdApp(App):
         self.options.debug = self.options.debug or self.options.verbose_level > 0
 
     def interact(self) -> None:
-        """Show the help: options alone are no command, and there is no shell of ours."""
+        """Show the help: without a command, cliff would start an interactive shell."""
         self.run_subcommand(["help"])
 
     def run_subcommand(self, argv: list[str]) -> int:
@@ -163,7 +163,7 @@ class DetachdApp(App):
         return BAD_INPUT if isinstance(self._error, BAD_INPUT_ERRORS) else result
 
     def clean_up(self, cmd: Command, result: int, err: BaseException | None) -> None:
-        """Remember what went wrong; cliff has printed it."""
+        """Keep the error for the exit code; cliff has printed it."""
         del cmd, result
         self._error = err
 

@@ -1,4 +1,4 @@
-"""``detachd case ...``: what detachd knows of stuck attachments, and a person's yes."""
+"""``detachd case ...``: list and show cases, and approve plans."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ SHOWN = (
 
 
 class Entries(FormattableColumn[Sequence[Mapping[str, Any]]]):
-    """Several entries in one field: a line each for people, objects for programs."""
+    """Several entries in one field: one line each in a table, objects in JSON."""
 
     def human_readable(self) -> str:
-        """Return one line an entry, the values that are known."""
+        """Return one line per entry, with the values that are set."""
         return "\n".join(_line(entry) for entry in self._value)
 
     def machine_readable(self) -> list[dict[str, Any]]:
@@ -161,12 +161,12 @@ def _history(line: HistoryRecord) -> dict[str, Any]:
 
 
 def as_dict(record: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass, not those of what it holds."""
+    """Return the fields of a dataclass; nested dataclasses are not converted."""
     return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON has it: enums by value, times in ISO 8601 to the second."""
+    """Return a value for JSON: enums by value, times in ISO 8601 to the second."""
     if isinstance(value, enum.Enum):
         return value.value
     return value.isoformat(timespec="seconds") if isinstance(value, datetime) else value
@@ -177,6 +177,6 @@ def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _line(entry: Mapping[str, Any]) -> str:
-    """Return an entry on one line for people: what is known and short; the rest is in JSON."""
+    """Return an entry on one line: the values that are set and short. JSON has all."""
     shown = (value for value in entry.values() if isinstance(value, str | int) and value != "")
     return "  ".join(str(value) for value in shown)

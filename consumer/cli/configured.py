@@ -1,4 +1,4 @@
-"""What the commands share that read the configuration and open the ledger; ``detachd ledger``."""
+"""Shared by commands that read the configuration or open the ledger; and ``detachd ledger``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def add_config_file(parser: argparse.ArgumentParser) -> None:
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
-    """Load the configuration that the command line names. Raises ConfigurationError."""
+    """Load the configuration for this command line. Raises ConfigurationError."""
     return load(arguments.config_file)
 
 
@@ -44,17 +44,17 @@ def ledger_of(arguments: argparse.Namespace) -> Iterator[Ledger]:
 
 
 def actor() -> str:
-    """Return who gives the command: the person behind sudo, else the user of the process."""
+    """Return who runs the command: the user who called sudo, else the user of the process."""
     if name := os.environ.get("SUDO_USER"):
         return name
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a uid without a name, as containers have it
+    except (KeyError, OSError):  # a uid without a name, as in containers
         return f"uid {os.getuid()}"
 
 
 def add_actor(parser: argparse.ArgumentParser) -> None:
-    """Add ``--actor``, which history keeps."""
+    """Add ``--actor``, for the history."""
     parser.add_argument(
         "--actor", default=actor(), help="who decides this, for the history (default: %(default)s)"
     )

@@ -1,6 +1,6 @@
-"""``detachd demo``: the five use cases and their look-alikes, played and shown.
+"""``detachd demo``: plays the five use cases and healthy cases that look like them.
 
-What came out is a table, or a card for each scene where the terminal is narrow.
+The results are shown as a table, or as a card for each scene on a narrow terminal.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from consumer.demo.performance import Row, perform
 from consumer.demo.scenes import SCENES
 
 ANNOUNCED = "volume.force_detach."
-# Each with the width that it is folded to; what has none is told whole.
+# Each with its maximum width; longer texts are folded. None: no maximum.
 HEADINGS = {
     "": None, "scenario": 18, "verdict\nrule": None, "what was done": None,
     "Cinder\nbefore → after": 21, "backend\nbefore → after": 14, "verified\nby": None,
@@ -32,13 +32,13 @@ TABLE_WIDTH = 120
 
 
 def console() -> Console:
-    """Return where to show it: the terminal, or as wide as the table is where there is none."""
+    """Return the terminal; if output is not a terminal, a console as wide as the table."""
     made = Console()
     return made if made.is_terminal else Console(width=max(made.width, TABLE_WIDTH))
 
 
 def show(rows: Sequence[Row], on: Console) -> None:
-    """Print what came out, and how many came out wrong."""
+    """Print the results, and how many of them are wrong."""
     if on.width >= TABLE_WIDTH:
         on.print(_table(rows))
     else:
@@ -71,7 +71,7 @@ def _table(rows: Sequence[Row]) -> Table:
 
 
 def _card(row: Row) -> Table:
-    """Return one row as lines, for a terminal that is too narrow for the table."""
+    """Return one result as lines, for a terminal that is too narrow for the table."""
     card = Table.grid(padding=(0, 2))
     mark = "[green]✓[/]" if row.ok else "[red]✗[/]"
     card.add_row(mark, f"[bold]{row.scenario}[/]", f"{row.verdict} [dim]{row.rule}[/]")

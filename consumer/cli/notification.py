@@ -59,7 +59,7 @@ class NotificationInspect(DisplayCommandBase[ListFormatter]):
     def produce_output(
         self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Row | list[Row]
     ) -> int:
-        """Print one object where there is one message and the format can show one."""
+        """Print one object if there is one message and the format supports it, else a list."""
         columns, selector = self._generate_columns_and_selector(parsed_args, column_names)
         rows = [data] if isinstance(data, tuple) else data
         if selector:
@@ -106,7 +106,7 @@ def _relevant(notification: Notification) -> Row:
 
 
 def _consequence(notification: Notification) -> str:
-    """Say what the service does with it."""
+    """Return what the service does with the notification."""
     if notification.operation is None:
         return "an error: detachd finds its operation by the request id"
     if notification.released_unasked:

@@ -1,4 +1,4 @@
-"""``detachd quarantine ...``: messages that could not be used, and what becomes of them."""
+"""``detachd quarantine ...``: list, show, replay and discard quarantined messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHORT = 12
 
 
 class Hash(FormattableColumn[str]):
-    """A hash: for people as much of it as names it, for programs all of it."""
+    """A hash: shortened in a table, complete in JSON."""
 
     def human_readable(self) -> str:
         """Return its beginning."""
@@ -101,7 +101,7 @@ class QuarantineReplay(Command):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
-        """Replay them; 1 where one that was named is not there any more."""
+        """Replay them; return 1 if a given one is missing or a queue could not be searched."""
         requester = Requester(parsed_args.actor, parsed_args.reason)
         with ledger_of(parsed_args) as ledger:
             bodies = [ledger.quarantined_body(text) for text in parsed_args.hash]
@@ -126,7 +126,7 @@ class QuarantineDiscard(Command):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
-        """Discard them; 1 where a queue could not be searched. Raises NoSuchBodyError."""
+        """Discard them; return 1 if a queue could not be searched. Raises NoSuchBodyError."""
         requester = Requester(parsed_args.actor, parsed_args.reason)
         with ledger_of(parsed_args) as ledger:
             bodies = [ledger.quarantined_body(text) for text in parsed_args.hash]

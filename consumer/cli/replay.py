@@ -1,4 +1,4 @@
-"""``detachd replay ...``: send a case, or a notification, round again."""
+"""``detachd replay ...``: replay a case or notifications."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ReplayCase(Command):
             self.app.stdout.write(f"queued case {case_id} for replay\n")
 
     def _full(self, settings: Settings, ids: Sequence[str]) -> list[str]:
-        """Return full ids of cases, each once; as they were given where nobody can be asked."""
+        """Return the full ids, each once; unchanged if the ledger is not available."""
         try:
             with contextlib.closing(open_ledger(settings)) as ledger:
                 ledger.check_schema()
@@ -113,7 +113,7 @@ def replayable(text: bytes) -> list[bytes]:
 
 
 def sending(settings: Settings, found: Sequence[bytes], requester: Requester) -> Iterator[None]:
-    """Send one body after the other; yield after each that the broker has confirmed.
+    """Send the bodies one by one; yield after each confirm of the broker.
 
     Raises NotConfirmedError that says how many were sent, and ConfigurationError.
     """

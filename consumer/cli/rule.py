@@ -1,4 +1,4 @@
-"""``detachd rule ...``: what a situation is taken for, as docs/rules.md has it."""
+"""``detachd rule ...``: the decision table, as in docs/rules.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``detachd serve``, and what is asked of services that run: pause, resume, replica list."""
+"""``detachd serve``, and commands for running services: pause, resume, replica list."""
 
 from __future__ import annotations
 
@@ -100,11 +100,12 @@ M_ARENA_MAX = -8
 
 
 def share_one_arena() -> None:
-    """Have all threads that are started from now on take their memory from one arena.
+    """Let all threads that are started from now on use one arena of memory.
 
-    glibc gives threads arenas of their own, eight for each core, so that they need not wait for
-    each other; none gives back what another could use. Threads of Python allocate one at a time
-    anyhow. Whoever sets ``MALLOC_ARENA_MAX`` is left alone, and so is a C library without arenas.
+    glibc gives threads separate arenas, up to eight for each core, so that they do not wait for
+    each other. But an arena does not share its free memory with the others, and Python threads
+    allocate one at a time anyway. Does nothing if ``MALLOC_ARENA_MAX`` is set, or if the C library
+    has no arenas.
     """
     if "MALLOC_ARENA_MAX" in os.environ:
         return
@@ -130,7 +131,7 @@ class Serve(Command):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
-        """Start, wait for a signal or the death of a part, stop, wait."""
+        """Start the service, wait for a signal or the failure of a part, and stop it."""
         share_one_arena()
         settings = settings_of(parsed_args)
         logs.set_up(settings.conf, version())
@@ -138,14 +139,14 @@ class Serve(Command):
         set_on_signals(service.over)
         service.start()
         gc.collect()
-        gc.freeze()  # what the program itself is made of need not be gone through again and again
+        gc.freeze()  # so that the objects of the program itself are not scanned at each collection
         service.over.wait()
         service.stop()
         return DONE if service.wait() else FAILED
 
 
 def set_on_signals(over: threading.Event) -> None:
-    """Set ``over`` at the first SIGTERM or SIGINT; the second does what it does by default."""
+    """Set ``over`` at the first SIGTERM or SIGINT; the second has its default effect."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         del number, frame

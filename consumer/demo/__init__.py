@@ -1,1 +1,1 @@
-"""The demonstration: use cases and their look-alikes on embedded parts, for ``detachd demo``."""
+"""The demo: the use cases, and healthy cases that look like them, for ``detachd demo``."""

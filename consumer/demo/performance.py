@@ -1,8 +1,7 @@
-"""Plays the scenes on the whole service with embedded parts, and says how each came out.
+"""Plays the scenes on the whole service with embedded parts, and compares the results.
 
-The broker is kombu's in-memory one, the ledger a SQLite file that goes afterwards, the cloud the
-simulated one; the service between them is the one that ``detachd serve`` runs, in mode auto, with
-short times.
+The broker is kombu's in-memory one, the ledger is a temporary SQLite file, and the cloud is
+simulated. The service is the one that ``detachd serve`` runs, in mode auto, with short times.
 """
 
 from __future__ import annotations
@@ -65,24 +64,24 @@ nova_detach_wait_seconds = 2
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Observed:
-    """What the simulated cloud really holds of a volume."""
+    """The real state of a volume in the simulated cloud."""
 
     status: str
     rows: tuple[str, ...]
     backend: tuple[str, ...]
 
     def cinder(self) -> str:
-        """Return the volume's status and those of its rows, for a person."""
+        """Return the status of the volume and of its attachments, for display."""
         return f"{self.status} [{', '.join(self.rows)}]" if self.rows else self.status
 
     def hosts(self) -> str:
-        """Return whom the backend lets in, for a person."""
+        """Return the hosts that have access on the backend, for display."""
         return ", ".join(self.backend) or "-"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """How one scene came out; the fields are the columns of the table and the keys of the JSON."""
+    """The result of one scene. The fields are the columns of the table and the keys in JSON."""
 
     scenario: str
     verdict: str | None
@@ -99,7 +98,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Act:
-    """A scene on its stage, what was seen before, and what the bus is going to tell."""
+    """A scene on its stage, the state before, and the messages to publish."""
 
     scene: Scene
     stage: Stage
@@ -108,9 +107,9 @@ class Act:
 
 
 def perform(progress: Callable[[Mapping[str, str]], None]) -> list[Row]:
-    """Play every scene at once; ``progress`` is told the state of each, many times a second.
+    """Play all scenes at once; ``progress`` is called with the states, many times a second.
 
-    Blocks for about six seconds, at most ``PATIENCE_SECONDS`` and the stopping.
+    Blocks for about six seconds, at most ``PATIENCE_SECONDS`` and the stop of the service.
     """
     with Cloud() as cloud, tempfile.TemporaryDirectory(prefix="detachd-demo-") as directory:
         acts = [_arrange(cloud, scene, number) for number, scene in enumerate(SCENES, start=1)]
@@ -133,7 +132,7 @@ def _arrange(cloud: Cloud, scene: Scene, number: int) -> Act:
 
 @contextlib.contextmanager
 def serving(cloud: Cloud, directory: Path, more: str = "") -> Iterator[Service]:
-    """Run the service on this cloud, with ``more`` lines of configuration, until it is left."""
+    """Run the service on this cloud within the block; ``more``: further configuration."""
     file = directory / "detachd.conf"
     file.write_text(CONFIGURATION.format(directory=directory) + more)
     parts = Parts(ControlPlane(cloud.cinder, cloud.nova), cloud.driver)
@@ -149,7 +148,7 @@ def serving(cloud: Cloud, directory: Path, more: str = "") -> Iterator[Service]:
 
 
 def last_attach(stage: Stage) -> Message:
-    """Return the end of an earlier attach on the stage's host: the bus tells its connector."""
+    """Return the end of an earlier attach on this host, which contains its connector."""
     story = Story(str(uuid.uuid4()), str(uuid.uuid4()), stage.host, DEFAULT_BACKEND)
     row = SentAttachment(str(uuid.uuid4()), "attached", stage.cloud.connector(stage.host))
     return story.cinder("attach.end", "in-use", row, publisher=API_PUBLISHER)
@@ -185,7 +184,7 @@ def _finished(ledger: Ledger, act: Act, bus: InMemoryBus) -> bool:
 
 
 def _case_of_scene(ledger: Ledger, act: Act) -> Case | None:
-    """Return the scene's case; where Nova's clean-up opened a second one, the one that acted."""
+    """Return the case of the scene; if Nova's clean-up opened another, the one that acted."""
     cases = ledger.cases(volume_id=act.stage.volume_id)
     return max(cases, key=lambda case: (case.attempts, case.opened_at), default=None)
 
@@ -220,7 +219,7 @@ def _row(act: Act, record: CaseRecord | None, bus: InMemoryBus) -> Row:
 
 
 def _decided(record: CaseRecord | None) -> tuple[str | None, str | None]:
-    """Return the verdict and rule of the first look that acted; where none did, of the last."""
+    """Return verdict and rule of the first look that acted; if none did, of the last."""
     if record is None:
         return None, None
     for sent in record.outbox:

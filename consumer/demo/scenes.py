@@ -1,6 +1,6 @@
-"""The scenes: each arranges what a real cloud was seen in, and has the bus tell of it.
+"""The scenes of the demo: each arranges a situation of a real cloud, and its notifications.
 
-Every scene works on a volume, a server and a compute host of its own.
+Every scene has its own volume, server and compute host.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from drivers.simulator import DEFAULT_BACKEND, Cloud, Fault, Landing
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Expected:
-    """How a scene must come out: the row is ok only if all of it holds."""
+    """The expected result of a scene: its row is ok only if all of it matches."""
 
     verdict: str
     rule: str
@@ -29,7 +29,7 @@ class Expected:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stage:
-    """One scene's own volume and server, and the story that its messages tell."""
+    """The volume, server and host of one scene, on a simulated cloud."""
 
     cloud: Cloud
     volume_id: str
@@ -37,11 +37,11 @@ class Stage:
     host: str
 
     def story(self) -> Story:
-        """Return a new operation's story."""
+        """Return what the messages of a new operation have in common."""
         return Story(self.volume_id, self.instance_id, self.host, DEFAULT_BACKEND)
 
     def attached(self) -> str:
-        """Attach the volume, the healthy way; return the attachment id."""
+        """Attach the volume without any failure; return the attachment id."""
         return self.cloud.attach(self.volume_id, self.instance_id)
 
     def shown(self, attachment_id: str, status: str) -> SentAttachment:
@@ -54,7 +54,7 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scene:
-    """A name, what it shows, how it is arranged and how it must end."""
+    """A scene: its name, what it shows, how it is arranged, and the expected result."""
 
     name: str
     title: str
@@ -88,14 +88,14 @@ def unfinished_attach(stage: Stage) -> Sequence[Message]:
 
 
 def attach_not_recorded(stage: Stage) -> Sequence[Message]:
-    """UC2: guest and backend have it, the call that tells Cinder so was lost."""
+    """UC2: attached in the guest and on the backend; the call that completes it was lost."""
     attach = stage.cloud.begin_attach(stage.volume_id, stage.instance_id).advance(2)
     attach.abandon()
     return _attach_begins(stage, attach.attachment_id)
 
 
 def released_but_detaching(stage: Stage) -> Sequence[Message]:
-    """UC3: Nova and the backend have let go, Cinder still says detaching."""
+    """UC3: detached in Nova and on the backend; Cinder still says detaching."""
     cloud, attachment_id = stage.cloud, stage.attached()
     cloud.begin_detaching(stage.volume_id)
     cloud.guest_lets_go(stage.instance_id, stage.volume_id)
@@ -109,14 +109,14 @@ def released_but_detaching(stage: Stage) -> Sequence[Message]:
 
 
 def detach_never_carried_out(stage: Stage) -> Sequence[Message]:
-    """UC4: nova-compute died with the wish in hand; the guest still has the disk."""
+    """UC4: nova-compute stopped before the detach; the guest still has the disk."""
     stage.attached()
     stage.cloud.begin_detaching(stage.volume_id)
     return [stage.story().nova("detach.start")]
 
 
 def leaked_by_a_timeout(stage: Stage) -> Sequence[Message]:
-    """UC5: every try timed out, Nova gave up, then the backend finished after all."""
+    """UC5: every try timed out, Nova gave up, and then the backend finished the call."""
     cloud = stage.cloud
     fault = Fault.late("backend.initialize_connection", volume_id=stage.volume_id, times=5)
     cloud.script(fault)
@@ -140,7 +140,7 @@ def _failed_attach(stage: Stage, attachment_id: str) -> list[Message]:
 
 
 def retry_won(stage: Stage) -> Sequence[Message]:
-    """Healthy: the first try timed out, the second won, and the first never finishes."""
+    """Healthy: the first try timed out, the second succeeded."""
     attachment_id = stage.attached()
     return _second_try_succeeded(stage, attachment_id)
 
@@ -160,7 +160,7 @@ def _second_try_succeeded(stage: Stage, attachment_id: str) -> list[Message]:
 
 
 def live_migration(stage: Stage) -> Sequence[Message]:
-    """Healthy: two rows of one server on two hosts while it moves."""
+    """Healthy: two attachments of one server, on two hosts, during a live migration."""
     stage.attached()
     destination = f"{stage.host}-destination"
     attachment = stage.cloud.begin_migration(stage.volume_id, stage.instance_id, destination)
@@ -169,7 +169,7 @@ def live_migration(stage: Stage) -> Sequence[Message]:
 
 
 def late_first_try(stage: Stage) -> Sequence[Message]:
-    """Healthy, but put back: the retry won, then the first try finished and wrote attaching."""
+    """Healthy, but set to attaching: the second try succeeded, then the first one finished."""
     cloud = stage.cloud
     cloud.script(Fault.late("backend.initialize_connection", volume_id=stage.volume_id))
     attachment_id = stage.attached()
@@ -177,8 +177,8 @@ def late_first_try(stage: Stage) -> Sequence[Message]:
     return _second_try_succeeded(stage, attachment_id)
 
 
-def guest_still_holds(stage: Stage) -> Sequence[Message]:
-    """For a person: Cinder was reset by hand, the guest is writing."""
+def guest_writes_after_reset(stage: Stage) -> Sequence[Message]:
+    """For a person: Cinder's status was reset by hand while the guest writes."""
     attachment_id = stage.attached()
     story = stage.story()
     stage.cloud.drop_attachment(attachment_id)
@@ -189,9 +189,9 @@ def guest_still_holds(stage: Stage) -> Sequence[Message]:
 
 
 def late_completion(stage: Stage) -> Sequence[Message]:
-    """UC5, mended, and then one more late call exports the volume again."""
+    """UC5: recovered, and then a late call exports the volume again."""
     cloud = stage.cloud
-    # The mending attempt looks, looks once more before each of three calls, and looks at the end.
+    # The attempt looks first, before each of its three calls, and at the end.
     landing = Landing(after_method="driver.observe", after_calls=5)
     fault = "backend.initialize_connection"
     cloud.script(
@@ -213,15 +213,15 @@ RELEASE = ("backend.force_detach", "cinder.delete_attachment")
 SCENES: tuple[Scene, ...] = (
     Scene(
         "UC1 attach never finished",
-        "attaching in Cinder, nowhere else",
+        "attaching in Cinder, not attached anywhere",
         unfinished_attach,
         Expected(
             "release", "UC1.unfinished", RELEASE, (START, END), "available", (), "closed"
         ),
     ),
     Scene(
-        "UC2 attached, Cinder not told",
-        "attaching in Cinder, attached everywhere else",
+        "UC2 attach not recorded",
+        "attaching in Cinder, attached in Nova and on the backend",
         attach_not_recorded,
         Expected(
             "roll-forward", "UC2.attached", ("cinder.complete",), (START, END), "in-use",
@@ -230,7 +230,7 @@ SCENES: tuple[Scene, ...] = (
     ),
     Scene(
         "UC3 detach never ended",
-        "detaching in Cinder, nowhere else",
+        "detaching in Cinder, not attached in Nova or on the backend",
         released_but_detaching,
         Expected(
             "release", "UC3.released-in-nova", RELEASE, (START, END), "available", (), "closed"
@@ -238,7 +238,7 @@ SCENES: tuple[Scene, ...] = (
     ),
     Scene(
         "UC4 detach never carried out",
-        "detaching in Cinder, attached everywhere else",
+        "detaching in Cinder, attached in Nova and on the backend",
         detach_never_carried_out,
         Expected(
             "nova-detach", "UC4.wish-on-record", ("cinder.roll_detaching", "nova.detach"),
@@ -253,20 +253,20 @@ SCENES: tuple[Scene, ...] = (
     ),
     Scene(
         "healthy: the retry won",
-        "a timed-out try, then one that went well",
+        "the first try timed out, the second succeeded",
         retry_won,
         Expected("healthy", "H2.attached", (), (), "in-use", ("HOST",), "closed"),
     ),
     Scene(
         "healthy: live migration",
-        "two rows of one server on two hosts",
+        "two attachments of one server on two hosts",
         live_migration,
         Expected(
             "in-flight", "B2.server-busy", (), (), "in-use", ("HOST", "HOST-destination"), "due"
         ),
     ),
     Scene(
-        "healthy, put back by a late try",
+        "healthy, reset by a late try",
         "attached, then set to attaching by a first try that finished late",
         late_first_try,
         Expected(
@@ -275,14 +275,14 @@ SCENES: tuple[Scene, ...] = (
         ),
     ),
     Scene(
-        "parked: the guest holds the disk",
-        "available by hand, while the guest writes",
-        guest_still_holds,
+        "parked: the guest has the disk",
+        "set to available by hand while the guest writes",
+        guest_writes_after_reset,
         Expected("park", "P6.guest-holds", (), (PARKED,), "available", ("HOST",), "parked"),
     ),
     Scene(
         "late completion",
-        "mended, then exported again by a call that had timed out",
+        "recovered, then exported again by a call that had timed out",
         late_completion,
         Expected(
             "terminate", "UC5.leaked", TERMINATE * 2, (START, END) * 2, "available", (), "closed"

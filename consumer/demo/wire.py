@@ -1,6 +1,6 @@
-"""Notifications as Cinder and Nova put them on the wire, for a simulated cloud's scenes.
+"""Notifications in the form in which Cinder and Nova publish them, for the scenes.
 
-The shapes are those of a recorded Cinder 29 and Nova 34, cut to what identifies a message.
+They follow recordings of Cinder 29 and Nova 34, shortened to the fields that identify a message.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TIME_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Message:
-    """One message as it is published: where to, and its raw body."""
+    """One message to publish: exchange, routing key and raw body."""
 
     exchange: str
     routing_key: str
@@ -29,7 +29,7 @@ class Message:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SentAttachment:
-    """A row as a Cinder notification shows it."""
+    """An attachment as a Cinder notification shows it."""
 
     attachment_id: str
     status: str
@@ -38,7 +38,7 @@ class SentAttachment:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Story:
-    """Everything that the messages of one operation have in common.
+    """What all messages of one operation have in common.
 
     ``request_id`` is Nova's, which Cinder's notifications carry as the global request id.
     """
@@ -52,7 +52,7 @@ class Story:
     def attachment_dropped(
         self, attachment: SentAttachment, status: str = "reserved", **fields: str
     ) -> list[Message]:
-        """Tell that Cinder begins and ends to drop a row, in one request of its own."""
+        """Return start and end of Cinder deleting an attachment, in one request."""
         own = new_request_id()
         start = self.cinder("detach.start", status, attachment, own_request_id=own, **fields)
         end = self.cinder("detach.end", "available", publisher=API_PUBLISHER, own_request_id=own)
@@ -108,9 +108,9 @@ class Story:
         publisher: str = BACKEND_PUBLISHER,
         own_request_id: str | None = None,
     ) -> Message:
-        """``volume.<suffix>``, e.g. ``attach.start``, with the rows that it shows.
+        """``volume.<suffix>``, e.g. ``attach.start``, with the attachments that it shows.
 
-        Start and end of one call of Cinder's bear the same ``own_request_id``; by itself it is new.
+        Start and end of one call in Cinder have the same ``own_request_id``; the default is new.
         """
         payload = {
             "tenant_id": "demo", "user_id": "alice", "host": f"{self.backend}#pool",
@@ -161,7 +161,7 @@ class Story:
 
 
 def new_request_id() -> str:
-    """Return a request id that nobody has used."""
+    """Return a new request id."""
     return f"req-{uuid.uuid4()}"
 
 

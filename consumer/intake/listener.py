@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 from consumer.bus.settings import ListenerSettings
 from consumer.bus.subscription import Batch, Subscription
-from consumer.counting import Happened, What
+from consumer.counting import EventKind, Happened
 from consumer.intake.batch import BatchIntake, BatchReport, ParsedBatch
 from consumer.intake.loop import QueueLoop
 from consumer.intake.quarantine import Quarantine
@@ -121,4 +121,4 @@ class Listener:
         self._caught_up_at = self._probe_at = -math.inf
         self._all_sent_at = None
         if disconnected:
-            self._count(Happened(What.DISCONNECTED, self._settings.bus))
+            self._count(Happened(EventKind.DISCONNECTED, self._settings.bus))

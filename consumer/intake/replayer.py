@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from consumer.bus.subscription import Batch, Delivery, Subscription
-from consumer.counting import Happened, What
+from consumer.counting import EventKind, Happened
 from consumer.intake.batch import record_quarantined
 from consumer.intake.loop import QueueLoop
 from consumer.intake.quarantine import Quarantine
@@ -111,7 +111,7 @@ class Replayer:
         self._in_doubt = None if request.delivery.message_id else request.replay
         match request.order:
             case Refused(reason):
-                self._put_aside(request, reason)
+                self._quarantine_message(request, reason)
             case CaseOrder(case_id):
                 self._replay(request, case_id)
             case Notification() as notification:
@@ -151,19 +151,19 @@ class Replayer:
         try:
             replayed = self._ledger.replay(request.replay, what)
         except (NoSuchCaseError, ReplayRefusedError) as error:
-            self._put_aside(request, str(error))
+            self._quarantine_message(request, str(error))
             return
         result = _result(replayed)
         LOG.info("replay of case %s by %s: %s", replayed.case_id, request.replay.actor, result)
-        self._count(Happened(What.REPLAYED, result))
+        self._count(Happened(EventKind.REPLAYED, result))
 
-    def _put_aside(self, request: _Request, reason: str) -> None:
+    def _quarantine_message(self, request: _Request, reason: str) -> None:
         why = request.delivery.why(reason)
         if not request.batch.quarantined:
             self._quarantine.put(request.delivery, why)
             request.batch.quarantined.add(0)
         record_quarantined(self._ledger, SOURCE, request.delivery, why)
-        self._count(Happened(What.REPLAYED, "refused"))
+        self._count(Happened(EventKind.REPLAYED, "refused"))
 
 
 def _result(replayed: Replayed) -> str:

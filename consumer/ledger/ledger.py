@@ -70,11 +70,11 @@ class Ledger:
     # --- the database itself --------------------------------------------------------------------
 
     def check_schema(self) -> None:
-        """Raise SchemaBehindError or SchemaAheadError unless the tables are this program's."""
+        """Raise SchemaBehindError or SchemaAheadError unless the tables fit this program."""
         schema.check_schema(self._database)
 
     def upgrade(self) -> Upgraded:
-        """Bring the tables up to date; doing it twice does no harm. Raises SchemaAheadError."""
+        """Migrate the tables; safe to repeat. Raises SchemaAheadError."""
         return schema.upgrade(self._database)
 
     def close(self) -> None:
@@ -251,7 +251,7 @@ class Ledger:
         self._database.write(lambda c: control.resume(c, self._cloud, actor))
 
     def paused(self) -> Pause | None:
-        """Return the pause that holds now."""
+        """Return the present pause, or None."""
         return self._database.read(lambda c: control.paused(c, self._cloud), one_statement=True)
 
     def approve(self, case_id: str, actor: str, reason: str) -> str:

@@ -30,7 +30,7 @@ from consumer.bus.broker import (
 )
 from consumer.bus.sender import Confirmation, ConfirmedSender, NotConfirmedError, Parcel
 from consumer.bus.topology import declare_exchange, exchange_problem
-from consumer.counting import Happened, What
+from consumer.counting import EventKind, Happened
 from consumer.ledger import Ledger, LedgerUnavailableError, Outgoing
 from consumer.publish.driver import DRIVER, Announced, ConfirmedDriver
 from handlers.case import Priority
@@ -261,7 +261,7 @@ class Publisher:
             return self._unroutable(outgoing)
         self._unconfirmed_until = -math.inf
         self._confirmed.append(outgoing.outbox_id)
-        self._count(Happened(What.SENT, outgoing.event_type))
+        self._count(Happened(EventKind.SENT, outgoing.event_type))
         self._last_sent_at = datetime.now(UTC)
         return True
 
@@ -271,14 +271,14 @@ class Publisher:
             self._retry_later(outgoing, problem)
             return False
         self._ledger.outbox_unrouted([outgoing.outbox_id])
-        self._count(Happened(What.UNROUTED, outgoing.event_type))
+        self._count(Happened(EventKind.UNROUTED, outgoing.event_type))
         LOG.error("%s: the announcement of case %s is unrouted", problem, outgoing.case_id)
         return True
 
     def _retry_later(self, outgoing: Outgoing, problem: str) -> float:
         delay = backoff_seconds(outgoing.attempts)
         self._ledger.outbox_failed(outgoing.outbox_id, problem, delay)
-        self._count(Happened(What.UNSENT, outgoing.event_type))
+        self._count(Happened(EventKind.UNSENT, outgoing.event_type))
         LOG.warning("the announcement is sent again in %.1f s: %s", delay, problem)
         return delay
 

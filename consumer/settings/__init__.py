@@ -1,1 +1,1 @@
-"""What the configuration says: options, checks across them, and a section for each part."""
+"""The configuration: options, checks across them, and the settings of each part."""

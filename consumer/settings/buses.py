@@ -1,8 +1,8 @@
-"""Every bus that is listened to, and what each queue is for.
+"""The settings of every bus that detachd consumes from, and the task of each queue.
 
-A bus is a section ``[bus:NAME]``, or the one of transport_url. A queue is never another client's,
-and never for two tasks. One that is consumed for two gives each message to one of them by chance;
-where one task puts messages and the other takes them, they go round for ever.
+A bus is a section ``[bus:NAME]``, or the broker of transport_url. A queue is used by detachd only,
+and for one task. If two tasks consumed from one queue, each message would go to one of them by
+chance. If one task published to it and another consumed from it, messages would circulate for ever.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from consumer.intake.deciding import Place, Quarantines
 from consumer.intake.replay_queue import ReplaySettings
 
 PRIORITIES = ("audit", "debug", "info", "warn", "error", "critical", "sample")
-"""What oslo.messaging's notification listeners call their queues: TOPIC.PRIORITY, one for each."""
+"""oslo.messaging's notification listeners have a queue TOPIC.PRIORITY for each of these."""
 
 
 class Task(enum.Enum):
@@ -37,7 +37,7 @@ class Task(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class QueueUse:
-    """One queue as one section names it; ``option`` is where the operator finds it."""
+    """A queue and its task; ``option`` is where the configuration names it."""
 
     task: Task
     option: str
@@ -45,7 +45,7 @@ class QueueUse:
     name: str
 
     def shared(self, other: QueueUse) -> str | None:
-        """Say where both are the same queue: at any host that both may be at."""
+        """Return the queue that both share, on a host that both may use; None if there is none."""
         both = self._places() & other._places()
         return "{2} of {0}, virtual host {1}".format(*min(both)) if both else None
 
@@ -78,7 +78,7 @@ def uses(buses: Sequence[ListenerSettings], replay: ReplaySettings) -> list[Queu
 
 
 def queue_problems(buses: Sequence[ListenerSettings], replay: ReplaySettings) -> Iterator[str]:
-    """Yield a sentence for each queue that is somebody else's, or has two tasks."""
+    """Yield a sentence for each queue that another client uses, or that has two tasks."""
     found = uses(buses, replay)
     topics = {key.rpartition(".")[0] for b in buses for e in b.bindings for key in e.routing_keys}
     yield from (
@@ -86,7 +86,7 @@ def queue_problems(buses: Sequence[ListenerSettings], replay: ReplaySettings) ->
     )
     for one, other in itertools.combinations(found, 2):
         if one.task is other.task is Task.QUARANTINE:
-            continue  # what is put aside may lie together
+            continue  # several buses may share a quarantine queue
         if where := one.shared(other):
             yield _clash(one, other, where)
 
@@ -120,16 +120,16 @@ PREFIX = "bus:"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NO_BROKER = "rabbit://"
-"""What transport_url is when nobody sets it (oslo.messaging, transport.py)."""
+"""The default of transport_url (oslo.messaging, transport.py)."""
 
 
 def is_own(section: str) -> bool:
-    """Tell whether a section of the configuration files is one of these."""
+    """Tell whether a section of the configuration files is a bus."""
     return section.lower().startswith(PREFIX)
 
 
 def options() -> list[cfg.Opt]:
-    """Return the options of such a section; what it does not set is None."""
+    """Return the options of such a section, with the default None."""
     where = cfg.StrOpt(
         "transport_url",
         secret=True,
@@ -152,7 +152,7 @@ def read(conf: cfg.ConfigOpts) -> tuple[ListenerSettings, ...]:
 
 
 def quarantines(conf: cfg.ConfigOpts) -> Quarantines:
-    """Return where every quarantine queue is. Raises ConfigurationError."""
+    """Return all quarantine queues, with their brokers. Raises ConfigurationError."""
     with broker.url_explained():
         replay = ReplaySettings.from_conf(conf)
     found = [Place(one.bus, one.broker, one.quarantine) for one in read(conf)]

@@ -1,4 +1,4 @@
-"""Collects the options, checks them across, hands them on as settings, and opens the ledger."""
+"""Reads the configuration, checks options against each other, and makes the settings."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SimulatorSettings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that the configuration says, checked.
+    """The whole configuration, checked.
 
     ``conf`` is for the libraries that read their own options from it (oslo.log, oslo.messaging).
     """
@@ -63,17 +63,17 @@ class Settings:
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
-    """Return every option of ours: the entry point that ``oslo-config-generator`` asks.
+    """Return every option of detachd, for ``oslo-config-generator`` (an entry point).
 
-    Those of every installed storage driver too. Sets our defaults of oslo.log's options, so that
-    the sample shows what holds.
+    The options of every installed storage driver are included. Sets our defaults for options of
+    oslo.log, so that the sample shows them.
     """
     logs.set_defaults()
     return [*options.list_opts(), *openstack.list_opts(), *drivers.list_opts()]
 
 
 def load(paths: Sequence[Path] = ()) -> Settings:
-    """Read the configuration files, the later ones winning; without any, the default file.
+    """Read the configuration files, or the default file. The last value of an option counts.
 
     Blocks on the file system only. Raises ConfigurationError with every problem that was found.
     """
@@ -85,7 +85,7 @@ def load(paths: Sequence[Path] = ()) -> Settings:
 
 
 def default_files() -> list[Path]:
-    """Return the file that is read when none is named. Raises ConfigurationError without it."""
+    """Return the default file. Raises ConfigurationError if it does not exist."""
     if _is_missing(DEFAULT_FILE):
         raise ConfigurationError(
             [f"there is no {DEFAULT_FILE}; create it, or name another file with --config-file"]
@@ -94,7 +94,7 @@ def default_files() -> list[Path]:
 
 
 def _is_missing(path: Path) -> bool:
-    """Tell whether there is surely no such file; what may not be looked for is told when read."""
+    """Tell whether the file surely does not exist; other errors appear when it is read."""
     try:
         return not path.exists()
     except OSError:
@@ -124,7 +124,7 @@ def _check_files(files: Sequence[Path]) -> None:
 
 
 def _bus_and_backend_sections(sections: Iterable[str]) -> dict[str, list[cfg.Opt]]:
-    """Return what may stand in the sections that operators name themselves."""
+    """Return the options of the sections [backend:...] and [bus:...] in the files."""
     found = {s: backends.options() for s in sections if s.lower().startswith(backends.PREFIX)}
     return found | {s: buses.options() for s in sections if buses.is_own(s)}
 
@@ -165,7 +165,7 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
 
 
 def problems(settings: Settings) -> Iterator[str]:
-    """Yield a sentence for each pair of options that do not go together, with their numbers."""
+    """Yield a sentence for each combination of options that is not allowed."""
     yield from _section_problems(settings.backends)
     yield from drivers.problems(settings.driver_options, settings.backends)
     for backend in settings.backends.all():

@@ -1,7 +1,7 @@
 """The storage drivers' own options: ``[driver:NAME]`` and ``[driver:NAME:HOST@BACKEND]``.
 
-Each driver's class declares them (``StorageDriver.opts``). Only drivers that the configuration
-names are imported, so that a broken plug-in which nobody uses stops nobody.
+Each driver's class declares them (``StorageDriver.opts``). Only drivers in the configuration are
+imported, so that a broken driver which is not used does no harm.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Values = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Section:
-    """One such section: for every backend that uses the driver, or for one of them."""
+    """One such section, for all backends of the driver or for one of them."""
 
     title: str
     driver: str
@@ -34,37 +34,37 @@ class Section:
 
     @classmethod
     def of(cls, title: str) -> Section:
-        """Take the title of a section that ``is_own``."""
+        """Parse the title of such a section."""
         driver, _, backend = title[len(PREFIX) :].partition(":")
         return cls(title, driver, backend or None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DriverOptions:
-    """What those sections say. No value shows in a repr: some are secret."""
+    """The values of those sections. The repr shows none, because some are secret."""
 
     shared: Mapping[str, Values] = dataclasses.field(repr=False)
     own: Mapping[tuple[str, str], Values] = dataclasses.field(repr=False)
     sections: tuple[Section, ...]
 
     def of(self, driver: str, backend: str) -> Values:
-        """Return every option of a driver for ``host@backend``: its own section first."""
+        """Return the options of a driver for ``host@backend``; its own section comes first."""
         return self.own.get((driver, backend)) or self.shared.get(driver, {})
 
     def backends(self) -> tuple[str, ...]:
-        """Return the backends that have such a section of their own."""
+        """Return the backends that have their own section."""
         return tuple(dict.fromkeys(s.backend for s in self.sections if s.backend))
 
 
 def is_own(title: str) -> bool:
-    """Tell whether a section of the configuration files is one of these."""
+    """Tell whether a section of the configuration files is one of a driver."""
     return title.lower().startswith(PREFIX)
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
     """Return the options of every installed driver, for ``oslo-config-generator``.
 
-    A driver that cannot be imported has a section that says why, without options.
+    For a driver that cannot be imported, the section has the error and no options.
     """
     return [_listed(name) for name in registry.names()]
 
@@ -85,7 +85,7 @@ def _listed(name: str) -> tuple[cfg.OptGroup, list[cfg.Opt]]:
 
 
 def declared(titles: Iterable[str]) -> tuple[dict[str, list[cfg.Opt]], list[str]]:
-    """Return what may stand in these sections, and a sentence for each whose driver is no good."""
+    """Return the options of these sections, and a sentence for each driver that cannot load."""
     opts: dict[str, list[cfg.Opt]] = {}
     problems: list[str] = []
     for section in (Section.of(title) for title in titles if is_own(title)):
@@ -98,10 +98,10 @@ def declared(titles: Iterable[str]) -> tuple[dict[str, list[cfg.Opt]], list[str]
 
 
 def read(conf: cfg.ConfigOpts, backends: Backends) -> DriverOptions:
-    """Read the options of every driver that a backend or a section names, and has been checked."""
+    """Read the options of every driver in the configuration, which was checked before."""
     sections = tuple(Section.of(title) for title in conf.list_all_sections() if is_own(title))
     used = {b.driver for b in backends.all() if b.driver} | {s.driver for s in sections}
-    # One that cannot be loaded is told of where the backends are checked.
+    # A driver that cannot be loaded is reported where the backends are checked.
     kinds = {name: kind for name in sorted(used) if (kind := _loaded(name)) is not None}
     shared = {name: _values(conf, PREFIX + name, kinds[name].opts, {}) for name in kinds}
     own = {
@@ -120,7 +120,7 @@ def _loaded(name: str) -> type[StorageDriver] | None:
 
 
 def _values(conf: cfg.ConfigOpts, title: str, opts: Iterable[cfg.Opt], inherited: Values) -> Values:
-    """Read one section. What it does not set is inherited, as a value: it is not parsed again."""
+    """Read one section. A missing value is inherited and not parsed again."""
     mine = optional(opts)
     conf.register_opts(mine, group=title)
     return {
@@ -137,12 +137,12 @@ def _is_set(conf: cfg.ConfigOpts, title: str, name: str) -> bool:
 
 
 def problems(options: DriverOptions, backends: Backends) -> Iterator[str]:
-    """Yield a sentence for each section that nobody reads, and each option that is missing."""
+    """Yield a sentence for each section that is not used, and each missing option."""
     yield from _titles_alike(options)
     for section in options.sections:
         if section.backend is not None:
             yield from _reader_problems(section, section.backend, backends)
-    # Where no backend is named, the defaults are all that drivers are made from.
+    # Without sections of backends, drivers are made with the defaults only.
     names = dict.fromkeys([*backends.by_name, *options.backends()])
     for name in names or (backends.defaults.name,):
         yield from _missing(backends.of(name).driver or "", name, options)

@@ -1,8 +1,8 @@
-"""What configuration files say, checked before oslo.config reads them.
+"""Checks configuration files before oslo.config reads them.
 
-oslo.config ignores what it does not know; a mistyped ``mode`` would be the default without a word.
-Here a name that nobody declares is an error that suggests the nearest one. Messages never repeat a
-line of the file, which may hold a password.
+oslo.config ignores unknown names: with a typing error in ``mode``, its default would be used. Here
+an unknown name is an error, which suggests the most similar name. Messages never contain a line of
+the file, because it may contain a password.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from consumer.errors import ConfigurationError
 
 LIBRARIES = ("oslo.log", "oslo.messaging")
 
-# Python's own words, which oslo.config passes on, and what is meant.
+# Error texts of Python, which oslo.config passes on, and their meaning.
 NO_NUMBER = {
     "invalid literal for int() with base 10: ": "a whole number",
     "could not convert string to float: ": "a number",
@@ -32,7 +32,7 @@ Declared = Mapping[str, Sequence[cfg.Opt]]
 
 
 def parse(path: Path) -> Sections:
-    """Return the sections of one file. Raises ConfigurationError where it cannot be read."""
+    """Return the sections of one file. Raises ConfigurationError if it cannot be read."""
     sections: dict[str, dict[str, Any]] = {}
     try:
         cfg.ConfigParser(str(path), sections).parse()
@@ -48,7 +48,7 @@ def parse(path: Path) -> Sections:
 
 @functools.cache
 def library_options() -> Declared:
-    """Return the options of oslo.log and oslo.messaging by section, as they list them."""
+    """Return the options of oslo.log and oslo.messaging by section."""
     declared: dict[str, list[cfg.Opt]] = {}
     for point in importlib.metadata.entry_points(group="oslo.config.opts"):
         if point.name in LIBRARIES:
@@ -62,10 +62,10 @@ def _section(group: cfg.OptGroup | str | None) -> str:
 
 
 def unknown_names(path: Path, sections: Sections, declared: Declared) -> Iterator[str]:
-    """Yield a sentence for every section and every option that nobody declares."""
+    """Yield a sentence for every unknown section and every unknown option."""
     names = _names(declared)
     for section, assignments in sections.items():
-        # oslo.config takes a section's name in any case, but for DEFAULT.
+        # oslo.config accepts section names in upper and lower case, except DEFAULT.
         known = names.get(section, names.get(section.lower()))
         if known is None:
             near = _nearest(section, names)
@@ -76,7 +76,7 @@ def unknown_names(path: Path, sections: Sections, declared: Declared) -> Iterato
 
 
 def _unknown_option(name: str, known: Iterable[str]) -> str:
-    # Without "=", what comes before the first colon is taken for the name: it may be a secret.
+    # Without "=", the part before the first colon is parsed as the name: it may be a secret.
     first, space, _ = name.partition(" ")
     if space:
         return f"has a line that begins with {first!r} and has no '='"
@@ -88,7 +88,7 @@ def _hint(near: str | None) -> str:
 
 
 def _names(declared: Declared) -> Mapping[str, frozenset[str]]:
-    """Return what each section may hold: the names as files write them, the former ones too."""
+    """Return the option names of each section, deprecated names included."""
     names: dict[str, set[str]] = {}
     for section, opts in declared.items():
         for opt in opts:
@@ -103,7 +103,7 @@ def _nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def bad_values(conf: cfg.ConfigOpts, declared: Declared) -> Iterator[str]:
-    """Yield a sentence for every declared option whose value is not one it can have."""
+    """Yield a sentence for every option with an invalid value."""
     for section, opts in declared.items():
         group = conf if section == "DEFAULT" else conf[section]
         for opt in opts:
@@ -115,7 +115,7 @@ def bad_values(conf: cfg.ConfigOpts, declared: Declared) -> Iterator[str]:
                 if value is None and opt.default is not None:
                     yield f"[{section}] {opt.dest}: has no value; set one or remove the line"
                 elif isinstance(value, float) and not math.isfinite(value):
-                    # NaN is neither longer nor shorter than anything: no check would object.
+                    # With NaN every comparison is false: the other checks would not find it.
                     yield f"[{section}] {opt.dest}: {value} is not a finite number"
 
 
@@ -130,8 +130,8 @@ def _reason(error: cfg.ConfigSourceValueError) -> str:
 def read(paths: Sequence[Path], declared: Declared) -> cfg.ConfigOpts:
     """Return a ConfigOpts over ``paths`` with all of ``declared`` registered as plain options.
 
-    Options that a library declares for its command line too would otherwise end the process with a
-    usage message when a file holds a bad value.
+    Some libraries also declare options for the command line. With those, an invalid value in a file
+    would end the process with a usage message.
     """
     conf = cfg.ConfigOpts()
     for section, opts in declared.items():

@@ -1,13 +1,13 @@
-"""What ``[ledger]`` says: options, deadlines, and what does not go together.
+"""The section ``[ledger]``: options, deadlines, and checks.
 
-A deadline is how long a start waits for its end. It is derived from how long Nova and Cinder
-themselves try.
+A deadline is how long a start waits for its end. The default is derived from how long Nova and
+Cinder themselves try.
 
-Cinder gives up a call after its RPC timeout and answers 500. Nova then repeats it, five times in
-all, while the call before may still be at work; when an attach has failed Nova cleans up, which may
-take five tries more (nova/volume/cinder.py, the retries of attachment_update and
-attachment_delete). A detach has no clean-up, but waits for its guest first. Silence within that
-time says nothing: the last try may succeed. Half as much again is for what is slower than that.
+Cinder gives up a call after its RPC timeout and answers 500. Nova then repeats it, up to five times
+in all, while an earlier call may still run. After a failed attach Nova cleans up, with up to five
+more tries (nova/volume/cinder.py, the retries of attachment_update and attachment_delete). A detach
+has no clean-up, but waits for the guest first. A missing end within that time means nothing,
+because the last try may succeed. The default adds half of that time as a margin.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ DAY_SECONDS = 86_400.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LedgerSettings:
-    """Where the ledger is, after how long its open cases are due, and its finished ones leave."""
+    """The settings of the ledger: its URL, deadlines, archive and retention."""
 
     url: str = dataclasses.field(repr=False)
     attach_deadline_seconds: float
@@ -162,16 +162,16 @@ class LedgerSettings:
 
     @property
     def archive_seconds(self) -> float:
-        """Return after how long what is finished goes to the archive; 0 for never."""
+        """Return after how many seconds finished cases are archived; 0 for never."""
         return self.archive_days * DAY_SECONDS
 
     @property
     def retention_seconds(self) -> float:
-        """Return how long what is finished is kept; 0 for ever."""
+        """Return how many seconds finished cases are kept; 0 for ever."""
         return self.retention_days * DAY_SECONDS
 
     def problems(self, section: cfg.ConfigOpts.GroupAttr) -> Iterator[str]:
-        """Yield a sentence for a URL that is of no use, and for each pair that does not fit."""
+        """Yield a sentence for an invalid URL, and for each combination that is not allowed."""
         yield from self._url_problems()
         yield from _tls_problems(section)
         yield from self._too_short("archive_days", self.archive_days)

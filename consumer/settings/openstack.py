@@ -1,6 +1,6 @@
 """``[cinder]``, ``[nova]`` and ``[service_user]`` in the configuration files.
 
-What may stand in them depends on the auth plugin that they name, perhaps in another section.
+Their options depend on the auth plugin, which may be configured in another section.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ Sections = Mapping[str, Mapping[str, Any]]
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
-    """Return the options for the sample, with those of the commonest auth plugin."""
+    """Return the options for the sample, with those of the most common auth plugin."""
     return [(GROUPS[section], session.options(section)) for section in SECTIONS]
 
 
 def register(conf: cfg.ConfigOpts) -> None:
-    """Register what does not depend on an auth plugin; keystoneauth registers the rest.
+    """Register the options that do not depend on an auth plugin; keystoneauth registers others.
 
-    By the sections' names: an OptGroup would keep what keystoneauth registers, for every ConfigOpts
-    that comes after.
+    They are registered by the name of the section. An OptGroup would keep what keystoneauth
+    registers, and pass it on to every later ConfigOpts.
     """
     for section in SECTIONS:
         conf.register_opts(session.options(section, None), group=section)
 
 
 def configured(conf: cfg.ConfigOpts) -> tuple[str, ...]:
-    """Return those of ``[cinder]`` and ``[nova]`` that say how to authenticate."""
+    """Return those of ``[cinder]`` and ``[nova]`` that have an auth plugin."""
     return tuple(s for s in (CINDER, NOVA) if session.configured(conf, s))
 
 
 def declared(files: Iterable[Sections]) -> tuple[dict[str, list[cfg.Opt]], list[str]]:
-    """Return what may stand in each section, and a sentence for each auth plugin there is not."""
+    """Return the options of each section, and a sentence for each unknown auth plugin."""
     values = _merged(files)
     opts: dict[str, list[cfg.Opt]] = {}
     problems: list[str] = []
@@ -46,7 +46,7 @@ def declared(files: Iterable[Sections]) -> tuple[dict[str, list[cfg.Opt]], list[
         source = values.get(section, {}).get("auth_section") or section
         plugin = values.get(source.lower(), {}).get("auth_type") or SAMPLE_PLUGIN
         try:
-            # What is missing is told of where the plugin is made, in a sentence of ours.
+            # A missing option is reported where the plugin is made.
             opts[section] = optional(session.options(section, plugin))
             opts.setdefault(source, optional(session.auth_options(source, plugin)))
         except SessionError as error:
@@ -55,7 +55,7 @@ def declared(files: Iterable[Sections]) -> tuple[dict[str, list[cfg.Opt]], list[
 
 
 def _merged(files: Iterable[Sections]) -> dict[str, dict[str, str]]:
-    """Return the last value of every assignment, as oslo.config takes it for a single one."""
+    """Return the last value of every assignment, which oslo.config uses."""
     values: dict[str, dict[str, str]] = {}
     for sections in files:
         for title, assignments in sections.items():

@@ -1,4 +1,4 @@
-"""Every option of ours, by section: those declared here and those that other modules declare."""
+"""Every option of detachd by section: those declared here and those of other modules."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ OWN: Mapping[cfg.OptGroup, Sequence[cfg.Opt]] = {
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
-    """Return every option of ours, for ``oslo-config-generator``."""
+    """Return every option of detachd, for ``oslo-config-generator``."""
     return [(group, list(opts)) for group, opts in OWN.items()]
 
 
 def register(conf: cfg.ConfigOpts) -> None:
-    """Register every option of ours. Raises DuplicateOptError where a name is taken."""
+    """Register every option of detachd. Raises DuplicateOptError for a name used twice."""
     for group, opts in OWN.items():
         conf.register_group(group)
         conf.register_opts(list(opts), group=group)

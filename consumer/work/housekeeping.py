@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from consumer.counting import Happened, What
+from consumer.counting import EventKind, Happened
 from consumer.ledger import Archived, Ledger, LedgerUnavailableError, Pruned, Replica
 
 LOG = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Pruner:
             LOG.debug("pruning is postponed: %s", error)
         except Exception:  # the top of the loop: the next round may do better
             LOG.exception("pruning failed; it will be repeated")
-            self._count(Happened(What.INTERNAL_ERROR, "pruner"))
+            self._count(Happened(EventKind.INTERNAL_ERROR, "pruner"))
         else:
             if more:
                 return max((time.monotonic() - began) * PAUSE_FACTOR, SHORTEST_PAUSE_SECONDS)

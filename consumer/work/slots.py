@@ -69,8 +69,8 @@ class Slots:
     def release(self, backend: str, *, unused: bool = False) -> None:
         """Free a slot and wake the threads that wait for it.
 
-        ``unused``: no work was started, so the dispatcher is not woken. Otherwise it would try to
-        start the same work again at once.
+        ``unused``: no work was started. The dispatcher then waits as usual; otherwise it would try
+        to start the same work again at once.
         """
         with self._changed:
             self._occupied[backend] -= 1

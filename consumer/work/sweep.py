@@ -26,7 +26,7 @@ from typing import Self, TypeVar
 
 from oslo_config import cfg
 
-from consumer.counting import Happened, What
+from consumer.counting import EventKind, Happened
 from consumer.ledger import Arrival, Ledger, LedgerUnavailableError
 from consumer.ledger.work.sweeps import DueSweep
 from drivers.base import Export, StorageDriver
@@ -272,7 +272,7 @@ class Sweeper:
                 LOG.debug("the sweep is postponed: %s", error)
             except Exception:  # the top of the loop: the next sweep may do better
                 LOG.exception("the sweep failed unexpectedly; it will be repeated")
-                self._count(Happened(What.INTERNAL_ERROR, "sweeper"))
+                self._count(Happened(EventKind.INTERNAL_ERROR, "sweeper"))
 
     def sweep_once(self, stop: threading.Event) -> SweepReport | None:
         """Make one sweep; None if another replica has swept, or if ``stop`` was set meanwhile.

@@ -16,7 +16,7 @@ from typing import Protocol
 import tenacity
 from oslo_config import cfg
 
-from consumer.counting import Attempted, Claimed, Happened, Released, What
+from consumer.counting import Attempted, Claimed, EventKind, Happened, Released
 from consumer.ledger import Claim, Ledger, LedgerUnavailableError
 from consumer.logs import CaseContext
 from consumer.work.backends import Backends
@@ -201,7 +201,7 @@ class Worker:
             self._log_problem(f"cases cannot be claimed: {error}")
         except Exception:  # the top of the loop: the next round may do better
             LOG.exception("claiming cases failed; it will be repeated")
-            self._count(Happened(What.INTERNAL_ERROR, "worker"))
+            self._count(Happened(EventKind.INTERNAL_ERROR, "worker"))
         else:
             self._log_problem(None)
 
@@ -238,7 +238,7 @@ class Worker:
             self._threads.do(lambda: self._work(claim, seat))
         except RuntimeError:  # the machine has no thread left
             LOG.exception("no thread can be started; the case is released")
-            self._count(Happened(What.INTERNAL_ERROR, "worker"))
+            self._count(Happened(EventKind.INTERNAL_ERROR, "worker"))
             self._free_slot(claim, seat, unused=True)
             with contextlib.suppress(
                 LedgerUnavailableError
@@ -260,7 +260,7 @@ class Worker:
             self._reschedule(claim, error, until)
         except Exception as error:  # the top of the thread: the case is kept
             LOG.exception("the attempt ended with an internal error of detachd")
-            self._count(Happened(What.INTERNAL_ERROR, "worker"))
+            self._count(Happened(EventKind.INTERNAL_ERROR, "worker"))
             self._reschedule(claim, error, until)
         finally:
             self._free_slot(claim, seat)
@@ -272,7 +272,7 @@ class Worker:
             self._finish(claim, outcome, until)
         except ClaimLostError as failure:
             LOG.warning("another worker has claimed the case: %s", failure)
-            self._count(Happened(What.CLAIM_LOST, claim.case.backend))
+            self._count(Happened(EventKind.CLAIM_LOST, claim.case.backend))
         except (PausedError, CrowdedError) as reason:
             LOG.info("the case is released: %s", reason)
             self._release_case(claim)

@@ -1,1 +1,1 @@
-"""The database: connection, tables, migrations' state and what the three dialects share."""
+"""The database: connections, tables, the schema's version, and what the three dialects share."""

@@ -1,7 +1,7 @@
-"""The URL that names a ledger's database, and TLS to its server.
+"""The URL of the ledger's database, and TLS to its server.
 
-What the URL may say is checked here, and what of it may be shown. TLS is verified where it is asked
-for, never half.
+This module checks the URL and removes its secrets for display. If TLS is configured, the server's
+certificate is always verified.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ DRIVERS = {
 
 
 def check_url(url: str) -> None:
-    """Raise LedgerUrlError for a URL that no ledger can have; connects to nothing."""
+    """Raise LedgerUrlError for a URL that is not supported; connects to nothing."""
     address_of(url)
 
 
 def address_of(url: str) -> sa.URL:
-    """Return the URL with the driver that is used. Raises LedgerUrlError, which shows no secret."""
+    """Return the URL with its driver. Raises LedgerUrlError, which contains no secret."""
     try:
         given = sa.make_url(url)
     except exc.ArgumentError:
@@ -55,8 +55,8 @@ def address_of(url: str) -> sa.URL:
 
 
 def shown(address: sa.URL) -> str:
-    """Return the URL for people to read: without the password."""
-    # the query may hold a password too, so nothing of it is shown
+    """Return the URL without its password, for display."""
+    # the query is not shown: it may contain a password too
     return address.set(query={}).render_as_string(hide_password=True)
 
 
@@ -73,8 +73,8 @@ def _check_file(file: str) -> None:
         )
 
 
-# Where systems keep their CAs in one file: libpq takes no directory, and the libpq of psycopg's
-# wheel knows no place of this system.
+# Where systems keep their CAs in one file. libpq accepts no directory, and the libpq in psycopg's
+# wheel does not know where this system keeps them.
 _SYSTEMS_CAS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 
 _NAMES = ("does not match host name", "Hostname mismatch", "IP address mismatch")
@@ -83,9 +83,9 @@ _NO_TLS = ("does not support SSL", "SSL is required but the server")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tls:
-    """How the database's server is verified. Files are PEM; without a CA, the system's count.
+    """How the database server is verified. Files are PEM. The default CAs are those of the system.
 
-    ``cert_file`` and ``key_file`` are shown to a server that asks who we are.
+    ``cert_file`` and ``key_file`` are the client certificate, for a server that asks for one.
     """
 
     ca_file: str | None = None
@@ -95,10 +95,10 @@ class Tls:
 
 
 def connect_arguments(kind: str, tls: Tls | None) -> Mapping[str, Any]:
-    """Return what the driver of this kind of database is told. Raises LedgerUrlError.
+    """Return the arguments for the driver of this database. Raises LedgerUrlError.
 
-    Without TLS asked for, the drivers' own default holds: encrypted where the server offers it,
-    nothing verified.
+    Without ``tls`` the default of the drivers holds: encrypted if the server offers it, and nothing
+    is verified.
     """
     if tls is None:
         return {}
@@ -109,7 +109,7 @@ def connect_arguments(kind: str, tls: Tls | None) -> Mapping[str, Any]:
 
 
 def tls_explained(message: str, tls: Tls | None) -> str:
-    """Return what to do about a connection that failed with these words; "" if not about TLS."""
+    """Return how TLS caused a connection to fail with this message; "" if it did not."""
     if tls is None:
         return ""
     if any(phrase in message for phrase in _NO_TLS):
@@ -122,7 +122,7 @@ def tls_explained(message: str, tls: Tls | None) -> str:
 
 
 def _context(tls: Tls) -> ssl.SSLContext:
-    """Read the files, so that one that cannot be used is named before anything is tried."""
+    """Load the files, so that an error names the file before the first connection."""
     try:
         context = ssl.create_default_context(cafile=tls.ca_file)
     except (OSError, ssl.SSLError) as error:

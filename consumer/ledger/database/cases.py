@@ -33,7 +33,7 @@ _LINE = Prepared.insert(history)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FoundCase:
-    """A case and where it is."""
+    """A case, and whether it is in the archive."""
 
     case: Case
     archived: bool
@@ -46,9 +46,9 @@ def add(connection: sa.Connection, opened: Iterable[Case], now: datetime) -> Non
 
 
 def rewrite(connection: sa.Connection, changed: Iterable[tuple[Case, Case]], now: datetime) -> None:
-    """Write what differs between each case as it was read and as it is to be.
+    """Write the columns that differ between each case as read and as changed.
 
-    ``updated_at`` and ``closed_at`` follow from it.
+    ``updated_at`` and ``closed_at`` are set accordingly.
     """
     alike: dict[tuple[str, ...], list[Values]] = {}
     for before, after in changed:
@@ -58,7 +58,7 @@ def rewrite(connection: sa.Connection, changed: Iterable[tuple[Case, Case]], now
         _rewriting(names).run(connection, *rows)
 
 
-@functools.cache  # few in all: what changes together is what the same transitions change
+@functools.cache  # few in all: a transition changes always the same columns
 def _rewriting(names: tuple[str, ...]) -> Prepared:
     own = cases.c.case_id == sa.bindparam("rewritten")
     return Prepared(cases.update().where(own).values({n: sa.bindparam(n) for n in names}))
@@ -73,7 +73,7 @@ def _stamps(case: Case, now: datetime) -> Values:
 
 
 def of_case(connection: sa.Connection, case_id: str, table: sa.Table, *order: str) -> list[Row]:
-    """Return what a case has in one of the tables, in this order."""
+    """Return the rows of a case in one of the tables, in this order."""
     both = _both(table, lambda t: t.c.case_id == case_id)
     return list(connection.execute(both.order_by(*order)))
 
@@ -81,9 +81,9 @@ def of_case(connection: sa.Connection, case_id: str, table: sa.Table, *order: st
 def newest_cases(
     connection: sa.Connection, narrow: Narrow, limit: int, *, few: bool = False
 ) -> tuple[Case, ...]:
-    """Return the cases that were opened last, so many at most.
+    """Return the cases that were opened last, at most ``limit``.
 
-    ``few``: what is narrowed to is found by another index than that of the time, or by none.
+    ``few``: the condition selects few cases, so that the index of the time should not be used.
     """
     newest = [
         sa.select(table).where(narrow(table)).order_by(*_age(table, few=few)).limit(limit)
@@ -133,7 +133,7 @@ def _age(table: sa.Table, *, few: bool) -> tuple[sa.ColumnElement[Any], ...]:
 
 
 def _begins(column: sa.Column[Any], case_id: str) -> sa.ColumnElement[bool]:
-    # By an index: "g" comes after all that an id may go on with.
+    # So that an index is used: "g" comes after every character of an id.
     among = sa.and_(column >= case_id, column < f"{case_id}g")
     return sa.and_(among, column.startswith(case_id, autoescape=True))
 
@@ -160,6 +160,6 @@ def note(
     now: datetime,
     **columns: Any,
 ) -> None:
-    """Write one line of a case's history."""
+    """Write one line into the history of a case."""
     line = {"case_id": case_id, "kind": kind.value, "actor": actor, "recorded_at": now}
     _LINE.run(connection, line | columns)

@@ -1,9 +1,9 @@
 """The connection to one of the three databases: transactions, their repetition, database time.
 
-Every transaction is a function of a connection, and may be run again from its beginning: after a
-deadlock, a serialisation failure, a lock that did not come, or a connection that was lost.
+Every transaction is a function of a connection. It may be run again from its beginning: after a
+deadlock, a serialisation failure, a lock that was not granted, or a lost connection.
 
-Of a SQLite file that cannot be opened SQLite itself says only that; here it is said what to do.
+If SQLite cannot open a file, it does not say why; the errors here do.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _REMEDY = "see connection in [ledger]"
 
 
 def file_explained(message: str, file: str | None) -> str:
-    """Return why the file cannot be used and what to do; "" where the words are about another.
+    """Return why the file cannot be used, and a remedy; "" if the message is about something else.
 
-    ``message`` are SQLite's. Blocks on the file system only.
+    ``message`` is SQLite's. Blocks for the file system only.
     """
     if file is None or not (_NOT_OPENED in message or _NOT_WRITTEN in message):
         return ""
@@ -70,7 +70,7 @@ LOCK_WAIT_SECONDS = 10
 NETWORK_SECONDS = 30
 TRIES = 6
 
-# No more than are kept open: with many threads those beyond would be opened and closed each time.
+# No overflow: with many threads, connections beyond the pool would be opened for each use.
 POOL = {
     "pool_size": 15,
     "max_overflow": 0,
@@ -84,8 +84,8 @@ REPEAT = {
     "40001", "40P01", "55P03",  # PostgreSQL: serialisation, deadlock, lock not available
 }  # fmt: skip
 
-# A failover: this server is a standby by now, or goes down. Every connection to it is given up, so
-# that the next ones go where the address leads by then.
+# Errors after a failover: this server is a standby now, or shuts down. All connections to it are
+# closed, so that new ones go to the server that the address leads to now.
 FAILOVER_CODES = {
     1290, 1792, 1836, 1053, 1927, 1047,  # MariaDB: read-only (three), shutdown, kill, no quorum
     "25006", "57P01", "57P02", "57P03",  # PostgreSQL: read-only, shutdown, crash, starting up
@@ -101,7 +101,7 @@ class Database:
         self.file = address.database if address.get_backend_name() == "sqlite" else None
         self._tls = tls
         self.engine = _engine(address, tls)
-        # SQLite has one writer: threads of one process queue here instead of polling its lock.
+        # SQLite has one writer: the threads of this process queue instead of polling its lock.
         self._write_queue = WriteQueue(self.engine) if self.file is not None else None
 
     def __repr__(self) -> str:
@@ -114,7 +114,7 @@ class Database:
         done: Work[Result | None] | None = None,
         repeated: bool = False,
     ) -> Result:
-        """Run one writing transaction; repeat it as a whole where that helps.
+        """Run one writing transaction; repeat it after an error for which that helps.
 
         When the connection is lost during a commit, it is unknown whether the commit took effect.
         Therefore ``done`` is called before a repetition; its answer, unless None, is the result.
@@ -135,7 +135,7 @@ class Database:
         return self._repeat(once)
 
     def read(self, work: Work[Result], *, one_statement: bool = False) -> Result:
-        """Run one reading transaction; one statement needs none. Raises LedgerUnavailableError."""
+        """Run a reading transaction; one statement needs none. Raises LedgerUnavailableError."""
 
         def once(_: int) -> Result:
             with self.engine.connect() as connection:
@@ -172,7 +172,7 @@ class Database:
 
 
 def _repeated(once: Callable[[int], Result], first: exc.SQLAlchemyError) -> Result:
-    """Go on after a first try that failed with this: raise it, or try again with pauses."""
+    """Handle the error of a first try: raise it, or try again with pauses."""
 
     def try_again(retrying: tenacity.Retrying) -> Result:
         number: int = retrying.statistics["attempt_number"]
@@ -190,9 +190,9 @@ def _repeated(once: Callable[[int], Result], first: exc.SQLAlchemyError) -> Resu
 
 
 def database_now(connection: sa.Connection) -> datetime:
-    """Return the database's clock, which every lease, deadline and delay is reckoned by.
+    """Return the time of the database's clock. All leases, deadlines and delays use it.
 
-    SQLite's is that of the machine which this process shares with it.
+    For SQLite it is the clock of this host.
     """
     if connection.dialect.name == "sqlite":
         return datetime.now(UTC)
@@ -201,7 +201,7 @@ def database_now(connection: sa.Connection) -> datetime:
 
 
 def cause(error: BaseException) -> str:
-    """Return a database error in the database's own words, without statement and parameters."""
+    """Return the database's error message, without the statement and its parameters."""
     origin = getattr(error, "orig", None) or error
     return " ".join(str(origin).split()) or type(origin).__name__
 
@@ -225,7 +225,7 @@ def _engine(address: sa.URL, tls: Tls | None) -> sa.Engine:
 def _options(address: sa.URL) -> dict[str, Any]:
     match address.get_backend_name():
         case "sqlite":
-            # One writes, readers are quick, and each connection may keep 2 MB of the file.
+            # Few: there is one writer, reads are short, and each connection may cache 2 MB.
             few = {"pool_size": 4}
             return {"connect_args": {"timeout": LOCK_WAIT_SECONDS}, **POOL, **few}
         case "postgresql":
@@ -253,23 +253,23 @@ def _options(address: sa.URL) -> dict[str, Any]:
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
-    # No BEGIN of sqlite3's own: whoever begins says which. SQLAlchemy's event for it would do, but
-    # an engine with any such event pays for all of them, a fifth of each statement's time.
+    # No implicit BEGIN by sqlite3: our code begins transactions itself. An event of SQLAlchemy
+    # could do that too, but an engine with such events needs a fifth more time for each statement.
     connection.isolation_level = None
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _invalidate_after_failover(context: sa.engine.ExceptionContext) -> None:
-    # psycopg sends many rows as a pipeline, and where that breaks off it says only so: why is in
-    # the context of its error, and the connection can do nothing more.
+    # psycopg sends many rows as a pipeline. If that fails, the cause is only in the context of the
+    # error, and the connection cannot be used any more.
     broken = "pipeline mode" in str(context.original_exception)
     if broken or any(_code(error) in FAILOVER_CODES for error in chain(context.original_exception)):
         context.is_disconnect = True
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and what had caused it."""
+    """Yield an error and its causes."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

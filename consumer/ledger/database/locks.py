@@ -1,13 +1,12 @@
-"""One volume at a time: the rows of ``claims`` are also the locks under which signals are taken in.
+"""Row locks on volumes: the rows of ``claims`` are the locks for every change of a case.
 
-Two listeners that take in messages of one volume at once would each open a case; a listener and a
-worker's finish would each overlook the other. So whoever changes the cases of a volume holds its
-row. SQLite needs no row locks: it has one writer (BEGIN IMMEDIATE).
-
-A message without a volume can be about any case, so its batch keeps all other batches out for as
-long as its transaction lasts: by the row of the volume id "", which every other batch shares.
-The fence of that row is where those of new rows begin: a volume that was forgotten and is met again
-must not be given a fence that somebody may still hold.
+1. A transaction that changes cases of a volume locks the row of that volume. Otherwise two
+   listeners could each open a case for it, and a listener and a finish could overlook each other.
+   SQLite needs no row locks: it has one writer (BEGIN IMMEDIATE).
+2. A message without a volume can be about any case. Its batch locks the gate, the row with the
+   volume id "", exclusively. All other batches lock the gate shared.
+3. The fence of the gate is the lowest fence of new rows. So a volume whose row was deleted never
+   gets a fence again that an earlier claim had.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _THESE_VOLUMES = sa.and_(
     claims.c.cloud == sa.bindparam("cloud"),
     claims.c.volume_id.in_(sa.bindparam("volumes", expanding=True)),
 )
-# In order of the volumes, so that two transactions that want the same ones cannot block each other.
+# In the order of the volumes, so that two transactions with the same volumes cannot deadlock.
 _LOCK = (
     sa.select(claims.c.volume_id, claims.c.owner, claims.c.case_id)
     .where(_THESE_VOLUMES)
@@ -48,7 +47,7 @@ _RAISED = (
 def lock_volumes(
     connection: sa.Connection, cloud: str, volumes: Iterable[str]
 ) -> Mapping[str, str | None]:
-    """Lock these volumes until the transaction ends; return the case that is claimed of each."""
+    """Lock these volumes until the transaction ends; return the claimed case of each."""
     wanted = sorted(set(volumes))
     rows = _locked(connection, cloud, wanted)
     present = {row.volume_id for row in rows}
@@ -59,7 +58,7 @@ def lock_volumes(
 
 
 def pass_gate(connection: sa.Connection, cloud: str, *, exclusive: bool) -> None:
-    """Share the gate with other batches, or keep them out until the transaction ends."""
+    """Lock the gate until the transaction ends: shared, or so that no other batch can run."""
     if connection.dialect.name == "sqlite":
         return
     gate = _GATE.with_for_update(read=not exclusive)
@@ -70,7 +69,7 @@ def pass_gate(connection: sa.Connection, cloud: str, *, exclusive: bool) -> None
 
 
 def insert_volumes(connection: sa.Connection, cloud: str, volumes: Collection[str]) -> None:
-    """Make the rows of volumes that the ledger does not know (any more); another may be faster."""
+    """Insert rows for these volumes, unless another transaction has done it."""
     floor = fence_floor(connection, cloud)
     rows = [{"cloud": cloud, "volume_id": v, "fence": floor} for v in sorted(volumes)]
     statement = insert_absent(connection.dialect.name, claims, ("cloud", "volume_id"))
@@ -78,13 +77,13 @@ def insert_volumes(connection: sa.Connection, cloud: str, volumes: Collection[st
 
 
 def fence_floor(connection: sa.Connection, cloud: str) -> int:
-    """Return a fence that no row which was forgotten had exceeded: the gate's own."""
+    """Return the fence of the gate: no deleted row had a higher one."""
     row = connection.execute(_GATE, {"cloud": cloud, "volumes": [GATE]}).first()
     return row.fence if row is not None else 0
 
 
 def raise_fence_floor(connection: sa.Connection, cloud: str, fence: int) -> None:
-    """Let no fence begin below this one; before rows that had it are forgotten."""
+    """Raise the fence of new rows to at least this one, before rows are deleted that have it."""
     insert_volumes(connection, cloud, [GATE])
     connection.execute(_RAISED, {"raised_cloud": cloud, "raised_fence": fence})
 

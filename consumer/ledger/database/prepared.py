@@ -1,11 +1,11 @@
-"""Statements whose text and order of values are worked out once for each database.
+"""Statements that are compiled once for each database.
 
-Whenever SQLAlchemy executes a statement it looks it up anew, which takes ten times as long as what
-SQLite does with it, and under the lock that all threads share; a storm of cases is bound by that.
-Here the lookup is the first run's. What returns rows to be read stays with SQLAlchemy: their values
-have to be converted on the way out as well.
+At each execution SQLAlchemy looks up the compiled statement. That takes ten times as long as SQLite
+needs for it, under the lock that all threads share, and limits the speed in a storm of cases. Here
+only the first run does it. Statements that return rows are left to SQLAlchemy, which also converts
+their values.
 
-One statement is spelled differently by the three databases: the INSERT of what may be there.
+At the end: INSERT for a row that may exist, which the three databases write differently.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Row = Mapping[str, Any]
 
 
 class Prepared:
-    """An INSERT, an UPDATE, or a SELECT that is only asked whether it finds anything.
+    """An INSERT, an UPDATE, or a SELECT for which only the existence of a row matters.
 
-    Its values are given by name with each run; in an INSERT those that are not are NULL.
+    Each run gets its values by name. In an INSERT a missing value is NULL.
     """
 
     def __init__(
@@ -35,19 +35,19 @@ class Prepared:
     ) -> None:
         self._statement = statement
         self._columns = columns
-        # Weak, so that a database which has been closed is not kept.
+        # Weak references, so that a closed database is not kept in memory.
         self._compiled = weakref.WeakKeyDictionary[sa.Dialect, _Compiled]()
 
     @classmethod
     def insert(cls, table: sa.Table) -> Self:
-        """Prepare an INSERT of whole rows, but for a number that the database gives."""
+        """Prepare an INSERT of complete rows, without a number that the database generates."""
         columns = [c.name for c in table.columns if c is not table.autoincrement_column]
         return cls(table.insert().inline(), columns)
 
     def run(self, connection: sa.Connection, *rows: Row) -> int:
-        """Run it, once for each of one or more ``rows``; return how many rows it met.
+        """Run it once for each of ``rows``; return the number of affected rows.
 
-        Raises what ``Connection.execute`` does; KeyError for a value that is missing or unknown.
+        Raises what ``Connection.execute`` raises; KeyError for a missing or unknown value.
         """
         compiled = self._on(connection.dialect)
         given = [compiled.values(row) for row in rows]
@@ -55,7 +55,7 @@ class Prepared:
         return connection.exec_driver_sql(compiled.text, one_or_many).rowcount
 
     def finds(self, connection: sa.Connection, values: Row) -> bool:
-        """Run a SELECT and tell whether it finds a row. Raises as ``run`` does."""
+        """Run a SELECT and tell whether it finds a row. Raises what ``run`` raises."""
         compiled = self._on(connection.dialect)
         found = connection.exec_driver_sql(compiled.text, compiled.values(values))
         return found.first() is not None
@@ -67,7 +67,7 @@ class Prepared:
 
 
 class _Compiled:
-    """A statement as one database is told it."""
+    """A statement compiled for one database."""
 
     __slots__ = ("_converted", "_defaults", "_names", "_order", "_positional", "text")
 
@@ -89,7 +89,7 @@ class _Compiled:
         self._converted = [(name, convert) for name, convert in found if convert is not None]
 
     def values(self, row: Row) -> Any:
-        """Return the values as this database's driver wants them."""
+        """Return the values in the form that the driver of this database needs."""
         if not row.keys() <= self._names:
             raise KeyError(*(row.keys() - self._names))
         complete = {**self._defaults, **row}
@@ -103,15 +103,15 @@ def _conversion(bind: sa.BindParameter[Any], dialect: sa.Dialect) -> Callable[[A
     return bind.type.dialect_impl(dialect).bind_processor(dialect)
 
 
-# Takes the INSERT's pseudo-row of new values and the table; gives the columns' values.
+# From the new row of the INSERT, and the table, to the new values of the columns.
 Update = Callable[[Any, sa.Table], Mapping[str, Any]]
 
 
 @functools.cache
 def insert_absent(dialect: str, table: sa.Table, keys: tuple[str, ...]) -> sa.Insert:
-    """Return an INSERT that does nothing where a row of these keys is there already."""
+    """Return an INSERT that does nothing if a row with these keys exists."""
     if dialect == "mariadb":
-        # INSERT IGNORE would also let through what does not fit a column, cut to fit.
+        # Not INSERT IGNORE: it would also cut values that are too long for a column.
         return mysql.insert(table).on_duplicate_key_update({keys[0]: table.c[keys[0]]})
     if dialect == "sqlite":
         return sqlite.insert(table).on_conflict_do_nothing(index_elements=keys)
@@ -122,7 +122,7 @@ def insert_absent(dialect: str, table: sa.Table, keys: tuple[str, ...]) -> sa.In
 def insert_or_update(
     dialect: str, table: sa.Table, keys: tuple[str, ...], update: Update
 ) -> sa.Insert:
-    """Return an INSERT that makes these changes where a row of these keys is there already."""
+    """Return an INSERT that makes these changes if a row with these keys exists."""
     if dialect == "mariadb":
         insert = mysql.insert(table)
         return insert.on_duplicate_key_update(dict(update(insert.inserted, table)))

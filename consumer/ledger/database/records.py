@@ -1,8 +1,7 @@
-"""Dataclasses as rows: each field in the column of its name, stored as its type asks.
+"""Dataclasses as rows: each field is stored in the column of its name, according to its type.
 
-So a field that is added to a dataclass, and a column to its table, need no further word here. What
-SQLAlchemy's column types convert already (times, JSON, text) passes through; enums, connectors and
-tuples are converted here.
+So a new field and its new column need no code here. SQLAlchemy's column types convert times, JSON
+and text; this module converts enums, connectors and tuples.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Part:
-    """One field and how it is stored. ``required``: it has no None, so NULL is its default."""
+    """One field and how it is stored. ``required``: never None; NULL is read as its default."""
 
     field: str
     column: str
@@ -40,10 +39,10 @@ class _Part:
 
 
 class Shape(Generic[T]):
-    """How a dataclass is told in plain values, by name: those that JSON and columns can hold.
+    """Converts a dataclass to plain values by name, which JSON and columns can store, and back.
 
-    ``renamed`` gives the names of what is not kept under its field's. A field whose metadata says
-    ``gathered`` is kept elsewhere and read as its default.
+    ``renamed``: the names of fields that are stored under another name. A field with ``gathered``
+    in its metadata is not stored here, and gets its default.
     """
 
     def __init__(self, kind: type[T], renamed: Mapping[str, str] | None = None) -> None:
@@ -63,14 +62,14 @@ class Shape(Generic[T]):
         self._required = tuple(part.field for part in self._parts if part.required)
 
     def values(self, one: T) -> Values:
-        """Return its plain values by name."""
+        """Return the plain values by name."""
         return {
             part.column: part.encode(value) if part.encode and value is not None else value
             for part, value in zip(self._parts, self._get(one), strict=True)
         }
 
     def differing(self, before: T, after: T) -> Values:
-        """Return the plain values, by name, of what differs between the two."""
+        """Return the plain values of the fields that differ, by name."""
         pairs = zip(self._parts, self._get(before), self._get(after), strict=True)
         return {
             part.column: part.encode(value) if part.encode and value is not None else value
@@ -79,7 +78,7 @@ class Shape(Generic[T]):
         }
 
     def of(self, values: Iterable[Any]) -> T:
-        """Read it back from plain values in the order of ``names``."""
+        """Return the object for plain values in the order of ``names``."""
         fields = dict(zip(self._fields, values, strict=True))
         for field, decode in self._decoded:
             if (value := fields[field]) is not None:
@@ -91,18 +90,18 @@ class Shape(Generic[T]):
 
 
 class Stored(Shape[T]):
-    """How a dataclass is kept in a table, which may have columns beside. KeyError for one amiss."""
+    """Reads and writes a dataclass in a table. KeyError if the table lacks a column."""
 
     def __init__(
         self, kind: type[T], table: sa.Table, renamed: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(kind, renamed)
-        # By position: looking a name up in a row costs more than all else about reading it.
+        # By position, because access by name is the slowest part of reading a row.
         at = {column.name: position for position, column in enumerate(table.columns)}
         self._pick = operator.itemgetter(*(at[name] for name in self.names))
 
     def read(self, row: Row) -> T:
-        """Read it from a whole row of the table, or of its archive; more columns may follow."""
+        """Return the object for a row of the table or its archive; more columns may follow."""
         return self.of(self._pick(row))
 
 
@@ -116,7 +115,7 @@ def _stored_as(hint: Any) -> tuple[Convert | None, Convert | None, bool]:
 def _codec(kind: Any) -> tuple[Convert | None, Convert | None]:
     if typing.get_origin(kind) is tuple:
         return _codec_of_each(typing.get_args(kind)[0])
-    if kind is Connector:  # which lets nothing in but what its allow-list names
+    if kind is Connector:  # its allow-list drops all other keys
         return Connector.to_mapping, Connector.from_mapping
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return operator.attrgetter("value"), kind
@@ -134,6 +133,6 @@ def _codec_of_each(kind: Any) -> tuple[Convert, Convert]:
     )
 
 
-# "trigger" is a word of SQL's own.
+# "trigger" is a reserved word in SQL.
 CASES = Stored(Case, cases, {"trigger": "triggered_by"})
 NOTIFICATIONS = Stored(Notification, notifications, {"attachments": "attachment_rows"})

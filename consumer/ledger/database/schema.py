@@ -1,4 +1,4 @@
-"""Whether the ledger's tables are those of this program, and bringing them up to date."""
+"""Checks the version of the ledger's tables, and migrates them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from alembic.script import ScriptDirectory
 from consumer.ledger.database.engine import Database
 from consumer.ledger.errors import LedgerUnavailableError, SchemaAheadError, SchemaBehindError
 
-LOCK = 5_157_233  # any number that nobody else takes for an advisory lock of this database
+LOCK = 5_157_233  # any number that no other program uses for an advisory lock in this database
 LOCK_NAME = "detachd ledger upgrade"
 LOCK_SECONDS = 60
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Upgraded:
-    """What an upgrade came to: revisions before (None: there was no table) and after."""
+    """The result of an upgrade: the revisions before (None: no tables) and after."""
 
     before: str | None
     after: str
 
 
 def check_schema(database: Database) -> None:
-    """Raise SchemaBehindError or SchemaAheadError unless the tables are this program's."""
+    """Raise SchemaBehindError or SchemaAheadError unless the tables fit this program."""
     present = _present(database)
     if present == _steps()[0]:
         return
@@ -47,7 +47,7 @@ def check_schema(database: Database) -> None:
 
 
 def upgrade(database: Database) -> Upgraded:
-    """Bring the tables up to date, in one transaction where the database can do that.
+    """Migrate the tables, in one transaction if the database supports that.
 
     Running it twice, or twice at once, does no harm. Raises SchemaAheadError,
     LedgerUnavailableError. Blocks for as long as the steps take.
@@ -63,12 +63,12 @@ def upgrade(database: Database) -> Upgraded:
 
 def _present(database: Database) -> str | None:
     if database.file is not None and not Path(database.file).exists():
-        return None  # looking would make an empty file
+        return None  # a connection would create an empty file
     return database.read(lambda c: MigrationContext.configure(c).get_current_revision())
 
 
 def _upgrade(connection: sa.Connection) -> None:
-    """Run the steps; a second upgrade waits for PostgreSQL's lock or SQLite's own."""
+    """Run the migrations. A second upgrade waits for the lock in PostgreSQL or SQLite."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
     config = _config()
@@ -77,11 +77,10 @@ def _upgrade(connection: sa.Connection) -> None:
 
 
 def _with_mariadb_lock(waiting: sa.Connection, work: Callable[[], None]) -> None:
-    """Do it while no second upgrade does.
+    """Run ``work`` while no other upgrade runs.
 
-    MariaDB's lock belongs to a connection, not to a transaction. It is held beside the upgrade's
-    own until that has committed: the new revision is written last, and seen by a second upgrade
-    only then.
+    In MariaDB a lock belongs to a connection, not to a transaction. So a second connection keeps
+    the lock until the upgrade has committed.
     """
     locked = waiting.execute(sa.func.get_lock(LOCK_NAME, LOCK_SECONDS)).scalar_one()
     if locked != 1:

@@ -5,14 +5,13 @@ themselves, MariaDB by the tables' collation.
 
 The column types are what the three databases have in common.
 
-Times are UTC. JSON is text that the ledger itself reads and writes, so that no database's own idea
-of JSON matters.
+Times are UTC. JSON is text that the ledger itself reads and writes, so that differences between
+the databases do not matter.
 
-The archive: tables of the same columns as those that are worked on, for what is over.
-
-Their keys begin with the case's id and so with the time: whatever is put in goes to the end of
-every index, and none of these, however large, is touched where it is in no cache. Hence there is no
-index by anything that is scattered: a volume, a message's id alone, a request.
+The archive has tables with the same columns, for finished cases. Their keys begin with the case's
+id, and an id begins with the time. So each insert goes to the end of every index and touches only
+pages that are in the cache, however large the archive is. That is why no index of the archive
+begins with scattered values: a volume, a message's id, a request.
 """
 
 from __future__ import annotations
@@ -45,13 +44,13 @@ BigSerial = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class Moment(TypeDecorator[datetime]):
-    """An aware datetime in UTC, to the microsecond. A naive one is refused."""
+    """An aware datetime in UTC, to the microsecond. A naive one raises ValueError."""
 
     impl = DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mariadb")
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Hand PostgreSQL the aware value, the others the naive UTC that they can store."""
+        """Return the aware value for PostgreSQL, and naive UTC for the others."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -64,7 +63,7 @@ class Moment(TypeDecorator[datetime]):
         value: datetime | None,
         dialect: Dialect,  # noqa: ARG002 - SQLAlchemy's signature
     ) -> datetime | None:
-        """Give every time back aware, in UTC."""
+        """Return the time as aware, in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -97,7 +96,7 @@ def _encodable(text: str) -> str:
 
 
 class FreeText(TypeDecorator[str]):
-    """Text for people, from anywhere: what a database cannot store of it is replaced."""
+    """Text of any origin. Characters that a database cannot store are replaced."""
 
     impl = LongText
     cache_ok = True
@@ -108,7 +107,7 @@ class FreeText(TypeDecorator[str]):
 
 
 HELD = "held"
-"""The state of a quarantined body on which nobody has decided."""
+"""The state of a quarantined body without a decision."""
 
 metadata = MetaData(
     naming_convention={
@@ -156,7 +155,7 @@ cases = Table(
     Column("next_attempt_at", Moment),
     Column("signal_seq", Integer, nullable=False),
     Column("starts", Integer, nullable=False),
-    Column("nova_started", Boolean),  # none, of cases from before there was such a column: no
+    Column("nova_started", Boolean),  # NULL in older cases, which means false
     Column("nova_ended", Boolean),
     Column("end_seen", Boolean, nullable=False),
     Column("released_unasked", Boolean, nullable=False),
@@ -210,7 +209,9 @@ notifications = Table(
     Column("received_at", Moment, nullable=False),
     Column("bus", String(255), nullable=False),
     Column("body_sha256", String(64), nullable=False),
-    Index(None, "case_id", "volume_id", "received_at"),  # without a case: those kept for a start
+    Index(
+        None, "case_id", "volume_id", "received_at"
+    ),  # without a case: an end that waits for its start
     Index(None, "cloud", "request_id"),
     **MARIADB,
 )
@@ -287,7 +288,7 @@ outbox = Table(
     UniqueConstraint("message_id"),
     Index(None, "cloud", "due_at"),
     Index(None, "case_id", "due_at"),
-    # A publisher marks what it sent by its id, which must not mean another one by then.
+    # An id must not be used again: a publisher marks by it what it has sent.
     sqlite_autoincrement=True,
     **MARIADB,
 )
@@ -381,7 +382,7 @@ sightings = Table(
 
 
 def _archived(of: Table, also: str | None = None, *indices: Index) -> Table:
-    """Make the table for what is over; its key is the case's id, and ``also`` within the case."""
+    """Return the archive's table; its key is the case's id, and ``also`` within the case."""
     key_names = ("case_id", also)
     return Table(
         f"archived_{of.name}", metadata, *(_column(c, key_names) for c in of.columns), *indices,

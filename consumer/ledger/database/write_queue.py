@@ -1,9 +1,13 @@
-"""SQLite has one writer: threads that wait for their turn are written together, by one commit.
+"""Group commit for SQLite, which has one writer: waiting threads share one transaction.
 
-A commit waits for the disk, and everybody else waits meanwhile. So whoever comes while nobody
-writes leads: it writes for all who have come by then, in one transaction with one sync, and hands
-the lead on to the first who came meanwhile. Where anything goes wrong in that transaction all of it
-is taken back, and each is written alone. Nobody is told that it is done before the commit.
+A commit waits for the disk, and all other writers wait meanwhile. So they are grouped:
+
+1. A thread that arrives while no thread writes becomes the leader. The leader writes for all
+   threads that wait, in one transaction with one sync to disk. Then the first thread that has
+   arrived meanwhile becomes the leader.
+2. If anything in that transaction fails, it is rolled back as a whole, and each write gets its own
+   transaction.
+3. No thread gets its result before the commit.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from sqlalchemy import exc
 
 Result = TypeVar("Result")
 Attempt = Callable[[sa.Connection, bool], Result]
-"""Does the work; the flag says that it may have been committed before."""
+"""Does the work. The flag is True if the work may have been committed before."""
 
 
 class WriteQueue:
@@ -31,9 +35,9 @@ class WriteQueue:
         self._has_leader = False
 
     def write(self, attempt: Attempt[Result], *, repeated: bool) -> Result:
-        """Do it in a transaction that has committed when this returns, perhaps with others'.
+        """Run ``attempt`` in a transaction, perhaps with others; it is committed on return.
 
-        Blocks for those who write. Raises what ``attempt`` raises, and what the database does.
+        Blocks while other threads write. Raises what ``attempt`` and the database raise.
         """
         write = _Write(attempt, repeated)
         with self._lock:
@@ -44,7 +48,7 @@ class WriteQueue:
         return write.result()
 
     def _lead(self, own: _Write[Any]) -> None:
-        """Write for all who wait, this thread among them; then wake them, and let another lead."""
+        """Write for all waiting threads and this one; then wake them, and pass the lead on."""
         with self._lock:
             writes, self._waiting = self._waiting, []
         try:
@@ -57,7 +61,7 @@ class WriteQueue:
             try:
                 with self._transaction() as connection:
                     results = [write.attempt(connection, write.repeated) for write in writes]
-            except Exception as error:  # noqa: BLE001 - who was to blame is found out one by one
+            except Exception as error:  # noqa: BLE001 - each write is repeated alone
                 for write in writes:
                     write.repeated = write.repeated or isinstance(error, exc.SQLAlchemyError)
             else:
@@ -79,14 +83,15 @@ class WriteQueue:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
         with self._engine.begin() as connection:
-            # A writer that began as a reader cannot wait for the lock: it fails (SQLITE_BUSY).
+            # Without IMMEDIATE a write after a read cannot wait for the lock: SQLITE_BUSY.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
     def _pass_lead(self, others: Sequence[_Write[Any]]) -> None:
-        """Wake the first who waits, to lead, and those who are done.
+        """Wake the next leader, and the threads whose writes are done.
 
-        Others are left over where this thread was interrupted; nobody knows how far it had come.
+        If this thread was interrupted, some writes are not done. They are queued again as repeated,
+        because they may have been committed.
         """
         left = [write for write in others if not write.done]
         for write in left:
@@ -103,7 +108,7 @@ class WriteQueue:
 
 
 class _Write(Generic[Result]):
-    """One thread's work, and what came of it. ``done``: it was committed, or it failed."""
+    """The write of one thread, and its result. ``done``: it was committed, or it failed."""
 
     __slots__ = ("_error", "_leads", "_results", "_wakeup", "attempt", "done", "repeated")
 
@@ -118,7 +123,7 @@ class _Write(Generic[Result]):
         self._wakeup.acquire()
 
     def wait(self) -> bool:
-        """Block until it is done, or until this thread is to lead: then return True."""
+        """Block until it is done; return True if instead this thread becomes the leader."""
         self._wakeup.acquire()
         return self._leads
 
@@ -128,17 +133,17 @@ class _Write(Generic[Result]):
         self._wakeup.release()
 
     def settle(self, result: Result) -> None:
-        """Keep what the work returned: it has been committed."""
+        """Set the result after the commit."""
         self._results.append(result)
         self.done = True
 
     def fail(self, error: Exception) -> None:
-        """Keep what the work raised: it has been taken back, as far as anybody knows."""
+        """Set the error after the rollback."""
         self._error = error
         self.done = True
 
     def result(self) -> Result:
-        """Return what the work returned, or raise what it raised."""
+        """Return the result, or raise the error."""
         if self._error is not None:
             raise self._error
         return self._results[-1]

@@ -1,24 +1,24 @@
-"""What is over goes to the archive, and in the end is forgotten, a little at a time.
+"""Moves finished cases to the archive, and deletes them later, in small steps.
 
-Ids of volumes, messages and requests are scattered, so that each row written in a table of millions
-touches pages that are in no cache. So what is worked on is kept apart from what only people look
-at: taking in, claiming, finishing and everything that they rest on see small tables
-(docs/decisions/0012). What holds at every moment:
+Ids of volumes, messages and requests are scattered. In a table with millions of rows each write
+would touch pages that are in no cache. So cases that are worked on are in other tables than those
+that only people read: accept, claim and finish use small tables (docs/decisions/0012). Invariants:
 
-1. Only a case that is over leaves: closed, closed before the cutoff, without a message that came
-   after it, and without an announcement that is still to be sent. Any other stays, however old.
-2. A case goes whole, in one transaction, with its messages, history, intents and announcements, and
-   comes back whole. Each row is in one place. A message that came again while its case was in the
-   archive is another row, and stays where it was filed then.
-3. What was chosen is looked at again under its volume's lock, which whoever changes a case holds.
-   What another transaction holds is passed over, so any number of replicas may do this at once.
-4. No fence falls because a volume is forgotten: the floor is raised first (``lock_free``).
-5. A connector of a host is never forgotten.
+1. Only a finished case is moved or deleted: it was closed before the cutoff, has no message after
+   the cutoff, and has no announcement that is not sent. Any other case stays, however old.
+2. A case moves as a whole, in one transaction, with its messages, history, intents and
+   announcements, and comes back as a whole. Each row is in one place. A message that arrived again
+   while its case was in the archive is another row, and stays where it was stored.
+3. Each chosen case is checked again under the lock of its volume, which every transaction holds
+   that changes a case. Rows that another transaction has locked are skipped, so that several
+   replicas may do this at once.
+4. No fence falls when the row of a volume is deleted: the floor is raised first (``lock_free``).
+5. The connector of a host is never deleted.
 
-Once a case is in the archive, no message is known for its repetition, no end or error taken for its
-own. Hence a message that was kept without a case for as long is of no use any more, and is
-forgotten. A quarantined body is forgotten once a person has decided on it and it has not come again
-since; the claims row of a volume, once no case is left that could be worked on.
+After a case was archived, a repeated message is not recognised, and an end or error is not matched
+with the case. So a message that has had no case for that long is useless and is deleted. A
+quarantined body is deleted when a person has decided on it and it has not arrived again since. The
+claims row of a volume is deleted when none of its cases can be worked on.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ from consumer.ledger.errors import NoSuchCaseError
 from handlers.case import CaseState
 
 Tables = Mapping[sa.Table, sa.Table]
-"""Which tables are meant: those that are worked on, or those of the archive."""
+"""For each table of a case the one to use: itself, or its archive."""
 
 WORKED_ON: Tables = {table: table for table in ARCHIVE_OF}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Aged:
-    """What is old enough: of this cloud, from before the cutoff, so many at a time."""
+    """What is old enough: of this cloud, from before the cutoff, at most ``limit`` at once."""
 
     cloud: str
     cutoff: datetime
@@ -65,7 +65,7 @@ class Aged:
 
 
 def finished(aged: Aged, tables: Tables) -> sa.Select[Any]:
-    """Select the cases that are over, with nothing to send and nothing heard since the cutoff.
+    """Select the finished cases, without unsent announcements or messages since the cutoff.
 
     Those opened first come first.
     """
@@ -79,7 +79,7 @@ def finished(aged: Aged, tables: Tables) -> sa.Select[Any]:
         .where(
             case.c.cloud == aged.cloud,
             case.c.state == CaseState.CLOSED.value,
-            case.c.opened_at < aged.cutoff,  # as it was closed later: so that the index narrows
+            case.c.opened_at < aged.cutoff,  # implied by closed_at; so that the index is used
             case.c.closed_at < aged.cutoff,
             ~unsent,
             ~recent,
@@ -90,9 +90,9 @@ def finished(aged: Aged, tables: Tables) -> sa.Select[Any]:
 
 
 def lock_finished(connection: sa.Connection, aged: Aged) -> tuple[list[str], list[str]]:
-    """Return cases that are worked on no more, and their volumes, locked until the end.
+    """Return finished cases and their volumes, which stay locked until the transaction ends.
 
-    What another transaction has locked is passed over.
+    Volumes that another transaction has locked are skipped.
     """
     chosen: list[Row] = list(connection.execute(finished(aged, WORKED_ON)))
     locked = lock_free(connection, aged.cloud, {row.volume_id for row in chosen})
@@ -104,7 +104,7 @@ def lock_finished(connection: sa.Connection, aged: Aged) -> tuple[list[str], lis
 
 
 def remove(connection: sa.Connection, case_ids: Collection[str], tables: Tables) -> int:
-    """Remove the cases with all that belongs to them; return how many messages that were."""
+    """Remove the cases with all their rows; return the number of their messages."""
     removed = {}
     for kind in reversed(ARCHIVE_OF):  # rows that refer to a case are removed before it
         deletion = tables[kind].delete().where(tables[kind].c.case_id.in_(case_ids))
@@ -113,10 +113,10 @@ def remove(connection: sa.Connection, case_ids: Collection[str], tables: Tables)
 
 
 def lock_free(connection: sa.Connection, cloud: str, volumes: Collection[str]) -> list[str]:
-    """Lock those of the volumes that nobody else has locked, until the transaction ends.
+    """Lock the volumes that no other transaction has locked, until the transaction ends.
 
-    First the fence floor is raised above their fences, so that these never fall when a volume that
-    was forgotten is met again. In this order, as it is the one in which messages are taken in.
+    First the fence floor is raised to their fences, so that the fence of a volume never falls after
+    its row was deleted. ``accept`` locks in the same order: the gate first.
     """
     wanted = sa.and_(claims.c.cloud == cloud, claims.c.volume_id.in_(sorted(volumes)))
     highest = connection.execute(sa.select(sa.func.max(claims.c.fence)).where(wanted)).scalar() or 0
@@ -127,7 +127,7 @@ def lock_free(connection: sa.Connection, cloud: str, volumes: Collection[str]) -
 
 
 def forget_volumes(connection: sa.Connection, cloud: str, locked: Collection[str]) -> None:
-    """Remove the claims rows of which no case is left that could be worked on."""
+    """Remove the claims rows of volumes without a case that could be worked on."""
     of_volume = sa.exists().where(
         cases.c.cloud == claims.c.cloud, cases.c.volume_id == claims.c.volume_id
     )
@@ -142,7 +142,7 @@ def forget_volumes(connection: sa.Connection, cloud: str, locked: Collection[str
 
 
 def forget_orphans(connection: sa.Connection, aged: Aged) -> int:
-    """Forget messages that were kept for a start which never came; return how many."""
+    """Delete messages whose start never arrived; return their number."""
     without_case = notifications.c.case_id.is_(None)
     old = sa.select(notifications.c.message_id, notifications.c.volume_id).where(
         notifications.c.cloud == aged.cloud, without_case, notifications.c.received_at < aged.cutoff
@@ -158,13 +158,13 @@ def forget_orphans(connection: sa.Connection, aged: Aged) -> int:
     return number
 
 
-# Given anew on the way back, in their order: SQLite may have given these numbers to others since.
+# New numbers on the way back, in the same order: SQLite may have used the old ones again.
 RENUMBERED = {history: "history_id", intents: "intent_id", outbox: "outbox_id"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Archived:
-    """What one batch did: cases moved, messages without a case forgotten. ``full``: maybe more."""
+    """One batch: cases moved, messages without a case deleted. ``full``: there may be more."""
 
     cases: int = 0
     forgotten: int = 0
@@ -172,7 +172,7 @@ class Archived:
 
 
 def archive(database: Database, cloud: str, archive_seconds: float, limit: int) -> Archived:
-    """Move up to ``limit`` cases and forget as many messages, in two short transactions."""
+    """Move up to ``limit`` cases and delete as many messages, in two short transactions."""
     now = database.read(database_now)
     aged = Aged(cloud, now - timedelta(seconds=archive_seconds), limit)
     moved = database.write(lambda c: _archive_cases(c, aged))
@@ -181,10 +181,10 @@ def archive(database: Database, cloud: str, archive_seconds: float, limit: int) 
 
 
 def bring_back(connection: sa.Connection, case_id: str) -> None:
-    """Move an archived case back, whole, to where it can be worked on.
+    """Move an archived case back, so that it can be worked on.
 
-    Its volume is locked. A message that came again meanwhile and was filed anew stays there: each
-    is in one place. Raises NoSuchCaseError where it was forgotten in this moment.
+    Its volume must be locked. A message that was stored again meanwhile is not moved, so that each
+    message is in one place. Raises NoSuchCaseError if the case was deleted just now.
     """
     own = sa.select(archived_cases.c.case_id).where(archived_cases.c.case_id == case_id)
     if connection.execute(own.with_for_update()).first() is None:
@@ -195,7 +195,7 @@ def bring_back(connection: sa.Connection, case_id: str) -> None:
 
 
 def _archive_cases(connection: sa.Connection, aged: Aged) -> int:
-    """Return how many were moved."""
+    """Move finished cases; return their number."""
     over, locked = lock_finished(connection, aged)
     if not over:
         return 0
@@ -209,7 +209,7 @@ def _archive_cases(connection: sa.Connection, aged: Aged) -> int:
 def _copy(
     connection: sa.Connection, source: sa.Table, target: sa.Table, case_ids: Collection[str]
 ) -> None:
-    """Copy what the cases have in one table into another, in the order of its key."""
+    """Copy the rows of the cases from one table to another, in the order of its key."""
     names = [c.name for c in source.columns if RENUMBERED.get(target) != c.name]
     rows = sa.select(*(source.c[name] for name in names)).where(source.c.case_id.in_(case_ids))
     if source is archived_notifications:
@@ -221,7 +221,7 @@ def _copy(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pruned:
-    """How much one batch has forgotten. ``full``: there may be more."""
+    """How much one batch has deleted. ``full``: there may be more."""
 
     cases: int = 0
     notifications: int = 0
@@ -230,7 +230,7 @@ class Pruned:
 
 
 def prune(database: Database, cloud: str, retention_seconds: float, limit: int) -> Pruned:
-    """Forget up to ``limit`` of each kind, in four short transactions."""
+    """Delete up to ``limit`` of each kind, in four short transactions."""
     now = database.read(database_now)
     aged = Aged(cloud, now - timedelta(seconds=retention_seconds), limit)
     done, messages = database.write(lambda c: _prune_cases(c, aged))
@@ -246,7 +246,7 @@ def prune(database: Database, cloud: str, retention_seconds: float, limit: int) 
 
 
 def _prune_cases(connection: sa.Connection, aged: Aged) -> tuple[int, int]:
-    """Return how many cases were forgotten, and how many messages with them."""
+    """Delete finished cases; return the numbers of cases and of their messages."""
     case_ids, locked = lock_finished(connection, aged)
     if not case_ids:
         return 0, 0
@@ -256,14 +256,14 @@ def _prune_cases(connection: sa.Connection, aged: Aged) -> tuple[int, int]:
 
 
 def _prune_archived(connection: sa.Connection, aged: Aged) -> tuple[int, int]:
-    """Return the same of the archive. Nobody changes what is there: its own rows are the locks."""
+    """Do the same in the archive. Its rows are only moved or deleted, so they are the locks."""
     old = finished(aged, ARCHIVE_OF).with_for_update(skip_locked=True)
     case_ids = list(connection.execute(old).scalars())
     return (len(case_ids), remove(connection, case_ids, ARCHIVE_OF)) if case_ids else (0, 0)
 
 
 def _prune_bodies(connection: sa.Connection, aged: Aged) -> int:
-    """Forget quarantined bodies that were decided on; return how many."""
+    """Delete quarantined bodies with a decision; return their number."""
     over = sa.and_(
         quarantine.c.cloud == aged.cloud,
         quarantine.c.state != HELD,

@@ -1,4 +1,4 @@
-"""What people look at: cases, one case with everything that is known of it, counts."""
+"""What people read: the list of cases, one case with all its rows, and counts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from handlers.case import (
 )
 from handlers.notification import Notification
 
-# Messages of one batch were received at once.
+# Messages of one batch have the same received_at.
 RECEIPT_ORDER = ("received_at", "published_at", "message_id")
 OPEN_STATES = tuple(state for state in CaseState if state is not CaseState.CLOSED)
 
@@ -54,7 +54,7 @@ class HistoryRecord:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class IntentRecord:
-    """One write outside, meant and done."""
+    """One write to Cinder, Nova or a backend: the intent and its result."""
 
     kind: StepKind
     request_id: str
@@ -69,7 +69,7 @@ class IntentRecord:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OutboxRecord:
-    """One announcement and how far it has come."""
+    """One announcement, and whether it was sent."""
 
     message_id: str
     event_type: str
@@ -89,7 +89,7 @@ _OUTBOX = Stored(OutboxRecord, outbox)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CaseRecord:
-    """A case and everything that the ledger holds of it, each part oldest first."""
+    """A case with all its rows in the ledger, each part oldest first."""
 
     case: Case
     claimed_by: str | None
@@ -102,7 +102,7 @@ class CaseRecord:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StateCount:
-    """How many cases are in a state, and the age of the one opened first (0.0 if none)."""
+    """The number of cases in a state, and the age of the oldest (0.0 if none)."""
 
     count: int
     oldest_age_seconds: float
@@ -110,7 +110,7 @@ class StateCount:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Filter:
-    """Which cases to list; None does not narrow."""
+    """Which cases to list; None matches all."""
 
     state: CaseState | None = None
     backend: str | None = None
@@ -119,7 +119,7 @@ class Filter:
 
 
 def list_cases(connection: sa.Connection, cloud: str, wanted: Filter) -> tuple[Case, ...]:
-    """Return the cases, the newest first, without what is gathered for a claim."""
+    """Return the cases, the newest first, without the fields that a claim gathers."""
     criteria = {
         "state": wanted.state.value if wanted.state else None,
         "backend": wanted.backend,
@@ -163,7 +163,7 @@ def show_case(connection: sa.Connection, cloud: str, case_id: str) -> CaseRecord
 
 
 def count_cases(connection: sa.Connection, cloud: str) -> dict[CaseState, StateCount]:
-    """Count the open cases of each state. Closed ones are left out: they are history."""
+    """Count the open cases of each state. Closed cases are not counted."""
     now = database_now(connection)
     statement = (
         sa.select(cases.c.state, sa.func.count(), sa.func.min(cases.c.opened_at))

@@ -1,1 +1,1 @@
-"""What comes into the ledger: notifications, replays and what is in quarantine."""
+"""What is stored in the ledger from outside: notifications, replays, quarantined bodies."""

@@ -1,19 +1,19 @@
-"""Taking notifications in, a batch in one transaction.
+"""Stores notifications, a batch in one transaction.
 
-What holds when ``accept`` returns, whatever else runs beside it:
+When ``accept`` returns, with any concurrent transactions:
 
-1. Each message of the batch is stored, is known already, or is in ``rejected``. So all of the batch
-   may be acked, as soon as who called has put the rejected ones elsewhere.
-2. A message is stored once, by its message_id; one that comes again changes nothing.
-3. What it did to the cases is in the same transaction, and nobody else has changed them since they
-   were read: the rows of their volumes were locked before (``locks``).
-4. Each is filed under one case, or kept without one for a start that may come.
-5. One row that the database refuses stops no other: the batch is bisected until it is alone. The
-   order stays that of the batch.
+1. Each message of the batch is stored, was stored before, or is in ``rejected``. So the whole batch
+   may be acked as soon as the caller has quarantined the rejected ones.
+2. A message is stored once, by its message_id. A repetition changes nothing.
+3. Its effect on the cases is in the same transaction. No other transaction has changed them since
+   they were read, because the rows of their volumes were locked before (``locks``).
+4. Each message belongs to one case, or is kept without a case until its start arrives.
+5. A row that the database refuses stops no other: the batch is bisected until that row is alone.
+   The order of the batch is kept.
 
-First what the ledger holds that new notifications may be about is read, in few statements a batch.
-Then the correlation decides (``handlers/correlation``), and what it comes to is written, one
-statement a kind of row.
+First the cases, orphans and intents are read that the batch may be about, in few statements. Then
+the correlation decides (``handlers/correlation``). The changes are written with one statement for
+each kind of row.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from handlers.notification import Notification, Phase
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Arrival:
-    """One notification as it came: ``body_sha256`` of the raw body, ``bus`` says where from."""
+    """One notification: with the hash of its raw body, and the bus that it came from."""
 
     notification: Notification
     body_sha256: str
@@ -50,7 +50,7 @@ class Arrival:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Accepted:
-    """What became of a batch. ``rejected``: what the database refuses, each with the reason."""
+    """The result of a batch. ``rejected``: what the database refused, each with the reason."""
 
     stored: int = 0
     duplicates: int = 0
@@ -157,7 +157,7 @@ def _any_of(column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
     return column.in_(sa.bindparam(name, expanding=True))
 
 
-# No ORDER BY: SQLite would walk the index of opened_at, and with it every case there ever was.
+# No ORDER BY: SQLite would use the index of opened_at and read every case.
 _CASES = sa.select(cases).where(
     cases.c.cloud == sa.bindparam("cloud"),
     _any_of(cases.c.volume_id, "volumes"),
@@ -169,12 +169,12 @@ _ORPHANS = sa.select(notifications).where(
     notifications.c.received_at >= sa.bindparam("since"),
 )
 _ENDS = _ORPHANS.where(_any_of(notifications.c.volume_id, "volumes"))
-# coalesce: not by the index of volume_id, where all errors without a volume are neighbours.
+# coalesce, so that the index of volume_id is not used: it would read all errors without a volume.
 _ERRORS = _ORPHANS.where(
     sa.func.coalesce(notifications.c.volume_id, "") == "",
     _any_of(notifications.c.request_id, "requests"),
 )
-# Ends that name nothing and are filed under some case, for want of proof that they are another's.
+# Ends without attachment and instance: the case that they belong to is not proven.
 _FILED_ENDS = sa.select(notifications).where(
     notifications.c.cloud == sa.bindparam("cloud"),
     _any_of(notifications.c.request_id, "requests"),
@@ -218,8 +218,8 @@ def read_known(
 ) -> Recorded:
     """Read the cases, orphans and intents that a batch may be about.
 
-    ``claimed`` names the volumes that were locked for it and the case in hand of each; ``since`` is
-    how far back closed cases and orphans count.
+    ``claimed``: the locked volumes, with the claimed case of each. ``since``: closed cases and
+    orphans from before this time are ignored.
     """
     requests = sorted({r for n in batch for r in Signal.of(n).request_ids})
     parameters = {
@@ -245,7 +245,7 @@ def _orphans(
     connection: sa.Connection, parameters: Mapping[str, Any], found: Sequence[Case]
 ) -> tuple[Signal, ...]:
     by_id = {case.case_id: case for case in found}
-    # Where the case knows of the request, the end was proven to be its own.
+    # If the case has the request id of the end, the end is proven to belong to it.
     misfiled = [
         row
         for row in connection.execute(_FILED_ENDS, parameters)
@@ -273,7 +273,7 @@ _STORED = sa.select(notifications.c.message_id).where(
 
 
 def accept(database: Database, cloud: str, timing: Timing, arrivals: Sequence[Arrival]) -> Accepted:
-    """Store a batch in one transaction; where a row is refused, bisect until that row is alone."""
+    """Store a batch in one transaction; if a row is refused, bisect until it is alone."""
     if not arrivals:
         return Accepted()
     try:
@@ -289,7 +289,7 @@ def accept(database: Database, cloud: str, timing: Timing, arrivals: Sequence[Ar
 
 
 def of_the_data(error: Exception) -> bool:
-    """Tell whether the database refused the row, and would again, rather than failed."""
+    """Tell whether the database refused the data (and would again), rather than failed."""
     return isinstance(error, exc.DataError | exc.IntegrityError) or not isinstance(
         error, exc.DBAPIError
     )
@@ -299,7 +299,7 @@ def _store(
     connection: sa.Connection, cloud: str, timing: Timing, arrivals: Sequence[Arrival]
 ) -> Accepted:
     batch = [arrival.notification for arrival in arrivals]
-    # Before anything is read: another listener may be taking in the same messages.
+    # Before anything is read: another listener may be storing the same messages.
     claimed = _lock(connection, cloud, batch)
     fresh = _fresh(connection, arrivals)
     if not fresh:
@@ -318,8 +318,8 @@ def _store(
 def _lock(
     connection: sa.Connection, cloud: str, batch: Sequence[Notification]
 ) -> Mapping[str, str | None]:
-    """Lock what the batch may be about; return the case in hand of each volume, if any."""
-    # A message that names no volume can be about any case: no other batch may run beside it.
+    """Lock the volumes that the batch may be about; return the claimed case of each."""
+    # A message without a volume can be about any case: no other batch may run meanwhile.
     requests = {r for n in batch if n.volume_id is None for r in Signal.of(n).request_ids}
     pass_gate(connection, cloud, exclusive=bool(requests))
     volumes = {n.volume_id for n in batch if n.volume_id is not None}

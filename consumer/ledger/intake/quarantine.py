@@ -1,6 +1,6 @@
-"""What could not be used: hash, reason and a scrubbed text, and what a person decided of it.
+"""The records of quarantined bodies: hash, reason, text without secrets, and the decision.
 
-The body itself is on the broker.
+The body itself is on the broker's quarantine queue.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NAME_LENGTH = 255
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A body that should parse and does not. ``excerpt`` is scrubbed of secrets by the caller."""
+    """A body that cannot be parsed. The caller has removed secrets from ``excerpt``."""
 
     bus: str
     routing_key: str
@@ -35,7 +35,7 @@ class Unreadable:
 
 
 def record(connection: sa.Connection, cloud: str, body: Unreadable) -> None:
-    """Record it as held; the same body again counts, and what was decided of it is over."""
+    """Record a body as held. The same body again is counted, and an earlier decision ends."""
     now = database_now(connection)
     row = {
         "cloud": cloud,
@@ -68,7 +68,7 @@ SHORTEST_PREFIX = 4
 
 
 class BodyState(enum.Enum):
-    """What was decided of a body. One that comes again is held again, whatever was decided."""
+    """The decision on a body. A body that arrives again is held again after any decision."""
 
     HELD = HELD
     REPLAYED = "replayed"
@@ -77,7 +77,7 @@ class BodyState(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class QuarantinedBody:
-    """A body by its hash: where it came from, why it is held, what was decided, by whom and why."""
+    """A quarantined body: its hash, origin, reason, and the decision with actor and reason."""
 
     body_sha256: str
     state: BodyState
@@ -100,7 +100,7 @@ _BODIES = Stored(QuarantinedBody, quarantine)
 def list_bodies(
     connection: sa.Connection, cloud: str, state: BodyState | None, limit: int | None
 ) -> tuple[QuarantinedBody, ...]:
-    """Return the bodies, those that came last first."""
+    """Return the bodies, the most recent first."""
     own = sa.select(quarantine).where(quarantine.c.cloud == cloud)
     if state is not None:
         own = own.where(quarantine.c.state == state.value)
@@ -134,7 +134,7 @@ def decide(
     actor: str,
     decision: str,
 ) -> bool:
-    """Note what was decided; False, and nothing noted, where the body came again meanwhile."""
+    """Record a decision; return False, and record nothing, if the body arrived again meanwhile."""
     unchanged = quarantine.update().where(
         quarantine.c.cloud == cloud,
         quarantine.c.body_sha256 == body.body_sha256,

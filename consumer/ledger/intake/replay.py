@@ -1,10 +1,11 @@
-"""A person sends something round again: one transaction, once however often it is delivered.
+"""Replays: one transaction for each, and one effect, however often a replay is delivered.
 
-A case is replayed by its id or by a notification, and is due now; what comes of it is decided as
-always, by diagnosis and guards. A case at rest (closed, parked, or waiting for a yes) begins a new
-round: nothing that the round before had counted, seen clean or got approved holds any more, and
-what asks how long ago it all began counts from now. A case that is not at rest is only brought
-forward. History keeps everything.
+1. A case is replayed by its id or by a notification. It is due at once, and passes the same
+   diagnosis and guards as any other case.
+2. A case that is closed, parked or awaits approval starts again: its counters, its clean look and
+   its approval are reset, and its age counts from now.
+3. Any other case is only due earlier.
+4. The history keeps everything.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ REPLAY_KINDS = (HistoryKind.OPENED.value, HistoryKind.REARMED.value)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Replay:
-    """One replay, as it was delivered.
+    """One replay, as delivered.
 
     ``delivery_id`` is the id of the delivery, at most 64 characters. A redelivery that is
     recognised as one has the same id. ``maybe_repeated``: this may be a redelivery that is not
@@ -59,9 +60,9 @@ class Replay:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Replayed:
-    """What came of a replay. ``before``: the case's state, None if the replay opened it.
+    """The result of a replay. ``before``: the state of the case, None if the replay opened it.
 
-    ``repeated``: it had been taken in before, and nothing was done.
+    ``repeated``: it had been accepted before, and nothing was done.
     """
 
     case_id: str
@@ -72,7 +73,7 @@ class Replayed:
 def accept_replay(
     database: Database, cloud: str, replay: Replay, what: str | Notification
 ) -> Replayed:
-    """Send a case, named by its id or by a notification, round again; durable when this returns.
+    """Replay a case, by its id or by a notification; durable when this returns.
 
     Raises NoSuchCaseError, ReplayRefusedError.
     """
@@ -88,12 +89,12 @@ def accept_replay(
 
 def _replay_case(connection: sa.Connection, cloud: str, replay: Replay, case_id: str) -> Replayed:
     found = one_case(connection, cloud, case_id)
-    # Without a lock, as nothing is to be done then: what history says stays.
+    # No lock is needed: nothing is changed, and history is never changed.
     if found.archived and _in_history(connection, found.case.case_id, replay):
         return Replayed(found.case.case_id, found.case.state, repeated=True)
     pass_gate(connection, cloud, exclusive=False)
     lock_volumes(connection, cloud, [found.case.volume_id])
-    # Again, under the lock: it may have been worked, archived or sent round meanwhile.
+    # Read again under the lock: it may have been changed, archived or replayed meanwhile.
     current = one_case(connection, cloud, found.case.case_id)
     case = current.case
     if _in_history(connection, case.case_id, replay):
@@ -134,7 +135,7 @@ def _replay_notification(
 
 
 def _filed(connection: sa.Connection, cloud: str, notification: Notification) -> set[str]:
-    """Return the cases that the original is filed under, or whose own calls it tells of."""
+    """Return the cases of the original notification, or of our own call that caused it."""
     stored = sa.select(notifications.c.case_id).where(
         notifications.c.cloud == cloud,
         notifications.c.message_id == notification.message_id,
@@ -149,7 +150,7 @@ def _filed(connection: sa.Connection, cloud: str, notification: Notification) ->
 def _volumes(
     connection: sa.Connection, cloud: str, notification: Notification, filed: Collection[str]
 ) -> set[str]:
-    """Return the volumes whose cases it may be about."""
+    """Return the volumes whose cases the notification may be about."""
     own = sa.select(cases.c.volume_id).where(cases.c.cloud == cloud)
     found = set(connection.execute(own.where(cases.c.case_id.in_(sorted(filed)))).scalars())
     if notification.volume_id is not None:
@@ -173,13 +174,13 @@ def _locked(
 
 
 def _stored(connection: sa.Connection, replay: Replay) -> str | None:
-    """Return the case of a replayed notification that was taken in under this very delivery id."""
+    """Return the case of a notification that was replayed with this delivery id, or None."""
     own = sa.select(notifications.c.case_id).where(notifications.c.message_id == replay.delivery_id)
     return connection.execute(own).scalar_one_or_none()
 
 
 def _in_history(connection: sa.Connection, case_id: str, replay: Replay) -> bool:
-    """Tell whether the case has been sent round by this replay already."""
+    """Tell whether this replay has been applied to the case before."""
     found = of_case(connection, case_id, history, "history_id")
     sent = [row for row in found if row.kind in REPLAY_KINDS]
     looks = [row.history_id for row in found if row.kind == HistoryKind.CONCLUDED.value]
@@ -226,7 +227,7 @@ def _store(
 def _learn(
     connection: sa.Connection, cloud: str, notification: Notification, now: datetime
 ) -> None:
-    """Keep the connectors of hosts of which none is known: what is known is not older."""
+    """Store connectors of hosts without one: a stored connector is never older."""
     rows = [
         {
             "cloud": cloud,

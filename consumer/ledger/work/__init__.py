@@ -1,1 +1,1 @@
-"""What is written while cases are worked: claims, case file, finish, outbox, sweeps."""
+"""What is written during the work on cases: claims, case file, finish, outbox, sweeps."""

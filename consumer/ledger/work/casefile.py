@@ -1,4 +1,4 @@
-"""What recovery writes while it works on a case: each call one transaction, fenced by the claim."""
+"""What recovery writes while it works on a case. Each call is one transaction with a fence."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ _SAME_REQUEST = sa.select(intents.c.request_id).where(
     intents.c.request_id == sa.bindparam("request_id")
 )
 _USED = Prepared(_SAME_REQUEST)
-# All in one, because each statement more is one more time that a thread of many waits for its turn,
-# and the others for it.
+# One statement for all conditions, because with many threads each further statement costs time.
 _RENEWED = Prepared(RENEWAL.where(~PAUSED, ~sa.exists(_SAME_REQUEST)))
 _INTENDED = Prepared.insert(intents)
 _LOCATED = Prepared(
@@ -79,18 +78,18 @@ class LedgerCaseFile:
 
     @property
     def case(self) -> Case:
-        """The case as it was when claimed."""
+        """The case as it was when it was claimed."""
         return self._claim.case
 
     @property
     def now(self) -> datetime:
-        """Database time when the case was claimed."""
+        """The database time at which the case was claimed."""
         return self._claim.claimed_at
 
     def locate(self, backend: str) -> None:
-        """Write down on which backend the volume is, unless a message has told; say so then.
+        """Record the backend of the volume, unless the case has one; then call ``located``.
 
-        Raises ClaimLostError, LedgerUnavailableError, and what who is told raises.
+        Raises ClaimLostError, LedgerUnavailableError, and what ``located`` raises.
         """
         self._database.write(lambda connection: _locate(connection, self._claim, backend))
         self._located(backend)
@@ -105,10 +104,10 @@ class LedgerCaseFile:
         lease_seconds: float,
         announcement: Announcement | None,
     ) -> None:
-        """Write down that a call is about to be made; the lease then outlasts ``lease_seconds``.
+        """Record that a call is about to be made, and renew the lease for ``lease_seconds``.
 
         Raises ClaimLostError, PausedError, LedgerUnavailableError, and ValueError for a request id
-        that was used before. Nothing is written then.
+        that was used before. Then nothing is written.
         """
         step = _Intended(kind, request_id, target, evidence, lease_seconds, announcement)
         self._database.write(
@@ -117,22 +116,22 @@ class LedgerCaseFile:
         )
 
     def result(self, request_id: str, result: StepResult, detail: str) -> None:
-        """Write down how the call of that intent ended.
+        """Record the result of the call of an intent.
 
-        Raises ClaimLostError where the volume has been claimed again since, KeyError for a request
-        id that was never intended here.
+        Raises ClaimLostError if the volume was claimed again since, and KeyError for a request id
+        without an intent of this claim.
         """
         self._database.write(
             lambda connection: _result(connection, self._claim, request_id, result, detail)
         )
 
     def late(self) -> LateCalls:
-        """Return what may still act on the volume, as of now; the case has it as of the claim."""
+        """Return the late calls as of now. The case has those at the time of its claim."""
         cloud, volume_id = self.case.cloud, self.case.volume_id
         return self._database.read(lambda c: late_calls(c, cloud, [volume_id]))[volume_id]
 
     def connector_of(self, host: str) -> Connector | None:
-        """Return the connector last learned for a compute host from any attachment's message."""
+        """Return the newest connector of a compute host that a notification contained."""
         values = {"cloud": self.case.cloud, "host": host}
         found = self._database.read(
             lambda c: c.execute(_CONNECTOR_OF_HOST, values).scalar(), one_statement=True
@@ -161,7 +160,7 @@ def _locate(connection: sa.Connection, claim: Claim, backend: str) -> None:
 
 
 def _lock_unless_sqlite(connection: sa.Connection, claim: Claim) -> None:
-    """Lock the volume's row, but on SQLite, whose one writer nobody can come between."""
+    """Lock the volume's row. SQLite needs no lock, because it has one writer."""
     if connection.dialect.name != "sqlite":
         lock_claim(connection, claim)
 
@@ -189,7 +188,7 @@ def _subject_of(case: Case) -> dict[str, Any]:
 
 
 def _renew_or_refuse(connection: sa.Connection, claim: Claim, step: _Intended) -> None:
-    """Raise what stands against the intent, the gravest first; it may be gone by now."""
+    """Raise the reason why the intent was refused; it may not exist any more."""
     renew(connection, claim, step.lease_seconds)
     check_not_paused(connection, claim.case.cloud)
     if _USED.finds(connection, {"request_id": step.request_id}):

@@ -1,18 +1,19 @@
-"""Who works on which volume: claims with a lease by database time and a fence.
+"""Claims: which worker works on which volume, with a lease by database time and a fence.
 
-A claim is the row of its volume in ``claims``. What holds at every moment, on each database:
+A claim is the row of its volume in ``claims``. Invariants, on each database:
 
-1. One worker at most has a volume: the table's key is (cloud, volume), and a row is taken by a
-   compare-and-swap of its fence, only where it has no owner or its lease has run out (``_SWAP``).
-2. The fence of a volume never falls. Each claim raises it, and the row of a volume that was
-   forgotten begins where ``locks`` says.
-3. Whoever writes for a claim names owner and fence, and writes nothing where they are no longer the
-   row's (``OWN``). The row stays locked until that transaction ends, so nobody claims in between.
-4. A lease that has run out is not renewed, and no renewal shortens one (``RENEWAL``). Its owner may
-   still finish, as long as nobody else has claimed the volume.
-5. Only the database's clock is asked.
-6. A worker never waits for another's row: what is locked is passed over.
-7. A claim that finds a lease run out on this very case counts a crash of it.
+1. At most one worker has a volume: the table's key is (cloud, volume), and a worker gets a row by a
+   compare-and-swap of its fence, only if it has no owner or its lease has ended (``_SWAP``).
+2. The fence of a volume never falls. Each claim raises it, and the row of a volume whose row was
+   deleted begins with the fence that ``locks`` keeps.
+3. A write for a claim gives owner and fence, and has no effect if they are no longer those of the
+   row (``OWN``). The row stays locked until that transaction ends, so that no worker can claim it
+   in between.
+4. A lease that has ended is not renewed, and no renewal shortens one (``RENEWAL``). Its owner may
+   still finish, as long as no other worker has claimed the volume.
+5. All times are those of the database's clock.
+6. A worker never waits for a row that another has locked; it skips the row.
+7. A claim of a case whose lease had ended counts as a crash of that case.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ _LOCK = Prepared(sa.select(claims.c.fence).where(*OWN).with_for_update())
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Claim:
-    """One case in hand. ``fence`` grows with each claim of the volume."""
+    """A claimed case. ``fence`` grows with each claim of the volume."""
 
     case: Case
     fence: int
@@ -67,13 +68,13 @@ class Claim:
 
 
 def renew(connection: sa.Connection, claim: Claim, lease_seconds: float) -> None:
-    """Extend a lease that has not run out; never shorten it. Raises ClaimLostError."""
+    """Extend a lease that has not ended; never shorten it. Raises ClaimLostError."""
     if _RENEW.run(connection, renewed(claim, database_now(connection), lease_seconds)) != 1:
         raise claim_lost(claim)
 
 
 def release_case(connection: sa.Connection, claim: Claim) -> None:
-    """Give a case back untouched: due at once, the attempt not counted. Raises ClaimLostError."""
+    """Make the case due at once, and do not count the attempt. Raises ClaimLostError."""
     now = database_now(connection)
     free_volume(connection, claim)
     connection.execute(
@@ -87,22 +88,22 @@ def release_case(connection: sa.Connection, claim: Claim) -> None:
 
 
 def free_volume(connection: sa.Connection, claim: Claim) -> None:
-    """Give the volume free, and keep its row locked until the transaction ends.
+    """End the claim on the volume, and keep its row locked until the transaction ends.
 
-    Raises ClaimLostError where the volume has been claimed again since.
+    Raises ClaimLostError if the volume was claimed again since.
     """
     if _RELEASE.run(connection, own(claim)) != 1:
         raise claim_lost(claim)
 
 
 def lock_claim(connection: sa.Connection, claim: Claim) -> None:
-    """Lock the volume's row until the transaction ends. Raises ClaimLostError as release does."""
+    """Lock the volume's row until the transaction ends. Raises ClaimLostError."""
     if not _LOCK.finds(connection, own(claim)):
         raise claim_lost(claim)
 
 
 def claim_lost(claim: Claim) -> ClaimLostError:
-    """Return the error for a claim that is no longer its owner's."""
+    """Return the error for a claim that has ended."""
     volume, fence = claim.case.volume_id, claim.fence
     return ClaimLostError(
         f"the claim of {claim.owner} on volume {volume} (fence {fence}) has ended"
@@ -110,12 +111,12 @@ def claim_lost(claim: Claim) -> ClaimLostError:
 
 
 def renewed(claim: Claim, now: datetime, lease_seconds: float) -> dict[str, Any]:
-    """Say whose lease lasts how long, for ``RENEWAL``."""
+    """Return the values for ``RENEWAL``."""
     return own(claim) | {"claim_now": now, "claim_until": now + timedelta(seconds=lease_seconds)}
 
 
 def own(claim: Claim) -> dict[str, Any]:
-    """Name the row that is this claim's as long as it holds, for ``OWN``."""
+    """Return the values for ``OWN``: they select the claim's row while the claim lasts."""
     return {
         "claim_cloud": claim.case.cloud,
         "claim_volume_id": claim.case.volume_id,
@@ -130,12 +131,11 @@ _DUE = (
     cases.c.cloud == sa.bindparam("cloud"),
     cases.c.next_attempt_at <= sa.bindparam("now"),
     cases.c.state != sa.bindparam("left_alone"),
-    # A case whose backend nobody has named yet goes by "", so that it can be excluded as well.
+    # An unknown backend is "", so that it can be excluded too.
     sa.func.coalesce(cases.c.backend, "").not_in(sa.bindparam("excluded", expanding=True)),
 )
-# No join: that was planned quadratically by a PostgreSQL that had no statistics yet (0.6 s for
-# 2,500 due cases). What somebody works on is looked up once, and there is as much of it as there
-# are workers.
+# No join: without statistics PostgreSQL planned it with quadratic cost (0.6 s for 2,500 due cases).
+# This subquery is evaluated once, and has at most as many rows as there are workers.
 _WORKED_ON = sa.select(claims.c.volume_id).where(
     claims.c.cloud == sa.bindparam("cloud"), claims.c.lease_expires_at > sa.bindparam("now")
 )
@@ -202,7 +202,7 @@ _COUNTED = Prepared(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """What a worker asks for. ``room`` says how many more of a backend ("": unknown) it takes."""
+    """What a worker can claim. ``room``: how many more cases of a backend ("": unknown)."""
 
     cloud: str
     owner: str
@@ -215,7 +215,7 @@ class ClaimRequest:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Free:
-    """A volume's row that nobody holds; ``case_id`` is set where a lease ran out on that case."""
+    """The row of a volume without a valid claim; ``case_id``: the case whose lease has ended."""
 
     fence: int
     case_id: str | None
@@ -223,7 +223,7 @@ class _Free:
 
 
 def claim(connection: sa.Connection, request: ClaimRequest) -> tuple[Claim, ...]:
-    """Claim due cases, the oldest first, one a volume; others' rows are never waited for."""
+    """Claim due cases, the oldest first, one of each volume; never wait for locked rows."""
     now = database_now(connection)
     claimed: list[Claim] = []
     passed: set[str] = set()
@@ -240,7 +240,7 @@ def claim(connection: sa.Connection, request: ClaimRequest) -> tuple[Claim, ...]
 
 
 def _narrowed(request: ClaimRequest, claimed: Sequence[Claim]) -> ClaimRequest:
-    """Return what is wanted still, beside what was taken: no more of a backend that is full."""
+    """Return the request without what is claimed, and without backends that are full now."""
     if request.room is None or not claimed:
         return dataclasses.replace(request, limit=request.limit - len(claimed))
     room, of = request.room, Counter(claim.case.backend or "" for claim in claimed)
@@ -254,7 +254,7 @@ def _narrowed(request: ClaimRequest, claimed: Sequence[Claim]) -> ClaimRequest:
 
 
 def _due(request: ClaimRequest, now: datetime) -> dict[str, Any]:
-    """Say what is due, for the statements above."""
+    """Return the values for ``_DUE``."""
     return {
         "cloud": request.cloud,
         "now": now,
@@ -298,15 +298,15 @@ def _claim_free(
         )
         for case in due
     ]
-    # The swap alone decides: what was read before holds only where rows can be locked.
+    # Only the swap decides: on SQLite the rows were not locked when they were read.
     return [new for new in claimed if _swap(connection, new)]
 
 
 def _end_calls_of_crashes(connection: sa.Connection, free: Iterable[_Free]) -> None:
-    """Note when the calls were given up at the latest that a crash left open: as the lease ran out.
+    """Record an end time for calls that a crash left open: the end of the lease.
 
-    A call is made long after it was meant where the look before it is slow, or is repeated, but
-    never so late that it could outlast the lease.
+    A call may begin long after its intent, for example after a slow look. But it never lasts longer
+    than the lease.
     """
     crashed = [
         {"crashed": row.case_id, "crashed_fence": row.fence, "ran_out_at": row.ran_out_at}
@@ -318,7 +318,7 @@ def _end_calls_of_crashes(connection: sa.Connection, free: Iterable[_Free]) -> N
 
 
 def _counted(case: Case, free: _Free, own: Sequence[Intent], late: Mapping[str, LateCalls]) -> Case:
-    """Return the case to be. A lease that ran out on this very case is a crash of its attempt."""
+    """Return the case as claimed. If its own lease had ended, the attempt counts as a crash."""
     return dataclasses.replace(
         case,
         attempts=case.attempts + 1,
@@ -354,7 +354,7 @@ def _intents(connection: sa.Connection, case_ids: Sequence[str]) -> dict[str, li
 
 
 def intent(row: Row) -> Intent:
-    """Read what recovery has to know of an intent."""
+    """Return the intent of a row, for recovery."""
     return Intent(
         kind=StepKind(row.kind),
         result=StepResult(row.result),

@@ -1,4 +1,4 @@
-"""What a person decides: pause and resume, approve a plan."""
+"""Commands of a person: pause, resume, approve a plan."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _IS_PAUSED = Prepared(_PRESENT)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pause:
-    """Nothing outside is written since then."""
+    """A pause: no new intent is written."""
 
     paused_at: datetime
     actor: str
@@ -34,7 +34,7 @@ class Pause:
 
 
 def pause(connection: sa.Connection, cloud: str, actor: str, reason: str) -> None:
-    """Pause; where it is paused already, by whomever, that pause stays."""
+    """Pause; an earlier pause that still lasts stays as it is."""
     if paused(connection, cloud) is None:
         now = database_now(connection)
         row = {"cloud": cloud, "paused_at": now, "paused_by": actor, "reason": reason}
@@ -42,14 +42,14 @@ def pause(connection: sa.Connection, cloud: str, actor: str, reason: str) -> Non
 
 
 def resume(connection: sa.Connection, cloud: str, actor: str) -> None:
-    """End every pause; without one, do nothing."""
+    """End the pause; without one, do nothing."""
     now = database_now(connection)
     present = pauses.update().where(pauses.c.cloud == cloud, pauses.c.resumed_at.is_(None))
     connection.execute(present.values(resumed_at=now, resumed_by=actor))
 
 
 def paused(connection: sa.Connection, cloud: str) -> Pause | None:
-    """Return the pause that holds now."""
+    """Return the present pause, or None."""
     if not _IS_PAUSED.finds(connection, {"cloud": cloud}):
         return None
     row = connection.execute(_PRESENT, {"cloud": cloud}).first()
@@ -57,7 +57,7 @@ def paused(connection: sa.Connection, cloud: str) -> Pause | None:
 
 
 def check_not_paused(connection: sa.Connection, cloud: str) -> None:
-    """Raise PausedError, with who and why, while detachd is paused."""
+    """Raise PausedError with actor and reason while detachd is paused."""
     if (present := paused(connection, cloud)) is not None:
         raise PausedError(
             f"paused by {present.actor} at {present.paused_at:%Y-%m-%d %H:%M:%S} UTC: "
@@ -66,7 +66,7 @@ def check_not_paused(connection: sa.Connection, cloud: str) -> None:
 
 
 def approve(connection: sa.Connection, cloud: str, case_id: str, actor: str, reason: str) -> str:
-    """Say yes to the plan that the case has now; it is due at once. Return the full case id.
+    """Approve the present plan of the case; it is due at once. Return the full case id.
 
     Raises NoSuchCaseError, WrongStateError.
     """
@@ -78,7 +78,7 @@ def approve(connection: sa.Connection, cloud: str, case_id: str, actor: str, rea
         case,
         state=CaseState.DUE,
         next_attempt_at=now,
-        signal_seq=case.signal_seq + 1,  # an attempt that runs now knows nothing of this
+        signal_seq=case.signal_seq + 1,  # so that a running attempt leaves the case due
         crashes=0,
         approved_by=actor,
         approved_fingerprint=case.fingerprint,
@@ -96,7 +96,7 @@ def _awaiting(connection: sa.Connection, cloud: str, case_id: str) -> Case:
     """Return the case with its volume locked, if it awaits approval."""
     found = one_case(connection, cloud, case_id).case
     lock_volumes(connection, cloud, [found.volume_id])
-    # Again, under the lock: a worker may have finished with it meanwhile.
+    # Read again under the lock: a worker may have finished it meanwhile.
     case = one_case(connection, cloud, found.case_id).case
     if case.state is not CaseState.AWAITING_APPROVAL:
         raise WrongStateError(

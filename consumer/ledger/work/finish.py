@@ -1,8 +1,8 @@
 """The end of an attempt: state, history and announcements in one transaction, fenced by the claim.
 
-A signal that came while the attempt ran has not been judged: whatever the outcome, the case is then
-left due, at once. What was done and seen is kept (``mended_at``, failures, history) and announced;
-the state that it would have come to is not, and neither is an announcement that says so
+If a signal arrived during the attempt, the attempt has not judged it. Then the case is due at once,
+with any outcome. What was done and seen is kept (``mended_at``, failures, history) and announced.
+The state of the outcome is not stored, and an announcement of that state is not published
 (``Announcement.reached``).
 """
 
@@ -27,12 +27,12 @@ _CASE = sa.select(cases).where(cases.c.case_id == sa.bindparam("case_id"))
 
 
 def finish(connection: sa.Connection, claim: Claim, outcome: Outcome) -> bool:
-    """Write what an attempt came to and free the volume. Raises ClaimLostError.
+    """Write the outcome of an attempt and end the claim. Raises ClaimLostError.
 
-    Returns whether the case came to the state that the outcome has.
+    Returns whether the case has the state of the outcome.
     """
-    # First, as it locks the volume's row: a signal that comes from now on waits, and finds the case
-    # as it is left. One that came before is in what is read next.
+    # First, because it locks the volume's row: a signal that arrives later waits for this
+    # transaction. A signal that arrived before is in the case that is read next.
     free_volume(connection, claim)
     now = database_now(connection)
     case_id = claim.case.case_id
@@ -51,7 +51,7 @@ def finish(connection: sa.Connection, claim: Claim, outcome: Outcome) -> bool:
 
 
 def finished(connection: sa.Connection, claim: Claim) -> bool | None:
-    """Return what ``finish`` returned if this very claim has been finished already."""
+    """Return what ``finish`` returned for this claim; None if it was not finished."""
     concluded = sa.select(history.c.detail).where(
         history.c.case_id == claim.case.case_id,
         history.c.fence == claim.fence,
@@ -83,12 +83,12 @@ def _left_due(case: Case, outcome: Outcome, now: datetime) -> Case:
 
 
 def _found(case: Case, outcome: Outcome, now: datetime) -> dict[str, Any]:
-    """Return what holds of the case whether or not a newer signal came."""
+    """Return the fields that are set with and without a newer signal."""
     return {
         "rule": outcome.rule,
         "verdict": outcome.verdict,
         "reason": outcome.reason,
-        # The look that closes a case acts on nothing: what was mended, and on whose word, stays.
+        # The look that closes a case changes nothing, so use case and verification stay.
         "use_case": outcome.use_case or case.use_case,
         "verified_by": outcome.verified_by or case.verified_by,
         "fingerprint": outcome.fingerprint,

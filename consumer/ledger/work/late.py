@@ -1,15 +1,15 @@
-"""Calls on a volume that may still act although their callers may have given up.
+"""Late calls: calls on a volume that may still act although their callers may have given up.
 
-Read from what is kept anyway: our own intents, of every case of the volume, and the starts that
-were heard. Both leave a case with it, for the archive, days after it was closed: a call that is so
-old acts no more (``consumer/settings/configuration.py`` refuses a horizon that is longer).
-
-What is heard of one try again, by a replay or a second bus, is no other try and no later one.
-
-A start of a detach is answered by the end that bears both its request ids: Cinder makes one request
-of each try. One without an end is no proof that its call is under way. In one case, and that is the
-usual one, the opposite is proven: where the array refuses at once, Nova fails within a moment,
-though it makes five tries, each of which Cinder has to answer before it makes the next.
+1. They are found in what the ledger has anyway: our own intents for every case of the volume, and
+   the start notifications. Both go to the archive with their case, days after it was closed. A call
+   that old does not act any more (``consumer/settings/configuration.py`` refuses a longer horizon).
+2. A notification of one try that arrives again, by a replay or a second bus, is neither another try
+   nor a later one.
+3. The end that answers the start of a detach has both its request ids, because Cinder makes one
+   request for each try.
+4. A start without an end does not prove that its call is in progress. Usually the opposite can be
+   proven: if the backend refuses at once, Nova reports an error within a moment. It has then made
+   five tries, and Cinder had answered each of them before the next.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from handlers.notification import Operation, Phase, Source
 NOVA_TRIES = 5
 """How often Nova asks for one detach (Nova, nova/volume/cinder.py ``attachment_delete``)."""
 SHORTEST_RPC_TIMEOUT = timedelta(seconds=2)
-"""Shorter than an RPC timeout can sensibly be."""
+"""No sensible RPC timeout is shorter."""
 
 NOVA_NAMES = frozenset({Source.NOVA_VERSIONED.value, Source.NOVA_LEGACY.value})
 OWN_CALL, ATTACH, DETACH = "own", Operation.ATTACH.value, Operation.DETACH.value
@@ -114,7 +114,7 @@ _OF_REQUESTS = sa.select(notifications).where(
 def late_calls(
     connection: sa.Connection, cloud: str, volumes: Collection[str]
 ) -> Mapping[str, LateCalls]:
-    """Return for each of the volumes what may still act on it. At most two statements."""
+    """Return the late calls of each volume. Runs at most two statements."""
     if not volumes:
         return {}
     lines = connection.execute(_LATE, {"cloud": cloud, "volumes": sorted(volumes)}).all()
@@ -134,15 +134,15 @@ def _of(lines: Iterable[Row]) -> LateCalls:
 
 
 def _all_answered(tries: Row, messages: Sequence[Row]) -> bool:
-    """Tell whether Nova made all its tries of this detach, and failed within a moment.
+    """Tell whether Nova made all its tries of this detach and failed within a moment.
 
-    By its own clock, from its start to its error, both of the one operation of that request.
+    The time is measured by Nova's clock, from the start to the error of the same operation.
     """
     if tries.what != DETACH or tries.times != NOVA_TRIES:
         return False
     of_request = [n for n in messages if n.request_id == tries.request_id]
     if any(_is_end(n, tries.volume_id) for n in of_request):
-        return False  # of more tries than five, or not of one detach alone
+        return False  # more than five tries, or more than one detach
     own = [n for n in of_request if n.source in NOVA_NAMES]
     starts = [n for n in own if n.phase == Phase.START.value]
     if len(starts) != 1 or not _began(starts[0], tries.volume_id):
@@ -167,7 +167,7 @@ def _began(start: Row, volume_id: str) -> bool:
 
 
 def _same_work(start: Row, error: Row) -> bool:
-    """Tell whether an error is of that very request, on the same host; it may name no volume."""
+    """Tell whether an error is of the same request and host; it may name no volume."""
     return (
         error.operation in (DETACH, None)
         and error.volume_id in (start.volume_id, None)
@@ -177,6 +177,6 @@ def _same_work(start: Row, error: Row) -> bool:
 
 
 def _host(publisher_id: str) -> str:
-    """Return whose clock it is: ``nova-compute:HOST``, or ``compute.HOST`` of the legacy format."""
+    """Return the host of ``nova-compute:HOST``, or of ``compute.HOST`` in the legacy format."""
     _, colon, host = publisher_id.partition(":")
     return host if colon else publisher_id.partition(".")[2]

@@ -1,16 +1,16 @@
-"""Announcements on their way to the bus.
+"""The outbox: announcements that are to be published.
 
-What holds at every moment:
+Invariants:
 
-1. An announcement is written in the transaction of what it tells of: neither is there without the
-   other. ``announce`` only ever runs within one.
-2. Its message_id is given then and stays, so that who hears it twice can tell.
-3. It is pending while it has a time at which it is due. Of the pending ones of a case only the
-   oldest is handed out, so they are sent in their order.
-4. Who takes it moves that time to the end of a lease, by a compare-and-swap (``_SWAP``): nobody
-   else gets it meanwhile, and it comes back by itself if its publisher dies.
-5. What was confirmed, or has nobody to hear it, is pending no more, and a failure that is noted
-   later does not revive it.
+1. An announcement is written in the same transaction as its cause: neither exists without the
+   other. ``announce`` is only called within such a transaction.
+2. It gets its message_id then and keeps it, so that a receiver recognises a repetition.
+3. It is pending while ``due_at`` is set. Of the pending announcements of a case only the oldest can
+   be leased, so they are sent in their order.
+4. A publisher leases it by a compare-and-swap that moves ``due_at`` to the end of the lease
+   (``_SWAP``): no other publisher gets it meanwhile, and it is due again if the publisher dies.
+5. An announcement that was confirmed, or is unrouted, is not pending. A failure that is recorded
+   later does not make it pending again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _heads() -> sa.Select[Any]:
             outbox.c.due_at <= sa.bindparam("now"),
             ~blocked,
         )
-        # In the order of the index: by outbox_id SQLite would walk all that was ever announced.
+        # In the order of the index: by outbox_id SQLite would read all rows of the outbox.
         .order_by(outbox.c.due_at, outbox.c.outbox_id)
         .limit(sa.bindparam("most", type_=sa.Integer()))
     )
@@ -75,7 +75,7 @@ _DONE = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One announcement to publish. ``attempts`` counts the times it was taken, this included."""
+    """One announcement to publish. ``attempts``: how often it was leased, this time included."""
 
     outbox_id: int
     message_id: str
@@ -97,7 +97,7 @@ def announce(
     announcements: Iterable[Announcement],
     now: datetime,
 ) -> None:
-    """Put announcements into the outbox, in their order, due at once."""
+    """Write announcements into the outbox, in their order, due at once."""
     rows = [
         {
             "message_id": str(uuid.uuid4()),
@@ -119,7 +119,7 @@ def announce(
 def lease(
     connection: sa.Connection, cloud: str, owner: str, *, limit: int, lease_seconds: float
 ) -> tuple[Outgoing, ...]:
-    """Take the oldest due announcements, at most one a case; nobody else gets them meanwhile."""
+    """Lease the oldest due announcements, at most one for each case."""
     now = database_now(connection)
     until = now + timedelta(seconds=lease_seconds)
     found = connection.execute(_HEADS, {"cloud": cloud, "now": now, "most": limit}).all()
@@ -127,19 +127,19 @@ def lease(
 
 
 def mark_sent(connection: sa.Connection, ids: Collection[int]) -> None:
-    """Note that the broker confirmed these."""
+    """Mark these as sent: the broker confirmed them."""
     _done(connection, ids, "sent_at")
 
 
 def mark_unrouted(connection: sa.Connection, ids: Collection[int]) -> None:
-    """Note that nobody was bound for these: they are not sent again."""
+    """Mark these as unrouted: no queue was bound for them. They are not sent again."""
     _done(connection, ids, "unrouted_at")
 
 
 def mark_failed(
     connection: sa.Connection, outbox_id: int, error: str, delay_seconds: float
 ) -> None:
-    """Note a failure and when to try again; without effect on one that was sent after all."""
+    """Record a failure and the time of the next try; no effect on one that is not pending."""
     due_at = database_now(connection) + timedelta(seconds=delay_seconds)
     pending = outbox.update().where(outbox.c.outbox_id == outbox_id, outbox.c.due_at.is_not(None))
     connection.execute(pending.values(due_at=due_at, taken_by=None, last_error=error))
@@ -149,7 +149,7 @@ def pending(connection: sa.Connection, cloud: str) -> tuple[int, float]:
     """Return how many are not sent, and the age in seconds of the oldest (0.0 if none)."""
     statement = sa.select(sa.func.count(), sa.func.min(outbox.c.created_at)).where(
         outbox.c.cloud == cloud,
-        outbox.c.due_at > BEFORE_ALL,  # that it is not NULL, said so that the index is used
+        outbox.c.due_at > BEFORE_ALL,  # means: not NULL, in a form that uses the index
     )
     count, oldest_at = connection.execute(statement).one()
     if oldest_at is None:

@@ -1,6 +1,6 @@
-"""Which services work on this ledger: each says again and again that it lives.
+"""The services that work on this ledger; each writes a heartbeat at intervals.
 
-Nothing is decided by it: who has a volume is decided by its claim alone. It is for people.
+The heartbeats are only for display. Only a claim decides which worker has a volume.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RETENTION_SECONDS = 7 * 86_400.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Replica:
-    """One service process; ``owner`` is how its claims name it."""
+    """One service process; ``owner`` is its name in claims."""
 
     owner: str
     host: str
@@ -31,7 +31,7 @@ class Replica:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReplicaSeen:
-    """A replica and when it was last heard of; ``alive``: within a minute, by database time."""
+    """A replica and its last heartbeat; ``alive``: within the last minute, by database time."""
 
     replica: Replica
     started_at: datetime
@@ -40,7 +40,7 @@ class ReplicaSeen:
 
 
 def beat(connection: sa.Connection, cloud: str, replica: Replica) -> None:
-    """Note that this replica lives, and forget those that nobody heard of for a week."""
+    """Write the heartbeat of this replica, and remove replicas without one for a week."""
     now = database_now(connection)
     row = dataclasses.asdict(replica) | {"cloud": cloud, "started_at": now, "heartbeat_at": now}
     statement = insert_or_update(connection.dialect.name, replicas, ("owner",), _heartbeat)
@@ -54,12 +54,12 @@ def _heartbeat(new: Mapping[str, sa.ColumnElement[object]], _: sa.Table) -> Mapp
 
 
 def leave(connection: sa.Connection, owner: str) -> None:
-    """Forget a replica that has ended in good order."""
+    """Remove a replica that has stopped normally."""
     connection.execute(replicas.delete().where(replicas.c.owner == owner))
 
 
 def list_replicas(connection: sa.Connection, cloud: str) -> tuple[ReplicaSeen, ...]:
-    """Return the replicas, those heard of last first."""
+    """Return the replicas, the most recent heartbeat first."""
     recent = database_now(connection) - timedelta(seconds=ALIVE_SECONDS)
     found = connection.execute(
         sa.select(replicas)

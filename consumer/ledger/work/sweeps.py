@@ -1,7 +1,7 @@
-"""Whose turn it is to sweep, and what sweeps have seen so far: by database time, for all replicas.
+"""When a sweep is due, and what earlier sweeps saw: by database time, for all replicas.
 
-A sighting is a row while the lists show it, and is forgotten when a whole list no longer does. It
-begins anew when it has moved.
+A sighting is stored as long as Cinder's lists show it, and is deleted when complete lists no longer
+show it. Its time starts again when it has changed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from drivers.base import Connector
 from handlers.correlation.sweep import Sighting, Standing
 
 VOLUME_ITSELF = ""
-"""Stands for the volume itself where a key needs a row's id."""
+"""The attachment id in the key of a sighting of a volume."""
 
 Key = tuple[str, str | None]
 
@@ -36,10 +36,10 @@ _FORGET = sightings.delete().where(_ONE)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DueSweep:
-    """A sweep that is ours to make. ``counted``: the volumes of the last one that was believed.
+    """A sweep that this replica makes now. ``counted``: the volumes in the last accepted sweep.
 
-    ``doubted_seconds``: for how long the counts since then have not been believed, None if they
-    were.
+    ``doubted_seconds``: for how long later counts have been doubted; None if the last one was
+    accepted.
     """
 
     counted: int | None
@@ -57,33 +57,33 @@ class Sweeps:
         self._cloud = cloud
 
     def begin(self, owner: str, interval_seconds: float) -> DueSweep | None:
-        """Take the next sweep; None while another took one within the interval."""
+        """Begin a sweep; None if one began within the interval."""
         return self._database.write(lambda c: _begin(c, self._cloud, owner, interval_seconds))
 
     def note(self, seen: Collection[Sighting], *, whole: bool) -> tuple[Standing, ...]:
-        """Keep what a sweep saw and return how long each has been the same.
+        """Store what a sweep saw, and return how long each sighting has been unchanged.
 
-        Where the lists were ``whole``, what they do not show any more is forgotten.
+        If the lists were ``whole``, sightings that they no longer show are deleted.
         """
         return self._database.write(lambda c: _note(c, self._cloud, seen, whole=whole))
 
     def hosts(self) -> Mapping[str, str]:
-        """Return the compute hosts by the names that storage knows them by: initiator, NQN, WWPN.
+        """Return the compute host for each name that backends use: initiator, NQN, WWPN.
 
-        A name that two hosts have had is nobody's.
+        A name that two hosts have had is left out.
         """
         return self._database.read(lambda c: _hosts(c, self._cloud))
 
     def offered(self, keys: Collection[Key]) -> None:
-        """Note that these sightings were made cases of."""
+        """Record that these sightings were given to the ledger as suspects."""
         self._database.write(lambda c: _offered(c, self._cloud, keys))
 
     def believed(self, counted: int) -> None:
-        """Note a sweep that was whole, and how many volumes there were."""
+        """Record a sweep with complete lists, and the number of volumes."""
         self._database.write(lambda c: _believed(c, self._cloud, counted))
 
     def doubted(self) -> None:
-        """Note a sweep whose lists were not believed to be whole."""
+        """Record a sweep whose lists may be incomplete."""
         self._database.write(lambda c: _doubted(c, self._cloud))
 
 

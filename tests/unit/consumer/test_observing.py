@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 from prometheus_client import generate_latest
 
-from consumer.counting import Attempted, Claimed, Happened, Released, What
+from consumer.counting import Attempted, Claimed, EventKind, Happened, Released
 from consumer.intake.batch import BatchReport
 from consumer.ledger import Archived, Pruned
 from consumer.observing import Counted, Observer
@@ -47,7 +47,7 @@ EVENTS: tuple[Counted, ...] = (
     Called("cinder", "volume", 0.1, None),
     Stepped("cinder.unreserve", "done", 0.3),
     Guarded("no_connector"),
-    *(Happened(what, "x") for what in What),
+    *(Happened(what, "x") for what in EventKind),
 )
 
 
@@ -98,7 +98,7 @@ def test_batch_adds_up(instruments: Instruments) -> None:
 
 def test_lost_connection_is_counted(instruments: Instruments) -> None:
     """The broker went away -> one disconnect of that bus."""
-    Observer(instruments)(Happened(What.DISCONNECTED, "east"))
+    Observer(instruments)(Happened(EventKind.DISCONNECTED, "east"))
     assert read(instruments, "broker_disconnects_total", bus="east") == 1
 
 
@@ -131,7 +131,7 @@ def test_case_without_a_backend_is_counted_as_unknown(instruments: Instruments) 
     assert read(instruments, "attempts_in_progress", backend="unknown") == 1
     observer(Released(None))
     assert read(instruments, "attempts_in_progress", backend="unknown") == 0
-    observer(Happened(What.CLAIM_LOST, None))
+    observer(Happened(EventKind.CLAIM_LOST, None))
     assert read(instruments, "claims_lost_total", backend="unknown") == 1
 
 
@@ -158,9 +158,9 @@ def test_steps_and_guards_are_counted(instruments: Instruments) -> None:
 def test_announcements_are_counted_by_what_became_of_them(instruments: Instruments) -> None:
     """Sent, unrouted, failed -> each under its own name."""
     observer = Observer(instruments)
-    observer(Happened(What.SENT, "volume.force_detach.end"))
-    observer(Happened(What.UNROUTED, "volume.force_detach.end"))
-    observer(Happened(What.UNSENT, "volume.force_detach.end"))
+    observer(Happened(EventKind.SENT, "volume.force_detach.end"))
+    observer(Happened(EventKind.UNROUTED, "volume.force_detach.end"))
+    observer(Happened(EventKind.UNSENT, "volume.force_detach.end"))
     for name in ("sent", "unrouted", "failed"):
         label = {"event_type": "volume.force_detach.end"}
         assert read(instruments, f"announcements_{name}_total", **label) == 1
@@ -168,7 +168,7 @@ def test_announcements_are_counted_by_what_became_of_them(instruments: Instrumen
 
 def test_errors_of_our_own_are_counted_by_loop(instruments: Instruments) -> None:
     """A bug that a loop caught -> visible to an alert."""
-    Observer(instruments)(Happened(What.INTERNAL_ERROR, "worker"))
+    Observer(instruments)(Happened(EventKind.INTERNAL_ERROR, "worker"))
     assert read(instruments, "internal_errors_total", loop="worker") == 1
 
 
@@ -176,7 +176,7 @@ def test_replays_are_counted_by_result(instruments: Instruments) -> None:
     """Three replays -> counted by what came of each."""
     observer = Observer(instruments)
     for result in ("rearmed", "rearmed", "refused"):
-        observer(Happened(What.REPLAYED, result))
+        observer(Happened(EventKind.REPLAYED, result))
     assert read(instruments, "replays_total", result="rearmed") == 2.0
     assert read(instruments, "replays_total", result="refused") == 1.0
 

@@ -84,7 +84,7 @@ def test_method_whose_library_is_not_installed(monkeypatch: pytest.MonkeyPatch) 
         raise ImportError(name)
 
     monkeypatch.setattr("consumer.bus.inflating.importlib.import_module", absent)
-    with pytest.raises(NotInflatedError, match=r"backports\.zstd is not installed here"):
+    with pytest.raises(NotInflatedError, match=r"backports\.zstd is not installed"):
         inflate(BODY, "zstd", MOST)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from consumer.counting import Happened, What
+from consumer.counting import EventKind, Happened
 from consumer.ledger import Ledger, LedgerUnavailableError
 from consumer.ledger.database.tables import sightings, sweeps
 from consumer.work.sweep import Sweeper, SweepReport, SweepResult, SweepSettings, seek
@@ -46,7 +46,7 @@ class Notes:
         match event:
             case SweepReport():
                 self.reports.append(event)
-            case Happened(What.INTERNAL_ERROR, loop):
+            case Happened(EventKind.INTERNAL_ERROR, loop):
                 self.errors.append(str(loop))
 
 

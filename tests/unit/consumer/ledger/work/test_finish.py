@@ -169,7 +169,7 @@ def test_waiting_case_gets_a_repeated_start_in_hand(ledger: Ledger) -> None:
 def test_finish_twice(ledger: Ledger, held: Claim) -> None:
     """A claim is finished a second time -> refused, and nothing of it is written."""
     ledger.finish(held, outcome(CaseState.CLOSED))
-    with pytest.raises(Exception, match="ran out"):
+    with pytest.raises(Exception, match="has ended"):
         ledger.finish(held, outcome(CaseState.PARKED, announcements=(announcement("parked"),)))
     record = ledger.case(held.case.case_id)
     assert (record.case.state, record.outbox) == (CaseState.CLOSED, ())
