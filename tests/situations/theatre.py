@@ -7,17 +7,18 @@ sweep can find what is there.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from consumer.bus.in_memory import InMemoryBus
+from consumer.bus.in_memory import InMemoryBus, Published
 from consumer.demo.performance import last_attach, serving
 from consumer.demo.scenes import Stage
 from consumer.demo.wire import Message
 from consumer.ledger import CaseRecord, Ledger
 from drivers.simulator import DEFAULT_BACKEND, Cloud
-from handlers.case import CaseState, StepResult
+from handlers.case import Case, CaseState, StepResult
 from tests.bus import forget_memory, until
 from tests.situations.arrangements import BACKENDS
 
@@ -85,21 +86,36 @@ def play(
     directory: Path, situations: Iterable[Situation], *, told: bool
 ) -> Mapping[Situation, Ended]:
     """Play them all at once and say how each ended. Blocks for some ten seconds."""
-    forget_memory()
     with Cloud() as cloud:
         acts = [_arrange(cloud, one, number) for number, one in enumerate(situations, start=1)]
-        with (
-            serving(cloud, directory, NO_SWEEP if told else SWEEP) as service,
-            InMemoryBus() as bus,
-        ):
-            bus.publish(last_attach(on) for act in acts for on in _hosts(act.stage))
-            if told:
-                bus.publish(message for act in acts for message in act.messages)
-            until(lambda: all(_over(service.ledger, act) for act in acts), 60.0)
-            ended = {act.situation: _ended(service.ledger, act) for act in acts}
+        hosts = [on for act in acts for on in _hosts(act.stage)]
+        messages = [message for act in acts for message in act.messages] if told else []
+        with on_stage(cloud, directory, NO_SWEEP if told else SWEEP, hosts, messages) as ledger:
+            until(lambda: all(_over(ledger, act) for act in acts), 60.0)
+            ended = {act.situation: _ended(ledger, act) for act in acts}
         assert cloud.hazards() == ()
-    forget_memory()
     return ended
+
+
+@contextlib.contextmanager
+def on_stage(
+    cloud: Cloud,
+    directory: Path,
+    configuration: str,
+    hosts: Iterable[Stage],
+    messages: Iterable[Published],
+) -> Iterator[Ledger]:
+    """Run the service on this cloud, and have the bus tell it these messages; yield its ledger.
+
+    Before that the bus tells of an earlier attach on each of the hosts, so that their connectors
+    are known. ``configuration`` is added to the demo's.
+    """
+    forget_memory()
+    with serving(cloud, directory, configuration) as service, InMemoryBus() as bus:
+        bus.publish([last_attach(on) for on in hosts])
+        bus.publish(messages)
+        yield service.ledger
+    forget_memory()
 
 
 def _arrange(cloud: Cloud, situation: Situation, number: int) -> Act:
@@ -117,9 +133,16 @@ def _hosts(stage: Stage) -> Iterator[Stage]:
 
 def _over(ledger: Ledger, act: Act) -> bool:
     cases = ledger.cases(volume_id=act.stage.volume_id)
-    waits = (c.state not in AT_REST and (c.attempts < LOOKS or c.verdict is None) for c in cases)
-    acting = any(c.state is CaseState.SETTLING for c in cases)
-    return bool(cases) and not acting and not any(waits)
+    return bool(cases) and at_rest(cases)
+
+
+def at_rest(cases: Iterable[Case]) -> bool:
+    """Tell whether each case is at rest, or goes on waiting after looks with the same answer."""
+    return not any(
+        case.state is CaseState.SETTLING
+        or (case.state not in AT_REST and (case.attempts < LOOKS or case.verdict is None))
+        for case in cases
+    )
 
 
 def _ended(ledger: Ledger, act: Act) -> Ended:
@@ -135,13 +158,23 @@ def _ended(ledger: Ledger, act: Act) -> Ended:
     return Ended(
         *_decided(acted),
         state=acted.case.state,
-        done=tuple(i.kind.value for i in acted.intents if i.result is StepResult.DONE),
-        announced=tuple(sent.event_type.rpartition(".")[2] for sent in acted.outbox),
+        done=done(acted),
+        announced=announced(acted),
         status=volume.status if volume else "gone",
         attachments=tuple(sorted(attachments.values())),
         backend=_let_in(stage) if volume else (),
         nova=tuple(sorted(_named(stage, attachments))),
     )
+
+
+def done(record: CaseRecord) -> tuple[str, ...]:
+    """Return the writes that were made for a case, in order."""
+    return tuple(i.kind.value for i in record.intents if i.result is StepResult.DONE)
+
+
+def announced(record: CaseRecord) -> tuple[str, ...]:
+    """Return what was announced of a case: start, end, error, parked, in order."""
+    return tuple(sent.event_type.rpartition(".")[2] for sent in record.outbox)
 
 
 def _let_in(stage: Stage) -> tuple[str, ...]:
