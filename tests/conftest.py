@@ -18,7 +18,7 @@ pytest_plugins = ["tests.services.fixtures", "tests.lab.fixtures"]
 
 PATIENCE_SECONDS = 60.0
 BENCHMARKS = Path(__file__).parent / "benchmarks"
-UNIT = tuple(Path(__file__).parent / name for name in ("unit", "properties"))
+UNIT = tuple(Path(__file__).parent / name for name in ("unit", "properties", "cases"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
