@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 TRIES = 5
 DETACHABLE = (
-    "active", "paused", "stopped", "resized", "soft-deleted", "shelved", "shelved_offloaded",
+    "active", "paused", "stopped", "resized", "soft-delete", "shelved", "shelved_offloaded",
 )  # fmt: skip
 
 
