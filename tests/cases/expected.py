@@ -216,6 +216,24 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
         "vmware_host": dataclasses.replace(DETACHED_BY_NOVA, lets_go=1),
     }
 )
+VARIANTS: Mapping[str, Expected] = MappingProxyType(
+    {
+        "available_error_attaching": RELEASED,
+        "deleted_while_cinder_down_let_in": _wrong(Kind.SEEN, RELEASED),
+        "error_server_detach": PARKED,
+        "ironic_node_let_in": Expected(Ends.UNKNOWN, never_says=("server is deleted",)),
+        "local_delete_compute_back": _parked("live session"),
+        "migration_aborted_dest_session_left": _wrong(Kind.ENDING, PARKED),
+        "other_region_opened_session": Expected(Ends.UNKNOWN, never_says=("server is deleted",)),
+        "reset_available_detached_told": _wrong(Kind.SEEN, _parked("guest may be writing")),
+        "shelved_server_detach": _wrong(Kind.MENDABLE, DETACHED_BY_NOVA),
+        "soft_deleted_server_detach": _wrong(Kind.MENDABLE, DETACHED_BY_NOVA),
+        "source_row_deleted_access_gone": _wrong(Kind.TRUTH, _parked("guest may be writing")),
+        "two_writers_ended": _wrong(Kind.ENDING, TWO_WRITERS),
+    }
+)
+"""Near relatives of the reported ones, which ``variants.py`` makes."""
+
 BLIND: Mapping[str, Expected] = MappingProxyType(
     {
         "detach_from_shelved": _wrong(Kind.NOISE, NOTHING),

@@ -12,15 +12,16 @@ from tests.cases import expected as table
 from tests.cases import reports
 from tests.cases.expected import Ends, Expected
 from tests.cases.playing import BLIND, SEEING, TRUSTED, Ended, parts_with_sweep, play
+from tests.cases.variants import VARIANTS
 
 pytestmark = pytest.mark.slow
 
 TABLES: Mapping[str, Mapping[str, Expected]] = {
-    SEEING: table.SEEING,
+    SEEING: {**table.SEEING, **table.VARIANTS},
     BLIND: table.BLIND,
     TRUSTED: table.TRUSTED,
 }
-PARTS = [(name, SEEING) for name in table.SEEING]
+PARTS = [(name, SEEING) for name in TABLES[SEEING]]
 PARTS += [(name, BLIND) for name in table.BLIND]
 PARTS += [(name, TRUSTED) for name in reports.NAMES]
 UNSEEN = {SEEING: "", BLIND: "-blind", TRUSTED: "-blind-and-trusted"}
@@ -49,6 +50,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> object:
 def test_every_report_is_expected_to_come_to_something() -> None:
     """A file is added or taken away -> the table says so too."""
     assert set(table.SEEING) == set(reports.NAMES)
+    assert set(table.VARIANTS) == set(VARIANTS)
     assert {*table.BLIND, *table.TRUSTED} <= set(reports.NAMES)
 
 
