@@ -7,18 +7,19 @@ A driver is a class in a package of your own; nothing in detachd changes for it.
 a backend, a test and a wheel, is in ``examples/detachd-shelf``: copy that.
 
 **What it is asked.** ``drivers/base.py`` is the contract, and short. One object serves one Cinder
-backend (``host@backend``) and every thread that works a case of it. ``observe`` tells who is
+backend (``host@backend``) and every thread that works a case of it. ``observe`` shows who is
 connected to a volume; ``terminate_connection`` revokes one host's access and then ends its
 sessions, in this order, and then looks until nothing is left or the time is up; ``detach`` removes
 what the backend made for the attachment. ``force_detach`` is the one that the service calls; its
 default is the latter two, one after the other. Each call has a time limit, makes no second try of
-its own, and leaves everybody else alone.
+its own, and leaves all other hosts alone.
 
 **Where it looks.** Under every name that the volume may have: ``VolumeRef.names`` has those by
 Cinder's ``volume_name_template``, the migrated one first; ``provider_location`` says more where
 Cinder's driver fills it. A volume that is found under none is *unknown* (``NotFoundError``), and
-so is one that was looked for on the wrong port or in the wrong pool. "Nobody is connected" is the
-strongest word in the service: on it Cinder gives the volume to the next server. So an observation
+so is one that was looked for on the wrong port or in the wrong pool. "No host is
+connected" is the strongest answer in the service: after it Cinder gives the volume to the next
+server. So an observation
 has a ``control``, the proof that the right place was asked: the daemon answered and knows the
 volume, or one that is known to be there.
 
@@ -26,8 +27,9 @@ volume, or one that is known to be there.
 ``TransientError``: surely not (the connection was refused). ``IndeterminateError``: perhaps, or it
 may still (no answer after the request was sent: a frozen daemon does it on the thaw).
 ``PermanentError``: refused with nothing done, and will be again. What fails when a part is done is
-``IndeterminateError``. A timeout is never success and never "nobody". The text is for operators,
-and may be published: no password, no connection info. What is already released is success.
+``IndeterminateError``. A timeout is never success and never "no connection". The text is for
+operators, and may be published: no password, no connection info. What is already released is
+success.
 
 **What it declares.** ``capabilities``: each one changes what the service does, as
 ``drivers.base.Capabilities`` says; a driver that declares less is used for less. ``opts``: its
@@ -50,5 +52,5 @@ constructor's options. Use the real backend: a fake only shows that your driver 
 
 and ``driver = mine`` in ``[backend_defaults]`` or ``[backend:HOST@BACKEND]``, where its time limits
 (``look_timeout_seconds``, ``call_timeout_seconds``) and how many cases of it are worked at once
-(``concurrency``) stand as well. A name that nobody offers is answered with those that there are.
+(``concurrency``) stand as well. For a name that is not installed, the error lists those that are.
 """

@@ -1,4 +1,4 @@
-"""The contract of a storage driver, and the words that it is spoken of in.
+"""The contract of a storage driver, and the types that it uses.
 
 Nothing here does anything: a driver's author reads this page, ``drivers/errors.py`` and the guide
 in ``drivers/__init__.py``, and subclasses ``StorageDriver``.
@@ -28,7 +28,7 @@ CONNECTOR_EXTRAS = (
 class Connector:
     """How one compute host presents itself to storage (os-brick's connector properties).
 
-    Only the keys of an allow-list get in, so a secret that somebody put beside them does not.
+    Only the keys of an allow-list are taken, so a secret beside them is left out.
     """
 
     host: str | None = None
@@ -43,21 +43,21 @@ class Connector:
 
     @classmethod
     def from_mapping(cls, properties: Mapping[str, Any]) -> Connector:
-        """Take over what the allow-list names; values of the wrong type are left out."""
-        known: dict[str, Any] = {
+        """Take the keys of the allow-list; values of the wrong type are left out."""
+        texts: dict[str, Any] = {
             k: v for k in CONNECTOR_TEXTS if isinstance(v := properties.get(k), str) and v
         }
-        known |= {k: _texts(properties.get(k)) for k in CONNECTOR_LISTS}
+        texts |= {k: _texts(properties.get(k)) for k in CONNECTOR_LISTS}
         extras = tuple(
             (k, v) for k in CONNECTOR_EXTRAS if isinstance(v := properties.get(k), str | bool | int)
         )
-        return cls(**known, extras=extras)
+        return cls(**texts, extras=extras)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the dictionary that Cinder's API takes for ``connector``; absent keys stay out."""
-        named = {k: getattr(self, k) for k in CONNECTOR_TEXTS if getattr(self, k)}
+        texts = {k: getattr(self, k) for k in CONNECTOR_TEXTS if getattr(self, k)}
         lists = {k: list(getattr(self, k)) for k in CONNECTOR_LISTS if getattr(self, k)}
-        return named | lists | dict(self.extras)
+        return texts | lists | dict(self.extras)
 
     def to_json(self) -> str:
         """Return the same as canonical JSON text: equal connectors give equal text."""
@@ -114,9 +114,9 @@ class Attachment:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Connection:
-    """One host's access to a volume, as the backend tells it.
+    """One host's access to a volume, as the backend shows it.
 
-    ``access`` says that the host is allowed in (an ACL entry, a mapping, a client key),
+    ``access`` says that the host may connect (an ACL entry, a mapping, a client key),
     ``sessions`` how many live sessions, watchers or nexuses it holds. Either means "not clean".
     """
 
@@ -156,7 +156,7 @@ class Export:
     ``name`` is what the backend's administrator would look for: a target's IQN, an image, a path.
     ``volume_id`` is the id in that name by the backend's template, None where the name is not of
     that form; after a migration it is the volume's ``name_id``. ``connections`` are those that
-    ``observe`` would tell of.
+    ``observe`` would return.
     """
 
     name: str
@@ -168,12 +168,12 @@ class Export:
 class Capabilities:
     """What a driver declares that it can do; the service takes its shape from it.
 
-    ``sees_connections``: ``observe`` tells who is connected. Without it the driver is blind, and
-    its success only its own word: the operator has to set ``trust_blind``.
-    ``sees_hosts``: a connection can be told to be a connector's. Without it somebody who is
-    connected parks every release, and nobody connected is still proof.
+    ``sees_connections``: ``observe`` shows who is connected. Without it the driver is blind, and
+    nothing verifies its success: the operator has to set ``trust_blind``.
+    ``sees_hosts``: the host of a connection can be recognised by its connector. Without it any
+    connection parks a release; no connection is still proof.
     ``lists_exports``: ``list_exports`` answers, and the backend is searched for ghosts.
-    ``revokes_access``: a released host is not let in again. Without it the driver is never called:
+    ``revokes_access``: a released host cannot connect again. Without it the driver is never called:
     Cinder's own calls release, and are made only where the probe says that nothing is left.
     ``ends_sessions``: a release ends the host's sessions; so it is not made where Cinder says that
     other volumes may be behind the same one (``shared_targets``).
@@ -219,21 +219,21 @@ class StorageDriver(ABC):
 
     @abstractmethod
     def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
-        """Say who is connected to the volume now. Read-only; a blind driver is never asked.
+        """Return who is connected to the volume now. Read-only; a blind driver is never asked.
 
         Look under every name that the volume may have (``VolumeRef.names``, ``provider_location``).
         One that is found under none raises ``NotFoundError``, as does a look in the wrong place: a
         wrong port, pool or directory. That is "unknown", never "clean". A backend that drops a
-        volume's export with its last connection may still say that nobody is connected where its
+        volume's export with its last connection may still return no connection where its
         ``control`` shows in another way that it asked in the right place, for instance by another
         known volume that it sees there.
         """
 
     def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
-        """Return at least every volume that somebody has access to or a session with. Read-only.
+        """Return at least every volume that a host has access to or a session with. Read-only.
 
-        It serves the search for exports that Cinder does not know of. It tells where to look and
-        proves nothing: what it leaves out is not clean, and ``observe`` has the word on what it
+        It serves the search for exports that Cinder does not know of. It shows where to look and
+        proves nothing: what it leaves out is not clean, and ``observe`` decides about what it
         names. A list that could only be had in part raises. The default is for drivers that do not
         declare ``lists_exports``, and refuses.
         """

@@ -16,7 +16,7 @@ from drivers.errors import PermanentError
 
 
 class ThroughCinder(StorageDriver):
-    """A driver whose hands are Cinder's API: it is made with the client that the service has.
+    """A driver that acts through Cinder's API: it is made with the client that the service has.
 
     A driver of one's own that sees for itself and acts through Cinder subclasses this.
     """
@@ -34,7 +34,9 @@ class ThroughCinder(StorageDriver):
         and touches no row.
         """
         if attachment.connector is None:
-            raise PermanentError("Refused: without a connector every host would be cut off.")
+            raise PermanentError(
+                "Refused, nothing done: without a connector every host would lose its access."
+            )
         self.cinder.terminate_connection(
             volume.volume_id,
             attachment.connector,
@@ -56,6 +58,6 @@ class CinderManagedDriver(ThroughCinder):
     def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
         """Refuse: a blind driver is never asked."""
         raise PermanentError(
-            f"A driver that cannot see was asked to look at {volume.volume_id} within "
-            f"{timeout_seconds:g} s."
+            f"This driver cannot see connections, and was asked to look at {volume.volume_id} "
+            f"(within {timeout_seconds:g} s)."
         )

@@ -1,4 +1,4 @@
-"""What Cinder and Nova tell, and what may be asked of them.
+"""What Cinder and Nova show, and what may be asked of them.
 
 Two narrow protocols: the clients in ``drivers/openstack`` and the simulated cloud meet them. Every
 call is bounded by ``timeout_seconds`` and raises nothing but the kinds of ``drivers.errors``. Every
@@ -16,11 +16,11 @@ from drivers.base import Connector, VolumeRef
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CinderAttachment:
-    """One live row of Cinder's ``volume_attachment`` table, as ``GET /attachments`` tells it.
+    """One live row of Cinder's ``volume_attachment`` table, as ``GET /attachments`` shows it.
 
     ``status`` is Cinder's attach_status: attached, attaching, reserved, detaching, error_attaching
     or error_detaching. The API never returns the connector. ``host`` is the connector's host, which
-    it tells of attached rows only (``attachments[].host_name`` of a volume).
+    the API shows it for attached rows only (``attachments[].host_name`` of a volume).
     """
 
     attachment_id: str
@@ -90,7 +90,7 @@ class BlockDevice:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Server:
-    """A server as Nova's API tells it, with its block devices for one volume.
+    """A server as Nova's API shows it, with its block devices for one volume.
 
     ``vm_state`` is Nova's: active, stopped, shelved_offloaded, error ... ``compute_up`` is None
     where Nova did not say. ``launched`` is False for a server that never ran.
@@ -109,10 +109,10 @@ class Server:
 class DeletedServer:
     """A server that this Nova had and shows no more: the control of its 404.
 
-    ``ended_on`` is the compute host that ended its guest, None where none says so. A server that is
-    gone proves nothing of its guest: where its compute was down, nova-api deletes the record alone.
-    A host is named only where that host's nova-compute carried the deletion out well
-    (``os-instance-actions``: event compute_terminate_instance, Success).
+    ``ended_on`` is the compute host that ended its guest, None where no record says so. A server
+    that is gone proves nothing of its guest: where its compute was down, nova-api deletes the
+    record alone. A host is named only where that host's nova-compute carried the deletion out with
+    success (``os-instance-actions``: event compute_terminate_instance, Success).
     """
 
     instance_id: str
@@ -174,7 +174,7 @@ class Cinder(Protocol):
     def terminate_connection(
         self, volume_id: str, connector: Connector, *, request_id: str, timeout_seconds: float
     ) -> None:
-        """``os-terminate_connection``: the backend lets that host go; rows are not touched."""
+        """``os-terminate_connection``: the backend revokes that host's access; rows stay."""
 
     def force_detach(
         self,
@@ -207,7 +207,7 @@ class Nova(Protocol):
         Those of the host, in any state, that have a block device for it; those under live migration
         that have one; and those evacuated off the host whose guest Nova has not recorded to be
         ended there, whatever volumes they have now. None at all is proof, as far as Nova's records
-        go: what was not surely told in full raises, as does a host without a nova-compute.
+        go: an answer that may not be whole raises, as does a host without a nova-compute.
         """
 
     def deleted_server(self, instance_id: str, *, timeout_seconds: float) -> DeletedServer | None:
@@ -222,6 +222,6 @@ class Nova(Protocol):
     ) -> None:
         """Ask Nova to detach (``DELETE /servers/{id}/os-volume_attachments/{volume}``).
 
-        Nova accepts the wish (202); a later look tells how it ended. ConflictError where Nova
+        Nova accepts the request (202); a later look shows how it ended. ConflictError where Nova
         refuses: server locked, wrong state, compute down, Cinder's status not in-use.
         """

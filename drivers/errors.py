@@ -1,7 +1,8 @@
-"""What can go wrong outside the process, sorted by one question: may it have acted.
+"""Errors of calls outside the process, sorted by one question: may the call have acted.
 
-Kubernetes' external-attacher asks the same of each gRPC code (``isFinalError``): "failed" and "not
-known" are different answers. Here it is three kinds, and drivers and clients raise nothing else.
+Drivers and clients raise these three kinds and nothing else: surely not (transient), perhaps
+(indeterminate), refused for good (permanent). Kubernetes' external-attacher asks the same of each
+gRPC code (``isFinalError``).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 class OutsideError(Exception):
     """A call to Cinder, Nova or a storage backend did not succeed.
 
-    ``str()`` of it is safe to log, store and publish: whoever raises it has removed secrets.
+    ``str()`` of it is safe to log, store and publish: the code that raises it has removed secrets.
     """
 
     def __init__(self, message: str | None = None) -> None:

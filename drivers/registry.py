@@ -28,17 +28,17 @@ GROUP = "detachd.storage_drivers"
 
 
 class RegistryError(Exception):
-    """A storage driver cannot be had; the text says which, why, and what to do."""
+    """A storage driver cannot be loaded; the text says which, why, and what to do."""
 
 
 class UnknownDriverError(RegistryError):
     """No installed package offers a storage driver of that name."""
 
-    def __init__(self, name: str, known: tuple[str, ...]) -> None:
-        there_are = f"there are: {', '.join(known)}" if known else "there are none at all"
+    def __init__(self, name: str, installed: tuple[str, ...]) -> None:
+        there_are = f"there are: {', '.join(installed)}" if installed else "none is installed"
         super().__init__(
-            f"No storage driver is called {name!r}; {there_are}. A driver of one's own is found "
-            f"once its package is installed and declares the entry point {GROUP}."
+            f"No storage driver is called {name!r}; {there_are}. detachd finds a driver "
+            f"when its package is installed and declares the entry point {GROUP}."
         )
 
 
@@ -59,7 +59,7 @@ class AmbiguousDriverError(RegistryError):
     def __init__(self, name: str, values: tuple[str, ...]) -> None:
         super().__init__(
             f"The name {name!r} stands for several storage drivers: {', '.join(values)}. "
-            "Uninstall all packages but one, or have the name changed."
+            "Uninstall all of these packages but one, or have the name changed."
         )
 
 
@@ -80,7 +80,7 @@ def load(name: str) -> type[StorageDriver]:
         raise BrokenDriverError(entry_point, f"its module cannot be imported ({error}).") from error
     except AttributeError as error:
         raise BrokenDriverError(entry_point, f"its module has no such class ({error}).") from error
-    except Exception as error:  # somebody else's module, which can raise whatever there is
+    except Exception as error:  # a foreign module can raise anything
         raise BrokenDriverError(entry_point, f"its module fails: {error!r}.") from error
     if not (isinstance(loaded, type) and issubclass(loaded, StorageDriver)):
         raise BrokenDriverError(entry_point, "it is not a subclass of drivers.base.StorageDriver.")
@@ -137,7 +137,7 @@ SECTION = "driver"
 def parsed(opts: Iterable[cfg.Opt], values: Mapping[str, object]) -> Mapping[str, Any]:
     """Return a value for every option: what ``values`` has, in texts as a file would, or default.
 
-    Raises ValueError naming the option and the cause: one that nobody declares, a value that its
+    Raises ValueError naming the option and the cause: one that is not declared, a value that its
     type does not allow (a secret one is not shown), a required one that is missing.
     """
     declared = {opt.dest: opt for opt in opts}
@@ -159,7 +159,7 @@ def _set(conf: cfg.ConfigOpts, opt: cfg.Opt, value: object) -> None:
     try:
         conf.set_override(opt.dest, value, group=SECTION)
     except ValueError as error:
-        why = "its value is not one that it can have" if opt.secret else error
+        why = "its value is not allowed" if opt.secret else error
         raise ValueError(f"the option {opt.dest}: {why}") from None
 
 

@@ -1,4 +1,4 @@
-"""What the clauses share: fixtures, a subject, and calls that let three kinds of error by."""
+"""What the clauses share: fixtures, a subject, and calls that may raise the kinds of error."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Subject:
         return cls(volume, Attachment(volume.volume_id, None, None, connector), connector)
 
     def without_connector(self) -> Subject:
-        """Return the same of an attachment whose connector nobody recorded."""
+        """Return the same of an attachment whose connector was not recorded."""
         return dataclasses.replace(
             self, attachment=dataclasses.replace(self.attachment, connector=None)
         )
@@ -60,18 +60,18 @@ class Clauses:
         """Create a volume with one host connected."""
         subject = Subject.of(ground.volume(), ground.connector(host))
         ground.connect(subject.volume, subject.connector, sessions=sessions)
-        must(bool(held(ground, subject)), "the ground did not connect the host")
+        must(bool(connections_of(ground, subject)), "the ground did not connect the host")
         return subject
 
     def beside(self, ground: Ground, subject: Subject, host: str = "host-b") -> Subject:
         """Connect a second host to the same volume."""
         other = Subject.of(subject.volume, ground.connector(host))
         ground.connect(other.volume, other.connector)
-        must(bool(held(ground, other)), "the ground did not connect a second host")
+        must(bool(connections_of(ground, other)), "the ground did not connect a second host")
         return other
 
     def observe(self, driver: StorageDriver, volume: VolumeRef) -> tuple[Connection, ...]:
-        """Look; an answer that names nobody needs a positive control."""
+        """Look; an answer without a connection needs a positive control."""
         seen = driver.observe(volume, timeout_seconds=self.timeout_seconds)
         must(bool(seen.control.strip()), "an observation without a positive control proves nothing")
         return seen.connections
@@ -104,27 +104,27 @@ class Clauses:
         return None
 
 
-def held(ground: Ground, subject: Subject) -> tuple[Connection, ...]:
+def connections_of(ground: Ground, subject: Subject) -> tuple[Connection, ...]:
     """Return what the subject's host really has."""
     connections = ground.truth(subject.volume)
     return tuple(c for c in connections if c.belongs_to(subject.connector))
 
 
-def told(connections: tuple[Connection, ...]) -> frozenset[tuple[str, bool, int]]:
-    """Return what can be compared of connections: by which name, let in or not, sessions."""
+def comparable(connections: tuple[Connection, ...]) -> frozenset[tuple[str, bool, int]]:
+    """Return what can be compared of connections: the name, access or not, the sessions."""
     return frozenset((c.name, c.access, c.sessions) for c in connections)
 
 
 def shown(connections: tuple[Connection, ...]) -> str:
-    """Return connections in words, for whoever reads why a clause failed."""
+    """Return connections in words, for the text of a clause that failed."""
     words = (
-        f"{c.name} ({'let in' if c.access else 'not let in'}, sessions: {c.sessions})"
+        f"{c.name} ({'access' if c.access else 'no access'}, sessions: {c.sessions})"
         for c in connections
     )
-    return ", ".join(sorted(words)) or "nobody"
+    return ", ".join(sorted(words)) or "no connection"
 
 
-def needs_eyes(driver: StorageDriver) -> None:
+def needs_sight(driver: StorageDriver) -> None:
     """Skip where the driver declares that it cannot see."""
     if not driver.capabilities.sees_connections:
         pytest.skip("the driver declares that it is blind")

@@ -18,11 +18,11 @@ from drivers.conformance.clause import (
     LOOKS,
     Clauses,
     Subject,
-    held,
+    comparable,
+    connections_of,
     must,
-    needs_eyes,
+    needs_sight,
     shown,
-    told,
 )
 from drivers.conformance.ground import Ground
 from drivers.errors import PermanentError, TransientError
@@ -40,7 +40,7 @@ class FailingClauses(Clauses):
     ) -> None:
         """The backend gives no answer -> the call ends in time, with one of the three kinds."""
         if method in LOOKS:
-            needs_eyes(driver)
+            needs_sight(driver)
         subject = self.attached(ground)
         with ground.freeze():
             began = time.monotonic()
@@ -68,7 +68,7 @@ class FailingClauses(Clauses):
         time.sleep(self.settle_seconds)
         must(
             not isinstance(error, TransientError | PermanentError)
-            or told(ground.truth(subject.volume)) == told(before),
+            or comparable(ground.truth(subject.volume)) == comparable(before),
             f"{method} said that it surely did nothing ({error!r}), and then it was done",
         )
 
@@ -79,7 +79,7 @@ class FailingClauses(Clauses):
             self.error_of(driver, "force_detach", subject)
         time.sleep(self.settle_seconds)
         self.force_detach(driver, subject)
-        left = held(ground, subject)
+        left = connections_of(ground, subject)
         must(not left, f"released after a thaw, but this is left: {shown(left)}")
         if driver.capabilities.sees_connections:
             seen = self.observe(driver, subject.volume)
@@ -101,11 +101,11 @@ class FailingClauses(Clauses):
         if not hidden:
             pytest.skip("the driver has no secret option that is set, and the ground names none")
         with caplog.at_level("DEBUG"):
-            texts = [*self._told_in_trouble(driver, ground), repr(driver), str(driver)]
+            texts = [*self._errors_in_trouble(driver, ground), repr(driver), str(driver)]
         leaks = [text for text in (*texts, caplog.text) if any(s in text for s in hidden)]
         must(not leaks, f"a secret is told in {len(leaks)} of {len(texts) + 1} texts")
 
-    def _told_in_trouble(self, driver: StorageDriver, ground: Ground) -> Iterator[str]:
+    def _errors_in_trouble(self, driver: StorageDriver, ground: Ground) -> Iterator[str]:
         lost = Subject.of(ground.missing(), ground.connector("host-a"))
         subject = self.attached(ground)
         yield from self._errors(driver, lost)
@@ -129,7 +129,7 @@ class CrowdingClauses(Clauses):
 
     def test_looks_at_once_are_kept_apart(self, driver: StorageDriver, ground: Ground) -> None:
         """Four threads look at two volumes at once -> each is told of its own."""
-        needs_eyes(driver)
+        needs_sight(driver)
         subjects = [self.attached(ground, "host-a"), self.attached(ground, "host-b")]
 
         def look(subject: Subject) -> set[str]:
@@ -144,7 +144,7 @@ class CrowdingClauses(Clauses):
         """Two attachments are released at once, each twice -> both are gone, bystanders are not."""
         subjects = [self.attached(ground, "host-a"), self.attached(ground, "host-b")]
         others = [self.beside(ground, subject, "host-c") for subject in subjects]
-        before = [shown(held(ground, other)) for other in others]
+        before = [shown(connections_of(ground, other)) for other in others]
 
         def release(subject: Subject) -> bool:
             return self.error_of(driver, "force_detach", subject) is None
@@ -152,9 +152,9 @@ class CrowdingClauses(Clauses):
         well = at_once([partial(release, subject) for subject in subjects * 2])
         must(any(well[::2]) and any(well[1::2]), "of two calls at once not even one succeeded")
         for subject in subjects:
-            left = held(ground, subject)
+            left = connections_of(ground, subject)
             must(not left, f"released beside another, but this is left: {shown(left)}")
-        kept = [shown(held(ground, other)) for other in others]
+        kept = [shown(connections_of(ground, other)) for other in others]
         must(kept == before, f"of the bystanders' {before} this is left: {kept}")
 
 

@@ -11,11 +11,11 @@ from drivers.conformance.clause import (
     ACTIONS,
     Clauses,
     Subject,
-    held,
+    comparable,
+    connections_of,
     must,
-    needs_eyes,
+    needs_sight,
     shown,
-    told,
 )
 from drivers.conformance.ground import Ground
 from drivers.errors import PermanentError
@@ -43,7 +43,7 @@ class ReleasingClauses(Clauses):
         before = ground.truth(other.volume)
         self.force_detach(driver, Subject.of(other.volume, ground.connector("host-a")))
         must(
-            told(ground.truth(other.volume)) == told(before),
+            comparable(ground.truth(other.volume)) == comparable(before),
             "there was nothing to release, yet it changed",
         )
 
@@ -92,23 +92,26 @@ class ReleasingClauses(Clauses):
     def test_stuck_session_is_not_called_clean(self, driver: StorageDriver, ground: Ground) -> None:
         """A session cannot be ended while its I/O hangs -> an error, or observe still tells it."""
         if driver.capabilities.acts_through_cinder:
-            needs_eyes(driver)
+            needs_sight(driver)
         subject = self.attached(ground)
         with ground.stuck(subject.volume, subject.connector):
             error = self.error_of(driver, "force_detach", subject)
-            must(bool(held(ground, subject)), "the ground's session was ended, so it is not stuck")
+            must(
+                bool(connections_of(ground, subject)),
+                "the ground's session was ended, so it is not stuck",
+            )
             seen = error is not None or (
                 driver.capabilities.sees_connections and self.observe(driver, subject.volume)
             )
             must(bool(seen), "force_detach succeeded, and nobody is told of the session left")
 
     def _must_be_gone(self, driver: StorageDriver, ground: Ground, subject: Subject) -> None:
-        left = held(ground, subject)
+        left = connections_of(ground, subject)
         must(not left, f"force_detach succeeded, but this is left: {shown(left)}")
         if driver.capabilities.sees_connections:
             seen = self.observe(driver, subject.volume)
             must(
-                told(seen) == told(ground.truth(subject.volume)),
+                comparable(seen) == comparable(ground.truth(subject.volume)),
                 f"the host is gone, but observe tells {shown(seen)}",
             )
 
@@ -120,18 +123,19 @@ class ReleasingClauses(Clauses):
 
 
 class SparingClauses(Clauses):
-    """What ``force_detach`` owes to everybody that it is not called for."""
+    """What ``force_detach`` must not do to hosts and volumes that it is not called for."""
 
     def test_bystander_keeps_its_access(self, driver: StorageDriver, ground: Ground) -> None:
         """A second host is connected to the volume -> it stays so when the first is released."""
         subject = self.attached(ground)
         other = self.beside(ground, subject)
-        before = held(ground, other)
+        before = connections_of(ground, other)
         self.force_detach(driver, subject)
-        kept = held(ground, other)
+        kept = connections_of(ground, other)
         must(
-            told(kept) == told(before),
-            f"of the bystander's {shown(before)} this is left: {shown(kept)}; a live guest is cut",
+            comparable(kept) == comparable(before),
+            f"of the bystander's {shown(before)} "
+            f"this is left: {shown(kept)}; a live guest lost its disk",
         )
 
     def test_other_volume_of_the_host_keeps_its_access(
@@ -139,18 +143,18 @@ class SparingClauses(Clauses):
     ) -> None:
         """The host is connected to another volume as well -> that one stays connected."""
         subject, other = self.attached(ground), self.attached(ground)
-        before = held(ground, other)
+        before = connections_of(ground, other)
         self.force_detach(driver, subject)
-        kept = held(ground, other)
+        kept = connections_of(ground, other)
         must(
-            told(kept) == told(before),
+            comparable(kept) == comparable(before),
             f"of the host's other volume's {shown(before)} this is left: {shown(kept)}",
         )
 
     def test_host_under_another_name_is_left_alone_and_told(
         self, driver: StorageDriver, ground: Ground
     ) -> None:
-        """The host came back under a new initiator name -> it is not cut, and not called clean.
+        """The host came back under a new initiator name -> it keeps access, and is seen.
 
         The recorded connector names the old one. Whether the new one is the same guest is for a
         person to find out.
@@ -158,16 +162,19 @@ class SparingClauses(Clauses):
         recorded = Subject.of(ground.volume(), ground.connector("host-a"))
         present = Subject.of(recorded.volume, ground.another_name(recorded.connector))
         ground.connect(present.volume, present.connector)
-        before = held(ground, present)
+        before = connections_of(ground, present)
         must(bool(before), "the ground did not connect the host under its new name")
         self.force_detach(driver, recorded)
         must(
-            told(held(ground, present)) == told(before),
-            "the host reconnected under another name, and was cut although nobody named it",
+            comparable(connections_of(ground, present)) == comparable(before),
+            "the host reconnected under another name, which no connector has, and lost its access",
         )
         if driver.capabilities.sees_connections:
             seen = self.observe(driver, present.volume)
-            must(bool(seen), "the host is connected under another name, and observe tells nobody")
+            must(
+                bool(seen),
+                "the host is connected under another name, and observe shows no connection",
+            )
 
     @pytest.mark.parametrize("method", ACTIONS)
     def test_without_connector_nobody_is_cut(
@@ -184,8 +191,8 @@ class SparingClauses(Clauses):
             f"without a connector {method} must raise PermanentError, not {error!r}",
         )
         must(
-            told(ground.truth(subject.volume)) == told(before),
-            "without a connector somebody was cut off",
+            comparable(ground.truth(subject.volume)) == comparable(before),
+            "without a connector a host lost its access",
         )
 
     def test_without_connector_everybody_is_released(

@@ -1,4 +1,4 @@
-"""Clauses on looking: who is there is told, and nothing else; on lists; on declarations."""
+"""Clauses on looking: every connection is shown, and nothing else; on lists; on declarations."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from drivers.conformance.clause import (
     KINDS,
     Clauses,
     Subject,
+    comparable,
+    connections_of,
     fail,
-    held,
     must,
-    needs_eyes,
+    needs_sight,
     shown,
-    told,
 )
 from drivers.conformance.ground import Ground
 from drivers.errors import NotFoundError, PermanentError
@@ -30,47 +30,47 @@ class SeeingClauses(Clauses):
     def test_connected_hosts_are_seen_as_they_are(
         self, driver: StorageDriver, ground: Ground
     ) -> None:
-        """Two hosts are connected -> both are told, each with its access and its sessions."""
-        needs_eyes(driver)
+        """Two hosts are connected -> both are shown, each with its access and its sessions."""
+        needs_sight(driver)
         subject = self.attached(ground)
         self.beside(ground, subject)
         self._must_see_the_truth(driver, ground, subject)
 
     def test_every_session_is_counted(self, driver: StorageDriver, ground: Ground) -> None:
-        """A host holds three sessions -> observe tells three, not that there is one host."""
-        needs_eyes(driver)
+        """A host holds three sessions -> observe shows three, not that there is one host."""
+        needs_sight(driver)
         self._must_see_the_truth(driver, ground, self.attached(ground, sessions=3))
 
     def test_access_without_a_session_is_seen(self, driver: StorageDriver, ground: Ground) -> None:
-        """A host is let in and has not come yet -> it is told; it may come at any time."""
-        needs_eyes(driver)
+        """A host has access and no session yet -> it is shown; it may connect at any time."""
+        needs_sight(driver)
         self._must_see_the_truth(driver, ground, self.attached(ground, sessions=0))
 
     def test_session_without_access_is_seen(self, driver: StorageDriver, ground: Ground) -> None:
-        """A host's access was taken and its session goes on -> it is told; it may be writing."""
-        needs_eyes(driver)
+        """A host's access was revoked and its session goes on -> it is shown; it may be writing."""
+        needs_sight(driver)
         subject = self.attached(ground)
         ground.withdraw(subject.volume, subject.connector)
         self._must_see_the_truth(driver, ground, subject)
 
     def test_idle_volume_is_seen_idle(self, driver: StorageDriver, ground: Ground) -> None:
-        """Nobody is connected -> nobody is told, not the driver either, and a positive control."""
-        needs_eyes(driver)
+        """No host is connected -> no connection, not the driver's own either, and a control."""
+        needs_sight(driver)
         volume = ground.volume()
         for _ in range(2):
             seen = self.observe(driver, volume)
-            must(not seen, f"nobody is connected, yet observe tells {shown(seen)}")
+            must(not seen, f"no host is connected, yet observe shows {shown(seen)}")
 
     def test_migrated_volume_is_found(self, driver: StorageDriver, ground: Ground) -> None:
         """The backend has the volume by its name_id -> it is found there, and so is its host."""
-        needs_eyes(driver)
+        needs_sight(driver)
         subject = Subject.of(ground.migrated(), ground.connector("host-a"))
         ground.connect(subject.volume, subject.connector)
         self._must_see_the_truth(driver, ground, subject)
 
     def test_unknown_volume_is_not_clean(self, driver: StorageDriver, ground: Ground) -> None:
         """A volume that the backend does not know -> NotFoundError, never an empty observation."""
-        needs_eyes(driver)
+        needs_sight(driver)
         try:
             seen = driver.observe(ground.missing(), timeout_seconds=self.timeout_seconds)
         except NotFoundError:
@@ -78,34 +78,34 @@ class SeeingClauses(Clauses):
         fail(f"a volume that does not exist was called clean: {seen}")
 
     def test_wrong_place_is_not_clean(self, ground: Ground) -> None:
-        """The driver looks at the wrong daemon, pool or port -> an error, never "nobody"."""
+        """The driver looks at the wrong daemon, pool or port -> an error, never "no connection"."""
         lost = ground.elsewhere()
-        needs_eyes(lost)
+        needs_sight(lost)
         subject = self.attached(ground)
         try:
             seen = lost.observe(subject.volume, timeout_seconds=self.timeout_seconds)
         except KINDS:
             return
-        fail(f"the driver looked where the volume is not, and said {seen}")
+        fail(f"the driver looked where the volume is not, and answered {seen}")
 
     def test_observe_changes_nothing(self, driver: StorageDriver, ground: Ground) -> None:
         """Observe -> the backend holds what it held before."""
-        needs_eyes(driver)
+        needs_sight(driver)
         subject = self.attached(ground)
         before = ground.truth(subject.volume)
         self.observe(driver, subject.volume)
         must(
-            told(ground.truth(subject.volume)) == told(before),
+            comparable(ground.truth(subject.volume)) == comparable(before),
             "observe is read-only, but the backend has changed",
         )
 
     def _must_see_the_truth(self, driver: StorageDriver, ground: Ground, subject: Subject) -> None:
         """Compare; a driver that cannot tell hosts may call a connection what it likes."""
         seen, true = self.observe(driver, subject.volume), ground.truth(subject.volume)
-        must(bool(held(ground, subject)), "the ground did not connect the host")
-        words = f"the backend holds {shown(true)}, and observe tells {shown(seen)}"
+        must(bool(connections_of(ground, subject)), "the ground did not connect the host")
+        words = f"the backend holds {shown(true)}, and observe shows {shown(seen)}"
         if driver.capabilities.sees_hosts:
-            must(told(seen) == told(true), words)
+            must(comparable(seen) == comparable(true), words)
         else:
             same = sum(c.sessions for c in seen) == sum(c.sessions for c in true)
             must(bool(seen) and same, words)
@@ -115,7 +115,7 @@ class ListingClauses(Clauses):
     """What ``list_exports`` owes."""
 
     def test_list_agrees_with_observe(self, driver: StorageDriver, ground: Ground) -> None:
-        """Two volumes are connected -> both are listed under their ids, with whom observe tells."""
+        """Two volumes are connected -> both are listed, with what observe shows."""
         self._needs_a_list(driver)
         subjects = self.attached(ground, "host-a"), self.attached(ground, "host-b")
         listed = driver.list_exports(timeout_seconds=self.timeout_seconds)
@@ -125,8 +125,8 @@ class ListingClauses(Clauses):
             must(name in by_id, f"volume {name} is connected and not listed under its id: {by_id}")
             seen = self.observe(driver, volume)
             must(
-                told(by_id[name]) == told(seen),
-                f"the list tells {shown(by_id[name])} of a volume, and observe {shown(seen)}",
+                comparable(by_id[name]) == comparable(seen),
+                f"the list shows {shown(by_id[name])} of a volume, and observe {shown(seen)}",
             )
 
     def test_listing_changes_nothing(self, driver: StorageDriver, ground: Ground) -> None:
@@ -136,7 +136,7 @@ class ListingClauses(Clauses):
         before = ground.truth(subject.volume)
         driver.list_exports(timeout_seconds=self.timeout_seconds)
         must(
-            told(ground.truth(subject.volume)) == told(before),
+            comparable(ground.truth(subject.volume)) == comparable(before),
             "listing is read-only, but the backend has changed",
         )
 
@@ -175,41 +175,41 @@ class DeclaringClauses(Clauses):
     def test_hosts_are_told_only_where_declared(
         self, driver: StorageDriver, ground: Ground
     ) -> None:
-        """A host is connected -> its connector finds it among those told, if sees_hosts says so."""
-        needs_eyes(driver)
+        """A host is connected -> its connector finds it there, if sees_hosts says so."""
+        needs_sight(driver)
         subject = self.attached(ground)
         seen = driver.observe(subject.volume, timeout_seconds=self.timeout_seconds)
         found, declared = bool(seen.of(subject.connector)), driver.capabilities.sees_hosts
         must(
             found == declared,
             f"sees_hosts is declared {declared}, and the host's connector finds "
-            f"{'it' if found else 'nobody'} in {shown(seen.connections)}",
+            f"{'it' if found else 'no connection'} in {shown(seen.connections)}",
         )
 
     def test_sessions_end_only_where_declared(self, driver: StorageDriver, ground: Ground) -> None:
         """A connected host is released -> its sessions are ended exactly if ends_sessions says so.
 
-        Ending them without having said so would cut other volumes behind the same session.
+        Ending them without having said so would disconnect other volumes behind the same session.
         """
-        self._needs_own_hands(driver)
+        self._needs_own_release(driver)
         subject, declared = self.attached(ground), driver.capabilities.ends_sessions
         self.error_of(driver, "force_detach", subject)
-        live = sum(c.sessions for c in held(ground, subject))
+        live = sum(c.sessions for c in connections_of(ground, subject))
         must(
             (live == 0) == declared,
             f"ends_sessions is declared {declared}, and {live} sessions are left",
         )
 
     def test_access_goes_where_declared(self, driver: StorageDriver, ground: Ground) -> None:
-        """A connected host is released -> let in no more exactly if revokes_access says so."""
-        self._needs_own_hands(driver)
+        """A connected host is released -> it has no access exactly if revokes_access says so."""
+        self._needs_own_release(driver)
         subject, declared = self.attached(ground), driver.capabilities.revokes_access
         self.error_of(driver, "force_detach", subject)
-        access = any(c.access for c in held(ground, subject))
+        access = any(c.access for c in connections_of(ground, subject))
         must(
             access != declared,
-            f"revokes_access is declared {declared}, and the host is "
-            f"{'still' if access else 'no longer'} let in",
+            f"revokes_access is declared {declared}, and the host "
+            f"{'still has' if access else 'no longer has'} access",
         )
 
     def test_driver_is_made_without_asking_the_backend(self, ground: Ground) -> None:
@@ -231,6 +231,6 @@ class DeclaringClauses(Clauses):
         must(not bare, f"these options look like secrets, and do not say so: {', '.join(bare)}")
 
     @staticmethod
-    def _needs_own_hands(driver: StorageDriver) -> None:
+    def _needs_own_release(driver: StorageDriver) -> None:
         if driver.capabilities.acts_through_cinder:
             pytest.skip("what is revoked and ended is Cinder's doing, not this driver's")

@@ -3,8 +3,8 @@
 A look is three requests, or two where the volume is gone; each write is one. Facts about the API
 are from Cinder 29 (cinder/api/v3, cinder/api/contrib, cinder/volume/api.py).
 
-A list comes a page at a time. Cinder cuts a page at its own ``osapi_max_limit`` without a word, and
-the list of attachments has no links to a next one: only an empty page says that there is no more.
+A list comes a page at a time. Cinder cuts a page at its own ``osapi_max_limit`` silently, and the
+list of attachments has no links to a next one: only an empty page says that there is no more.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MICROVERSION = "3.27"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Listing(Generic[T]):
-    """One kind of list: where it is, by what it is filtered, how one of it is read and named."""
+    """One kind of list: its path, its filter, how one item of it is read and named."""
 
     path: str
     status_filter: str
@@ -86,10 +86,10 @@ def _params(name: str, status: str, after: str | None, limit: int) -> Mapping[st
 def _part(asking: Conversation, listing: Listing[T], call: Call) -> Sequence[T]:
     """Ask for what there is after the marker, and check that it is that."""
     part = asking.read(call, listing.read)
-    asked = call.params[listing.status_filter]
+    status = call.params[listing.status_filter]
     keys = [listing.key(one) for one in part]
-    if any(listing.status(one) != asked for one in part):
-        raise asking.nonsense(call, f"not all of the list are {asked}")
+    if any(listing.status(one) != status for one in part):
+        raise asking.nonsense(call, f"not all of the list are {status}")
     if keys != sorted({*keys}) or (keys and keys[0] <= call.params.get("marker", "")):
         raise asking.nonsense(call, "the list is not ordered by id, or begins before its marker")
     return part
@@ -101,7 +101,7 @@ ATTACHMENTS, COMPLETE, SUMMARY, ACTION = "3.27", "3.44", "3.12", "3.0"
 SERVICES = "3.7"
 """The cluster's name. From 3.49 on the list asks the scheduler for every pool first."""
 
-NOBODY = "from instance  using the Compute API"
+EMPTY_INSTANCE = "from instance  using the Compute API"
 """Cinder's guard names an empty instance where it found no single row to ask Nova about."""
 REFUSED_BY_SCHEMA = "Invalid input for field"
 
@@ -116,7 +116,7 @@ class CinderClient:
         """Return the volume with its rows in every attach_status.
 
         None only where Cinder's 404 names the volume and Cinder shows us some volume as it shows
-        it to an admin: to anybody else another project's volume does not exist either.
+        it to an admin: to other users another project's volume does not exist either.
         """
         with self._endpoint.within(timeout_seconds) as asking:
             try:
@@ -131,8 +131,8 @@ class CinderClient:
     def count_volumes(self, *, timeout_seconds: float) -> int:
         """Return how many volumes all projects have."""
         with self._endpoint.within(timeout_seconds) as asking:
-            everybody_s = {"all_tenants": "1"}
-            call = Call("GET", "/volumes/summary", asking.pin(SUMMARY), params=everybody_s)
+            every_project = {"all_tenants": "1"}
+            call = Call("GET", "/volumes/summary", asking.pin(SUMMARY), params=every_project)
             return asking.read(call, cinder_shapes.total)
 
     def volumes_in(
@@ -296,7 +296,7 @@ def _prove_admin(asking: Conversation) -> None:
 def _half_done(
     asking: Conversation, volume_id: str, answer: Answer, refused: OutsideError
 ) -> OutsideError:
-    """Tell Cinder's refusals of os-force_detach apart by what had been done before.
+    """Distinguish Cinder's refusals of os-force_detach by what was done before.
 
     The schema, the policy and the volume's existence are checked first, and Nova is asked about the
     one row there is. A 409 that names no instance has one form for two cases: the volume has
@@ -306,7 +306,7 @@ def _half_done(
     message = answer.fault.message if answer.fault else ""
     if answer.status == HTTPStatus.BAD_REQUEST and not message.startswith(REFUSED_BY_SCHEMA):
         return IndeterminateError(f"{refused}; the connection may be gone already")
-    if answer.status != HTTPStatus.CONFLICT or not message.endswith(NOBODY):
+    if answer.status != HTTPStatus.CONFLICT or not message.endswith(EMPTY_INSTANCE):
         return refused
     if _attachment_count(asking, volume_id) > 1:
         return ConflictError(f"{refused}; nothing is done: the volume has several attachments")

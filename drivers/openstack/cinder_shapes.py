@@ -1,4 +1,4 @@
-"""Cinder's JSON -> what we speak of. Pure; connection_info is looked at and never kept.
+"""Cinder's JSON -> the types of ``drivers.control_plane``. Pure; connection_info is never kept.
 
 Whatever is not of the form that Cinder's API reference gives raises ``ShapeError``.
 """
@@ -34,8 +34,7 @@ Record = Mapping[str, Any]
 def volume_record(document: Any, volume_id: str) -> Record:
     """Return the ``volume`` of ``GET /volumes/{id}``; raises ShapeError and NotAdminError.
 
-    All that is read of it later is read here once, so that a wrong shape is told before anything
-    else is asked.
+    All of it is read here once, so that a wrong shape is found before the next request is made.
     """
     record = mapping(mapping(document, "the answer").get("volume"), "volume")
     if text(record, "id") != volume_id:

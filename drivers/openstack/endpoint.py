@@ -1,6 +1,6 @@
-"""One OpenStack API: asked through keystoneauth, within bounds, answered in our own kinds.
+"""One OpenStack API, called through keystoneauth, with time limits and our three kinds of error.
 
-keystoneauth does what is easy to do wrong: every auth plugin, the catalog, one renewal of a token
+keystoneauth does what is easy to do wrong: the auth plugins, the catalog, one renewal of a token
 that was refused. It repeats nothing here and follows no redirect: what may be repeated is decided
 where it is known what a call may have done.
 
@@ -14,13 +14,13 @@ transient. For a write:
   what we named is "not found"; any other may be a proxy's.
 - 401: comes through only after the token was renewed once, so the credentials are wrong.
 - 408: a proxy gave up while it had the request; it may have passed it on.
-- 413, 429: over a limit, turned away at the door.
-- 500: Cinder's volume manager may be at it all the same: an RPC that timed out is a 500.
+- 413, 429: over a limit, refused before anything is done.
+- 500: Cinder's volume manager may still carry it out: an RPC that timed out is a 500.
 - 501: not implemented, so not done.
 - 502, 503, 504 and other 5xx: of a proxy that may have passed the request on, or whose backend
   broke off after it had begun. HAProxy's own 503 means that it did not, but nothing in an answer
   proves whose 503 it is. Kubernetes' external-attacher holds UNAVAILABLE to be not final too.
-- a success in a form that the service never gives: somebody else answered.
+- a success in a form that the service never gives: another program answered.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ STATE_FORBIDS = ("Invalid volume", "Invalid input received: Invalid volume")
 EXPLAINED: Mapping[int, str] = {
     HTTPStatus.UNAUTHORIZED: ": the credentials are not accepted",
     HTTPStatus.FORBIDDEN: ": the configured user has no role that allows it",
-    HTTPStatus.NOT_ACCEPTABLE: ": it does not speak the microversion that this needs",
+    HTTPStatus.NOT_ACCEPTABLE: ": it does not support the microversion that this needs",
 }
 SUCCESS, REDIRECT, CLIENT_ERROR = 2, 3, 4
 
@@ -127,22 +127,24 @@ class Answer:
 
 def refusal(service: str, call: Call, answer: Answer) -> OutsideError | None:
     """Return what the answer's status is for us, None where it is a success. Pure."""
-    kind, said = answer.status // 100, _said(service, call, answer)
+    kind, message = answer.status // 100, _message(service, call, answer)
     if kind == SUCCESS:
         return None
     if answer.status in (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.TOO_MANY_REQUESTS):
-        return _over_limit(said, answer)
+        return _over_limit(message, answer)
     if kind == REDIRECT:
-        return PermanentError(f"{said}: it redirects; configure the endpoint that answers itself")
+        return PermanentError(
+            f"{message}: it redirects; configure an endpoint that answers without a redirect"
+        )
     final = kind == CLIENT_ERROR and answer.status != HTTPStatus.REQUEST_TIMEOUT
     if final or answer.status == HTTPStatus.NOT_IMPLEMENTED:
-        return _refused(said, call, answer)
-    return unanswered(said, call)
+        return _refused(message, call, answer)
+    return unanswered(message, call)
 
 
-def unanswered(said: str, call: Call) -> OutsideError:
+def unanswered(message: str, call: Call) -> OutsideError:
     """Return the kind of a call that has no answer of the service's own."""
-    return IndeterminateError(said) if call.writes else TransientError(said)
+    return IndeterminateError(message) if call.writes else TransientError(message)
 
 
 def nonsense(service: str, call: Call, what: str) -> OutsideError:
@@ -151,29 +153,29 @@ def nonsense(service: str, call: Call, what: str) -> OutsideError:
 
 
 def scrubbed(words: str) -> str:
-    """Return what another side said as one short line, passwords and tokens masked."""
+    """Return the text of another program as one short line, passwords and tokens masked."""
     return str(strutils.mask_password(" ".join(words.split())[:LONGEST_WORDS]))
 
 
-def _said(service: str, call: Call, answer: Answer) -> str:
+def _message(service: str, call: Call, answer: Answer) -> str:
     words = f": {scrubbed(answer.fault.message)}" if answer.fault else ""
     return f"{service} answered {answer.status} to {call}{words}"
 
 
-def _refused(said: str, call: Call, answer: Answer) -> OutsideError:
+def _refused(message: str, call: Call, answer: Answer) -> OutsideError:
     if answer.status == HTTPStatus.NOT_FOUND:
-        return _not_found(said, call, answer.fault)
+        return _not_found(message, call, answer.fault)
     if _conflicts(answer):
-        return ConflictError(said)
-    return PermanentError(said + EXPLAINED.get(answer.status, ""))
+        return ConflictError(message)
+    return PermanentError(message + EXPLAINED.get(answer.status, ""))
 
 
-def _not_found(said: str, call: Call, fault: Fault | None) -> OutsideError:
+def _not_found(message: str, call: Call, fault: Fault | None) -> OutsideError:
     if fault and any(subject in fault.message for subject in call.subjects):
-        return NotFoundError(said)
+        return NotFoundError(message)
     if fault is None and not call.writes:
-        return TransientError(f"{said}, and not in its own words: perhaps a proxy")
-    return PermanentError(said)
+        return TransientError(f"{message}, and not in its own words: perhaps a proxy answered")
+    return PermanentError(message)
 
 
 def _conflicts(answer: Answer) -> bool:
@@ -183,11 +185,11 @@ def _conflicts(answer: Answer) -> bool:
     return answer.status == HTTPStatus.BAD_REQUEST and forbidden
 
 
-def _over_limit(said: str, answer: Answer) -> TransientError:
+def _over_limit(message: str, answer: Answer) -> TransientError:
     asked = answer.retry_after or ""
     seconds = float(asked) if asked.isdecimal() else 0.0
     wish = f"; it asks us to wait {seconds:g} s" if seconds else ""
-    return TransientError(f"{said}{wish}", retry_after_seconds=seconds)
+    return TransientError(f"{message}{wish}", retry_after_seconds=seconds)
 
 
 # keystoneauth reads tokens, catalogs and version documents without checking their shape first.
@@ -195,24 +197,24 @@ BROKEN_ANSWERS = (LookupError, TypeError, ValueError, AttributeError)
 NEVER_SENT = (ksa.AuthorizationFailure, ksa.AuthPluginException, ksa.CatalogException)
 
 VERSIONED = re.compile(r".*?/v\d+(\.\d+)?(?=/|$)")
-LET_IN_BY = "X-Auth-Token"
+AUTHENTICATED_BY = "X-Auth-Token"
 Microversion = tuple[int | float, ...]
 
 
 class Endpoint:
     """One API. Thread-safe.
 
-    ``name`` is what errors call it, ``section`` the one that configures it. ``vouching`` is an auth
-    plugin that sends a service token along, for the calls that ask for one.
+    ``name`` is what errors call it, ``section`` the one that configures it. ``service_auth`` is an
+    auth plugin that sends a service token along, for the calls that ask for one.
     """
 
     def __init__(
-        self, name: str, section: str, adapter: Adapter, vouching: BaseAuthPlugin | None = None
+        self, name: str, section: str, adapter: Adapter, service_auth: BaseAuthPlugin | None = None
     ) -> None:
         self.name = name
         self.section = section
         self._adapter = adapter
-        self._vouching = vouching
+        self._service_auth = service_auth
         self._newest: Microversion | None = None
 
     @contextlib.contextmanager
@@ -227,7 +229,7 @@ class Endpoint:
         Raises TransientError, IndeterminateError and PermanentError where there is none.
         """
         try:
-            response = self._let_in(call)
+            response = self._authenticated(call)
             found = Answer.read(
                 response.status_code, response.content, response.headers.get("Retry-After")
             )
@@ -239,7 +241,7 @@ class Endpoint:
         return found
 
     def newest(self, bounded: exchange.Exchange) -> Microversion:
-        """Return the newest microversion that the API speaks; it is asked once."""
+        """Return the newest microversion that the API supports; it is asked once."""
         if self._newest is None:
             question = Call("GET", "/", "")
             try:
@@ -247,11 +249,11 @@ class Endpoint:
             except (ksa.ClientException, OSError, *BROKEN_ANSWERS) as error:
                 raise self._unanswered(question, bounded, error) from None
             if not newest:
-                raise TransientError(f"{self.name} did not tell which microversions it speaks.")
+                raise TransientError(f"{self.name} did not say which microversions it supports.")
             self._newest = newest
         return self._newest
 
-    def _let_in(self, call: Call) -> requests.Response:
+    def _authenticated(self, call: Call) -> requests.Response:
         """Make one request, once more where its token was refused and another thread renewed it.
 
         Of several threads whose token is refused at once keystoneauth renews it for the first, and
@@ -261,15 +263,15 @@ class Endpoint:
         response = self._request(call)
         if response.status_code != HTTPStatus.UNAUTHORIZED:
             return response
-        refused = response.request.headers.get(LET_IN_BY)
+        refused = response.request.headers.get(AUTHENTICATED_BY)
         return response if refused == self._adapter.get_token() else self._request(call)
 
     def _request(self, call: Call) -> requests.Response:
         extra: dict[str, Any] = {}
         if call.body is not None:
             extra["json"] = call.body
-        if call.service_token and self._vouching is not None:
-            extra["auth"] = self._vouching
+        if call.service_token and self._service_auth is not None:
+            extra["auth"] = self._service_auth
         return self._adapter.request(
             call.path,
             call.method,
@@ -284,27 +286,27 @@ class Endpoint:
 
     def _unanswered(self, call: Call, bounded: exchange.Exchange, error: Exception) -> OutsideError:
         if isinstance(error, ksa.HttpError):
-            return self._not_let_in(error)
+            return self._refused_by_keystone(error)
         if isinstance(error, NEVER_SENT):
             words = scrubbed(str(error))
-            return PermanentError(f"{self.name} cannot be asked, see [{self.section}]: {words}")
+            return PermanentError(f"{self.name} cannot be called; check [{self.section}]: {words}")
         if bounded.outstanding or not call.writes:
             return unanswered(f"{self.name} gave no answer to {call}: {_why(error)}", call)
         return TransientError(f"{self.name} was not reached for {call}: {_why(error)}")
 
-    def _not_let_in(self, error: ksa.HttpError) -> OutsideError:
+    def _refused_by_keystone(self, error: ksa.HttpError) -> OutsideError:
         """Sort what Keystone answered on the way: the call itself has not gone out."""
-        said = f"{self.name} was not asked: Keystone answered {error.http_status}"
+        message = f"{self.name} was not called: Keystone answered {error.http_status}"
         if isinstance(error, ksa.HTTPClientError) and not isinstance(
             error, ksa.RequestEntityTooLarge | ksa.TooManyRequests | ksa.RequestTimeout
         ):
-            return PermanentError(f"{said}; see the credentials in [{self.section}]")
-        return TransientError(said)
+            return PermanentError(f"{message}; check the credentials in [{self.section}]")
+        return TransientError(message)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Conversation:
-    """What is asked of one API within one time limit."""
+    """The requests to one API within one time limit."""
 
     endpoint: Endpoint
     bounded: exchange.Exchange
@@ -324,32 +326,33 @@ class Conversation:
         """Return the error that the answer's status is, None for a success."""
         return refusal(self.endpoint.name, call, answer)
 
-    def pin(self, *wanted: str) -> str:
-        """Return the first of these microversions that the API speaks.
+    def pin(self, *microversions: str) -> str:
+        """Return the first of these microversions that the API supports.
 
-        Raises PermanentError where it speaks none of them.
+        Raises PermanentError where it supports none of them.
         """
         newest = self.endpoint.newest(self.bounded)
-        for microversion in wanted:
+        for microversion in microversions:
             if tuple(int(part) for part in microversion.split(".")) <= newest:
                 return microversion
         spoken = ".".join(str(part) for part in newest)
         raise PermanentError(
-            f"{self.endpoint.name} speaks microversions up to {spoken}; {wanted[-1]} is needed."
+            f"{self.endpoint.name} supports microversions up to {spoken}; "
+            f"{microversions[-1]} is needed."
         )
 
     def read(self, call: Call, read: Callable[[Any], T]) -> T:
         """Make one request and return what ``read`` makes of the answer's JSON.
 
-        A ``ShapeError`` of ``read`` becomes one of the kinds: the answer is nobody's, or not one
-        for an admin.
+        A ``ShapeError`` of ``read`` becomes one of the kinds: the answer is not the service's own,
+        or not one for an admin.
         """
         document = self.ask(call).document
         try:
             return read(document)
         except NotAdminError as error:
             raise PermanentError(
-                f"{self.endpoint.name} answers {call} not as it answers an admin: {error}. The "
+                f"{self.endpoint.name} does not answer {call} as it answers an admin: {error}. The "
                 f"user of [{self.endpoint.section}] needs the role admin."
             ) from None
         except ShapeError as error:
@@ -371,8 +374,8 @@ def _newest(adapter: Adapter) -> Microversion | None:
         return data.max_microversion if data else None
     url = adapter.get_endpoint() or ""
     root = VERSIONED.match(url)
-    known = Discover(adapter.session, root.group() if root else url).version_data()
-    return max((v["max_microversion"] for v in known if v["max_microversion"]), default=None)
+    versions = Discover(adapter.session, root.group() if root else url).version_data()
+    return max((v["max_microversion"] for v in versions if v["max_microversion"]), default=None)
 
 
 def _why(error: BaseException) -> str:
@@ -380,7 +383,7 @@ def _why(error: BaseException) -> str:
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     if isinstance(error, TimeoutError):
-        return "the time for it was up"
+        return "the time limit was reached"
     if isinstance(error, exchange.AnswerTooLongError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:

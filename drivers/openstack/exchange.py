@@ -1,4 +1,4 @@
-"""HTTP that is bounded as a whole, and that knows whether a request has gone out.
+"""HTTP with one time limit for a whole call, which knows whether a request has gone out.
 
 requests and urllib3 bound each wait for the next bytes: a peer that sends one byte at a time keeps
 a call for ever, and an exception does not say whether the request had left. Here every wait on a
@@ -31,11 +31,11 @@ REQUEST_ID = "X-OpenStack-Request-ID"
 MAX_BYTES = 64 * 1024 * 1024
 UNAUTHORIZED = 401
 MOST_CONNECTIONS = 256
-"""More than threads of anybody's; urllib3's own is 10, and each beyond is thrown away and told."""
+"""More than any service has threads. urllib3's default is 10; it drops and logs each beyond."""
 
 
 class AnswerTooLongError(OSError):
-    """An answer was longer than anything that OpenStack has to say."""
+    """An answer was longer than any answer of OpenStack."""
 
 
 @dataclasses.dataclass(slots=True)

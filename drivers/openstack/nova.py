@@ -1,16 +1,18 @@
 """Nova over its REST API: ``drivers.control_plane.Nova`` for a real cloud.
 
-A look is four requests, three for a server that is on no host. Where it is gone it is two, and two
-more for what is on record of it. Facts about
-the API are from Nova 34 (nova/api/openstack/compute).
+A look is four requests, three for a server that is on no host. Where the server is gone it is two,
+and two more for the record of its actions. Facts about the API are from Nova 34
+(nova/api/openstack/compute).
 
-``holders`` tells which servers may be using a volume on a compute host, where no record of Cinder's
-says so. Nova cannot be asked for the servers of a volume, so the servers of the host are gone
-through, those that are being migrated, and the evacuations off the host. An empty list of Nova's
-proves little (facts from Nova 34): of a cell whose database does not answer the servers are left
-out without a word (``[api] list_records_by_skipping_down_cells``), and those of one that fails in
-the middle are listed without their volumes (nova/api/openstack/compute/views/servers.py). So each
-answer has to have a control, and what has none is asked server by server.
+``holders`` finds the servers that may be using a volume on a compute host, where Cinder has no
+record of them. Nova cannot be asked for the servers of a volume. So the servers of the host are
+read, those that are being migrated, and the evacuations off the host. An empty list of Nova proves
+little: the servers of a cell whose database does not answer are left out silently (``[api]
+list_records_by_skipping_down_cells``), and those of a cell that fails in the middle are listed
+without their volumes (nova/api/openstack/compute/views/servers.py). So:
+
+1. Each answer needs a control. A server without one is asked about by itself.
+2. The list is compared with the hypervisors' own (``_check_whole``).
 """
 
 from __future__ import annotations
@@ -34,15 +36,15 @@ SOFT_DELETED = "1"
 
 
 def holders(asking: Conversation, volume_id: str, host: str) -> tuple[str, ...]:
-    """Return the servers that may be using the volume on this host, the whole truth or nothing.
+    """Return all servers that may be using the volume on this host, or raise: never only some.
 
     Those on the host, in any state, that have a block device for it, named or not; those under live
     migration that have one, whose guest may be on the host before Nova's record says so; and those
     evacuated off the host whose old guest Nova has not recorded to be ended there, whatever volumes
-    they have now. Raises the kinds of errors where any of it was not told, or not surely all.
+    they have now. Raises the kinds of errors where an answer is missing, or may not be whole.
     """
-    here = {"host": host, "soft_deleted": SOFT_DELETED}
-    listed, holding = _listed(asking, volume_id, here, lambda s: s.host == host)
+    on_host = {"host": host, "soft_deleted": SOFT_DELETED}
+    listed, holding = _listed(asking, volume_id, on_host, lambda s: s.host == host)
     moving = {"task_state": nova_shapes.MIGRATING}
     _, also = _listed(asking, volume_id, moving, lambda s: s.task_state == nova_shapes.MIGRATING)
     evacuated = _evacuated(asking, host) - listed
@@ -74,23 +76,23 @@ def _holding(asking: Conversation, volume_id: str, page: Sequence[ListedServer])
     A host is of one cell, and a cell's block devices are read at once: where one server of a host
     shows a volume, the others of that page that show none have none.
     """
-    told = {server.host for server in page if server.volumes}
+    answered = {server.host for server in page if server.volumes}
     for server in page:
-        if server.volumes or server.host in told:
+        if server.volumes or server.host in answered:
             has_it = volume_id in server.volumes
         else:
-            has_it = _asked_itself(asking, volume_id, server.instance_id)
+            has_it = _server_has(asking, volume_id, server.instance_id)
         if has_it:
             yield server.instance_id
 
 
-def _asked_itself(asking: Conversation, volume_id: str, instance_id: str) -> bool:
+def _server_has(asking: Conversation, volume_id: str, instance_id: str) -> bool:
     path = f"/servers/{instance_id}/os-volume_attachments"
     call = Call("GET", path, asking.pin(BASE), (instance_id,))
     try:
         every = asking.read(call, lambda d: nova_shapes.volumes_of(d, instance_id))
     except NotFoundError as error:
-        raise TransientError(f"{error}; it went away meanwhile") from None
+        raise TransientError(f"{error}; it was deleted meanwhile") from None
     return volume_id in every
 
 
@@ -112,17 +114,17 @@ def _evacuated(asking: Conversation, host: str) -> set[str]:
 
 
 def _check_whole(asking: Conversation, host: str, listed: set[str]) -> None:
-    """Hold the list against what the cell of the host says itself, which fails where it is down.
+    """Compare the list with what the cell of the host reports itself; that fails where it is down.
 
-    Asked last: so the cell answered after the lists were made, too.
+    Asked last, so that the cell is shown to answer after the lists were made too.
     """
     pattern = host.partition(".")[0]
     params = {"hypervisor_hostname_pattern": pattern, "with_servers": "true"}
     call = Call("GET", "/os-hypervisors/detail", asking.pin(BASE), (pattern,), params)
-    there = asking.read(call, lambda document: nova_shapes.servers_on(document, host))
-    if there is None:
-        raise PermanentError(f"Nova names no hypervisor like {pattern} of the host {host}.")
-    if missing := sorted(there - listed):
+    reported = asking.read(call, lambda document: nova_shapes.servers_on(document, host))
+    if reported is None:
+        raise PermanentError(f"Nova lists no hypervisor like {pattern} of the host {host}.")
+    if missing := sorted(reported - listed):
         raise TransientError(f"Nova's list of the servers on {host} lacks {', '.join(missing)}.")
 
 
@@ -148,8 +150,8 @@ def _pages(
 
 BASE = "2.79"
 """``servers`` of a hypervisor even where there are none: 2.75; migrations by page: 2.59."""
-"""Block devices with and without an attachment; 2.69 and later: a cell that is down is told."""
-NAMED = "2.89"
+"""Block devices with and without an attachment; 2.69 and later: a cell that is down shows."""
+WITH_ATTACHMENTS = "2.89"
 """Block devices by their attachment; those without one are hidden (bug 2160224)."""
 ACTIONS = "2.62"
 """Actions of deleted servers (2.21), with the host of each event (2.62)."""
@@ -166,7 +168,7 @@ class NovaClient:
         """Return the server with all its block devices for the volume.
 
         None only where Nova's 404 names the server and Nova answers what it answers to admins: to
-        anybody else another project's server does not exist either.
+        other users another project's server does not exist either.
         """
         with self._endpoint.within(timeout_seconds) as asking:
             call = Call("GET", f"/servers/{instance_id}", asking.pin(BASE), (instance_id,))
@@ -180,7 +182,7 @@ class NovaClient:
             try:
                 devices = _block_devices(asking, instance_id, volume_id)
             except NotFoundError as error:
-                raise TransientError(f"{error}; it went away meanwhile") from None
+                raise TransientError(f"{error}; it was deleted meanwhile") from None
             return nova_shapes.assembled(record, devices, up=up)
 
     def compute_up(self, host: str, *, timeout_seconds: float) -> bool | None:
@@ -257,11 +259,11 @@ def _block_devices(
 ) -> tuple[BlockDevice, ...]:
     """Ask at 2.89 and below it; of a Nova before 2.89 only below, and then none is named."""
     path, subjects = f"/servers/{instance_id}/os-volume_attachments", (instance_id,)
-    named = None
-    if asking.pin(NAMED, BASE) == NAMED:
-        named = asking.ask(Call("GET", path, NAMED, subjects)).document
+    with_attachments = None
+    if asking.pin(WITH_ATTACHMENTS, BASE) == WITH_ATTACHMENTS:
+        with_attachments = asking.ask(Call("GET", path, WITH_ATTACHMENTS, subjects)).document
 
     def merged(every: Any) -> tuple[BlockDevice, ...]:
-        return nova_shapes.block_devices(every, named, instance_id, volume_id)
+        return nova_shapes.block_devices(every, with_attachments, instance_id, volume_id)
 
     return asking.read(Call("GET", path, BASE, subjects), merged)

@@ -1,4 +1,4 @@
-"""Nova's JSON -> what we speak of. Pure.
+"""Nova's JSON -> the types of ``drivers.control_plane``. Pure.
 
 Whatever is not of the form that Nova's API reference gives raises ``ShapeError``.
 """
@@ -35,7 +35,7 @@ Record = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ListedServer:
-    """One server of ``GET /servers/detail``: where it is, and its volumes, if they were told."""
+    """One server of ``GET /servers/detail``: its host, and its volumes, if they are shown."""
 
     instance_id: str
     host: str | None
@@ -89,20 +89,21 @@ def compute_up(document: Any, host: str) -> bool | None:
 
 
 def block_devices(
-    every: Any, named: Any | None, instance_id: str, volume_id: str
+    every: Any, with_attachments: Any | None, instance_id: str, volume_id: str
 ) -> tuple[BlockDevice, ...]:
     """Merge two lists of a server's volumes: below microversion 2.89 and, where there is, at it.
 
     The first has every block device and names no attachment, the second leaves out those without
-    one. What a change in between makes of it errs towards a device that names no attachment, which
-    nobody acts on.
+    one. A change between the two can only add a device that names no attachment, and no rule
+    acts on such a device.
     """
-    told = list(_devices(every, instance_id, volume_id))
-    known = [] if named is None else list(_devices(named, instance_id, volume_id))
-    nameless = Counter(device for device, _ in told)
-    nameless.subtract(device for device, _ in known)
+    identified = (
+        [] if with_attachments is None else list(_devices(with_attachments, instance_id, volume_id))
+    )
+    nameless = Counter(device for device, _ in _devices(every, instance_id, volume_id))
+    nameless.subtract(device for device, _ in identified)
     return (
-        *(BlockDevice(attachment_id, device) for device, attachment_id in known),
+        *(BlockDevice(attachment_id, device) for device, attachment_id in identified),
         *(BlockDevice(None, device) for device in nameless.elements()),
     )
 
@@ -141,7 +142,7 @@ def deletions(document: Any) -> Sequence[str] | None:
 
 
 def ended_on(document: Any) -> str | None:
-    """Return the host whose nova-compute carried this action's termination out well."""
+    """Return the host whose nova-compute carried this action's termination out with success."""
     action = mapping(mapping(document, "the answer").get("instanceAction"), "instanceAction")
     for event in items(action, "events"):
         if event.get("event") == TERMINATION and event.get("result") == WELL:
@@ -153,7 +154,7 @@ def listed_servers(document: Any) -> tuple[Sequence[ListedServer], str | None]:
     """Return one page of ``GET /servers/detail``, and after which id the next one begins.
 
     Raises ShapeError, and NotAdminError where the hosts are not shown: then the filter by host was
-    dropped without a word (nova/api/openstack/compute/servers.py ``remove_invalid_options``).
+    dropped silently (nova/api/openstack/compute/servers.py ``remove_invalid_options``).
     """
     records = items(document, "servers")
     return [_listed_server(record) for record in records], _next(document, records, "servers", "id")
@@ -212,9 +213,9 @@ def volumes_of(document: Any, instance_id: str) -> frozenset[str]:
 def servers_on(document: Any, host: str) -> frozenset[str] | None:
     """Return the servers that the hypervisors of this host have; None where none is of it."""
     found: list[str] = []
-    known = False
+    found_host = False
     for hypervisor in items(document, "hypervisors"):
         if text(mapping(hypervisor.get("service"), "service"), "host") == host:
-            known = True
+            found_host = True
             found += [text(server, "uuid") for server in items(hypervisor, "servers")]
-    return frozenset(found) if known else None
+    return frozenset(found) if found_host else None

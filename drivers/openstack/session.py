@@ -78,7 +78,7 @@ SEND_TOKEN = cfg.BoolOpt(
 
 
 class SessionError(Exception):
-    """A section that says how an API is reached cannot be used; the text says which and why."""
+    """The section for an API cannot be used; the text says which section and why."""
 
 
 def options(section: str, plugin: str | None = SAMPLE_PLUGIN) -> list[cfg.Opt]:
@@ -89,7 +89,7 @@ def options(section: str, plugin: str | None = SAMPLE_PLUGIN) -> list[cfg.Opt]:
     own = [*loading.get_auth_common_conf_options(), *_plugin_options(section, plugin)]
     if section == SERVICE_USER:
         return [SEND_TOKEN, *own, *_session_options()]
-    adapter = _kept(loading.get_adapter_conf_options(include_deprecated=False))
+    adapter = _without_ours(loading.get_adapter_conf_options(include_deprecated=False))
     cfg.set_defaults(
         adapter, service_type=SERVICE_TYPES.get(section), valid_interfaces=["internal", "public"]
     )
@@ -108,10 +108,10 @@ def configured(conf: cfg.ConfigOpts, section: str) -> bool:
 
 def cinder_endpoint(conf: cfg.ConfigOpts) -> Endpoint:
     """Build the endpoint of Cinder; connects to nothing. Raises SessionError."""
-    auth, vouching = _auth(conf, CINDER), None
+    auth, service_auth = _auth(conf, CINDER), None
     if conf[SERVICE_USER].send_service_user_token:
-        vouching = ServiceTokenAuthWrapper(auth, _auth(conf, SERVICE_USER))
-    return Endpoint("Cinder", CINDER, _adapter(conf, CINDER, auth), vouching)
+        service_auth = ServiceTokenAuthWrapper(auth, _auth(conf, SERVICE_USER))
+    return Endpoint("Cinder", CINDER, _adapter(conf, CINDER, auth), service_auth)
 
 
 def nova_endpoint(conf: cfg.ConfigOpts) -> Endpoint:
@@ -125,17 +125,17 @@ def _plugin_options(section: str, plugin: str | None) -> list[cfg.Opt]:
     try:
         return list(loading.get_auth_plugin_conf_options(plugin))
     except ksa.NoMatchingPlugin:
-        known = ", ".join(sorted(loading.get_available_plugin_names()))
+        names = ", ".join(sorted(loading.get_available_plugin_names()))
         raise SessionError(
-            f"[{section}] auth_type = {plugin}: there is no such auth plugin; there are: {known}"
+            f"[{section}] auth_type = {plugin}: there is no such auth plugin; there are: {names}"
         ) from None
 
 
 def _session_options() -> list[cfg.Opt]:
-    return _kept(loading.get_session_conf_options())
+    return _without_ours(loading.get_session_conf_options())
 
 
-def _kept(opts: Sequence[cfg.Opt]) -> list[cfg.Opt]:
+def _without_ours(opts: Sequence[cfg.Opt]) -> list[cfg.Opt]:
     kept = [opt for opt in opts if opt.dest not in OURS]
     for opt in kept:
         opt.help = BETTER_HELP.get(opt.dest, opt.help)
@@ -152,53 +152,55 @@ def _auth(conf: cfg.ConfigOpts, section: str) -> BaseAuthPlugin:
     except ksa.AuthPluginException as error:
         raise SessionError(f"[{section}]: {error}") from None
     if auth is None:
-        raise SessionError(f"[{section}] has no auth_type: nothing says how to authenticate")
+        raise SessionError(
+            f"[{section}] has no auth_type, so detachd does not know how to authenticate"
+        )
     if hasattr(auth, "_lock"):
         auth._lock = BoundedLock()  # noqa: SLF001 - keystoneauth offers no other place for it
     return auth
 
 
 def _adapter(conf: cfg.ConfigOpts, section: str, auth: BaseAuthPlugin) -> Adapter:
-    said = conf[section]
-    wrong = set(said.valid_interfaces) - {"public", "internal", "admin"}
+    group = conf[section]
+    wrong = set(group.valid_interfaces) - {"public", "internal", "admin"}
     if wrong:
         raise SessionError(
             f"[{section}] valid_interfaces: {', '.join(sorted(wrong))} is none of public, "
             "internal, admin"
         )
-    if said.version and (said.min_version or said.max_version):
+    if group.version and (group.min_version or group.max_version):
         raise SessionError(f"[{section}] has version beside min_version or max_version")
     return Adapter(
         _session(conf, section, auth),
-        service_type=said.service_type,
-        service_name=said.service_name,
-        interface=said.valid_interfaces,
-        region_name=said.region_name,
-        endpoint_override=said.endpoint_override,
-        version=said.version,
-        min_version=said.min_version,
-        max_version=said.max_version,
+        service_type=group.service_type,
+        service_name=group.service_name,
+        interface=group.valid_interfaces,
+        region_name=group.region_name,
+        endpoint_override=group.endpoint_override,
+        version=group.version,
+        min_version=group.min_version,
+        max_version=group.max_version,
     )
 
 
 def _session(conf: cfg.ConfigOpts, section: str, auth: BaseAuthPlugin) -> Session:
-    said = conf[section]
+    group = conf[section]
     session = loading.session.Session().load_from_options(
-        insecure=said.insecure,
-        cacert=said.cafile,
-        cert=said.certfile,
-        key=said.keyfile,
+        insecure=group.insecure,
+        cacert=group.cafile,
+        cert=group.certfile,
+        key=group.keyfile,
         auth=auth,
         app_name="detachd",
     )
-    transport = BoundedTransport(**dict(_tls(said)))
+    transport = BoundedTransport(**dict(_tls(group)))
     for scheme in ("http://", "https://"):
         session.session.mount(scheme, transport)
     return session
 
 
-def _tls(said: cfg.ConfigOpts.GroupAttr) -> Iterator[tuple[str, Any]]:
+def _tls(group: cfg.ConfigOpts.GroupAttr) -> Iterator[tuple[str, Any]]:
     """Yield the TLS options that are set; older keystoneauths do not know them."""
     for name in TLS_OPTIONS:
-        if value := getattr(said, name, None):
+        if value := getattr(group, name, None):
             yield name, value

@@ -1,4 +1,4 @@
-"""Reading JSON that another program wrote: each value of the type that it has to have."""
+"""Reads JSON that another program wrote: each value must have its type."""
 
 from __future__ import annotations
 

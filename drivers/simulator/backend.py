@@ -43,12 +43,12 @@ class Backend:
         """Give a host access; the same host again keeps its sessions, as a real driver does."""
         record = self.export((name,))
         record.target = True
-        if (known := record.links.get(link.name)) is None:
+        if (present := record.links.get(link.name)) is None:
             record.links[link.name] = link
             self.note(name, link, True)
         else:
-            known.instance_id = link.instance_id or known.instance_id
-            self._let_in_again(record, known, link.granted)
+            present.instance_id = link.instance_id or present.instance_id
+            self._give_access_again(record, present, link.granted)
 
     def terminate(self, name: str, connector: Connector) -> None:
         """Do what a Cinder driver's ``terminate_connection`` does; absent is success."""
@@ -91,7 +91,7 @@ class Backend:
             return other_attachments
         return any(link.access for link in self.export((name,)).links.values())
 
-    def _let_in_again(self, record: ExportRecord, link: Link, granted: int) -> None:
+    def _give_access_again(self, record: ExportRecord, link: Link, granted: int) -> None:
         if not link.access:
             link.access, link.granted = True, granted
             self.note(record.name, link, True)

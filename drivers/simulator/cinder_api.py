@@ -338,7 +338,7 @@ class CinderFace:
 
     def _volume(self, volume_id: str) -> Volume | None:
         record = self.api.estate.volumes.get(volume_id)
-        return None if record is None else self._told(record)
+        return None if record is None else self._shown(record)
 
     def _volumes_in(self, status: str, after: str | None, limit: int) -> tuple[ListedVolume, ...]:
         page = _page(self.api.estate.volumes, status, after, limit)
@@ -354,7 +354,7 @@ class CinderFace:
             ListedAttachment(r.attachment_id, r.volume_id, r.status, r.instance_id) for r in page
         )
 
-    def _told(self, record: VolumeRecord) -> Volume:
+    def _shown(self, record: VolumeRecord) -> Volume:
         return Volume(
             ref=record.ref(),
             status=record.status,

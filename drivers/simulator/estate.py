@@ -84,8 +84,8 @@ class Estate:
 
     def compute_up(self, host: str | None) -> bool | None:
         """Tell what Nova says of a compute; None for no host, and for one that is no compute."""
-        known = host is not None and host not in self.no_computes
-        return host not in self.dead_computes if known else None
+        has_compute = host is not None and host not in self.no_computes
+        return host not in self.dead_computes if has_compute else None
 
 
 STATUS_OF = {"attached": "in-use", "detached": "available"}

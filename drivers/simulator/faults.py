@@ -173,7 +173,7 @@ class FaultScript:
         """Return what has not struck yet; a test that scripts a fault can see that it did."""
         return tuple(self._faults)
 
-    def take(self, method: str, volume_id: str | None) -> Fault | None:
+    def next_fault(self, method: str, volume_id: str | None) -> Fault | None:
         """Return the first fault that strikes this call, and count it down."""
         for place, fault in enumerate(self._faults):
             if fault.matches(method, volume_id):

@@ -118,7 +118,7 @@ class Flows(Stage):
     def guest_lets_go(self, instance_id: str, volume_id: str) -> None:
         """Make the guest give the disk back; Cinder and Nova do not hear of it."""
         with self._estate.lock:
-            self._compute.let_go(volume_id, instance_id)
+            self._compute.close_disk(volume_id, instance_id)
 
     def detach(self, volume_id: str, instance_id: str, guest: Guest = Guest.LETS_GO) -> None:
         """Detach through Nova, as a user asks for it, and let the compute do its part."""
@@ -145,7 +145,7 @@ class Flows(Stage):
         with self._estate.lock:
             server = self._estate.server(instance_id)
             source, destination = server.guest_host, server.migrating_to
-            self._compute.let_go(volume_id, instance_id)
+            self._compute.close_disk(volume_id, instance_id)
             server.host = server.guest_host = destination
             server.task_state = server.migrating_to = None
             self._compute.open(volume_id, instance_id)
@@ -173,7 +173,7 @@ class Flows(Stage):
         """
         with self._estate.lock:
             server = self._estate.server(instance_id)
-            self._compute.let_go(volume_id, instance_id)
+            self._compute.close_disk(volume_id, instance_id)
             attachment = self._api.create_attachment(volume_id, instance_id)
             self._drop_attachments(volume_id, instance_id, server.host)
             self._compute.name_attachment(server, volume_id, attachment.attachment_id)
@@ -189,7 +189,7 @@ class Flows(Stage):
         with self._estate.lock:
             server = self._estate.server(instance_id)
             for volume_id in {device.volume_id for device in server.devices}:
-                self._compute.let_go(volume_id, instance_id)
+                self._compute.close_disk(volume_id, instance_id)
                 self._drop_attachments(volume_id, instance_id, server.host)
             self.delete_server(instance_id)
 

@@ -173,8 +173,8 @@ class Picture:
 
     def same_record(self, other: Picture) -> bool:
         """Tell whether Cinder and the backend hold the same as in the other picture."""
-        mine = (self.status, self.attach_status, self.attachments, self.links)
-        return mine == (other.status, other.attach_status, other.attachments, other.links)
+        own = (self.status, self.attach_status, self.attachments, self.links)
+        return own == (other.status, other.attach_status, other.attachments, other.links)
 
 
 def judge(volume_id: str, before: Picture, after: Picture, asked: Asked) -> tuple[Hazard, ...]:
@@ -201,11 +201,11 @@ def _cut(before: Picture, after: Picture) -> Iterator[str]:
     still_in = {k.host for k in after.links if k.access}
     in_session = {k.host for k in after.links if k.sessions}
     for link in before.links:
-        lost = (link.access and link.host not in still_in) or (
+        access_ended = (link.access and link.host not in still_in) or (
             link.sessions and link.host not in in_session
         )
         user = after.users.get(link.host) or link.purpose
-        if lost and user:
+        if access_ended and user:
             yield f"{link.host} lost its access, which served {user}"
 
 
@@ -317,7 +317,7 @@ class Watch:
 
     def _users(self, volume: VolumeRecord) -> dict[str, str]:
         users = dict.fromkeys(volume.connecting, "an attach under way")
-        for instance_id in volume.held_by:
+        for instance_id in volume.opened_by:
             server = self._estate.servers[instance_id]
             if not server.guest_running:
                 continue

@@ -67,13 +67,13 @@ class Compute:
 
     def open(self, volume_id: str, instance_id: str) -> None:
         """Log the host in and give the guest the disk."""
-        self.estate.volume(volume_id).held_by.add(instance_id)
+        self.estate.volume(volume_id).opened_by.add(instance_id)
         if (link := self._guest_link(volume_id, instance_id)) is not None:
             link.sessions = max(link.sessions, 1)
 
-    def let_go(self, volume_id: str, instance_id: str) -> None:
+    def close_disk(self, volume_id: str, instance_id: str) -> None:
         """Take the disk from the guest and log the host out."""
-        self.estate.volume(volume_id).held_by.discard(instance_id)
+        self.estate.volume(volume_id).opened_by.discard(instance_id)
         link = self._guest_link(volume_id, instance_id)
         if link is not None and not link.stuck:
             link.sessions = 0
@@ -105,7 +105,7 @@ class Compute:
             case Guest.COMPUTE_DIES:
                 self.estate.dead_computes.add(server.host or "")
             case Guest.LETS_GO:
-                self.let_go(volume_id, instance_id)
+                self.close_disk(volume_id, instance_id)
                 self._disconnect(server, volume_id)
 
     def holders(self, volume_id: str, host: str) -> tuple[str, ...]:

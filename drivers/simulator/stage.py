@@ -316,18 +316,18 @@ class Stage(Hosts):
     def guests_holding(self, volume_id: str) -> tuple[str, ...]:
         """Return the instances whose guest really has the disk open: the truth."""
         with self._estate.lock:
-            return tuple(sorted(self._estate.volume(volume_id).held_by))
+            return tuple(sorted(self._estate.volume(volume_id).opened_by))
 
     def _log_out(self, instance_id: str) -> None:
         for volume in self._estate.volumes.values():
-            if instance_id in volume.held_by:
+            if instance_id in volume.opened_by:
                 for link in self._estate.backend_of(volume).export((volume.name,)).links.values():
                     if link.host == self._estate.server(instance_id).guest_host and not link.stuck:
                         link.sessions = 0
 
     def _stop_guest(self, instance_id: str) -> None:
         for volume in self._estate.volumes.values():
-            volume.held_by.discard(instance_id)
+            volume.opened_by.discard(instance_id)
 
 
 def _set(record: object, columns: dict[str, Any]) -> None:

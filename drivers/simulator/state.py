@@ -75,7 +75,7 @@ class Reservation:
 class VolumeRecord:
     """A volume as Cinder's database has it, with what the hypervisors really do with it.
 
-    ``held_by`` are the instances whose guest has the disk open. ``connecting`` are the hosts that
+    ``opened_by`` are the instances whose guest has the disk open. ``connecting`` are the hosts that
     Nova is attaching it to at this moment. ``touched`` is the estate's count when one of our calls
     last changed the volume.
     """
@@ -97,7 +97,7 @@ class VolumeRecord:
     availability_zone: str | None = "nova"
     attachments: dict[str, AttachmentRecord] = dataclasses.field(default_factory=dict)
     deleted_attachments: list[AttachmentRecord] = dataclasses.field(default_factory=list)
-    held_by: set[str] = dataclasses.field(default_factory=set)
+    opened_by: set[str] = dataclasses.field(default_factory=set)
     connecting: set[str] = dataclasses.field(default_factory=set)
     reservation: Reservation | None = None
     touched: int | None = None

@@ -63,7 +63,7 @@ class Switchboard:
     def strike(self, method: str, volume_id: str) -> Fault | None:
         """Return the fault that strikes this call, if one does."""
         with self.estate.lock:
-            return self.faults.take(method, volume_id)
+            return self.faults.next_fault(method, volume_id)
 
     def _answer(self, asked: Asked, act: Callable[[], T]) -> T:
         if self.closed.is_set():
@@ -72,9 +72,9 @@ class Switchboard:
             self._sleep(self.latency_seconds, asked)
         if (fault := self.strike(asked.name, asked.volume_id or "")) is None:
             return self._act(asked, act)
-        return self._struck(fault, asked, act)
+        return self._act_with_fault(fault, asked, act)
 
-    def _struck(self, fault: Fault, asked: Asked, act: Callable[[], T]) -> T:
+    def _act_with_fault(self, fault: Fault, asked: Asked, act: Callable[[], T]) -> T:
         if fault.error is None:
             self._sleep(fault.seconds, asked)
             return self._act(asked, act)

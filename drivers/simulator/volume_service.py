@@ -91,10 +91,10 @@ class VolumeService:
             if attachment_id is None and not volume.attachments:
                 volume.status, volume.attach_status = "available", "detached"
                 return
-            named = attachment_id or next(iter(volume.attachments))
-            if named in volume.attachments:
+            found_id = attachment_id or next(iter(volume.attachments))
+            if found_id in volume.attachments:
                 step(REMOVE_EXPORT, lambda: self._remove_export(volume))
-            estate.finish_detach(self.estate, volume, named)
+            estate.finish_detach(self.estate, volume, found_id)
 
         self._ask("detach_volume", volume, detach)
 

@@ -1,7 +1,7 @@
 """tgtd: iSCSI targets in user space, as Cinder's LVM driver uses them.
 
-``driver`` is what the service calls; ``tgtadm`` runs the one command; ``listing`` reads what it
-shows, ``sighting`` finds the volume in it, ``release`` lets a host go.
+``driver`` is what the service calls. ``tgtadm`` runs the command, ``listing`` reads its output and
+finds the volume in it, ``release`` takes the volume from one host.
 """
 
 from drivers.tgt.driver import TgtDriver

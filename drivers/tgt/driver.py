@@ -38,36 +38,36 @@ class TgtDriver(StorageDriver):
         self._tgtadm = Tgtadm(self._options)
 
     def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
-        """Say who is let in to the volume's targets or in session with them: one command.
+        """Return who has access to the volume's targets or a session with them: one command.
 
-        Without a target the volume is not exported, which is only told where the control target is
-        seen; else NotFoundError. PermanentError where the volume is behind another target too.
+        Without a target the volume is not exported. That counts only where the control target is
+        listed; else NotFoundError. PermanentError where the volume is behind another target too.
         """
         return self._look(volume, Deadline.after(timeout_seconds)).observation()
 
     def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
-        """Return every target that somebody is let in to or in session with: one command."""
+        """Return every target that some host has access to or a session with: one command."""
         listed = self._tgtadm.show_targets(Deadline.after(timeout_seconds))
         return exports_of(read_targets(listed), self._options)
 
     def terminate_connection(
         self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
     ) -> None:
-        """Take the host's initiator from the access list, end its sessions, look until it is gone.
+        """Revoke the access of the host's initiator, end its sessions, look until none is left.
 
         PermanentError, with nothing done, where the connector has no initiator, where a rule by
-        address would let it back in, and where other disks are behind the same target.
+        address would give it access again, and where other disks are behind the same target.
         IndeterminateError where a session stays until the time is up.
         """
         initiator = _initiator(attachment)
         deadline = Deadline.after(timeout_seconds)
-        LOG.info("Letting %s go from volume %s (%s)", initiator, volume.volume_id, request_id)
+        LOG.info("Releasing volume %s from %s (%s)", volume.volume_id, initiator, request_id)
         Release(self._tgtadm, lambda: self._look(volume, deadline), initiator, deadline).run()
 
     def detach(
         self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
     ) -> None:
-        """Do nothing: what is left is the volume's own target, which lets that host in no more.
+        """Do nothing: what is left is the volume's own target, to which that host has no access.
 
         Cinder's remove_export drops it; another host may be in session with it.
         """
@@ -81,9 +81,11 @@ def _initiator(attachment: Attachment) -> str:
     initiator = attachment.connector.initiator if attachment.connector else None
     if initiator is None:
         raise PermanentError(
-            "Refused: the connector has no initiator, so the host's sessions cannot be told from "
-            "those of others."
+            "Refused, nothing done: the connector has no initiator, so the sessions of its host "
+            "cannot be distinguished from those of other hosts."
         )
     if not ISCSI_NAME.fullmatch(initiator):
-        raise PermanentError(f"Refused: {initiator!r} is no iSCSI initiator's name.")
+        raise PermanentError(
+            f"Refused, nothing done: {initiator!r} is not the name of an iSCSI initiator."
+        )
     return initiator

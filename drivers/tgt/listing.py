@@ -1,10 +1,13 @@
 """What ``tgtadm`` shows, read strictly, and what that proves for one volume. Pure.
 
 The form is that of tgt 1.0.85 (usr/target.c ``tgt_target_show_all``, usr/iscsi/target.c
-``iscsi_target_show_connections``). Whatever is not exactly of it is an UnreadableError, because a
-line that was overlooked could be the one session that is still there. No grammar can tell that a
-text ends too early where it ends after a whole target, or after a whole line of the last access
-list; that it does not is for ``drivers/tgt/tgtadm.py``, which has seen the command end well.
+``iscsi_target_show_connections``).
+
+1. A text that is not exactly of this form is an UnreadableError: an overlooked line could be the
+   one session that is left.
+2. A text that was cut after a whole target, or in the last access list, cannot be recognised here.
+   ``drivers/tgt/tgtadm.py`` excludes it: it has seen the command end well.
+3. No target proves that the volume is not exported only where the control target is listed.
 """
 
 from __future__ import annotations
@@ -108,7 +111,7 @@ def read_targets(text: str) -> tuple[Target, ...]:
 
 
 def read_connections(text: str) -> tuple[OpenConnection, ...]:
-    """Read ``--mode conn --op show --tid N``; no text is nobody. Raises UnreadableError."""
+    """Read ``--mode conn --op show --tid N``; no text is no connection. Raises UnreadableError."""
     return tuple(OpenConnection(int(m[1]), int(m[2]), m[3]) for m in _matches(CONNECTION, text))
 
 
@@ -169,26 +172,26 @@ def sight(volume: VolumeRef, listed: tuple[Target, ...], options: TgtOptions) ->
         raise ElsewhereError(
             f"Volume {volume.volume_id} is behind target {mentions[0].name} at {options.place}, "
             f"but its target should be called {' or '.join(sorted(names))}: the option "
-            "target_template is wrong, or somebody exports the volume by hand."
+            "target_template is wrong, or the volume is exported by hand."
         )
     if own:
-        held = ", ".join(t.name for t in own)
-        return Sighting(own, f"tgtd at {options.place} answered and has target {held}")
+        have = ", ".join(t.name for t in own)
+        return Sighting(own, f"tgtd at {options.place} answered and has target {have}")
     return Sighting((), _control(volume, names, listed, options))
 
 
 def connections_of(target: Target) -> tuple[Connection, ...]:
-    """Return who is let in to a target, or is in session with it.
+    """Return the hosts that have access to a target or a session with it.
 
-    A rule that is no initiator's name (ALL, an address, a network) lets in whoever comes from
-    there. It is told as a connection of its own, which is nobody's, and makes that everybody's
-    access is still open.
+    A rule that is no initiator's name (ALL, an address, a network) gives access to every host that
+    comes from there. It is returned as a connection of its own, which no record explains; and while
+    it is there, every initiator in session counts as having access.
     """
     rules = open_rules(target)
-    named = [r for r in target.rules if r not in rules]
-    initiators = dict.fromkeys([*named, *(n.initiator for n in target.nexuses)])
+    by_name = [r for r in target.rules if r not in rules]
+    initiators = dict.fromkeys([*by_name, *(n.initiator for n in target.nexuses)])
     hosts = tuple(
-        _connection(target, initiator, access=initiator in named or bool(rules))
+        _connection(target, initiator, access=initiator in by_name or bool(rules))
         for initiator in initiators
     )
     return hosts + tuple(Connection(name=in_words(rule), address=rule) for rule in rules)
@@ -200,12 +203,12 @@ def open_rules(target: Target) -> tuple[str, ...]:
 
 
 def in_words(rule: str) -> str:
-    """Return a rule as it can be read; the empty one too."""
-    return f"anybody by the rule {rule or '(an empty name)'}"
+    """Return a rule in words, also one with an empty name."""
+    return f"any host by the rule {rule or '(an empty name)'}"
 
 
 def exports_of(listed: Iterable[Target], options: TgtOptions) -> tuple[Export, ...]:
-    """Return the targets that somebody has access to or a session with."""
+    """Return the targets that some host has access to or a session with."""
     before, _, after = options.target_template.partition("%s")
     form = re.compile(f"{re.escape(before)}({UUID}){re.escape(after)}")
     exports = []
@@ -217,12 +220,12 @@ def exports_of(listed: Iterable[Target], options: TgtOptions) -> tuple[Export, .
 
 
 def _connection(target: Target, initiator: str, *, access: bool) -> Connection:
-    held = [n for n in target.nexuses if n.initiator == initiator]
+    nexuses = [n for n in target.nexuses if n.initiator == initiator]
     return Connection(
         name=initiator,
-        address=held[0].address if held else None,
+        address=nexuses[0].address if nexuses else None,
         access=access,
-        sessions=len(held),
+        sessions=len(nexuses),
     )
 
 
@@ -244,8 +247,9 @@ def _control(
     looked = f"tgtd at {options.place} has no target {' or '.join(sorted(names))}"
     if options.control_target is None:
         raise NotFoundError(
-            f"Volume {volume.volume_id} was not found: {looked}. Whether it is not exported or the "
-            "wrong tgtd was asked could be told by the option control_target, which is not set."
+            f"Volume {volume.volume_id} was not found: {looked}. Either it is not exported, or the "
+            "wrong tgtd was asked. To distinguish them detachd needs the option control_target, "
+            "which is not set."
         )
     if options.control_target not in {t.name for t in listed}:
         raise NotFoundError(

@@ -1,4 +1,4 @@
-"""What an operator says of one tgtd: the driver's options, checked."""
+"""The driver's options for one tgtd, checked."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ class TgtOptions:
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> TgtOptions:
         """Check what the options' types do not; ValueError says which is wrong and why."""
-        read = cls(**{opt.dest: values[opt.dest] for opt in OPTS})
-        read._check_places()
-        read._check_names()
-        return read
+        options = cls(**{opt.dest: values[opt.dest] for opt in OPTS})
+        options._check_places()
+        options._check_names()
+        return options
 
     @property
     def place(self) -> str:

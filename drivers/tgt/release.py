@@ -1,4 +1,9 @@
-"""Letting one initiator go: revoke, end its sessions, look until nothing of it is left."""
+"""Releases a volume from one initiator.
+
+1. Access is revoked first, then the sessions are ended: an ended session cannot begin anew.
+2. The release is done only when a look finds neither access nor a session of the initiator.
+3. Once tgtd has changed anything, a failure is an IndeterminateError.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +21,15 @@ LONGEST_PAUSE_SECONDS = 0.5
 
 
 class OpenAccessError(PermanentError):
-    """A rule lets in whoever comes from some address, so no host can be kept out by its name."""
+    """A rule gives access by address, so no single host can be excluded by its name."""
 
 
 class SharedTargetError(PermanentError):
-    """Several disks are behind one target, so one of them cannot be taken from a host alone."""
+    """Several disks are behind one target, so a host cannot be released from one of them alone."""
 
 
-class LetInAgainError(IndeterminateError):
-    """Somebody let the initiator in again while it was being let go."""
+class AccessGivenAgainError(IndeterminateError):
+    """Another client gave the initiator access again during the release."""
 
 
 class StillConnectedError(IndeterminateError):
@@ -46,7 +51,7 @@ class Release:
     acted: bool = False
 
     def run(self) -> None:
-        """Do it; blocks until nothing of the initiator is left, at most until the deadline."""
+        """Release; blocks until nothing of the initiator is left, at most until the deadline."""
         try:
             self._revoke()
             self._end_sessions()
@@ -75,15 +80,15 @@ class Release:
                 ended = targets
                 time.sleep(max(min(pause, self.deadline.left_seconds), 0.0))
         except (TransientError, IndeterminateError) as error:
-            if not ended or isinstance(error, LetInAgainError):
+            if not ended or isinstance(error, AccessGivenAgainError):
                 raise
             raise StillConnectedError(f"{self._what_is_left(ended)} Then: {error}") from error
 
     def _end_sessions_with(self, target: Target) -> None:
         if self.initiator in target.rules or open_rules(target):
-            raise LetInAgainError(
-                f"{self.initiator} is let in to {target.name} again, and not by us: its sessions "
-                "were left as they are."
+            raise AccessGivenAgainError(
+                f"{self.initiator} has access to {target.name} again, and not from us: its "
+                "sessions were left as they are."
             )
         # A session's numbers are worth nothing once tgtd was started anew, so they are read now.
         listed = read_connections(self.tgtadm.show_connections(target.tid, self.deadline))
@@ -92,7 +97,7 @@ class Release:
             self._act(partial(self.tgtadm.close, *numbers, self.deadline))
 
     def _act(self, ask: Callable[[], None]) -> None:
-        """Ask for one change; what is gone already is as good as done."""
+        """Ask for one change; what is gone already counts as done."""
         try:
             ask()
         except RefusedError as error:
@@ -119,18 +124,19 @@ class Release:
 
 
 def refuse_unsafe(target: Target) -> None:
-    """Raise where a host could not be kept out, or would lose more than the one volume. Pure."""
+    """Raise where a host could not be excluded, or would lose more than the one volume. Pure."""
     if len(target.disks) > 1:
         disks = ", ".join(f"{disk.lun} ({disk.path})" for disk in target.disks)
         raise SharedTargetError(
-            f"Refused, nothing done: target {target.name} has several disks, {disks}. A host is "
-            "let in to all of them or to none, and its session is with all of them."
+            f"Refused, nothing done: target {target.name} has several disks, {disks}. A host has "
+            "access to all of them or to none, and its session is with all of them."
         )
     if rules := open_rules(target):
-        told = " and ".join(in_words(rule) for rule in rules)
+        hosts = " and ".join(in_words(rule) for rule in rules)
         raise OpenAccessError(
-            f"Refused, nothing done: target {target.name} lets in {told}, so whoever is cut off is "
-            "back at once. Remove that rule (tgtadm --op unbind) and let hosts in by their names."
+            f"Refused, nothing done: target {target.name} gives access to {hosts}, so a released "
+            "host would connect again at once. Remove that rule (tgtadm --op unbind) and give "
+            "access by the names of the initiators."
         )
 
 

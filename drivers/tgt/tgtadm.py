@@ -1,10 +1,13 @@
-"""Running ``tgtadm``, and what its exit code and words mean for "did it act".
+"""Runs ``tgtadm`` and says what its exit code and its words mean: may tgtd have acted.
 
-``tgtadm`` prints an answer as a whole or not at all, but not always says so in its exit code: where
-tgtd hangs up on it, or the answer cannot be read, it ends with 0, no answer, and a word on stderr
-(usr/tgtadm.c ``ipc_mgmt_rsp``, tgt 1.0.85); "no targets" looks the same but for that word. Where
-tgtd dies in the middle of an answer it spins for ever. So nothing is believed but exit code 0 with
-an empty stderr, in time.
+``tgtadm`` prints an answer as a whole or not at all, but its exit code does not always show it.
+Where tgtd closes the connection, or the answer cannot be read, it ends with 0, no answer and a
+message on stderr (usr/tgtadm.c ``ipc_mgmt_rsp``, tgt 1.0.85); without that message this looks like
+"no targets". Where tgtd dies in the middle of an answer, ``tgtadm`` runs for ever.
+
+1. An answer counts only with exit code 0 and an empty stderr, in time.
+2. A read that failed did nothing. A write that failed may have acted, unless tgtd refused it or the
+   request was never sent.
 """
 
 from __future__ import annotations
@@ -84,7 +87,7 @@ class Tgtadm:
         return self._run(("conn", "show", "--tid", str(tid)), deadline, writes=False)
 
     def unbind(self, tid: int, initiator: str, deadline: Deadline) -> None:
-        """Take an initiator's name from a target's access list; its sessions go on."""
+        """Remove an initiator's name from a target's access list; its sessions go on."""
         words = ("target", "unbind", "--tid", str(tid), "--initiator-name", initiator)
         self._run(words, deadline, writes=True)
 
@@ -97,10 +100,10 @@ class Tgtadm:
         mode, op, *rest = words
         which = ("-C", str(self.options.control_port), "--lld", "iscsi")
         command = [self.options.tgtadm, *which, "--mode", mode, "--op", op, *rest]
-        code, told, errors = self._ended(command, deadline, writes=writes)
+        code, output, errors = self._ended(command, deadline, writes=writes)
         if error := failure(code, errors, self.options.place, writes=writes):
             raise error
-        return told
+        return output
 
     def _ended(
         self, command: list[str], deadline: Deadline, *, writes: bool
@@ -117,12 +120,12 @@ class Tgtadm:
         except OSError as error:
             raise TransientError(f"{self.options.tgtadm} was not started: {error}.") from error
         try:
-            told, errors = process.communicate(timeout=max(deadline.left_seconds, 0.0))
+            output, errors = process.communicate(timeout=max(deadline.left_seconds, 0.0))
         except subprocess.TimeoutExpired as error:
             raise unanswered(self.options.place, writes=writes) from error
         finally:
             _end(process)
-        return process.returncode, _text(told), _text(errors).strip()
+        return process.returncode, _text(output), _text(errors).strip()
 
     def _started(self, command: list[str]) -> subprocess.Popen[bytes]:
         """Start it in a process group of its own: our Ctrl-C is not meant for it, our kill is."""
@@ -144,11 +147,11 @@ def failure(code: int, errors: str, place: str, *, writes: bool) -> OutsideError
     """Return what an end of ``tgtadm`` means, None where it did as asked. Pure."""
     if code == 0 and not errors:
         return None
-    words = errors.replace("tgtadm: ", "").replace("\n", "; ") or "no word"
+    words = errors.replace("tgtadm: ", "").replace("\n", "; ") or "without a message"
     if UNSENT in errors:
         return TransientError(
             f"No tgtd takes requests at {place}: it is down, or control_port or socket is wrong, "
-            f"or this user may not ({words})."
+            f"or this user may not connect ({words})."
         )
     if code == EINVAL:
         return RefusedError(words)
@@ -160,8 +163,8 @@ def unanswered(place: str, *, writes: bool) -> OutsideError:
     """Return what it means that ``tgtadm`` had to be killed. Pure."""
     if writes:
         return IndeterminateError(
-            f"tgtd at {place} did not answer in time; a frozen one does what it was asked when it "
-            "goes on."
+            f"tgtd at {place} did not answer in time; a frozen one carries out the request when it "
+            "continues."
         )
     return TransientError(f"tgtd at {place} did not answer in time.")
 

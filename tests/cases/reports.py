@@ -166,7 +166,7 @@ def _arrange(cloud: Cloud, report: Report, volume_id: str, backend: str) -> None
     for server in report.nova:
         for device in server["devices"]:
             cloud.add_block_device(server["id"], volume_id, device["attachment"])
-    cloud.set_volume(volume_id, held_by=set(report.guests))
+    cloud.set_volume(volume_id, opened_by=set(report.guests))
 
 
 def _boot(cloud: Cloud, server: Mapping[str, Any], report: Report) -> None:

@@ -101,7 +101,7 @@ def attach(site: Site, played: Played, connector: Connector) -> None:
     )
     cloud.add_block_device(played.instance_id, volume_id, played.attachment_id)
     cloud.export(volume_id, HOST, sessions=1, instance_id=played.instance_id)
-    cloud.set_volume(volume_id, held_by={played.instance_id})
+    cloud.set_volume(volume_id, opened_by={played.instance_id})
     cloud.set_status(volume_id, "in-use", "attached")
 
 
@@ -196,7 +196,7 @@ def test_failed_terminate_is_mended_by_nova_s_own_detach(
     create(site, failed)
     attach(site, failed, recorded_host)
     site.cloud.set_status(failed.volume_id, "detaching")
-    site.cloud.set_volume(failed.volume_id, held_by=set())
+    site.cloud.set_volume(failed.volume_id, opened_by=set())
     site.send(failed.messages)
     until(lambda: closed(site, failed.volume_id, Conclusion.ENDED, Conclusion.MENDED))
     detach = site.cases(failed.volume_id)[-1]

@@ -154,8 +154,8 @@ def test_rule_by_address_is_a_finding_and_nobody_is_cut(iscsi: Iscsi, rule: str)
     volume = iscsi.volume(A)
     iscsi.tgtd.let_in_address(volume.tid, rule)
     host = iscsi.log_in(volume, A).logged_in()
-    assert f"anybody by the rule {rule}" in {c.name for c in seen(iscsi, volume)}
-    with pytest.raises(OpenAccessError, match="back at once"):
+    assert f"any host by the rule {rule}" in {c.name for c in seen(iscsi, volume)}
+    with pytest.raises(OpenAccessError, match="connect again at once"):
         release(iscsi, volume, A)
     assert iscsi.may_enter(volume) == [rule, A]
     assert host.makes_progress()

@@ -13,7 +13,7 @@ import pytest
 from drivers.base import VolumeRef
 from drivers.errors import IndeterminateError, NotFoundError, OutsideError, TransientError
 from drivers.tgt.listing import ElsewhereError, Sighting, read_targets, sight
-from drivers.tgt.release import LetInAgainError, Release
+from drivers.tgt.release import AccessGivenAgainError, Release
 from drivers.tgt.tgtadm import Deadline
 from tests.bus import until
 from tests.iscsi import BACKEND, CONTROL_TARGET, Iscsi, Volume, connector_of, release, seen
@@ -64,7 +64,7 @@ def test_frozen_while_it_writes_is_indeterminate_and_done_later(iscsi: Iscsi) ->
     """Frozen between look and revoke -> IndeterminateError; the thaw takes the access after all."""
     volume = iscsi.volume(A)
     try:
-        with pytest.raises(IndeterminateError, match="does what it was asked when it goes on"):
+        with pytest.raises(IndeterminateError, match="carries out the request when it continues"):
             interrupted(iscsi, volume, after=iscsi.tgtd.pause, looks=1).run()
     finally:
         iscsi.tgtd.resume()
@@ -190,7 +190,7 @@ def test_let_in_again_meanwhile_is_not_cut(iscsi: Iscsi) -> None:
     looked_twice = interrupted(iscsi, volume, after=lambda: None, looks=9)
     looked_twice._revoke()
     again()
-    with pytest.raises(LetInAgainError, match="not by us"):
+    with pytest.raises(AccessGivenAgainError, match="not from us"):
         looked_twice._end_sessions()
     assert host.makes_progress()
     assert host.counts().logins == 1

@@ -24,7 +24,7 @@ def test_values_are_parsed_and_completed() -> None:
         ({}, "the option portal must be set"),
         ({"portla": "x"}, "there is no option portla; there are: control_port, password, portal"),
         ({"portal": "x", "control_port": "many"}, "the option control_port: .*many"),
-        ({"portal": "x", "password": "canary"}, "the option password: its value is not one"),
+        ({"portal": "x", "password": "canary"}, "the option password: its value is not allowed"),
     ],
     ids=["missing", "unknown", "wrong type", "wrong secret"],
 )

@@ -48,7 +48,7 @@ def test_redirect_names_the_endpoint_as_the_cause(status: int) -> None:
     """3xx -> never followed: another address is for the configuration to say."""
     error = refused(WRITE, status)
     assert type(error) is PermanentError
-    assert "configure the endpoint" in str(error)
+    assert "configure an endpoint" in str(error)
 
 
 @pytest.mark.parametrize("status", [413, 429])

@@ -123,7 +123,7 @@ def test_token_that_another_thread_waits_for_counts_against_the_limit(
     until(lambda: api.tokens == 1)
     error = failing(cinder, write)
     assert type(error) is TransientError
-    assert "the time for it was up" in str(error)
+    assert "the time limit was reached" in str(error)
     patient.join()
 
 

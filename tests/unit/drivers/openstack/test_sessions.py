@@ -81,7 +81,7 @@ def test_section_that_cannot_be_used(
 
 def test_interface_that_the_catalog_does_not_have(api: OpenStackApi, tmp_path: Path) -> None:
     """valid_interfaces = admin, the catalog has public only -> said so, with the section."""
-    with pytest.raises(Exception, match=r"see \[cinder\]"):
+    with pytest.raises(Exception, match=r"check \[cinder\]"):
         reserve(api, tmp_path, "[cinder]\nvalid_interfaces = admin\n")
     assert api.asked() == []
 

@@ -125,11 +125,11 @@ def test_volume_behind_another_name_is_not_called_clean(
 def test_open_rules_are_told_as_nobody_s_access() -> None:
     """ALL, a network and an empty name -> each a connection that belongs to no host."""
     connections = seen(VolumeRef(TWO, BACKEND)).observation().connections
-    words = [c.name for c in connections if c.name.startswith("anybody")]
+    words = [c.name for c in connections if c.name.startswith("any host")]
     assert words == [
-        "anybody by the rule ALL",
-        "anybody by the rule 192.0.2.0/24",
-        "anybody by the rule (an empty name)",
+        "any host by the rule ALL",
+        "any host by the rule 192.0.2.0/24",
+        "any host by the rule (an empty name)",
     ]
     host = Connector(host="compute-3", initiator=f"{HOST}3", ip="192.0.2.3")
     assert [c.name for c in connections if c.belongs_to(host)] == [f"{HOST}3"]
