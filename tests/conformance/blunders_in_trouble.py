@@ -17,7 +17,7 @@ from drivers.errors import (
     TransientError,
 )
 from drivers.simulator import SimulatorDriver
-from tests.conformance.blunders_of_hands import CutsEverybody, Terminates
+from tests.conformance.blunders_in_releasing import CutsEveryHost, Terminates
 
 LOG = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class KeepsTheAttachment(SimulatorDriver):
         )
 
 
-class CutsEverybodyInACrowd(CutsEverybody):
+class CutsEverybodyInACrowd(CutsEveryHost):
     """Drops the whole target when it is called while another call is under way."""
 
     calls = 0

@@ -12,9 +12,9 @@ from drivers.cinder_managed import CinderManagedDriver
 from drivers.conformance import StorageDriverConformance
 from drivers.errors import OutsideError
 from drivers.simulator import Cloud, SimulatorDriver
+from tests.conformance import blunders_in_releasing as releasing
+from tests.conformance import blunders_in_seeing as seeing
 from tests.conformance import blunders_in_trouble as trouble
-from tests.conformance import blunders_of_eyes as eyes
-from tests.conformance import blunders_of_hands as hands
 from tests.conformance.simulator_ground import SimulatorGround
 
 Kind = type[SimulatorDriver] | type[CinderManagedDriver]
@@ -22,59 +22,60 @@ Kind = type[SimulatorDriver] | type[CinderManagedDriver]
 BREAKERS: dict[str, tuple[Kind, ...]] = {
     # what is seen
     "test_connected_hosts_are_seen_as_they_are": (
-        eyes.SeesNobody, eyes.SeesTheFirstOnly, eyes.SeesItself, eyes.WithoutControl,
+        seeing.SeesNoConnection, seeing.SeesTheFirstOnly, seeing.SeesItself, seeing.WithoutControl,
     ),
-    "test_every_session_is_counted": (eyes.CountsHosts,),
-    "test_access_without_a_session_is_seen": (eyes.SeesSessionsOnly,),
-    "test_session_without_access_is_seen": (eyes.SeesAccessOnly,),
-    "test_idle_volume_is_seen_idle": (eyes.SeesItself, eyes.WithoutControl),
-    "test_migrated_volume_is_found": (eyes.KnowsOneName,),
-    "test_unknown_volume_is_not_clean": (eyes.CallsTheUnknownClean, eyes.NotFoundByAnotherName),
-    "test_wrong_place_is_not_clean": (eyes.CallsTheUnknownClean, eyes.NotFoundByAnotherName),
-    "test_observe_changes_nothing": (eyes.TidiesUpWhileLooking,),
+    "test_every_session_is_counted": (seeing.CountsHosts,),
+    "test_access_without_a_session_is_seen": (seeing.SeesSessionsOnly,),
+    "test_session_without_access_is_seen": (seeing.SeesAccessOnly,),
+    "test_idle_volume_is_seen_idle": (seeing.SeesItself, seeing.WithoutControl),
+    "test_migrated_volume_is_found": (seeing.KnowsOneName,),
+    "test_unknown_volume_is_not_clean": (seeing.CallsTheUnknownClean, seeing.NotFoundByAnotherName),
+    "test_wrong_place_is_not_clean": (seeing.CallsTheUnknownClean, seeing.NotFoundByAnotherName),
+    "test_observe_changes_nothing": (seeing.TidiesUpWhileLooking,),
     # what is listed
     "test_list_agrees_with_observe": (
-        eyes.ListsNothing, eyes.ListsNames, eyes.ListsWithoutConnections,
+        seeing.ListsNothing, seeing.ListsNames, seeing.ListsWithoutConnections,
     ),
-    "test_listing_changes_nothing": (eyes.TidiesUpWhileListing,),
-    "test_undeclared_list_is_refused": (eyes.ListsUndeclared,),
+    "test_listing_changes_nothing": (seeing.TidiesUpWhileListing,),
+    "test_undeclared_list_is_refused": (seeing.ListsUndeclared,),
     # who is released
     "test_released_host_is_gone": (
-        hands.SaysDoneAndDoesNothing, hands.RemembersConnections, hands.EndsSessionsOnly,
+        releasing.SaysDoneAndDoesNothing, releasing.RemembersConnections,
+        releasing.EndsSessionsOnly,
     ),
-    "test_second_detach_is_success": (hands.InsistsOnAConnection,),
-    "test_never_attached_is_success": (hands.InsistsOnAConnection, hands.CutsEverybody),
-    "test_access_without_a_session_is_released": (hands.ReleasesSessionsOnly,),
-    "test_session_without_access_is_released": (hands.ReleasesAccessOnly,),
-    "test_every_session_is_ended": (hands.EndsOneSession,),
-    "test_migrated_volume_is_released": (hands.ReleasesUnderOneName,),
-    "test_host_that_comes_back_stays_out": (hands.EndsSessionsOnly,),
+    "test_second_detach_is_success": (releasing.InsistsOnAConnection,),
+    "test_never_attached_is_success": (releasing.InsistsOnAConnection, releasing.CutsEveryHost),
+    "test_access_without_a_session_is_released": (releasing.ReleasesSessionsOnly,),
+    "test_session_without_access_is_released": (releasing.ReleasesAccessOnly,),
+    "test_every_session_is_ended": (releasing.EndsOneSession,),
+    "test_migrated_volume_is_released": (releasing.ReleasesUnderOneName,),
+    "test_host_that_comes_back_stays_out": (releasing.EndsSessionsOnly,),
     "test_stuck_session_is_not_called_clean": (
-        hands.TrustsItsOwnOrder, hands.BlindToWhatIsLeft,
+        releasing.TrustsItsOwnOrder, releasing.BlindToWhatIsLeft,
     ),
     # who is spared
-    "test_bystander_keeps_its_access": (hands.CutsEverybody, hands.DetachesEverybody),
-    "test_other_volume_of_the_host_keeps_its_access": (hands.CutsTheHost,),
+    "test_bystander_keeps_its_access": (releasing.CutsEveryHost, releasing.DetachesEveryHost),
+    "test_other_volume_of_the_host_keeps_its_access": (releasing.CutsTheHost,),
     "test_host_under_another_name_is_left_alone_and_told": (
-        hands.CutsEverybody, hands.CutsEveryNameOfTheHost, eyes.SeesWhomTheRecordsName,
+        releasing.CutsEveryHost, releasing.CutsEveryNameOfTheHost, seeing.SeesWhomTheRecordsName,
     ),
     "test_without_connector_nobody_is_cut[terminate_connection]": (
-        hands.TakesNoConnectorForAll, hands.SaysDoneAndDoesNothing,
+        releasing.TakesNoConnectorForAll, releasing.SaysDoneAndDoesNothing,
     ),
-    "test_without_connector_nobody_is_cut[detach]": (hands.DetachesEverybody,),
+    "test_without_connector_nobody_is_cut[detach]": (releasing.DetachesEveryHost,),
     "test_without_connector_nobody_is_cut[force_detach]": (
-        hands.TakesNoConnectorForAll, hands.SaysDoneAndDoesNothing,
+        releasing.TakesNoConnectorForAll, releasing.SaysDoneAndDoesNothing,
     ),
     "test_without_connector_everybody_is_released": (
-        hands.AcceptsAndRefuses, hands.AcceptsAndIgnores,
+        releasing.AcceptsAndRefuses, releasing.AcceptsAndIgnores,
     ),
     # what goes wrong
-    "test_frozen_backend_is_bounded[observe]": (trouble.Patient, eyes.SwallowsTimeoutsOfLooks),
+    "test_frozen_backend_is_bounded[observe]": (trouble.Patient, seeing.SwallowsTimeoutsOfLooks),
     "test_frozen_backend_is_bounded[list_exports]": (
-        trouble.Patient, eyes.SwallowsTimeoutsOfLooks,
+        trouble.Patient, seeing.SwallowsTimeoutsOfLooks,
     ),
     "test_frozen_backend_is_bounded[terminate_connection]": (
-        trouble.Patient, trouble.SwallowsTimeouts, hands.SaysDoneAndDoesNothing,
+        trouble.Patient, trouble.SwallowsTimeouts, releasing.SaysDoneAndDoesNothing,
     ),
     "test_frozen_backend_is_bounded[detach]": (trouble.Patient, trouble.RaisesItsOwn),
     "test_frozen_backend_is_bounded[force_detach]": (trouble.Patient, trouble.SwallowsTimeouts),
@@ -88,34 +89,34 @@ BREAKERS: dict[str, tuple[Kind, ...]] = {
         trouble.CallsTimeoutsTransient, trouble.CallsTimeoutsRefused,
     ),
     "test_release_goes_through_after_a_thaw": (
-        trouble.GivesUpAfterATimeout, hands.RemembersConnections,
+        trouble.GivesUpAfterATimeout, releasing.RemembersConnections,
     ),
-    "test_unknown_volume_is_not_released": (hands.ReleasesTheUnknown,),
+    "test_unknown_volume_is_not_released": (releasing.ReleasesTheUnknown,),
     "test_errors_carry_no_secret": (
         trouble.TellsItsKey, trouble.ChainsItsKey, trouble.LogsItsKey, trouble.ShowsItsKey,
     ),
     # threads
-    "test_looks_at_once_are_kept_apart": (eyes.KeepsTheVolume,),
+    "test_looks_at_once_are_kept_apart": (seeing.KeepsTheVolume,),
     "test_releases_at_once_are_kept_apart": (
         trouble.KeepsTheAttachment, trouble.CutsEverybodyInACrowd,
     ),
     # what is declared
-    "test_blind_driver_refuses_to_look": (eyes.SeesUnseen,),
-    "test_hosts_are_told_only_where_declared": (eyes.SeesNamesOnly, eyes.DoesNotDeclareHosts),
+    "test_blind_driver_refuses_to_look": (seeing.SeesUnseen,),
+    "test_hosts_are_told_only_where_declared": (seeing.SeesNamesOnly, seeing.DoesNotDeclareHosts),
     "test_sessions_end_only_where_declared": (
-        eyes.DoesNotDeclareSessions, hands.SaysDoneAndDoesNothing,
+        seeing.DoesNotDeclareSessions, releasing.SaysDoneAndDoesNothing,
     ),
     "test_access_goes_where_declared": (
-        eyes.DoesNotDeclareAccess, hands.SaysDoneAndDoesNothing,
+        seeing.DoesNotDeclareAccess, releasing.SaysDoneAndDoesNothing,
     ),
-    "test_driver_is_made_without_asking_the_backend": (eyes.AsksWhenMade,),
-    "test_options_are_explained": (eyes.OptionWithoutHelp,),
-    "test_secret_options_are_marked": (eyes.PasswordInTheOpen,),
+    "test_driver_is_made_without_asking_the_backend": (seeing.AsksWhenMade,),
+    "test_options_are_explained": (seeing.OptionWithoutHelp,),
+    "test_secret_options_are_marked": (seeing.PasswordInTheOpen,),
 }  # fmt: skip
 GOOD: dict[str, Kind] = {
     "test_undeclared_list_is_refused": CinderManagedDriver,
     "test_blind_driver_refuses_to_look": CinderManagedDriver,
-    "test_without_connector_everybody_is_released": hands.TakesEverybody,
+    "test_without_connector_everybody_is_released": releasing.TakesEverybody,
 }
 """What passes the clauses that are about a driver which declares something else than most."""
 
@@ -179,12 +180,12 @@ def test_every_broken_driver_is_shown_to_be_caught() -> None:
     """A blunder was written down -> some clause catches it."""
     written = {
         kind
-        for module in (eyes, hands, trouble)
+        for module in (seeing, releasing, trouble)
         for _, kind in inspect.getmembers(module, inspect.isclass)
         if kind.__module__ == module.__name__
     }
     used = {kind for kinds in BREAKERS.values() for kind in kinds} | {*GOOD.values()}
-    assert written - used == {eyes.Sees, hands.Terminates}
+    assert written - used == {seeing.Sees, releasing.Terminates}
 
 
 def clauses_of(suite: type) -> Iterator[str]:

@@ -33,7 +33,7 @@ from tests.unit.consumer.ledger.making import (
     seen,
     told,
 )
-from tests.unit.handlers.recovery.desk import LEASE_SECONDS, QUICK
+from tests.unit.handlers.recovery.trial import LEASE_SECONDS, QUICK
 
 NOVA = "nova-compute:compute-1"
 LONG = QUICK.late_horizon_seconds + 1.0

@@ -17,7 +17,7 @@ from drivers.openstack.cinder import CinderClient
 from tests.bus import until
 from tests.certificates import authority
 from tests.openstack_api import HTML, OpenStackApi, Reply
-from tests.unit.drivers.openstack.told import VOLUME
+from tests.unit.drivers.openstack.answers import VOLUME
 
 LIMIT_SECONDS = 0.5
 GRACE_SECONDS = 2.0

@@ -24,8 +24,8 @@ from drivers.errors import (
 )
 from drivers.openstack.cinder import CinderClient
 from tests.openstack_api import HTML, PASSWORD, OpenStackApi, Reply, fault
-from tests.unit.drivers.openstack import told
-from tests.unit.drivers.openstack.told import BACKEND, COMPUTE, ROW, SERVER, VOLUME
+from tests.unit.drivers.openstack import answers
+from tests.unit.drivers.openstack.answers import BACKEND, COMPUTE, ROW, SERVER, VOLUME
 
 LIMIT = 20.0
 ACTION = f"POST /volumes/{VOLUME}/action"
@@ -41,9 +41,9 @@ def show(
     services: dict[str, Any] | None = None,
 ) -> None:
     """Script a look at the volume."""
-    api.script(f"GET /volumes/{VOLUME}", Reply(200, volume or told.volume()))
-    api.script("GET /attachments/detail", Reply(200, attachments or told.attachments()))
-    api.script("GET /os-services", Reply(200, services or told.services()))
+    api.script(f"GET /volumes/{VOLUME}", Reply(200, volume or answers.volume()))
+    api.script("GET /attachments/detail", Reply(200, attachments or answers.attachments()))
+    api.script("GET /os-services", Reply(200, services or answers.services()))
 
 
 def test_it_meets_the_protocol(cinder: CinderClient) -> None:
@@ -55,15 +55,15 @@ def test_it_meets_the_protocol(cinder: CinderClient) -> None:
 def test_volume_with_attachments_in_every_status(api: OpenStackApi, cinder: CinderClient) -> None:
     """Rows of each attach_status -> all of them, the host of the attached one, no secret."""
     attachments = [
-        told.attachment(),
-        told.attachment(id="row-2", status="reserved", instance=None, connection_info=None),
-        told.attachment(id="row-3", status="error_attaching", connection_info={}),
-        told.attachment(id="row-4", status="attaching"),
+        answers.attachment(),
+        answers.attachment(id="row-2", status="reserved", instance=None, connection_info=None),
+        answers.attachment(id="row-3", status="error_attaching", connection_info={}),
+        answers.attachment(id="row-4", status="attaching"),
     ]
     show(
         api,
-        told.volume(attachments=[told.attached()], multiattach=True),
-        told.attachments(*attachments),
+        answers.volume(attachments=[answers.attached()], multiattach=True),
+        answers.attachments(*attachments),
     )
     seen = cinder.volume(VOLUME, timeout_seconds=LIMIT)
     assert seen is not None
@@ -94,7 +94,7 @@ def test_migrated_volume_is_known_by_its_other_name(
 ) -> None:
     """name_id and a migration under way -> both are told."""
     columns = {"os-vol-mig-status-attr:name_id": "old", "migration_status": "migrating"}
-    show(api, told.volume(**columns))
+    show(api, answers.volume(**columns))
     seen = cinder.volume(VOLUME, timeout_seconds=LIMIT)
     assert seen is not None
     assert (seen.ref.ids(), seen.migration_status) == (("old", VOLUME), "migrating")
@@ -104,18 +104,18 @@ def test_migrated_volume_is_known_by_its_other_name(
 @pytest.mark.parametrize(
     ("services", "up"),
     [
-        (told.services("down"), False),
+        (answers.services("down"), False),
         ({"services": []}, False),
-        (told.services(host="other@tgt"), False),
-        (told.services(binary="cinder-backup"), False),
-        (told.services(host="other@tgt", cluster="all@tgt"), True),
+        (answers.services(host="other@tgt"), False),
+        (answers.services(binary="cinder-backup"), False),
+        (answers.services(host="other@tgt", cluster="all@tgt"), True),
     ],
 )
 def test_heartbeat_is_that_of_the_volumes_own_backend_or_cluster(
     api: OpenStackApi, cinder: CinderClient, services: dict[str, Any], up: bool
 ) -> None:
     """Another backend's service up -> says nothing of ours; one of our cluster's does."""
-    show(api, told.volume(cluster_name="all@tgt"), services=services)
+    show(api, answers.volume(cluster_name="all@tgt"), services=services)
     seen = cinder.volume(VOLUME, timeout_seconds=LIMIT)
     assert seen is not None
     assert seen.service_up is up
@@ -125,7 +125,7 @@ def test_volume_that_is_gone(api: OpenStackApi, cinder: CinderClient) -> None:
     """Cinder's 404 names it, and another volume is shown as to an admin -> None."""
     gone = fault(404, "itemNotFound", f"VolumeNotFound: Volume {VOLUME} could not be found.")
     api.script(f"GET /volumes/{VOLUME}", gone)
-    other = told.volume(id="other")["volume"]
+    other = answers.volume(id="other")["volume"]
     api.script("GET /volumes/detail", Reply(200, {"volumes": [other]}))
     assert cinder.volume(VOLUME, timeout_seconds=LIMIT) is None
 
@@ -139,7 +139,7 @@ def test_404_to_somebody_who_is_no_admin_proves_nothing(
         f"GET /volumes/{VOLUME}", fault(404, "itemNotFound", f"Volume {VOLUME} could not be found.")
     )
     api.script("GET /volumes/detail", Reply(200, {"volumes": []}))
-    services = Reply(200, told.services()) if status == 200 else fault(403, "forbidden", "no")
+    services = Reply(200, answers.services()) if status == 200 else fault(403, "forbidden", "no")
     api.script("GET /os-services", services)
     if status == 200:
         assert cinder.volume(VOLUME, timeout_seconds=LIMIT) is None
@@ -155,7 +155,7 @@ def test_404_where_another_volume_is_shown_as_to_a_member(
     api.script(
         f"GET /volumes/{VOLUME}", fault(404, "itemNotFound", f"Volume {VOLUME} could not be found.")
     )
-    own = told.volume(id="own")["volume"]
+    own = answers.volume(id="own")["volume"]
     del own["migration_status"]
     api.script("GET /volumes/detail", Reply(200, {"volumes": [own]}))
     with pytest.raises(PermanentError, match=r"\[cinder\] needs the role admin"):
@@ -172,7 +172,7 @@ def test_404_of_a_proxy_proves_nothing(api: OpenStackApi, cinder: CinderClient) 
 @pytest.mark.parametrize("lacking", ["migration_status", "os-vol-host-attr:host"])
 def test_volume_shown_as_to_a_member(api: OpenStackApi, cinder: CinderClient, lacking: str) -> None:
     """What only admins see is missing -> refused: other projects' rows would seem to be gone."""
-    volume = told.volume()
+    volume = answers.volume()
     del volume["volume"][lacking]
     show(api, volume)
     with pytest.raises(PermanentError, match="role admin"):
@@ -180,7 +180,7 @@ def test_volume_shown_as_to_a_member(api: OpenStackApi, cinder: CinderClient, la
 
 
 @pytest.mark.parametrize(
-    "told_of_it",
+    "answer",
     [
         HTML,
         b'{"volume": {"id": "vol-0001", "status": "in-u',
@@ -188,24 +188,24 @@ def test_volume_shown_as_to_a_member(api: OpenStackApi, cinder: CinderClient, la
         b"null",
         {"volume": []},
         {"volumes": []},
-        told.volume(id="another"),
-        told.volume(status=None),
-        told.volume(status=""),
-        told.volume(multiattach="no"),
-        told.volume(shared_targets=None),
-        told.volume(migration_status=5),
-        told.volume(**{"os-vol-host-attr:host": []}),
-        told.volume(**{"os-vol-mig-status-attr:name_id": {}}),
-        told.volume(attachments=None),
-        told.volume(attachments=["x"]),
+        answers.volume(id="another"),
+        answers.volume(status=None),
+        answers.volume(status=""),
+        answers.volume(multiattach="no"),
+        answers.volume(shared_targets=None),
+        answers.volume(migration_status=5),
+        answers.volume(**{"os-vol-host-attr:host": []}),
+        answers.volume(**{"os-vol-mig-status-attr:name_id": {}}),
+        answers.volume(attachments=None),
+        answers.volume(attachments=["x"]),
     ],
 )
 def test_nonsense_for_a_volume_is_no_evidence(
-    api: OpenStackApi, cinder: CinderClient, told_of_it: Any
+    api: OpenStackApi, cinder: CinderClient, answer: Any
 ) -> None:
     """200 with HTML, half a JSON, wrong shapes -> transient, never a volume."""
     show(api)
-    api.script(f"GET /volumes/{VOLUME}", Reply(200, told_of_it))
+    api.script(f"GET /volumes/{VOLUME}", Reply(200, answer))
     with pytest.raises(TransientError, match="cannot be used"):
         cinder.volume(VOLUME, timeout_seconds=LIMIT)
 
@@ -217,11 +217,13 @@ def test_nonsense_for_a_volume_is_no_evidence(
         {},
         {"attachments": None},
         {"attachments": [5]},
-        told.attachments(told.attachment(id=None)),
-        told.attachments(told.attachment(status=7)),
-        told.attachments(told.attachment(volume_id="another")),
-        told.attachments(told.attachment(instance=[])),
-        told.attachments({k: v for k, v in told.attachment().items() if k != "connection_info"}),
+        answers.attachments(answers.attachment(id=None)),
+        answers.attachments(answers.attachment(status=7)),
+        answers.attachments(answers.attachment(volume_id="another")),
+        answers.attachments(answers.attachment(instance=[])),
+        answers.attachments(
+            {k: v for k, v in answers.attachment().items() if k != "connection_info"}
+        ),
     ],
 )
 def test_nonsense_for_the_attachments_is_no_evidence(
@@ -238,7 +240,7 @@ def test_list_that_lacks_a_attachment_which_the_volume_names(
     api: OpenStackApi, cinder: CinderClient
 ) -> None:
     """The volume names an attached row, the list is empty -> transient, never "no rows"."""
-    show(api, told.volume(attachments=[told.attached()]), told.attachments())
+    show(api, answers.volume(attachments=[answers.attached()]), answers.attachments())
     with pytest.raises(TransientError, match=f"lacks {ROW}"):
         cinder.volume(VOLUME, timeout_seconds=LIMIT)
 
@@ -295,7 +297,7 @@ def test_complete(api: OpenStackApi, cinder: CinderClient) -> None:
 def test_delete_attachment(api: OpenStackApi, cinder: CinderClient) -> None:
     """DELETE -> success; a row that is gone already -> success too."""
     line = f"DELETE /attachments/{ROW}"
-    api.script(line, Reply(200, told.attachments()))
+    api.script(line, Reply(200, answers.attachments()))
     cinder.delete_attachment(ROW, request_id="req-1", timeout_seconds=LIMIT)
     words = f"VolumeAttachmentNotFound: ... with filter: attachment_id = {ROW}."
     api.script(line, fault(404, "itemNotFound", words))
@@ -356,7 +358,7 @@ def test_force_detach_of_an_unknown_attachment_has_ended_the_connection_already(
 ) -> None:
     """409 without an instance, and at most one row -> indeterminate: terminate came first."""
     api.script(ACTION, fault(409, "conflictingRequest", NOBODY))
-    api.script("GET /attachments", Reply(200, told.attachments()))
+    api.script("GET /attachments", Reply(200, answers.attachments()))
     with pytest.raises(IndeterminateError, match="perhaps its connection too"):
         force_detach(cinder)
     assert api.requests[-1].query == {"all_tenants": "1", "volume_id": VOLUME}
@@ -369,7 +371,7 @@ def test_force_detach_with_several_attachments_did_nothing(
     api.script(ACTION, fault(409, "conflictingRequest", NOBODY))
     api.script(
         "GET /attachments",
-        Reply(200, told.attachments(told.attachment(), told.attachment(id="row-2"))),
+        Reply(200, answers.attachments(answers.attachment(), answers.attachment(id="row-2"))),
     )
     with pytest.raises(ConflictError, match="several attachments"):
         force_detach(cinder)
@@ -421,7 +423,7 @@ def test_500_of_a_write_may_still_be_carried_out(api: OpenStackApi, cinder: Cind
 
 
 def listed(*ids: str, status: str = "attaching") -> Reply:
-    volumes = [told.volume(id=one, status=status)["volume"] for one in ids]
+    volumes = [answers.volume(id=one, status=status)["volume"] for one in ids]
     return Reply(200, {"volumes": volumes})
 
 
@@ -441,17 +443,17 @@ def test_volume_that_was_migrated_is_listed_with_its_name_on_the_backend(
     api: OpenStackApi, cinder: CinderClient
 ) -> None:
     """A name_id -> in the list too: the backend exports the volume under that."""
-    told_of = told.volume(status="available")["volume"]
-    told_of |= {"os-vol-mig-status-attr:name_id": "other"}
-    api.script("GET /volumes/detail", Reply(200, {"volumes": [told_of]}))
+    listed = answers.volume(status="available")["volume"]
+    listed |= {"os-vol-mig-status-attr:name_id": "other"}
+    api.script("GET /volumes/detail", Reply(200, {"volumes": [listed]}))
     (page,) = cinder.volumes_in("available", after=None, limit=1, timeout_seconds=LIMIT)
     assert page.name_id == "other"
 
 
 def test_only_an_empty_page_is_the_end(api: OpenStackApi, cinder: CinderClient) -> None:
-    """Fewer than asked for -> asked once more, because Cinder cuts pages without a word."""
-    api.script("GET /attachments", Reply(200, told.attachments(told.attachment(status="reserved"))),
-               Reply(200, told.attachments()))  # fmt: skip
+    """Fewer than asked for -> asked once more, because Cinder cuts pages silently."""
+    found = answers.attachments(answers.attachment(status="reserved"))
+    api.script("GET /attachments", Reply(200, found), Reply(200, answers.attachments()))
     page = cinder.attachments_in("reserved", after=None, limit=5, timeout_seconds=LIMIT)
     assert page == (ListedAttachment(ROW, VOLUME, "reserved", SERVER),)
     assert api.requests[0].query["attach_status"] == "reserved"
@@ -557,7 +559,7 @@ def test_cinder_that_is_too_old(api: OpenStackApi, cinder: CinderClient) -> None
 def test_cinder_that_was_replaced_by_an_older_one(api: OpenStackApi, cinder: CinderClient) -> None:
     """406 -> the versions are asked anew before the next call."""
     show(api)
-    api.script(f"GET /volumes/{VOLUME}", Reply(406), Reply(200, told.volume()))
+    api.script(f"GET /volumes/{VOLUME}", Reply(406), Reply(200, answers.volume()))
     with pytest.raises(PermanentError, match="microversion"):
         cinder.volume(VOLUME, timeout_seconds=LIMIT)
     assert cinder.volume(VOLUME, timeout_seconds=LIMIT) is not None
@@ -574,7 +576,7 @@ def test_service_token_goes_with_the_guarded_calls_only(
     cinder = api.cinder(tmp_path, extra)
     show(api)
     api.script(ACTION, Reply(202))
-    api.script(f"DELETE /attachments/{ROW}", Reply(200, told.attachments()))
+    api.script(f"DELETE /attachments/{ROW}", Reply(200, answers.attachments()))
     api.script(f"POST /attachments/{ROW}/action", Reply(204))
     cinder.volume(VOLUME, timeout_seconds=LIMIT)
     for plain in (cinder.reserve, cinder.unreserve, cinder.roll_detaching):
@@ -596,14 +598,18 @@ def test_no_secret_leaves_the_client(
     """Everything logged at DEBUG, every error -> no CHAP password, no token, no password."""
     caplog.set_level(logging.DEBUG)
     cinder = api.cinder(tmp_path, SEND)
-    show(api, told.volume(attachments=[told.attached()]), told.attachments(told.attachment()))
+    show(
+        api,
+        answers.volume(attachments=[answers.attached()]),
+        answers.attachments(answers.attachment()),
+    )
     errors = [repr(cinder.volume(VOLUME, timeout_seconds=LIMIT))]
     leaky = fault(500, "computeFault", "driver said {'auth_password': 'canary-chap'}")
     api.script(ACTION, leaky)
     for reply in (
         leaky,
         Reply(401),
-        Reply(200, [told.attachment()]),
+        Reply(200, [answers.attachment()]),
         Reply(reset=True),
         Reply(202, HTML),
     ):

@@ -17,8 +17,8 @@ from drivers.errors import (
 )
 from drivers.openstack.nova import NovaClient
 from tests.openstack_api import HTML, OpenStackApi, Reply, fault
-from tests.unit.drivers.openstack import told
-from tests.unit.drivers.openstack.told import COMPUTE, ROW, SERVER, VOLUME
+from tests.unit.drivers.openstack import answers
+from tests.unit.drivers.openstack.answers import COMPUTE, ROW, SERVER, VOLUME
 
 LIMIT = 20.0
 SHOW = f"GET /servers/{SERVER}"
@@ -37,12 +37,12 @@ def show(
     named: dict[str, Any] | None = None,
 ) -> None:
     """Script a look at the server: block devices below 2.89, then at it."""
-    api.script(SHOW, Reply(200, server or told.server()))
-    api.script("GET /nova/os-services", Reply(200, computes or told.computes()))
+    api.script(SHOW, Reply(200, server or answers.server()))
+    api.script("GET /nova/os-services", Reply(200, computes or answers.computes()))
     api.script(
         DEVICES,
-        Reply(200, named or told.devices(told.device(ROW))),
-        Reply(200, every or told.devices(told.device())),
+        Reply(200, named or answers.devices(answers.device(ROW))),
+        Reply(200, every or answers.devices(answers.device())),
     )
 
 
@@ -69,24 +69,24 @@ def test_server_with_its_block_device(api: OpenStackApi, nova: NovaClient) -> No
     ("every", "named", "devices"),
     [
         ((), (), ()),
-        ((told.device(),), (), (BlockDevice(None, "/dev/vdb"),)),
-        ((told.device(volume_id="other"),), (told.device("r", "other"),), ()),
+        ((answers.device(),), (), (BlockDevice(None, "/dev/vdb"),)),
+        ((answers.device(volume_id="other"),), (answers.device("r", "other"),), ()),
         (
-            (told.device(), told.device(device="/dev/vdc")),
-            (told.device(ROW),),
+            (answers.device(), answers.device(device="/dev/vdc")),
+            (answers.device(ROW),),
             (BlockDevice(ROW, "/dev/vdb"), BlockDevice(None, "/dev/vdc")),
         ),
         # Gone between the two questions: what may be there is told.
-        ((), (told.device(ROW),), (BlockDevice(ROW, "/dev/vdb"),)),
+        ((), (answers.device(ROW),), (BlockDevice(ROW, "/dev/vdb"),)),
         # Not plugged in yet: neither has a name.
-        ((told.device(device=""),), (told.device(ROW, device=""),), (BlockDevice(ROW, ""),)),
+        ((answers.device(device=""),), (answers.device(ROW, device=""),), (BlockDevice(ROW, ""),)),
     ],
 )
 def test_block_devices_that_nova_hides(
     api: OpenStackApi, nova: NovaClient, every: Any, named: Any, devices: Any
 ) -> None:
     """Asked below 2.89 and at it -> those without an attachment are found too."""
-    show(api, every=told.devices(*every), named=told.devices(*named))
+    show(api, every=answers.devices(*every), named=answers.devices(*named))
     seen = nova.server(SERVER, VOLUME, timeout_seconds=LIMIT)
     assert seen is not None
     assert seen.block_devices == devices
@@ -95,7 +95,7 @@ def test_block_devices_that_nova_hides(
 def test_nova_that_names_no_attachment(api: OpenStackApi, nova: NovaClient) -> None:
     """A Nova before 2.89 -> the block device is there, and names nothing."""
     api.nova_newest = "2.88"
-    show(api, named=told.devices(told.device()))
+    show(api, named=answers.devices(answers.device()))
     seen = nova.server(SERVER, VOLUME, timeout_seconds=LIMIT)
     assert seen is not None
     assert seen.block_devices == (BlockDevice(None, "/dev/vdb"),)
@@ -105,10 +105,10 @@ def test_nova_that_names_no_attachment(api: OpenStackApi, nova: NovaClient) -> N
 @pytest.mark.parametrize(
     ("computes", "up"),
     [
-        (told.computes("up"), True),
-        (told.computes("down"), False),
-        (told.computes("up", forced_down=True), False),
-        (told.computes(None), None),
+        (answers.computes("up"), True),
+        (answers.computes("down"), False),
+        (answers.computes("up", forced_down=True), False),
+        (answers.computes(None), None),
         ({"services": []}, None),
     ],
 )
@@ -124,7 +124,7 @@ def test_compute_of_the_server(
 
 def test_compute_of_any_host(api: OpenStackApi, nova: NovaClient) -> None:
     """Asked for by its host -> up or down; a host that Nova does not list -> not known."""
-    api.script("GET /nova/os-services", Reply(200, told.computes("down")))
+    api.script("GET /nova/os-services", Reply(200, answers.computes("down")))
     assert nova.compute_up(COMPUTE, timeout_seconds=LIMIT) is False
     assert nova.compute_up("elsewhere", timeout_seconds=LIMIT) is None
     assert api.requests[-1].query == {"binary": "nova-compute", "host": "elsewhere"}
@@ -133,7 +133,7 @@ def test_compute_of_any_host(api: OpenStackApi, nova: NovaClient) -> None:
 def test_server_that_is_on_no_host_and_never_ran(api: OpenStackApi, nova: NovaClient) -> None:
     """Shelved, or failed before it was placed -> no compute is asked about."""
     columns = {"OS-EXT-SRV-ATTR:host": None, "OS-SRV-USG:launched_at": None}
-    show(api, told.server(**columns))
+    show(api, answers.server(**columns))
     seen = nova.server(SERVER, VOLUME, timeout_seconds=LIMIT)
     assert seen is not None
     assert (seen.host, seen.compute_up, seen.launched) == (None, None, False)
@@ -143,7 +143,7 @@ def test_server_that_is_on_no_host_and_never_ran(api: OpenStackApi, nova: NovaCl
 def test_server_that_is_gone(api: OpenStackApi, nova: NovaClient) -> None:
     """Nova's 404 names it, and we may list services -> None."""
     api.script(SHOW, GONE)
-    api.script("GET /nova/os-services", Reply(200, told.computes()))
+    api.script("GET /nova/os-services", Reply(200, answers.computes()))
     assert nova.server(SERVER, VOLUME, timeout_seconds=LIMIT) is None
 
 
@@ -172,7 +172,7 @@ def test_server_whose_cell_is_down(api: OpenStackApi, nova: NovaClient) -> None:
 
 def test_server_shown_as_to_a_member(api: OpenStackApi, nova: NovaClient) -> None:
     """Without the host -> the role is not admin."""
-    member = told.server()
+    member = answers.server()
     del member["server"]["OS-EXT-SRV-ATTR:host"]
     show(api, member)
     with pytest.raises(PermanentError, match=r"\[nova\] needs the role admin"):
@@ -192,17 +192,17 @@ def test_server_deleted_between_the_questions(api: OpenStackApi, nova: NovaClien
     [
         (SHOW, HTML),
         (SHOW, b'{"server": {"id": '),
-        (SHOW, told.server(id="other")),
-        (SHOW, told.server(**{"OS-EXT-STS:vm_state": None})),
-        (SHOW, told.server(**{"OS-EXT-STS:task_state": 3})),
+        (SHOW, answers.server(id="other")),
+        (SHOW, answers.server(**{"OS-EXT-STS:vm_state": None})),
+        (SHOW, answers.server(**{"OS-EXT-STS:task_state": 3})),
         ("GET /nova/os-services", HTML),
         ("GET /nova/os-services", {"services": [{"binary": "nova-compute", "host": COMPUTE,
                                                  "state": 1}]}),
         (DEVICES, HTML),
         (DEVICES, {"volumeAttachments": None}),
-        (DEVICES, told.devices(told.device(serverId="other"))),
-        (DEVICES, told.devices(told.device(volumeId=None))),
-        (DEVICES, told.devices(told.device() | {"attachment_id": 5})),
+        (DEVICES, answers.devices(answers.device(serverId="other"))),
+        (DEVICES, answers.devices(answers.device(volumeId=None))),
+        (DEVICES, answers.devices(answers.device() | {"attachment_id": 5})),
     ],
 )  # fmt: skip
 def test_nonsense_is_no_evidence(api: OpenStackApi, nova: NovaClient, line: str, body: Any) -> None:
@@ -221,8 +221,8 @@ def on_record(nova: NovaClient) -> DeletedServer | None:
 
 
 def event(**columns: Any) -> dict[str, Any]:
-    told_of_it = {"event": "compute_terminate_instance", "result": "Success", "host": COMPUTE}
-    return {"instanceAction": {"action": "delete", "events": [told_of_it | columns]}}
+    answer = {"event": "compute_terminate_instance", "result": "Success", "host": COMPUTE}
+    return {"instanceAction": {"action": "delete", "events": [answer | columns]}}
 
 
 def deletion(*request_ids: str, action: str = "delete") -> Reply:

@@ -9,8 +9,8 @@ import pytest
 from drivers.errors import NotFoundError, OutsideError, PermanentError, TransientError
 from drivers.openstack.nova import NovaClient
 from tests.openstack_api import HTML, OpenStackApi, Reply, fault
-from tests.unit.drivers.openstack import told
-from tests.unit.drivers.openstack.told import COMPUTE, SERVER, VOLUME, listed
+from tests.unit.drivers.openstack import answers
+from tests.unit.drivers.openstack.answers import COMPUTE, SERVER, VOLUME, listed
 
 LIMIT = 20.0
 OTHER, THIRD = "srv-0002", "srv-0003"
@@ -28,9 +28,9 @@ def arrange(
     hypervisors: dict[str, Any] | None = None,
 ) -> None:
     """Script one page for each list; the hypervisor has the servers that are listed there."""
-    of_host = told.hypervisors(told.hypervisor(*(s["id"] for s in here)))
-    api.script(LIST, Reply(200, told.servers(*here)), Reply(200, moving or told.servers()))
-    api.script(EVACUATIONS, Reply(200, evacuated or told.migrations()))
+    of_host = answers.hypervisors(answers.hypervisor(*(s["id"] for s in here)))
+    api.script(LIST, Reply(200, answers.servers(*here)), Reply(200, moving or answers.servers()))
+    api.script(EVACUATIONS, Reply(200, evacuated or answers.migrations()))
     api.script(HYPERVISORS, Reply(200, hypervisors or of_host))
 
 
@@ -67,8 +67,8 @@ def test_server_of_the_host_that_has_it(api: OpenStackApi, nova: NovaClient, vm_
 def test_server_whose_volumes_the_list_kept_back(api: OpenStackApi, nova: NovaClient) -> None:
     """No server of the page shows a volume: a cell may have failed -> each is asked itself."""
     arrange(api, listed(SERVER), listed(OTHER))
-    api.script(f"GET /servers/{SERVER}/os-volume_attachments", Reply(200, told.devices()))
-    has_it = told.devices(told.device() | {"serverId": OTHER})
+    api.script(f"GET /servers/{SERVER}/os-volume_attachments", Reply(200, answers.devices()))
+    has_it = answers.devices(answers.device() | {"serverId": OTHER})
     api.script(f"GET /servers/{OTHER}/os-volume_attachments", Reply(200, has_it))
     assert ask(nova) == (OTHER,)
     assert len(api.asked("os-volume_attachments")) == 2
@@ -76,12 +76,12 @@ def test_server_whose_volumes_the_list_kept_back(api: OpenStackApi, nova: NovaCl
 
 def test_other_host_s_volumes_are_no_control(api: OpenStackApi, nova: NovaClient) -> None:
     """Two under migration, one shows a volume: they may be of two cells -> the other is asked."""
-    moving = told.servers(
+    moving = answers.servers(
         listed(OTHER, "other", **{TASK: "migrating", HOST: "compute-2"}),
         listed(THIRD, **{TASK: "migrating", HOST: "compute-3"}),
     )
     arrange(api, listed(SERVER, "other"), moving=moving)
-    has_it = told.devices(told.device() | {"serverId": THIRD})
+    has_it = answers.devices(answers.device() | {"serverId": THIRD})
     api.script(f"GET /servers/{THIRD}/os-volume_attachments", Reply(200, has_it))
     assert ask(nova) == (THIRD,)
     assert len(api.asked("os-volume_attachments")) == 1
@@ -89,7 +89,7 @@ def test_other_host_s_volumes_are_no_control(api: OpenStackApi, nova: NovaClient
 
 def test_server_that_is_being_migrated_from_elsewhere(api: OpenStackApi, nova: NovaClient) -> None:
     """Live migration: Nova's record still says the source -> it may be on this host, so it."""
-    moving = told.servers(listed(OTHER, VOLUME, **{TASK: "migrating", HOST: "compute-2"}))
+    moving = answers.servers(listed(OTHER, VOLUME, **{TASK: "migrating", HOST: "compute-2"}))
     arrange(api, listed(SERVER, "other"), moving=moving)
     assert ask(nova) == (OTHER,)
 
@@ -99,22 +99,24 @@ def test_server_that_is_being_migrated_away_is_told_once(
 ) -> None:
     """On the host and under migration -> once."""
     leaving = listed(SERVER, VOLUME, **{TASK: "migrating"})
-    arrange(api, leaving, moving=told.servers(leaving))
+    arrange(api, leaving, moving=answers.servers(leaving))
     assert ask(nova) == (SERVER,)
 
 
 @pytest.mark.parametrize("status", ["accepted", "pre-migrating", "done", "failed", "unheard-of"])
 def test_server_evacuated_off_the_host(api: OpenStackApi, nova: NovaClient, status: str) -> None:
     """Nothing says that the host ended its old guest -> it, whatever volumes it has elsewhere."""
-    evacuated = told.migrations(told.evacuation(OTHER, status), told.evacuation(OTHER))
+    evacuated = answers.migrations(answers.evacuation(OTHER, status), answers.evacuation(OTHER))
     arrange(api, listed(SERVER, "other"), evacuated=evacuated)
     assert ask(nova) == (OTHER,)
 
 
 def test_evacuation_that_the_host_has_cleaned_up_after(api: OpenStackApi, nova: NovaClient) -> None:
     """Completed, after a first that failed; or the server is back on the host -> none."""
-    evacuated = told.migrations(
-        told.evacuation(OTHER), told.evacuation(OTHER, "failed"), told.evacuation(SERVER, "done")
+    evacuated = answers.migrations(
+        answers.evacuation(OTHER),
+        answers.evacuation(OTHER, "failed"),
+        answers.evacuation(SERVER, "done"),
     )
     arrange(api, listed(SERVER, "other"), evacuated=evacuated)
     assert ask(nova) == ()
@@ -125,16 +127,16 @@ def test_lists_of_several_pages(api: OpenStackApi, nova: NovaClient) -> None:
     arrange(api)
     api.script(
         LIST,
-        Reply(200, told.servers(listed(SERVER, "other"), more=True)),
-        Reply(200, told.servers(listed(OTHER, VOLUME))),
-        Reply(200, told.servers()),
+        Reply(200, answers.servers(listed(SERVER, "other"), more=True)),
+        Reply(200, answers.servers(listed(OTHER, VOLUME))),
+        Reply(200, answers.servers()),
     )
     api.script(
         EVACUATIONS,
-        Reply(200, told.migrations(told.evacuation(SERVER), more=True)),
-        Reply(200, told.migrations(told.evacuation(THIRD, "done"))),
+        Reply(200, answers.migrations(answers.evacuation(SERVER), more=True)),
+        Reply(200, answers.migrations(answers.evacuation(THIRD, "done"))),
     )
-    api.script(HYPERVISORS, Reply(200, told.hypervisors(told.hypervisor(SERVER, OTHER))))
+    api.script(HYPERVISORS, Reply(200, answers.hypervisors(answers.hypervisor(SERVER, OTHER))))
     assert ask(nova) == (OTHER, THIRD)
     assert api.requests[1].query == api.requests[0].query | {"marker": SERVER}
     assert api.requests[4].query["marker"] == f"migration-of-{SERVER}"
@@ -142,7 +144,7 @@ def test_lists_of_several_pages(api: OpenStackApi, nova: NovaClient) -> None:
 
 def test_list_that_lacks_a_server(api: OpenStackApi, nova: NovaClient) -> None:
     """The cell itself has a server more on the host: the list was short -> transient, no proof."""
-    whole = told.hypervisors(told.hypervisor(SERVER, OTHER))
+    whole = answers.hypervisors(answers.hypervisor(SERVER, OTHER))
     arrange(api, listed(SERVER, "other"), hypervisors=whole)
     with pytest.raises(TransientError, match=OTHER):
         ask(nova)
@@ -150,10 +152,10 @@ def test_list_that_lacks_a_server(api: OpenStackApi, nova: NovaClient) -> None:
 
 def test_host_of_many_hypervisors_or_a_longer_name(api: OpenStackApi, nova: NovaClient) -> None:
     """Those whose service is this host count, whatever they are called; the others do not."""
-    found = told.hypervisors(
-        told.hypervisor(SERVER, name="compute-1.example.test"),
-        told.hypervisor(OTHER, name="compute-1-b"),
-        told.hypervisor(THIRD, host="compute-10", name="compute-10"),
+    found = answers.hypervisors(
+        answers.hypervisor(SERVER, name="compute-1.example.test"),
+        answers.hypervisor(OTHER, name="compute-1-b"),
+        answers.hypervisor(THIRD, host="compute-10", name="compute-10"),
     )
     arrange(api, listed(SERVER, "other"), listed(OTHER), hypervisors=found)
     assert ask(nova) == ()
@@ -162,7 +164,7 @@ def test_host_of_many_hypervisors_or_a_longer_name(api: OpenStackApi, nova: Nova
 def test_domain_of_the_host_is_not_asked_for(api: OpenStackApi, nova: NovaClient) -> None:
     """The host is known by its long name, its hypervisor by the short one -> found all the same."""
     host = "compute-1.example.test"
-    found = told.hypervisors(told.hypervisor(host=host))
+    found = answers.hypervisors(answers.hypervisor(host=host))
     arrange(api, hypervisors=found)
     assert nova.holders(VOLUME, host, timeout_seconds=LIMIT) == ()
     assert api.requests[-1].query["hypervisor_hostname_pattern"] == "compute-1"
@@ -171,7 +173,7 @@ def test_domain_of_the_host_is_not_asked_for(api: OpenStackApi, nova: NovaClient
 @pytest.mark.parametrize(
     ("reply", "kind"),
     [
-        (Reply(200, told.hypervisors(told.hypervisor(host="compute-10"))), PermanentError),
+        (Reply(200, answers.hypervisors(answers.hypervisor(host="compute-10"))), PermanentError),
         (fault(404, "itemNotFound", f"No hypervisor matching '{COMPUTE}' found."), NotFoundError),
         (fault(403, "forbidden", "Policy doesn't allow it."), PermanentError),
         (Reply(500, HTML), TransientError),
@@ -200,26 +202,26 @@ def shown_to_a_member() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("line", "body", "kind"),
     [
-        (LIST, told.servers(shown_to_a_member()), PermanentError),
-        (LIST, told.servers(listed(SERVER, **{HOST: "compute-2"})), TransientError),
-        (LIST, told.servers(listed(SERVER, **{HOST: None})), TransientError),
+        (LIST, answers.servers(shown_to_a_member()), PermanentError),
+        (LIST, answers.servers(listed(SERVER, **{HOST: "compute-2"})), TransientError),
+        (LIST, answers.servers(listed(SERVER, **{HOST: None})), TransientError),
         (LIST, {"servers": [{"id": SERVER, HOST: COMPUTE, TASK: None}]}, TransientError),
-        (LIST, told.servers(more=True), TransientError),
+        (LIST, answers.servers(more=True), TransientError),
         (LIST, {"servers": None}, TransientError),
         (LIST, HTML, TransientError),
         (
             EVACUATIONS,
-            told.migrations(told.evacuation(OTHER, source_compute=None)),
+            answers.migrations(answers.evacuation(OTHER, source_compute=None)),
             PermanentError,
         ),
         (
             EVACUATIONS,
-            told.migrations(told.evacuation(OTHER, source_compute="compute-2")),
+            answers.migrations(answers.evacuation(OTHER, source_compute="compute-2")),
             TransientError,
         ),
         (
             EVACUATIONS,
-            told.migrations(told.evacuation(OTHER, migration_type="resize")),
+            answers.migrations(answers.evacuation(OTHER, migration_type="resize")),
             TransientError,
         ),
         (EVACUATIONS, {"migrations": [{}]}, TransientError),
@@ -240,7 +242,7 @@ def test_list_of_migrations_under_way_that_was_not_filtered(
     api: OpenStackApi, nova: NovaClient
 ) -> None:
     """A server at rest among those that migrate -> the filter was dropped: an error."""
-    arrange(api, listed(SERVER, "other"), moving=told.servers(listed(OTHER)))
+    arrange(api, listed(SERVER, "other"), moving=answers.servers(listed(OTHER)))
     with pytest.raises(TransientError, match="filtered"):
         ask(nova)
 
@@ -248,7 +250,7 @@ def test_list_of_migrations_under_way_that_was_not_filtered(
 def test_page_that_repeats_itself_is_not_read_for_ever(api: OpenStackApi, nova: NovaClient) -> None:
     """The next page is the one before -> given up at once, and not when the time is up."""
     arrange(api, listed(SERVER, "other"))
-    api.script(LIST, Reply(200, told.servers(listed(SERVER, "other"), more=True)))
+    api.script(LIST, Reply(200, answers.servers(listed(SERVER, "other"), more=True)))
     with pytest.raises(TransientError, match="the next page is the same"):
         ask(nova)
     assert len(api.asked("detail")) == 2
@@ -259,8 +261,8 @@ def test_page_that_does_not_come(api: OpenStackApi, nova: NovaClient, line: str)
     """The second page fails -> an error: half a list is none."""
     arrange(api, listed(SERVER, "other"))
     first = {
-        LIST: told.servers(listed(SERVER, VOLUME), more=True),
-        EVACUATIONS: told.migrations(told.evacuation(SERVER), more=True),
+        LIST: answers.servers(listed(SERVER, VOLUME), more=True),
+        EVACUATIONS: answers.migrations(answers.evacuation(SERVER), more=True),
     }
     api.script(line, Reply(200, first[line]), Reply(503, HTML))
     with pytest.raises(TransientError):
@@ -272,7 +274,7 @@ def test_page_that_does_not_come(api: OpenStackApi, nova: NovaClient, line: str)
     [
         fault(404, "itemNotFound", f"Instance {SERVER} could not be found."),
         Reply(500, HTML),
-        Reply(200, told.devices(told.device() | {"serverId": OTHER})),
+        Reply(200, answers.devices(answers.device() | {"serverId": OTHER})),
         Reply(200, {"volumeAttachments": [{"serverId": SERVER}]}),
     ],
 )

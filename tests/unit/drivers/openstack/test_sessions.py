@@ -10,7 +10,7 @@ import pytest
 from drivers.openstack import session
 from drivers.openstack.session import SessionError
 from tests.openstack_api import CINDER, PROJECT, OpenStackApi, Reply
-from tests.unit.drivers.openstack.told import VOLUME
+from tests.unit.drivers.openstack.answers import VOLUME
 
 
 def reserve(api: OpenStackApi, tmp_path: Path, extra: str) -> None:

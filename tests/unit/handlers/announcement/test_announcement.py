@@ -28,14 +28,14 @@ CINDERS_KEYS = {
 }  # fmt: skip
 
 
-def told(event: Event, verified_by: VerifiedBy | None = None) -> Details:
+def details(event: Event, verified_by: VerifiedBy | None = None) -> Details:
     """Return what an announcement says beside case and diagnosis."""
     return Details(event, NOW, ("cinder.reserve", "backend.force_detach"), "why", verified_by)
 
 
 def announced(picture: Picture, event: Event = Event.END) -> Announcement:
     """Announce one picture."""
-    return announce(picture.case, picture.diagnosis, told(event, VerifiedBy.PROBE))
+    return announce(picture.case, picture.diagnosis, details(event, VerifiedBy.PROBE))
 
 
 def test_the_schema_itself_is_valid() -> None:
@@ -64,7 +64,7 @@ def test_every_event_of_every_situation_meets_the_schema() -> None:
 )
 def test_without_a_volume_the_event_still_meets_the_schema(diagnosis: Diagnosis) -> None:
     """Cinder showed no volume -> what the case knows, valid."""
-    payload = announce(UC1.case, diagnosis, told(Event.PARKED)).payload
+    payload = announce(UC1.case, diagnosis, details(Event.PARKED)).payload
     VALIDATOR.validate(payload)
     assert (payload["volume_id"], payload["host"]) == ("volume-1", "storage-1@tgt")
     assert payload["status"] is None
@@ -87,8 +87,8 @@ def test_the_schema_knows_each_value_of_the_code_s_closed_sets() -> None:
         "verified_by": VerifiedBy, "operation": Operation,
     }  # fmt: skip
     for key, kinds in enums.items():
-        known = properties[key].get("items", properties[key])["enum"]
-        assert {value for value in known if value is not None} == {kind.value for kind in kinds}
+        allowed = properties[key].get("items", properties[key])["enum"]
+        assert {value for value in allowed if value is not None} == {kind.value for kind in kinds}
     rules = (*rule_ids(), "internal-error", "ledger-away")  # the worker's, for errors of our own
     assert all(VALIDATOR.is_valid({**announced(UC5).payload, "rule": r}) for r in rules)
 
@@ -116,7 +116,7 @@ def test_the_volume_is_told_in_cinder_s_own_keys() -> None:
     )  # fmt: skip
     situation = dataclasses.replace(picture.situation, volume=volume)
     diagnosis = dataclasses.replace(picture.diagnosis, situation=situation)
-    payload = announce(picture.case, diagnosis, told(Event.START)).payload
+    payload = announce(picture.case, diagnosis, details(Event.START)).payload
     expected = {
         "tenant_id": "p", "user_id": "u", "display_name": "d", "size": 3, "volume_type": "t",
         "availability_zone": "z", "host": "storage-1@tgt", "status": "available",
@@ -146,7 +146,7 @@ def test_the_event_type_and_priority_are_the_event_s() -> None:
 
 def test_a_clock_that_went_back_makes_no_negative_duration() -> None:
     """The database's clock was set back -> a duration of zero, still valid."""
-    early = dataclasses.replace(told(Event.END), now=OPENED_AT - timedelta(seconds=5))
+    early = dataclasses.replace(details(Event.END), now=OPENED_AT - timedelta(seconds=5))
     payload = announce(UC5.case, UC5.diagnosis, early).payload
     VALIDATOR.validate(payload)
     assert payload["duration_seconds"] == 0

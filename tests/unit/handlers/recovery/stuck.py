@@ -14,7 +14,7 @@ from handlers.case import Grounds, Intent, StepKind, StepResult
 from handlers.judgement.rule import Verdict
 from handlers.notification import Operation
 from tests.unit.handlers.judgement.pictures import OPENED_AT
-from tests.unit.handlers.recovery.desk import Desk
+from tests.unit.handlers.recovery.trial import Trial
 
 ATTACH, DETACH = Operation.ATTACH, Operation.DETACH
 TERMINATE_STEPS = ["cinder.reserve", "backend.force_detach", "cinder.unreserve"]
@@ -37,7 +37,7 @@ class Stuck:
     facts: tuple[tuple[str, Any], ...] = ()
     before_the_crash: StepKind | None = None
 
-    def desk(self, cloud: Cloud) -> Desk:
+    def trial(self, cloud: Cloud) -> Trial:
         """Play the story and open the case; what a crash left behind is on its record."""
         scene = self.story(cloud)
         facts = dict(self.facts)
@@ -46,22 +46,22 @@ class Stuck:
             why = Grounds(Verdict.RELEASE.value, self.rule, None)
             made = Intent(kind, StepResult.DONE, "req-before", 1, attachment, OPENED_AT, why)
             facts |= {"intents": (made,), "attempts": 1}
-        return Desk(scene, self.operation, **facts)
+        return Trial(scene, self.operation, **facts)
 
     @property
     def steps_left(self) -> list[str]:
         """The steps that are made after the crash, all without one."""
         return self.steps[1:] if self.before_the_crash else self.steps
 
-    def assert_mended(self, cloud: Cloud, desk: Desk) -> None:
+    def assert_recovered(self, cloud: Cloud, trial: Trial) -> None:
         """Fail unless all three sides are as they must be."""
-        volume = cloud.cinder.volume(desk.case.volume_id, timeout_seconds=1)
+        volume = cloud.cinder.volume(trial.case.volume_id, timeout_seconds=1)
         server = cloud.nova.server(
-            desk.case.instance_id or "", desk.case.volume_id, timeout_seconds=1
+            trial.case.instance_id or "", trial.case.volume_id, timeout_seconds=1
         )
         assert volume is not None
         assert volume.status == self.status
-        assert cloud.exported_to(desk.case.volume_id) == self.hosts
+        assert cloud.exported_to(trial.case.volume_id) == self.hosts
         assert len(server.block_devices if server else ()) == self.devices
 
 

@@ -11,7 +11,6 @@ from drivers.simulator import Cloud, Detaching, Guest, Landing, scenes
 from handlers.case import CaseState, Conclusion
 from handlers.judgement.policy import Mode
 from handlers.recovery.recovery import Recovery
-from tests.unit.handlers.recovery.desk import QUICK, Desk, recovery_on
 from tests.unit.handlers.recovery.stuck import (
     ATTACH,
     DETACH,
@@ -20,6 +19,7 @@ from tests.unit.handlers.recovery.stuck import (
     STUCK_BY_NAME,
     Stuck,
 )
+from tests.unit.handlers.recovery.trial import QUICK, Trial, recovery_on
 
 NAMES = [stuck.name for stuck in STUCK]
 ASKED = ("cinder.volume", "nova.server", "nova.compute_up", "nova.holders")
@@ -31,57 +31,57 @@ ASKED = ("cinder.volume", "nova.server", "nova.compute_up", "nova.holders")
 @pytest.mark.parametrize("stuck", STUCK, ids=NAMES)
 def test_what_is_stuck_is_mended_and_closed(cloud: Cloud, stuck: Stuck) -> None:
     """A stuck attachment -> its rule, its steps in order, mended, looked at again, closed."""
-    desk = stuck.desk(cloud)
-    outcome = desk.run(recovery_on(cloud))
+    trial = stuck.trial(cloud)
+    outcome = trial.run(recovery_on(cloud))
     assert (outcome.state, outcome.conclusion) == (CaseState.CLOSED, Conclusion.MENDED)
-    assert desk.made() == stuck.steps
-    assert desk.events() == ["start", "end"]
-    assert desk.announced[0].payload["rule"] == stuck.rule
-    assert desk.announced[1].payload["steps"] == stuck.steps
-    assert len(desk.outcomes) == 2
-    assert desk.outcomes[0].delay_seconds == QUICK.late_horizon_seconds
-    stuck.assert_mended(cloud, desk)
+    assert trial.made() == stuck.steps
+    assert trial.events() == ["start", "end"]
+    assert trial.announced[0].payload["rule"] == stuck.rule
+    assert trial.announced[1].payload["steps"] == stuck.steps
+    assert len(trial.outcomes) == 2
+    assert trial.outcomes[0].delay_seconds == QUICK.late_horizon_seconds
+    stuck.assert_recovered(cloud, trial)
     assert cloud.hazards() == ()
 
 
 @pytest.mark.parametrize("stuck", STUCK, ids=NAMES)
 def test_start_and_end_are_told_of_one_attachment(cloud: Cloud, stuck: Stuck) -> None:
     """Whether a message named the row or not -> start and end name the same, and its host."""
-    desk = stuck.desk(cloud)
-    desk.run(recovery_on(cloud))
+    trial = stuck.trial(cloud)
+    trial.run(recovery_on(cloud))
     start, end = (
         [told.payload[name] for name in ("attachment_id", "instance_uuid", "attached_host")]
-        for told in desk.announced
+        for told in trial.announced
     )
     assert start == end
-    if desk.scene.attachment_id != "unknown":
-        assert start[0] == desk.scene.attachment_id
-    assert start[2] == desk.scene.host
+    if trial.scene.attachment_id != "unknown":
+        assert start[0] == trial.scene.attachment_id
+    assert start[2] == trial.scene.host
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_the_attachment_s_own_host_is_told(cloud: Cloud, known: bool) -> None:
     """The guest's host is in the messages, and the row's connector known or not -> the row's."""
     stuck = STUCK_BY_NAME["left on the source, row untold"]
-    desk = Desk(stuck.story(cloud), DETACH, attachment_id=None, host="compute-2")
-    desk.known -= set() if known else {"compute-1"}
+    trial = Trial(stuck.story(cloud), DETACH, attachment_id=None, host="compute-2")
+    trial.known -= set() if known else {"compute-1"}
     policy = dataclasses.replace(QUICK, trust_blind=True)
-    desk.run(recovery_on(cloud, policy, blind=True))
-    assert desk.events() == (["start", "end"] if known else ["parked"])
-    assert {told.payload["attached_host"] for told in desk.announced} == {"compute-1"}
+    trial.run(recovery_on(cloud, policy, blind=True))
+    assert trial.events() == (["start", "end"] if known else ["parked"])
+    assert {told.payload["attached_host"] for told in trial.announced} == {"compute-1"}
 
 
 def test_what_somebody_reserves_after_the_mending_is_left_alone(cloud: Cloud) -> None:
     """No message named the row, it is mended, and then the volume is reserved -> not ours."""
-    desk = Desk(scenes.orphaned_attach(cloud), ATTACH, attachment_id=None)
+    trial = Trial(scenes.orphaned_attach(cloud), ATTACH, attachment_id=None)
     recovery = recovery_on(cloud)
-    assert desk.attempt(recovery) is not None
-    cloud.cinder.reserve(desk.kept.volume_id, request_id="req-theirs", timeout_seconds=1)
-    desk.advance(QUICK.late_horizon_seconds)
-    outcome = desk.attempt(recovery)
+    assert trial.attempt(recovery) is not None
+    cloud.cinder.reserve(trial.kept.volume_id, request_id="req-theirs", timeout_seconds=1)
+    trial.advance(QUICK.late_horizon_seconds)
+    outcome = trial.attempt(recovery)
     assert outcome is not None
-    assert (outcome.rule, desk.made()) == ("B3.other-attachment", RELEASE_STEPS)
-    volume = cloud.cinder.volume(desk.kept.volume_id, timeout_seconds=1)
+    assert (outcome.rule, trial.made()) == ("B3.other-attachment", RELEASE_STEPS)
+    volume = cloud.cinder.volume(trial.kept.volume_id, timeout_seconds=1)
     assert volume is not None
     assert volume.status == "attaching"
 
@@ -91,21 +91,21 @@ def test_every_write_is_written_down_first_under_the_id_it_goes_out_with(
     cloud: Cloud, stuck: Stuck
 ) -> None:
     """A case is worked -> each write outside has the id of an intent, and a lease outlasts it."""
-    desk = stuck.desk(cloud)
+    trial = stuck.trial(cloud)
     before = {call.asked.request_id for call in cloud.calls(writes=True)}
-    desk.run(recovery_on(cloud))
-    intended = {i.request_id for i in desk.kept.intents}
+    trial.run(recovery_on(cloud))
+    intended = {i.request_id for i in trial.kept.intents}
     made = [call.asked.request_id for call in cloud.calls(writes=True)]
     assert {request_id for request_id in made if request_id not in before} <= intended
-    assert all(lease >= QUICK.longest_step_seconds for lease in desk.leases)
+    assert all(lease >= QUICK.longest_step_seconds for lease in trial.leases)
 
 
 @pytest.mark.parametrize("stuck", STUCK, ids=NAMES)
 def test_a_recovery_looks_no_more_often_than_it_says(cloud: Cloud, stuck: Stuck) -> None:
     """A look, one before each write, one after them, one after settling -> as docs/openstack.md."""
-    desk = stuck.desk(cloud)
+    trial = stuck.trial(cloud)
     before = {name: len(cloud.calls(name)) for name in ASKED}
-    desk.run(recovery_on(cloud))
+    trial.run(recovery_on(cloud))
     volumes, servers, computes, holders = (
         len(cloud.calls(name)) - seen for name, seen in before.items()
     )
@@ -126,9 +126,9 @@ def test_observe_and_approve_touch_nothing(cloud: Cloud, stuck: Stuck) -> None:
         (Mode.APPROVE, CaseState.AWAITING_APPROVAL),
     ):
         with Cloud() as other:
-            desk = stuck.desk(other)
+            trial = stuck.trial(other)
             writes = len(other.calls(writes=True))
-            outcome = desk.run(recovery_on(other, dataclasses.replace(QUICK, mode=mode)))
+            outcome = trial.run(recovery_on(other, dataclasses.replace(QUICK, mode=mode)))
             assert outcome.state is state
             assert outcome.fingerprint
             assert f"the mode is {mode.value}" in outcome.reason
@@ -139,12 +139,12 @@ def test_observe_and_approve_touch_nothing(cloud: Cloud, stuck: Stuck) -> None:
 def test_an_approved_plan_is_carried_out(cloud: Cloud, stuck: Stuck) -> None:
     """A person said yes to the plan's fingerprint -> mended as in mode auto."""
     recovery = recovery_on(cloud, dataclasses.replace(QUICK, mode=Mode.APPROVE))
-    desk = stuck.desk(cloud)
-    asked = desk.run(recovery)
+    trial = stuck.trial(cloud)
+    asked = trial.run(recovery)
     yes = {"approved_by": "alice", "approved_fingerprint": asked.fingerprint}
-    desk.kept = dataclasses.replace(desk.kept, **yes, state=CaseState.DUE)
-    assert desk.run(recovery).conclusion is Conclusion.MENDED
-    stuck.assert_mended(cloud, desk)
+    trial.kept = dataclasses.replace(trial.kept, **yes, state=CaseState.DUE)
+    assert trial.run(recovery).conclusion is Conclusion.MENDED
+    stuck.assert_recovered(cloud, trial)
     assert cloud.hazards() == ()
 
 
@@ -156,24 +156,24 @@ def test_what_is_healthy_is_closed_after_two_looks_and_not_touched(
     cloud: Cloud, story: object
 ) -> None:
     """A retry that won, a healthy attachment, a shelved server -> closed as healthy, no write."""
-    desk = Desk(story(cloud), ATTACH)  # type: ignore[operator]
-    outcome = desk.run(recovery_on(cloud))
+    trial = Trial(story(cloud), ATTACH)  # type: ignore[operator]
+    outcome = trial.run(recovery_on(cloud))
     assert outcome.conclusion is Conclusion.HEALTHY
-    assert len(desk.outcomes) == 2
-    assert (cloud.calls(writes=True), desk.announced) == ((), [])
+    assert len(trial.outcomes) == 2
+    assert (cloud.calls(writes=True), trial.announced) == ((), [])
 
 
 def test_a_live_migration_is_waited_for(cloud: Cloud) -> None:
     """Two rows while the server moves -> due again and again, untouched; closed once it is over."""
     scene = scenes.live_migration(cloud)
-    desk = Desk(scene, ATTACH)
+    trial = Trial(scene, ATTACH)
     recovery = recovery_on(cloud)
     for _ in range(3):
-        outcome = desk.attempt(recovery)
+        outcome = trial.attempt(recovery)
         assert outcome is not None
         assert (outcome.state, outcome.rule) == (CaseState.DUE, "B2.server-busy")
     cloud.finish_migration(scene.volume_id, scene.instance_id)
-    assert desk.run(recovery).conclusion is Conclusion.HEALTHY
+    assert trial.run(recovery).conclusion is Conclusion.HEALTHY
     assert cloud.calls(writes=True) == ()
 
 
@@ -181,8 +181,8 @@ def test_a_guest_that_refuses_leaves_the_volume_in_use(cloud: Cloud) -> None:
     """UC4, Nova asks, the guest refuses -> in-use again, healthy, said so, and not asked again."""
     scene = scenes.compute_came_back(cloud)
     cloud.script_detach(scene.instance_id, Detaching(Guest.REFUSES))
-    desk = Desk(scene, DETACH)
-    outcome = desk.run(recovery_on(cloud))
+    trial = Trial(scene, DETACH)
+    outcome = trial.run(recovery_on(cloud))
     assert outcome.state is CaseState.CLOSED
     assert outcome.rule == "H2.attached"
     assert len(cloud.calls("nova.detach")) == 1
@@ -194,9 +194,9 @@ def test_a_guest_that_takes_its_time_is_asked_once(cloud: Cloud) -> None:
     """UC4, the detach ends only at the third look later -> one Nova detach, then mended."""
     scene = scenes.compute_came_back(cloud)
     cloud.script_detach(scene.instance_id, Detaching(landing=Landing()))
-    desk = Desk(scene, DETACH)
-    desk.between = lambda _: cloud.land_late() if desk.kept.attempts == 3 else 0
-    assert desk.run(recovery_on(cloud)).conclusion is Conclusion.MENDED
+    trial = Trial(scene, DETACH)
+    trial.between = lambda _: cloud.land_late() if trial.kept.attempts == 3 else 0
+    assert trial.run(recovery_on(cloud)).conclusion is Conclusion.MENDED
     assert len(cloud.calls("nova.detach")) == 1
     assert cloud.exported_to(scene.volume_id) == ()
 
@@ -204,23 +204,23 @@ def test_a_guest_that_takes_its_time_is_asked_once(cloud: Cloud) -> None:
 def test_the_guest_on_a_dead_compute_is_not_touched(cloud: Cloud) -> None:
     """The compute died with the detach in hand -> waited for; when it comes back, mended."""
     scene = scenes.guest_holds(cloud)
-    desk = Desk(scene, DETACH)
+    trial = Trial(scene, DETACH)
     recovery = recovery_on(cloud)
-    outcome = desk.attempt(recovery)
+    outcome = trial.attempt(recovery)
     assert outcome is not None
     assert outcome.rule == "B4.compute-down"
     assert cloud.calls(writes=True) == ()
     cloud.set_compute(scene.host, up=True)
-    assert desk.run(recovery).conclusion is Conclusion.MENDED
+    assert trial.run(recovery).conclusion is Conclusion.MENDED
     assert cloud.hazards() == ()
 
 
 def test_a_dead_compute_that_never_comes_back_is_for_a_person(cloud: Cloud) -> None:
     """A day later it is still down -> parked, untouched."""
-    desk = Desk(scenes.guest_holds(cloud), DETACH)
-    assert desk.run(recovery_on(cloud), most=200).state is CaseState.PARKED
+    trial = Trial(scenes.guest_holds(cloud), DETACH)
+    assert trial.run(recovery_on(cloud), most=200).state is CaseState.PARKED
     assert cloud.calls(writes=True) == ()
-    assert desk.now - desk.case.opened_at >= timedelta(days=1)
+    assert trial.now - trial.case.opened_at >= timedelta(days=1)
 
 
 # -- what only a person may do ---------------------------------------------------------------------
@@ -231,11 +231,11 @@ def test_the_guest_that_nova_forgot_keeps_its_disk(cloud: Cloud) -> None:
     volume_id, server = cloud.create_volume(), cloud.boot_server()
     attach = cloud.begin_attach(volume_id, server).advance(2)
     attach.give_up(reaches_cinder=False)
-    desk = Desk(scenes.Scene(volume_id, server, attach.attachment_id, "compute-1"), ATTACH)
-    outcome = desk.run(recovery_on(cloud))
+    trial = Trial(scenes.Scene(volume_id, server, attach.attachment_id, "compute-1"), ATTACH)
+    outcome = trial.run(recovery_on(cloud))
     assert outcome.state is CaseState.PARKED
     assert "its guest may be using the disk" in outcome.reason
-    assert len(desk.outcomes) == 1
+    assert len(trial.outcomes) == 1
     assert cloud.guests_holding(volume_id) == (server,)
     assert cloud.exported_to(volume_id) == ("compute-1",)
     assert cloud.calls(writes=True) == ()
@@ -245,10 +245,10 @@ def test_a_verdict_for_a_person_takes_two_looks(cloud: Cloud) -> None:
     """A block device without a row -> looked at twice before a person is asked."""
     scene = scenes.attached(cloud)
     cloud.drop_attachment(scene.attachment_id)
-    desk = Desk(scene, DETACH)
-    assert desk.run(recovery_on(cloud)).rule == "P6.guest-holds"
+    trial = Trial(scene, DETACH)
+    assert trial.run(recovery_on(cloud)).rule == "P6.guest-holds"
     assert len(cloud.calls("cinder.volume")) == 2
-    assert desk.events() == ["parked"]
+    assert trial.events() == ["parked"]
 
 
 def test_what_looks_wrong_only_once_is_not_parked(cloud: Cloud) -> None:
@@ -270,22 +270,22 @@ def test_what_looks_wrong_only_once_is_not_parked(cloud: Cloud) -> None:
 
     nova = Fleeting()
     recovery = Recovery(cloud.cinder, nova, cloud.driver, lambda _: QUICK)  # type: ignore[arg-type]
-    assert Desk(scene, DETACH).run(recovery).conclusion is Conclusion.HEALTHY
+    assert Trial(scene, DETACH).run(recovery).conclusion is Conclusion.HEALTHY
 
 
 def test_without_the_host_s_connector_nothing_is_guessed(cloud: Cloud) -> None:
     """UC1 with access left, the connector never seen -> parked: every host would be cut off."""
-    desk = STUCK_BY_NAME["UC1"].desk(cloud)
-    desk.known = set()
-    assert "no connector" in desk.run(recovery_on(cloud)).reason
+    trial = STUCK_BY_NAME["UC1"].trial(cloud)
+    trial.known = set()
+    assert "no connector" in trial.run(recovery_on(cloud)).reason
     assert cloud.calls(writes=True) == ()
 
 
 def test_a_case_that_ends_the_process_is_parked_without_a_look(cloud: Cloud) -> None:
     """Three crashes in a row -> parked, nobody asked, announced once."""
-    desk = STUCK_BY_NAME["UC5"].desk(cloud)
-    desk.kept = dataclasses.replace(desk.kept, crashes=3)
-    outcome = desk.run(recovery_on(cloud))
+    trial = STUCK_BY_NAME["UC5"].trial(cloud)
+    trial.kept = dataclasses.replace(trial.kept, crashes=3)
+    outcome = trial.run(recovery_on(cloud))
     assert (outcome.state, outcome.rule) == (CaseState.PARKED, "P11.crashes")
     assert cloud.journal == ()
-    assert desk.events() == ["parked"]
+    assert trial.events() == ["parked"]

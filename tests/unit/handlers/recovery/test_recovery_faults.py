@@ -15,8 +15,8 @@ import pytest
 from drivers.errors import ConflictError, IndeterminateError, PermanentError
 from drivers.simulator import Cloud, Fault
 from handlers.case import CaseState, Conclusion
-from tests.unit.handlers.recovery.desk import Desk, assert_unharmed, recovery_on
 from tests.unit.handlers.recovery.stuck import STUCK, Stuck
+from tests.unit.handlers.recovery.trial import Trial, assert_unharmed, recovery_on
 
 LATE_SECONDS = 300.0
 METHODS = {
@@ -72,8 +72,8 @@ CASES = [
 class World:
     """What goes on around the service: late calls land, and a user is waiting for the volume."""
 
-    def __init__(self, cloud: Cloud, desk: Desk, *, eager: bool) -> None:
-        self.cloud, self.desk, self.eager = cloud, desk, eager
+    def __init__(self, cloud: Cloud, trial: Trial, *, eager: bool) -> None:
+        self.cloud, self.trial, self.eager = cloud, trial, eager
         self.under_way: dict[int, float] = {}
         self.attached = 0
 
@@ -89,7 +89,7 @@ class World:
 
     def user_attaches(self) -> None:
         """Attach the volume, to the same server, as soon as Cinder lets it."""
-        volume_id, instance_id = self.desk.kept.volume_id, self.desk.scene.instance_id
+        volume_id, instance_id = self.trial.kept.volume_id, self.trial.scene.instance_id
         volume = self.cloud.cinder.volume(volume_id, timeout_seconds=1)
         gone = self.cloud.nova.server(instance_id, volume_id, timeout_seconds=1) is None
         if volume and volume.status == "available" and not gone and not self.attached:
@@ -119,19 +119,19 @@ def test_no_fault_at_any_step_makes_anything_worse(stuck: Stuck, method: str, wo
 
 def assert_withstands(cloud: Cloud, stuck: Stuck, fault: Fault, *, eager: bool) -> None:
     """Run one case with one fault."""
-    desk = stuck.desk(cloud)
+    trial = stuck.trial(cloud)
     since = len(cloud.journal)
     cloud.script(fault)
-    world = World(cloud, desk, eager=eager)
-    desk.between = world.moves
-    outcome = desk.run(recovery_on(cloud), most=120)
+    world = World(cloud, trial, eager=eager)
+    trial.between = world.moves
+    outcome = trial.run(recovery_on(cloud), most=120)
     assert cloud.faults_left() != (fault,), "the fault never struck"
     cloud.clear_faults()
     cloud.land_late()
-    assert_unharmed(cloud, desk)
+    assert_unharmed(cloud, trial)
     assert_orders(cloud, stuck, since)
     if outcome.state is CaseState.CLOSED and not world.attached and outcome.rule != "H2.attached":
-        stuck.assert_mended(cloud, desk)
+        stuck.assert_recovered(cloud, trial)
 
 
 @pytest.mark.parametrize(("stuck", "method"), LOOKED_AT)
@@ -140,10 +140,10 @@ def test_a_look_that_fails_holds_nothing_up_for_long(stuck: Stuck, method: str, 
     """One look of many fails, each in turn -> mended all the same."""
     for skip in range(6):
         with Cloud() as cloud:
-            desk = stuck.desk(cloud)
+            trial = stuck.trial(cloud)
             fault = FAULTS[words](method)
             cloud.script(Fault(method, fault.effect, fault.error, skip=skip))
-            assert desk.run(recovery_on(cloud)).conclusion is Conclusion.MENDED
+            assert trial.run(recovery_on(cloud)).conclusion is Conclusion.MENDED
             cloud.clear_faults()
-            stuck.assert_mended(cloud, desk)
-            assert_unharmed(cloud, desk)
+            stuck.assert_recovered(cloud, trial)
+            assert_unharmed(cloud, trial)

@@ -13,15 +13,15 @@ from drivers.simulator import Cloud, Fault, scenes
 from drivers.simulator.scenes import Scene
 from handlers.case import CaseState, StepKind, StepResult
 from handlers.judgement.policy import Mode
-from tests.unit.handlers.recovery.desk import QUICK, Desk, assert_told_in_pairs, recovery_on
 from tests.unit.handlers.recovery.stuck import ATTACH, NOBODY_S, ghost
+from tests.unit.handlers.recovery.trial import QUICK, Trial, assert_announced_in_pairs, recovery_on
 
 HOST, ELSEWHERE = "compute-1", "compute-2"
 
 
-def desk_of(scene: Scene) -> Desk:
+def trial_of(scene: Scene) -> Trial:
     """Open the case as the sweep does: its host is known by the connector, nothing else is."""
-    return Desk(scene, ATTACH, **dict(NOBODY_S))
+    return Trial(scene, ATTACH, **dict(NOBODY_S))
 
 
 def reset_by_hand(cloud: Cloud) -> Scene:
@@ -94,13 +94,13 @@ def test_what_a_server_may_be_using_is_for_a_person(cloud: Cloud, words: str, mo
     """Nova's records let a guest on the host have it -> parked with its name, no call made."""
     scene = HELD[words](cloud)
     before = len(cloud.calls(writes=True))
-    desk = desk_of(scene)
-    outcome = desk.run(recovery_on(cloud, dataclasses.replace(QUICK, mode=mode)))
+    trial = trial_of(scene)
+    outcome = trial.run(recovery_on(cloud, dataclasses.replace(QUICK, mode=mode)))
     assert (outcome.state, outcome.rule) == (CaseState.PARKED, "P6.guest-holds")
     assert f"on {HOST} by instance {scene.instance_id}" in outcome.reason
     assert len(cloud.calls(writes=True)) == before
     assert cloud.exported_to(scene.volume_id) == (HOST,)
-    assert desk.events() == ["parked"]
+    assert trial.events() == ["parked"]
 
 
 def test_session_without_any_record_is_guarded(cloud: Cloud) -> None:
@@ -111,7 +111,7 @@ def test_session_without_any_record_is_guarded(cloud: Cloud) -> None:
     cloud.set_status(scene.volume_id, "available", "detached")
     cloud.delete_server(scene.instance_id, guest_keeps_running=True)
     cloud.set_compute(HOST, up=True)
-    outcome = desk_of(scene).run(recovery_on(cloud))
+    outcome = trial_of(scene).run(recovery_on(cloud))
     assert (outcome.state, outcome.rule) == (CaseState.PARKED, "UC5.ghost")
     assert "holds a live session" in outcome.reason
     assert cloud.exported_to(scene.volume_id) == (HOST,)
@@ -123,11 +123,11 @@ def test_backup_on_a_compute_host_is_left_alone(cloud: Cloud) -> None:
     scene = ghost(cloud)
     cloud.export(scene.volume_id, HOST, purpose="a backup", sessions=1)
     cloud.set_status(scene.volume_id, "backing-up")
-    desk = desk_of(scene)
-    outcome = desk.attempt(recovery_on(cloud))
+    trial = trial_of(scene)
+    outcome = trial.attempt(recovery_on(cloud))
     assert outcome is not None
     assert (outcome.state, outcome.rule) == (CaseState.DUE, "B1.volume-busy")
-    assert desk.made() == []
+    assert trial.made() == []
 
 
 def test_image_service_s_mapping_on_a_compute_host_is_guarded(cloud: Cloud) -> None:
@@ -137,7 +137,7 @@ def test_image_service_s_mapping_on_a_compute_host_is_guarded(cloud: Cloud) -> N
     volume = cloud._estate.volume(scene.volume_id)
     for link in cloud._estate.backend_of(volume).exports[volume.name].links.values():
         link.sessions = 1
-    outcome = desk_of(scene).run(recovery_on(cloud))
+    outcome = trial_of(scene).run(recovery_on(cloud))
     assert outcome.state is CaseState.PARKED
     assert "holds a live session" in outcome.reason
     assert cloud.hazards() == ()
@@ -147,24 +147,24 @@ def test_host_that_is_no_compute_is_for_a_person(cloud: Cloud) -> None:
     """The only host has no nova-compute -> nobody can be asked, and nobody waits for it."""
     scene = ghost(cloud)
     cloud.set_compute(HOST, up=None)
-    desk = desk_of(scene)
-    outcome = desk.run(recovery_on(cloud))
+    trial = trial_of(scene)
+    outcome = trial.run(recovery_on(cloud))
     assert (outcome.state, outcome.rule) == (CaseState.PARKED, "P4.no-instance")
-    assert (len(desk.outcomes), desk.made(), cloud.calls("nova.holders")) == (1, [], ())
+    assert (len(trial.outcomes), trial.made(), cloud.calls("nova.holders")) == (1, [], ())
 
 
 def test_host_whose_compute_is_down_is_waited_for(cloud: Cloud) -> None:
     """The compute of the only host is down -> waited for, then ended when it is back."""
     scene = ghost(cloud)
     cloud.set_compute(HOST, up=False)
-    desk, recovery = desk_of(scene), recovery_on(cloud)
+    trial, recovery = trial_of(scene), recovery_on(cloud)
     for _ in range(3):
-        outcome = desk.attempt(recovery)
+        outcome = trial.attempt(recovery)
         assert outcome is not None
         assert (outcome.state, outcome.rule) == (CaseState.DUE, "B4.compute-down")
-    assert (desk.made(), cloud.calls("nova.holders")) == ([], ())
+    assert (trial.made(), cloud.calls("nova.holders")) == ([], ())
     cloud.set_compute(HOST, up=True)
-    assert desk.run(recovery).state is CaseState.CLOSED
+    assert trial.run(recovery).state is CaseState.CLOSED
     assert cloud.exported_to(scene.volume_id) == ()
 
 
@@ -176,11 +176,11 @@ def test_nova_that_never_says_is_no_proof(
     """Nova does not say who has it there, again and again -> parked in the end, no call made."""
     scene = ghost(cloud)
     cloud.script(Fault.before(method, kind, times=1000))
-    desk = desk_of(scene)
-    outcome = desk.run(recovery_on(cloud))
+    trial = trial_of(scene)
+    outcome = trial.run(recovery_on(cloud))
     assert (outcome.state, outcome.rule) == (CaseState.PARKED, "X2.nova-unknown")
-    assert len(desk.outcomes) == QUICK.max_failures
-    assert desk.made() == []
+    assert len(trial.outcomes) == QUICK.max_failures
+    assert trial.made() == []
 
 
 TURNS: dict[str, Callable[[Cloud, Scene], Any]] = {
@@ -208,7 +208,7 @@ def test_what_turns_up_between_plan_and_call_withholds_it(
 ) -> None:
     """Something in the evidence of the host changes after the intent -> the call is not made."""
     scene = ghost(cloud)
-    desk = desk_of(scene)
+    trial = trial_of(scene)
     turned: list[StepKind] = []
 
     def turn(written: StepKind) -> None:
@@ -216,12 +216,12 @@ def test_what_turns_up_between_plan_and_call_withholds_it(
             turned.append(written)
             TURNS[words](cloud, scene)
 
-    desk.written = turn
-    desk.attempt(recovery_on(cloud))
+    trial.written = turn
+    trial.attempt(recovery_on(cloud))
     assert turned == [kind]
-    assert f"{kind.value}:{StepResult.WITHHELD.value}" in desk.steps()
+    assert f"{kind.value}:{StepResult.WITHHELD.value}" in trial.steps()
     assert HOST in cloud.exported_to(scene.volume_id)
-    assert StepKind.BACKEND_FORCE_DETACH.value not in desk.made()
+    assert StepKind.BACKEND_FORCE_DETACH.value not in trial.made()
     assert cloud.hazards() == ()
 
 
@@ -230,9 +230,9 @@ def test_volume_attached_anew_between_sweep_and_step_is_left_alone(cloud: Cloud)
     scene = ghost(cloud)
     cloud.attach(scene.volume_id, scene.instance_id)
     before = len(cloud.calls(writes=True))
-    desk = desk_of(scene)
-    outcome = desk.run(recovery_on(cloud))
+    trial = trial_of(scene)
+    outcome = trial.run(recovery_on(cloud))
     assert (outcome.state, outcome.rule) == (CaseState.CLOSED, "H2.attached")
     assert len(cloud.calls(writes=True)) == before
     assert cloud.hazards() == ()
-    assert_told_in_pairs(desk)
+    assert_announced_in_pairs(trial)

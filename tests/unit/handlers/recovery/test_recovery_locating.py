@@ -7,12 +7,12 @@ import pytest
 from drivers.errors import IndeterminateError
 from drivers.simulator import DEFAULT_BACKEND, Cloud, Fault, scenes
 from handlers.case import CaseState, CrowdedError
-from tests.unit.handlers.recovery.desk import CrashError, Desk, recovery_on
 from tests.unit.handlers.recovery.stuck import ATTACH
+from tests.unit.handlers.recovery.trial import CrashError, Trial, recovery_on
 
 
-class Full(Desk):
-    """A desk whose backend has no room for one more case."""
+class Full(Trial):
+    """A trial whose backend has no room for one more case."""
 
     def locate(self, backend: str) -> None:
         """Write it down, and refuse to go on."""
@@ -20,8 +20,8 @@ class Full(Desk):
         raise CrowdedError
 
 
-class Dying(Desk):
-    """A desk whose process dies as soon as it is written."""
+class Dying(Trial):
+    """A trial whose process dies as soon as it is written."""
 
     def locate(self, backend: str) -> None:
         """Write it down, and die."""
@@ -31,42 +31,42 @@ class Dying(Desk):
 
 def test_backend_is_on_record_before_it_is_asked(cloud: Cloud) -> None:
     """The process dies right after Cinder's answer -> the backend is kept, and was not asked."""
-    desk = Dying(scenes.uc1(cloud), ATTACH, backend=None)
-    assert desk.attempt(recovery_on(cloud)) is None
-    assert desk.kept.backend == DEFAULT_BACKEND
+    trial = Dying(scenes.uc1(cloud), ATTACH, backend=None)
+    assert trial.attempt(recovery_on(cloud)) is None
+    assert trial.kept.backend == DEFAULT_BACKEND
     assert cloud.calls("driver.observe") == ()
 
 
 def test_case_without_room_ends_before_anything_is_asked_or_meant(cloud: Cloud) -> None:
     """The backend has as many cases as it may -> no further question, no intent, no write."""
-    desk = Full(scenes.uc1(cloud), ATTACH, backend=None)
+    trial = Full(scenes.uc1(cloud), ATTACH, backend=None)
     with pytest.raises(CrowdedError):
-        recovery_on(cloud).attempt(desk)
+        recovery_on(cloud).attempt(trial)
     assert [call.name for call in cloud.calls()] == ["cinder.volume"]
-    assert desk.kept.intents == ()
-    assert desk.announced == []
+    assert trial.kept.intents == ()
+    assert trial.announced == []
 
 
 def test_backend_is_told_once(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole case, of many looks -> the backend is written down at the first alone."""
-    desk = Desk(scenes.uc1(cloud), ATTACH, backend=None)
+    trial = Trial(scenes.uc1(cloud), ATTACH, backend=None)
     heard: list[str] = []
-    write = desk.locate
+    write = trial.locate
 
     def locate(backend: str) -> None:
         heard.append(backend)
         write(backend)
 
-    monkeypatch.setattr(desk, "locate", locate)
-    assert desk.run(recovery_on(cloud)).state is CaseState.CLOSED
+    monkeypatch.setattr(trial, "locate", locate)
+    assert trial.run(recovery_on(cloud)).state is CaseState.CLOSED
     assert heard == [DEFAULT_BACKEND]
 
 
 def test_backend_stays_unknown_where_cinder_does_not_answer(cloud: Cloud) -> None:
     """Cinder gives no answer -> nothing is written down, and the next attempt asks again."""
-    desk = Desk(scenes.uc1(cloud), ATTACH, backend=None)
+    trial = Trial(scenes.uc1(cloud), ATTACH, backend=None)
     cloud.script(Fault.before("cinder.volume", IndeterminateError))
-    outcome = desk.attempt(recovery_on(cloud))
+    outcome = trial.attempt(recovery_on(cloud))
     assert outcome is not None
     assert outcome.rule == "X1.cinder-unknown"
-    assert desk.kept.backend is None
+    assert trial.kept.backend is None

@@ -15,10 +15,10 @@ from drivers.errors import PermanentError, TransientError
 from drivers.simulator import Cloud, Service
 from handlers.recovery.recovery import Recovery
 from handlers.recovery.steps import Calls
-from tests.unit.handlers.recovery.desk import QUICK, Desk, assert_told_in_pairs
 from tests.unit.handlers.recovery.stuck import STUCK, Stuck
+from tests.unit.handlers.recovery.trial import QUICK, Trial, assert_announced_in_pairs
 
-MOVES: dict[str, Callable[[Cloud, Desk], Any]] = {
+MOVES: dict[str, Callable[[Cloud, Trial], Any]] = {
     "a task begins": lambda c, d: c.set_server(d.scene.instance_id, task_state="rebooting"),
     "the compute dies": lambda c, d: c.set_compute(d.kept.host, up=False),
     "nova-api goes away": lambda c, _: c.set_apis(nova_up=False),
@@ -44,7 +44,7 @@ MOVES: dict[str, Callable[[Cloud, Desk], Any]] = {
     "a person deletes the row": lambda c, d: c.drop_attachment(d.kept.attachment_id),
     "a stranger is let in": lambda c, d: c.export(d.kept.volume_id, "compute-9"),
 }  # fmt: skip
-CALMED: dict[str, Callable[[Cloud, Desk], Any]] = {
+CALMED: dict[str, Callable[[Cloud, Trial], Any]] = {
     "a task begins": lambda c, d: c.set_server(d.scene.instance_id, task_state=None),
     "the compute dies": lambda c, d: c.set_compute(d.kept.host, up=True),
     "nova-api goes away": lambda c, _: c.set_apis(),
@@ -95,10 +95,10 @@ def test_a_world_that_moves_at_any_look_is_not_harmed(stuck: Stuck, words: str) 
     """Something happens just before the n-th look, for every n -> nothing worse, and rest."""
     for place in range(1, 4):
         with Cloud() as cloud:
-            desk = stuck.desk(cloud)
-            moment = Moment(place, lambda: MOVES[words](cloud, desk))  # noqa: B023 - used at once
+            trial = stuck.trial(cloud)
+            moment = Moment(place, lambda: MOVES[words](cloud, trial))  # noqa: B023 - used at once
             watched: Any = Watched(cloud.cinder, moment)
-            assert_survives(cloud, desk, words, watched)
+            assert_survives(cloud, trial, words, watched)
 
 
 @pytest.mark.parametrize("words", MOVES)
@@ -107,10 +107,10 @@ def test_a_world_that_moves_between_plan_and_call_is_not_harmed(stuck: Stuck, wo
     """Something happens after the n-th intent is written, for every n -> the call is not made."""
     for place in range(1, len(stuck.steps_left) + 1):
         with Cloud() as cloud:
-            desk = stuck.desk(cloud)
-            moment = Moment(place, lambda: MOVES[words](cloud, desk))  # noqa: B023 - used at once
-            desk.written = moment.comes
-            assert_survives(cloud, desk, words, cloud.cinder)
+            trial = stuck.trial(cloud)
+            moment = Moment(place, lambda: MOVES[words](cloud, trial))  # noqa: B023 - used at once
+            trial.written = moment.comes
+            assert_survives(cloud, trial, words, cloud.cinder)
 
 
 @pytest.mark.parametrize("words", MOVES)
@@ -122,10 +122,10 @@ def test_a_world_that_moves_between_two_tries_is_not_harmed(
     make = Calls.make
     for place in range(1, len(stuck.steps_left) + 1):
         with Cloud() as cloud:
-            desk = stuck.desk(cloud)
-            moment = Moment(place, lambda: MOVES[words](cloud, desk))  # noqa: B023 - used at once
+            trial = stuck.trial(cloud)
+            moment = Moment(place, lambda: MOVES[words](cloud, trial))  # noqa: B023 - used at once
             monkeypatch.setattr(Calls, "make", faltering(make, moment))
-            assert_survives(cloud, desk, words, cloud.cinder)
+            assert_survives(cloud, trial, words, cloud.cinder)
 
 
 def faltering(make: Callable[..., None], moment: Moment) -> Callable[..., None]:
@@ -140,15 +140,15 @@ def faltering(make: Callable[..., None], moment: Moment) -> Callable[..., None]:
     return falter
 
 
-def assert_survives(cloud: Cloud, desk: Desk, words: str, cinder: Any) -> None:
+def assert_survives(cloud: Cloud, trial: Trial, words: str, cinder: Any) -> None:
     """Run one case while the world moves once; what can pass by itself has passed afterwards."""
 
     def calm(seconds: float) -> None:
         if seconds and words in CALMED:
             with contextlib.suppress(PermanentError):
-                CALMED[words](cloud, desk)
+                CALMED[words](cloud, trial)
 
-    desk.between = calm
-    desk.run(Recovery(cinder, cloud.nova, cloud.driver, lambda _: QUICK), most=200)
-    assert cloud.hazards() == (), desk.steps()
-    assert_told_in_pairs(desk)
+    trial.between = calm
+    trial.run(Recovery(cinder, cloud.nova, cloud.driver, lambda _: QUICK), most=200)
+    assert cloud.hazards() == (), trial.steps()
+    assert_announced_in_pairs(trial)

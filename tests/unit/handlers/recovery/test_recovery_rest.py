@@ -11,7 +11,6 @@ import pytest
 from drivers.simulator import Cloud, Exporting, Landing, Service, scenes
 from handlers.case import CaseState, Conclusion, StepKind, VerifiedBy
 from handlers.recovery.recovery import Recovery
-from tests.unit.handlers.recovery.desk import QUICK, Desk, assert_told_in_pairs, recovery_on
 from tests.unit.handlers.recovery.stuck import (
     ATTACH,
     DETACH,
@@ -20,6 +19,7 @@ from tests.unit.handlers.recovery.stuck import (
     Stuck,
     leaked_beside,
 )
+from tests.unit.handlers.recovery.trial import QUICK, Trial, assert_announced_in_pairs, recovery_on
 
 # -- blind backends --------------------------------------------------------------------------------
 
@@ -36,13 +36,13 @@ BY_DRIVER = (
 def test_a_trusted_blind_backend_is_mended_on_its_driver_s_word(cloud: Cloud, name: str) -> None:
     """The driver cannot see and acts through Cinder -> mended, verified by the driver."""
     stuck = STUCK_BY_NAME[name]
-    desk = stuck.desk(cloud)
-    desk.kept = dataclasses.replace(desk.kept, released_unasked=name == "UC5")
-    outcome = desk.run(recovery_on(cloud, TRUSTED, blind=True))
+    trial = stuck.trial(cloud)
+    trial.kept = dataclasses.replace(trial.kept, released_unasked=name == "UC5")
+    outcome = trial.run(recovery_on(cloud, TRUSTED, blind=True))
     assert outcome.conclusion is Conclusion.MENDED
-    mended = next(o for o in desk.outcomes if o.mended)
+    mended = next(o for o in trial.outcomes if o.mended)
     assert mended.verified_by is (None if name == "UC2" else VerifiedBy.DRIVER)
-    stuck.assert_mended(cloud, desk)
+    stuck.assert_recovered(cloud, trial)
     assert cloud.hazards() == ()
 
 
@@ -58,9 +58,9 @@ def test_a_reserved_attachment_s_export_goes_with_it(cloud: Cloud, exporting: Ex
     attach.give_up(reaches_cinder=False)
     cloud.export(volume_id, "compute-1")
     scene = scenes.Scene(volume_id, attach.instance_id, attach.attachment_id, "compute-1")
-    desk = Desk(scene, ATTACH, backend="storage-9@any")
-    assert desk.run(recovery_on(cloud, TRUSTED, blind=True)).conclusion is Conclusion.MENDED
-    assert desk.made() == ["cinder.force_detach"]
+    trial = Trial(scene, ATTACH, backend="storage-9@any")
+    assert trial.run(recovery_on(cloud, TRUSTED, blind=True)).conclusion is Conclusion.MENDED
+    assert trial.made() == ["cinder.force_detach"]
     assert cloud.exported_to(volume_id) == ()
     assert cloud.statuses(volume_id) == ("available", "detached")
     assert cloud.hazards() == ()
@@ -68,9 +68,9 @@ def test_a_reserved_attachment_s_export_goes_with_it(cloud: Cloud, exporting: Ex
 
 def test_one_leak_of_several_is_for_a_person_where_cinder_has_to_do_it(cloud: Cloud) -> None:
     """A multiattach volume's second attach leaked, nobody can see -> parked, nobody is cut off."""
-    desk = STUCK_BY_NAME["UC5, beside others"].desk(cloud)
-    desk.kept = dataclasses.replace(desk.kept, released_unasked=True)
-    outcome = desk.run(recovery_on(cloud, TRUSTED, blind=True))
+    trial = STUCK_BY_NAME["UC5, beside others"].trial(cloud)
+    trial.kept = dataclasses.replace(trial.kept, released_unasked=True)
+    outcome = trial.run(recovery_on(cloud, TRUSTED, blind=True))
     assert outcome.state is CaseState.PARKED
     assert "several attachments" in outcome.reason
     assert cloud.calls(writes=True) == ()
@@ -83,30 +83,30 @@ def test_a_server_deleted_while_its_compute_was_down_is_for_a_person(cloud: Clou
     cloud.delete_server(scene.instance_id, guest_keeps_running=True)
     cloud.set_compute(scene.host, up=True)
     for blind in (True, False):
-        outcome = Desk(scene, DETACH).run(recovery_on(cloud, TRUSTED, blind=blind))
+        outcome = Trial(scene, DETACH).run(recovery_on(cloud, TRUSTED, blind=blind))
         assert (outcome.rule, outcome.state) == ("P5.server-deleted", CaseState.PARKED)
     assert cloud.calls(writes=True) == ()
 
 
 def test_an_untrusted_blind_backend_is_not_acted_on(cloud: Cloud) -> None:
     """Nobody opted in -> parked, no write."""
-    desk = STUCK_BY_NAME["UC1"].desk(cloud)
-    assert "cannot be seen" in desk.run(recovery_on(cloud, blind=True)).reason
+    trial = STUCK_BY_NAME["UC1"].trial(cloud)
+    assert "cannot be seen" in trial.run(recovery_on(cloud, blind=True)).reason
     assert cloud.calls(writes=True) == ()
 
 
 def test_a_late_export_that_nobody_could_see_is_waited_for(cloud: Cloud) -> None:
     """Blind, and the attach's tries still land -> released only after they cannot land any more."""
     scene = scenes.uc5_before_the_export(cloud)
-    desk = Desk(scene, ATTACH, released_unasked=True)
-    desk.now = desk.case.opened_at + timedelta(seconds=15)
+    trial = Trial(scene, ATTACH, released_unasked=True)
+    trial.now = trial.case.opened_at + timedelta(seconds=15)
 
     def land(_: float) -> None:
-        if desk.now >= desk.case.opened_at + timedelta(seconds=300):
+        if trial.now >= trial.case.opened_at + timedelta(seconds=300):
             cloud.land_late()
 
-    desk.between = land
-    desk.run(recovery_on(cloud, TRUSTED, blind=True))
+    trial.between = land
+    trial.run(recovery_on(cloud, TRUSTED, blind=True))
     assert cloud.exported_to(scene.volume_id) == ()
     assert cloud.hazards() == ()
 
@@ -122,12 +122,12 @@ def test_a_late_export_after_the_mending_is_found_and_mended_again(cloud: Cloud,
         cloud, landing=within if when == "within the attempt" else None
     )
     cloud.export(scene.volume_id, scene.host)
-    desk = Desk(scene, ATTACH)
-    desk.between = lambda _: cloud.land_late()
-    outcome = desk.run(recovery_on(cloud))
+    trial = Trial(scene, ATTACH)
+    trial.between = lambda _: cloud.land_late()
+    outcome = trial.run(recovery_on(cloud))
     assert outcome.conclusion is Conclusion.MENDED
-    assert desk.made() == STUCK_BY_NAME["UC5"].steps * 2
-    assert desk.events() == ["start", "end"] * (1 if when == "within the attempt" else 2)
+    assert trial.made() == STUCK_BY_NAME["UC5"].steps * 2
+    assert trial.events() == ["start", "end"] * (1 if when == "within the attempt" else 2)
     assert cloud.exported_to(scene.volume_id) == ()
     assert cloud.hazards() == ()
 
@@ -135,9 +135,9 @@ def test_a_late_export_after_the_mending_is_found_and_mended_again(cloud: Cloud,
 def test_what_comes_back_for_ever_ends_with_a_person(cloud: Cloud) -> None:
     """Somebody exports it again after each mending -> parked once the patience is over."""
     scene = scenes.uc5(cloud)
-    desk = Desk(scene, ATTACH)
-    desk.between = lambda _: cloud.export(scene.volume_id, scene.host)
-    outcome = desk.run(recovery_on(cloud), most=400)
+    trial = Trial(scene, ATTACH)
+    trial.between = lambda _: cloud.export(scene.volume_id, scene.host)
+    outcome = trial.run(recovery_on(cloud), most=400)
     assert outcome.state is CaseState.PARKED
     assert "came back" in outcome.reason
     assert cloud.hazards() == ()
@@ -147,43 +147,43 @@ def test_a_detach_that_nova_accepts_and_never_ends_goes_to_a_person(cloud: Cloud
     """The backend fails each time that Nova tries -> parked in the end, never cut by us."""
     scene = scenes.uc4(cloud)
     cloud.script(scenes.Fault.before(scenes.TERMINATE, volume_id=scene.volume_id, times=10_000))
-    desk = Desk(scene, DETACH)
-    assert desk.run(recovery_on(cloud), most=300).state is CaseState.PARKED
+    trial = Trial(scene, DETACH)
+    assert trial.run(recovery_on(cloud), most=300).state is CaseState.PARKED
     assert not [c for c in cloud.calls(writes=True) if c.asked.actor == "driver"]
-    assert_told_in_pairs(desk)
+    assert_announced_in_pairs(trial)
 
 
 def test_a_frozen_cinder_volume_keeps_the_case_open(cloud: Cloud) -> None:
     """Clean, but cinder-volume is down -> not closed until it is up again."""
     scene = scenes.uc5_before_the_export(cloud)
-    desk = Desk(scene, ATTACH)
+    trial = Trial(scene, ATTACH)
     recovery = recovery_on(cloud)
-    desk.attempt(recovery)
+    trial.attempt(recovery)
     cloud.set_service(Service.FROZEN)
     for _ in range(3):
-        desk.advance(QUICK.late_horizon_seconds)
-        outcome = desk.attempt(recovery)
+        trial.advance(QUICK.late_horizon_seconds)
+        outcome = trial.attempt(recovery)
         assert outcome is not None
         assert outcome.state is CaseState.SETTLING
     cloud.set_service(Service.UP)
     cloud.land_late()
-    assert desk.run(recovery).conclusion is Conclusion.MENDED
+    assert trial.run(recovery).conclusion is Conclusion.MENDED
     assert cloud.exported_to(scene.volume_id) == ()
 
 
 def test_an_outage_is_no_verdict_and_ends_with_a_person(cloud: Cloud) -> None:
     """Cinder stays away -> tried a bounded number of times, later and later, then parked."""
-    desk = STUCK_BY_NAME["UC1"].desk(cloud)
+    trial = STUCK_BY_NAME["UC1"].trial(cloud)
     cloud.set_apis(cinder_up=False)
-    assert desk.run(recovery_on(cloud)).state is CaseState.PARKED
-    assert len(desk.outcomes) == QUICK.max_failures
+    assert trial.run(recovery_on(cloud)).state is CaseState.PARKED
+    assert len(trial.outcomes) == QUICK.max_failures
 
 
 def test_a_deleted_volume_closes_its_case(cloud: Cloud) -> None:
     """The volume is gone -> closed as gone."""
-    desk = STUCK_BY_NAME["UC5"].desk(cloud)
-    cloud.delete_volume(desk.case.volume_id)
-    assert desk.run(recovery_on(cloud)).conclusion is Conclusion.GONE
+    trial = STUCK_BY_NAME["UC5"].trial(cloud)
+    cloud.delete_volume(trial.case.volume_id)
+    assert trial.run(recovery_on(cloud)).conclusion is Conclusion.GONE
 
 
 # -- stopping and pausing --------------------------------------------------------------------------
@@ -193,34 +193,34 @@ def test_a_stopping_service_makes_no_further_write(cloud: Cloud) -> None:
     """Stopped before the attempt acts -> due at once, nothing written; later it is mended."""
     stop = threading.Event()
     stop.set()
-    desk = STUCK_BY_NAME["UC5"].desk(cloud)
+    trial = STUCK_BY_NAME["UC5"].trial(cloud)
     recovery = Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: QUICK, stop=stop)
-    outcome = desk.attempt(recovery)
+    outcome = trial.attempt(recovery)
     assert outcome is not None
     assert (outcome.state, outcome.delay_seconds) == (CaseState.DUE, 0.0)
     assert cloud.calls(writes=True) == ()
     stop.clear()
-    assert desk.run(recovery).conclusion is Conclusion.MENDED
+    assert trial.run(recovery).conclusion is Conclusion.MENDED
 
 
 def test_stopped_between_two_steps_the_rest_is_made_by_the_next_process(cloud: Cloud) -> None:
     """Stopped after the reserve -> the volume stays held; the next process carries on."""
     stop = threading.Event()
-    desk = STUCK_BY_NAME["UC5"].desk(cloud)
-    kept = desk.result
+    trial = STUCK_BY_NAME["UC5"].trial(cloud)
+    kept = trial.result
 
     def stop_after(*args: object) -> None:
         kept(*args)  # type: ignore[arg-type]
         stop.set()
 
-    desk.result = stop_after  # type: ignore[method-assign]
+    trial.result = stop_after  # type: ignore[method-assign]
     recovery = Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: QUICK, stop=stop)
-    outcome = desk.attempt(recovery)
+    outcome = trial.attempt(recovery)
     assert outcome is not None
-    assert desk.made() == ["cinder.reserve"]
+    assert trial.made() == ["cinder.reserve"]
     assert outcome.state is CaseState.DUE
-    desk.result = kept  # type: ignore[method-assign]
-    assert desk.run(recovery_on(cloud)).conclusion is Conclusion.MENDED
+    trial.result = kept  # type: ignore[method-assign]
+    assert trial.run(recovery_on(cloud)).conclusion is Conclusion.MENDED
     assert cloud.hazards() == ()
 
 
@@ -229,15 +229,15 @@ def test_stopped_while_it_looks_before_a_call_that_call_is_not_made(
     cloud: Cloud, stuck: Stuck
 ) -> None:
     """The stop comes between an intent and its call -> not made, and nothing failed by it."""
-    stop, desk = threading.Event(), stuck.desk(cloud)
+    stop, trial = threading.Event(), stuck.trial(cloud)
     before = cloud.calls(writes=True)
-    desk.written = lambda _: stop.set()
+    trial.written = lambda _: stop.set()
     recovery = Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: QUICK, stop=stop)
-    outcome = desk.attempt(recovery)
+    outcome = trial.attempt(recovery)
     assert outcome is not None
     assert cloud.calls(writes=True) == before
     assert (outcome.state, outcome.delay_seconds, outcome.failed) == (CaseState.DUE, 0.0, False)
-    assert desk.steps()[-1].endswith(":withheld")
+    assert trial.steps()[-1].endswith(":withheld")
 
 
 @pytest.mark.parametrize("stuck", STUCK, ids=[s.name for s in STUCK])
@@ -245,45 +245,45 @@ def test_paused_while_it_looks_before_a_call_that_call_is_not_made(
     cloud: Cloud, stuck: Stuck
 ) -> None:
     """A person pauses between an intent and its call -> not made; resumed, it is mended."""
-    desk = stuck.desk(cloud)
+    trial = stuck.trial(cloud)
     before, pauses = cloud.calls(writes=True), iter([True])
-    desk.written = lambda _: setattr(desk, "paused", next(pauses, False))
+    trial.written = lambda _: setattr(trial, "paused", next(pauses, False))
     recovery = Recovery(
-        cloud.cinder, cloud.nova, cloud.driver, lambda _: QUICK, paused=lambda: desk.paused
+        cloud.cinder, cloud.nova, cloud.driver, lambda _: QUICK, paused=lambda: trial.paused
     )
-    assert desk.attempt(recovery) is None
+    assert trial.attempt(recovery) is None
     assert cloud.calls(writes=True) == before
-    desk.paused = False
-    assert desk.run(recovery).state is CaseState.CLOSED
-    stuck.assert_mended(cloud, desk)
+    trial.paused = False
+    assert trial.run(recovery).state is CaseState.CLOSED
+    stuck.assert_recovered(cloud, trial)
 
 
 @pytest.mark.parametrize("name", ["UC1", "UC2", "UC4, guest runs", "UC5"])
 def test_paused_in_the_middle_and_resumed_it_is_mended(cloud: Cloud, name: str) -> None:
     """Paused after the first write -> handed back; resumed, the rest is done."""
     stuck = STUCK_BY_NAME[name]
-    desk = stuck.desk(cloud)
-    kept = desk.result
+    trial = stuck.trial(cloud)
+    kept = trial.result
 
     def pause_after(*args: object) -> None:
         kept(*args)  # type: ignore[arg-type]
-        desk.paused = True
+        trial.paused = True
 
-    desk.result = pause_after  # type: ignore[method-assign]
+    trial.result = pause_after  # type: ignore[method-assign]
     recovery = recovery_on(cloud)
-    desk.attempt(recovery)
-    assert len(desk.made()) == 1
+    trial.attempt(recovery)
+    assert len(trial.made()) == 1
     for _ in range(3):
-        desk.attempt(recovery)
-    desk.paused, desk.result = False, kept  # type: ignore[method-assign]
-    assert desk.run(recovery).state is CaseState.CLOSED
-    stuck.assert_mended(cloud, desk)
+        trial.attempt(recovery)
+    trial.paused, trial.result = False, kept  # type: ignore[method-assign]
+    assert trial.run(recovery).state is CaseState.CLOSED
+    stuck.assert_recovered(cloud, trial)
     assert cloud.hazards() == ()
 
 
 def test_more_servers_to_ask_need_a_longer_lease(cloud: Cloud) -> None:
     """A multiattach volume -> the lease of its step outlasts the look at both servers."""
-    desk = Desk(leaked_beside(cloud), ATTACH)
-    desk.run(recovery_on(cloud))
-    assert desk.leases == [QUICK.step_seconds(servers=2)]
-    assert [i.kind for i in desk.kept.intents] == [StepKind.BACKEND_FORCE_DETACH]
+    trial = Trial(leaked_beside(cloud), ATTACH)
+    trial.run(recovery_on(cloud))
+    assert trial.leases == [QUICK.step_seconds(servers=2)]
+    assert [i.kind for i in trial.kept.intents] == [StepKind.BACKEND_FORCE_DETACH]

@@ -13,8 +13,8 @@ from handlers.case import CaseState, Conclusion, Outcome
 from handlers.counting import Called, Counted, Guarded, Stepped
 from handlers.judgement.guards import Guard
 from handlers.recovery.recovery import ROUNDS, SETBACKS, Recovery
-from tests.unit.handlers.recovery.desk import QUICK, Desk, recovery_on
 from tests.unit.handlers.recovery.stuck import ATTACH, STUCK_BY_NAME
+from tests.unit.handlers.recovery.trial import QUICK, Trial, recovery_on
 
 
 class After:
@@ -38,10 +38,10 @@ class After:
         return called
 
 
-def attempted(cloud: Cloud, desk: Desk, cinder: Any = None) -> Outcome:
+def attempted(cloud: Cloud, trial: Trial, cinder: Any = None) -> Outcome:
     """Make one attempt."""
     side = cinder or cloud.cinder
-    outcome = desk.attempt(Recovery(side, cloud.nova, cloud.driver, lambda _: QUICK))
+    outcome = trial.attempt(Recovery(side, cloud.nova, cloud.driver, lambda _: QUICK))
     assert outcome is not None
     return outcome
 
@@ -50,7 +50,7 @@ def test_a_backend_that_exports_again_each_time_ends_the_attempt(cloud: Cloud) -
     """Released, and exported again at once, for ever -> a bounded number of rounds, then later."""
     scene = scenes.uc5(cloud)
     again = After(cloud.cinder, "unreserve", lambda _: cloud.export(scene.volume_id, scene.host))
-    outcome = attempted(cloud, Desk(scene, ATTACH), again)
+    outcome = attempted(cloud, Trial(scene, ATTACH), again)
     assert again.calls == ROUNDS
     assert (outcome.state, outcome.failed) == (CaseState.DUE, True)
     assert outcome.reason == "the situation did not settle within one attempt"
@@ -64,71 +64,71 @@ def test_what_comes_to_rest_in_the_last_round_is_mended(cloud: Cloud) -> None:
         if times < ROUNDS:
             cloud.export(scene.volume_id, scene.host)
 
-    outcome = attempted(cloud, Desk(scene, ATTACH), After(cloud.cinder, "unreserve", export))
+    outcome = attempted(cloud, Trial(scene, ATTACH), After(cloud.cinder, "unreserve", export))
     assert (outcome.mended, outcome.failed) == (True, False)
 
 
 def test_a_conflict_is_looked_at_anew_but_not_for_ever(cloud: Cloud) -> None:
     """Cinder refuses for its state, each time -> a second look and try, then later."""
-    desk = STUCK_BY_NAME["UC1"].desk(cloud)
+    trial = STUCK_BY_NAME["UC1"].trial(cloud)
     cloud.script(Fault.before("cinder.delete_attachment", ConflictError, times=100))
-    outcome = attempted(cloud, desk)
+    outcome = attempted(cloud, trial)
     assert len(cloud.calls("cinder.delete_attachment")) == SETBACKS
     assert (outcome.state, outcome.failed) == (CaseState.DUE, True)
-    assert desk.events() == ["start", "error"]
+    assert trial.events() == ["start", "error"]
 
 
 def test_a_call_that_surely_did_nothing_is_repeated_and_then_left_for_later(cloud: Cloud) -> None:
     """cinder-api away for the write alone -> as many tries as the policy has, then later."""
-    desk = STUCK_BY_NAME["UC2"].desk(cloud)
+    trial = STUCK_BY_NAME["UC2"].trial(cloud)
     cloud.script(Fault.before("cinder.complete", TransientError, times=100))
-    outcome = attempted(cloud, desk)
+    outcome = attempted(cloud, trial)
     assert len(cloud.calls("cinder.complete")) == QUICK.tries
-    assert desk.steps() == ["cinder.complete:transient"]
+    assert trial.steps() == ["cinder.complete:transient"]
     assert outcome.state is CaseState.DUE
 
 
 def test_what_is_refused_for_good_is_looked_at_once_more_and_parked(cloud: Cloud) -> None:
     """The driver refuses -> one more look, the same plan: a person, with the driver's words."""
-    desk = STUCK_BY_NAME["UC1"].desk(cloud)
+    trial = STUCK_BY_NAME["UC1"].trial(cloud)
     cloud.script(Fault.before("driver.terminate_connection", PermanentError, times=100))
-    outcome = attempted(cloud, desk)
+    outcome = attempted(cloud, trial)
     assert outcome.state is CaseState.PARKED
     assert "driver.terminate_connection" in outcome.reason
     assert len(cloud.calls("driver.terminate_connection")) == 1
-    assert desk.events() == ["start", "error", "parked"]
+    assert trial.events() == ["start", "error", "parked"]
 
 
 def test_what_is_refused_and_had_happened_all_the_same_is_mended(cloud: Cloud) -> None:
     """The driver refuses, and the backend is clean -> our reserve is given back."""
-    desk = STUCK_BY_NAME["UC5"].desk(cloud)
+    trial = STUCK_BY_NAME["UC5"].trial(cloud)
     cloud.script(Fault("driver.terminate_connection", Effect.NOW, PermanentError, times=100))
-    outcome = attempted(cloud, desk)
+    outcome = attempted(cloud, trial)
     assert outcome.mended
-    assert desk.steps()[-1] == "cinder.unreserve:done"
+    assert trial.steps()[-1] == "cinder.unreserve:done"
     assert cloud.hazards() == ()
 
 
 def test_a_guard_that_parks_takes_two_looks(cloud: Cloud) -> None:
     """A stranger is let in -> looked at twice, then parked; gone at the second look -> mended."""
-    desk = STUCK_BY_NAME["UC5"].desk(cloud)
-    cloud.export(desk.case.volume_id, "compute-9")
-    outcome = attempted(cloud, desk)
+    trial = STUCK_BY_NAME["UC5"].trial(cloud)
+    cloud.export(trial.case.volume_id, "compute-9")
+    outcome = attempted(cloud, trial)
     assert Guard.FOREIGN_CONNECTION.sentence in outcome.reason
     assert len(cloud.calls("driver.observe")) == 2
 
 
 def test_a_guard_that_holds_only_once_does_not_park(cloud: Cloud) -> None:
     """A stranger that is gone at the second look -> mended."""
-    desk = STUCK_BY_NAME["UC5"].desk(cloud)
-    volume_id = desk.case.volume_id
+    trial = STUCK_BY_NAME["UC5"].trial(cloud)
+    volume_id = trial.case.volume_id
     cloud.export(volume_id, "compute-9")
 
     def leaves(times: int) -> None:
         if times == 2:
             cloud.unexport(volume_id, "compute-9")
 
-    assert attempted(cloud, desk, After(cloud.cinder, "volume", leaves)).mended
+    assert attempted(cloud, trial, After(cloud.cinder, "volume", leaves)).mended
 
 
 def test_the_backend_s_own_policy_counts_once_the_volume_is_seen(cloud: Cloud) -> None:
@@ -139,8 +139,8 @@ def test_the_backend_s_own_policy_counts_once_the_volume_is_seen(cloud: Cloud) -
         asked.append(backend)
         return QUICK
 
-    desk = Desk(scenes.uc5(cloud), ATTACH, backend=None)
-    desk.attempt(Recovery(cloud.cinder, cloud.nova, cloud.driver, policy_of))
+    trial = Trial(scenes.uc5(cloud), ATTACH, backend=None)
+    trial.attempt(Recovery(cloud.cinder, cloud.nova, cloud.driver, policy_of))
     assert asked[0] == ""
     assert set(asked[1:]) == {"storage-1@tgt"}
 
@@ -150,7 +150,7 @@ def test_every_call_step_and_objection_is_told(cloud: Cloud) -> None:
     told: list[Counted] = []
     cloud.script(Fault.before("cinder.reserve"))
     recovery = Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: QUICK, count=told.append)
-    STUCK_BY_NAME["UC5"].desk(cloud).run(recovery)
+    STUCK_BY_NAME["UC5"].trial(cloud).run(recovery)
     calls = [event for event in told if isinstance(event, Called)]
     assert {
         ("cinder", "reserve", "TransientError"), ("cinder", "reserve", None),
@@ -161,7 +161,7 @@ def test_every_call_step_and_objection_is_told(cloud: Cloud) -> None:
         ("cinder.reserve", "done"), ("backend.force_detach", "done"), ("cinder.unreserve", "done"),
     ]  # fmt: skip
     assert all(0 <= event.seconds < 60 for event in (*calls, *steps))
-    stranger = STUCK_BY_NAME["UC5"].desk(cloud)
+    stranger = STUCK_BY_NAME["UC5"].trial(cloud)
     cloud.export(stranger.case.volume_id, "compute-9")
     stranger.run(recovery)
     assert Guarded("foreign_connection") in told
@@ -170,31 +170,31 @@ def test_every_call_step_and_objection_is_told(cloud: Cloud) -> None:
 def test_two_volumes_can_be_worked_by_one_recovery(cloud: Cloud) -> None:
     """One recovery, two cases in turn -> nothing of the one is left in the other."""
     recovery = recovery_on(cloud)
-    first, second = STUCK_BY_NAME["UC1"].desk(cloud), STUCK_BY_NAME["UC3"].desk(cloud)
-    for desk in (first, second, first, second):
-        outcome = desk.attempt(recovery)
+    first, second = STUCK_BY_NAME["UC1"].trial(cloud), STUCK_BY_NAME["UC3"].trial(cloud)
+    for trial in (first, second, first, second):
+        outcome = trial.attempt(recovery)
         assert outcome is not None
-        desk.advance(outcome.delay_seconds or 0.0)
+        trial.advance(outcome.delay_seconds or 0.0)
     assert {first.kept.state, second.kept.state} == {CaseState.CLOSED}
 
 
 @pytest.mark.parametrize("kind", [TransientError, PermanentError, ConflictError])
 def test_what_was_released_in_part_is_on_record(cloud: Cloud, kind: type[OutsideError]) -> None:
     """Terminated, and the driver's second call did nothing -> announced as our mending."""
-    desk = STUCK_BY_NAME["UC5, beside others"].desk(cloud)
+    trial = STUCK_BY_NAME["UC5, beside others"].trial(cloud)
     cloud.script(Fault.before("driver.detach", kind, times=100))
-    outcome = desk.run(recovery_on(cloud))
+    outcome = trial.run(recovery_on(cloud))
     assert outcome.conclusion is Conclusion.MENDED
-    assert desk.steps() == ["backend.force_detach:indeterminate"]
-    (end,) = [a for a in desk.announced if a.event_type.endswith(".end")]
+    assert trial.steps() == ["backend.force_detach:indeterminate"]
+    (end,) = [a for a in trial.announced if a.event_type.endswith(".end")]
     assert end.payload["steps"] == ["backend.force_detach"]
 
 
 def test_what_is_refused_in_part_for_good_comes_to_a_person(cloud: Cloud) -> None:
     """Terminated, the second call refused each time, and Cinder to be told -> parked with both."""
-    desk = STUCK_BY_NAME["UC1"].desk(cloud)
+    trial = STUCK_BY_NAME["UC1"].trial(cloud)
     cloud.script(Fault.before("driver.detach", PermanentError, times=100))
-    outcome = desk.run(recovery_on(cloud))
+    outcome = trial.run(recovery_on(cloud))
     assert outcome.state is CaseState.PARKED
     assert outcome.reason.startswith("Terminated, then: driver.detach")
-    assert "backend.force_detach" in desk.announced[-1].payload["steps"]
+    assert "backend.force_detach" in trial.announced[-1].payload["steps"]

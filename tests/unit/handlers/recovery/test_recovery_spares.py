@@ -13,8 +13,8 @@ import pytest
 from drivers.simulator import Cloud, scenes
 from drivers.simulator.scenes import Scene
 from handlers.case import CaseState, Conclusion
-from tests.unit.handlers.recovery.desk import QUICK, Desk, recovery_on
 from tests.unit.handlers.recovery.stuck import ATTACH, DETACH
+from tests.unit.handlers.recovery.trial import QUICK, Trial, recovery_on
 
 TRUSTED = dataclasses.replace(QUICK, trust_blind=True)
 
@@ -50,7 +50,7 @@ def test_server_that_this_nova_never_had_keeps_its_disk(
     scene = arrange(cloud)
     cloud.set_server(scene.instance_id, on_record=False)
     for operation in (ATTACH, DETACH):
-        outcome = Desk(scene, operation).run(recovery_on(cloud, TRUSTED, blind=blind))
+        outcome = Trial(scene, operation).run(recovery_on(cloud, TRUSTED, blind=blind))
         assert (outcome.rule, outcome.state) == ("X2.nova-unknown", CaseState.PARKED)
         assert "check the region" in outcome.reason
     assert cloud.calls(writes=True) == ()
@@ -61,7 +61,7 @@ def test_deleted_server_of_this_nova_is_still_believed_to_be_gone(cloud: Cloud) 
     """The same, and this Nova has its actions on record -> released: the control lets through."""
     scene = scenes.orphaned_attach(cloud)
     cloud.delete_server(scene.instance_id)
-    outcome = Desk(scene, ATTACH).run(recovery_on(cloud, QUICK))
+    outcome = Trial(scene, ATTACH).run(recovery_on(cloud, QUICK))
     assert outcome.conclusion is Conclusion.MENDED
     assert cloud.hazards() == ()
 
@@ -75,7 +75,7 @@ def test_two_hosts_that_write_are_for_a_person(cloud: Cloud) -> None:
     second = Scene(first.volume_id, second_server, attachment, "compute-2")
     for scene in (first, second):
         for operation in (ATTACH, DETACH):
-            outcome = Desk(scene, operation).run(recovery_on(cloud, QUICK))
+            outcome = Trial(scene, operation).run(recovery_on(cloud, QUICK))
             assert (outcome.rule, outcome.state) == ("P15.two-writers", CaseState.PARKED)
             assert outcome.reason.startswith("critical: ")
             assert "(compute-1 and compute-2)" in outcome.reason
@@ -91,7 +91,7 @@ def test_two_servers_of_a_multiattach_volume_are_healthy(cloud: Cloud) -> None:
     for host in ("compute-1", "compute-2"):
         server_id = cloud.boot_server(host=host)
         scene = Scene(volume_id, server_id, cloud.attach(volume_id, server_id), host)
-    outcome = Desk(scene, ATTACH).run(recovery_on(cloud, QUICK))
+    outcome = Trial(scene, ATTACH).run(recovery_on(cloud, QUICK))
     assert (outcome.rule, outcome.state) == ("H2.attached", CaseState.CLOSED)
 
 
@@ -103,6 +103,6 @@ def test_one_host_that_lost_its_access_is_for_a_person(cloud: Cloud) -> None:
         made.append(Scene(volume_id, server_id, cloud.attach(volume_id, server_id), host))
     cloud.unexport(volume_id, "compute-1")
     for scene in made:
-        outcome = Desk(scene, ATTACH).run(recovery_on(cloud, QUICK))
+        outcome = Trial(scene, ATTACH).run(recovery_on(cloud, QUICK))
         assert (outcome.rule, outcome.state) == ("P8.access-lost", CaseState.PARKED)
         assert outcome.reason.endswith("(compute-1)")

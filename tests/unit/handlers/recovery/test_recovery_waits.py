@@ -14,45 +14,45 @@ from drivers.simulator import Cloud, Detaching, Landing, scenes
 from handlers.case import CaseState
 from handlers.recovery import steps
 from handlers.recovery.recovery import Recovery
-from tests.unit.handlers.recovery.desk import QUICK, Desk, recovery_on
 from tests.unit.handlers.recovery.stuck import DETACH, STUCK, STUCK_BY_NAME, Stuck
+from tests.unit.handlers.recovery.trial import QUICK, Trial, recovery_on
 
 WAIT_SECONDS = 2.0
 PATIENT = dataclasses.replace(QUICK, nova_detach_wait_seconds=WAIT_SECONDS)
 
 
 @pytest.fixture
-def desk(cloud: Cloud) -> Desk:
+def trial(cloud: Cloud) -> Trial:
     """Give a case whose guest takes its time over Nova's detach."""
     scene = scenes.compute_came_back(cloud)
     cloud.script_detach(scene.instance_id, Detaching(landing=Landing()))
-    return Desk(scene, DETACH)
+    return Trial(scene, DETACH)
 
 
-def once_asked(desk: Desk, happens: Callable[[], Any]) -> None:
+def once_asked(trial: Trial, happens: Callable[[], Any]) -> None:
     """Let something happen as soon as Nova has accepted the detach."""
-    kept = desk.result
+    kept = trial.result
 
     def result(request_id: str, *rest: Any) -> None:
         kept(request_id, *rest)
-        if desk.steps()[-1] == "nova.detach:done":
+        if trial.steps()[-1] == "nova.detach:done":
             happens()
 
-    desk.result = result  # type: ignore[method-assign]
+    trial.result = result  # type: ignore[method-assign]
 
 
 @pytest.mark.slow
-def test_guest_that_takes_its_time_is_not_a_storm_of_looks(cloud: Cloud, desk: Desk) -> None:
+def test_guest_that_takes_its_time_is_not_a_storm_of_looks(cloud: Cloud, trial: Trial) -> None:
     """Nova is at it for as long as one attempt waits -> a look every tenth of that, no more."""
     began = time.monotonic()
     looks: list[int] = []
-    once_asked(desk, lambda: looks.append(len(cloud.calls("cinder.volume"))))
-    desk.attempt(Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: PATIENT))
+    once_asked(trial, lambda: looks.append(len(cloud.calls("cinder.volume"))))
+    trial.attempt(Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: PATIENT))
     assert time.monotonic() - began >= WAIT_SECONDS
     assert 5 <= len(cloud.calls("cinder.volume")) - looks[0] <= 13
 
 
-def test_stop_ends_the_wait_at_once(cloud: Cloud, desk: Desk) -> None:
+def test_stop_ends_the_wait_at_once(cloud: Cloud, trial: Trial) -> None:
     """The service stops while Nova is at it -> the attempt ends, and asks Cinder no further."""
     stop = threading.Event()
     looks: list[int] = []
@@ -61,21 +61,21 @@ def test_stop_ends_the_wait_at_once(cloud: Cloud, desk: Desk) -> None:
         looks.append(len(cloud.calls("cinder.volume")))
         stop.set()
 
-    once_asked(desk, stops)
+    once_asked(trial, stops)
     recovery = Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: PATIENT, stop=stop)
     began = time.monotonic()
-    outcome = desk.attempt(recovery)
+    outcome = trial.attempt(recovery)
     assert outcome is not None
     assert outcome.state is CaseState.DUE
     assert time.monotonic() - began < WAIT_SECONDS
     assert len(cloud.calls("cinder.volume")) - looks[0] <= 2
 
 
-def test_cinder_that_goes_away_ends_the_wait(cloud: Cloud, desk: Desk) -> None:
+def test_cinder_that_goes_away_ends_the_wait(cloud: Cloud, trial: Trial) -> None:
     """cinder-api is gone while Nova is at it -> looked at again later, as after any such look."""
-    once_asked(desk, lambda: cloud.set_apis(cinder_up=False))
+    once_asked(trial, lambda: cloud.set_apis(cinder_up=False))
     began = time.monotonic()
-    outcome = desk.attempt(Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: PATIENT))
+    outcome = trial.attempt(Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: PATIENT))
     assert outcome is not None
     assert (outcome.state, outcome.rule) == (CaseState.DUE, "X1.cinder-unknown")
     assert time.monotonic() - began < WAIT_SECONDS
@@ -100,24 +100,24 @@ def test_thawed_after_its_lease_it_makes_no_call(
     cloud: Cloud, stuck: Stuck, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Frozen for an hour between intent and call -> somebody else may have the volume: no call."""
-    desk, clock = stuck.desk(cloud), Clock()
+    trial, clock = stuck.trial(cloud), Clock()
     monkeypatch.setattr(steps, "time", clock)
     freezes = iter([3600.0])
-    desk.written = lambda _: setattr(
+    trial.written = lambda _: setattr(
         clock, "ahead_seconds", clock.ahead_seconds + next(freezes, 0.0)
     )
-    place = len(desk.steps())
-    desk.attempt(recovery_on(cloud))
-    assert desk.steps()[place].endswith(":withheld")
-    assert desk.run(recovery_on(cloud)).state is CaseState.CLOSED
-    stuck.assert_mended(cloud, desk)
+    place = len(trial.steps())
+    trial.attempt(recovery_on(cloud))
+    assert trial.steps()[place].endswith(":withheld")
+    assert trial.run(recovery_on(cloud)).state is CaseState.CLOSED
+    stuck.assert_recovered(cloud, trial)
 
 
 def test_the_two_looks_that_park_lie_a_pause_apart(cloud: Cloud) -> None:
     """A stranger is let in -> not parked on two looks of the same moment."""
-    desk = STUCK_BY_NAME["UC5"].desk(cloud)
-    cloud.export(desk.case.volume_id, "compute-9")
+    trial = STUCK_BY_NAME["UC5"].trial(cloud)
+    cloud.export(trial.case.volume_id, "compute-9")
     slow = dataclasses.replace(QUICK, try_backoff_seconds=0.3)
-    desk.attempt(Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: slow))
+    trial.attempt(Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: slow))
     first, second = cloud.calls("driver.observe")
     assert second.began_seconds - first.began_seconds >= 0.3

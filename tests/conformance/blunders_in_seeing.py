@@ -29,7 +29,7 @@ class Sees(SimulatorDriver):
         raise NotImplementedError
 
 
-class SeesNobody(Sees):
+class SeesNoConnection(Sees):
     """Answers "nobody" whatever the backend holds."""
 
     def altered(self, connections: tuple[Connection, ...]) -> tuple[Connection, ...]:

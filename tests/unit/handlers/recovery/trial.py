@@ -47,7 +47,7 @@ class CrashError(BaseException):
     """The process ends here, as kill -9 ends it: nothing catches this."""
 
 
-class Desk:
+class Trial:
     """One case on its way; meets ``CaseFile`` while an attempt is made."""
 
     def __init__(self, scene: Scene, operation: Operation, **facts: Any) -> None:
@@ -206,18 +206,18 @@ def recovery_on(cloud: Cloud, policy: BackendPolicy = QUICK, *, blind: bool = Fa
     return Recovery(cloud.cinder, cloud.nova, driver_of, lambda _: policy)
 
 
-def assert_told_in_pairs(desk: Desk) -> None:
+def assert_announced_in_pairs(trial: Trial) -> None:
     """Fail where the last start of the case is left without an end, an error or a person."""
-    events = desk.events()
+    events = trial.events()
     starts = [n for n, event in enumerate(events) if event == Event.START.name.lower()]
     assert not starts or {"end", "error", "parked"} & set(events[starts[-1] :]), events
 
 
-def assert_unharmed(cloud: Cloud, desk: Desk) -> None:
+def assert_unharmed(cloud: Cloud, trial: Trial) -> None:
     """Fail where the backend still lets somebody in though Cinder says available, or worse."""
     assert cloud.hazards() == ()
-    volume = cloud.cinder.volume(desk.kept.volume_id, timeout_seconds=1)
-    closed = desk.kept.state is CaseState.CLOSED
+    volume = cloud.cinder.volume(trial.kept.volume_id, timeout_seconds=1)
+    closed = trial.kept.state is CaseState.CLOSED
     if volume is not None and volume.status == "available" and closed:
-        assert cloud.exported_to(desk.kept.volume_id) == ()
-    assert_told_in_pairs(desk)
+        assert cloud.exported_to(trial.kept.volume_id) == ()
+    assert_announced_in_pairs(trial)

@@ -143,7 +143,7 @@ class ReleasesTheUnknown(Terminates):
             )
 
 
-class CutsEverybody(Terminates):
+class CutsEveryHost(Terminates):
     """Drops the whole target."""
 
     def released(self, volume: VolumeRef, attachment: Attachment, act: Callable[..., None]) -> None:
@@ -168,7 +168,7 @@ class CutsTheHost(Terminates):
             act(other)
 
 
-class TakesNoConnectorForAll(CutsEverybody):
+class TakesNoConnectorForAll(CutsEveryHost):
     """Drops the whole target only when no connector was given."""
 
     def released(self, volume: VolumeRef, attachment: Attachment, act: Callable[..., None]) -> None:
@@ -184,7 +184,7 @@ class TakesEverybody(TakesNoConnectorForAll):
     capabilities = dataclasses.replace(SimulatorDriver.capabilities, accepts_no_connector=True)
 
 
-class DetachesEverybody(SimulatorDriver):
+class DetachesEveryHost(SimulatorDriver):
     """Drops the target in ``detach``, whoever is connected."""
 
     def detach(

@@ -14,7 +14,7 @@ COMPUTE = "compute-1"
 
 def volume(**columns: Any) -> dict[str, Any]:
     """Return the answer to ``GET /volumes/{id}`` by an admin."""
-    told = {
+    fields = {
         "id": VOLUME, "status": "in-use", "size": 1, "name": "data", "availability_zone": "nova",
         "updated_at": "2026-11-22T10:00:00.000000", "multiattach": False, "attachments": [],
         "migration_status": None, "user_id": "user", "volume_type": "fast",
@@ -22,7 +22,7 @@ def volume(**columns: Any) -> dict[str, Any]:
         "os-vol-mig-status-attr:migstat": None, "os-vol-mig-status-attr:name_id": None,
         "shared_targets": False, "service_uuid": "s", "cluster_name": None, "provider_id": None,
     }  # fmt: skip
-    return {"volume": told | columns}
+    return {"volume": fields | columns}
 
 
 def attached(attachment_id: str = ROW, host: str | None = COMPUTE) -> dict[str, Any]:
@@ -36,11 +36,11 @@ def attached(attachment_id: str = ROW, host: str | None = COMPUTE) -> dict[str, 
 def attachment(**columns: Any) -> dict[str, Any]:
     """Return one of the list of ``GET /attachments/detail``."""
     secret = {"driver_volume_type": "iscsi", "auth_password": "canary-chap"}
-    told = {
+    fields = {
         "id": ROW, "status": "attached", "instance": SERVER, "volume_id": VOLUME,
         "attached_at": "", "detached_at": "", "attach_mode": "rw", "connection_info": secret,
     }  # fmt: skip
-    return told | columns
+    return fields | columns
 
 
 def attachments(*found: dict[str, Any]) -> dict[str, Any]:
@@ -50,36 +50,36 @@ def attachments(*found: dict[str, Any]) -> dict[str, Any]:
 
 def services(state: str = "up", **columns: Any) -> dict[str, Any]:
     """Return the answer to Cinder's ``GET /os-services``."""
-    told = {"binary": "cinder-volume", "host": BACKEND, "state": state, "status": "enabled",
+    fields = {"binary": "cinder-volume", "host": BACKEND, "state": state, "status": "enabled",
             "cluster": None}  # fmt: skip
-    return {"services": [told | columns]}
+    return {"services": [fields | columns]}
 
 
 def server(**columns: Any) -> dict[str, Any]:
     """Return the answer to ``GET /servers/{id}`` by an admin."""
-    told = {
+    fields = {
         "id": SERVER, "status": "ACTIVE", "OS-EXT-STS:vm_state": "active",
         "OS-EXT-STS:task_state": None, "OS-EXT-SRV-ATTR:host": COMPUTE,
         "OS-SRV-USG:launched_at": "2026-11-22T09:00:00.000000",
     }  # fmt: skip
-    return {"server": told | columns}
+    return {"server": fields | columns}
 
 
 def computes(state: str | None = "up", *, forced_down: bool = False) -> dict[str, Any]:
     """Return the answer to Nova's ``GET /os-services``; no state: the cell is down."""
-    told: dict[str, Any] = {"binary": "nova-compute", "host": COMPUTE, "status": "UNKNOWN"}
+    fields: dict[str, Any] = {"binary": "nova-compute", "host": COMPUTE, "status": "UNKNOWN"}
     if state is not None:
-        told |= {"status": "enabled", "state": state, "forced_down": forced_down}
-    return {"services": [told]}
+        fields |= {"status": "enabled", "state": state, "forced_down": forced_down}
+    return {"services": [fields]}
 
 
 def device(
     attachment_id: str | None = None, volume_id: str = VOLUME, **more: Any
 ) -> dict[str, Any]:
     """Return a block device as microversion 2.89 (with an attachment) or 2.79 tells it."""
-    told: dict[str, Any] = {"serverId": SERVER, "volumeId": volume_id, "device": "/dev/vdb"}
+    fields: dict[str, Any] = {"serverId": SERVER, "volumeId": volume_id, "device": "/dev/vdb"}
     key = {"attachment_id": attachment_id} if attachment_id else {"id": volume_id}
-    return told | key | more
+    return fields | key | more
 
 
 def devices(*found: dict[str, Any]) -> dict[str, Any]:
@@ -91,8 +91,8 @@ def listed(server_id: str = SERVER, *volumes: str, **columns: Any) -> dict[str, 
     """Return one of the list of ``GET /servers/detail`` by an admin, with its volumes."""
     shown = [{"id": v, "delete_on_termination": False} for v in volumes]
     more: dict[str, Any] = {"id": server_id, "os-extended-volumes:volumes_attached": shown}
-    told: dict[str, Any] = server(**more)["server"]
-    return told | columns
+    fields: dict[str, Any] = server(**more)["server"]
+    return fields | columns
 
 
 def servers(*found: dict[str, Any], more: bool = False) -> dict[str, Any]:
@@ -117,11 +117,11 @@ def hypervisors(*found: dict[str, Any]) -> dict[str, Any]:
 
 def evacuation(server_id: str, status: str = "completed", **columns: Any) -> dict[str, Any]:
     """Return one of the list of ``GET /os-migrations``."""
-    told = {
+    fields = {
         "id": 7, "uuid": f"migration-of-{server_id}", "instance_uuid": server_id, "status": status,
         "migration_type": "evacuation", "source_compute": COMPUTE, "dest_compute": "compute-2",
     }  # fmt: skip
-    return told | columns
+    return fields | columns
 
 
 def migrations(*found: dict[str, Any], more: bool = False) -> dict[str, Any]:
