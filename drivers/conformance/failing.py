@@ -1,4 +1,4 @@
-"""Clauses on failure and threads: calls end in time, in one of three kinds, and tell no secret."""
+"""Clauses on failure and threads: calls end in time, in one of three kinds, and show no secret."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class FailingClauses(Clauses):
         must(not left, f"released after a thaw, but this is left: {shown(left)}")
         if driver.capabilities.sees_connections:
             seen = self.observe(driver, subject.volume)
-            must(not seen, f"released after a thaw, but observe tells {shown(seen)}")
+            must(not seen, f"released after a thaw, but observe shows {shown(seen)}")
 
     def test_unknown_volume_is_not_released(self, driver: StorageDriver, ground: Ground) -> None:
         """A volume that the backend does not know -> an error; success would be taken for clean."""
@@ -103,7 +103,7 @@ class FailingClauses(Clauses):
         with caplog.at_level("DEBUG"):
             texts = [*self._errors_in_trouble(driver, ground), repr(driver), str(driver)]
         leaks = [text for text in (*texts, caplog.text) if any(s in text for s in hidden)]
-        must(not leaks, f"a secret is told in {len(leaks)} of {len(texts) + 1} texts")
+        must(not leaks, f"a secret is shown in {len(leaks)} of {len(texts) + 1} texts")
 
     def _errors_in_trouble(self, driver: StorageDriver, ground: Ground) -> Iterator[str]:
         lost = Subject.of(ground.missing(), ground.connector("host-a"))
@@ -128,7 +128,7 @@ class CrowdingClauses(Clauses):
     """What a driver owes to threads that call it at the same time."""
 
     def test_looks_at_once_are_kept_apart(self, driver: StorageDriver, ground: Ground) -> None:
-        """Four threads look at two volumes at once -> each is told of its own."""
+        """Four threads look at two volumes at once -> each gets its own answer."""
         needs_sight(driver)
         subjects = [self.attached(ground, "host-a"), self.attached(ground, "host-b")]
 
@@ -138,7 +138,7 @@ class CrowdingClauses(Clauses):
         answers = at_once([partial(look, subject) for subject in subjects * 2])
         for subject, seen in zip(subjects * 2, answers, strict=True):
             true = shown(ground.truth(subject.volume))
-            must(seen == {true}, f"one thread was told {seen} of a volume that holds {true}")
+            must(seen == {true}, f"one thread got {seen} of a volume that holds {true}")
 
     def test_releases_at_once_are_kept_apart(self, driver: StorageDriver, ground: Ground) -> None:
         """Two attachments are released at once, each twice -> both are gone, bystanders are not."""

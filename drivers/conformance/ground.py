@@ -17,7 +17,7 @@ from drivers.base import Connection, Connector, StorageDriver, VolumeRef
 
 
 class Ground(ABC):
-    """A backend that nobody else uses, as the suite arranges it. Nothing goes through the driver.
+    """A backend for the suite alone, as the suite arranges it. Nothing goes through the driver.
 
     What takes effect a little later on the real thing is waited for here: the suite looks at once.
     A method that is not abstract may be left as it is where the backend cannot show it; the clauses
@@ -30,7 +30,7 @@ class Ground(ABC):
 
     @abstractmethod
     def volume(self) -> VolumeRef:
-        """Create a volume to which nobody is connected, and return how Cinder would name it."""
+        """Create a volume to which no host is connected, and return how Cinder would name it."""
 
     @abstractmethod
     def connector(self, host: str) -> Connector:
@@ -99,7 +99,7 @@ class Ground(ABC):
         return dataclasses.replace(connector, nqn=f"{connector.nqn}-renamed")
 
     def secrets(self) -> tuple[str, ...]:
-        """Return what must never be told, beside the values of the driver's secret options."""
+        """Return what must never be shown, beside the values of the driver's secret options."""
         return ()
 
 

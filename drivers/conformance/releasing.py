@@ -50,7 +50,7 @@ class ReleasingClauses(Clauses):
     def test_access_without_a_session_is_released(
         self, driver: StorageDriver, ground: Ground
     ) -> None:
-        """A host is let in and has no session -> its access is taken."""
+        """A host has access and no session -> its access is revoked."""
         subject = self.attached(ground, sessions=0)
         self.force_detach(driver, subject)
         self._must_be_gone(driver, ground, subject)
@@ -90,7 +90,7 @@ class ReleasingClauses(Clauses):
             self._must_be_gone(driver, ground, subject)
 
     def test_stuck_session_is_not_called_clean(self, driver: StorageDriver, ground: Ground) -> None:
-        """A session cannot be ended while its I/O hangs -> an error, or observe still tells it."""
+        """A session cannot be ended while its I/O hangs -> an error, or observe still shows it."""
         if driver.capabilities.acts_through_cinder:
             needs_sight(driver)
         subject = self.attached(ground)
@@ -103,7 +103,10 @@ class ReleasingClauses(Clauses):
             seen = error is not None or (
                 driver.capabilities.sees_connections and self.observe(driver, subject.volume)
             )
-            must(bool(seen), "force_detach succeeded, and nobody is told of the session left")
+            must(
+                bool(seen),
+                "force_detach succeeded, and observe does not show the session that is left",
+            )
 
     def _must_be_gone(self, driver: StorageDriver, ground: Ground, subject: Subject) -> None:
         left = connections_of(ground, subject)
@@ -112,7 +115,7 @@ class ReleasingClauses(Clauses):
             seen = self.observe(driver, subject.volume)
             must(
                 comparable(seen) == comparable(ground.truth(subject.volume)),
-                f"the host is gone, but observe tells {shown(seen)}",
+                f"the host is gone, but observe shows {shown(seen)}",
             )
 
     @staticmethod

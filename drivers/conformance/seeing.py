@@ -100,7 +100,7 @@ class SeeingClauses(Clauses):
         )
 
     def _must_see_the_truth(self, driver: StorageDriver, ground: Ground, subject: Subject) -> None:
-        """Compare; a driver that cannot tell hosts may call a connection what it likes."""
+        """Compare; a driver that cannot tell hosts may give a connection any name."""
         seen, true = self.observe(driver, subject.volume), ground.truth(subject.volume)
         must(bool(connections_of(ground, subject)), "the ground did not connect the host")
         words = f"the backend holds {shown(true)}, and observe shows {shown(seen)}"

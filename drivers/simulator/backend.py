@@ -16,7 +16,7 @@ Note = Callable[[str, Link, bool], None]
 class Backend:
     """One ``host@backend``; its volumes go by the backend's own names.
 
-    ``note(volume, link, granted)`` is told of each access that is given or taken.
+    ``note(volume, link, granted)`` is called for each access that is given or revoked.
     """
 
     name: str
@@ -62,20 +62,20 @@ class Backend:
             self._drop(record, link)
 
     def remove_export(self, name: str) -> None:
-        """Drop the volume's target and with it everybody's access."""
+        """Drop the volume's target and with it every host's access."""
         record = self.export((name,))
         for link in list(record.links.values()):
             self._drop(record, link)
         record.target = False
 
     def retire(self, names: Iterable[str]) -> None:
-        """Drop the target if nobody has access or a session any more."""
+        """Drop the target if no host has access or a session any more."""
         record = self.export(tuple(names))
         if not record.links:
             record.target = False
 
     def listing(self) -> tuple[Export, ...]:
-        """Return what is exported to somebody; the backend's names are Cinder's ids as they are."""
+        """Return what is exported to a host; the backend's names are Cinder's ids as they are."""
         return tuple(
             Export(name, name, tuple(link.seen() for link in record.links.values()))
             for name, record in self.exports.items()
@@ -83,7 +83,7 @@ class Backend:
         )
 
     def shared(self, name: str, *, other_attachments: bool) -> bool:
-        """Tell whether somebody still needs the export, which keeps Cinder from removing it.
+        """Tell whether a host still needs the export, which keeps Cinder from removing it.
 
         LVM's driver goes by Cinder's other rows, a driver with mappings of hosts by its mappings.
         """

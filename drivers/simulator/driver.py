@@ -59,7 +59,7 @@ class SimulatorDriver(StorageDriver):
         return self._cloud.storage.observe(self.backend, volume, timeout_seconds=timeout_seconds)
 
     def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
-        """Return every volume that somebody has access to."""
+        """Return every volume that a host has access to."""
         return self._cloud.storage.list_exports(self.backend, timeout_seconds=timeout_seconds)
 
     def terminate_connection(
@@ -67,7 +67,9 @@ class SimulatorDriver(StorageDriver):
     ) -> None:
         """Revoke exactly the connector's access, then end its sessions; absent is success."""
         if attachment.connector is None:
-            raise PermanentError("Refused: without a connector every host would be cut off.")
+            raise PermanentError(
+                "Refused, nothing done: without a connector every host would lose its access."
+            )
         self._cloud.storage.terminate_connection(
             self.backend,
             volume,
@@ -79,7 +81,7 @@ class SimulatorDriver(StorageDriver):
     def detach(
         self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
     ) -> None:
-        """Remove the target unless somebody else still has access."""
+        """Remove the target unless another host still has access."""
         self._cloud.storage.detach(
             self.backend,
             volume,

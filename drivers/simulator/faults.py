@@ -151,7 +151,7 @@ class Fault:
 def checked(method: str) -> str:
     """Return the method; ValueError with the list of them for one that can never be called."""
     if method not in METHODS:
-        raise ValueError(f"{method} is not called by anybody; there are {sorted(METHODS)}.")
+        raise ValueError(f"{method} is not called by detachd; it calls {sorted(METHODS)}.")
     return method
 
 
@@ -205,7 +205,7 @@ class Pending:
 
 
 class LateEffects:
-    """What is under way behind the callers' backs. Each effect lands once, whoever asks."""
+    """Effects that are under way after their callers gave up. Each one lands once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

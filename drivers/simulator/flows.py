@@ -66,7 +66,7 @@ class AttachUnderWay:
             self.compute.clean_up(self.attachment, reaches_cinder=reaches_cinder)
 
     def abandon(self) -> None:
-        """Stop here, as when the compute dies: nothing is cleaned up, nobody goes on."""
+        """Stop here, as when the compute dies: nothing is cleaned up or continued."""
         with self.estate.lock:
             self.steps.clear()
             self._connecting().discard(self.host)
@@ -184,7 +184,7 @@ class Flows(Stage):
     def terminate_server(self, instance_id: str) -> None:
         """Delete a server as Nova does: the guest ends, each row goes if the backend lets it.
 
-        What the backend does not let go is swallowed (``_shutdown_instance``): nobody hears of it.
+        A failure of the backend is swallowed (``_shutdown_instance``): no message reports it.
         """
         with self._estate.lock:
             server = self._estate.server(instance_id)

@@ -113,10 +113,10 @@ class HazardKind(enum.Enum):
     """What went wrong.
 
     RELEASED_WHILE_EXPORTED: one of our calls made Cinder say available or detached, or drop a row,
-    while the backend still let that host in.
+    while that host still had access on the backend.
     HEALTHY_ACCESS_CUT: one of our calls took access that a running guest, a migration, an attach
     under way or Cinder itself was using.
-    TWO_WRITERS: after one of our calls a second host was let in beside one that was in already.
+    TWO_WRITERS: after one of our calls a second host got access beside one that had it already.
     RESERVATION_LOST: one of our calls dropped the row that a shelved server comes back by.
     """
 
@@ -196,7 +196,7 @@ def judge(volume_id: str, before: Picture, after: Picture, asked: Asked) -> tupl
 def _cut(before: Picture, after: Picture) -> Iterator[str]:
     """Find users that had a way in before the call, use it still, and have it no more.
 
-    A guest that let go within the call (Nova's own detach) is no user afterwards.
+    A guest that closed the disk within the call (Nova's own detach) is no user afterwards.
     """
     still_in = {k.host for k in after.links if k.access}
     in_session = {k.host for k in after.links if k.sessions}
@@ -263,9 +263,9 @@ class Watch:
                 self._compare(volume, before, asked)
 
     def second_host(self, volume: VolumeRecord, host: str, instance_id: str) -> None:
-        """Note an attach that let a second host in where one of our calls came in between.
+        """Note an attach that gave a second host access where one of our calls came in between.
 
-        A host that got in only after our last call is the doing of whoever let it in.
+        Access that was given only after our last call is not our doing.
         """
         server = self._estate.server(instance_id)
         if volume.multiattach or server.migrating_to or volume.touched is None:
@@ -275,7 +275,7 @@ class Watch:
                 self.hazards.append(self._two_writers(volume, host, link))
 
     def _two_writers(self, volume: VolumeRecord, host: str, link: Link) -> Hazard:
-        words = f"{host} was let in while {link.host} still is"
+        words = f"{host} got access while {link.host} still has it"
         return Hazard(HazardKind.TWO_WRITERS, volume.volume_id, "attach", None, words)
 
     def _compare(self, volume: VolumeRecord, before: Picture, asked: Asked) -> None:

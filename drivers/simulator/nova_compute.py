@@ -96,7 +96,7 @@ class Compute:
         """Do the compute's part of a detach that was accepted.
 
         A guest that refuses is rolled back to in-use. Where Cinder fails, the guest has already
-        let go, the block device stays and so does ``detaching``.
+        close the disk, the block device stays and so does ``detaching``.
         """
         server = self.estate.server(instance_id)
         match guest:

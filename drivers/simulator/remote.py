@@ -84,7 +84,7 @@ class CloudServer(socketserver.ThreadingTCPServer):
         return f"{host!s}:{port}"
 
     def close(self) -> None:
-        """Hang up on everybody and stop; the cloud itself stays open.
+        """Close all connections and stop; the cloud itself stays open.
 
         Waits for calls under way, a hanging one until its own limit: ``Cloud.close`` wakes those.
         """
@@ -97,7 +97,7 @@ class CloudServer(socketserver.ThreadingTCPServer):
         self.server_close()
 
     def wait(self) -> None:
-        """Block until somebody closes the server."""
+        """Block until the server is closed."""
         self._thread.join()
 
     def __enter__(self) -> CloudServer:

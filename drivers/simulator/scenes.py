@@ -68,7 +68,7 @@ def uc2(cloud: Cloud, host: str = "compute-1", backend: str = DEFAULT_BACKEND) -
 def uc3(cloud: Cloud, host: str = "compute-1", backend: str = DEFAULT_BACKEND) -> Scene:
     """Delete a server whose detach hangs in the backend. Left: detaching / - / none.
 
-    Cinder timed out each time; the backend let go afterwards.
+    Cinder timed out each time; the backend finished afterwards.
     """
     scene = attached(cloud, host, backend)
     cloud.script(Fault.late(TERMINATE, volume_id=scene.volume_id, times=5))
@@ -79,7 +79,7 @@ def uc3(cloud: Cloud, host: str = "compute-1", backend: str = DEFAULT_BACKEND) -
 
 
 def uc4(cloud: Cloud, host: str = "compute-1", backend: str = DEFAULT_BACKEND) -> Scene:
-    """Detach with a failing backend. Left: detaching / attached / present; the guest has let go."""
+    """Detach with a failing backend. Left: detaching / attached / present; the disk is closed."""
     scene = attached(cloud, host, backend)
     cloud.script(Fault.before(TERMINATE, volume_id=scene.volume_id, times=5))
     cloud.detach(scene.volume_id, scene.instance_id)
@@ -134,7 +134,7 @@ def retry_won(cloud: Cloud, host: str = "compute-1", backend: str = DEFAULT_BACK
 
 
 def live_migration(cloud: Cloud, host: str = "compute-1", backend: str = DEFAULT_BACKEND) -> Scene:
-    """Be in the middle of a live migration: two rows, two hosts let in, one guest. All healthy.
+    """Stop in the middle of a live migration: two rows, two hosts, one guest. All healthy.
 
     ``attachment_id`` is the source's row; Nova's block device names the destination's.
     """
@@ -153,7 +153,7 @@ def shelved(cloud: Cloud, host: str = "compute-1", backend: str = DEFAULT_BACKEN
 def guest_holds(cloud: Cloud, host: str = "compute-1", backend: str = DEFAULT_BACKEND) -> Scene:
     """Kill the compute in a detach; its guest goes on. Left: detaching / attached / present.
 
-    The compute service stays down: nobody can ask the guest, so nobody may act.
+    The compute service stays down: the guest cannot be asked, so nothing may be done.
     """
     scene = attached(cloud, host, backend)
     cloud.detach(scene.volume_id, scene.instance_id, Guest.COMPUTE_DIES)

@@ -4,7 +4,7 @@ Nothing here goes through the journal, the fault script or the watch of a face: 
 service's calls. What a state *means* is up to the caller; that any combination can be set is the
 point.
 
-Of the storage side it sets who is let in, who logs in, and what the backend then holds.
+Of the storage side it sets which hosts have access and log in, and what the backend then holds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from drivers.simulator.state import (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AccessChange:
-    """One host was let in to a volume, or no longer is. ``request_id``: whose call did it, if ours.
+    """One host got access to a volume, or lost it. ``request_id``: whose call did it, if ours.
 
     ``volume`` is the backend's name of it, ``number`` the estate's running count.
     """
@@ -98,7 +98,7 @@ class Hosts:
                     del links[link.name]
 
     def log_in(self, volume_id: str, connector: Connector) -> bool:
-        """Have a host without a session open one; tell whether the backend let it in."""
+        """Have a host without a session open one; tell whether the backend accepted it."""
         with self._estate.lock:
             for link in self._links(volume_id):
                 if link.seen().belongs_to(connector) and link.access:
@@ -121,7 +121,7 @@ class Hosts:
             return tuple(sorted(link.host for link in self._links(volume_id)))
 
     def has_target(self, volume_id: str) -> bool:
-        """Tell whether the backend still has a target for the volume, let in or not."""
+        """Tell whether the backend still has a target for the volume, with a host or without."""
         with self._estate.lock:
             volume = self._estate.volume(volume_id)
             return self._estate.backend_of(volume).export((volume.name,)).target

@@ -18,7 +18,7 @@ class Exporting(enum.Enum):
     """When a backend's driver ends a host's access; real Cinder drivers do it in either way.
 
     PER_HOST: ``terminate_connection`` removes that host, ``remove_export`` drops the whole target.
-    WHOLE_VOLUME: ``terminate_connection`` does nothing, ``remove_export`` ends everybody's access
+    WHOLE_VOLUME: ``terminate_connection`` does nothing, ``remove_export`` ends every host's access
     (Cinder's LVM and RBD drivers).
     """
 
@@ -65,7 +65,7 @@ class AttachmentRecord:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reservation:
-    """How a volume was when one of our calls reserved it: giving that back harms nobody."""
+    """How a volume was when one of our calls reserved it: giving that back does no harm."""
 
     links: frozenset[tuple[str, bool, bool]]
     touched: int | None
@@ -108,7 +108,7 @@ class VolumeRecord:
         return self.name_id or self.volume_id
 
     def ref(self) -> VolumeRef:
-        """Return the volume as a storage driver is told of it."""
+        """Return the volume as a storage driver gets it."""
         return VolumeRef(
             volume_id=self.volume_id,
             backend=self.backend,
@@ -165,7 +165,7 @@ class ServerRecord:
 class Link:
     """One host's way to a volume, as the backend holds it.
 
-    ``instance_id`` and ``purpose`` are the simulation's knowledge; no backend tells them.
+    ``instance_id`` and ``purpose`` are the simulation's knowledge; no backend shows them.
     A ``stuck`` session stays listed until ``Cloud.release_stuck_session``, as one does whose I/O
     hangs.
     """
@@ -181,7 +181,7 @@ class Link:
     granted: int = 0
 
     def seen(self) -> Connection:
-        """Return the connection as an observation tells it."""
+        """Return the connection as an observation shows it."""
         return Connection(
             name=self.name,
             host=self.host,

@@ -39,10 +39,10 @@ class Storage(Protocol):
         request_id: str,
         timeout_seconds: float,
     ) -> None:
-        """Remove the volume's target if nobody else has access."""
+        """Remove the volume's target if no other host has access."""
 
     def list_exports(self, backend: str, *, timeout_seconds: float) -> tuple[Export, ...]:
-        """Return every volume that somebody has access to."""
+        """Return every volume that a host has access to."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,12 +80,12 @@ class StorageFace:
         request_id: str,
         timeout_seconds: float,
     ) -> None:
-        """Remove the volume's target if nobody has access any more."""
+        """Remove the volume's target if no host has access any more."""
         asked = _about("detach", volume, attachment, request_id, timeout_seconds)
         self.board.perform(asked, lambda: self._backend(backend).retire(volume.ids()))
 
     def list_exports(self, backend: str, *, timeout_seconds: float) -> tuple[Export, ...]:
-        """Return every volume that somebody has access to."""
+        """Return every volume that a host has access to."""
         asked = Asked("driver", "list_exports", None, None, timeout_seconds, writes=False)
         return self.board.perform(asked, lambda: self._backend(backend).listing())
 

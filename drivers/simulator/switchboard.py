@@ -105,7 +105,7 @@ class Switchboard:
                 return act()
 
     def _land(self, asked: Asked | None, act: Callable[[], object]) -> None:
-        """Do what nobody waits for any more; nobody hears of its errors either."""
+        """Do what no caller waits for any more; its errors are not reported either."""
         with contextlib.suppress(OutsideError, UnansweredError):
             self._watched(asked, act)
 

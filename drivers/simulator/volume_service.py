@@ -144,7 +144,7 @@ class VolumeService:
     def _export(
         self, step: Step, volume: VolumeRecord, connector: Connector, instance_id: str | None
     ) -> None:
-        """Let a host in; where the driver fails Cinder removes the export, everybody's."""
+        """Give a host access; where the driver fails, Cinder removes the export of every host."""
         try:
             step(INITIALIZE, lambda: self._initialize(volume, connector, instance_id))
         except _DriverFailedError:

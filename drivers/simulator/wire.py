@@ -86,7 +86,7 @@ class Line:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._frames = Frames(self._socket)
         self._limited_to = 0.0
-        # A thread that ends drops its line without a word; this closes it then.
+        # A thread that ends drops its connection silently; this closes it then.
         self._hang_up = weakref.finalize(self, _close, self._socket, self._frames)
         try:
             self._limit(timeout_seconds)

@@ -84,7 +84,7 @@ class Disk:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Target:
-    """One target. ``rules`` is its access list: initiator names and addresses, not told apart."""
+    """One target. ``rules`` is its access list: initiator names and addresses, in one list."""
 
     tid: int
     name: str

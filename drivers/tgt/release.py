@@ -40,7 +40,7 @@ class StillConnectedError(IndeterminateError):
 class Release:
     """One call's work on one initiator. ``look`` sees the volume's targets as they are now.
 
-    ``acted`` tells whether tgtd has changed anything for it: from then on no failure may be a
+    ``acted`` says whether tgtd has changed anything for it: from then on no failure may be a
     TransientError or PermanentError, which say that nothing was done.
     """
 

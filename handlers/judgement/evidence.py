@@ -245,7 +245,7 @@ def left_behind(attachment: CinderAttachment, servers: Mapping[str, ServerEviden
 
 
 def _backend(ref: VolumeRef, sources: Sources) -> tuple[BackendEvidence, bool]:
-    """Look at the backend; say too whether the driver can tell whose connection is whose."""
+    """Look at the backend; return too whether the driver can tell the host of a connection."""
 
     def ask() -> Observation:
         return driver.observe(ref, timeout_seconds=sources.timeout_seconds)

@@ -107,10 +107,10 @@ def _release(s: Situation, capabilities: Capabilities) -> tuple[Step, ...]:
 def _one_call_for_both(s: Situation, capabilities: Capabilities) -> bool:
     """Tell whether Cinder is asked for all of it: ``os-force_detach`` with row and connector.
 
-    It ends the connection, removes the export and drops the row, in this order. Where nobody can
-    look in between, two calls would be no safer, and the second one would skip the removal of the
-    export, which is all that some drivers do (LVM's; ``DELETE /attachments/{id}`` of a row that is
-    still reserved). Cinder refuses it for a volume with several rows.
+    It ends the connection, removes the export and drops the row, in this order. Where no look is
+    possible in between, two calls would be no safer, and the second one would skip the removal of
+    the export, which is all that some drivers do (LVM's; ``DELETE /attachments/{id}`` of a row
+    that is still reserved). Cinder refuses it for a volume with several rows.
     """
     blind = capabilities.acts_through_cinder and s.blind
     identified = s.attachment is not None and s.connector is not None
@@ -155,7 +155,7 @@ def cinder_skips_backend(s: Situation) -> bool:
     """Tell whether Cinder's own delete of the subject's row may leave the backend as it is.
 
     It does so for a row that is still reserved (cinder/volume/api.py ``attachment_delete``) and for
-    one without a connector: of an attach that failed early, or of the old way. No API tells the
+    one without a connector: of an attach that failed early, or of the old way. No API shows the
     connector; connection info is stored after it, by the API, which may have given up by then. So a
     row without it may have a connector or not, unless it is ``attaching`` beside other rows: the
     volume manager writes that after the connector, and the old way makes no second row.

@@ -15,7 +15,7 @@ class Mode(enum.Enum):
 
 
 class LateAttach(enum.Enum):
-    """What becomes of an attach that is rolled forward, and that nobody said had ended (UC2)."""
+    """What becomes of an attach that is rolled forward and whose end was not heard (UC2)."""
 
     KEEP = "keep"
     DETACH = "detach"
@@ -33,9 +33,9 @@ class BackendPolicy:
     a timed-out driver call may still act: at least five RPC timeouts. ``trust_blind`` opts in a
     backend whose driver cannot see, ``allow_no_connector`` one whose driver may be called without
     a connector. ``nova_detach_wait_seconds`` is how long one attempt waits for
-    Nova's own detach. ``patience_seconds`` is how old a case may grow while somebody else's
+    Nova's own detach. ``patience_seconds`` is how old a case may grow while another
     operation on the volume is in flight, before a person is asked. ``late_attach`` says whether an
-    attach that is rolled forward, and of which nobody has said that it ended well, is then detached
+    attach that is rolled forward, and of which no message said that it ended well, is then detached
     through Nova.
     """
 

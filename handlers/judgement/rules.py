@@ -937,7 +937,7 @@ SECTIONS = (
                 when=(),
                 meant="Unknown.",
                 done="Parked, with the evidence.",
-                source="A situation that nobody has met yet.",
+                source="A situation that was never seen.",
             ),
         ),
     ),

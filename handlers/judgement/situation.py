@@ -36,7 +36,7 @@ def subject_of(
 
     A case whose messages named an attachment is about that row and no other. Else an attach is
     about the row that is not attached. A detach is about one that is more than reserved: what is
-    only reserved is let go by Cinder's API, whose message names it (cinder/volume/api.py
+    only reserved is deleted by Cinder's API, whose message names it (cinder/volume/api.py
     ``attachment_delete``); and of two of one server, about the one that the server has left.
     """
     if case.attachment_id is not None:
@@ -46,20 +46,24 @@ def subject_of(
             if attachment.attachment_id == case.attachment_id
         )
         return next(own, None), False
-    mine = [
+    candidates = [
         attachment
         for attachment in volume.attachments
         if case.instance_id in (None, attachment.instance_id)
     ]
     match case.operation:
         case Operation.ATTACH:
-            mine = [attachment for attachment in mine if attachment.status != ATTACHED] or mine
+            candidates = [
+                attachment for attachment in candidates if attachment.status != ATTACHED
+            ] or candidates
         case Operation.DETACH:
-            mine = [attachment for attachment in mine if attachment.status != RESERVED] or mine
+            candidates = [
+                attachment for attachment in candidates if attachment.status != RESERVED
+            ] or candidates
             # In transition the request may be for the other row.
             at_rest = volume.status == "in-use"
-            mine = (_on_the_source(mine, servers) if at_rest else []) or mine
-    return (mine[0] if len(mine) == 1 else None), len(mine) > 1
+            candidates = (_on_the_source(candidates, servers) if at_rest else []) or candidates
+    return (candidates[0] if len(candidates) == 1 else None), len(candidates) > 1
 
 
 def _on_the_source(

@@ -80,7 +80,7 @@ def _unexplained(s: Situation, excluded: Set[str | None]) -> int:
     """Count the hosts with a live session that no row explains, each row explaining one.
 
     A row whose host's connector was never seen may be that of any host. One that is only reserved
-    has none, and one whose server has left its host explains nobody there: multiattach lets two
+    has none, and one whose server has left its host explains no session there: multiattach lets two
     servers write, never one guest twice.
     """
     attachments = [

@@ -38,7 +38,7 @@ class Message:
 
     @property
     def publisher_id(self) -> str:
-        """Return who published it; raise ``BrokenMessageError`` if that cannot be told."""
+        """Return who published it; raise ``BrokenMessageError`` if it does not show."""
         return required(self.fields, "publisher_id", "publisher_id")
 
     @property

@@ -36,7 +36,7 @@ class Attempted:
 
     @property
     def unsettled_steps(self) -> tuple[str, ...]:
-        """The writes since the case was last mended that were made, or may have been."""
+        """The writes since the case was last recovered that were made, or may have been."""
         made = intents.may_have_acted(intents.since_recovered(self.case))
         return tuple(intent.kind.value for intent in made)
 
