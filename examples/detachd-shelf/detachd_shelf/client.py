@@ -17,7 +17,7 @@ from drivers.errors import (
 
 
 class Deadline:
-    """What is left of a call's time limit, over all the questions that it asks."""
+    """The time that is left of a call's limit, over all its requests."""
 
     def __init__(self, timeout_seconds: float) -> None:
         self._end = time.monotonic() + timeout_seconds

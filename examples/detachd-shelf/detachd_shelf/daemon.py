@@ -1,4 +1,4 @@
-"""The backend: serves volumes from a directory to the hosts that it lets in.
+"""The backend: serves volumes from a directory to the hosts that have access.
 
     python -m detachd_shelf.daemon DIRECTORY PASSWORD
 
@@ -19,14 +19,14 @@ from typing import Any
 
 @dataclasses.dataclass(slots=True)
 class Volume:
-    """One volume: its file, who is let in, and the sessions that are open."""
+    """One volume: its file, its access list, and the sessions that are open."""
 
     file: Path
     allowed: set[str] = dataclasses.field(default_factory=set)
     sessions: list[tuple[str, asyncio.StreamWriter]] = dataclasses.field(default_factory=list)
 
     def shown(self) -> dict[str, Any]:
-        """Return who is let in and how many sessions each initiator has."""
+        """Return the access list, and how many sessions each initiator has."""
         holders = [initiator for initiator, _ in self.sessions]
         return {
             "allowed": sorted(self.allowed),

@@ -45,12 +45,12 @@ class ShelfDriver(StorageDriver):
     )
 
     def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
-        """Show who is let in and who has a session; the daemon's knowing the volume is control."""
+        """Return access and sessions; that the daemon knows the volume is the control."""
         name, shown = self._find(volume, Deadline(timeout_seconds))
         return Observation(_connections(shown), f"{self.options['socket']} answered and has {name}")
 
     def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
-        """List every volume that somebody is let in to or has a session with."""
+        """List every volume that a host has access to or a session with."""
         listed = self._ask(Deadline(timeout_seconds), "list")["volumes"]
         exports = (Export(n, self._id_in(n), _connections(shown)) for n, shown in listed.items())
         return tuple(export for export in exports if export.connections)
@@ -78,7 +78,7 @@ class ShelfDriver(StorageDriver):
         """Nothing is left once the connection is gone: a shelf makes nothing for an attachment."""
 
     def _find(self, volume: VolumeRef, deadline: Deadline) -> tuple[str, dict[str, Any]]:
-        """Return the name that the daemon has it by, of all it may have, and what it shows."""
+        """Return the name by which the daemon has the volume, and what it shows of it."""
         names = volume.names(self.options["volume_name_template"])
         for name in names:
             try:
@@ -101,7 +101,7 @@ class ShelfDriver(StorageDriver):
 
 
 def _connections(shown: dict[str, Any]) -> tuple[Connection, ...]:
-    """Return a connection for everybody who is let in, has a session, or both."""
+    """Return a connection for each host that has access, a session, or both."""
     names = sorted({*shown["allowed"], *shown["sessions"]})
     return tuple(
         Connection(name, access=name in shown["allowed"], sessions=shown["sessions"].get(name, 0))

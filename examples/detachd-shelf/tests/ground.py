@@ -88,7 +88,7 @@ class ShelfGround(Ground):
         """Let it in, and open as many sessions."""
         self.ask("allow", volume=volume.names()[0], initiator=connector.initiator or "")
         for _ in range(sessions):
-            assert self._log_in(volume, connector), "the shelf does not let the host in"
+            assert self._log_in(volume, connector), "the shelf does not accept the host"
 
     def truth(self, volume: VolumeRef) -> tuple[Connection, ...]:
         """Read the daemon's own account; written anew here, so as not to trust the driver's."""
@@ -101,7 +101,7 @@ class ShelfGround(Ground):
 
     @contextlib.contextmanager
     def freeze(self) -> Iterator[None]:
-        """Stop the daemon's process; what it was asked meanwhile it does when it goes on."""
+        """Stop the daemon's process; it carries out the requests of that time when it continues."""
         self.shelf.daemon.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -118,7 +118,7 @@ class ShelfGround(Ground):
         return volume
 
     def withdraw(self, volume: VolumeRef, connector: Connector) -> None:
-        """Revoke, and kick nobody."""
+        """Revoke the access, and end no session."""
         self.ask("revoke", volume=volume.names()[0], initiator=connector.initiator or "")
 
     @contextlib.contextmanager
