@@ -398,8 +398,8 @@ SECTIONS = (
                     facts.connected_or_blind,
                 ),
                 where_blind=(
-                    "Nova's block device names the attachment and its guest runs with it, as far "
-                    "as Nova says; only Cinder was not told, and the backend cannot be seen"
+                    "Nova's block device names the attachment and its row is attaching: only "
+                    "Cinder was not told, as far as Nova shows; the backend cannot be seen"
                 ),
                 meant="It is attached and only Cinder was not told.",
                 done=(
