@@ -68,10 +68,10 @@ def test_any_driver_that_lists_is_enough(tmp_path: Path, text: str, lists: bool)
 
 def openstack(*sections: str) -> str:
     """Return sections that say how to authenticate at a Keystone that nobody listens for."""
-    said = (
+    options = (
         "auth_type = password\nauth_url = http://127.0.0.1:1/v3\nusername = u\npassword = canary\n"
     )
-    return "".join(f"[{section}]\n{said}" for section in sections)
+    return "".join(f"[{section}]\n{options}" for section in sections)
 
 
 def test_real_cloud_is_the_control_plane(read: Read) -> None:

@@ -47,7 +47,7 @@ EVENTS: tuple[Counted, ...] = (
     Called("cinder", "volume", 0.1, None),
     Stepped("cinder.unreserve", "done", 0.3),
     Guarded("no_connector"),
-    *(Happened(what, "x") for what in EventKind),
+    *(Happened(kind, "x") for kind in EventKind),
 )
 
 

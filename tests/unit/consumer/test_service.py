@@ -338,9 +338,9 @@ def test_running_attempt_ends_and_is_told_before_the_publisher_stops(
         service.stop()
         cinder.answers.set()
         assert service.wait()
-        (told,) = peer.take_all("audit")
-    assert b"volume.force_detach.parked" in told
-    assert volume_id.encode() in told
+        (announcement,) = peer.take_all("audit")
+    assert b"volume.force_detach.parked" in announcement
+    assert volume_id.encode() in announcement
 
 
 def test_attempt_that_hangs_does_not_keep_the_service_from_ending(
@@ -379,9 +379,9 @@ def test_parts_that_all_hang_are_waited_for_together(
     began = time.monotonic()
     service.stop()
     assert not service.wait()
-    took = time.monotonic() - began
+    seconds = time.monotonic() - began
     end.set()
-    assert took < 6.0, "each for itself they would take nine"
+    assert seconds < 6.0, "each for itself they would take nine"
 
 
 @pytest.mark.parametrize("part", ["listener", "worker", "publisher"])

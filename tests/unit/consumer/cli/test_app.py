@@ -99,7 +99,7 @@ def raised(*errors: Exception) -> Exception:
 
 
 @pytest.mark.parametrize(
-    ("errors", "said"),
+    ("errors", "expected"),
     [
         ([ValueError("it")], ["it"]),
         ([OSError("disk full"), RuntimeError("cannot write")], ["disk full", "cannot write"]),
@@ -133,9 +133,9 @@ def raised(*errors: Exception) -> Exception:
         "no words",
     ],
 )
-def test_causes_are_told_root_first_and_once(errors: list[Exception], said: list[str]) -> None:
+def test_causes_are_told_root_first_and_once(errors: list[Exception], expected: list[str]) -> None:
     """A chain of causes -> the root first, without what only repeats another."""
-    assert causes(raised(*errors)) == said
+    assert causes(raised(*errors)) == expected
 
 
 Failing = Callable[[Exception], None]

@@ -162,7 +162,7 @@ def test_recording_as_it_was_taken(run: Run, peer: Peer, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         pytest.param("", "there is nothing to replay: the input is empty", id="empty"),
         pytest.param('{"case": 7}', 'message 1: "case" is not the id of a case', id="no id"),
@@ -179,14 +179,14 @@ def test_recording_as_it_was_taken(run: Run, peer: Peer, monkeypatch: pytest.Mon
     ],
 )
 def test_what_cannot_be_replayed(
-    run: Run, peer: Peer, tmp_path: Path, text: str, said: str
+    run: Run, peer: Peer, tmp_path: Path, text: str, expected: str
 ) -> None:
     """A file that holds something unusable -> exit 2, told what, and none of it is sent."""
     path = tmp_path / "messages"
     path.write_text(text)
     code, out, err = run("replay", "file", str(path))
     assert (code, out) == (2, "")
-    assert said in err
+    assert expected in err
     assert waiting(peer) == []
 
 

@@ -245,9 +245,9 @@ def test_status_tells_of_the_last_message(listener: Listener, peer: Peer) -> Non
     assert status.last_message_at is None
     peer.publish(recording(HEALTHY))
     listener.run_once()
-    heard = listener.status().last_message_at
-    assert heard is not None
-    assert heard.tzinfo is not None
+    received_at = listener.status().last_message_at
+    assert received_at is not None
+    assert received_at.tzinfo is not None
 
 
 def test_run_until_stopped(peer: Peer, ledger: Ledger, tmp_path: Path) -> None:

@@ -51,14 +51,14 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def told() -> list[Happened]:
+def events() -> list[Happened]:
     """Keep what the replayer tells."""
     return []
 
 
-def results(told: list[Happened]) -> list[str | None]:
+def results(events: list[Happened]) -> list[str | None]:
     """Return what became of each replay."""
-    return [event.label for event in told]
+    return [event.label for event in events]
 
 
 @pytest.fixture
@@ -70,10 +70,10 @@ def settings() -> ReplaySettings:
 
 @pytest.fixture
 def replayer(
-    peer: Peer, ledger: Ledger, told: list[Happened], settings: ReplaySettings
+    peer: Peer, ledger: Ledger, events: list[Happened], settings: ReplaySettings
 ) -> Iterator[Replayer]:
     """Give a replayer whose queue is declared."""
-    made = Replayer(settings, ledger, told.append)
+    made = Replayer(settings, ledger, events.append)
     made.run_once()
     yield made
     made.close()
@@ -111,7 +111,7 @@ def test_case_by_our_own_sender(
     replayer: Replayer,
     ledger: Ledger,
     settings: ReplaySettings,
-    told: list[Happened],
+    events: list[Happened],
     state: CaseState,
 ) -> None:
     """`detachd replay case` of a case at rest -> due at once, who and why on record, acked."""
@@ -125,7 +125,7 @@ def test_case_by_our_own_sender(
         REQUESTER.actor,
         REQUESTER.reason,
     )
-    assert results(told) == ["rearmed"]
+    assert results(events) == ["rearmed"]
     assert replayer.run_once() == 0
 
 
@@ -138,7 +138,7 @@ def test_case_by_anyone(replayer: Replayer, ledger: Ledger, peer: Peer) -> None:
 
 
 def test_original_notification(
-    replayer: Replayer, ledger: Ledger, peer: Peer, told: list[Happened]
+    replayer: Replayer, ledger: Ledger, peer: Peer, events: list[Happened]
 ) -> None:
     """An original notification that never came -> a case, due at once, by the replay."""
     start = failed_start()
@@ -151,7 +151,7 @@ def test_original_notification(
     assert stored.notification.message_id.startswith("replay:")
     assert record.history[0].detail is not None
     assert record.history[0].detail["original_message_id"] == start.message_id
-    assert results(told) == ["opened"]
+    assert results(events) == ["opened"]
 
 
 def test_sender_s_name_goes_with_a_notification(
@@ -170,7 +170,7 @@ def test_sender_s_name_goes_with_a_notification(
 
 
 def test_message_id_makes_it_one(
-    replayer: Replayer, ledger: Ledger, peer: Peer, told: list[Happened]
+    replayer: Replayer, ledger: Ledger, peer: Peer, events: list[Happened]
 ) -> None:
     """The same message_id and body again -> nothing; another id, or another body -> another."""
     case_id, other = left(ledger, CaseState.PARKED), left(ledger, CaseState.PARKED)
@@ -180,7 +180,7 @@ def test_message_id_makes_it_one(
     ):  # fmt: skip
         put(peer, body, message_id=message_id)
         assert replayer.run_once() == 1
-    assert results(told) == ["rearmed", "repeated", "rearmed", "rearmed"]
+    assert results(events) == ["rearmed", "repeated", "rearmed", "rearmed"]
     assert rounds(ledger.case(case_id)) == ["bob", "bob"]
 
 
@@ -240,14 +240,14 @@ def test_poison_is_put_aside(
 
 
 def test_poison_does_not_stop_the_others(
-    replayer: Replayer, ledger: Ledger, peer: Peer, told: list[Happened]
+    replayer: Replayer, ledger: Ledger, peer: Peer, events: list[Happened]
 ) -> None:
     """Broken bodies before and after a good one -> the good one is taken in."""
     case_id = left(ledger, CaseState.PARKED)
     for body in (b"{", body_of(CaseOrder(case_id, "bob", "why")), b"{"):
         put(peer, body)
     assert [replayer.run_once() for _ in range(3)] == [1, 1, 1]
-    assert results(told) == ["refused", "rearmed", "refused"]
+    assert results(events) == ["refused", "rearmed", "refused"]
 
 
 def test_too_large(peer: Peer, ledger: Ledger, tmp_path: Path) -> None:
@@ -291,10 +291,10 @@ def test_quarantine_gone_then_back(
     real = Ledger.quarantine
     failures = iter([True])
 
-    def fails_once(self: Ledger, *arguments: Any, **named: Any) -> None:
+    def fails_once(self: Ledger, *arguments: Any, **keywords: Any) -> None:
         if next(failures, False):
             raise LedgerUnavailableError("gone")
-        real(self, *arguments, **named)
+        real(self, *arguments, **keywords)
 
     monkeypatch.setattr(Ledger, "quarantine", fails_once)
     put(peer, b"{")

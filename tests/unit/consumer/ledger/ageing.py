@@ -71,22 +71,22 @@ def counted(ledger: Ledger, *tables: sa.Table) -> list[int]:
 def worked(ledger: Ledger, state: CaseState = CaseState.CLOSED, **fields: object) -> Claim:
     """Make a case with a message, an intent, an announcement, and let an attempt end so."""
     due_case(ledger, **fields)
-    held = claim_one(ledger)
-    casefile = ledger.casefile(held)
-    request_id = f"req-own-{held.case.case_id}"
+    claim = claim_one(ledger)
+    casefile = ledger.casefile(claim)
+    request_id = f"req-own-{claim.case.case_id}"
     casefile.intend(
         StepKind.NOVA_DETACH, request_id=request_id, target={}, evidence={}, lease_seconds=60,
         announcement=announcement("start"),
     )  # fmt: skip
     casefile.result(request_id, StepResult.DONE, "")
-    ledger.finish(held, outcome(state))
-    return held
+    ledger.finish(claim, outcome(state))
+    return claim
 
 
 def send_all(ledger: Ledger) -> None:
     """Publish what the outbox holds."""
-    while taken := ledger.outbox_lease("p", limit=9, lease_seconds=60):
-        ledger.outbox_sent([out.outbox_id for out in taken])
+    while leased := ledger.outbox_lease("p", limit=9, lease_seconds=60):
+        ledger.outbox_sent([out.outbox_id for out in leased])
 
 
 def finished_volumes(ledger: Ledger, number: int) -> list[Notification]:
@@ -94,8 +94,8 @@ def finished_volumes(ledger: Ledger, number: int) -> list[Notification]:
     errors = [attach_error(volume_id=f"vol-{n}", request_id=f"req-{n}") for n in range(number)]
     accept(ledger, *errors)
     make_due(ledger)
-    for held in ledger.claim("w", limit=number, lease_seconds=60, deadlines=True):
-        ledger.finish(held, outcome(CaseState.CLOSED))
+    for claim in ledger.claim("w", limit=number, lease_seconds=60, deadlines=True):
+        ledger.finish(claim, outcome(CaseState.CLOSED))
     age(ledger, 91)
     return errors
 
@@ -108,7 +108,7 @@ def finish_all(ledger: Ledger, number: int, *, within_seconds: float = 30.0) -> 
     worked_on: list[str] = []
     ends_at = time.monotonic() + within_seconds
     while len(worked_on) < number and time.monotonic() < ends_at:
-        for held in ledger.claim("w", limit=number, lease_seconds=60, deadlines=True):
-            ledger.finish(held, outcome(CaseState.CLOSED))
-            worked_on.append(held.case.volume_id)
+        for claim in ledger.claim("w", limit=number, lease_seconds=60, deadlines=True):
+            ledger.finish(claim, outcome(CaseState.CLOSED))
+            worked_on.append(claim.case.volume_id)
     return worked_on

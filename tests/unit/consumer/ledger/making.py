@@ -27,11 +27,11 @@ def told(
     operation: Operation | None = Operation.ATTACH, phase: Phase = Phase.START, **fields: Any
 ) -> Notification:
     """Return a Cinder notification of the volume; ``fields`` replace what it says."""
-    named = f"volume.{operation.value}.{phase.value}" if operation else "compute.exception"
+    event_type = f"volume.{operation.value}.{phase.value}" if operation else "compute.exception"
     known: dict[str, Any] = {
         "message_id": str(uuid.uuid4()),
         "source": Source.CINDER,
-        "event_type": named,
+        "event_type": event_type,
         "publisher_id": "volume.labhost@lab",
         "operation": operation,
         "phase": phase,
@@ -63,19 +63,19 @@ def seen(status: str, **fields: Any) -> NotifiedAttachment:
 
 def released(**fields: Any) -> Notification:
     """Return UC5's signature: the API host starts to detach a row that is still reserved."""
-    named = {"attachment_id": ATTACHMENT, "request_id": REQUEST}
+    own = {"attachment_id": ATTACHMENT, "request_id": REQUEST}
     return told(
         Operation.DETACH,
         publisher_id="volume.labhost",
         attachments=(seen("reserved"),),
-        **named | fields,
+        **own | fields,
     )
 
 
 def attach_error(**fields: Any) -> Notification:
     """Return Nova's error of an attach, which makes a case due."""
-    named = {"source": Source.NOVA_VERSIONED, "instance_id": INSTANCE, "request_id": REQUEST}
-    return told(Operation.ATTACH, Phase.ERROR, **named | fields)
+    own = {"source": Source.NOVA_VERSIONED, "instance_id": INSTANCE, "request_id": REQUEST}
+    return told(Operation.ATTACH, Phase.ERROR, **own | fields)
 
 
 def known(**fields: Any) -> Case:
@@ -105,9 +105,9 @@ def arrival(notification: Notification) -> Arrival:
     return Arrival(notification, body_sha256, "cinder")
 
 
-def accept(ledger: Ledger, *told_in_order: Notification) -> None:
+def accept(ledger: Ledger, *notifications: Notification) -> None:
     """Take in notifications, one batch."""
-    ledger.accept([arrival(notification) for notification in told_in_order])
+    ledger.accept([arrival(notification) for notification in notifications])
 
 
 def due_case(ledger: Ledger, **fields: Any) -> str:
@@ -176,10 +176,10 @@ def expire_leases(ledger: Ledger) -> None:
     """Let so much time pass that every lease, on a volume or an announcement, ran out."""
     past = datetime.now(UTC) - timedelta(days=1)
     with ledger._database.engine.begin() as connection:
-        held = claims.update().where(claims.c.owner.is_not(None))
-        connection.execute(held.values(lease_expires_at=past))
-        taken = outbox.update().where(outbox.c.due_at.is_not(None))
-        connection.execute(taken.values(due_at=past))
+        claimed = claims.update().where(claims.c.owner.is_not(None))
+        connection.execute(claimed.values(lease_expires_at=past))
+        pending = outbox.update().where(outbox.c.due_at.is_not(None))
+        connection.execute(pending.values(due_at=past))
 
 
 def age_notifications(ledger: Ledger, seconds: float) -> None:
@@ -198,9 +198,9 @@ def places(ledger: Ledger) -> dict[str, str | None]:
         return {row.message_id: row.case_id for row in rows}
 
 
-def ids(told_in_order: Sequence[Notification]) -> list[str]:
+def ids(notifications: Sequence[Notification]) -> list[str]:
     """Return the message ids."""
-    return [notification.message_id for notification in told_in_order]
+    return [notification.message_id for notification in notifications]
 
 
 def other(notification: Notification) -> Notification:

@@ -127,11 +127,11 @@ def test_answer_to_the_commit_of_finish_is_lost(
 ) -> None:
     """Finished, the answer lost -> finished once, announced once, and no error."""
     due_case(far)
-    held = claim_one(far)
+    claim = claim_one(far)
     way.cut_at(COMMIT[server.name])
-    far.finish(held, outcome(CaseState.CLOSED, announcements=(announcement("end"),)))
+    far.finish(claim, outcome(CaseState.CLOSED, announcements=(announcement("end"),)))
     assert way.cuts == 1
-    record = far.case(held.case.case_id)
+    record = far.case(claim.case.case_id)
     assert (record.case.state, len(record.outbox)) == (CaseState.CLOSED, 1)
 
 
@@ -140,14 +140,14 @@ def test_answer_to_the_commit_of_an_intent_is_lost(
 ) -> None:
     """Meant, the answer lost -> written once, its start announced once, and the call may go on."""
     due_case(far)
-    held = claim_one(far)
+    claim = claim_one(far)
     way.cut_at(COMMIT[server.name])
-    far.casefile(held).intend(
+    far.casefile(claim).intend(
         StepKind.NOVA_DETACH, request_id="req-own", target={}, evidence={}, lease_seconds=60,
         announcement=announcement("start"),
     )  # fmt: skip
     assert way.cuts == 1
-    record = far.case(held.case.case_id)
+    record = far.case(claim.case.case_id)
     assert (len(record.intents), len(record.outbox)) == (1, 1)
 
 
@@ -212,9 +212,9 @@ def until_taken(ledger: Ledger, batch: list[Arrival]) -> None:
 def test_worker_that_lost_its_claim_in_an_outage(ledger: Ledger, server: PrivateDatabase) -> None:
     """The server restarts while a case is in hand -> claim and fence outlive it."""
     due_case(ledger)
-    held = claim_one(ledger)
+    claim = claim_one(ledger)
     with server.killed():
         pass
-    renew(ledger, held, 600)
-    ledger.finish(held, outcome(CaseState.CLOSED))
-    assert ledger.case(held.case.case_id).case.state is CaseState.CLOSED
+    renew(ledger, claim, 600)
+    ledger.finish(claim, outcome(CaseState.CLOSED))
+    assert ledger.case(claim.case.case_id).case.state is CaseState.CLOSED

@@ -151,10 +151,10 @@ class Life:
 
     def attempt(self) -> None:
         """Make one attempt with one call outside."""
-        held = self.step(lambda: claim_one(self.ledger))
-        casefile = self.ledger.casefile(held)
-        request_id = f"req-{held.fence}"
-        first = not held.case.intents
+        claim = self.step(lambda: claim_one(self.ledger))
+        casefile = self.ledger.casefile(claim)
+        request_id = f"req-{claim.fence}"
+        first = not claim.case.intents
         self.step(
             lambda: casefile.intend(
                 StepKind.CINDER_DELETE_ATTACHMENT, request_id=request_id, target={}, evidence={},
@@ -163,7 +163,7 @@ class Life:
         )  # fmt: skip
         self.step(lambda: casefile.result(request_id, StepResult.DONE, ""))
         end = (announcement("end"),)
-        self.step(lambda: self.ledger.finish(held, outcome(CaseState.CLOSED, announcements=end)))
+        self.step(lambda: self.ledger.finish(claim, outcome(CaseState.CLOSED, announcements=end)))
 
 
 @pytest.fixture
@@ -206,20 +206,20 @@ def test_crash_within_a_transaction(ledger: Ledger) -> None:
         accept(ledger, told(volume_id="vol-2"))
     with crashing(ledger):
         claim_one(ledger)
-    held = claim_one(ledger)
-    assert (held.fence, held.case.attempts) == (1, 1)
-    casefile = ledger.casefile(held)
+    claim = claim_one(ledger)
+    assert (claim.fence, claim.case.attempts) == (1, 1)
+    casefile = ledger.casefile(claim)
     with crashing(ledger):
         casefile.intend(
             StepKind.NOVA_DETACH, request_id="req-ours", target={}, evidence={}, lease_seconds=900,
             announcement=announcement("start"),
         )  # fmt: skip
     with crashing(ledger):
-        ledger.finish(held, outcome(CaseState.CLOSED, announcements=(announcement("end"),)))
+        ledger.finish(claim, outcome(CaseState.CLOSED, announcements=(announcement("end"),)))
     record = ledger.case(case_id)
     assert (record.case.state, record.claimed_by) == (CaseState.DUE, "w1")
     assert (record.intents, record.outbox) == ((), ())
-    assert record.lease_expires_at == held.lease_expires_at
+    assert record.lease_expires_at == claim.lease_expires_at
     assert len(places(ledger)) == 1
 
 
@@ -279,17 +279,17 @@ def test_no_statement_walks_the_finished_cases(tmp_path: Path) -> None:
         accept(ledger, attach_error(), exception)
         accept(ledger, told(Operation.DETACH, attachment_id="att-1"))
         make_due(clock)
-        held = claim_one(ledger)
-        ledger.casefile(held).connector_of("compute1")
-        renew(ledger, held, 60)
-        ledger.finish(held, outcome(CaseState.PARKED, announcements=(announcement("parked"),)))
+        claim = claim_one(ledger)
+        ledger.casefile(claim).connector_of("compute1")
+        renew(ledger, claim, 60)
+        ledger.finish(claim, outcome(CaseState.PARKED, announcements=(announcement("parked"),)))
         (out,) = ledger.outbox_lease("p", limit=9, lease_seconds=60)
         ledger.outbox_failed(out.outbox_id, "no broker", 0.0)
         ledger.outbox_sent([out.outbox_id])
         ledger.outbox_pending()
         ledger.paused()
         ledger.cases(volume_id="vol-1")
-        ledger.case(held.case.case_id)
+        ledger.case(claim.case.case_id)
 
     found = plans(ledger, live)
     assert len(found) > 25

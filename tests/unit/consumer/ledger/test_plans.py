@@ -88,8 +88,8 @@ def asked(ledger: Ledger, work: Callable[[Ledger], None]) -> list[Statement]:
     statements: list[Statement] = []
     engine = ledger._database.engine  # what it sends is what is tested
 
-    def note(*told: Any) -> None:
-        statement, parameters, many = told[2], told[3], told[5]
+    def note(*arguments: Any) -> None:
+        statement, parameters, many = arguments[2], arguments[3], arguments[5]
         if statement.startswith(("SELECT", "UPDATE")) and " WHERE " in statement.replace("\n", " "):
             statements.append((statement, parameters[0] if many else parameters))
 
@@ -103,20 +103,22 @@ def scans(database: Database, statement: Statement) -> list[str]:
     """Return what the database says of reading much of a table that grows."""
     match database.engine.dialect.name:
         case "sqlite":
-            details = [row["detail"] for row in _told(database, "EXPLAIN QUERY PLAN ", statement)]
+            details = [
+                row["detail"] for row in _explain(database, "EXPLAIN QUERY PLAN ", statement)
+            ]
             return [d for d in details if d.startswith(tuple(f"SCAN {t}" for t in GROWING))]
         case "mariadb":
-            much = [r for r in _told(database, "EXPLAIN ", statement) if _much(r, "rows")]
+            much = [r for r in _explain(database, "EXPLAIN ", statement) if _much(r, "rows")]
             if much and statement[0].startswith("SELECT"):  # to see where a LIMIT ends it
-                much = [r for r in _told(database, "ANALYZE ", statement) if _much(r, "r_rows")]
+                much = [r for r in _explain(database, "ANALYZE ", statement) if _much(r, "r_rows")]
             return [str(dict(row)) for row in much]
         case _:
-            plan = _told(database, "EXPLAIN (FORMAT JSON) ", statement)[0]["QUERY PLAN"]
+            plan = _explain(database, "EXPLAIN (FORMAT JSON) ", statement)[0]["QUERY PLAN"]
             parsed = plan if isinstance(plan, list) else json.loads(plan)
             return [str(node) for node in _nodes(parsed[0]["Plan"]) if _sequential(node)]
 
 
-def _told(database: Database, words: str, statement: Statement) -> Sequence[Mapping[str, Any]]:
+def _explain(database: Database, words: str, statement: Statement) -> Sequence[Mapping[str, Any]]:
     return database.write(
         lambda c: c.exec_driver_sql(words + statement[0], statement[1]).mappings().all()
     )

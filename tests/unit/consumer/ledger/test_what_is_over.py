@@ -15,7 +15,7 @@ from tests.unit.consumer.ledger.making import accept, arrival, claim_one, outcom
 NOTHING = (Archived(), Pruned())
 DAYS = 90
 
-Take = Callable[[Ledger, float], Archived | Pruned]
+Removal = Callable[[Ledger, float], Archived | Pruned]
 
 
 def archive(ledger: Ledger, days: float) -> Archived:
@@ -29,35 +29,35 @@ def prune(ledger: Ledger, days: float) -> Pruned:
 
 
 @pytest.fixture(params=[archive, prune])
-def take(request: pytest.FixtureRequest) -> Take:
+def remove(request: pytest.FixtureRequest) -> Removal:
     """Give each of the two."""
-    way: Take = request.param
+    way: Removal = request.param
     return way
 
 
-def test_nothing_younger_is_taken(ledger: Ledger, take: Take) -> None:
+def test_nothing_younger_is_taken(ledger: Ledger, remove: Removal) -> None:
     """A case closed 89 days ago, 90 are wanted -> it stays; a day later it goes."""
     worked(ledger)
     send_all(ledger)
     age(ledger, DAYS - 1)
-    assert take(ledger, DAYS) in NOTHING
+    assert remove(ledger, DAYS) in NOTHING
     age(ledger, 1)
-    assert take(ledger, DAYS).cases == 1
+    assert remove(ledger, DAYS).cases == 1
 
 
-def test_open_long_and_closed_lately_stays(ledger: Ledger, take: Take) -> None:
+def test_open_long_and_closed_lately_stays(ledger: Ledger, remove: Removal) -> None:
     """A case that was parked for a year and closed yesterday -> it stays as long as any other."""
-    held = worked(ledger, CaseState.PARKED)
+    claim = worked(ledger, CaseState.PARKED)
     send_all(ledger)
     age(ledger, 365)
-    send_round(ledger, held.case.case_id)
+    send_round(ledger, claim.case.case_id)
     ledger.finish(claim_one(ledger), outcome(CaseState.CLOSED))
     age(ledger, 1)
-    assert take(ledger, DAYS) in NOTHING
+    assert remove(ledger, DAYS) in NOTHING
 
 
 @pytest.mark.parametrize("state", [s for s in CaseState if s is not CaseState.CLOSED])
-def test_only_closed_cases_are_taken(ledger: Ledger, take: Take, state: CaseState) -> None:
+def test_only_closed_cases_are_taken(ledger: Ledger, remove: Removal, state: CaseState) -> None:
     """A case in any other state, however old -> it stays."""
     if state is CaseState.WAITING:
         accept(ledger, told())
@@ -65,27 +65,27 @@ def test_only_closed_cases_are_taken(ledger: Ledger, take: Take, state: CaseStat
         worked(ledger, state, request_id=f"req-{state.value}")
     send_all(ledger)
     age(ledger, 10_000)
-    assert take(ledger, 1) in NOTHING
+    assert remove(ledger, 1) in NOTHING
 
 
-def test_unsent_announcement_keeps_its_case(ledger: Ledger, take: Take) -> None:
+def test_unsent_announcement_keeps_its_case(ledger: Ledger, remove: Removal) -> None:
     """An announcement that is not sent, or taken to be sent -> its case stays; unrouted is over."""
     worked(ledger)
     age(ledger, DAYS + 1)
-    assert take(ledger, DAYS) in NOTHING
+    assert remove(ledger, DAYS) in NOTHING
     (out,) = ledger.outbox_lease("p", limit=9, lease_seconds=60)
-    assert take(ledger, DAYS) in NOTHING
+    assert remove(ledger, DAYS) in NOTHING
     ledger.outbox_unrouted([out.outbox_id])
-    assert take(ledger, DAYS).cases == 1
+    assert remove(ledger, DAYS).cases == 1
 
 
-def test_late_message_keeps_its_case(ledger: Ledger, take: Take) -> None:
+def test_late_message_keeps_its_case(ledger: Ledger, remove: Removal) -> None:
     """A message that came to a closed case yesterday -> it stays, its repetition is known."""
-    held = worked(ledger)
+    claim = worked(ledger)
     send_all(ledger)
     age(ledger, DAYS + 1)
-    own = f"req-own-{held.case.case_id}"
+    own = f"req-own-{claim.case.case_id}"
     late = told(Operation.DETACH, Phase.END, request_id=own)  # caused by our own call
     accept(ledger, late)
-    assert take(ledger, DAYS) in NOTHING
+    assert remove(ledger, DAYS) in NOTHING
     assert ledger.accept([arrival(late)]).duplicates == 1

@@ -106,30 +106,30 @@ def test_wire_format_is_messagingv2s(publisher: Publisher, ledger: Ledger, peer:
 def test_stock_listener_hears(publisher: Publisher, ledger: Ledger) -> None:
     """oslo.messaging's own listener on the exchange and topic -> it is told, in order."""
     case_id = announce(ledger, START, END)
-    with stock_listener(configured(MEMORY)) as heard, running(publisher):
-        until(lambda: len(heard.messages) == 2)
-    assert heard.event_types == [START, END]
-    ids = [message["metadata"]["message_id"] for message in heard.messages]
+    with stock_listener(configured(MEMORY)) as listener, running(publisher):
+        until(lambda: len(listener.messages) == 2)
+    assert listener.event_types == [START, END]
+    ids = [message["metadata"]["message_id"] for message in listener.messages]
     assert ids == [record.message_id for record in outbox(ledger, case_id)]
 
 
 def outgoing(ledger: Ledger) -> Outgoing:
     """Take the one announcement out of the outbox."""
-    (taken,) = ledger.outbox_lease("test", limit=1, lease_seconds=60.0)
-    return taken
+    (leased,) = ledger.outbox_lease("test", limit=1, lease_seconds=60.0)
+    return leased
 
 
 def test_second_sending_differs_in_nothing_that_identifies(ledger: Ledger) -> None:
     """The same announcement packed twice -> same message_id and time, another _unique_id."""
     announce(ledger, START)
-    taken = outgoing(ledger)
+    leased = outgoing(ledger)
     noise = {"message_id": "oslo's own", "timestamp": "2026-01-01 00:00:00", "payload": {}}
     one, two = (
-        envelope_and_message(on_the_wire(noise, taken, {"request_id": "r"}))[1] for _ in range(2)
+        envelope_and_message(on_the_wire(noise, leased, {"request_id": "r"}))[1] for _ in range(2)
     )
-    assert one["message_id"] == two["message_id"] == taken.message_id
+    assert one["message_id"] == two["message_id"] == leased.message_id
     assert one["timestamp"] == two["timestamp"]
-    assert one["timestamp"].startswith(f"{taken.created_at:%Y-%m-%d %H:%M:%S}")
+    assert one["timestamp"].startswith(f"{leased.created_at:%Y-%m-%d %H:%M:%S}")
     assert one["_unique_id"] != two["_unique_id"]
 
 

@@ -192,9 +192,9 @@ def test_replays_and_other_buses_have_queues_of_their_own(
     read: Read, text: str, words: str
 ) -> None:
     """One queue for what two tasks put and take -> refused; of another broker -> accepted."""
-    told = problems(read, ANNOUNCE + text)
-    assert words in told
-    assert "cell1: queue and [replay]" not in told, "that one is at another broker"
+    found = problems(read, ANNOUNCE + text)
+    assert words in found
+    assert "cell1: queue and [replay]" not in found, "that one is at another broker"
 
 
 def test_two_buses_may_share_a_quarantine(read: Read) -> None:

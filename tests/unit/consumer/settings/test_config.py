@@ -73,34 +73,34 @@ def test_deadlines_follow_cinder_s_timeout(read: Callable[[str], Settings]) -> N
 
 def test_retention(read: Callable[[str], Settings]) -> None:
     """Nothing said of retention -> a year; days -> so many; 0 -> for ever."""
-    days = {said: read(f"[ledger]\n{said}\n").ledger.retention_seconds for said in (
+    days = {text: read(f"[ledger]\n{text}\n").ledger.retention_seconds for text in (
         "", "retention_days = 90", "retention_days = 0",
     )}  # fmt: skip
     assert list(days.values()) == [365 * 86_400, 90 * 86_400, 0]
 
 
-@pytest.mark.parametrize("said", ["-1", "36501", "90d", "none", "0.5", ""])
-def test_retention_that_means_nothing(problems: Callable[[str], str], said: str) -> None:
+@pytest.mark.parametrize("text", ["-1", "36501", "90d", "none", "0.5", ""])
+def test_retention_that_means_nothing(problems: Callable[[str], str], text: str) -> None:
     """A retention that is no number of days -> refused, with the option's name."""
-    assert "retention_days" in problems(f"[ledger]\nretention_days = {said}\n")
+    assert "retention_days" in problems(f"[ledger]\nretention_days = {text}\n")
 
 
 def test_retention_shorter_than_an_operation(problems: Callable[[str], str]) -> None:
     """A day of retention, deadlines of as long -> refused, with both numbers."""
-    told = problems("[ledger]\nretention_days = 1\nattach_deadline_seconds = 86400\n")
-    assert "retention_days = 1 is shorter than twice attach_deadline_seconds = 86400" in told
+    found = problems("[ledger]\nretention_days = 1\nattach_deadline_seconds = 86400\n")
+    assert "retention_days = 1 is shorter than twice attach_deadline_seconds = 86400" in found
 
 
 def test_archive(read: Callable[[str], Settings]) -> None:
     """Nothing said of the archive -> two days; days -> so many; 0 -> never."""
-    days = {said: read(f"[ledger]\n{said}\n").ledger.archive_seconds for said in (
+    days = {text: read(f"[ledger]\n{text}\n").ledger.archive_seconds for text in (
         "", "archive_days = 30", "archive_days = 0", "archive_days = 30\nretention_days = 0",
     )}  # fmt: skip
     assert list(days.values()) == [2 * 86_400, 30 * 86_400, 0, 30 * 86_400]
 
 
 @pytest.mark.parametrize(
-    ("said", "why"),
+    ("text", "why"),
     [
         pytest.param("archive_days = -1", "archive_days", id="negative"),
         pytest.param("archive_days = 1.5", "archive_days", id="no whole days"),
@@ -115,9 +115,9 @@ def test_archive(read: Callable[[str], Settings]) -> None:
         ),
     ],
 )  # fmt: skip
-def test_archive_that_means_nothing(problems: Callable[[str], str], said: str, why: str) -> None:
+def test_archive_that_means_nothing(problems: Callable[[str], str], text: str, why: str) -> None:
     """An archive that is too early, too late, or no number of days -> refused, in words."""
-    assert why in problems(f"[ledger]\n{said}\n")
+    assert why in problems(f"[ledger]\n{text}\n")
 
 
 def test_tls_to_the_database(read: Callable[[str], Settings]) -> None:
@@ -128,15 +128,15 @@ def test_tls_to_the_database(read: Callable[[str], Settings]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "problem"),
+    ("text", "problem"),
     [
         ("ssl_ca_file = /ca.pem", "ssl_ca_file: of no effect while ssl is false; set ssl = true"),
         ("ssl = true\nssl_key_file = /k", "ssl_key_file is set and ssl_cert_file is not"),
     ],
 )
-def test_tls_that_would_not_be(problems: Callable[[str], str], said: str, problem: str) -> None:
+def test_tls_that_would_not_be(problems: Callable[[str], str], text: str, problem: str) -> None:
     """TLS options that do not go together -> refused: nobody believes to be safe who is not."""
-    assert problem in problems(f"[ledger]\n{said}\n")
+    assert problem in problems(f"[ledger]\n{text}\n")
 
 
 @pytest.mark.parametrize(
@@ -149,10 +149,10 @@ def test_tls_that_would_not_be(problems: Callable[[str], str], said: str, proble
 )
 def test_ledger_that_no_url_names(problems: Callable[[str], str], url: str, problem: str) -> None:
     """A URL of no ledger, or one of another for each directory -> refused, with its option."""
-    told = problems(f"[ledger]\nconnection = {url}\n")
-    assert told.startswith("[ledger] connection: ")
-    assert problem in told
-    assert "canary" not in told
+    found = problems(f"[ledger]\nconnection = {url}\n")
+    assert found.startswith("[ledger] connection: ")
+    assert problem in found
+    assert "canary" not in found
 
 
 def test_a_new_installation_observes(read: Callable[[str], Settings]) -> None:

@@ -34,8 +34,8 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         make_due(made)
         first, *others = made.claim("w", limit=CLOSED + 1, lease_seconds=60, deadlines=True)
         made.finish(first, outcome(CaseState.PARKED))
-        for held in others:
-            made.finish(held, outcome(CaseState.CLOSED))
+        for claim in others:
+            made.finish(claim, outcome(CaseState.CLOSED))
         yield made
 
 

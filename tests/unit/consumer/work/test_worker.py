@@ -43,11 +43,11 @@ class Gate:
 
     def __init__(self) -> None:
         self.opened = threading.Event()
-        self.held: list[str | None] = []
+        self.backends: list[str | None] = []
 
     def __call__(self, casefile: CaseFile) -> Outcome:
         """Wait, then park."""
-        self.held.append(casefile.case.backend)
+        self.backends.append(casefile.case.backend)
         assert self.opened.wait(30)
         return outcome()
 
@@ -173,7 +173,7 @@ def test_slow_backend_leaves_threads_to_the_others(ledger: Ledger, make: Make) -
     thread = threading.Thread(target=worker.run, args=(stop,))
     thread.start()
     until(lambda: only_case(ledger, volume_id).case.state is CaseState.PARKED)
-    assert gate.held == [SLOW, SLOW]
+    assert gate.backends == [SLOW, SLOW]
     gate.opened.set()
     until(lambda: len(ledger.cases(state=CaseState.PARKED)) == 7)
     stop.set()
@@ -196,7 +196,7 @@ def test_cases_without_a_known_backend_share_a_cap_too(ledger: Ledger, make: Mak
     thread.start()
     try:
         until(lambda: only_case(ledger, volume_id).case.state is CaseState.PARKED, seconds=5.0)
-        assert gate.held == [None, None]
+        assert gate.backends == [None, None]
     finally:
         gate.opened.set()
         stop.set()
@@ -225,7 +225,7 @@ def test_slow_backend_that_nobody_named_leaves_room_to_others(ledger: Ledger, ma
     thread = threading.Thread(target=worker.run, args=(stop,))
     thread.start()
     until(lambda: only_case(ledger, volume_id).case.state is CaseState.PARKED)
-    assert len(gate.held) == 2
+    assert len(gate.backends) == 2
     records = [only_case(ledger, each) for each in slow]
     assert sorted(record.case.attempts for record in records) == [0, 0, 0, 1, 1]
     assert {record.case.backend for record in records} == {SLOW}
@@ -244,7 +244,7 @@ def test_two_workers_never_work_one_volume_at_once(ledger: Ledger, make: Make) -
     first, second = make(gate), make(parks, owner="w:2")
     thread = threading.Thread(target=first.run_once)
     thread.start()
-    until(lambda: gate.held)
+    until(lambda: gate.backends)
     assert second.run_once() == 0
     gate.opened.set()
     thread.join()
@@ -288,9 +288,9 @@ def test_case_that_always_breaks_is_parked_and_announced(ledger: Ledger, make: M
     assert sum(worker.run_once() for _ in range(4)) == 3
     record = only_case(ledger, volume_id)
     assert record.case.state is CaseState.PARKED
-    (told,) = record.outbox
-    assert told.event_type == "volume.force_detach.parked"
-    assert told.payload["rule"] == "internal-error"
+    (announcement,) = record.outbox
+    assert announcement.event_type == "volume.force_detach.parked"
+    assert announcement.payload["rule"] == "internal-error"
 
 
 def test_one_broken_case_does_not_stop_the_others(ledger: Ledger, make: Make) -> None:
@@ -344,14 +344,14 @@ def test_ledger_that_goes_away_during_an_attempt_loses_nothing(
 ) -> None:
     """Neither the outcome nor the error can be written -> the claim stays, its lease keeps it."""
 
-    def gone(*args: object, **named: object) -> None:
-        del args, named
+    def unavailable(*args: object, **keywords: object) -> None:
+        del args, keywords
         raise LedgerUnavailableError("gone")
 
     volume_id = open_case(ledger)
     worker = make(parks, settings=WorkerSettings(4, 0.3, 0.05, 5.0))
     with monkeypatch.context() as patch:
-        patch.setattr(ledger, "finish", gone)
+        patch.setattr(ledger, "finish", unavailable)
         assert worker.run_once() == 1
     record = only_case(ledger, volume_id)
     assert record.case.state is CaseState.DUE
@@ -525,7 +525,7 @@ def test_stop_ends_the_claiming_and_lets_the_attempt_finish(ledger: Ledger, make
     worker = make(recovery, threads=1)
     thread = threading.Thread(target=worker.run, args=(stop,))
     thread.start()
-    until(lambda: gate.held)
+    until(lambda: gate.backends)
     second = open_case(ledger)
     stop.set()
     thread.join(5.0)
@@ -546,7 +546,7 @@ def test_attempt_that_outlasts_the_drain_keeps_its_claim(
     worker = make(gate)
     thread = threading.Thread(target=worker.run, args=(stop,))
     thread.start()
-    until(lambda: gate.held)
+    until(lambda: gate.backends)
     stop.set()
     thread.join()
     began = time.monotonic()

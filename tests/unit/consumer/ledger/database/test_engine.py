@@ -143,8 +143,8 @@ def test_wrong_password(request: pytest.FixtureRequest, kind: str) -> None:
     ledger = Ledger(url.render_as_string(hide_password=False))
     with pytest.raises(LedgerUnavailableError, match=r"127\.0\.0\.1") as refused:
         ledgers.ask(ledger)
-    told_whole = "".join(traceback.format_exception(refused.value))
-    assert SECRET not in told_whole.replace(__file__, "")
+    traceback_text = "".join(traceback.format_exception(refused.value))
+    assert SECRET not in traceback_text.replace(__file__, "")
     ledger.close()
 
 
@@ -168,7 +168,7 @@ def test_nobody_answers(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         (f"oracle://detachd:{SECRET}@db/x", "sqlite, postgresql or mariadb"),
         ("sqlite://", "use a file"),
@@ -181,15 +181,15 @@ def test_nobody_answers(url: str) -> None:
         ("mariadb://u@db/x?ssl_ca=/ca.pem", "has ssl_ca; use the options"),
     ],
 )
-def test_bad_url(url: str, said: str) -> None:
+def test_bad_url(url: str, message: str) -> None:
     """A URL that cannot be used -> refused at once, in words, with the fix, without secrets."""
-    with pytest.raises(LedgerUrlError, match=said) as refused:
+    with pytest.raises(LedgerUrlError, match=message) as refused:
         Ledger(url)
     assert SECRET not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("tls", "said"),
+    ("tls", "message"),
     [
         (Tls("/nowhere/ca.pem"), "ssl_ca_file = /nowhere/ca.pem cannot be used: No such file"),
         (Tls(__file__), "ssl_ca_file = .* cannot be used"),
@@ -197,9 +197,9 @@ def test_bad_url(url: str, said: str) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
-def test_bad_tls_file(kind: str, tls: Tls, said: str) -> None:
+def test_bad_tls_file(kind: str, tls: Tls, message: str) -> None:
     """A file of TLS that cannot be used -> refused before anything is tried, with its option."""
-    with pytest.raises(LedgerUrlError, match=said):
+    with pytest.raises(LedgerUrlError, match=message):
         Ledger(f"{kind}://detachd:{SECRET}@db/x", tls=tls)
 
 

@@ -42,9 +42,9 @@ def test_upgrade_where_no_file_can_be_says_what_is_missing(tmp_path: Path, place
 )
 def test_file_that_may_not_be_written_names_the_user(tmp_path: Path, words: str) -> None:
     """Nothing is wrong with the place -> the user who runs it, and as whom it has to be run."""
-    said = file_explained(f"(sqlite3.OperationalError) {words}", str(tmp_path / "ledger.sqlite"))
-    assert said.startswith(f"the user {os.geteuid()} may not write {tmp_path}/ledger")
-    assert "as the user that the service runs as" in said
+    text = file_explained(f"(sqlite3.OperationalError) {words}", str(tmp_path / "ledger.sqlite"))
+    assert text.startswith(f"the user {os.geteuid()} may not write {tmp_path}/ledger")
+    assert "as the user that the service runs as" in text
 
 
 def test_other_trouble_is_left_to_sqlite(tmp_path: Path) -> None:

@@ -61,10 +61,10 @@ ARCHIVE = tuple(ARCHIVE_OF[table] for table in OF_A_CASE)
 
 def archived(ledger: Ledger, **fields: object) -> CaseRecord:
     """Make a case, let it end and be told of, put it away; return what it was before."""
-    held = worked(ledger, **fields)
+    claim = worked(ledger, **fields)
     send_all(ledger)
     age(ledger, 3)
-    record = ledger.case(held.case.case_id)
+    record = ledger.case(claim.case.case_id)
     assert ledger.archive(2 * DAY, limit=100).cases == 1
     return record
 
@@ -163,16 +163,16 @@ def test_end_for_an_archived_case_is_nobody_s(ledger: Ledger) -> None:
 
 def test_volume_that_comes_back_gets_a_new_fence(ledger: Ledger) -> None:
     """All of a volume is archived, and it is met again -> its fences go on above the old ones."""
-    held = worked(ledger)
+    claim = worked(ledger)
     send_all(ledger)
     age(ledger, 3)
     assert ledger.archive(2 * DAY, limit=100).cases == 1
     assert counted(ledger, claims) == [_gates(ledger)]
     due_case(ledger, request_id="req-new")
     again = claim_one(ledger)
-    assert again.fence > held.fence
+    assert again.fence > claim.fence
     with pytest.raises(ClaimLostError):
-        ledger.finish(held, outcome(CaseState.CLOSED))
+        ledger.finish(claim, outcome(CaseState.CLOSED))
 
 
 def test_volume_in_hand_stays_claimed(ledger: Ledger) -> None:
@@ -181,10 +181,10 @@ def test_volume_in_hand_stays_claimed(ledger: Ledger) -> None:
     send_all(ledger)
     age(ledger, 3)
     due_case(ledger, request_id="req-new")
-    held = claim_one(ledger)
+    claim = claim_one(ledger)
     assert ledger.archive(2 * DAY, limit=100).cases == 1
-    renew(ledger, held, 600)
-    ledger.finish(held, outcome(CaseState.CLOSED))
+    renew(ledger, claim, 600)
+    ledger.finish(claim, outcome(CaseState.CLOSED))
     assert ledger.case(old.case.case_id).case.state is CaseState.CLOSED
 
 
@@ -468,10 +468,10 @@ def test_volumes_that_come_back_while_they_are_moved(ledger: Ledger, second: Led
 def test_shown_while_it_is_moved(ledger: Ledger, second: Ledger) -> None:
     """One looks at a case again and again while it is moved -> it is always there, and whole."""
     for number in range(6):
-        held = worked(ledger, volume_id=f"vol-{number}", request_id=f"req-{number}")
+        claim = worked(ledger, volume_id=f"vol-{number}", request_id=f"req-{number}")
         send_all(ledger)
         age(ledger, 3)
-        record = ledger.case(held.case.case_id)
+        record = ledger.case(claim.case.case_id)
         stop = threading.Event()
 
         def look(case_id: str, seen: threading.Event) -> list[CaseRecord]:
@@ -487,7 +487,7 @@ def test_shown_while_it_is_moved(ledger: Ledger, second: Ledger) -> None:
             finally:
                 seen.set()
 
-        looks, _ = at_once(lambda i=held.case.case_id, s=stop: look(i, s), lambda s=stop: move(s))
+        looks, _ = at_once(lambda i=claim.case.case_id, s=stop: look(i, s), lambda s=stop: move(s))
         assert all(found == record for found in looks)  # type: ignore[attr-defined]
 
 

@@ -44,13 +44,13 @@ def test_show(ledger: Ledger) -> None:
     error = attach_error()
     accept(ledger, start)
     due_case(ledger)
-    held = claim_one(ledger)
-    ledger.casefile(held).intend(
+    claim = claim_one(ledger)
+    ledger.casefile(claim).intend(
         StepKind.NOVA_DETACH, request_id="req-ours", target={}, evidence={}, lease_seconds=1,
         announcement=announcement("start"),
     )  # fmt: skip
     accept(ledger, error)
-    record = ledger.case(held.case.case_id)
+    record = ledger.case(claim.case.case_id)
     assert [n.notification.message_id for n in record.notifications][0::2] == [
         start.message_id, error.message_id,
     ]  # fmt: skip
@@ -61,8 +61,8 @@ def test_show(ledger: Ledger) -> None:
     assert [i.request_id for i in record.case.intents] == ["req-ours"]
     assert [o.event_type for o in record.outbox] == ["volume.force_detach.start"]
     assert record.case.trigger is Trigger.ERROR
-    ledger.release(held)
-    assert ledger.case(held.case.case_id).claimed_by is None
+    ledger.release(claim)
+    assert ledger.case(claim.case.case_id).claimed_by is None
 
 
 def test_by_the_beginning_of_its_id(ledger: Ledger) -> None:

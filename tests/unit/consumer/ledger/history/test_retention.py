@@ -95,13 +95,13 @@ def test_repetitions_are_known_for_as_long_as_retention(ledger: Ledger) -> None:
 
 def test_replay_keeps_its_case(ledger: Ledger) -> None:
     """A case that a person sends round again before it is due for pruning -> open, so kept."""
-    held = worked(ledger)
+    claim = worked(ledger)
     send_all(ledger)
     age(ledger, 91)
-    ledger.replay(Replay("replay:1", "0" * 64, "replay", "alice", "again"), held.case.case_id)
+    ledger.replay(Replay("replay:1", "0" * 64, "replay", "alice", "again"), claim.case.case_id)
     assert ledger.prune(90 * DAY, limit=100) == Pruned()
     again = claim_one(ledger)
-    assert again.case.case_id == held.case.case_id
+    assert again.case.case_id == claim.case.case_id
 
 
 def test_connector_of_a_host_survives(ledger: Ledger) -> None:
@@ -112,8 +112,8 @@ def test_connector_of_a_host_survives(ledger: Ledger) -> None:
     age(ledger, 1000)
     assert ledger.prune(DAY, limit=100).cases == 1
     assert counted(ledger, cases, connectors) == [0, 1]
-    held = ledger.casefile(_claimed(ledger, volume_id="vol-2", request_id="req-2"))
-    assert held.connector_of("compute1") == CONNECTOR
+    claim = ledger.casefile(_claimed(ledger, volume_id="vol-2", request_id="req-2"))
+    assert claim.connector_of("compute1") == CONNECTOR
 
 
 def _claimed(ledger: Ledger, **fields: object) -> Claim:
@@ -161,18 +161,18 @@ def test_another_cloud_is_left_alone(ledger: Ledger, ledger_url: str) -> None:
 
 def test_volume_that_comes_back_gets_a_new_fence(ledger: Ledger) -> None:
     """A volume is forgotten and met again -> its fences go on above all that were given out."""
-    held = worked(ledger)
-    ledger.replay(Replay("replay:1", "0" * 64, "replay", "alice", ""), held.case.case_id)
-    held = claim_one(ledger)
-    ledger.finish(held, outcome(CaseState.CLOSED))
+    claim = worked(ledger)
+    ledger.replay(Replay("replay:1", "0" * 64, "replay", "alice", ""), claim.case.case_id)
+    claim = claim_one(ledger)
+    ledger.finish(claim, outcome(CaseState.CLOSED))
     send_all(ledger)
     age(ledger, 91)
-    assert held.fence == 2
+    assert claim.fence == 2
     assert ledger.prune(90 * DAY, limit=100).cases == 1
     again = _claimed(ledger, request_id="req-new")
     assert again.fence == 3
     with pytest.raises(ClaimLostError):
-        ledger.finish(held, outcome(CaseState.CLOSED))
+        ledger.finish(claim, outcome(CaseState.CLOSED))
 
 
 def test_volume_in_hand_is_not_forgotten(ledger: Ledger) -> None:
@@ -180,10 +180,10 @@ def test_volume_in_hand_is_not_forgotten(ledger: Ledger) -> None:
     worked(ledger)
     send_all(ledger)
     age(ledger, 91)
-    held = _claimed(ledger, request_id="req-new")
+    claim = _claimed(ledger, request_id="req-new")
     assert ledger.prune(90 * DAY, limit=100).cases == 1
-    renew(ledger, held, 600)
-    ledger.finish(held, outcome(CaseState.CLOSED))
+    renew(ledger, claim, 600)
+    ledger.finish(claim, outcome(CaseState.CLOSED))
 
 
 def _gates(ledger: Ledger) -> int:

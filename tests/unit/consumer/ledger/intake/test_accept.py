@@ -277,9 +277,9 @@ def busy(ledger: Ledger, second: Ledger) -> list[str]:
     return volumes
 
 
-def one_by_one(ledger: Ledger, told_in_order: Sequence[Notification]) -> Callable[[], object]:
+def one_by_one(ledger: Ledger, notifications: Sequence[Notification]) -> Callable[[], object]:
     """Take in each message in a batch of its own."""
-    return lambda: [accept(ledger, notification) for notification in told_in_order]
+    return lambda: [accept(ledger, notification) for notification in notifications]
 
 
 def test_two_listeners_same_messages(ledger: Ledger, second: Ledger, busy: list[str]) -> None:

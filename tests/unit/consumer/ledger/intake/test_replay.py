@@ -156,9 +156,9 @@ def test_brought_forward_is_no_new_round(ledger: Ledger) -> None:
 def test_while_it_is_worked(ledger: Ledger) -> None:
     """A worker has the case in hand -> what it finds is not final: the case is due again."""
     case_id = due_case(ledger)
-    held = claim_one(ledger)
+    claim = claim_one(ledger)
     ledger.replay(sent(), case_id)
-    ledger.finish(held, outcome(CaseState.CLOSED))
+    ledger.finish(claim, outcome(CaseState.CLOSED))
     assert ledger.case(case_id).case.state is CaseState.DUE
     assert claim_one(ledger).case.trigger is Trigger.REPLAY
 
@@ -318,8 +318,8 @@ def test_notification_that_never_came(ledger: Ledger) -> None:
     assert (line.kind, line.actor, line.reason) == (
         HistoryKind.OPENED, "alice", "the array is back",
     )  # fmt: skip
-    held = claim_one(ledger)
-    assert (held.case.case_id, held.case.operation) == (replayed.case_id, Operation.DETACH)
+    claim = claim_one(ledger)
+    assert (claim.case.case_id, claim.case.operation) == (replayed.case_id, Operation.DETACH)
 
 
 def test_end_that_was_kept_without_a_case(ledger: Ledger) -> None:
@@ -345,14 +345,14 @@ def test_message_without_a_volume(ledger: Ledger) -> None:
 def test_message_that_our_own_call_caused(ledger: Ledger) -> None:
     """The request id of one of our intents -> that intent's case goes round again."""
     due_case(ledger, attachment_id=ATTACHMENT)
-    held = claim_one(ledger)
-    ledger.casefile(held).intend(
+    claim = claim_one(ledger)
+    ledger.casefile(claim).intend(
         StepKind.CINDER_DELETE_ATTACHMENT, request_id="req-ours", target={}, evidence={},
         lease_seconds=60.0, announcement=None,
     )  # fmt: skip
-    ledger.finish(held, outcome(CaseState.CLOSED, conclusion=Conclusion.MENDED))
+    ledger.finish(claim, outcome(CaseState.CLOSED, conclusion=Conclusion.MENDED))
     caused = told(Operation.DETACH, attachment_id=ATTACHMENT, request_id="req-ours")
-    assert ledger.replay(sent(), caused) == Replayed(held.case.case_id, CaseState.CLOSED)
+    assert ledger.replay(sent(), caused) == Replayed(claim.case.case_id, CaseState.CLOSED)
 
 
 def test_worked_case_by_notification(ledger: Ledger) -> None:
@@ -361,9 +361,9 @@ def test_worked_case_by_notification(ledger: Ledger) -> None:
     accept(ledger, message)
     case_id = only(ledger).case.case_id
     ledger.replay(sent(), message)
-    held = claim_one(ledger)
+    claim = claim_one(ledger)
     ledger.replay(sent(), message)
-    ledger.finish(held, outcome(CaseState.CLOSED))
+    ledger.finish(claim, outcome(CaseState.CLOSED))
     assert ledger.case(case_id).case.state is CaseState.DUE
 
 

@@ -95,7 +95,7 @@ def test_decision_while_worked(ledger: Ledger) -> None:
     case_id = left(
         ledger, CaseState.AWAITING_APPROVAL, fingerprint="plan-1", delay_seconds=0.0
     )  # fmt: skip
-    held = claim_one(ledger)
+    claim = claim_one(ledger)
     ledger.approve(case_id, "alice", "")
-    ledger.finish(held, outcome(CaseState.PARKED))
+    ledger.finish(claim, outcome(CaseState.PARKED))
     assert ledger.case(case_id).case.state is CaseState.DUE

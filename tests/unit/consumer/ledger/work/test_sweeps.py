@@ -36,8 +36,8 @@ def back(ledger: Ledger, table: sa.Table, column: str, seconds: float) -> None:
 
 def test_one_replica_sweeps_in_an_interval(ledger: Ledger, second: Ledger) -> None:
     """Two replicas come for the same sweep -> one gets it, the other not until the interval."""
-    turns = [ledger.sweeps.begin("one", 300.0), second.sweeps.begin("two", 300.0)]
-    assert [turn is None for turn in turns] == [False, True]
+    begun = [ledger.sweeps.begin("one", 300.0), second.sweeps.begin("two", 300.0)]
+    assert [sweep is None for sweep in begun] == [False, True]
     back(ledger, sweeps, "next_at", 301)
     assert second.sweeps.begin("two", 300.0) is not None
     assert ledger.sweeps.begin("one", 300.0) is None
@@ -60,14 +60,14 @@ def test_doubt_lasts_from_its_first_sweep_to_the_next_believed(ledger: Ledger) -
     ledger.sweeps.doubted()
     back(ledger, sweeps, "doubted_at", 3600)
     ledger.sweeps.doubted()
-    turn = ledger.sweeps.begin("one", 0.0)
-    assert turn is not None
-    assert turn.counted == 7
-    assert 3600 <= (turn.doubted_seconds or 0) < 3700
+    sweep = ledger.sweeps.begin("one", 0.0)
+    assert sweep is not None
+    assert sweep.counted == 7
+    assert 3600 <= (sweep.doubted_seconds or 0) < 3700
     ledger.sweeps.believed(3)
-    turn = ledger.sweeps.begin("one", 0.0)
-    assert turn is not None
-    assert (turn.counted, turn.doubted_seconds) == (3, None)
+    sweep = ledger.sweeps.begin("one", 0.0)
+    assert sweep is not None
+    assert (sweep.counted, sweep.doubted_seconds) == (3, None)
 
 
 def test_sighting_ages_while_it_is_the_same(ledger: Ledger) -> None:
