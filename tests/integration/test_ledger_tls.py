@@ -86,7 +86,7 @@ def test_wrong_ca(server: PrivateDatabase, tmp_path: Path) -> None:
 
 def test_no_ca_means_the_system_s(server: PrivateDatabase) -> None:
     """Nothing but ssl = true -> verified all the same, by the system's CAs: refused."""
-    assert "not of a CA in the system" in refused(server, Tls())
+    assert "not issued by a CA in the system" in refused(server, Tls())
 
 
 def test_wrong_host_name(server: PrivateDatabase, verified: Tls) -> None:
@@ -103,7 +103,7 @@ def test_wrong_host_name_where_allowed(server: PrivateDatabase, ca: Authority) -
 def test_wrong_ca_where_any_name_is_allowed(server: PrivateDatabase, tmp_path: Path) -> None:
     """ssl_verify_hostname = false and another CA -> refused."""
     other = Tls(str(authority(tmp_path).certificate), verify_hostname=False)
-    assert "not of a CA in" in refused(server, other, host="localhost")
+    assert "not issued by a CA in" in refused(server, other, host="localhost")
 
 
 @pytest.mark.parametrize("kind", list(KINDS))

@@ -254,7 +254,7 @@ def test_what_we_always_fail_on_is_put_aside(
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(consumer.intake.replayer, "read"), (consumer.bus.subscription, "delivery_of")],
+    [(consumer.intake.replayer, "order_of"), (consumer.bus.subscription, "delivery_of")],
 )
 @pytest.mark.parametrize("error", [RecursionError, OSError])
 def test_what_cannot_be_read_at_all_is_put_aside(

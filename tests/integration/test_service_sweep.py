@@ -27,7 +27,7 @@ SWEEP = {
     "reserved_seconds": 1.0,
     "error_seconds": 1.0,
 }
-FOUND = ("UC1", "UC2", "UC3", "UC4", "healthy, put back")
+FOUND = ("UC1", "UC2", "UC3", "UC4", "healthy, reset")
 
 
 def arrange(site: Site, *names: str) -> list[Act]:
