@@ -18,7 +18,10 @@ pytest_plugins = ["tests.services.fixtures", "tests.lab.fixtures"]
 
 PATIENCE_SECONDS = 60.0
 BENCHMARKS = Path(__file__).parent / "benchmarks"
-UNIT = tuple(Path(__file__).parent / name for name in ("unit", "properties", "cases"))
+PARALLEL = tuple(
+    Path(__file__).parent / name
+    for name in ("unit", "properties", "cases", "situations", "behaviour", "conformance")
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,13 +39,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs no service, before -m looks at the marks: it may run beside other tests."""
+    """Mark what may run beside other tests, before -m looks at the marks.
+
+    That is what neither measures time nor starts the OpenStack of tests/lab. A private database
+    disturbs no other test.
+    """
     for item in items:
-        alone = item.get_closest_marker("integration") or "openstack" in getattr(
-            item, "fixturenames", ()
-        )
-        if not alone and any(place in item.path.parents for place in UNIT):
-            item.add_marker(pytest.mark.unit)
+        on_lab = item.get_closest_marker("lab") or "openstack" in getattr(item, "fixturenames", ())
+        if not on_lab and any(place in item.path.parents for place in PARALLEL):
+            item.add_marker(pytest.mark.parallel)
 
 
 def pytest_unconfigure() -> None:
