@@ -65,6 +65,7 @@ class Attempt:
             now=self.now,
             started=self.started,
             evidence=summarise(evidence, diagnosis, steps),
+            trouble=self.trouble or next(reversed(self.refused.values()), None),
         )
 
     def updated(self, attempted: Attempted) -> Attempted:

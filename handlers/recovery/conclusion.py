@@ -3,6 +3,8 @@
 1. A case is closed only after two looks, a late horizon apart, at which all is well.
 2. While a call may still act on the volume, no end is announced and the case is not closed.
 3. A start that was announced gets an end or an error.
+4. An end is announced only where the volume is as the plan wanted it. What is still attached
+   although it was to be detached gets an error, which says so.
 """
 
 from __future__ import annotations
@@ -13,7 +15,17 @@ from typing import Any
 
 from handlers import intents
 from handlers.announcement import Details, Event, announce
-from handlers.case import Announcement, Case, CaseState, Conclusion, Outcome, UseCase, VerifiedBy
+from handlers.case import (
+    Announcement,
+    Case,
+    CaseState,
+    Conclusion,
+    Outcome,
+    StepKind,
+    StepResult,
+    UseCase,
+    VerifiedBy,
+)
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import Diagnosis, Verdict
 from handlers.recovery import retry
@@ -24,7 +36,7 @@ class Attempted:
     """An attempt as it stood when it came to its end, at ``now``.
 
     ``case`` includes the intents of this attempt. ``started``: this attempt announced its start.
-    ``evidence`` is the last look as history keeps it.
+    ``evidence`` is the last look as history keeps it, ``trouble`` what last went wrong with a call.
     """
 
     case: Case
@@ -33,6 +45,7 @@ class Attempted:
     now: datetime
     started: bool
     evidence: dict[str, Any]
+    trouble: str | None = None
 
     @property
     def unsettled_steps(self) -> tuple[str, ...]:
@@ -99,7 +112,7 @@ def conclude(attempted: Attempted) -> Outcome:
         case Verdict.GONE:
             return _gone(attempted)
         case Verdict.HEALTHY | Verdict.CLEAN:
-            return _recovered(attempted) if attempted.unsettled_steps else _right(attempted)
+            return _well(attempted)
         case Verdict.IN_FLIGHT:
             return wait(attempted, attempted.diagnosis.reason)
         case Verdict.UNKNOWN:
@@ -117,20 +130,51 @@ def _gone(attempted: Attempted) -> Outcome:
     )
 
 
-def _right(attempted: Attempted) -> Outcome:
-    """Close the case, or look once more later: all is well and nothing was done since."""
+def _well(attempted: Attempted) -> Outcome:
+    """Tell our own doing from what came about by itself, or in spite of us."""
+    if not attempted.unsettled_steps:
+        nothing_done = "nothing was done: the trouble had ended by itself"
+        return _right(attempted, attempted.diagnosis.reason, nothing_done)
+    if _stays_attached(attempted):
+        reason = _as_before(attempted)
+        return _right(attempted, reason, reason)
+    return _recovered(attempted)
+
+
+def _stays_attached(attempted: Attempted) -> bool:
+    """Tell whether it is attached although our last write was to have it detached.
+
+    Of our writes a complete alone wants it attached: after any other, attached is where we began.
+    """
+    last = attempted.unsettled_steps[-1]
+    completed = last == StepKind.CINDER_COMPLETE.value and not _nova_refused(attempted)
+    return attempted.diagnosis.verdict is Verdict.HEALTHY and not completed
+
+
+def _nova_refused(attempted: Attempted) -> bool:
+    """Tell whether the last thing that we wanted was Nova's detach, and Nova refused it."""
+    last = intents.since_recovered(attempted.case)[-1]
+    return last.kind is StepKind.NOVA_DETACH and last.result is StepResult.REFUSED
+
+
+def _as_before(attempted: Attempted) -> str:
+    why = f" ({attempted.trouble})" if attempted.trouble else ""
+    return f"attached, as before: the detach was not carried out{why}; {attempted.diagnosis.reason}"
+
+
+def _right(attempted: Attempted, reason: str, unused: str) -> Outcome:
+    """Close the case, or look once more later. ``unused`` is said of a start that led to nothing."""
     left = _settling_seconds(attempted)
-    reason = attempted.diagnosis.reason
     if left > 0:
         return attempted.outcome(
             CaseState.SETTLING,
             f"{reason}; a call that timed out may still finish, so detachd looks at it again",
             delay_seconds=left,
             clean=True,
-            announcements=_unused(attempted, "nothing was done: the trouble had ended by itself"),
+            announcements=_unused(attempted, unused),
         )
     if not _heart_beats(attempted):
-        return _frozen(attempted)
+        return _frozen(attempted, reason)
     done = Conclusion.MENDED if attempted.case.mended_at else Conclusion.HEALTHY
     return attempted.outcome(CaseState.CLOSED, reason, conclusion=done, clean=True)
 
@@ -145,9 +189,9 @@ def _settling_seconds(attempted: Attempted) -> float:
     return max(left, intents.terminating_seconds(case, horizon, attempted.now))
 
 
-def _frozen(attempted: Attempted) -> Outcome:
+def _frozen(attempted: Attempted, well: str) -> Outcome:
     """Wait for cinder-volume: a frozen one may still carry out earlier requests."""
-    reason = f"{attempted.diagnosis.reason}; but cinder-volume of its backend is not up"
+    reason = f"{well}; but cinder-volume of its backend is not up"
     if attempted.age_seconds > attempted.policy.patience_seconds:
         return park(attempted, f"{reason}, for longer than patience_seconds")
     horizon = attempted.policy.late_horizon_seconds

@@ -13,6 +13,7 @@ from handlers.case import (
     CaseState,
     Conclusion,
     Grounds,
+    Intent,
     LateCalls,
     Outcome,
     StepKind,
@@ -118,14 +119,15 @@ def test_nothing_is_closed_or_told_as_mended_while_a_call_may_act(picture: Pictu
     Whoever hears of the end uses the volume.
     """
     ago = NOW - 10 * SECOND
+    done = (intent(FORCE if picture is CLEAN else StepKind.CINDER_COMPLETE),)
     for late in (LateCalls(asked_at=ago), LateCalls(detach_tried_at=ago)):
         outcome = concluded(picture.but(first_clean_at=NOW - HORIZON, late=late))
         assert (outcome.state, outcome.delay_seconds) == (CaseState.SETTLING, 320)
-        outcome = concluded(picture.but(intents=(intent(FORCE),), late=late))
+        outcome = concluded(picture.but(intents=done, late=late))
         assert (outcome.state, outcome.delay_seconds) == (CaseState.DUE, 320)
         assert (outcome.mended, outcome.failed, events(outcome)) == (False, False, [])
         assert "may still act" in outcome.reason
-        over = concluded(picture.but(intents=(intent(FORCE),), late=late), now=NOW + HORIZON)
+        over = concluded(picture.but(intents=done, late=late), now=NOW + HORIZON)
         assert (over.mended, events(over)) == (True, ["end"])
 
 
@@ -221,10 +223,39 @@ def test_verified_is_only_what_was_seen_or_reported(
     picture: Picture, expected: VerifiedBy | None
 ) -> None:
     """Who said so of the backend -> the probe, the driver, or nobody."""
-    outcome = concluded(picture.but(intents=(intent(NOVA_DETACH),)))
+    complete = intent(StepKind.CINDER_COMPLETE)
+    outcome = concluded(picture.but(intents=(intent(NOVA_DETACH), complete)))
     assert outcome.mended
     assert outcome.verified_by is expected
     assert outcome.announcements[0].payload["verified_by"] == (expected and expected.value)
+
+
+ROLL = StepKind.CINDER_ROLL_DETACHING
+
+
+@pytest.mark.parametrize(
+    "done",
+    [
+        (intent(ROLL),),
+        (intent(ROLL), intent(NOVA_DETACH, StepResult.REFUSED)),
+        (intent(ROLL), intent(NOVA_DETACH)),
+        (intent(StepKind.CINDER_COMPLETE), intent(NOVA_DETACH, StepResult.REFUSED)),
+        (intent(FORCE),),
+    ],
+    ids=["rolled", "Nova refused", "the guest refused", "completed, Nova refused", "revoked"],
+)
+def test_what_was_to_be_detached_and_is_attached_is_no_end(done: tuple[Intent, ...]) -> None:
+    """Our last write was for a detach, and it is attached -> an error that says so, once."""
+    picture = ATTACHED.but(intents=done, attempts=2)
+    outcome = concluded(picture, started=True, trouble="Nova: it is suspended")
+    assert (outcome.state, outcome.mended, events(outcome)) == (
+        CaseState.SETTLING, False, ["error"],
+    )  # fmt: skip
+    assert "attached, as before" in outcome.announcements[0].payload["reason"]
+    assert "Nova: it is suspended" in outcome.reason
+    later = concluded(picture.but(first_clean_at=NOW - HORIZON))
+    assert (later.state, later.conclusion) == (CaseState.CLOSED, Conclusion.HEALTHY)
+    assert events(later) == []
 
 
 # -- what every outcome says -----------------------------------------------------------------------
