@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from handlers.case import Case
-from handlers.judgement import facts, rules, writers
+from handlers.judgement import accounting, facts, rules, writers
 from handlers.judgement.evidence import Absent, Evidence, Fact, Unknown
 from handlers.judgement.facts import Predicate
 from handlers.judgement.policy import LateAttach
@@ -83,12 +83,16 @@ def _users(s: Situation) -> str:
 
 
 def _hosts(decides: Rule, s: Situation) -> str:
-    """Return the hosts that a rule about access speaks of."""
+    """Return the hosts that a rule about access speaks of, or the parties that one finds."""
     match decides.rule_id:
         case rules.TWO_WRITERS:
             hosts = writers.writers(s)
         case rules.ACCESS_LOST:
             hosts = writers.lost_access(s)
+        case rules.UNEXPLAINED:
+            hosts = tuple(party.words for party in accounting.may_hold(s))
+        case rules.OTHER_UNEXPLAINED:
+            hosts = tuple(party.words for party in accounting.unexplained(s))
         case _:
             return ""
     return f" ({' and '.join(hosts)})"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from drivers.base import Connector, Observation, StorageDriver, VolumeRef
@@ -20,6 +20,8 @@ from handlers import intents
 from handlers.case import Case
 
 T = TypeVar("T")
+MOST_HOSTS = 2
+"""Of how many hosts that nothing explains Nova is asked: a look has to end."""
 DELETED = "Nova says that the server does not exist, and has the actions of it on record"
 NOT_ON_RECORD = (
     "Nova says that the server {} does not exist, and has nothing on record of it, so it may never "
@@ -95,7 +97,8 @@ class Evidence:
     server is on another. ``connectors`` holds the last known connector of each compute host in
     question: recorded identity, not evidence.
     ``hosts_known`` is False where the driver cannot say whose connection is whose. ``holding`` is
-    asked for only where neither a row nor a message names an instance.
+    asked for only where neither a row nor a message names an instance. ``elsewhere`` is what Nova
+    says of the hosts that are let in and that no attachment explains.
     """
 
     volume: VolumeEvidence
@@ -106,6 +109,7 @@ class Evidence:
     connectors: tuple[tuple[str, Connector], ...] = ()
     hosts_known: bool = True
     holding: Holding | None = None
+    elsewhere: tuple[Holding, ...] = ()
 
 
 class Retry(Protocol):
@@ -159,6 +163,11 @@ def gather(case: Case, sources: Sources) -> Evidence:
         hosts_known=hosts_known,
         holding=_holding(case.volume_id, only_host, sources) if only_host is not None else None,
     )
+
+
+def ask_of_hosts(case: Case, hosts: Sequence[str], sources: Sources) -> tuple[Holding, ...]:
+    """Ask Nova who may be using the volume on each of these hosts, the first ``MOST_HOSTS``."""
+    return tuple(_holding(case.volume_id, host, sources) for host in hosts[:MOST_HOSTS])
 
 
 def look_at_volume(case: Case, sources: Sources) -> VolumeEvidence:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from drivers.control_plane import Server
 from handlers import intents
 from handlers.case import StepKind
-from handlers.judgement import writers
+from handlers.judgement import accounting, writers
 from handlers.judgement.evidence import Absent, Fact, NoControl, Unknown
 from handlers.judgement.policy import LateAttach
 from handlers.judgement.situation import ATTACHED, Situation
@@ -496,6 +496,14 @@ def foreign_connection(s: Situation) -> bool:
 
 
 @predicate
+def only_its_own_beside_others(s: Situation) -> bool:
+    """The backend has a connection of its host, and beside it none but those that other rows
+    explain.
+    """
+    return bool(s.own) and not (s.foreign or s.nameless)
+
+
+@predicate
 def only_its_own_connections(s: Situation) -> bool:
     """Every connection on the backend is of the attachment's host."""
     return bool(s.own) and not (s.foreign or s.nameless)
@@ -604,6 +612,51 @@ def left_on_a_host_that_is_down(s: Situation) -> bool:
     left = all(fact(s) for fact in LEFT_BEHIND) and not any(fact(s) for fact in NOT_LEFT_BEHIND)
     down = left and not recorded_host_up(s)
     return down or (several_writers(s) and writer_on_a_dead_host(s))
+
+
+@predicate
+def unexplained_holder(s: Situation) -> bool:
+    """Something on the volume is explained by no record: an access or a session by no attachment, a
+    block device by no row, or a server that may be using the volume by no row of it.
+    """
+    return bool(accounting.may_hold(s))
+
+
+@predicate
+def unexplained_attachment(s: Situation) -> bool:
+    """A row of a server that is deleted, or that is at no task, is named by none of its block
+    devices.
+    """
+    return bool(accounting.unexplained(s)) and not accounting.may_hold(s)
+
+
+@predicate
+def unexplained_own(s: Situation) -> bool:
+    """No block device of its server explains the row."""
+    return accounting.is_unexplained(s, s.attachment)
+
+
+@predicate
+def unexplained_party(s: Situation) -> bool:
+    """Something on the volume is explained by no record."""
+    return bool(accounting.unexplained(s))
+
+
+@predicate
+def its_host_uses_nothing(s: Situation) -> bool:
+    """Nova proves of its recorded host, a compute that is up, that no server may be using the
+    volume there.
+    """
+    return any(
+        asked.host == s.attached_host and asked.compute_up is True and asked.holders == Fact(())
+        for asked in s.elsewhere
+    )
+
+
+@predicate
+def no_device_without_attachment(s: Situation) -> bool:
+    """Every block device of its server names a row."""
+    return s.server is not None and not s.devices_without_attachment
 
 
 # -- what the case has heard and done --------------------------------------------------------------

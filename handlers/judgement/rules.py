@@ -21,6 +21,8 @@ VOLUME_GONE = "G1.volume-gone"
 CRASHES = "P11.crashes"
 TWO_WRITERS = "P15.two-writers"
 ACCESS_LOST = "P8.access-lost"
+UNEXPLAINED = "P17.unexplained"
+OTHER_UNEXPLAINED = "B8.other-unexplained"
 
 BEFORE = Section(
     "Before any look",
@@ -168,7 +170,12 @@ SECTIONS = (
                     facts.named_by_device,
                     facts.attachment_is_reserved_or_attached,
                 ),
-                unless=(facts.several_writers, facts.connected_while_shelved, "P8.access-lost"),
+                unless=(
+                    facts.unexplained_party,
+                    facts.several_writers,
+                    facts.connected_while_shelved,
+                    "P8.access-lost",
+                ),
                 meant="The row is how the server gets its volume back, perhaps months later.",
                 done="Nothing.",
                 source="Shelving (made).",
@@ -179,6 +186,7 @@ SECTIONS = (
                 "Cinder says attached and Nova's block device names this attachment",
                 when=(facts.in_use, facts.attachment_is_attached, facts.named_by_device),
                 unless=(
+                    facts.unexplained_party,
                     facts.may_be_on_another_host,
                     facts.several_writers,
                     facts.server_shelved,
@@ -208,6 +216,7 @@ SECTIONS = (
                     facts.device_names_no_attachment,
                 ),
                 unless=(
+                    facts.unexplained_party,
                     facts.several_writers,
                     "P8.access-lost",
                     facts.connected_while_shelved,
@@ -671,6 +680,34 @@ SECTIONS = (
         "Left-overs of live migrations and of multiattach",
         (
             Rule(
+                "UC5.left-by-migration",
+                Verdict.TERMINATE,
+                (
+                    "a live migration ended and its row is gone, but the backend has a connection "
+                    "of its host, on which Nova proves that no server may be using the volume"
+                ),
+                when=(
+                    facts.in_use,
+                    facts.no_attachment,
+                    facts.server_moved_away,
+                    facts.no_device_without_attachment,
+                    facts.other_attachments_named,
+                    facts.only_its_own_beside_others,
+                    facts.its_host_uses_nothing,
+                ),
+                unless=(facts.shared_host,),
+                meant=(
+                    "The destination's access of a migration that was given up, or the source's "
+                    "of one that went well: the clean-up deleted the row, and the access stayed."
+                ),
+                done=(
+                    "The driver ends that one. A session is guarded (`LIVE_SESSION`): a guest may "
+                    "run there that Nova's records do not show."
+                ),
+                source="A driver whose removal of an export failed and was only logged (read).",
+                use_case=UseCase.UC5,
+            ),
+            Rule(
                 "S1.stray-row",
                 Verdict.RELEASE,
                 (
@@ -892,7 +929,7 @@ SECTIONS = (
                     "backend is clean"
                 ),
                 when=(facts.no_attachment, facts.status_fits_other_attachments, facts.clean),
-                unless=(facts.device_without_attachment,),
+                unless=(facts.device_without_attachment, facts.unexplained_party),
                 meant="Nothing is left.",
                 done="Clean.",
                 source="Failures that Nova cleaned up well (made).",
@@ -910,10 +947,42 @@ SECTIONS = (
                     facts.no_attachment,
                     facts.status_fits_other_attachments,
                 ),
-                unless=(facts.device_without_attachment,),
+                unless=(facts.device_without_attachment, facts.unexplained_party),
                 meant="Nothing is left, as far as Cinder and Nova can tell.",
                 done="Clean, verified by the driver.",
                 source="Backends without a driver that sees.",
+            ),
+            Rule(
+                UNEXPLAINED,
+                Verdict.PARK,
+                (
+                    "the attachment may be in order, but somebody else is on the volume, and no "
+                    "record explains it"
+                ),
+                when=(facts.unexplained_holder, facts.reserved_or_in_use),
+                meant=(
+                    "An access, a live session, a block device or a guest beside what Cinder and "
+                    "Nova agree on: the left-over of a live migration or of a detach that Cinder "
+                    "says ended, or a second user of the volume."
+                ),
+                done=(
+                    "Parked, and the reason names each. Healthy or clean is said only where every "
+                    "party of the volume is explained."
+                ),
+                source="Accesses that were left by a migration that failed or went well (read).",
+            ),
+            Rule(
+                OTHER_UNEXPLAINED,
+                Verdict.IN_FLIGHT,
+                "another attachment of the volume is not explained by any block device",
+                when=(facts.unexplained_attachment, facts.reserved_or_in_use),
+                unless=(facts.wrong_attachment_named, facts.unexplained_own),
+                meant=(
+                    "This attachment is in order, but another row of the volume is left over, or "
+                    "is being made: its server is deleted, or does not name it."
+                ),
+                done="In-flight; if that one is stuck, it has a case of its own.",
+                source="Multiattach, a server deleted while Cinder was down (read).",
             ),
             Rule(
                 "P7.foreign-connection",

@@ -144,8 +144,9 @@ class Situation:
     the rest, ``own`` are those of the subject's host and ``foreign`` those that no record explains.
     Where the driver cannot tell hosts, all connections are ``nameless`` instead.
 
-    ``holding`` is what Nova says of the subject's host where no instance is known. ``late_attach``
-    is the operator's choice for what is rolled forward.
+    ``holding`` is what Nova says of the subject's host where no instance is known, ``elsewhere`` of
+    the hosts that no attachment explains. ``late_attach`` is the operator's choice for what is
+    rolled forward.
     """
 
     case: Case
@@ -165,6 +166,7 @@ class Situation:
     foreign: tuple[Connection, ...]
     nameless: tuple[Connection, ...] = ()
     holding: Holding | None = None
+    elsewhere: tuple[Holding, ...] = ()
     late_attach: LateAttach = LateAttach.KEEP
 
     @property
@@ -347,6 +349,7 @@ def situate(
         foreign=tuple(c for c in rest if c not in own),
         nameless=() if evidence.hosts_known else seen,
         holding=evidence.holding,
+        elsewhere=evidence.elsewhere,
         late_attach=late_attach,
     )
 

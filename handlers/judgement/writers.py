@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 
-from drivers.base import Connection, Connector
+from drivers.base import Connector
 from drivers.control_plane import CinderAttachment, Server
+from handlers.judgement.accounting import host_of, seen, unexplained_connections
 from handlers.judgement.evidence import Absent, Fact, NoControl, Unknown, left_behind
 from handlers.judgement.situation import ATTACHED, RESERVED, Situation
 
@@ -31,8 +32,8 @@ def writers(s: Situation) -> tuple[str, ...]:
     idle = s.own if s.guest_ended else ()
     using = (
         host
-        for connection in _connections(s)
-        if connection not in idle and (host := _host(s, connection))
+        for connection in seen(s)
+        if connection not in idle and (host := host_of(s, connection))
         if connection.sessions or (connection.access and host in guests)
     )
     return tuple(dict.fromkeys(using))
@@ -86,16 +87,9 @@ def _unexplained(s: Situation, excluded: Set[str | None]) -> int:
     attachments = [
         r for r in s.volume.attachments if r.status != RESERVED and not left_behind(r, s.servers)
     ]
-    connectors = [
-        None if s.nameless else _connector_of(s, attachment) for attachment in attachments
-    ]
-    seen = [connector for connector in connectors if connector is not None]
-    unexplained = {
-        _host(s, connection)
-        for connection in _connections(s)
-        if connection.sessions and not any(connection.belongs_to(c) for c in seen)
-    }
-    return len(unexplained - excluded) - connectors.count(None)
+    in_session = [c for c in seen(s) if c.sessions and host_of(s, c) not in excluded]
+    unexplained = unexplained_connections(s, attachments, in_session)
+    return len({host_of(s, connection) for connection in unexplained})
 
 
 def _moving(s: Situation) -> int:
@@ -138,11 +132,11 @@ def _has_lost_access(s: Situation, attachment: CinderAttachment) -> bool:
     if isinstance(s.backend, Absent):
         return True
     connector = _connector_of_guest(s, attachment, server)
-    seen = isinstance(s.backend, Fact) and not s.nameless
-    if not seen or connector is None or not connector.names():
+    told_apart = isinstance(s.backend, Fact) and not s.nameless
+    if not told_apart or connector is None or not connector.names():
         return False
     # A session whose access was revoked does not count: once it breaks, it does not come back.
-    return not any(c.access and c.belongs_to(connector) for c in _connections(s))
+    return not any(c.access and c.belongs_to(connector) for c in seen(s))
 
 
 def _connector_of_guest(
@@ -191,14 +185,3 @@ def _connector_of(s: Situation, attachment: CinderAttachment) -> Connector | Non
     answer = s.servers.get(attachment.instance_id or "")
     here = answer.value.host if isinstance(answer, Fact) else None
     return s.connectors.get(attachment.host or here or "")
-
-
-def _host(s: Situation, connection: Connection) -> str:
-    own = [(c.host, c) for c in (s.case.connector, s.connector) if c is not None]
-    connectors = [*s.connectors.items(), *own]
-    hosts = (host for host, c in connectors if host and connection.belongs_to(c))
-    return next(hosts, None) or connection.host or connection.name
-
-
-def _connections(s: Situation) -> tuple[Connection, ...]:
-    return s.backend.value.connections if isinstance(s.backend, Fact) else ()

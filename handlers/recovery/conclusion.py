@@ -163,7 +163,7 @@ def _as_before(attempted: Attempted) -> str:
 
 
 def _right(attempted: Attempted, reason: str, unused: str) -> Outcome:
-    """Close the case, or look once more later. ``unused`` is said of a start that led to nothing."""
+    """Close the case, or look once more later; ``unused`` is said of a start without a result."""
     left = _settling_seconds(attempted)
     if left > 0:
         return attempted.outcome(

@@ -13,17 +13,20 @@ from drivers.base import StorageDriver
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import OutsideError
 from handlers.counting import Called, Counted
+from handlers.judgement.accounting import unexplained_hosts
 from handlers.judgement.diagnosis import diagnose
 from handlers.judgement.evidence import (
     Evidence,
     Fact,
     Sources,
     VolumeEvidence,
+    ask_of_hosts,
     gather,
     look_at_volume,
 )
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import Diagnosis
+from handlers.judgement.situation import situate
 from handlers.recovery.attempt import Attempt
 from handlers.recovery.retry import repeat
 
@@ -47,10 +50,20 @@ class Viewer:
         The attempt then has the policy of the backend on which Cinder says the volume is. Raises
         what ``CaseFile.locate`` raises, where no message had named that backend.
         """
-        evidence = gather(attempt.case, self._sources(attempt))
+        evidence = self._gather(attempt)
         if isinstance(evidence.volume, Fact):
             attempt.policy = self.policy_of(evidence.volume.value.ref.backend)
         return evidence, diagnose(attempt.case, evidence, attempt.policy.late_attach)
+
+    def _gather(self, attempt: Attempt) -> Evidence:
+        """Look at all three sides; then ask Nova of the hosts that no attachment explains."""
+        sources = self._sources(attempt)
+        evidence = gather(attempt.case, sources)
+        if not isinstance(evidence.volume, Fact) or not evidence.hosts_known or evidence.holding:
+            return evidence
+        hosts = unexplained_hosts(situate(attempt.case, evidence.volume.value, evidence))
+        elsewhere = ask_of_hosts(attempt.case, hosts, sources)
+        return dataclasses.replace(evidence, elsewhere=elsewhere)
 
     def look_at_volume(self, attempt: Attempt) -> VolumeEvidence:
         """Look at Cinder alone."""

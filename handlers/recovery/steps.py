@@ -127,7 +127,8 @@ class Stepper:
         ledger.
         """
         policy, began = attempt.policy, time.monotonic()
-        lease_seconds = policy.step_seconds(len(plan.situation.servers))
+        s = plan.situation
+        lease_seconds = policy.step_seconds(len(s.servers) + len(s.elsewhere))
         intent = self._intend(attempt, plan, step, lease_seconds)
         call_by = began + lease_seconds - policy.longest_call_seconds
         result, detail = StepResult.INDETERMINATE, "interrupted"

@@ -34,6 +34,7 @@ def summarise(
         "ended_on": dict(evidence.ended_on),
         "computes": dict(evidence.computes),
         "holding": _holding(evidence.holding),
+        "elsewhere": [_holding(holding) for holding in evidence.elsewhere],
         "backend": _backend(evidence.backend),
         "verdict": diagnosis.verdict.value,
         "rule": diagnosis.rule,

@@ -181,7 +181,7 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
         # P6.
         "rescheduled_with_dead_row": _parked("guest may be writing"),
         # Park, or roll back and say that it is attached.
-        "rescued_detach": _wrong(Kind.TRUTH, ROLLED_BACK),
+        "rescued_detach": ROLLED_BACK,
         # P6.
         "reset_available_detached": _parked("guest may be writing"),
         # P6 at once (reset_status is on the bus) or by the sweep.
@@ -203,7 +203,7 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
         # Nova's detach again.
         "stopped_server_detach": DETACHED_BY_NOVA,
         # Park, or roll back and say that it is attached.
-        "suspended_detach": _wrong(Kind.TRUTH, ROLLED_BACK),
+        "suspended_detach": ROLLED_BACK,
         # Park with both hosts.
         "two_writers_looked_at": TWO_WRITERS,
         # Seeing: terminate. Blind: suspected leak, terminate or park.

@@ -10,9 +10,11 @@ import jsonschema
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from drivers.base import Capabilities
+from drivers.base import Capabilities, Connection
+from drivers.control_plane import BlockDevice
 from handlers.announcement import schema
 from handlers.case import CaseState, Conclusion, StepKind
+from handlers.judgement.accounting import Kind, host_of, may_hold, unexplained
 from handlers.judgement.diagnosis import rule_ids
 from handlers.judgement.evidence import Blind, Fact, Holding, Unknown
 from handlers.judgement.guards import PARKS, Guard, Means, guard
@@ -23,7 +25,16 @@ from handlers.notification import Operation
 from handlers.recovery import conclusion
 from handlers.recovery.conclusion import Attempted
 from handlers.recovery.summary import summarise
-from tests.properties.evidences import GHOSTS, capabilities, moments, pictures, policies, unwanted
+from tests.properties.evidences import (
+    GHOSTS,
+    capabilities,
+    ids,
+    instances,
+    moments,
+    pictures,
+    policies,
+    unwanted,
+)
 from tests.unit.handlers.judgement.pictures import SEEING, Picture, X, connector
 
 VALIDATOR = jsonschema.Draft202012Validator(schema())
@@ -195,6 +206,78 @@ def test_nothing_is_well_while_a_guest_is_shut_out(picture: Picture) -> None:
             continue
         if connector(where).initiator not in let_in:
             assert picture.diagnosis.verdict not in (Verdict.HEALTHY, Verdict.CLEAN)
+
+
+CALM = (Verdict.HEALTHY, Verdict.CLEAN)
+strangers = st.builds(
+    Connection, st.sampled_from(["nobody's", "another's"]), sessions=st.integers(0, 1)
+)
+
+
+@given(pictures(), strangers)
+def test_one_more_on_the_volume_never_makes_it_well(picture: Picture, one: Connection) -> None:
+    """A connection that no known host has is added -> what was not well is not.
+
+    Where every row has its host, nothing is.
+    """
+    if not isinstance(picture.backend, tuple):
+        return
+    more = picture.but(backend=(*picture.backend, one))
+    before, after = picture.diagnosis.verdict, more.diagnosis.verdict
+    seen = more.situation
+    rows = seen.volume.attachments
+    shelved = seen.server is not None and seen.server.vm_state == "shelved_offloaded"
+    told = picture.hosts_known and all(row.host in picture.known for row in rows)
+    if told and not shelved and seen.case.connector is None:
+        assert after not in CALM
+    if before not in CALM and isinstance(picture.situation.backend, Fact):
+        lost = picture.diagnosis.rule == "P8.access-lost"
+        assert after not in CALM or lost
+
+
+@given(pictures(), ids | st.just("dead"), instances)
+def test_one_more_block_device_never_makes_it_well(
+    picture: Picture, name: str, instance_id: str
+) -> None:
+    """A server that Nova answers for has the volume under a row that is not there -> never well."""
+    rows = {row.attachment_id for row in picture.attachments}
+    at_rest = [s for s in picture.servers if s.instance_id == instance_id]
+    assume(name not in rows and at_rest)
+    more = dataclasses.replace(
+        at_rest[0], block_devices=(*at_rest[0].block_devices, BlockDevice(name))
+    )
+    others = tuple(s for s in picture.servers if s is not at_rest[0])
+    changed = picture.but(servers=(*others, more), gone=(), stranger=(), unseen=())
+    assert changed.diagnosis.verdict not in CALM
+
+
+@given(pictures())
+def test_nothing_is_well_while_a_party_is_unexplained(picture: Picture) -> None:
+    """Healthy or clean -> each access, row, block device and guest has a record that says why."""
+    if picture.diagnosis.verdict in CALM:
+        assert unexplained(picture.situation) == ()
+
+
+@given(pictures(), capabilities, policies, moments)
+def test_nobody_gets_the_volume_while_another_may_be_writing(
+    picture: Picture, capabilities: Capabilities, policy: BackendPolicy, now: datetime
+) -> None:
+    """A plan that lets others attach, and no guard -> everybody else is explained.
+
+    The connections of its own host are what the plan is about.
+    """
+    steps = make_plan(picture.diagnosis, capabilities)
+    s = picture.situation
+    assume(steps)
+    means = Means(capabilities, policy, now, fingerprint(picture.diagnosis, steps))
+    if guard(s, steps, means) is not None or picture.diagnosis.verdict is Verdict.ROLL_FORWARD:
+        return
+    for party in may_hold(s):
+        if party.kind in (Kind.ACCESS, Kind.SESSION):
+            mine = {host_of(s, connection) for connection in (*s.own, *s.nameless)}
+            assert s.sole or any(party.words.endswith(host) for host in mine)
+        else:
+            assert not party
 
 
 @given(pictures(), capabilities)

@@ -69,6 +69,16 @@ LEFT = Picture(
     computes=((H1, True),),
     operation=DETACH,
 )
+MOVED_BACK = Picture(
+    status="in-use",
+    attachments=(attachment(B, host=H1),),
+    servers=(server(X, B, host=H1),),
+    host=H2,
+    backend=(access(H1, sessions=1), access(H2)),
+    elsewhere=(holding(host=H2),),
+    operation=DETACH,
+)
+"""A live migration was given up, and the destination is still let in."""
 ATTACHED = Picture(
     status="in-use",
     attachments=(attachment(A),),

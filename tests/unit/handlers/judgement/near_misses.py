@@ -14,6 +14,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     GHOST,
     HELD,
     LEFT,
+    MOVED_BACK,
     ROLLED,
     STRAY,
     UC1,
@@ -39,6 +40,7 @@ from tests.unit.handlers.judgement.pictures import (
     Y,
     access,
     attachment,
+    holding,
     intent,
     server,
 )
@@ -227,6 +229,31 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "nobody knows whether the compute is up": {
                 "servers": (server(X, compute_up=None), server(Y, B, host=H2))
             },
+        },
+    ),
+    "UC5.left-by-migration": (
+        MOVED_BACK,
+        {
+            "Nova was not asked of that host": {"elsewhere": ()},
+            "Nova was asked of another host": {"elsewhere": (holding(host=H3),)},
+            "a server may be using it there": {"elsewhere": (holding(Y, host=H2),)},
+            "its compute is down": {"elsewhere": (holding(host=H2, up=False),)},
+            "it is no compute": {"elsewhere": (holding(host=H2, up=None),)},
+            "the server is on that host": {"servers": (server(X, B, host=H2),)},
+            "the server's host is not known": {"servers": (server(X, B, host=None),)},
+            "its host is not known": {"host": H3, "known": (H1,)},
+            "a stranger is let in besides": {
+                "backend": (access(H1), access(H2), access("stranger"))
+            },
+            "the driver cannot tell hosts": {"hosts_known": False},
+            "the row is there": {
+                "attachments": (attachment(A, host=H2), attachment(B, host=H1)),
+            },
+            "a block device that names nothing": {"servers": (server(X, B, None, host=H1),)},
+            "the migration still runs": {"servers": (server(X, B, task_state="migrating"),)},
+            "nothing names the other row": {"servers": (server(X),)},
+            "a detach is under way": {"status": "detaching"},
+            "the compute of the server is down": {"servers": (server(X, B, compute_up=False),)},
         },
     ),
     "S1.stray-row": (

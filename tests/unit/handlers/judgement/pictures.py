@@ -101,7 +101,8 @@ class Picture:
     ``ended`` are the deleted servers whose guest Nova says was ended, with the host; ``computes``
     the services of hosts that rows were left on. ``known`` are the hosts whose connectors were
     learned. ``hosts_known`` is False where the driver cannot say whose connection is whose.
-    ``holding`` is what Nova said of the only host, where no instance is known.
+    ``holding`` is what Nova said of the only host, where no instance is known, ``elsewhere`` of
+    hosts that no attachment explains.
     """
 
     status: str = "available"
@@ -120,6 +121,7 @@ class Picture:
     shared_targets: bool = False
     hosts_known: bool = True
     holding: Holding | None = None
+    elsewhere: tuple[Holding, ...] = ()
     service_up: bool = True
     operation: Operation = Operation.ATTACH
     attachment_id: str | None = A
@@ -175,6 +177,7 @@ class Picture:
             connectors=tuple((host, connector(host)) for host in self.known),
             hosts_known=self.hosts_known,
             holding=self.holding,
+            elsewhere=self.elsewhere,
         )
 
     @property

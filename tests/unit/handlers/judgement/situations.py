@@ -10,6 +10,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     DETACH,
     HELD,
     LEFT,
+    MOVED_BACK,
     ROLLED,
     SHELVED,
     STRAY,
@@ -34,6 +35,7 @@ from tests.unit.handlers.judgement.pictures import (
     Y,
     access,
     attachment,
+    holding,
     intent,
     server,
 )
@@ -101,6 +103,24 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
         "UC5.held",
     ),
     ("a second server's attach leaked, the first is right", BESIDE, "UC5.leaked-beside-others"),
+    (
+        "a live migration was given up, its destination is still let in",
+        MOVED_BACK,
+        "UC5.left-by-migration",
+    ),
+    (
+        "a live migration went well, its source is still let in",
+        MOVED_BACK.but(
+            attachments=(attachment(B, host=H2),), servers=(server(X, B, host=H2),), host=H1,
+            backend=(access(H1), access(H2, sessions=1)), elsewhere=(holding(host=H1),),
+        ),
+        "UC5.left-by-migration",
+    ),
+    (
+        "the same, and nobody can say who is on its source",
+        MOVED_BACK.but(elsewhere=(holding(host=H2, up=None),)),
+        "P17.unexplained",
+    ),
     # -- left-overs
     ("a live migration's destination timed out, then finished late", STRAY, "S1.stray-row"),
     (
@@ -165,7 +185,7 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
     (
         "a migrated server, seen from its new row, the source's left behind",
         LEFT.but(attachment_id=B, host=H2),
-        "H2.attached",
+        "B8.other-unexplained",
     ),
     (
         "another server of a multiattach volume is attached too",

@@ -201,7 +201,7 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
     ("the volume is being migrated", TWO.but(migration="migrating"), "B1.volume-busy"),
     (
         "several initiator names of one host",
-        ATTACHED.but(connector=PORTALS, backend=(BOTH[0], access("w"), *(
+        ATTACHED.but(connector=PORTALS, backend=(BOTH[0], *(
             Connection(name, sessions=2) for name in ("w1", "w2")
         ))),
         "H2.attached",
@@ -214,7 +214,7 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
     (
         "a second host is let in and nobody uses it",
         ATTACHED.but(backend=(BOTH[0], access(H2))),
-        "H2.attached",
+        "P17.unexplained",
     ),
     (
         "the other session outlived a guest that Nova says was ended there",
@@ -310,8 +310,13 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
     ("the backend did not answer", ATTACHED.but(backend=UNSEEN), "H2.attached"),
     (
         "the guest does not run",
-        ATTACHED.but(backend=(access(H2),), servers=(server(X, A, vm_state="stopped"),)),
+        ATTACHED.but(backend=(), servers=(server(X, A, vm_state="stopped"),)),
         "H2.attached",
+    ),
+    (
+        "the same, and another host is let in",
+        ATTACHED.but(backend=(access(H2),), servers=(server(X, A, vm_state="stopped"),)),
+        "P17.unexplained",
     ),
     *(
         (

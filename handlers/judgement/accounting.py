@@ -1,0 +1,204 @@
+"""Who is on the volume, and which record says why: every party is explained, or it is not. Pure.
+
+The answer rests on the whole volume, whichever attachment a case is about.
+
+1. An access or a session is explained by an attachment that has, or may have, that host.
+2. An attachment is explained by a block device of its own server, or by what has none in Nova: a
+   client that is no server.
+3. A block device is explained by the row that it names; one that names none, by a row of its
+   server that no other block device names.
+4. A guest is explained by a row of its server.
+5. Unknown is not unexplained: an attachment whose host cannot be told may explain one connection,
+   and one whose server Nova did not answer for, or is at work on, is nobody's fault yet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterable, Iterator
+
+from drivers.base import Connection, Connector
+from drivers.control_plane import BlockDevice, CinderAttachment, Server
+from handlers.judgement.evidence import Absent, Fact, left_behind
+from handlers.judgement.situation import Situation
+
+
+class Kind(enum.Enum):
+    """What a party is."""
+
+    ACCESS = "access"
+    SESSION = "live session"
+    ATTACHMENT = "attachment"
+    BLOCK_DEVICE = "block device"
+    GUEST = "guest"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Party:
+    """One that holds or claims a part of the volume; ``words`` name it for a person."""
+
+    kind: Kind
+    words: str
+
+
+def unexplained(s: Situation) -> tuple[Party, ...]:
+    """Return every party of the volume that no record explains."""
+    return (*_connections(s), *_block_devices(s), *_guests(s), *_attachments(s))
+
+
+def may_hold(s: Situation) -> tuple[Party, ...]:
+    """Return those that hold the volume, or may: all but the attachments, which are records."""
+    return tuple(party for party in unexplained(s) if party.kind is not Kind.ATTACHMENT)
+
+
+# -- accesses and sessions -------------------------------------------------------------------------
+
+
+def seen(s: Situation) -> tuple[Connection, ...]:
+    """Return every connection that the backend is seen to have."""
+    return s.backend.value.connections if isinstance(s.backend, Fact) else ()
+
+
+def unexplained_connections(
+    s: Situation, attachments: Iterable[CinderAttachment], connections: Iterable[Connection]
+) -> tuple[Connection, ...]:
+    """Return those of the connections that none of these attachments explains.
+
+    An attachment explains all connections of its host. One whose host's connector was never seen,
+    or any where the driver cannot tell hosts, may explain one host's, those without a session
+    first: what is left is surely too much.
+    """
+    known = [None if s.nameless else _connectors(s, attachment) for attachment in attachments]
+    named = [connector for connectors in known for connector in connectors or ()]
+    spare = sum(not connectors for connectors in known)
+    left = [c for c in connections if not any(c.belongs_to(n) for n in named)]
+    left.sort(key=lambda connection: not connection.sessions)
+    hosts = tuple(dict.fromkeys(host_of(s, connection) for connection in left))
+    surely = hosts[: max(len(hosts) - spare, 0)]
+    return tuple(c for c in left if host_of(s, c) in surely)
+
+
+def host_of(s: Situation, connection: Connection) -> str:
+    """Return the host of a connection, as its connector names it or the backend does."""
+    own = [(c.host, c) for c in (s.case.connector, s.connector) if c is not None]
+    connectors = [*s.connectors.items(), *own]
+    hosts = (host for host, c in connectors if host and connection.belongs_to(c))
+    return next(hosts, None) or connection.host or connection.name
+
+
+def unexplained_hosts(s: Situation) -> tuple[str, ...]:
+    """Return the hosts that no attachment explains and that can be told by a name Nova may know."""
+    left = unexplained_connections(s, _that_explain(s), seen(s))
+    hosts = (host_of(s, c) for c in left)
+    return tuple(dict.fromkeys(host for host in hosts if host not in {c.name for c in left}))
+
+
+def _connections(s: Situation) -> Iterator[Party]:
+    for connection in unexplained_connections(s, _that_explain(s), seen(s)):
+        kind = Kind.SESSION if connection.sessions else Kind.ACCESS
+        yield Party(kind, f"{kind.value} of {host_of(s, connection)}")
+
+
+def _that_explain(s: Situation) -> tuple[CinderAttachment, ...]:
+    """Return the attachments that have a host, or are being given one.
+
+    A server that is shelved and offloaded is on no host: where its row names none, it has none.
+    """
+    return tuple(r for r in s.volume.attachments if r.host is not None or not _on_no_host(s, r))
+
+
+def _on_no_host(s: Situation, attachment: CinderAttachment) -> bool:
+    server = _server(s, attachment)
+    return server is not None and server.vm_state == "shelved_offloaded"
+
+
+def _connectors(s: Situation, attachment: CinderAttachment) -> tuple[Connector, ...]:
+    """Return the connectors of the hosts that a row is for, or its guest is on; none: not known.
+
+    A row of the old way stays on the host that it was made for when its server is migrated. Of
+    several rows of one server at most one is on the server's host, and nothing says which.
+    """
+    subject = attachment is s.attachment
+    own = (s.case.connector,) if subject and s.case.connector else ()
+    server = _server(s, attachment)
+    here = server.host if server else None
+    alone = [r.instance_id for r in s.volume.attachments].count(attachment.instance_id) == 1
+    at_home = here if alone else None
+    heard = s.case.host if subject else None
+    hosts = [] if own else [attachment.host or at_home or heard]
+    if left_behind(attachment, s.servers) and _explains_attachment(s, attachment):
+        hosts.append(here)
+    return (*own, *(s.connectors[host] for host in hosts if host in s.connectors))
+
+
+# -- attachments -----------------------------------------------------------------------------------
+
+
+def _attachments(s: Situation) -> Iterator[Party]:
+    for attachment in s.volume.attachments:
+        if is_unexplained(s, attachment):
+            owner = f"of server {attachment.instance_id}"
+            yield Party(Kind.ATTACHMENT, f"attachment {attachment.attachment_id} {owner}")
+
+
+def is_unexplained(s: Situation, attachment: CinderAttachment | None) -> bool:
+    """Tell whether there is such a row, and nothing of Nova's explains it."""
+    if attachment is None:
+        return False
+    answer = s.servers.get(attachment.instance_id or "")
+    if isinstance(answer, Absent):
+        return True
+    at_rest = isinstance(answer, Fact) and answer.value.task_state is None
+    return at_rest and not _explains_attachment(s, attachment)
+
+
+def _explains_attachment(s: Situation, attachment: CinderAttachment) -> bool:
+    """Tell whether a block device of its server names the row, or names none and is the row's."""
+    server = _server(s, attachment)
+    if server is None:
+        return False
+    named = {device.attachment_id for device in server.block_devices}
+    of_old = None in named and attachment.attachment_id in _unnamed(s, server)
+    return attachment.attachment_id in named or of_old
+
+
+def _unnamed(s: Situation, server: Server) -> tuple[str, ...]:
+    """Return the rows of a server that none of its block devices names."""
+    named = {device.attachment_id for device in server.block_devices}
+    mine = (r for r in s.volume.attachments if r.instance_id == server.instance_id)
+    return tuple(r.attachment_id for r in mine if r.attachment_id not in named)
+
+
+# -- block devices and guests ----------------------------------------------------------------------
+
+
+def _block_devices(s: Situation) -> Iterator[Party]:
+    for server in _servers(s):
+        for device in server.block_devices:
+            if not _is_explained(s, server, device):
+                yield Party(Kind.BLOCK_DEVICE, f"block device of server {server.instance_id}")
+
+
+def _is_explained(s: Situation, server: Server, device: BlockDevice) -> bool:
+    if device.attachment_id is None:
+        return bool(_unnamed(s, server))
+    rows = {attachment.attachment_id for attachment in s.volume.attachments}
+    return device.attachment_id in rows
+
+
+def _guests(s: Situation) -> Iterator[Party]:
+    mine = {attachment.instance_id for attachment in s.volume.attachments}
+    for host in (s.holding, *s.elsewhere):
+        found = host.holders.value if host and isinstance(host.holders, Fact) else ()
+        for instance_id in (i for i in found if i not in mine and host):
+            yield Party(Kind.GUEST, f"server {instance_id} on {host.host if host else ''}")
+
+
+def _servers(s: Situation) -> Iterator[Server]:
+    yield from (answer.value for answer in s.servers.values() if isinstance(answer, Fact))
+
+
+def _server(s: Situation, attachment: CinderAttachment) -> Server | None:
+    answer = s.servers.get(attachment.instance_id or "")
+    return answer.value if isinstance(answer, Fact) else None
