@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 
 from drivers.base import Connection, Connector
 from drivers.control_plane import BlockDevice, CinderAttachment, Server
-from handlers.judgement.evidence import Absent, Fact, left_behind
+from handlers.judgement.evidence import Absent, Fact, Holding, left_behind
 from handlers.judgement.situation import Situation
 
 
@@ -44,12 +44,25 @@ class Party:
 
 def unexplained(s: Situation) -> tuple[Party, ...]:
     """Return every party of the volume that no record explains."""
-    return (*_connections(s), *_block_devices(s), *_guests(s), *_attachments(s))
+    return (
+        *_connections(s),
+        *_block_devices(s),
+        *_guests(s, (*((s.holding,) if s.holding else ()), *s.elsewhere)),
+        *_attachments(s),
+    )
 
 
 def may_hold(s: Situation) -> tuple[Party, ...]:
     """Return those that hold the volume, or may: all but the attachments, which are records."""
     return tuple(party for party in unexplained(s) if party.kind is not Kind.ATTACHMENT)
+
+
+def other_users(s: Situation) -> tuple[Party, ...]:
+    """Return the servers beside the subject's that use the volume, or may, without a row of it."""
+    return (
+        *_block_devices(s, besides=s.instance_id),
+        *_guests(s, s.elsewhere, besides=s.instance_id),
+    )
 
 
 # -- accesses and sessions -------------------------------------------------------------------------
@@ -85,6 +98,18 @@ def host_of(s: Situation, connection: Connection) -> str:
     connectors = [*s.connectors.items(), *own]
     hosts = (host for host, c in connectors if host and connection.belongs_to(c))
     return next(hosts, None) or connection.host or connection.name
+
+
+def hosts_let_in(s: Situation) -> tuple[str, ...]:
+    """Return every host that has a connection."""
+    return tuple(dict.fromkeys(host_of(s, connection) for connection in seen(s)))
+
+
+def servers_that_hold(s: Situation) -> tuple[str, ...]:
+    """Return in words each server that has a block device for the volume, or may be using it."""
+    holding = (f"server {server.instance_id}" for server in _servers(s) if server.block_devices)
+    asked = (*((s.holding,) if s.holding else ()), *s.elsewhere)
+    return tuple(dict.fromkeys((*holding, *(party.words for party in _guests(s, asked)))))
 
 
 def unexplained_hosts(s: Situation) -> tuple[str, ...]:
@@ -126,9 +151,9 @@ def _connectors(s: Situation, attachment: CinderAttachment) -> tuple[Connector, 
     alone = [r.instance_id for r in s.volume.attachments].count(attachment.instance_id) == 1
     at_home = here if alone else None
     heard = s.case.host if subject else None
-    hosts = [] if own else [attachment.host or at_home or heard]
+    hosts = [] if own else [attachment.host or at_home or heard or ""]
     if left_behind(attachment, s.servers) and _explains_attachment(s, attachment):
-        hosts.append(here)
+        hosts.append(here or "")
     return (*own, *(s.connectors[host] for host in hosts if host in s.connectors))
 
 
@@ -173,10 +198,10 @@ def _unnamed(s: Situation, server: Server) -> tuple[str, ...]:
 # -- block devices and guests ----------------------------------------------------------------------
 
 
-def _block_devices(s: Situation) -> Iterator[Party]:
+def _block_devices(s: Situation, besides: str | None = None) -> Iterator[Party]:
     for server in _servers(s):
         for device in server.block_devices:
-            if not _is_explained(s, server, device):
+            if server.instance_id != besides and not _is_explained(s, server, device):
                 yield Party(Kind.BLOCK_DEVICE, f"block device of server {server.instance_id}")
 
 
@@ -187,12 +212,12 @@ def _is_explained(s: Situation, server: Server, device: BlockDevice) -> bool:
     return device.attachment_id in rows
 
 
-def _guests(s: Situation) -> Iterator[Party]:
-    mine = {attachment.instance_id for attachment in s.volume.attachments}
-    for host in (s.holding, *s.elsewhere):
-        found = host.holders.value if host and isinstance(host.holders, Fact) else ()
-        for instance_id in (i for i in found if i not in mine and host):
-            yield Party(Kind.GUEST, f"server {instance_id} on {host.host if host else ''}")
+def _guests(s: Situation, hosts: Iterable[Holding], besides: str | None = None) -> Iterator[Party]:
+    mine = {besides, *(attachment.instance_id for attachment in s.volume.attachments)}
+    for host in hosts:
+        found = host.holders.value if isinstance(host.holders, Fact) else ()
+        for instance_id in (i for i in found if i not in mine):
+            yield Party(Kind.GUEST, f"server {instance_id} on {host.host}")
 
 
 def _servers(s: Situation) -> Iterator[Server]:

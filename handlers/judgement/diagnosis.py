@@ -89,7 +89,9 @@ def _hosts(decides: Rule, s: Situation) -> str:
             hosts = writers.writers(s)
         case rules.ACCESS_LOST:
             hosts = writers.lost_access(s)
-        case rules.UNEXPLAINED:
+        case rules.OPEN_TO_OTHERS | rules.GIVEN_AWAY:
+            hosts = (*accounting.hosts_let_in(s), *accounting.servers_that_hold(s))
+        case rules.ANOTHER_USER | rules.UNEXPLAINED:
             hosts = tuple(party.words for party in accounting.may_hold(s))
         case rules.OTHER_UNEXPLAINED:
             hosts = tuple(party.words for party in accounting.unexplained(s))

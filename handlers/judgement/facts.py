@@ -16,6 +16,7 @@ there is no row. A block device *names* a row when it carries the id of that row
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 from drivers.control_plane import Server
@@ -32,6 +33,9 @@ SETTLED_MIGRATIONS = frozenset({None, "", "none", "success", "error"})
 UNFINISHED_ROWS = frozenset({"reserved", "attaching", "error_attaching"})
 GUEST_STATES = frozenset({"active", "paused", "rescued", "resized", "stopped", "suspended"})
 SHELVED = "shelved_offloaded"
+TRANSFER = "awaiting-transfer"
+TEMPORARY = re.compile("backup-vol-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""Cinder, cinder/volume/driver.py ``_create_temp_cloned_volume``: the source's id follows."""
 NOVA_DETACH_ATTEMPTS = 3
 
 
@@ -65,9 +69,29 @@ def volume_in_error(s: Situation) -> bool:
 @predicate
 def volume_busy(s: Situation) -> bool:
     """The volume's status is none of available, reserved, attaching, in-use and detaching, or a
-    migration of the volume is under way.
+    migration of the volume is under way; or it is a temporary volume that Cinder makes for a
+    backup, by its name, and has no row.
     """
-    return s.status not in SETTLED_STATUSES or s.volume.migration_status not in SETTLED_MIGRATIONS
+    return s.status not in SETTLED_STATUSES or _used_by_cinder(s)
+
+
+def _used_by_cinder(s: Situation) -> bool:
+    temporary = bool(TEMPORARY.fullmatch(s.volume.display_name or "")) and not s.volume.attachments
+    return temporary or s.volume.migration_status not in SETTLED_MIGRATIONS
+
+
+@predicate
+def open_to_others(s: Situation) -> bool:
+    """The volume is available, so that any server may get it, or it is up for transfer to another
+    project; and Cinder itself does not use it.
+    """
+    return s.status in ("available", TRANSFER) and not _used_by_cinder(s)
+
+
+@predicate
+def up_for_transfer(s: Situation) -> bool:
+    """The volume is up for transfer to another project."""
+    return s.status == TRANSFER
 
 
 @predicate
@@ -440,6 +464,13 @@ def guest_holds(s: Situation) -> bool:
     )
 
 
+@predicate
+def guest_holds_and_at_rest(s: Situation) -> bool:
+    """The same, while no task is under way, Nova answered, and every compute in question is up."""
+    waits = server_busy(s) or compute_not_up(s) or nova_unknown(s)
+    return guest_holds(s) and not waits
+
+
 # -- the backend -----------------------------------------------------------------------------------
 
 
@@ -493,6 +524,21 @@ def foreign_connection(s: Situation) -> bool:
     tell.
     """
     return bool(s.foreign or s.nameless)
+
+
+@predicate
+def somebody_let_in(s: Situation) -> bool:
+    """The backend has a connection."""
+    return bool(accounting.seen(s))
+
+
+@predicate
+def live_session(s: Situation) -> bool:
+    """The backend has a live session of any host, but for one of which Nova says that its guest was
+    ended there.
+    """
+    idle = s.own if s.guest_ended else ()
+    return any(c.sessions for c in accounting.seen(s) if c not in idle)
 
 
 @predicate
@@ -612,6 +658,14 @@ def left_on_a_host_that_is_down(s: Situation) -> bool:
     left = all(fact(s) for fact in LEFT_BEHIND) and not any(fact(s) for fact in NOT_LEFT_BEHIND)
     down = left and not recorded_host_up(s)
     return down or (several_writers(s) and writer_on_a_dead_host(s))
+
+
+@predicate
+def another_user(s: Situation) -> bool:
+    """A server other than its own has a block device for the volume that no row explains; or one
+    without a row may be using the volume on a host that is let in and that no row explains.
+    """
+    return bool(accounting.other_users(s))
 
 
 @predicate

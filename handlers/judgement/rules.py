@@ -20,7 +20,10 @@ CINDER_UNKNOWN = "X1.cinder-unknown"
 VOLUME_GONE = "G1.volume-gone"
 CRASHES = "P11.crashes"
 TWO_WRITERS = "P15.two-writers"
+OPEN_TO_OTHERS = "P18.open-to-others"
+GIVEN_AWAY = "P19.given-away"
 ACCESS_LOST = "P8.access-lost"
+ANOTHER_USER = "P20.another-user"
 UNEXPLAINED = "P17.unexplained"
 OTHER_UNEXPLAINED = "B8.other-unexplained"
 
@@ -95,6 +98,50 @@ SECTIONS = (
                     "`reset-state` (specified as the danger; made with two initiators on one "
                     "target)."
                 ),
+            ),
+            Rule(
+                OPEN_TO_OTHERS,
+                Verdict.PARK,
+                (
+                    "danger: another server or project may get the volume at any time, while a "
+                    "host holds a live session, so that a guest may be writing"
+                ),
+                when=(facts.open_to_others, facts.live_session),
+                unless=(facts.guest_holds_and_at_rest, "UC5.ghost"),
+                meant=(
+                    "The next attach makes two writers. A status was reset by hand, a server was "
+                    "deleted while its compute was down, a clean-up lost a row, or a host did not "
+                    "log out."
+                ),
+                done=(
+                    "Parked at the first look that is confirmed, whether a compute is down, a "
+                    "task runs or Nova does not answer. The reason names the hosts and servers. "
+                    "What Nova can name at once is left to `P6.guest-holds`, and a session of a "
+                    "host on which Nova names nobody to `LIVE_SESSION`: both park at once too."
+                ),
+                source=(
+                    "`reset-state` (specified); a server deleted locally; a migration's rollback "
+                    "that deleted the source's row (read)."
+                ),
+            ),
+            Rule(
+                GIVEN_AWAY,
+                Verdict.PARK,
+                (
+                    "danger: the volume is up for transfer to another project, and the backend "
+                    "still lets a host in"
+                ),
+                when=(facts.up_for_transfer, facts.somebody_let_in),
+                meant=(
+                    "The next owner gets a disk that a host of the present one can write to. While "
+                    "it is up for transfer, Cinder lets nobody reserve it, so that the access "
+                    "cannot be ended safely."
+                ),
+                done=(
+                    "Parked at the first look that is confirmed. When the transfer is withdrawn, a "
+                    "replay ends what was left."
+                ),
+                source="Volume transfers (read).",
             ),
         ),
     ),
@@ -283,6 +330,24 @@ SECTIONS = (
                 ),
                 done="Parked.",
                 source="Attachments of the image service or of bare metal (read).",
+            ),
+            Rule(
+                ANOTHER_USER,
+                Verdict.PARK,
+                (
+                    "by Nova's records a server that has no attachment in Cinder has the volume in "
+                    "use, or may have"
+                ),
+                when=(facts.another_user,),
+                meant=(
+                    "The server may be using the access that is left, or that another attachment "
+                    "explains; its row was dropped."
+                ),
+                done="Parked, and the reason names it: nothing is ended or given to others.",
+                source=(
+                    "`reset-state` with the rows dropped (specified); a compute killed while "
+                    "Cinder deleted the row (made)."
+                ),
             ),
             Rule(
                 "B3.other-attachment",

@@ -95,9 +95,9 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
         # Row deleted (backend proven clean, Nova proves nothing).
         "available_error_detaching": _wrong(Kind.MENDABLE, RELEASED),
         # Leave, no alarm.
-        "backup_temp_volume": _wrong(Kind.NOISE, UNALARMED),
+        "backup_temp_volume": UNALARMED,
         # Leave.
-        "backup_temp_volume_hci": _wrong(Kind.NOISE, UNALARMED),
+        "backup_temp_volume_hci": UNALARMED,
         # Close.
         "clean_but_service_removed": _wrong(Kind.NOISE, NOTHING),
         # A person (Nova refuses 400).
@@ -147,9 +147,9 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
         # Park.
         "ironic_node_session": PARKED,
         # Park now: the next owner gets a disk that another host can write.
-        "leak_then_transfer": _wrong(Kind.DANGER, PARKED),
+        "leak_then_transfer": PARKED,
         # A person at once: anybody may attach it now.
-        "local_delete_guest_runs": _wrong(Kind.DANGER, _parked("session")),
+        "local_delete_guest_runs": _parked("session"),
         # Highest alarm.
         "local_delete_then_attached_elsewhere": _wrong(Kind.ENDING, TWO_WRITERS),
         # Nothing.

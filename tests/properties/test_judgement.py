@@ -269,15 +269,14 @@ def test_nobody_gets_the_volume_while_another_may_be_writing(
     steps = make_plan(picture.diagnosis, capabilities)
     s = picture.situation
     assume(steps)
+    parties = may_hold(s)
+    assert not [p for p in parties if p.kind not in (Kind.ACCESS, Kind.SESSION)]
     means = Means(capabilities, policy, now, fingerprint(picture.diagnosis, steps))
     if guard(s, steps, means) is not None or picture.diagnosis.verdict is Verdict.ROLL_FORWARD:
         return
-    for party in may_hold(s):
-        if party.kind in (Kind.ACCESS, Kind.SESSION):
-            mine = {host_of(s, connection) for connection in (*s.own, *s.nameless)}
-            assert s.sole or any(party.words.endswith(host) for host in mine)
-        else:
-            assert not party
+    mine = {host_of(s, connection) for connection in (*s.own, *s.nameless)}
+    for party in parties:
+        assert s.sole or any(party.words.endswith(host) for host in mine)
 
 
 @given(pictures(), capabilities)

@@ -113,7 +113,6 @@ def test_session_without_that_proof_is_never_ended(picture: Picture) -> None:
         (UC5.but(backend=(access(H1), access(H2))), Guard.FOREIGN_CONNECTION),
         (STRAY.but(backend=(*STRAY.backend, access("stranger"))), Guard.FOREIGN_CONNECTION),
         (UC1.but(backend=(access(H1, sessions=1),)), Guard.LIVE_SESSION),
-        (UC5.but(backend=(access(H1, sessions=1),)), Guard.LIVE_SESSION),
         (HELD.but(backend=(access(H1, sessions=1),)), Guard.LIVE_SESSION),
         (
             LEFT.but(
@@ -128,7 +127,7 @@ def test_session_without_that_proof_is_never_ended(picture: Picture) -> None:
     ids=[
         "the call takes a connector", "the same on a clean backend", "somebody is let in, whoever",
         "a stray row's host is unknown", "a stranger too", "another known host too",
-        "a stranger beside others", "UC1 with a session", "UC5 with a session",
+        "a stranger beside others", "UC1 with a session",
         "a session while held", "a session on the source", "a shared target", "and for UC1",
     ],
 )  # fmt: skip

@@ -70,7 +70,7 @@ def test_what_was_approved_and_begun_is_carried_on_without_a_second_yes(picture:
 
 def test_the_mode_never_hides_a_deeper_reason() -> None:
     """Observe or approve, and the host logged in -> the session is told, not the mode."""
-    for picture in (UC5, GHOST, GHOST_HELD):
+    for picture in (UC1, GHOST, GHOST_HELD):
         logged_in = picture.but(backend=(access(H1, sessions=1),))
         for mode in Mode:
             assert objecting(logged_in, with_mode(mode)) is Guard.LIVE_SESSION

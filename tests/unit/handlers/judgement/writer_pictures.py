@@ -29,6 +29,7 @@ from tests.unit.handlers.judgement.pictures import (
     Y,
     access,
     attachment,
+    holding,
     server,
 )
 
@@ -456,4 +457,48 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
     ),
 )  # fmt: skip
 
-WRITERS = (*((words, picture, "P15.two-writers") for words, picture in TWO_WRITERS), *ALIKE)
+OPEN: tuple[tuple[str, Picture, str], ...] = (
+    ("a server was deleted while its compute was down, its guest runs on",
+     UC5.but(servers=(), gone=(X,), backend=(Connection(BOTH[0].name, access=False, sessions=1),)),
+     "P18.open-to-others"),
+    ("a leak with a session, and the compute of its host is down",
+     UC5.but(servers=(server(X, compute_up=False),), backend=(BOTH[0],)), "P18.open-to-others"),
+    ("the same, and nobody knows the server",
+     UC5.but(servers=(), stranger=(X,), backend=(BOTH[0],)), "P18.open-to-others"),
+    ("the same, and Nova does not answer",
+     UC5.but(servers=(), unseen=(X,), backend=(BOTH[0],)), "P18.open-to-others"),
+    ("the same, and its server is at a task",
+     UC5.but(servers=(server(X, task_state="deleting"),), backend=(BOTH[0],)),
+     "P18.open-to-others"),
+    ("a stranger is in session on a volume that is free",
+     UC5.but(backend=(access("stranger", sessions=1),)), "P18.open-to-others"),
+    ("the driver cannot tell whose session it is",
+     UC5.but(hosts_known=False, backend=(BOTH[0],)), "P18.open-to-others"),
+    ("a reset by hand while the guest writes, and its compute is down",
+     ATTACHED.but(status="available", servers=(server(X, A, compute_up=False),)),
+     "P18.open-to-others"),
+    ("nobody is known to have it, and the compute of the host in session is down",
+     GHOST.but(backend=(BOTH[0],), holding=holding(up=False)), "P18.open-to-others"),
+    ("a leak is up for transfer", UC5.but(status="awaiting-transfer"), "P19.given-away"),
+    ("the same with a session",
+     UC5.but(status="awaiting-transfer", backend=(BOTH[0],)), "P18.open-to-others"),
+    # -- alike
+    ("a transfer of a volume that nobody is let in to",
+     UC5.but(status="awaiting-transfer", backend=()), "B1.volume-busy"),
+    ("the volume is free and is being migrated: Cinder's own session",
+     UC5.but(migration="migrating", backend=(BOTH[0],)), "B1.volume-busy"),
+    ("a leak without a session, and its compute is down",
+     UC5.but(servers=(server(X, compute_up=False),)), "B4.compute-down"),
+    ("a session on a volume that is reserved for its own row",
+     UC1.but(status="reserved", backend=(BOTH[0],)), "UC1.unfinished"),
+    # -- somebody beside the subject uses it without a row
+    ("a leak, and another server of that host has the volume by Nova's records",
+     UC5.but(elsewhere=(holding(Y),)), "P20.another-user"),
+    ("an attach that never finished, and a server of another host may be using it",
+     UC1.but(backend=(access(H1), access(H2)), elsewhere=(holding(Y, host=H2),)),
+     "P20.another-user"),
+    ("the other server's block device names a row that is gone",
+     BESIDE.but(servers=(server(X), server(Y, B, "dead", host=H2))), "P20.another-user"),
+)  # fmt: skip
+
+WRITERS = (*((words, picture, "P15.two-writers") for words, picture in TWO_WRITERS), *ALIKE, *OPEN)

@@ -115,7 +115,10 @@ def test_a_recovery_looks_no_more_often_than_it_says(cloud: Cloud, stuck: Stuck)
     if "ghost" in stuck.name:  # the last two looks find nobody let in, and ask no more
         assert (servers, computes, holders) == (0, looks - 2, looks - 2)
     else:
-        assert (servers, holders) == ((2 if stuck.name == "UC5, beside others" else 1) * looks, 0)
+        assert servers == (2 if stuck.name == "UC5, beside others" else 1) * looks
+        # Where a row is gone no attachment explains the access: until it is ended, Nova is asked.
+        leaked = stuck.name.startswith(("UC5", "UC1, no row"))
+        assert holders == (2 + stuck.steps_left.index("backend.force_detach") if leaked else 0)
 
 
 @pytest.mark.parametrize("stuck", STUCK, ids=NAMES)
