@@ -13,6 +13,15 @@ from typing import Protocol
 
 from drivers.base import Connector, VolumeRef
 
+DETACHABLE = frozenset(
+    {"active", "paused", "stopped", "resized", "soft-delete", "shelved", "shelved_offloaded"}
+)
+"""The vm_states in which Nova takes a detach of a server that ever ran; it refuses all others.
+
+Nova, nova/compute/api.py: ``check_instance_state`` of ``detach_volume``, names as in
+nova/objects/fields.py ``InstanceState``.
+"""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CinderAttachment:

@@ -15,7 +15,7 @@ import dataclasses
 import enum
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from drivers.simulator.estate import Estate
 from drivers.simulator.state import AttachmentRecord, Link, Reservation, VolumeRecord
@@ -180,14 +180,16 @@ class Picture:
 def judge(volume_id: str, before: Picture, after: Picture, asked: Asked) -> tuple[Hazard, ...]:
     """Return what the call did that may never happen.
 
-    Nova's own detach is not judged for what Cinder says afterwards: Nova writes that, not we.
+    Nova's own detach is not judged for what Cinder says afterwards: Nova writes that, not we. Nor
+    for the row of a shelved server that is still on its host: its user had asked for the detach.
     """
 
     def hazard(kind: HazardKind, words: str) -> Hazard:
         return Hazard(kind, volume_id, asked.name, asked.request_id, words)
 
     found = [hazard(HazardKind.HEALTHY_ACCESS_CUT, w) for w in _cut(before, after)]
-    found += [hazard(HazardKind.RESERVATION_LOST, w) for w in _reservations_lost(before, after)]
+    reserved = [r for r in before.attachments if asked.actor != "nova" or r.host is None]
+    found += [hazard(HazardKind.RESERVATION_LOST, w) for w in _reservations_lost(reserved, after)]
     if asked.actor != "nova":
         found += [hazard(HazardKind.RELEASED_WHILE_EXPORTED, w) for w in _released(before, after)]
     return tuple(found)
@@ -229,9 +231,9 @@ def _attachments_dropped(before: Picture, after: Picture) -> Iterator[str]:
             yield f"{which} is gone while the backend lets in {attachment.host}"
 
 
-def _reservations_lost(before: Picture, after: Picture) -> Iterator[str]:
+def _reservations_lost(before: Iterable[AttachmentView], after: Picture) -> Iterator[str]:
     kept = {attachment.attachment_id for attachment in after.attachments}
-    for attachment in before.attachments:
+    for attachment in before:
         if attachment.awaited and attachment.attachment_id not in kept:
             which = f"row {attachment.attachment_id}"
             yield f"{which} is gone, by which a shelved server gets its volume back"

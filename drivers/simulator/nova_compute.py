@@ -15,7 +15,7 @@ import functools
 from collections.abc import Callable
 from typing import TypeVar
 
-from drivers.control_plane import BlockDevice, DeletedServer, Server
+from drivers.control_plane import DETACHABLE, BlockDevice, DeletedServer, Server
 from drivers.errors import ConflictError, NotFoundError, PermanentError, TransientError
 from drivers.simulator.cinder_api import CinderApi
 from drivers.simulator.estate import Estate
@@ -27,9 +27,6 @@ from drivers.simulator.switchboard import Switchboard, UnansweredError
 T = TypeVar("T")
 
 TRIES = 5
-DETACHABLE = (
-    "active", "paused", "stopped", "resized", "soft-delete", "shelved", "shelved_offloaded",
-)  # fmt: skip
 
 
 @dataclasses.dataclass(slots=True)

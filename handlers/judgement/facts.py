@@ -19,7 +19,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 
-from drivers.control_plane import Server
+from drivers.control_plane import DETACHABLE, Server
 from handlers import intents
 from handlers.case import StepKind
 from handlers.judgement import accounting, writers
@@ -327,12 +327,22 @@ def server_shelved(s: Situation) -> bool:
 
 @predicate
 def has_guest(s: Situation) -> bool:
-    """Its server has a guest that Nova would detach a volume from."""
-    return _has_a_guest(s.server)
+    """Its server ran and has a guest, which may be switched off: it is active, paused, rescued,
+    resized, stopped or suspended.
+    """
+    return _ran_and_is(s.server, GUEST_STATES)
 
 
-def _has_a_guest(server: Server | None) -> bool:
-    return server is not None and server.launched and server.vm_state in GUEST_STATES
+@predicate
+def nova_detaches(s: Situation) -> bool:
+    """Its server ran, and is active, paused, stopped, resized, shelved or soft-deleted: Nova takes
+    a detach of it, and carries it out on its compute.
+    """
+    return _ran_and_is(s.server, DETACHABLE - {SHELVED})
+
+
+def _ran_and_is(server: Server | None, states: frozenset[str]) -> bool:
+    return server is not None and server.launched and server.vm_state in states
 
 
 @predicate
@@ -462,6 +472,18 @@ def guest_holds(s: Situation) -> bool:
     return (
         bool(holders(s)) or bool(s.devices_without_attachment) or (bool(s.devices) and available(s))
     )
+
+
+@predicate
+def no_attachment_is_attached(s: Situation) -> bool:
+    """No row of the volume is attached."""
+    return all(attachment.status != ATTACHED for attachment in s.volume.attachments)
+
+
+@predicate
+def given_to_nobody(s: Situation) -> bool:
+    """The volume is reserved, attaching or detaching."""
+    return s.status in ("reserved", "attaching", "detaching")
 
 
 @predicate

@@ -389,7 +389,7 @@ SECTIONS = (
                     facts.attachment_is_attached,
                     facts.named_by_device,
                     facts.no_other_attachment,
-                    facts.has_guest,
+                    facts.nova_detaches,
                     facts.detach_of_this_case,
                     facts.nova_asked_lately,
                 ),
@@ -496,7 +496,7 @@ SECTIONS = (
                     facts.attachment_is_attached,
                     facts.named_by_device,
                     facts.no_other_attachment,
-                    facts.has_guest,
+                    facts.nova_detaches,
                     facts.detach_wanted,
                     facts.completed_and_not_detached,
                 ),
@@ -518,7 +518,7 @@ SECTIONS = (
                     facts.attachment_is_attached,
                     facts.named_by_device,
                     facts.no_other_attachment,
-                    facts.has_guest,
+                    facts.nova_detaches,
                     facts.detach_of_this_case,
                 ),
                 meant="The wish to detach is on record and Nova did not carry it out.",
@@ -853,6 +853,26 @@ SECTIONS = (
                 ),
             ),
             Rule(
+                "P22.record-alone",
+                Verdict.PARK,
+                (
+                    "Nova has a block device for the volume that names no attachment which Cinder "
+                    "has; the backend lets nobody in, and Cinder gives the volume to nobody"
+                ),
+                when=(
+                    facts.device_without_attachment,
+                    facts.no_connection,
+                    facts.no_attachment_is_attached,
+                    facts.given_to_nobody,
+                ),
+                meant=(
+                    "A record alone: no guest can be using the disk. A shelving, an unshelving or "
+                    "a boot may need the row that is reserved."
+                ),
+                done="Parked: to drop the row or the record takes a person.",
+                source="A row that is reserved beside a block device without its id (read).",
+            ),
+            Rule(
                 "P6.guest-holds",
                 Verdict.PARK,
                 (
@@ -860,6 +880,7 @@ SECTIONS = (
                     "Cinder's it has not: the guest may be writing"
                 ),
                 when=(facts.guest_holds,),
+                unless=("P22.record-alone",),
                 meant=(
                     "The guest may be writing to a volume that Cinder would give to the next "
                     "server: a status was reset by hand, or Nova kept a block device too long."
@@ -914,6 +935,27 @@ SECTIONS = (
                 ),
                 done="Parked.",
                 source="A shelving whose detach came late (read).",
+            ),
+            Rule(
+                "P21.nova-refuses",
+                Verdict.PARK,
+                (
+                    "it is attached, as before: the wish to detach is on record, but Nova refuses "
+                    "to detach from a server in this state; a person has to resume or unrescue it"
+                ),
+                when=(
+                    facts.detaching,
+                    facts.attachment_is_attached,
+                    facts.named_by_device,
+                    facts.has_guest,
+                ),
+                unless=(facts.nova_detaches,),
+                meant=(
+                    "The guest is suspended or rescued and keeps the disk. A roll-back would only "
+                    "take the wish from Cinder, and Nova would refuse it (409)."
+                ),
+                done="Parked; after the server is active again, a replay asks Nova to detach.",
+                source=("The states in which Nova takes a detach (nova/compute/api.py) (read)."),
             ),
             Rule(
                 "P12.no-guest-to-ask",

@@ -113,9 +113,7 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
         # Released.
         "detaching_error_detaching": RELEASED,
         # Leave; tell truly.
-        "device_without_id_reserved": _wrong(
-            Kind.TRUTH, dataclasses.replace(PARKED, never_says=("writing",))
-        ),
+        "device_without_id_reserved": dataclasses.replace(PARKED, never_says=("writing",)),
         # Found, told.
         "device_without_row": _wrong(Kind.SEEN, PARKED),
         # B's row released alone.
@@ -226,8 +224,8 @@ VARIANTS: Mapping[str, Expected] = MappingProxyType(
         "migration_aborted_dest_session_left": _wrong(Kind.ENDING, PARKED),
         "other_region_opened_session": Expected(Ends.UNKNOWN, never_says=("server is deleted",)),
         "reset_available_detached_told": _wrong(Kind.SEEN, _parked("guest may be writing")),
-        "shelved_server_detach": _wrong(Kind.MENDABLE, DETACHED_BY_NOVA),
-        "soft_deleted_server_detach": _wrong(Kind.MENDABLE, DETACHED_BY_NOVA),
+        "shelved_server_detach": DETACHED_BY_NOVA,
+        "soft_deleted_server_detach": DETACHED_BY_NOVA,
         "source_row_deleted_access_gone": _wrong(Kind.TRUTH, _parked("guest may be writing")),
         "two_writers_ended": _wrong(Kind.ENDING, TWO_WRITERS),
     }

@@ -256,6 +256,40 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
         SHELVED.but(status="detaching", attachments=(attachment(A, info=False),)),
         "P12.no-guest-to-ask",
     ),
+    *(
+        (
+            f"the wish to detach is on record, and the server is {state}",
+            UC4.but(servers=(server(X, A, vm_state=state),)),
+            "P21.nova-refuses" if state in ("rescued", "suspended") else "UC4.wish-on-record",
+        )
+        for state in (
+            "rescued", "suspended",
+            "active", "paused", "stopped", "resized", "shelved", "soft-delete",
+        )
+    ),
+    (
+        "a reserved row beside a block device without id, and nobody is let in",
+        Picture(
+            status="reserved", attachments=(attachment(A, "reserved"),), servers=(server(X, None),)
+        ),
+        "P22.record-alone",
+    ),
+    *(
+        (
+            f"the same, but {words}",
+            Picture(
+                status="reserved", attachments=(attachment(A, "reserved"),),
+                servers=(server(X, None),),
+            ).but(**change),
+            "P6.guest-holds",
+        )
+        for words, change in (
+            ("its host is let in", {"backend": (access(H1),)}),
+            ("the backend cannot be seen", {"backend": BLIND}),
+            ("the row is attached", {"attachments": (attachment(A),)}),
+            ("the volume is available", {"status": "available", "attachments": ()}),
+        )
+    ),
     (
         "the wish to detach is on record, the server is in error",
         UC4.but(servers=(server(X, A, vm_state="error"),)),
