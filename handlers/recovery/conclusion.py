@@ -26,9 +26,12 @@ from handlers.case import (
     UseCase,
     VerifiedBy,
 )
+from handlers.judgement import facts
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import Diagnosis, Verdict
 from handlers.recovery import retry
+
+DANGER = "danger: meanwhile another server may get the volume, and the backend still lets a host in"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -114,6 +117,8 @@ def conclude(attempted: Attempted) -> Outcome:
         case Verdict.HEALTHY | Verdict.CLEAN:
             return _well(attempted)
         case Verdict.IN_FLIGHT:
+            if endangers(attempted.diagnosis):
+                return _warn(attempted)
             return wait(attempted, attempted.diagnosis.reason)
         case Verdict.UNKNOWN:
             return later(attempted, attempted.diagnosis.reason)
@@ -238,6 +243,22 @@ def _verified_by(diagnosis: Diagnosis) -> VerifiedBy | None:
     if diagnosis.verdict is Verdict.CLEAN:
         return VerifiedBy.DRIVER if s.blind else VerifiedBy.PROBE
     return VerifiedBy.PROBE if s.own or s.nameless else None
+
+
+def endangers(diagnosis: Diagnosis) -> bool:
+    """Tell whether others may get the volume, with a host let in, while the case only waits."""
+    s = diagnosis.situation
+    waits = diagnosis.verdict is Verdict.IN_FLIGHT
+    return waits and s is not None and facts.open_to_others(s) and facts.somebody_let_in(s)
+
+
+def _warn(attempted: Attempted) -> Outcome:
+    """Wait on, and tell of the danger once: the last outcome's reason says whether it was told."""
+    waiting = wait(attempted, f"{attempted.diagnosis.reason}; {DANGER}")
+    if waiting.state is CaseState.PARKED or DANGER in (attempted.case.reason or ""):
+        return waiting
+    told = attempted.announcement(Event.ERROR, waiting.reason)
+    return dataclasses.replace(waiting, announcements=(told,))
 
 
 def wait(attempted: Attempted, reason: str, delay_seconds: float | None = None) -> Outcome:

@@ -6,7 +6,7 @@ result.
 
 1. Every write is recorded before it is made, with a lease that outlasts it.
 2. Between the record and the call, the three sides are read and the table is asked once more.
-3. Nothing is parked on one look: a second look must give the same reason.
+3. Nothing is parked, and no danger told, on one look: a second look must give the same reason.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ class Recovery:
     def _round(self, attempt: Attempt) -> Outcome | None:
         """Look, decide and act once. None: look again."""
         evidence, diagnosis = self._viewer.look(attempt)
-        if diagnosis.verdict is Verdict.PARK and not self._confirmed(attempt, diagnosis.rule):
+        told = diagnosis.verdict is Verdict.PARK or conclusion.endangers(diagnosis)
+        if told and not self._confirmed(attempt, diagnosis.rule):
             return None
         if diagnosis.verdict not in ACTING or diagnosis.situation is None:
             return conclusion.conclude(attempt.came_to(evidence, diagnosis))

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from handlers.case import CaseState
 from handlers.recovery import conclusion
-from tests.unit.handlers.judgement.acting_pictures import ATTACHED, UC1
-from tests.unit.handlers.judgement.pictures import OPENED_AT, UNSEEN
+from tests.unit.handlers.judgement.acting_pictures import ATTACHED, UC1, UC5
+from tests.unit.handlers.judgement.pictures import OPENED_AT, UNSEEN, X, server
 from tests.unit.handlers.recovery.test_conclusion import BUSY, attempted, concluded, events
 
 # -- waiting ---------------------------------------------------------------------------------------
@@ -28,6 +28,25 @@ def test_what_is_in_flight_for_longer_than_the_patience_is_parked() -> None:
     assert outcome.state is CaseState.PARKED
     assert "longer than patience" in outcome.reason
     assert events(outcome) == ["parked"]
+
+
+def test_danger_is_told_once_while_the_case_waits() -> None:
+    """A leak on a free volume, its compute down -> it waits, and an error tells so, once."""
+    leak = UC5.but(servers=(server(X, compute_up=False),))
+    outcome = concluded(leak)
+    assert (outcome.state, outcome.failed, events(outcome)) == (CaseState.DUE, False, ["error"])
+    assert "danger" in outcome.announcements[0].payload["reason"]
+    again = concluded(leak.but(reason=outcome.reason))
+    assert (again.state, events(again)) == (CaseState.DUE, [])
+    later = OPENED_AT + timedelta(days=1, seconds=1)
+    assert events(concluded(leak.but(reason=outcome.reason), now=later)) == ["parked"]
+
+
+def test_what_nobody_is_let_in_to_or_nobody_can_get_is_no_danger() -> None:
+    """The compute is down, and the volume is kept, or nobody is let in -> nothing is told."""
+    down = (server(X, compute_up=False),)
+    for picture in (UC1.but(servers=down), BUSY, UC5.but(status="in-use", servers=down)):
+        assert events(concluded(picture)) == []
 
 
 def test_a_wait_of_known_length_is_waited_for() -> None:
