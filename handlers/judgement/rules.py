@@ -825,6 +825,50 @@ SECTIONS = (
                 done="Release of that row.",
                 source="An instance deleted while the backend failed (made).",
             ),
+            Rule(
+                "S4.deleted-beside-others",
+                Verdict.RELEASE,
+                (
+                    "one of several servers is deleted, its guest is proven to be gone, its row is "
+                    "left beside others that are right"
+                ),
+                when=(
+                    facts.in_use,
+                    facts.attachment_is_attached,
+                    facts.server_gone,
+                    facts.clean_or_guest_ended,
+                    facts.other_attachments_named,
+                    facts.other_attachments_attached,
+                ),
+                unless=(facts.shared_host, facts.guest_lost_access),
+                meant="The row outlived its server; the other servers go on using the volume.",
+                done="Release of that row alone; Cinder then recomputes in-use.",
+                source="A multiattach volume, a server deleted while the backend failed (read).",
+            ),
+            Rule(
+                "S5.let-go-beside-others",
+                Verdict.RELEASE,
+                (
+                    "Nova has released the volume from the one server that the case is about, but "
+                    "Cinder still says detaching; the others are right"
+                ),
+                when=(
+                    facts.detaching,
+                    facts.attachment_is_attached,
+                    facts.server_exists,
+                    facts.no_block_device,
+                    facts.detach_of_this_case,
+                    facts.other_attachments_named,
+                    facts.other_attachments_attached,
+                ),
+                unless=(facts.shared_host, facts.guest_lost_access),
+                meant=(
+                    "Cinder's status does not say of which attachment, but the messages do, and "
+                    "every other one is named by a block device of its own server."
+                ),
+                done="Release of that row alone; Cinder then recomputes in-use.",
+                source="A multiattach volume, a detach whose last call failed (read).",
+            ),
         ),
     ),
     Section(

@@ -37,7 +37,8 @@ def subject_of(
     A case whose messages named an attachment is about that row and no other. Else an attach is
     about the row that is not attached. A detach is about one that is more than reserved: what is
     only reserved is deleted by Cinder's API, whose message names it (cinder/volume/api.py
-    ``attachment_delete``); and of two of one server, about the one that the server has left.
+    ``attachment_delete``); of two of one server, about the one that the server has left; and of
+    several servers', about that of the only one that is deleted.
     """
     if case.attachment_id is not None:
         own = (
@@ -62,7 +63,8 @@ def subject_of(
             ] or candidates
             # In transition the request may be for the other row.
             at_rest = volume.status == "in-use"
-            candidates = (_on_the_source(candidates, servers) if at_rest else []) or candidates
+            left = _on_the_source(candidates, servers) or _of_a_deleted_server(candidates, servers)
+            candidates = (left if at_rest else []) or candidates
     return (candidates[0] if len(candidates) == 1 else None), len(candidates) > 1
 
 
@@ -79,6 +81,19 @@ def _on_the_source(
     one_server = len({attachment.instance_id for attachment in attachments}) == 1
     moved = attached and one_server and len(unnamed) == 1
     return unnamed if moved and left_behind(unnamed[0], servers) else []
+
+
+def _of_a_deleted_server(
+    attachments: Sequence[CinderAttachment], servers: Mapping[str, ServerEvidence]
+) -> list[CinderAttachment]:
+    """Return the row whose server is deleted, where all others are attached and named by Nova.
+
+    Cinder's ``volume.detach.start`` of a multiattach volume lists all rows, whichever goes.
+    """
+    named = [r for r in attachments if r.status == ATTACHED and holder(r, servers) is not None]
+    rest = [r for r in attachments if r not in named]
+    gone = [r for r in rest if isinstance(servers.get(r.instance_id or ""), Absent)]
+    return gone if len(gone) == len(rest) == 1 else []
 
 
 def belongs(connection: Connection, connectors: tuple[Connector, ...]) -> bool:

@@ -169,11 +169,11 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
             Kind.MENDABLE, _one_left("compute-5-other", NOVA_DETACH)
         ),
         # That row alone released (DELETE attachment).
-        "multiattach_nova_let_go": _wrong(Kind.MENDABLE, _one_left("compute-6-other", RELEASE)),
+        "multiattach_nova_let_go": _one_left("compute-6-other", RELEASE),
         # Leave.
         "multiattach_one_shelved": NOTHING,
         # That row alone released.
-        "multiattach_server_deleted": _wrong(Kind.MENDABLE, _one_left("compute-7-other", RELEASE)),
+        "multiattach_server_deleted": _one_left("compute-7-other", RELEASE),
         # Unknown: no positive control that this Nova ever had it.
         "other_region_opened_no_session": Expected(Ends.UNKNOWN, never_says=("server is deleted",)),
         # P6.

@@ -36,8 +36,9 @@ GHOSTS = (acting.GHOST, acting.GHOST_HELD)
 BASES = (
     acting.UC1, acting.UC1_RESERVED, acting.UC1_LEGACY, acting.UC2, acting.UC2_LATE, acting.UC3,
     acting.COMPLETED, acting.UC4, acting.ROLLED, acting.UC5, acting.HELD, acting.BESIDE,
-    acting.STRAY, acting.LEFT, acting.MOVED_BACK, acting.ATTACHED, acting.SHELVED,
-    acting.MIGRATING, acting.ENDED, *GHOSTS, TWO, SHARED, SHUT_OUT, Picture(),
+    acting.STRAY, acting.LEFT, acting.MOVED_BACK, acting.ONE_DELETED, acting.ONE_LET_GO,
+    acting.ATTACHED, acting.SHELVED, acting.MIGRATING, acting.ENDED, *GHOSTS, TWO,
+    SHARED, SHUT_OUT, Picture(),
 )  # fmt: skip
 
 hosts = st.sampled_from([H1, H2, H3])

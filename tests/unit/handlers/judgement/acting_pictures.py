@@ -69,6 +69,19 @@ LEFT = Picture(
     computes=((H1, True),),
     operation=DETACH,
 )
+ONE_DELETED = Picture(
+    status="in-use",
+    multiattach=True,
+    attachments=(attachment(A, host=H1), attachment(B, instance_id=Y, host=H2)),
+    servers=(server(Y, B, host=H2),),
+    gone=(X,),
+    ended=((X, H1),),
+    backend=(access(H1), access(H2, sessions=1)),
+    operation=DETACH,
+)
+ONE_LET_GO = ONE_DELETED.but(
+    status="detaching", gone=(), ended=(), servers=(server(X), server(Y, B, host=H2))
+)
 MOVED_BACK = Picture(
     status="in-use",
     attachments=(attachment(B, host=H1),),

@@ -15,6 +15,8 @@ from tests.unit.handlers.judgement.acting_pictures import (
     HELD,
     LEFT,
     MOVED_BACK,
+    ONE_DELETED,
+    ONE_LET_GO,
     ROLLED,
     STRAY,
     UC1,
@@ -229,6 +231,50 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "nobody knows whether the compute is up": {
                 "servers": (server(X, compute_up=None), server(Y, B, host=H2))
             },
+        },
+    ),
+    "S4.deleted-beside-others": (
+        ONE_DELETED,
+        {
+            "nothing says that the guest ended": {"ended": ()},
+            "it ended on another host": {"ended": ((X, H2),)},
+            "Nova never had the server": {"gone": (), "stranger": (X,)},
+            "Nova did not answer": {"gone": (), "unseen": (X,)},
+            "nothing names the other row": {"servers": (server(Y, host=H2),)},
+            "the other row is not attached": {
+                "attachments": (
+                    attachment(A, host=H1), attachment(B, "attaching", instance_id=Y, host=H2)
+                )
+            },
+            "the other server is on the same host": {"servers": (server(Y, B, host=H1),)},
+            "the other server lost its access": {"backend": (access(H1),)},
+            "a detach is under way, of whichever": {"status": "detaching"},
+            "both servers are deleted and no message says which": {
+                "servers": (), "gone": (X, Y), "attachment_id": None, "instance_id": None
+            },
+            "a task runs on the other server": {
+                "servers": (server(Y, B, host=H2, task_state="migrating"),)
+            },
+        },
+    ),
+    "S5.let-go-beside-others": (
+        ONE_LET_GO,
+        {
+            "its server still has it": {"servers": (server(X, A), server(Y, B, host=H2))},
+            "a block device names nothing": {
+                "servers": (server(X, None), server(Y, B, host=H2))
+            },
+            "nothing names the other row": {"servers": (server(X), server(Y, host=H2))},
+            "the other server is on the same host": {
+                "servers": (server(X), server(Y, B, host=H1))
+            },
+            "no message says which": {"attachment_id": None, "instance_id": None},
+            "the case is about an attach": {"operation": Operation.ATTACH},
+            "the compute is down": {
+                "servers": (server(X, compute_up=False), server(Y, B, host=H2))
+            },
+            "the other server lost its access": {"backend": (access(H1),)},
+            "Nova did not answer": {"servers": (server(Y, B, host=H2),), "unseen": (X,)},
         },
     ),
     "UC5.left-by-migration": (

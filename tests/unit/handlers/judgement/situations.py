@@ -11,6 +11,8 @@ from tests.unit.handlers.judgement.acting_pictures import (
     HELD,
     LEFT,
     MOVED_BACK,
+    ONE_DELETED,
+    ONE_LET_GO,
     ROLLED,
     SHELVED,
     STRAY,
@@ -103,6 +105,17 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
         "UC5.held",
     ),
     ("a second server's attach leaked, the first is right", BESIDE, "UC5.leaked-beside-others"),
+    ("one of two servers is deleted, its guest ended", ONE_DELETED, "S4.deleted-beside-others"),
+    (
+        "the same, and no message says which row",
+        ONE_DELETED.but(attachment_id=None, instance_id=None, host=None),
+        "S4.deleted-beside-others",
+    ),
+    (
+        "one of two servers let go, Cinder was not told",
+        ONE_LET_GO,
+        "S5.let-go-beside-others",
+    ),
     (
         "a live migration was given up, its destination is still let in",
         MOVED_BACK,

@@ -188,9 +188,9 @@ def test_a_guest_that_refuses_leaves_the_volume_in_use(cloud: Cloud) -> None:
     outcome = trial.run(recovery_on(cloud))
     assert outcome.state is CaseState.CLOSED
     assert outcome.rule == "H2.attached"
-    told = [said.event_type.rpartition(".")[2] for said in desk.announced]
+    told = [said.event_type.rpartition(".")[2] for said in trial.announced]
     assert told == ["start", "error"]
-    assert "attached, as before" in desk.announced[-1].payload["reason"]
+    assert "attached, as before" in trial.announced[-1].payload["reason"]
     assert len(cloud.calls("nova.detach")) == 1
     assert cloud.guests_holding(scene.volume_id) == (scene.instance_id,)
     assert cloud.hazards() == ()
