@@ -116,8 +116,9 @@ SECTIONS = (
                 done=(
                     "Parked at the first look that is confirmed, whether a compute is down, a "
                     "task runs or Nova does not answer. The reason names the hosts and servers. "
-                    "What Nova can name at once is left to `P6.guest-holds`, and a session of a "
-                    "host on which Nova names nobody to `LIVE_SESSION`: both park at once too."
+                    "`DetachdOpenToOthers` alerts. What Nova can name at once is left to "
+                    "`P6.guest-holds`, and a session of a host on which Nova names nobody to "
+                    "`LIVE_SESSION`: both park at once too."
                 ),
                 source=(
                     "`reset-state` (specified); a server deleted locally; a migration's rollback "

@@ -229,11 +229,14 @@ def test_writes_that_failed_are_all_that_were_made_and_not_done() -> None:
     assert asked == {frozenset(made), frozenset(made - {StepResult.DONE.value})}
 
 
+DANGER = "P18.open-to-others|P19.given-away"
+
+
 def test_blind_attempts_are_those_of_the_rules_that_say_unknown() -> None:
     """`rule` in a query -> exactly the rules whose verdict is unknown, and internal errors."""
     unknown = {rule.rule_id for rule in decision_table.RULES if rule.verdict is Verdict.UNKNOWN}
     blind = {*unknown, decision_table.CINDER_UNKNOWN, INTERNAL_ERROR_RULE}
-    patterns = [value for operator, value in matched("rule") if operator == "=~"]
+    patterns = {value for operator, value in matched("rule") if operator == "=~"} - {DANGER}
     assert patterns
     for pattern in patterns:
         every_rule = {*rule_ids(), INTERNAL_ERROR_RULE}
@@ -241,7 +244,8 @@ def test_blind_attempts_are_those_of_the_rules_that_say_unknown() -> None:
 
 
 def test_a_rule_that_has_an_alert_of_its_own_is_there() -> None:
-    """`rule` equal to a name -> the rule that a case of two writers is parked by."""
+    """`rule` equal to a name, or the alternatives of the danger -> rules that there are."""
     named = {value for operator, value in matched("rule") if operator == "="}
     assert named == {"P15.two-writers"}
-    assert named <= set(rule_ids())
+    assert ("=~", DANGER) in matched("rule")
+    assert {*named, *DANGER.split("|")} <= set(rule_ids())
