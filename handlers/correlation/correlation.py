@@ -11,9 +11,10 @@ instance, host, backend, connector. The questions are asked in this order:
    in the same request is history of that case and brings its diagnosis forward.
 3. **Start**: it opens a case that waits until the operation's deadline, or joins one. A repeated
    start does not move the deadline. A detach's start never joins an attach case. A start that comes
-   after the end which closed its case is that case's history. Where it repeats Cinder's start, the
-   case settles after all, since the try that had timed out may still finish late. Where it is
-   Nova's, and Nova has not said that it ended, the case waits for that.
+   after the end of its operation is the history of that case, closed or not, and the case comes to
+   what it would have come to had the start come first. Where it repeats Cinder's start, the case
+   settles, since the try that had timed out may still finish late. Where it is Nova's, and Nova
+   has not said that it ended, the case waits for that.
 4. **Error**, and what a sweep found unchanged for too long: it makes the case due when errors have
    settled (sooner if a look was planned sooner), or opens one that is. An error that names no
    volume moves every open case of its request; where there is none, it is kept for a later start.
@@ -182,17 +183,16 @@ class _Batch:
 
     def _start(self, notification: Notification, signal: Signal) -> None:
         operation = _operation(signal)
-        if match := find(signal, operation, self._open()):
-            self._put(self._absorbed(match.case, notification), signal)
-            self._offer_orphans(match.case.case_id)
+        deadline_at = self._now + timedelta(seconds=self._timing.deadline_seconds(operation))
+        match = find(signal, operation, self._open())
+        case = match.case if match else self._ended_before(signal, operation)
+        if case is None:
+            self._open_case(notification, operation, Trigger.DEADLINE, deadline_at)
             return
-        wait = timedelta(seconds=self._timing.deadline_seconds(operation))
-        if ended_before := self._ended_before(signal, operation):
-            updated = self._absorbed(ended_before, notification)
-            self._put(overtaken(updated, self._settled_at, self._now + wait), signal)
-            self._offer_orphans(ended_before.case_id)
-            return
-        self._open_case(notification, operation, Trigger.DEADLINE, self._now + wait)
+        updated = self._absorbed(case, notification)
+        claimed = case.case_id in self._claimed
+        self._put(overtaken(updated, self._settled_at, deadline_at, claimed=claimed), signal)
+        self._offer_orphans(case.case_id)
 
     def _released(self, notification: Notification, signal: Signal) -> None:
         trigger = Trigger.RELEASED_UNASKED

@@ -159,32 +159,29 @@ def forward(case: Case, at: datetime) -> Case:
 
 
 def ended(case: Case, now: datetime, settled_at: datetime, *, claimed: bool) -> Case:
-    """Note the end of this very attachment's operation; close the case if no worker has it.
-
-    After a repeated start it settles instead: the try that had timed out may still finish late.
-    Where Nova has begun and not ended, Cinder's end does not close it: a nova-compute that dies
-    meanwhile leaves a wrong record of the volume, and sends no more.
-    """
+    """Note the end of this very attachment's operation; close the case if no worker has it."""
     if case.state is CaseState.SETTLING and case.end_seen:
         return case  # Nova's own ends follow Cinder's: nothing new
     noted = dataclasses.replace(case, end_seen=True)
     if case.state is not CaseState.WAITING or claimed:
         return due(noted, Trigger.END, now)
-    if case.starts > 1:
-        settle = due(noted, Trigger.END, settled_at)
-        return dataclasses.replace(settle, state=CaseState.SETTLING)
-    if case.nova_is_at_it:
-        return noted
-    return dataclasses.replace(
-        noted, state=CaseState.CLOSED, conclusion=Conclusion.ENDED, next_attempt_at=None
-    )
+    return after_end(noted, settled_at, noted.next_attempt_at)
 
 
-def overtaken(case: Case, settled_at: datetime, deadline_at: datetime) -> Case:
-    """Take in a start that the end which closed its case had overtaken.
+def overtaken(case: Case, settled_at: datetime, deadline_at: datetime, *, claimed: bool) -> Case:
+    """Take in a start that the end of its operation had overtaken."""
+    waits = case.state is CaseState.WAITING and case.end_seen and not claimed
+    if not waits and case.conclusion is not Conclusion.ENDED:
+        return case
+    return after_end(case, settled_at, case.next_attempt_at if waits else deadline_at)
 
-    A repeated one lets the case settle. One of Nova's, which has not said that it ended, has it
-    wait for that.
+
+def after_end(case: Case, settled_at: datetime, deadline_at: datetime | None) -> Case:
+    """Return what a case comes to that has seen its end, whatever came before or after that end.
+
+    After a repeated start it settles: the try that had timed out may still finish late. Where Nova
+    has begun and not ended, Cinder's end does not close it: a nova-compute that dies meanwhile
+    leaves a wrong record of the volume, and sends no more. Else it is closed.
     """
     if case.starts > 1:
         settle = due(case, Trigger.END, settled_at)
@@ -193,7 +190,9 @@ def overtaken(case: Case, settled_at: datetime, deadline_at: datetime) -> Case:
         return dataclasses.replace(
             case, state=CaseState.WAITING, conclusion=None, next_attempt_at=deadline_at
         )
-    return case
+    return dataclasses.replace(
+        case, state=CaseState.CLOSED, conclusion=Conclusion.ENDED, next_attempt_at=None
+    )
 
 
 def due(case: Case, trigger: Trigger, at: datetime) -> Case:

@@ -288,6 +288,26 @@ def test_end_that_nova_never_says(order: Sequence[Notification]) -> None:
     assert case.next_attempt_at is not None
 
 
+SECOND_START = told(attachment_id=ATTACHMENT, request_id=REQUEST)
+
+
+@pytest.mark.parametrize(
+    "order", list(itertools.permutations([START, SECOND_START, NOVA_START, CINDER_END]))
+)
+def test_end_among_repeated_starts(order: Sequence[Notification]) -> None:
+    """Cinder's start twice, Nova's and Cinder's end, in whatever order -> it settles soon."""
+    case = one(after(order))
+    assert (case.state, case.starts, case.end_seen) == (CaseState.SETTLING, 2, True)
+    assert case.next_attempt_at == SETTLED_AT
+
+
+def test_repeated_start_of_a_claimed_case() -> None:
+    """A repeated start when the end was seen and a worker has the case -> the worker decides."""
+    before = known(nova_started=True, end_seen=True, starts=1)
+    case = one(after([SECOND_START], [before], claimed=[before.case_id]))
+    assert (case.state, case.signal_seq) == (CaseState.WAITING, before.signal_seq + 1)
+
+
 ALL_FIVE = [START, NOVA_START, CINDER_END, NOVA_END, LEGACY_END]
 
 
