@@ -157,7 +157,8 @@ class Case:
     *What was done.* ``attempts`` counts claims, the one in hand included; ``failures`` the finished
     attempts that failed; ``crashes`` the claims in a row whose lease ran
     out. ``first_clean_at`` is the time of the first of the clean looks that closing after a timeout
-    takes. ``mended_attempt`` is ``attempts`` at the time of the last recovery, 0 for never.
+    takes; an end that the bus told of, after no timeout, counts as one.
+    ``mended_attempt`` is ``attempts`` at the time of the last recovery, 0 for never.
     ``rule``, ``verdict``, ``reason`` and ``fingerprint``, which names the plan, are those of the
     last finished attempt. ``approved_by`` said yes to the plan ``approved_fingerprint``, and to no
     other.
@@ -217,6 +218,15 @@ class Case:
     def open(self) -> bool:
         """Tell whether an event, a person or time can still move the case."""
         return self.state is not CaseState.CLOSED
+
+    @property
+    def only_ended(self) -> bool:
+        """Tell whether the bus said that it ended, and nobody has looked at it since.
+
+        It is closed, or it settles until it is looked at.
+        """
+        unseen = self.state is CaseState.SETTLING and self.end_seen and self.attempts == 0
+        return unseen or self.conclusion is Conclusion.ENDED
 
     @property
     def nova_is_at_it(self) -> bool:

@@ -39,6 +39,8 @@ connection = sqlite:///{directory}/ledger.sqlite
 attach_deadline_seconds = 1.5
 detach_deadline_seconds = 1.5
 error_settle_seconds = 0.3
+second_look_seconds = 1.1
+second_looks_per_minute = 1000
 [listener]
 bindings = nova:notifications, nova:versioned_notifications, cinder:notifications
 [publisher]

@@ -24,9 +24,10 @@ from consumer.ledger.history import reading
 from consumer.ledger.history.archive import Archived, Pruned, archive, prune
 from consumer.ledger.history.reading import CaseRecord, Filter, StateCount
 from consumer.ledger.intake import quarantine
-from consumer.ledger.intake.accept import Accepted, Arrival, accept
+from consumer.ledger.intake.accept import Accepted, Arrival, Intake, accept
 from consumer.ledger.intake.quarantine import BodyState, QuarantinedBody
 from consumer.ledger.intake.replay import Replay, Replayed, accept_replay
+from consumer.ledger.intake.second_looks import SecondLooks
 from consumer.ledger.work import claims, control, finish, outbox, replicas
 from consumer.ledger.work.casefile import LedgerCaseFile
 from consumer.ledger.work.claims import Claim, ClaimRequest
@@ -52,11 +53,12 @@ class Ledger:
         *,
         cloud: str = "default",
         timing: Timing | None = None,
+        second_looks_per_minute: int = 0,
         tls: Tls | None = None,
     ) -> None:
         self._database = Database(url, tls)
         self._cloud = cloud
-        self._timing = timing or Timing()
+        self._intake = Intake(cloud, timing or Timing(), SecondLooks(second_looks_per_minute))
         self.sweeps = Sweeps(self._database, cloud)
 
     def __repr__(self) -> str:
@@ -89,7 +91,7 @@ class Ledger:
         One transaction, unless the database refuses a row: then the batch is bisected until that
         row is alone, and the row is returned in ``rejected``.
         """
-        return accept(self._database, self._cloud, self._timing, arrivals)
+        return accept(self._database, self._intake, arrivals)
 
     def quarantine(  # noqa: PLR0917 - the order is that of the broker's delivery
         self,

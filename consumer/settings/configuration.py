@@ -257,6 +257,8 @@ def open_ledger(settings: Settings) -> Ledger:
             attach_deadline_seconds=ledger.attach_deadline_seconds,
             detach_deadline_seconds=ledger.detach_deadline_seconds,
             error_settle_seconds=ledger.error_settle_seconds,
+            second_look_seconds=ledger.second_look_seconds,
         ),
+        second_looks_per_minute=ledger.second_looks_per_minute,
         tls=ledger.tls,
     )

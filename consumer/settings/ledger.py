@@ -105,6 +105,28 @@ OPTS = [
             "notification, or after an end notification that does not prove the end of the case."
         ),
     ),
+    cfg.FloatOpt(
+        "second_look_seconds",
+        default=600.0,
+        min=0.0,
+        help=(
+            "How long after its end detachd looks once more at an attach or detach that ended "
+            "well, in seconds. It should be longer than late_horizon_seconds, so that one look is "
+            "enough: a call that timed out is over by then."
+        ),
+    ),
+    cfg.IntOpt(
+        "second_looks_per_minute",
+        default=10,
+        min=0,
+        max=10_000,
+        help=(
+            "How many attaches and detaches that ended well each service chooses per minute to "
+            "look at once more. An end notification proves little about the backend. Where "
+            "something unusual was reported of the volume, detachd looks once more in any case. "
+            "0: only then."
+        ),
+    ),
     cfg.IntOpt(
         "archive_days",
         default=2,
@@ -143,6 +165,8 @@ class LedgerSettings:
     attach_deadline_seconds: float
     detach_deadline_seconds: float
     error_settle_seconds: float
+    second_look_seconds: float = 600.0
+    second_looks_per_minute: int = 0
     archive_days: int = 0
     retention_days: int = 0
     tls: Tls | None = None
@@ -155,6 +179,8 @@ class LedgerSettings:
             attach_deadline_seconds=deadline_seconds(conf, Operation.ATTACH),
             detach_deadline_seconds=deadline_seconds(conf, Operation.DETACH),
             error_settle_seconds=conf.ledger.error_settle_seconds,
+            second_look_seconds=conf.ledger.second_look_seconds,
+            second_looks_per_minute=conf.ledger.second_looks_per_minute,
             archive_days=conf.ledger.archive_days,
             retention_days=conf.ledger.retention_days,
             tls=_tls(conf.ledger),

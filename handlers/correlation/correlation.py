@@ -27,7 +27,11 @@ instance, host, backend, connector. The questions are asked in this order:
 6. **End**, not proven: it brings the diagnosis forward until errors have settled and never closes a
    case. An end that names neither attachment nor instance does so to the only open case, and is
    filed there until its own start comes.
-7. **End of a closed case**: it is history of that case. An end without any case is kept for its
+7. **What an end is worth**: little, as the backend is not asked. So a case that would be closed by
+   it settles instead, and is looked at once more, where something about the volume is unusual or
+   the budget allows it. For the messages that follow it is the same as a closed one. One look is
+   enough for a volume (``transitions.superfluous``).
+8. **End of a closed case**: it is history of that case. An end without any case is kept for its
    start: when that comes, the case opens and closes at once. A kept message is offered to a case
    again whenever a start or an error has added to what the case knows.
 
@@ -43,18 +47,21 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from handlers.case import Case, CaseState, Conclusion, Trigger
+from handlers.case import Case, CaseState, Trigger
 from handlers.correlation.matching import (
     Signal,
     Timing,
     companion,
     find,
+    find_left_behind,
     find_likely,
     find_only,
     find_proven,
     shares_request,
+    unusual_company,
 )
 from handlers.correlation.transitions import (
+    AfterEnd,
     absorb,
     absorb_signal,
     count_signal,
@@ -65,6 +72,7 @@ from handlers.correlation.transitions import (
     opened,
     overtaken,
     settling,
+    superfluous,
 )
 from handlers.notification import Notification, Operation, Phase, Source
 
@@ -101,7 +109,8 @@ class Changes:
     """What the notifications come to.
 
     ``changed``: each case as it was and as it is to be. ``filed``: message id to case id, None for
-    an orphan. ``adopted``: the same for what had been an orphan before.
+    an orphan. ``adopted``: the same for what had been an orphan before. ``second_looks``: how many
+    ended cases are to be looked at once more.
     """
 
     opened: tuple[Case, ...]
@@ -109,6 +118,7 @@ class Changes:
     filed: Mapping[str, str | None]
     adopted: Mapping[str, str]
     moves: tuple[Move, ...]
+    second_looks: int = 0
 
 
 def correlate(
@@ -118,12 +128,14 @@ def correlate(
     timing: Timing,
     now: datetime,
     new_id: Callable[[], str],
+    spare_looks: int = 0,
 ) -> Changes:
     """Return what these notifications, in this order, change. ``now`` is the time of receipt.
 
-    Raises ValueError for a notification without the volume or operation that it must have.
+    ``spare_looks``: how many cases may be looked at once more although nothing about them is
+    unusual. Raises ValueError for a notification without the volume or operation that it must have.
     """
-    batch = _Batch(recorded, timing, now, new_id)
+    batch = _Batch(recorded, timing, now, new_id, spare_looks)
     for notification in notifications:
         batch.apply(notification)
     return batch.changes()
@@ -133,7 +145,12 @@ class _Batch:
     """The cases while one batch is worked in."""
 
     def __init__(
-        self, recorded: Recorded, timing: Timing, now: datetime, new_id: Callable[[], str]
+        self,
+        recorded: Recorded,
+        timing: Timing,
+        now: datetime,
+        new_id: Callable[[], str],
+        spare_looks: int,
     ) -> None:
         self._cloud = recorded.cloud
         self._claimed = recorded.claimed
@@ -145,7 +162,10 @@ class _Batch:
         self._timing = timing
         self._now = now
         self._settled_at = now + timedelta(seconds=timing.error_settle_seconds)
+        self._look_at = now + timedelta(seconds=timing.second_look_seconds)
         self._new_id = new_id
+        self._spare_looks = spare_looks
+        self._looked_at_again: set[str] = set()
         self._filed: dict[str, str | None] = {}
         self._adopted: dict[str, str] = {}
         self._moves: list[Move] = []
@@ -154,7 +174,10 @@ class _Batch:
         new = [case for case_id, case in self._cases.items() if case_id not in self._before]
         pairs = ((before, self._cases[case_id]) for case_id, before in self._before.items())
         changed = [(before, after) for before, after in pairs if after is not before]
-        return Changes(tuple(new), tuple(changed), self._filed, self._adopted, tuple(self._moves))
+        return Changes(
+            tuple(new), tuple(changed), self._filed, self._adopted, tuple(self._moves),
+            len(self._looked_at_again),
+        )  # fmt: skip
 
     def apply(self, notification: Notification) -> None:
         signal = Signal.of(notification)
@@ -163,8 +186,20 @@ class _Batch:
             self._file(signal, self._intents[own])
         elif notification.released_unasked:
             self._released(notification, signal)
+            self._look_once(signal)
         else:
             self._by_phase(notification, signal)
+            self._look_once(signal)
+
+    def _look_once(self, signal: Signal) -> None:
+        """Leave out the second looks that another look at the volume makes superfluous."""
+        touched = {c.volume_id for c in self._cases.values() if c.case_id in self._looked_at_again}
+        for volume_id in touched | {signal.volume_id}:
+            of_volume = [c for c in self._cases.values() if c.volume_id == volume_id]
+            for before, after in superfluous(of_volume):
+                self._move(after, signal)
+                if not after.open:
+                    self._looked_at_again.discard(before.case_id)
 
     def _by_phase(self, notification: Notification, signal: Signal) -> None:
         match signal.phase:
@@ -183,23 +218,20 @@ class _Batch:
 
     def _start(self, notification: Notification, signal: Signal) -> None:
         operation = _operation(signal)
-        deadline_at = self._now + timedelta(seconds=self._timing.deadline_seconds(operation))
-        match = find(signal, operation, self._open())
-        case = match.case if match else self._ended_before(signal, operation)
+        case = self._found(signal, operation)
         if case is None:
+            deadline_at = self._deadline_at(operation)
             self._open_case(notification, operation, Trigger.DEADLINE, deadline_at)
             return
         updated = self._absorbed(case, notification)
         claimed = case.case_id in self._claimed
-        self._put(overtaken(updated, self._settled_at, deadline_at, claimed=claimed), signal)
+        self._put(overtaken(updated, self._after_end(updated, signal), claimed=claimed), signal)
         self._offer_orphans(case.case_id)
 
     def _released(self, notification: Notification, signal: Signal) -> None:
         trigger = Trigger.RELEASED_UNASKED
-        if match := find(signal, Operation.ATTACH, self._open()):
-            case = dataclasses.replace(
-                self._absorbed(match.case, notification), released_unasked=True
-            )
+        if found := self._found(signal, Operation.ATTACH):
+            case = dataclasses.replace(self._absorbed(found, notification), released_unasked=True)
             self._put(settling(case, trigger, self._settled_at), signal)
             self._offer_orphans(case.case_id)
             return
@@ -208,8 +240,9 @@ class _Batch:
     def _error(self, notification: Notification, signal: Signal) -> None:
         operation = _operation(signal)
         trigger = Trigger.SWEEP if notification.source is Source.SWEEP else Trigger.ERROR
-        match, cases = find(signal, operation, self._open()), self._open()
-        if found := match.case if match else find_only(signal, operation, cases):
+        found = self._found(signal, operation) or find_only(signal, operation, self._open())
+        found = found or find_left_behind(notification, self._open())
+        if found is not None:
             case = self._absorbed(found, notification)
             self._put(settling(case, trigger, self._settled_at), signal)
             self._offer_orphans(case.case_id)
@@ -217,7 +250,7 @@ class _Batch:
         self._open_case(notification, operation, trigger, self._settled_at)
 
     def _error_of_request(self, signal: Signal) -> None:
-        of_request = [case for case in self._open() if shares_request(signal, case)]
+        of_request = [c for c in self._cases.values() if _may_have_failed(c, signal)]
         if not of_request:
             self._keep(signal)
         for case in of_request:
@@ -228,14 +261,15 @@ class _Batch:
         operation, cases = _operation(signal), self._open()
         if (match := find_proven(signal, operation, cases)) and match.proven:
             updated = note_end(self._absorbed(match.case, notification), signal)
-            self._put(self._ended(updated), signal)
+            self._put(self._ended(updated, signal), signal)
         elif match is None and (released := companion(signal, cases)):
             updated = self._absorbed(released, notification)
             self._put(due(updated, updated.trigger, self._settled_at), signal)
         elif likely := match or find_likely(signal, operation, cases):
             self._put(forward(self._absorbed(likely.case, notification), self._settled_at), signal)
         elif closed := self._ended_before(signal, operation):
-            self._put(note_end(self._absorbed(closed, notification), signal), signal)
+            updated = note_end(self._absorbed(closed, notification), signal)
+            self._put(self._ended(updated, signal), signal)
         elif closed := self._closed_before(signal, operation):
             self._file(signal, closed.case_id)
         else:
@@ -273,11 +307,11 @@ class _Batch:
     def _adopting(self, case: Case, orphan: Signal) -> Case | None:
         updated = self._counted(absorb_signal(case, orphan))
         if orphan.phase is Phase.ERROR:
-            of_case = case.open and shares_request(orphan, case)
+            of_case = _may_have_failed(case, orphan)
             return settling(updated, Trigger.ERROR, self._settled_at) if of_case else None
         if orphan.operation is case.operation and find_proven(orphan, case.operation, [case]):
             updated = note_end(updated, orphan)
-            return self._ended(updated) if case.open else updated
+            return self._ended(updated, orphan) if case.open or case.only_ended else updated
         return updated if companion(orphan, [case]) else None
 
     # --- what a case learns ---------------------------------------------------------------------
@@ -288,22 +322,45 @@ class _Batch:
     def _counted(self, case: Case) -> Case:
         return count_signal(case, claimed=case.case_id in self._claimed)
 
-    def _ended(self, case: Case) -> Case:
-        return ended(case, self._now, self._settled_at, claimed=case.case_id in self._claimed)
+    def _ended(self, case: Case, signal: Signal) -> Case:
+        after = self._after_end(case, signal)
+        return ended(case, after, claimed=case.case_id in self._claimed)
+
+    def _after_end(self, case: Case, signal: Signal) -> AfterEnd:
+        return AfterEnd(
+            now=self._now,
+            settled_at=self._settled_at,
+            deadline_at=self._deadline_at(case.operation),
+            look_at=self._look_at,
+            unusual=signal.shows_others or unusual_company(case, self._cases.values()),
+            spare=len(self._looked_at_again) < self._spare_looks,
+        )
+
+    def _deadline_at(self, operation: Operation) -> datetime:
+        return self._now + timedelta(seconds=self._timing.deadline_seconds(operation))
 
     # --- the cases of the batch -----------------------------------------------------------------
 
     def _open(self) -> list[Case]:
-        return [case for case in self._cases.values() if case.open]
+        """Return the cases whose operation may still be in progress, or that were looked at."""
+        return [case for case in self._cases.values() if case.open and not case.only_ended]
+
+    def _found(self, signal: Signal, operation: Operation) -> Case | None:
+        """Return the open case that a start or error is about, else the ended one that it proves.
+
+        The next operation of the same instance must not be taken for one that has ended.
+        """
+        match = find(signal, operation, self._open())
+        return match.case if match else self._ended_before(signal, operation)
 
     def _closed_before(self, signal: Signal, operation: Operation) -> Case | None:
-        closed = [case for case in self._cases.values() if not case.open]
+        closed = [c for c in self._cases.values() if not c.open or c.only_ended]
         match = find_proven(signal, operation, closed)
         return match.case if match else companion(signal, closed)
 
     def _ended_before(self, signal: Signal, operation: Operation) -> Case | None:
         """Return the case that this belongs to and that an end, not a diagnosis, has closed."""
-        ended = (c for c in self._cases.values() if c.conclusion is Conclusion.ENDED)
+        ended = (case for case in self._cases.values() if case.only_ended)
         match = find_proven(signal, operation, ended)
         return match.case if match and match.proven else None
 
@@ -316,6 +373,8 @@ class _Batch:
         if before is None or before.state is not case.state:
             state = before.state if before else None
             self._moves.append(Move(case.case_id, signal.message_id, state, case.state))
+        if case.only_ended and case.open:
+            self._looked_at_again.add(case.case_id)
         self._cases[case.case_id] = case
 
     def _file(self, signal: Signal, case_id: str) -> None:
@@ -326,6 +385,16 @@ class _Batch:
     def _keep(self, signal: Signal) -> None:
         self._orphans[signal.message_id] = signal
         self._filed[signal.message_id] = None
+
+
+def _may_have_failed(case: Case, error: Signal) -> bool:
+    """Tell whether an error that names only its request may be about this case.
+
+    One that ended at the first try is not meant: an attach that fails is cleaned up by a detach of
+    the same request, which ends well.
+    """
+    in_question = case.open and (not case.only_ended or case.starts > 1)
+    return in_question and shares_request(error, case)
 
 
 def _operation(signal: Signal) -> Operation:

@@ -23,17 +23,21 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Self
 
-from handlers.case import Case
+from handlers.case import Case, CaseState, Conclusion
 from handlers.notification import Notification, Operation, Phase, Source
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Timing:
-    """How long a start waits for its end, and how long errors settle before they are looked at."""
+    """How long a start waits for its end, and how long errors settle before they are looked at.
+
+    ``second_look_seconds``: how long after its end a case is looked at once more.
+    """
 
     attach_deadline_seconds: float = 900.0
     detach_deadline_seconds: float = 900.0
     error_settle_seconds: float = 15.0
+    second_look_seconds: float = 600.0
 
     def deadline_seconds(self, operation: Operation) -> float:
         """Return how long a start of this operation waits for its end, counted from receipt."""
@@ -49,7 +53,10 @@ class Timing:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Signal:
-    """The parts of a notification that decide which case it is about."""
+    """The parts of a notification that decide which case it is about.
+
+    ``shows_others``: it is an end, and shows an attachment besides that of its operation.
+    """
 
     message_id: str
     source: Source
@@ -59,6 +66,7 @@ class Signal:
     attachment_id: str | None
     instance_id: str | None
     request_ids: tuple[str, ...]
+    shows_others: bool = False
 
     @classmethod
     def of(cls, notification: Notification) -> Self:
@@ -73,7 +81,14 @@ class Signal:
             attachment_id=notification.attachment_id,
             instance_id=notification.instance_id,
             request_ids=tuple(dict.fromkeys(r for r in request_ids if r)),
+            shows_others=_shows_others(notification),
         )
+
+
+def _shows_others(notification: Notification) -> bool:
+    # A detach that ended is no longer shown (Cinder reads the rows when it notifies).
+    own = 0 if notification.operation is Operation.DETACH else 1
+    return notification.phase is Phase.END and len(notification.attachments) > own
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,6 +122,24 @@ def find_only(signal: Signal, operation: Operation, cases: Iterable[Case]) -> Ca
     return own[0] if nameless and len(own) == 1 else None
 
 
+def find_left_behind(notification: Notification, cases: Iterable[Case]) -> Case | None:
+    """Return the ended detach that left behind the access which a sweep saw, if that is a case.
+
+    It was looked at after its end, and is open because of what was found. The sweep, which sees an
+    available volume that some host has access to, has found the same.
+    """
+    if notification.source is not Source.SWEEP or notification.volume_status != "available":
+        return None
+    left = [
+        case
+        for case in cases
+        if case.volume_id == notification.volume_id
+        and case.operation is Operation.DETACH
+        and case.end_seen
+    ]
+    return left[-1] if left and notification.attachment_id is None else None
+
+
 def companion(signal: Signal, cases: Iterable[Case]) -> Case | None:
     """Return the attach case whose row this detach, in the same request, released unasked."""
     if signal.operation is not Operation.DETACH:
@@ -119,6 +152,28 @@ def companion(signal: Signal, cases: Iterable[Case]) -> Case | None:
 def shares_request(signal: Signal, case: Case) -> bool:
     """Tell whether both name one request."""
     return not set(signal.request_ids).isdisjoint(case.request_ids)
+
+
+def unusual_company(case: Case, cases: Iterable[Case]) -> bool:
+    """Tell whether the volume has a case that does not go with an operation that just ends well.
+
+    An attach and then a detach of one attachment are usual, and no word on it. A case of another
+    attachment is not (a live migration, a row that was lost or given up, a server deleted by the
+    API alone), nor is one that something had to be done about.
+    """
+    return any(
+        _is_unusual(other, case)
+        for other in cases
+        if other.volume_id == case.volume_id and other.case_id != case.case_id
+    )
+
+
+def _is_unusual(other: Case, case: Case) -> bool:
+    known = other.attachment_id is not None and case.attachment_id is not None
+    if known and other.attachment_id != case.attachment_id:
+        return True
+    usual = other.state is CaseState.WAITING or other.only_ended
+    return not (usual or other.conclusion is Conclusion.HEALTHY)
 
 
 def _possible(signal: Signal, operation: Operation, cases: Iterable[Case]) -> Sequence[Case]:

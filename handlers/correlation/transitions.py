@@ -18,7 +18,7 @@ import secrets
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from drivers.base import Connector
@@ -158,47 +158,130 @@ def forward(case: Case, at: datetime) -> Case:
     return dataclasses.replace(case, trigger=Trigger.END, next_attempt_at=sooner)
 
 
-def ended(case: Case, now: datetime, settled_at: datetime, *, claimed: bool) -> Case:
-    """Note the end of this very attachment's operation; close the case if no worker has it."""
-    if case.state is CaseState.SETTLING and case.end_seen:
-        return case  # Nova's own ends follow Cinder's: nothing new
+@dataclasses.dataclass(frozen=True, slots=True)
+class AfterEnd:
+    """When a case that has seen its end is moved, and whether it is looked at once more.
+
+    ``unusual``: something about the volume gives reason to. ``spare``: the budget allows it.
+    """
+
+    now: datetime
+    settled_at: datetime
+    deadline_at: datetime | None
+    look_at: datetime
+    unusual: bool = False
+    spare: bool = False
+
+
+def ended(case: Case, after: AfterEnd, *, claimed: bool) -> Case:
+    """Note the end of this very attachment's operation; move the case on if no worker has it."""
     noted = dataclasses.replace(case, end_seen=True)
+    if case.only_ended or (case.state is CaseState.SETTLING and case.end_seen):
+        return _moved_on(noted, after) if case.only_ended else case  # Nova's own end is no news
     if case.state is not CaseState.WAITING or claimed:
-        return due(noted, Trigger.END, now)
-    return after_end(noted, settled_at, noted.next_attempt_at)
+        return due(noted, Trigger.END, after.now)
+    return _moved_on(noted, dataclasses.replace(after, deadline_at=case.next_attempt_at))
 
 
-def overtaken(case: Case, settled_at: datetime, deadline_at: datetime, *, claimed: bool) -> Case:
+def overtaken(case: Case, after: AfterEnd, *, claimed: bool) -> Case:
     """Take in a start that the end of its operation had overtaken."""
-    waits = case.state is CaseState.WAITING and case.end_seen and not claimed
-    if not waits and case.conclusion is not Conclusion.ENDED:
-        return case
-    return after_end(case, settled_at, case.next_attempt_at if waits else deadline_at)
+    if case.only_ended:
+        return _moved_on(case, after)
+    if case.state is CaseState.WAITING and case.end_seen and not claimed:
+        return _moved_on(case, dataclasses.replace(after, deadline_at=case.next_attempt_at))
+    return case
 
 
-def after_end(case: Case, settled_at: datetime, deadline_at: datetime | None) -> Case:
+def _moved_on(case: Case, after: AfterEnd) -> Case:
     """Return what a case comes to that has seen its end, whatever came before or after that end.
 
-    After a repeated start it settles: the try that had timed out may still finish late. Where Nova
-    has begun and not ended, Cinder's end does not close it: a nova-compute that dies meanwhile
-    leaves a wrong record of the volume, and sends no more. Else it is closed.
+    After a repeated start it is looked at when it has settled: the try that had timed out may still
+    finish late. Where Nova has begun and not ended, Cinder's end is not the last word: a
+    nova-compute that dies meanwhile leaves a wrong record of the volume, and sends no more. Else
+    the case is closed, or looked at once more.
     """
     if case.starts > 1:
-        settle = due(case, Trigger.END, settled_at)
-        return dataclasses.replace(settle, state=CaseState.SETTLING, conclusion=None)
+        settle = due(case, Trigger.END, after.settled_at)
+        return dataclasses.replace(settle, state=CaseState.SETTLING)
+    # Until Nova's end, or what overtakes it, the trigger remembers that a look is wanted.
+    unusual = after.unusual or case.trigger is Trigger.END
+    trigger = Trigger.END if unusual else case.trigger
     if case.nova_is_at_it:
-        return dataclasses.replace(
-            case, state=CaseState.WAITING, conclusion=None, next_attempt_at=deadline_at
-        )
+        waiting = dataclasses.replace(_unseen(case), state=CaseState.WAITING, trigger=trigger)
+        return dataclasses.replace(waiting, next_attempt_at=after.deadline_at)
+    if case.state is CaseState.SETTLING:
+        return case
+    return _looked_at_later(case, after) if unusual or after.spare else _closed(case)
+
+
+def _looked_at_later(case: Case, after: AfterEnd) -> Case:
+    # The end counts as the first clean look, so that one more is enough.
+    return dataclasses.replace(
+        case,
+        state=CaseState.SETTLING,
+        trigger=Trigger.END,
+        conclusion=None,
+        first_clean_at=after.now,
+        next_attempt_at=after.look_at,
+    )
+
+
+def _closed(case: Case) -> Case:
     return dataclasses.replace(
         case, state=CaseState.CLOSED, conclusion=Conclusion.ENDED, next_attempt_at=None
     )
 
 
+def superfluous(cases: Sequence[Case]) -> Sequence[tuple[Case, Case]]:
+    """Return the ended cases of one volume that need no look of their own, and what they become.
+
+    Every look accounts for the whole volume, so one is enough, and one finding becomes one case.
+    A case that is looked at anyway stands for all; one that waits for a person, for those of its
+    attachment, since it may be about something else. Of ended cases alone, the detach of an
+    attachment stands for its attach, and else the attach for the others. What is kept is looked at
+    when the last of them would have been.
+    """
+    planned = [c for c in cases if c.only_ended and c.open and c.starts <= 1]
+    looked_at = [c for c in cases if c.open and c.state is not CaseState.WAITING]
+    others = [c for c in looked_at if c not in planned]
+    left = [c for c in planned if not any(_stands_for(other, c) for other in others)]
+    changed = [(c, _closed(c)) for c in planned if c not in left]
+    if len(left) <= 1:
+        return changed
+    kept = max(left, key=lambda c: _weight(c, cases))
+    at = max(case.next_attempt_at for case in left if case.next_attempt_at is not None)
+    changed += [(c, _closed(c)) for c in left if c is not kept]
+    if kept.next_attempt_at != at:
+        changed.append((kept, dataclasses.replace(kept, next_attempt_at=at)))
+    return changed
+
+
+def _stands_for(other: Case, case: Case) -> bool:
+    if other.state not in FOR_A_PERSON:
+        return True
+    return other.attachment_id is not None and other.attachment_id == case.attachment_id
+
+
+def _weight(case: Case, cases: Iterable[Case]) -> tuple[bool, bool, str]:
+    detached = case.operation is Operation.ATTACH and any(
+        c.operation is Operation.DETACH and c.attachment_id == case.attachment_id for c in cases
+    )
+    return not detached, case.operation is Operation.ATTACH, case.attachment_id or ""
+
+
+def _unseen(case: Case) -> Case:
+    """Return a case that only the bus said had ended as one of which that is not believed."""
+    if not case.only_ended:
+        return case
+    return dataclasses.replace(case, conclusion=None, first_clean_at=None)
+
+
 def due(case: Case, trigger: Trigger, at: datetime) -> Case:
     """Make a case due at ``at``, or when it was due already if that is sooner."""
     sooner = earlier(case.next_attempt_at, at)
-    return dataclasses.replace(case, state=CaseState.DUE, trigger=trigger, next_attempt_at=sooner)
+    return dataclasses.replace(
+        _unseen(case), state=CaseState.DUE, trigger=trigger, next_attempt_at=sooner
+    )
 
 
 def earlier(at: datetime | None, other: datetime) -> datetime:

@@ -149,7 +149,7 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
         # A person at once: anybody may attach it now.
         "local_delete_guest_runs": _parked("session"),
         # Highest alarm.
-        "local_delete_then_attached_elsewhere": _wrong(Kind.ENDING, TWO_WRITERS),
+        "local_delete_then_attached_elsewhere": TWO_WRITERS,
         # Nothing.
         "loser_of_a_race": NOTHING,
         # Nothing.
@@ -221,13 +221,13 @@ VARIANTS: Mapping[str, Expected] = MappingProxyType(
         "error_server_detach": PARKED,
         "ironic_node_let_in": Expected(Ends.UNKNOWN, never_says=("server is deleted",)),
         "local_delete_compute_back": _parked("live session"),
-        "migration_aborted_dest_session_left": _wrong(Kind.ENDING, PARKED),
+        "migration_aborted_dest_session_left": PARKED,
         "other_region_opened_session": Expected(Ends.UNKNOWN, never_says=("server is deleted",)),
         "reset_available_detached_told": _wrong(Kind.SEEN, _parked("guest may be writing")),
         "shelved_server_detach": DETACHED_BY_NOVA,
         "soft_deleted_server_detach": DETACHED_BY_NOVA,
         "source_row_deleted_access_gone": _wrong(Kind.TRUTH, _parked("guest may be writing")),
-        "two_writers_ended": _wrong(Kind.ENDING, TWO_WRITERS),
+        "two_writers_ended": TWO_WRITERS,
     }
 )
 """Near relatives of the reported ones, which ``variants.py`` makes."""

@@ -199,6 +199,7 @@ def _defaults(places: Places, port: int, policy: BackendPolicy) -> dict[str, dic
             "attach_deadline_seconds": 1.0,
             "detach_deadline_seconds": 1.0,
             "error_settle_seconds": 0.3,
+            "second_looks_per_minute": 0,
         },
         "listener": {
             "bindings": "nova:notifications, nova:versioned_notifications, cinder:notifications"

@@ -76,8 +76,13 @@ def recorded_host(site: Site) -> Connector:
 @pytest.fixture
 def service(site: Site) -> Iterator[ServiceProcess]:
     """Run the service, and have it log all that it would ever log."""
+    yield from served(site)
+
+
+def served(site: Site, **ledger: object) -> Iterator[ServiceProcess]:
+    """Run it with these options of its ledger."""
     policy = dataclasses.replace(UNHURRIED, late_horizon_seconds=2.0)
-    site.detachd.configure(policy, DEFAULT={"debug": True})
+    site.detachd.configure(policy, DEFAULT={"debug": True}, ledger=ledger)
     with site.detachd.serve() as service:
         yield service.ready()
         assert service.terminate() == 0
@@ -120,7 +125,7 @@ def well(site: Site, *scenarios: Played) -> None:
 
 
 def test_healthy_attach_and_detach_make_no_work(site: Site, service: ServiceProcess) -> None:
-    """o: all went well -> both cases ended by their ends, and nobody was even asked."""
+    """o: all went well, no look to spare -> both cases ended by their ends, nobody was asked."""
     healthy = Played.load("o_healthy")
     create(site, healthy)
     site.send(healthy.messages)
@@ -128,6 +133,27 @@ def test_healthy_attach_and_detach_make_no_work(site: Site, service: ServiceProc
     until(lambda: closed(site, healthy.volume_id, ended, ended))
     assert site.cloud.journal == ()
     assert [case.case.attempts for case in site.cases(healthy.volume_id)] == [0, 0]
+    assert site.outbox() == []
+    well(site, healthy)
+
+
+@pytest.fixture
+def looking_again(site: Site) -> Iterator[ServiceProcess]:
+    """Run the service with a budget for second looks, which come soon."""
+    yield from served(site, second_looks_per_minute=10, second_look_seconds=4.0)
+
+
+def test_healthy_attach_and_detach_are_looked_at_once(
+    site: Site, looking_again: ServiceProcess
+) -> None:
+    """o: all went well -> nobody is asked at once; one look for both, later, and no word of it."""
+    healthy = Played.load("o_healthy")
+    create(site, healthy)
+    site.send(healthy.messages)
+    until(lambda: [c.case.end_seen for c in site.cases(healthy.volume_id)] == [True, True])
+    assert site.cloud.journal == ()
+    until(lambda: closed(site, healthy.volume_id, Conclusion.ENDED, Conclusion.HEALTHY))
+    assert [case.case.attempts for case in site.cases(healthy.volume_id)] == [0, 1]
     assert site.outbox() == []
     well(site, healthy)
 

@@ -185,6 +185,7 @@ def _installed(lab: OpenStack, directory: Path, eyes: Eyes) -> Installation:
             "attach_deadline_seconds": 2 * TRIES * rpc,
             "detach_deadline_seconds": TRIES * rpc,
             "error_settle_seconds": 1.0,
+            "second_looks_per_minute": 0,
         },
         worker={"threads": 8},
         sweep=_sweep(rpc) if eyes is Eyes.SEEING else {"enabled": "false"},

@@ -32,6 +32,7 @@ from consumer.ledger.database.locks import lock_volumes, pass_gate
 from consumer.ledger.database.prepared import insert_or_update
 from consumer.ledger.database.records import CASES, NOTIFICATIONS, Row, Values
 from consumer.ledger.database.tables import cases, connectors, history, intents, notifications
+from consumer.ledger.intake.second_looks import SecondLooks
 from handlers.case import Case, CaseState
 from handlers.correlation.correlation import Changes, Move, Recorded, correlate
 from handlers.correlation.matching import Signal, Timing, shares_request
@@ -50,12 +51,16 @@ class Arrival:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Accepted:
-    """The result of a batch. ``rejected``: what the database refused, each with the reason."""
+    """The result of a batch. ``rejected``: what the database refused, each with the reason.
+
+    ``second_looks``: how many ended cases are to be looked at once more.
+    """
 
     stored: int = 0
     duplicates: int = 0
     opened: int = 0
     closed: int = 0
+    second_looks: int = 0
     rejected: tuple[tuple[Arrival, str], ...] = ()
 
     def __add__(self, other: Accepted) -> Accepted:
@@ -64,6 +69,7 @@ class Accepted:
             self.duplicates + other.duplicates,
             self.opened + other.opened,
             self.closed + other.closed,
+            self.second_looks + other.second_looks,
             self.rejected + other.rejected,
         )
 
@@ -272,20 +278,32 @@ _STORED = sa.select(notifications.c.message_id).where(
 )
 
 
-def accept(database: Database, cloud: str, timing: Timing, arrivals: Sequence[Arrival]) -> Accepted:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Intake:
+    """What the intake of one cloud goes by."""
+
+    cloud: str
+    timing: Timing
+    looks: SecondLooks
+
+
+def accept(database: Database, intake: Intake, arrivals: Sequence[Arrival]) -> Accepted:
     """Store a batch in one transaction; if a row is refused, bisect until it is alone."""
     if not arrivals:
         return Accepted()
     try:
-        return database.write(lambda connection: _store(connection, cloud, timing, arrivals))
+        accepted = database.write(lambda connection: _store(connection, intake, arrivals))
     except (exc.StatementError, ValueError, TypeError, OverflowError) as error:
         if not of_the_data(error):
             raise
         if len(arrivals) == 1:
             return Accepted(rejected=((arrivals[0], cause(error)[:REASON_LENGTH]),))
+    else:
+        intake.looks.spend(accepted.second_looks)
+        return accepted
     half = len(arrivals) // 2
-    first = accept(database, cloud, timing, arrivals[:half])
-    return first + accept(database, cloud, timing, arrivals[half:])
+    first = accept(database, intake, arrivals[:half])
+    return first + accept(database, intake, arrivals[half:])
 
 
 def of_the_data(error: Exception) -> bool:
@@ -295,23 +313,22 @@ def of_the_data(error: Exception) -> bool:
     )
 
 
-def _store(
-    connection: sa.Connection, cloud: str, timing: Timing, arrivals: Sequence[Arrival]
-) -> Accepted:
-    batch = [arrival.notification for arrival in arrivals]
+def _store(connection: sa.Connection, intake: Intake, arrivals: Sequence[Arrival]) -> Accepted:
+    cloud, batch = intake.cloud, [arrival.notification for arrival in arrivals]
     # Before anything is read: another listener may be storing the same messages.
     claimed = _lock(connection, cloud, batch)
     fresh = _fresh(connection, arrivals)
     if not fresh:
         return Accepted(duplicates=len(arrivals))
     now = database_now(connection)
-    changes = _correlated(connection, cloud, timing, fresh, claimed=claimed, now=now)
+    changes = _correlated(connection, intake, fresh, claimed=claimed, now=now)
     write_changes(connection, changes, fresh, cloud=cloud, now=now)
     return Accepted(
         stored=len(fresh),
         duplicates=len(arrivals) - len(fresh),
         opened=len(changes.opened),
         closed=sum(move.after is CaseState.CLOSED for move in changes.moves),
+        second_looks=changes.second_looks,
     )
 
 
@@ -338,14 +355,16 @@ def _fresh(connection: sa.Connection, arrivals: Sequence[Arrival]) -> Sequence[A
 
 def _correlated(
     connection: sa.Connection,
-    cloud: str,
-    timing: Timing,
+    intake: Intake,
     fresh: Sequence[Arrival],
     *,
     claimed: Mapping[str, str | None],
     now: datetime,
 ) -> Changes:
-    batch = [arrival.notification for arrival in fresh]
+    batch, timing = [arrival.notification for arrival in fresh], intake.timing
     since = now - timedelta(seconds=timing.memory_seconds)
-    known = read_known(connection, cloud, batch, claimed=claimed, since=since)
-    return correlate(known, batch, timing=timing, now=now, new_id=new_case_id)
+    known = read_known(connection, intake.cloud, batch, claimed=claimed, since=since)
+    return correlate(
+        known, batch,
+        timing=timing, now=now, new_id=new_case_id, spare_looks=intake.looks.spare(),
+    )  # fmt: skip

@@ -370,7 +370,7 @@ def test_end_that_names_nothing() -> None:
     start = told(attachment_id="att-2", request_id="req-9")
     both = after([end, start], [known()])
     (opened,) = both.opened
-    assert (opened.attachment_id, opened.state) == ("att-2", CaseState.CLOSED)
+    assert (opened.attachment_id, opened.only_ended) == ("att-2", True)
     assert set(both.filed.values()) == {opened.case_id}
 
 
