@@ -18,6 +18,9 @@ instance, host, backend, connector. The questions are asked in this order:
 4. **Error**, and what a sweep found unchanged for too long: it makes the case due when errors have
    settled (sooner if a look was planned sooner), or opens one that is. An error that names no
    volume moves every open case of its request; where there is none, it is kept for a later start.
+   A status that was written by hand is like an error of the volume: it joins any open case of it,
+   one that waits for a person included. Where it is available without an attachment, nothing of it
+   could be diagnosed; what the backend still holds is found by the sweep, with the host.
 5. **End**, proven to be of the same attachment: it closes a case that waits and that no worker has
    claimed. Where Cinder's start was repeated, the case settles instead, since the try that timed
    out may still finish late and undo it. Where Nova has begun, only Nova's end closes the case: a
@@ -35,9 +38,9 @@ instance, host, backend, connector. The questions are asked in this order:
    start: when that comes, the case opens and closes at once. A kept message is offered to a case
    again whenever a start or an error has added to what the case knows.
 
-In all of them: only ends move a case that is parked or awaits approval; starts and errors are its
-history. Each message of a case that a worker may be diagnosing (claimed, or not waiting) raises
-``signal_seq``, so that a diagnosis made without it is made again.
+In all of them: only ends and resets move a case that is parked or awaits approval; starts and
+errors are its history. Each message of a case that a worker may be diagnosing (claimed, or not
+waiting) raises ``signal_seq``, so that a diagnosis made without it is made again.
 """
 
 from __future__ import annotations
@@ -57,6 +60,7 @@ from handlers.correlation.matching import (
     find_likely,
     find_only,
     find_proven,
+    find_reset,
     shares_request,
     unusual_company,
 )
@@ -242,10 +246,15 @@ class _Batch:
         trigger = Trigger.SWEEP if notification.source is Source.SWEEP else Trigger.ERROR
         found = self._found(signal, operation) or find_only(signal, operation, self._open())
         found = found or find_left_behind(notification, self._open())
+        found = found or find_reset(notification, self._open())
         if found is not None:
             case = self._absorbed(found, notification)
-            self._put(settling(case, trigger, self._settled_at), signal)
+            move = due if notification.reset else settling  # a person has just moved it
+            self._put(move(case, trigger, self._settled_at), signal)
             self._offer_orphans(case.case_id)
+            return
+        if notification.frees_nobody:
+            self._keep(signal)
             return
         self._open_case(notification, operation, trigger, self._settled_at)
 

@@ -122,6 +122,20 @@ def find_only(signal: Signal, operation: Operation, cases: Iterable[Case]) -> Ca
     return own[0] if nameless and len(own) == 1 else None
 
 
+def find_reset(notification: Notification, cases: Iterable[Case]) -> Case | None:
+    """Return the open case of the volume whose status was written by hand, of any operation.
+
+    Not one of another attachment, where both are named.
+    """
+    signal = Signal.of(notification)
+    of_volume = [
+        case
+        for case in cases
+        if case.volume_id == signal.volume_id and not _contradicts(signal, case)
+    ]
+    return of_volume[-1] if of_volume and notification.reset else None
+
+
 def find_left_behind(notification: Notification, cases: Iterable[Case]) -> Case | None:
     """Return the ended detach that left behind the access which a sweep saw, if that is a case.
 

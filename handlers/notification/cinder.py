@@ -65,6 +65,8 @@ def _proven(
             candidates = [
                 attachment for attachment in attachments if attachment.status == "attached"
             ]
+        case Operation.ATTACH, Phase.ERROR if len(attachments) == 1:  # a status written by hand
+            candidates = list(attachments)
         case Operation.DETACH, Phase.START if len(attachments) == 1:
             candidates = list(attachments)
         case Operation.DETACH, Phase.START if published_by_api(publisher_id):

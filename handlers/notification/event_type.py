@@ -59,6 +59,10 @@ _CINDER = {
     "volume.attach.end": (Operation.ATTACH, Phase.END),
     "volume.detach.start": (Operation.DETACH, Phase.START),
     "volume.detach.end": (Operation.DETACH, Phase.END),
+    # Somebody wrote the status by hand, whatever the backend holds: the usage of the volume, before
+    # and after (Cinder, cinder/api/contrib/admin_actions.py _reset_status). It ends no operation.
+    "volume.reset_status.start": (Operation.ATTACH, Phase.ERROR),
+    "volume.reset_status.end": (Operation.ATTACH, Phase.ERROR),
 }
 # Nova has no instance.volume_detach.error (Nova, nova/compute/manager.py _detach_volume).
 _NOVA_VERSIONED = {
@@ -84,7 +88,8 @@ EVENT_TYPES: Mapping[str, EventType] = MappingProxyType(
     | _event_types(Source.NOVA_LEGACY, _NOVA_LEGACY)
 )
 
-_KNOWN_BUT_UNUSED = ("volume.reset_status.", "volume.delete.", "instance.volume_swap.")
+RESET_STATUS = "volume.reset_status."
+_KNOWN_BUT_UNUSED = ("volume.delete.", "instance.volume_swap.")
 _OUR_OWN = "volume.force_detach."
 _NOVA_USAGE = "volume.usage"
 _CINDER_PREFIXES = ("volume.", "snapshot.", "backup.", "group.", "group_snapshot.")

@@ -6,7 +6,7 @@ import dataclasses
 from datetime import datetime
 
 from drivers.base import Connector
-from handlers.notification.event_type import Operation, Phase, Source
+from handlers.notification.event_type import RESET_STATUS, Operation, Phase, Source
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,6 +63,16 @@ class Notification:
             if attachment.attachment_id == self.attachment_id
         )
         return next(shown, None)
+
+    @property
+    def reset(self) -> bool:
+        """Tell whether a status was written by hand, which drops rows or keeps them as they are."""
+        return self.source is Source.CINDER and self.event_type.startswith(RESET_STATUS)
+
+    @property
+    def frees_nobody(self) -> bool:
+        """Tell whether a reset made a volume available of which the message shows no attachment."""
+        return self.reset and self.volume_status == "available" and not self.attachments
 
     @property
     def released_unasked(self) -> bool:

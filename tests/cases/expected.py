@@ -187,7 +187,7 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
         # P6.
         "reset_in_detach": _parked("guest may be writing"),
         # Tell a person.
-        "reset_in_use_nobody": _wrong(Kind.SEEN, PARKED),
+        "reset_in_use_nobody": PARKED,
         # Leave; tell.
         "resize_fails": PARKED,
         # Wait, then a person.

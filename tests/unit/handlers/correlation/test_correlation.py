@@ -12,7 +12,13 @@ import pytest
 from handlers.case import Case, CaseState, Conclusion, Trigger
 from handlers.correlation.correlation import Changes, Recorded, correlate
 from handlers.correlation.matching import Signal, Timing
-from handlers.notification import Notification, Operation, Phase, Source
+from handlers.notification import (
+    Notification,
+    NotifiedAttachment,
+    Operation,
+    Phase,
+    Source,
+)
 from tests.unit.consumer.ledger.making import (
     ATTACHMENT,
     CONNECTOR,
@@ -539,3 +545,43 @@ def test_request_ids_bounded() -> None:
     case = one(after([START, *starts, other(START)]))
     assert len(case.request_ids) == 50
     assert case.request_ids[-1] == REQUEST, "seen last"
+
+
+# --- a status that was written by hand ---
+
+ROW = NotifiedAttachment(ATTACHMENT, "attached", INSTANCE, None, None)
+RESET = dataclasses.replace(
+    told(Operation.ATTACH, Phase.ERROR, attachment_id=ATTACHMENT, instance_id=INSTANCE),
+    event_type="volume.reset_status.start",
+    attachments=(ROW,),
+    volume_status="in-use",
+)
+RESET_DONE = dataclasses.replace(
+    told(Operation.ATTACH, Phase.ERROR, request_id=RESET.request_id),
+    event_type="volume.reset_status.end",
+    volume_status="available",
+)
+
+
+@pytest.mark.parametrize("order", [[RESET, RESET_DONE], [RESET_DONE, RESET]])
+def test_reset_opens(order: Sequence[Notification]) -> None:
+    """A status is reset on a volume with a row -> one case, due soon, no end seen."""
+    case = one(after(order))
+    assert (case.state, case.attachment_id, case.end_seen) == (CaseState.DUE, ATTACHMENT, False)
+    assert case.next_attempt_at == SETTLED_AT
+
+
+@pytest.mark.parametrize("state", OPEN_STATES)
+@pytest.mark.parametrize("operation", list(Operation))
+def test_reset_joins(operation: Operation, state: CaseState) -> None:
+    """A reset while the volume has an open case, parked ones too -> that case is due."""
+    case = one(after([RESET], [known(operation=operation, state=state)]))
+    assert (case.case_id, case.state) == (known().case_id, CaseState.DUE)
+
+
+def test_reset_that_frees_nobody() -> None:
+    """Reset to available, no row was shown -> no case: the sweep finds what the backend holds."""
+    changes = after([RESET_DONE])
+    assert (changes.opened, changes.filed) == ((), {RESET_DONE.message_id: None})
+    in_use = dataclasses.replace(RESET_DONE, volume_status="in-use")
+    assert one(after([in_use])).state is CaseState.DUE

@@ -128,7 +128,6 @@ def test_a_message_without_an_id_gets_one_of_its_bytes() -> None:
 @pytest.mark.parametrize(
     ("event_type", "reason", "source"),
     [
-        ("volume.reset_status.end", "is known but not used yet", Source.CINDER),
         ("volume.delete.start", "is known but not used yet", Source.CINDER),
         ("instance.volume_swap.error", "is known but not used yet", None),
         ("volume.create.end", "does not concern an attachment", Source.CINDER),
