@@ -16,12 +16,16 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import re
 from collections.abc import Iterable, Iterator
 
 from drivers.base import Connection, Connector
 from drivers.control_plane import BlockDevice, CinderAttachment, Server
 from handlers.judgement.evidence import Absent, Fact, Holding, left_behind
 from handlers.judgement.situation import Situation
+
+WWPN = re.compile("([0-9a-f]{2}:?){7}[0-9a-f]{2}", re.IGNORECASE)
+"""The name of a Fibre Channel port, as arrays write it."""
 
 
 class Kind(enum.Enum):
@@ -78,18 +82,42 @@ def unexplained_connections(
 ) -> tuple[Connection, ...]:
     """Return those of the connections that none of these attachments explains.
 
-    An attachment explains all connections of its host. One whose host's connector was never seen,
-    or any where the driver cannot tell hosts, may explain one host's, those without a session
-    first: what is left is surely too much.
+    An attachment explains all connections of its host. A host whose connector was never seen, and
+    which the backend does not name, may be that of one host's connections; and any host may be,
+    where the driver cannot tell hosts. Of what is left, the sessions count first as too much.
     """
-    known = [None if s.nameless else _connectors(s, attachment) for attachment in attachments]
-    named = [connector for connectors in known for connector in connectors or ()]
-    spare = sum(not connectors for connectors in known)
-    left = [c for c in connections if not any(c.belongs_to(n) for n in named)]
+    connections = tuple(connections)
+    expected = [() if s.nameless else _connectors(s, attachment) for attachment in attachments]
+    known = [connector for connectors in expected for connector in connectors]
+    left = [c for c in connections if not any(c.belongs_to(connector) for connector in known)]
+    spare = _hosts_not_found(expected, connections)
+    if spare:
+        left = [c for c in left if not _names_a_port(s, c)]
     left.sort(key=lambda connection: not connection.sessions)
     hosts = tuple(dict.fromkeys(host_of(s, connection) for connection in left))
     surely = hosts[: max(len(hosts) - spare, 0)]
     return tuple(c for c in left if host_of(s, c) in surely)
+
+
+def _hosts_not_found(
+    expected: Iterable[tuple[Connector, ...]], connections: tuple[Connection, ...]
+) -> int:
+    """Count the hosts of attachments whose connector was never seen and that no connection names.
+
+    The rows of one host are one; a row of which no host is known may be any.
+    """
+    unseen = [c for c in expected if not any(connector.names() for connector in c)]
+    missing = [
+        connectors
+        for connectors in unseen
+        if not any(connection.belongs_to(c) for connection in connections for c in connectors)
+    ]
+    return len({c for c in missing if c}) + sum(not c for c in missing)
+
+
+def _names_a_port(s: Situation, connection: Connection) -> bool:
+    """Tell whether nothing but a Fibre Channel port is known of it, of which a host has several."""
+    return connection.host is None and bool(WWPN.fullmatch(host_of(s, connection)))
 
 
 def host_of(s: Situation, connection: Connection) -> str:
@@ -139,7 +167,9 @@ def _on_no_host(s: Situation, attachment: CinderAttachment) -> bool:
 
 
 def _connectors(s: Situation, attachment: CinderAttachment) -> tuple[Connector, ...]:
-    """Return the connectors of the hosts that a row is for, or its guest is on; none: not known.
+    """Return the connectors of the hosts that a row is for, or its guest is on, if any is known.
+
+    Of a host whose connector was never seen only its name is known, which some backends have too.
 
     A row of the old way stays on the host that it was made for when its server is migrated. Of
     several rows of one server at most one is on the server's host, and nothing says which.
@@ -154,7 +184,7 @@ def _connectors(s: Situation, attachment: CinderAttachment) -> tuple[Connector, 
     hosts = [] if own else [attachment.host or at_home or heard or ""]
     if left_behind(attachment, s.servers) and _explains_attachment(s, attachment):
         hosts.append(here or "")
-    return (*own, *(s.connectors[host] for host in hosts if host in s.connectors))
+    return (*own, *(s.connectors.get(host, Connector(host=host)) for host in hosts if host))
 
 
 # -- attachments -----------------------------------------------------------------------------------

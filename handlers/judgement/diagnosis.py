@@ -70,8 +70,8 @@ def diagnose(
 
 def _unseen(s: Situation) -> str:
     """Return what could not be seen, in the sources' own words."""
-    holders = s.holding.holders if s.holding else None
-    answers = (*s.servers.values(), holders, s.backend)
+    holders = (asked.holders for asked in facts.asked_of_its_host(s))
+    answers = (*s.servers.values(), *holders, s.backend)
     unknown = [answer.reason for answer in answers if isinstance(answer, Unknown)]
     return f" ({'; '.join(unknown)})" if unknown else ""
 

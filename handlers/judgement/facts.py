@@ -23,7 +23,7 @@ from drivers.control_plane import DETACHABLE, Server
 from handlers import intents
 from handlers.case import StepKind
 from handlers.judgement import accounting, writers
-from handlers.judgement.evidence import Absent, Fact, NoControl, Unknown
+from handlers.judgement.evidence import Absent, Fact, Holding, NoControl, Unknown
 from handlers.judgement.policy import LateAttach
 from handlers.judgement.situation import ATTACHED, Situation
 from handlers.notification import Operation
@@ -297,7 +297,7 @@ def _unknown_servers(s: Situation) -> list[Unknown]:
 
 
 def _holders_unknown(s: Situation) -> bool:
-    return s.holding is not None and isinstance(s.holding.holders, Unknown)
+    return any(isinstance(asked.holders, Unknown) for asked in asked_of_its_host(s))
 
 
 @predicate
@@ -419,8 +419,8 @@ def guest_may_have_it(s: Situation) -> bool:
 
 @predicate
 def compute_not_up(s: Situation) -> bool:
-    """The compute service of its server's host is not known to be up; or, where no instance is
-    known, that of the one host that has access is down.
+    """The compute service of its server's host is not known to be up; or that of its own host is
+    down, where Nova was asked about that host because it has access that no row explains.
     """
     down = s.server is not None and s.server.host is not None and s.server.compute_up is not True
     return down or _host_down(s)
@@ -436,7 +436,13 @@ def holders(s: Situation) -> tuple[str, ...]:
 
 
 def _host_down(s: Situation) -> bool:
-    return s.holding is not None and s.holding.compute_up is False
+    return any(asked.compute_up is False for asked in asked_of_its_host(s))
+
+
+def asked_of_its_host(s: Situation) -> tuple[Holding, ...]:
+    """Return what Nova was asked of the host that the attachment is on, where it was asked."""
+    elsewhere = (asked for asked in s.elsewhere if asked.host == s.attached_host)
+    return (*((s.holding,) if s.holding else ()), *elsewhere)
 
 
 @predicate

@@ -155,9 +155,7 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
         # Nothing.
         "migration_aborted_clean": NOTHING,
         # That access ended.
-        "migration_aborted_dest_access_left": _wrong(
-            Kind.ENDING, _one_left("compute-23", ACCESS_ALONE)
-        ),
+        "migration_aborted_dest_access_left": _one_left("compute-23", ACCESS_ALONE),
         # That access ended.
         "migration_done_source_access_left": _wrong(
             Kind.ENDING, _one_left("compute-4-destination", ACCESS_ALONE)

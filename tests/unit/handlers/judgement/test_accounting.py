@@ -7,6 +7,7 @@ import pytest
 from drivers.base import Connection, Connector
 from handlers.judgement import accounting
 from handlers.judgement.accounting import Kind, host_of, may_hold, unexplained, unexplained_hosts
+from handlers.judgement.evidence import Holding, Unknown
 from handlers.judgement.rule import Verdict
 from tests.unit.handlers.judgement.acting_pictures import (
     ATTACHED,
@@ -40,6 +41,7 @@ from tests.unit.handlers.judgement.writer_pictures import OFFLOADED, SHARED
 OLD_WAY = ATTACHED.but(servers=(server(X, None),))
 PORTALS = Connector(host=H1, initiator=connector(H1).initiator, wwpns=("w1", "w2"))
 IN_SESSION = access(H1, sessions=1)
+PORTS = ("500507680b21ac5a", "50:05:07:68:0b:21:ac:5b")
 
 EXPLAINED: tuple[tuple[str, Picture], ...] = (
     ("attached and named", ATTACHED),
@@ -62,6 +64,10 @@ EXPLAINED: tuple[tuple[str, Picture], ...] = (
         ATTACHED.but(connector=PORTALS, backend=(Connection("w1"), Connection("w2", sessions=1))),
     ),
     ("one host whose connector was never learned", ATTACHED.but(known=())),
+    (
+        "the Fibre Channel ports of one host whose connector was never learned",
+        ATTACHED.but(known=(), backend=tuple(Connection(port) for port in PORTS)),
+    ),
     (
         "the old way, and the server was migrated: its row stays on the host before",
         OLD_WAY.but(
@@ -103,6 +109,17 @@ UNEXPLAINED: tuple[tuple[str, Picture, tuple[tuple[Kind, str], ...]], ...] = (
      ((Kind.SESSION, connector(H3).initiator or ""), (Kind.ACCESS, connector(H1).initiator or ""))),
     ("more connections than rows, and the driver cannot tell hosts",
      ATTACHED.but(hosts_known=False, backend=(access(H1), access(H2))), ((Kind.ACCESS, H1),)),
+    ("a stranger's session beside two servers of one host that the backend names",
+     SHARED.but(
+         known=(), attachments=(attachment(A, host=H1), attachment(B, instance_id=Y, host=H1)),
+         servers=(server(X, A), server(Y, B)),
+         backend=(Connection("h1", host=H1, sessions=1), access(H2, sessions=1)),
+     ), ((Kind.SESSION, connector(H2).initiator or ""),)),
+    ("left-over access of a learned host beside one that the backend alone names",
+     BESIDE.but(
+         known=(H1,), attachments=(attachment(B, instance_id=Y, host=H2),),
+         backend=(Connection("h2", host=H2, sessions=1), access(H1)),
+     ), ((Kind.ACCESS, H1),)),
     ("a shelved server's host is let in",
      SHELVED.but(backend=(access(H1),)), ((Kind.ACCESS, H1),)),
     ("left by an attach whose row is gone", UC5, ((Kind.ACCESS, H1),)),
@@ -166,6 +183,28 @@ def test_the_reason_names_every_party_that_nothing_explains() -> None:
     assert f"server {Y} on {H2}" in picture.diagnosis.reason
     left = LEFT.but(attachment_id=B, host=H2).diagnosis.reason
     assert f"attachment {A} of server {X}" in left
+
+
+@pytest.mark.parametrize(
+    ("asked", "verdict", "rule"),
+    [
+        (Holding(H1, None, Unknown("Nova: 503")), Verdict.UNKNOWN, "X2.nova-unknown"),
+        (holding(up=False), Verdict.IN_FLIGHT, "B4.compute-down"),
+        (holding(), Verdict.TERMINATE, "UC5.leaked"),
+        (holding(Y), Verdict.PARK, "P20.another-user"),
+    ],
+)
+def test_what_nova_says_of_the_host_decides(asked: Holding, verdict: Verdict, rule: str) -> None:
+    """Access of a host that no row explains -> ended only where Nova proves that nobody uses it."""
+    diagnosis = UC5.but(elsewhere=(asked,)).diagnosis
+    assert (diagnosis.verdict, diagnosis.rule) == (verdict, rule)
+    assert ("503" in diagnosis.reason) == (verdict is Verdict.UNKNOWN)
+
+
+def test_what_nova_says_of_another_host_holds_nothing_up() -> None:
+    """A stranger's host is down -> that is no reason to wait for the attachment's own."""
+    asked = Holding(H2, False, None)
+    assert UC5.but(elsewhere=(asked,)).diagnosis.rule == "UC5.leaked"
 
 
 def test_no_two_ways_of_explaining() -> None:
