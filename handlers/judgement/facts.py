@@ -292,6 +292,13 @@ def finished_without_nova(s: Situation) -> bool:
     return never_had and not _holders_unknown(s) and free and proven
 
 
+def never_in_nova(s: Situation) -> bool:
+    """Tell whether all that Nova left unknown is servers that it was never known to have."""
+    unknown = _unknown_servers(s)
+    never_had = all(isinstance(answer, NoControl) for answer in unknown)
+    return bool(unknown) and never_had and not _holders_unknown(s)
+
+
 def _unknown_servers(s: Situation) -> list[Unknown]:
     return [answer for answer in s.servers.values() if isinstance(answer, Unknown)]
 

@@ -121,7 +121,7 @@ def conclude(attempted: Attempted) -> Outcome:
                 return _warn(attempted)
             return wait(attempted, attempted.diagnosis.reason)
         case Verdict.UNKNOWN:
-            return later(attempted, attempted.diagnosis.reason)
+            return _unseen(attempted)
         case _:
             return park(attempted, attempted.diagnosis.reason)
 
@@ -133,6 +133,20 @@ def _gone(attempted: Attempted) -> Outcome:
         conclusion=Conclusion.GONE,
         announcements=_unused(attempted, "the volume was deleted meanwhile"),
     )
+
+
+def _unseen(attempted: Attempted) -> Outcome:
+    """Look again, or leave it at the end that the bus told of, where Nova has nothing to say.
+
+    A server that this Nova was never known to have (bare metal, another region) stays unknown
+    however often it is asked. Danger comes before: two writers, a session on a free volume.
+    """
+    case, s = attempted.case, attempted.diagnosis.situation
+    after_its_end = case.end_seen and case.first_clean_at is not None and case.attempts <= 1
+    if after_its_end and not case.intents and s is not None and facts.never_in_nova(s):
+        reason = f"it ended well by the bus; {attempted.diagnosis.reason}"
+        return attempted.outcome(CaseState.CLOSED, reason, conclusion=Conclusion.ENDED)
+    return later(attempted, attempted.diagnosis.reason)
 
 
 def _well(attempted: Attempted) -> Outcome:

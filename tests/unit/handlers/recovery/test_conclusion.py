@@ -35,6 +35,7 @@ from tests.unit.handlers.judgement.pictures import (
     OPENED_AT,
     UNSEEN,
     Picture,
+    X,
     access,
     intent,
     server,
@@ -307,3 +308,23 @@ def test_nothing_but_a_clean_look_keeps_it_clean() -> None:
     since = {"first_clean_at": NOW - SECOND}
     for picture in (BUSY, UC1.but(backend=UNSEEN), UC5.but(backend=(access(H1), access("x")))):
         assert not concluded(picture.but(**since)).clean
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({"stranger": (X,)}, CaseState.CLOSED),
+        ({"unseen": (X,)}, CaseState.DUE),
+        ({"stranger": (X,), "attempts": 2}, CaseState.DUE),
+    ],
+    ids=["Nova never had its server", "Nova does not answer", "not at the second look"],
+)
+def test_an_end_of_a_client_that_is_not_nova_is_left_at_that(
+    changes: dict[str, Any], state: CaseState
+) -> None:
+    """The look after an end finds a server that Nova never had -> over, and no person is asked."""
+    picture = ATTACHED.but(servers=(), end_seen=True, first_clean_at=OPENED_AT, **changes)
+    outcome = concluded(picture)
+    assert outcome.rule == "X2.nova-unknown"
+    assert outcome.state is state
+    assert outcome.announcements == ()
