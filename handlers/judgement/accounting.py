@@ -91,8 +91,9 @@ def unexplained_connections(
     known = [connector for connectors in expected for connector in connectors]
     left = [c for c in connections if not any(c.belongs_to(connector) for connector in known)]
     spare = _hosts_not_found(expected, connections)
-    if spare:
-        left = [c for c in left if not _names_a_port(s, c)]
+    ports = [c for c in left if _names_a_port(s, c)]
+    if spare and ports:  # they may all be those of one host
+        left, spare = [c for c in left if c not in ports], spare - 1
     left.sort(key=lambda connection: not connection.sessions)
     hosts = tuple(dict.fromkeys(host_of(s, connection) for connection in left))
     surely = hosts[: max(len(hosts) - spare, 0)]

@@ -283,7 +283,7 @@ def finished_without_nova(s: Situation) -> bool:
     without any row; and the probe proves that the backend has no connection, or, where the backend
     cannot be seen, the end of the detach is on record and nothing suggests a leak.
     """
-    never_had = all(isinstance(answer, NoControl) for answer in _unknown_servers(s))
+    never_had = _all_never_had(s)
     free = available(s) and no_attachments(s)
     ended = s.blind and s.case.end_seen and s.case.operation is Operation.DETACH
     proven = no_connection(s) or (
@@ -294,9 +294,11 @@ def finished_without_nova(s: Situation) -> bool:
 
 def never_in_nova(s: Situation) -> bool:
     """Tell whether all that Nova left unknown is servers that it was never known to have."""
-    unknown = _unknown_servers(s)
-    never_had = all(isinstance(answer, NoControl) for answer in unknown)
-    return bool(unknown) and never_had and not _holders_unknown(s)
+    return bool(_unknown_servers(s)) and _all_never_had(s) and not _holders_unknown(s)
+
+
+def _all_never_had(s: Situation) -> bool:
+    return all(isinstance(answer, NoControl) for answer in _unknown_servers(s))
 
 
 def _unknown_servers(s: Situation) -> list[Unknown]:
@@ -577,17 +579,17 @@ def live_session(s: Situation) -> bool:
 
 
 @predicate
-def only_its_own_beside_others(s: Situation) -> bool:
-    """The backend has a connection of its host, and beside it none but those that other rows
-    explain.
+def only_its_own_connections(s: Situation) -> bool:
+    """The backend has a connection of the attachment's host, and beside it none but those that
+    other rows explain.
     """
     return bool(s.own) and not (s.foreign or s.nameless)
 
 
 @predicate
-def only_its_own_connections(s: Situation) -> bool:
-    """Every connection on the backend is of the attachment's host."""
-    return bool(s.own) and not (s.foreign or s.nameless)
+def its_host_in_session(s: Situation) -> bool:
+    """The attachment's host holds, or may hold, a live session."""
+    return s.live_sessions
 
 
 @predicate

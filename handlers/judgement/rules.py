@@ -758,7 +758,7 @@ SECTIONS = (
                     facts.server_moved_away,
                     facts.no_device_without_attachment,
                     facts.other_attachments_named,
-                    facts.only_its_own_beside_others,
+                    facts.only_its_own_connections,
                     facts.its_host_uses_nothing,
                 ),
                 unless=(facts.shared_host,),
@@ -841,9 +841,12 @@ SECTIONS = (
                     facts.other_attachments_named,
                     facts.other_attachments_attached,
                 ),
-                unless=(facts.shared_host, facts.guest_lost_access),
+                unless=(facts.shared_host, facts.guest_lost_access, facts.its_host_in_session),
                 meant="The row outlived its server; the other servers go on using the volume.",
-                done="Release of that row alone; Cinder then recomputes in-use.",
+                done=(
+                    "Release of that row alone; Cinder then recomputes in-use. Not where its host "
+                    "is in session: a server whose row was dropped may be on the same host."
+                ),
                 source="A multiattach volume, a server deleted while the backend failed (read).",
             ),
             Rule(

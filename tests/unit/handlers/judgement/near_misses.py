@@ -246,6 +246,9 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
                     attachment(A, host=H1), attachment(B, "attaching", instance_id=Y, host=H2)
                 )
             },
+            "its host is in session: a third server may be": {
+                "backend": (access(H1, sessions=1), access(H2, sessions=1))
+            },
             "the other server is on the same host": {"servers": (server(Y, B, host=H1),)},
             "the other server lost its access": {"backend": (access(H1),)},
             "a detach is under way, of whichever": {"status": "detaching"},

@@ -115,6 +115,10 @@ UNEXPLAINED: tuple[tuple[str, Picture, tuple[tuple[Kind, str], ...]], ...] = (
          servers=(server(X, A), server(Y, B)),
          backend=(Connection("h1", host=H1, sessions=1), access(H2, sessions=1)),
      ), ((Kind.SESSION, connector(H2).initiator or ""),)),
+    ("a stranger's session beside the ports of one host, for which the only row stands",
+     ATTACHED.but(
+         known=(), backend=(*(Connection(port) for port in PORTS), access(H2, sessions=1)),
+     ), ((Kind.SESSION, connector(H2).initiator or ""),)),
     ("left-over access of a learned host beside one that the backend alone names",
      BESIDE.but(
          known=(H1,), attachments=(attachment(B, instance_id=Y, host=H2),),
