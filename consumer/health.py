@@ -11,10 +11,48 @@ from consumer.intake.listener import Listener, ListenerStatus
 from consumer.intake.replayer import Replayer
 from consumer.ledger import Ledger, LedgerError
 from consumer.publish.publisher import Publisher
+from handlers.counting import VolumeSought
 from metrics.collectors import LedgerState
 from metrics.exporter import Check
 
 LOG = logging.getLogger(__name__)
+
+
+MOST_STRANGERS = 3
+"""One volume that was deleted unheard is no reason to doubt the endpoint; several in a row are."""
+
+
+class Strangers:
+    """The volumes of which Cinder denied that it ever had them, since it last knew one.
+
+    A notification names volumes that exist. A Cinder that knows none of several is not the one that
+    the bus is about. Thread-safe; blocks on nothing.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._denied: set[str] = set()
+
+    def note(self, sought: VolumeSought) -> None:
+        """Take in what Cinder said of one volume."""
+        with self._lock:
+            if sought.known:
+                self._denied.clear()
+            else:
+                self._denied.add(sought.volume_id)
+
+    def check(self) -> Check:
+        """Return the check of the component ``cinder``."""
+        with self._lock:
+            denied = len(self._denied)
+        if denied < MOST_STRANGERS:
+            return Check("cinder", ok=True, reason="no reason to doubt that it is the right Cinder")
+        reason = (
+            f"Cinder does not know the last {denied} volumes that the notifications were about, "
+            "and never had them: check region_name and endpoint_override of [cinder], and "
+            "whether the bus is another cloud's"
+        )
+        return Check("cinder", ok=False, reason=reason)
 
 
 class Health:
@@ -26,12 +64,15 @@ class Health:
         listeners: Sequence[Listener],
         replayer: Replayer,
         publisher: Publisher,
+        *,
+        strangers: Strangers,
         stopping: threading.Event,
     ) -> None:
         self._ledger = ledger
         self._listeners = listeners
         self._replayer = replayer
         self._publisher = publisher
+        self._strangers = strangers
         self._stopping = stopping
 
     def checks(self) -> Sequence[Check]:
@@ -43,6 +84,7 @@ class Health:
             *map(_caught_up, statuses),
             self._replaying(),
             self._announcing(),
+            self._strangers.check(),
             self._db(),
         )
 

@@ -6,12 +6,13 @@ import time
 from typing import assert_never
 
 from consumer.counting import Attempted, Claimed, EventKind, Happened, Released
+from consumer.health import Strangers
 from consumer.intake.batch import BatchReport
 from consumer.ledger import Archived, Pruned
 from consumer.work.sweep import SweepReport, SweepResult
 from handlers.case import CaseState, Outcome
 from handlers.correlation.sweep import ROW_STATUSES, VOLUME_STATUSES
-from handlers.counting import Called, Guarded, Stepped
+from handlers.counting import Called, Guarded, Stepped, VolumeSought
 from handlers.judgement.diagnosis import rule_ids
 from metrics.instruments import Instruments
 
@@ -22,7 +23,7 @@ STATUSES = tuple(dict.fromkeys((*VOLUME_STATUSES, *ROW_STATUSES)))
 Counted = (
     BatchReport | SweepReport | Archived | Pruned
     | Claimed | Released | Attempted | Happened
-    | Called | Stepped | Guarded
+    | Called | Stepped | Guarded | VolumeSought
 )  # fmt: skip
 """Every event that is counted: a closed set."""
 
@@ -33,7 +34,8 @@ class Observer:
     It neither blocks nor raises.
     """
 
-    def __init__(self, instruments: Instruments) -> None:
+    def __init__(self, instruments: Instruments, strangers: Strangers | None = None) -> None:
+        self._strangers = strangers or Strangers()
         self._listening = instruments.listening
         self._sweeping = instruments.sweeping
         self._working = instruments.working
@@ -51,7 +53,7 @@ class Observer:
         for rule in rule_ids():
             self._working.parked.labels(rule)
 
-    def __call__(self, event: Counted) -> None:  # noqa: C901 - a case for each event
+    def __call__(self, event: Counted) -> None:  # noqa: C901, PLR0912, PLR0915 - a case for each event
         """Count one event."""
         working, outside = self._working, self._outside
         match event:
@@ -78,6 +80,9 @@ class Observer:
                 outside.step_duration.labels(step).observe(seconds)
             case Archived() | Pruned():
                 self._forgotten(event)
+            case VolumeSought():
+                self._strangers.note(event)
+                outside.volumes_sought.labels("yes" if event.known else "no").inc()
             case Guarded(guard):
                 working.blocked.labels(guard).inc()
             case other:

@@ -17,7 +17,7 @@ from importlib.metadata import version
 
 from consumer.bus.broker import url_explained
 from consumer.cloud import ControlPlane, DriverOf, Drivers, any_lists, control_plane
-from consumer.health import Health
+from consumer.health import Health, Strangers
 from consumer.intake.listener import Listener
 from consumer.intake.replay_queue import ReplaySettings
 from consumer.intake.replayer import Replayer
@@ -125,7 +125,8 @@ class Service:
         self._build(parts)
 
     def _build(self, parts: Parts) -> None:
-        settings, count = self._settings, Observer(self.instruments)
+        settings, strangers = self._settings, Strangers()
+        count = Observer(self.instruments, strangers)
         self.listeners, self.replayer, self.publisher = _bus_parts(
             settings, parts, self.ledger, self.owner, count
         )
@@ -160,7 +161,14 @@ class Service:
         )
         self.pruner = self._pruner(count)
         self._expose(
-            Health(self.ledger, self.listeners, self.replayer, self.publisher, self._stopping)
+            Health(
+                self.ledger,
+                self.listeners,
+                self.replayer,
+                self.publisher,
+                strangers=strangers,
+                stopping=self._stopping,
+            )
         )
         self._loops()
 

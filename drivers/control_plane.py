@@ -132,7 +132,10 @@ class Cinder(Protocol):
     """What the service asks of Cinder."""
 
     def volume(self, volume_id: str, *, timeout_seconds: float) -> Volume | None:
-        """Return the volume with all its rows, or None where Cinder says that it does not exist."""
+        """Return the volume with all its rows, or None where Cinder says that it does not exist.
+
+        None alone is no proof: a Cinder that never had it (another region's) answers that too.
+        """
 
     def count_volumes(self, *, timeout_seconds: float) -> int:
         """Return how many volumes all projects have (``GET /volumes/summary``, 3.12).

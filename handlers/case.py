@@ -33,6 +33,7 @@ class Trigger(enum.Enum):
     ERROR = "error"
     RELEASED_UNASKED = "released-unasked"
     END = "end"
+    SIGNAL = "signal"
     SWEEP = "sweep"
     REPLAY = "replay"
 
@@ -151,6 +152,10 @@ class Case:
     ``nova_started`` and ``nova_ended``: Nova said so itself. ``end_seen``: an end of this operation
     on this attachment arrived. ``released_unasked``: UC5's signature was seen.
 
+    *Whether this Cinder has the volume.* ``volume_seen``: a look of ours saw it there, for this
+    case or, in a case that is claimed, for another one. ``deletion_told``: Cinder told of its
+    deletion. Without either, a 404 of Cinder proves nothing.
+
     *What time moves.* It is looked at again at ``next_attempt_at`` (None: not by itself). A replay
     that found it at rest began a new round, at ``rearmed_at``.
 
@@ -163,8 +168,9 @@ class Case:
     last finished attempt. ``approved_by`` said yes to the plan ``approved_fingerprint``, and to no
     other.
 
-    Times are the database's. ``intents``, oldest first, and ``late``, which says what may still act
-    on the volume, are not the row's: a case that is claimed has both, one that is listed has none.
+    Times are the database's. ``intents``, oldest first, ``late``, which says what may still act on
+    the volume, and ``deletion_told`` are not the row's: a case that is claimed has them, one that
+    is listed has none.
     """
 
     case_id: str
@@ -186,6 +192,7 @@ class Case:
     nova_ended: bool = False
     end_seen: bool = False
     released_unasked: bool = False
+    volume_seen: bool = False
 
     state: CaseState
     opened_at: datetime
@@ -213,6 +220,7 @@ class Case:
 
     intents: tuple[Intent, ...] = dataclasses.field(default=(), metadata=GATHERED)
     late: LateCalls = dataclasses.field(default=LateCalls(), metadata=GATHERED)
+    deletion_told: bool = dataclasses.field(default=False, metadata=GATHERED)
 
     @property
     def open(self) -> bool:
@@ -280,7 +288,8 @@ class Outcome:
 
     ``delay_seconds`` says when the case is due again (None: never by itself). ``failed`` counts the
     attempt against the case's budget; ``mended`` and ``clean`` set ``mended_at`` and
-    ``first_clean_at`` (or clear the latter). ``evidence`` is what history keeps: plain JSON values.
+    ``first_clean_at`` (or clear the latter). ``volume_seen``: Cinder showed the volume.
+    ``evidence`` is what history keeps: plain JSON values.
     """
 
     state: CaseState
@@ -300,6 +309,7 @@ class Outcome:
     attachment_id: str | None = None
     instance_id: str | None = None
     backend: str | None = None
+    volume_seen: bool = False
 
 
 class ClaimLostError(Exception):

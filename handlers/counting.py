@@ -35,7 +35,15 @@ class Guarded:
     guard: str
 
 
-Counted = Called | Stepped | Guarded
+@dataclasses.dataclass(frozen=True, slots=True)
+class VolumeSought:
+    """Cinder answered for a volume; ``known``: it has it, or is known to have had it."""
+
+    volume_id: str
+    known: bool
+
+
+Counted = Called | Stepped | Guarded | VolumeSought
 
 
 def uncounted(_: object) -> None:

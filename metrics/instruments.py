@@ -198,6 +198,11 @@ class Outside:
             "call",
             "kind",
         )
+        self.volumes_sought = make.counter(
+            "volumes_sought",
+            "Answers of Cinder for one volume; known: it has it, or is known to have had it.",
+            "known",
+        )
 
 
 class Publishing:

@@ -105,10 +105,18 @@ def _relevant(notification: Notification) -> Row:
     )
 
 
+def _consequence_without_operation(notification: Notification) -> str:
+    if notification.phase is not Phase.SIGNAL:
+        return "an error: detachd finds its operation by the request id"
+    if notification.tells_of_deletion:
+        return "a deletion: the open cases of the volume are diagnosed soon, and close"
+    return "a signal: what it may concern is looked at, within a budget"
+
+
 def _consequence(notification: Notification) -> str:
     """Return what the service does with the notification."""
     if notification.operation is None:
-        return "an error: detachd finds its operation by the request id"
+        return _consequence_without_operation(notification)
     if notification.released_unasked:
         return "a reserved row ended without a backend call: opens a case, diagnosed soon"
     match notification.phase:
@@ -120,5 +128,7 @@ def _consequence(notification: Notification) -> str:
             return "an end: closes the case of the same operation on the same attachment"
         case Phase.END:
             return "an end without an attachment id: the cases of its volume are diagnosed earlier"
+        case Phase.SIGNAL:
+            raise AssertionError("a signal has no operation")
         case _:
             assert_never(notification.phase)

@@ -215,6 +215,8 @@ class _Batch:
                 self._error(notification, signal)
             case Phase.END:
                 self._end(notification, signal)
+            case Phase.SIGNAL:
+                self._signal(notification, signal)
             case _:
                 assert_never(signal.phase)
 
@@ -285,6 +287,16 @@ class _Batch:
             self._keep(signal)
             if only := find_only(signal, operation, cases):
                 self._put(forward(self._counted(only), self._settled_at), signal)
+
+    def _signal(self, notification: Notification, signal: Signal) -> None:
+        """Bring a look at the volume forward; a deletion also where a person was to decide."""
+        self._filed[signal.message_id] = None
+        of_volume = [c for c in self._cases.values() if c.open and c.volume_id == signal.volume_id]
+        move = due if notification.tells_of_deletion else settling
+        for case in reversed(of_volume):
+            counted = self._counted(case)
+            moved = counted if case.only_ended else move(counted, Trigger.SIGNAL, self._settled_at)
+            self._put(moved, signal)
 
     # --- a new case, and what came before its start ---------------------------------------------
 

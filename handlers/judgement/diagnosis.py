@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from handlers.case import Case
 from handlers.judgement import accounting, facts, rules, writers
-from handlers.judgement.evidence import Absent, Evidence, Fact, Unknown
+from handlers.judgement.evidence import Absent, Evidence, Fact, NoControl, Unknown
 from handlers.judgement.facts import Predicate
 from handlers.judgement.policy import LateAttach
 from handlers.judgement.rule import Diagnosis, Rule, Verdict
-from handlers.judgement.rules import CINDER_UNKNOWN, CRASHES, PAGE, RULES, VOLUME_GONE
+from handlers.judgement.rules import (
+    CINDER_UNKNOWN,
+    CRASHES,
+    PAGE,
+    RULES,
+    UNKNOWN_TO_CINDER,
+    VOLUME_GONE,
+)
 from handlers.judgement.situation import Situation, situate
 
 MAX_CRASHES = 3
@@ -56,6 +63,8 @@ def diagnose(
 ) -> Diagnosis:
     """Return the verdict of the first rule that holds. Pure; every evidence has one."""
     match evidence.volume:
+        case NoControl(reason):
+            return Diagnosis(Verdict.UNKNOWN, UNKNOWN_TO_CINDER, reason, None, None)
         case Unknown(reason):
             return Diagnosis(Verdict.UNKNOWN, CINDER_UNKNOWN, reason, None, None)
         case Absent(control):

@@ -23,6 +23,14 @@ T = TypeVar("T")
 MOST_HOSTS = 2
 """Of how many hosts that nothing explains Nova is asked: a look has to end."""
 DELETED = "Nova says that the server does not exist, and has the actions of it on record"
+SEEN = "Cinder says that the volume does not exist, and an earlier look saw it there"
+DELETION_TOLD = "Cinder says that the volume does not exist, and told of its deletion"
+NEVER_SEEN = (
+    "Cinder says that the volume {} does not exist, and this Cinder was never known to have it: no "
+    "look saw it there, and no message told of its deletion; check the region, the endpoint and "
+    "the project that detachd asks ([cinder] region_name, endpoint_override), and whether the bus "
+    "is another cloud's"
+)
 NOT_ON_RECORD = (
     "Nova says that the server {} does not exist, and has nothing on record of it, so it may never "
     "have had it: check the region and endpoint that detachd asks, its cells, and whether it is "
@@ -180,7 +188,16 @@ def look_at_volume(case: Case, sources: Sources) -> VolumeEvidence:
         volume = sources.retry("cinder", "volume", ask)
     except OutsideError as error:
         return Unknown(f"Cinder: {error}")
-    return Fact(volume) if volume else Absent("Cinder says that the volume does not exist")
+    return Fact(volume) if volume else _denied(case)
+
+
+def _denied(case: Case) -> Absent | NoControl:
+    """Tell a volume that is gone from one that this Cinder may never have had."""
+    if case.volume_seen:
+        return Absent(SEEN)
+    if case.deletion_told:
+        return Absent(DELETION_TOLD)
+    return NoControl(NEVER_SEEN.format(case.volume_id))
 
 
 def _server(

@@ -17,6 +17,7 @@ from handlers.judgement import facts
 from handlers.judgement.rule import Rule, Section, Verdict
 
 CINDER_UNKNOWN = "X1.cinder-unknown"
+UNKNOWN_TO_CINDER = "X4.unknown-to-cinder"
 VOLUME_GONE = "G1.volume-gone"
 CRASHES = "P11.crashes"
 TWO_WRITERS = "P15.two-writers"
@@ -57,10 +58,32 @@ BEFORE = Section(
             source="An outage of cinder-api (made).",
         ),
         Rule(
+            UNKNOWN_TO_CINDER,
+            Verdict.UNKNOWN,
+            "Cinder says that the volume does not exist, and was never known to have it",
+            seen=(
+                "Cinder says that it has no such volume. No look of detachd ever saw the volume "
+                "there, and no message told of its deletion."
+            ),
+            meant=(
+                "It may be the wrong Cinder: of another region or cloud than the bus (with two "
+                "regions in the catalog and no `region_name`, the first is taken). The volume may "
+                "be in use there."
+            ),
+            done=(
+                "Unknown; nothing is released. Several volumes of this kind in a row make the "
+                "component `cinder` not ready, and `DetachdUnknownToCinder` alerts."
+            ),
+            source="Two regions in the catalog, `region_name` unset (read).",
+        ),
+        Rule(
             VOLUME_GONE,
             Verdict.GONE,
-            "Cinder says that the volume does not exist",
-            seen="Cinder says that it has no such volume.",
+            "Cinder says that the volume does not exist, and had it",
+            seen=(
+                "Cinder says that it has no such volume, and it had it: an earlier look saw it "
+                "there, or `volume.delete.end` told of its deletion."
+            ),
             meant="There is nothing to recover.",
             done="Closed as gone. If a start was announced, an error is announced too.",
             source="A volume that is deleted while its case is waiting (read).",

@@ -13,6 +13,7 @@ from handlers.notification.envelope import BrokenMessageError, Message, open_env
 from handlers.notification.event_type import (
     EVENT_TYPES,
     ON_THE_BUS,
+    VOLUME_DELETED,
     EventType,
     Operation,
     Phase,
@@ -25,6 +26,7 @@ from handlers.notification.types import Ignored, Malformed, Notification, Notifi
 
 __all__ = [
     "ON_THE_BUS",
+    "VOLUME_DELETED",
     "Ignored",
     "Malformed",
     "Notification",

@@ -78,6 +78,8 @@ def _proven(
 
 def _common_instance(kind: EventType, attachments: tuple[NotifiedAttachment, ...]) -> str | None:
     """Return the instance that all rows name, where the row in question is sure to be shown."""
+    if kind.phase is Phase.SIGNAL:
+        return None
     gone = kind.operation is Operation.DETACH and kind.phase is Phase.END
     to_come = kind.operation is Operation.ATTACH and all(
         attachment.status == "attached" for attachment in attachments

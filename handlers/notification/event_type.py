@@ -32,11 +32,12 @@ class Operation(enum.Enum):
 
 
 class Phase(enum.Enum):
-    """How far it had come."""
+    """How far it had come. ``SIGNAL``: something else happened, which may concern attachments."""
 
     START = "start"
     END = "end"
     ERROR = "error"
+    SIGNAL = "signal"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ def _event_types(
     return {name: EventType(source, *meaning) for name, meaning in names.items()}
 
 
+VOLUME_DELETED = "volume.delete.end"
 _CINDER = {
     "volume.attach.start": (Operation.ATTACH, Phase.START),
     "volume.attach.end": (Operation.ATTACH, Phase.END),
@@ -63,6 +65,7 @@ _CINDER = {
     # and after (Cinder, cinder/api/contrib/admin_actions.py _reset_status). It ends no operation.
     "volume.reset_status.start": (Operation.ATTACH, Phase.ERROR),
     "volume.reset_status.end": (Operation.ATTACH, Phase.ERROR),
+    VOLUME_DELETED: (None, Phase.SIGNAL),
 }
 # Nova has no instance.volume_detach.error (Nova, nova/compute/manager.py _detach_volume).
 _NOVA_VERSIONED = {

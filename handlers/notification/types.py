@@ -6,7 +6,13 @@ import dataclasses
 from datetime import datetime
 
 from drivers.base import Connector
-from handlers.notification.event_type import RESET_STATUS, Operation, Phase, Source
+from handlers.notification.event_type import (
+    RESET_STATUS,
+    VOLUME_DELETED,
+    Operation,
+    Phase,
+    Source,
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,6 +74,11 @@ class Notification:
     def reset(self) -> bool:
         """Tell whether a status was written by hand, which drops rows or keeps them as they are."""
         return self.source is Source.CINDER and self.event_type.startswith(RESET_STATUS)
+
+    @property
+    def tells_of_deletion(self) -> bool:
+        """Tell whether Cinder said that it has deleted the volume."""
+        return self.source is Source.CINDER and self.event_type == VOLUME_DELETED
 
     @property
     def frees_nobody(self) -> bool:

@@ -105,6 +105,7 @@ class Attempted:
             attachment_id=s.attachment.attachment_id if s and s.attachment else None,
             instance_id=s.instance_id if s else None,
             backend=s.volume.ref.backend if s else None,
+            volume_seen=self.case.volume_seen,
             **filled | more,
         )
 

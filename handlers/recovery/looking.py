@@ -12,12 +12,14 @@ from typing import TypeVar
 from drivers.base import StorageDriver
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import OutsideError
-from handlers.counting import Called, Counted
+from handlers.counting import Called, Counted, VolumeSought
 from handlers.judgement.accounting import unexplained_hosts
 from handlers.judgement.diagnosis import diagnose
 from handlers.judgement.evidence import (
+    Absent,
     Evidence,
     Fact,
+    NoControl,
     Sources,
     VolumeEvidence,
     ask_of_hosts,
@@ -51,9 +53,17 @@ class Viewer:
         what ``CaseFile.locate`` raises, where no message had named that backend.
         """
         evidence = self._gather(attempt)
+        self._note_volume(attempt, evidence.volume)
         if isinstance(evidence.volume, Fact):
             attempt.policy = self.policy_of(evidence.volume.value.ref.backend)
         return evidence, diagnose(attempt.case, evidence, attempt.policy.late_attach)
+
+    def _note_volume(self, attempt: Attempt, volume: VolumeEvidence) -> None:
+        """Keep that Cinder has the volume, as the control of a later 404; count what it said."""
+        if isinstance(volume, Fact):
+            attempt.case = dataclasses.replace(attempt.case, volume_seen=True)
+        if isinstance(volume, Fact | Absent | NoControl):
+            self.count(VolumeSought(attempt.case.volume_id, not isinstance(volume, NoControl)))
 
     def _gather(self, attempt: Attempt) -> Evidence:
         """Look at all three sides; then ask Nova of the hosts that no attachment explains."""

@@ -205,7 +205,7 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
         # Seeing: terminate. Blind: suspected leak, terminate or park.
         "uc5_without_detach_start": Expected(Ends.MENDED, FREE, (TERMINATE,)),
         # Say so: unknown, an alert after some.
-        "unknown_to_this_cinder": _wrong(Kind.CONTROL, Expected(Ends.UNKNOWN, says=("cinder",))),
+        "unknown_to_this_cinder": Expected(Ends.UNKNOWN, says=("cinder", "region")),
         # Released: the only connection is of a learned host, where Nova ended the guest.
         "unshelve_then_deleted": _wrong(Kind.MENDABLE, RELEASED),
         # Nova's detach again.

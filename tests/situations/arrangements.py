@@ -256,7 +256,7 @@ def volume_deleted(stage: Stage) -> Sequence[Message]:
     attach.give_up()
     told = telling.attach_fails(stage, attach.attachment_id)
     stage.cloud.delete_volume(stage.volume_id)
-    return told
+    return [*told, *telling.volume_deleted(stage)]
 
 
 def in_maintenance(stage: Stage) -> Sequence[Message]:

@@ -28,6 +28,12 @@ def attach_fails(stage: Stage, attachment_id: str, *, tries: int = 1) -> list[Me
     ]
 
 
+def volume_deleted(stage: Stage) -> list[Message]:
+    """Tell that Cinder deleted the volume."""
+    story = stage.story()
+    return [story.cinder("delete.start", "deleting"), story.cinder("delete.end", "deleting")]
+
+
 def attach_cleaned_up(stage: Stage, attachment_id: str, status: str = "attaching") -> list[Message]:
     """Tell that Nova fails and cleans up; ``status`` is the row's as its deletion shows it."""
     story = stage.story()

@@ -169,10 +169,12 @@ _CASES = sa.select(cases).where(
     _any_of(cases.c.volume_id, "volumes"),
     sa.or_(cases.c.closed_at.is_(None), cases.c.closed_at >= sa.bindparam("since")),
 )
+# What is only a signal waits for no start.
 _ORPHANS = sa.select(notifications).where(
     notifications.c.cloud == sa.bindparam("cloud"),
     notifications.c.case_id.is_(None),
     notifications.c.received_at >= sa.bindparam("since"),
+    notifications.c.phase != Phase.SIGNAL.value,
 )
 _ENDS = _ORPHANS.where(_any_of(notifications.c.volume_id, "volumes"))
 # coalesce, so that the index of volume_id is not used: it would read all errors without a volume.
@@ -231,7 +233,7 @@ def read_known(
     parameters = {
         "cloud": cloud, "volumes": list(claimed), "requests": requests, "since": since,
     }  # fmt: skip
-    opens = any(n.phase is not Phase.END for n in batch)
+    opens = any(n.phase in (Phase.START, Phase.ERROR) for n in batch)
     found = _cases(connection, parameters)
     return Recorded(
         cloud=cloud,
@@ -336,8 +338,13 @@ def _lock(
     connection: sa.Connection, cloud: str, batch: Sequence[Notification]
 ) -> Mapping[str, str | None]:
     """Lock the volumes that the batch may be about; return the claimed case of each."""
-    # A message without a volume can be about any case: no other batch may run meanwhile.
-    requests = {r for n in batch if n.volume_id is None for r in Signal.of(n).request_ids}
+    # An error without a volume can be about any case: no other batch may run meanwhile.
+    requests = {
+        r
+        for n in batch
+        if n.volume_id is None and n.phase is Phase.ERROR
+        for r in Signal.of(n).request_ids
+    }
     pass_gate(connection, cloud, exclusive=bool(requests))
     volumes = {n.volume_id for n in batch if n.volume_id is not None}
     if requests:

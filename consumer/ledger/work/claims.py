@@ -31,8 +31,9 @@ from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.records import CASES, Row
 from consumer.ledger.database.tables import cases, claims, intents
+from consumer.ledger.work.known import known_volumes
 from consumer.ledger.work.late import late_calls
-from handlers.case import Case, CaseState, ClaimLostError, Intent, LateCalls, StepKind, StepResult
+from handlers.case import Case, CaseState, ClaimLostError, Intent, StepKind, StepResult
 from handlers.recovery.summary import grounds
 
 OWN = [
@@ -286,11 +287,19 @@ def _claim_free(
     due = _still_due(connection, request, [candidates[v] for v in free], now)
     _end_calls_of_crashes(connection, free.values())
     own = _intents(connection, [case.case_id for case in due])
-    late = late_calls(connection, request.cloud, {case.volume_id for case in due})
+    volumes = {case.volume_id for case in due}
+    late = late_calls(connection, request.cloud, volumes)
+    known = known_volumes(connection, request.cloud, volumes)
     until = now + timedelta(seconds=request.lease_seconds)
     claimed = [
         Claim(
-            case=_counted(case, free[case.volume_id], own.get(case.case_id, ()), late),
+            case=dataclasses.replace(
+                _counted(case, free[case.volume_id]),
+                intents=tuple(own.get(case.case_id, ())),
+                late=late[case.volume_id],
+                volume_seen=case.volume_seen or known[case.volume_id].seen,
+                deletion_told=known[case.volume_id].deleted,
+            ),
             fence=free[case.volume_id].fence + 1,
             owner=request.owner,
             claimed_at=now,
@@ -317,14 +326,12 @@ def _end_calls_of_crashes(connection: sa.Connection, free: Iterable[_Free]) -> N
         connection.execute(_CALLS_ENDED, crashed)
 
 
-def _counted(case: Case, free: _Free, own: Sequence[Intent], late: Mapping[str, LateCalls]) -> Case:
+def _counted(case: Case, free: _Free) -> Case:
     """Return the case as claimed. If its own lease had ended, the attempt counts as a crash."""
     return dataclasses.replace(
         case,
         attempts=case.attempts + 1,
         crashes=case.crashes + (free.case_id == case.case_id),
-        intents=tuple(own),
-        late=late[case.volume_id],
     )
 
 

@@ -100,6 +100,7 @@ def _found(case: Case, outcome: Outcome, now: datetime) -> dict[str, Any]:
         "attachment_id": case.attachment_id or outcome.attachment_id,
         "instance_id": case.instance_id or outcome.instance_id,
         "backend": outcome.backend or case.backend,
+        "volume_seen": case.volume_seen or outcome.volume_seen,
     }
 
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from consumer.health import Health
+from consumer.health import Health, Strangers
 from consumer.work.worker import INTERNAL_ERROR_RULE
 from handlers.case import CaseState, StepResult
 from handlers.judgement import rules as decision_table
@@ -203,14 +203,16 @@ def test_each_component_is_graded_once() -> None:
     """What /readyz names, on a bus of its own too -> either critical or a warning."""
     well = SimpleNamespace(bus="cell1", problems=(), connected=True, caught_up=True)
     part, ledger = Mock(status=lambda: well), Mock(paused=lambda: None)
-    components = set(Health(ledger, [part], part, part, threading.Event()).ready())
+    health = Health(ledger, [part], part, part, strangers=Strangers(), stopping=threading.Event())
+    components = set(health.ready())
     graded = {
-        operator: {n for n in components if bool(re.fullmatch(value, n)) is (operator == "=~")}
+        frozenset(n for n in components if bool(re.fullmatch(value, n)) is (operator != "!~"))
         for operator, value in matched("component")
     }
     assert graded == {
-        "!~": {"service", "broker:cell1", "ledger"},
-        "=~": {"listener:cell1", "publisher", "replay"},
+        frozenset({"service", "broker:cell1", "ledger"}),
+        frozenset({"listener:cell1", "publisher", "replay"}),
+        frozenset({"cinder"}),
     }
 
 
@@ -235,7 +237,8 @@ DANGER = "P6.guest-holds|P18.open-to-others|P19.given-away"
 def test_blind_attempts_are_those_of_the_rules_that_say_unknown() -> None:
     """`rule` in a query -> exactly the rules whose verdict is unknown, and internal errors."""
     unknown = {rule.rule_id for rule in decision_table.RULES if rule.verdict is Verdict.UNKNOWN}
-    blind = {*unknown, decision_table.CINDER_UNKNOWN, INTERNAL_ERROR_RULE}
+    denied = {decision_table.CINDER_UNKNOWN, decision_table.UNKNOWN_TO_CINDER}
+    blind = {*unknown, *denied, INTERNAL_ERROR_RULE}
     patterns = {value for operator, value in matched("rule") if operator == "=~"} - {DANGER}
     assert patterns
     for pattern in patterns:

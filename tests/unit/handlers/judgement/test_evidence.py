@@ -260,7 +260,10 @@ def test_absent_is_only_what_was_asked_in_the_right_place() -> None:
     assert look(outside).servers == ((X, Absent(DELETED_ON_RECORD)),)
     gone = Outside(UC1)
     gone.volume = lambda *_, **__: None  # type: ignore[method-assign]
-    assert look(gone).volume == Absent("Cinder says that the volume does not exist")
+    assert isinstance(look(gone).volume, NoControl)
+    for control in ({"volume_seen": True}, {"deletion_told": True}):
+        gone.picture = UC1.but(**control)
+        assert isinstance(look(gone).volume, Absent)
 
 
 def test_an_empty_answer_without_a_positive_control_proves_nothing() -> None:

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from drivers.simulator import Cloud, Exporting, Landing, Service, scenes
+from drivers.simulator.cinder_api import CinderFace
 from handlers.case import CaseState, Conclusion, StepKind, VerifiedBy
 from handlers.recovery.recovery import Recovery
 from tests.unit.handlers.recovery.stuck import (
@@ -180,10 +181,48 @@ def test_an_outage_is_no_verdict_and_ends_with_a_person(cloud: Cloud) -> None:
 
 
 def test_a_deleted_volume_closes_its_case(cloud: Cloud) -> None:
-    """The volume is gone -> closed as gone."""
+    """The volume is gone, and was seen or told to be deleted -> closed as gone."""
+    for control in ({"volume_seen": True}, {"deletion_told": True}):
+        trial = STUCK_BY_NAME["UC5"].trial(cloud)
+        trial.kept = dataclasses.replace(trial.kept, **control)
+        cloud.delete_volume(trial.case.volume_id)
+        assert trial.run(recovery_on(cloud)).conclusion is Conclusion.GONE
+
+
+class _AnotherRegion(CinderFace):
+    """A Cinder that has none of the volumes."""
+
+    def __init__(self) -> None:
+        pass
+
+    def volume(self, volume_id: str, *, timeout_seconds: float) -> None:
+        """Deny it, in good faith."""
+
+
+def test_a_volume_that_this_cinder_never_had(cloud: Cloud) -> None:
+    """A 404 for a volume that nothing shows it had -> unknown, nothing done; at last a person."""
     trial = STUCK_BY_NAME["UC5"].trial(cloud)
+    held = cloud.exported_to(trial.case.volume_id)
+    recovery = Recovery(_AnotherRegion(), cloud.nova, cloud.driver, lambda _: QUICK)
+    last = trial.run(recovery)
+    assert (last.state, last.rule) == (CaseState.PARKED, "X4.unknown-to-cinder")
+    assert "region" in last.reason
+    assert not any(outcome.volume_seen for outcome in trial.outcomes)
+    assert (trial.kept.intents, cloud.exported_to(trial.case.volume_id)) == ((), held)
+
+
+def test_a_look_is_the_control_of_the_next_one(cloud: Cloud) -> None:
+    """Seen in one attempt, deleted before the next -> gone, without a word on the bus."""
+    trial = STUCK_BY_NAME["UC5"].trial(cloud)
+    recovery = recovery_on(cloud)
+    first = trial.attempt(recovery)
+    assert first is not None
+    assert first.volume_seen
     cloud.delete_volume(trial.case.volume_id)
-    assert trial.run(recovery_on(cloud)).conclusion is Conclusion.GONE
+    trial.advance(86_400.0)
+    last = trial.attempt(recovery)
+    assert last is not None
+    assert last.conclusion is Conclusion.GONE
 
 
 # -- stopping and pausing --------------------------------------------------------------------------

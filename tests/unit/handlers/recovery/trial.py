@@ -197,6 +197,7 @@ class Trial:
             first_clean_at=(kept.first_clean_at or now) if outcome.clean else None,
             attachment_id=kept.attachment_id or outcome.attachment_id,
             instance_id=kept.instance_id or outcome.instance_id,
+            volume_seen=kept.volume_seen or outcome.volume_seen,
         )
 
 

@@ -1,0 +1,62 @@
+"""What shows that this Cinder had a volume: the control of its 404.
+
+1. A look for any case of the volume saw it there (``cases.volume_seen``).
+2. A sweep saw it there: what a sweep reports, it has read from this Cinder.
+3. Cinder told of its deletion (``volume.delete.end``). Whichever Cinder that was, the volume is
+   gone. A deletion that only began proves nothing, as another region's may still fail.
+
+What has gone to the archive is not asked: it has no index of the volume.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+
+import sqlalchemy as sa
+
+from consumer.ledger.database.tables import cases, notifications
+from handlers.notification import VOLUME_DELETED, Source
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Known:
+    """Whether a volume was seen in Cinder, and whether Cinder told of its deletion."""
+
+    seen: bool = False
+    deleted: bool = False
+
+
+_VOLUMES: sa.BindParameter[str] = sa.bindparam("volumes", expanding=True)
+_OF_VOLUMES = (cases.c.cloud == sa.bindparam("cloud"), cases.c.volume_id.in_(_VOLUMES))
+_SEEN, _DELETED = sa.literal("seen").label("what"), sa.literal("deleted").label("what")
+_TOLD = (
+    notifications.c.source == Source.CINDER.value,
+    notifications.c.event_type == VOLUME_DELETED,
+)
+_KNOWN = sa.union_all(
+    sa.select(cases.c.volume_id, _SEEN).where(*_OF_VOLUMES, cases.c.volume_seen.is_(sa.true())),
+    sa.select(cases.c.volume_id, _SEEN)
+    .join(notifications, notifications.c.case_id == cases.c.case_id)
+    .where(*_OF_VOLUMES, notifications.c.source == Source.SWEEP.value),
+    sa.select(cases.c.volume_id, _DELETED)
+    .join(notifications, notifications.c.case_id == cases.c.case_id)
+    .where(*_OF_VOLUMES, *_TOLD),
+    sa.select(notifications.c.volume_id, _DELETED).where(
+        notifications.c.cloud == sa.bindparam("cloud"),
+        notifications.c.case_id.is_(None),
+        notifications.c.volume_id.in_(_VOLUMES),
+        *_TOLD,
+    ),
+)
+
+
+def known_volumes(
+    connection: sa.Connection, cloud: str, volumes: Collection[str]
+) -> Mapping[str, Known]:
+    """Return what is known of each of these volumes. One statement, none for no volume."""
+    if not volumes:
+        return {}
+    lines = connection.execute(_KNOWN, {"cloud": cloud, "volumes": sorted(volumes)})
+    found = {(line.volume_id, line.what) for line in lines}
+    return {v: Known((v, "seen") in found, (v, "deleted") in found) for v in volumes}
