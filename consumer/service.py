@@ -27,6 +27,7 @@ from consumer.publish.publisher import Publisher
 from consumer.settings import buses
 from consumer.settings.configuration import Settings, open_ledger
 from consumer.work.housekeeping import Heartbeat, Pruner
+from consumer.work.server_looks import ServerLooker
 from consumer.work.sweep import Sweeper
 from consumer.work.worker import Worker
 from handlers.judgement.policy import Mode
@@ -159,6 +160,12 @@ class Service:
             count=count,
             ghosts=any_lists(settings),
         )
+        self.server_looker = ServerLooker(
+            clouds.cinder,
+            self.ledger,
+            poll_seconds=settings.ledger.second_look_seconds / 2,
+            count=count,
+        )
         self.pruner = self._pruner(count)
         self._expose(
             Health(
@@ -211,6 +218,8 @@ class Service:
         swept = self._settings.sweep.enabled
         self._sweeping = [Loop("sweeper", self.sweeper.run, died)] if swept else []
         ledger = self._settings.ledger
+        if ledger.second_looks_per_minute:
+            self._sweeping.append(Loop("look at servers", self.server_looker.run, died))
         ages = ledger.archive_seconds > 0 or ledger.retention_seconds > 0
         self._pruning = [Loop("pruner", self.pruner.run, died)] if ages else []
         replica = Replica(self.owner, socket.gethostname(), os.getpid(), version("detachd"))

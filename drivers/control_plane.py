@@ -161,6 +161,11 @@ class Cinder(Protocol):
         cinder/db/api.py: no such column). Pages as ``volumes_in`` does.
         """
 
+    def attachments_of(
+        self, instance_id: str, *, timeout_seconds: float
+    ) -> tuple[ListedAttachment, ...]:
+        """Return the rows of one server in all projects, in every attach_status."""
+
     def reserve(self, volume_id: str, *, request_id: str, timeout_seconds: float) -> None:
         """``os-reserve``: available -> attaching, by compare-and-swap; else ConflictError."""
 

@@ -26,6 +26,9 @@ class CaseState(enum.Enum):
     CLOSED = "closed"
 
 
+FOR_A_PERSON = (CaseState.PARKED, CaseState.AWAITING_APPROVAL)
+
+
 class Trigger(enum.Enum):
     """Why detachd looks at the case."""
 
@@ -33,6 +36,7 @@ class Trigger(enum.Enum):
     ERROR = "error"
     RELEASED_UNASKED = "released-unasked"
     END = "end"
+    RESET = "reset"
     SIGNAL = "signal"
     SWEEP = "sweep"
     REPLAY = "replay"

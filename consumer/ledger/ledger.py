@@ -34,6 +34,7 @@ from consumer.ledger.work.claims import Claim, ClaimRequest
 from consumer.ledger.work.control import Pause
 from consumer.ledger.work.outbox import Outgoing
 from consumer.ledger.work.replicas import Replica, ReplicaSeen
+from consumer.ledger.work.server_looks import ServerLooks
 from consumer.ledger.work.sweeps import Sweeps
 from handlers.case import Case, CaseFile, CaseState, Outcome
 from handlers.correlation.matching import Timing
@@ -60,6 +61,7 @@ class Ledger:
         self._cloud = cloud
         self._intake = Intake(cloud, timing or Timing(), SecondLooks(second_looks_per_minute))
         self.sweeps = Sweeps(self._database, cloud)
+        self.server_looks = ServerLooks(self._database, cloud)
 
     def __repr__(self) -> str:
         return f"Ledger({self._database.name!r}, cloud={self._cloud!r})"
@@ -133,6 +135,10 @@ class Ledger:
         The same ``delivery_id`` again does nothing. Raises NoSuchCaseError, ReplayRefusedError.
         """
         return accept_replay(self._database, self._cloud, replay, what)
+
+    def spare_looks(self) -> int:
+        """Return how many more looks the budget allows now. Blocks on nothing."""
+        return self._intake.looks.spare()
 
     # --- attempts -------------------------------------------------------------------------------
 

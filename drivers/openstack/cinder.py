@@ -149,6 +149,18 @@ class CinderClient:
         with self._endpoint.within(timeout_seconds) as asking:
             return page(asking, ROWS, status, after, limit)
 
+    def attachments_of(
+        self, instance_id: str, *, timeout_seconds: float
+    ) -> tuple[ListedAttachment, ...]:
+        """Return the rows of one server; one request. A filter that was dropped raises."""
+        params = {"all_tenants": "1", "instance_id": instance_id}
+        with self._endpoint.within(timeout_seconds) as asking:
+            call = Call("GET", "/attachments", asking.pin(ATTACHMENTS), params=params)
+            rows = asking.read(call, listed_attachments)
+            if any(row.instance_id != instance_id for row in rows):
+                raise asking.nonsense(call, "it was not filtered as asked")
+            return tuple(rows)
+
     def reserve(self, volume_id: str, *, request_id: str, timeout_seconds: float) -> None:
         """``os-reserve``: a compare-and-swap that answers 400 where the status is another."""
         with self._endpoint.within(timeout_seconds) as asking:

@@ -249,6 +249,16 @@ class CinderFace:
         asked = Asked("cinder", "rows_in", None, None, timeout_seconds, writes=False)
         return self._perform(asked, lambda: self._attachments_in(status, after, limit))
 
+    def attachments_of(
+        self, instance_id: str, *, timeout_seconds: float
+    ) -> tuple[ListedAttachment, ...]:
+        """Return the rows of one server."""
+        asked = Asked(
+            "cinder", "attachments_of", None, None, timeout_seconds,
+            writes=False, arguments=(("instance_id", instance_id),),
+        )  # fmt: skip
+        return self._perform(asked, lambda: self._attachments_of(instance_id))
+
     def reserve(self, volume_id: str, *, request_id: str, timeout_seconds: float) -> None:
         """``os-reserve``."""
         asked = Asked("cinder", "reserve", volume_id, request_id, timeout_seconds, writes=True)
@@ -352,6 +362,14 @@ class CinderFace:
         page = _page(self.api.estate.attachments, status, after, limit)
         return tuple(
             ListedAttachment(r.attachment_id, r.volume_id, r.status, r.instance_id) for r in page
+        )
+
+    def _attachments_of(self, instance_id: str) -> tuple[ListedAttachment, ...]:
+        rows = self.api.estate.attachments.values()
+        return tuple(
+            ListedAttachment(r.attachment_id, r.volume_id, r.status, r.instance_id)
+            for r in rows
+            if r.instance_id == instance_id
         )
 
     def _shown(self, record: VolumeRecord) -> Volume:

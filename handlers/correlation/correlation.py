@@ -34,12 +34,15 @@ instance, host, backend, connector. The questions are asked in this order:
    it settles instead, and is looked at once more, where something about the volume is unusual or
    the budget allows it. For the messages that follow it is the same as a closed one. One look is
    enough for a volume (``transitions.superfluous``).
-8. **End of a closed case**: it is history of that case. An end without any case is kept for its
+8. **Signal**: something else happened to the volume (deleted, transferred, or a server left a row
+   of it behind). It brings the look at the open cases of the volume forward, and opens one that is
+   looked at once, within the same budget. It proves nothing.
+9. **End of a closed case**: it is history of that case. An end without any case is kept for its
    start: when that comes, the case opens and closes at once. A kept message is offered to a case
    again whenever a start or an error has added to what the case knows.
 
-In all of them: only ends and resets move a case that is parked or awaits approval; starts and
-errors are its history. Each message of a case that a worker may be diagnosing (claimed, or not
+In all of them: only ends, resets and deletions move a case that is parked or awaits approval; the
+others are its history. Each message of a case that a worker may be diagnosing (claimed, or not
 waiting) raises ``signal_seq``, so that a diagnosis made without it is made again.
 """
 
@@ -55,7 +58,9 @@ from handlers.correlation.matching import (
     Signal,
     Timing,
     companion,
+    concerned_by,
     find,
+    find_bare,
     find_left_behind,
     find_likely,
     find_only,
@@ -224,7 +229,7 @@ class _Batch:
 
     def _start(self, notification: Notification, signal: Signal) -> None:
         operation = _operation(signal)
-        case = self._found(signal, operation)
+        case = self._found(signal, operation) or find_bare(signal, operation, self._open())
         if case is None:
             deadline_at = self._deadline_at(operation)
             self._open_case(notification, operation, Trigger.DEADLINE, deadline_at)
@@ -245,7 +250,7 @@ class _Batch:
 
     def _error(self, notification: Notification, signal: Signal) -> None:
         operation = _operation(signal)
-        trigger = Trigger.SWEEP if notification.source is Source.SWEEP else Trigger.ERROR
+        trigger = _trigger(notification)
         found = self._found(signal, operation) or find_only(signal, operation, self._open())
         found = found or find_left_behind(notification, self._open())
         found = found or find_reset(notification, self._open())
@@ -254,9 +259,6 @@ class _Batch:
             move = due if notification.reset else settling  # a person has just moved it
             self._put(move(case, trigger, self._settled_at), signal)
             self._offer_orphans(case.case_id)
-            return
-        if notification.frees_nobody:
-            self._keep(signal)
             return
         self._open_case(notification, operation, trigger, self._settled_at)
 
@@ -289,14 +291,36 @@ class _Batch:
                 self._put(forward(self._counted(only), self._settled_at), signal)
 
     def _signal(self, notification: Notification, signal: Signal) -> None:
-        """Bring a look at the volume forward; a deletion also where a person was to decide."""
+        """Bring a look at the volume forward, or open a case for one within the budget.
+
+        A deletion moves also what waits for a person, and opens nothing. What concerns a server is
+        only stored: which volumes that are is asked of Cinder.
+        """
         self._filed[signal.message_id] = None
-        of_volume = [c for c in self._cases.values() if c.open and c.volume_id == signal.volume_id]
+        if signal.volume_id is None:
+            return
+        concerned = concerned_by(signal, (c for c in self._cases.values() if c.open))
         move = due if notification.tells_of_deletion else settling
-        for case in reversed(of_volume):
+        for case in reversed(concerned):
             counted = self._counted(case)
             moved = counted if case.only_ended else move(counted, Trigger.SIGNAL, self._settled_at)
             self._put(moved, signal)
+        if not (concerned or notification.tells_of_deletion) and self._may_look(notification):
+            self._open_for_look(notification, signal)
+
+    def _may_look(self, notification: Notification) -> bool:
+        # What we found ourselves had its budget when it was looked for.
+        ours = notification.source is Source.SWEEP
+        return ours or len(self._looked_at_again) < self._spare_looks
+
+    def _open_for_look(self, notification: Notification, signal: Signal) -> None:
+        """Open a case that one look closes if all is well: nothing says that anything is wrong."""
+        case = opened(
+            notification, Operation.ATTACH, Trigger.SIGNAL,
+            cloud=self._cloud, case_id=self._new_id(), now=self._now, due_at=self._settled_at,
+        )  # fmt: skip
+        self._looked_at_again.add(case.case_id)
+        self._put(dataclasses.replace(case, first_clean_at=self._now), signal)
 
     # --- a new case, and what came before its start ---------------------------------------------
 
@@ -406,6 +430,12 @@ class _Batch:
     def _keep(self, signal: Signal) -> None:
         self._orphans[signal.message_id] = signal
         self._filed[signal.message_id] = None
+
+
+def _trigger(error: Notification) -> Trigger:
+    if error.source is Source.SWEEP:
+        return Trigger.SWEEP
+    return Trigger.RESET if error.reset else Trigger.ERROR
 
 
 def _may_have_failed(case: Case, error: Signal) -> bool:

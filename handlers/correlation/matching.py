@@ -23,7 +23,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Self
 
-from handlers.case import Case, CaseState, Conclusion
+from handlers.case import FOR_A_PERSON, Case, CaseState, Conclusion, Trigger
 from handlers.notification import Notification, Operation, Phase, Source
 
 
@@ -134,6 +134,36 @@ def find_reset(notification: Notification, cases: Iterable[Case]) -> Case | None
         if case.volume_id == signal.volume_id and not _contradicts(signal, case)
     ]
     return of_volume[-1] if of_volume and notification.reset else None
+
+
+def concerned_by(signal: Signal, cases: Iterable[Case]) -> Sequence[Case]:
+    """Return the cases whose look answers a signal about the volume, oldest first.
+
+    Every look accounts for the whole volume, so any case will do that time moves. One that waits
+    for a person may be about something else, and must be about the same attachment.
+    """
+    return [
+        case
+        for case in cases
+        if case.volume_id == signal.volume_id
+        and (case.state not in FOR_A_PERSON or not _contradicts(signal, case))
+    ]
+
+
+def find_bare(signal: Signal, operation: Operation, cases: Iterable[Case]) -> Case | None:
+    """Return the case that was opened for a look at the volume, and knows of no attachment yet.
+
+    What begins next on the volume is what it becomes about, so that one cause becomes one case.
+    """
+    bare = [
+        case
+        for case in _possible(signal, operation, cases)
+        if case.trigger in (Trigger.SIGNAL, Trigger.RESET)
+        and case.state not in FOR_A_PERSON
+        and case.attachment_id is None
+        and case.instance_id is None
+    ]
+    return bare[-1] if bare else None
 
 
 def find_left_behind(notification: Notification, cases: Iterable[Case]) -> Case | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 
@@ -150,6 +151,31 @@ def suspects(
     if whole is not None and whole.sighting.status == EXPORTED and _free(volume):
         found = _notification(volume, None, Operation.ATTACH, whole)
         yield dataclasses.replace(found, host=_host(whole.sighting.peers, hosts))
+
+
+def left_by_server(left: ListedAttachment, event_type: str) -> Notification:
+    """Return the signal for a row that still names a server to which this event happened."""
+    return Notification(
+        message_id=f"server-{uuid.uuid4()}",
+        source=Source.SWEEP,
+        event_type=f"left-by.{event_type}",
+        publisher_id=PUBLISHER,
+        operation=None,
+        phase=Phase.SIGNAL,
+        volume_id=left.volume_id,
+        instance_id=left.instance_id,
+        attachment_id=left.attachment_id,
+        request_id=None,
+        own_request_id=None,
+        host=None,
+        backend=None,
+        volume_status=None,
+        project_id=None,
+        user_id=None,
+        fault=None,
+        attachments=(),
+        published_at=None,
+    )
 
 
 def _free(volume: Volume) -> bool:

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from drivers.base import Connector
-from handlers.case import Case, CaseState, Conclusion, Trigger
+from handlers.case import FOR_A_PERSON, Case, CaseState, Conclusion, Trigger
 from handlers.correlation.matching import Signal
 from handlers.notification import Notification, NotifiedAttachment, Operation, Phase, Source
 
@@ -110,9 +110,6 @@ def _joined(case: Case, signal: Signal) -> tuple[str, ...]:
 def _starts(case: Case, notification: Notification) -> bool:
     reported = notification.operation, notification.phase
     return reported == (case.operation, Phase.START)
-
-
-FOR_A_PERSON = (CaseState.PARKED, CaseState.AWAITING_APPROVAL)
 
 
 def opened(

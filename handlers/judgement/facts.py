@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 from drivers.control_plane import DETACHABLE, Server
 from handlers import intents
-from handlers.case import StepKind
+from handlers.case import StepKind, Trigger
 from handlers.judgement import accounting, writers
 from handlers.judgement.evidence import Absent, Fact, Holding, NoControl, Unknown
 from handlers.judgement.policy import LateAttach
@@ -462,6 +462,12 @@ def host_uses_nothing(s: Situation) -> bool:
     asked = s.holding if s.instance_id is None and not s.volume.attachments else None
     proven = asked is not None and asked.compute_up is True and asked.holders == Fact(())
     return proven and asked is not None and asked.host == s.host
+
+
+@predicate
+def reset_by_hand(s: Situation) -> bool:
+    """Its status was written by hand, and no record says whose the volume was."""
+    return s.case.trigger is Trigger.RESET and s.instance_id is None
 
 
 @predicate

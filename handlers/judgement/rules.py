@@ -1125,7 +1125,11 @@ SECTIONS = (
                     facts.no_attachment,
                     facts.status_fits_other_attachments,
                 ),
-                unless=(facts.device_without_attachment, facts.unexplained_party),
+                unless=(
+                    facts.device_without_attachment,
+                    facts.unexplained_party,
+                    facts.reset_by_hand,
+                ),
                 meant="Nothing is left, as far as Cinder and Nova can tell.",
                 done="Clean, verified by the driver.",
                 source="Backends without a driver that sees.",

@@ -66,6 +66,10 @@ _CINDER = {
     "volume.reset_status.start": (Operation.ATTACH, Phase.ERROR),
     "volume.reset_status.end": (Operation.ATTACH, Phase.ERROR),
     VOLUME_DELETED: (None, Phase.SIGNAL),
+    # Whatever is still let in stays so for the next owner (Cinder, cinder/transfer/api.py).
+    "volume.transfer.create.end": (None, Phase.SIGNAL),
+    "volume.transfer.accept.end": (None, Phase.SIGNAL),
+    "volume.transfer.delete.end": (None, Phase.SIGNAL),
 }
 # Nova has no instance.volume_detach.error (Nova, nova/compute/manager.py _detach_volume).
 _NOVA_VERSIONED = {
@@ -75,6 +79,16 @@ _NOVA_VERSIONED = {
     "instance.volume_detach.start": (Operation.DETACH, Phase.START),
     "instance.volume_detach.end": (Operation.DETACH, Phase.END),
     "compute.exception": (None, Phase.ERROR),
+    # What a server leaves behind: Nova swallows what Cinder refuses meanwhile (Nova,
+    # nova/compute/manager.py _shutdown_instance, _post_live_migration, nova/compute/api.py
+    # _local_cleanup_bdm_volumes). At the start nothing is left behind yet.
+    "instance.delete.end": (None, Phase.SIGNAL),
+    "instance.shutdown.end": (None, Phase.SIGNAL),
+    "instance.live_migration_post.end": (None, Phase.SIGNAL),
+    "instance.live_migration_post_dest.end": (None, Phase.SIGNAL),
+    "instance.live_migration_rollback.end": (None, Phase.SIGNAL),
+    "instance.live_migration_rollback_dest.end": (None, Phase.SIGNAL),
+    "instance.evacuate": (None, Phase.SIGNAL),
 }
 # Errors bear the bare name of the method that failed (Nova, nova/exception_wrapper.py); the other
 # two report success only, and have no start.
@@ -84,6 +98,13 @@ _NOVA_LEGACY = {
     "reserve_block_device_name": (Operation.ATTACH, Phase.ERROR),
     "compute.instance.volume.attach": (Operation.ATTACH, Phase.END),
     "compute.instance.volume.detach": (Operation.DETACH, Phase.END),
+    "compute.instance.delete.end": (None, Phase.SIGNAL),
+    "compute.instance.shutdown.end": (None, Phase.SIGNAL),
+    "compute.instance.live_migration._post.end": (None, Phase.SIGNAL),
+    "compute.instance.live_migration.post.dest.end": (None, Phase.SIGNAL),
+    "compute.instance.live_migration._rollback.end": (None, Phase.SIGNAL),
+    "compute.instance.live_migration.rollback.dest.end": (None, Phase.SIGNAL),
+    "compute.instance.evacuate": (None, Phase.SIGNAL),
 }
 EVENT_TYPES: Mapping[str, EventType] = MappingProxyType(
     _event_types(Source.CINDER, _CINDER)

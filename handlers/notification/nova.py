@@ -20,6 +20,8 @@ def read_versioned(message: Message, kind: EventType) -> Notification | Ignored:
     ignored.
     """
     data = member(message.payload, "nova_object.data", "payload['nova_object.data']")
+    if kind.phase is Phase.SIGNAL:
+        return _of_server(message, kind, data, required(data, "uuid", "uuid"))
     own_request_id = identifier(data.get("request_id")) or message.own_request_id
     names_volume = kind.operation is not None
     if not names_volume and not own_request_id:
@@ -43,6 +45,9 @@ def read_legacy(message: Message, kind: EventType) -> Notification:
     Errors carry what the failed method was called with (Nova, nova/exception_wrapper.py), whose
     objects are flat or in Nova's ``nova_object`` form.
     """
+    if kind.phase is Phase.SIGNAL:
+        instance_id = required(message.payload, "instance_id", "payload.instance_id")
+        return _of_server(message, kind, message.payload, instance_id)
     if kind.phase is not Phase.ERROR:
         return _legacy_end(message, kind)
     args = member(message.payload, "args", "payload.args")
@@ -56,6 +61,21 @@ def read_legacy(message: Message, kind: EventType) -> Notification:
         attachment_id=identifier(ids["attachment_id"]),
         own_request_id=message.own_request_id,
         fault=_fault(message.payload.get("exception")),
+    )
+
+
+def _of_server(
+    message: Message, kind: EventType, data: Mapping[str, Any], instance_id: str
+) -> Notification:
+    """Read what happened to a server. Which volumes it concerns, Cinder is asked later."""
+    return _notification(
+        message,
+        kind,
+        volume_id=None,
+        instance={**data, "uuid": instance_id},
+        attachment_id=None,
+        own_request_id=identifier(data.get("request_id")) or message.own_request_id,
+        fault=None,
     )
 
 

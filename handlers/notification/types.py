@@ -33,8 +33,9 @@ class Notification:
     ``attachment_id`` is set only where the message proves which one it is about. ``request_id`` is
     the id that Nova and Cinder share: the ``_context_global_request_id`` of either, else the
     publisher's own, which is what Nova hands on to Cinder (oslo.context ``global_id``).
-    ``own_request_id`` is the publisher's own. ``operation`` and ``volume_id`` are None only for
-    Nova's ``compute.exception``, which names neither and is joined to its operation by request id.
+    ``own_request_id`` is the publisher's own. ``operation`` is None for Nova's
+    ``compute.exception``, which is joined to its operation by request id, and for signals;
+    ``volume_id`` is None for that exception and for signals about a server.
     ``backend`` is Cinder's ``host@backend`` without the pool; ``host`` is the compute host.
     ``attachments`` are the ones that the message showed: at a detach's end, the ones that remain.
     ``published_at`` is the publisher's clock, never compared with ours.
@@ -79,11 +80,6 @@ class Notification:
     def tells_of_deletion(self) -> bool:
         """Tell whether Cinder said that it has deleted the volume."""
         return self.source is Source.CINDER and self.event_type == VOLUME_DELETED
-
-    @property
-    def frees_nobody(self) -> bool:
-        """Tell whether a reset made a volume available of which the message shows no attachment."""
-        return self.reset and self.volume_status == "available" and not self.attachments
 
     @property
     def released_unasked(self) -> bool:

@@ -23,6 +23,7 @@ from handlers.case import (
     Outcome,
     StepKind,
     StepResult,
+    Trigger,
     UseCase,
     VerifiedBy,
 )
@@ -118,9 +119,7 @@ def conclude(attempted: Attempted) -> Outcome:
         case Verdict.HEALTHY | Verdict.CLEAN:
             return _well(attempted)
         case Verdict.IN_FLIGHT:
-            if endangers(attempted.diagnosis):
-                return _warn(attempted)
-            return wait(attempted, attempted.diagnosis.reason)
+            return _in_flight(attempted)
         case Verdict.UNKNOWN:
             return _unseen(attempted)
         case _:
@@ -265,6 +264,31 @@ def endangers(diagnosis: Diagnosis) -> bool:
     s = diagnosis.situation
     waits = diagnosis.verdict is Verdict.IN_FLIGHT
     return waits and s is not None and facts.open_to_others(s) and facts.somebody_let_in(s)
+
+
+def _in_flight(attempted: Attempted) -> Outcome:
+    if endangers(attempted.diagnosis):
+        return _warn(attempted)
+    if _was_only_a_look(attempted):
+        return _looked(attempted)
+    return wait(attempted, attempted.diagnosis.reason)
+
+
+def _was_only_a_look(attempted: Attempted) -> bool:
+    """Tell whether a signal alone asked for this look, and no attachment is concerned.
+
+    What Cinder does with a volume that has no attachment, as a transfer that may take days, is not
+    waited for. Where the backend should be seen and cannot be, it is.
+    """
+    case, s = attempted.case, attempted.diagnosis.situation
+    asked = case.trigger is Trigger.SIGNAL and case.first_clean_at is not None
+    free = s is not None and not s.volume.attachments and (s.clean or s.blind)
+    return asked and free and case.attachment_id is None and not case.intents
+
+
+def _looked(attempted: Attempted) -> Outcome:
+    reason = f"no attachment is concerned, and no access is known; {attempted.diagnosis.reason}"
+    return attempted.outcome(CaseState.CLOSED, reason, conclusion=Conclusion.HEALTHY)
 
 
 def _warn(attempted: Attempted) -> Outcome:

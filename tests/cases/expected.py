@@ -107,7 +107,7 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
         # Closed.
         "deleted_in_detach": NOTHING,
         # Found (sweep or Nova's delete events), then S3: release.
-        "deleted_while_cinder_down_clean": _wrong(Kind.SEEN, RELEASED),
+        "deleted_while_cinder_down_clean": RELEASED,
         # Nothing.
         "detach_from_shelved": NOTHING,
         # Released.
@@ -181,7 +181,7 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
         # P6.
         "reset_available_detached": _parked("guest may be writing"),
         # P6 at once (reset_status is on the bus) or by the sweep.
-        "reset_available_only": _wrong(Kind.SEEN, _parked("guest may be writing")),
+        "reset_available_only": _parked("guest may be writing"),
         # P6.
         "reset_in_detach": _parked("guest may be writing"),
         # Tell a person.
@@ -215,13 +215,13 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
 VARIANTS: Mapping[str, Expected] = MappingProxyType(
     {
         "available_error_attaching": RELEASED,
-        "deleted_while_cinder_down_let_in": _wrong(Kind.SEEN, RELEASED),
+        "deleted_while_cinder_down_let_in": RELEASED,
         "error_server_detach": PARKED,
         "ironic_node_let_in": Expected(Ends.UNKNOWN, never_says=("server is deleted",)),
         "local_delete_compute_back": _parked("live session"),
         "migration_aborted_dest_session_left": PARKED,
         "other_region_opened_session": Expected(Ends.UNKNOWN, never_says=("server is deleted",)),
-        "reset_available_detached_told": _wrong(Kind.SEEN, _parked("guest may be writing")),
+        "reset_available_detached_told": _parked("guest may be writing"),
         "shelved_server_detach": DETACHED_BY_NOVA,
         "soft_deleted_server_detach": DETACHED_BY_NOVA,
         "source_row_deleted_access_gone": _wrong(Kind.TRUTH, _parked("guest may be writing")),
@@ -234,8 +234,8 @@ BLIND: Mapping[str, Expected] = MappingProxyType(
     {
         "detach_from_shelved": _wrong(Kind.NOISE, NOTHING),
         "local_delete_guest_runs": _wrong(Kind.ENDING, PARKED),
-        "reset_available_detached": _wrong(Kind.SEEN, PARKED),
-        "reset_available_only": _wrong(Kind.SEEN, PARKED),
+        "reset_available_detached": PARKED,
+        "reset_available_only": PARKED,
         "shelved_deleted": _wrong(Kind.NOISE, NOTHING),
         "uc5_without_detach_start": _wrong(Kind.ENDING, PARKED),
     }

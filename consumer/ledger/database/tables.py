@@ -382,6 +382,19 @@ sightings = Table(
 )
 
 
+server_looks = Table(
+    "server_looks",
+    metadata,
+    Column("cloud", String(64), primary_key=True),
+    Column("instance_id", String(255), primary_key=True),
+    Column("event_type", String(255), nullable=False),
+    Column("told_at", Moment, nullable=False),
+    Column("due_at", Moment, nullable=False),
+    Index(None, "cloud", "due_at"),
+    **MARIADB,
+)
+
+
 def _archived(of: Table, also: str | None = None, *indices: Index) -> Table:
     """Return the archive's table; its key is the case's id, and ``also`` within the case."""
     key_names = ("case_id", also)

@@ -33,6 +33,7 @@ from consumer.ledger.database.prepared import insert_or_update
 from consumer.ledger.database.records import CASES, NOTIFICATIONS, Row, Values
 from consumer.ledger.database.tables import cases, connectors, history, intents, notifications
 from consumer.ledger.intake.second_looks import SecondLooks
+from consumer.ledger.work.server_looks import plan_looks
 from handlers.case import Case, CaseState
 from handlers.correlation.correlation import Changes, Move, Recorded, correlate
 from handlers.correlation.matching import Signal, Timing, shares_request
@@ -325,6 +326,9 @@ def _store(connection: sa.Connection, intake: Intake, arrivals: Sequence[Arrival
     now = database_now(connection)
     changes = _correlated(connection, intake, fresh, claimed=claimed, now=now)
     write_changes(connection, changes, fresh, cloud=cloud, now=now)
+    if intake.looks.any:
+        told = [arrival.notification for arrival in fresh]
+        plan_looks(connection, cloud, told, now, intake.timing.second_look_seconds)
     return Accepted(
         stored=len(fresh),
         duplicates=len(arrivals) - len(fresh),

@@ -26,6 +26,11 @@ class SecondLooks:
         self._left = float(per_minute)
         self._counted_at = clock()
 
+    @property
+    def any(self) -> bool:
+        """Tell whether there is any budget at all."""
+        return self._per_minute > 0
+
     def spare(self) -> int:
         """Return how many looks are left now."""
         with self._lock:

@@ -461,6 +461,24 @@ def test_only_an_empty_page_is_the_end(api: OpenStackApi, cinder: CinderClient) 
     assert len(api.requests) == 2
 
 
+def test_rows_of_one_server(api: OpenStackApi, cinder: CinderClient) -> None:
+    """The rows that name a server -> one request, by the server, in every attach_status."""
+    found = answers.attachments(answers.attachment(status="error_detaching"))
+    api.script("GET /attachments", Reply(200, found))
+    rows = cinder.attachments_of(SERVER, timeout_seconds=LIMIT)
+    assert rows == (ListedAttachment(ROW, VOLUME, "error_detaching", SERVER),)
+    (request,) = api.requests
+    assert (request.query["instance_id"], request.query["all_tenants"]) == (SERVER, "1")
+
+
+def test_rows_of_other_servers(api: OpenStackApi, cinder: CinderClient) -> None:
+    """Cinder drops the filter, and lists every row -> no answer: a healthy one is not left over."""
+    found = answers.attachments(answers.attachment(), answers.attachment(instance="another"))
+    api.script("GET /attachments", Reply(200, found))
+    with pytest.raises(TransientError, match="not filtered"):
+        cinder.attachments_of(SERVER, timeout_seconds=LIMIT)
+
+
 @pytest.mark.parametrize(
     "reply", [listed("b", "a"), listed("a", "a"), listed("a", status="in-use"), Reply(200, HTML)]
 )

@@ -579,9 +579,15 @@ def test_reset_joins(operation: Operation, state: CaseState) -> None:
     assert (case.case_id, case.state) == (known().case_id, CaseState.DUE)
 
 
-def test_reset_that_frees_nobody() -> None:
-    """Reset to available, no row was shown -> no case: the sweep finds what the backend holds."""
-    changes = after([RESET_DONE])
-    assert (changes.opened, changes.filed) == ((), {RESET_DONE.message_id: None})
-    in_use = dataclasses.replace(RESET_DONE, volume_status="in-use")
-    assert one(after([in_use])).state is CaseState.DUE
+def test_reset_that_shows_no_row() -> None:
+    """Reset to available or in-use, no row is shown -> a case: a host may still be let in."""
+    for status in ("available", "in-use"):
+        case = one(after([dataclasses.replace(RESET_DONE, volume_status=status)]))
+        assert (case.state, case.trigger) == (CaseState.DUE, Trigger.RESET)
+
+
+def test_attach_after_a_reset() -> None:
+    """A volume whose rows a reset dropped is attached to the next server -> still one case."""
+    changes = after([RESET_DONE, START])
+    case = one(changes)
+    assert (case.state, case.attachment_id) == (CaseState.DUE, ATTACHMENT)

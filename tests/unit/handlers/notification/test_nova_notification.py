@@ -186,3 +186,50 @@ def test_a_versioned_message_without_data_is_malformed(data: object) -> None:
     message = recorded("instance.volume_attach.start", B_HANG)
     message["payload"]["nova_object.data"] = data
     assert isinstance(parse(enveloped(message)), Malformed)
+
+
+DATA = {
+    "uuid": "s-1", "host": "compute-1", "state": "active", "task_state": "deleting",
+    "tenant_id": "t", "user_id": "u", "block_devices": None, "request_id": "req-1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "delete.end", "shutdown.end", "live_migration_post.end", "live_migration_post_dest.end",
+        "live_migration_rollback.end", "live_migration_rollback_dest.end", "evacuate",
+    ],
+)  # fmt: skip
+def test_what_happened_to_a_server(name: str) -> None:
+    """A server was deleted, migrated or evacuated -> a signal that names it, and no volume."""
+    payload = {"nova_object.name": "InstanceActionPayload", "nova_object.data": DATA}
+    n = read({"event_type": f"instance.{name}", "publisher_id": "nova-compute:compute-1",
+              "payload": payload})  # fmt: skip
+    assert (n.phase, n.operation, n.volume_id) == (Phase.SIGNAL, None, None)
+    assert (n.instance_id, n.host, n.source) == ("s-1", "compute-1", Source.NOVA_VERSIONED)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "delete.end", "shutdown.end", "live_migration._post.end", "live_migration.post.dest.end",
+        "live_migration._rollback.end", "live_migration.rollback.dest.end", "evacuate",
+    ],
+)  # fmt: skip
+def test_what_happened_to_a_server_legacy(name: str) -> None:
+    """The same in the unversioned format -> the same."""
+    payload = {"instance_id": "s-1", "host": "compute-1", "state": "active"}
+    event_type = f"compute.instance.{name}"
+    n = read({"event_type": event_type, "publisher_id": "compute.c1", "payload": payload})
+    assert (n.phase, n.volume_id, n.instance_id) == (Phase.SIGNAL, None, "s-1")
+    assert n.source is Source.NOVA_LEGACY
+
+
+def test_a_signal_about_no_server() -> None:
+    """The id of the server is missing -> refused with a reason, as every broken message."""
+    broken = {"nova_object.data": {**DATA, "uuid": None}}
+    parsed = parse(enveloped({"event_type": "instance.delete.end",
+                              "publisher_id": "nova-compute:c", "payload": broken}))  # fmt: skip
+    assert isinstance(parsed, Malformed)
+    assert "uuid" in parsed.reason
