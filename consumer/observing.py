@@ -113,6 +113,9 @@ class Observer:
         if report.result is not SweepResult.FAILED:
             for status in STATUSES:
                 sweeping.in_transition.labels(status).set(report.seen.get(status, 0))
+            sweeping.left.set(report.left)
+        sweeping.pages.inc(report.pages)
+        sweeping.strangers.inc(report.strangers)
         for backend, number in report.ghosts.items():
             sweeping.ghosts.labels(backend).set(number)
         if report.result is SweepResult.WHOLE:

@@ -159,6 +159,7 @@ class Service:
             settings=settings.sweep,
             count=count,
             ghosts=any_lists(settings),
+            nova=clouds.nova,
         )
         self.server_looker = ServerLooker(
             clouds.cinder,

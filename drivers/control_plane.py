@@ -66,6 +66,7 @@ class ListedVolume:
 
     ``updated_at`` is Cinder's own text, compared only with what it was for the same volume.
     ``name_id`` is what the backend calls it after a migration, where that is not its id.
+    ``attached`` says whether it has a row that is attached.
     """
 
     volume_id: str
@@ -73,6 +74,7 @@ class ListedVolume:
     backend: str | None
     updated_at: str | None
     name_id: str | None = None
+    attached: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -112,6 +114,22 @@ class Server:
     compute_up: bool | None
     launched: bool
     block_devices: tuple[BlockDevice, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ServerVolumes:
+    """One server of a listing, with the volumes for which it has a block device."""
+
+    instance_id: str
+    volumes: frozenset[str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ServersPage:
+    """One page of a listing of servers; ``after`` begins the next one, None on the last."""
+
+    servers: tuple[ServerVolumes, ...]
+    after: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -225,6 +243,13 @@ class Nova(Protocol):
         that have one; and those evacuated off the host whose guest Nova has not recorded to be
         ended there, whatever volumes they have now. None at all is proof, as far as Nova's records
         go: an answer that may not be whole raises, as does a host without a nova-compute.
+        """
+
+    def servers(self, *, after: str | None, limit: int, timeout_seconds: float) -> ServersPage:
+        """Return one page of all projects' servers, soft-deleted ones too, with their volumes.
+
+        No proof: Nova leaves out what a cell does not answer. Each server in question is asked for
+        by itself.
         """
 
     def deleted_server(self, instance_id: str, *, timeout_seconds: float) -> DeletedServer | None:

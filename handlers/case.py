@@ -173,8 +173,9 @@ class Case:
     other.
 
     Times are the database's. ``intents``, oldest first, ``late``, which says what may still act on
-    the volume, and ``deletion_told`` are not the row's: a case that is claimed has them, one that
-    is listed has none.
+    the volume, ``deletion_told`` and ``unseen_finding`` are not the row's: a case that is claimed
+    has them, one that is listed has none. ``unseen_finding``: only a sweep told of it, and no
+    person has acknowledged the list of what the sweeps found, nor replayed the case.
     """
 
     case_id: str
@@ -225,6 +226,7 @@ class Case:
     intents: tuple[Intent, ...] = dataclasses.field(default=(), metadata=GATHERED)
     late: LateCalls = dataclasses.field(default=LateCalls(), metadata=GATHERED)
     deletion_told: bool = dataclasses.field(default=False, metadata=GATHERED)
+    unseen_finding: bool = dataclasses.field(default=False, metadata=GATHERED)
 
     @property
     def open(self) -> bool:

@@ -117,6 +117,18 @@ class Sweeping:
             "Volumes that are available in Cinder and to which a host has access on the backend.",
             "backend",
         )
+        self.left = make.gauge(
+            "sweep_findings_left",
+            "Suspected volumes that the last sweep left to the next one, because it may open only "
+            "so many cases.",
+        )
+        self.pages = make.counter(
+            "sweep_round_pages", "Pages read for the rounds over all attached volumes."
+        )
+        self.strangers = make.counter(
+            "sweep_strangers",
+            "Attachments that a round found to name a server that Nova was never known to have.",
+        )
         self.missed = make.counter(
             "sweep_missed_by_bus", "Cases that a sweep opened because no notification was received."
         )

@@ -140,6 +140,7 @@ def serving(cloud: Cloud, directory: Path, more: str = "") -> Iterator[Service]:
     parts = Parts(ControlPlane(cloud.cinder, cloud.nova), cloud.driver)
     service = Service(configuration.load([file]), parts)
     service.ledger.upgrade()
+    service.ledger.sweeps.acknowledge("the demo", "the cloud is as new as the ledger")
     service.start()
     try:
         _until(lambda: all(one.status().connected for one in service.listeners))

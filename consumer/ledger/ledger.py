@@ -34,6 +34,7 @@ from consumer.ledger.work.claims import Claim, ClaimRequest
 from consumer.ledger.work.control import Pause
 from consumer.ledger.work.outbox import Outgoing
 from consumer.ledger.work.replicas import Replica, ReplicaSeen
+from consumer.ledger.work.rounds import Rounds
 from consumer.ledger.work.server_looks import ServerLooks
 from consumer.ledger.work.sweeps import Sweeps
 from handlers.case import Case, CaseFile, CaseState, Outcome
@@ -61,6 +62,7 @@ class Ledger:
         self._cloud = cloud
         self._intake = Intake(cloud, timing or Timing(), SecondLooks(second_looks_per_minute))
         self.sweeps = Sweeps(self._database, cloud)
+        self.rounds = Rounds(self._database, cloud)
         self.server_looks = ServerLooks(self._database, cloud)
 
     def __repr__(self) -> str:

@@ -22,6 +22,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Self, TypeVar
 
 from oslo_config import cfg
@@ -29,8 +30,9 @@ from oslo_config import cfg
 from consumer.counting import EventKind, Happened
 from consumer.ledger import Arrival, Ledger, LedgerUnavailableError
 from consumer.ledger.work.sweeps import DueSweep
+from consumer.work.in_use import InUseRound, Progress, RoundSettings
 from drivers.base import Export, StorageDriver
-from drivers.control_plane import Cinder, ListedVolume
+from drivers.control_plane import Cinder, ListedVolume, Nova
 from drivers.errors import OutsideError
 from drivers.registry import RegistryError
 from handlers.correlation import sweep
@@ -42,10 +44,21 @@ LOG = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ghosts:
-    """The ghosts by backend. ``unseen`` are the backends that did not answer."""
+    """The ghosts by backend. ``unseen`` are the backends that did not answer.
+
+    ``occupied`` are volumes that others may get although a row of theirs is attached, whichever
+    driver they have, ``shared`` volumes to which several hosts have access.
+    """
 
     found: Mapping[str, tuple[Sighting, ...]]
     unseen: frozenset[str]
+    occupied: tuple[Sighting, ...] = ()
+    shared: tuple[Sighting, ...] = ()
+
+    def free(self) -> Iterator[Sighting]:
+        """Yield those of volumes that others may get; of one that is both, the ghost counts."""
+        yield from self.occupied
+        yield from itertools.chain.from_iterable(self.found.values())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,14 +74,25 @@ class _Listing:
         if export is not None:
             self.found.append(sweep.of_export(volume, export))
 
+    def shared(self, hosts: Mapping[str, str]) -> Iterator[Sighting]:
+        """Yield those that several known hosts have access to."""
+        for volume_id, export in self.connected.items():
+            names = (connection.name for connection in export.connections)
+            if len(sweep.hosts_of(names, hosts)) > 1:
+                yield sweep.of_shared(volume_id, export)
+
 
 def seek(
     available: Iterable[ListedVolume],
     driver_of: Callable[[str], StorageDriver],
     *,
     timeout_seconds: float,
+    hosts: Mapping[str, str] = MappingProxyType({}),
 ) -> Ghosts:
     """Ask each backend of these volumes which of them it exports to a host.
+
+    ``hosts`` are the compute hosts by the names that backends use. What has access by the names of
+    two hosts or more is shared, whatever its volume's status.
 
     Backends whose driver cannot list exports are skipped. Blocks for each of the others in turn; an
     error of one is logged and does not stop the others. The volumes are most of a cloud's, so they
@@ -76,7 +100,10 @@ def seek(
     """
     listings: dict[str, _Listing | None] = {}
     unseen: set[str] = set()
+    occupied: list[Sighting] = []
     for volume in available:
+        if volume.attached:
+            occupied.append(sweep.of_occupied(volume))
         if (backend := volume.backend) is None:
             continue
         if backend not in listings:
@@ -89,7 +116,8 @@ def seek(
         if (listing := listings[backend]) is not None:
             listing.match(volume)
     found = {b: tuple(listing.found) for b, listing in listings.items() if listing is not None}
-    return Ghosts(found, frozenset(unseen))
+    shared = [s for listing in listings.values() if listing for s in listing.shared(hosts)]
+    return Ghosts(found, frozenset(unseen), tuple(occupied), tuple(shared))
 
 
 def _listed(driver: StorageDriver, timeout_seconds: float) -> _Listing | None:
@@ -143,6 +171,29 @@ OPTS = [
         ),
     ),
     cfg.IntOpt(
+        "most_cases",
+        default=50,
+        min=1,
+        help="How many cases one sweep opens at most. The others are counted "
+        "(detachd_sweep_findings_left), logged and listed (`detachd sweep list`), and follow in "
+        "the next sweeps. The first sweep of an old cloud may find thousands.",
+    ),
+    cfg.FloatOpt(
+        "in_use_interval_seconds",
+        default=21_600.0,
+        min=1.0,
+        help="How long after the beginning of one round over all attached volumes the next one "
+        "begins, in seconds. A round compares Nova's servers and Cinder's attachments, over "
+        "several sweeps.",
+    ),
+    cfg.IntOpt(
+        "in_use_pages",
+        default=20,
+        min=0,
+        help="How many pages of such a round one sweep reads. 0: no rounds, so a volume whose "
+        "server is gone is found only by notifications.",
+    ),
+    cfg.IntOpt(
         "page_size",
         default=500,
         min=1,
@@ -168,6 +219,20 @@ class SweepSettings:
     patience: Patience
     page_size: int
     timeout_seconds: float
+    most_cases: int = 50
+    in_use_interval_seconds: float = 21_600.0
+    in_use_pages: int = 0
+
+    @property
+    def round(self) -> RoundSettings:
+        """The settings of the round over all attached volumes."""
+        return RoundSettings(
+            interval_seconds=self.in_use_interval_seconds,
+            pages=self.in_use_pages,
+            page_size=self.page_size,
+            timeout_seconds=self.timeout_seconds,
+            again_seconds=self.patience.again_seconds,
+        )
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Self:
@@ -185,6 +250,9 @@ class SweepSettings:
             ),
             page_size=section.page_size,
             timeout_seconds=section.timeout_seconds,
+            most_cases=section.most_cases,
+            in_use_interval_seconds=section.in_use_interval_seconds,
+            in_use_pages=section.in_use_pages,
         )
 
     def problems(self, rpc_response_timeout_seconds: float) -> Iterator[str]:
@@ -225,7 +293,8 @@ class SweepReport:
 
     ``suspects``: how many notifications the sweep made for the ledger. ``opened``: how many cases
     they opened; no other notification had reported these. ``ghosts``: the number of ghosts of each
-    backend whose driver can list exports.
+    backend whose driver can list exports. ``left``: how many suspected volumes wait for the next
+    sweep. ``strangers``: how many attachments name a server that Nova was never known to have.
     """
 
     result: SweepResult
@@ -234,13 +303,23 @@ class SweepReport:
     suspects: int = 0
     opened: int = 0
     ghosts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    left: int = 0
+    pages: int = 0
+    strangers: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Offered:
+    suspects: int
+    opened: int
+    left: int
 
 
 class Sweeper:
     """Sweeps if no other replica has swept within the interval.
 
     ``ghosts``: whether any driver can list exports. If none can, the available volumes are not
-    read; they are most of a cloud's.
+    read; they are most of a cloud's. ``nova``: None for no rounds over the attached volumes.
     """
 
     def __init__(
@@ -253,6 +332,7 @@ class Sweeper:
         settings: SweepSettings,
         count: Callable[[SweepReport | Happened], None],
         ghosts: bool = True,
+        nova: Nova | None = None,
     ) -> None:
         self._cinder = cinder
         self._driver_of = driver_of
@@ -261,6 +341,7 @@ class Sweeper:
         self._settings = settings
         self._count = count
         self._seeks_ghosts = ghosts
+        self._round = InUseRound(cinder, nova, ledger, settings.round) if nova else None
 
     def run(self, stop: threading.Event) -> None:
         """Sweep at intervals until ``stop`` is set. Returns at most one call to Cinder later."""
@@ -301,28 +382,46 @@ class Sweeper:
         ghosts = self._ghosts()
         if stop.is_set():
             return None
-        seen = sweep.latest([*listed, *itertools.chain.from_iterable(ghosts.found.values())])
+        seen = sweep.latest([*ghosts.shared, *listed, *ghosts.free()])
         whole = self._believe(due, counted)
         standings = self._ledger.sweeps.note(seen, whole=whole and not ghosts.unseen)
-        suspects, opened = self._offer(standings, stop)
+        offered = self._offer(standings, stop)
         if whole:
             self._ledger.sweeps.believed(counted)
         else:
             self._ledger.sweeps.doubted()
+        progress = self._go_on_with_round(offered.opened, stop)
         return SweepReport(
             SweepResult.WHOLE if whole else SweepResult.DOUBTED,
             0.0,
             Counter(s.status for s in seen),
-            suspects,
-            opened,
+            offered.suspects + progress.suspects,
+            offered.opened + progress.opened,
             {backend: len(found) for backend, found in ghosts.found.items()},
+            left=offered.left,
+            pages=progress.pages,
+            strangers=progress.strangers,
         )
+
+    def _go_on_with_round(self, opened: int, stop: threading.Event) -> Progress:
+        """Read the next pages of the round. An outage ends it for now, and not the sweep."""
+        if self._round is None:
+            return Progress()
+        try:
+            return self._round.advance(stop, lambda: self._settings.most_cases - opened)
+        except OutsideError as error:
+            LOG.warning("the round over the attached volumes goes on later: %s", error)
+            return Progress()
 
     def _ghosts(self) -> Ghosts:
         if not self._seeks_ghosts:
             return Ghosts({}, frozenset())
-        available = self._paged(self._cinder.volumes_in, "available", lambda v: v.volume_id)
-        return seek(available, self._driver_of, timeout_seconds=self._settings.timeout_seconds)
+        free = itertools.chain.from_iterable(
+            self._paged(self._cinder.volumes_in, status, lambda v: v.volume_id)
+            for status in sweep.FREE
+        )
+        limit, hosts = self._settings.timeout_seconds, self._ledger.sweeps.hosts()
+        return seek(free, self._driver_of, timeout_seconds=limit, hosts=hosts)
 
     def _believe(self, due: DueSweep, counted: int) -> bool:
         doubt = sweep.implausible(counted, due.counted)
@@ -364,22 +463,27 @@ class Sweeper:
 
     # --- what becomes a case --------------------------------------------------------------------
 
-    def _offer(self, standings: Sequence[Standing], stop: threading.Event) -> tuple[int, int]:
-        """Give the ripe ones to the ledger; return the numbers of suspects and of new cases."""
+    def _offer(self, standings: Sequence[Standing], stop: threading.Event) -> _Offered:
+        """Give the ripe ones to the ledger, until as many cases are opened as may be."""
         ripe = [s for s in standings if sweep.ripe(s, self._settings.patience)]
         by_volume: dict[str, list[Standing]] = {}
         for standing in sorted(ripe, key=lambda s: -s.age_seconds):
             by_volume.setdefault(standing.sighting.volume_id, []).append(standing)
         hosts = self._ledger.sweeps.hosts() if ripe else {}
-        suspects = opened = 0
+        suspects = opened = read = 0
         for of_volume in itertools.islice(by_volume.values(), MOST_VOLUMES):
-            if stop.is_set():
+            if stop.is_set() or opened >= self._settings.most_cases:
                 break
             found = self._suspects(of_volume, hosts)
             opened += self._ledger.accept([_arrival(n) for n in found]).opened
             self._ledger.sweeps.offered([s.sighting.key for s in of_volume])
-            suspects += len(found)
-        return suspects, opened
+            suspects, read = suspects + len(found), read + 1
+        if left := len(by_volume) - read:
+            LOG.warning(
+                "the sweep opened %d cases; %d more suspected volumes wait for the next one "
+                "(`detachd sweep list`)", opened, left,
+            )  # fmt: skip
+        return _Offered(suspects, opened, left)
 
     def _suspects(
         self, standings: Sequence[Standing], hosts: Mapping[str, str]

@@ -142,6 +142,7 @@ def listed_volumes(document: Any) -> Sequence[ListedVolume]:
             backend=backend_of(admins(record)) or None,
             updated_at=optional(record, "updated_at"),
             name_id=optional(record, NAME_ID),
+            attached=bool(items(record, "attachments")),
         )
         for record in items(document, "volumes")
     ]

@@ -21,7 +21,13 @@ from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-from drivers.control_plane import BlockDevice, DeletedServer, Server
+from drivers.control_plane import (
+    BlockDevice,
+    DeletedServer,
+    Server,
+    ServersPage,
+    ServerVolumes,
+)
 from drivers.errors import NotFoundError, PermanentError, TransientError
 from drivers.openstack import nova_shapes
 from drivers.openstack.endpoint import Call, Conversation, Endpoint
@@ -212,6 +218,18 @@ class NovaClient:
                 if (host := asking.read(call, nova_shapes.ended_on)) is not None:
                     return DeletedServer(instance_id, host)
             return DeletedServer(instance_id)
+
+    def servers(self, *, after: str | None, limit: int, timeout_seconds: float) -> ServersPage:
+        """Return one page of all servers with their volumes; one request."""
+        params = {"all_tenants": "1", "soft_deleted": SOFT_DELETED, "limit": str(limit)}
+        params |= {"marker": after} if after is not None else {}
+        with self._endpoint.within(timeout_seconds) as asking:
+            call = Call("GET", "/servers/detail", asking.pin(BASE), params=params)
+            listed, following = asking.read(call, nova_shapes.listed_servers)
+            if following is not None and following == after:
+                raise asking.nonsense(call, "the next page is the same")
+        found = tuple(ServerVolumes(server.instance_id, server.volumes) for server in listed)
+        return ServersPage(found, following)
 
     def holders(self, volume_id: str, host: str, *, timeout_seconds: float) -> tuple[str, ...]:
         """Return the servers that may be using the volume on this host; see ``holders`` above.

@@ -353,7 +353,8 @@ class CinderFace:
     def _volumes_in(self, status: str, after: str | None, limit: int) -> tuple[ListedVolume, ...]:
         page = _page(self.api.estate.volumes, status, after, limit)
         return tuple(
-            ListedVolume(v.volume_id, v.status, v.backend, _version(v), v.name_id) for v in page
+            ListedVolume(v.volume_id, v.status, v.backend, _version(v), v.name_id, _attached(v))
+            for v in page
         )
 
     def _attachments_in(
@@ -396,6 +397,10 @@ def _attachment(record: AttachmentRecord) -> CinderAttachment:
         has_connection_info=record.has_connection_info,
         host=record.attached_host if record.status == "attached" else None,
     )
+
+
+def _attached(record: VolumeRecord) -> bool:
+    return any(r.status == "attached" for r in record.attachments.values())
 
 
 def _page(

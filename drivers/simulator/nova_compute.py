@@ -15,7 +15,14 @@ import functools
 from collections.abc import Callable
 from typing import TypeVar
 
-from drivers.control_plane import DETACHABLE, BlockDevice, DeletedServer, Server
+from drivers.control_plane import (
+    DETACHABLE,
+    BlockDevice,
+    DeletedServer,
+    Server,
+    ServersPage,
+    ServerVolumes,
+)
 from drivers.errors import ConflictError, NotFoundError, PermanentError, TransientError
 from drivers.simulator.cinder_api import CinderApi
 from drivers.simulator.estate import Estate
@@ -243,6 +250,11 @@ class NovaFace:
         )  # fmt: skip
         return self._perform(asked, lambda: self.compute.holders(volume_id, host))
 
+    def servers(self, *, after: str | None, limit: int, timeout_seconds: float) -> ServersPage:
+        """Return one page of all servers that are not deleted, with their volumes."""
+        asked = Asked("nova", "servers", None, None, timeout_seconds, writes=False)
+        return self._perform(asked, lambda: self._servers(after, limit))
+
     def deleted_server(self, instance_id: str, *, timeout_seconds: float) -> DeletedServer | None:
         """Return what is on record of a server that this Nova had, None where it has no record."""
         asked = Asked(
@@ -268,6 +280,17 @@ class NovaFace:
             return act()
 
         return self.board.perform(asked, reached)
+
+    def _servers(self, after: str | None, limit: int) -> ServersPage:
+        estate = self.compute.estate
+        listed = sorted(i for i, server in estate.servers.items() if not server.deleted)
+        page = [i for i in listed if after is None or i > after][:limit]
+        found = tuple(
+            ServerVolumes(i, frozenset(d.volume_id for d in estate.servers[i].devices))
+            for i in page
+        )
+        more = bool(page) and page[-1] != listed[-1]
+        return ServersPage(found, page[-1] if more else None)
 
     def _detach(self, instance_id: str, volume_id: str) -> None:
         if self.compute.is_offloaded(instance_id):

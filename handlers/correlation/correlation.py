@@ -63,6 +63,7 @@ from handlers.correlation.matching import (
     find_bare,
     find_left_behind,
     find_likely,
+    find_of_volume,
     find_only,
     find_proven,
     find_reset,
@@ -254,6 +255,7 @@ class _Batch:
         found = self._found(signal, operation) or find_only(signal, operation, self._open())
         found = found or find_left_behind(notification, self._open())
         found = found or find_reset(notification, self._open())
+        found = found or find_of_volume(notification, self._open())
         if found is not None:
             case = self._absorbed(found, notification)
             move = due if notification.reset else settling  # a person has just moved it

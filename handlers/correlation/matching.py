@@ -166,6 +166,23 @@ def find_bare(signal: Signal, operation: Operation, cases: Iterable[Case]) -> Ca
     return bare[-1] if bare else None
 
 
+def find_of_volume(notification: Notification, cases: Iterable[Case]) -> Case | None:
+    """Return the open case that, as what a sweep found, is about the volume and no attachment.
+
+    Whatever told of it first, an export, a block device or a reset: it is one cause.
+    """
+    signal = Signal.of(notification)
+    alike = [
+        case
+        for case in cases
+        if case.volume_id == signal.volume_id
+        and case.attachment_id is None
+        and not _contradicts(signal, case)
+    ]
+    swept = notification.source is Source.SWEEP and signal.attachment_id is None
+    return alike[-1] if alike and swept else None
+
+
 def find_left_behind(notification: Notification, cases: Iterable[Case]) -> Case | None:
     """Return the ended detach that left behind the access which a sweep saw, if that is a case.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from drivers.base import Export
@@ -26,8 +26,13 @@ ROW_STATUSES = ("attaching", "detaching", "reserved", "error_attaching", "error_
 DETACHING_ROWS = frozenset({"detaching", "error_detaching"})
 PUBLISHER = "detachd.sweep"
 FAR_LESS = 0.5
+FREE = ("available", "awaiting-transfer")
+"""The statuses of a volume that others may get, now or when they accept it."""
 EXPORTED = "exported"
-"""The status of a sighting that is no status of Cinder's: available, and exported all the same."""
+OCCUPIED = "occupied"
+SHARED = "shared"
+"""Statuses of sightings that are none of Cinder's: a volume that others may get, and that is
+exported all the same, or has a row that is attached; a volume that several hosts have access to."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,6 +114,18 @@ def of_export(listed: ListedVolume, export: Export) -> Sighting:
     return Sighting(listed.volume_id, None, EXPORTED, version, peers)
 
 
+def of_occupied(listed: ListedVolume) -> Sighting:
+    """Return the sighting of a volume that others may get although a row of it is attached."""
+    version = f"{listed.status} {listed.updated_at or ''}"
+    return Sighting(listed.volume_id, None, OCCUPIED, _digest(version))
+
+
+def of_shared(volume_id: str, export: Export) -> Sighting:
+    """Return the sighting of a volume that a backend exports to several hosts."""
+    peers = tuple(sorted(connection.name for connection in export.connections))
+    return Sighting(volume_id, None, SHARED, _digest(repr(peers)), peers)
+
+
 def implausible(counted: int, before: int | None) -> str | None:
     """Return why a list must not be taken for the whole of it, or None.
 
@@ -148,9 +165,63 @@ def suspects(
         and not _attachment_in_transition(volume)
     ):
         yield _notification(volume, _detached_attachment(volume), _operation(volume.status), whole)
-    if whole is not None and whole.sighting.status == EXPORTED and _free(volume):
+    moving = any(attachment.status in ROW_STATUSES for attachment in volume.attachments)
+    if whole is not None and not moving:
+        yield from _at_rest(volume, whole, hosts)
+
+
+def _at_rest(volume: Volume, whole: Standing, hosts: Mapping[str, str]) -> Iterator[Notification]:
+    """Yield what is suspected of a volume of which Cinder has nothing in transition."""
+    rows, seen, free = volume.attachments, whole.sighting, volume.status in FREE
+    if seen.status == EXPORTED and free and not rows:
         found = _notification(volume, None, Operation.ATTACH, whole)
-        yield dataclasses.replace(found, host=_host(whole.sighting.peers, hosts))
+        yield dataclasses.replace(found, host=_host(seen.peers, hosts))
+        return
+    open_to_others = free and bool(rows) and seen.status in (EXPORTED, OCCUPIED)
+    more_hosts = seen.status == SHARED and len(hosts_of(seen.peers, hosts)) > len(rows) > 0
+    if open_to_others or more_hosts:
+        yield _notification(volume, _only(rows), Operation.ATTACH, whole)
+
+
+def _only(rows: Sequence[CinderAttachment]) -> CinderAttachment | None:
+    return rows[0] if len(rows) == 1 else None
+
+
+def hosts_of(peers: Iterable[str], hosts: Mapping[str, str]) -> frozenset[str]:
+    """Return the learned hosts that have these names: a host may have several of them."""
+    return frozenset(hosts[peer] for peer in peers if peer in hosts)
+
+
+def found_apart(
+    volume: Volume, attachment: CinderAttachment | None, instance_id: str, what: str, round_: int
+) -> Notification:
+    """Return the notification for a record that Cinder has and Nova has not, or the reverse.
+
+    It is the same message as long as it is of the same round.
+    """
+    row = attachment.attachment_id if attachment else None
+    facts = (volume.ref.volume_id, row, instance_id, what, round_)
+    return Notification(
+        message_id=f"sweep-{_digest(repr(facts))}",
+        source=Source.SWEEP,
+        event_type=f"sweep.{what}",
+        publisher_id=PUBLISHER,
+        operation=Operation.ATTACH,
+        phase=Phase.ERROR,
+        volume_id=volume.ref.volume_id,
+        instance_id=instance_id,
+        attachment_id=row,
+        request_id=None,
+        own_request_id=None,
+        host=None,
+        backend=volume.ref.backend,
+        volume_status=volume.status,
+        project_id=volume.project_id,
+        user_id=volume.user_id,
+        fault=None,
+        attachments=(),
+        published_at=None,
+    )
 
 
 def left_by_server(left: ListedAttachment, event_type: str) -> Notification:
@@ -176,10 +247,6 @@ def left_by_server(left: ListedAttachment, event_type: str) -> Notification:
         attachments=(),
         published_at=None,
     )
-
-
-def _free(volume: Volume) -> bool:
-    return volume.status == "available" and not volume.attachments
 
 
 def _host(peers: tuple[str, ...], hosts: Mapping[str, str]) -> str | None:

@@ -170,6 +170,16 @@ class Guard(enum.Enum):
         "`late_horizon_seconds` ago, or the case is younger than that. A release before the "
         "attach's last try has finished would be made for nothing, and it could not be seen.",
     )
+    UNSEEN_FINDING = Reason(
+        "only a sweep found this, it may be older than the installation, and nobody has seen the "
+        "list yet: run `detachd sweep list`, then `detachd sweep acknowledge`",
+        Becomes.ASKED,
+        "A sweep found it and no notification told of it, so it may be older than the "
+        "installation: what is right there, only the operators may know. Until a person has "
+        "acknowledged the list once (`detachd sweep acknowledge`), such a case waits in mode "
+        "`auto` as in mode `approve`. `detachd case approve` lets this one case act, and so does "
+        "a replay.",
+    )
     OBSERVE = Reason(
         "the mode is observe",
         Becomes.PARKED,
@@ -336,16 +346,24 @@ def _left(a: Asked, seconds: Callable[..., float]) -> float | bool:
     return left if left > 0 else False
 
 
+def _unseen_finding(a: Asked) -> bool:
+    unseen = a.s.case.unseen_finding and a.means.policy.mode is Mode.AUTO
+    return unseen and not _approved(a)
+
+
 def _observe(a: Asked) -> bool:
     return a.means.policy.mode is Mode.OBSERVE
 
 
 def _approve(a: Asked) -> bool:
-    """Tell whether an approval is missing. A plan that was approved and begun is carried on."""
+    return a.means.policy.mode is Mode.APPROVE and not _approved(a)
+
+
+def _approved(a: Asked) -> bool:
+    """Tell whether the plan has its approval. One that was approved and begun is carried on."""
     approved_plan = a.s.case.approved_fingerprint
     begun = holds("UC5.held", a.s) or holds("UC4.rolled", a.s)
-    approved = approved_plan is not None and (begun or approved_plan == a.means.fingerprint)
-    return a.means.policy.mode is Mode.APPROVE and not approved
+    return approved_plan is not None and (begun or approved_plan == a.means.fingerprint)
 
 
 QUESTIONS: Mapping[Guard, Callable[[Asked], float | bool]] = {
@@ -362,6 +380,7 @@ QUESTIONS: Mapping[Guard, Callable[[Asked], float | bool]] = {
     Guard.OWN_CALL_UNANSWERED: _own_call,
     Guard.LATE_DETACH: _late_detach,
     Guard.LATE_ATTACH_UNSEEN: _late_attach,
+    Guard.UNSEEN_FINDING: _unseen_finding,
     Guard.OBSERVE: _observe,
     Guard.APPROVE: _approve,
 }

@@ -67,14 +67,14 @@ BEFORE = Section(
             ),
             meant=(
                 "It may be the wrong Cinder: of another region or cloud than the bus (with two "
-                "regions in the catalog and no `region_name`, the first is taken). The volume may "
+                "regions in the catalog and none configured, the first is taken). The volume may "
                 "be in use there."
             ),
             done=(
                 "Unknown; nothing is released. Several volumes of this kind in a row make the "
                 "component `cinder` not ready, and `DetachdUnknownToCinder` alerts."
             ),
-            source="Two regions in the catalog, `region_name` unset (read).",
+            source="Two regions in the catalog and none configured (read).",
         ),
         Rule(
             VOLUME_GONE,

@@ -28,7 +28,7 @@ from handlers.case import CaseFile, Outcome
 from handlers.counting import Counted, Guarded, uncounted
 from handlers.judgement.diagnosis import condemn
 from handlers.judgement.evidence import Evidence, Unknown
-from handlers.judgement.guards import PARKS, Guard, Means, Objection, guard
+from handlers.judgement.guards import PARKS, Becomes, Means, Objection, guard
 from handlers.judgement.plan import fingerprint, make_plan
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import ACTING, Diagnosis, Verdict
@@ -128,7 +128,7 @@ class Recovery:
             return None
         self._viewer.count(Guarded(blocking.name.lower()))
         reason = f"{attempted.diagnosis.reason}; {blocking.sentence}"
-        if blocking is Guard.APPROVE:
+        if blocking.becomes is Becomes.ASKED:
             return conclusion.ask(attempted, reason, mark)
         if blocking in PARKS:
             return conclusion.park(attempted, reason, mark)

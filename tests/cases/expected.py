@@ -115,7 +115,7 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
         # Leave; tell truly.
         "device_without_id_reserved": dataclasses.replace(PARKED, never_says=("writing",)),
         # Found, told.
-        "device_without_row": _wrong(Kind.SEEN, PARKED),
+        "device_without_row": PARKED,
         # B's row released alone.
         "double_reserve": _one_left("compute-9-other", DELETE, RELEASE),
         # Wait, then a person.

@@ -364,6 +364,9 @@ sweeps = Table(
     Column("swept_at", Moment),
     Column("counted", Integer),
     Column("doubted_at", Moment),
+    Column("acknowledged_at", Moment),
+    Column("acknowledged_by", String(255)),
+    Column("acknowledgement", FreeText),
     **MARIADB,
 )
 
@@ -391,6 +394,33 @@ server_looks = Table(
     Column("told_at", Moment, nullable=False),
     Column("due_at", Moment, nullable=False),
     Index(None, "cloud", "due_at"),
+    **MARIADB,
+)
+
+
+rounds = Table(
+    "rounds",
+    metadata,
+    Column("cloud", String(64), primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("stage", String(64), nullable=False),
+    Column("marker", String(255)),
+    Column("began_at", Moment, nullable=False),
+    Column("devices", Integer, nullable=False),
+    Column("devices_before", Integer),
+    **MARIADB,
+)
+
+inventory = Table(
+    "inventory",
+    metadata,
+    Column("cloud", String(64), primary_key=True),
+    Column("volume_id", String(255), primary_key=True),
+    Column("instance_id", String(255), primary_key=True),
+    Column("device_round", Integer, nullable=False),
+    Column("row_round", Integer, nullable=False),
+    Column("checked_round", Integer, nullable=False),
+    Column("offered_at", Moment),
     **MARIADB,
 )
 

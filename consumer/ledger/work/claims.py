@@ -31,7 +31,7 @@ from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.records import CASES, Row
 from consumer.ledger.database.tables import cases, claims, intents
-from consumer.ledger.work.known import known_volumes
+from consumer.ledger.work.known import known_volumes, unseen_findings
 from consumer.ledger.work.late import late_calls
 from handlers.case import Case, CaseState, ClaimLostError, Intent, StepKind, StepResult
 from handlers.recovery.summary import grounds
@@ -290,6 +290,7 @@ def _claim_free(
     volumes = {case.volume_id for case in due}
     late = late_calls(connection, request.cloud, volumes)
     known = known_volumes(connection, request.cloud, volumes)
+    unseen = unseen_findings(connection, request.cloud, [case.case_id for case in due])
     until = now + timedelta(seconds=request.lease_seconds)
     claimed = [
         Claim(
@@ -299,6 +300,7 @@ def _claim_free(
                 late=late[case.volume_id],
                 volume_seen=case.volume_seen or known[case.volume_id].seen,
                 deletion_told=known[case.volume_id].deleted,
+                unseen_finding=case.case_id in unseen and case.rearmed_at is None,
             ),
             fence=free[case.volume_id].fence + 1,
             owner=request.owner,

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.tables import cases, notifications
+from consumer.ledger.database.tables import cases, notifications, sweeps
 from handlers.notification import VOLUME_DELETED, Source
 
 
@@ -25,6 +25,30 @@ class Known:
 
     seen: bool = False
     deleted: bool = False
+
+
+_BY_SWEEP = notifications.c.event_type.like("sweep.%")
+_OF_CASES = (
+    sa.select(notifications.c.case_id, sa.func.max(sa.case((_BY_SWEEP, 0), else_=1)).label("bus"))
+    .where(notifications.c.case_id.in_(sa.bindparam("case_ids", expanding=True)))
+    .group_by(notifications.c.case_id)
+)
+_NOT_ACKNOWLEDGED = sa.select(sweeps.c.cloud).where(
+    sweeps.c.cloud == sa.bindparam("cloud"), sweeps.c.acknowledged_at.is_(None)
+)
+
+
+def unseen_findings(
+    connection: sa.Connection, cloud: str, case_ids: Collection[str]
+) -> frozenset[str]:
+    """Return those of these cases that only a sweep has told of, before anybody saw the list.
+
+    One statement once a person has acknowledged it, or where there never was a sweep.
+    """
+    if not case_ids or not connection.execute(_NOT_ACKNOWLEDGED, {"cloud": cloud}).first():
+        return frozenset()
+    lines = connection.execute(_OF_CASES, {"case_ids": sorted(case_ids)})
+    return frozenset(line.case_id for line in lines if not line.bus)
 
 
 _VOLUMES: sa.BindParameter[str] = sa.bindparam("volumes", expanding=True)

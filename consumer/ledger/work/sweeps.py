@@ -13,10 +13,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from consumer.ledger.database.cases import HistoryKind, note
 from consumer.ledger.database.engine import Database, database_now
 from consumer.ledger.database.prepared import insert_absent
-from consumer.ledger.database.tables import connectors, sightings, sweeps
+from consumer.ledger.database.tables import cases, connectors, sightings, sweeps
 from drivers.base import Connector
+from handlers.case import CaseState
 from handlers.correlation.sweep import Sighting, Standing
 
 VOLUME_ITSELF = ""
@@ -44,6 +46,14 @@ class DueSweep:
 
     counted: int | None
     doubted_seconds: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A person's word that the list of findings was seen; ``by`` is None after an upgrade."""
+
+    at: datetime
+    by: str | None
 
 
 class Sweeps:
@@ -77,6 +87,21 @@ class Sweeps:
     def offered(self, keys: Collection[Key]) -> None:
         """Record that these sightings were given to the ledger as suspects."""
         self._database.write(lambda c: _offered(c, self._cloud, keys))
+
+    def findings(self, limit: int) -> tuple[Standing, ...]:
+        """Return what the last sweeps saw, the longest unchanged first."""
+        return self._database.read(lambda c: _findings(c, self._cloud, limit))
+
+    def acknowledged(self) -> Acknowledged | None:
+        """Return who has seen the list of findings first, or None."""
+        return self._database.read(lambda c: _acknowledged(c, self._cloud))
+
+    def acknowledge(self, actor: str, reason: str) -> int:
+        """Record that a person has seen the list; return how many cases that waited are due now.
+
+        From then on detachd may act on what only a sweep has found.
+        """
+        return self._database.write(lambda c: _acknowledge(c, self._cloud, actor, reason))
 
     def believed(self, counted: int) -> None:
         """Record a sweep with complete lists, and the number of volumes."""
@@ -132,6 +157,43 @@ def _hosts(connection: sa.Connection, cloud: str) -> Mapping[str, str]:
 def _offered(connection: sa.Connection, cloud: str, keys: Collection[Key]) -> None:
     now = database_now(connection)
     _execute(connection, _OFFERED, keys, lambda key: _where(key, cloud) | {"offered_at": now})
+
+
+def _findings(connection: sa.Connection, cloud: str, limit: int) -> tuple[Standing, ...]:
+    now = database_now(connection)
+    oldest = _all_of(cloud).order_by(sightings.c.first_seen_at, sightings.c.volume_id).limit(limit)
+    return tuple(
+        _standing(Sighting(*_key(row), row.status, row.version), row, now)
+        for row in connection.execute(oldest)
+    )
+
+
+def _acknowledged(connection: sa.Connection, cloud: str) -> Acknowledged | None:
+    row = connection.execute(sa.select(sweeps).where(sweeps.c.cloud == cloud)).first()
+    if row is None or row.acknowledged_at is None:
+        return None
+    return Acknowledged(row.acknowledged_at, row.acknowledged_by)
+
+
+def _acknowledge(connection: sa.Connection, cloud: str, actor: str, reason: str) -> int:
+    if _acknowledged(connection, cloud) is not None:
+        return 0
+    now = database_now(connection)
+    blank = {"cloud": cloud, "next_at": now, "owner": actor}
+    connection.execute(insert_absent(connection.dialect.name, sweeps, ("cloud",)), blank)
+    said = {"acknowledged_at": now, "acknowledged_by": actor, "acknowledgement": reason}
+    connection.execute(sweeps.update().where(sweeps.c.cloud == cloud).values(said))
+    waiting = (cases.c.cloud == cloud, cases.c.state == CaseState.AWAITING_APPROVAL.value)
+    ids = list(connection.execute(sa.select(cases.c.case_id).where(*waiting)).scalars())
+    if ids:
+        due = {"state": CaseState.DUE.value, "next_attempt_at": now, "updated_at": now}
+        connection.execute(cases.update().where(*waiting).values(due))
+    for case_id in ids:
+        note(
+            connection, case_id, HistoryKind.MOVED, actor, now,
+            state=CaseState.DUE.value, reason=f"the findings of the sweeps were seen: {reason}",
+        )  # fmt: skip
+    return len(ids)
 
 
 def _believed(connection: sa.Connection, cloud: str, counted: int) -> None:
