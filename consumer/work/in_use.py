@@ -5,6 +5,9 @@ was down. No list in transition shows it. A round reads all of Nova's servers wi
 all of Cinder's rows, a few pages in each sweep, and compares. What only one of them has is read
 again, by itself, from both; only what is still apart then is made a case.
 
+Where no driver can list exports, a round also reads the volumes that others may get (available, or
+up for transfer), for those that have an attached row; else the sweep itself reads them each time.
+
 A row whose server this Nova was never known to have is no suspect: bare metal, another region, a
 client of Cinder's own. It is counted.
 """
@@ -28,19 +31,29 @@ LOG = logging.getLogger(__name__)
 BUS = "sweep"
 SERVERS, COMPARE = "servers", "compare"
 ROW_STATUSES = ("attached", *sweep.ROW_STATUSES)
-STAGES = (SERVERS, *(f"rows {status}" for status in ROW_STATUSES), COMPARE)
+ROWS, FREE = "rows ", "free "
+STAGES = (
+    SERVERS,
+    *(f"{ROWS}{status}" for status in ROW_STATUSES),
+    *(f"{FREE}{status}" for status in sweep.FREE),
+    COMPARE,
+)
 GONE, NO_DEVICE, NO_ROW = "server-gone", "no-device", "no-row"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RoundSettings:
-    """``pages``: how many pages one sweep reads; 0: there are no rounds."""
+    """``pages``: how many pages one sweep reads; 0: there are no rounds.
+
+    ``free``: whether to read the volumes that others may get too.
+    """
 
     interval_seconds: float
     pages: int
     page_size: int
     timeout_seconds: float
     again_seconds: float
+    free: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,6 +64,14 @@ class Progress:
     suspects: int = 0
     opened: int = 0
     strangers: int = 0
+
+    def __add__(self, other: Progress) -> Progress:
+        return Progress(
+            self.pages + other.pages,
+            self.suspects + other.suspects,
+            self.opened + other.opened,
+            self.strangers + other.strangers,
+        )
 
 
 class InUseRound:
@@ -68,32 +89,32 @@ class InUseRound:
         Blocks for Cinder, Nova and the ledger. Raises OutsideError and LedgerUnavailableError; the
         next call goes on where this one stopped.
         """
-        settings = self._settings
-        now = None
+        settings, progress, now = self._settings, Progress(), None
         if settings.pages:
             now = self._ledger.rounds.current(SERVERS, settings.interval_seconds)
-        pages = 0
-        while now is not None and now.stage != COMPARE and pages < settings.pages:
-            if stop.is_set():
-                return Progress(pages)
-            now = self._read_page(now)
-            pages += 1
+        while now is not None and now.stage != COMPARE and progress.pages < settings.pages:
+            if stop.is_set() or room() <= progress.opened:
+                return progress
+            now, found = self._read_page(now)
+            opened = self._ledger.accept(found).opened if found else 0
+            progress += Progress(1, len(found), opened)
         if now is None or now.stage != COMPARE:
-            return Progress(pages)
-        return dataclasses.replace(self._compare(now, stop, room), pages=pages)
+            return progress
+        return progress + self._compare(now, stop, lambda: room() - progress.opened)
 
     # --- the lists ------------------------------------------------------------------------------
 
-    def _read_page(self, now: Round) -> Round:
+    def _read_page(self, now: Round) -> tuple[Round, Sequence[Arrival]]:
         try:
-            return self._servers(now) if now.stage == SERVERS else self._rows(now)
+            if now.stage == SERVERS:
+                return self._servers(now), ()
+            return self._rows(now) if now.stage.startswith(ROWS) else self._free(now)
         except (NotFoundError, PermanentError) as error:
             if now.marker is None:
                 raise
             LOG.warning("a list is read from its beginning, as its marker is gone: %s", error)
-            return self._ledger.rounds.note(
-                now, (), stage=now.stage, marker=None, device=now.stage == SERVERS
-            )
+            again = self._ledger.rounds.note(now, (), stage=now.stage, marker=None, device=False)
+            return again, ()
 
     def _servers(self, now: Round) -> Round:
         page = self._nova.servers(
@@ -102,22 +123,51 @@ class InUseRound:
             timeout_seconds=self._settings.timeout_seconds,
         )
         pairs = [(v, server.instance_id) for server in page.servers for v in server.volumes]
-        stage = SERVERS if page.after is not None else _following(SERVERS)
+        stage = SERVERS if page.after is not None else self._following(SERVERS)
         return self._ledger.rounds.note(now, pairs, stage=stage, marker=page.after, device=True)
 
-    def _rows(self, now: Round) -> Round:
-        limit = self._settings.page_size
+    def _rows(self, now: Round) -> tuple[Round, Sequence[Arrival]]:
         page = self._cinder.attachments_in(
-            now.stage.removeprefix("rows "),
+            now.stage.removeprefix(ROWS),
             after=now.marker,
-            limit=limit,
+            limit=self._settings.page_size,
             timeout_seconds=self._settings.timeout_seconds,
         )
         pairs = [(row.volume_id, row.instance_id) for row in page if row.instance_id is not None]
-        more = len(page) == limit
-        stage = now.stage if more else _following(now.stage)
-        marker = page[-1].attachment_id if more else None
+        return self._went_on(now, [row.attachment_id for row in page], pairs), ()
+
+    def _free(self, now: Round) -> tuple[Round, Sequence[Arrival]]:
+        page = self._cinder.volumes_in(
+            now.stage.removeprefix(FREE),
+            after=now.marker,
+            limit=self._settings.page_size,
+            timeout_seconds=self._settings.timeout_seconds,
+        )
+        found = [
+            arrival
+            for listed in page
+            if listed.attached
+            for arrival in self._occupied(listed.volume_id, now.number)
+        ]
+        return self._went_on(now, [volume.volume_id for volume in page], ()), found
+
+    def _went_on(self, now: Round, keys: Sequence[str], pairs: Sequence[tuple[str, str]]) -> Round:
+        more = len(keys) == self._settings.page_size
+        stage, marker = (now.stage, keys[-1]) if more else (self._following(now.stage), None)
         return self._ledger.rounds.note(now, pairs, stage=stage, marker=marker, device=False)
+
+    def _following(self, stage: str) -> str:
+        later = STAGES[STAGES.index(stage) + 1 :]
+        return next(s for s in later if self._settings.free or not s.startswith(FREE))
+
+    def _occupied(self, volume_id: str, number: int) -> Sequence[Arrival]:
+        """Read a volume that others may get, and return what is attached to it all the same."""
+        limit = self._settings.timeout_seconds
+        volume = self._cinder.volume(volume_id, timeout_seconds=limit)
+        if volume is None or volume.status not in sweep.FREE or not volume.attachments:
+            return ()
+        server = volume.attachments[0].instance_id
+        return _arrivals(volume, volume.attachments, server, sweep.OCCUPIED, number)
 
     # --- what is apart --------------------------------------------------------------------------
 
@@ -134,12 +184,7 @@ class InUseRound:
             found = self._look_into(one, now.number)
             opened = self._ledger.accept(found).opened if found else 0
             self._ledger.rounds.checked(now, (one.volume_id, one.instance_id), offered=bool(found))
-            progress = dataclasses.replace(
-                progress,
-                suspects=progress.suspects + len(found or ()),
-                opened=progress.opened + opened,
-                strangers=progress.strangers + (found is None),
-            )
+            progress += Progress(0, len(found or ()), opened, int(found is None))
         if len(apart) < limit:
             self._ledger.rounds.end(now)
         return progress
@@ -156,11 +201,13 @@ class InUseRound:
             if not rows:
                 return ()
             record = self._nova.deleted_server(one.instance_id, timeout_seconds=limit)
-            return None if record is None else _arrivals(volume, rows, one, GONE, number)
+            return (
+                None if record is None else _arrivals(volume, rows, one.instance_id, GONE, number)
+            )
         if bool(rows) == bool(server.block_devices) or server.task_state is not None:
             return ()
         what = NO_DEVICE if rows else NO_ROW
-        return _arrivals(volume, rows, one, what, number)
+        return _arrivals(volume, rows, one.instance_id, what, number)
 
 
 def implausible(now: Round) -> str | None:
@@ -174,13 +221,13 @@ def implausible(now: Round) -> str | None:
     return f"Nova lists {now.devices} volumes of servers, after {before} before"
 
 
-def _following(stage: str) -> str:
-    return STAGES[STAGES.index(stage) + 1]
-
-
 def _arrivals(
-    volume: Volume, rows: Sequence[CinderAttachment], one: Apart, what: str, number: int
+    volume: Volume,
+    rows: Sequence[CinderAttachment],
+    instance_id: str | None,
+    what: str,
+    number: int,
 ) -> Sequence[Arrival]:
     attachment = rows[0] if len(rows) == 1 else None
-    found = sweep.found_apart(volume, attachment, one.instance_id, what, number)
+    found = sweep.found_apart(volume, attachment, instance_id, what, number)
     return [Arrival(found, hashlib.sha256(found.message_id.encode()).hexdigest(), BUS)]

@@ -341,7 +341,8 @@ class Sweeper:
         self._settings = settings
         self._count = count
         self._seeks_ghosts = ghosts
-        self._round = InUseRound(cinder, nova, ledger, settings.round) if nova else None
+        of_round = dataclasses.replace(settings.round, free=not ghosts)
+        self._round = InUseRound(cinder, nova, ledger, of_round) if nova else None
 
     def run(self, stop: threading.Event) -> None:
         """Sweep at intervals until ``stop`` is set. Returns at most one call to Cinder later."""

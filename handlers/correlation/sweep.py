@@ -193,7 +193,11 @@ def hosts_of(peers: Iterable[str], hosts: Mapping[str, str]) -> frozenset[str]:
 
 
 def found_apart(
-    volume: Volume, attachment: CinderAttachment | None, instance_id: str, what: str, round_: int
+    volume: Volume,
+    attachment: CinderAttachment | None,
+    instance_id: str | None,
+    what: str,
+    round_: int,
 ) -> Notification:
     """Return the notification for a record that Cinder has and Nova has not, or the reverse.
 

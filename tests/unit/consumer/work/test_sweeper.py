@@ -397,3 +397,25 @@ class _Listed(ListedVolume):
 
 def _die(_: object) -> None:
     raise LedgerUnavailableError("killed")
+
+
+def test_no_more_cases_than_one_sweep_may_open(broom: Broom) -> None:
+    """Five stuck volumes, two cases may be opened in a sweep -> two, the rest counted; then on."""
+    for _ in range(5):
+        broom.stuck()
+    broom.settings = dataclasses.replace(SETTINGS, most_cases=2)
+    broom.sweep()
+    report = broom.later(HOUR)
+    assert (report.opened, report.left) == (2, 3)
+    assert [broom.sweep().opened for _ in range(3)] == [2, 1, 0]
+    assert len(broom.cases()) == 5
+
+
+@pytest.mark.parametrize("status", ["available", "awaiting-transfer"])
+def test_attached_row_on_a_free_volume(broom: Broom, status: str) -> None:
+    """Reset by hand, the row stays -> a case of that row, whether or not it is exported."""
+    volume = broom.stuck(status, "attached")
+    broom.sweep()
+    assert broom.later(HOUR).opened == 1
+    (case,) = broom.cases()
+    assert (case.volume_id, case.attachment_id is not None) == (volume, True)

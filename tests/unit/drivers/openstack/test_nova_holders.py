@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from drivers.control_plane import ServersPage, ServerVolumes
 from drivers.errors import NotFoundError, OutsideError, PermanentError, TransientError
 from drivers.openstack.nova import NovaClient
 from tests.openstack_api import HTML, OpenStackApi, Reply, fault
@@ -294,3 +295,16 @@ def test_somebody_who_is_no_admin_is_refused(api: OpenStackApi, nova: NovaClient
     api.script(LIST, fault(403, "forbidden", "Policy doesn't allow it."))
     with pytest.raises(PermanentError, match="role"):
         ask(nova)
+
+
+def test_page_of_all_servers(api: OpenStackApi, nova: NovaClient) -> None:
+    """All servers with their volumes, soft-deleted ones too -> one request; the next by its id."""
+    first = answers.servers(listed(SERVER, VOLUME, "other"), listed(OTHER), more=True)
+    api.script(LIST, Reply(200, first), Reply(200, answers.servers(listed(THIRD))))
+    page = nova.servers(after=None, limit=2, timeout_seconds=LIMIT)
+    first_server = ServerVolumes(SERVER, frozenset({VOLUME, "other"}))
+    assert page == ServersPage((first_server, ServerVolumes(OTHER, frozenset())), OTHER)
+    last = nova.servers(after=OTHER, limit=2, timeout_seconds=LIMIT)
+    assert (len(last.servers), last.after) == (1, None)
+    assert api.requests[0].query == {"all_tenants": "1", "soft_deleted": "1", "limit": "2"}
+    assert api.requests[1].query["marker"] == OTHER

@@ -271,3 +271,67 @@ def test_ghosts_have_the_patience_of_errors() -> None:
     assert [
         sweep.ripe(dataclasses.replace(ghost("a"), age_seconds=age), PATIENCE) for age in (699, 700)
     ] == [False, True]
+
+
+# -- volumes that others may get, and volumes that several hosts have --------------------------
+
+
+def occupied() -> Standing:
+    """Return the sighting of a free volume that has an attached row."""
+    listed = ListedVolume("vol", "available", "storage-1@tgt", "t1", attached=True)
+    return Standing(sweep.of_occupied(listed), NOW, 10_000.0)
+
+
+def shared(*peers: str) -> Standing:
+    """Return the sighting of a volume that these names have access to."""
+    export = Export("iqn:volume-vol", "vol", tuple(Connection(peer) for peer in peers))
+    return Standing(sweep.of_shared("vol", export), NOW, 10_000.0)
+
+
+@pytest.mark.parametrize("status", ["available", "awaiting-transfer"])
+@pytest.mark.parametrize("by", [occupied(), ghost("iqn-1")], ids=["occupied", "exported"])
+def test_attached_row_of_a_free_volume(status: str, by: Standing) -> None:
+    """Others may get it and a row is attached, exported or not -> an attach of that row."""
+    assert found(volume(status, ("a", "attached")), by) == [(Operation.ATTACH, "a")]
+    several = volume(status, ("a", "attached"), ("b", "attached"))
+    assert found(several, by) == [(Operation.ATTACH, None)]
+
+
+def test_row_in_error_is_told_once() -> None:
+    """A free volume has an error_* row, which has a sighting itself -> that one alone."""
+    of = volume("available", ("a", "error_detaching"))
+    row = standing("error_detaching", "a")
+    assert found(of, row, occupied()) == [(Operation.DETACH, "a")]
+    assert found(of, row, ghost("iqn-1")) == [(Operation.DETACH, "a")]
+
+
+@pytest.mark.parametrize("of", [volume("available"), volume("in-use", ("a", "attached"))])
+def test_occupied_no_longer(of: Volume) -> None:
+    """The row is gone, or the volume in-use again -> nothing."""
+    assert found(of, occupied()) == []
+
+
+def test_exported_though_it_is_up_for_transfer() -> None:
+    """Up for transfer, no row, exported -> suspected as an available one is."""
+    assert one(volume("awaiting-transfer"), ghost("iqn-1")).host == "compute-1"
+
+
+@pytest.mark.parametrize(
+    ("peers", "suspected"),
+    [
+        (("iqn-1", "iqn-2"), [(Operation.ATTACH, "a")]),
+        (("iqn-1", "wwpn-1"), []),
+        (("iqn-1", "nobody"), []),
+    ],
+)
+def test_more_hosts_than_rows(peers: tuple[str, ...], suspected: list[object]) -> None:
+    """Two learned hosts have access and one row is there -> suspected; names of one host: not."""
+    of = volume("in-use", ("a", "attached"))
+    said = list(sweep.suspects(of, [shared(*peers)], HOSTS))
+    assert [(n.operation, n.attachment_id) for n in said] == suspected
+
+
+def test_a_row_for_each_host() -> None:
+    """Multiattach, or a live migration: two hosts and two rows -> nothing."""
+    of = volume("in-use", ("a", "attached"), ("b", "attached"))
+    assert list(sweep.suspects(of, [shared("iqn-1", "iqn-2")], HOSTS)) == []

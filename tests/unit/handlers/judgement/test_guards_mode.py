@@ -84,3 +84,18 @@ def test_ghost_behind_a_shared_session_or_an_unanswered_call_is_left_alone() -> 
     assert objecting(GHOST.but(service_up=False), auto) is Guard.SERVICE_DOWN
     cannot = dataclasses.replace(SEEING, revokes_access=False)
     assert objecting(GHOST, auto, cannot) is Guard.CANNOT_REVOKE
+
+
+def test_finding_that_nobody_has_seen() -> None:
+    """Only a sweep told of it, the list is not acknowledged -> asked in auto too; a yes -> go."""
+    unseen, auto = UC1.but(unseen_finding=True), with_mode(Mode.AUTO)
+    assert objecting(unseen, auto) is Guard.UNSEEN_FINDING
+    assert objecting(unseen.but(unseen_finding=False), auto) is None
+    assert objecting(approved(unseen), auto) is None
+
+
+def test_the_mode_comes_before_what_nobody_has_seen() -> None:
+    """The mode lets nothing through without a person anyway -> the mode is what is said."""
+    unseen = UC1.but(unseen_finding=True)
+    assert objecting(unseen, with_mode(Mode.OBSERVE)) is Guard.OBSERVE
+    assert objecting(unseen, with_mode(Mode.APPROVE)) is Guard.APPROVE

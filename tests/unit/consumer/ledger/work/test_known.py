@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from consumer.ledger import Ledger
+from drivers.control_plane import ListedAttachment
 from handlers.case import Case, CaseState
+from handlers.correlation.sweep import left_by_server
 from handlers.notification import VOLUME_DELETED, Notification, Operation, Phase, Source
 from tests.unit.consumer.ledger.making import (
     VOLUME,
@@ -15,6 +19,7 @@ from tests.unit.consumer.ledger.making import (
     due_case,
     make_due,
     outcome,
+    send_round,
     told,
 )
 
@@ -108,3 +113,59 @@ def test_a_deletion_without_a_case(ledger: Ledger) -> None:
     """A volume without a case is deleted -> no case."""
     accept(ledger, deletion())
     assert ledger.cases() == ()
+
+
+# -- what nobody has seen yet ----------------------------------------------------------------------
+
+
+def unseen(ledger: Ledger) -> bool:
+    """Claim the case that is due; return whether only a sweep told of it, unacknowledged."""
+    make_due(ledger)
+    return claim_one(ledger).case.unseen_finding
+
+
+def test_only_a_sweep_told_of_it(ledger: Ledger) -> None:
+    """Found by a sweep, no acknowledgement -> unseen; after it -> not."""
+    ledger.sweeps.begin("me", 0.0)
+    accept(ledger, found_by_sweep())
+    assert unseen(ledger)
+    ledger.sweeps.acknowledge("alice", "seen")
+    accept(ledger, dataclasses.replace(found_by_sweep(), volume_id="vol-2"))
+    assert not unseen(ledger)
+
+
+def test_the_bus_told_of_it_too(ledger: Ledger) -> None:
+    """A message of Cinder or Nova, or a server that was looked at for one -> no old finding."""
+    ledger.sweeps.begin("me", 0.0)
+    accept(ledger, attach_error(), found_by_sweep())
+    assert not unseen(ledger)
+    left = ListedAttachment("att-2", "vol-2", "attached", "inst-2")
+    accept(ledger, left_by_server(left, "instance.delete.end"))
+    assert not unseen(ledger)
+
+
+def test_a_person_replayed_it(ledger: Ledger) -> None:
+    """A person sends the case round again -> it was seen."""
+    ledger.sweeps.begin("me", 0.0)
+    accept(ledger, found_by_sweep())
+    make_due(ledger)
+    claim = claim_one(ledger)
+    ledger.finish(claim, outcome(CaseState.PARKED))
+    send_round(ledger, claim.case.case_id)
+    assert not claim_one(ledger).case.unseen_finding
+
+
+def test_acknowledged_once(ledger: Ledger) -> None:
+    """What waits for it is due, and said so in its history; a second word changes nothing."""
+    ledger.sweeps.begin("me", 0.0)
+    accept(ledger, found_by_sweep())
+    make_due(ledger)
+    claim = claim_one(ledger)
+    ledger.finish(claim, outcome(CaseState.AWAITING_APPROVAL))
+    assert ledger.sweeps.acknowledge("alice", "all of them are ours") == 1
+    assert ledger.case(claim.case.case_id).case.state is CaseState.DUE
+    assert ledger.case(claim.case.case_id).history[-1].actor == "alice"
+    assert ledger.sweeps.acknowledge("bob", "again") == 0
+    seen = ledger.sweeps.acknowledged()
+    assert seen is not None
+    assert seen.by == "alice"
