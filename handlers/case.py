@@ -174,8 +174,9 @@ class Case:
 
     Times are the database's. ``intents``, oldest first, ``late``, which says what may still act on
     the volume, ``deletion_told`` and ``unseen_finding`` are not the row's: a case that is claimed
-    has them, one that is listed has none. ``unseen_finding``: only a sweep told of it, and no
-    person has acknowledged the list of what the sweeps found, nor replayed the case.
+    has them, one that is listed has none. ``unseen_finding``: the first
+    sweep found it, nothing else told of it, and no person has acknowledged the list of what the
+    sweeps found, nor replayed the case.
     """
 
     case_id: str

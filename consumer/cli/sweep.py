@@ -54,7 +54,7 @@ class SweepList(Lister):
 class SweepAcknowledge(Command):
     """Say that you have seen what the sweeps found. Once for each ledger.
 
-    Until then detachd acts on nothing that only a sweep has found, also in mode auto: it may be
+    Until then detachd acts on nothing that the first sweep found, also in mode auto: it may be
     older than the installation. The cases that wait for this are diagnosed again at once.
     """
 

@@ -25,6 +25,9 @@ VOLUME_STATUSES = ("attaching", "detaching", "reserved")
 ROW_STATUSES = ("attaching", "detaching", "reserved", "error_attaching", "error_detaching")
 DETACHING_ROWS = frozenset({"detaching", "error_detaching"})
 PUBLISHER = "detachd.sweep"
+FIRST_PUBLISHER = "detachd.sweep.first"
+"""Who tells of what the first sweep saw, which may be older than the installation."""
+FIRST_ROUND = 1
 FAR_LESS = 0.5
 FREE = ("available", "awaiting-transfer")
 """The statuses of a volume that others may get, now or when they accept it."""
@@ -67,6 +70,7 @@ class Standing:
 
     ``age_seconds`` is how long it has been the same, 0 for one that this sweep saw first.
     ``offers`` counts how often it was made a case of, ``offered_seconds`` ago the last time.
+    ``old``: the first whole sweep saw it, and it has not changed since.
     """
 
     sighting: Sighting
@@ -74,6 +78,7 @@ class Standing:
     age_seconds: float
     offers: int = 0
     offered_seconds: float | None = None
+    old: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -209,7 +214,7 @@ def found_apart(
         message_id=f"sweep-{_digest(repr(facts))}",
         source=Source.SWEEP,
         event_type=f"sweep.{what}",
-        publisher_id=PUBLISHER,
+        publisher_id=FIRST_PUBLISHER if round_ == FIRST_ROUND else PUBLISHER,
         operation=Operation.ATTACH,
         phase=Phase.ERROR,
         volume_id=volume.ref.volume_id,
@@ -286,7 +291,7 @@ def _notification(
         message_id=_message_id(standing),
         source=Source.SWEEP,
         event_type=f"sweep.{seen.status}",
-        publisher_id=PUBLISHER,
+        publisher_id=FIRST_PUBLISHER if standing.old else PUBLISHER,
         operation=operation,
         phase=Phase.ERROR,
         volume_id=volume.ref.volume_id,

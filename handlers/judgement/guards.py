@@ -171,14 +171,14 @@ class Guard(enum.Enum):
         "attach's last try has finished would be made for nothing, and it could not be seen.",
     )
     UNSEEN_FINDING = Reason(
-        "only a sweep found this, it may be older than the installation, and nobody has seen the "
-        "list yet: run `detachd sweep list`, then `detachd sweep acknowledge`",
+        "the first sweep found this, it may be older than the installation, and nobody has seen "
+        "the list yet: run `detachd sweep list`, then `detachd sweep acknowledge`",
         Becomes.ASKED,
-        "A sweep found it and no notification told of it, so it may be older than the "
-        "installation: what is right there, only the operators may know. Until a person has "
-        "acknowledged the list once (`detachd sweep acknowledge`), such a case waits in mode "
-        "`auto` as in mode `approve`. `detachd case approve` lets this one case act, and so does "
-        "a replay.",
+        "The first sweep or the first round found it, it has not changed since, and no "
+        "notification told of it: so it may be older than the installation, and what is right "
+        "there, only the operators may know. Until a person has acknowledged the list once "
+        "(`detachd sweep acknowledge`), such a case waits in mode `auto` as in mode `approve`. "
+        "`detachd case approve` lets this one case act, and so does a replay.",
     )
     OBSERVE = Reason(
         "the mode is observe",

@@ -364,6 +364,7 @@ sweeps = Table(
     Column("swept_at", Moment),
     Column("counted", Integer),
     Column("doubted_at", Moment),
+    Column("first_swept_at", Moment),
     Column("acknowledged_at", Moment),
     Column("acknowledged_by", String(255)),
     Column("acknowledgement", FreeText),

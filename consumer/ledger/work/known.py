@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping
 import sqlalchemy as sa
 
 from consumer.ledger.database.tables import cases, notifications, sweeps
+from handlers.correlation.sweep import FIRST_PUBLISHER
 from handlers.notification import VOLUME_DELETED, Source
 
 
@@ -27,9 +28,14 @@ class Known:
     deleted: bool = False
 
 
-_BY_SWEEP = notifications.c.event_type.like("sweep.%")
+_OLD = notifications.c.publisher_id == FIRST_PUBLISHER
+_BY_BUS = ~notifications.c.event_type.like("sweep.%")
 _OF_CASES = (
-    sa.select(notifications.c.case_id, sa.func.max(sa.case((_BY_SWEEP, 0), else_=1)).label("bus"))
+    sa.select(
+        notifications.c.case_id,
+        sa.func.max(sa.case((_OLD, 1), else_=0)).label("old"),
+        sa.func.max(sa.case((_BY_BUS, 1), else_=0)).label("bus"),
+    )
     .where(notifications.c.case_id.in_(sa.bindparam("case_ids", expanding=True)))
     .group_by(notifications.c.case_id)
 )
@@ -41,14 +47,14 @@ _NOT_ACKNOWLEDGED = sa.select(sweeps.c.cloud).where(
 def unseen_findings(
     connection: sa.Connection, cloud: str, case_ids: Collection[str]
 ) -> frozenset[str]:
-    """Return those of these cases that only a sweep has told of, before anybody saw the list.
+    """Return those of these cases that only a sweep has told of, and that may be old.
 
-    One statement once a person has acknowledged it, or where there never was a sweep.
+    One statement once a person has acknowledged the list, or where there never was a sweep.
     """
     if not case_ids or not connection.execute(_NOT_ACKNOWLEDGED, {"cloud": cloud}).first():
         return frozenset()
     lines = connection.execute(_OF_CASES, {"case_ids": sorted(case_ids)})
-    return frozenset(line.case_id for line in lines if not line.bus)
+    return frozenset(line.case_id for line in lines if line.old and not line.bus)
 
 
 _VOLUMES: sa.BindParameter[str] = sa.bindparam("volumes", expanding=True)

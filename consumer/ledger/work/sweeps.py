@@ -139,10 +139,22 @@ def _note(
     _execute(connection, _RESTARTED, moved, lambda s: _row(s, cloud, now) | _where(s.key, cloud))
     _execute(connection, _FORGET, vanished, lambda key: _where(key, cloud))
     restarted = {s.key for s in (*fresh, *moved)}
-    return tuple(
+    first_swept_at = _first_swept_at(connection, cloud)
+    standings = (
         Standing(s, now, 0.0) if s.key in restarted else _standing(s, stored[s.key], now)
         for s in seen
     )
+    return tuple(
+        dataclasses.replace(s, old=first_swept_at is None or s.first_seen_at <= first_swept_at)
+        for s in standings
+    )
+
+
+def _first_swept_at(connection: sa.Connection, cloud: str) -> datetime | None:
+    """Return when the first whole sweep ended; what was seen until then may be old."""
+    first = sa.select(sweeps.c.first_swept_at).where(sweeps.c.cloud == cloud)
+    at: datetime | None = connection.execute(first).scalar()
+    return at
 
 
 def _hosts(connection: sa.Connection, cloud: str) -> Mapping[str, str]:
@@ -199,7 +211,9 @@ def _acknowledge(connection: sa.Connection, cloud: str, actor: str, reason: str)
 def _believed(connection: sa.Connection, cloud: str, counted: int) -> None:
     now = database_now(connection)
     found = sweeps.update().where(sweeps.c.cloud == cloud)
-    connection.execute(found.values(counted=counted, swept_at=now, doubted_at=None))
+    first = sa.func.coalesce(sweeps.c.first_swept_at, now)
+    values = {"counted": counted, "swept_at": now, "doubted_at": None, "first_swept_at": first}
+    connection.execute(found.values(values))
 
 
 def _doubted(connection: sa.Connection, cloud: str) -> None:

@@ -59,6 +59,7 @@ def _acknowledgement() -> None:
     present = {column["name"] for column in sa.inspect(op.get_bind()).get_columns("sweeps")}
     long = sa.Text().with_variant(mysql.LONGTEXT(), "mariadb")
     columns: tuple[sa.Column[Any], ...] = (
+        sa.Column("first_swept_at", MOMENT),
         sa.Column("acknowledged_at", MOMENT),
         sa.Column("acknowledged_by", sa.String(255)),
         sa.Column("acknowledgement", long),
@@ -66,9 +67,10 @@ def _acknowledgement() -> None:
     for column in columns:
         if column.name not in present:
             op.add_column("sweeps", column)
-    swept = sa.table("sweeps", sa.column("swept_at"), sa.column("acknowledged_at"))
+    names = ("swept_at", "first_swept_at", "acknowledged_at")
+    swept = sa.table("sweeps", *(sa.column(name) for name in names))
     op.execute(
         swept.update()
         .where(swept.c.swept_at.is_not(None), swept.c.acknowledged_at.is_(None))
-        .values(acknowledged_at=swept.c.swept_at)
+        .values(acknowledged_at=swept.c.swept_at, first_swept_at=swept.c.swept_at)
     )

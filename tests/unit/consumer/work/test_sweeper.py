@@ -19,7 +19,13 @@ from consumer.work.sweep import Sweeper, SweepReport, SweepResult, SweepSettings
 from drivers.control_plane import ListedVolume, Volume
 from drivers.simulator import DEFAULT_BACKEND, Cloud, Fault
 from handlers.case import Case, CaseState, Trigger
-from handlers.correlation.sweep import ROW_STATUSES, VOLUME_STATUSES, Patience
+from handlers.correlation.sweep import (
+    FIRST_PUBLISHER,
+    PUBLISHER,
+    ROW_STATUSES,
+    VOLUME_STATUSES,
+    Patience,
+)
 from handlers.notification import Operation
 from tests.bus import new_ledger, running, until
 
@@ -78,7 +84,8 @@ class Broom:
 
     def later(self, seconds: float) -> SweepReport:
         """Let so much time pass for all that was seen, and sweep."""
-        for table, column in ((sightings, "first_seen_at"), (sightings, "offered_at")):
+        seen = ((sightings, "first_seen_at"), (sightings, "offered_at"))
+        for table, column in (*seen, (sweeps, "first_swept_at")):
             self._back(table, column, seconds)
         return self.sweep()
 
@@ -419,3 +426,22 @@ def test_attached_row_on_a_free_volume(broom: Broom, status: str) -> None:
     assert broom.later(HOUR).opened == 1
     (case,) = broom.cases()
     assert (case.volume_id, case.attachment_id is not None) == (volume, True)
+
+
+def test_what_the_first_sweep_saw_is_old(broom: Broom) -> None:
+    """Stuck before the first sweep, after it, or changed since -> only the first is told as old."""
+    old, changed = broom.stuck(), broom.stuck()
+    broom.sweep()
+    new = broom.stuck()
+    broom.cloud.set_status(changed, "reserved", "reserved")
+    for attachment in broom.cloud.cinder.volume(changed, timeout_seconds=1.0).attachments:
+        broom.cloud.set_attachment(attachment.attachment_id, status="reserved")
+    broom.sweep()
+    broom.later(HOUR)
+    by = {
+        case.volume_id: {
+            told.notification.publisher_id for told in broom.ledger.case(case.case_id).notifications
+        }
+        for case in broom.cases()
+    }
+    assert by == {old: {FIRST_PUBLISHER}, new: {PUBLISHER}, changed: {PUBLISHER}}

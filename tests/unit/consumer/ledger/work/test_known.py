@@ -9,7 +9,7 @@ import pytest
 from consumer.ledger import Ledger
 from drivers.control_plane import ListedAttachment
 from handlers.case import Case, CaseState
-from handlers.correlation.sweep import left_by_server
+from handlers.correlation.sweep import FIRST_PUBLISHER, PUBLISHER, left_by_server
 from handlers.notification import VOLUME_DELETED, Notification, Operation, Phase, Source
 from tests.unit.consumer.ledger.making import (
     VOLUME,
@@ -34,7 +34,7 @@ def deletion(**fields: object) -> Notification:
 def found_by_sweep() -> Notification:
     """Return what a sweep found of the volume."""
     known = {"source": Source.SWEEP, "event_type": "sweep.attaching"}
-    return told(Operation.ATTACH, Phase.ERROR, **known)
+    return told(Operation.ATTACH, Phase.ERROR, publisher_id=FIRST_PUBLISHER, **known)
 
 
 def knows(case: Case) -> tuple[bool, bool]:
@@ -125,12 +125,19 @@ def unseen(ledger: Ledger) -> bool:
 
 
 def test_only_a_sweep_told_of_it(ledger: Ledger) -> None:
-    """Found by a sweep, no acknowledgement -> unseen; after it -> not."""
+    """Found by the first sweep, no acknowledgement -> unseen; after it -> not."""
     ledger.sweeps.begin("me", 0.0)
     accept(ledger, found_by_sweep())
     assert unseen(ledger)
     ledger.sweeps.acknowledge("alice", "seen")
     accept(ledger, dataclasses.replace(found_by_sweep(), volume_id="vol-2"))
+    assert not unseen(ledger)
+
+
+def test_a_later_sweep_found_it(ledger: Ledger) -> None:
+    """It came about after the first sweep -> no old finding, acknowledged or not."""
+    ledger.sweeps.begin("me", 0.0)
+    accept(ledger, dataclasses.replace(found_by_sweep(), publisher_id=PUBLISHER))
     assert not unseen(ledger)
 
 
