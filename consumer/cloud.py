@@ -18,6 +18,7 @@ from drivers.errors import PermanentError
 from drivers.openstack import session
 from drivers.openstack.cinder import CinderClient
 from drivers.openstack.nova import NovaClient
+from drivers.openstack.place import Place
 
 NO_CONTROL_PLANE = (
     "Cinder and Nova are not configured: set auth_type and its options in [cinder] and [nova] (as "
@@ -27,15 +28,18 @@ NO_CONTROL_PLANE = (
 SIMULATOR = "simulator"
 """The storage driver of the simulated cloud, which may take its address from ``[simulator]``."""
 
+PLACE_SECONDS = 30.0
+
 DriverOf = Callable[[str], StorageDriver]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ControlPlane:
-    """Cinder and Nova."""
+    """Cinder and Nova, and where they are by the catalog, if there is one."""
 
     cinder: Cinder
     nova: Nova
+    places: Callable[[], tuple[Place, Place]] | None = None
 
 
 def control_plane(settings: Settings) -> ControlPlane:
@@ -50,7 +54,11 @@ def control_plane(settings: Settings) -> ControlPlane:
         nova = session.nova_endpoint(settings.conf)
     except session.SessionError as error:
         raise ConfigurationError([str(error)]) from error
-    return ControlPlane(CinderClient(cinder), NovaClient(nova))
+    return ControlPlane(
+        CinderClient(cinder),
+        NovaClient(nova),
+        lambda: (cinder.place(PLACE_SECONDS), nova.place(PLACE_SECONDS)),
+    )
 
 
 def _simulated(simulator: SimulatorSettings) -> ControlPlane:

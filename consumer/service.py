@@ -27,6 +27,7 @@ from consumer.publish.publisher import Publisher
 from consumer.settings import buses
 from consumer.settings.configuration import Settings, open_ledger
 from consumer.work.housekeeping import Heartbeat, Pruner
+from consumer.work.region import RegionCheck
 from consumer.work.server_looks import ServerLooker
 from consumer.work.sweep import Sweeper
 from consumer.work.worker import Worker
@@ -168,6 +169,7 @@ class Service:
             count=count,
         )
         self.pruner = self._pruner(count)
+        self.region_check = RegionCheck(clouds.places) if clouds.places else None
         self._expose(
             Health(
                 self.ledger,
@@ -218,6 +220,8 @@ class Service:
         self._working = Loop("worker", self.worker.run, died)
         swept = self._settings.sweep.enabled
         self._sweeping = [Loop("sweeper", self.sweeper.run, died)] if swept else []
+        if self.region_check is not None:
+            self._sweeping.append(Loop("region check", self.region_check.run, died))
         ledger = self._settings.ledger
         if ledger.second_looks_per_minute:
             self._sweeping.append(Loop("look at servers", self.server_looker.run, died))

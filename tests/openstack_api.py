@@ -81,13 +81,14 @@ class OpenStackApi:
     """The server; use it as a context manager. Replies are by ``METHOD path``, in order.
 
     The last reply for a line is given again and again. ``requests`` are those to Cinder and Nova,
-    ``tokens`` counts what Keystone issued.
+    ``tokens`` counts what Keystone issued. ``regions`` are those of a service in the catalog.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.replies: dict[str, list[Reply]] = {}
         self.requests: list[Request] = []
         self.tokens = 0
+        self.regions: dict[str, tuple[str, ...]] = {}
         self.cinder_newest, self.nova_newest = "3.71", "2.100"
         self.over = threading.Event()
         self._lock = threading.Lock()
@@ -197,9 +198,12 @@ class OpenStackApi:
         """Return a new token, as Keystone issues it."""
 
         def service(kind: str, path: str) -> dict[str, Any]:
-            point = {"interface": "public", "region": "one", "region_id": "one", "id": kind}
-            return {"type": kind, "name": kind, "id": kind, "endpoints": [
-                point | {"url": self.url + path}]}  # fmt: skip
+            points = [
+                {"interface": "public", "region": region, "region_id": region,
+                 "id": f"{kind}-{region}", "url": self.url + path}
+                for region in self.regions.get(kind, ("one",))
+            ]  # fmt: skip
+            return {"type": kind, "name": kind, "id": kind, "endpoints": points}
 
         token = {
             "methods": ["password"], "expires_at": "2099-01-01T00:00:00.000000Z",

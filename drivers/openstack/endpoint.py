@@ -49,6 +49,7 @@ from drivers.errors import (
     TransientError,
 )
 from drivers.openstack import exchange
+from drivers.openstack.place import Place
 from drivers.openstack.shapes import NotAdminError, ShapeError
 
 T = TypeVar("T")
@@ -253,6 +254,17 @@ class Endpoint:
             self._newest = newest
         return self._newest
 
+    def place(self, seconds: float) -> Place:
+        """Return where the endpoint is, by the catalog that came with the token.
+
+        Blocks for Keystone where a new token is due. Raises TransientError and PermanentError.
+        """
+        with exchange.within(seconds) as bounded:
+            try:
+                return _place(self.section, self._adapter)
+            except (ksa.ClientException, OSError, *BROKEN_ANSWERS) as error:
+                raise self._unanswered(Call("GET", "/", ""), bounded, error) from None
+
     def _authenticated(self, call: Call) -> requests.Response:
         """Make one request, once more where its token was refused and another thread renewed it.
 
@@ -361,6 +373,25 @@ class Conversation:
     def nonsense(self, call: Call, what: str) -> OutsideError:
         """Return the error for a success that the service cannot have given."""
         return nonsense(self.endpoint.name, call, what)
+
+
+def _place(section: str, adapter: Adapter) -> Place:
+    auth: Any = adapter.session.auth
+    data = adapter.get_endpoint_data()
+    of_catalog: dict[str, list[Any]] = {}
+    if adapter.endpoint_override is None and hasattr(auth, "get_access"):
+        catalog = auth.get_access(adapter.session).service_catalog
+        of_catalog = catalog.get_endpoints_data(
+            service_type=adapter.service_type, interface=adapter.interface
+        )
+    regions = {e.region_name for found in of_catalog.values() for e in found if e.region_name}
+    return Place(
+        section=section,
+        keystone=(getattr(auth, "auth_url", None) or "").rstrip("/") or None,
+        region=data.region_name if data is not None else None,
+        regions=frozenset(regions),
+        configured=adapter.region_name,
+    )
 
 
 def _newest(adapter: Adapter) -> Microversion | None:

@@ -1,0 +1,51 @@
+"""Whether Cinder and Nova are of one region and one cloud, as far as the service catalog tells.
+
+With several regions in the catalog and no ``region_name``, keystoneauth takes the first endpoint. A
+Cinder of one region denies every volume of the other, and a Nova every server.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """What is known of one API's endpoint; None where the catalog does not tell.
+
+    ``regions`` are all regions for which the catalog has the service, ``configured`` is the
+    ``region_name`` of the section, ``keystone`` the URL of the Keystone that gave the catalog.
+    """
+
+    section: str
+    keystone: str | None
+    region: str | None
+    regions: frozenset[str]
+    configured: str | None
+
+
+def described(cinder: Place, nova: Place) -> str:
+    """Return in words where both are."""
+    regions = [f"{p.section} of region {p.region or 'unknown'}" for p in (cinder, nova)]
+    return " and ".join(regions)
+
+
+def doubts(cinder: Place, nova: Place) -> Iterator[str]:
+    """Yield a sentence for each reason to doubt that both are of the same region and cloud."""
+    if None not in (cinder.region, nova.region) and cinder.region != nova.region:
+        yield (
+            f"[cinder] is asked in region {cinder.region} and [nova] in region {nova.region}: "
+            "volumes and servers of one cloud are of one region; check region_name of both"
+        )
+    if None not in (cinder.keystone, nova.keystone) and cinder.keystone != nova.keystone:
+        yield (
+            f"[cinder] uses the Keystone at {cinder.keystone} and [nova] the one at "
+            f"{nova.keystone}: they may be of different clouds; check auth_url of both"
+        )
+    for place in (cinder, nova):
+        if place.configured is None and len(place.regions) > 1:
+            yield (
+                f"[{place.section}] has no region_name, and the catalog has the regions "
+                f"{', '.join(sorted(place.regions))}: {place.region or 'the first'} is taken"
+            )

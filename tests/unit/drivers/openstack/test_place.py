@@ -1,0 +1,85 @@
+"""Whether Cinder and Nova are of one region, by the catalog of a real token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from drivers.errors import TransientError
+from drivers.openstack import session
+from drivers.openstack.place import Place, described, doubts
+from tests.openstack_api import OpenStackApi
+
+CINDER, NOVA = "volumev3", "compute"
+REGION = "[{}]\nregion_name = {}\n"
+
+
+def places(api: OpenStackApi, tmp_path: Path, extra: str = "") -> tuple[Place, Place]:
+    """Ask both where they are."""
+    conf = api.conf(tmp_path, extra)
+    cinder, nova = session.cinder_endpoint(conf), session.nova_endpoint(conf)
+    return cinder.place(20), nova.place(20)
+
+
+def test_one_region(api: OpenStackApi, tmp_path: Path) -> None:
+    """A catalog with one region -> it is named, and nothing is in doubt."""
+    cinder, nova = places(api, tmp_path)
+    assert (cinder.region, nova.region, cinder.regions) == ("one", "one", {"one"})
+    assert cinder.keystone == nova.keystone
+    assert cinder.keystone is not None
+    assert list(doubts(cinder, nova)) == []
+    assert described(cinder, nova) == "cinder of region one and nova of region one"
+
+
+def test_two_regions_and_none_configured(api: OpenStackApi, tmp_path: Path) -> None:
+    """The first of each is taken, and they differ -> said, and that neither is configured."""
+    api.regions = {CINDER: ("one", "two"), NOVA: ("two", "one")}
+    said = list(doubts(*places(api, tmp_path)))
+    assert len(said) == 3
+    assert "[cinder] is asked in region one and [nova] in region two" in said[0]
+    assert "[cinder] has no region_name, and the catalog has the regions one, two" in said[1]
+
+
+def test_two_regions_and_the_same_configured(api: OpenStackApi, tmp_path: Path) -> None:
+    """Both sections name the region -> nothing is in doubt."""
+    api.regions = {CINDER: ("one", "two"), NOVA: ("two", "one")}
+    both = REGION.format("cinder", "two") + REGION.format("nova", "two")
+    cinder, nova = places(api, tmp_path, both)
+    assert (cinder.region, nova.region) == ("two", "two")
+    assert list(doubts(cinder, nova)) == []
+
+
+def test_different_regions_configured(api: OpenStackApi, tmp_path: Path) -> None:
+    """Each section names another region -> said."""
+    api.regions = {CINDER: ("one", "two"), NOVA: ("one", "two")}
+    both = REGION.format("cinder", "one") + REGION.format("nova", "two")
+    (said,) = doubts(*places(api, tmp_path, both))
+    assert "region one" in said
+    assert "region two" in said
+
+
+def test_different_keystones() -> None:
+    """Two Keystones -> perhaps two clouds; what is not known is no reason to doubt."""
+    cinder = Place("cinder", "http://a/v3", "one", frozenset({"one"}), None)
+    nova = Place("nova", "http://b/v3", "one", frozenset({"one"}), None)
+    (said,) = doubts(cinder, nova)
+    assert "http://a/v3" in said
+    unknown = Place("nova", None, None, frozenset(), None)
+    assert list(doubts(cinder, unknown)) == []
+
+
+def test_endpoint_that_is_in_no_catalog(api: OpenStackApi, tmp_path: Path) -> None:
+    """endpoint_override -> the region is not known, and nothing is claimed."""
+    api.replies["GET /proxy/v3"] = [api.cinder_versions("/proxy/v3/")]
+    override = f"[cinder]\nendpoint_override = {api.url}/proxy/v3/%(project_id)s\n"
+    cinder, nova = places(api, tmp_path, override)
+    assert (cinder.region, cinder.regions) == (None, frozenset())
+    assert list(doubts(cinder, nova)) == []
+
+
+def test_keystone_away(api: OpenStackApi, tmp_path: Path) -> None:
+    """Keystone does not answer -> the kind of error that it is for every call."""
+    conf = api.conf(tmp_path, "[cinder]\nauth_url = http://127.0.0.1:9/v3\n")
+    with pytest.raises(TransientError):
+        session.cinder_endpoint(conf).place(5)
