@@ -185,6 +185,7 @@ def _installed(lab: OpenStack, directory: Path, eyes: Eyes) -> Installation:
             "attach_deadline_seconds": 2 * TRIES * rpc,
             "detach_deadline_seconds": TRIES * rpc,
             "error_settle_seconds": 1.0,
+            "second_look_seconds": TRIES * rpc,
             "second_looks_per_minute": 0,
         },
         worker={"threads": 8},
