@@ -26,6 +26,9 @@ class CaseState(enum.Enum):
     CLOSED = "closed"
 
 
+FOR_A_PERSON = (CaseState.PARKED, CaseState.AWAITING_APPROVAL)
+
+
 class Trigger(enum.Enum):
     """Why detachd looks at the case."""
 
@@ -281,6 +284,8 @@ class Outcome:
     ``delay_seconds`` says when the case is due again (None: never by itself). ``failed`` counts the
     attempt against the case's budget; ``mended`` and ``clean`` set ``mended_at`` and
     ``first_clean_at`` (or clear the latter). ``evidence`` is what history keeps: plain JSON values.
+    ``held``: a person has the case, and the look shows nothing else to decide: what the person was
+    told of it stays.
     """
 
     state: CaseState
@@ -300,6 +305,7 @@ class Outcome:
     attachment_id: str | None = None
     instance_id: str | None = None
     backend: str | None = None
+    held: bool = False
 
 
 class ClaimLostError(Exception):

@@ -50,7 +50,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from handlers.case import Case, CaseState, Trigger
+from handlers.case import FOR_A_PERSON, Case, CaseState, Trigger
 from handlers.correlation.matching import (
     Signal,
     Timing,
@@ -72,6 +72,7 @@ from handlers.correlation.transitions import (
     due,
     ended,
     forward,
+    looked_at_by,
     note_end,
     opened,
     overtaken,
@@ -228,6 +229,8 @@ class _Batch:
             self._open_case(notification, operation, Trigger.DEADLINE, deadline_at)
             return
         updated = self._absorbed(case, notification)
+        if updated.state in FOR_A_PERSON:
+            updated = looked_at_by(updated, self._deadline_at(operation))
         claimed = case.case_id in self._claimed
         self._put(overtaken(updated, self._after_end(updated, signal), claimed=claimed), signal)
         self._offer_orphans(case.case_id)

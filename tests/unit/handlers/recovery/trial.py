@@ -198,6 +198,8 @@ class Trial:
             attachment_id=kept.attachment_id or outcome.attachment_id,
             instance_id=kept.instance_id or outcome.instance_id,
         )
+        if not outcome.held:
+            self._keep(rule=outcome.rule, reason=outcome.reason, fingerprint=outcome.fingerprint)
 
 
 def recovery_on(cloud: Cloud, policy: BackendPolicy = QUICK, *, blind: bool = False) -> Recovery:
