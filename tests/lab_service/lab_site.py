@@ -113,6 +113,7 @@ def open_lab_site(lab: OpenStack, directory: Path, eyes: Eyes, **policy: Any) ->
     """
     with contextlib.ExitStack() as stack:
         ground = LabGround(lab)
+        ground.forget_volumes()
         stack.callback(ground.clean_up)
         peer = stack.enter_context(Peer(lab.rabbitmq.url))
         _listen(peer)
