@@ -129,13 +129,23 @@ class LateCalls:
     attach_tried_at: datetime | None = None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Parked:
+    """Another case of the volume that a person has, as of the claim."""
+
+    case_id: str
+    attachment_id: str | None
+    rule: str | None
+
+
 class Conclusion(enum.Enum):
-    """Why a case is closed."""
+    """Why a case is closed. ``JOINED``: another case of its attachment is parked for the same."""
 
     HEALTHY = "healthy"
     ENDED = "ended"
     MENDED = "mended"
     GONE = "gone"
+    JOINED = "joined"
 
 
 GATHERED: Mapping[str, Any] = {"gathered": True}
@@ -166,8 +176,9 @@ class Case:
     last finished attempt. ``approved_by`` said yes to the plan ``approved_fingerprint``, and to no
     other.
 
-    Times are the database's. ``intents``, oldest first, and ``late``, which says what may still act
-    on the volume, are not the row's: a case that is claimed has both, one that is listed has none.
+    Times are the database's. ``intents``, oldest first, ``late``, which says what may still act on
+    the volume, and ``beside``, its other cases that are parked, are not the row's: a case that is
+    claimed has them, one that is listed does not.
     """
 
     case_id: str
@@ -216,6 +227,7 @@ class Case:
 
     intents: tuple[Intent, ...] = dataclasses.field(default=(), metadata=GATHERED)
     late: LateCalls = dataclasses.field(default=LateCalls(), metadata=GATHERED)
+    beside: tuple[Parked, ...] = dataclasses.field(default=(), metadata=GATHERED)
 
     @property
     def open(self) -> bool:

@@ -61,6 +61,7 @@ from handlers.correlation.matching import (
     find_only,
     find_proven,
     find_reset,
+    find_with_a_person,
     shares_request,
     unusual_company,
 )
@@ -249,6 +250,7 @@ class _Batch:
         trigger = Trigger.SWEEP if notification.source is Source.SWEEP else Trigger.ERROR
         found = self._found(signal, operation) or find_only(signal, operation, self._open())
         found = found or find_left_behind(notification, self._open())
+        found = found or find_with_a_person(notification, self._open())
         found = found or find_reset(notification, self._open())
         if found is not None:
             case = self._absorbed(found, notification)

@@ -325,7 +325,14 @@ def later(attempted: Attempted, reason: str, *, at_least: float | None = None) -
 
 
 def park(attempted: Attempted, reason: str, fingerprint: str | None = None) -> Outcome:
-    """Return the outcome that hands the case to a person, or leaves it where a person has it."""
+    """Return the outcome that hands the case to a person, or leaves it where a person has it.
+
+    One cause is one parked case: a case that has done nothing and would be parked for the same as
+    another one of its attachment ends as joined to it.
+    """
+    if (other := _stands_for_it(attempted)) is not None:
+        told_by = f"{reason}; case {other} of this attachment is parked for the same"
+        return attempted.outcome(CaseState.CLOSED, told_by, conclusion=Conclusion.JOINED)
     error = (attempted.announcement(Event.ERROR, reason),) if attempted.started else ()
     parked = (attempted.announcement(Event.PARKED, reason),)
     told = _was_told(attempted)
@@ -338,6 +345,15 @@ def park(attempted: Attempted, reason: str, fingerprint: str | None = None) -> O
         held=told,
         announcements=error if told else error + parked,
     )
+
+
+def _stands_for_it(attempted: Attempted) -> str | None:
+    """Return the id of the parked case that tells the same of the same attachment."""
+    case, rule = attempted.case, attempted.diagnosis.rule
+    if case.state is CaseState.PARKED or case.intents or case.attachment_id is None:
+        return None
+    same = (p for p in case.beside if (p.attachment_id, p.rule) == (case.attachment_id, rule))
+    return next((parked.case_id for parked in same), None)
 
 
 def _was_told(attempted: Attempted) -> bool:

@@ -32,7 +32,16 @@ from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.records import CASES, Row
 from consumer.ledger.database.tables import cases, claims, intents
 from consumer.ledger.work.late import late_calls
-from handlers.case import Case, CaseState, ClaimLostError, Intent, LateCalls, StepKind, StepResult
+from handlers.case import (
+    Case,
+    CaseState,
+    ClaimLostError,
+    Intent,
+    LateCalls,
+    Parked,
+    StepKind,
+    StepResult,
+)
 from handlers.recovery.summary import grounds
 
 OWN = [
@@ -168,6 +177,11 @@ _INTENTS = (
     .where(intents.c.case_id.in_(sa.bindparam("case_ids", expanding=True)))
     .order_by(intents.c.intent_id)
 )
+_PARKED = sa.select(cases.c.volume_id, cases.c.case_id, cases.c.attachment_id, cases.c.rule).where(
+    cases.c.cloud == sa.bindparam("cloud"),
+    cases.c.volume_id.in_(sa.bindparam("volumes", expanding=True)),
+    cases.c.state == CaseState.PARKED.value,
+)
 _CALLS_ENDED = (
     intents.update()
     .where(
@@ -286,11 +300,16 @@ def _claim_free(
     due = _still_due(connection, request, [candidates[v] for v in free], now)
     _end_calls_of_crashes(connection, free.values())
     own = _intents(connection, [case.case_id for case in due])
-    late = late_calls(connection, request.cloud, {case.volume_id for case in due})
+    volumes = {case.volume_id for case in due}
+    late = late_calls(connection, request.cloud, volumes)
+    parked = _parked(connection, request.cloud, volumes)
     until = now + timedelta(seconds=request.lease_seconds)
     claimed = [
         Claim(
-            case=_counted(case, free[case.volume_id], own.get(case.case_id, ()), late),
+            case=dataclasses.replace(
+                _counted(case, free[case.volume_id], own.get(case.case_id, ()), late),
+                beside=_beside(case, parked),
+            ),
             fence=free[case.volume_id].fence + 1,
             owner=request.owner,
             claimed_at=now,
@@ -351,6 +370,21 @@ def _intents(connection: sa.Connection, case_ids: Sequence[str]) -> dict[str, li
     for row in connection.execute(_INTENTS, {"case_ids": case_ids}) if case_ids else ():
         found.setdefault(row.case_id, []).append(intent(row))
     return found
+
+
+def _parked(connection: sa.Connection, cloud: str, volumes: Collection[str]) -> Sequence[Row]:
+    """Read the parked cases of these volumes."""
+    if not volumes:
+        return ()
+    return tuple(connection.execute(_PARKED, {"cloud": cloud, "volumes": sorted(volumes)}))
+
+
+def _beside(case: Case, parked: Iterable[Row]) -> tuple[Parked, ...]:
+    return tuple(
+        Parked(row.case_id, row.attachment_id, row.rule)
+        for row in parked
+        if row.volume_id == case.volume_id and row.case_id != case.case_id
+    )
 
 
 def intent(row: Row) -> Intent:

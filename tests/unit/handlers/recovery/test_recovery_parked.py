@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from drivers.simulator import Cloud, scenes
-from handlers.case import CaseState, Conclusion
+from handlers.case import CaseState, Conclusion, Parked
 from handlers.judgement.policy import Mode
 from handlers.judgement.rules import CINDER_UNKNOWN, CRASHES
 from handlers.recovery.recovery import Recovery
@@ -86,6 +86,42 @@ def test_what_a_person_was_told_is_told_once(cloud: Cloud) -> None:
     assert trial.events() == ["parked"]
     assert [o.held for o in trial.outcomes[-5:]] == [True] * 5
     assert cloud.calls(writes=True) == ()
+
+
+PARKED_BESIDE = Parked("case-0", None, "P6.guest-holds")
+
+
+def beside(trial: Trial, **changes: Any) -> None:
+    """Let another case of the volume be parked, by the same rule for the same attachment."""
+    same = dataclasses.replace(PARKED_BESIDE, attachment_id=trial.kept.attachment_id)
+    trial.kept = dataclasses.replace(trial.kept, beside=(dataclasses.replace(same, **changes),))
+
+
+def test_one_cause_is_one_parked_case(cloud: Cloud) -> None:
+    """The other case of the attachment is parked for the same -> this one is joined to it."""
+    trial = guest_holds(cloud)
+    beside(trial)
+    outcome = trial.run(recovery_on(cloud))
+    assert (outcome.conclusion, trial.events()) == (Conclusion.JOINED, [])
+    assert "case-0" in outcome.reason
+
+
+@pytest.mark.parametrize("change", [{"attachment_id": "another"}, {"rule": "P0.not-understood"}])
+def test_another_cause_is_another_parked_case(cloud: Cloud, change: Mapping[str, str]) -> None:
+    """What is parked beside is of another attachment, or for another reason -> both are told."""
+    trial = guest_holds(cloud)
+    beside(trial, **change)
+    assert trial.run(recovery_on(cloud)).state is CaseState.PARKED
+    assert trial.events() == ["parked"]
+
+
+def test_what_a_person_has_is_joined_to_nothing(cloud: Cloud) -> None:
+    """Both are parked already -> neither vanishes at its next look."""
+    trial, recovery = guest_holds(cloud), recovery_on(cloud)
+    parked(trial, recovery)
+    beside(trial)
+    looked(trial, recovery)
+    assert trial.kept.state is CaseState.PARKED
 
 
 def test_an_outage_changes_nothing_about_a_parked_case(cloud: Cloud) -> None:
