@@ -124,7 +124,7 @@ class Observer:
     def _outcome(self, outcome: Outcome) -> None:
         working = self._working
         working.attempts.labels(outcome.state.value, outcome.rule).inc()
-        if outcome.state is CaseState.PARKED:
+        if outcome.state is CaseState.PARKED and not outcome.held:
             working.parked.labels(outcome.rule).inc()
         if outcome.mended:
             use_case = outcome.use_case.value if outcome.use_case else "none"

@@ -131,13 +131,23 @@ class LateCalls:
     attach_tried_at: datetime | None = None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Parked:
+    """Another case of the volume that a person has, as of the claim."""
+
+    case_id: str
+    attachment_id: str | None
+    rule: str | None
+
+
 class Conclusion(enum.Enum):
-    """Why a case is closed."""
+    """Why a case is closed. ``JOINED``: another case of its attachment is parked for the same."""
 
     HEALTHY = "healthy"
     ENDED = "ended"
     MENDED = "mended"
     GONE = "gone"
+    JOINED = "joined"
 
 
 GATHERED: Mapping[str, Any] = {"gathered": True}
@@ -173,10 +183,10 @@ class Case:
     other.
 
     Times are the database's. ``intents``, oldest first, ``late``, which says what may still act on
-    the volume, ``deletion_told`` and ``unseen_finding`` are not the row's: a case that is claimed
-    has them, one that is listed has none. ``unseen_finding``: the first
-    sweep found it, nothing else told of it, and no person has acknowledged the list of what the
-    sweeps found, nor replayed the case.
+    the volume, ``beside``, its other cases that are parked, ``deletion_told`` and
+    ``unseen_finding`` are not the row's: a case that is claimed has them, one that is listed does
+    not. ``unseen_finding``: the first sweep found it, nothing else told of it, and no person has
+    acknowledged the list of what the sweeps found, nor replayed the case.
     """
 
     case_id: str
@@ -228,6 +238,7 @@ class Case:
     late: LateCalls = dataclasses.field(default=LateCalls(), metadata=GATHERED)
     deletion_told: bool = dataclasses.field(default=False, metadata=GATHERED)
     unseen_finding: bool = dataclasses.field(default=False, metadata=GATHERED)
+    beside: tuple[Parked, ...] = dataclasses.field(default=(), metadata=GATHERED)
 
     @property
     def open(self) -> bool:
@@ -296,7 +307,8 @@ class Outcome:
     ``delay_seconds`` says when the case is due again (None: never by itself). ``failed`` counts the
     attempt against the case's budget; ``mended`` and ``clean`` set ``mended_at`` and
     ``first_clean_at`` (or clear the latter). ``volume_seen``: Cinder showed the volume.
-    ``evidence`` is what history keeps: plain JSON values.
+    ``evidence`` is what history keeps: plain JSON values. ``held``: a person has the case, and the
+    look shows nothing else to decide: what the person was told of it stays.
     """
 
     state: CaseState
@@ -317,6 +329,7 @@ class Outcome:
     instance_id: str | None = None
     backend: str | None = None
     volume_seen: bool = False
+    held: bool = False
 
 
 class ClaimLostError(Exception):

@@ -93,6 +93,11 @@ POLICY_HELP: Mapping[str, str] = {
         "How old a case may become, in seconds, while it has to wait, for example for another "
         "client's operation on the volume. An older case is parked for a person."
     ),
+    "parked_look_seconds": (
+        "When a parked case is looked at again, in seconds; so is a case that awaits approval. An "
+        "old case is looked at again after an eighth of its age, at least once a day. It closes "
+        "when its trouble has ended, and is recovered where that is proven safe by then. 0: never."
+    ),
     "late_attach": (
         "What happens to an attachment that exists in Nova and on the backend, but whose attach "
         "Cinder did not complete (UC2). detachd first completes the attach in Cinder. This option "

@@ -23,6 +23,7 @@ from consumer.work.backends import Backends
 from consumer.work.slots import UNKNOWN, Seat, Slots, WorkerThreads
 from handlers.announcement import Details, Event, announce
 from handlers.case import (
+    FOR_A_PERSON,
     Announcement,
     CaseFile,
     CaseState,
@@ -87,12 +88,16 @@ def internal_error(claim: Claim, error: Exception, policy: BackendPolicy) -> Out
         rule = LEDGER_AWAY_RULE
         reason = "the database of the ledger was not available during the attempt"
     spent = failures >= policy.max_failures
+    held = claim.case.state in FOR_A_PERSON
+    state = CaseState.PARKED if spent else CaseState.DUE
     return Outcome(
-        state=CaseState.PARKED if spent else CaseState.DUE,
+        state=claim.case.state if held else state,
         rule=rule,
         verdict=Verdict.UNKNOWN.value,
         reason=reason,
-        delay_seconds=None if spent else delay_seconds(failures, policy),
+        delay_seconds=(policy.parked_look_seconds or None)
+        if spent
+        else delay_seconds(failures, policy),
         conclusion=None,
         use_case=None,
         verified_by=None,
@@ -101,7 +106,8 @@ def internal_error(claim: Claim, error: Exception, policy: BackendPolicy) -> Out
         clean=False,
         fingerprint=None,
         evidence={},
-        announcements=(_parked(claim, rule, reason),) if spent else (),
+        announcements=(_parked(claim, rule, reason),) if spent and not held else (),
+        held=held,
     )
 
 

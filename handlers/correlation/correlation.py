@@ -53,7 +53,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from handlers.case import Case, CaseState, Trigger
+from handlers.case import FOR_A_PERSON, Case, CaseState, Trigger
 from handlers.correlation.matching import (
     Signal,
     Timing,
@@ -67,6 +67,7 @@ from handlers.correlation.matching import (
     find_only,
     find_proven,
     find_reset,
+    find_with_a_person,
     shares_request,
     unusual_company,
 )
@@ -78,6 +79,7 @@ from handlers.correlation.transitions import (
     due,
     ended,
     forward,
+    looked_at_by,
     note_end,
     opened,
     overtaken,
@@ -236,6 +238,8 @@ class _Batch:
             self._open_case(notification, operation, Trigger.DEADLINE, deadline_at)
             return
         updated = self._absorbed(case, notification)
+        if updated.state in FOR_A_PERSON:
+            updated = looked_at_by(updated, self._deadline_at(operation))
         claimed = case.case_id in self._claimed
         self._put(overtaken(updated, self._after_end(updated, signal), claimed=claimed), signal)
         self._offer_orphans(case.case_id)
@@ -254,6 +258,7 @@ class _Batch:
         trigger = _trigger(notification)
         found = self._found(signal, operation) or find_only(signal, operation, self._open())
         found = found or find_left_behind(notification, self._open())
+        found = found or find_with_a_person(notification, self._open())
         found = found or find_reset(notification, self._open())
         found = found or find_of_volume(notification, self._open())
         if found is not None:

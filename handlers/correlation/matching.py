@@ -201,6 +201,23 @@ def find_left_behind(notification: Notification, cases: Iterable[Case]) -> Case 
     return left[-1] if left and notification.attachment_id is None else None
 
 
+def find_with_a_person(notification: Notification, cases: Iterable[Case]) -> Case | None:
+    """Return the case of this attachment that a person has, whatever its operation, for a sweep.
+
+    A sweep tells the operation by the attachment's status, and sees again what the person was told.
+    """
+    if notification.source is not Source.SWEEP or notification.attachment_id is None:
+        return None
+    of_it = (
+        case
+        for case in cases
+        if case.state in FOR_A_PERSON
+        and (case.volume_id, case.attachment_id)
+        == (notification.volume_id, notification.attachment_id)
+    )
+    return next(of_it, None)
+
+
 def companion(signal: Signal, cases: Iterable[Case]) -> Case | None:
     """Return the attach case whose row this detach, in the same request, released unasked."""
     if signal.operation is not Operation.DETACH:

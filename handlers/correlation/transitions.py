@@ -142,8 +142,18 @@ def opened(
 
 
 def settling(case: Case, trigger: Trigger, at: datetime) -> Case:
-    """Make a case due at ``at``, unless a person has to move it."""
-    return case if case.state in FOR_A_PERSON else due(case, trigger, at)
+    """Make a case due at ``at``. One that a person has stays with the person, and is looked at.
+
+    What a sweep sees is no news of such a case: it sees the same each time.
+    """
+    if case.state not in FOR_A_PERSON:
+        return due(case, trigger, at)
+    return case if trigger is Trigger.SWEEP else looked_at_by(case, at)
+
+
+def looked_at_by(case: Case, at: datetime) -> Case:
+    """Bring the next look forward, where it is later."""
+    return dataclasses.replace(case, next_attempt_at=earlier(case.next_attempt_at, at))
 
 
 def forward(case: Case, at: datetime) -> Case:

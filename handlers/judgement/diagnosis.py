@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from handlers.case import Case
 from handlers.judgement import accounting, facts, rules, writers
-from handlers.judgement.evidence import Absent, Evidence, Fact, NoControl, Unknown
+from handlers.judgement.evidence import Absent, Evidence, Fact, NoControl, Outage, Unknown
 from handlers.judgement.facts import Predicate
 from handlers.judgement.policy import LateAttach
 from handlers.judgement.rule import Diagnosis, Rule, Verdict
@@ -66,7 +66,8 @@ def diagnose(
         case NoControl(reason):
             return Diagnosis(Verdict.UNKNOWN, UNKNOWN_TO_CINDER, reason, None, None)
         case Unknown(reason):
-            return Diagnosis(Verdict.UNKNOWN, CINDER_UNKNOWN, reason, None, None)
+            outage = isinstance(evidence.volume, Outage)
+            return Diagnosis(Verdict.UNKNOWN, CINDER_UNKNOWN, reason, None, None, outage)
         case Absent(control):
             return Diagnosis(Verdict.GONE, VOLUME_GONE, control, None, None)
         case Fact(volume):
@@ -74,14 +75,18 @@ def diagnose(
     decides = next(rule for rule in RULES if _holds(rule, situation))
     said = decides.where_blind if situation.blind and decides.where_blind else decides.reason
     reason = said + _unseen(situation) + _users(situation) + _hosts(decides, situation)
-    return Diagnosis(decides.verdict, decides.rule_id, reason, decides.use_case, situation)
+    outage = any(isinstance(answer, Outage) for answer in _answers(situation))
+    return Diagnosis(decides.verdict, decides.rule_id, reason, decides.use_case, situation, outage)
+
+
+def _answers(s: Situation) -> tuple[object, ...]:
+    holders = (asked.holders for asked in facts.asked_of_its_host(s))
+    return *s.servers.values(), *holders, s.backend
 
 
 def _unseen(s: Situation) -> str:
     """Return what could not be seen, in the sources' own words."""
-    holders = (asked.holders for asked in facts.asked_of_its_host(s))
-    answers = (*s.servers.values(), *holders, s.backend)
-    unknown = [answer.reason for answer in answers if isinstance(answer, Unknown)]
+    unknown = [answer.reason for answer in _answers(s) if isinstance(answer, Unknown)]
     return f" ({'; '.join(unknown)})" if unknown else ""
 
 

@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 from drivers.base import Connector, Observation, StorageDriver, VolumeRef
 from drivers.control_plane import Cinder, CinderAttachment, DeletedServer, Nova, Server, Volume
-from drivers.errors import OutsideError
+from drivers.errors import OutsideError, PermanentError
 from handlers import intents
 from handlers.case import Case
 
@@ -58,6 +58,11 @@ class Unknown:
     """The source should have seen and could not: an error, a timeout, not found under any name."""
 
     reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outage(Unknown):
+    """An API of OpenStack gave no answer. That is not about this volume, and it passes."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -187,7 +192,7 @@ def look_at_volume(case: Case, sources: Sources) -> VolumeEvidence:
     try:
         volume = sources.retry("cinder", "volume", ask)
     except OutsideError as error:
-        return Unknown(f"Cinder: {error}")
+        return _no_answer(f"Cinder: {error}", error)
     return Fact(volume) if volume else _denied(case)
 
 
@@ -198,6 +203,11 @@ def _denied(case: Case) -> Absent | NoControl:
     if case.deletion_told:
         return Absent(DELETION_TOLD)
     return NoControl(NEVER_SEEN.format(case.volume_id))
+
+
+def _no_answer(words: str, error: OutsideError) -> Unknown:
+    """Return what a failed question to Cinder or Nova leaves: what is refused is no outage."""
+    return Unknown(words) if isinstance(error, PermanentError) else Outage(words)
 
 
 def _server(
@@ -211,7 +221,7 @@ def _server(
     try:
         server = sources.retry("nova", "server", ask)
     except OutsideError as error:
-        return Unknown(f"Nova: {error}"), None
+        return _no_answer(f"Nova: {error}", error), None
     return (Fact(server), None) if server else _deleted(instance_id, sources)
 
 
@@ -228,9 +238,8 @@ def _deleted(instance_id: str, sources: Sources) -> tuple[ServerEvidence, str | 
     try:
         record = sources.retry("nova", "deleted_server", ask)
     except OutsideError as error:
-        return Unknown(
-            f"Nova: no server {instance_id}; whether it had one is unknown: {error}"
-        ), None
+        words = f"Nova: no server {instance_id}; whether it had one is unknown: {error}"
+        return _no_answer(words, error), None
     if record is None:
         return NoControl(NOT_ON_RECORD.format(instance_id)), None
     return Absent(DELETED), record.ended_on
@@ -328,7 +337,7 @@ def _holding(volume_id: str, host: str, sources: Sources) -> Holding:
         up = sources.retry("nova", "compute_up", ask_host)
         holders = sources.retry("nova", "holders", ask_holders) if up else None
     except OutsideError as error:
-        return Holding(host, None, Unknown(f"Nova: {error}"))
+        return Holding(host, None, _no_answer(f"Nova: {error}", error))
     return Holding(host, up, None if holders is None else Fact(holders))
 
 

@@ -600,8 +600,9 @@ def its_host_in_session(s: Situation) -> bool:
 
 @predicate
 def access_left(s: Situation) -> bool:
-    """The backend has a connection of its host; or it cannot be seen, Cinder's API was seen to
-    delete a reserved row, and no driver has reported a release since.
+    """The backend has a connection of its host; or it cannot be seen, was asked for a connection,
+    Cinder's API was seen to delete the row before it answered, and no driver has reported a release
+    since.
     """
     return bool(s.own) or _suspected(s)
 
@@ -612,10 +613,13 @@ def _suspected(s: Situation) -> bool:
 
 @predicate
 def no_leak_suspected(s: Situation) -> bool:
-    """Cinder's API was not seen to delete a reserved row, or the driver has reported a release
-    since.
+    """No message says that the backend was asked for a connection and Cinder's API then deleted the
+    row, which was still reserved; or the driver has reported a release since.
     """
-    return not s.case.released_unasked or intents.released_by_driver(s.case)
+    # A bare reservation that is given up, of a shelved server for example, is deleted in the same
+    # way; but no backend was ever asked for it: Cinder's manager announces that it asks.
+    unanswered = s.case.released_unasked and s.case.starts > 0
+    return not unanswered or intents.released_by_driver(s.case)
 
 
 @predicate

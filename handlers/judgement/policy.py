@@ -34,7 +34,9 @@ class BackendPolicy:
     backend whose driver cannot see, ``allow_no_connector`` one whose driver may be called without
     a connector. ``nova_detach_wait_seconds`` is how long one attempt waits for
     Nova's own detach. ``patience_seconds`` is how old a case may grow while another
-    operation on the volume is in flight, before a person is asked. ``late_attach`` says whether an
+    operation on the volume is in flight, before a person is asked. A parked case, and one that
+    awaits approval, is looked at again after ``parked_look_seconds``, later and later; never where
+    that is 0. ``late_attach`` says whether an
     attach that is rolled forward, and of which no message said that it ended well, is then detached
     through Nova.
     """
@@ -54,6 +56,7 @@ class BackendPolicy:
     allow_no_connector: bool = False
     nova_detach_wait_seconds: float = 60.0
     patience_seconds: float = 86400.0
+    parked_look_seconds: float = 3600.0
     late_attach: LateAttach = LateAttach.KEEP
 
     @property

@@ -75,7 +75,8 @@ class Section:
 class Diagnosis:
     """A verdict, the rule that said so, and why in words for a person.
 
-    ``situation`` is None only where Cinder did not show a volume.
+    ``situation`` is None only where Cinder did not show a volume. ``outage``: an API of OpenStack
+    gave no answer to one of the questions.
     """
 
     verdict: Verdict
@@ -83,3 +84,4 @@ class Diagnosis:
     reason: str
     use_case: UseCase | None
     situation: Situation | None
+    outage: bool = False

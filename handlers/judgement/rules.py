@@ -512,8 +512,8 @@ SECTIONS = (
                 "UC2.completed",
                 Verdict.NOVA_DETACH,
                 (
-                    "an attach that only Cinder did not know of was completed, and the operator "
-                    "wants such attaches to be detached"
+                    "an attach that only Cinder did not know of was completed, and it is to be "
+                    "detached: by its user's wish, or as the operator wants such attaches to be"
                 ),
                 when=(
                     facts.in_use,
@@ -524,10 +524,14 @@ SECTIONS = (
                     facts.detach_wanted,
                     facts.completed_and_not_detached,
                 ),
-                meant="No message said that the attach succeeded, and its user has given it up.",
+                meant=(
+                    "No message said that the attach succeeded, and its user has given it up; or "
+                    "its user had asked for a detach (`UC4.overwritten`)."
+                ),
                 done="Nova-detach; in mode *approve* after a second approval.",
                 source=(
-                    "UC2 as it was in 2015, which ends detached (specified). What is known to "
+                    "UC2 as it was in 2015, which ends detached (specified); a detach that a late "
+                    "answer to the attach has overwritten (made). What is known to "
                     "have ended well is kept whatever the operator wants (`UC2.late-first-try`): "
                     "a guest relies on it. An end that was lost counts as none."
                 ),
@@ -551,6 +555,33 @@ SECTIONS = (
                     "UC4 (specified); a failing or frozen backend, a compute killed in the middle "
                     "(made)."
                 ),
+                use_case=UseCase.UC4,
+            ),
+            Rule(
+                "UC4.overwritten",
+                Verdict.ROLL_FORWARD,
+                (
+                    "a detach is on record that Nova could not complete, a late answer to the "
+                    "attach has made its row attaching again, and the backend lets nobody in"
+                ),
+                when=(
+                    facts.attaching,
+                    facts.attachment_is_attaching,
+                    facts.named_by_device,
+                    facts.no_other_attachment,
+                    facts.nova_detaches,
+                    facts.detach_of_this_case,
+                    facts.clean,
+                ),
+                meant=(
+                    "Cinder gave up waiting for the first tries of the attach, a later try "
+                    "succeeded, and the volume was used. In the detach the backend let the host "
+                    "go and Cinder failed; then the first try of the attach finished, which "
+                    "writes attaching over detaching. Nova takes a detach of an attached volume "
+                    "only, so the row is completed first; nobody can write meanwhile."
+                ),
+                done="Roll-forward, by `os-complete` on that very row; then `UC2.completed`.",
+                source="Eight volumes used at once on a backend that failed at random (made).",
                 use_case=UseCase.UC4,
             ),
             Rule(

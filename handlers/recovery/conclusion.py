@@ -5,6 +5,8 @@
 3. A start that was announced gets an end or an error.
 4. An end is announced only where the volume is as the plan wanted it. What is still attached
    although it was to be detached gets an error, which says so.
+5. An outage of an API parks no case before its patience ends, and a parked case is looked at again.
+   A person is told once of one reason.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any
 from handlers import intents
 from handlers.announcement import Details, Event, announce
 from handlers.case import (
+    FOR_A_PERSON,
     Announcement,
     Case,
     CaseState,
@@ -30,8 +33,11 @@ from handlers.case import (
 from handlers.judgement import facts
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import Diagnosis, Verdict
+from handlers.judgement.rules import CRASHES
 from handlers.recovery import retry
 
+PARKED_LOOKS_PER_AGE = 8
+LONGEST_PARKED_SECONDS = 86400.0
 DANGER = "danger: meanwhile another server may get the volume, and the backend still lets a host in"
 
 
@@ -90,14 +96,16 @@ class Attempted:
         )
 
     def outcome(self, state: CaseState, reason: str, **more: Any) -> Outcome:
-        """Fill in what every outcome says."""
+        """Fill in what every outcome says. What a person has stays there until there is news."""
         s = self.diagnosis.situation
+        stays = state is CaseState.DUE and self.case.state in FOR_A_PERSON
         filled: dict[str, Any] = {
             "delay_seconds": None, "conclusion": None, "verified_by": None, "failed": False,
             "mended": False, "clean": False, "fingerprint": None, "announcements": (),
+            "held": stays,
         }  # fmt: skip
         return Outcome(
-            state=state,
+            state=self.case.state if stays else state,
             rule=self.diagnosis.rule,
             verdict=self.diagnosis.verdict.value,
             reason=reason,
@@ -146,7 +154,18 @@ def _unseen(attempted: Attempted) -> Outcome:
     if after_its_end and not case.intents and s is not None and facts.never_in_nova(s):
         reason = f"it ended well by the bus; {attempted.diagnosis.reason}"
         return attempted.outcome(CaseState.CLOSED, reason, conclusion=Conclusion.ENDED)
+    if attempted.diagnosis.outage:
+        return _outlast(attempted)
     return later(attempted, attempted.diagnosis.reason)
+
+
+def _outlast(attempted: Attempted) -> Outcome:
+    """Look again while the outage lasts, and when it has ended: it is no failure of this case."""
+    waiting = wait(attempted, attempted.diagnosis.reason)
+    if waiting.state is CaseState.PARKED or not attempted.started:
+        return waiting
+    error = attempted.announcement(Event.ERROR, waiting.reason)
+    return dataclasses.replace(waiting, announcements=(error,))
 
 
 def _well(attempted: Attempted) -> Outcome:
@@ -331,17 +350,60 @@ def later(attempted: Attempted, reason: str, *, at_least: float | None = None) -
 
 
 def park(attempted: Attempted, reason: str, fingerprint: str | None = None) -> Outcome:
-    """Return the outcome that hands the case to a person."""
+    """Return the outcome that hands the case to a person, or leaves it where a person has it.
+
+    One cause is one parked case: a case that has done nothing and would be parked for the same as
+    another one of its attachment ends as joined to it.
+    """
+    if (other := _stands_for_it(attempted)) is not None:
+        told_by = f"{reason}; case {other} of this attachment is parked for the same"
+        return attempted.outcome(CaseState.CLOSED, told_by, conclusion=Conclusion.JOINED)
     error = (attempted.announcement(Event.ERROR, reason),) if attempted.started else ()
+    parked = (attempted.announcement(Event.PARKED, reason),)
+    told = _was_told(attempted)
     return attempted.outcome(
         CaseState.PARKED,
         reason,
+        delay_seconds=_seconds_to_next_look(attempted),
         failed=True,
         fingerprint=fingerprint,
-        announcements=(*error, attempted.announcement(Event.PARKED, reason)),
+        held=told,
+        announcements=error if told else error + parked,
     )
+
+
+def _stands_for_it(attempted: Attempted) -> str | None:
+    """Return the id of the parked case that tells the same of the same attachment."""
+    case, rule = attempted.case, attempted.diagnosis.rule
+    if case.state is CaseState.PARKED or case.intents or case.attachment_id is None:
+        return None
+    same = (p for p in case.beside if (p.attachment_id, p.rule) == (case.attachment_id, rule))
+    return next((parked.case_id for parked in same), None)
+
+
+def _was_told(attempted: Attempted) -> bool:
+    """Tell whether the case is parked already, and this look shows nothing else to decide."""
+    case, diagnosis = attempted.case, attempted.diagnosis
+    same = diagnosis.verdict is not Verdict.PARK or diagnosis.rule == case.rule
+    return case.state is CaseState.PARKED and same
+
+
+def _seconds_to_next_look(attempted: Attempted) -> float | None:
+    """Return when a case that a person has is looked at again: the older it is, the later.
+
+    One that may have killed the process is not: it would do so again.
+    """
+    shortest = attempted.policy.parked_look_seconds
+    if shortest <= 0 or attempted.diagnosis.rule == CRASHES:
+        return None
+    return max(shortest, min(attempted.age_seconds / PARKED_LOOKS_PER_AGE, LONGEST_PARKED_SECONDS))
 
 
 def ask(attempted: Attempted, reason: str, fingerprint: str) -> Outcome:
     """Return the outcome that waits for a person's approval of the plan with this fingerprint."""
-    return attempted.outcome(CaseState.AWAITING_APPROVAL, reason, fingerprint=fingerprint)
+    return attempted.outcome(
+        CaseState.AWAITING_APPROVAL,
+        reason,
+        delay_seconds=_seconds_to_next_look(attempted),
+        fingerprint=fingerprint,
+    )

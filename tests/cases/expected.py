@@ -232,11 +232,11 @@ VARIANTS: Mapping[str, Expected] = MappingProxyType(
 
 BLIND: Mapping[str, Expected] = MappingProxyType(
     {
-        "detach_from_shelved": _wrong(Kind.NOISE, NOTHING),
+        "detach_from_shelved": NOTHING,
         "local_delete_guest_runs": _wrong(Kind.ENDING, PARKED),
         "reset_available_detached": PARKED,
         "reset_available_only": PARKED,
-        "shelved_deleted": _wrong(Kind.NOISE, NOTHING),
+        "shelved_deleted": NOTHING,
         "uc5_without_detach_start": _wrong(Kind.ENDING, PARKED),
     }
 )
@@ -245,8 +245,8 @@ BLIND: Mapping[str, Expected] = MappingProxyType(
 TRUSTED: Mapping[str, Expected] = MappingProxyType(
     {
         "deleted_in_building": _wrong(Kind.MENDABLE, RELEASED),
-        "detach_from_shelved": _wrong(Kind.NOISE, NOTHING),
-        "shelved_deleted": _wrong(Kind.NOISE, NOTHING),
+        "detach_from_shelved": NOTHING,
+        "shelved_deleted": NOTHING,
         "uc5_without_detach_start": _wrong(Kind.ENDING, Expected(Ends.MENDED, FREE, (TERMINATE,))),
     }
 )

@@ -181,6 +181,13 @@ def half_reset(stage: Stage) -> None:
     stage.site.ground.others.reset_status(stage.volume_id, "available")
 
 
+def reset_while_it_writes(stage: Stage) -> None:
+    """Reset the status by hand as many do: available and detached, while the guest writes."""
+    stage.attach()
+    stage.writes()
+    stage.site.ground.others.reset_status(stage.volume_id, "available", "detached")
+
+
 def volume_deleted(stage: Stage) -> None:
     """Fail an attach cleanly, then delete the volume."""
     cleaned_up_by_nova(stage)

@@ -105,17 +105,21 @@ class LabSite:
 
 
 @contextlib.contextmanager
-def open_lab_site(lab: OpenStack, directory: Path, eyes: Eyes) -> Iterator[LabSite]:
+def open_lab_site(lab: OpenStack, directory: Path, eyes: Eyes, **policy: Any) -> Iterator[LabSite]:
     """Install detachd for the lab, let it serve, and have every host's connector heard of.
 
-    Blocks for some ten seconds. Whatever is left of the site before it is removed first.
+    ``policy`` replaces some of what ``policy_of`` says. Blocks for some ten seconds. Whatever is
+    left of the site before it is removed first.
     """
     with contextlib.ExitStack() as stack:
         ground = LabGround(lab)
+        ground.forget_volumes()
         stack.callback(ground.clean_up)
         peer = stack.enter_context(Peer(lab.rabbitmq.url))
         _listen(peer)
-        detachd = _installed(lab, directory, eyes)
+        detachd = _installed(
+            lab, directory, eyes, dataclasses.replace(policy_of(lab, eyes), **policy)
+        )
         detachd.run("ledger", "upgrade")
         detachd.run("sweep", "acknowledge", "--reason", "the lab is as new as the ledger")
         site = LabSite(
@@ -173,19 +177,20 @@ def policy_of(lab: OpenStack, eyes: Eyes) -> BackendPolicy:
     )
 
 
-def _installed(lab: OpenStack, directory: Path, eyes: Eyes) -> Installation:
+def _installed(lab: OpenStack, directory: Path, eyes: Eyes, policy: BackendPolicy) -> Installation:
     user, service = lab.credentials("detachd"), lab.credentials("detachd-service")
     accounts = clients.accounts(user, service if eyes is Eyes.SEEING else None)
     places = Places(lab.transport_url, f"sqlite:///{directory}/ledger.sqlite", accounts)
     detachd = Installation(directory / "detachd", places)
     rpc = lab.settings.rpc_seconds
     detachd.configure(
-        policy_of(lab, eyes),
+        policy,
         cloud={"rpc_response_timeout_seconds": rpc},
         ledger={
             "attach_deadline_seconds": 2 * TRIES * rpc,
             "detach_deadline_seconds": TRIES * rpc,
             "error_settle_seconds": 1.0,
+            "second_look_seconds": TRIES * rpc,
             "second_looks_per_minute": 0,
         },
         worker={"threads": 8},

@@ -40,6 +40,18 @@ def failed(stage: Stage, times: int = 1) -> None:
     assert stage.case().case.state in TRYING, stage.case().case
 
 
+def looked(stage: Stage, times: int) -> None:
+    """Wait until the case was looked at that often in vain: an outage is no failure of a case."""
+    until(lambda: _attempts(stage) >= times, f"looked {times} times", CASE_SECONDS)
+    assert stage.case().case.state in TRYING, stage.case().case
+
+
+def _attempts(stage: Stage) -> int:
+    return max(
+        (c.case.attempts for c in stage.site.cases(stage.volume_id) if c.case.rule), default=0
+    )
+
+
 def _failures(stage: Stage) -> int:
     return max((c.case.failures for c in stage.site.cases(stage.volume_id)), default=0)
 

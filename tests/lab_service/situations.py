@@ -134,6 +134,14 @@ SITUATIONS: Sequence[Situation] = (
         ("available", ("attached",), (HERE,), ("attached",)),
     ),
     Situation(
+        "reset by hand while its guest writes",
+        arrangements.reset_while_it_writes,
+        ("park", "P6.guest-holds", "parked"),
+        (),
+        ("available", (), (HERE,), ("gone",)),
+        later=arrangements.still_writes,
+    ),
+    Situation(
         "29 deleted volume ends its case",
         arrangements.volume_deleted,
         ("gone", "G1.volume-gone", "closed"),

@@ -104,7 +104,7 @@ def test_nova_api_down(site: LabSite, struck: Strike) -> None:
     api = site.lab.daemons["nova-api"]
     try:
         stage = struck(api.kill)
-        mending.failed(stage, 2)
+        mending.looked(stage, 3)
         record = stage.case()
         assert (record.case.rule, record.intents) == ("X2.nova-unknown", ())
         assert stage.look() == mending.stuck(stage.host)
@@ -118,7 +118,7 @@ def test_cinder_api_down(site: LabSite, struck: Strike) -> None:
     api = site.lab.daemons["cinder-api"]
     try:
         stage = struck(api.kill)
-        mending.failed(stage, 2)
+        mending.looked(stage, 3)
         record = stage.case()
         assert (record.case.rule, record.intents) == ("X1.cinder-unknown", ())
     finally:
@@ -152,7 +152,7 @@ def test_user_disabled(site: LabSite, struck: Strike) -> None:
 
     try:
         stage = struck(lock_out)
-        mending.failed(stage, 2)
+        mending.looked(stage, 3)
         record = stage.case()
         assert (record.case.rule, record.intents) == ("X1.cinder-unknown", ())
         assert stage.look() == mending.stuck(stage.host)

@@ -142,6 +142,7 @@ FACTS: dict[str, st.SearchStrategy[object]] = {
     "late_attach": st.sampled_from(LateAttach),
     "end_seen": st.booleans(),
     "released_unasked": st.booleans(),
+    "starts": st.integers(0, 2),
     "connector": st.none() | hosts.map(connector),
     "intents": intents,
     "approved_fingerprint": st.none() | st.just("a fingerprint"),

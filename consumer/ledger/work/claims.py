@@ -33,7 +33,15 @@ from consumer.ledger.database.records import CASES, Row
 from consumer.ledger.database.tables import cases, claims, intents
 from consumer.ledger.work.known import known_volumes, unseen_findings
 from consumer.ledger.work.late import late_calls
-from handlers.case import Case, CaseState, ClaimLostError, Intent, StepKind, StepResult
+from handlers.case import (
+    Case,
+    CaseState,
+    ClaimLostError,
+    Intent,
+    Parked,
+    StepKind,
+    StepResult,
+)
 from handlers.recovery.summary import grounds
 
 OWN = [
@@ -169,6 +177,11 @@ _INTENTS = (
     .where(intents.c.case_id.in_(sa.bindparam("case_ids", expanding=True)))
     .order_by(intents.c.intent_id)
 )
+_PARKED = sa.select(cases.c.volume_id, cases.c.case_id, cases.c.attachment_id, cases.c.rule).where(
+    cases.c.cloud == sa.bindparam("cloud"),
+    cases.c.volume_id.in_(sa.bindparam("volumes", expanding=True)),
+    cases.c.state == CaseState.PARKED.value,
+)
 _CALLS_ENDED = (
     intents.update()
     .where(
@@ -291,6 +304,7 @@ def _claim_free(
     late = late_calls(connection, request.cloud, volumes)
     known = known_volumes(connection, request.cloud, volumes)
     unseen = unseen_findings(connection, request.cloud, [case.case_id for case in due])
+    parked = _parked(connection, request.cloud, volumes)
     until = now + timedelta(seconds=request.lease_seconds)
     claimed = [
         Claim(
@@ -301,6 +315,7 @@ def _claim_free(
                 volume_seen=case.volume_seen or known[case.volume_id].seen,
                 deletion_told=known[case.volume_id].deleted,
                 unseen_finding=case.case_id in unseen and case.rearmed_at is None,
+                beside=_beside(case, parked),
             ),
             fence=free[case.volume_id].fence + 1,
             owner=request.owner,
@@ -360,6 +375,21 @@ def _intents(connection: sa.Connection, case_ids: Sequence[str]) -> dict[str, li
     for row in connection.execute(_INTENTS, {"case_ids": case_ids}) if case_ids else ():
         found.setdefault(row.case_id, []).append(intent(row))
     return found
+
+
+def _parked(connection: sa.Connection, cloud: str, volumes: Collection[str]) -> Sequence[Row]:
+    """Read the parked cases of these volumes."""
+    if not volumes:
+        return ()
+    return tuple(connection.execute(_PARKED, {"cloud": cloud, "volumes": sorted(volumes)}))
+
+
+def _beside(case: Case, parked: Iterable[Row]) -> tuple[Parked, ...]:
+    return tuple(
+        Parked(row.case_id, row.attachment_id, row.rule)
+        for row in parked
+        if row.volume_id == case.volume_id and row.case_id != case.case_id
+    )
 
 
 def intent(row: Row) -> Intent:

@@ -1,9 +1,12 @@
 """The end of an attempt: state, history and announcements in one transaction, fenced by the claim.
 
 If a signal arrived during the attempt, the attempt has not judged it. Then the case is due at once,
-with any outcome. What was done and seen is kept (``mended_at``, failures, history) and announced.
-The state of the outcome is not stored, and an announcement of that state is not published
-(``Announcement.reached``).
+with any outcome; one that a person has stays with the person meanwhile. What was done and seen is
+kept (``mended_at``, failures, history) and announced. The state of the outcome is not stored, and
+an announcement of that state is not published (``Announcement.reached``).
+
+What a person was told of a case stays until there is news of it (``Outcome.held``): only history
+has the looks in between.
 """
 
 from __future__ import annotations
@@ -75,7 +78,7 @@ def _reached(case: Case, outcome: Outcome, now: datetime) -> Case:
 def _left_due(case: Case, outcome: Outcome, now: datetime) -> Case:
     return dataclasses.replace(
         case,
-        state=CaseState.DUE,
+        state=case.state if outcome.held else CaseState.DUE,
         conclusion=None,
         next_attempt_at=now,
         **_found(case, outcome, now),
@@ -84,14 +87,10 @@ def _left_due(case: Case, outcome: Outcome, now: datetime) -> Case:
 
 def _found(case: Case, outcome: Outcome, now: datetime) -> dict[str, Any]:
     """Return the fields that are set with and without a newer signal."""
-    return {
-        "rule": outcome.rule,
-        "verdict": outcome.verdict,
-        "reason": outcome.reason,
+    return _decided(case, outcome) | {
         # The look that closes a case changes nothing, so use case and verification stay.
         "use_case": outcome.use_case or case.use_case,
         "verified_by": outcome.verified_by or case.verified_by,
-        "fingerprint": outcome.fingerprint,
         "crashes": 0,
         "failures": case.failures + outcome.failed,
         "mended_at": now if outcome.mended else case.mended_at,
@@ -101,6 +100,17 @@ def _found(case: Case, outcome: Outcome, now: datetime) -> dict[str, Any]:
         "instance_id": case.instance_id or outcome.instance_id,
         "backend": outcome.backend or case.backend,
         "volume_seen": case.volume_seen or outcome.volume_seen,
+    }
+
+
+def _decided(case: Case, outcome: Outcome) -> dict[str, Any]:
+    """Return what the look says of the case; what a person was told stays until there is news."""
+    said = case if outcome.held else outcome
+    return {
+        "rule": said.rule,
+        "verdict": said.verdict,
+        "reason": said.reason,
+        "fingerprint": said.fingerprint,
     }
 
 

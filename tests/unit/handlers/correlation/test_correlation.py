@@ -124,7 +124,7 @@ def test_start_of_another() -> None:
     assert [case.attachment_id for case in changes.opened] == ["att-2"]
 
 
-@pytest.mark.parametrize("state", BEYOND_WAITING)
+@pytest.mark.parametrize("state", [CaseState.DUE, CaseState.SETTLING])
 def test_start_beyond_waiting(state: CaseState) -> None:
     """A start of a case beyond waiting -> history, and a newer signal."""
     before = known(state=state, next_attempt_at=None)
@@ -192,6 +192,16 @@ def test_foreign_attachment() -> None:
     assert (case.connector, case.instance_id) == (None, None)
 
 
+@pytest.mark.parametrize("state", FOR_A_PERSON)
+def test_start_for_a_person(state: CaseState) -> None:
+    """A new try of what a person has -> it stays there, and is looked at by the try's deadline."""
+    before = known(state=state, next_attempt_at=NOW + timedelta(days=1))
+    case = one(after([other(START)], [before]))
+    assert (case.state, case.next_attempt_at) == (state, NOW + timedelta(seconds=900))
+    sooner = known(state=state, next_attempt_at=NOW)
+    assert one(after([other(START)], [sooner])).next_attempt_at == NOW
+
+
 # --- errors ---
 
 
@@ -211,9 +221,30 @@ def test_error_not_later() -> None:
 
 @pytest.mark.parametrize("state", FOR_A_PERSON)
 def test_error_for_a_person(state: CaseState) -> None:
-    """An error of a case that a person has to move -> history, and a newer signal."""
+    """An error of a case that a person has -> it stays there, and is looked at when settled."""
     case = one(after([attach_error()], [known(state=state, next_attempt_at=None)]))
-    assert (case.state, case.next_attempt_at, case.signal_seq) == (state, None, 2)
+    assert (case.state, case.next_attempt_at, case.signal_seq) == (state, SETTLED_AT, 2)
+
+
+@pytest.mark.parametrize("state", FOR_A_PERSON)
+def test_sweep_of_the_other_operation(state: CaseState) -> None:
+    """A sweep finds by its status what a person has by its messages -> no other case is opened."""
+    found = told(Operation.DETACH, Phase.ERROR, attachment_id=ATTACHMENT, source=Source.SWEEP)
+    of_it = known(state=state, next_attempt_at=LATER)
+    changes = after([found], [of_it])
+    assert (changes.opened, changes.filed[found.message_id]) == ((), of_it.case_id)
+    assert one(changes).next_attempt_at == LATER
+    assert after([found], [known(state=CaseState.DUE)]).opened != ()
+    elsewhere = dataclasses.replace(of_it, attachment_id="att-2")
+    assert after([found], [elsewhere]).opened != ()
+
+
+@pytest.mark.parametrize("state", FOR_A_PERSON)
+def test_sweep_for_a_person(state: CaseState) -> None:
+    """A sweep finds again what a person has -> no look: it finds the same each time."""
+    found = dataclasses.replace(attach_error(), source=Source.SWEEP)
+    case = one(after([found], [known(state=state, next_attempt_at=LATER)]))
+    assert (case.state, case.next_attempt_at) == (state, LATER)
 
 
 def test_error_opens() -> None:

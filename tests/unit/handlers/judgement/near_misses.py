@@ -17,6 +17,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     MOVED_BACK,
     ONE_DELETED,
     ONE_LET_GO,
+    OVERWRITTEN,
     ROLLED,
     STRAY,
     UC1,
@@ -140,6 +141,24 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "the status went back to in-use": {"status": "in-use"},
             "Nova has just accepted it": {"intents": (intent(StepKind.NOVA_DETACH),)},
             "the row is in error": {"attachments": (attachment(A, "error_detaching"),)},
+            "the server is in error": {"servers": (server(X, A, vm_state="error"),)},
+        },
+    ),
+    "UC4.overwritten": (
+        OVERWRITTEN,
+        {
+            "Nova did not answer": {"servers": (), "unseen": (X,)},
+            "a task runs": {"servers": (server(X, A, task_state="migrating"),)},
+            "the compute is down": {"servers": (server(X, A, compute_up=False),)},
+            "another server has it too": {
+                "attachments": (attachment(A, "attaching"), attachment(B, "attaching", Y)),
+                "servers": (server(X, A), server(Y, B)),
+            },
+            "another host is let in": {"backend": (access(H2),)},
+            "the case is about an attach": {"operation": Operation.ATTACH},
+            "it was attached anew meanwhile": {
+                "attachments": (attachment(B, "attaching"),), "servers": (server(X, B),)
+            },
             "the server is in error": {"servers": (server(X, A, vm_state="error"),)},
         },
     ),

@@ -184,7 +184,12 @@ HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
     (
         "UC5.leaked",
         UC5.but(backend=BLIND, released_unasked=True),
-        ({"released_unasked": False}, {"backend": UNSEEN}, {"intents": (FORCED,)}),
+        (
+            {"released_unasked": False},
+            {"starts": 0},
+            {"backend": UNSEEN},
+            {"intents": (FORCED,)},
+        ),
     ),
     (
         "UC5.leaked-beside-others",

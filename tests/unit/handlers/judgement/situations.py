@@ -13,6 +13,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     MOVED_BACK,
     ONE_DELETED,
     ONE_LET_GO,
+    OVERWRITTEN,
     ROLLED,
     SHELVED,
     STRAY,
@@ -75,6 +76,7 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
     ),
     ("the wish to detach is on record, Nova did not do it", UC4, "UC4.wish-on-record"),
     ("the same, the backend has let go already", UC4.but(backend=()), "UC4.wish-on-record"),
+    ("the same, and a late first try made it attaching again", OVERWRITTEN, "UC4.overwritten"),
     ("we rolled it back, and crashed before asking Nova", ROLLED, "UC4.rolled"),
     ("available, but the backend lets the host in", UC5, "UC5.leaked"),
     (

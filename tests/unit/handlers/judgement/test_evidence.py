@@ -32,6 +32,7 @@ from handlers.judgement.evidence import (
     Evidence,
     Fact,
     NoControl,
+    Outage,
     Sources,
     Unknown,
     gather,
@@ -202,13 +203,18 @@ def test_compute_of_a_host_that_a_attachment_was_left_on_is_asked() -> None:
     assert "compute_up" not in {asked[0] for asked in outside.asked}
 
 
+def answered(kind: type[OutsideError]) -> type[Unknown]:
+    """Return what a failed question to an API leaves: what it refuses is no outage."""
+    return Unknown if issubclass(kind, PermanentError) else Outage
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_failure_to_tell_is_no_proof(kind: type[OutsideError]) -> None:
     """Nova does not say whether it had it, or whether the compute is up -> not taken for it."""
     deleted, left = Outside(DELETED.but(ended=((X, H1),))), Outside(LEFT)
     deleted.raises["deleted_server"] = left.raises["compute_up"] = kind("no route to nova")
     ((_, answer),) = look(deleted).servers
-    assert type(answer) is Unknown
+    assert type(answer) is answered(kind)
     assert "no route to nova" in answer.reason
     assert look(deleted).ended_on == ()
     assert look(left).computes == ()
@@ -221,7 +227,7 @@ def test_cinder_s_failure_is_unknown_and_ends_the_look(kind: type[OutsideError])
     outside = Outside(UC1)
     outside.raises["volume"] = kind("no route to cinder")
     evidence = look(outside)
-    assert evidence.volume == Unknown("Cinder: no route to cinder")
+    assert evidence.volume == answered(kind)("Cinder: no route to cinder")
     assert evidence.backend == Unknown("not looked at")
     assert [asked[0] for asked in outside.asked] == ["retry", "volume"]
 
@@ -231,7 +237,7 @@ def test_nova_s_failure_is_unknown_and_not_gone(kind: type[OutsideError]) -> Non
     """Nova did not answer, be it with not-found -> unknown, never "the server is gone"."""
     outside = Outside(UC1)
     outside.raises["server"] = kind("no route to nova")
-    assert look(outside).servers == ((X, Unknown("Nova: no route to nova")),)
+    assert look(outside).servers == ((X, answered(kind)("Nova: no route to nova")),)
 
 
 @pytest.mark.parametrize("kind", KINDS)

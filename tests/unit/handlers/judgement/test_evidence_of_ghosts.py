@@ -6,7 +6,7 @@ import pytest
 
 from drivers.base import Capabilities, Connection, Observation
 from drivers.errors import OutsideError, TransientError
-from handlers.judgement.evidence import Fact, Holding, Unknown
+from handlers.judgement.evidence import Fact, Holding
 from tests.unit.handlers.judgement.acting_pictures import GHOST, GHOST_HELD
 from tests.unit.handlers.judgement.pictures import (
     H1,
@@ -20,7 +20,7 @@ from tests.unit.handlers.judgement.pictures import (
     holding,
     server,
 )
-from tests.unit.handlers.judgement.test_evidence import KINDS, Outside, look
+from tests.unit.handlers.judgement.test_evidence import KINDS, Outside, answered, look
 
 
 def look_at_ghost(picture: Picture, *let_in: Connection) -> Outside:
@@ -63,7 +63,7 @@ def test_half_an_answer_about_a_ghost_is_unknown(kind: type[OutsideError], metho
     outside = Outside(GHOST)
     outside.observation = Observation((access(H1),), "the daemon answered")
     outside.raises[method] = kind("no route to nova")
-    assert look(outside).holding == Holding(H1, None, Unknown("Nova: no route to nova"))
+    assert look(outside).holding == Holding(H1, None, answered(kind)("Nova: no route to nova"))
 
 
 def test_ghost_that_is_kept_by_our_reserve_is_asked_about_till_the_end() -> None:

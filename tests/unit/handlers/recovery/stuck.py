@@ -157,6 +157,15 @@ def held_ghost(cloud: Cloud) -> Scene:
     return scene
 
 
+def overwritten(cloud: Cloud) -> Scene:
+    """Let a detach fail when the host is shut out, and the attach's first try end late."""
+    scene = scenes.uc4(cloud)
+    cloud.unexport(scene.volume_id, scene.host)
+    cloud.set_status(scene.volume_id, "attaching", "attaching")
+    cloud.set_attachment(scene.attachment_id, status="attaching")
+    return scene
+
+
 NOBODY_S = (("attachment_id", None), ("instance_id", None))
 
 STUCK: tuple[Stuck, ...] = (
@@ -176,6 +185,10 @@ STUCK: tuple[Stuck, ...] = (
     Stuck(
         "UC4, guest runs", scenes.compute_came_back, DETACH, "UC4.wish-on-record", NOVA_STEPS,
         "available",
+    ),
+    Stuck(
+        "UC4, overwritten", overwritten, DETACH, "UC4.overwritten",
+        ["cinder.complete", "nova.detach"], "available",
     ),
     Stuck(
         "UC4, rolled", rolled, DETACH, "UC4.rolled", NOVA_STEPS, "available",

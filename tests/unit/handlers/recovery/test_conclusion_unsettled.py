@@ -80,12 +80,12 @@ def test_a_failed_attempt_that_had_started_says_so() -> None:
 
 
 def test_the_budget_of_failures_is_bounded() -> None:
-    """The eighth failure -> parked, not tried again; the seventh -> once more."""
+    """The eighth failure -> parked, looked at again in an hour; the seventh -> once more."""
     assert conclusion.later(attempted(UC1.but(failures=6)), "no").state is CaseState.DUE
     outcome = conclusion.later(attempted(UC1.but(failures=7)), "no answer")
     assert outcome.state is CaseState.PARKED
     assert "attempt 8 of 8" in outcome.reason
-    assert outcome.delay_seconds is None
+    assert outcome.delay_seconds == 3600.0
 
 
 def test_a_failure_waits_at_least_as_long_as_its_guard() -> None:
@@ -98,9 +98,9 @@ def test_a_failure_waits_at_least_as_long_as_its_guard() -> None:
 
 
 def test_a_verdict_for_a_person_parks() -> None:
-    """A rule that parks -> parked, announced, with the evidence and no time of its own."""
+    """A rule that parks -> parked, announced, with the evidence, and looked at again."""
     outcome = concluded(ATTACHED.but(status="available"))
-    assert (outcome.state, outcome.delay_seconds) == (CaseState.PARKED, None)
+    assert (outcome.state, outcome.delay_seconds) == (CaseState.PARKED, 3600.0)
     assert outcome.rule == "P6.guest-holds"
     assert outcome.evidence == {"a": "look"}
     assert events(outcome) == ["parked"]
@@ -117,5 +117,5 @@ def test_asking_for_approval_keeps_the_plan_s_fingerprint() -> None:
     """Mode approve -> awaiting approval of that plan, no announcement."""
     outcome = conclusion.ask(attempted(UC1), "please", "mark")
     assert outcome.state is CaseState.AWAITING_APPROVAL
-    assert (outcome.fingerprint, outcome.delay_seconds) == ("mark", None)
+    assert (outcome.fingerprint, outcome.delay_seconds) == ("mark", 3600.0)
     assert events(outcome) == []

@@ -172,14 +172,6 @@ def test_a_frozen_cinder_volume_keeps_the_case_open(cloud: Cloud) -> None:
     assert cloud.exported_to(scene.volume_id) == ()
 
 
-def test_an_outage_is_no_verdict_and_ends_with_a_person(cloud: Cloud) -> None:
-    """Cinder stays away -> tried a bounded number of times, later and later, then parked."""
-    trial = STUCK_BY_NAME["UC1"].trial(cloud)
-    cloud.set_apis(cinder_up=False)
-    assert trial.run(recovery_on(cloud)).state is CaseState.PARKED
-    assert len(trial.outcomes) == QUICK.max_failures
-
-
 def test_a_deleted_volume_closes_its_case(cloud: Cloud) -> None:
     """The volume is gone, and was seen or told to be deleted -> closed as gone."""
     for control in ({"volume_seen": True}, {"deletion_told": True}):

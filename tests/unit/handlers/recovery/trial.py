@@ -57,7 +57,7 @@ class Trial:
             "instance_id": scene.instance_id, "host": scene.host, "backend": DEFAULT_BACKEND,
             "trigger": Trigger.DEADLINE, "state": CaseState.DUE, "opened_at": OPENED_AT,
             "attempts": 0, "failures": 0, "signal_seq": 1, "end_seen": False,
-            "released_unasked": False, "mended_at": None, "first_clean_at": None,
+            "released_unasked": False, "starts": 1, "mended_at": None, "first_clean_at": None,
             "connector": None, "request_ids": (), "intents": (), "updated_at": OPENED_AT,
         }  # fmt: skip
         self.scene = scene
@@ -199,6 +199,8 @@ class Trial:
             instance_id=kept.instance_id or outcome.instance_id,
             volume_seen=kept.volume_seen or outcome.volume_seen,
         )
+        if not outcome.held:
+            self._keep(rule=outcome.rule, reason=outcome.reason, fingerprint=outcome.fingerprint)
 
 
 def recovery_on(cloud: Cloud, policy: BackendPolicy = QUICK, *, blind: bool = False) -> Recovery:

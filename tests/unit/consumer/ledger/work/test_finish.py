@@ -113,6 +113,28 @@ def test_announced(ledger: Ledger, claim: Claim) -> None:
     assert len({r.message_id for r in rows}) == 2
 
 
+def test_held(ledger: Ledger, claim: Claim) -> None:
+    """A look at a parked case shows nothing else -> what was told stays, history has the look."""
+    told_of = {"rule": "P6", "verdict": "park", "reason": "a guest", "fingerprint": "f" * 64}
+    ledger.finish(claim, outcome(CaseState.PARKED, delay_seconds=0.0, **told_of))
+    looked = outcome(CaseState.PARKED, rule="X1", verdict="unknown", reason="away", held=True)
+    ledger.finish(claim_one(ledger), looked)
+    record = ledger.case(claim.case.case_id)
+    case, line = record.case, record.history[-1]
+    assert {name: getattr(case, name) for name in told_of} == told_of
+    assert (line.rule, line.verdict, line.reason) == ("X1", "unknown", "away")
+
+
+def test_newer_signal_of_what_a_person_has(ledger: Ledger, claim: Claim) -> None:
+    """A signal came while a parked case was looked at -> it stays parked, and is due at once."""
+    ledger.finish(claim, outcome(CaseState.PARKED, delay_seconds=0.0))
+    again = claim_one(ledger)
+    accept(ledger, attach_error())
+    ledger.finish(again, outcome(CaseState.PARKED, held=True, delay_seconds=900.0))
+    case = ledger.case(claim.case.case_id).case
+    assert (case.state, case.next_attempt_at) == (CaseState.PARKED, case.updated_at)
+
+
 @pytest.mark.parametrize("state", [s for s in CaseState if s is not CaseState.WAITING])
 def test_newer_signal(ledger: Ledger, claim: Claim, state: CaseState) -> None:
     """A signal came while the attempt ran -> whatever the outcome, the case is due at once."""

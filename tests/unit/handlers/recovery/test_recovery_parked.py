@@ -1,0 +1,198 @@
+"""Outages park no case for good, and what a person has is looked at again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from drivers.simulator import Cloud, scenes
+from handlers.case import CaseState, Conclusion, Parked
+from handlers.judgement.policy import Mode
+from handlers.judgement.rules import CINDER_UNKNOWN, CRASHES
+from handlers.recovery.recovery import Recovery
+from tests.unit.handlers.recovery.stuck import ATTACH, STUCK_BY_NAME
+from tests.unit.handlers.recovery.trial import QUICK, Trial, assert_unharmed, recovery_on
+
+DAY_SECONDS = 86400.0
+HOUR_SECONDS = 3600.0
+DOWN: list[Mapping[str, Any]] = [{"cinder_up": False}, {"nova_up": False}]
+
+
+def looked(trial: Trial, recovery: Recovery, times: int = 1) -> None:
+    """Look as often, each time when the case is due."""
+    for _ in range(times):
+        outcome = trial.attempt(recovery)
+        assert outcome is not None
+        assert outcome.delay_seconds is not None
+        trial.advance(outcome.delay_seconds)
+
+
+def parked(trial: Trial, recovery: Recovery) -> Trial:
+    """Bring the case to a person."""
+    outcome = trial.run(recovery, most=300)
+    assert outcome.state is CaseState.PARKED
+    assert outcome.delay_seconds == pytest.approx(HOUR_SECONDS, rel=3)
+    trial.advance(outcome.delay_seconds)
+    return trial
+
+
+def guest_holds(cloud: Cloud) -> Trial:
+    """Reset the status of a volume that a running guest holds: for a person."""
+    scene = scenes.attached(cloud)
+    cloud.set_status(scene.volume_id, "available", "detached")
+    return Trial(scene, ATTACH)
+
+
+@pytest.mark.parametrize("down", DOWN, ids=["cinder", "nova"])
+def test_an_outage_parks_nothing_and_its_end_brings_the_recovery(
+    cloud: Cloud, down: Mapping[str, Any]
+) -> None:
+    """An API is away for longer than all tries -> looked at on; when it is back -> recovered."""
+    trial, recovery = STUCK_BY_NAME["UC1"].trial(cloud), recovery_on(cloud)
+    cloud.set_apis(**down)
+    looked(trial, recovery, 2 * QUICK.max_failures)
+    assert {o.state for o in trial.outcomes} == {CaseState.DUE}
+    assert (trial.events(), trial.kept.failures) == ([], 0)
+    delays = [o.delay_seconds for o in trial.outcomes if o.delay_seconds]
+    assert delays == sorted(delays)
+    assert max(delays) <= QUICK.retry_backoff_max_seconds
+    cloud.set_apis()
+    assert trial.run(recovery).conclusion is Conclusion.MENDED
+    assert_unharmed(cloud, trial)
+
+
+def test_a_long_outage_is_told_once_and_recovered_from(cloud: Cloud) -> None:
+    """Cinder is away for three days -> one parked announcement; when it is back -> recovered."""
+    trial, recovery = STUCK_BY_NAME["UC1"].trial(cloud), recovery_on(cloud)
+    cloud.set_apis(cinder_up=False)
+    while (trial.now - trial.kept.opened_at).total_seconds() < 3 * DAY_SECONDS:
+        looked(trial, recovery)
+    assert trial.kept.state is CaseState.PARKED
+    assert (trial.events(), trial.kept.rule) == (["parked"], CINDER_UNKNOWN)
+    cloud.set_apis()
+    assert trial.run(recovery).conclusion is Conclusion.MENDED
+    assert trial.events() == ["parked", "start", "end"]
+    assert_unharmed(cloud, trial)
+
+
+def test_what_a_person_was_told_is_told_once(cloud: Cloud) -> None:
+    """A parked case comes to the same at each look -> one announcement, no write."""
+    trial, recovery = guest_holds(cloud), recovery_on(cloud)
+    parked(trial, recovery)
+    looked(trial, recovery, 5)
+    assert trial.events() == ["parked"]
+    assert [o.held for o in trial.outcomes[-5:]] == [True] * 5
+    assert cloud.calls(writes=True) == ()
+
+
+PARKED_BESIDE = Parked("case-0", None, "P6.guest-holds")
+
+
+def beside(trial: Trial, **changes: Any) -> None:
+    """Let another case of the volume be parked, by the same rule for the same attachment."""
+    same = dataclasses.replace(PARKED_BESIDE, attachment_id=trial.kept.attachment_id)
+    trial.kept = dataclasses.replace(trial.kept, beside=(dataclasses.replace(same, **changes),))
+
+
+def test_one_cause_is_one_parked_case(cloud: Cloud) -> None:
+    """The other case of the attachment is parked for the same -> this one is joined to it."""
+    trial = guest_holds(cloud)
+    beside(trial)
+    outcome = trial.run(recovery_on(cloud))
+    assert (outcome.conclusion, trial.events()) == (Conclusion.JOINED, [])
+    assert "case-0" in outcome.reason
+
+
+@pytest.mark.parametrize("change", [{"attachment_id": "another"}, {"rule": "P0.not-understood"}])
+def test_another_cause_is_another_parked_case(cloud: Cloud, change: Mapping[str, str]) -> None:
+    """What is parked beside is of another attachment, or for another reason -> both are told."""
+    trial = guest_holds(cloud)
+    beside(trial, **change)
+    assert trial.run(recovery_on(cloud)).state is CaseState.PARKED
+    assert trial.events() == ["parked"]
+
+
+def test_what_a_person_has_is_joined_to_nothing(cloud: Cloud) -> None:
+    """Both are parked already -> neither vanishes at its next look."""
+    trial, recovery = guest_holds(cloud), recovery_on(cloud)
+    parked(trial, recovery)
+    beside(trial)
+    looked(trial, recovery)
+    assert trial.kept.state is CaseState.PARKED
+
+
+def test_an_outage_changes_nothing_about_a_parked_case(cloud: Cloud) -> None:
+    """Cinder is away when a parked case is looked at, and is back -> what was told stays."""
+    trial, recovery = guest_holds(cloud), recovery_on(cloud)
+    parked(trial, recovery)
+    told = trial.kept.rule, trial.kept.reason
+    cloud.set_apis(cinder_up=False)
+    looked(trial, recovery, 3)
+    assert (trial.kept.state, trial.kept.rule, trial.kept.reason) == (CaseState.PARKED, *told)
+    cloud.set_apis()
+    looked(trial, recovery, 3)
+    assert (trial.kept.state, trial.events()) == (CaseState.PARKED, ["parked"])
+
+
+def test_a_parked_case_closes_when_its_trouble_has_ended(cloud: Cloud) -> None:
+    """Somebody repaired the volume and told nobody -> closed at the second clean look."""
+    trial, recovery = guest_holds(cloud), recovery_on(cloud)
+    parked(trial, recovery)
+    cloud.set_status(trial.scene.volume_id, "in-use", "attached")
+    outcome = trial.run(recovery)
+    assert outcome.conclusion is Conclusion.HEALTHY
+    assert trial.events() == ["parked"]
+
+
+@pytest.mark.parametrize(
+    ("age_seconds", "delay_seconds"),
+    [(0, HOUR_SECONDS), (DAY_SECONDS, 3 * HOUR_SECONDS), (30 * DAY_SECONDS, DAY_SECONDS)],
+)
+def test_the_older_a_parked_case_the_later_it_is_looked_at(
+    cloud: Cloud, age_seconds: float, delay_seconds: float
+) -> None:
+    """A parked case of that age -> due again after an eighth of it, an hour to a day."""
+    trial = guest_holds(cloud)
+    trial.now = trial.kept.opened_at
+    trial.advance(age_seconds)
+    outcome = trial.attempt(recovery_on(cloud))
+    assert outcome is not None
+    assert outcome.delay_seconds == pytest.approx(delay_seconds, rel=0.01)
+
+
+def test_the_operator_may_switch_the_looks_off(cloud: Cloud) -> None:
+    """parked_look_seconds = 0 -> a parked case is never due by itself."""
+    policy = dataclasses.replace(QUICK, parked_look_seconds=0.0)
+    outcome = guest_holds(cloud).attempt(recovery_on(cloud, policy))
+    assert outcome is not None
+    assert (outcome.state, outcome.delay_seconds) == (CaseState.PARKED, None)
+
+
+def test_what_may_have_killed_the_process_is_never_looked_at_by_itself(cloud: Cloud) -> None:
+    """The lease ran out three times in a row -> parked, and not due again."""
+    trial = guest_holds(cloud)
+    trial.kept = dataclasses.replace(trial.kept, crashes=3)
+    outcome = trial.attempt(recovery_on(cloud))
+    assert outcome is not None
+    assert (outcome.rule, outcome.delay_seconds) == (CRASHES, None)
+
+
+def test_an_approval_that_nobody_needs_any_more_is_not_asked_for(cloud: Cloud) -> None:
+    """A plan awaits approval and the volume is repaired by hand -> closed, nothing was written."""
+    policy = dataclasses.replace(QUICK, mode=Mode.APPROVE)
+    trial, recovery = STUCK_BY_NAME["UC5"].trial(cloud), recovery_on(cloud, policy)
+    assert trial.run(recovery).state is CaseState.AWAITING_APPROVAL
+    looked(trial, recovery, 2)
+    assert trial.kept.state is CaseState.AWAITING_APPROVAL
+    assert trial.kept.fingerprint is not None
+    cloud.unexport(trial.scene.volume_id, "compute-1")
+    trial.advance(HOUR_SECONDS)
+    for _ in range(3):
+        outcome = trial.attempt(recovery)
+        assert outcome is not None
+        trial.advance(outcome.delay_seconds or 0.0)
+    assert trial.kept.state is CaseState.CLOSED
+    assert cloud.calls(writes=True) == ()
