@@ -65,9 +65,11 @@ bench: services venv ## Run the benchmarks (no other target runs them)
 	@$(BIN)/python -m pytest --benchmarks --capture=no --timeout=0 tests/benchmarks
 
 # Kills at random moments with each ledger, ten minutes in all, and outages of one minute.
-campaigns: services venv ## Run the long forms of the fault tests: about a quarter of an hour
+campaigns: services venv lab-environment ## Run the long forms of the fault tests: about half an hour
 	@DETACHD_CAMPAIGN_SECONDS=$${DETACHD_CAMPAIGN_SECONDS:-600} DETACHD_OUTAGE_SECONDS=60 \
 		$(BIN)/python -m pytest --timeout=0 -k "long or away or cut_again or killed_in_the_midst" tests/faults
+	@DETACHD_CAMPAIGN_SECONDS=$${DETACHD_CAMPAIGN_SECONDS:-300} \
+		$(BIN)/python -m pytest -m lab tests/lab_service/test_campaign.py
 
 config-sample: $(VENV)/.for-use ## Write etc/detachd.conf.sample again, after a change of an option
 	@$(BIN)/oslo-config-generator --config-file etc/config-generator.conf

@@ -27,8 +27,11 @@ from tests.lab.openstack import OpenStack, until
 from tests.lab_service.lab_site import Eyes, LabSite, open_lab_site
 from tests.lab_service.stage import INITIALIZE, REMOVE, TERMINATE, Stage, can_be_used_again
 
-SECONDS = float(os.environ.get("DETACHD_CAMPAIGN_SECONDS") or 60)
-pytestmark = pytest.mark.timeout(SECONDS + 900)
+SECONDS = float(os.environ.get("DETACHD_CAMPAIGN_SECONDS") or 0)
+pytestmark = [
+    pytest.mark.timeout(SECONDS + 900),
+    pytest.mark.skipif(not SECONDS, reason="DETACHD_CAMPAIGN_SECONDS says how long"),
+]
 VOLUMES = 8
 FAULT_EVERY_SECONDS = 2.0
 METHODS = (INITIALIZE, INITIALIZE, TERMINATE, TERMINATE, REMOVE)
@@ -67,8 +70,8 @@ def test_faults_at_random_leave_nobody_stuck_and_cut_nobody(site: LabSite) -> No
             error.add_note(f"seed {seed}")
             raise
     assert [cut for tally in tallies for cut in tally.cut] == [], f"seed {seed}"
-    assert min(tally.attached for tally in tallies) > 0, (seed, tallies)
-    assert sum(tally.failed for tally in tallies) > 0, (seed, tallies)
+    for lived in ("attached", "failed", "detached"):
+        assert sum(getattr(tally, lived) for tally in tallies) > 0, (lived, seed, tallies)
 
 
 def _stage(site: LabSite, lent: contextlib.ExitStack, host: str) -> Stage:
