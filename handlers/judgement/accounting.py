@@ -7,7 +7,8 @@ The answer rests on the whole volume, whichever attachment a case is about.
    client that is no server.
 3. A block device is explained by the row that it names; one that names none, by a row of its
    server that no other block device names.
-4. A guest is explained by a row of its server.
+4. A guest is explained by a row of its server, where Nova says that the server is on that host or
+   does not say where it is: one that was evacuated off it may be running there twice.
 5. Unknown is not unexplained: an attachment whose host cannot be told may explain one connection,
    and one whose server Nova did not answer for, or is at work on, is nobody's fault yet.
 """
@@ -24,6 +25,7 @@ from drivers.control_plane import BlockDevice, CinderAttachment, Server
 from handlers.judgement.evidence import Absent, Fact, Holding, left_behind
 from handlers.judgement.situation import Situation
 
+NO_HOST = "a host that no record names"
 WWPN = re.compile("([0-9a-f]{2}:?){7}[0-9a-f]{2}", re.IGNORECASE)
 """The name of a Fibre Channel port, as arrays write it."""
 
@@ -51,7 +53,7 @@ def unexplained(s: Situation) -> tuple[Party, ...]:
     return (
         *_connections(s),
         *_block_devices(s),
-        *_guests(s, (*((s.holding,) if s.holding else ()), *s.elsewhere)),
+        *_guests(s, _asked(s)),
         *_attachments(s),
     )
 
@@ -62,10 +64,13 @@ def may_hold(s: Situation) -> tuple[Party, ...]:
 
 
 def other_users(s: Situation) -> tuple[Party, ...]:
-    """Return the servers beside the subject's that use the volume, or may, without a row of it."""
+    """Return the servers that use the volume, or may, in a way that no row of theirs explains.
+
+    The subject's own server is one where it was evacuated off a host that it may still be using.
+    """
     return (
         *_block_devices(s, besides=s.instance_id),
-        *_guests(s, s.elsewhere, besides=s.instance_id),
+        *_guests(s, _asked(s) if s.instance_id else s.elsewhere, besides=s.instance_id),
     )
 
 
@@ -123,7 +128,7 @@ def _names_a_port(s: Situation, connection: Connection) -> bool:
 
 def host_of(s: Situation, connection: Connection) -> str:
     """Return the host of a connection, as its connector names it or the backend does."""
-    own = [(c.host, c) for c in (s.case.connector, s.connector) if c is not None]
+    own = [(c.host or s.host, c) for c in (s.case.connector, s.connector) if c is not None]
     connectors = [*s.connectors.items(), *own]
     hosts = (host for host, c in connectors if host and connection.belongs_to(c))
     return next(hosts, None) or connection.host or connection.name
@@ -137,15 +142,48 @@ def hosts_let_in(s: Situation) -> tuple[str, ...]:
 def servers_that_hold(s: Situation) -> tuple[str, ...]:
     """Return in words each server that has a block device for the volume, or may be using it."""
     holding = (f"server {server.instance_id}" for server in _servers(s) if server.block_devices)
-    asked = (*((s.holding,) if s.holding else ()), *s.elsewhere)
-    return tuple(dict.fromkeys((*holding, *(party.words for party in _guests(s, asked)))))
+    guests = (party.words for party in _guests(s, _asked(s)))
+    return tuple(dict.fromkeys((*holding, *guests)))
 
 
 def unexplained_hosts(s: Situation) -> tuple[str, ...]:
-    """Return the hosts that no attachment explains and that can be told by a name Nova may know."""
-    left = unexplained_connections(s, _that_explain(s), seen(s))
+    """Return the hosts that no live attachment explains, by a name that Nova may know.
+
+    An attachment that nothing of Nova's explains explains no host here: what it leaves may be what
+    another server of that host uses, whose row was dropped.
+    """
+    alive = [r for r in _that_explain(s) if not is_unexplained(s, r)]
+    left = unexplained_connections(s, alive, seen(s))
     hosts = (host_of(s, c) for c in left)
     return tuple(dict.fromkeys(host for host in hosts if host not in {c.name for c in left}))
+
+
+def hosts_let_go(s: Situation) -> tuple[str, ...]:
+    """Return the hosts whose access ends where the attachment is released.
+
+    Where the backend cannot be seen, the host of the attachment; its own name where none is known.
+    """
+    if s.blind:
+        return (s.attached_host or NO_HOST,)
+    every = seen(s) if s.connector is None and s.sole else ()
+    return tuple(dict.fromkeys(host_of(s, connection) for connection in (*s.own, *every)))
+
+
+def asked_of_hosts_let_go(s: Situation) -> tuple[Holding, ...]:
+    """Return what Nova said of the hosts whose access ends where the attachment is released."""
+    going = {*hosts_let_go(s), s.attached_host}
+    elsewhere = (asked for asked in s.elsewhere if asked.host in going)
+    return (*((s.holding,) if s.holding else ()), *elsewhere)
+
+
+def let_go_unproven(s: Situation) -> tuple[str, ...]:
+    """Return the hosts that lose access by a release and of which Nova did not list the users."""
+    listed = {h.host for h in asked_of_hosts_let_go(s) if h.compute_up and _is_listed(h)}
+    return tuple(host for host in hosts_let_go(s) if host not in listed)
+
+
+def _is_listed(asked: Holding) -> bool:
+    return isinstance(asked.holders, Fact)
 
 
 def _connections(s: Situation) -> Iterator[Party]:
@@ -243,12 +281,25 @@ def _is_explained(s: Situation, server: Server, device: BlockDevice) -> bool:
     return device.attachment_id in rows
 
 
+def _asked(s: Situation) -> tuple[Holding, ...]:
+    return (*((s.holding,) if s.holding else ()), *s.elsewhere)
+
+
 def _guests(s: Situation, hosts: Iterable[Holding], besides: str | None = None) -> Iterator[Party]:
     mine = {besides, *(attachment.instance_id for attachment in s.volume.attachments)}
     for host in hosts:
         found = host.holders.value if isinstance(host.holders, Fact) else ()
-        for instance_id in (i for i in found if i not in mine):
-            yield Party(Kind.GUEST, f"server {instance_id} on {host.host}")
+        for instance_id in found:
+            if instance_id not in mine or not _may_be_on(s, instance_id, host.host):
+                yield Party(Kind.GUEST, f"server {instance_id} on {host.host}")
+
+
+def _may_be_on(s: Situation, instance_id: str, host: str) -> bool:
+    """Tell whether a server is on this host by Nova's record, or Nova did not say where it is."""
+    answer = s.servers.get(instance_id)
+    if isinstance(answer, Fact):
+        return answer.value.host == host
+    return not isinstance(answer, Absent)
 
 
 def _servers(s: Situation) -> Iterator[Server]:

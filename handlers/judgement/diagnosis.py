@@ -7,7 +7,7 @@ from handlers.judgement import accounting, facts, rules, writers
 from handlers.judgement.evidence import Absent, Evidence, Fact, Unknown
 from handlers.judgement.facts import Predicate
 from handlers.judgement.policy import LateAttach
-from handlers.judgement.rule import Diagnosis, Rule, Verdict
+from handlers.judgement.rule import RELEASING, Diagnosis, Rule, Verdict
 from handlers.judgement.rules import CINDER_UNKNOWN, CRASHES, PAGE, RULES, VOLUME_GONE
 from handlers.judgement.situation import Situation, situate
 
@@ -68,9 +68,22 @@ def diagnose(
     return Diagnosis(decides.verdict, decides.rule_id, reason, decides.use_case, situation)
 
 
+def hosts_to_ask_of(first: Diagnosis) -> tuple[str, ...]:
+    """Return the hosts of which Nova has to say who uses the volume there, the first one first.
+
+    Those whose access would be ended, then those that nothing explains. Pure.
+    """
+    s = first.situation
+    if s is None or s.holding is not None:
+        return ()
+    going = accounting.hosts_let_go(s) if first.verdict in RELEASING else ()
+    left = () if s.nameless else accounting.unexplained_hosts(s)
+    return tuple(dict.fromkeys((*going, *left)))
+
+
 def _unseen(s: Situation) -> str:
     """Return what could not be seen, in the sources' own words."""
-    holders = (asked.holders for asked in facts.asked_of_its_host(s))
+    holders = (asked.holders for asked in accounting.asked_of_hosts_let_go(s))
     answers = (*s.servers.values(), *holders, s.backend)
     unknown = [answer.reason for answer in answers if isinstance(answer, Unknown)]
     return f" ({'; '.join(unknown)})" if unknown else ""

@@ -21,7 +21,7 @@ from handlers.case import Case
 
 T = TypeVar("T")
 MOST_HOSTS = 2
-"""Of how many hosts that nothing explains Nova is asked: a look has to end."""
+"""Of how many hosts a look asks Nova who uses the volume there: a look has to end."""
 DELETED = "Nova says that the server does not exist, and has the actions of it on record"
 NOT_ON_RECORD = (
     "Nova says that the server {} does not exist, and has nothing on record of it, so it may never "
@@ -75,7 +75,7 @@ HoldersEvidence = Fact[tuple[str, ...]] | Unknown
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Holding:
-    """What Nova says of the only host that has access, where no instance is known.
+    """What Nova says of a host that has access: who may be using the volume there.
 
     ``compute_up`` is None where the host has no nova-compute, or Nova did not say. ``holders`` are
     the servers that may be using the volume there; None where Nova was not asked for them, because
@@ -98,7 +98,8 @@ class Evidence:
     question: recorded identity, not evidence.
     ``hosts_known`` is False where the driver cannot say whose connection is whose. ``holding`` is
     asked for only where neither a row nor a message names an instance. ``elsewhere`` is what Nova
-    says of the hosts that are let in and that no attachment explains.
+    says of the hosts that would lose their access, and of those that are let in and that no live
+    attachment explains.
     """
 
     volume: VolumeEvidence

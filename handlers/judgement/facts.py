@@ -23,7 +23,7 @@ from drivers.control_plane import DETACHABLE, Server
 from handlers import intents
 from handlers.case import StepKind
 from handlers.judgement import accounting, writers
-from handlers.judgement.evidence import Absent, Fact, Holding, NoControl, Unknown
+from handlers.judgement.evidence import Absent, Fact, NoControl, Unknown
 from handlers.judgement.policy import LateAttach
 from handlers.judgement.situation import ATTACHED, Situation
 from handlers.notification import Operation
@@ -306,7 +306,8 @@ def _unknown_servers(s: Situation) -> list[Unknown]:
 
 
 def _holders_unknown(s: Situation) -> bool:
-    return any(isinstance(asked.holders, Unknown) for asked in asked_of_its_host(s))
+    asked = accounting.asked_of_hosts_let_go(s)
+    return any(isinstance(holding.holders, Unknown) for holding in asked)
 
 
 @predicate
@@ -445,13 +446,7 @@ def holders(s: Situation) -> tuple[str, ...]:
 
 
 def _host_down(s: Situation) -> bool:
-    return any(asked.compute_up is False for asked in asked_of_its_host(s))
-
-
-def asked_of_its_host(s: Situation) -> tuple[Holding, ...]:
-    """Return what Nova was asked of the host that the attachment is on, where it was asked."""
-    elsewhere = (asked for asked in s.elsewhere if asked.host == s.attached_host)
-    return (*((s.holding,) if s.holding else ()), *elsewhere)
+    return any(asked.compute_up is False for asked in accounting.asked_of_hosts_let_go(s))
 
 
 @predicate

@@ -13,8 +13,7 @@ from drivers.base import StorageDriver
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import OutsideError
 from handlers.counting import Called, Counted
-from handlers.judgement.accounting import unexplained_hosts
-from handlers.judgement.diagnosis import diagnose
+from handlers.judgement.diagnosis import diagnose, hosts_to_ask_of
 from handlers.judgement.evidence import (
     Evidence,
     Fact,
@@ -26,7 +25,6 @@ from handlers.judgement.evidence import (
 )
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import Diagnosis
-from handlers.judgement.situation import situate
 from handlers.recovery.attempt import Attempt
 from handlers.recovery.retry import repeat
 
@@ -56,13 +54,11 @@ class Viewer:
         return evidence, diagnose(attempt.case, evidence, attempt.policy.late_attach)
 
     def _gather(self, attempt: Attempt) -> Evidence:
-        """Look at all three sides; then ask Nova of the hosts that no attachment explains."""
+        """Look at all three sides; then ask Nova who else uses what a release would end."""
         sources = self._sources(attempt)
         evidence = gather(attempt.case, sources)
-        if not isinstance(evidence.volume, Fact) or not evidence.hosts_known or evidence.holding:
-            return evidence
-        hosts = unexplained_hosts(situate(attempt.case, evidence.volume.value, evidence))
-        elsewhere = ask_of_hosts(attempt.case, hosts, sources)
+        first = diagnose(attempt.case, evidence, attempt.policy.late_attach)
+        elsewhere = ask_of_hosts(attempt.case, hosts_to_ask_of(first), sources)
         return dataclasses.replace(evidence, elsewhere=elsewhere)
 
     def look_at_volume(self, attempt: Attempt) -> VolumeEvidence:

@@ -131,6 +131,7 @@ FACTS: dict[str, st.SearchStrategy[object]] = {
     "hosts_known": st.booleans(),
     "holding": st.none() | holdings,
     "elsewhere": st.lists(holdings, max_size=2).map(tuple),
+    "asked": st.booleans(),
     "service_up": st.booleans(),
     "operation": st.sampled_from(Operation),
     "attachment_id": st.none() | ids,

@@ -283,8 +283,8 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
     "UC5.left-by-migration": (
         MOVED_BACK,
         {
-            "Nova was not asked of that host": {"elsewhere": ()},
-            "Nova was asked of another host": {"elsewhere": (holding(host=H3),)},
+            "Nova was not asked of that host": {"asked": False, "elsewhere": ()},
+            "Nova was asked of another host": {"asked": False, "elsewhere": (holding(host=H3),)},
             "a server may be using it there": {"elsewhere": (holding(Y, host=H2),)},
             "its compute is down": {"elsewhere": (holding(host=H2, up=False),)},
             "it is no compute": {"elsewhere": (holding(host=H2, up=None),)},

@@ -9,7 +9,7 @@ from typing import Any
 from drivers.base import Capabilities, Connection, Connector, Observation, VolumeRef
 from drivers.control_plane import BlockDevice, CinderAttachment, Server, Volume
 from handlers.case import Case, CaseState, Grounds, Intent, StepKind, StepResult, Trigger
-from handlers.judgement.diagnosis import diagnose
+from handlers.judgement.diagnosis import diagnose, hosts_to_ask_of
 from handlers.judgement.evidence import (
     Absent,
     BackendEvidence,
@@ -102,7 +102,8 @@ class Picture:
     the services of hosts that rows were left on. ``known`` are the hosts whose connectors were
     learned. ``hosts_known`` is False where the driver cannot say whose connection is whose.
     ``holding`` is what Nova said of the only host, where no instance is known, ``elsewhere`` of
-    hosts that no attachment explains.
+    other hosts. Of what else a look asks, Nova says that nobody uses the volume there, unless
+    ``asked`` is False.
     """
 
     status: str = "available"
@@ -122,6 +123,7 @@ class Picture:
     hosts_known: bool = True
     holding: Holding | None = None
     elsewhere: tuple[Holding, ...] = ()
+    asked: bool = True
     service_up: bool = True
     operation: Operation = Operation.ATTACH
     attachment_id: str | None = A
@@ -163,6 +165,16 @@ class Picture:
     @property
     def evidence(self) -> Evidence:
         """What a look would give."""
+        seen = self._seen
+        if not self.asked:
+            return seen
+        told = {holding.host for holding in self.elsewhere}
+        hosts = hosts_to_ask_of(diagnose(self.case, seen, self.late_attach))
+        more = tuple(holding(host=host) for host in hosts if host not in told)
+        return dataclasses.replace(seen, elsewhere=(*self.elsewhere, *more))
+
+    @property
+    def _seen(self) -> Evidence:
         answers: dict[str, ServerEvidence] = {s.instance_id: Fact(s) for s in self.servers}
         answers |= {i: Absent("Nova has its deletion on record") for i in self.gone}
         answers |= {i: NoControl("Nova has nothing on record of it") for i in self.stranger}
