@@ -147,13 +147,8 @@ def servers_that_hold(s: Situation) -> tuple[str, ...]:
 
 
 def unexplained_hosts(s: Situation) -> tuple[str, ...]:
-    """Return the hosts that no live attachment explains, by a name that Nova may know.
-
-    An attachment that nothing of Nova's explains explains no host here: what it leaves may be what
-    another server of that host uses, whose row was dropped.
-    """
-    alive = [r for r in _that_explain(s) if not is_unexplained(s, r)]
-    left = unexplained_connections(s, alive, seen(s))
+    """Return the hosts that no attachment explains and that can be told by a name Nova may know."""
+    left = unexplained_connections(s, _that_explain(s), seen(s))
     hosts = (host_of(s, c) for c in left)
     return tuple(dict.fromkeys(host for host in hosts if host not in {c.name for c in left}))
 

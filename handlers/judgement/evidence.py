@@ -98,7 +98,7 @@ class Evidence:
     question: recorded identity, not evidence.
     ``hosts_known`` is False where the driver cannot say whose connection is whose. ``holding`` is
     asked for only where neither a row nor a message names an instance. ``elsewhere`` is what Nova
-    says of the hosts that would lose their access, and of those that are let in and that no live
+    says of the hosts whose access would be ended, and of those that are let in and that no
     attachment explains.
     """
 
