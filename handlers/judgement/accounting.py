@@ -2,7 +2,8 @@
 
 The answer rests on the whole volume, whichever attachment a case is about.
 
-1. An access or a session is explained by an attachment that has, or may have, that host.
+1. An access or a session is explained by an attachment that has, or may have, that host. One
+   whose server is at rest on no host, or deleted, has none unless its record or a message names it.
 2. An attachment is explained by a block device of its own server, or by what has none in Nova: a
    client that is no server.
 3. A block device is explained by the row that it names; one that names none, by a row of its
@@ -18,13 +19,14 @@ from __future__ import annotations
 import dataclasses
 import enum
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from drivers.base import Connection, Connector
 from drivers.control_plane import BlockDevice, CinderAttachment, Server
 from handlers.judgement.evidence import Absent, Fact, Holding, left_behind
 from handlers.judgement.situation import Situation
 
+HOST_NAME = re.compile(r"(?!(?:iqn|nqn|eui|naa)\.|[0-9.]+$)[a-z0-9._-]+", re.IGNORECASE)
 NO_HOST = "a host that no record names"
 WWPN = re.compile("([0-9a-f]{2}:?){7}[0-9a-f]{2}", re.IGNORECASE)
 """The name of a Fibre Channel port, as arrays write it."""
@@ -92,33 +94,83 @@ def unexplained_connections(
     where the driver cannot tell hosts. Of what is left, the sessions count first as too much.
     """
     connections = tuple(connections)
-    expected = [() if s.nameless else _connectors(s, attachment) for attachment in attachments]
-    known = [connector for connectors in expected for connector in connectors]
+    expected = [
+        connectors
+        for attachment in attachments
+        if (connectors := _connectors(s, attachment)) or _may_be_anywhere(s, attachment)
+    ]
+    known = [] if s.nameless else [c for connectors in expected for c in connectors]
     left = [c for c in connections if not any(c.belongs_to(connector) for connector in known)]
-    spare = _hosts_not_found(expected, connections)
+    missing = _hosts_not_found(s, expected, connections)
     ports = [c for c in left if _names_a_port(s, c)]
-    if spare and ports:  # they may all be those of one host
-        left, spare = [c for c in left if c not in ports], spare - 1
+    if missing and ports:  # they may all be those of one host
+        left, missing = [c for c in left if c not in ports], missing[1:]
     left.sort(key=lambda connection: not connection.sessions)
-    hosts = tuple(dict.fromkeys(host_of(s, connection) for connection in left))
-    surely = hosts[: max(len(hosts) - spare, 0)]
-    return tuple(c for c in left if host_of(s, c) in surely)
+    spared = _spared(s, left, missing)
+    return tuple(c for c in left if host_of(s, c) not in spared)
+
+
+def _may_be_anywhere(s: Situation, attachment: CinderAttachment) -> bool:
+    """Tell whether an attachment of which no host is known may have one all the same.
+
+    One of a server at rest has the host of its server, and none where that is on none; so has one
+    of a deleted server. A task of Nova's may be giving it a host, and of other clients nothing is
+    known.
+    """
+    answer = s.servers.get(attachment.instance_id or "")
+    if isinstance(answer, Fact):
+        return answer.value.task_state is not None
+    return not isinstance(answer, Absent)
 
 
 def _hosts_not_found(
-    expected: Iterable[tuple[Connector, ...]], connections: tuple[Connection, ...]
-) -> int:
-    """Count the hosts of attachments whose connector was never seen and that no connection names.
+    s: Situation, expected: Iterable[tuple[Connector, ...]], connections: tuple[Connection, ...]
+) -> list[tuple[str, ...]]:
+    """Return the hosts of attachments whose connector was never seen and that no connection names.
 
-    The rows of one host are one; a row of which no host is known may be any.
+    Each is given by its names, of which any may be right, or by none where none is known. The
+    attachments of one host are one. Where the driver cannot tell hosts, no host is found.
     """
-    unseen = [c for c in expected if not any(connector.names() for connector in c)]
-    missing = [
+    unseen = [
         connectors
-        for connectors in unseen
-        if not any(connection.belongs_to(c) for connection in connections for c in connectors)
+        for connectors in expected
+        if s.nameless or not any(connector.names() for connector in connectors)
     ]
-    return len({c for c in missing if c}) + sum(not c for c in missing)
+    missing = [
+        tuple(connector.host or "" for connector in connectors)
+        for connectors in unseen
+        if s.nameless
+        or not any(connection.belongs_to(c) for connection in connections for c in connectors)
+    ]
+    return [*dict.fromkeys(names for names in missing if names), *(m for m in missing if not m)]
+
+
+def _spared(
+    s: Situation, left: Sequence[Connection], missing: Iterable[tuple[str, ...]]
+) -> set[str]:
+    """Return the hosts of these connections that may be those of attachments, the last ones first.
+
+    A host that the backend tells by name is not that of an attachment on another one.
+    """
+    spared: set[str] = set()
+    for names in missing:
+        may_be = (c for c in reversed(left) if s.nameless or _may_be_named(c.host, names))
+        hosts = (host for c in may_be if (host := host_of(s, c)) not in spared)
+        spared.update([host] if (host := next(hosts, None)) else [])
+    return spared
+
+
+def _may_be_named(told: str | None, names: tuple[str, ...]) -> bool:
+    """Tell whether what the backend tells of a host may mean one of these.
+
+    It may tell the short name or the full one, in any case, with words of its own beside it; and
+    what has not the form of a host's name (an initiator, an address) says nothing of it.
+    """
+    is_name = told is not None and HOST_NAME.fullmatch(told) and not WWPN.fullmatch(told)
+    if told is None or not names or not is_name:
+        return True
+    short = (re.escape(name.partition(".")[0]) for name in names)
+    return any(re.search(rf"(?<![a-z0-9]){n}(?![a-z0-9])", told, re.IGNORECASE) for n in short)
 
 
 def _names_a_port(s: Situation, connection: Connection) -> bool:
@@ -148,7 +200,7 @@ def servers_that_hold(s: Situation) -> tuple[str, ...]:
 
 def unexplained_hosts(s: Situation) -> tuple[str, ...]:
     """Return the hosts that no attachment explains and that can be told by a name Nova may know."""
-    left = unexplained_connections(s, _that_explain(s), seen(s))
+    left = unexplained_connections(s, s.volume.attachments, seen(s))
     hosts = (host_of(s, c) for c in left)
     return tuple(dict.fromkeys(host for host in hosts if host not in {c.name for c in left}))
 
@@ -182,22 +234,9 @@ def _is_listed(asked: Holding) -> bool:
 
 
 def _connections(s: Situation) -> Iterator[Party]:
-    for connection in unexplained_connections(s, _that_explain(s), seen(s)):
+    for connection in unexplained_connections(s, s.volume.attachments, seen(s)):
         kind = Kind.SESSION if connection.sessions else Kind.ACCESS
         yield Party(kind, f"{kind.value} of {host_of(s, connection)}")
-
-
-def _that_explain(s: Situation) -> tuple[CinderAttachment, ...]:
-    """Return the attachments that have a host, or are being given one.
-
-    A server that is shelved and offloaded is on no host: where its row names none, it has none.
-    """
-    return tuple(r for r in s.volume.attachments if r.host is not None or not _on_no_host(s, r))
-
-
-def _on_no_host(s: Situation, attachment: CinderAttachment) -> bool:
-    server = _server(s, attachment)
-    return server is not None and server.vm_state == "shelved_offloaded"
 
 
 def _connectors(s: Situation, attachment: CinderAttachment) -> tuple[Connector, ...]:
@@ -208,17 +247,34 @@ def _connectors(s: Situation, attachment: CinderAttachment) -> tuple[Connector, 
     A row of the old way stays on the host that it was made for when its server is migrated. Of
     several rows of one server at most one is on the server's host, and nothing says which.
     """
+    server = _server(s, attachment)
+    if server is not None and attachment.host is None and _is_at_rest_on_no_host(server):
+        return ()
     subject = attachment is s.attachment
     own = (s.case.connector,) if subject and s.case.connector else ()
-    server = _server(s, attachment)
-    here = server.host if server else None
-    alone = [r.instance_id for r in s.volume.attachments].count(attachment.instance_id) == 1
-    at_home = here if alone else None
-    heard = s.case.host if subject else None
-    hosts = [] if own else [attachment.host or at_home or heard or ""]
+    hosts = [] if own else [attachment.host or _host_without_record(s, attachment) or ""]
     if left_behind(attachment, s.servers) and _explains_attachment(s, attachment):
-        hosts.append(here or "")
+        hosts.append((server.host if server else None) or "")
     return (*own, *(s.connectors.get(host, Connector(host=host)) for host in hosts if host))
+
+
+def _is_at_rest_on_no_host(server: Server) -> bool:
+    return server.task_state is None and server.host is None
+
+
+def _host_without_record(s: Situation, attachment: CinderAttachment) -> str | None:
+    """Return the host of an attachment whose record names none: its server's, or as heard.
+
+    Of several of one server the messages tell best; at rest the server is on one host alone.
+    """
+    server = _server(s, attachment)
+    heard = s.case.host if attachment is s.attachment else None
+    if server is None:
+        return heard
+    alone = [r.instance_id for r in s.volume.attachments].count(attachment.instance_id) == 1
+    if alone:
+        return server.host or heard
+    return heard or (server.host if server.task_state is None else None)
 
 
 # -- attachments -----------------------------------------------------------------------------------

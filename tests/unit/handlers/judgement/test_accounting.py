@@ -315,3 +315,66 @@ def test_a_server_that_was_evacuated_off_the_host_may_be_running_there_still() -
     assert UC1.but(elsewhere=(holding(X),)).diagnosis.rule == "UC1.unfinished"
     deleted = ENDED.but(elsewhere=(holding(X),)).diagnosis
     assert deleted.rule == "P20.another-user"
+
+
+AT_REST = {"vm_state": "error", "host": None, "compute_up": None}
+STRANGERS: tuple[tuple[str, Picture], ...] = (
+    (
+        "a second attachment of the same server, which is at rest on its own host",
+        ATTACHED.but(
+            attachments=(attachment(A), attachment(B, "attaching")),
+            backend=(IN_SESSION, access(H2)),
+        ),
+    ),
+    (
+        "the reservation of a server at rest on no host",
+        SHARED.but(
+            attachments=(attachment(A, host=H1), attachment(B, "reserved", Y)),
+            servers=(server(X, A), server(Y, B, **AT_REST)),
+            backend=(IN_SESSION, access(H2)),
+        ),
+    ),
+    (
+        "the reservation of a deleted server",
+        SHARED.but(
+            attachments=(attachment(A, host=H1), attachment(B, "reserved", Y)),
+            servers=(server(X, A),), gone=(Y,), backend=(IN_SESSION, access(H2)),
+        ),
+    ),
+    (
+        "two servers of one host, and the driver cannot tell hosts",
+        SHARED.but(
+            hosts_known=False, backend=(access(H1), access(H2)),
+            attachments=(attachment(A, host=H1), attachment(B, instance_id=Y, host=H1)),
+            servers=(server(X, A), server(Y, B)),
+        ),
+    ),
+    (
+        "an attachment whose connector was never seen, on another host than the backend names",
+        ATTACHED.but(known=(), backend=(Connection("c-1", host="compute-12"),)),
+    ),
+    (
+        "the same by the full name",
+        ATTACHED.but(known=(), backend=(Connection("c-1", host="Compute-12.Example.org"),)),
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("picture", [p for _, p in STRANGERS], ids=[w for w, _ in STRANGERS])
+def test_an_attachment_without_a_host_excuses_no_stranger(picture: Picture) -> None:
+    """An idle access too many beside an attachment that has no host -> it is found."""
+    found = [party for party in unexplained(picture.situation) if party.kind is Kind.ACCESS]
+    assert len(found) == 1
+    assert picture.diagnosis.verdict not in (Verdict.HEALTHY, Verdict.CLEAN)
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["compute-1", "COMPUTE-1", "compute-1.example.org", "Host_compute-1", "iqn.1993-08.org:01:ab",
+     "192.0.2.7", "500507680b21ac5a", "2001:db8::7", None],
+)  # fmt: skip
+def test_the_backend_may_name_a_host_in_its_own_way(told: str | None) -> None:
+    """The only attachment's host by another scheme -> the connection may be its own."""
+    picture = ATTACHED.but(known=(), backend=(Connection("c-1", host=told, sessions=1),))
+    assert unexplained(picture.situation) == ()
+    assert picture.diagnosis.verdict is Verdict.HEALTHY
