@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -156,7 +157,7 @@ def _spared(
     for names in missing:
         may_be = (c for c in reversed(left) if s.nameless or _may_be_named(c.host, names))
         hosts = (host for c in may_be if (host := host_of(s, c)) not in spared)
-        spared.update([host] if (host := next(hosts, None)) else [])
+        spared.update(itertools.islice(hosts, 1))
     return spared
 
 

@@ -81,10 +81,21 @@ def hosts_to_ask_of(first: Diagnosis) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*going, *left)))
 
 
+def server_to_ask_of(first: Diagnosis) -> str | None:
+    """Return the server of which Nova has to say whether it swaps a volume, None for none. Pure.
+
+    In a swap the new volume looks like an attach that never finished, and the old one like a detach
+    that Nova does not carry out.
+    """
+    s = first.situation
+    acts = first.verdict in (Verdict.RELEASE, Verdict.NOVA_DETACH)
+    return s.instance_id if acts and s is not None and s.server is not None else None
+
+
 def _unseen(s: Situation) -> str:
     """Return what could not be seen, in the sources' own words."""
     holders = (asked.holders for asked in accounting.asked_of_hosts_let_go(s))
-    answers = (*s.servers.values(), *holders, s.backend)
+    answers = (*s.servers.values(), *holders, s.swapping, s.backend)
     unknown = [answer.reason for answer in answers if isinstance(answer, Unknown)]
     return f" ({'; '.join(unknown)})" if unknown else ""
 

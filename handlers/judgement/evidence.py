@@ -70,6 +70,7 @@ class Blind:
 VolumeEvidence = Fact[Volume] | Absent | Unknown
 ServerEvidence = Fact[Server] | Absent | Unknown
 BackendEvidence = Fact[Observation] | Absent | Unknown | Blind
+SwapEvidence = Fact[bool] | Unknown
 HoldersEvidence = Fact[tuple[str, ...]] | Unknown
 
 
@@ -99,7 +100,8 @@ class Evidence:
     ``hosts_known`` is False where the driver cannot say whose connection is whose. ``holding`` is
     asked for only where neither a row nor a message names an instance. ``elsewhere`` is what Nova
     says of the hosts whose access would be ended, and of those that are let in and that no
-    attachment explains.
+    attachment explains. ``swapping`` is whether a volume of the subject's server is being swapped
+    for another one; None where Nova was not asked.
     """
 
     volume: VolumeEvidence
@@ -111,6 +113,7 @@ class Evidence:
     hosts_known: bool = True
     holding: Holding | None = None
     elsewhere: tuple[Holding, ...] = ()
+    swapping: SwapEvidence | None = None
 
 
 class Retry(Protocol):
@@ -169,6 +172,18 @@ def gather(case: Case, sources: Sources) -> Evidence:
 def ask_of_hosts(case: Case, hosts: Sequence[str], sources: Sources) -> tuple[Holding, ...]:
     """Ask Nova who may be using the volume on each of these hosts, the first ``MOST_HOSTS``."""
     return tuple(_holding(case.volume_id, host, sources) for host in hosts[:MOST_HOSTS])
+
+
+def ask_of_swaps(instance_id: str, sources: Sources) -> SwapEvidence:
+    """Ask Nova whether a volume of this server is being swapped for another one."""
+
+    def ask() -> bool:
+        return sources.nova.swapping(instance_id, timeout_seconds=sources.timeout_seconds)
+
+    try:
+        return Fact(sources.retry("nova", "swapping", ask))
+    except OutsideError as error:
+        return Unknown(f"Nova: {error}")
 
 
 def look_at_volume(case: Case, sources: Sources) -> VolumeEvidence:

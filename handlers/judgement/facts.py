@@ -270,11 +270,11 @@ def _reserved_by_another_client(s: Situation) -> bool:
 
 @predicate
 def nova_unknown(s: Situation) -> bool:
-    """Nova did not answer for a server in question, or, where no instance is known, not surely in
-    full for the one host that is asked about; or it says that it has no such server, and nothing
-    shows that it ever had it.
+    """Nova did not answer for a server in question or the swaps of its volumes, or not surely in
+    full for the host whose access would be ended; or it says that it has no such server, and
+    nothing shows that it ever had it.
     """
-    return _holders_unknown(s) or bool(_unknown_servers(s))
+    return _holders_unknown(s) or isinstance(s.swapping, Unknown) or bool(_unknown_servers(s))
 
 
 @predicate
@@ -312,9 +312,11 @@ def _holders_unknown(s: Situation) -> bool:
 
 @predicate
 def server_busy(s: Situation) -> bool:
-    """A server that has a row of the volume has a task of Nova's under way."""
+    """A server that has a row of the volume has a task of Nova's under way, or a volume of its
+    server is being swapped for another one.
+    """
     servers = (a.value for a in s.servers.values() if isinstance(a, Fact))
-    return any(server.task_state is not None for server in servers)
+    return s.swapping == Fact(True) or any(server.task_state is not None for server in servers)
 
 
 @predicate

@@ -195,12 +195,13 @@ SECTIONS = (
                 when=(facts.server_busy,),
                 meant=(
                     "A live migration, a shelving or a rebuild is under way. Two rows of one "
-                    "server are correct meanwhile."
+                    "server are correct meanwhile. So is a volume swap, which sets no task: for "
+                    "hours the server has both volumes, and names the old one alone."
                 ),
                 done="In-flight.",
                 source=(
                     "Live migration and its short moment of `attaching`, unshelving, evacuation "
-                    "(made)."
+                    "(made); volume swaps (nova/compute/manager.py) (read)."
                 ),
             ),
         ),

@@ -20,6 +20,7 @@ from handlers.judgement.evidence import (
     Fact,
     Holding,
     ServerEvidence,
+    SwapEvidence,
     holder,
     left_behind,
 )
@@ -160,7 +161,8 @@ class Situation:
     Where the driver cannot tell hosts, all connections are ``nameless`` instead.
 
     ``holding`` is what Nova says of the subject's host where no instance is known, ``elsewhere`` of
-    the hosts that no attachment explains. ``late_attach`` is the operator's choice for what is
+    other hosts; ``swapping`` whether it is swapping a volume of the subject's server for another.
+    ``late_attach`` is the operator's choice for what is
     rolled forward.
     """
 
@@ -182,6 +184,7 @@ class Situation:
     nameless: tuple[Connection, ...] = ()
     holding: Holding | None = None
     elsewhere: tuple[Holding, ...] = ()
+    swapping: SwapEvidence | None = None
     late_attach: LateAttach = LateAttach.KEEP
 
     @property
@@ -365,6 +368,7 @@ def situate(
         nameless=() if evidence.hosts_known else seen,
         holding=evidence.holding,
         elsewhere=evidence.elsewhere,
+        swapping=evidence.swapping,
         late_attach=late_attach,
     )
 

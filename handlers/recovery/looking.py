@@ -13,13 +13,14 @@ from drivers.base import StorageDriver
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import OutsideError
 from handlers.counting import Called, Counted
-from handlers.judgement.diagnosis import diagnose, hosts_to_ask_of
+from handlers.judgement.diagnosis import diagnose, hosts_to_ask_of, server_to_ask_of
 from handlers.judgement.evidence import (
     Evidence,
     Fact,
     Sources,
     VolumeEvidence,
     ask_of_hosts,
+    ask_of_swaps,
     gather,
     look_at_volume,
 )
@@ -59,7 +60,9 @@ class Viewer:
         evidence = gather(attempt.case, sources)
         first = diagnose(attempt.case, evidence, attempt.policy.late_attach)
         elsewhere = ask_of_hosts(attempt.case, hosts_to_ask_of(first), sources)
-        return dataclasses.replace(evidence, elsewhere=elsewhere)
+        server = server_to_ask_of(first)
+        swapping = ask_of_swaps(server, sources) if server is not None else None
+        return dataclasses.replace(evidence, elsewhere=elsewhere, swapping=swapping)
 
     def look_at_volume(self, attempt: Attempt) -> VolumeEvidence:
         """Look at Cinder alone."""

@@ -128,7 +128,8 @@ class Stepper:
         """
         policy, began = attempt.policy, time.monotonic()
         s = plan.situation
-        lease_seconds = policy.step_seconds(len(s.servers) + MOST_HOSTS)
+        # Two questions of each server, two of each host, and one of the swaps.
+        lease_seconds = policy.step_seconds(len(s.servers) + MOST_HOSTS + 1)
         intent = self._intend(attempt, plan, step, lease_seconds)
         call_by = began + lease_seconds - policy.longest_call_seconds
         result, detail = StepResult.INDETERMINATE, "interrupted"

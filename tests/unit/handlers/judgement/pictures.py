@@ -9,7 +9,7 @@ from typing import Any
 from drivers.base import Capabilities, Connection, Connector, Observation, VolumeRef
 from drivers.control_plane import BlockDevice, CinderAttachment, Server, Volume
 from handlers.case import Case, CaseState, Grounds, Intent, StepKind, StepResult, Trigger
-from handlers.judgement.diagnosis import diagnose, hosts_to_ask_of
+from handlers.judgement.diagnosis import diagnose, hosts_to_ask_of, server_to_ask_of
 from handlers.judgement.evidence import (
     Absent,
     BackendEvidence,
@@ -19,6 +19,7 @@ from handlers.judgement.evidence import (
     Holding,
     NoControl,
     ServerEvidence,
+    SwapEvidence,
     Unknown,
     VolumeEvidence,
 )
@@ -102,8 +103,8 @@ class Picture:
     the services of hosts that rows were left on. ``known`` are the hosts whose connectors were
     learned. ``hosts_known`` is False where the driver cannot say whose connection is whose.
     ``holding`` is what Nova said of the only host, where no instance is known, ``elsewhere`` of
-    other hosts. Of what else a look asks, Nova says that nobody uses the volume there, unless
-    ``asked`` is False.
+    other hosts, ``swapping`` of the swaps of the server's volumes. Of what else a look asks, Nova
+    says that nobody uses the volume there and nothing is swapped, unless ``asked`` is False.
     """
 
     status: str = "available"
@@ -124,6 +125,7 @@ class Picture:
     holding: Holding | None = None
     elsewhere: tuple[Holding, ...] = ()
     asked: bool = True
+    swapping: SwapEvidence | None = None
     service_up: bool = True
     operation: Operation = Operation.ATTACH
     attachment_id: str | None = A
@@ -169,9 +171,11 @@ class Picture:
         if not self.asked:
             return seen
         told = {holding.host for holding in self.elsewhere}
-        hosts = hosts_to_ask_of(diagnose(self.case, seen, self.late_attach))
-        more = tuple(holding(host=host) for host in hosts if host not in told)
-        return dataclasses.replace(seen, elsewhere=(*self.elsewhere, *more))
+        first = diagnose(self.case, seen, self.late_attach)
+        more = tuple(holding(host=host) for host in hosts_to_ask_of(first) if host not in told)
+        asked = self.swapping is None and server_to_ask_of(first) is not None
+        swapping = Fact(False) if asked else self.swapping
+        return dataclasses.replace(seen, elsewhere=(*self.elsewhere, *more), swapping=swapping)
 
     @property
     def _seen(self) -> Evidence:
@@ -190,6 +194,7 @@ class Picture:
             hosts_known=self.hosts_known,
             holding=self.holding,
             elsewhere=self.elsewhere,
+            swapping=self.swapping,
         )
 
     @property

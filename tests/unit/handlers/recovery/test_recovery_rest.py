@@ -289,5 +289,5 @@ def test_more_servers_to_ask_need_a_longer_lease(cloud: Cloud) -> None:
     """
     trial = Trial(leaked_beside(cloud), ATTACH)
     trial.run(recovery_on(cloud))
-    assert trial.leases == [QUICK.step_seconds(servers=2 + MOST_HOSTS)]
+    assert trial.leases == [QUICK.step_seconds(servers=2 + MOST_HOSTS + 1)]
     assert [i.kind for i in trial.kept.intents] == [StepKind.BACKEND_FORCE_DETACH]
