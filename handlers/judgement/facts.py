@@ -68,11 +68,12 @@ def volume_in_error(s: Situation) -> bool:
 
 @predicate
 def volume_busy(s: Situation) -> bool:
-    """The volume's status is none of available, reserved, attaching, in-use and detaching, or a
-    migration of the volume is under way; or it is a temporary volume that Cinder makes for a
-    backup, by its name, and has no row.
+    """The volume's status is none of available, reserved, attaching, in-use and detaching, nor is
+    it up for transfer without a row; or a migration of the volume is under way; or it is a
+    temporary volume that Cinder makes for a backup, by its name, and has no row.
     """
-    return s.status not in SETTLED_STATUSES or _used_by_cinder(s)
+    up_for_transfer = s.status == TRANSFER and not s.volume.attachments
+    return not (s.status in SETTLED_STATUSES or up_for_transfer) or _used_by_cinder(s)
 
 
 def _used_by_cinder(s: Situation) -> bool:
@@ -149,8 +150,10 @@ def attach_unfinished(s: Situation) -> bool:
 
 @predicate
 def status_fits_other_attachments(s: Situation) -> bool:
-    """The volume is available, or it is in-use or reserved by its other rows."""
-    return s.status == "available" if not s.others else s.status in ("in-use", "reserved")
+    """The volume is available or up for transfer, or it is in-use or reserved by its other rows."""
+    if not s.others:
+        return s.status in ("available", TRANSFER)
+    return s.status in ("in-use", "reserved")
 
 
 # -- the rows in Cinder ----------------------------------------------------------------------------

@@ -337,13 +337,15 @@ SECTIONS = (
                 ANOTHER_USER,
                 Verdict.PARK,
                 (
-                    "by Nova's records a server that has no attachment in Cinder has the volume in "
-                    "use, or may have"
+                    "by Nova's records a server may be using the volume that no attachment of "
+                    "Cinder's is for: it has a block device for it, is being migrated, or was "
+                    "evacuated off a host on which its guest may be running still"
                 ),
                 when=(facts.another_user,),
                 meant=(
                     "The server may be using the access that is left, or that another attachment "
-                    "explains; its row was dropped."
+                    "explains: its row was dropped, or Nova has not recorded that its old guest "
+                    "was ended on the host that it was evacuated off."
                 ),
                 done="Parked, and the reason names it: nothing is ended or given to others.",
                 source=(
@@ -540,6 +542,7 @@ SECTIONS = (
                     facts.attachment_is_attached,
                     facts.named_by_device,
                     facts.no_second_attachment,
+                    facts.nova_detaches,
                     facts.detach_wanted,
                     facts.rolled_and_not_detached,
                 ),
@@ -1139,6 +1142,43 @@ SECTIONS = (
                 ),
                 done="In-flight; if that one is stuck, it has a case of its own.",
                 source="Multiattach, a server deleted while Cinder was down (read).",
+            ),
+            Rule(
+                "P23.no-device",
+                Verdict.PARK,
+                (
+                    "Cinder says attached, and Nova has no block device of the server for the "
+                    "volume: either record may be the wrong one, and the guest may be using it"
+                ),
+                when=(
+                    facts.in_use,
+                    facts.attachment_is_attached,
+                    facts.server_exists,
+                    facts.no_block_device,
+                ),
+                meant=(
+                    "Nova released the volume and Cinder was not told, or somebody wrote the "
+                    "status or the row by hand, or Nova lost its record of a volume that the guest "
+                    "uses. No message says that it is to be detached."
+                ),
+                done="Parked: a detach has to be asked for, or Cinder's record be dropped.",
+                source="`reset-state` to in-use of a volume that nobody has (read).",
+            ),
+            Rule(
+                "P24.deleted-on-a-shared-host",
+                Verdict.PARK,
+                (
+                    "the server is deleted and its row is left, and another server of the same "
+                    "host uses the volume, or may, so that the backend cannot show that the "
+                    "deleted one's guest does not"
+                ),
+                when=(facts.server_gone, facts.has_attachment, facts.shared_host),
+                meant=(
+                    "Two servers of one host share its one connection, which says nothing of "
+                    "either guest."
+                ),
+                done="Parked: Cinder keeps the connection for the other server's sake.",
+                source="A multiattach volume, one of two servers deleted (read).",
             ),
             Rule(
                 "P7.foreign-connection",

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -118,7 +119,7 @@ def conclude(attempted: Attempted) -> Outcome:
             return _well(attempted)
         case Verdict.IN_FLIGHT:
             if endangers(attempted.diagnosis):
-                return _warn(attempted)
+                return _warn(attempted, wait)
             return wait(attempted, attempted.diagnosis.reason)
         case Verdict.UNKNOWN:
             return _unseen(attempted)
@@ -146,6 +147,8 @@ def _unseen(attempted: Attempted) -> Outcome:
     if after_its_end and not case.intents and s is not None and facts.never_in_nova(s):
         reason = f"it ended well by the bus; {attempted.diagnosis.reason}"
         return attempted.outcome(CaseState.CLOSED, reason, conclusion=Conclusion.ENDED)
+    if endangers(attempted.diagnosis):
+        return _warn(attempted, later)
     return later(attempted, attempted.diagnosis.reason)
 
 
@@ -260,19 +263,22 @@ def _verified_by(diagnosis: Diagnosis) -> VerifiedBy | None:
 
 
 def endangers(diagnosis: Diagnosis) -> bool:
-    """Tell whether others may get the volume, with a host let in, while the case only waits."""
+    """Tell whether others may get the volume, with a host let in, while the case only waits.
+
+    It waits for an operation to end, or for a source that gives no answer.
+    """
     s = diagnosis.situation
-    waits = diagnosis.verdict is Verdict.IN_FLIGHT
+    waits = diagnosis.verdict in (Verdict.IN_FLIGHT, Verdict.UNKNOWN)
     return waits and s is not None and facts.open_to_others(s) and facts.somebody_let_in(s)
 
 
-def _warn(attempted: Attempted) -> Outcome:
+def _warn(attempted: Attempted, put_off: Callable[[Attempted, str], Outcome]) -> Outcome:
     """Wait on, and tell of the danger once: the last outcome's reason says whether it was told."""
-    waiting = wait(attempted, f"{attempted.diagnosis.reason}; {DANGER}")
+    waiting = put_off(attempted, f"{attempted.diagnosis.reason}; {DANGER}")
     if waiting.state is CaseState.PARKED or DANGER in (attempted.case.reason or ""):
         return waiting
-    told = attempted.announcement(Event.ERROR, waiting.reason)
-    return dataclasses.replace(waiting, announcements=(told,))
+    told = waiting.announcements or (attempted.announcement(Event.ERROR, waiting.reason),)
+    return dataclasses.replace(waiting, announcements=told)
 
 
 def wait(attempted: Attempted, reason: str, delay_seconds: float | None = None) -> Outcome:

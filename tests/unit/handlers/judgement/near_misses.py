@@ -162,6 +162,9 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
                 )
             },
             "the case is about an attach": {"operation": Operation.ATTACH},
+            "Nova refuses a detach from a suspended server": {
+                "servers": (server(X, A, vm_state="suspended"),)
+            },
             "the compute is down": {"servers": (server(X, A, compute_up=False),)},
             "it was attached anew meanwhile": {"attachments": (attachment(B),),
                 "servers": (server(X, B),)},
