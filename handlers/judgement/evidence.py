@@ -155,13 +155,14 @@ def gather(case: Case, sources: Sources) -> Evidence:
     answers = {i: _server(i, case.volume_id, sources) for i in instances if i is not None}
     servers = tuple((instance_id, answer) for instance_id, (answer, _) in answers.items())
     backend, hosts_known = _backend(volume.value.ref, sources)
-    connectors = _connectors(case, volume.value.attachments, servers, sources)
+    ended_on = tuple((i, host) for i, (_, host) in answers.items() if host is not None)
+    connectors = _connectors(case, volume.value.attachments, servers, ended_on, sources)
     only_host = _only_host(case, volume.value, backend, dict(connectors)) if hosts_known else None
     return Evidence(
         volume=volume,
         servers=servers,
         backend=backend,
-        ended_on=tuple((i, host) for i, (_, host) in answers.items() if host is not None),
+        ended_on=ended_on,
         computes=tuple(_computes(volume.value.attachments, dict(servers), sources)),
         connectors=connectors,
         hosts_known=hosts_known,
@@ -335,11 +336,17 @@ def _connectors(
     case: Case,
     attachments: tuple[CinderAttachment, ...],
     servers: tuple[tuple[str, ServerEvidence], ...],
+    ended_on: tuple[tuple[str, str], ...],
     sources: Sources,
 ) -> tuple[tuple[str, Connector], ...]:
     of_servers = (answer.value.host for _, answer in servers if isinstance(answer, Fact))
     hosts = dict.fromkeys(
-        [case.host, *(attachment.host for attachment in attachments), *of_servers]
+        [
+            case.host,
+            *(attachment.host for attachment in attachments),
+            *of_servers,
+            *(host for _, host in ended_on),
+        ]
     )
     learned = ((host, sources.connector_of(host)) for host in hosts if host is not None)
     return tuple((host, connector) for host, connector in learned if connector is not None)

@@ -220,6 +220,12 @@ def attachment_is_unfinished(s: Situation) -> bool:
 
 
 @predicate
+def attachment_is_in_error_detaching(s: Situation) -> bool:
+    """The row is error_detaching."""
+    return s.attachment_status == "error_detaching"
+
+
+@predicate
 def no_second_attachment(s: Situation) -> bool:
     """Its server has no other row."""
     return not s.siblings
@@ -595,7 +601,8 @@ def its_host_in_session(s: Situation) -> bool:
 @predicate
 def access_left(s: Situation) -> bool:
     """The backend has a connection of its host; or it cannot be seen, Cinder's API was seen to
-    delete a reserved row, and no driver has reported a release since.
+    delete a reserved row that the backend had been asked for, by an attach or with a connector on
+    the bus, and no driver has reported a release since.
     """
     return bool(s.own) or _suspected(s)
 
@@ -606,10 +613,20 @@ def _suspected(s: Situation) -> bool:
 
 @predicate
 def no_leak_suspected(s: Situation) -> bool:
-    """Cinder's API was not seen to delete a reserved row, or the driver has reported a release
-    since.
+    """Cinder's API was not seen to delete a reserved row, or nothing shows that the backend was
+    ever asked for it, or the driver has reported a release since.
     """
-    return not s.case.released_unasked or intents.released_by_driver(s.case)
+    suspected = s.case.released_unasked and _backend_was_asked(s)
+    return not suspected or intents.released_by_driver(s.case)
+
+
+def _backend_was_asked(s: Situation) -> bool:
+    """Tell whether an attach of this attachment began, or its connector was seen, on the bus.
+
+    A row that is reserved for a shelved server, and one whose attach was refused, never had either.
+    """
+    began = s.case.starts > 0 or s.case.nova_started
+    return s.case.connector is not None or (began and s.case.operation is Operation.ATTACH)
 
 
 @predicate

@@ -142,13 +142,14 @@ def _needs_backend_call(s: Situation, capabilities: Capabilities) -> bool:
     """Tell whether the backend has to be released by a call of its own, before Cinder's.
 
     Not without a connector to name the host by, unless there is no other host and the driver takes
-    that; nor where another server of the same host needs, or may need, the same connection. A
+    that; nor where another server of the same host needs, or may need, the same connection; nor
+    where nobody is let in to a volume that is free, which its host may be given anew meanwhile. A
     driver that acts through Cinder is called only where Cinder's own delete would skip the backend,
     one that cannot keep the host out not at all.
     """
     if s.connector is None:
         return s.sole and capabilities.accepts_no_connector
-    if s.shared_host:
+    if s.shared_host or (s.status == "available" and s.clean):
         return False
     if capabilities.acts_through_cinder:
         return cinder_skips_backend(s)

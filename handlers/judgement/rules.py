@@ -666,6 +666,28 @@ SECTIONS = (
                 use_case=UseCase.UC3,
             ),
             Rule(
+                "UC3.row-in-error",
+                Verdict.RELEASE,
+                (
+                    "a detach failed at its end: the volume is available and the backend clean, "
+                    "and only the row in error is left, of which Nova holds nothing"
+                ),
+                when=(
+                    facts.available,
+                    facts.attachment_is_in_error_detaching,
+                    facts.no_other_attachment,
+                    facts.no_block_device,
+                    facts.no_connection,
+                ),
+                meant="The removal of the export failed, and the row that says so was left.",
+                done=(
+                    "Release of that row in Cinder alone: the volume is free, so that its host may "
+                    "be given it anew at any time."
+                ),
+                source="A driver whose removal of the export failed in a detach (read).",
+                use_case=UseCase.UC3,
+            ),
+            Rule(
                 "UC5.leaked",
                 Verdict.TERMINATE,
                 (

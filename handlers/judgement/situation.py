@@ -344,7 +344,9 @@ def situate(
     learned = dict(evidence.connectors)
     moving = any(r.instance_id == instance_id for r in others)
     at_home = None if moving else servers.get(instance_id or "")
-    connector = _connector(case, attachment, at_home, learned)
+    ended_on = dict(evidence.ended_on).get(instance_id or "")
+    last = None if moving else ended_on
+    connector = _connector(case, attachment, at_home, last, learned)
     explained = explained_by(others, servers, learned)
     seen = _connections(evidence.backend)
     rest = [c for c in seen if evidence.hosts_known and not belongs(c, explained)]
@@ -357,7 +359,7 @@ def situate(
         others=others,
         instance_id=instance_id,
         servers=servers,
-        ended_on=dict(evidence.ended_on).get(instance_id or ""),
+        ended_on=ended_on,
         computes=dict(evidence.computes),
         connector=connector,
         connectors=learned,
@@ -377,9 +379,12 @@ def _connector(
     case: Case,
     attachment: CinderAttachment | None,
     at_home: ServerEvidence | None,
+    last: str | None,
     learned: Mapping[str, Connector],
 ) -> Connector | None:
     """Take the recorded identity first: the attachment's own, its host's, its server's host's.
+
+    Of a deleted server it is that of the host where Nova ended its guest, the ``last`` one.
 
     ``at_home`` is the server, None where it has further rows: of two rows of one server at most one
     is on the host that the server is on, and nothing says that it is this one.
@@ -390,7 +395,7 @@ def _connector(
         return learned.get(attachment.host)
     if case.host is not None:
         return learned.get(case.host)
-    host = at_home.value.host if isinstance(at_home, Fact) else None
+    host = at_home.value.host if isinstance(at_home, Fact) else last
     return learned.get(host) if host else None
 
 

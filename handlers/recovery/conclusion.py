@@ -212,9 +212,18 @@ def _settling_seconds(attempted: Attempted) -> float:
 
 
 def _frozen(attempted: Attempted, well: str) -> Outcome:
-    """Wait for cinder-volume: a frozen one may still carry out earlier requests."""
+    """Wait for cinder-volume: a frozen one may still carry out earlier requests.
+
+    When the patience is over a person is asked about what we have touched. Where all is clean by
+    itself there is nothing to decide: the backend may have been removed, and what comes of a late
+    request is for the sweep to find.
+    """
     reason = f"{well}; but cinder-volume of its backend is not up"
     if attempted.age_seconds > attempted.policy.patience_seconds:
+        if attempted.diagnosis.verdict is Verdict.CLEAN and not attempted.case.intents:
+            return attempted.outcome(
+                CaseState.CLOSED, reason, conclusion=Conclusion.HEALTHY, clean=True
+            )
         return park(attempted, f"{reason}, for longer than patience_seconds")
     horizon = attempted.policy.late_horizon_seconds
     return attempted.outcome(CaseState.SETTLING, reason, delay_seconds=horizon, clean=True)

@@ -93,13 +93,13 @@ def _wrong(kind: Kind, expected: Expected) -> Expected:
 SEEING: Mapping[str, Expected] = MappingProxyType(
     {
         # Row deleted (backend proven clean, Nova proves nothing).
-        "available_error_detaching": _wrong(Kind.MENDABLE, RELEASED),
+        "available_error_detaching": RELEASED,
         # Leave, no alarm.
         "backup_temp_volume": UNALARMED,
         # Leave.
         "backup_temp_volume_hci": UNALARMED,
         # Close.
-        "clean_but_service_removed": _wrong(Kind.NOISE, NOTHING),
+        "clean_but_service_removed": NOTHING,
         # A person (Nova refuses 400).
         "conductor_died": _parked("broke off"),
         # Row deleted, available.
@@ -207,7 +207,7 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
         # Say so: unknown, an alert after some.
         "unknown_to_this_cinder": _wrong(Kind.CONTROL, Expected(Ends.UNKNOWN, says=("cinder",))),
         # Released: the only connection is of a learned host, where Nova ended the guest.
-        "unshelve_then_deleted": _wrong(Kind.MENDABLE, RELEASED),
+        "unshelve_then_deleted": RELEASED,
         # Nova's detach again.
         "vmware_host": dataclasses.replace(DETACHED_BY_NOVA, lets_go=1),
     }
@@ -232,11 +232,11 @@ VARIANTS: Mapping[str, Expected] = MappingProxyType(
 
 BLIND: Mapping[str, Expected] = MappingProxyType(
     {
-        "detach_from_shelved": _wrong(Kind.NOISE, NOTHING),
+        "detach_from_shelved": NOTHING,
         "local_delete_guest_runs": _wrong(Kind.ENDING, PARKED),
         "reset_available_detached": _wrong(Kind.SEEN, PARKED),
         "reset_available_only": _wrong(Kind.SEEN, PARKED),
-        "shelved_deleted": _wrong(Kind.NOISE, NOTHING),
+        "shelved_deleted": NOTHING,
         "uc5_without_detach_start": _wrong(Kind.ENDING, PARKED),
     }
 )
@@ -245,8 +245,8 @@ BLIND: Mapping[str, Expected] = MappingProxyType(
 TRUSTED: Mapping[str, Expected] = MappingProxyType(
     {
         "deleted_in_building": _wrong(Kind.MENDABLE, RELEASED),
-        "detach_from_shelved": _wrong(Kind.NOISE, NOTHING),
-        "shelved_deleted": _wrong(Kind.NOISE, NOTHING),
+        "detach_from_shelved": NOTHING,
+        "shelved_deleted": NOTHING,
         "uc5_without_detach_start": _wrong(Kind.ENDING, Expected(Ends.MENDED, FREE, (TERMINATE,))),
     }
 )

@@ -18,6 +18,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     ONE_DELETED,
     ONE_LET_GO,
     ROLLED,
+    ROW_IN_ERROR,
     STRAY,
     UC1,
     UC1_LEGACY,
@@ -141,6 +142,25 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "Nova has just accepted it": {"intents": (intent(StepKind.NOVA_DETACH),)},
             "the row is in error": {"attachments": (attachment(A, "error_detaching"),)},
             "the server is in error": {"servers": (server(X, A, vm_state="error"),)},
+        },
+    ),
+    "UC3.row-in-error": (
+        ROW_IN_ERROR,
+        {
+            "its host is let in": {"backend": (access(H1),)},
+            "a stranger is let in": {"backend": (access("stranger"),)},
+            "nobody can see the backend": {"backend": BLIND},
+            "the backend gave no answer": {"backend": UNSEEN},
+            "Nova names the row": {"servers": (server(X, A),)},
+            "Nova has a block device of another row": {"servers": (server(X, "dead"),)},
+            "Nova does not answer": {"servers": (), "unseen": (X,)},
+            "this Nova never had the server": {"servers": (), "stranger": (X,)},
+            "the compute is down": {"servers": (server(X, compute_up=False),)},
+            "another row is there": {
+                "attachments": (attachment(A, "error_detaching"), attachment(B, "reserved", Y)),
+                "servers": (server(X), server(Y)),
+            },
+            "the row is attached": {"attachments": (attachment(A),)},
         },
     ),
     "UC4.rolled": (

@@ -150,8 +150,8 @@ class Picture:
             "attachment_id": self.attachment_id, "instance_id": self.instance_id,
             "host": self.host, "backend": BACKEND, "trigger": Trigger.DEADLINE,
             "state": CaseState.DUE, "opened_at": OPENED_AT, "attempts": self.attempts,
-            "failures": 0, "signal_seq": 1, "end_seen": False, "released_unasked": False,
-            "mended_at": None, "first_clean_at": None, "connector": None,
+            "failures": 0, "signal_seq": 1, "starts": 1, "end_seen": False,
+            "released_unasked": False, "mended_at": None, "first_clean_at": None, "connector": None,
             "request_ids": ("req-1",), "intents": (), "updated_at": OPENED_AT,
         }  # fmt: skip
         return Case(**(facts | dict(self.case_facts)))
