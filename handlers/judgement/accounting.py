@@ -234,6 +234,11 @@ def _is_listed(asked: Holding) -> bool:
     return isinstance(asked.holders, Fact)
 
 
+def has_unexplained_connection(s: Situation) -> bool:
+    """Tell whether the backend has a connection that no attachment explains."""
+    return bool(unexplained_connections(s, s.volume.attachments, seen(s)))
+
+
 def _connections(s: Situation) -> Iterator[Party]:
     for connection in unexplained_connections(s, s.volume.attachments, seen(s)):
         kind = Kind.SESSION if connection.sessions else Kind.ACCESS

@@ -93,7 +93,7 @@ class Guard(enum.Enum):
         "The backend has a connection, and its driver declares that it cannot tell hosts. The "
         "connection may be of the attachment's host or of another guest's. No connection at all "
         "is still proof, and Nova's own detach goes on as long as there are no more connections "
-        "than attachments.",
+        "than hosts of attachments.",
     )
     FOREIGN_CONNECTION = Reason(
         "the backend also has a connection that no record explains",
@@ -280,7 +280,9 @@ def _nameless_connection(a: Asked) -> bool:
 
 def _foreign_connection(a: Asked) -> bool:
     beside_ours = _one_host(a) and bool(a.s.foreign)
-    return beside_ours or (StepKind.NOVA_DETACH in a.kinds and a.s.has_unexplained_connection)
+    return beside_ours or (
+        StepKind.NOVA_DETACH in a.kinds and accounting.has_unexplained_connection(a.s)
+    )
 
 
 def _host_not_listed(a: Asked) -> bool:

@@ -272,7 +272,7 @@ def _met(condition: Condition, s: Situation) -> bool:
         case Condition.NAMED:
             met = s.named_by_device
         case Condition.ALONE:
-            met = not s.has_unexplained_connection
+            met = not accounting.has_unexplained_connection(s)
         case Condition.SOLE:
             met = s.sole
         case Condition.CLEAN:

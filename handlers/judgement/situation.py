@@ -285,15 +285,6 @@ class Situation:
         return self.live_sessions and not self.guest_ended
 
     @property
-    def has_unexplained_connection(self) -> bool:
-        """Tell whether a connection is surely not of the subject's host, nor explained by a record.
-
-        Of connections that the driver cannot tell apart, each row explains one.
-        """
-        of_another_host = self.connector is not None and bool(self.foreign)
-        return of_another_host or len(self.nameless) > len(self.volume.attachments)
-
-    @property
     def sole(self) -> bool:
         """Tell whether the subject's row is the only one, and the only connection an idle one.
 
