@@ -231,6 +231,21 @@ class NovaClient:
         found = tuple(ServerVolumes(server.instance_id, server.volumes) for server in listed)
         return ServersPage(found, following)
 
+    def swapping(self, instance_id: str, *, timeout_seconds: float) -> bool:
+        """Tell whether a swap of one of its volumes is under way; see ``Nova.swapping``.
+
+        One request, and one more for each swap on record until one has not ended.
+        """
+        path = f"/servers/{instance_id}/os-instance-actions"
+        with self._endpoint.within(timeout_seconds) as asking:
+            microversion = asking.pin(ACTIONS)
+            listed = Call("GET", path, microversion, (instance_id,))
+            for request_id in asking.read(listed, nova_shapes.swaps):
+                call = Call("GET", f"{path}/{request_id}", microversion, (instance_id,))
+                if not asking.read(call, nova_shapes.has_ended):
+                    return True
+        return False
+
     def holders(self, volume_id: str, host: str, *, timeout_seconds: float) -> tuple[str, ...]:
         """Return the servers that may be using the volume on this host; see ``holders`` above.
 

@@ -26,6 +26,7 @@ HOST = "OS-EXT-SRV-ATTR:host"
 LAUNCHED_AT = "OS-SRV-USG:launched_at"
 COMPUTE = "nova-compute"
 DELETIONS = frozenset({"delete", "forceDelete"})
+SWAP, SWAPPING = "swap_volume", "compute_swap_volume"
 TERMINATION, WELL = "compute_terminate_instance", "Success"
 VOLUMES = "os-extended-volumes:volumes_attached"
 MIGRATING, EVACUATION, COMPLETED = "migrating", "evacuation", "completed"
@@ -148,6 +149,27 @@ def ended_on(document: Any) -> str | None:
         if event.get("event") == TERMINATION and event.get("result") == WELL:
             return optional(event, "host") or None
     return None
+
+
+def swaps(document: Any) -> Sequence[str]:
+    """Return the request ids of a server's volume swaps, as Nova lists them: the newest first.
+
+    Raises ShapeError where no action at all is on record: every server has its creation there.
+    """
+    actions = items(document, "instanceActions")
+    if not actions:
+        raise ShapeError("no action of the server is on record")
+    return [text(a, "request_id") for a in actions if a.get("action") == SWAP]
+
+
+def has_ended(document: Any) -> bool:
+    """Tell whether the compute has recorded the end of this swap, well or not.
+
+    An action without the event is one that the compute has not begun.
+    """
+    action = mapping(mapping(document, "the answer").get("instanceAction"), "instanceAction")
+    events = [e for e in items(action, "events") if e.get("event") == SWAPPING]
+    return any(present(event, "finish_time") is not None for event in events)
 
 
 def listed_servers(document: Any) -> tuple[Sequence[ListedServer], str | None]:

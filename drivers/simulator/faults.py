@@ -3,7 +3,8 @@
 The methods that can be struck go by ``actor.method``: the faces' (``cinder.volume``,
 ``cinder.reserve``, ``cinder.unreserve``, ``cinder.roll_detaching``, ``cinder.complete``,
 ``cinder.delete_attachment``, ``cinder.terminate_connection``, ``cinder.force_detach``,
-``nova.server``, ``nova.deleted_server``, ``nova.compute_up``, ``nova.holders``, ``nova.detach``,
+``nova.server``, ``nova.deleted_server``, ``nova.compute_up``, ``nova.holders``,
+``nova.swapping``, ``nova.detach``,
 ``driver.observe``, ``driver.terminate_connection``, ``driver.detach``, ``driver.list_exports``)
 and, one floor below, what cinder-volume asks of its own driver (``backend.initialize_connection``,
 ``backend.terminate_connection``, ``backend.remove_export``). A fault below makes Cinder itself
@@ -27,6 +28,7 @@ METHODS = frozenset({
     "cinder.complete", "cinder.delete_attachment", "cinder.terminate_connection",
     "cinder.force_detach",
     "nova.server", "nova.deleted_server", "nova.compute_up", "nova.holders", "nova.detach",
+    "nova.swapping",
     "driver.observe", "driver.terminate_connection", "driver.detach", "driver.list_exports",
     "backend.initialize_connection", "backend.terminate_connection", "backend.remove_export",
 })  # fmt: skip

@@ -263,6 +263,14 @@ class NovaFace:
         )  # fmt: skip
         return self._perform(asked, lambda: self._deleted_server(instance_id))
 
+    def swapping(self, instance_id: str, *, timeout_seconds: float) -> bool:
+        """Tell whether a volume of the server is being swapped for another one."""
+        asked = Asked(
+            "nova", "swapping", None, None, timeout_seconds,
+            writes=False, arguments=(("instance_id", instance_id),),
+        )  # fmt: skip
+        return self._perform(asked, lambda: self.compute.estate.server(instance_id).swapping)
+
     def detach(
         self, instance_id: str, volume_id: str, *, request_id: str, timeout_seconds: float
     ) -> None:

@@ -137,6 +137,7 @@ class ServerRecord:
     ``ended_on`` is the compute that ended it when the server was deleted, None where none did.
     ``on_record`` is False where this Nova has no record at all: the server is another region's,
     bare metal, another client's, or its record was archived.
+    ``swapping``: one of its volumes is being swapped for another one.
     ``evacuated_from`` is the host that it was evacuated off, until the compute there has ended the
     old guest.
     """
@@ -154,6 +155,7 @@ class ServerRecord:
     ended_on: str | None = None
     on_record: bool = True
     evacuated_from: str | None = None
+    swapping: bool = False
     devices: list[DeviceRecord] = dataclasses.field(default_factory=list)
 
     def devices_of(self, volume_id: str) -> list[DeviceRecord]:

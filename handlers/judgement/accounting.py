@@ -2,12 +2,14 @@
 
 The answer rests on the whole volume, whichever attachment a case is about.
 
-1. An access or a session is explained by an attachment that has, or may have, that host.
+1. An access or a session is explained by an attachment that has, or may have, that host. One
+   whose server is at rest on no host, or deleted, has none unless its record or a message names it.
 2. An attachment is explained by a block device of its own server, or by what has none in Nova: a
    client that is no server.
 3. A block device is explained by the row that it names; one that names none, by a row of its
    server that no other block device names.
-4. A guest is explained by a row of its server.
+4. A guest is explained by a row of its server, where Nova says that the server is on that host or
+   does not say where it is: one that was evacuated off it may be running there twice.
 5. Unknown is not unexplained: an attachment whose host cannot be told may explain one connection,
    and one whose server Nova did not answer for, or is at work on, is nobody's fault yet.
 """
@@ -16,14 +18,17 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from drivers.base import Connection, Connector
 from drivers.control_plane import BlockDevice, CinderAttachment, Server
 from handlers.judgement.evidence import Absent, Fact, Holding, left_behind
 from handlers.judgement.situation import Situation
 
+HOST_NAME = re.compile(r"(?!(?:iqn|nqn|eui|naa)\.|[0-9.]+$)[a-z0-9._-]+", re.IGNORECASE)
+NO_HOST = "a host that no record names"
 WWPN = re.compile("([0-9a-f]{2}:?){7}[0-9a-f]{2}", re.IGNORECASE)
 """The name of a Fibre Channel port, as arrays write it."""
 
@@ -51,7 +56,7 @@ def unexplained(s: Situation) -> tuple[Party, ...]:
     return (
         *_connections(s),
         *_block_devices(s),
-        *_guests(s, (*((s.holding,) if s.holding else ()), *s.elsewhere)),
+        *_guests(s, _asked(s)),
         *_attachments(s),
     )
 
@@ -62,10 +67,13 @@ def may_hold(s: Situation) -> tuple[Party, ...]:
 
 
 def other_users(s: Situation) -> tuple[Party, ...]:
-    """Return the servers beside the subject's that use the volume, or may, without a row of it."""
+    """Return the servers that use the volume, or may, in a way that no row of theirs explains.
+
+    The subject's own server is one where it was evacuated off a host that it may still be using.
+    """
     return (
         *_block_devices(s, besides=s.instance_id),
-        *_guests(s, s.elsewhere, besides=s.instance_id),
+        *_guests(s, _asked(s) if s.instance_id else s.elsewhere, besides=s.instance_id),
     )
 
 
@@ -87,33 +95,83 @@ def unexplained_connections(
     where the driver cannot tell hosts. Of what is left, the sessions count first as too much.
     """
     connections = tuple(connections)
-    expected = [() if s.nameless else _connectors(s, attachment) for attachment in attachments]
-    known = [connector for connectors in expected for connector in connectors]
+    expected = [
+        connectors
+        for attachment in attachments
+        if (connectors := _connectors(s, attachment)) or _may_be_anywhere(s, attachment)
+    ]
+    known = [] if s.nameless else [c for connectors in expected for c in connectors]
     left = [c for c in connections if not any(c.belongs_to(connector) for connector in known)]
-    spare = _hosts_not_found(expected, connections)
+    missing = _hosts_not_found(s, expected, connections)
     ports = [c for c in left if _names_a_port(s, c)]
-    if spare and ports:  # they may all be those of one host
-        left, spare = [c for c in left if c not in ports], spare - 1
+    if missing and ports:  # they may all be those of one host
+        left, missing = [c for c in left if c not in ports], missing[1:]
     left.sort(key=lambda connection: not connection.sessions)
-    hosts = tuple(dict.fromkeys(host_of(s, connection) for connection in left))
-    surely = hosts[: max(len(hosts) - spare, 0)]
-    return tuple(c for c in left if host_of(s, c) in surely)
+    spared = _spared(s, left, missing)
+    return tuple(c for c in left if host_of(s, c) not in spared)
+
+
+def _may_be_anywhere(s: Situation, attachment: CinderAttachment) -> bool:
+    """Tell whether an attachment of which no host is known may have one all the same.
+
+    One of a server at rest has the host of its server, and none where that is on none; so has one
+    of a deleted server. A task of Nova's may be giving it a host, and of other clients nothing is
+    known.
+    """
+    answer = s.servers.get(attachment.instance_id or "")
+    if isinstance(answer, Fact):
+        return answer.value.task_state is not None
+    return not isinstance(answer, Absent)
 
 
 def _hosts_not_found(
-    expected: Iterable[tuple[Connector, ...]], connections: tuple[Connection, ...]
-) -> int:
-    """Count the hosts of attachments whose connector was never seen and that no connection names.
+    s: Situation, expected: Iterable[tuple[Connector, ...]], connections: tuple[Connection, ...]
+) -> list[tuple[str, ...]]:
+    """Return the hosts of attachments whose connector was never seen and that no connection names.
 
-    The rows of one host are one; a row of which no host is known may be any.
+    Each is given by its names, of which any may be right, or by none where none is known. The
+    attachments of one host are one. Where the driver cannot tell hosts, no host is found.
     """
-    unseen = [c for c in expected if not any(connector.names() for connector in c)]
-    missing = [
+    unseen = [
         connectors
-        for connectors in unseen
-        if not any(connection.belongs_to(c) for connection in connections for c in connectors)
+        for connectors in expected
+        if s.nameless or not any(connector.names() for connector in connectors)
     ]
-    return len({c for c in missing if c}) + sum(not c for c in missing)
+    missing = [
+        tuple(connector.host or "" for connector in connectors)
+        for connectors in unseen
+        if s.nameless
+        or not any(connection.belongs_to(c) for connection in connections for c in connectors)
+    ]
+    return [*dict.fromkeys(names for names in missing if names), *(m for m in missing if not m)]
+
+
+def _spared(
+    s: Situation, left: Sequence[Connection], missing: Iterable[tuple[str, ...]]
+) -> set[str]:
+    """Return the hosts of these connections that may be those of attachments, the last ones first.
+
+    A host that the backend tells by name is not that of an attachment on another one.
+    """
+    spared: set[str] = set()
+    for names in missing:
+        may_be = (c for c in reversed(left) if s.nameless or _may_be_named(c.host, names))
+        hosts = (host for c in may_be if (host := host_of(s, c)) not in spared)
+        spared.update(itertools.islice(hosts, 1))
+    return spared
+
+
+def _may_be_named(told: str | None, names: tuple[str, ...]) -> bool:
+    """Tell whether what the backend tells of a host may mean one of these.
+
+    It may tell the short name or the full one, in any case, with words of its own beside it; and
+    what has not the form of a host's name (an initiator, an address) says nothing of it.
+    """
+    is_name = told is not None and HOST_NAME.fullmatch(told) and not WWPN.fullmatch(told)
+    if told is None or not names or not is_name:
+        return True
+    short = (re.escape(name.partition(".")[0]) for name in names)
+    return any(re.search(rf"(?<![a-z0-9]){n}(?![a-z0-9])", told, re.IGNORECASE) for n in short)
 
 
 def _names_a_port(s: Situation, connection: Connection) -> bool:
@@ -123,7 +181,7 @@ def _names_a_port(s: Situation, connection: Connection) -> bool:
 
 def host_of(s: Situation, connection: Connection) -> str:
     """Return the host of a connection, as its connector names it or the backend does."""
-    own = [(c.host, c) for c in (s.case.connector, s.connector) if c is not None]
+    own = [(c.host or s.host, c) for c in (s.case.connector, s.connector) if c is not None]
     connectors = [*s.connectors.items(), *own]
     hosts = (host for host, c in connectors if host and connection.belongs_to(c))
     return next(hosts, None) or connection.host or connection.name
@@ -137,34 +195,54 @@ def hosts_let_in(s: Situation) -> tuple[str, ...]:
 def servers_that_hold(s: Situation) -> tuple[str, ...]:
     """Return in words each server that has a block device for the volume, or may be using it."""
     holding = (f"server {server.instance_id}" for server in _servers(s) if server.block_devices)
-    asked = (*((s.holding,) if s.holding else ()), *s.elsewhere)
-    return tuple(dict.fromkeys((*holding, *(party.words for party in _guests(s, asked)))))
+    guests = (party.words for party in _guests(s, _asked(s)))
+    return tuple(dict.fromkeys((*holding, *guests)))
 
 
 def unexplained_hosts(s: Situation) -> tuple[str, ...]:
     """Return the hosts that no attachment explains and that can be told by a name Nova may know."""
-    left = unexplained_connections(s, _that_explain(s), seen(s))
+    left = unexplained_connections(s, s.volume.attachments, seen(s))
     hosts = (host_of(s, c) for c in left)
     return tuple(dict.fromkeys(host for host in hosts if host not in {c.name for c in left}))
 
 
+def hosts_let_go(s: Situation) -> tuple[str, ...]:
+    """Return the hosts whose access ends where the attachment is released.
+
+    Where the backend cannot be seen, the host of the attachment; its own name where none is known.
+    """
+    if s.blind:
+        return (s.attached_host or NO_HOST,)
+    every = seen(s) if s.connector is None and s.sole else ()
+    return tuple(dict.fromkeys(host_of(s, connection) for connection in (*s.own, *every)))
+
+
+def asked_of_hosts_let_go(s: Situation) -> tuple[Holding, ...]:
+    """Return what Nova said of the hosts whose access ends where the attachment is released."""
+    going = {*hosts_let_go(s), s.attached_host}
+    elsewhere = (asked for asked in s.elsewhere if asked.host in going)
+    return (*((s.holding,) if s.holding else ()), *elsewhere)
+
+
+def let_go_unproven(s: Situation) -> tuple[str, ...]:
+    """Return the hosts that lose access by a release and of which Nova did not list the users."""
+    listed = {h.host for h in asked_of_hosts_let_go(s) if h.compute_up and _is_listed(h)}
+    return tuple(host for host in hosts_let_go(s) if host not in listed)
+
+
+def _is_listed(asked: Holding) -> bool:
+    return isinstance(asked.holders, Fact)
+
+
+def has_unexplained_connection(s: Situation) -> bool:
+    """Tell whether the backend has a connection that no attachment explains."""
+    return bool(unexplained_connections(s, s.volume.attachments, seen(s)))
+
+
 def _connections(s: Situation) -> Iterator[Party]:
-    for connection in unexplained_connections(s, _that_explain(s), seen(s)):
+    for connection in unexplained_connections(s, s.volume.attachments, seen(s)):
         kind = Kind.SESSION if connection.sessions else Kind.ACCESS
         yield Party(kind, f"{kind.value} of {host_of(s, connection)}")
-
-
-def _that_explain(s: Situation) -> tuple[CinderAttachment, ...]:
-    """Return the attachments that have a host, or are being given one.
-
-    A server that is shelved and offloaded is on no host: where its row names none, it has none.
-    """
-    return tuple(r for r in s.volume.attachments if r.host is not None or not _on_no_host(s, r))
-
-
-def _on_no_host(s: Situation, attachment: CinderAttachment) -> bool:
-    server = _server(s, attachment)
-    return server is not None and server.vm_state == "shelved_offloaded"
 
 
 def _connectors(s: Situation, attachment: CinderAttachment) -> tuple[Connector, ...]:
@@ -175,17 +253,34 @@ def _connectors(s: Situation, attachment: CinderAttachment) -> tuple[Connector, 
     A row of the old way stays on the host that it was made for when its server is migrated. Of
     several rows of one server at most one is on the server's host, and nothing says which.
     """
+    server = _server(s, attachment)
+    if server is not None and attachment.host is None and _is_at_rest_on_no_host(server):
+        return ()
     subject = attachment is s.attachment
     own = (s.case.connector,) if subject and s.case.connector else ()
-    server = _server(s, attachment)
-    here = server.host if server else None
-    alone = [r.instance_id for r in s.volume.attachments].count(attachment.instance_id) == 1
-    at_home = here if alone else None
-    heard = s.case.host if subject else None
-    hosts = [] if own else [attachment.host or at_home or heard or ""]
+    hosts = [] if own else [attachment.host or _host_without_record(s, attachment) or ""]
     if left_behind(attachment, s.servers) and _explains_attachment(s, attachment):
-        hosts.append(here or "")
+        hosts.append((server.host if server else None) or "")
     return (*own, *(s.connectors.get(host, Connector(host=host)) for host in hosts if host))
+
+
+def _is_at_rest_on_no_host(server: Server) -> bool:
+    return server.task_state is None and server.host is None
+
+
+def _host_without_record(s: Situation, attachment: CinderAttachment) -> str | None:
+    """Return the host of an attachment whose record names none: its server's, or as heard.
+
+    Of several of one server the messages tell best; at rest the server is on one host alone.
+    """
+    server = _server(s, attachment)
+    heard = s.case.host if attachment is s.attachment else None
+    if server is None:
+        return heard
+    alone = [r.instance_id for r in s.volume.attachments].count(attachment.instance_id) == 1
+    if alone:
+        return server.host or heard
+    return heard or (server.host if server.task_state is None else None)
 
 
 # -- attachments -----------------------------------------------------------------------------------
@@ -243,12 +338,25 @@ def _is_explained(s: Situation, server: Server, device: BlockDevice) -> bool:
     return device.attachment_id in rows
 
 
+def _asked(s: Situation) -> tuple[Holding, ...]:
+    return (*((s.holding,) if s.holding else ()), *s.elsewhere)
+
+
 def _guests(s: Situation, hosts: Iterable[Holding], besides: str | None = None) -> Iterator[Party]:
     mine = {besides, *(attachment.instance_id for attachment in s.volume.attachments)}
     for host in hosts:
         found = host.holders.value if isinstance(host.holders, Fact) else ()
-        for instance_id in (i for i in found if i not in mine):
-            yield Party(Kind.GUEST, f"server {instance_id} on {host.host}")
+        for instance_id in found:
+            if instance_id not in mine or not _may_be_on(s, instance_id, host.host):
+                yield Party(Kind.GUEST, f"server {instance_id} on {host.host}")
+
+
+def _may_be_on(s: Situation, instance_id: str, host: str) -> bool:
+    """Tell whether a server is on this host by Nova's record, or Nova did not say where it is."""
+    answer = s.servers.get(instance_id)
+    if isinstance(answer, Fact):
+        return answer.value.host == host
+    return not isinstance(answer, Absent)
 
 
 def _servers(s: Situation) -> Iterator[Server]:

@@ -7,7 +7,7 @@ from handlers.judgement import accounting, facts, rules, writers
 from handlers.judgement.evidence import Absent, Evidence, Fact, NoControl, Outage, Unknown
 from handlers.judgement.facts import Predicate
 from handlers.judgement.policy import LateAttach
-from handlers.judgement.rule import Diagnosis, Rule, Verdict
+from handlers.judgement.rule import RELEASING, Diagnosis, Rule, Verdict
 from handlers.judgement.rules import (
     CINDER_UNKNOWN,
     CRASHES,
@@ -80,8 +80,32 @@ def diagnose(
 
 
 def _answers(s: Situation) -> tuple[object, ...]:
-    holders = (asked.holders for asked in facts.asked_of_its_host(s))
-    return *s.servers.values(), *holders, s.backend
+    holders = (asked.holders for asked in accounting.asked_of_hosts_let_go(s))
+    return *s.servers.values(), *holders, s.swapping, s.backend
+
+
+def hosts_to_ask_of(first: Diagnosis) -> tuple[str, ...]:
+    """Return the hosts of which Nova has to say who uses the volume there, the first one first.
+
+    Those whose access would be ended, then those that nothing explains. Pure.
+    """
+    s = first.situation
+    if s is None or s.holding is not None:
+        return ()
+    going = accounting.hosts_let_go(s) if first.verdict in RELEASING else ()
+    left = () if s.nameless else accounting.unexplained_hosts(s)
+    return tuple(dict.fromkeys((*going, *left)))
+
+
+def server_to_ask_of(first: Diagnosis) -> str | None:
+    """Return the server of which Nova has to say whether it swaps a volume, None for none. Pure.
+
+    In a swap the new volume looks like an attach that never finished, and the old one like a detach
+    that Nova does not carry out.
+    """
+    s = first.situation
+    acts = first.verdict in (Verdict.RELEASE, Verdict.NOVA_DETACH)
+    return s.instance_id if acts and s is not None and s.server is not None else None
 
 
 def _unseen(s: Situation) -> str:

@@ -21,7 +21,7 @@ from handlers.case import Case
 
 T = TypeVar("T")
 MOST_HOSTS = 2
-"""Of how many hosts that nothing explains Nova is asked: a look has to end."""
+"""Of how many hosts a look asks Nova who uses the volume there: a look has to end."""
 DELETED = "Nova says that the server does not exist, and has the actions of it on record"
 SEEN = "Cinder says that the volume does not exist, and an earlier look saw it there"
 DELETION_TOLD = "Cinder says that the volume does not exist, and told of its deletion"
@@ -83,12 +83,13 @@ class Blind:
 VolumeEvidence = Fact[Volume] | Absent | Unknown
 ServerEvidence = Fact[Server] | Absent | Unknown
 BackendEvidence = Fact[Observation] | Absent | Unknown | Blind
+SwapEvidence = Fact[bool] | Unknown
 HoldersEvidence = Fact[tuple[str, ...]] | Unknown
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Holding:
-    """What Nova says of the only host that has access, where no instance is known.
+    """What Nova says of a host that has access: who may be using the volume there.
 
     ``compute_up`` is None where the host has no nova-compute, or Nova did not say. ``holders`` are
     the servers that may be using the volume there; None where Nova was not asked for them, because
@@ -111,7 +112,9 @@ class Evidence:
     question: recorded identity, not evidence.
     ``hosts_known`` is False where the driver cannot say whose connection is whose. ``holding`` is
     asked for only where neither a row nor a message names an instance. ``elsewhere`` is what Nova
-    says of the hosts that are let in and that no attachment explains.
+    says of the hosts whose access would be ended, and of those that are let in and that no
+    attachment explains. ``swapping`` is whether a volume of the subject's server is being swapped
+    for another one; None where Nova was not asked.
     """
 
     volume: VolumeEvidence
@@ -123,6 +126,7 @@ class Evidence:
     hosts_known: bool = True
     holding: Holding | None = None
     elsewhere: tuple[Holding, ...] = ()
+    swapping: SwapEvidence | None = None
 
 
 class Retry(Protocol):
@@ -164,13 +168,14 @@ def gather(case: Case, sources: Sources) -> Evidence:
     answers = {i: _server(i, case.volume_id, sources) for i in instances if i is not None}
     servers = tuple((instance_id, answer) for instance_id, (answer, _) in answers.items())
     backend, hosts_known = _backend(volume.value.ref, sources)
-    connectors = _connectors(case, volume.value.attachments, servers, sources)
+    ended_on = tuple((i, host) for i, (_, host) in answers.items() if host is not None)
+    connectors = _connectors(case, volume.value.attachments, servers, ended_on, sources)
     only_host = _only_host(case, volume.value, backend, dict(connectors)) if hosts_known else None
     return Evidence(
         volume=volume,
         servers=servers,
         backend=backend,
-        ended_on=tuple((i, host) for i, (_, host) in answers.items() if host is not None),
+        ended_on=ended_on,
         computes=tuple(_computes(volume.value.attachments, dict(servers), sources)),
         connectors=connectors,
         hosts_known=hosts_known,
@@ -181,6 +186,18 @@ def gather(case: Case, sources: Sources) -> Evidence:
 def ask_of_hosts(case: Case, hosts: Sequence[str], sources: Sources) -> tuple[Holding, ...]:
     """Ask Nova who may be using the volume on each of these hosts, the first ``MOST_HOSTS``."""
     return tuple(_holding(case.volume_id, host, sources) for host in hosts[:MOST_HOSTS])
+
+
+def ask_of_swaps(instance_id: str, sources: Sources) -> SwapEvidence:
+    """Ask Nova whether a volume of this server is being swapped for another one."""
+
+    def ask() -> bool:
+        return sources.nova.swapping(instance_id, timeout_seconds=sources.timeout_seconds)
+
+    try:
+        return Fact(sources.retry("nova", "swapping", ask))
+    except OutsideError as error:
+        return Unknown(f"Nova: {error}")
 
 
 def look_at_volume(case: Case, sources: Sources) -> VolumeEvidence:
@@ -345,11 +362,17 @@ def _connectors(
     case: Case,
     attachments: tuple[CinderAttachment, ...],
     servers: tuple[tuple[str, ServerEvidence], ...],
+    ended_on: tuple[tuple[str, str], ...],
     sources: Sources,
 ) -> tuple[tuple[str, Connector], ...]:
     of_servers = (answer.value.host for _, answer in servers if isinstance(answer, Fact))
     hosts = dict.fromkeys(
-        [case.host, *(attachment.host for attachment in attachments), *of_servers]
+        [
+            case.host,
+            *(attachment.host for attachment in attachments),
+            *of_servers,
+            *(host for _, host in ended_on),
+        ]
     )
     learned = ((host, sources.connector_of(host)) for host in hosts if host is not None)
     return tuple((host, connector) for host, connector in learned if connector is not None)

@@ -23,7 +23,7 @@ from drivers.control_plane import DETACHABLE, Server
 from handlers import intents
 from handlers.case import StepKind, Trigger
 from handlers.judgement import accounting, writers
-from handlers.judgement.evidence import Absent, Fact, Holding, NoControl, Unknown
+from handlers.judgement.evidence import Absent, Fact, NoControl, Unknown
 from handlers.judgement.policy import LateAttach
 from handlers.judgement.situation import ATTACHED, Situation
 from handlers.notification import Operation
@@ -68,11 +68,12 @@ def volume_in_error(s: Situation) -> bool:
 
 @predicate
 def volume_busy(s: Situation) -> bool:
-    """The volume's status is none of available, reserved, attaching, in-use and detaching, or a
-    migration of the volume is under way; or it is a temporary volume that Cinder makes for a
-    backup, by its name, and has no row.
+    """The volume's status is none of available, reserved, attaching, in-use and detaching, nor is
+    it up for transfer without a row; or a migration of the volume is under way; or it is a
+    temporary volume that Cinder makes for a backup, by its name, and has no row.
     """
-    return s.status not in SETTLED_STATUSES or _used_by_cinder(s)
+    up_for_transfer = s.status == TRANSFER and not s.volume.attachments
+    return not (s.status in SETTLED_STATUSES or up_for_transfer) or _used_by_cinder(s)
 
 
 def _used_by_cinder(s: Situation) -> bool:
@@ -149,8 +150,10 @@ def attach_unfinished(s: Situation) -> bool:
 
 @predicate
 def status_fits_other_attachments(s: Situation) -> bool:
-    """The volume is available, or it is in-use or reserved by its other rows."""
-    return s.status == "available" if not s.others else s.status in ("in-use", "reserved")
+    """The volume is available or up for transfer, or it is in-use or reserved by its other rows."""
+    if not s.others:
+        return s.status in ("available", TRANSFER)
+    return s.status in ("in-use", "reserved")
 
 
 # -- the rows in Cinder ----------------------------------------------------------------------------
@@ -217,6 +220,12 @@ def attachment_is_unfinished(s: Situation) -> bool:
 
 
 @predicate
+def attachment_is_in_error_detaching(s: Situation) -> bool:
+    """The row is error_detaching."""
+    return s.attachment_status == "error_detaching"
+
+
+@predicate
 def no_second_attachment(s: Situation) -> bool:
     """Its server has no other row."""
     return not s.siblings
@@ -270,11 +279,11 @@ def _reserved_by_another_client(s: Situation) -> bool:
 
 @predicate
 def nova_unknown(s: Situation) -> bool:
-    """Nova did not answer for a server in question, or, where no instance is known, not surely in
-    full for the one host that is asked about; or it says that it has no such server, and nothing
-    shows that it ever had it.
+    """Nova did not answer for a server in question or the swaps of its volumes, or not surely in
+    full for the host whose access would be ended; or it says that it has no such server, and
+    nothing shows that it ever had it.
     """
-    return _holders_unknown(s) or bool(_unknown_servers(s))
+    return _holders_unknown(s) or isinstance(s.swapping, Unknown) or bool(_unknown_servers(s))
 
 
 @predicate
@@ -306,14 +315,17 @@ def _unknown_servers(s: Situation) -> list[Unknown]:
 
 
 def _holders_unknown(s: Situation) -> bool:
-    return any(isinstance(asked.holders, Unknown) for asked in asked_of_its_host(s))
+    asked = accounting.asked_of_hosts_let_go(s)
+    return any(isinstance(holding.holders, Unknown) for holding in asked)
 
 
 @predicate
 def server_busy(s: Situation) -> bool:
-    """A server that has a row of the volume has a task of Nova's under way."""
+    """A server that has a row of the volume has a task of Nova's under way, or a volume of its
+    server is being swapped for another one.
+    """
     servers = (a.value for a in s.servers.values() if isinstance(a, Fact))
-    return any(server.task_state is not None for server in servers)
+    return s.swapping == Fact(True) or any(server.task_state is not None for server in servers)
 
 
 @predicate
@@ -445,13 +457,7 @@ def holders(s: Situation) -> tuple[str, ...]:
 
 
 def _host_down(s: Situation) -> bool:
-    return any(asked.compute_up is False for asked in asked_of_its_host(s))
-
-
-def asked_of_its_host(s: Situation) -> tuple[Holding, ...]:
-    """Return what Nova was asked of the host that the attachment is on, where it was asked."""
-    elsewhere = (asked for asked in s.elsewhere if asked.host == s.attached_host)
-    return (*((s.holding,) if s.holding else ()), *elsewhere)
+    return any(asked.compute_up is False for asked in accounting.asked_of_hosts_let_go(s))
 
 
 @predicate
@@ -600,9 +606,9 @@ def its_host_in_session(s: Situation) -> bool:
 
 @predicate
 def access_left(s: Situation) -> bool:
-    """The backend has a connection of its host; or it cannot be seen, was asked for a connection,
-    Cinder's API was seen to delete the row before it answered, and no driver has reported a release
-    since.
+    """The backend has a connection of its host; or it cannot be seen, Cinder's API was seen to
+    delete a reserved row that the backend had been asked for, by an attach or with a connector on
+    the bus, and no driver has reported a release since.
     """
     return bool(s.own) or _suspected(s)
 
@@ -613,13 +619,20 @@ def _suspected(s: Situation) -> bool:
 
 @predicate
 def no_leak_suspected(s: Situation) -> bool:
-    """No message says that the backend was asked for a connection and Cinder's API then deleted the
-    row, which was still reserved; or the driver has reported a release since.
+    """Cinder's API was not seen to delete a reserved row, or nothing shows that the backend was
+    ever asked for it, or the driver has reported a release since.
     """
-    # A bare reservation that is given up, of a shelved server for example, is deleted in the same
-    # way; but no backend was ever asked for it: Cinder's manager announces that it asks.
-    unanswered = s.case.released_unasked and s.case.starts > 0
-    return not unanswered or intents.released_by_driver(s.case)
+    suspected = s.case.released_unasked and _backend_was_asked(s)
+    return not suspected or intents.released_by_driver(s.case)
+
+
+def _backend_was_asked(s: Situation) -> bool:
+    """Tell whether an attach of this attachment began, or its connector was seen, on the bus.
+
+    A row that is reserved for a shelved server, and one whose attach was refused, never had either.
+    """
+    began = s.case.starts > 0 or s.case.nova_started
+    return s.case.connector is not None or (began and s.case.operation is Operation.ATTACH)
 
 
 @predicate

@@ -18,6 +18,7 @@ from datetime import datetime
 from drivers.base import Capabilities
 from handlers import intents
 from handlers.case import StepKind
+from handlers.judgement import accounting
 from handlers.judgement.diagnosis import holds
 from handlers.judgement.evidence import Fact
 from handlers.judgement.plan import Step, cinder_skips_backend
@@ -92,7 +93,7 @@ class Guard(enum.Enum):
         "The backend has a connection, and its driver declares that it cannot tell hosts. The "
         "connection may be of the attachment's host or of another guest's. No connection at all "
         "is still proof, and Nova's own detach goes on as long as there are no more connections "
-        "than attachments.",
+        "than hosts of attachments.",
     )
     FOREIGN_CONNECTION = Reason(
         "the backend also has a connection that no record explains",
@@ -100,6 +101,15 @@ class Guard(enum.Enum):
         "The backend has a connection that no record explains, beside that of the attachment's "
         "host or instead of it. A detach by Nova is held back too, because the volume would be "
         "available in the end.",
+    )
+    HOST_NOT_LISTED = Reason(
+        "Nova did not list who uses the volume on the host whose access would be ended, so another "
+        "server there could lose its disk",
+        Becomes.PARKED,
+        "The release would end the access of a host, and no answer of Nova says which servers may "
+        "be using the volume there: the host has no nova-compute or no name that is known, or too "
+        "many hosts are let in. The host's access is not the attachment's alone: another server "
+        "of the same host may use it whose row was dropped.",
     )
     CANNOT_REVOKE = Reason(
         "the driver cannot revoke the host's access, and the backend is not clean",
@@ -280,7 +290,14 @@ def _nameless_connection(a: Asked) -> bool:
 
 def _foreign_connection(a: Asked) -> bool:
     beside_ours = _one_host(a) and bool(a.s.foreign)
-    return beside_ours or (StepKind.NOVA_DETACH in a.kinds and a.s.has_unexplained_connection)
+    return beside_ours or (
+        StepKind.NOVA_DETACH in a.kinds and accounting.has_unexplained_connection(a.s)
+    )
+
+
+def _host_not_listed(a: Asked) -> bool:
+    ends = bool(a.kinds & intents.REACHES_BACKEND)
+    return ends and bool(accounting.let_go_unproven(a.s))
 
 
 def _one_host(a: Asked) -> bool:
@@ -372,6 +389,7 @@ QUESTIONS: Mapping[Guard, Callable[[Asked], float | bool]] = {
     Guard.SEVERAL_ATTACHMENTS: _several_attachments,
     Guard.NAMELESS_CONNECTION: _nameless_connection,
     Guard.FOREIGN_CONNECTION: _foreign_connection,
+    Guard.HOST_NOT_LISTED: _host_not_listed,
     Guard.CANNOT_REVOKE: _cannot_revoke,
     Guard.LIVE_SESSION: _live_session,
     Guard.SHARED_TARGETS: _shared_targets,

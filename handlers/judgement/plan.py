@@ -19,7 +19,7 @@ from typing import Any, assert_never
 from drivers.base import Attachment, Capabilities
 from handlers import intents
 from handlers.case import StepKind
-from handlers.judgement import facts
+from handlers.judgement import accounting, facts
 from handlers.judgement.diagnosis import holds
 from handlers.judgement.rule import Diagnosis, Verdict
 from handlers.judgement.situation import Situation
@@ -29,12 +29,16 @@ class Condition(enum.Enum):
     """What must hold right before a step's call, beside status and rows being as planned."""
 
     LET_GO = "Nova holds nothing of the attachment"
+    UNUSED = "Nova lists who uses the volume on the host whose access ends"
     QUIET = "the attachment's host holds no live session that a guest may be using"
     NAMED = "Nova's block device names the attachment"
     ALONE = "a record explains each connection on the backend"
     SOLE = "the backend has one connection alone, for the only attachment"
     CLEAN = "the backend is clean of the attachment"
     HELD = "the reserve that keeps others out is our own"
+
+
+UNHELD = (Condition.LET_GO, Condition.UNUSED)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,15 +96,15 @@ def make_plan(diagnosis: Diagnosis, capabilities: Capabilities) -> tuple[Step, .
 def _release(s: Situation, capabilities: Capabilities) -> tuple[Step, ...]:
     if _one_call_for_both(s, capabilities):
         kind = StepKind.CINDER_FORCE_DETACH
-        conditions = (Condition.LET_GO, Condition.QUIET, Condition.CLEAN)
+        conditions = (*UNHELD, Condition.QUIET, Condition.CLEAN)
         return (_step(s, kind, {s.status}, *conditions),)
     last = _release_in_cinder(s)
     if not _needs_backend_call(s, capabilities):
-        return (_step(s, last, {s.status}, Condition.LET_GO, Condition.CLEAN),)
-    needs = [Condition.LET_GO, Condition.QUIET] + ([] if s.connector else [Condition.SOLE])
+        return (_step(s, last, {s.status}, *UNHELD, Condition.CLEAN),)
+    needs = [*UNHELD, Condition.QUIET] + ([] if s.connector else [Condition.SOLE])
     return (
         _step(s, StepKind.BACKEND_FORCE_DETACH, {s.status}, *needs),
-        _step(s, last, _left_by_driver(s, capabilities), Condition.LET_GO, Condition.CLEAN),
+        _step(s, last, _left_by_driver(s, capabilities), *UNHELD, Condition.CLEAN),
     )
 
 
@@ -138,13 +142,14 @@ def _needs_backend_call(s: Situation, capabilities: Capabilities) -> bool:
     """Tell whether the backend has to be released by a call of its own, before Cinder's.
 
     Not without a connector to name the host by, unless there is no other host and the driver takes
-    that; nor where another server of the same host needs, or may need, the same connection. A
+    that; nor where another server of the same host needs, or may need, the same connection; nor
+    where nobody is let in to a volume that is free, which its host may be given anew meanwhile. A
     driver that acts through Cinder is called only where Cinder's own delete would skip the backend,
     one that cannot keep the host out not at all.
     """
     if s.connector is None:
         return s.sole and capabilities.accepts_no_connector
-    if s.shared_host:
+    if s.shared_host or (s.status == "available" and s.clean):
         return False
     if capabilities.acts_through_cinder:
         return cinder_skips_backend(s)
@@ -169,8 +174,8 @@ def cinder_skips_backend(s: Situation) -> bool:
 def _terminate(s: Situation, capabilities: Capabilities) -> tuple[Step, ...]:
     force = StepKind.BACKEND_FORCE_DETACH
     if s.status not in ("available", "attaching"):
-        return (_step(s, force, {s.status}, Condition.LET_GO, Condition.QUIET),)
-    release = _step(s, force, {"attaching"}, Condition.LET_GO, Condition.QUIET, Condition.HELD)
+        return (_step(s, force, {s.status}, *UNHELD, Condition.QUIET),)
+    release = _step(s, force, {"attaching"}, *UNHELD, Condition.QUIET, Condition.HELD)
     unreserve = _step(
         s,
         StepKind.CINDER_UNRESERVE,
@@ -179,9 +184,7 @@ def _terminate(s: Situation, capabilities: Capabilities) -> tuple[Step, ...]:
         Condition.CLEAN,
     )
     if s.status == "available":
-        reserve = _step(
-            s, StepKind.CINDER_RESERVE, {"available"}, Condition.LET_GO, Condition.QUIET
-        )
+        reserve = _step(s, StepKind.CINDER_RESERVE, {"available"}, *UNHELD, Condition.QUIET)
         return (reserve, release, unreserve)
     return (unreserve,) if _released(s) else (release, unreserve)
 
@@ -262,12 +265,14 @@ def _met(condition: Condition, s: Situation) -> bool:
         case Condition.LET_GO:
             answered = s.server is not None or s.server_gone or facts.host_uses_nothing(s)
             met = answered and not s.named_by_device and not s.devices_without_attachment
+        case Condition.UNUSED:
+            met = not accounting.let_go_unproven(s)
         case Condition.QUIET:
             met = not s.guest_may_write and not facts.backend_unknown(s)
         case Condition.NAMED:
             met = s.named_by_device
         case Condition.ALONE:
-            met = not s.has_unexplained_connection
+            met = not accounting.has_unexplained_connection(s)
         case Condition.SOLE:
             met = s.sole
         case Condition.CLEAN:

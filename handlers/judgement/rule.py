@@ -35,7 +35,9 @@ class Verdict(enum.Enum):
     """A person has to decide."""
 
 
-ACTING = frozenset({Verdict.RELEASE, Verdict.TERMINATE, Verdict.ROLL_FORWARD, Verdict.NOVA_DETACH})
+RELEASING = frozenset({Verdict.RELEASE, Verdict.TERMINATE})
+"""What ends the access of a host."""
+ACTING = RELEASING | frozenset({Verdict.ROLL_FORWARD, Verdict.NOVA_DETACH})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

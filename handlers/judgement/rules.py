@@ -218,12 +218,13 @@ SECTIONS = (
                 when=(facts.server_busy,),
                 meant=(
                     "A live migration, a shelving or a rebuild is under way. Two rows of one "
-                    "server are correct meanwhile."
+                    "server are correct meanwhile. So is a volume swap, which sets no task: for "
+                    "hours the server has both volumes, and names the old one alone."
                 ),
                 done="In-flight.",
                 source=(
                     "Live migration and its short moment of `attaching`, unshelving, evacuation "
-                    "(made)."
+                    "(made); volume swaps (nova/compute/manager.py) (read)."
                 ),
             ),
         ),
@@ -359,13 +360,15 @@ SECTIONS = (
                 ANOTHER_USER,
                 Verdict.PARK,
                 (
-                    "by Nova's records a server that has no attachment in Cinder has the volume in "
-                    "use, or may have"
+                    "by Nova's records a server may be using the volume that no attachment of "
+                    "Cinder's is for: it has a block device for it, is being migrated, or was "
+                    "evacuated off a host on which its guest may be running still"
                 ),
                 when=(facts.another_user,),
                 meant=(
                     "The server may be using the access that is left, or that another attachment "
-                    "explains; its row was dropped."
+                    "explains: its row was dropped, or Nova has not recorded that its old guest "
+                    "was ended on the host that it was evacuated off."
                 ),
                 done="Parked, and the reason names it: nothing is ended or given to others.",
                 source=(
@@ -593,6 +596,7 @@ SECTIONS = (
                     facts.attachment_is_attached,
                     facts.named_by_device,
                     facts.no_second_attachment,
+                    facts.nova_detaches,
                     facts.detach_wanted,
                     facts.rolled_and_not_detached,
                 ),
@@ -713,6 +717,28 @@ SECTIONS = (
                     "UC3 (specified); an instance deleted while the backend timed out and "
                     "finished later (made)."
                 ),
+                use_case=UseCase.UC3,
+            ),
+            Rule(
+                "UC3.row-in-error",
+                Verdict.RELEASE,
+                (
+                    "a detach failed at its end: the volume is available and the backend clean, "
+                    "and only the row in error is left, of which Nova holds nothing"
+                ),
+                when=(
+                    facts.available,
+                    facts.attachment_is_in_error_detaching,
+                    facts.no_other_attachment,
+                    facts.no_block_device,
+                    facts.no_connection,
+                ),
+                meant="The removal of the export failed, and the row that says so was left.",
+                done=(
+                    "Release of that row in Cinder alone: the volume is free, so that its host may "
+                    "be given it anew at any time."
+                ),
+                source="A driver whose removal of the export failed in a detach (read).",
                 use_case=UseCase.UC3,
             ),
             Rule(
@@ -1196,6 +1222,43 @@ SECTIONS = (
                 ),
                 done="In-flight; if that one is stuck, it has a case of its own.",
                 source="Multiattach, a server deleted while Cinder was down (read).",
+            ),
+            Rule(
+                "P23.no-device",
+                Verdict.PARK,
+                (
+                    "Cinder says attached, and Nova has no block device of the server for the "
+                    "volume: either record may be the wrong one, and the guest may be using it"
+                ),
+                when=(
+                    facts.in_use,
+                    facts.attachment_is_attached,
+                    facts.server_exists,
+                    facts.no_block_device,
+                ),
+                meant=(
+                    "Nova released the volume and Cinder was not told, or somebody wrote the "
+                    "status or the row by hand, or Nova lost its record of a volume that the guest "
+                    "uses. No message says that it is to be detached."
+                ),
+                done="Parked: a detach has to be asked for, or Cinder's record be dropped.",
+                source="`reset-state` to in-use of a volume that nobody has (read).",
+            ),
+            Rule(
+                "P24.deleted-on-a-shared-host",
+                Verdict.PARK,
+                (
+                    "the server is deleted and its row is left, and another server of the same "
+                    "host uses the volume, or may, so that the backend cannot show that the "
+                    "deleted one's guest does not"
+                ),
+                when=(facts.server_gone, facts.has_attachment, facts.shared_host),
+                meant=(
+                    "Two servers of one host share its one connection, which says nothing of "
+                    "either guest."
+                ),
+                done="Parked: Cinder keeps the connection for the other server's sake.",
+                source="A multiattach volume, one of two servers deleted (read).",
             ),
             Rule(
                 "P7.foreign-connection",

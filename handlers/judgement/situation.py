@@ -20,6 +20,7 @@ from handlers.judgement.evidence import (
     Fact,
     Holding,
     ServerEvidence,
+    SwapEvidence,
     holder,
     left_behind,
 )
@@ -160,7 +161,8 @@ class Situation:
     Where the driver cannot tell hosts, all connections are ``nameless`` instead.
 
     ``holding`` is what Nova says of the subject's host where no instance is known, ``elsewhere`` of
-    the hosts that no attachment explains. ``late_attach`` is the operator's choice for what is
+    other hosts; ``swapping`` whether it is swapping a volume of the subject's server for another.
+    ``late_attach`` is the operator's choice for what is
     rolled forward.
     """
 
@@ -182,6 +184,7 @@ class Situation:
     nameless: tuple[Connection, ...] = ()
     holding: Holding | None = None
     elsewhere: tuple[Holding, ...] = ()
+    swapping: SwapEvidence | None = None
     late_attach: LateAttach = LateAttach.KEEP
 
     @property
@@ -282,15 +285,6 @@ class Situation:
         return self.live_sessions and not self.guest_ended
 
     @property
-    def has_unexplained_connection(self) -> bool:
-        """Tell whether a connection is surely not of the subject's host, nor explained by a record.
-
-        Of connections that the driver cannot tell apart, each row explains one.
-        """
-        of_another_host = self.connector is not None and bool(self.foreign)
-        return of_another_host or len(self.nameless) > len(self.volume.attachments)
-
-    @property
     def sole(self) -> bool:
         """Tell whether the subject's row is the only one, and the only connection an idle one.
 
@@ -341,7 +335,9 @@ def situate(
     learned = dict(evidence.connectors)
     moving = any(r.instance_id == instance_id for r in others)
     at_home = None if moving else servers.get(instance_id or "")
-    connector = _connector(case, attachment, at_home, learned)
+    ended_on = dict(evidence.ended_on).get(instance_id or "")
+    last = None if moving else ended_on
+    connector = _connector(case, attachment, at_home, last, learned)
     explained = explained_by(others, servers, learned)
     seen = _connections(evidence.backend)
     rest = [c for c in seen if evidence.hosts_known and not belongs(c, explained)]
@@ -354,7 +350,7 @@ def situate(
         others=others,
         instance_id=instance_id,
         servers=servers,
-        ended_on=dict(evidence.ended_on).get(instance_id or ""),
+        ended_on=ended_on,
         computes=dict(evidence.computes),
         connector=connector,
         connectors=learned,
@@ -365,6 +361,7 @@ def situate(
         nameless=() if evidence.hosts_known else seen,
         holding=evidence.holding,
         elsewhere=evidence.elsewhere,
+        swapping=evidence.swapping,
         late_attach=late_attach,
     )
 
@@ -373,9 +370,12 @@ def _connector(
     case: Case,
     attachment: CinderAttachment | None,
     at_home: ServerEvidence | None,
+    last: str | None,
     learned: Mapping[str, Connector],
 ) -> Connector | None:
     """Take the recorded identity first: the attachment's own, its host's, its server's host's.
+
+    Of a deleted server it is that of the host where Nova ended its guest, the ``last`` one.
 
     ``at_home`` is the server, None where it has further rows: of two rows of one server at most one
     is on the host that the server is on, and nothing says that it is this one.
@@ -386,7 +386,7 @@ def _connector(
         return learned.get(attachment.host)
     if case.host is not None:
         return learned.get(case.host)
-    host = at_home.value.host if isinstance(at_home, Fact) else None
+    host = at_home.value.host if isinstance(at_home, Fact) else last
     return learned.get(host) if host else None
 
 

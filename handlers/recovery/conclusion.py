@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -154,14 +155,15 @@ def _unseen(attempted: Attempted) -> Outcome:
     if after_its_end and not case.intents and s is not None and facts.never_in_nova(s):
         reason = f"it ended well by the bus; {attempted.diagnosis.reason}"
         return attempted.outcome(CaseState.CLOSED, reason, conclusion=Conclusion.ENDED)
-    if attempted.diagnosis.outage:
-        return _outlast(attempted)
-    return later(attempted, attempted.diagnosis.reason)
+    put_off = _outlast if attempted.diagnosis.outage else later
+    if endangers(attempted.diagnosis):
+        return _warn(attempted, put_off)
+    return put_off(attempted, attempted.diagnosis.reason)
 
 
-def _outlast(attempted: Attempted) -> Outcome:
+def _outlast(attempted: Attempted, reason: str) -> Outcome:
     """Look again while the outage lasts, and when it has ended: it is no failure of this case."""
-    waiting = wait(attempted, attempted.diagnosis.reason)
+    waiting = wait(attempted, reason)
     if waiting.state is CaseState.PARKED or not attempted.started:
         return waiting
     error = attempted.announcement(Event.ERROR, waiting.reason)
@@ -228,9 +230,18 @@ def _settling_seconds(attempted: Attempted) -> float:
 
 
 def _frozen(attempted: Attempted, well: str) -> Outcome:
-    """Wait for cinder-volume: a frozen one may still carry out earlier requests."""
+    """Wait for cinder-volume: a frozen one may still carry out earlier requests.
+
+    When the patience is over a person is asked about what we have touched. Where all is clean by
+    itself there is nothing to decide: the backend may have been removed, and what comes of a late
+    request is for the sweep to find.
+    """
     reason = f"{well}; but cinder-volume of its backend is not up"
     if attempted.age_seconds > attempted.policy.patience_seconds:
+        if attempted.diagnosis.verdict is Verdict.CLEAN and not attempted.case.intents:
+            return attempted.outcome(
+                CaseState.CLOSED, reason, conclusion=Conclusion.HEALTHY, clean=True
+            )
         return park(attempted, f"{reason}, for longer than patience_seconds")
     horizon = attempted.policy.late_horizon_seconds
     return attempted.outcome(CaseState.SETTLING, reason, delay_seconds=horizon, clean=True)
@@ -279,15 +290,18 @@ def _verified_by(diagnosis: Diagnosis) -> VerifiedBy | None:
 
 
 def endangers(diagnosis: Diagnosis) -> bool:
-    """Tell whether others may get the volume, with a host let in, while the case only waits."""
+    """Tell whether others may get the volume, with a host let in, while the case only waits.
+
+    It waits for an operation to end, or for a source that gives no answer.
+    """
     s = diagnosis.situation
-    waits = diagnosis.verdict is Verdict.IN_FLIGHT
+    waits = diagnosis.verdict in (Verdict.IN_FLIGHT, Verdict.UNKNOWN)
     return waits and s is not None and facts.open_to_others(s) and facts.somebody_let_in(s)
 
 
 def _in_flight(attempted: Attempted) -> Outcome:
     if endangers(attempted.diagnosis):
-        return _warn(attempted)
+        return _warn(attempted, wait)
     if _was_only_a_look(attempted):
         return _looked(attempted)
     return wait(attempted, attempted.diagnosis.reason)
@@ -310,13 +324,13 @@ def _looked(attempted: Attempted) -> Outcome:
     return attempted.outcome(CaseState.CLOSED, reason, conclusion=Conclusion.HEALTHY)
 
 
-def _warn(attempted: Attempted) -> Outcome:
+def _warn(attempted: Attempted, put_off: Callable[[Attempted, str], Outcome]) -> Outcome:
     """Wait on, and tell of the danger once: the last outcome's reason says whether it was told."""
-    waiting = wait(attempted, f"{attempted.diagnosis.reason}; {DANGER}")
+    waiting = put_off(attempted, f"{attempted.diagnosis.reason}; {DANGER}")
     if waiting.state is CaseState.PARKED or DANGER in (attempted.case.reason or ""):
         return waiting
-    told = attempted.announcement(Event.ERROR, waiting.reason)
-    return dataclasses.replace(waiting, announcements=(told,))
+    told = waiting.announcements or (attempted.announcement(Event.ERROR, waiting.reason),)
+    return dataclasses.replace(waiting, announcements=told)
 
 
 def wait(attempted: Attempted, reason: str, delay_seconds: float | None = None) -> Outcome:

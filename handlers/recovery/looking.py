@@ -13,8 +13,7 @@ from drivers.base import StorageDriver
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import OutsideError
 from handlers.counting import Called, Counted, VolumeSought
-from handlers.judgement.accounting import unexplained_hosts
-from handlers.judgement.diagnosis import diagnose
+from handlers.judgement.diagnosis import diagnose, hosts_to_ask_of, server_to_ask_of
 from handlers.judgement.evidence import (
     Absent,
     Evidence,
@@ -23,12 +22,12 @@ from handlers.judgement.evidence import (
     Sources,
     VolumeEvidence,
     ask_of_hosts,
+    ask_of_swaps,
     gather,
     look_at_volume,
 )
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import Diagnosis
-from handlers.judgement.situation import situate
 from handlers.recovery.attempt import Attempt
 from handlers.recovery.retry import repeat
 
@@ -66,14 +65,14 @@ class Viewer:
             self.count(VolumeSought(attempt.case.volume_id, not isinstance(volume, NoControl)))
 
     def _gather(self, attempt: Attempt) -> Evidence:
-        """Look at all three sides; then ask Nova of the hosts that no attachment explains."""
+        """Look at all three sides; then ask Nova who else uses what a release would end."""
         sources = self._sources(attempt)
         evidence = gather(attempt.case, sources)
-        if not isinstance(evidence.volume, Fact) or not evidence.hosts_known or evidence.holding:
-            return evidence
-        hosts = unexplained_hosts(situate(attempt.case, evidence.volume.value, evidence))
-        elsewhere = ask_of_hosts(attempt.case, hosts, sources)
-        return dataclasses.replace(evidence, elsewhere=elsewhere)
+        first = diagnose(attempt.case, evidence, attempt.policy.late_attach)
+        elsewhere = ask_of_hosts(attempt.case, hosts_to_ask_of(first), sources)
+        server = server_to_ask_of(first)
+        swapping = ask_of_swaps(server, sources) if server is not None else None
+        return dataclasses.replace(evidence, elsewhere=elsewhere, swapping=swapping)
 
     def look_at_volume(self, attempt: Attempt) -> VolumeEvidence:
         """Look at Cinder alone."""

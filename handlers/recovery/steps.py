@@ -19,7 +19,7 @@ from handlers import intents
 from handlers.announcement import Event
 from handlers.case import Intent, StepKind, StepResult
 from handlers.counting import Stepped
-from handlers.judgement.evidence import Fact
+from handlers.judgement.evidence import MOST_HOSTS, Fact
 from handlers.judgement.guards import LETS_OTHERS_ATTACH, Guard
 from handlers.judgement.plan import Step, unmet
 from handlers.recovery.attempt import Attempt, Plan
@@ -128,7 +128,8 @@ class Stepper:
         """
         policy, began = attempt.policy, time.monotonic()
         s = plan.situation
-        lease_seconds = policy.step_seconds(len(s.servers) + len(s.elsewhere))
+        # Two questions of each server, two of each host, and one of the swaps.
+        lease_seconds = policy.step_seconds(len(s.servers) + MOST_HOSTS + 1)
         intent = self._intend(attempt, plan, step, lease_seconds)
         call_by = began + lease_seconds - policy.longest_call_seconds
         result, detail = StepResult.INDETERMINATE, "interrupted"

@@ -17,6 +17,7 @@ from handlers.judgement.evidence import (
     Fact,
     Holding,
     ServerEvidence,
+    SwapEvidence,
     Unknown,
     VolumeEvidence,
 )
@@ -35,6 +36,7 @@ def summarise(
         "computes": dict(evidence.computes),
         "holding": _holding(evidence.holding),
         "elsewhere": [_holding(holding) for holding in evidence.elsewhere],
+        "swapping": _swapping(evidence.swapping),
         "backend": _backend(evidence.backend),
         "verdict": diagnosis.verdict.value,
         "rule": diagnosis.rule,
@@ -105,6 +107,18 @@ def _holding(holding: Holding | None) -> dict[str, Any] | None:
             return shown
         case _:
             assert_never(holding.holders)
+
+
+def _swapping(answer: SwapEvidence | None) -> dict[str, Any] | bool | None:
+    match answer:
+        case Fact(swapping):
+            return swapping
+        case Unknown(reason):
+            return {"unknown": reason}
+        case None:
+            return None
+        case _:
+            assert_never(answer)
 
 
 def _backend(answer: BackendEvidence) -> dict[str, Any]:

@@ -8,10 +8,13 @@ The look after settling is put off, so the storm is over when every case has bee
 
 The ideal is the calls that the plans need, each of 50 ms, spread evenly over 64 workers that are
 never without one. A look is three of them, one at Cinder, one at Nova, one at the backend; a case
-takes a look at first, one right before each step of its plan, and one at what came of it all; and
-each step takes the calls that it makes. A call that is made twice is in the time, but not in the
-ideal. The time is that from the beginning of the first call to the end of the last, as the cloud
-saw them: what the service does to start, and to send the last announcements, is not in it.
+takes a look at first, one right before each step of its plan, and one at what came of it all. Until
+the access of its host is ended each look asks Nova too whether that host is up, and who may be
+using the volume there; and before a release from a server that exists, whether that one swaps a
+volume. Each step takes the calls that it makes. A call that is made
+twice is in the time, but not in the ideal. The time is that from the beginning of the first call to
+the end of the last, as the cloud saw them: what the service does to start, and to send the last
+announcements, is not in it.
 """
 
 from __future__ import annotations
@@ -65,26 +68,27 @@ class Plot:
     """How volumes get stuck, and what mending one takes.
 
     ``function`` is the one of Nova's by which the bus tells of it; ``steps`` are the plan's, each
-    by the number of calls that it makes.
+    by the number of calls that it makes. ``asked`` are the questions of hosts and of swaps.
     """
 
     arrange: Callable[..., Scene]
     function: str
     steps: tuple[int, ...]
+    asked: int
 
     @property
     def calls(self) -> int:
         """The calls that mending one such volume needs."""
         looks = 1 + len(self.steps) + 1
-        return LOOK_CALLS * looks + sum(self.steps)
+        return LOOK_CALLS * looks + self.asked + sum(self.steps)
 
 
 PLOTS = (
     # terminate and remove the export, then delete the row or give the volume free
-    Plot(scenes.uc1, "attach_volume", steps=(FORCE_DETACH_CALLS, 1)),
-    Plot(scenes.uc3, "detach_volume", steps=(FORCE_DETACH_CALLS, 1)),
+    Plot(scenes.uc1, "attach_volume", steps=(FORCE_DETACH_CALLS, 1), asked=2 * 2 + 3),
+    Plot(scenes.uc3, "detach_volume", steps=(FORCE_DETACH_CALLS, 1), asked=0),
     # keep others out meanwhile
-    Plot(scenes.uc5, "attach_volume", steps=(1, FORCE_DETACH_CALLS, 1)),
+    Plot(scenes.uc5, "attach_volume", steps=(1, FORCE_DETACH_CALLS, 1), asked=3 * 2),
 )
 
 

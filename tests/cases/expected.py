@@ -93,13 +93,13 @@ def _wrong(kind: Kind, expected: Expected) -> Expected:
 SEEING: Mapping[str, Expected] = MappingProxyType(
     {
         # Row deleted (backend proven clean, Nova proves nothing).
-        "available_error_detaching": _wrong(Kind.MENDABLE, RELEASED),
+        "available_error_detaching": RELEASED,
         # Leave, no alarm.
         "backup_temp_volume": UNALARMED,
         # Leave.
         "backup_temp_volume_hci": UNALARMED,
         # Close.
-        "clean_but_service_removed": _wrong(Kind.NOISE, NOTHING),
+        "clean_but_service_removed": NOTHING,
         # A person (Nova refuses 400).
         "conductor_died": _parked("broke off"),
         # Row deleted, available.
@@ -207,7 +207,7 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
         # Say so: unknown, an alert after some.
         "unknown_to_this_cinder": Expected(Ends.UNKNOWN, says=("cinder", "region")),
         # Released: the only connection is of a learned host, where Nova ended the guest.
-        "unshelve_then_deleted": _wrong(Kind.MENDABLE, RELEASED),
+        "unshelve_then_deleted": RELEASED,
         # Nova's detach again.
         "vmware_host": dataclasses.replace(DETACHED_BY_NOVA, lets_go=1),
     }

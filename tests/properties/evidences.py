@@ -131,6 +131,8 @@ FACTS: dict[str, st.SearchStrategy[object]] = {
     "hosts_known": st.booleans(),
     "holding": st.none() | holdings,
     "elsewhere": st.lists(holdings, max_size=2).map(tuple),
+    "asked": st.booleans(),
+    "swapping": st.sampled_from([None, None, Fact(False), Fact(True), Unknown("Nova: no answer")]),
     "service_up": st.booleans(),
     "operation": st.sampled_from(Operation),
     "attachment_id": st.none() | ids,

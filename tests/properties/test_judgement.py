@@ -73,6 +73,7 @@ def test_nobody_acts_on_what_was_not_seen_or_is_in_motion(picture: Picture) -> N
     assert not any(isinstance(answer, Unknown) for answer in answers)
     assert not any(isinstance(a, Fact) and a.value.task_state is not None for a in answers)
     assert not isinstance(s.backend, Unknown)
+    assert s.swapping in (None, Fact(False))
     assert s.status in SETTLED
     assert s.volume.migration_status in (None, "success")
     assert not s.ambiguous

@@ -319,6 +319,53 @@ def test_nonsense_about_the_deletion(api: OpenStackApi, nova: NovaClient, body: 
         on_record(nova)
 
 
+# -- swaps of volumes ------------------------------------------------------------------------------
+
+
+def swapping(nova: NovaClient) -> bool:
+    return nova.swapping(SERVER, timeout_seconds=LIMIT)
+
+
+def swap(finish_time: str | None, **columns: Any) -> Reply:
+    event = {"event": "compute_swap_volume", "finish_time": finish_time, "result": None}
+    return Reply(200, {"instanceAction": {"action": "swap_volume", "events": [event | columns]}})
+
+
+def test_server_without_a_swap(api: OpenStackApi, nova: NovaClient) -> None:
+    """Its creation alone is on record -> no, in one request."""
+    api.script(ACTIONS, deletion())
+    assert swapping(nova) is False
+    assert [r.line for r in api.requests if "actions" in r.line]
+
+
+def test_swap_is_under_way_until_its_compute_has_recorded_the_end(
+    api: OpenStackApi, nova: NovaClient
+) -> None:
+    """No event yet, or one that has not finished -> yes; finished, well or not -> no."""
+    api.script(ACTIONS, deletion("new", "old", action="swap_volume"))
+    api.script(f"{ACTIONS}/old", swap("2026-11-27T10:00:00.000000", result="Error"))
+    not_begun = Reply(200, {"instanceAction": {"action": "swap_volume", "events": []}})
+    for reply in (swap(None), not_begun, swap("2026-11-27T10:00:00.000000", event="another")):
+        api.script(f"{ACTIONS}/new", reply)
+        assert swapping(nova) is True
+    api.script(f"{ACTIONS}/new", swap("2026-11-27T12:00:00.000000", result="Success"))
+    assert swapping(nova) is False
+    api.script(f"{ACTIONS}/old", swap(None))
+    assert swapping(nova) is True
+
+
+@pytest.mark.parametrize(
+    "reply", [Reply(503, HTML), Reply(200, {"instanceActions": []}), Reply(200, HTML)]
+)
+def test_swaps_that_nova_does_not_tell_of(
+    api: OpenStackApi, nova: NovaClient, reply: Reply
+) -> None:
+    """An outage, nonsense, or no action at all, of which each server has one -> no answer."""
+    api.script(ACTIONS, reply)
+    with pytest.raises(TransientError):
+        swapping(nova)
+
+
 # -- detach ----------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from handlers.notification import Operation
-from tests.unit.handlers.judgement.acting_pictures import ATTACHED, UC2
+from tests.unit.handlers.judgement.acting_pictures import ATTACHED, ONE_DELETED, UC2
 from tests.unit.handlers.judgement.pictures import (
     H1,
     H2,
@@ -15,6 +15,7 @@ from tests.unit.handlers.judgement.pictures import (
     Picture,
     X,
     Y,
+    access,
     attachment,
     server,
 )
@@ -50,7 +51,16 @@ LEFT_FOR_A_PERSON: tuple[tuple[str, Picture, str], ...] = (
     (
         "in-use by a server that runs and has no block device for it",
         ATTACHED.but(servers=(server(X),)),
-        "P0.not-understood",
+        "P23.no-device",
+    ),
+    (
+        "two servers of one host, one is deleted and its guest ended, its row is left",
+        ONE_DELETED.but(
+            attachments=(attachment(A, host=H1), attachment(B, instance_id=Y, host=H1)),
+            servers=(server(Y, B),),
+            backend=(access(H1, sessions=1),),
+        ),
+        "P24.deleted-on-a-shared-host",
     ),
 )
 

@@ -19,6 +19,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     ONE_LET_GO,
     OVERWRITTEN,
     ROLLED,
+    ROW_IN_ERROR,
     STRAY,
     UC1,
     UC1_LEGACY,
@@ -162,6 +163,25 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "the server is in error": {"servers": (server(X, A, vm_state="error"),)},
         },
     ),
+    "UC3.row-in-error": (
+        ROW_IN_ERROR,
+        {
+            "its host is let in": {"backend": (access(H1),)},
+            "a stranger is let in": {"backend": (access("stranger"),)},
+            "nobody can see the backend": {"backend": BLIND},
+            "the backend gave no answer": {"backend": UNSEEN},
+            "Nova names the row": {"servers": (server(X, A),)},
+            "Nova has a block device of another row": {"servers": (server(X, "dead"),)},
+            "Nova does not answer": {"servers": (), "unseen": (X,)},
+            "this Nova never had the server": {"servers": (), "stranger": (X,)},
+            "the compute is down": {"servers": (server(X, compute_up=False),)},
+            "another row is there": {
+                "attachments": (attachment(A, "error_detaching"), attachment(B, "reserved", Y)),
+                "servers": (server(X), server(Y)),
+            },
+            "the row is attached": {"attachments": (attachment(A),)},
+        },
+    ),
     "UC4.rolled": (
         ROLLED,
         {
@@ -181,6 +201,9 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
                 )
             },
             "the case is about an attach": {"operation": Operation.ATTACH},
+            "Nova refuses a detach from a suspended server": {
+                "servers": (server(X, A, vm_state="suspended"),)
+            },
             "the compute is down": {"servers": (server(X, A, compute_up=False),)},
             "it was attached anew meanwhile": {"attachments": (attachment(B),),
                 "servers": (server(X, B),)},
@@ -302,8 +325,8 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
     "UC5.left-by-migration": (
         MOVED_BACK,
         {
-            "Nova was not asked of that host": {"elsewhere": ()},
-            "Nova was asked of another host": {"elsewhere": (holding(host=H3),)},
+            "Nova was not asked of that host": {"asked": False, "elsewhere": ()},
+            "Nova was asked of another host": {"asked": False, "elsewhere": (holding(host=H3),)},
             "a server may be using it there": {"elsewhere": (holding(Y, host=H2),)},
             "its compute is down": {"elsewhere": (holding(host=H2, up=False),)},
             "it is no compute": {"elsewhere": (holding(host=H2, up=None),)},

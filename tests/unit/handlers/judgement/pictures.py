@@ -9,7 +9,7 @@ from typing import Any
 from drivers.base import Capabilities, Connection, Connector, Observation, VolumeRef
 from drivers.control_plane import BlockDevice, CinderAttachment, Server, Volume
 from handlers.case import Case, CaseState, Grounds, Intent, StepKind, StepResult, Trigger
-from handlers.judgement.diagnosis import diagnose
+from handlers.judgement.diagnosis import diagnose, hosts_to_ask_of, server_to_ask_of
 from handlers.judgement.evidence import (
     Absent,
     BackendEvidence,
@@ -19,6 +19,7 @@ from handlers.judgement.evidence import (
     Holding,
     NoControl,
     ServerEvidence,
+    SwapEvidence,
     Unknown,
     VolumeEvidence,
 )
@@ -102,7 +103,8 @@ class Picture:
     the services of hosts that rows were left on. ``known`` are the hosts whose connectors were
     learned. ``hosts_known`` is False where the driver cannot say whose connection is whose.
     ``holding`` is what Nova said of the only host, where no instance is known, ``elsewhere`` of
-    hosts that no attachment explains.
+    other hosts, ``swapping`` of the swaps of the server's volumes. Of what else a look asks, Nova
+    says that nobody uses the volume there and nothing is swapped, unless ``asked`` is False.
     """
 
     status: str = "available"
@@ -122,6 +124,8 @@ class Picture:
     hosts_known: bool = True
     holding: Holding | None = None
     elsewhere: tuple[Holding, ...] = ()
+    asked: bool = True
+    swapping: SwapEvidence | None = None
     service_up: bool = True
     operation: Operation = Operation.ATTACH
     attachment_id: str | None = A
@@ -146,8 +150,8 @@ class Picture:
             "attachment_id": self.attachment_id, "instance_id": self.instance_id,
             "host": self.host, "backend": BACKEND, "trigger": Trigger.DEADLINE,
             "state": CaseState.DUE, "opened_at": OPENED_AT, "attempts": self.attempts,
-            "failures": 0, "signal_seq": 1, "end_seen": False, "released_unasked": False,
-            "starts": 1, "mended_at": None, "first_clean_at": None, "connector": None,
+            "failures": 0, "signal_seq": 1, "starts": 1, "end_seen": False,
+            "released_unasked": False, "mended_at": None, "first_clean_at": None, "connector": None,
             "request_ids": ("req-1",), "intents": (), "updated_at": OPENED_AT,
         }  # fmt: skip
         return Case(**(facts | dict(self.case_facts)))
@@ -163,6 +167,18 @@ class Picture:
     @property
     def evidence(self) -> Evidence:
         """What a look would give."""
+        seen = self._seen
+        if not self.asked:
+            return seen
+        told = {holding.host for holding in self.elsewhere}
+        first = diagnose(self.case, seen, self.late_attach)
+        more = tuple(holding(host=host) for host in hosts_to_ask_of(first) if host not in told)
+        asked = self.swapping is None and server_to_ask_of(first) is not None
+        swapping = Fact(False) if asked else self.swapping
+        return dataclasses.replace(seen, elsewhere=(*self.elsewhere, *more), swapping=swapping)
+
+    @property
+    def _seen(self) -> Evidence:
         answers: dict[str, ServerEvidence] = {s.instance_id: Fact(s) for s in self.servers}
         answers |= {i: Absent("Nova has its deletion on record") for i in self.gone}
         answers |= {i: NoControl("Nova has nothing on record of it") for i in self.stranger}
@@ -178,6 +194,7 @@ class Picture:
             hosts_known=self.hosts_known,
             holding=self.holding,
             elsewhere=self.elsewhere,
+            swapping=self.swapping,
         )
 
     @property

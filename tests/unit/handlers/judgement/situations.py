@@ -15,6 +15,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     ONE_LET_GO,
     OVERWRITTEN,
     ROLLED,
+    ROW_IN_ERROR,
     SHELVED,
     STRAY,
     UC1,
@@ -77,6 +78,19 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
     ("the wish to detach is on record, Nova did not do it", UC4, "UC4.wish-on-record"),
     ("the same, the backend has let go already", UC4.but(backend=()), "UC4.wish-on-record"),
     ("the same, and a late first try made it attaching again", OVERWRITTEN, "UC4.overwritten"),
+    (
+        "a detach failed at its end, and only its row in error is left on a free volume",
+        ROW_IN_ERROR,
+        "UC3.row-in-error",
+    ),
+    (
+        "unshelving broke off, the server was deleted: its last host, of no message, is let in",
+        UC1.but(
+            host=None, servers=(), gone=(X,), ended=((X, H1),),
+            attachments=(attachment(A, "attaching", info=False),),
+        ),
+        "UC1.unfinished",
+    ),
     ("we rolled it back, and crashed before asking Nova", ROLLED, "UC4.rolled"),
     ("available, but the backend lets the host in", UC5, "UC5.leaked"),
     (

@@ -6,17 +6,35 @@ import pytest
 
 from drivers.base import Connection, Connector
 from handlers.judgement import accounting
-from handlers.judgement.accounting import Kind, host_of, may_hold, unexplained, unexplained_hosts
+from handlers.judgement.accounting import (
+    Kind,
+    host_of,
+    hosts_let_go,
+    let_go_unproven,
+    may_hold,
+    unexplained,
+    unexplained_hosts,
+)
+from handlers.judgement.diagnosis import hosts_to_ask_of
 from handlers.judgement.evidence import Holding, Unknown
-from handlers.judgement.rule import Verdict
+from handlers.judgement.guards import Guard, Means, guard
+from handlers.judgement.plan import Condition, fingerprint, make_plan, unmet
+from handlers.judgement.policy import BackendPolicy, Mode
+from handlers.judgement.rule import RELEASING, Verdict
 from tests.unit.handlers.judgement.acting_pictures import (
     ATTACHED,
     BESIDE,
+    ENDED,
     GHOST,
     LEFT,
     MIGRATING,
+    ONE_DELETED,
+    ONE_LET_GO,
     SHELVED,
+    STRAY,
     UC1,
+    UC1_RESERVED,
+    UC3,
     UC5,
 )
 from tests.unit.handlers.judgement.pictures import (
@@ -24,6 +42,8 @@ from tests.unit.handlers.judgement.pictures import (
     H1,
     H2,
     H3,
+    NOW,
+    SEEING,
     UNSEEN,
     A,
     B,
@@ -216,3 +236,145 @@ def test_no_two_ways_of_explaining() -> None:
     s = SHARED.but(backend=(*SHARED.backend, access(H3, sessions=1))).situation
     (left,) = accounting.unexplained_connections(s, s.volume.attachments, accounting.seen(s))
     assert host_of(s, left) == H3
+
+
+Z = "instance-z"
+RELEASED: tuple[tuple[str, Picture], ...] = (
+    ("UC1", UC1),
+    ("UC1, its row still reserved", UC1_RESERVED),
+    ("UC1, unseen", UC1.but(backend=BLIND)),
+    ("UC3", UC3.but(backend=(access(H1),))),
+    ("UC3, unseen", UC3.but(backend=BLIND)),
+    ("UC5", UC5),
+    ("UC5, unseen", UC5.but(backend=BLIND, released_unasked=True)),
+    ("UC5, beside others", BESIDE),
+    ("S1", STRAY),
+    ("S2", LEFT),
+    ("S3", ENDED.but(backend=(access(H1),))),
+    ("S4", ONE_DELETED),
+    ("S5", ONE_LET_GO),
+)
+
+
+@pytest.mark.parametrize("picture", [p for _, p in RELEASED], ids=[w for w, _ in RELEASED])
+def test_nobody_s_access_is_ended_that_another_server_may_be_using(picture: Picture) -> None:
+    """A server without a row on the host that would lose its access -> a person is asked.
+
+    With nobody else there, the verdict stays; without Nova's answer it is never carried out.
+    """
+    (host,) = hosts_let_go(picture.situation)
+    alone = picture.diagnosis
+    assert alone.verdict in RELEASING
+    told = picture.but(elsewhere=(holding(Z, host=host),)).diagnosis
+    assert (told.rule, told.verdict) == ("P20.another-user", Verdict.PARK)
+    assert f"server {Z} on {host}" in told.reason
+    steps = make_plan(alone, SEEING)
+    trusted = BackendPolicy(mode=Mode.AUTO, trust_blind=True)
+    for changes, rule in (
+        ({"asked": False}, alone.rule),
+        ({"elsewhere": (holding(host=host, up=None),)}, alone.rule),
+        ({"elsewhere": (holding(host=host, up=False),)}, "B4.compute-down"),
+        ({"elsewhere": (Holding(host, True, Unknown("Nova: 503")),)}, "X2.nova-unknown"),
+    ):
+        less = picture.but(**changes)
+        assert less.diagnosis.rule == rule
+        if rule == alone.rule:
+            means = Means(SEEING, trusted, NOW, fingerprint(alone, steps))
+            objection = guard(less.situation, steps, means)
+            assert objection is not None
+            assert objection.guard is Guard.HOST_NOT_LISTED
+            ending = next(step for step in steps if Condition.UNUSED in step.conditions)
+            assert "lists who uses" in (unmet(ending, alone, less.diagnosis) or "")
+
+
+def test_a_clean_backend_has_nobody_who_could_lose_access() -> None:
+    """Nobody is let in -> Nova is not asked, and the record alone is released."""
+    picture = UC3.but(asked=False)
+    assert hosts_to_ask_of(picture.diagnosis) == ()
+    assert (picture.diagnosis.verdict, let_go_unproven(picture.situation)) == (Verdict.RELEASE, ())
+
+
+def test_the_host_that_would_lose_its_access_is_asked_of_first() -> None:
+    """More hosts are let in than Nova is asked of -> the one that is to be released is among them.
+
+    It is so too where an attachment whose connector was never seen could be that of its host.
+    """
+    crowd = LEFT.but(backend=(access(H2, sessions=1), access("x"), access(H3), access(H1)))
+    assert hosts_to_ask_of(crowd.diagnosis)[0] == H1
+    assert hosts_to_ask_of(ONE_LET_GO.but(known=(H1,)).diagnosis) == (H1,)
+
+
+def test_a_server_that_was_evacuated_off_the_host_may_be_running_there_still() -> None:
+    """Nova lists the case's own server on the host that it has left -> its old guest may be there.
+
+    On the host that it is on by Nova's record its block devices tell, not the list.
+    """
+    for picture in (LEFT, UC5.but(servers=(server(X, host=H2),))):
+        told = picture.but(elsewhere=(holding(X),)).diagnosis
+        assert (told.rule, told.verdict) == ("P20.another-user", Verdict.PARK)
+    assert UC1.but(elsewhere=(holding(X),)).diagnosis.rule == "UC1.unfinished"
+    deleted = ENDED.but(elsewhere=(holding(X),)).diagnosis
+    assert deleted.rule == "P20.another-user"
+
+
+AT_REST = {"vm_state": "error", "host": None, "compute_up": None}
+STRANGERS: tuple[tuple[str, Picture], ...] = (
+    (
+        "a second attachment of the same server, which is at rest on its own host",
+        ATTACHED.but(
+            attachments=(attachment(A), attachment(B, "attaching")),
+            backend=(IN_SESSION, access(H2)),
+        ),
+    ),
+    (
+        "the reservation of a server at rest on no host",
+        SHARED.but(
+            attachments=(attachment(A, host=H1), attachment(B, "reserved", Y)),
+            servers=(server(X, A), server(Y, B, **AT_REST)),
+            backend=(IN_SESSION, access(H2)),
+        ),
+    ),
+    (
+        "the reservation of a deleted server",
+        SHARED.but(
+            attachments=(attachment(A, host=H1), attachment(B, "reserved", Y)),
+            servers=(server(X, A),), gone=(Y,), backend=(IN_SESSION, access(H2)),
+        ),
+    ),
+    (
+        "two servers of one host, and the driver cannot tell hosts",
+        SHARED.but(
+            hosts_known=False, backend=(access(H1), access(H2)),
+            attachments=(attachment(A, host=H1), attachment(B, instance_id=Y, host=H1)),
+            servers=(server(X, A), server(Y, B)),
+        ),
+    ),
+    (
+        "an attachment whose connector was never seen, on another host than the backend names",
+        ATTACHED.but(known=(), backend=(Connection("c-1", host="compute-12"),)),
+    ),
+    (
+        "the same by the full name",
+        ATTACHED.but(known=(), backend=(Connection("c-1", host="Compute-12.Example.org"),)),
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("picture", [p for _, p in STRANGERS], ids=[w for w, _ in STRANGERS])
+def test_an_attachment_without_a_host_excuses_no_stranger(picture: Picture) -> None:
+    """An idle access too many beside an attachment that has no host -> it is found."""
+    found = [party for party in unexplained(picture.situation) if party.kind is Kind.ACCESS]
+    assert len(found) == 1
+    assert picture.diagnosis.verdict not in (Verdict.HEALTHY, Verdict.CLEAN)
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["compute-1", "COMPUTE-1", "compute-1.example.org", "Host_compute-1", "iqn.1993-08.org:01:ab",
+     "192.0.2.7", "500507680b21ac5a", "2001:db8::7", None],
+)  # fmt: skip
+def test_the_backend_may_name_a_host_in_its_own_way(told: str | None) -> None:
+    """The only attachment's host by another scheme -> the connection may be its own."""
+    picture = ATTACHED.but(known=(), backend=(Connection("c-1", host=told, sessions=1),))
+    assert unexplained(picture.situation) == ()
+    assert picture.diagnosis.verdict is Verdict.HEALTHY

@@ -40,6 +40,7 @@ from tests.unit.handlers.judgement.pictures import (
     B,
     Picture,
     X,
+    Y,
     access,
     attachment,
     connector,
@@ -78,6 +79,30 @@ def objecting(picture: Picture, *means: Any) -> Guard | None:
 def test_nothing_speaks_against_a_plan_in_mode_auto(picture: Picture) -> None:
     """Everything known, seen and alone -> no objection."""
     assert objection(picture) is None
+
+
+BOTH_OF_ONE_VOLUME = ROLLED.but(
+    multiattach=True,
+    attachments=(attachment(A, host=H1), attachment(B, instance_id=Y, host=H2)),
+    servers=(server(X, A), server(Y, B, host=H2)),
+    backend=(access(H1, sessions=1), access(H2, sessions=1)),
+)
+
+
+def test_nova_s_detach_is_held_back_by_what_the_accounting_leaves_unexplained() -> None:
+    """One way of explaining -> the other server's host that was never learned holds nothing back.
+
+    Two accesses of a driver that names no hosts do, where both servers are on one host.
+    """
+    assert objection(BOTH_OF_ONE_VOLUME) is None
+    assert objection(BOTH_OF_ONE_VOLUME.but(known=(H1,))) is None
+    on_one_host = BOTH_OF_ONE_VOLUME.but(
+        hosts_known=False,
+        attachments=(attachment(A, host=H1), attachment(B, instance_id=Y, host=H1)),
+        servers=(server(X, A), server(Y, B)),
+        backend=(access(H1), access(H2)),
+    )
+    assert objecting(on_one_host) is Guard.FOREIGN_CONNECTION
 
 
 def test_session_after_the_guest_s_end_is_ended_by_who_can() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from drivers.base import Capabilities
 from handlers.case import StepKind, StepResult
-from handlers.judgement.plan import Condition, Step, fingerprint, make_plan
+from handlers.judgement.plan import UNHELD, Condition, Step, fingerprint, make_plan
 from handlers.judgement.rule import ACTING, Verdict
 from tests.unit.handlers.judgement.acting_pictures import (
     BESIDE,
@@ -142,7 +142,7 @@ def test_os_force_detach_names_the_attachment_that_is_there_and_no_other() -> No
     (with_attachment,) = plan_of(UC1_RESERVED.but(backend=BLIND), THROUGH_CINDER)
     assert with_attachment.attachment.attachment_id == A
     assert with_attachment.attachment.connector is not None
-    assert {Condition.LET_GO, Condition.QUIET, Condition.CLEAN} == with_attachment.conditions
+    assert {*UNHELD, Condition.QUIET, Condition.CLEAN} == with_attachment.conditions
     without = plan_of(UC3.but(attachments=(), backend=BLIND), THROUGH_CINDER)[-1]
     assert without.kind is BY_FORCE
     assert without.attachment.attachment_id is None

@@ -484,7 +484,11 @@ OPEN: tuple[tuple[str, Picture, str], ...] = (
      UC5.but(status="awaiting-transfer", backend=(BOTH[0],)), "P18.open-to-others"),
     # -- alike
     ("a transfer of a volume that nobody is let in to",
-     UC5.but(status="awaiting-transfer", backend=()), "B1.volume-busy"),
+     UC5.but(status="awaiting-transfer", backend=()), "C1.nothing-left"),
+    ("the same, and nobody can see the backend",
+     UC5.but(status="awaiting-transfer", backend=BLIND), "C2.nothing-left-blind"),
+    ("a volume that is up for transfer by hand, and attached",
+     ATTACHED.but(status="awaiting-transfer", backend=BLIND), "B1.volume-busy"),
     ("the volume is free and is being migrated: Cinder's own session",
      UC5.but(migration="migrating", backend=(BOTH[0],)), "B1.volume-busy"),
     ("a leak without a session, and its compute is down",

@@ -142,13 +142,20 @@ def test_what_was_not_clean_since_the_mending_settles_anew() -> None:
 
 
 def test_a_frozen_cinder_volume_keeps_the_case_open_but_not_for_ever() -> None:
-    """No heartbeat -> looked at a horizon later, again and again; after the patience a person."""
+    """No heartbeat -> looked at a horizon later, again and again; after the patience it ends.
+
+    A person is asked where something was done; what was always clean leaves nothing to decide.
+    """
     frozen = CLEAN.but(first_clean_at=NOW - 2 * HORIZON, service_up=False)
     outcome = concluded(frozen)
     assert (outcome.state, outcome.delay_seconds) == (CaseState.SETTLING, 330.0)
     assert outcome.clean
     late = OPENED_AT + timedelta(seconds=POLICY.patience_seconds + 1)
     outcome = concluded(frozen, now=late)
+    assert (outcome.state, outcome.conclusion) == (CaseState.CLOSED, Conclusion.HEALTHY)
+    assert events(outcome) == []
+    touched = frozen.but(intents=(intent(FORCE),), mended_at=NOW - 2 * HORIZON, mended_attempt=1)
+    outcome = concluded(touched, now=late)
     assert outcome.state is CaseState.PARKED
     assert "cinder-volume" in outcome.reason
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from handlers.case import CaseState
+from handlers.judgement.policy import BackendPolicy
 from handlers.recovery import conclusion
 from tests.unit.handlers.judgement.acting_pictures import ATTACHED, UC1, UC5
 from tests.unit.handlers.judgement.pictures import OPENED_AT, UNSEEN, X, server
@@ -40,6 +41,19 @@ def test_danger_is_told_once_while_the_case_waits() -> None:
     assert (again.state, events(again)) == (CaseState.DUE, [])
     later = OPENED_AT + timedelta(days=1, seconds=1)
     assert events(concluded(leak.but(reason=outcome.reason), now=later)) == ["parked"]
+
+
+def test_danger_is_told_while_nova_does_not_answer() -> None:
+    """The same while Nova is down -> the tries go on, and the danger does not wait for the last."""
+    leak = UC5.but(servers=(), unseen=(X,))
+    outcome = concluded(leak)
+    assert (outcome.rule, outcome.state) == ("X2.nova-unknown", CaseState.DUE)
+    assert (outcome.failed, events(outcome)) == (True, ["error"])
+    assert "danger" in outcome.announcements[0].payload["reason"]
+    assert events(concluded(leak.but(reason=outcome.reason))) == []
+    assert events(concluded(leak.but(status="in-use"))) == []
+    last = leak.but(failures=BackendPolicy().max_failures - 1)
+    assert events(concluded(last)) == ["parked"]
 
 
 def test_what_nobody_is_let_in_to_or_nobody_can_get_is_no_danger() -> None:

@@ -13,7 +13,8 @@ import pytest
 from drivers.simulator import Cloud, scenes
 from drivers.simulator.scenes import Scene
 from handlers.case import CaseState, Conclusion
-from tests.unit.handlers.recovery.stuck import ATTACH, DETACH
+from handlers.notification import Operation
+from tests.unit.handlers.recovery.stuck import ATTACH, DETACH, left_on_source, released_in_nova
 from tests.unit.handlers.recovery.trial import QUICK, Trial, recovery_on
 
 TRUSTED = dataclasses.replace(QUICK, trust_blind=True)
@@ -55,6 +56,40 @@ def test_server_that_this_nova_never_had_keeps_its_disk(
         assert "check the region" in outcome.reason
     assert cloud.calls(writes=True) == ()
     assert cloud.hazards() == ()
+
+
+def _dead_row(cloud: Cloud) -> Scene:
+    """Have an attach that never finished, and access alone of its host, as of some backends."""
+    scene = scenes.uc1(cloud)
+    cloud.export(scene.volume_id, scene.host, sessions=0)
+    return scene
+
+
+@pytest.mark.parametrize("blind", [False, True], ids=["seeing", "blind and trusted"])
+@pytest.mark.parametrize(
+    ("arrange", "operation"),
+    [(_dead_row, ATTACH), (released_in_nova, DETACH), (left_on_source, DETACH)],
+)
+def test_server_whose_row_was_dropped_keeps_the_access_of_its_host(
+    cloud: Cloud, arrange: Callable[[Cloud], Scene], operation: Operation, blind: bool
+) -> None:
+    """Another server of the same host uses the volume without a row -> its host stays let in.
+
+    Nobody else there -> the row is released, after Nova has been asked that.
+    """
+    scene = arrange(cloud)
+    before = cloud.exported_to(scene.volume_id)
+    other = cloud.boot_server(host=scene.host)
+    cloud.add_block_device(other, scene.volume_id, "a row that was dropped")
+    outcome = Trial(scene, operation).run(recovery_on(cloud, TRUSTED, blind=blind))
+    assert (outcome.rule, outcome.state) == ("P20.another-user", CaseState.PARKED)
+    assert other in outcome.reason
+    assert cloud.exported_to(scene.volume_id) == before
+    cloud.drop_block_device(other, scene.volume_id)
+    assert Trial(scene, operation).run(recovery_on(cloud, TRUSTED, blind=blind)).state is (
+        CaseState.CLOSED
+    )
+    assert len(cloud.calls("nova.holders")) >= 3
 
 
 def test_deleted_server_of_this_nova_is_still_believed_to_be_gone(cloud: Cloud) -> None:

@@ -56,8 +56,8 @@ class Trial:
             "operation": operation, "attachment_id": scene.attachment_id,
             "instance_id": scene.instance_id, "host": scene.host, "backend": DEFAULT_BACKEND,
             "trigger": Trigger.DEADLINE, "state": CaseState.DUE, "opened_at": OPENED_AT,
-            "attempts": 0, "failures": 0, "signal_seq": 1, "end_seen": False,
-            "released_unasked": False, "starts": 1, "mended_at": None, "first_clean_at": None,
+            "attempts": 0, "failures": 0, "signal_seq": 1, "starts": 1, "end_seen": False,
+            "released_unasked": False, "mended_at": None, "first_clean_at": None,
             "connector": None, "request_ids": (), "intents": (), "updated_at": OPENED_AT,
         }  # fmt: skip
         self.scene = scene
