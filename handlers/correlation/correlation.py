@@ -321,13 +321,19 @@ class _Batch:
         return ours or len(self._looked_at_again) < self._spare_looks
 
     def _open_for_look(self, notification: Notification, signal: Signal) -> None:
-        """Open a case that one look closes if all is well: nothing says that anything is wrong."""
+        """Open a case for a look at the volume: nothing says that anything is wrong.
+
+        What a server left was asked for ``second_look_seconds`` after the message that told of the
+        server. That message counts as the first clean look, as an end does.
+        """
+        told_ago = self._timing.second_look_seconds if notification.source is Source.SWEEP else 0.0
         case = opened(
             notification, Operation.ATTACH, Trigger.SIGNAL,
             cloud=self._cloud, case_id=self._new_id(), now=self._now, due_at=self._settled_at,
         )  # fmt: skip
         self._looked_at_again.add(case.case_id)
-        self._put(dataclasses.replace(case, first_clean_at=self._now), signal)
+        first_clean_at = self._now - timedelta(seconds=told_ago)
+        self._put(dataclasses.replace(case, first_clean_at=first_clean_at), signal)
 
     # --- a new case, and what came before its start ---------------------------------------------
 

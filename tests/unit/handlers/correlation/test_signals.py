@@ -46,7 +46,7 @@ def after(
 
 
 def test_a_transfer_is_looked_at_within_the_budget() -> None:
-    """A volume is up for transfer -> one look at it, one clean look is enough; else only stored."""
+    """A volume is up for transfer -> a look at it, if there is one to spare; else only stored."""
     changes = after([TRANSFER], spare=1)
     (case,) = changes.opened
     assert (case.state, case.trigger, case.next_attempt_at) == (
@@ -58,10 +58,14 @@ def test_a_transfer_is_looked_at_within_the_budget() -> None:
 
 
 def test_what_a_server_left_behind_is_looked_at() -> None:
-    """A row still names a deleted server -> a case about that row, its budget spent before."""
+    """A row still names a deleted server -> a case about that row, its budget spent before.
+
+    It was told of ten minutes ago, so that one clean look is enough.
+    """
     (case,) = after([LEFT]).opened
     assert (case.volume_id, case.attachment_id, case.instance_id) == (VOLUME, ATTACHMENT, INSTANCE)
     assert (case.state, case.next_attempt_at) == (CaseState.DUE, SETTLED_AT)
+    assert case.first_clean_at == NOW - timedelta(seconds=TIMING.second_look_seconds)
 
 
 def test_a_server_alone_moves_nothing() -> None:

@@ -250,8 +250,12 @@ def test_locked_volume_is_passed_over(ledger: Ledger, second: Ledger) -> None:
 def test_every_table_that_grows_is_thought_of() -> None:
     """A table is added -> it is decided here whether and how it is pruned."""
     pruned = {*OF_A_CASE, *ARCHIVE_OF.values(), claims, quarantine}
-    # As many as there are hosts, pauses, services, and volumes in transition now.
-    kept_by_what_there_is = {"connectors", "pauses", "replicas", "sweeps", "sightings"}
+    # As many as there are hosts, pauses, services, volumes in transition or attached now, and
+    # servers of which something was told within a day.
+    kept_by_what_there_is = {
+        "connectors", "pauses", "replicas", "sweeps", "sightings", "rounds", "inventory",
+        "server_looks",
+    }  # fmt: skip
     assert {t.name for t in metadata.tables.values()} - {t.name for t in pruned} == (
         kept_by_what_there_is
     )
