@@ -15,7 +15,7 @@ AT_ONCE := PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=
 
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help venv demo demo-openstack services lab-environment lab lab-stop test check types style imports quick-tests bench campaigns config-sample docs constraints clean
+.PHONY: help venv demo demo-openstack services lab-environment lab lab-stop test check types style imports quick-tests bench campaigns exhaustive config-sample docs constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -68,6 +68,9 @@ bench: services venv ## Run the benchmarks (no other target runs them)
 campaigns: services venv ## Run the long forms of the fault tests: about a quarter of an hour
 	@DETACHD_CAMPAIGN_SECONDS=$${DETACHD_CAMPAIGN_SECONDS:-600} DETACHD_OUTAGE_SECONDS=60 \
 		$(BIN)/python -m pytest --timeout=0 -k "long or away or cut_again or killed_in_the_midst" tests/faults
+
+exhaustive: venv ## Search every interleaving of small worlds, and take each safeguard away in turn: an hour
+	@DETACHD_EXHAUSTIVE=1 $(BIN)/python -m pytest --timeout=0 --capture=no tests/exhaustive
 
 config-sample: $(VENV)/.for-use ## Write etc/detachd.conf.sample again, after a change of an option
 	@$(BIN)/oslo-config-generator --config-file etc/config-generator.conf
