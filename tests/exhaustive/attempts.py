@@ -83,6 +83,7 @@ class Seen(NamedTuple):
     sessions: tuple[str, ...]
     multiattach: bool
     blind: bool
+    lacks: str
     known: tuple[str, ...]
     tried: int | None
 
@@ -98,6 +99,7 @@ def see(world: World, known: tuple[str, ...], tried: int | None) -> Seen:
         sessions=() if world.blind else sessions,
         multiattach=world.multiattach,
         blind=world.blind,
+        lacks=world.lacks,
         known=known,
         tried=tried,
     )
@@ -374,8 +376,25 @@ class SeeingDriver(StorageDriver):
 
 
 def _connection(host: str, seen: Seen) -> Connection:
-    name = connector(host).initiator or ""
-    return Connection(name, access=host in seen.access, sessions=int(host in seen.sessions))
+    name = "somebody" if seen.lacks == "names" else connector(host).initiator
+    return Connection(name or "", access=host in seen.access, sessions=int(host in seen.sessions))
+
+
+class NamelessDriver(SeeingDriver):
+    """One that sees that somebody is connected, and not who."""
+
+    capabilities = dataclasses.replace(SeeingDriver.capabilities, sees_hosts=False)
+
+
+class OnlySeeingDriver(SeeingDriver):
+    """One that cannot keep a host out."""
+
+    capabilities = dataclasses.replace(
+        SeeingDriver.capabilities, revokes_access=False, ends_sessions=False
+    )
+
+
+DRIVERS = {"": SeeingDriver, "names": NamelessDriver, "revoking": OnlySeeingDriver}
 
 
 class _Recovery(Recovery):
@@ -394,7 +413,7 @@ class _Recovery(Recovery):
     def _driver_of(self, backend: str) -> StorageDriver:
         if self._sides.seen.blind:
             return CinderManagedDriver(backend, {}, cinder=cast("Cinder", self._sides))
-        return SeeingDriver(self._sides)
+        return DRIVERS[self._sides.seen.lacks](self._sides)
 
     def _round(self, attempt: Attempt) -> Outcome | None:
         self._tape.rounds += 1

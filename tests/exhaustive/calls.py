@@ -119,6 +119,10 @@ def _cut(before: World, after: World, call: Call) -> str:
 
 def _freed_while_let_in(before: World, after: World, call: Call, let_in: tuple[str, ...]) -> str:
     """Judge by the last look: what a late attach does after it is mended when that is seen."""
+    if call.name == StepKind.NOVA_DETACH.value and after != before and not after.blind:
+        explained = {row.host for row in before.rows}
+        left = [host for host in before.access if host in let_in and host not in explained]
+        return f"Nova is to detach while the backend lets {left[0]} in for nobody" if left else ""
     if after.status != "available" or before.status == "available":
         return ""
     still = set(after.access).intersection({call.host} if after.blind else let_in)

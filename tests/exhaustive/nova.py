@@ -254,12 +254,15 @@ def _attach_ends(world: World, job: Job, row: Row | None) -> Iterator[Move]:
     if world.budget.faults:
         spent = spend(world, "faults")
         yield Move("Nova: the compute is killed before it completes", _over(spent, job))
-        after = _forget(_close(spent, job.server), job.server)
-        yield Move(
-            "Nova: cinder-api is away; it takes the disk from the guest and forgets it",
-            _over(after, job),
-            _error(spent, job, "attach_volume"),
-        )
+        told = _error(spent, job, "attach_volume")
+        for after, what in (
+            (_close(spent, job.server), "takes the disk from the guest and forgets it"),
+            (spent, "forgets the disk, which the guest goes on using"),
+        ):
+            if after is spent and "forget" not in world.wishes:
+                continue
+            forgotten = _over(_forget(after, job.server), job)
+            yield Move(f"Nova: cinder-api is away; it {what}", forgotten, told)
 
 
 def _attach_cleaned_up(world: World, job: Job, row: Row | None) -> Iterator[Move]:

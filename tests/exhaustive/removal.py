@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest import mock
 
@@ -32,12 +32,38 @@ class Safeguard:
 
 def safeguards() -> tuple[Safeguard, ...]:
     """Return all of them."""
-    return (*_guards(), *_conditions(), *_controls(), *_facts())
+    return (*_guards(), *_conditions(), *_controls())
 
 
-def none() -> AbstractContextManager[Any]:
-    """Take nothing away."""
-    return nullcontext()
+def facts() -> tuple[Safeguard, ...]:
+    """Return each fact that a rule which acts asks for, and each rule that turns a case away."""
+    return tuple(_facts())
+
+
+TWICE = (
+    ("guard LIVE_SESSION", "condition QUIET"),
+    ("guard FOREIGN_CONNECTION", "condition ALONE"),
+    ("guard OWN_CALL_UNANSWERED", "guard LATE_DETACH"),
+    ("condition LET_GO", "the verdict asked anew before each call"),
+    ("condition CLEAN", "the verdict asked anew before each call"),
+    ("condition NAMED", "the verdict asked anew before each call"),
+)
+"""What is asked twice: a guard of the plan, and a condition of the step right before its call."""
+
+
+def pairs() -> tuple[Safeguard, ...]:
+    """Return those that are asked twice, to be taken away together."""
+    by_name = {one.name: one for one in safeguards()}
+    return tuple(_both(by_name[one], by_name[other]) for one, other in TWICE)
+
+
+def _both(one: Safeguard, other: Safeguard) -> Safeguard:
+    @contextmanager
+    def away() -> Iterator[None]:
+        with one.away(), other.away():
+            yield
+
+    return Safeguard(f"{one.name}, and {other.name}", away)
 
 
 # -- guards and conditions -------------------------------------------------------------------------
@@ -125,7 +151,6 @@ def _cinder_first(found: Any, capabilities: Any) -> Any:
 
 
 def _facts() -> Iterator[Safeguard]:
-    """Yield each fact that a rule which acts asks for, and each rule that turns a case away."""
     for rule in rules.RULES:
         if rule.verdict in ACTING:
             for fact in dict.fromkeys(rule.when):

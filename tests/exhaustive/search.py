@@ -30,7 +30,8 @@ class Setting:
     """Where a search begins and what holds in it.
 
     ``known`` are the hosts whose connector was learned before. ``slow``: an operation of Nova's may
-    last longer than a late horizon, so that a deadline comes in its midst.
+    last longer than a late horizon, so that a deadline comes in its midst. ``early``: the sweep
+    comes while users may still want something, and not only when nothing else happens.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Setting:
     policy: BackendPolicy = POLICY
     known: tuple[str, ...] = ("h1", "h2")
     slow: bool = False
+    early: bool = False
 
 
 class Next(NamedTuple):
@@ -78,6 +80,7 @@ class Search:
     def __init__(self, setting: Setting) -> None:
         self._start = setting.world
         self._slow = setting.slow
+        self._early = setting.early
         self._policy = setting.policy
         self._known = setting.known
         self._attempts = Attempts(setting.policy)
@@ -197,7 +200,8 @@ class Search:
 
     def _swept(self, state: State, mind: Mind) -> Iterator[Next]:
         world = state.world
-        if world.budget.sweeps and not (any(nova.moves(world)) or any(ledger.due(mind))):
+        at_rest = not (world.jobs or world.late) if self._early else not any(nova.moves(world))
+        if world.budget.sweeps and at_rest and not any(ledger.due(mind)):
             found = swept(world)
             after = State(spend(world, "sweeps"), self._hear(state.mind, found))
             yield Next(f"detachd: sweeps, finds {len(found)}", after)

@@ -13,7 +13,7 @@ import dataclasses
 from handlers.judgement.policy import Mode
 from tests.exhaustive.attempts import DETACHING, POLICY
 from tests.exhaustive.search import Setting
-from tests.exhaustive.world import ATTACHED, Budget, Row, Server, World
+from tests.exhaustive.world import ATTACHED, ATTACHING, Budget, Row, Server, World
 
 X, Y = Server("X", "h1"), Server("Y", "h2")
 Y_BESIDE = Server("Y", "h1")
@@ -48,19 +48,74 @@ def beside(world: World) -> World:
 ATTACH = bounded(FREE, "attach", user=1, faults=2, own=1)
 DETACH = bounded(HELD, "detach", user=1, faults=2, own=1)
 AGAIN = bounded(HELD, "detach", "attach", user=2, faults=2, own=1)
+GHOST = FREE._replace(access=("h1",))
+UNFINISHED = HELD._replace(
+    status="attaching", rows=(Row("A", ATTACHING, "X", "h1"),), servers=(X, Y)
+)
+UNTOLD = HELD._replace(status="attaching", rows=(Row("A", ATTACHING, "X", "h1"),))
+LET_GO = HELD._replace(status="detaching", access=(), servers=(X, Y))
+WISHED = HELD._replace(status="detaching")
+
+
+def stuck(**bounds: int) -> tuple[Setting, ...]:
+    """Return the worlds in which something is stuck; a sweep finds it while users go on."""
+    return tuple(
+        Setting(
+            f"stuck: {name}",
+            bounded(world, *wishes, **(bounds | more)),
+            early=True,
+        )
+        for name, world, wishes, more in _STUCK
+    )
+
+
+_CRASH = {"crashes": 1, "own": 0}
+_ALL = ("attach", "detach", "delete", "migrate")
+_NOT_AGAIN = ("detach", "delete", "migrate")
+_STUCK: tuple[tuple[str, World, tuple[str, ...], dict[str, int]], ...] = (
+    ("a ghost", GHOST, _ALL, {}),
+    ("an attach that Nova gave up", UNFINISHED, _ALL, {}),
+    ("an attach that Cinder was not told of", UNTOLD, _ALL, {}),
+    ("a detach that Cinder was not told of", LET_GO, _ALL, {}),
+    ("a detach that Nova did not do", WISHED, _NOT_AGAIN, {}),
+    ("a ghost, blind", blind(GHOST), _ALL, {}),
+    ("an attach that Nova gave up, blind", blind(UNFINISHED), _ALL, {}),
+    (
+        "a detach that Cinder was not told of, blind",
+        blind(LET_GO._replace(access=("h1",))),
+        _ALL,
+        {},
+    ),
+    ("a ghost, and a crash", GHOST, ("attach",), _CRASH),
+    ("an attach that Nova gave up, and a crash", UNFINISHED, ("attach",), _CRASH),
+    ("a detach that Nova did not do, and a crash", WISHED, ("delete",), _CRASH),
+)
 
 QUICK = (
-    Setting("an attach", bounded(FREE, "attach", user=1, faults=2)),
+    *stuck(user=1, own=1)[:-3],
+    Setting("an attach", bounded(FREE, "attach", "forget", user=1, faults=2)),
     Setting("a detach", bounded(HELD, "detach", user=1, faults=2)),
     Setting("an attach, blind", blind(bounded(FREE, "attach", user=1, faults=2))),
     Setting("a detach, blind", blind(bounded(HELD, "detach", user=1, faults=1, own=1))),
-    Setting("a call of ours hangs", bounded(FREE, "attach", user=1, faults=1, own=1)),
+    Setting("a call of ours hangs", bounded(FREE, "attach", "forget", user=1, faults=1, own=1)),
     Setting("deleted", bounded(HELD, "delete", user=1, faults=2)),
     Setting("moved", bounded(HELD, "migrate", user=1, faults=2)),
     Setting("a status reset by hand", bounded(HELD, "attach", user=1, resets=1)),
     Setting("a crash of ours", bounded(FREE, "attach", user=1, faults=1, crashes=1)),
     Setting("two attachments", bounded(BOTH, "delete", user=1, faults=1)),
     Setting("no connector is known", bounded(FREE, "attach", user=1, faults=2), known=()),
+    Setting(
+        "a detach beside an access that is left",
+        bounded(HELD._replace(access=("h1", "h2")), "detach", user=1, faults=1),
+    ),
+    Setting(
+        "a driver that cannot tell hosts",
+        bounded(FREE, "attach", user=1, faults=2)._replace(lacks="names"),
+    ),
+    Setting(
+        "a driver that cannot revoke",
+        bounded(FREE, "attach", user=1, faults=2)._replace(lacks="revoking"),
+    ),
     Setting(
         "observe",
         bounded(FREE, "attach", user=1, faults=1),
@@ -80,6 +135,11 @@ QUICK = (
 """The bounded form: what every run of the tests searches."""
 
 FULL = (
+    *stuck(user=1, own=1)[-3:],
+    *(
+        dataclasses.replace(setting, name=f"{setting.name}, and a fault")
+        for setting in stuck(user=1, faults=1, own=1, sweeps=2)
+    ),
     Setting("an attach, and a call of ours hangs", ATTACH),
     Setting("a detach, and a call of ours hangs", DETACH),
     Setting("an attach, blind, and a call of ours hangs", blind(ATTACH)),
@@ -98,3 +158,17 @@ FULL = (
     Setting("late attaches are detached", ATTACH, policy=DETACHING),
 )
 """What `make exhaustive` searches beside them."""
+
+ONCE_MORE = Setting(
+    "attached again while our detach is on its way",
+    bounded(WISHED, "attach", user=1),
+    early=True,
+)
+MOVED_BACK = Setting(
+    "moved back to the host that is being released",
+    bounded(HELD, "migrate", "migrate", user=2, faults=2),
+)
+FORGOTTEN = Setting(
+    "a guest that Nova forgot, on a backend that cannot be seen",
+    blind(bounded(FREE, "attach", "forget", user=1, faults=1)),
+)

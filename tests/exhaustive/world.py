@@ -97,9 +97,10 @@ class Budget(NamedTuple):
 class World(NamedTuple):
     """All of it at one moment, every collection in one order.
 
-    ``access`` are the hosts that the backend lets in, ``wishes`` the operations that users may ask
-    for; migrate as often as it is there. ``operations`` counts those that they asked for,
-    ``rows_made`` the rows.
+    ``access`` are the hosts that the backend lets in. ``blind``: the driver is Cinder's own;
+    ``lacks`` names what a driver that sees cannot do. ``wishes`` are the operations that users may
+    ask for: migrate as often as it is there. Forget is Nova's, and lets the guest keep the disk.
+    ``operations`` counts those that users asked for, ``rows_made`` the rows.
     """
 
     status: str
@@ -112,6 +113,7 @@ class World(NamedTuple):
     budget: Budget = Budget()
     multiattach: bool = False
     blind: bool = False
+    lacks: str = ""
     wishes: tuple[str, ...] = ("attach", "detach", "delete", "migrate")
     operations: int = 0
     rows_made: int = 0
