@@ -43,10 +43,6 @@ def facts() -> tuple[Safeguard, ...]:
 TWICE = (
     ("guard LIVE_SESSION", "condition QUIET"),
     ("guard FOREIGN_CONNECTION", "condition ALONE"),
-    ("guard OWN_CALL_UNANSWERED", "guard LATE_DETACH"),
-    ("condition LET_GO", "the verdict asked anew before each call"),
-    ("condition CLEAN", "the verdict asked anew before each call"),
-    ("condition NAMED", "the verdict asked anew before each call"),
 )
 """What is asked twice: a guard of the plan, and a condition of the step right before its call."""
 

@@ -13,7 +13,7 @@ import dataclasses
 from handlers.judgement.policy import Mode
 from tests.exhaustive.attempts import DETACHING, POLICY
 from tests.exhaustive.search import Setting
-from tests.exhaustive.world import ATTACHED, ATTACHING, Budget, Row, Server, World
+from tests.exhaustive.world import ATTACHED, ATTACHING, INIT, Budget, Late, Row, Server, World
 
 X, Y = Server("X", "h1"), Server("Y", "h2")
 Y_BESIDE = Server("Y", "h1")
@@ -91,7 +91,14 @@ _STUCK: tuple[tuple[str, World, tuple[str, ...], dict[str, int]], ...] = (
     ("a detach that Nova did not do, and a crash", WISHED, ("delete",), _CRASH),
 )
 
+FIRST_TRY_LATE = HELD._replace(late=(Late(INIT, "h1", "A", ours=False),))
+
 QUICK = (
+    Setting(
+        "detached while its first try is late",
+        bounded(FIRST_TRY_LATE, "detach", user=1, faults=1, sweeps=2),
+        early=True,
+    ),
     *stuck(user=1, own=1)[:-3],
     Setting("an attach", bounded(FREE, "attach", "forget", user=1, faults=2)),
     Setting("a detach", bounded(HELD, "detach", user=1, faults=2)),
@@ -135,6 +142,9 @@ QUICK = (
 """The bounded form: what every run of the tests searches."""
 
 FULL = (
+    Setting(
+        "deleted while its detach is stuck", bounded(WISHED, "delete", user=1, faults=2), early=True
+    ),
     *stuck(user=1, own=1)[-3:],
     *(
         dataclasses.replace(setting, name=f"{setting.name}, and a fault")

@@ -6,7 +6,6 @@ of the bounded form. The short form takes those that are noticed quickly.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping
 
@@ -21,10 +20,62 @@ WHOLE = "DETACHD_EXHAUSTIVE" in os.environ
 MOST = 40_000
 SETTINGS = {setting.name: setting for setting in (*FULL, *QUICK)}
 
-NOTICED: Mapping[str, str] = {}
+NOTICED: Mapping[str, str] = {
+    "guard BLIND_NOT_TRUSTED": "blind and not trusted",
+    "guard OWN_CALL_UNANSWERED": "a crash of ours",
+    "guard LATE_DETACH": "a detach, blind",
+    "guard LATE_ATTACH_UNSEEN": "an attach, blind",
+    "guard OBSERVE": "observe",
+    "guard APPROVE": "approve",
+    "condition CLEAN": "an attach",
+    "the look before each call": "an attach",
+    "detaches that began since the claim, before a call": "deleted while its detach is stuck",
+    "detaches that began since the claim, before an end": "detached while its first try is late",
+    "the wait for calls under way before an end": "detached while its first try is late",
+    "the second look a late horizon later": "moved",
+    "the reserve that keeps others out": "stuck: a ghost",
+    "the backend first, then Cinder": "an attach",
+    "guard LIVE_SESSION, and condition QUIET": "an attach",
+    "guard FOREIGN_CONNECTION, and condition ALONE": "a detach beside an access that is left",
+}
 """In which world it is noticed that a safeguard is missing."""
 
-UNNOTICED: Mapping[str, str] = {}
+UNNOTICED: Mapping[str, str] = {
+    "guard NO_CONNECTOR": (
+        "Cinder ends the connection of a row by the connector that it keeps, and the drivers of "
+        "this world refuse a call without one; it would take a driver that accepts none"
+    ),
+    "guard SEVERAL_ATTACHMENTS": (
+        "Cinder refuses the same call for a volume with several rows, by itself"
+    ),
+    "guard NAMELESS_CONNECTION": (
+        "a release names its host all the same; it would take a driver that ends what it sees"
+    ),
+    "guard FOREIGN_CONNECTION": "condition ALONE asks the same; noticed when both are missing",
+    "guard CANNOT_REVOKE": (
+        "nothing is released before the backend is clean (condition CLEAN), and Cinder's own "
+        "delete of a row always works here; it would take a driver of Cinder's that does nothing"
+    ),
+    "guard LIVE_SESSION": "condition QUIET asks the same; noticed when both are missing",
+    "guard SHARED_TARGETS": "there is one volume, so that no other is behind the same session",
+    "guard COMES_BACK": "it ends a repetition, which endangers nothing",
+    "guard SERVICE_DOWN": "cinder-volume is always up",
+    "condition LET_GO": "the table that is asked anew before the call asks the same of Nova",
+    "condition QUIET": "guard LIVE_SESSION asks the same; noticed when both are missing",
+    "condition NAMED": "the table that is asked anew before the call asks the same of Nova",
+    "condition ALONE": "guard FOREIGN_CONNECTION asks the same; noticed when both are missing",
+    "condition SOLE": "no driver here may be called without a connector",
+    "condition HELD": "the table that is asked anew before the call asks for our reserve too",
+    "the verdict asked anew before each call": (
+        "the conditions of the step and the rows that are read again refuse the same here"
+    ),
+    "rows and status read again before each call": (
+        "the table that is asked anew before the call refuses the same here"
+    ),
+    "the second look before a person is asked": (
+        "a look is not torn here, so that the first one is as right as the second"
+    ),
+}
 """What can be taken away in these worlds, and why."""
 
 ALL = {one.name: one for one in (*removal.safeguards(), *removal.pairs())}
@@ -50,12 +101,6 @@ def test_a_missing_safeguard_is_noticed(name: str) -> None:
     found = without(ALL[name], NOTICED[name])
     assert found.wrong
     assert found.trace
-
-
-@pytest.mark.parametrize("name", [n for n in NOTICED if n in SETTINGS])
-def test_with_it_the_same_world_is_whole(name: str) -> None:
-    """The same world with the safeguard -> no counterexample (``test_search``)."""
-    assert not Search(SETTINGS[NOTICED[name]]).run(most=MOST).wrong
 
 
 @pytest.mark.skipif(not WHOLE, reason="takes minutes: make exhaustive")
@@ -84,6 +129,3 @@ LEAST_FACTS = 1
 
 def _first(fact: Safeguard) -> str | None:
     return next((s.name for s in QUICK if without(fact, s.name).wrong), None)
-
-
-__all__ = ["dataclasses"]
