@@ -129,6 +129,11 @@ def _freed_while_let_in(before: World, after: World, call: Call, let_in: tuple[s
     return f"available while the backend lets {min(still)} in" if still else ""
 
 
+def _asked_in_vain(before: World, after: World, call: Call) -> str:
+    vain = before.lacks == "revoking" and call.name == StepKind.BACKEND_FORCE_DETACH.value
+    return "a driver that cannot keep a host out is asked to" if vain else ""
+
+
 def _row_dropped(before: World, after: World, call: Call) -> str:
     for row in before.rows:
         if after.row(row.name) is not None:
@@ -165,7 +170,7 @@ def _detached_another(before: World, after: World, call: Call) -> str:
 
 
 _PROMISES: tuple[Callable[[World, World, Call], str], ...] = (
-    _every_host, _cut, _row_dropped, _given_away,
+    _every_host, _cut, _asked_in_vain, _row_dropped, _given_away,
     _detached_another,
 )  # fmt: skip
 
@@ -206,7 +211,7 @@ def _delete(world: World, call: Call) -> tuple[World, str]:
 
 
 def _backend(world: World, call: Call) -> tuple[World, str]:
-    return keep_out(world, call.host), DONE
+    return (world if world.lacks == "revoking" else keep_out(world, call.host)), DONE
 
 
 def _terminate(world: World, call: Call) -> tuple[World, str]:

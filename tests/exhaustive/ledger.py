@@ -31,6 +31,7 @@ from handlers.judgement.policy import BackendPolicy
 from handlers.notification import Notification, Operation, Phase, Source
 from handlers.recovery.conclusion import DANGER
 from tests.exhaustive.attempts import HORIZON, NOW, Answer, Stopped, Write, ago, announced, go_on
+from tests.exhaustive.calls import Call
 
 OLDEST = 2
 FLOOR = NOW - OLDEST * HORIZON
@@ -65,6 +66,11 @@ class Going:
     truth: Truth = UNSEEN
     answers: tuple[Answer, ...] = dataclasses.field(default=(), compare=False)
     stopped: Stopped | None = dataclasses.field(default=None, compare=False)
+
+    @property
+    def calls(self) -> bool:
+        """Tell whether it has looked and is about to make a call."""
+        return self.stopped is not None and isinstance(self.stopped.question, Call)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,13 +44,14 @@ ROWS = "ABCDEF"
 class Move:
     """One thing that happens: who does what, the world after it, and what the bus tells of it.
 
-    ``wrong`` says which promise it breaks.
+    ``wrong`` says which promise it breaks. ``long``: it takes as long as an RPC timeout at least.
     """
 
     words: str
     world: World
     told: tuple[Notification, ...] = ()
     wrong: str = ""
+    long: bool = False
 
 
 def moves(world: World) -> Iterator[Move]:
@@ -189,14 +190,12 @@ def _fails(
         doing = f"backend: {call.kind} for {call.host} {words}"
         if tries < TRIES and again:
             tried = job._replace(tries=tries)
-            yield Move(
-                f"{doing}; Nova tries again",
-                with_job(after, job, tried),
-                _told(after, tried, again),
-            )
+            told = _told(after, tried, again)
+            move = Move(f"{doing}; Nova tries again", with_job(after, job, tried), told)
         else:
             gave_up = given_up(after, job)
-            yield dataclasses.replace(gave_up, words=f"{doing}; {gave_up.words}")
+            move = dataclasses.replace(gave_up, words=f"{doing}; {gave_up.words}")
+        yield dataclasses.replace(move, long=words == "hangs")
 
 
 def _close(world: World, name: str) -> World:

@@ -123,7 +123,10 @@ class Search:
 
     def _next(self, state: State) -> Iterator[Next]:
         world, mind = state.world, self._minds[state.mind]
+        calling = mind.going is not None and mind.going.calls
         for move in nova.moves(world):
+            if calling and move.long:
+                continue  # no RPC timeout goes by between a look of ours and the call after it
             after = State(move.world, self._hear(state.mind, move.told))
             yield Next(move.words, after, move.wrong)
         for left in dict.fromkeys(world.left):
@@ -199,11 +202,14 @@ class Search:
         return Next("a late horizon goes by", State(world, self._later[state.mind]))
 
     def _swept(self, state: State, mind: Mind) -> Iterator[Next]:
+        """Sweep early, as often as the bounds say, and whenever all is at rest and forgotten."""
         world = state.world
-        at_rest = not (world.jobs or world.late) if self._early else not any(nova.moves(world))
-        if world.budget.sweeps and at_rest and not any(ledger.due(mind)):
-            found = swept(world)
-            after = State(spend(world, "sweeps"), self._hear(state.mind, found))
+        if world.jobs or world.late or any(ledger.due(mind)):
+            return
+        early = self._early and world.budget.sweeps > 0
+        at_rest = not any(nova.moves(world)) and not any(case.open for case in mind.cases)
+        if (early or at_rest) and (found := swept(world)):
+            after = State(spend(world, "sweeps") if early else world, self._hear(state.mind, found))
             yield Next(f"detachd: sweeps, finds {len(found)}", after)
 
     # -- what detachd makes of it, remembered ------------------------------------------------------

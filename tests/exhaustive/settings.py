@@ -96,7 +96,7 @@ FIRST_TRY_LATE = HELD._replace(late=(Late(INIT, "h1", "A", ours=False),))
 QUICK = (
     Setting(
         "detached while its first try is late",
-        bounded(FIRST_TRY_LATE, "detach", user=1, faults=1, sweeps=2),
+        bounded(FIRST_TRY_LATE, "detach", user=1, faults=1),
         early=True,
     ),
     *stuck(user=1, own=1)[:-3],

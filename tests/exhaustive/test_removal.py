@@ -25,6 +25,7 @@ NOTICED: Mapping[str, str] = {
     "guard OWN_CALL_UNANSWERED": "a crash of ours",
     "guard LATE_DETACH": "a detach, blind",
     "guard LATE_ATTACH_UNSEEN": "an attach, blind",
+    "guard CANNOT_REVOKE": "a driver that cannot revoke",
     "guard OBSERVE": "observe",
     "guard APPROVE": "approve",
     "condition CLEAN": "an attach",
@@ -52,10 +53,6 @@ UNNOTICED: Mapping[str, str] = {
         "a release names its host all the same; it would take a driver that ends what it sees"
     ),
     "guard FOREIGN_CONNECTION": "condition ALONE asks the same; noticed when both are missing",
-    "guard CANNOT_REVOKE": (
-        "nothing is released before the backend is clean (condition CLEAN), and Cinder's own "
-        "delete of a row always works here; it would take a driver of Cinder's that does nothing"
-    ),
     "guard LIVE_SESSION": "condition QUIET asks the same; noticed when both are missing",
     "guard SHARED_TARGETS": "there is one volume, so that no other is behind the same session",
     "guard COMES_BACK": "it ends a repetition, which endangers nothing",
