@@ -94,11 +94,6 @@ _STUCK: tuple[tuple[str, World, tuple[str, ...], dict[str, int]], ...] = (
 FIRST_TRY_LATE = HELD._replace(late=(Late(INIT, "h1", "A", ours=False),))
 
 QUICK = (
-    Setting(
-        "detached while its first try is late",
-        bounded(FIRST_TRY_LATE, "detach", user=1, faults=1),
-        early=True,
-    ),
     *stuck(user=1, own=1)[:-3],
     Setting("an attach", bounded(FREE, "attach", "forget", user=1, faults=2)),
     Setting("a detach", bounded(HELD, "detach", user=1, faults=2)),
@@ -143,6 +138,11 @@ QUICK = (
 
 FULL = (
     Setting(
+        "detached while its first try is late",
+        bounded(FIRST_TRY_LATE, "detach", user=1, faults=1),
+        early=True,
+    ),
+    Setting(
         "deleted while its detach is stuck", bounded(WISHED, "delete", user=1, faults=2), early=True
     ),
     *stuck(user=1, own=1)[-3:],
@@ -161,7 +161,7 @@ FULL = (
     Setting("moved and detached", bounded(HELD, "migrate", "detach", user=2, faults=2, own=1)),
     Setting("reset and attached", bounded(HELD, "attach", "detach", user=2, faults=1, resets=1)),
     Setting("two attachments", bounded(BOTH, "detach", "delete", user=2, faults=2, own=1)),
-    Setting("a crash in an attach", bounded(FREE, "attach", user=1, faults=2, own=1, crashes=1)),
+    Setting("a crash in an attach", bounded(FREE, "attach", user=1, faults=2, crashes=1)),
     Setting("a crash in a detach", bounded(HELD, "detach", "attach", user=2, faults=1, crashes=1)),
     Setting("a slow Nova, an attach", bounded(FREE, "attach", user=1, faults=1, own=1), slow=True),
     Setting("a slow Nova, a detach", bounded(HELD, "detach", user=1, faults=1, own=1), slow=True),
@@ -181,4 +181,8 @@ MOVED_BACK = Setting(
 FORGOTTEN = Setting(
     "a guest that Nova forgot, on a backend that cannot be seen",
     blind(bounded(FREE, "attach", "forget", user=1, faults=1)),
+)
+UNRESERVED_LATE = Setting(
+    "an unreserve of a dead process arrives while a release hangs",
+    bounded(FREE, "attach", user=1, faults=2, own=1, crashes=1),
 )
