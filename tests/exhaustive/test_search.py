@@ -7,7 +7,15 @@ import os
 import pytest
 
 from tests.exhaustive.search import Found, Search, Setting
-from tests.exhaustive.settings import FORGOTTEN, FULL, MOVED_BACK, ONCE_MORE, QUICK, UNRESERVED_LATE
+from tests.exhaustive.settings import (
+    FORGOTTEN,
+    FULL,
+    MOVED_BACK,
+    ONCE_MORE,
+    QUICK,
+    SLOW_DETACH,
+    UNRESERVED_LATE,
+)
 
 WHOLE = "DETACHD_EXHAUSTIVE" in os.environ
 MOST = int(os.environ.get("DETACHD_EXHAUSTIVE_STATES", "300000"))
@@ -80,3 +88,14 @@ def test_an_unreserve_of_a_dead_process_gives_nothing_away() -> None:
     may still act on whoever gets the volume.
     """
     assert not searched(UNRESERVED_LATE).wrong
+
+
+@pytest.mark.skipif(not WHOLE, reason="takes a while: make exhaustive")
+@pytest.mark.xfail(strict=True, reason="that Nova is still at it does not keep the case open")
+def test_a_slow_detach_that_breaks_off_is_told() -> None:
+    """Nova says that it detaches, and for long no end -> two looks close it as attached, as before.
+
+    Then Nova goes on, Cinder drops the row, and the compute dies before it forgets the disk. The
+    block device is left, and nobody hears of it.
+    """
+    assert not searched(SLOW_DETACH).wrong
