@@ -15,7 +15,7 @@ AT_ONCE := PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=
 
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help venv demo demo-openstack services lab-environment lab lab-stop test check types style imports quick-tests bench campaigns config-sample docs constraints clean
+.PHONY: help venv demo demo-openstack services lab-environment lab lab-stop test check types style imports quick-tests bench campaigns exhaustive config-sample docs constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -70,6 +70,9 @@ campaigns: services venv lab-environment ## Run the long forms of the fault test
 		$(BIN)/python -m pytest --timeout=0 -k "long or away or cut_again or killed_in_the_midst" tests/faults
 	@DETACHD_CAMPAIGN_SECONDS=$${DETACHD_CAMPAIGN_SECONDS:-300} \
 		$(BIN)/python -m pytest -m lab tests/lab_service/test_campaign.py
+
+exhaustive: venv ## Search every interleaving of small worlds, and take each safeguard away in turn: an hour
+	@DETACHD_EXHAUSTIVE=1 $(BIN)/python -m pytest --timeout=0 --capture=no tests/exhaustive
 
 config-sample: $(VENV)/.for-use ## Write etc/detachd.conf.sample again, after a change of an option
 	@$(BIN)/oslo-config-generator --config-file etc/config-generator.conf

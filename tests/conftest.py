@@ -20,7 +20,15 @@ PATIENCE_SECONDS = 60.0
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 PARALLEL = tuple(
     Path(__file__).parent / name
-    for name in ("unit", "properties", "cases", "situations", "behaviour", "conformance")
+    for name in (
+        "unit",
+        "properties",
+        "cases",
+        "situations",
+        "behaviour",
+        "conformance",
+        "exhaustive",
+    )
 )
 
 

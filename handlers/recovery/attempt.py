@@ -49,6 +49,16 @@ class Attempt:
             self.file.locate(backend)
             self.case = dataclasses.replace(self.case, backend=backend)
 
+    def hear_of_detaches(self) -> None:
+        """Read which detach began last and has no end: one may have begun since the claim.
+
+        Our own calls cannot have come between, as one worker at a time has the volume.
+        """
+        calls = dataclasses.replace(
+            self.case.late, detach_tried_at=self.file.late().detach_tried_at
+        )
+        self.case = dataclasses.replace(self.case, late=calls)
+
     def note(self, intent: Intent, result: StepResult) -> None:
         """Keep an intent of this attempt beside those that the ledger gave."""
         ended = dataclasses.replace(intent, result=result)

@@ -224,7 +224,10 @@ def _settling_seconds(attempted: Attempted) -> float:
     case, horizon = attempted.case, attempted.policy.late_horizon_seconds
     if case.first_clean_at is None:
         return horizon
-    since = max(case.first_clean_at, case.mended_at or case.first_clean_at)
+    # A look before our own last write shows nothing of what came after it.
+    acted = intents.may_have_acted(intents.since_recovered(case))
+    times = [case.first_clean_at, case.mended_at, *(intent.intended_at for intent in acted)]
+    since = max(at for at in times if at is not None)
     left = horizon - (attempted.now - since).total_seconds()
     return max(left, intents.terminating_seconds(case, horizon, attempted.now))
 

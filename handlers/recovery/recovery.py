@@ -87,16 +87,26 @@ class Recovery:
         if told and not self._confirmed(attempt, diagnosis.rule):
             return None
         if diagnosis.verdict not in ACTING or diagnosis.situation is None:
-            return conclusion.conclude(attempt.came_to(evidence, diagnosis))
+            return self._conclude(attempt, evidence, diagnosis)
         return self._carry_out(attempt, evidence, diagnosis, diagnosis.situation)
 
     def _out_of_rounds(self, attempt: Attempt) -> Outcome:
-        attempted = attempt.came_to(*self._viewer.look(attempt))
-        if attempted.diagnosis.verdict in ACTING or attempted.diagnosis.verdict is Verdict.PARK:
+        evidence, diagnosis = self._viewer.look(attempt)
+        if diagnosis.verdict in ACTING or diagnosis.verdict is Verdict.PARK:
             return conclusion.later(
-                attempted, attempt.trouble or "the situation did not settle within one attempt"
+                attempt.came_to(evidence, diagnosis),
+                attempt.trouble or "the situation did not settle within one attempt",
             )
-        return conclusion.conclude(attempted)
+        return self._conclude(attempt, evidence, diagnosis)
+
+    def _conclude(self, attempt: Attempt, evidence: Evidence, diagnosis: Diagnosis) -> Outcome:
+        """Come to the outcome of a look that asks for no step.
+
+        An end may be announced with it, and none is while a detach may act that began since.
+        """
+        if attempt.case.intents:
+            attempt.hear_of_detaches()
+        return conclusion.conclude(attempt.came_to(evidence, diagnosis))
 
     def _confirmed(self, attempt: Attempt, reason: str) -> bool:
         """Tell whether two looks in a row gave this reason to park; after the first, pause."""

@@ -231,14 +231,12 @@ class Stepper:
 def _begun_since(attempt: Attempt, step: Step) -> str | None:
     """Return why the step must wait if a detach began since the case was claimed, else None.
 
-    No look shows it: Cinder's call acts after the look. Our own calls cannot have come between, as
-    one worker at a time has the volume. The guards of the next round see what was read here.
+    No look shows it: Cinder's call acts after the look. The guards of the next round see what was
+    read here.
     """
     if step.kind not in LETS_OTHERS_ATTACH:
         return None
-    tried_at = attempt.file.late().detach_tried_at
-    calls = dataclasses.replace(attempt.case.late, detach_tried_at=tried_at)
-    attempt.case = dataclasses.replace(attempt.case, late=calls)
+    attempt.hear_of_detaches()
     left = intents.detach_seconds(attempt.case, attempt.policy.late_horizon_seconds, attempt.now)
     return Guard.LATE_DETACH.sentence if left > 0 else None
 

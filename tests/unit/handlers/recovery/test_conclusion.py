@@ -266,6 +266,15 @@ def test_what_was_to_be_detached_and_is_attached_is_no_end(done: tuple[Intent, .
     assert events(later) == []
 
 
+def test_a_look_before_our_own_last_write_closes_nothing() -> None:
+    """Well a horizon ago, then we wrote, well again -> it settles for a horizon from that write."""
+    rolled = dataclasses.replace(intent(ROLL), intended_at=NOW - 10 * SECOND)
+    picture = ATTACHED.but(intents=(rolled,), attempts=2, first_clean_at=NOW - 2 * HORIZON)
+    outcome = concluded(picture)
+    assert (outcome.state, outcome.delay_seconds) == (CaseState.SETTLING, 320)
+    assert concluded(picture, now=NOW + HORIZON).state is CaseState.CLOSED
+
+
 # -- what every outcome says -----------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from drivers.simulator import Cloud, Detaching, Landing, scenes
-from handlers.case import CaseState
+from handlers.case import CaseState, StepKind
 from handlers.recovery import steps
 from handlers.recovery.recovery import Recovery
 from tests.unit.handlers.recovery.stuck import DETACH, STUCK, STUCK_BY_NAME, Stuck
@@ -121,3 +121,21 @@ def test_the_two_looks_that_park_lie_a_pause_apart(cloud: Cloud) -> None:
     trial.attempt(Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: slow))
     first, second = cloud.calls("driver.observe")
     assert second.began_seconds - first.began_seconds >= 0.3
+
+
+def test_no_end_is_announced_while_a_detach_that_began_since_may_act(cloud: Cloud) -> None:
+    """The user asks for a detach while we complete the attach -> no end until its try is over."""
+    trial = STUCK_BY_NAME["UC2"].trial(cloud)
+
+    def begins(_: StepKind) -> None:
+        late = dataclasses.replace(trial.kept.late, detach_tried_at=trial.now)
+        trial.kept = dataclasses.replace(trial.kept, late=late)
+
+    trial.written = begins
+    outcome = trial.attempt(recovery_on(cloud))
+    assert outcome is not None
+    assert (outcome.state, trial.events()) == (CaseState.DUE, ["start"])
+    assert "may still act" in outcome.reason
+    trial.advance(QUICK.late_horizon_seconds)
+    trial.attempt(recovery_on(cloud))
+    assert trial.events() == ["start", "end"]

@@ -1,0 +1,101 @@
+"""Every interleaving of a small world: no promise is broken, and every end is a good one."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.exhaustive.search import Found, Search, Setting
+from tests.exhaustive.settings import (
+    FORGOTTEN,
+    FULL,
+    MOVED_BACK,
+    ONCE_MORE,
+    QUICK,
+    SLOW_DETACH,
+    UNRESERVED_LATE,
+)
+
+WHOLE = "DETACHD_EXHAUSTIVE" in os.environ
+MOST = int(os.environ.get("DETACHD_EXHAUSTIVE_STATES", "300000"))
+"""At how many states of one world the full form stops, which it says."""
+
+
+def searched(setting: Setting, **bounds: int) -> Found:
+    """Search, and print what it came to."""
+    found = Search(setting).run(**bounds)
+    print(f"{setting.name}: {found}")
+    return found
+
+
+@pytest.mark.parametrize("setting", QUICK, ids=[s.name for s in QUICK])
+def test_every_interleaving_of_a_small_world(setting: Setting) -> None:
+    """Whatever comes in which order -> no promise is broken, and all of it was seen."""
+    found = searched(setting)
+    assert not found.wrong, f"\n{found}"
+    assert found.whole
+    assert found.ends
+
+
+@pytest.mark.skipif(not WHOLE, reason="takes minutes: make exhaustive")
+@pytest.mark.parametrize("setting", FULL, ids=[s.name for s in FULL])
+def test_every_interleaving_of_a_larger_world(setting: Setting) -> None:
+    """More faults, operations and crashes -> the same, as far as the bound of states allows."""
+    found = searched(setting, most=MOST)
+    assert not found.wrong, f"\n{found}"
+
+
+# -- counterexamples that stand --------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not WHOLE, reason="takes half a minute: make exhaustive")
+@pytest.mark.xfail(strict=True, reason="Nova's API names server and volume, not the attachment")
+def test_what_was_attached_anew_is_not_detached() -> None:
+    """A detach ends and the volume is attached again while our call is on its way -> B is cut.
+
+    The last look says that Nova is to detach A. Before the call arrives the detach that Nova was
+    carrying out ends, and the user attaches the volume to the same server. So Nova detaches B.
+    """
+    assert not searched(ONCE_MORE).wrong
+
+
+@pytest.mark.xfail(strict=True, reason="the driver is told a host, and no reserve keeps a move out")
+def test_a_server_that_moves_back_keeps_its_disk() -> None:
+    """A server is migrated back to the host that we are releasing -> its guest loses the disk.
+
+    A live migration left its source let in. The last look says that nobody uses it there; before
+    the call arrives the user has migrated the server back.
+    """
+    assert not searched(MOVED_BACK).wrong
+
+
+@pytest.mark.xfail(strict=True, reason="nothing shows such a guest; trust_blind accepts that")
+def test_a_guest_that_nova_forgot_keeps_its_disk_on_a_blind_backend() -> None:
+    """Nova forgot a disk that the guest goes on using -> we delete the row, and the guest loses it.
+
+    cinder-api was away in the last moment of an attach; the backend is blind, and trusted.
+    """
+    assert not searched(FORGOTTEN).wrong
+
+
+@pytest.mark.skipif(not WHOLE, reason="takes a while: make exhaustive")
+@pytest.mark.xfail(strict=True, reason="an unreserve that was left open is waited for by nobody")
+def test_an_unreserve_of_a_dead_process_gives_nothing_away() -> None:
+    """Our unreserve is on its way when the process dies, and arrives late -> it frees the volume.
+
+    By then the next attempt has seen that the host is let in again, and its own release hangs: it
+    may still act on whoever gets the volume.
+    """
+    assert not searched(UNRESERVED_LATE).wrong
+
+
+@pytest.mark.skipif(not WHOLE, reason="takes a while: make exhaustive")
+@pytest.mark.xfail(strict=True, reason="that Nova is still at it does not keep the case open")
+def test_a_slow_detach_that_breaks_off_is_told() -> None:
+    """Nova says that it detaches, and for long no end -> two looks close it as attached, as before.
+
+    Then Nova goes on, Cinder drops the row, and the compute dies before it forgets the disk. The
+    block device is left, and nobody hears of it.
+    """
+    assert not searched(SLOW_DETACH).wrong
