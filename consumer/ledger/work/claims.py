@@ -177,10 +177,12 @@ _INTENTS = (
     .where(intents.c.case_id.in_(sa.bindparam("case_ids", expanding=True)))
     .order_by(intents.c.intent_id)
 )
-_PARKED = sa.select(cases.c.volume_id, cases.c.case_id, cases.c.attachment_id, cases.c.rule).where(
+# Not by state: SQLite would then walk all cases that are parked.
+_OF_VOLUMES = sa.select(
+    cases.c.volume_id, cases.c.case_id, cases.c.attachment_id, cases.c.rule, cases.c.state
+).where(
     cases.c.cloud == sa.bindparam("cloud"),
     cases.c.volume_id.in_(sa.bindparam("volumes", expanding=True)),
-    cases.c.state == CaseState.PARKED.value,
 )
 _CALLS_ENDED = (
     intents.update()
@@ -381,7 +383,8 @@ def _parked(connection: sa.Connection, cloud: str, volumes: Collection[str]) -> 
     """Read the parked cases of these volumes."""
     if not volumes:
         return ()
-    return tuple(connection.execute(_PARKED, {"cloud": cloud, "volumes": sorted(volumes)}))
+    found = connection.execute(_OF_VOLUMES, {"cloud": cloud, "volumes": sorted(volumes)})
+    return tuple(row for row in found if row.state == CaseState.PARKED.value)
 
 
 def _beside(case: Case, parked: Iterable[Row]) -> tuple[Parked, ...]:
