@@ -778,8 +778,8 @@ def no_device_without_attachment(s: Situation) -> bool:
 
 @predicate
 def end_seen(s: Situation) -> bool:
-    """The end of the attach is on record."""
-    return s.case.end_seen
+    """The case is about an attach, and its end is on record."""
+    return s.case.operation is Operation.ATTACH and s.case.end_seen
 
 
 @predicate
@@ -796,17 +796,30 @@ def reserve_is_ours(s: Situation) -> bool:
 
 @predicate
 def detach_wanted(s: Situation) -> bool:
-    """The case is about a detach; or we completed the attach, no notification said that it ended
-    well, and the operator wants such attaches to be detached (`late_attach = detach`).
+    """The case is about a detach of this very row, whose end was not heard; or we completed the
+    attach, no notification said that it ended well, and the operator wants such attaches to be
+    detached (`late_attach = detach`).
     """
     if s.case.operation is Operation.DETACH:
-        return True
+        # What is attached after a detach has ended is another attach: nobody wants that detached.
+        return _is_the_case_s_own(s) and not s.case.end_seen
     end_unknown = s.late_attach is LateAttach.DETACH and not s.case.end_seen
     return (
         end_unknown
         and s.attachment is not None
         and intents.completed(s.case, s.attachment.attachment_id)
     )
+
+
+def _is_the_case_s_own(s: Situation) -> bool:
+    return s.attachment is not None and s.attachment.attachment_id == s.case.attachment_id
+
+
+@predicate
+def detach_of_this_row(s: Situation) -> bool:
+    """The case is about a detach of this very row, and its end was not heard."""
+    own = s.case.operation is Operation.DETACH and _is_the_case_s_own(s)
+    return own and not s.case.end_seen
 
 
 @predicate

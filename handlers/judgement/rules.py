@@ -573,7 +573,7 @@ SECTIONS = (
                     facts.named_by_device,
                     facts.no_other_attachment,
                     facts.nova_detaches,
-                    facts.detach_of_this_case,
+                    facts.detach_of_this_row,
                     facts.clean,
                 ),
                 meant=(
