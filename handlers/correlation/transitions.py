@@ -284,10 +284,14 @@ def _unseen(case: Case) -> Case:
 
 
 def due(case: Case, trigger: Trigger, at: datetime) -> Case:
-    """Make a case due at ``at``, or when it was due already if that is sooner."""
+    """Make a case due at ``at``, or when it was due already if that is sooner.
+
+    That a status was written by hand is remembered whatever comes after it.
+    """
     sooner = earlier(case.next_attempt_at, at)
+    kept = case.trigger if case.trigger is Trigger.RESET else trigger
     return dataclasses.replace(
-        _unseen(case), state=CaseState.DUE, trigger=trigger, next_attempt_at=sooner
+        _unseen(case), state=CaseState.DUE, trigger=kept, next_attempt_at=sooner
     )
 
 

@@ -198,7 +198,9 @@ def _acknowledge(connection: sa.Connection, cloud: str, actor: str, reason: str)
     waiting = (cases.c.cloud == cloud, cases.c.state == CaseState.AWAITING_APPROVAL.value)
     ids = list(connection.execute(sa.select(cases.c.case_id).where(*waiting)).scalars())
     if ids:
+        # The number of signals, so that an attempt that is running leaves the case due.
         due = {"state": CaseState.DUE.value, "next_attempt_at": now, "updated_at": now}
+        due["signal_seq"] = cases.c.signal_seq + 1
         connection.execute(cases.update().where(*waiting).values(due))
     for case_id in ids:
         note(
