@@ -324,6 +324,9 @@ class _Sides:
             if server.host == host or server.task == "migrating"
         )
 
+    def swapping(self, instance_id: str, *, timeout_seconds: float) -> bool:
+        return False  # nobody swaps a volume in this world
+
     def detach(self, instance_id: str, volume_id: str, **_: Any) -> None:
         self.call("nova.detach", self._device_of(instance_id), instance_id)
 

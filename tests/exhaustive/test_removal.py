@@ -57,6 +57,9 @@ UNNOTICED: Mapping[str, str] = {
     "guard SHARED_TARGETS": "there is one volume, so that no other is behind the same session",
     "guard COMES_BACK": "it ends a repetition, which endangers nothing",
     "guard SERVICE_DOWN": "cinder-volume is always up",
+    "guard HOST_NOT_LISTED": "Nova answers for each host here, or for none, which is X2",
+    "guard UNSEEN_FINDING": "no sweep here is the first one of an old cloud",
+    "condition UNUSED": "no row of a server that uses the volume is dropped here",
     "condition LET_GO": "the table that is asked anew before the call asks the same of Nova",
     "condition QUIET": "guard LIVE_SESSION asks the same; noticed when both are missing",
     "condition NAMED": "the table that is asked anew before the call asks the same of Nova",
@@ -92,6 +95,7 @@ def test_every_safeguard_has_its_place_in_a_table() -> None:
     assert not set(NOTICED) & set(UNNOTICED)
 
 
+@pytest.mark.skipif(not WHOLE, reason="takes minutes: make exhaustive")
 @pytest.mark.parametrize("name", NOTICED)
 def test_a_missing_safeguard_is_noticed(name: str) -> None:
     """A safeguard is taken away -> a counterexample, step by step."""
