@@ -136,6 +136,7 @@ class Parked:
     """Another case of the volume that a person has, as of the claim."""
 
     case_id: str
+    operation: Operation
     attachment_id: str | None
     rule: str | None
 

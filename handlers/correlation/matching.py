@@ -202,9 +202,10 @@ def find_left_behind(notification: Notification, cases: Iterable[Case]) -> Case 
 
 
 def find_with_a_person(notification: Notification, cases: Iterable[Case]) -> Case | None:
-    """Return the case of this attachment that a person has, whatever its operation, for a sweep.
+    """Return the case of this attachment that a person has, for a sweep.
 
     A sweep tells the operation by the attachment's status, and sees again what the person was told.
+    A case of an attach does not know that a detach is wanted.
     """
     if notification.source is not Source.SWEEP or notification.attachment_id is None:
         return None
@@ -212,6 +213,7 @@ def find_with_a_person(notification: Notification, cases: Iterable[Case]) -> Cas
         case
         for case in cases
         if case.state in FOR_A_PERSON
+        and case.operation in (notification.operation, Operation.DETACH)
         and (case.volume_id, case.attachment_id)
         == (notification.volume_id, notification.attachment_id)
     )

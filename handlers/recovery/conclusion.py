@@ -33,8 +33,9 @@ from handlers.case import (
 )
 from handlers.judgement import facts
 from handlers.judgement.policy import BackendPolicy
-from handlers.judgement.rule import Diagnosis, Verdict
+from handlers.judgement.rule import ACTING, Diagnosis, Verdict
 from handlers.judgement.rules import CRASHES
+from handlers.notification import Operation
 from handlers.recovery import retry
 
 PARKED_LOOKS_PER_AGE = 8
@@ -330,7 +331,8 @@ def _looked(attempted: Attempted) -> Outcome:
 def _warn(attempted: Attempted, put_off: Callable[[Attempted, str], Outcome]) -> Outcome:
     """Wait on, and tell of the danger once: the last outcome's reason says whether it was told."""
     waiting = put_off(attempted, f"{attempted.diagnosis.reason}; {DANGER}")
-    if waiting.state is CaseState.PARKED or DANGER in (attempted.case.reason or ""):
+    parked_now = waiting.state is CaseState.PARKED and not waiting.held
+    if parked_now or DANGER in (attempted.case.reason or ""):
         return waiting
     told = waiting.announcements or (attempted.announcement(Event.ERROR, waiting.reason),)
     return dataclasses.replace(waiting, announcements=told)
@@ -339,7 +341,8 @@ def _warn(attempted: Attempted, put_off: Callable[[Attempted, str], Outcome]) ->
 def wait(attempted: Attempted, reason: str, delay_seconds: float | None = None) -> Outcome:
     """Return the outcome of an attempt that may not act yet and did not fail."""
     policy, case = attempted.policy, attempted.case
-    if attempted.age_seconds > policy.patience_seconds:
+    asked = case.state is CaseState.AWAITING_APPROVAL  # for as long as its person takes
+    if attempted.age_seconds > policy.patience_seconds and not asked:
         return park(attempted, f"{reason}, for longer than patience_seconds")
     growing = min(policy.retry_backoff_seconds * case.attempts, policy.retry_backoff_max_seconds)
     delay = growing if delay_seconds is None else delay_seconds
@@ -355,7 +358,7 @@ def later(attempted: Attempted, reason: str, *, at_least: float | None = None) -
     """Return the outcome of a failed attempt: due after a backoff, or parked after the last one."""
     failures = attempted.case.failures + 1
     if failures >= attempted.policy.max_failures:
-        return park(attempted, f"{reason} (attempt {failures} of {attempted.policy.max_failures})")
+        return park(attempted, f"{reason} (after {attempted.policy.max_failures} attempts)")
     error = (attempted.announcement(Event.ERROR, reason),) if attempted.started else ()
     return attempted.outcome(
         CaseState.DUE,
@@ -377,7 +380,7 @@ def park(attempted: Attempted, reason: str, fingerprint: str | None = None) -> O
         return attempted.outcome(CaseState.CLOSED, told_by, conclusion=Conclusion.JOINED)
     error = (attempted.announcement(Event.ERROR, reason),) if attempted.started else ()
     parked = (attempted.announcement(Event.PARKED, reason),)
-    told = _was_told(attempted)
+    told = _was_told(attempted, reason)
     return attempted.outcome(
         CaseState.PARKED,
         reason,
@@ -390,19 +393,26 @@ def park(attempted: Attempted, reason: str, fingerprint: str | None = None) -> O
 
 
 def _stands_for_it(attempted: Attempted) -> str | None:
-    """Return the id of the parked case that tells the same of the same attachment."""
+    """Return the id of the parked case that tells the same of the same attachment.
+
+    A case of a detach is joined to none of an attach, which does not know of the wish.
+    """
     case, rule = attempted.case, attempted.diagnosis.rule
     if case.state is CaseState.PARKED or case.intents or case.attachment_id is None:
         return None
     same = (p for p in case.beside if (p.attachment_id, p.rule) == (case.attachment_id, rule))
-    return next((parked.case_id for parked in same), None)
+    stand = (p for p in same if p.operation in (case.operation, Operation.DETACH))
+    return next((parked.case_id for parked in stand), None)
 
 
-def _was_told(attempted: Attempted) -> bool:
+def _was_told(attempted: Attempted, reason: str) -> bool:
     """Tell whether the case is parked already, and this look shows nothing else to decide."""
     case, diagnosis = attempted.case, attempted.diagnosis
-    same = diagnosis.verdict is not Verdict.PARK or diagnosis.rule == case.rule
-    return case.state is CaseState.PARKED and same
+    if case.state is not CaseState.PARKED:
+        return False
+    if diagnosis.verdict in ACTING:  # a guard, or a refused call, keeps it from being mended
+        return (diagnosis.rule, reason) == (case.rule, case.reason)
+    return diagnosis.verdict is not Verdict.PARK or diagnosis.rule == case.rule
 
 
 def _seconds_to_next_look(attempted: Attempted) -> float | None:

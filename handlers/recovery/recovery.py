@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from drivers.base import StorageDriver
 from drivers.control_plane import Cinder, Nova
@@ -24,12 +24,12 @@ from drivers.errors import (
     PermanentError,
     TransientError,
 )
-from handlers.case import CaseFile, Outcome
+from handlers.case import Case, CaseFile, CaseState, Outcome, StepResult
 from handlers.counting import Counted, Guarded, uncounted
 from handlers.judgement.diagnosis import condemn
 from handlers.judgement.evidence import Evidence, Unknown
 from handlers.judgement.guards import PARKS, Becomes, Means, Objection, guard
-from handlers.judgement.plan import fingerprint, make_plan
+from handlers.judgement.plan import Step, fingerprint, make_plan
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import ACTING, Diagnosis, Verdict
 from handlers.judgement.situation import Situation
@@ -126,7 +126,9 @@ class Recovery:
             return self._object(attempt, attempted, objection, means.fingerprint)
         refused = [attempt.refused[step.kind] for step in steps if step.kind in attempt.refused]
         if refused:
-            return conclusion.park(attempted, refused[0])
+            return conclusion.park(attempted, refused[0], means.fingerprint)
+        if _was_refused(attempt.case, steps, means.fingerprint):
+            return conclusion.park(attempted, attempt.case.reason or "", means.fingerprint)
         attempt.parked_by = None
         return self._try_steps(attempt, Plan(diagnosis, s, steps, attempted))
 
@@ -165,6 +167,16 @@ class Recovery:
             # What the call asked for may be true all the same: look before a person is asked.
             attempt.refused[attempt.case.intents[-1].kind] = str(error)
         return None
+
+
+def _was_refused(case: Case, steps: Sequence[Step], mark: str) -> bool:
+    """Tell whether the case is parked because a call of this very plan was refused for good.
+
+    It is not made again at each look: a person's replay makes it.
+    """
+    last = {intent.kind: intent.result for intent in case.intents}
+    refused = any(last.get(step.kind) is StepResult.REFUSED for step in steps)
+    return case.state is CaseState.PARKED and case.fingerprint == mark and refused
 
 
 __all__ = ["EvidenceChangedError", "Recovery"]

@@ -42,6 +42,7 @@ from handlers.case import (
     StepKind,
     StepResult,
 )
+from handlers.notification import Operation
 from handlers.recovery.summary import grounds
 
 OWN = [
@@ -179,7 +180,12 @@ _INTENTS = (
 )
 # Not by state: SQLite would then walk all cases that are parked.
 _OF_VOLUMES = sa.select(
-    cases.c.volume_id, cases.c.case_id, cases.c.attachment_id, cases.c.rule, cases.c.state
+    cases.c.volume_id,
+    cases.c.case_id,
+    cases.c.operation,
+    cases.c.attachment_id,
+    cases.c.rule,
+    cases.c.state,
 ).where(
     cases.c.cloud == sa.bindparam("cloud"),
     cases.c.volume_id.in_(sa.bindparam("volumes", expanding=True)),
@@ -383,13 +389,15 @@ def _parked(connection: sa.Connection, cloud: str, volumes: Collection[str]) -> 
     """Read the parked cases of these volumes."""
     if not volumes:
         return ()
-    found = connection.execute(_OF_VOLUMES, {"cloud": cloud, "volumes": sorted(volumes)})
+    found: Iterable[Row] = connection.execute(
+        _OF_VOLUMES, {"cloud": cloud, "volumes": sorted(volumes)}
+    )
     return tuple(row for row in found if row.state == CaseState.PARKED.value)
 
 
 def _beside(case: Case, parked: Iterable[Row]) -> tuple[Parked, ...]:
     return tuple(
-        Parked(row.case_id, row.attachment_id, row.rule)
+        Parked(row.case_id, Operation(row.operation), row.attachment_id, row.rule)
         for row in parked
         if row.volume_id == case.volume_id and row.case_id != case.case_id
     )

@@ -104,12 +104,15 @@ def _found(case: Case, outcome: Outcome, now: datetime) -> dict[str, Any]:
 
 
 def _decided(case: Case, outcome: Outcome) -> dict[str, Any]:
-    """Return what the look says of the case; what a person was told stays until there is news."""
+    """Return what the look says of the case; what a person was told stays until there is news.
+
+    An error that is announced meanwhile is news.
+    """
     said = case if outcome.held else outcome
     return {
         "rule": said.rule,
         "verdict": said.verdict,
-        "reason": said.reason,
+        "reason": outcome.reason if outcome.announcements else said.reason,
         "fingerprint": said.fingerprint,
     }
 

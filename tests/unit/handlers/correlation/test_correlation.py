@@ -229,12 +229,15 @@ def test_error_for_a_person(state: CaseState) -> None:
 @pytest.mark.parametrize("state", FOR_A_PERSON)
 def test_sweep_of_the_other_operation(state: CaseState) -> None:
     """A sweep finds by its status what a person has by its messages -> no other case is opened."""
-    found = told(Operation.DETACH, Phase.ERROR, attachment_id=ATTACHMENT, source=Source.SWEEP)
-    of_it = known(state=state, next_attempt_at=LATER)
+    found = told(Operation.ATTACH, Phase.ERROR, attachment_id=ATTACHMENT, source=Source.SWEEP)
+    of_it = known(operation=Operation.DETACH, state=state, next_attempt_at=LATER)
     changes = after([found], [of_it])
     assert (changes.opened, changes.filed[found.message_id]) == ((), of_it.case_id)
     assert one(changes).next_attempt_at == LATER
-    assert after([found], [known(state=CaseState.DUE)]).opened != ()
+    assert after([found], [dataclasses.replace(of_it, state=CaseState.DUE)]).opened != ()
+    detaching = told(Operation.DETACH, Phase.ERROR, attachment_id=ATTACHMENT, source=Source.SWEEP)
+    of_attach = known(state=state, next_attempt_at=LATER)
+    assert after([detaching], [of_attach]).opened != (), "it does not know of the wish"
     elsewhere = dataclasses.replace(of_it, attachment_id="att-2")
     assert after([found], [elsewhere]).opened != ()
 

@@ -98,7 +98,7 @@ def test_the_budget_of_failures_is_bounded() -> None:
     assert conclusion.later(attempted(UC1.but(failures=6)), "no").state is CaseState.DUE
     outcome = conclusion.later(attempted(UC1.but(failures=7)), "no answer")
     assert outcome.state is CaseState.PARKED
-    assert "attempt 8 of 8" in outcome.reason
+    assert "after 8 attempts" in outcome.reason
     assert outcome.delay_seconds == 3600.0
 
 

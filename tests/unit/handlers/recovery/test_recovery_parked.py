@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from drivers.simulator import Cloud, scenes
+from drivers.errors import PermanentError
+from drivers.simulator import Cloud, Fault, scenes
 from handlers.case import CaseState, Conclusion, Parked
 from handlers.judgement.policy import Mode
 from handlers.judgement.rules import CINDER_UNKNOWN, CRASHES
 from handlers.recovery.recovery import Recovery
-from tests.unit.handlers.recovery.stuck import ATTACH, STUCK_BY_NAME
+from tests.unit.handlers.recovery.stuck import ATTACH, DETACH, STUCK_BY_NAME
 from tests.unit.handlers.recovery.trial import QUICK, Trial, assert_unharmed, recovery_on
 
 DAY_SECONDS = 86400.0
@@ -88,7 +89,7 @@ def test_what_a_person_was_told_is_told_once(cloud: Cloud) -> None:
     assert cloud.calls(writes=True) == ()
 
 
-PARKED_BESIDE = Parked("case-0", None, "P6.guest-holds")
+PARKED_BESIDE = Parked("case-0", ATTACH, None, "P6.guest-holds")
 
 
 def beside(trial: Trial, **changes: Any) -> None:
@@ -106,10 +107,20 @@ def test_one_cause_is_one_parked_case(cloud: Cloud) -> None:
     assert "case-0" in outcome.reason
 
 
-@pytest.mark.parametrize("change", [{"attachment_id": "another"}, {"rule": "P0.not-understood"}])
-def test_another_cause_is_another_parked_case(cloud: Cloud, change: Mapping[str, str]) -> None:
-    """What is parked beside is of another attachment, or for another reason -> both are told."""
+OTHERS: list[Mapping[str, Any]] = [
+    {"attachment_id": "another"},
+    {"rule": "P0.not-understood"},
+    {"operation": DETACH},
+]
+
+
+@pytest.mark.parametrize("change", OTHERS, ids=str)
+def test_another_cause_is_another_parked_case(cloud: Cloud, change: Mapping[str, Any]) -> None:
+    """It is of another attachment, or for another reason, or knows of no wish -> both are told."""
     trial = guest_holds(cloud)
+    if "operation" in change:  # this case is of the detach, the other one of the attach
+        trial.kept = dataclasses.replace(trial.kept, operation=DETACH)
+        change = {"operation": ATTACH}
     beside(trial, **change)
     assert trial.run(recovery_on(cloud)).state is CaseState.PARKED
     assert trial.events() == ["parked"]
@@ -178,6 +189,40 @@ def test_what_may_have_killed_the_process_is_never_looked_at_by_itself(cloud: Cl
     outcome = trial.attempt(recovery_on(cloud))
     assert outcome is not None
     assert (outcome.rule, outcome.delay_seconds) == (CRASHES, None)
+
+
+def test_danger_is_told_once_while_an_approval_is_awaited(cloud: Cloud) -> None:
+    """A leak awaits approval and Nova is away for a day -> one error, and the plan is kept."""
+    policy = dataclasses.replace(QUICK, mode=Mode.APPROVE)
+    trial, recovery = STUCK_BY_NAME["UC5"].trial(cloud), recovery_on(cloud, policy)
+    asked = trial.run(recovery)
+    cloud.set_apis(nova_up=False)
+    looked(trial, recovery, 40)
+    assert (trial.kept.state, trial.events()) == (CaseState.AWAITING_APPROVAL, ["error"])
+    assert trial.kept.fingerprint == asked.fingerprint
+
+
+def test_what_was_refused_for_good_is_not_tried_at_each_look(cloud: Cloud) -> None:
+    """Cinder refuses the delete, the case is parked -> no call at later looks, but in a replay."""
+    trial, recovery = STUCK_BY_NAME["UC1"].trial(cloud), recovery_on(cloud)
+    cloud.script(Fault.before("cinder.delete_attachment", PermanentError, times=1000))
+    parked(trial, recovery)
+    writes, told = len(cloud.calls(writes=True)), trial.events()
+    looked(trial, recovery, 5)
+    assert (len(cloud.calls(writes=True)), trial.events()) == (writes, told)
+    cloud.clear_faults()
+    trial.kept = dataclasses.replace(trial.kept, state=CaseState.DUE)
+    assert trial.run(recovery).conclusion is Conclusion.MENDED
+
+
+def test_another_guard_is_another_reason(cloud: Cloud) -> None:
+    """Parked as a blind backend; it is trusted, and the mode is observe -> told anew, truly."""
+    policy = dataclasses.replace(QUICK, mode=Mode.OBSERVE, trust_blind=True)
+    trial = STUCK_BY_NAME["UC1"].trial(cloud)
+    parked(trial, recovery_on(cloud, QUICK, blind=True))
+    looked(trial, recovery_on(cloud, policy, blind=True), 2)
+    assert trial.events() == ["parked", "parked"]
+    assert "the mode is observe" in (trial.kept.reason or "")
 
 
 def test_an_approval_that_nobody_needs_any_more_is_not_asked_for(cloud: Cloud) -> None:

@@ -201,6 +201,8 @@ class Trial:
         )
         if not outcome.held:
             self._keep(rule=outcome.rule, reason=outcome.reason, fingerprint=outcome.fingerprint)
+        elif outcome.announcements:
+            self._keep(reason=outcome.reason)
 
 
 def recovery_on(cloud: Cloud, policy: BackendPolicy = QUICK, *, blind: bool = False) -> Recovery:

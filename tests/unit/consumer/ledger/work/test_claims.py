@@ -50,7 +50,9 @@ def test_parked_beside(ledger: Ledger) -> None:
     make_due(ledger)
     held = {held.case.attachment_id: held.case for held in claim(ledger)}
     (parked,) = (c for c in ledger.cases() if c.state is CaseState.PARKED)
-    assert held["att-2"].beside == (Parked(parked.case_id, None, "P6.guest-holds"),)
+    assert held["att-2"].beside == (
+        Parked(parked.case_id, Operation.ATTACH, None, "P6.guest-holds"),
+    )
     assert held["att-3"].beside == ()
 
 
