@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -14,10 +15,12 @@ from tests.unit.consumer.ledger.making import accept, told
 
 
 @pytest.fixture
-def budgeted(ledger: Ledger, database_url: str) -> Ledger:
-    """Give a ledger on the same tables with a budget of looks, ten minutes after a message."""
+def budgeted(ledger: Ledger, ledger_url: str) -> Iterator[Ledger]:
+    """Return a ledger on the same tables with a budget of looks, ten minutes after a message."""
     timing = Timing(second_look_seconds=600)
-    return Ledger(database_url, timing=timing, second_looks_per_minute=10)
+    budgeted = Ledger(ledger_url, timing=timing, second_looks_per_minute=10)
+    yield budgeted
+    budgeted.close()
 
 
 def gone(instance_id: str, event_type: str = "instance.delete.end") -> Notification:
