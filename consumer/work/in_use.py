@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from consumer.ledger import Arrival, Ledger
 from consumer.ledger.work.rounds import Apart, Round
 from drivers.control_plane import Cinder, CinderAttachment, Nova, Volume
-from drivers.errors import NotFoundError, PermanentError
+from drivers.errors import PermanentError
 from handlers.correlation import sweep
 
 LOG = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class InUseRound:
             if now.stage == SERVERS:
                 return self._servers(now), ()
             return self._rows(now) if now.stage.startswith(ROWS) else self._free(now)
-        except (NotFoundError, PermanentError) as error:
+        except PermanentError as error:
             if now.marker is None:
                 raise
             LOG.warning("a list is read from its beginning, as its marker is gone: %s", error)

@@ -162,14 +162,14 @@ def suspects(
     for attachment in volume.attachments:
         standing = by_attachment.get(attachment.attachment_id)
         if standing is not None and standing.sighting.status == attachment.status:
-            yield _notification(volume, attachment, _operation(attachment.status), standing)
+            yield _in_transition(volume, attachment, _operation(attachment.status), standing)
     whole = by_attachment.get(None)
     if (
         whole is not None
         and whole.sighting.status == volume.status
         and not _attachment_in_transition(volume)
     ):
-        yield _notification(volume, _detached_attachment(volume), _operation(volume.status), whole)
+        yield _in_transition(volume, _detached_attachment(volume), _operation(volume.status), whole)
     moving = any(attachment.status in ROW_STATUSES for attachment in volume.attachments)
     if whole is not None and not moving:
         yield from _at_rest(volume, whole, hosts)
@@ -179,13 +179,13 @@ def _at_rest(volume: Volume, whole: Standing, hosts: Mapping[str, str]) -> Itera
     """Yield what is suspected of a volume of which Cinder has nothing in transition."""
     rows, seen, free = volume.attachments, whole.sighting, volume.status in FREE
     if seen.status == EXPORTED and free and not rows:
-        found = _notification(volume, None, Operation.ATTACH, whole)
+        found = _in_transition(volume, None, Operation.ATTACH, whole)
         yield dataclasses.replace(found, host=_host(seen.peers, hosts))
         return
     open_to_others = free and bool(rows) and seen.status in (EXPORTED, OCCUPIED)
     more_hosts = seen.status == SHARED and len(hosts_of(seen.peers, hosts)) > len(rows) > 0
     if open_to_others or more_hosts:
-        yield _notification(volume, _only(rows), Operation.ATTACH, whole)
+        yield _in_transition(volume, _only(rows), Operation.ATTACH, whole)
 
 
 def _only(rows: Sequence[CinderAttachment]) -> CinderAttachment | None:
@@ -210,16 +210,34 @@ def found_apart(
     """
     row = attachment.attachment_id if attachment else None
     facts = (volume.ref.volume_id, row, instance_id, what, round_)
+    told = _Told(
+        f"sweep-{_digest(repr(facts))}", what, Operation.ATTACH, instance_id, round_ == FIRST_ROUND
+    )
+    return _notification(volume, attachment, told)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Told:
+    """What a message of the sweep says besides its volume and attachment."""
+
+    message_id: str
+    what: str
+    operation: Operation
+    instance_id: str | None
+    first: bool
+
+
+def _notification(volume: Volume, attachment: CinderAttachment | None, told: _Told) -> Notification:
     return Notification(
-        message_id=f"sweep-{_digest(repr(facts))}",
+        message_id=told.message_id,
         source=Source.SWEEP,
-        event_type=f"sweep.{what}",
-        publisher_id=FIRST_PUBLISHER if round_ == FIRST_ROUND else PUBLISHER,
-        operation=Operation.ATTACH,
+        event_type=f"sweep.{told.what}",
+        publisher_id=FIRST_PUBLISHER if told.first else PUBLISHER,
+        operation=told.operation,
         phase=Phase.ERROR,
         volume_id=volume.ref.volume_id,
-        instance_id=instance_id,
-        attachment_id=row,
+        instance_id=told.instance_id,
+        attachment_id=attachment.attachment_id if attachment else None,
         request_id=None,
         own_request_id=None,
         host=None,
@@ -283,31 +301,12 @@ def _detached_attachment(volume: Volume) -> CinderAttachment | None:
     return volume.attachments[0] if alone else None
 
 
-def _notification(
+def _in_transition(
     volume: Volume, attachment: CinderAttachment | None, operation: Operation, standing: Standing
 ) -> Notification:
-    seen = standing.sighting
-    return Notification(
-        message_id=_message_id(standing),
-        source=Source.SWEEP,
-        event_type=f"sweep.{seen.status}",
-        publisher_id=FIRST_PUBLISHER if standing.old else PUBLISHER,
-        operation=operation,
-        phase=Phase.ERROR,
-        volume_id=volume.ref.volume_id,
-        instance_id=attachment.instance_id if attachment else None,
-        attachment_id=attachment.attachment_id if attachment else None,
-        request_id=None,
-        own_request_id=None,
-        host=None,
-        backend=volume.ref.backend,
-        volume_status=volume.status,
-        project_id=volume.project_id,
-        user_id=volume.user_id,
-        fault=None,
-        attachments=(),
-        published_at=None,
-    )
+    status, instance_id = standing.sighting.status, attachment.instance_id if attachment else None
+    told = _Told(_message_id(standing), status, operation, instance_id, standing.old)
+    return _notification(volume, attachment, told)
 
 
 def _message_id(standing: Standing) -> str:
