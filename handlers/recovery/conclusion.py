@@ -380,7 +380,7 @@ def park(attempted: Attempted, reason: str, fingerprint: str | None = None) -> O
         return attempted.outcome(CaseState.CLOSED, told_by, conclusion=Conclusion.JOINED)
     error = (attempted.announcement(Event.ERROR, reason),) if attempted.started else ()
     parked = (attempted.announcement(Event.PARKED, reason),)
-    told = _was_told(attempted, reason)
+    told = _was_told(attempted, reason if fingerprint else None)
     return attempted.outcome(
         CaseState.PARKED,
         reason,
@@ -405,14 +405,18 @@ def _stands_for_it(attempted: Attempted) -> str | None:
     return next((parked.case_id for parked in stand), None)
 
 
-def _was_told(attempted: Attempted, reason: str) -> bool:
-    """Tell whether the case is parked already, and this look shows nothing else to decide."""
+def _was_told(attempted: Attempted, objection: str | None) -> bool:
+    """Tell whether the case is parked already, and this look shows nothing else to decide.
+
+    ``objection``: the guard or refusal that stands against a plan. A mere failure has none: its
+    text differs each time, as it has the request's id.
+    """
     case, diagnosis = attempted.case, attempted.diagnosis
     if case.state is not CaseState.PARKED:
         return False
-    if diagnosis.verdict in ACTING:  # a guard, or a refused call, keeps it from being mended
-        return (diagnosis.rule, reason) == (case.rule, case.reason)
-    return diagnosis.verdict is not Verdict.PARK or diagnosis.rule == case.rule
+    if diagnosis.verdict not in ACTING and diagnosis.verdict is not Verdict.PARK:
+        return True
+    return diagnosis.rule == case.rule and objection in (None, case.reason)
 
 
 def _seconds_to_next_look(attempted: Attempted) -> float | None:

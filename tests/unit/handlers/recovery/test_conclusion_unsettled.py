@@ -102,6 +102,14 @@ def test_the_budget_of_failures_is_bounded() -> None:
     assert outcome.delay_seconds == 3600.0
 
 
+def test_another_text_of_the_same_failure_is_no_news() -> None:
+    """A parked case fails on, with another request id in the error -> not parked anew."""
+    told = {"rule": UC1.diagnosis.rule, "reason": "500 (req-1) (after 8 attempts)"}
+    parked = UC1.but(state=CaseState.PARKED, failures=8, **told)
+    outcome = conclusion.later(attempted(parked), "500 (req-2)")
+    assert (outcome.state, outcome.held, events(outcome)) == (CaseState.PARKED, True, [])
+
+
 def test_a_failure_waits_at_least_as_long_as_its_guard() -> None:
     """A call of ours may still act for 300 s -> not before."""
     delay = conclusion.later(attempted(UC1), "no answer", at_least=300.0).delay_seconds
