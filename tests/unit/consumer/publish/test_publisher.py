@@ -15,11 +15,11 @@ from kombu.transport import memory
 
 from consumer.bus.sender import Confirmation
 from consumer.ledger import Ledger, LedgerUnavailableError, Outgoing
-from consumer.publish import publisher as module
 from consumer.publish.driver import DRIVER, Announced, on_the_wire
 from consumer.publish.publisher import TOPICS, Publisher
 from tests.announcing import END, START, announce, outbox, stock_listener
 from tests.bus import MEMORY, Peer, configured, forget_memory, new_ledger, running, until
+from tests.unit.consumer.ledger.making import expire_leases
 
 
 @pytest.fixture
@@ -182,7 +182,6 @@ def test_ledger_gone_between_confirm_and_mark(
     publisher: Publisher, ledger: Ledger, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Confirmed and not marked, the lease over, the ledger back -> marked first, not sent again."""
-    monkeypatch.setattr(module, "_LEASE_SECONDS", 0.1)
     case_id = announce(ledger, START)
 
     def away(ids: object) -> None:
@@ -192,7 +191,7 @@ def test_ledger_gone_between_confirm_and_mark(
         outage.setattr(ledger, "outbox_sent", away)
         with pytest.raises(LedgerUnavailableError):
             publisher.run_once()
-    time.sleep(0.2)
+    expire_leases(ledger)
     assert publisher.run_once() == 0
     assert len(peer.take_all("audit")) == 1
     (record,) = outbox(ledger, case_id)
