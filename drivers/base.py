@@ -8,27 +8,50 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar, TypeGuard
 
 from oslo_config import cfg
 
 from drivers.errors import IndeterminateError, PermanentError, TransientError
 
-CONNECTOR_TEXTS = ("host", "initiator", "ip", "nqn", "nvme_hostid", "mountpoint")
-CONNECTOR_LISTS = ("wwpns", "wwnns")
+CONNECTOR_TEXTS = ("host", "initiator", "ip", "nqn", "nvme_hostid", "mountpoint", "sdc_guid")
+CONNECTOR_LISTS = ("wwpns", "wwnns", "host_ips")
 CONNECTOR_EXTRAS = (
-    "do_local_attach", "enforce_multipath", "mode", "multipath", "nvme_native_multipath",
-    "os_type", "platform", "system uuid", "uuid",
+    "do_local_attach", "enforce_multipath", "found_dsc", "mode", "multipath",
+    "nvme_native_multipath", "os_type", "platform", "system uuid", "uuid",
 )  # fmt: skip
+CONNECTOR_NAMES = ("initiator", "nqn", "wwpns", "sdc_guid")
+LONGEST_VALUE = 255
+SECRET_SHAPES = re.compile(r"DHHC-1:|://[^/]*@|-----BEGIN", re.IGNORECASE)
+
+NEEDED_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    "iscsi": ("initiator",),
+    "iser": ("initiator",),
+    "fibre_channel": ("wwpns",),
+    "nvmeof": ("nqn",),
+    "nvme": ("nqn",),
+    "lightos": ("nqn", "host_ips"),
+    "scaleio": ("sdc_guid",),
+})  # fmt: skip
+"""What a connector must have for its connection to be ended, by Cinder's ``driver_volume_type``.
+
+Without it Cinder's driver ends nothing and may still report success: PowerFlex returns where
+``sdc_guid`` is missing, LightOS keeps the access where ``host_ips`` is. docs/connectors.md lists
+which driver of Cinder reads what.
+"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Connector:
     """How one compute host presents itself to storage (os-brick's connector properties).
 
-    Only the keys of an allow-list are taken, so a secret beside them is left out.
+    Only the keys of an allow-list are taken, which are all that a driver of Cinder reads to end a
+    connection (docs/connectors.md). A secret beside them is left out, and so is a value that looks
+    like one.
     """
 
     host: str | None = None
@@ -37,19 +60,21 @@ class Connector:
     nqn: str | None = None
     nvme_hostid: str | None = None
     mountpoint: str | None = None
+    sdc_guid: str | None = None
     wwpns: tuple[str, ...] = ()
     wwnns: tuple[str, ...] = ()
+    host_ips: tuple[str, ...] = ()
     extras: tuple[tuple[str, str | bool | int], ...] = ()
 
     @classmethod
     def from_mapping(cls, properties: Mapping[str, Any]) -> Connector:
         """Take the keys of the allow-list; values of the wrong type are left out."""
-        texts: dict[str, Any] = {
-            k: v for k in CONNECTOR_TEXTS if isinstance(v := properties.get(k), str) and v
-        }
+        texts: dict[str, Any] = {k: v for k in CONNECTOR_TEXTS if _is_text(v := properties.get(k))}
         texts |= {k: _texts(properties.get(k)) for k in CONNECTOR_LISTS}
         extras = tuple(
-            (k, v) for k in CONNECTOR_EXTRAS if isinstance(v := properties.get(k), str | bool | int)
+            (k, v)
+            for k in CONNECTOR_EXTRAS
+            if _is_text(v := properties.get(k)) or isinstance(v, bool | int)
         )
         return cls(**texts, extras=extras)
 
@@ -64,14 +89,32 @@ class Connector:
         return json.dumps(self.to_mapping(), sort_keys=True)
 
     def names(self) -> frozenset[str]:
-        """Return the names by which a backend may know this host: initiator, NQN, WWPNs."""
-        return frozenset(n for n in (self.initiator, self.nqn, *self.wwpns) if n)
+        """Return the names by which a backend may know this host: initiator, NQN, WWPNs, SDC."""
+        return frozenset(n for n in (self.initiator, self.nqn, self.sdc_guid, *self.wwpns) if n)
+
+    def missing(self, protocol: str | None) -> tuple[str, ...]:
+        """Return the keys without which a connection of this protocol cannot be ended.
+
+        ``protocol`` is Cinder's ``driver_volume_type``. Where it is not known, one name that any
+        protocol goes by is enough.
+        """
+        if protocol is None:
+            needed: tuple[str, ...] = () if self.names() else (" or ".join(CONNECTOR_NAMES),)
+        else:
+            needed = NEEDED_KEYS.get(protocol.lower(), ())
+        return tuple(key for key in ("host", *needed) if not getattr(self, key, None))
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    """Tell whether it is a text that may be kept: short, and of no known shape of a secret."""
+    is_short = isinstance(value, str) and 0 < len(value) <= LONGEST_VALUE
+    return is_short and SECRET_SHAPES.search(str(value)) is None
 
 
 def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         return ()
-    return tuple(item for item in value if isinstance(item, str))
+    return tuple(item for item in value if _is_text(item))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -29,7 +29,8 @@ class CinderAttachment:
 
     ``status`` is Cinder's attach_status: attached, attaching, reserved, detaching, error_attaching
     or error_detaching. The API never returns the connector. ``host`` is the connector's host, which
-    the API shows it for attached rows only (``attachments[].host_name`` of a volume).
+    the API shows it for attached rows only (``attachments[].host_name`` of a volume). ``protocol``
+    is the ``driver_volume_type`` of its connection info; nothing else of that is kept.
     """
 
     attachment_id: str
@@ -37,6 +38,7 @@ class CinderAttachment:
     instance_id: str | None
     has_connection_info: bool
     host: str | None = None
+    protocol: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

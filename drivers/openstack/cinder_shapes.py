@@ -83,7 +83,15 @@ def _attachment(item: Record, volume_id: str, hosts: Mapping[str, str | None]) -
         instance_id=optional(item, "instance"),
         has_connection_info=bool(present(item, "connection_info")),
         host=hosts.get(attachment_id),
+        protocol=_protocol(item),
     )
+
+
+def _protocol(item: Record) -> str | None:
+    """Return the connection info's ``driver_volume_type``, e.g. iscsi, rbd, scaleio."""
+    info = item.get("connection_info")
+    found = info.get("driver_volume_type") if isinstance(info, Mapping) else None
+    return found if isinstance(found, str) and found else None
 
 
 def service_up(document: Any, volume: Record) -> bool:

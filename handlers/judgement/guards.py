@@ -76,6 +76,16 @@ class Guard(enum.Enum):
         "takes that, it is called all the same if every host is the same one: a single "
         "connection without a session, for the only attachment that Cinder has.",
     )
+    CONNECTOR_INCOMPLETE = Reason(
+        "the connector of the attachment's host lacks what its protocol needs, so the backend's "
+        "driver would end nothing, and could still report success",
+        Becomes.PARKED,
+        "The driver acts through Cinder's API, a call of its own ends the connection, and the "
+        "connector that was learned of the host has no host name, or lacks the name by which the "
+        "protocol knows a host: `initiator` (iSCSI), `wwpns` (Fibre Channel), `nqn` (NVMe-oF), "
+        "`nqn` and `host_ips` (LightOS), `sdc_guid` (PowerFlex). Where the protocol is not known, "
+        "one of these names is enough (docs/connectors.md).",
+    )
     SEVERAL_ATTACHMENTS = Reason(
         "the volume has several attachments, and Cinder's API does not end the one connection that "
         "its delete would skip: it refuses, or ends those of the others too",
@@ -279,6 +289,13 @@ def _no_connector(a: Asked) -> bool:
     return _one_host(a) and a.s.connector is None and _must_name_the_host(a)
 
 
+def _connector_incomplete(a: Asked) -> bool:
+    connector, called = a.s.connector, a.kinds & {BACKEND, StepKind.CINDER_FORCE_DETACH}
+    if connector is None or not called or not a.means.capabilities.acts_through_cinder:
+        return False
+    return bool(connector.missing(a.s.protocol))
+
+
 def _several_attachments(a: Asked) -> bool:
     through_cinder = a.means.capabilities.acts_through_cinder and bool(a.s.others)
     return _one_host(a) and through_cinder and bool(a.kinds & intents.TERMINATES)
@@ -386,6 +403,7 @@ def _approved(a: Asked) -> bool:
 QUESTIONS: Mapping[Guard, Callable[[Asked], float | bool]] = {
     Guard.BLIND_NOT_TRUSTED: _blind_not_trusted,
     Guard.NO_CONNECTOR: _no_connector,
+    Guard.CONNECTOR_INCOMPLETE: _connector_incomplete,
     Guard.SEVERAL_ATTACHMENTS: _several_attachments,
     Guard.NAMELESS_CONNECTION: _nameless_connection,
     Guard.FOREIGN_CONNECTION: _foreign_connection,

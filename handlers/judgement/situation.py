@@ -247,6 +247,16 @@ class Situation:
         return own.host if own is not None and own.host is not None else self.case.host
 
     @property
+    def protocol(self) -> str | None:
+        """How hosts reach the volume (Cinder's ``driver_volume_type``): its own row says it first.
+
+        All of one volume's connections are of one backend, so any row of the volume will do. None
+        where no row has connection info: it was never asked for, or the rows are gone.
+        """
+        rows = (self.attachment, *self.volume.attachments)
+        return next((row.protocol for row in rows if row is not None and row.protocol), None)
+
+    @property
     def attached_host(self) -> str | None:
         """The host that the subject is on by its connector, where that names one, else ``host``."""
         return (self.connector.host if self.connector else None) or self.host

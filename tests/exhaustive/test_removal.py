@@ -46,6 +46,7 @@ UNNOTICED: Mapping[str, str] = {
         "Cinder ends the connection of a row by the connector that it keeps, and the drivers of "
         "this world refuse a call without one; it would take a driver that accepts none"
     ),
+    "guard CONNECTOR_INCOMPLETE": "each connector here has its host and its initiator",
     "guard SEVERAL_ATTACHMENTS": (
         "Cinder refuses the same call for a volume with several rows, by itself"
     ),

@@ -68,10 +68,12 @@ def test_volume_with_attachments_in_every_status(api: OpenStackApi, cinder: Cind
     seen = cinder.volume(VOLUME, timeout_seconds=LIMIT)
     assert seen is not None
     assert seen.attachments == (
-        CinderAttachment(ROW, "attached", SERVER, has_connection_info=True, host=COMPUTE),
+        CinderAttachment(
+            ROW, "attached", SERVER, has_connection_info=True, host=COMPUTE, protocol="iscsi"
+        ),
         CinderAttachment("row-2", "reserved", None, has_connection_info=False),
         CinderAttachment("row-3", "error_attaching", SERVER, has_connection_info=False),
-        CinderAttachment("row-4", "attaching", SERVER, has_connection_info=True),
+        CinderAttachment("row-4", "attaching", SERVER, has_connection_info=True, protocol="iscsi"),
     )
     assert (seen.ref.backend, seen.ref.multiattach, seen.service_up) == (BACKEND, True, True)
     assert "canary-chap" not in repr(seen)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from drivers.base import Capabilities
+from drivers.base import Capabilities, Connector
 from handlers.case import LateCalls, StepKind, StepResult
 from handlers.judgement.guards import PARKS, Guard, Means, Objection, guard
 from handlers.judgement.plan import fingerprint, make_plan
@@ -218,6 +218,26 @@ def test_blind_and_cinder_would_skip_the_backend_and_no_connector_is_known() -> 
     assert objecting(in_error, TRUSTED, THROUGH_CINDER) is Guard.NO_CONNECTOR
     attaching = UC1.but(backend=BLIND, known=())
     assert objecting(attaching, TRUSTED, THROUGH_CINDER) is None
+
+
+def test_a_connector_that_lacks_its_protocol_s_key_ends_nothing() -> None:
+    """PowerFlex, and no sdc_guid was learned -> parked; with it -> no objection."""
+    row = dataclasses.replace(attachment(A, "error_attaching"), protocol="scaleio")
+    learned = Connector(H1, initiator=f"iqn.2026-01.test:{H1}")
+    picture = UC1_RESERVED.but(backend=BLIND, attachments=(row,), connector=learned)
+    assert objecting(picture, TRUSTED, THROUGH_CINDER) is Guard.CONNECTOR_INCOMPLETE
+    whole = dataclasses.replace(learned, sdc_guid="4C4C4544")
+    assert objecting(picture.but(connector=whole), TRUSTED, THROUGH_CINDER) is None
+    leaked = BLIND_UC5.but(connector=Connector(H1))
+    assert objecting(leaked, TRUSTED, THROUGH_CINDER) is Guard.CONNECTOR_INCOMPLETE
+    assert objecting(leaked.but(connector=learned), TRUSTED, THROUGH_CINDER) is None
+
+
+def test_cinder_s_own_delete_needs_no_connector_of_ours() -> None:
+    """Cinder deletes the row, by the connector that it keeps -> what we lack stands in no way."""
+    row = dataclasses.replace(attachment(A, "attaching"), protocol="scaleio")
+    picture = UC1.but(backend=BLIND, attachments=(row,), connector=Connector(H1))
+    assert objecting(picture, TRUSTED, THROUGH_CINDER) is None
 
 
 def test_cinder_s_api_cannot_single_out_one_connection_of_several() -> None:

@@ -55,7 +55,8 @@ def test_what_cinder_said_is_kept() -> None:
         "status": "attaching", "migration_status": None, "backend": "storage-1@tgt",
         "service_up": True,
         "attachments": [{"attachment_id": "attachment-a", "status": "attaching",
-                  "instance_id": "instance-x", "has_connection_info": True, "host": None}],
+                  "instance_id": "instance-x", "has_connection_info": True, "host": None,
+                  "protocol": None}],
     }  # fmt: skip
 
 
