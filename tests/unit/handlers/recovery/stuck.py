@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from drivers.errors import PermanentError
@@ -20,6 +20,16 @@ ATTACH, DETACH = Operation.ATTACH, Operation.DETACH
 TERMINATE_STEPS = ["cinder.reserve", "backend.force_detach", "cinder.unreserve"]
 RELEASE_STEPS = ["backend.force_detach", "cinder.delete_attachment"]
 NOVA_STEPS = ["cinder.roll_detaching", "nova.detach"]
+
+
+@contextlib.contextmanager
+def named(*words: str) -> Iterator[None]:
+    """Say of which of many trials it was that one failed."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"in the trial: {', '.join(words)}")
+        raise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,3 +242,8 @@ STUCK: tuple[Stuck, ...] = (
     ),
 )  # fmt: skip
 STUCK_BY_NAME = {stuck.name: stuck for stuck in STUCK}
+
+
+def name_of(stuck: Stuck) -> str:
+    """Return what a test of it is called by."""
+    return stuck.name

@@ -8,15 +8,20 @@ that it is available, and late calls land up to 300 seconds after they were made
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from drivers.errors import ConflictError, IndeterminateError, PermanentError
 from drivers.simulator import Cloud, Fault
 from handlers.case import CaseState, Conclusion
-from tests.unit.handlers.recovery.stuck import STUCK, Stuck
+from tests.unit.handlers.recovery.stuck import STUCK, Stuck, name_of, named
 from tests.unit.handlers.recovery.trial import Trial, assert_unharmed, recovery_on
+
+Case = tuple[Stuck, str, str]
 
 LATE_SECONDS = 300.0
 METHODS = {
@@ -43,11 +48,14 @@ FAULTS: dict[str, Callable[[str], Fault]] = {
 }
 BELOW = ("backend.terminate_connection", "backend.remove_export")
 LOOKS = ("cinder.volume", "nova.server", "driver.observe")
+MOST_LOOKS = 6
 GHOST_LOOKS = ("cinder.volume", "nova.compute_up", "nova.holders", "driver.observe")
+FAILED_LOOKS = ("fails before, once", "may have failed before", "finishes late")
 LOOKED_AT = [
-    pytest.param(stuck, method, id=f"{stuck.name}: {method}")
+    (stuck, method, words)
     for stuck in STUCK
     for method in (GHOST_LOOKS if "ghost" in stuck.name else LOOKS)
+    for words in FAILED_LOOKS
 ]
 
 
@@ -61,7 +69,7 @@ def struck(stuck: Stuck) -> Iterator[str]:
 
 UNANSWERED = ("may have", "loses", "late")
 CASES = [
-    pytest.param(stuck, method, words, id=f"{stuck.name}: {method} {words}")
+    (stuck, method, words)
     for stuck in STUCK
     for method in dict.fromkeys(struck(stuck))
     for words in FAULTS
@@ -108,12 +116,26 @@ def assert_orders(cloud: Cloud, stuck: Stuck, since: int) -> None:
             assert "driver.terminate_connection" in before
 
 
-@pytest.mark.parametrize(("stuck", "method", "words"), CASES)
-def test_no_fault_at_any_step_makes_anything_worse(stuck: Stuck, method: str, words: str) -> None:
+@given(st.sampled_from(CASES))
+def test_a_fault_at_a_step_makes_nothing_worse(case: Case) -> None:
     """A fault at a step -> mended, or a person is asked; no healthy access cut, nothing freed."""
+    step_fails(*case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stuck", STUCK, ids=name_of)
+def test_no_fault_at_any_step_makes_anything_worse(stuck: Stuck) -> None:
+    """Every fault at every step, each in turn -> the same."""
+    for case in CASES:
+        if case[0] is stuck:
+            step_fails(*case)
+
+
+def step_fails(stuck: Stuck, method: str, words: str) -> None:
+    """Run one case while one of its calls fails in this way."""
     # What gave no answer may act on whoever has the volume next: there the user is waiting.
     eager = any(word in words for word in UNANSWERED)
-    with Cloud() as cloud:
+    with named(method, words), Cloud() as cloud:
         assert_withstands(cloud, stuck, FAULTS[words](method), eager=eager)
 
 
@@ -134,16 +156,28 @@ def assert_withstands(cloud: Cloud, stuck: Stuck, fault: Fault, *, eager: bool) 
         stuck.assert_recovered(cloud, trial)
 
 
-@pytest.mark.parametrize(("stuck", "method"), LOOKED_AT)
-@pytest.mark.parametrize("words", ["fails before, once", "may have failed before", "finishes late"])
-def test_a_look_that_fails_holds_nothing_up_for_long(stuck: Stuck, method: str, words: str) -> None:
-    """One look of many fails, each in turn -> mended all the same."""
-    for skip in range(6):
-        with Cloud() as cloud:
-            trial = stuck.trial(cloud)
-            fault = FAULTS[words](method)
-            cloud.script(Fault(method, fault.effect, fault.error, skip=skip))
-            assert trial.run(recovery_on(cloud)).conclusion is Conclusion.MENDED
-            cloud.clear_faults()
-            stuck.assert_recovered(cloud, trial)
-            assert_unharmed(cloud, trial)
+@given(st.sampled_from(LOOKED_AT), st.integers(0, MOST_LOOKS - 1))
+def test_a_look_that_fails_holds_nothing_up_for_long(case: Case, skip: int) -> None:
+    """One look of many fails -> mended all the same."""
+    look_fails(*case, skip)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stuck", STUCK, ids=name_of)
+def test_no_look_that_fails_holds_anything_up_for_long(stuck: Stuck) -> None:
+    """Each of many looks fails, each in turn -> the same."""
+    for case, skip in itertools.product(LOOKED_AT, range(MOST_LOOKS)):
+        if case[0] is stuck:
+            look_fails(*case, skip)
+
+
+def look_fails(stuck: Stuck, method: str, words: str, skip: int) -> None:
+    """Run one case while one look fails in this way, after ``skip`` that did not."""
+    with named(method, words, str(skip)), Cloud() as cloud:
+        trial = stuck.trial(cloud)
+        fault = FAULTS[words](method)
+        cloud.script(Fault(method, fault.effect, fault.error, skip=skip))
+        assert trial.run(recovery_on(cloud)).conclusion is Conclusion.MENDED
+        cloud.clear_faults()
+        stuck.assert_recovered(cloud, trial)
+        assert_unharmed(cloud, trial)

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from drivers.errors import PermanentError, TransientError
 from drivers.simulator import Cloud, Service
 from handlers.recovery.recovery import Recovery
 from handlers.recovery.steps import Calls
-from tests.unit.handlers.recovery.stuck import STUCK, Stuck
+from tests.unit.handlers.recovery.stuck import STUCK, Stuck, name_of, named
 from tests.unit.handlers.recovery.trial import QUICK, Trial, assert_announced_in_pairs
 
 MOVES: dict[str, Callable[[Cloud, Trial], Any]] = {
@@ -89,10 +91,11 @@ class Watched:
         return self._cinder.volume(volume_id, timeout_seconds=timeout_seconds)
 
 
-@pytest.mark.parametrize("words", MOVES)
-@pytest.mark.parametrize("stuck", STUCK, ids=[s.name for s in STUCK])
-def test_a_world_that_moves_at_any_look_is_not_harmed(stuck: Stuck, words: str) -> None:
-    """Something happens just before the n-th look, for every n -> nothing worse, and rest."""
+Played = Callable[[Stuck, str], None]
+
+
+def at_any_look(stuck: Stuck, words: str) -> None:
+    """Let something happen just before the n-th look, for every n."""
     for place in range(1, 4):
         with Cloud() as cloud:
             trial = stuck.trial(cloud)
@@ -101,10 +104,8 @@ def test_a_world_that_moves_at_any_look_is_not_harmed(stuck: Stuck, words: str) 
             assert_survives(cloud, trial, words, watched)
 
 
-@pytest.mark.parametrize("words", MOVES)
-@pytest.mark.parametrize("stuck", STUCK, ids=[s.name for s in STUCK])
-def test_a_world_that_moves_between_plan_and_call_is_not_harmed(stuck: Stuck, words: str) -> None:
-    """Something happens after the n-th intent is written, for every n -> the call is not made."""
+def between_plan_and_call(stuck: Stuck, words: str) -> None:
+    """Let something happen after the n-th intent is written, for every n."""
     for place in range(1, len(stuck.steps_left) + 1):
         with Cloud() as cloud:
             trial = stuck.trial(cloud)
@@ -113,19 +114,33 @@ def test_a_world_that_moves_between_plan_and_call_is_not_harmed(stuck: Stuck, wo
             assert_survives(cloud, trial, words, cloud.cinder)
 
 
-@pytest.mark.parametrize("words", MOVES)
-@pytest.mark.parametrize("stuck", STUCK, ids=[s.name for s in STUCK])
-def test_a_world_that_moves_between_two_tries_is_not_harmed(
-    stuck: Stuck, words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The n-th call surely did nothing, and something happens -> it is not repeated unseen."""
-    make = Calls.make
+def between_two_tries(stuck: Stuck, words: str) -> None:
+    """Let the n-th call surely do nothing, and something happen then, for every n."""
     for place in range(1, len(stuck.steps_left) + 1):
-        with Cloud() as cloud:
+        with Cloud() as cloud, pytest.MonkeyPatch.context() as patch:
             trial = stuck.trial(cloud)
             moment = Moment(place, lambda: MOVES[words](cloud, trial))  # noqa: B023 - used at once
-            monkeypatch.setattr(Calls, "make", faltering(make, moment))
+            patch.setattr(Calls, "make", faltering(Calls.make, moment))
             assert_survives(cloud, trial, words, cloud.cinder)
+
+
+PLACES = (at_any_look, between_plan_and_call, between_two_tries)
+
+
+@given(st.sampled_from(PLACES), st.sampled_from(STUCK), st.sampled_from(sorted(MOVES)))
+def test_a_world_that_moves_is_not_harmed(played: Played, stuck: Stuck, words: str) -> None:
+    """Something happens between our looks, calls and tries -> nothing worse, and rest."""
+    played(stuck, words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("played", PLACES, ids=lambda played: played.__name__)
+@pytest.mark.parametrize("stuck", STUCK, ids=name_of)
+def test_a_world_that_moves_at_any_place_is_not_harmed(stuck: Stuck, played: Played) -> None:
+    """Each move at each place, each in turn -> the same: no call is made or repeated unseen."""
+    for words in MOVES:
+        with named(words):
+            played(stuck, words)
 
 
 def faltering(make: Callable[..., None], moment: Moment) -> Callable[..., None]:
