@@ -222,6 +222,17 @@ def test_hand_back(ledger: Ledger) -> None:
         ledger.release(first)
 
 
+def test_hand_back_after_a_crash(ledger: Ledger) -> None:
+    """A worker dies, the next one hands the case back -> the crash counts against it no longer."""
+    due_case(ledger)
+    claim_one(ledger)
+    expire_leases(ledger)
+    second = claim_one(ledger, "w2")
+    ledger.release(second)
+    assert second.case.crashes == 1
+    assert claim_one(ledger, "w3").case.crashes == 0
+
+
 def test_owner_alone_is_not_enough(ledger: Ledger) -> None:
     """The same owner claims the same case again -> its older claim is still refused."""
     due_case(ledger)
