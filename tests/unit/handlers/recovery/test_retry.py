@@ -43,6 +43,17 @@ def test_a_call_that_surely_did_nothing_is_made_again(stop: threading.Event) -> 
     assert calls.made == 4
 
 
+@pytest.mark.parametrize("error", [IndeterminateError, PermanentError, ConflictError])
+def test_a_later_try_that_may_have_acted_is_the_last(
+    stop: threading.Event, error: type[Exception]
+) -> None:
+    """Transient first, then what is not -> two calls, and that error: nothing is done twice."""
+    calls = Calls(TransientError("refused"), error("it may have acted"))
+    with pytest.raises(error, match="may have acted"):
+        repeat(calls, QUICK, stop, limit_seconds=5)
+    assert calls.made == 2
+
+
 def test_the_tries_are_bounded_and_the_last_error_is_told(stop: threading.Event) -> None:
     """Always transient -> as many calls as the policy has tries, then the last one's error."""
     calls = Calls(*[TransientError(f"try {n}") for n in range(1, 9)])
