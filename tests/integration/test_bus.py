@@ -99,6 +99,33 @@ def test_exchange_absent_at_the_start(listener: Listener, peer: Peer, tmp_path: 
     assert sorted(stored(tmp_path)) == sorted(relevant(messages))
 
 
+def test_what_is_on_its_way_is_waited_for(
+    rabbitmq: RabbitMQ, url: str, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker counts none, and one is on its way to us -> this batch has it by the answer."""
+    made = settings(url)
+    with Subscription(
+        made.broker,
+        (made.queue, made.quarantine),
+        made.bindings,
+        prefetch=100,
+        max_body_bytes=made.max_body_bytes,
+        relevant=lambda _: True,
+    ) as subscription:
+        ready, asked = subscription.ready, itertools.count()
+
+        def counted() -> int:
+            count = ready()
+            if next(asked) == 0:  # it was counted before this one left the queue
+                peer.put(b"[1]", "cinder", "notifications.info")
+                until(lambda: rabbitmq.count(url, QUEUE, "messages_unacknowledged") == 1)
+            return count
+
+        monkeypatch.setattr(subscription, "ready", counted)
+        assert subscription.all_sent()
+        assert len(subscription._open_batch.tags) == 1
+
+
 def test_exchange_that_the_operator_made_durable(
     listener: Listener, peer: Peer, tmp_path: Path
 ) -> None:

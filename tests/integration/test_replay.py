@@ -198,13 +198,6 @@ class Results(Counter[str]):
         self[str(event.label)] += 1
 
 
-def waiting(rabbitmq: RabbitMQ, url: str) -> int:
-    """Return how many messages the replay queue holds, those that are not acked yet too."""
-    vhost = url.rpartition("/")[2]
-    listed = rabbitmq.ctl("list_queues", "--no-table-headers", "--vhost", vhost, "name", "messages")
-    return int(dict(line.split("\t") for line in listed.splitlines())[REPLAY])
-
-
 @pytest.mark.slow
 def test_storm(rabbitmq: RabbitMQ, url: str, settings: ReplaySettings, each_ledger: Ledger) -> None:
     """200 replays and poison, two replicas, their connections cut on the way -> each case once."""
@@ -220,7 +213,7 @@ def test_storm(rabbitmq: RabbitMQ, url: str, settings: ReplaySettings, each_ledg
         rabbitmq.ctl("close_all_connections", "--vhost", url.rpartition("/")[2], "for the test")
         until(lambda: results["rearmed"] >= 190 and results["refused"] >= 10, 60)
         # What was stored and not yet acked when the connections were cut comes once more.
-        until(lambda: waiting(rabbitmq, url) == 0, 60)
+        until(lambda: rabbitmq.count(url, REPLAY) == 0, 60)
     assert results["rearmed"] == 190
     with Peer(url) as peer:
         assert peer.take(REPLAY) is None

@@ -58,6 +58,16 @@ class RabbitMQ(PrivateService):
         """
         return self._run(self._control, "--quiet", *arguments)
 
+    def count(self, url: str, queue: str, column: str = "messages") -> int:
+        """Return a number of a queue of this URL's virtual host; blocks for about a second.
+
+        ``messages`` counts those that are not acked yet too, ``messages_unacknowledged`` them
+        alone.
+        """
+        vhost = url.rpartition("/")[2]
+        words = ("list_queues", "--no-table-headers", "--vhost", vhost, "name", column)
+        return int(dict(line.split("\t") for line in self.ctl(*words).splitlines())[queue])
+
     def sync(self) -> None:
         """Have every declaration on disk; blocks for about half a second.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import oslo_messaging
 import pytest
 
 from consumer.bus.settings import ListenerSettings
-from consumer.bus.subscription import Pace
+from consumer.bus.subscription import Batch, Pace, Subscription
 from consumer.intake.listener import Listener
 from consumer.ledger import Ledger
 from handlers.notification import Source
@@ -236,6 +237,29 @@ def test_caught_up_only_when_the_queue_was_seen_empty(peer: Peer, ledger: Ledger
     until(lambda: listener.run_once() == 0 and listener.caught_up)
     listener.close()
     assert not listener.caught_up
+
+
+class Empty(Subscription):
+    """A subscription whose broker says that it has sent everything."""
+
+    def __init__(self) -> None:
+        self.refreshed_at = math.inf
+
+    def all_sent(self) -> bool:
+        """Say so."""
+        return True
+
+
+def test_an_interruption_forgets_what_the_broker_had_sent(listener: Listener) -> None:
+    """All sent, then the connection lost before it was stored -> the next batch proves nothing."""
+    batch, broker = Batch(tags=[1]), Empty()
+    listener.interrupted(disconnected=True)
+    listener.settled(batch, broker)
+    listener.interrupted(disconnected=True)
+    listener.settled(batch, broker)
+    assert not listener.caught_up
+    listener.settled(batch, broker)
+    assert listener.caught_up
 
 
 def test_status_tells_of_the_last_message(listener: Listener, peer: Peer) -> None:
