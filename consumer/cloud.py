@@ -18,7 +18,7 @@ from drivers.errors import PermanentError
 from drivers.openstack import session
 from drivers.openstack.cinder import CinderClient
 from drivers.openstack.nova import NovaClient
-from drivers.openstack.place import Place
+from drivers.openstack.place import Place, apart
 
 NO_CONTROL_PLANE = (
     "Cinder and Nova are not configured: set auth_type and its options in [cinder] and [nova] (as "
@@ -54,10 +54,12 @@ def control_plane(settings: Settings) -> ControlPlane:
         nova = session.nova_endpoint(settings.conf)
     except session.SessionError as error:
         raise ConfigurationError([str(error)]) from error
+
+    def places(seconds: float = PLACE_SECONDS) -> tuple[Place, Place]:
+        return cinder.place(seconds), nova.place(seconds)
+
     return ControlPlane(
-        CinderClient(cinder),
-        NovaClient(nova),
-        lambda: (cinder.place(PLACE_SECONDS), nova.place(PLACE_SECONDS)),
+        CinderClient(cinder), NovaClient(nova, lambda seconds: apart(*places(seconds))), places
     )
 
 

@@ -165,10 +165,17 @@ DELETIONS = 3
 
 
 class NovaClient:
-    """Meets ``drivers.control_plane.Nova``. Thread-safe; connects to nothing until called."""
+    """Meets ``drivers.control_plane.Nova``. Thread-safe; connects to nothing until called.
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    ``apart`` says, within so many seconds, why this may be the Nova of another region than the
+    volumes are in, or None; it may raise the kinds of errors.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, apart: Callable[[float], str | None] = lambda _: None
+    ) -> None:
         self._endpoint = endpoint
+        self._apart = apart
 
     def server(self, instance_id: str, volume_id: str, *, timeout_seconds: float) -> Server | None:
         """Return the server with all its block devices for the volume.
@@ -250,8 +257,11 @@ class NovaClient:
         """Return the servers that may be using the volume on this host; see ``holders`` above.
 
         Four requests, one more for each further page and for each server whose volumes the list
-        may have kept back.
+        may have kept back. Raises PermanentError where the catalog says that this Nova is of
+        another region: its hosts may have the same names, and their servers other volumes.
         """
+        if said := self._apart(timeout_seconds):
+            raise PermanentError(f"Nova's word for a host proves nothing: {said}.")
         with self._endpoint.within(timeout_seconds) as asking:
             return holders(asking, volume_id, host)
 

@@ -31,13 +31,20 @@ def described(cinder: Place, nova: Place) -> str:
     return " and ".join(regions)
 
 
+def apart(cinder: Place, nova: Place) -> str | None:
+    """Return a sentence where the catalog says that both are of different regions, else None."""
+    if None in (cinder.region, nova.region) or cinder.region == nova.region:
+        return None
+    return (
+        f"[cinder] is asked in region {cinder.region} and [nova] in region {nova.region}: "
+        "volumes and servers of one cloud are of one region; check region_name of both"
+    )
+
+
 def doubts(cinder: Place, nova: Place) -> Iterator[str]:
     """Yield a sentence for each reason to doubt that both are of the same region and cloud."""
-    if None not in (cinder.region, nova.region) and cinder.region != nova.region:
-        yield (
-            f"[cinder] is asked in region {cinder.region} and [nova] in region {nova.region}: "
-            "volumes and servers of one cloud are of one region; check region_name of both"
-        )
+    if said := apart(cinder, nova):
+        yield said
     if None not in (cinder.keystone, nova.keystone) and cinder.keystone != nova.keystone:
         yield (
             f"[cinder] uses the Keystone at {cinder.keystone} and [nova] the one at "

@@ -289,8 +289,17 @@ def _host_without_record(s: Situation, attachment: CinderAttachment) -> str | No
 def _attachments(s: Situation) -> Iterator[Party]:
     for attachment in s.volume.attachments:
         if is_unexplained(s, attachment):
-            owner = f"of server {attachment.instance_id}"
-            yield Party(Kind.ATTACHMENT, f"attachment {attachment.attachment_id} {owner}")
+            yield Party(Kind.ATTACHMENT, _in_words(attachment))
+
+
+def attachments(s: Situation) -> tuple[str, ...]:
+    """Return in words each row of the volume, whether something explains it or not."""
+    return tuple(_in_words(attachment) for attachment in s.volume.attachments)
+
+
+def _in_words(attachment: CinderAttachment) -> str:
+    owner = f"server {attachment.instance_id}" if attachment.instance_id else "no server"
+    return f"attachment {attachment.attachment_id} of {owner}"
 
 
 def is_unexplained(s: Situation, attachment: CinderAttachment | None) -> bool:

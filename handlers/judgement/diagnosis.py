@@ -124,7 +124,8 @@ def _hosts(decides: Rule, s: Situation) -> str:
     """Return the hosts that a rule about access speaks of, or the parties that one finds."""
     match decides.rule_id:
         case rules.TWO_WRITERS:
-            hosts = writers.writers(s)
+            records = (*accounting.servers_that_hold(s), *accounting.attachments(s))
+            return f" ({' and '.join(writers.writers(s))}; {', '.join(records) or 'no record'})"
         case rules.ACCESS_LOST:
             hosts = writers.lost_access(s)
         case rules.OPEN_TO_OTHERS | rules.GIVEN_AWAY:

@@ -36,6 +36,8 @@ FREES_IN_CINDER = frozenset(
 )
 LETS_OTHERS_ATTACH = FREES_IN_CINDER | {StepKind.NOVA_DETACH}
 """After these another server can get the volume, at once or when Nova's own detach ends."""
+WAITS_FOR_DETACHES = LETS_OTHERS_ATTACH | {StepKind.CINDER_COMPLETE}
+"""Before these no try to detach may be under way. What it ends must not be called attached."""
 UNDOES_ATTACH = FREES_IN_CINDER | {BACKEND}
 
 
@@ -171,7 +173,7 @@ class Guard(enum.Enum):
     )
     LATE_DETACH = Reason(
         "a try to detach the volume began, no end of it was heard, and it may still act; until "
-        "that time is over, no other server may get the volume",
+        "that time is over, no other server may get the volume, and it is not called attached",
         Becomes.LATER,
         "A try to detach the volume began less than `late_horizon_seconds` ago (Cinder's "
         "`volume.detach.start`: of Nova's tries, of an attach's clean-up, of any other client) "
@@ -179,9 +181,11 @@ class Guard(enum.Enum):
         "all callers gave up waiting for it, and revokes the access of the host by its name, "
         "whichever server uses the volume there by then. It does not matter whether the backend "
         "can be seen: the call acts after the look. Until the last such try cannot act any more "
-        "the volume is neither released nor is Nova asked to detach it. There is no wait where "
-        "Nova's five tries were heard and its own error came within two seconds of its own "
-        "start, on the same host: each was then answered, and none is under way.",
+        "the volume is neither released nor is Nova asked to detach it, nor is Cinder told that "
+        "it is attached: Nova may be cleaning up an attach that it has given up, and forgets the "
+        "block device last. There is no wait where Nova's five tries were heard and its own "
+        "error came within two seconds of its own start, on the same host: each was then "
+        "answered, and none is under way.",
     )
     LATE_ATTACH_UNSEEN = Reason(
         "the attach may still finish late, and this backend cannot be seen",
@@ -367,7 +371,7 @@ def _own_call(a: Asked) -> float | bool:
 
 
 def _late_detach(a: Asked) -> float | bool:
-    return _left(a, intents.detach_seconds) if a.kinds & LETS_OTHERS_ATTACH else False
+    return _left(a, intents.detach_seconds) if a.kinds & WAITS_FOR_DETACHES else False
 
 
 def _late_attach(a: Asked) -> float | bool:

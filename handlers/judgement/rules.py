@@ -114,8 +114,9 @@ SECTIONS = (
                 ),
                 done=(
                     "Parked, whatever the case is about; the reason says critical and names the "
-                    "hosts, and `DetachdTwoWriters` alerts at once. Only a person who knows "
-                    "which guest is the right one may end a connection."
+                    "hosts, their servers and the attachments, and `DetachdTwoWriters` alerts at "
+                    "once. Only a person who knows which guest is the right one may end a "
+                    "connection."
                 ),
                 source=(
                     "`reset-state` (specified as the danger; made with two initiators on one "

@@ -20,7 +20,7 @@ from handlers.announcement import Event
 from handlers.case import Intent, StepKind, StepResult
 from handlers.counting import Stepped
 from handlers.judgement.evidence import MOST_HOSTS, Fact
-from handlers.judgement.guards import LETS_OTHERS_ATTACH, Guard
+from handlers.judgement.guards import WAITS_FOR_DETACHES, Guard
 from handlers.judgement.plan import Step, unmet
 from handlers.recovery.attempt import Attempt, Plan
 from handlers.recovery.looking import Viewer
@@ -234,7 +234,7 @@ def _begun_since(attempt: Attempt, step: Step) -> str | None:
     No look shows it: Cinder's call acts after the look. The guards of the next round see what was
     read here.
     """
-    if step.kind not in LETS_OTHERS_ATTACH:
+    if step.kind not in WAITS_FOR_DETACHES:
         return None
     attempt.hear_of_detaches()
     left = intents.detach_seconds(attempt.case, attempt.policy.late_horizon_seconds, attempt.now)

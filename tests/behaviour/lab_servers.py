@@ -112,6 +112,10 @@ class LabServers:
         """Delete a server."""
         self._servers.delete(server_id)
 
+    def begin_delete(self, server_id: str) -> None:
+        """Ask Nova to delete a server, and wait for nothing."""
+        self._servers.begin_delete(server_id)
+
     def migrate(self, server_id: str, host: str) -> None:
         """Move a server to another host, live."""
         self._servers.act(server_id, _to(host), "ACTIVE")

@@ -28,9 +28,13 @@ class LabDatabase(MariaDB):
         """Return the six as SQL text."""
         return self._client("mariadb-dump", "--databases", *NAMES)
 
-    def load(self, sql: str) -> None:
-        """Take in what ``dump`` gave."""
-        self._client("mariadb", given=sql)
+    def load(self, sql: str, *, database: str | None = None) -> None:
+        """Take in what ``dump`` gave, or what ``rows`` did into one of the databases."""
+        self._client("mariadb", *((database,) if database else ()), given=sql)
+
+    def rows(self, database: str, *tables: str) -> str:
+        """Return what these tables hold as SQL text."""
+        return self._client("mariadb-dump", "--no-create-info", "--replace", database, *tables)
 
     def _options(self) -> list[str]:
         return ["--innodb-flush-log-at-trx-commit=0", "--skip-innodb-doublewrite"]

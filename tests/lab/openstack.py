@@ -158,7 +158,9 @@ class OpenStack:
         self._make_daemons(values)
         d = self.daemons
         broker = together.start(self.rabbitmq)
-        loaded = together.begin(self._load, after=[together.start(self.mariadb)])
+        loaded = together.begin(
+            lambda: self.load(self.mariadb), after=[together.start(self.mariadb)]
+        )
         together.start(d["stub"])
         keystone = together.start(d["keystone"], after=[loaded])
         placement = together.start(d["placement"], after=[loaded])
@@ -213,13 +215,14 @@ class OpenStack:
         }
         return accounts | {"keystone_url": auth_url}
 
-    def _load(self) -> None:
+    def load(self, into: LabDatabase) -> None:
+        """Give a database what a cloud has on the day it opens; blocks for some seconds."""
         urls = {kind: self.daemons[kind].url for kind in ("keystone", "placement", "stub")}
         urls |= {kind: self.daemons[f"{kind}-api"].url for kind in ("nova", "cinder")}
         places = {f"http://{kind}.invalid": url for kind, url in urls.items()}
-        database = self.mariadb.address("X").partition("://")[2].partition("/")[0]
+        database = into.address("X").partition("://")[2].partition("/")[0]
         places |= {DATABASE: database, BROKER: self.transport_url}
-        self.mariadb.load(filled_in(self._seed.sql, places))
+        into.load(filled_in(self._seed.sql, places))
 
     def _open(self) -> None:
         """Wait until servers can be booted, and lift the quotas of a new cloud."""

@@ -97,7 +97,10 @@ class Rest:
         got.raise_for_status()
         self._session.headers["X-Auth-Token"] = got.headers["X-Subject-Token"]
         self._catalogue = {
-            entry["type"]: entry["endpoints"][0]["url"] for entry in got.json()["token"]["catalog"]
+            entry["type"]: endpoint["url"]
+            for entry in got.json()["token"]["catalog"]
+            for endpoint in entry["endpoints"]
+            if endpoint["region"] == mine.region
         }
 
 

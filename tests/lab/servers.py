@@ -84,9 +84,13 @@ class Servers:
 
     def delete(self, server_id: str) -> None:
         """Delete a server and wait until it is gone."""
-        self._do("DELETE", f"/servers/{server_id}")
+        self.begin_delete(server_id)
         path = f"/servers/{server_id}"
         until(lambda: self._ask("GET", path).status == 404, "the server is gone", SECONDS)
+
+    def begin_delete(self, server_id: str) -> None:
+        """Ask Nova to delete a server, and wait for nothing."""
+        self._do("DELETE", f"/servers/{server_id}")
 
     def ask_attach(self, server_id: str, volume_id: str) -> Answer:
         """Ask Nova to attach a volume; it answers before that is done."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import uuid
 
-from handlers.case import CaseState
-from tests.behaviour.ground import HOSTS, State
+from handlers.announcement import Event
+from handlers.case import CaseState, Priority
+from tests.behaviour.ground import HOSTS, TIMEOUT_SECONDS, State
 from tests.lab.inside.faults import How
 from tests.lab.openstack import until
 from tests.lab_service.lab_site import TRIES
@@ -14,6 +15,7 @@ from tests.lab_service.stage import INITIALIZE, TERMINATE, Stage, other_host
 from tests.lab_service.use_cases import unfinished_attach
 
 HERE, THERE = HOSTS
+CONFIRMED = 2  # looks
 SECOND_HALF = 8192  # in blocks; each writer has its own
 
 
@@ -176,8 +178,9 @@ def attached_again_by_the_user(stage: Stage) -> None:
 
 
 def half_reset(stage: Stage) -> None:
-    """Reset the status alone, by hand: available, while the guest has the disk."""
+    """Reset the status alone, by hand: available, while the guest writes."""
     guest_refuses(stage)
+    stage.writes()
     stage.site.ground.others.reset_status(stage.volume_id, "available")
 
 
@@ -235,9 +238,29 @@ def two_hosts_write(stage: Stage) -> None:
 
 
 def both_still_write(stage: Stage) -> None:
-    """See that neither host was cut off, and that the guest has its disk."""
+    """See that neither host was cut off, that the guest has its disk, and what a person is told."""
     still_writes(stage)
     second = stage.site.second_writers[stage.volume_id]
     assert second.makes_progress()
     assert second.counts().logins == 1
     assert stage.server_id in stage.site.ground.servers.holding(stage.volume_id)
+    _told_of_both(stage)
+
+
+def _told_of_both(stage: Stage) -> None:
+    """See that it is told as critical, at once, with all that is on the volume, and alerts.
+
+    Each of the two attachments has a case of its own, of which the reset one's is the first.
+    """
+    said = stage.site.said(stage.volume_id)
+    assert {(s.event_type, s.priority) for s in said} == {(Event.PARKED.value, Priority.ERROR)}
+    told = said[0]
+    volume = stage.site.ground.cinder.volume(stage.volume_id, timeout_seconds=TIMEOUT_SECONDS)
+    assert volume is not None
+    (row,) = volume.attachments
+    named = (*HOSTS, stage.server_id, row.attachment_id, row.instance_id)
+    reason = str(told.payload["reason"])
+    assert reason.startswith("critical: ")
+    assert [name for name in named if str(name) not in reason] == []
+    assert told.payload["attempts"] <= CONFIRMED, "told at once"
+    assert stage.site.metric("detachd_cases_parked_total", rule="P15.two-writers") >= 1

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack
+from threading import BoundedSemaphore
 
 from tests.lab_service.lab_site import LabSite
 from tests.lab_service.playing import AT_ONCE, HOST
@@ -26,7 +27,8 @@ class Victim:
 
     ``before`` is arranged before the blow, ``meanwhile`` happens after it, both while no case is
     worked. ``waits`` is what has been decided before all is well again, with nothing done; None
-    where nobody looks by then. ``after`` waits for what Nova does of itself when all is well again.
+    where nobody looks by then. ``watch`` is seen right after that. ``after`` waits for what Nova
+    does of itself when all is well again.
     ``decided``, ``done`` and ``holds`` are as in a ``Situation``.
     """
 
@@ -38,6 +40,7 @@ class Victim:
     holds: Holds
     meanwhile: Act = nothing
     after: Act = nothing
+    watch: Act = nothing
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,14 +58,15 @@ def befall(
 
     Blocks until all is over, some minutes. The blow is ended whatever comes of it.
     """
+    # One pool for all of it: initiators die with the thread that started them.
     with ExitStack() as lent, ThreadPoolExecutor(len(victims)) as pool:
         with ExitStack() as bad:
             with site.paused():
-                stages = _staged(site, lent, victims)
+                stages = _staged(site, lent, pool, victims)
                 bad.enter_context(blow())
-                _each([v.meanwhile for v in victims], stages)
+                _each(pool, [v.meanwhile for v in victims], stages)
             waited = [
-                pool.submit(concluded, stage) if victim.waits else None
+                pool.submit(_watched, victim, stage) if victim.waits else None
                 for victim, stage in zip(victims, stages, strict=True)
             ]
             wait([future for future in waited if future])
@@ -72,19 +76,32 @@ def befall(
     return {victim.name: Survived(before, after) for victim, before, after in came}
 
 
+def _watched(victim: Victim, stage: Stage) -> tuple[Decided, tuple[str, ...]]:
+    waited = concluded(stage)
+    victim.watch(stage)
+    return waited
+
+
 def _ended(victim: Victim, stage: Stage) -> Rested:
     victim.after(stage)
     return rested(stage, waiting=False)
 
 
-def _staged(site: LabSite, lent: ExitStack, victims: Sequence[Victim]) -> list[Stage]:
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        servers = list(pool.map(lambda _: lent.enter_context(site.cast.server(HOST)), victims))
+def _staged(
+    site: LabSite, lent: ExitStack, pool: ThreadPoolExecutor, victims: Sequence[Victim]
+) -> list[Stage]:
+    with ThreadPoolExecutor(AT_ONCE) as few:
+        servers = list(few.map(lambda _: lent.enter_context(site.cast.server(HOST)), victims))
     stages = [Stage(site, site.ground.volume(), server_id, HOST) for server_id in servers]
-    _each([victim.before for victim in victims], stages)
+    _each(pool, [victim.before for victim in victims], stages)
     return stages
 
 
-def _each(acts: Sequence[Act], stages: Sequence[Stage]) -> None:
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(lambda act, stage: act(stage), acts, stages))
+def _each(pool: ThreadPoolExecutor, acts: Sequence[Act], stages: Sequence[Stage]) -> None:
+    some = BoundedSemaphore(AT_ONCE)
+
+    def one(act: Act, stage: Stage) -> None:
+        with some:
+            act(stage)
+
+    list(pool.map(one, acts, stages))

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from consumer.ledger import CaseRecord, IntentRecord, Ledger, OutboxRecord
 from handlers.judgement.policy import BackendPolicy, LateAttach, Mode
 from tests.behaviour.on_lab import LabGround
 from tests.bus import Peer
-from tests.integration.service_process import Installation, Places, ServiceProcess
+from tests.integration.service_process import Installation, Places, ServiceProcess, fetch
 from tests.lab import clients
 from tests.lab.openstack import CONTROL_TARGET, OpenStack
 from tests.lab_service.cast import Cast
@@ -49,6 +51,8 @@ class LabSite:
     ledger: Ledger
     peer: Peer
     initiators: Initiators
+    policy: BackendPolicy
+    running: contextlib.ExitStack
     service: ServiceProcess
     heard: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)
     writers: dict[str, Initiator] = dataclasses.field(default_factory=dict)
@@ -82,6 +86,14 @@ class LabSite:
         mine = [m for m in told.values() if m["payload"]["volume_id"] == volume_id]
         return tuple(m["event_type"].rpartition(".")[2] for m in mine)
 
+    def metric(self, name: str, **labels: str) -> float:
+        """Return the sum of what the exporter says of a metric, over all other labels."""
+        status, page = fetch(self.detachd.port, "/metrics")
+        assert status == 200, page
+        families = text_string_to_metric_families(page)
+        samples = (s for family in families for s in family.samples if s.name == name)
+        return sum(s.value for s in samples if labels.items() <= s.labels.items())
+
     def bus(self) -> Peer:
         """Return a connection of one's own to the lab's bus, to be closed again."""
         return Peer(self.lab.rabbitmq.url)
@@ -94,6 +106,15 @@ class LabSite:
             yield
         finally:
             self.detachd.run("resume")
+
+    def stop(self) -> None:
+        """Stop the service; what the bus tells meanwhile waits in its queue."""
+        assert self.service.terminate() == 0
+
+    def serve_again(self, **changes: Mapping[str, object]) -> None:
+        """Start the service that was stopped, with some options changed. Blocks for seconds."""
+        configure(self.detachd, self.lab, self.eyes, self.policy, **changes)
+        self.service = self.running.enter_context(self.detachd.serve()).ready()
 
     def check_logs(self) -> None:
         """Fail where the service logged a traceback, or a secret."""
@@ -117,9 +138,9 @@ def open_lab_site(lab: OpenStack, directory: Path, eyes: Eyes, **policy: Any) ->
         stack.callback(ground.clean_up)
         peer = stack.enter_context(Peer(lab.rabbitmq.url))
         _listen(peer)
-        detachd = _installed(
-            lab, directory, eyes, dataclasses.replace(policy_of(lab, eyes), **policy)
-        )
+        chosen = dataclasses.replace(policy_of(lab, eyes), **policy)
+        detachd = _installed(lab, directory, eyes)
+        configure(detachd, lab, eyes, chosen)
         detachd.run("ledger", "upgrade")
         detachd.run("sweep", "acknowledge", "--reason", "the lab is as new as the ledger")
         site = LabSite(
@@ -131,11 +152,13 @@ def open_lab_site(lab: OpenStack, directory: Path, eyes: Eyes, **policy: Any) ->
             stack.enter_context(detachd.ledger()),
             peer,
             stack.enter_context(Initiators(directory)),
+            chosen,
+            stack,
             stack.enter_context(detachd.serve()).ready(),
         )
         introduce_hosts(site)
         yield site
-        assert site.service.terminate() == 0
+        site.stop()
         site.check_logs()
 
 
@@ -177,28 +200,40 @@ def policy_of(lab: OpenStack, eyes: Eyes) -> BackendPolicy:
     )
 
 
-def _installed(lab: OpenStack, directory: Path, eyes: Eyes, policy: BackendPolicy) -> Installation:
+def _installed(lab: OpenStack, directory: Path, eyes: Eyes) -> Installation:
     user, service = lab.credentials("detachd"), lab.credentials("detachd-service")
     accounts = clients.accounts(user, service if eyes is Eyes.SEEING else None)
     places = Places(lab.transport_url, f"sqlite:///{directory}/ledger.sqlite", accounts)
-    detachd = Installation(directory / "detachd", places)
+    return Installation(directory / "detachd", places)
+
+
+def configure(
+    detachd: Installation,
+    lab: OpenStack,
+    eyes: Eyes,
+    policy: BackendPolicy,
+    **changes: Mapping[str, object],
+) -> None:
+    """Write detachd's configuration file; ``changes`` are options by section."""
     rpc = lab.settings.rpc_seconds
-    detachd.configure(
-        policy,
-        cloud={"rpc_response_timeout_seconds": rpc},
-        ledger={
+    sections: dict[str, Mapping[str, object]] = {
+        "cloud": {"rpc_response_timeout_seconds": rpc},
+        "ledger": {
             "attach_deadline_seconds": 2 * TRIES * rpc,
             "detach_deadline_seconds": TRIES * rpc,
             "error_settle_seconds": 1.0,
             "second_look_seconds": TRIES * rpc,
             "second_looks_per_minute": 0,
         },
-        worker={"threads": 8},
-        sweep=_sweep(rpc) if eyes is Eyes.SEEING else {"enabled": "false"},
-        backend_defaults={"driver": eyes.value, "concurrency": 6},
-        **{"driver:tgt": _tgt(lab)} if eyes is Eyes.SEEING else {},
-    )
-    return detachd
+        "worker": {"threads": 8},
+        "sweep": _sweep(rpc) if eyes is Eyes.SEEING else {"enabled": "false"},
+        "backend_defaults": {"driver": eyes.value, "concurrency": 6},
+    }
+    if eyes is Eyes.SEEING:
+        sections["driver:tgt"] = _tgt(lab)
+    for name, options in changes.items():
+        sections[name] = {**sections.get(name, {}), **options}
+    detachd.configure(policy, **sections)
 
 
 def _sweep(rpc_seconds: float) -> dict[str, object]:

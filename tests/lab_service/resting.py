@@ -48,10 +48,14 @@ def concluded(stage: Stage, *, waiting: bool = True) -> tuple[Decided, tuple[str
     return _decided(record), done
 
 
-def _weight(record: CaseRecord) -> tuple[int, bool, int]:
-    """Return what makes a case the one that matters: the attach before it has a case too."""
+def _weight(record: CaseRecord) -> tuple[int, bool, bool, int]:
+    """Return what makes a case the one that matters: the attach before it has a case too.
+
+    Of two that are for a person for one reason the second is closed, as joined to the first.
+    """
+    parked = record.case.state is CaseState.PARKED
     at_rest = record.case.state in AT_REST
-    return len(record.intents), at_rest, record.case.attempts
+    return len(record.intents), parked, at_rest, record.case.attempts
 
 
 def _only_waits(record: CaseRecord) -> bool:

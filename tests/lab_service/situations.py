@@ -132,6 +132,7 @@ SITUATIONS: Sequence[Situation] = (
         ("park", "P6.guest-holds", "parked"),
         (),
         ("available", ("attached",), (HERE,), ("attached",)),
+        later=arrangements.still_writes,
     ),
     Situation(
         "reset by hand while its guest writes",

@@ -1,7 +1,8 @@
-"""Eight volumes are attached and detached at once while the backend fails at random.
+"""Volumes are attached and detached at once while the backend fails at random.
 
-Each has a server and a real initiator of its own, which writes for as long as Nova says that the
-volume is attached. Nobody but its own user's detach may end that, and nobody may stay stuck.
+Four for twenty seconds; eight for as long as DETACHD_CAMPAIGN_SECONDS says. Each has a server and a
+real initiator of its own, which writes for as long as Nova says that the volume is attached. Nobody
+but its own user's detach may end that, and nobody may stay stuck.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from tests.lab.openstack import OpenStack, until
 from tests.lab_service.lab_site import Eyes, LabSite, open_lab_site
 from tests.lab_service.stage import INITIALIZE, REMOVE, TERMINATE, Stage, can_be_used_again
 
-SECONDS = float(os.environ.get("DETACHD_CAMPAIGN_SECONDS") or 0)
-pytestmark = [
-    pytest.mark.timeout(SECONDS + 900),
-    pytest.mark.skipif(not SECONDS, reason="DETACHD_CAMPAIGN_SECONDS says how long"),
-]
-VOLUMES = 8
+LONG = float(os.environ.get("DETACHD_CAMPAIGN_SECONDS") or 0)
+SECONDS = LONG or 20.0
+VOLUMES = 8 if LONG else 4
+pytestmark = pytest.mark.timeout(SECONDS + 900)
+USED_AT_ONCE = 3
 FAULT_EVERY_SECONDS = 2.0
+# In the short form nobody waits for the last look at what is well.
+OVER = (CaseState.CLOSED,) if LONG else (CaseState.CLOSED, CaseState.SETTLING)
 METHODS = (INITIALIZE, INITIALIZE, TERMINATE, TERMINATE, REMOVE)
 FREE = State("available", "detached")
 
@@ -58,7 +60,10 @@ def site(openstack: OpenStack, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def test_faults_at_random_leave_nobody_stuck_and_cut_nobody(site: LabSite) -> None:
-    """Random faults of the backend, then none -> none was cut, all can be used, none is parked."""
+    """Random faults of the backend, then none -> none was cut, all can be used, no case open.
+
+    When all is well again the reason of each case that was parked has passed.
+    """
     seed = int(os.environ.get("DETACHD_CAMPAIGN_SEED") or secrets.randbelow(2**32))
     with contextlib.ExitStack() as lent:
         stages = [_stage(site, lent, HOSTS[n % 2]) for n in range(VOLUMES)]
@@ -70,7 +75,7 @@ def test_faults_at_random_leave_nobody_stuck_and_cut_nobody(site: LabSite) -> No
             error.add_note(f"seed {seed}")
             raise
     assert [cut for tally in tallies for cut in tally.cut] == [], f"seed {seed}"
-    for lived in ("attached", "failed", "detached"):
+    for lived in ("attached", "failed", "detached") if LONG else ("attached", "detached"):
         assert sum(getattr(tally, lived) for tally in tallies) > 0, (lived, seed, tallies)
 
 
@@ -158,10 +163,14 @@ def _come_to_rest(stages: list[Stage]) -> None:
         _ended(stage, lambda stage=stage: stage.look().status in ("available", "in-use"))
         if servers.has_device(stage.volume_id, stage.server_id):
             stage.begin_detach()
-    for stage in stages:
-        _ended(stage, lambda stage=stage: stage.look() == FREE)
-        _ended(stage, lambda stage=stage: not _open(stage))
-        assert can_be_used_again(stage) > 0
+    with ThreadPoolExecutor(USED_AT_ONCE) as pool:
+        list(pool.map(_of_use_again, stages))
+
+
+def _of_use_again(stage: Stage) -> None:
+    _ended(stage, lambda: stage.look() == FREE)
+    _ended(stage, lambda: not _open(stage))
+    assert can_be_used_again(stage) > 0
 
 
 def _ended(stage: Stage, holds: Callable[[], object]) -> None:
@@ -173,4 +182,4 @@ def _ended(stage: Stage, holds: Callable[[], object]) -> None:
 
 
 def _open(stage: Stage) -> list[CaseRecord]:
-    return [c for c in stage.site.cases(stage.volume_id) if c.case.state is not CaseState.CLOSED]
+    return [c for c in stage.site.cases(stage.volume_id) if c.case.state not in OVER]

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from handlers.case import CaseState
 from tests.lab.openstack import until
-from tests.lab_service.arrangements import HERE, cleaned_up_by_nova
+from tests.lab_service.arrangements import HERE, cleaned_up_by_nova, still_writes
 from tests.lab_service.befalling import Victim
+from tests.lab_service.playing import CUT_OFF
 from tests.lab_service.situations import holds
 from tests.lab_service.stage import CASE_SECONDS, INITIALIZE, TERMINATE, Stage, other_host
 from tests.lab_service.use_cases import DELETE, FREE, TERMINATED
@@ -71,6 +72,12 @@ def comes_to_nova_alone(stage: Stage) -> None:
     until(lambda: stage.case().case.state is CaseState.PARKED, "a person has it", CASE_SECONDS)
 
 
+def attached_and_writing(stage: Stage) -> None:
+    """Attach it; its guest writes, whatever becomes of nova-compute."""
+    stage.attach()
+    stage.writes()
+
+
 def deleted(stage: Stage) -> None:
     """Delete the server by nova-api alone; the backend fails, which Nova swallows."""
     taken_for_dead(stage)
@@ -82,6 +89,7 @@ def deleted(stage: Stage) -> None:
 def nova_cleans_up(stage: Stage) -> None:
     """Wait until the nova-compute that is back has ended the guest whose server is deleted."""
     stage.becomes(FREE)
+    assert stage.site.writers[stage.volume_id].ended() == CUT_OFF
     stage.reaches(CaseState.CLOSED)
 
 
@@ -132,13 +140,14 @@ OF_A_COMPUTE_HOST: Sequence[Victim] = (
     ),
     Victim(
         "16 its server is deleted",
-        Stage.attach,
+        attached_and_writing,
         ("park", "P5.server-deleted", "parked"),
         ("park", "P5.server-deleted", "closed"),
         (),
         NOBODY,
         deleted,
         nova_cleans_up,
+        still_writes,
     ),
     Victim(
         "17 its server cannot be evacuated",

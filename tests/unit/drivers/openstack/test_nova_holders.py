@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from drivers.control_plane import ServersPage, ServerVolumes
 from drivers.errors import NotFoundError, OutsideError, PermanentError, TransientError
+from drivers.openstack import session
 from drivers.openstack.nova import NovaClient
 from tests.openstack_api import HTML, OpenStackApi, Reply, fault
 from tests.unit.drivers.openstack import answers
@@ -54,6 +56,21 @@ def test_nobody_on_the_host_has_it(api: OpenStackApi, nova: NovaClient) -> None:
     }  # fmt: skip
     assert control.query == {"hypervisor_hostname_pattern": COMPUTE, "with_servers": "true"}
     assert {r.headers["x-openstack-nova-api-version"] for r in api.requests} == {"2.79"}
+
+
+def test_nova_of_another_region_has_no_word(api: OpenStackApi, tmp_path: Path) -> None:
+    """Its hosts have the same names, and none has the volume -> no answer, and it is not asked.
+
+    Made on a lab: a leak of which only the host was known was ended on the word of such a Nova.
+    """
+    arrange(api, listed(SERVER, "other"))
+    conf = api.conf(tmp_path, "")
+    apart = NovaClient(session.nova_endpoint(conf), lambda _: "they are of two regions")
+    with pytest.raises(PermanentError, match="they are of two regions"):
+        ask(apart)
+    assert api.requests == []
+    one = NovaClient(session.nova_endpoint(conf), lambda _: None)
+    assert ask(one) == ()
 
 
 @pytest.mark.parametrize("vm_state", ["active", "error", "stopped", "shelved", "soft-delete"])

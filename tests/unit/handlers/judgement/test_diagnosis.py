@@ -21,7 +21,18 @@ from tests.unit.handlers.judgement.completed_pictures import COMPLETED_ATTACHES
 from tests.unit.handlers.judgement.ghost_pictures import GHOSTS
 from tests.unit.handlers.judgement.left_pictures import LEFT_FOR_A_PERSON
 from tests.unit.handlers.judgement.near_misses import BASES, SEES_TO_IT
-from tests.unit.handlers.judgement.pictures import BLIND, H1, H2, UNSEEN, Picture, X, connector
+from tests.unit.handlers.judgement.pictures import (
+    BLIND,
+    H1,
+    H2,
+    UNSEEN,
+    A,
+    B,
+    Picture,
+    X,
+    Y,
+    connector,
+)
 from tests.unit.handlers.judgement.situations import ACTING_AND_HEALTHY
 from tests.unit.handlers.judgement.situations_of_others import NOT_FOR_US
 from tests.unit.handlers.judgement.writer_pictures import TWO, TWO_WRITERS, WRITERS
@@ -90,8 +101,20 @@ def test_two_writers_are_told_of_whichever_attachment_a_case_is_about(picture: P
 def test_the_reason_names_both_writers_and_says_how_grave_it_is() -> None:
     """Two writers -> "critical", and both hosts; one that is not known by its initiator name."""
     assert TWO.diagnosis.reason.startswith("critical: ")
-    assert TWO.diagnosis.reason.endswith(f"({H1} and {H2})")
+    assert f"({H1} and {H2}; " in TWO.diagnosis.reason
     assert connector(H2).initiator in TWO.but(known=(H1,)).diagnosis.reason
+
+
+def test_the_reason_names_the_servers_and_the_attachments_of_two_writers() -> None:
+    """Two rows of two servers, one host each -> all four are named, and so is that there is none.
+
+    A person has to know which guest is the right one, and the announcement is all that some see.
+    """
+    both = dict(TWO_WRITERS)["two servers' rows on a volume for one"].diagnosis.reason
+    rows = f"attachment {A} of server {X}, attachment {B} of server {Y}"
+    assert both.endswith(f"({H1} and {H2}; server {X}, server {Y}, {rows})")
+    alone = TWO.but(attachments=(), servers=(), attachment_id=None, instance_id=None)
+    assert alone.diagnosis.reason.endswith(f"({H1} and {H2}; no record)")
 
 
 def test_the_reason_names_the_host_that_lost_its_access() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from drivers.simulator import Cloud, Detaching, Landing, scenes
-from handlers.case import CaseState, StepKind
+from handlers.case import CaseState
 from handlers.recovery import steps
 from handlers.recovery.recovery import Recovery
 from tests.unit.handlers.recovery.stuck import DETACH, STUCK, STUCK_BY_NAME, Stuck
@@ -123,15 +123,35 @@ def test_the_two_looks_that_park_lie_a_pause_apart(cloud: Cloud) -> None:
     assert second.began_seconds - first.began_seconds >= 0.3
 
 
-def test_no_end_is_announced_while_a_detach_that_began_since_may_act(cloud: Cloud) -> None:
-    """The user asks for a detach while we complete the attach -> no end until its try is over."""
+def _detach_begins(trial: Trial) -> None:
+    late = dataclasses.replace(trial.kept.late, detach_tried_at=trial.now)
+    trial.kept = dataclasses.replace(trial.kept, late=late)
+
+
+def test_nothing_is_completed_while_a_detach_that_began_since_may_act(cloud: Cloud) -> None:
+    """A detach begins between our intent and the call -> Cinder is not told that it is attached."""
     trial = STUCK_BY_NAME["UC2"].trial(cloud)
+    trial.written = lambda _: _detach_begins(trial)
+    outcome = trial.attempt(recovery_on(cloud))
+    assert outcome is not None
+    assert outcome.state is CaseState.DUE
+    assert "may still act" in outcome.reason
+    assert trial.steps() == ["cinder.complete:withheld"]
+    assert cloud.calls(writes=True) == ()
 
-    def begins(_: StepKind) -> None:
-        late = dataclasses.replace(trial.kept.late, detach_tried_at=trial.now)
-        trial.kept = dataclasses.replace(trial.kept, late=late)
 
-    trial.written = begins
+def test_no_end_is_announced_while_a_detach_that_began_since_may_act(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user asks for a detach when we have completed it -> no end until its try is over."""
+    trial = STUCK_BY_NAME["UC2"].trial(cloud)
+    kept = trial.result
+
+    def result(request_id: str, *rest: Any) -> None:
+        kept(request_id, *rest)
+        _detach_begins(trial)
+
+    monkeypatch.setattr(trial, "result", result)
     outcome = trial.attempt(recovery_on(cloud))
     assert outcome is not None
     assert (outcome.state, trial.events()) == (CaseState.DUE, ["start"])
