@@ -104,6 +104,15 @@ QUICK = (
     Setting("moved", bounded(HELD, "migrate", user=1, faults=2)),
     Setting("a status reset by hand", bounded(HELD, "attach", user=1, resets=1)),
     Setting("a crash of ours", bounded(FREE, "attach", user=1, faults=1, crashes=1)),
+    Setting(
+        "attached again while Nova is at our detach",
+        bounded(WISHED, "attach", user=1),
+        early=True,
+    ),
+    Setting(
+        "an unreserve of a dead process arrives while a release hangs",
+        bounded(FREE, "attach", user=1, faults=2, own=1, crashes=1),
+    ),
     Setting("two attachments", bounded(BOTH, "delete", user=1, faults=1)),
     Setting("no connector is known", bounded(FREE, "attach", user=1, faults=2), known=()),
     Setting(
@@ -170,7 +179,7 @@ FULL = (
 
 ONCE_MORE = Setting(
     "attached again while our detach is on its way",
-    bounded(WISHED, "attach", user=1),
+    bounded(WISHED, "detach", "attach", user=2),
     early=True,
 )
 MOVED_BACK = Setting(
@@ -180,10 +189,6 @@ MOVED_BACK = Setting(
 FORGOTTEN = Setting(
     "a guest that Nova forgot, on a backend that cannot be seen",
     blind(bounded(FREE, "attach", "forget", user=1, faults=1)),
-)
-UNRESERVED_LATE = Setting(
-    "an unreserve of a dead process arrives while a release hangs",
-    bounded(FREE, "attach", user=1, faults=2, own=1, crashes=1),
 )
 SLOW_DETACH = Setting(
     "a detach of Nova's that is slower than two looks, and then breaks off",
