@@ -95,7 +95,9 @@ def of_an_outcome(outcome: Outcome, mind: Mind, world: World) -> str:
         left_out = ("an operation is under way", UNDER_WAY, *ghosts)
         if wrong := [f for f in found if f not in left_out]:
             return f"closed as {outcome.verdict} although: {', '.join(wrong)}"
-    parked = outcome.state is CaseState.PARKED and not outcome.held
+    # A wish to detach that is put off is not to be seen in the world.
+    wish = outcome.verdict == Verdict.NOVA_DETACH.value
+    parked = outcome.state is CaseState.PARKED and not outcome.held and not wish
     if parked and not found and not mind.going.truth.troubles:
         return f"parked although all is well: {outcome.reason}"
     return ""

@@ -113,6 +113,11 @@ QUICK = (
         "an unreserve of a dead process arrives while a release hangs",
         bounded(FREE, "attach", user=1, faults=2, own=1, crashes=1),
     ),
+    Setting(
+        "a detach of Nova's that is slower than two looks, and then breaks off",
+        bounded(HELD, "detach", user=1, faults=1),
+        slow=True,
+    ),
     Setting("two attachments", bounded(BOTH, "delete", user=1, faults=1)),
     Setting("no connector is known", bounded(FREE, "attach", user=1, faults=2), known=()),
     Setting(
@@ -189,9 +194,4 @@ MOVED_BACK = Setting(
 FORGOTTEN = Setting(
     "a guest that Nova forgot, on a backend that cannot be seen",
     blind(bounded(FREE, "attach", "forget", user=1, faults=1)),
-)
-SLOW_DETACH = Setting(
-    "a detach of Nova's that is slower than two looks, and then breaks off",
-    bounded(HELD, "detach", user=1, faults=1),
-    slow=True,
 )

@@ -13,7 +13,6 @@ from tests.exhaustive.settings import (
     MOVED_BACK,
     ONCE_MORE,
     QUICK,
-    SLOW_DETACH,
 )
 
 WHOLE = "DETACHD_EXHAUSTIVE" in os.environ
@@ -69,7 +68,6 @@ def test_a_server_that_moves_back_keeps_its_disk() -> None:
     assert not searched(MOVED_BACK).wrong
 
 
-@pytest.mark.skipif(not WHOLE, reason="takes half a minute: make exhaustive")
 @pytest.mark.xfail(strict=True, reason="nothing shows such a guest; trust_blind accepts that")
 def test_a_guest_that_nova_forgot_keeps_its_disk_on_a_blind_backend() -> None:
     """Nova forgot a disk that the guest goes on using -> we delete the row, and the guest loses it.
@@ -77,14 +75,3 @@ def test_a_guest_that_nova_forgot_keeps_its_disk_on_a_blind_backend() -> None:
     cinder-api was away in the last moment of an attach; the backend is blind, and trusted.
     """
     assert not searched(FORGOTTEN).wrong
-
-
-@pytest.mark.skipif(not WHOLE, reason="takes a while: make exhaustive")
-@pytest.mark.xfail(strict=True, reason="that Nova is still at it does not keep the case open")
-def test_a_slow_detach_that_breaks_off_is_told() -> None:
-    """Nova says that it detaches, and for long no end -> two looks close it as attached, as before.
-
-    Then Nova goes on, Cinder drops the row, and the compute dies before it forgets the disk. The
-    block device is left, and nobody hears of it.
-    """
-    assert not searched(SLOW_DETACH).wrong
