@@ -26,6 +26,12 @@ REACHES_BACKEND = frozenset(
         StepKind.CINDER_FORCE_DETACH,
     }
 )
+ACTS_LATE = REACHES_BACKEND | {StepKind.CINDER_UNRESERVE, StepKind.NOVA_DETACH}
+"""What does harm where it acts after its caller has given up.
+
+An unreserve gives the volume away that a later attempt has reserved, or is releasing. Nova's API
+is told a server and a volume: a detach that arrives late is of what was attached since.
+"""
 
 
 def since_recovered(case: Case) -> tuple[Intent, ...]:
@@ -106,7 +112,7 @@ def last_nova_detach(case: Case, attachment_id: str) -> Intent | None:
 
 
 def last_unanswered_at(case: Case) -> datetime | None:
-    """Return when our last call went out that can reach the backend and never answered.
+    """Return when our last call went out that does harm when it acts late, and never answered.
 
     Such a call may still act: on a daemon that was frozen it does so on the thaw. It may have been
     made for another case of the volume: the server that has the disk by then loses it all the same.
@@ -114,7 +120,7 @@ def last_unanswered_at(case: Case) -> datetime | None:
     own = [
         i.intended_at
         for i in case.intents
-        if i.kind in REACHES_BACKEND and i.result in UNANSWERED and i.intended_at
+        if i.kind in ACTS_LATE and i.result in UNANSWERED and i.intended_at
     ]
     of_any_case = [case.late.asked_at] if case.late.asked_at else []
     return max(own + of_any_case, default=None)
@@ -123,6 +129,16 @@ def last_unanswered_at(case: Case) -> datetime | None:
 def own_call_seconds(case: Case, horizon_seconds: float, now: datetime) -> float:
     """Return how long a call of ours that gave no answer may still act; 0 for not at all."""
     return _left(last_unanswered_at(case), horizon_seconds, now)
+
+
+def nova_detach_seconds(case: Case, horizon_seconds: float, now: datetime) -> float:
+    """Return how long Nova may still be at a detach that we asked it for, and that it took."""
+    ours = [
+        i.intended_at
+        for i in may_have_acted(case.intents)
+        if i.kind is StepKind.NOVA_DETACH and i.intended_at
+    ]
+    return _left(max(ours, default=None), horizon_seconds, now)
 
 
 def detach_seconds(case: Case, horizon_seconds: float, now: datetime) -> float:

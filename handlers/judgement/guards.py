@@ -165,11 +165,22 @@ class Guard(enum.Enum):
         "a call of our own gave no answer and may still act; until that time is over, no other "
         "server may get the volume",
         Becomes.LATER,
-        "A call of our own that reaches the backend, for whichever case of the volume, gave no "
-        "answer less than `late_horizon_seconds` ago, or a crash left it open. It may still act, "
-        "and would take the disk from the server that got the volume meanwhile. So no other "
+        "A call of our own that reaches the backend, an unreserve, or a detach that Nova was asked "
+        "for, for whichever case of the volume, gave no answer less than `late_horizon_seconds` "
+        "ago, or a crash left it open. It may still act, "
+        "and would take the disk from the server that got the volume meanwhile, or give away what "
+        "is being released. So no other "
         "server may get the volume, by its row or by our reserve, until the call cannot act any "
         "more.",
+    )
+    NOVA_AT_IT = Reason(
+        "Nova was asked to detach it and may still be at it; a second detach could be of what is "
+        "attached when the first one has ended",
+        Becomes.LATER,
+        "Nova took our request to detach this attachment less than `late_horizon_seconds` ago, and "
+        "may be carrying it out. Nova's API is told a server and a volume, and no attachment: "
+        "where the first detach ends and the volume is attached to the same server again before "
+        "the second request arrives, that would be of the new attachment.",
     )
     LATE_DETACH = Reason(
         "a try to detach the volume began, no end of it was heard, and it may still act; until "
@@ -370,6 +381,11 @@ def _own_call(a: Asked) -> float | bool:
     return _left(a, intents.own_call_seconds) if a.kinds & LETS_OTHERS_ATTACH else False
 
 
+def _nova_at_it(a: Asked) -> float | bool:
+    asks_nova = StepKind.NOVA_DETACH in a.kinds
+    return _left(a, intents.nova_detach_seconds) if asks_nova else False
+
+
 def _late_detach(a: Asked) -> float | bool:
     return _left(a, intents.detach_seconds) if a.kinds & WAITS_FOR_DETACHES else False
 
@@ -418,6 +434,7 @@ QUESTIONS: Mapping[Guard, Callable[[Asked], float | bool]] = {
     Guard.COMES_BACK: _comes_back,
     Guard.SERVICE_DOWN: _service_down,
     Guard.OWN_CALL_UNANSWERED: _own_call,
+    Guard.NOVA_AT_IT: _nova_at_it,
     Guard.LATE_DETACH: _late_detach,
     Guard.LATE_ATTACH_UNSEEN: _late_attach,
     Guard.UNSEEN_FINDING: _unseen_finding,

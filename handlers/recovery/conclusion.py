@@ -216,6 +216,8 @@ def _right(attempted: Attempted, reason: str, unused: str) -> Outcome:
         )
     if not _heart_beats(attempted):
         return _frozen(attempted, reason)
+    if _nova_may_go_on(attempted):
+        return _not_over(attempted, reason)
     done = Conclusion.MENDED if attempted.case.mended_at else Conclusion.HEALTHY
     return attempted.outcome(CaseState.CLOSED, reason, conclusion=done, clean=True)
 
@@ -246,6 +248,26 @@ def _frozen(attempted: Attempted, well: str) -> Outcome:
             return attempted.outcome(
                 CaseState.CLOSED, reason, conclusion=Conclusion.HEALTHY, clean=True
             )
+        return park(attempted, f"{reason}, for longer than patience_seconds")
+    horizon = attempted.policy.late_horizon_seconds
+    return attempted.outcome(CaseState.SETTLING, reason, delay_seconds=horizon, clean=True)
+
+
+def _nova_may_go_on(attempted: Attempted) -> bool:
+    """Tell whether Nova began the detach that the case is about, and has not said how it ended.
+
+    A detach that is slow can outlast two looks at which all is as it was before.
+    """
+    case = attempted.case
+    attached = attempted.diagnosis.verdict is Verdict.HEALTHY
+    detach = case.operation is Operation.DETACH and case.trigger is not Trigger.ERROR
+    return attached and detach and case.nova_is_at_it
+
+
+def _not_over(attempted: Attempted, well: str) -> Outcome:
+    """Look again until Nova says how its detach ended, and ask a person when the patience ends."""
+    reason = f"{well}; but Nova began to detach it, and has not said how that ended"
+    if attempted.age_seconds > attempted.policy.patience_seconds:
         return park(attempted, f"{reason}, for longer than patience_seconds")
     horizon = attempted.policy.late_horizon_seconds
     return attempted.outcome(CaseState.SETTLING, reason, delay_seconds=horizon, clean=True)

@@ -65,6 +65,7 @@ POLICY = BackendPolicy(
     retry_backoff_seconds=1.0, retry_backoff_max_seconds=1.0, nova_detach_wait_seconds=0.0,
     late_horizon_seconds=HORIZON.total_seconds(), trust_blind=True,
     patience_seconds=PATIENCE * HORIZON.total_seconds(),
+    parked_look_seconds=HORIZON.total_seconds(),
 )  # fmt: skip
 DETACHING = dataclasses.replace(POLICY, late_attach=LateAttach.DETACH)
 

@@ -26,11 +26,21 @@ from handlers.case import Case, CaseState, Intent, LateCalls, Outcome, StepResul
 from handlers.correlation.correlation import Recorded, correlate
 from handlers.correlation.matching import Signal, Timing
 from handlers.correlation.transitions import learned
-from handlers.intents import REACHES_BACKEND, UNANSWERED
+from handlers.intents import ACTS_LATE, UNANSWERED
 from handlers.judgement.policy import BackendPolicy
 from handlers.notification import Notification, Operation, Phase, Source
 from handlers.recovery.conclusion import DANGER
-from tests.exhaustive.attempts import HORIZON, NOW, Answer, Stopped, Write, ago, announced, go_on
+from tests.exhaustive.attempts import (
+    HORIZON,
+    NOW,
+    POLICY,
+    Answer,
+    Stopped,
+    Write,
+    ago,
+    announced,
+    go_on,
+)
 from tests.exhaustive.calls import Call
 
 OLDEST = 2
@@ -162,7 +172,7 @@ def plain(case: Case) -> Case:
     return dataclasses.replace(
         case, rule=None, verdict=None, reason=told, use_case=None, verified_by=None,
         fingerprint=None, updated_at=NOW, host=case.host, **_attempts(case),
-        signal_seq=min(case.signal_seq, 9),
+        signal_seq=min(case.signal_seq, 9), failures=min(case.failures, POLICY.max_failures),
     )  # fmt: skip
 
 
@@ -242,7 +252,7 @@ def _late(mind: Mind) -> LateCalls:
         i.intended_at
         for case in mind.cases
         for i in case.intents
-        if i.kind in REACHES_BACKEND and i.result in UNANSWERED and i.intended_at
+        if i.kind in ACTS_LATE and i.result in UNANSWERED and i.intended_at
     ]
     return LateCalls(max(asked, default=None), ago(mind.tried), ago(mind.attach_tried))
 

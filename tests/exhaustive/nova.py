@@ -305,8 +305,7 @@ def _detach(world: World, job: Job) -> Iterator[Move]:
         case "closed" if row is None:
             yield Move("Nova: the row is gone already", _to(world, job, "deleted"))
         case "closed":
-            told = _told(world, job, "detach.start")
-            yield Move(f"Nova: asks Cinder to delete {job.row}", _to(world, job, "asked"), told)
+            yield _asked_to_delete(world, job, job.row, "asked")
         case "asked":
             yield from _row_deleted(world, job, row, _detach_given_up)
         case _:
@@ -322,6 +321,12 @@ def _detach(world: World, job: Job) -> Iterator[Move]:
 def _heard(job: Job, told: tuple[Notification, ...]) -> tuple[Notification, ...]:
     """Leave out what only bears the request id of our own call: it moves nothing."""
     return () if job.ours else told
+
+
+def _asked_to_delete(world: World, job: Job, row: str, stage: str) -> Move:
+    """Ask Cinder to delete a row: its start and its end bear the same two request ids."""
+    told = _told(world, job._replace(stage=stage), "detach.start")
+    return Move(f"Nova: asks Cinder to delete {row}", _to(world, job, stage), told)
 
 
 def _row_deleted(
@@ -367,8 +372,7 @@ def _asked_or_dropped(world: World, job: Job, row: Row | None) -> Move:
     if row is None:
         return Move("Nova: there is no row", _to(world, job, "deleted"))
     if row.status != RESERVED:
-        told = _told(world, job, "detach.start")
-        return Move(f"Nova: asks Cinder to delete {job.row}", _to(world, job, "asked"), told)
+        return _asked_to_delete(world, job, job.row, "asked")
     after = drop(world, row.name)
     start = _told(world, job, "detach.start", publisher=messages.API)
     end = _told(after, job, "detach.end", publisher=messages.API)
@@ -402,9 +406,7 @@ def _migrating(world: World, job: Job) -> Iterator[Move]:
         case "ready":
             yield from _switched(world, job, row, target)
         case "moved" if (source := world.row(job.source)) is not None:
-            told = _told(world, job, "detach.start")
-            words = f"Nova: asks Cinder to delete {source.name}"
-            yield Move(words, _to(world, job, "asked-source"), told)
+            yield _asked_to_delete(world, job, source.name, "asked-source")
         case "asked-source":
             yield from _row_deleted(world, job, world.row(job.source), _ended)
         case "undone":

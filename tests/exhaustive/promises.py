@@ -95,7 +95,10 @@ def of_an_outcome(outcome: Outcome, mind: Mind, world: World) -> str:
         left_out = ("an operation is under way", UNDER_WAY, *ghosts)
         if wrong := [f for f in found if f not in left_out]:
             return f"closed as {outcome.verdict} although: {', '.join(wrong)}"
-    if outcome.state is CaseState.PARKED and not found and not mind.going.truth.troubles:
+    # A wish to detach that is put off is not to be seen in the world.
+    wish = outcome.verdict == Verdict.NOVA_DETACH.value
+    parked = outcome.state is CaseState.PARKED and not outcome.held and not wish
+    if parked and not found and not mind.going.truth.troubles:
         return f"parked although all is well: {outcome.reason}"
     return ""
 
@@ -111,4 +114,4 @@ def at_the_end(world: World, mind: Mind) -> str:
     parked = any(case.state is not CaseState.CLOSED for case in mind.cases)
     if (found := _seen(world, troubles(world))) and not parked:
         return f"nobody was told: {', '.join(found)}"
-    return ""
+    return "a person has a case although all is well" if parked and not troubles(world) else ""

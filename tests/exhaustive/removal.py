@@ -43,6 +43,7 @@ def facts() -> tuple[Safeguard, ...]:
 TWICE = (
     ("guard LIVE_SESSION", "condition QUIET"),
     ("guard FOREIGN_CONNECTION", "condition ALONE"),
+    ("guard LATE_DETACH", "detaches that began since the claim, before a call"),
 )
 """What is asked twice: a guard of the plan, and a condition of the step right before its call."""
 

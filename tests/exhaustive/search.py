@@ -13,6 +13,7 @@ from handlers.notification import Notification
 from tests.exhaustive import calls, ledger, nova, promises
 from tests.exhaustive.attempts import POLICY, Answer, LookNext, see, still_clock
 from tests.exhaustive.calls import Call
+from tests.exhaustive.ends import ends
 from tests.exhaustive.ledger import Attempts, Mind, Truth
 from tests.exhaustive.sweeping import swept
 from tests.exhaustive.world import World, spend
@@ -103,21 +104,36 @@ class Search:
                     if broken := self._visit(state, way, following):
                         return broken
                 level, way.depth = following, way.depth + 1
-        return way.found(whole=not level)
+        return way.found(whole=False) if level else self._judged(way)
 
     def _visit(self, state: State, way: _Way, following: list[State]) -> Found | None:
         """Take every step from a state; return what was found where one breaks a promise."""
-        over = True
+        after: list[State] = []
         for step in self._next(state):
             if step.wrong:
                 return way.found(state, step.words, wrong=step.wrong)
-            over = over and step.state == state
+            after.append(step.state)
             if step.state not in way.came:
                 way.came[step.state] = (state, step.words)
                 following.append(step.state)
-        way.ends += over
-        wrong = promises.at_the_end(state.world, self._minds[state.mind]) if over else ""
-        return way.found(state, wrong=wrong) if wrong else None
+        way.after.append(after)
+        return None
+
+    def _judged(self, way: _Way) -> Found:
+        """Judge each end: there, every state in which no attempt is under way has to be a good one.
+
+        The states were taken in the order in which they were come to.
+        """
+        states = list(way.came)
+        number = {state: n for n, state in enumerate(states)}
+        for end in ends([[number[state] for state in after] for after in way.after]):
+            way.ends += 1
+            for state in (states[n] for n in sorted(end)):
+                mind = self._minds[state.mind]
+                wrong = "" if mind.going else promises.at_the_end(state.world, mind)
+                if wrong:
+                    return way.found(state, wrong=wrong, whole=True)
+        return way.found(whole=True)
 
     # -- what may happen next ----------------------------------------------------------------------
 
@@ -267,6 +283,7 @@ class _Way:
 
     came: dict[State, tuple[State | None, str]]
     began: float
+    after: list[list[State]] = dataclasses.field(default_factory=list)
     depth: int = 0
     ends: int = 0
 

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from consumer.ledger.database.records import Row
 from consumer.ledger.database.tables import cases, intents, notifications
 from handlers.case import LateCalls
-from handlers.intents import REACHES_BACKEND, UNANSWERED
+from handlers.intents import ACTS_LATE, UNANSWERED
 from handlers.notification import Operation, Phase, Source
 
 NOVA_TRIES = 5
@@ -96,7 +96,7 @@ _LATE = sa.union_all(
     _line(OWN_CALL, _NO_REQUEST, sa.func.coalesce(intents.c.result_at, intents.c.intended_at))
     .join(intents, intents.c.case_id == cases.c.case_id)
     .where(
-        intents.c.kind.in_(sorted(kind.value for kind in REACHES_BACKEND)),
+        intents.c.kind.in_(sorted(kind.value for kind in ACTS_LATE)),
         intents.c.result.in_(sorted(result.value for result in UNANSWERED)),
     )
     .group_by(cases.c.volume_id),

@@ -148,9 +148,14 @@ def test_the_last_call_without_an_answer_is_found_by_its_time() -> None:
     made = [
         intent(FORCE, StepResult.INTENDED, intended_at=late),
         intent(StepKind.CINDER_DELETE_ATTACHMENT, StepResult.INDETERMINATE, intended_at=early),
+        intent(StepKind.CINDER_UNRESERVE, StepResult.INDETERMINATE, intended_at=early),
+        intent(NOVA, StepResult.INTENDED, intended_at=early),
         intent(FORCE, StepResult.DONE, intended_at=NOW),
         intent(StepKind.CINDER_RESERVE, StepResult.INDETERMINATE, intended_at=NOW),
         intent(FORCE, StepResult.INTENDED, intended_at=None),
     ]
     assert intents.last_unanswered_at(case(*made)) == late
-    assert intents.last_unanswered_at(case(*made[2:])) is None
+    assert intents.last_unanswered_at(case(*made[1:])) == early
+    assert intents.last_unanswered_at(case(*made[2:3])) == early
+    assert intents.last_unanswered_at(case(*made[3:4])) == early
+    assert intents.last_unanswered_at(case(*made[4:])) is None

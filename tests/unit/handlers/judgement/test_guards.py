@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from drivers.base import Capabilities, Connector
+from handlers import intents
 from handlers.case import LateCalls, StepKind, StepResult
 from handlers.judgement.guards import PARKS, Guard, Means, Objection, guard
 from handlers.judgement.plan import fingerprint, make_plan
@@ -297,7 +298,7 @@ def test_a_blind_release_by_cinder_alone_waits_too() -> None:
 
 
 @pytest.mark.parametrize("result", [StepResult.INDETERMINATE, StepResult.INTENDED])
-@pytest.mark.parametrize("kind", [FORCE, DELETE, StepKind.CINDER_FORCE_DETACH])
+@pytest.mark.parametrize("kind", sorted(intents.ACTS_LATE, key=lambda kind: kind.value))
 def test_a_call_of_ours_that_may_still_act_keeps_the_volume_from_others(
     kind: StepKind, result: StepResult
 ) -> None:
@@ -307,6 +308,15 @@ def test_a_call_of_ours_that_may_still_act_keeps_the_volume_from_others(
         found = objection(picture.but(intents=(*picture.case.intents, made)))
         assert found == Objection(Guard.OWN_CALL_UNANSWERED, 320.0)
     assert Guard.OWN_CALL_UNANSWERED not in PARKS
+
+
+def test_a_second_detach_waits_for_the_first_one_that_nova_took() -> None:
+    """Nova was asked ten seconds ago -> it is not asked again before it must be through."""
+    asked = intent(StepKind.NOVA_DETACH, attempt=1, intended_at=NOW - timedelta(seconds=10))
+    again = UC4.but(intents=(*UC4.case.intents, asked), attempts=9)
+    assert objection(again) == Objection(Guard.NOVA_AT_IT, 320.0)
+    assert objection(again, now=NOW + timedelta(seconds=320)) is None
+    assert Guard.NOVA_AT_IT not in PARKS
 
 
 @pytest.mark.parametrize("result", [StepResult.INDETERMINATE, StepResult.INTENDED])

@@ -18,6 +18,7 @@ from handlers.case import (
     Outcome,
     StepKind,
     StepResult,
+    Trigger,
     UseCase,
     VerifiedBy,
 )
@@ -25,6 +26,7 @@ from handlers.judgement.diagnosis import diagnose
 from handlers.judgement.evidence import Absent, Evidence, Unknown
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import Verdict
+from handlers.notification import Operation
 from handlers.recovery import conclusion
 from handlers.recovery.conclusion import Attempted
 from tests.unit.handlers.judgement.acting_pictures import ATTACHED, UC1, UC2, UC4, UC5
@@ -158,6 +160,26 @@ def test_a_frozen_cinder_volume_keeps_the_case_open_but_not_for_ever() -> None:
     outcome = concluded(touched, now=late)
     assert outcome.state is CaseState.PARKED
     assert "cinder-volume" in outcome.reason
+
+
+def test_a_detach_that_nova_has_not_ended_keeps_the_case_open_but_not_for_ever() -> None:
+    """Nova began the detach and says no more, all is as before -> open, then for a person.
+
+    It is closed where Nova said how the detach ended, or that it failed.
+    """
+    begun = ATTACHED.but(
+        operation=Operation.DETACH, nova_started=True, first_clean_at=NOW - 2 * HORIZON
+    )
+    outcome = concluded(begun)
+    assert (outcome.state, outcome.delay_seconds) == (CaseState.SETTLING, 330.0)
+    assert outcome.clean
+    late = OPENED_AT + timedelta(seconds=POLICY.patience_seconds + 1)
+    outcome = concluded(begun, now=late)
+    assert (outcome.state, events(outcome)) == (CaseState.PARKED, ["parked"])
+    assert "has not said how that ended" in outcome.reason
+    for known in ({"nova_ended": True}, {"trigger": Trigger.ERROR}, {"nova_started": False}):
+        assert concluded(begun.but(**known)).conclusion is Conclusion.HEALTHY
+    assert concluded(begun.but(operation=Operation.ATTACH)).conclusion is Conclusion.HEALTHY
 
 
 def test_a_deleted_volume_closes_the_case() -> None:
