@@ -139,6 +139,7 @@ class Parked:
     operation: Operation
     attachment_id: str | None
     rule: str | None
+    reason: str | None = None
 
 
 class Conclusion(enum.Enum):
@@ -184,10 +185,12 @@ class Case:
     other.
 
     Times are the database's. ``intents``, oldest first, ``late``, which says what may still act on
-    the volume, ``beside``, its other cases that are parked, ``deletion_told`` and
-    ``unseen_finding`` are not the row's: a case that is claimed has them, one that is listed does
-    not. ``unseen_finding``: the first sweep found it, nothing else told of it, and no person has
-    acknowledged the list of what the sweeps found, nor replayed the case.
+    the volume, ``beside``, its other cases that are parked, ``wished_beside``, ``deletion_told``
+    and ``unseen_finding`` are not the row's: a case that is claimed has them, one that is listed
+    does not. ``wished_beside`` are the attachments, None where none is named, of the volume's other
+    open cases of a detach whose end was not heard. ``unseen_finding``: the first sweep found it,
+    nothing else told of it, and no person has acknowledged the list of what the sweeps found, nor
+    replayed the case.
     """
 
     case_id: str
@@ -240,6 +243,7 @@ class Case:
     deletion_told: bool = dataclasses.field(default=False, metadata=GATHERED)
     unseen_finding: bool = dataclasses.field(default=False, metadata=GATHERED)
     beside: tuple[Parked, ...] = dataclasses.field(default=(), metadata=GATHERED)
+    wished_beside: tuple[str | None, ...] = dataclasses.field(default=(), metadata=GATHERED)
 
     @property
     def open(self) -> bool:

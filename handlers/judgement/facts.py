@@ -226,6 +226,12 @@ def attachment_is_in_error_detaching(s: Situation) -> bool:
 
 
 @predicate
+def attachment_is_of_no_server(s: Situation) -> bool:
+    """The row names no server: it is of a host, or of another client than Nova."""
+    return s.attachment is not None and s.attachment.instance_id is None
+
+
+@predicate
 def no_second_attachment(s: Situation) -> bool:
     """Its server has no other row."""
     return not s.siblings
@@ -820,6 +826,15 @@ def detach_of_this_row(s: Situation) -> bool:
     """The case is about a detach of this very row, and its end was not heard."""
     own = s.case.operation is Operation.DETACH and _is_the_case_s_own(s)
     return own and not s.case.end_seen
+
+
+@predicate
+def another_detach_wanted(s: Situation) -> bool:
+    """Another case of the volume is about a detach whose end was not heard, and not of this row:
+    the wish that Cinder has on record may be that one's.
+    """
+    own = s.attachment.attachment_id if s.attachment else s.case.attachment_id
+    return any(wish is None or wish != own for wish in s.case.wished_beside)
 
 
 @predicate

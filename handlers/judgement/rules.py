@@ -348,7 +348,7 @@ SECTIONS = (
                     "server uses the volume"
                 ),
                 when=(facts.no_instance_to_ask,),
-                unless=("C1.nothing-left", "C2.nothing-left-blind"),
+                unless=("C1.nothing-left", "C2.nothing-left-blind", "UC3.host-let-go"),
                 meant=(
                     "Nova cannot be asked whether a server uses the volume. A host that "
                     "is no compute may use it."
@@ -415,7 +415,6 @@ SECTIONS = (
                     facts.detaching,
                     facts.attachment_is_attached,
                     facts.named_by_device,
-                    facts.no_other_attachment,
                     facts.nova_detaches,
                     facts.detach_of_this_case,
                     facts.nova_asked_lately,
@@ -612,6 +611,39 @@ SECTIONS = (
                 use_case=UseCase.UC4,
             ),
             Rule(
+                "UC4.wish-beside-others",
+                Verdict.NOVA_DETACH,
+                (
+                    "the messages name the one of several attachments whose detach Cinder has on "
+                    "record, and Nova has not carried it out"
+                ),
+                when=(
+                    facts.detaching,
+                    facts.attachment_is_attached,
+                    facts.named_by_device,
+                    facts.no_second_attachment,
+                    facts.other_attachments_named,
+                    facts.other_attachments_attached,
+                    facts.nova_detaches,
+                    facts.detach_of_this_row,
+                ),
+                unless=(facts.another_detach_wanted,),
+                meant=(
+                    "Cinder's status does not say of which attachment, but the messages name it, "
+                    "and Cinder takes one wish at a time. Every other row is named by a block "
+                    "device of its own server, and no other detach is known of."
+                ),
+                done=(
+                    "Nova-detach of that one; Nova and Cinder keep what the others need, also on "
+                    "the same host."
+                ),
+                source=(
+                    "A multiattach volume, a detach that the backend failed (read): Cinder's "
+                    "volume.detach.start lists all rows, Nova's `detach_volume` error names one."
+                ),
+                use_case=UseCase.UC4,
+            ),
+            Rule(
                 "P10.whose-wish",
                 Verdict.PARK,
                 (
@@ -716,6 +748,32 @@ SECTIONS = (
                 source=(
                     "UC3 (specified); an instance deleted while the backend timed out and "
                     "finished later (made)."
+                ),
+                use_case=UseCase.UC3,
+            ),
+            Rule(
+                "UC3.host-let-go",
+                Verdict.RELEASE,
+                (
+                    "the row is no server's, its client asked for the detach, and the backend lets "
+                    "nobody in"
+                ),
+                when=(
+                    facts.detaching,
+                    facts.attachment_is_of_no_server,
+                    facts.no_other_attachment,
+                    facts.detach_of_this_row,
+                    facts.no_connection,
+                ),
+                meant=(
+                    "A host, or a client that is not Nova, had the volume attached and asked for "
+                    "the detach; the backend has let it go and Cinder was not told. There is no "
+                    "server to ask about, but nobody can write."
+                ),
+                done="Release. Where anybody is let in, a person decides (`P4.no-instance`).",
+                source=(
+                    "Standalone Cinder, `os-attach` with a host name, the last call of a detach "
+                    "lost (read)."
                 ),
                 use_case=UseCase.UC3,
             ),

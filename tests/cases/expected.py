@@ -137,7 +137,7 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
         # Nothing.
         "healthy_server_deleted": NOTHING,
         # Row released: nobody can write.
-        "host_attach_detaching_clean": _wrong(Kind.MENDABLE, RELEASED),
+        "host_attach_detaching_clean": RELEASED,
         # Tell.
         "in_use_error_detaching_named": PARKED,
         # Leave it.
@@ -163,9 +163,7 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
         # Wait, then a person.
         "migration_never_completed": PARKED,
         # roll_detaching and Nova's detach of the one that the messages name.
-        "multiattach_detach_fails": _wrong(
-            Kind.MENDABLE, _one_left("compute-5-other", NOVA_DETACH)
-        ),
+        "multiattach_detach_fails": _one_left("compute-5-other", NOVA_DETACH),
         # That row alone released (DELETE attachment).
         "multiattach_nova_let_go": _one_left("compute-6-other", RELEASE),
         # Leave.

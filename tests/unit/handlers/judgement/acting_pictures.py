@@ -42,6 +42,17 @@ UC4 = Picture(
     backend=(access(H1, sessions=1),),
     operation=DETACH,
 )
+HOST_LET_GO = UC3.but(
+    attachments=(attachment(A, instance_id=None, host=H2),), instance_id=None, servers=(), host=H2
+)
+"""A client that is no server asked for the detach, and the backend lets nobody in."""
+WISH_NAMED = UC4.but(
+    multiattach=True,
+    attachments=(attachment(A, host=H1), attachment(B, instance_id=Y, host=H2)),
+    servers=(server(X, A), server(Y, B, host=H2)),
+    backend=(access(H1), access(H2, sessions=1)),
+)
+"""Two servers have it, and the messages name the one whose detach is on record."""
 ROLLED = UC4.but(status="in-use", intents=(intent(StepKind.CINDER_ROLL_DETACHING),), attempts=2)
 OVERWRITTEN = UC4.but(status="attaching", attachments=(attachment(A, "attaching"),), backend=())
 ROW_IN_ERROR = UC3.but(status="available", attachments=(attachment(A, "error_detaching"),))

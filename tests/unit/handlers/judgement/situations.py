@@ -9,6 +9,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     DELETED,
     DETACH,
     HELD,
+    HOST_LET_GO,
     LEFT,
     MOVED_BACK,
     ONE_DELETED,
@@ -26,6 +27,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     UC3,
     UC4,
     UC5,
+    WISH_NAMED,
 )
 from tests.unit.handlers.judgement.pictures import (
     BLIND,
@@ -78,6 +80,24 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
     ("the wish to detach is on record, Nova did not do it", UC4, "UC4.wish-on-record"),
     ("the same, the backend has let go already", UC4.but(backend=()), "UC4.wish-on-record"),
     ("the same, and a late first try made it attaching again", OVERWRITTEN, "UC4.overwritten"),
+    (
+        "two servers have it, and the messages name the one whose detach is on record",
+        WISH_NAMED,
+        "UC4.wish-beside-others",
+    ),
+    (
+        "the same, and both are on one host",
+        WISH_NAMED.but(
+            attachments=(attachment(A, host=H1), attachment(B, instance_id=Y, host=H1)),
+            servers=(server(X, A), server(Y, B)), backend=(access(H1, sessions=1),),
+        ),
+        "UC4.wish-beside-others",
+    ),
+    (
+        "a client that is no server asked for the detach, and nobody is let in",
+        HOST_LET_GO,
+        "UC3.host-let-go",
+    ),
     (
         "a detach failed at its end, and only its row in error is left on a free volume",
         ROW_IN_ERROR,

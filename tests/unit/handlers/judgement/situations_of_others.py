@@ -8,6 +8,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     ATTACHED,
     BESIDE,
     DETACH,
+    HOST_LET_GO,
     LEFT,
     MIGRATING,
     SHELVED,
@@ -16,6 +17,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     UC3,
     UC4,
     UC5,
+    WISH_NAMED,
 )
 from tests.unit.handlers.judgement.pictures import (
     BLIND,
@@ -232,9 +234,24 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
         "multiattach: detaching, and of which server nobody says",
         UC4.but(
             attachments=(attachment(A), attachment(B, instance_id=Y)), servers=(server(X, A),
-                server(Y, B, host=H2))
+                server(Y, B, host=H2)), attachment_id=None
         ),
         "P10.whose-wish",
+    ),
+    (
+        "multiattach: detaching, the messages name one, and another detach is known of",
+        WISH_NAMED.but(wished_beside=(B,)),
+        "P10.whose-wish",
+    ),
+    (
+        "multiattach: Nova accepted our detach of the one that the messages name",
+        WISH_NAMED.but(attempts=2, intents=(intent(StepKind.NOVA_DETACH),)),
+        "B5.nova-detaching",
+    ),
+    (
+        "a row of no server, its detach asked for, and somebody is let in",
+        HOST_LET_GO.but(backend=(access(H2),)),
+        "P4.no-instance",
     ),
     (
         "an attach on a server that never ran",
