@@ -166,7 +166,8 @@ class Case:
     *What the bus said.* ``signal_seq`` grows with each notification of the case. ``starts`` counts
     Cinder's starts of the operation: more than one means that a try timed out or failed.
     ``nova_started`` and ``nova_ended``: Nova said so itself. ``end_seen``: an end of this operation
-    on this attachment arrived. ``released_unasked``: UC5's signature was seen.
+    on this attachment arrived. ``released_unasked``: UC5's signature was seen, or, of an older
+    Cinder, the end of a detach that none began.
 
     *Whether this Cinder has the volume.* ``volume_seen``: a look of ours saw it there, for this
     case or, in a case that is claimed, for another one. ``deletion_told``: Cinder told of its

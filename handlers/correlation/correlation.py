@@ -8,7 +8,9 @@ instance, host, backend, connector. The questions are asked in this order:
    intent's case and moves nothing.
 2. **Released unasked** (UC5's signature): it joins or opens the *attach* case of that attachment
    and makes it due when errors have settled. It never closes a case. The detach's end that follows
-   in the same request is history of that case and brings its diagnosis forward.
+   in the same request is history of that case and brings its diagnosis forward. An older Cinder
+   sends that end alone: it is kept, and the attach case of its request whose row it does not show
+   any more is suspected too, until a start of the backend's own tells otherwise.
 3. **Start**: it opens a case that waits until the operation's deadline, or joins one. A repeated
    start does not move the deadline. A detach's start never joins an attach case. A start that comes
    after the end of its operation is the history of that case, closed or not, and the case comes to
@@ -57,10 +59,12 @@ from handlers.case import FOR_A_PERSON, Case, CaseState, Trigger
 from handlers.correlation.matching import (
     Signal,
     Timing,
+    asked_the_backend,
     companion,
     concerned_by,
     find,
     find_bare,
+    find_given_up,
     find_left_behind,
     find_likely,
     find_of_volume,
@@ -232,6 +236,7 @@ class _Batch:
 
     def _start(self, notification: Notification, signal: Signal) -> None:
         operation = _operation(signal)
+        self._unsuspect(notification, signal)
         case = self._found(signal, operation) or find_bare(signal, operation, self._open())
         if case is None:
             deadline_at = self._deadline_at(operation)
@@ -243,6 +248,12 @@ class _Batch:
         claimed = case.case_id in self._claimed
         self._put(overtaken(updated, self._after_end(updated, signal), claimed=claimed), signal)
         self._offer_orphans(case.case_id)
+
+    def _unsuspect(self, notification: Notification, signal: Signal) -> None:
+        """Drop the suspicion that an end raised which had overtaken this start of the backend's."""
+        for case in self._open():
+            if case.released_unasked and asked_the_backend(notification, case):
+                self._move(dataclasses.replace(case, released_unasked=False), signal)
 
     def _released(self, notification: Notification, signal: Signal) -> None:
         trigger = Trigger.RELEASED_UNASKED
@@ -296,6 +307,10 @@ class _Batch:
             self._keep(signal)
             if only := find_only(signal, operation, cases):
                 self._put(forward(self._counted(only), self._settled_at), signal)
+            elif given_up := find_given_up(notification, cases):
+                suspected = dataclasses.replace(self._counted(given_up), released_unasked=True)
+                trigger = Trigger.RELEASED_UNASKED
+                self._move(settling(suspected, trigger, self._settled_at), signal)
 
     def _signal(self, notification: Notification, signal: Signal) -> None:
         """Bring a look at the volume forward, or open a case for one within the budget.

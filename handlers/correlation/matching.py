@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 from typing import Self
 
 from handlers.case import FOR_A_PERSON, Case, CaseState, Conclusion, Trigger
-from handlers.notification import Notification, Operation, Phase, Source
+from handlers.notification import Notification, Operation, Phase, Source, published_by_api
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -227,6 +227,45 @@ def companion(signal: Signal, cases: Iterable[Case]) -> Case | None:
     released = (c for c in cases if c.released_unasked)
     found = find_proven(signal, Operation.ATTACH, released)
     return found.case if found else None
+
+
+def find_given_up(notification: Notification, cases: Iterable[Case]) -> Case | None:
+    """Return the attach whose row the end of a detach shows to be gone, and no start told of that.
+
+    An older Cinder (Ussuri and before) tells no start where its API deletes a row that is still
+    reserved, so that UC5's signature never comes: the backend had been asked to let the host in,
+    and was not asked to let it go. A start that was lost or is late looks the same.
+    """
+    signal = Signal.of(notification)
+    by_api = notification.source is Source.CINDER and published_by_api(notification.publisher_id)
+    if not by_api or (signal.operation, signal.phase) != (Operation.DETACH, Phase.END):
+        return None
+    match = find_proven(signal, Operation.ATTACH, cases)
+    case = match.case if match is not None and match.proven else None
+    if case is None or case.attachment_id is None or case.end_seen or not case.starts:
+        return None
+    left = {attachment.attachment_id for attachment in notification.attachments}
+    return case if case.attachment_id not in left else None
+
+
+def asked_the_backend(notification: Notification, case: Case) -> bool:
+    """Tell whether the backend itself began to detach the row of this attach.
+
+    It is asked for a row that is more than reserved, and then tells of it before it begins (Cinder,
+    cinder/volume/manager.py ``attachment_delete``).
+    """
+    row = notification.attachment
+    begins = (notification.operation, notification.phase) == (Operation.DETACH, Phase.START)
+    by_backend = notification.source is Source.CINDER and not published_by_api(
+        notification.publisher_id
+    )
+    return (
+        begins
+        and by_backend
+        and row is not None
+        and (case.volume_id, case.attachment_id) == (notification.volume_id, row.attachment_id)
+        and row.status != "reserved"
+    )
 
 
 def shares_request(signal: Signal, case: Case) -> bool:

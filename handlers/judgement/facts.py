@@ -612,9 +612,9 @@ def its_host_in_session(s: Situation) -> bool:
 
 @predicate
 def access_left(s: Situation) -> bool:
-    """The backend has a connection of its host; or it cannot be seen, Cinder's API was seen to
-    delete a reserved row that the backend had been asked for, by an attach or with a connector on
-    the bus, and no driver has reported a release since.
+    """The backend has a connection of its host; or it cannot be seen, Cinder's API deleted the row
+    without asking the backend as far as the messages tell, the backend had been asked for it before,
+    by an attach or with a connector on the bus, and no driver has reported a release since.
     """
     return bool(s.own) or _suspected(s)
 
@@ -625,8 +625,9 @@ def _suspected(s: Situation) -> bool:
 
 @predicate
 def no_leak_suspected(s: Situation) -> bool:
-    """Cinder's API was not seen to delete a reserved row, or nothing shows that the backend was
-    ever asked for it, or the driver has reported a release since.
+    """No message told that Cinder's API deletes a reserved row (its start, or, of an older Cinder,
+    an end without any start), or nothing shows that the backend was ever asked for it, or the
+    driver has reported a release since.
     """
     suspected = s.case.released_unasked and _backend_was_asked(s)
     return not suspected or intents.released_by_driver(s.case)

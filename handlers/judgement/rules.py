@@ -813,9 +813,9 @@ SECTIONS = (
                     facts.access_left,
                 ),
                 where_blind=(
-                    "Cinder says available and Nova holds nothing, but Cinder deleted a reserved "
-                    "row without asking the backend, which cannot be seen: an export may be "
-                    "left"
+                    "Cinder says available and Nova holds nothing, but Cinder deleted its row "
+                    "without asking the backend, as far as the messages tell, and that cannot be "
+                    "seen: an export may be left"
                 ),
                 meant=(
                     "The backend finished the attach after all callers had given up, and "
@@ -866,9 +866,9 @@ SECTIONS = (
                 ),
                 unless=(facts.shared_host,),
                 where_blind=(
-                    "the attachment is gone, but Cinder deleted a reserved row without asking "
-                    "the backend, which cannot be seen: an export for its host may be left, "
-                    "beside others that are right"
+                    "the attachment is gone, but Cinder deleted its row without asking the "
+                    "backend, as far as the messages tell, and that cannot be seen: an export for "
+                    "its host may be left, beside others that are right"
                 ),
                 meant="One connection of several was left.",
                 done=(
