@@ -132,6 +132,15 @@ class LateCalls:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Shown:
+    """A row that the start of an operation showed, which did not say which of them it is about."""
+
+    attachment_id: str
+    instance_id: str | None = None
+    host: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Parked:
     """Another case of the volume that a person has, as of the claim."""
 
@@ -167,7 +176,8 @@ class Case:
     Cinder's starts of the operation: more than one means that a try timed out or failed.
     ``nova_started`` and ``nova_ended``: Nova said so itself. ``end_seen``: an end of this operation
     on this attachment arrived. ``released_unasked``: UC5's signature was seen, or, of an older
-    Cinder, the end of a detach that none began.
+    Cinder, the end of a detach that none began. ``shown`` are the rows among which the first start
+    did not choose: its end tells which of them went, by those that are left.
 
     *Whether this Cinder has the volume.* ``volume_seen``: a look of ours saw it there, for this
     case or, in a case that is claimed, for another one. ``deletion_told``: Cinder told of its
@@ -213,6 +223,7 @@ class Case:
     nova_ended: bool = False
     end_seen: bool = False
     released_unasked: bool = False
+    shown: tuple[Shown, ...] = ()
     volume_seen: bool = False
 
     state: CaseState

@@ -28,7 +28,8 @@ instance, host, backend, connector. The questions are asked in this order:
    out may still finish late and undo it. Where Nova has begun, only Nova's end closes the case: a
    nova-compute that dies in between leaves its own record wrong and sends no more. In any other
    open state the end is noted (``end_seen``) and the case is due now, so that the diagnosis
-   decides; a second end changes nothing for a case that settles.
+   decides; a second end changes nothing for a case that settles. Where the start of a detach
+   showed several rows, its end tells which of them went: the one that it shows no more.
 6. **End**, not proven: it brings the diagnosis forward until errors have settled and never closes a
    case. An end that names neither attachment nor instance does so to the only open case, and is
    filed there until its own start comes.
@@ -89,6 +90,7 @@ from handlers.correlation.transitions import (
     overtaken,
     settling,
     superfluous,
+    tell_apart,
 )
 from handlers.notification import Notification, Operation, Phase, Source
 
@@ -291,7 +293,8 @@ class _Batch:
     def _end(self, notification: Notification, signal: Signal) -> None:
         operation, cases = _operation(signal), self._open()
         if (match := find_proven(signal, operation, cases)) and match.proven:
-            updated = note_end(self._absorbed(match.case, notification), signal)
+            case = tell_apart(match.case, notification)
+            updated = note_end(self._absorbed(case, notification), signal)
             self._put(self._ended(updated, signal), signal)
         elif match is None and (released := companion(signal, cases)):
             updated = self._absorbed(released, notification)

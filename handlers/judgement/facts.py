@@ -613,8 +613,8 @@ def its_host_in_session(s: Situation) -> bool:
 @predicate
 def access_left(s: Situation) -> bool:
     """The backend has a connection of its host; or it cannot be seen, Cinder's API deleted the row
-    without asking the backend as far as the messages tell, the backend had been asked for it before,
-    by an attach or with a connector on the bus, and no driver has reported a release since.
+    without asking the backend, as far as the messages tell, which had been asked for it before, by
+    an attach or with a connector on the bus, and no driver has reported a release since.
     """
     return bool(s.own) or _suspected(s)
 

@@ -157,9 +157,7 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
         # That access ended.
         "migration_aborted_dest_access_left": _one_left("compute-23", ACCESS_ALONE),
         # That access ended.
-        "migration_done_source_access_left": _wrong(
-            Kind.ENDING, _one_left("compute-4-destination", ACCESS_ALONE)
-        ),
+        "migration_done_source_access_left": _one_left("compute-4-destination", ACCESS_ALONE),
         # Wait, then a person.
         "migration_never_completed": PARKED,
         # roll_detaching and Nova's detach of the one that the messages name.
@@ -193,7 +191,7 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
         # Nothing.
         "shelved_deleted": NOTHING,
         # A loud park; never 'ended'.
-        "source_row_deleted_access_kept": _wrong(Kind.TRUTH, _parked("guest may be writing")),
+        "source_row_deleted_access_kept": _parked("guest may be writing"),
         # Nova's detach again.
         "stopped_server_detach": DETACHED_BY_NOVA,
         # Park, or roll back and say that it is attached.
@@ -222,7 +220,7 @@ VARIANTS: Mapping[str, Expected] = MappingProxyType(
         "reset_available_detached_told": _parked("guest may be writing"),
         "shelved_server_detach": DETACHED_BY_NOVA,
         "soft_deleted_server_detach": DETACHED_BY_NOVA,
-        "source_row_deleted_access_gone": _wrong(Kind.TRUTH, _parked("guest may be writing")),
+        "source_row_deleted_access_gone": _parked("guest may be writing"),
         "two_writers_ended": TWO_WRITERS,
     }
 )

@@ -159,6 +159,7 @@ cases = Table(
     Column("nova_ended", Boolean),
     Column("end_seen", Boolean, nullable=False),
     Column("released_unasked", Boolean, nullable=False),
+    Column("shown", JsonText),  # NULL in older cases, which means none
     Column("volume_seen", Boolean),  # NULL in older cases, which means false
     Column("attempts", Integer, nullable=False),
     Column("failures", Integer, nullable=False),

@@ -580,7 +580,7 @@ def test_not_released_beside_another_detach() -> None:
 
 @pytest.mark.parametrize("status", ["attaching", "attached"])
 def test_released_start_comes_late(status: str) -> None:
-    """The start comes after the end, of the backend itself -> it was asked: no suspicion is left."""
+    """The backend's own start comes after the end -> it was asked: no suspicion is left."""
     start = told(
         Operation.DETACH, publisher_id="volume.labhost@lab", attachments=(seen(status),),
         attachment_id=ATTACHMENT, request_id=REQUEST,
