@@ -435,6 +435,16 @@ def guest_ended(s: Situation) -> bool:
 
 
 @predicate
+def deleted_without_its_guest(s: Situation) -> bool:
+    """The request that deleted its server made this detach too, of a row on a host, and by Nova's
+    record no compute ended the guest: nova-api deletes the record alone where the compute is down.
+    """
+    by_deletion = not set(s.deleted_by).isdisjoint(s.case.request_ids)
+    detach = s.case.operation is Operation.DETACH and s.host is not None
+    return detach and by_deletion and s.server_gone and s.ended_on is None
+
+
+@predicate
 def guest_may_have_it(s: Situation) -> bool:
     """The row is attached, or the attach is known to have ended, or it had come as far as attaching
     where the backend cannot be seen.

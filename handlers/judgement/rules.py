@@ -25,6 +25,7 @@ OPEN_TO_OTHERS = "P18.open-to-others"
 GIVEN_AWAY = "P19.given-away"
 ACCESS_LOST = "P8.access-lost"
 ANOTHER_USER = "P20.another-user"
+GUEST_NOT_ENDED = "P25.guest-not-ended"
 UNEXPLAINED = "P17.unexplained"
 OTHER_UNEXPLAINED = "B8.other-unexplained"
 
@@ -639,7 +640,7 @@ SECTIONS = (
                 ),
                 source=(
                     "A multiattach volume, a detach that the backend failed (read): Cinder's "
-                    "volume.detach.start lists all rows, Nova's `detach_volume` error names one."
+                    "volume.detach.start lists all rows, Nova's error names one."
                 ),
                 use_case=UseCase.UC4,
             ),
@@ -1213,6 +1214,29 @@ SECTIONS = (
                     "status knows why."
                 ),
                 source="`reset-state` (made).",
+            ),
+            Rule(
+                GUEST_NOT_ENDED,
+                Verdict.PARK,
+                (
+                    "danger: the server was deleted without its compute, so that nothing shows "
+                    "that its guest was ended; the backend cannot be seen, and Cinder lets others "
+                    "have the volume: the guest may be writing"
+                ),
+                when=(facts.blind, facts.no_attachment, facts.deleted_without_its_guest),
+                meant=(
+                    "The compute was down and nova-api deleted the server's record alone, and its "
+                    "attachment with it. The guest may run on, with the disk open. Where the "
+                    "backend is seen, its session tells."
+                ),
+                done=(
+                    "Parked: only a person can find out whether that host runs, or fence it, "
+                    "before the volume is used again."
+                ),
+                source=(
+                    "A server deleted while its compute was down (read). nova-api asks Cinder "
+                    "with the id of the request that deletes the server."
+                ),
             ),
             Rule(
                 "C1.nothing-left",

@@ -6,6 +6,7 @@ from handlers.case import StepKind
 from handlers.judgement.policy import LateAttach
 from handlers.notification import Operation
 from tests.unit.handlers.judgement.pictures import (
+    BLIND,
     H1,
     H2,
     A,
@@ -24,6 +25,10 @@ DETACH = Operation.DETACH
 
 UC1 = Picture(status="attaching", attachments=(attachment(A, "attaching"),), backend=(access(H1),))
 UC1_RESERVED = UC1.but(status="reserved", attachments=(attachment(A, "reserved"),))
+DELETED_IN_BUILDING = UC1_RESERVED.but(
+    servers=(), gone=(X,), backend=BLIND, host=None, starts=0, never_built=(X,)
+)
+"""No compute ever had its server, so that no host was ever let in for its row."""
 UC1_LEGACY = Picture(status="attaching", attachment_id=None)
 UC2 = UC1.but(servers=(server(X, A),), backend=(access(H1, sessions=1),))
 COMPLETED = UC2.but(
@@ -117,6 +122,10 @@ SHELVED = Picture(
     servers=(server(X, A, vm_state="shelved_offloaded", host=None, compute_up=None),),
     operation=DETACH,
 )
+GUEST_LEFT = Picture(
+    servers=(), gone=(X,), deleted_by=((X, ("req-1",)),), backend=BLIND, operation=DETACH
+).but(end_seen=True)
+"""nova-api deleted the server and its attachment, and no compute ended the guest."""
 MIGRATING = ATTACHED.but(
     attachments=(attachment(B), attachment(A)),
     servers=(server(X, A, task_state="migrating"),),

@@ -99,7 +99,8 @@ class Picture:
     ``servers`` are those that Nova answered for; ``gone`` and ``unseen`` those that it does not
     have or did not answer for, ``stranger`` those that it does not have and may never have had.
     ``backend`` holds connections, or one of the other answers.
-    ``ended`` are the deleted servers whose guest Nova says was ended, with the host; ``computes``
+    ``ended`` are the deleted servers whose guest Nova says was ended, with the host; ``deleted_by``
+    the requests that deleted them, ``never_built`` those that never came to a compute; ``computes``
     the services of hosts that rows were left on. ``known`` are the hosts whose connectors were
     learned. ``hosts_known`` is False where the driver cannot say whose connection is whose.
     ``holding`` is what Nova said of the only host, where no instance is known, ``elsewhere`` of
@@ -116,6 +117,8 @@ class Picture:
     unseen: tuple[str, ...] = ()
     backend: tuple[Connection, ...] | BackendEvidence = ()
     ended: tuple[tuple[str, str], ...] = ()
+    deleted_by: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    never_built: tuple[str, ...] = ()
     computes: tuple[tuple[str, bool], ...] = ()
     known: tuple[str, ...] = (H1, H2, H3)
     place: str = BACKEND
@@ -189,6 +192,8 @@ class Picture:
             servers=tuple(answers.items()),
             backend=self._backend(),
             ended_on=self.ended,
+            deleted_by=self.deleted_by,
+            never_built=self.never_built,
             computes=self.computes,
             connectors=tuple((host, connector(host)) for host in self.known),
             hosts_known=self.hosts_known,

@@ -8,6 +8,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     ATTACHED,
     BESIDE,
     DETACH,
+    GUEST_LEFT,
     HOST_LET_GO,
     LEFT,
     MIGRATING,
@@ -317,7 +318,35 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
         LEFT.but(computes=((H1, False),)),
         "B7.source-down",
     ),
+    (
+        "the server was deleted while its compute was down, and nobody can see the backend",
+        GUEST_LEFT,
+        "P25.guest-not-ended",
+    ),
+    (
+        "the same, and another server has got the volume since",
+        GUEST_LEFT.but(
+            status="in-use", attachments=(attachment(B, instance_id=Y, host=H2),),
+            servers=(server(Y, B, host=H2),),
+        ),
+        "P25.guest-not-ended",
+    ),
     # -- nothing left
+    (
+        "a server was deleted well, and nobody can see the backend",
+        GUEST_LEFT.but(ended=((X, H1),)),
+        "C2.nothing-left-blind",
+    ),
+    (
+        "a detach ended well, its server was deleted since, and nobody can see the backend",
+        GUEST_LEFT.but(deleted_by=((X, ("req-9",)),)),
+        "C2.nothing-left-blind",
+    ),
+    (
+        "a server was deleted while its compute was down, and the backend is clean",
+        GUEST_LEFT.but(backend=()),
+        "C1.nothing-left",
+    ),
     ("available, no row, no device, nobody on the backend", Picture(), "C1.nothing-left"),
     (
         "the same, and no instance is known",
