@@ -141,13 +141,15 @@ class Shown:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Parked:
-    """Another case of the volume that a person has, as of the claim."""
+class OtherCase:
+    """Another open case of the volume, as of the claim."""
 
     case_id: str
+    state: CaseState
     operation: Operation
     attachment_id: str | None
-    rule: str | None
+    end_seen: bool = False
+    rule: str | None = None
     reason: str | None = None
 
 
@@ -196,12 +198,10 @@ class Case:
     other.
 
     Times are the database's. ``intents``, oldest first, ``late``, which says what may still act on
-    the volume, ``beside``, its other cases that are parked, ``wished_beside``, ``deletion_told``
-    and ``unseen_finding`` are not the row's: a case that is claimed has them, one that is listed
-    does not. ``wished_beside`` are the attachments, None where none is named, of the volume's other
-    open cases of a detach whose end was not heard. ``unseen_finding``: the first sweep found it,
-    nothing else told of it, and no person has acknowledged the list of what the sweeps found, nor
-    replayed the case.
+    the volume, ``beside``, its other open cases, ``deletion_told`` and ``unseen_finding`` are not
+    the row's: a case that is claimed has them, one that is listed does not. ``unseen_finding``: the
+    first sweep found it, nothing else told of it, and no person has acknowledged the list of what
+    the sweeps found, nor replayed the case.
     """
 
     case_id: str
@@ -254,8 +254,7 @@ class Case:
     late: LateCalls = dataclasses.field(default=LateCalls(), metadata=GATHERED)
     deletion_told: bool = dataclasses.field(default=False, metadata=GATHERED)
     unseen_finding: bool = dataclasses.field(default=False, metadata=GATHERED)
-    beside: tuple[Parked, ...] = dataclasses.field(default=(), metadata=GATHERED)
-    wished_beside: tuple[str | None, ...] = dataclasses.field(default=(), metadata=GATHERED)
+    beside: tuple[OtherCase, ...] = dataclasses.field(default=(), metadata=GATHERED)
 
     @property
     def open(self) -> bool:

@@ -133,7 +133,7 @@ def _hosts(decides: Rule, s: Situation) -> str:
             hosts = (s.attached_host or accounting.NO_HOST,)
         case rules.ANOTHER_USER | rules.UNEXPLAINED:
             hosts = tuple(party.words for party in accounting.may_hold(s))
-        case rules.OTHER_UNEXPLAINED:
+        case rules.OTHER_UNEXPLAINED | rules.LEFT_OVER:
             hosts = tuple(party.words for party in accounting.unexplained(s))
         case _:
             return ""

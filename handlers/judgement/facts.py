@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 from drivers.control_plane import DETACHABLE, Server
 from handlers import intents
-from handlers.case import StepKind, Trigger
+from handlers.case import CaseState, OtherCase, StepKind, Trigger
 from handlers.judgement import accounting, writers
 from handlers.judgement.evidence import Absent, Fact, NoControl, Unknown
 from handlers.judgement.policy import LateAttach
@@ -762,6 +762,28 @@ def unexplained_attachment(s: Situation) -> bool:
 
 
 @predicate
+def others_left_over(s: Situation) -> bool:
+    """A row that is attached or in error is explained by none of its server's block devices, and no
+    case of its own is at work on it.
+    """
+    return bool(left_over(s)) and not any(_is_at_work_on(s, other) for other in s.case.beside)
+
+
+def left_over(s: Situation) -> tuple[str, ...]:
+    """Return the other rows that nothing explains and that are not being made."""
+    return tuple(
+        row.attachment_id
+        for row in s.others
+        if row.status not in ("reserved", "attaching") and accounting.is_unexplained(s, row)
+    )
+
+
+def _is_at_work_on(s: Situation, other: OtherCase) -> bool:
+    of_it = other.attachment_id is None or other.attachment_id in left_over(s)
+    return of_it and other.state is not CaseState.PARKED
+
+
+@predicate
 def unexplained_own(s: Situation) -> bool:
     """No block device of its server explains the row."""
     return accounting.is_unexplained(s, s.attachment)
@@ -844,8 +866,13 @@ def another_detach_wanted(s: Situation) -> bool:
     """Another case of the volume is about a detach whose end was not heard, and not of this row:
     the wish that Cinder has on record may be that one's.
     """
+    wishes = (
+        other.attachment_id
+        for other in s.case.beside
+        if other.operation is Operation.DETACH and not other.end_seen
+    )
     own = s.attachment.attachment_id if s.attachment else s.case.attachment_id
-    return any(wish is None or wish != own for wish in s.case.wished_beside)
+    return any(wish is None or wish != own for wish in wishes)
 
 
 @predicate

@@ -27,7 +27,13 @@ ACCESS_LOST = "P8.access-lost"
 ANOTHER_USER = "P20.another-user"
 GUEST_NOT_ENDED = "P25.guest-not-ended"
 UNEXPLAINED = "P17.unexplained"
+LEFT_OVER = "P28.other-left-over"
 OTHER_UNEXPLAINED = "B8.other-unexplained"
+
+OF_THE_VOLUME = frozenset(
+    {TWO_WRITERS, OPEN_TO_OTHERS, GIVEN_AWAY, ACCESS_LOST, ANOTHER_USER, UNEXPLAINED, LEFT_OVER}
+)
+"""What these find is the volume's, whichever attachment a case is about; their reasons name it."""
 
 BEFORE = Section(
     "Before any look",
@@ -753,6 +759,24 @@ SECTIONS = (
                 use_case=UseCase.UC3,
             ),
             Rule(
+                "UC3.failed-detach",
+                Verdict.RELEASE,
+                (
+                    "a detach failed at its end: its row is in error, Nova holds nothing, and "
+                    "Cinder's status went back to in-use"
+                ),
+                when=(
+                    facts.in_use,
+                    facts.attachment_is_in_error_detaching,
+                    facts.no_other_attachment,
+                    facts.no_block_device,
+                ),
+                meant="The row in error is the wish to detach, and nobody uses the volume.",
+                done="Release; in-use keeps others out meanwhile.",
+                source="A driver that was not initialised during a detach; `reset-state` (read).",
+                use_case=UseCase.UC3,
+            ),
+            Rule(
                 "UC3.host-let-go",
                 Verdict.RELEASE,
                 (
@@ -1293,16 +1317,39 @@ SECTIONS = (
                 source="Accesses that were left by a migration that failed or went well (read).",
             ),
             Rule(
+                LEFT_OVER,
+                Verdict.PARK,
+                (
+                    "this attachment is in order, but another one of the volume is left over: no "
+                    "block device explains it, and nobody is at work on it"
+                ),
+                when=(
+                    facts.unexplained_attachment,
+                    facts.reserved_or_in_use,
+                    facts.others_left_over,
+                ),
+                unless=(facts.wrong_attachment_named, facts.unexplained_own),
+                meant=(
+                    "The other row's server is deleted, or does not name it, and its messages were "
+                    "lost or were never sent. Nothing will change by itself."
+                ),
+                done=(
+                    "Parked, and the reason names it; where that attachment has a parked case of "
+                    "its own, this one is joined to it."
+                ),
+                source="Multiattach, a server deleted while Cinder was down (read).",
+            ),
+            Rule(
                 OTHER_UNEXPLAINED,
                 Verdict.IN_FLIGHT,
                 "another attachment of the volume is not explained by any block device",
                 when=(facts.unexplained_attachment, facts.reserved_or_in_use),
                 unless=(facts.wrong_attachment_named, facts.unexplained_own),
                 meant=(
-                    "This attachment is in order, but another row of the volume is left over, or "
-                    "is being made: its server is deleted, or does not name it."
+                    "This attachment is in order, but another row of the volume is being made, or "
+                    "a case of its own is at work on it."
                 ),
-                done="In-flight; if that one is stuck, it has a case of its own.",
+                done="In-flight.",
                 source="Multiattach, a server deleted while Cinder was down (read).",
             ),
             Rule(
@@ -1325,6 +1372,60 @@ SECTIONS = (
                 ),
                 done="Parked: a detach has to be asked for, or Cinder's record be dropped.",
                 source="`reset-state` to in-use of a volume that nobody has (read).",
+            ),
+            Rule(
+                "P26.let-go-on-a-shared-host",
+                Verdict.PARK,
+                (
+                    "Nova has let go of one of several servers, Cinder still says detaching, and "
+                    "another server of the same host uses the volume, or may: one connection "
+                    "serves both, and to end it would take the disk from the other one"
+                ),
+                when=(
+                    facts.detaching,
+                    facts.attachment_is_attached,
+                    facts.server_exists,
+                    facts.no_block_device,
+                    facts.shared_host,
+                ),
+                meant=(
+                    "The guest has let go and only Cinder's row is left. Cinder keeps the "
+                    "connection of a host for its other attachments only where the backend's own "
+                    "driver counts them, which no look shows."
+                ),
+                done=(
+                    "Parked: where that driver counts the attachments of a host, "
+                    "`cinder attachment-delete` of the one that is named ends it."
+                ),
+                source="A multiattach volume, two servers of one host, one detach failed (read).",
+            ),
+            Rule(
+                "P27.let-in-after-a-failed-detach",
+                Verdict.PARK,
+                (
+                    "danger: a detach failed at its end and left its row in error, Cinder gives "
+                    "the volume to others all the same, and the backend still has a connection"
+                ),
+                when=(
+                    facts.available,
+                    facts.attachment_is_in_error_detaching,
+                    facts.no_block_device,
+                ),
+                unless=(facts.no_connection,),
+                where_blind=(
+                    "danger: a detach failed at its end and left its row in error, Cinder gives "
+                    "the volume to others all the same, and the backend cannot be seen"
+                ),
+                meant=(
+                    "The next server gets a volume to which an earlier host may write. Beside a "
+                    "row, Cinder's reserve cannot keep others out: giving it back would leave the "
+                    "volume in-use."
+                ),
+                done=(
+                    "Parked. With the row deleted (`cinder attachment-delete`, which ends the "
+                    "connection too), a replay ends what is left."
+                ),
+                source="A driver whose removal of the export failed in a detach (read).",
             ),
             Rule(
                 "P24.deleted-on-a-shared-host",

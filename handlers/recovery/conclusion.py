@@ -24,6 +24,7 @@ from handlers.case import (
     Case,
     CaseState,
     Conclusion,
+    OtherCase,
     Outcome,
     StepKind,
     StepResult,
@@ -34,7 +35,7 @@ from handlers.case import (
 from handlers.judgement import facts
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import ACTING, Diagnosis, Verdict
-from handlers.judgement.rules import CRASHES
+from handlers.judgement.rules import CRASHES, LEFT_OVER, OF_THE_VOLUME
 from handlers.notification import Operation
 from handlers.recovery import retry
 
@@ -373,10 +374,10 @@ def park(attempted: Attempted, reason: str, fingerprint: str | None = None) -> O
     """Return the outcome that hands the case to a person, or leaves it where a person has it.
 
     One cause is one parked case: a case that has done nothing and would be parked for the same as
-    another one of its attachment ends as joined to it.
+    another one of its attachment or volume ends as joined to it.
     """
     if (other := _stands_for_it(attempted)) is not None:
-        told_by = f"{reason}; case {other} of this attachment is parked for the same"
+        told_by = f"{reason}; case {other} is parked for the same"
         return attempted.outcome(CaseState.CLOSED, told_by, conclusion=Conclusion.JOINED)
     error = (attempted.announcement(Event.ERROR, reason),) if attempted.started else ()
     parked = (attempted.announcement(Event.PARKED, reason),)
@@ -393,16 +394,30 @@ def park(attempted: Attempted, reason: str, fingerprint: str | None = None) -> O
 
 
 def _stands_for_it(attempted: Attempted) -> str | None:
-    """Return the id of the parked case that tells the same of the same attachment.
+    """Return the id of the parked case that tells the same of the same attachment or volume.
 
     A case of a detach is joined to none of an attach, which does not know of the wish.
     """
-    case, rule = attempted.case, attempted.diagnosis.rule
-    if case.state is CaseState.PARKED or case.intents or case.attachment_id is None:
+    case = attempted.case
+    if case.state is CaseState.PARKED or case.intents:
         return None
-    same = (p for p in case.beside if (p.attachment_id, p.rule) == (case.attachment_id, rule))
-    stand = (p for p in same if p.operation in (case.operation, Operation.DETACH))
-    return next((parked.case_id for parked in stand), None)
+    wish = case.operation is Operation.DETACH and not case.end_seen
+    parked = (other for other in case.beside if other.state is CaseState.PARKED)
+    stand = (p for p in parked if p.operation is Operation.DETACH or not wish)
+    return next((p.case_id for p in stand if _tells_the_same(attempted, p)), None)
+
+
+def _tells_the_same(attempted: Attempted, parked: OtherCase) -> bool:
+    """Tell whether a person was told of it: of this row, of the volume, or of the one left over."""
+    case, diagnosis = attempted.case, attempted.diagnosis
+    s = diagnosis.situation
+    if diagnosis.rule == LEFT_OVER and s is not None:
+        return parked.attachment_id in facts.left_over(s) or parked.reason == diagnosis.reason
+    if parked.rule != diagnosis.rule:
+        return False
+    if diagnosis.rule in OF_THE_VOLUME:
+        return parked.reason == diagnosis.reason
+    return case.attachment_id is not None and parked.attachment_id == case.attachment_id
 
 
 def _was_told(attempted: Attempted, objection: str | None) -> bool:

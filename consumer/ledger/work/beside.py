@@ -1,74 +1,55 @@
-"""The other cases of a volume, as far as they matter to a case that is claimed.
+"""The other open cases of a volume, as far as they matter to a case that is claimed.
 
-1. Those that a person has already: the same finding need not be told twice.
-2. Those about a detach whose end was not heard: the wish that Cinder has on record may be theirs.
+A person is told once of one cause, and the wish that Cinder has on record may be another case's.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 import sqlalchemy as sa
 
 from consumer.ledger.database.records import Row
 from consumer.ledger.database.tables import cases
-from handlers.case import Case, CaseState, Parked
+from handlers.case import CaseState, OtherCase
 from handlers.notification import Operation
 
 # Not by state: SQLite would then walk all cases that are parked.
 _OF_VOLUMES = sa.select(
     cases.c.volume_id,
     cases.c.case_id,
+    cases.c.state,
     cases.c.operation,
     cases.c.attachment_id,
+    cases.c.end_seen,
     cases.c.rule,
     cases.c.reason,
-    cases.c.state,
-    cases.c.end_seen,
 ).where(
     cases.c.cloud == sa.bindparam("cloud"),
     cases.c.volume_id.in_(sa.bindparam("volumes", expanding=True)),
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Beside:
-    """The open cases of some volumes."""
-
-    lines: Sequence[Row] = ()
-
-    def parked(self, case: Case) -> tuple[Parked, ...]:
-        """Return the other cases of its volume that are parked."""
-        return tuple(
-            Parked(
-                line.case_id, Operation(line.operation), line.attachment_id, line.rule, line.reason
-            )
-            for line in self._others(case)
-            if line.state == CaseState.PARKED.value
-        )
-
-    def wished(self, case: Case) -> tuple[str | None, ...]:
-        """Return the attachments of its volume whose detach another case waits for."""
-        return tuple(
-            line.attachment_id
-            for line in self._others(case)
-            if line.operation == Operation.DETACH.value and not line.end_seen
-        )
-
-    def _others(self, case: Case) -> Iterable[Row]:
-        return (
-            line
-            for line in self.lines
-            if line.volume_id == case.volume_id and line.case_id != case.case_id
-        )
+def open_cases(
+    connection: sa.Connection, cloud: str, volumes: Collection[str]
+) -> Mapping[str, tuple[OtherCase, ...]]:
+    """Return the open cases of each of these volumes. One statement, none for no volume."""
+    found: dict[str, tuple[OtherCase, ...]] = {}
+    parameters = {"cloud": cloud, "volumes": sorted(volumes)}
+    lines: Iterable[Row] = connection.execute(_OF_VOLUMES, parameters) if volumes else ()
+    for line in lines:
+        if line.state != CaseState.CLOSED.value:
+            found[line.volume_id] = (*found.get(line.volume_id, ()), _case(line))
+    return found
 
 
-def cases_beside(connection: sa.Connection, cloud: str, volumes: Collection[str]) -> Beside:
-    """Read the open cases of these volumes. One statement, none for no volume."""
-    if not volumes:
-        return Beside()
-    found: Iterable[Row] = connection.execute(
-        _OF_VOLUMES, {"cloud": cloud, "volumes": sorted(volumes)}
+def _case(line: Row) -> OtherCase:
+    return OtherCase(
+        case_id=line.case_id,
+        state=CaseState(line.state),
+        operation=Operation(line.operation),
+        attachment_id=line.attachment_id,
+        end_seen=line.end_seen,
+        rule=line.rule,
+        reason=line.reason,
     )
-    return Beside(tuple(line for line in found if line.state != CaseState.CLOSED.value))

@@ -31,7 +31,7 @@ from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.records import CASES, Row
 from consumer.ledger.database.tables import cases, claims, intents
-from consumer.ledger.work.beside import cases_beside
+from consumer.ledger.work.beside import open_cases
 from consumer.ledger.work.known import known_volumes, unseen_findings
 from consumer.ledger.work.late import late_calls
 from handlers.case import (
@@ -299,7 +299,7 @@ def _claim_free(
     late = late_calls(connection, request.cloud, volumes)
     known = known_volumes(connection, request.cloud, volumes)
     unseen = unseen_findings(connection, request.cloud, [case.case_id for case in due])
-    beside = cases_beside(connection, request.cloud, volumes)
+    beside = open_cases(connection, request.cloud, volumes)
     until = now + timedelta(seconds=request.lease_seconds)
     claimed = [
         Claim(
@@ -310,8 +310,9 @@ def _claim_free(
                 volume_seen=case.volume_seen or known[case.volume_id].seen,
                 deletion_told=known[case.volume_id].deleted,
                 unseen_finding=case.case_id in unseen and case.rearmed_at is None,
-                beside=beside.parked(case),
-                wished_beside=beside.wished(case),
+                beside=tuple(
+                    o for o in beside.get(case.volume_id, ()) if o.case_id != case.case_id
+                ),
             ),
             fence=free[case.volume_id].fence + 1,
             owner=request.owner,

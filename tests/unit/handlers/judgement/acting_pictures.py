@@ -47,6 +47,9 @@ UC4 = Picture(
     backend=(access(H1, sessions=1),),
     operation=DETACH,
 )
+FAILED_DETACH = UC3.but(
+    status="in-use", attachments=(attachment(A, "error_detaching"),), backend=(access(H1),)
+)
 HOST_LET_GO = UC3.but(
     attachments=(attachment(A, instance_id=None, host=H2),), instance_id=None, servers=(), host=H2
 )
@@ -122,6 +125,13 @@ SHELVED = Picture(
     servers=(server(X, A, vm_state="shelved_offloaded", host=None, compute_up=None),),
     operation=DETACH,
 )
+LEFT_BESIDE = ATTACHED.but(
+    multiattach=True,
+    attachments=(attachment(A), attachment(B, instance_id=Y)),
+    gone=(Y,),
+    backend=(access(H1, sessions=1),),
+)
+"""Its own attachment is right; that of a deleted server is left beside it."""
 GUEST_LEFT = Picture(
     servers=(), gone=(X,), deleted_by=((X, ("req-1",)),), backend=BLIND, operation=DETACH
 ).but(end_seen=True)

@@ -11,6 +11,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     COMPLETED,
     DELETED,
     DETACH,
+    FAILED_DETACH,
     GHOST,
     HELD,
     HOST_LET_GO,
@@ -46,6 +47,7 @@ from tests.unit.handlers.judgement.pictures import (
     Y,
     access,
     attachment,
+    beside,
     holding,
     intent,
     server,
@@ -152,8 +154,8 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
         WISH_NAMED,
         {
             "no message names the row": {"attachment_id": None},
-            "another detach is known of": {"wished_beside": (B,)},
-            "another detach is known of, of whichever": {"wished_beside": (None,)},
+            "another detach is known of": {"beside": (beside(B),)},
+            "another detach is known of, of whichever": {"beside": (beside(None),)},
             "the end of this detach was heard": {"end_seen": True},
             "the case is about an attach": {"operation": Operation.ATTACH},
             "the status went back to in-use": {"status": "in-use"},
@@ -181,6 +183,26 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             },
             "Nova refuses a detach from a suspended server": {
                 "servers": (server(X, A, vm_state="suspended"), server(Y, B, host=H2))
+            },
+        },
+    ),
+    "UC3.failed-detach": (
+        FAILED_DETACH,
+        {
+            "Nova did not answer": {"servers": (), "unseen": (X,)},
+            "this Nova never had the server": {"servers": (), "stranger": (X,)},
+            "Nova names the row": {"servers": (server(X, A),)},
+            "a block device that names nothing": {"servers": (server(X, None),)},
+            "the row is attached": {"attachments": (attachment(A),)},
+            "the volume is free for others": {"status": "available"},
+            "a task runs": {"servers": (server(X, task_state="deleting"),)},
+            "the compute is down": {"servers": (server(X, compute_up=False),)},
+            "the row is no server's": {
+                "attachments": (attachment(A, "error_detaching", instance_id=None),)
+            },
+            "another server has it too": {
+                "attachments": (attachment(A, "error_detaching"), attachment(B, instance_id=Y)),
+                "servers": (server(X), server(Y, B, host=H2)),
             },
         },
     ),
@@ -371,7 +393,7 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
         ONE_LET_GO,
         {
             "its server still has it, and another detach is known of": {
-                "servers": (server(X, A), server(Y, B, host=H2)), "wished_beside": (B,)
+                "servers": (server(X, A), server(Y, B, host=H2)), "beside": (beside(B),)
             },
             "a block device names nothing": {
                 "servers": (server(X, None), server(Y, B, host=H2))

@@ -8,7 +8,16 @@ from typing import Any
 
 from drivers.base import Capabilities, Connection, Connector, Observation, VolumeRef
 from drivers.control_plane import BlockDevice, CinderAttachment, Server, Volume
-from handlers.case import Case, CaseState, Grounds, Intent, StepKind, StepResult, Trigger
+from handlers.case import (
+    Case,
+    CaseState,
+    Grounds,
+    Intent,
+    OtherCase,
+    StepKind,
+    StepResult,
+    Trigger,
+)
 from handlers.judgement.diagnosis import diagnose, hosts_to_ask_of, server_to_ask_of
 from handlers.judgement.evidence import (
     Absent,
@@ -85,6 +94,16 @@ def intent(
 ) -> Intent:
     """Return one of our own writes."""
     return Intent(kind, result, f"req-{kind.value}", attempt, attachment_id, intended_at, grounds)
+
+
+def beside(
+    attachment_id: str | None,
+    operation: Operation = Operation.DETACH,
+    state: CaseState = CaseState.DUE,
+    **fields: Any,
+) -> OtherCase:
+    """Return another open case of the volume: a detach whose end was not heard."""
+    return OtherCase("case-2", state, operation, attachment_id, **fields)
 
 
 def holding(*holders: str, host: str = H1, up: bool | None = True) -> Holding:

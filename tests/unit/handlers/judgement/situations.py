@@ -8,6 +8,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     BESIDE,
     DELETED,
     DETACH,
+    FAILED_DETACH,
     HELD,
     HOST_LET_GO,
     LEFT,
@@ -41,6 +42,7 @@ from tests.unit.handlers.judgement.pictures import (
     Y,
     access,
     attachment,
+    beside,
     holding,
     intent,
     server,
@@ -93,6 +95,12 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
         ),
         "UC4.wish-beside-others",
     ),
+    (
+        "a detach left its row in error on a volume that is in-use, and nobody uses it",
+        FAILED_DETACH,
+        "UC3.failed-detach",
+    ),
+    ("the same, and nobody is let in", FAILED_DETACH.but(backend=()), "UC3.failed-detach"),
     (
         "a client that is no server asked for the detach, and nobody is let in",
         HOST_LET_GO,
@@ -233,7 +241,7 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
     ),
     (
         "a migrated server, seen from its new row, the source's left behind",
-        LEFT.but(attachment_id=B, host=H2),
+        LEFT.but(attachment_id=B, host=H2, beside=(beside(A),)),
         "B8.other-unexplained",
     ),
     (

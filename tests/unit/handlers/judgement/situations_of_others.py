@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from handlers.case import StepKind, StepResult
+from handlers.case import CaseState, StepKind, StepResult
 from handlers.notification import Operation
 from tests.unit.handlers.judgement.acting_pictures import (
     ATTACHED,
@@ -11,7 +11,10 @@ from tests.unit.handlers.judgement.acting_pictures import (
     GUEST_LEFT,
     HOST_LET_GO,
     LEFT,
+    LEFT_BESIDE,
     MIGRATING,
+    ONE_LET_GO,
+    ROW_IN_ERROR,
     SHELVED,
     UC1,
     UC2,
@@ -32,6 +35,7 @@ from tests.unit.handlers.judgement.pictures import (
     Y,
     access,
     attachment,
+    beside,
     intent,
     server,
 )
@@ -241,7 +245,7 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
     ),
     (
         "multiattach: detaching, the messages name one, and another detach is known of",
-        WISH_NAMED.but(wished_beside=(B,)),
+        WISH_NAMED.but(beside=(beside(B),)),
         "P10.whose-wish",
     ),
     (
@@ -330,6 +334,50 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
             servers=(server(Y, B, host=H2),),
         ),
         "P25.guest-not-ended",
+    ),
+    (
+        "Nova has let go of one of two servers of one host",
+        ONE_LET_GO.but(servers=(server(X), server(Y, B, host=H1)), backend=(access(H1),)),
+        "P26.let-go-on-a-shared-host",
+    ),
+    (
+        "the same, and nobody can see the backend",
+        ONE_LET_GO.but(servers=(server(X), server(Y, B, host=H1)), backend=BLIND),
+        "P26.let-go-on-a-shared-host",
+    ),
+    *(
+        (
+            f"a detach left its row in error on a free volume, and {words}",
+            ROW_IN_ERROR.but(**change),
+            "P27.let-in-after-a-failed-detach",
+        )
+        for words, change in (
+            ("its host is let in", {"backend": (access(H1),)}),
+            ("a stranger is let in", {"backend": (access("stranger"),)}),
+            ("nobody can see the backend", {"backend": BLIND}),
+        )
+    ),
+    (
+        "this server is right, the other one's row is left and nobody is at work on it",
+        LEFT_BESIDE,
+        "P28.other-left-over",
+    ),
+    *(
+        (f"the same, and {words}", LEFT_BESIDE.but(beside=(other,)), rule)
+        for words, other, rule in (
+            ("a case of its own is at work", beside(B), "B8.other-unexplained"),
+            ("a case that names none is at work", beside(None), "B8.other-unexplained"),
+            ("a person has its case", beside(B, state=CaseState.PARKED), "P28.other-left-over"),
+            ("a case of a third is at work", beside("c"), "P28.other-left-over"),
+        )
+    ),
+    (
+        "this server is right, the other one's row is being made",
+        LEFT_BESIDE.but(
+            attachments=(attachment(A), attachment(B, "reserved", instance_id=Y)),
+            servers=(server(X, A), server(Y, host=H2)), gone=(), backend=(access(H1),),
+        ),
+        "B8.other-unexplained",
     ),
     # -- nothing left
     (

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
-from handlers.case import CaseState
+import pytest
+
+from handlers.case import CaseState, Conclusion
 from handlers.judgement.policy import BackendPolicy
+from handlers.notification import Operation
 from handlers.recovery import conclusion
 from tests.unit.handlers.judgement.acting_pictures import ATTACHED, UC1, UC5
-from tests.unit.handlers.judgement.pictures import OPENED_AT, UNSEEN, X, server
+from tests.unit.handlers.judgement.pictures import OPENED_AT, UNSEEN, X, beside, server
+from tests.unit.handlers.judgement.writer_pictures import TWO
 from tests.unit.handlers.recovery.test_conclusion import BUSY, attempted, concluded, events
 
 # -- waiting ---------------------------------------------------------------------------------------
@@ -141,3 +146,32 @@ def test_asking_for_approval_keeps_the_plan_s_fingerprint() -> None:
     assert outcome.state is CaseState.AWAITING_APPROVAL
     assert (outcome.fingerprint, outcome.delay_seconds) == ("mark", 3600.0)
     assert events(outcome) == []
+
+
+DUE = CaseState.DUE
+
+
+@pytest.mark.parametrize(
+    ("told", "joined"),
+    [
+        ({"rule": "P15.two-writers", "reason": TWO.diagnosis.reason}, True),
+        ({"rule": "P15.two-writers", "reason": "critical: (compute-1 and compute-9)"}, False),
+        ({"rule": "P18.open-to-others", "reason": TWO.diagnosis.reason}, False),
+        ({"rule": "P15.two-writers", "reason": TWO.diagnosis.reason, "state": DUE}, False),
+    ],
+    ids=["the same hosts", "other hosts", "another rule", "not parked yet"],
+)
+def test_danger_of_the_volume_is_told_by_one_case(told: dict[str, Any], joined: bool) -> None:
+    """A case of another attachment is parked for the same danger of the volume -> joined to it."""
+    other = beside("another", **{"state": CaseState.PARKED} | told)
+    outcome = concluded(TWO.but(beside=(other,)))
+    assert (outcome.conclusion is Conclusion.JOINED) is joined
+
+
+def test_a_wish_to_detach_is_joined_to_no_attach() -> None:
+    """The other parked case is of an attach, and the end of this detach was not heard -> both."""
+    told = {"rule": "P15.two-writers", "reason": TWO.diagnosis.reason, "state": CaseState.PARKED}
+    attach = beside("another", Operation.ATTACH, **told)
+    detach = TWO.but(operation=Operation.DETACH, beside=(attach,))
+    assert concluded(detach).state is CaseState.PARKED
+    assert concluded(detach.but(end_seen=True)).conclusion is Conclusion.JOINED

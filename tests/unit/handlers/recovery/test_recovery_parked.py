@@ -10,7 +10,7 @@ import pytest
 
 from drivers.errors import PermanentError
 from drivers.simulator import Cloud, Fault, scenes
-from handlers.case import CaseState, Conclusion, Parked
+from handlers.case import CaseState, Conclusion, OtherCase
 from handlers.judgement.policy import Mode
 from handlers.judgement.rules import CINDER_UNKNOWN, CRASHES
 from handlers.recovery.recovery import Recovery
@@ -89,7 +89,7 @@ def test_what_a_person_was_told_is_told_once(cloud: Cloud) -> None:
     assert cloud.calls(writes=True) == ()
 
 
-PARKED_BESIDE = Parked("case-0", ATTACH, None, "P6.guest-holds")
+PARKED_BESIDE = OtherCase("case-0", CaseState.PARKED, ATTACH, None, rule="P6.guest-holds")
 
 
 def beside(trial: Trial, **changes: Any) -> None:
@@ -124,6 +124,35 @@ def test_another_cause_is_another_parked_case(cloud: Cloud, change: Mapping[str,
     beside(trial, **change)
     assert trial.run(recovery_on(cloud)).state is CaseState.PARKED
     assert trial.events() == ["parked"]
+
+
+def left_over(cloud: Cloud) -> Trial:
+    """Delete one of two servers, its guest not ended: its row is left beside one that is right."""
+    scene = scenes.attached(cloud)
+    cloud.set_volume(scene.volume_id, multiattach=True)
+    other = cloud.boot_server(host="compute-2")
+    cloud.add_attachment(scene.volume_id, "attached", other, host="compute-2")
+    cloud.set_server(other, deleted=True)
+    return Trial(scene, ATTACH)
+
+
+def test_what_is_left_of_another_attachment_is_told_at_once(cloud: Cloud) -> None:
+    """Its own attachment is right, nobody is at work on the other's row -> parked, and named."""
+    trial = left_over(cloud)
+    outcome = trial.run(recovery_on(cloud))
+    assert (outcome.state, outcome.rule) == (CaseState.PARKED, "P28.other-left-over")
+    assert "attachment" in outcome.reason.rpartition("(")[2]
+
+
+def test_what_is_left_of_another_attachment_is_told_by_its_own_case(cloud: Cloud) -> None:
+    """The same, and a person has the case of that row -> joined to it, whatever its rule."""
+    trial = left_over(cloud)
+    volume = cloud.cinder.volume(trial.scene.volume_id, timeout_seconds=1.0)
+    assert volume is not None
+    left = volume.attachments[-1].attachment_id
+    beside(trial, attachment_id=left, rule="P5.server-deleted")
+    outcome = trial.run(recovery_on(cloud))
+    assert (outcome.conclusion, trial.events()) == (Conclusion.JOINED, [])
 
 
 def test_what_a_person_has_is_joined_to_nothing(cloud: Cloud) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from consumer.ledger import Ledger
-from handlers.case import Case, CaseState, Parked
-from handlers.notification import Notification, Operation, Phase
+from handlers.case import Case, CaseState, OtherCase
+from handlers.notification import Operation, Phase
 from tests.unit.consumer.ledger.making import (
     accept,
     attach_error,
@@ -36,34 +34,41 @@ def test_parked_beside(ledger: Ledger) -> None:
     held = claimed(ledger)
     (parked,) = (c for c in ledger.cases() if c.state is CaseState.PARKED)
     assert held["att-2"].beside == (
-        Parked(parked.case_id, Operation.ATTACH, None, "P6.guest-holds", "nothing holds it"),
+        OtherCase(
+            parked.case_id,
+            CaseState.PARKED,
+            Operation.ATTACH,
+            None,
+            end_seen=False,
+            rule="P6.guest-holds",
+            reason="nothing holds it",
+        ),
     )
     assert held["att-3"].beside == ()
 
 
-@pytest.mark.parametrize(
-    ("other", "wished"),
-    [
-        (told(Operation.DETACH, attachment_id="att-1", request_id="req-1"), ("att-1",)),
-        (told(Operation.DETACH, instance_id="inst-1", request_id="req-1"), (None,)),
-        (told(Operation.DETACH, volume_id="vol-2", attachment_id="att-1"), ()),
-        (told(Operation.ATTACH, attachment_id="att-1", request_id="req-1"), ()),
-    ],
-    ids=["a detach", "a detach of whichever", "a detach of another volume", "an attach"],
-)
-def test_another_detach_wanted(
-    ledger: Ledger, other: Notification, wished: tuple[str | None, ...]
-) -> None:
-    """Another case of the volume waits for the end of a detach -> the claim has its attachment."""
+def test_another_case_at_work(ledger: Ledger) -> None:
+    """Another case of the volume waits for the end of a detach -> the claim has it, as it is."""
     accept(ledger, told(Operation.DETACH, instance_id="inst-2", **SECOND))
-    accept(ledger, other)
-    assert claimed(ledger)["att-2"].wished_beside == wished
+    accept(ledger, told(Operation.DETACH, attachment_id="att-1", request_id="req-1"))
+    (other,) = claimed(ledger)["att-2"].beside
+    assert (other.state, other.operation) == (CaseState.WAITING, Operation.DETACH)
+    assert (other.attachment_id, other.end_seen, other.rule) == ("att-1", False, None)
 
 
-def test_a_detach_that_ended_is_no_wish(ledger: Ledger) -> None:
-    """The other detach ended -> nobody waits for it."""
+def test_a_closed_case_is_not_beside(ledger: Ledger) -> None:
+    """The other case was closed -> nothing is beside."""
+    due_case(ledger)
+    ledger.finish(claim_one(ledger), outcome(CaseState.CLOSED))
+    accept(ledger, told(Operation.DETACH, **SECOND))
+    assert claimed(ledger)["att-2"].beside == ()
+
+
+def test_the_end_of_the_other_detach_is_known(ledger: Ledger) -> None:
+    """The other detach was repeated and ended, and is looked at still -> its end is known."""
     accept(ledger, attach_error(**SECOND))
     of_it = {"attachment_id": "att-1", "request_id": "req-1"}
     accept(ledger, told(Operation.DETACH, **of_it), told(Operation.DETACH, **of_it))
     accept(ledger, told(Operation.DETACH, Phase.END, **of_it))
-    assert claimed(ledger)["att-2"].wished_beside == ()
+    (other,) = claimed(ledger)["att-2"].beside
+    assert other.end_seen
