@@ -153,6 +153,24 @@ class OtherCase:
     reason: str | None = None
 
 
+class ReasonKind(enum.Enum):
+    """What kind of reason a person is told: what parked a case, or what else is told of it once.
+
+    ``RULE``: a rule asks for a person. ``GUARD``: a guard stands against the plan. ``REFUSED``: a
+    call of the plan was refused for good. ``FAILED``: the attempts failed. ``WAITED``: it took
+    longer than the patience. ``DANGER``: it waits, and another server may get the volume while a
+    host is let in. ``INTERNAL``: an error of our own, or of the ledger.
+    """
+
+    RULE = "rule"
+    GUARD = "guard"
+    REFUSED = "refused"
+    FAILED = "failed"
+    WAITED = "waited"
+    DANGER = "danger"
+    INTERNAL = "internal"
+
+
 class Conclusion(enum.Enum):
     """Why a case is closed. ``JOINED``: another case of its attachment is parked for the same."""
 
@@ -194,8 +212,9 @@ class Case:
     takes; an end that the bus told of, after no timeout, counts as one.
     ``mended_attempt`` is ``attempts`` at the time of the last recovery, 0 for never.
     ``rule``, ``verdict``, ``reason`` and ``fingerprint``, which names the plan, are those of the
-    last finished attempt. ``approved_by`` said yes to the plan ``approved_fingerprint``, and to no
-    other.
+    last finished attempt; ``told`` are the kinds of what a person was told of it, the last one
+    last: while a person has the case, each kind once. ``approved_by`` said yes to the plan
+    ``approved_fingerprint``, and to no other.
 
     Times are the database's. ``intents``, oldest first, ``late``, which says what may still act on
     the volume, ``beside``, its other open cases, ``deletion_told`` and ``unseen_finding`` are not
@@ -242,6 +261,7 @@ class Case:
     rule: str | None = None
     verdict: str | None = None
     reason: str | None = None
+    told: tuple[ReasonKind, ...] = ()
     use_case: UseCase | None = None
     verified_by: VerifiedBy | None = None
     conclusion: Conclusion | None = None
@@ -324,7 +344,8 @@ class Outcome:
     attempt against the case's budget; ``mended`` and ``clean`` set ``mended_at`` and
     ``first_clean_at`` (or clear the latter). ``volume_seen``: Cinder showed the volume.
     ``evidence`` is what history keeps: plain JSON values. ``held``: a person has the case, and the
-    look shows nothing else to decide: what the person was told of it stays.
+    look shows nothing else to decide: what the person was told of it stays, unless ``reason_kind``
+    is one that was not told yet. It is None where the reason is that of a mere look.
     """
 
     state: CaseState
@@ -346,6 +367,7 @@ class Outcome:
     backend: str | None = None
     volume_seen: bool = False
     held: bool = False
+    reason_kind: ReasonKind | None = None
 
 
 class ClaimLostError(Exception):

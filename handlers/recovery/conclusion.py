@@ -26,6 +26,7 @@ from handlers.case import (
     Conclusion,
     OtherCase,
     Outcome,
+    ReasonKind,
     StepKind,
     StepResult,
     Trigger,
@@ -49,6 +50,7 @@ class Attempted:
     """An attempt as it stood when it came to its end, at ``now``.
 
     ``case`` includes the intents of this attempt. ``started``: this attempt announced its start.
+    ``quiet``: it did not, as the failures of the parked case were told; its end is told with both.
     ``evidence`` is the last look as history keeps it, ``trouble`` what last went wrong with a call.
     """
 
@@ -59,6 +61,7 @@ class Attempted:
     started: bool
     evidence: dict[str, Any]
     trouble: str | None = None
+    quiet: bool = False
 
     @property
     def unsettled_steps(self) -> tuple[str, ...]:
@@ -105,7 +108,7 @@ class Attempted:
         filled: dict[str, Any] = {
             "delay_seconds": None, "conclusion": None, "verified_by": None, "failed": False,
             "mended": False, "clean": False, "fingerprint": None, "announcements": (),
-            "held": stays,
+            "held": stays, "reason_kind": None,
         }  # fmt: skip
         return Outcome(
             state=self.case.state if stays else state,
@@ -134,7 +137,7 @@ def conclude(attempted: Attempted) -> Outcome:
         case Verdict.UNKNOWN:
             return _unseen(attempted)
         case _:
-            return park(attempted, attempted.diagnosis.reason)
+            return park(attempted, attempted.diagnosis.reason, ReasonKind.RULE)
 
 
 def _gone(attempted: Attempted) -> Outcome:
@@ -247,7 +250,8 @@ def _frozen(attempted: Attempted, well: str) -> Outcome:
             return attempted.outcome(
                 CaseState.CLOSED, reason, conclusion=Conclusion.HEALTHY, clean=True
             )
-        return park(attempted, f"{reason}, for longer than patience_seconds")
+        reason = f"{reason}, for longer than patience_seconds"
+        return park(attempted, reason, ReasonKind.WAITED)
     horizon = attempted.policy.late_horizon_seconds
     return attempted.outcome(CaseState.SETTLING, reason, delay_seconds=horizon, clean=True)
 
@@ -280,8 +284,18 @@ def _recovered(attempted: Attempted) -> Outcome:
         mended=True,
         clean=True,
         verified_by=verified_by,
-        announcements=(attempted.announcement(Event.END, reason, verified_by),),
+        announcements=(
+            *_start_not_told(attempted),
+            attempted.announcement(Event.END, reason, verified_by),
+        ),
     )
+
+
+def _start_not_told(attempted: Attempted) -> tuple[Announcement, ...]:
+    """Announce the start with the end, where the attempt was quiet."""
+    if not attempted.quiet:
+        return ()
+    return (attempted.announcement(Event.START, attempted.diagnosis.reason),)
 
 
 def _verified_by(diagnosis: Diagnosis) -> VerifiedBy | None:
@@ -330,10 +344,11 @@ def _looked(attempted: Attempted) -> Outcome:
 
 
 def _warn(attempted: Attempted, put_off: Callable[[Attempted, str], Outcome]) -> Outcome:
-    """Wait on, and tell of the danger once: the last outcome's reason says whether it was told."""
+    """Wait on, and tell of the danger once."""
     waiting = put_off(attempted, f"{attempted.diagnosis.reason}; {DANGER}")
+    waiting = dataclasses.replace(waiting, reason_kind=ReasonKind.DANGER)
     parked_now = waiting.state is CaseState.PARKED and not waiting.held
-    if parked_now or DANGER in (attempted.case.reason or ""):
+    if parked_now or ReasonKind.DANGER in attempted.case.told:
         return waiting
     told = waiting.announcements or (attempted.announcement(Event.ERROR, waiting.reason),)
     return dataclasses.replace(waiting, announcements=told)
@@ -344,7 +359,8 @@ def wait(attempted: Attempted, reason: str, delay_seconds: float | None = None) 
     policy, case = attempted.policy, attempted.case
     asked = case.state is CaseState.AWAITING_APPROVAL  # for as long as its person takes
     if attempted.age_seconds > policy.patience_seconds and not asked:
-        return park(attempted, f"{reason}, for longer than patience_seconds")
+        reason = f"{reason}, for longer than patience_seconds"
+        return park(attempted, reason, ReasonKind.WAITED)
     growing = min(policy.retry_backoff_seconds * case.attempts, policy.retry_backoff_max_seconds)
     delay = growing if delay_seconds is None else delay_seconds
     return attempted.outcome(CaseState.DUE, reason, delay_seconds=delay)
@@ -359,18 +375,23 @@ def later(attempted: Attempted, reason: str, *, at_least: float | None = None) -
     """Return the outcome of a failed attempt: due after a backoff, or parked after the last one."""
     failures = attempted.case.failures + 1
     if failures >= attempted.policy.max_failures:
-        return park(attempted, f"{reason} (after {attempted.policy.max_failures} attempts)")
+        reason = f"{reason} (after {attempted.policy.max_failures} attempts)"
+        return park(attempted, reason, ReasonKind.FAILED)
     error = (attempted.announcement(Event.ERROR, reason),) if attempted.started else ()
+    parked = attempted.case.state is CaseState.PARKED
     return attempted.outcome(
         CaseState.DUE,
         reason,
+        reason_kind=ReasonKind.FAILED if parked and error else None,
         delay_seconds=max(retry.delay_seconds(failures, attempted.policy), at_least or 0.0),
         failed=True,
         announcements=error,
     )
 
 
-def park(attempted: Attempted, reason: str, fingerprint: str | None = None) -> Outcome:
+def park(
+    attempted: Attempted, reason: str, kind: ReasonKind, fingerprint: str | None = None
+) -> Outcome:
     """Return the outcome that hands the case to a person, or leaves it where a person has it.
 
     One cause is one parked case: a case that has done nothing and would be parked for the same as
@@ -381,7 +402,7 @@ def park(attempted: Attempted, reason: str, fingerprint: str | None = None) -> O
         return attempted.outcome(CaseState.CLOSED, told_by, conclusion=Conclusion.JOINED)
     error = (attempted.announcement(Event.ERROR, reason),) if attempted.started else ()
     parked = (attempted.announcement(Event.PARKED, reason),)
-    told = _was_told(attempted, reason if fingerprint else None)
+    told = _was_told(attempted, reason, kind)
     return attempted.outcome(
         CaseState.PARKED,
         reason,
@@ -389,6 +410,7 @@ def park(attempted: Attempted, reason: str, fingerprint: str | None = None) -> O
         failed=True,
         fingerprint=fingerprint,
         held=told,
+        reason_kind=None if told and not error else kind,
         announcements=error if told else error + parked,
     )
 
@@ -420,18 +442,20 @@ def _tells_the_same(attempted: Attempted, parked: OtherCase) -> bool:
     return case.attachment_id is not None and parked.attachment_id == case.attachment_id
 
 
-def _was_told(attempted: Attempted, objection: str | None) -> bool:
+def _was_told(attempted: Attempted, reason: str, kind: ReasonKind) -> bool:
     """Tell whether the case is parked already, and this look shows nothing else to decide.
 
-    ``objection``: the guard or refusal that stands against a plan. A mere failure has none: its
-    text differs each time, as it has the request's id.
+    Another guard is something else, and so is a refusal. The text of a failure differs each time,
+    as it has the request's id.
     """
     case, diagnosis = attempted.case, attempted.diagnosis
     if case.state is not CaseState.PARKED:
         return False
     if diagnosis.verdict not in ACTING and diagnosis.verdict is not Verdict.PARK:
         return True
-    return diagnosis.rule == case.rule and objection in (None, case.reason)
+    told = kind in (ReasonKind.FAILED, ReasonKind.WAITED) or kind in case.told
+    other_guard = kind is ReasonKind.GUARD and reason != case.reason
+    return diagnosis.rule == case.rule and told and not other_guard
 
 
 def _seconds_to_next_look(attempted: Attempted) -> float | None:
@@ -452,4 +476,5 @@ def ask(attempted: Attempted, reason: str, fingerprint: str) -> Outcome:
         reason,
         delay_seconds=_seconds_to_next_look(attempted),
         fingerprint=fingerprint,
+        reason_kind=ReasonKind.GUARD,
     )

@@ -170,6 +170,7 @@ cases = Table(
     Column("rule", String(255)),
     Column("verdict", String(255)),
     Column("reason", FreeText),
+    Column("told", JsonText),  # NULL in older cases, which means none
     Column("conclusion", String(32)),
     Column("use_case", String(16)),
     Column("verified_by", String(16)),

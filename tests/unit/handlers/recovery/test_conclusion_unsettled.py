@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from handlers.case import CaseState, Conclusion
+from handlers.case import CaseState, Conclusion, ReasonKind
 from handlers.judgement.policy import BackendPolicy
 from handlers.notification import Operation
 from handlers.recovery import conclusion
@@ -42,10 +42,10 @@ def test_danger_is_told_once_while_the_case_waits() -> None:
     outcome = concluded(leak)
     assert (outcome.state, outcome.failed, events(outcome)) == (CaseState.DUE, False, ["error"])
     assert "danger" in outcome.announcements[0].payload["reason"]
-    again = concluded(leak.but(reason=outcome.reason))
+    again = concluded(leak.but(told=(outcome.reason_kind,)))
     assert (again.state, events(again)) == (CaseState.DUE, [])
     later = OPENED_AT + timedelta(days=1, seconds=1)
-    assert events(concluded(leak.but(reason=outcome.reason), now=later)) == ["parked"]
+    assert events(concluded(leak.but(told=(outcome.reason_kind,)), now=later)) == ["parked"]
 
 
 def test_danger_is_told_while_nova_does_not_answer() -> None:
@@ -55,7 +55,7 @@ def test_danger_is_told_while_nova_does_not_answer() -> None:
     assert (outcome.rule, outcome.state) == ("X2.nova-unknown", CaseState.DUE)
     assert (outcome.failed, events(outcome)) == (True, ["error"])
     assert "danger" in outcome.announcements[0].payload["reason"]
-    assert events(concluded(leak.but(reason=outcome.reason))) == []
+    assert events(concluded(leak.but(told=(outcome.reason_kind,)))) == []
     assert events(concluded(leak.but(status="in-use"))) == []
     last = leak.but(failures=BackendPolicy().max_failures - 1)
     assert events(concluded(last)) == ["parked"]
@@ -110,7 +110,7 @@ def test_the_budget_of_failures_is_bounded() -> None:
 def test_another_text_of_the_same_failure_is_no_news() -> None:
     """A parked case fails on, with another request id in the error -> not parked anew."""
     told = {"rule": UC1.diagnosis.rule, "reason": "500 (req-1) (after 8 attempts)"}
-    parked = UC1.but(state=CaseState.PARKED, failures=8, **told)
+    parked = UC1.but(state=CaseState.PARKED, failures=8, told=(ReasonKind.FAILED,), **told)
     outcome = conclusion.later(attempted(parked), "500 (req-2)")
     assert (outcome.state, outcome.held, events(outcome)) == (CaseState.PARKED, True, [])
 
@@ -135,7 +135,7 @@ def test_a_verdict_for_a_person_parks() -> None:
 
 def test_parking_what_had_started_ends_the_start_too() -> None:
     """Started, then parked -> error, then parked."""
-    outcome = conclusion.park(attempted(UC1, started=True), "refused", "mark")
+    outcome = conclusion.park(attempted(UC1, started=True), "refused", ReasonKind.REFUSED, "mark")
     assert events(outcome) == ["error", "parked"]
     assert outcome.fingerprint == "mark"
 
