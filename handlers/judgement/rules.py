@@ -606,6 +606,7 @@ SECTIONS = (
                     facts.detach_wanted,
                     facts.rolled_and_not_detached,
                 ),
+                unless=(facts.shared_host,),
                 meant=(
                     "A crash, a pause or a failure came between the two steps of "
                     "`UC4.wish-on-record`."
@@ -634,21 +635,45 @@ SECTIONS = (
                     facts.nova_detaches,
                     facts.detach_of_this_row,
                 ),
-                unless=(facts.another_detach_wanted,),
+                unless=(facts.another_detach_wanted, facts.shared_host),
                 meant=(
                     "Cinder's status does not say of which attachment, but the messages name it, "
                     "and Cinder takes one wish at a time. Every other row is named by a block "
-                    "device of its own server, and no other detach is known of."
+                    "device of its own server, on another host, and no other detach is known of."
                 ),
-                done=(
-                    "Nova-detach of that one; Nova and Cinder keep what the others need, also on "
-                    "the same host."
-                ),
+                done="Nova-detach of that one.",
                 source=(
                     "A multiattach volume, a detach that the backend failed (read): Cinder's "
                     "volume.detach.start lists all rows, Nova's error names one."
                 ),
                 use_case=UseCase.UC4,
+            ),
+            Rule(
+                "P29.wish-on-a-shared-host",
+                Verdict.PARK,
+                (
+                    "the messages name the one of several attachments that is to be detached, but "
+                    "another server of the same host uses the volume, or may: one connection "
+                    "serves both, and the detach could take the disk from the other one"
+                ),
+                when=(
+                    facts.detaching,
+                    facts.attachment_is_attached,
+                    facts.named_by_device,
+                    facts.other_attachments,
+                    facts.detach_of_this_row,
+                    facts.shared_host,
+                ),
+                unless=(facts.another_detach_wanted,),
+                meant=(
+                    "Whether the connection of a host outlasts the detach of one of its servers "
+                    "depends on the backend's own driver, which no look shows."
+                ),
+                done=(
+                    "Parked: with `cinder reset-state --state in-use`, the detach may be asked of "
+                    "Nova again where that driver counts the attachments of a host."
+                ),
+                source="A multiattach volume, two servers of one host (read).",
             ),
             Rule(
                 "P10.whose-wish",

@@ -193,6 +193,19 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
 VARIANTS: Mapping[str, Expected] = MappingProxyType(
     {
         "available_error_attaching": RELEASED,
+        "building_came_to_a_compute": RELEASED,
+        "host_detach_let_in": _parked("no instance"),
+        "host_detach_row_in_error": RELEASED,
+        "let_go_on_one_host": _parked("same host"),
+        "local_delete_of_no_host": _parked("session"),
+        "migration_done_and_deleted": Expected(Ends.MENDED, FREE, (TERMINATE,)),
+        "migration_done_source_down": WAITS,
+        "migration_done_source_session": _parked("critical", "compute-4-destination"),
+        "multiattach_detach_both": dataclasses.replace(LEFT, says=("several attachments",)),
+        "multiattach_detach_on_one_host": _parked("same host"),
+        "row_in_error_in_use": RELEASED,
+        "source_row_deleted_then_attached": TWO_WRITERS,
+        "uc5_without_start_then_attached": _one_left("compute-3-other", ACCESS_ALONE),
         "deleted_while_cinder_down_let_in": RELEASED,
         "error_server_detach": PARKED,
         "ironic_node_let_in": Expected(Ends.UNKNOWN, never_says=("server is deleted",)),
@@ -211,7 +224,9 @@ VARIANTS: Mapping[str, Expected] = MappingProxyType(
 BLIND: Mapping[str, Expected] = MappingProxyType(
     {
         "detach_from_shelved": NOTHING,
+        "local_delete_compute_back": _parked("danger", "compute-1"),
         "local_delete_guest_runs": _parked("danger", "compute-1"),
+        "local_delete_of_no_host": _parked("danger", "compute-1"),
         "reset_available_detached": PARKED,
         "reset_available_only": PARKED,
         "shelved_deleted": NOTHING,
@@ -222,9 +237,12 @@ BLIND: Mapping[str, Expected] = MappingProxyType(
 
 TRUSTED: Mapping[str, Expected] = MappingProxyType(
     {
+        "building_came_to_a_compute": _parked("no connector"),
         "deleted_in_building": RELEASED,
         "detach_from_shelved": NOTHING,
+        "row_in_error_in_use": RELEASED,
         "shelved_deleted": NOTHING,
+        "uc5_without_start_then_attached": _parked("may be left"),
         "uc5_without_detach_start": Expected(Ends.MENDED, FREE, (TERMINATE,)),
     }
 )

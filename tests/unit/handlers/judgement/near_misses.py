@@ -160,6 +160,13 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "the case is about an attach": {"operation": Operation.ATTACH},
             "the status went back to in-use": {"status": "in-use"},
             "Nova has just accepted it": {"intents": (intent(StepKind.NOVA_DETACH),)},
+            "both servers are on one host": {
+                "attachments": (attachment(A, host=H1), attachment(B, instance_id=Y, host=H1)),
+                "servers": (server(X, A), server(Y, B)), "backend": (access(H1, sessions=1),),
+            },
+            "the other server's host is not known": {
+                "servers": (server(X, A),), "unseen": (Y,),
+            },
             "nothing names the other row": {"servers": (server(X, A), server(Y, host=H2))},
             "the other row is being made": {
                 "attachments": (attachment(A), attachment(B, "attaching", instance_id=Y, host=H2))
@@ -273,6 +280,10 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
         ROLLED,
         {
             "nothing was rolled": {"intents": ()},
+            "another server of its host has it since": {
+                "attachments": (attachment(A), attachment(B, instance_id=Y)),
+                "servers": (server(X, A), server(Y, B)),
+            },
             "the roll was refused": {
                 "intents": (intent(StepKind.CINDER_ROLL_DETACHING, StepResult.REFUSED),)
             },

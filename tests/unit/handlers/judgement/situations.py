@@ -88,14 +88,6 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
         "UC4.wish-beside-others",
     ),
     (
-        "the same, and both are on one host",
-        WISH_NAMED.but(
-            attachments=(attachment(A, host=H1), attachment(B, instance_id=Y, host=H1)),
-            servers=(server(X, A), server(Y, B)), backend=(access(H1, sessions=1),),
-        ),
-        "UC4.wish-beside-others",
-    ),
-    (
         "a detach left its row in error on a volume that is in-use, and nobody uses it",
         FAILED_DETACH,
         "UC3.failed-detach",

@@ -249,6 +249,15 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
         "P10.whose-wish",
     ),
     (
+        "multiattach: detaching, the messages name one, and both servers are on one host",
+        WISH_NAMED.but(
+            attachments=(attachment(A, host=H1), attachment(B, instance_id=Y, host=H1)),
+            servers=(server(X, A), server(Y, B)),
+            backend=(access(H1, sessions=1),),
+        ),
+        "P29.wish-on-a-shared-host",
+    ),
+    (
         "multiattach: Nova accepted our detach of the one that the messages name",
         WISH_NAMED.but(attempts=2, intents=(intent(StepKind.NOVA_DETACH),)),
         "B5.nova-detaching",
