@@ -85,16 +85,17 @@ class Attempted:
     ) -> Announcement:
         """Build one announcement of this attempt.
 
-        A start and a parking name the rule of this look, an end the rule that was acted on.
+        A start and a parking name the rule of this look, an end the rule that was acted on, and so
+        does the start that is told with it.
         """
         details = Details(event, self.now, self.unsettled_steps, reason, verified_by)
         return announce(self.case, self._diagnosis_to_announce(event), details)
 
     def _diagnosis_to_announce(self, event: Event) -> Diagnosis:
         look, acted_on = self.diagnosis, intents.acted_on(self.case)
-        if event is Event.START:
+        if event is Event.START and not self.quiet:
             return look
-        if event is not Event.END or acted_on is None:
+        if event not in (Event.START, Event.END) or acted_on is None:
             return dataclasses.replace(look, use_case=self.use_case)
         verdict = Verdict(acted_on.verdict)
         return dataclasses.replace(
@@ -295,7 +296,7 @@ def _start_not_told(attempted: Attempted) -> tuple[Announcement, ...]:
     """Announce the start with the end, where the attempt was quiet."""
     if not attempted.quiet:
         return ()
-    return (attempted.announcement(Event.START, attempted.diagnosis.reason),)
+    return (attempted.announcement(Event.START, "what had failed was tried again"),)
 
 
 def _verified_by(diagnosis: Diagnosis) -> VerifiedBy | None:

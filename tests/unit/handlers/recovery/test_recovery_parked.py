@@ -273,6 +273,9 @@ def test_what_succeeds_at_last_is_told_with_its_start(cloud: Cloud) -> None:
     cloud.clear_faults()
     assert trial.run(recovery).conclusion is Conclusion.MENDED
     assert trial.events() == [*told, "start", "end"]
+    start, end = (announced.payload for announced in trial.announced[-2:])
+    assert (start["verdict"], start["rule"]) == (end["verdict"], end["rule"])
+    assert start["verdict"] == "release"
     assert_unharmed(cloud, trial)
 
 
