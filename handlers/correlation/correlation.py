@@ -251,6 +251,14 @@ class _Batch:
         self._put(overtaken(updated, self._after_end(updated, signal), claimed=claimed), signal)
         self._offer_orphans(case.case_id)
 
+    def _suspect(self, end: Signal) -> None:
+        """Suspect a leak of the attach whose row this end, which no detach began, shows no more."""
+        others = find_only(end, Operation.DETACH, self._open())
+        given_up = None if others else find_given_up(end, self._open())
+        if given_up is not None and not given_up.released_unasked:
+            suspected = dataclasses.replace(self._counted(given_up), released_unasked=True)
+            self._move(settling(suspected, Trigger.RELEASED_UNASKED, self._settled_at), end)
+
     def _unsuspect(self, notification: Notification, signal: Signal) -> None:
         """Drop the suspicion that an end raised which had overtaken this start of the backend's."""
         for case in self._open():
@@ -293,7 +301,7 @@ class _Batch:
     def _end(self, notification: Notification, signal: Signal) -> None:
         operation, cases = _operation(signal), self._open()
         if (match := find_proven(signal, operation, cases)) and match.proven:
-            case = tell_apart(match.case, notification)
+            case = tell_apart(match.case, signal)
             updated = note_end(self._absorbed(case, notification), signal)
             self._put(self._ended(updated, signal), signal)
         elif match is None and (released := companion(signal, cases)):
@@ -310,10 +318,8 @@ class _Batch:
             self._keep(signal)
             if only := find_only(signal, operation, cases):
                 self._put(forward(self._counted(only), self._settled_at), signal)
-            elif given_up := find_given_up(notification, cases):
-                suspected = dataclasses.replace(self._counted(given_up), released_unasked=True)
-                trigger = Trigger.RELEASED_UNASKED
-                self._move(settling(suspected, trigger, self._settled_at), signal)
+            else:
+                self._suspect(signal)
 
     def _signal(self, notification: Notification, signal: Signal) -> None:
         """Bring a look at the volume forward, or open a case for one within the budget.
@@ -371,6 +377,8 @@ class _Batch:
         # Errors first, so that an end does not hide them.
         for orphan in sorted(self._orphans.values(), key=lambda s: s.phase is Phase.END):
             self._offer(case_id, orphan)
+        for orphan in tuple(self._orphans.values()):
+            self._suspect(orphan)
 
     def _offer(self, case_id: str, orphan: Signal) -> None:
         adopting = self._adopting(self._cases[case_id], orphan)
@@ -386,6 +394,9 @@ class _Batch:
             of_case = _may_have_failed(case, orphan)
             return settling(updated, Trigger.ERROR, self._settled_at) if of_case else None
         if orphan.operation is case.operation and find_proven(orphan, case.operation, [case]):
+            proven = find_proven(orphan, case.operation, [case])
+            if proven is not None and proven.proven:
+                updated = tell_apart(updated, orphan)
             updated = note_end(updated, orphan)
             return self._ended(updated, orphan) if case.open or case.only_ended else updated
         return updated if companion(orphan, [case]) else None

@@ -60,15 +60,14 @@ def absorb(case: Case, notification: Notification) -> Case:
     )
 
 
-def tell_apart(case: Case, end: Notification) -> Case:
+def tell_apart(case: Case, end: Signal) -> Case:
     """Return the case with the row that went, where the proven end of its detach shows the others.
 
     Cinder reads the rows when it notifies: what its start showed and its end does not is what was
     detached. Where more than one went meanwhile, it is not known which.
     """
     cinder = end.source is Source.CINDER and case.operation is Operation.DETACH
-    left = {attachment.attachment_id for attachment in end.attachments}
-    went = [row for row in case.shown if row.attachment_id not in left]
+    went = [row for row in case.shown if row.attachment_id not in end.shown]
     if not cinder or case.attachment_id is not None or len(went) != 1:
         return case
     (row,) = went

@@ -578,6 +578,16 @@ def test_not_released_beside_another_detach() -> None:
         assert not any(changed.released_unasked for _, changed in changes.changed)
 
 
+def test_released_without_a_start_and_before_the_attach() -> None:
+    """That end overtook the attach's own start -> suspected as well."""
+    start = told(
+        Operation.ATTACH, attachments=(seen("reserved"),), attachment_id=ATTACHMENT,
+        request_id=REQUEST,
+    )  # fmt: skip
+    (case,) = after([start], orphans=[OLD_END]).opened
+    assert (case.released_unasked, case.state) == (True, CaseState.DUE)
+
+
 @pytest.mark.parametrize("status", ["attaching", "attached"])
 def test_released_start_comes_late(status: str) -> None:
     """The backend's own start comes after the end -> it was asked: no suspicion is left."""

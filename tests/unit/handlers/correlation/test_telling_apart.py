@@ -10,7 +10,7 @@ import pytest
 
 from handlers.case import Case, Shown
 from handlers.correlation.correlation import Recorded, correlate
-from handlers.correlation.matching import Timing
+from handlers.correlation.matching import Signal, Timing
 from handlers.notification import Notification, NotifiedAttachment, Operation, Phase, Source
 from tests.unit.consumer.ledger.making import INSTANCE, NOW, REQUEST, told
 
@@ -46,6 +46,17 @@ def about(case: Case) -> tuple[str | None, str | None, str | None]:
 def test_the_row_that_went(batches: Sequence[Sequence[Notification]]) -> None:
     """Two rows of one server at the start, one at the end -> the other is what was detached."""
     (case,) = cases_after(*batches)
+    assert about(case) == ("att-1", INSTANCE, "compute-1")
+
+
+def test_the_end_overtook_its_start() -> None:
+    """The end comes first, and is kept for its start -> the same."""
+    numbers = itertools.count(1)
+    changes = correlate(
+        Recorded("default", (), frozenset(), (Signal.of(END),), {}), [START],
+        timing=Timing(), now=NOW, new_id=lambda: f"new-{next(numbers)}",
+    )  # fmt: skip
+    (case,) = changes.opened
     assert about(case) == ("att-1", INSTANCE, "compute-1")
 
 

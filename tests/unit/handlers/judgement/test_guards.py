@@ -94,17 +94,21 @@ BOTH_OF_ONE_VOLUME = ROLLED.but(
 def test_nova_s_detach_is_held_back_by_what_the_accounting_leaves_unexplained() -> None:
     """One way of explaining -> the other server's host that was never learned holds nothing back.
 
-    Two accesses of a driver that names no hosts do, where both servers are on one host.
+    A third access of a driver that names no hosts does. Where both servers are on one host, it is
+    for a person.
     """
     assert objection(BOTH_OF_ONE_VOLUME) is None
     assert objection(BOTH_OF_ONE_VOLUME.but(known=(H1,))) is None
+    three = (access(H1), access(H2), access("stranger"))
+    too_many = BOTH_OF_ONE_VOLUME.but(hosts_known=False, backend=three)
+    assert objecting(too_many) is Guard.FOREIGN_CONNECTION
     on_one_host = BOTH_OF_ONE_VOLUME.but(
         hosts_known=False,
         attachments=(attachment(A, host=H1), attachment(B, instance_id=Y, host=H1)),
         servers=(server(X, A), server(Y, B)),
         backend=(access(H1), access(H2)),
     )
-    assert objecting(on_one_host) is Guard.FOREIGN_CONNECTION
+    assert on_one_host.diagnosis.rule == "P17.unexplained"
 
 
 def test_session_after_the_guest_s_end_is_ended_by_who_can() -> None:
