@@ -141,11 +141,16 @@ class DeletedServer:
     ``ended_on`` is the compute host that ended its guest, None where no record says so. A server
     that is gone proves nothing of its guest: where its compute was down, nova-api deletes the
     record alone. A host is named only where that host's nova-compute carried the deletion out with
-    success (``os-instance-actions``: event compute_terminate_instance, Success).
+    success (``os-instance-actions``: event compute_terminate_instance, Success). ``deleted_by`` are
+    the ids of the requests that deleted it, which Cinder's notifications carry too.
+    ``never_built``: it never came to a compute (its creation has no event of one), so that no host
+    was ever let in for it.
     """
 
     instance_id: str
     ended_on: str | None = None
+    deleted_by: tuple[str, ...] = ()
+    never_built: bool = False
 
 
 class Cinder(Protocol):

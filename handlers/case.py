@@ -132,13 +132,43 @@ class LateCalls:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Parked:
-    """Another case of the volume that a person has, as of the claim."""
+class Shown:
+    """A row that the start of an operation showed, which did not say which of them it is about."""
+
+    attachment_id: str
+    instance_id: str | None = None
+    host: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OtherCase:
+    """Another open case of the volume, as of the claim."""
 
     case_id: str
+    state: CaseState
     operation: Operation
     attachment_id: str | None
-    rule: str | None
+    end_seen: bool = False
+    rule: str | None = None
+    reason: str | None = None
+
+
+class ReasonKind(enum.Enum):
+    """What kind of reason a person is told: what parked a case, or what else is told of it once.
+
+    ``RULE``: a rule asks for a person. ``GUARD``: a guard stands against the plan. ``REFUSED``: a
+    call of the plan was refused for good. ``FAILED``: the attempts failed. ``WAITED``: it took
+    longer than the patience. ``DANGER``: it waits, and another server may get the volume while a
+    host is let in. ``INTERNAL``: an error of our own, or of the ledger.
+    """
+
+    RULE = "rule"
+    GUARD = "guard"
+    REFUSED = "refused"
+    FAILED = "failed"
+    WAITED = "waited"
+    DANGER = "danger"
+    INTERNAL = "internal"
 
 
 class Conclusion(enum.Enum):
@@ -165,7 +195,9 @@ class Case:
     *What the bus said.* ``signal_seq`` grows with each notification of the case. ``starts`` counts
     Cinder's starts of the operation: more than one means that a try timed out or failed.
     ``nova_started`` and ``nova_ended``: Nova said so itself. ``end_seen``: an end of this operation
-    on this attachment arrived. ``released_unasked``: UC5's signature was seen.
+    on this attachment arrived. ``released_unasked``: UC5's signature was seen, or, of an older
+    Cinder, the end of a detach that none began. ``shown`` are the rows among which the first start
+    did not choose: its end tells which of them went, by those that are left.
 
     *Whether this Cinder has the volume.* ``volume_seen``: a look of ours saw it there, for this
     case or, in a case that is claimed, for another one. ``deletion_told``: Cinder told of its
@@ -180,14 +212,15 @@ class Case:
     takes; an end that the bus told of, after no timeout, counts as one.
     ``mended_attempt`` is ``attempts`` at the time of the last recovery, 0 for never.
     ``rule``, ``verdict``, ``reason`` and ``fingerprint``, which names the plan, are those of the
-    last finished attempt. ``approved_by`` said yes to the plan ``approved_fingerprint``, and to no
-    other.
+    last finished attempt; ``told`` are the kinds of what a person was told of it, the last one
+    last: while a person has the case, each kind once. ``approved_by`` said yes to the plan
+    ``approved_fingerprint``, and to no other.
 
     Times are the database's. ``intents``, oldest first, ``late``, which says what may still act on
-    the volume, ``beside``, its other cases that are parked, ``deletion_told`` and
-    ``unseen_finding`` are not the row's: a case that is claimed has them, one that is listed does
-    not. ``unseen_finding``: the first sweep found it, nothing else told of it, and no person has
-    acknowledged the list of what the sweeps found, nor replayed the case.
+    the volume, ``beside``, its other open cases, ``deletion_told`` and ``unseen_finding`` are not
+    the row's: a case that is claimed has them, one that is listed does not. ``unseen_finding``: the
+    first sweep found it, nothing else told of it, and no person has acknowledged the list of what
+    the sweeps found, nor replayed the case.
     """
 
     case_id: str
@@ -209,6 +242,7 @@ class Case:
     nova_ended: bool = False
     end_seen: bool = False
     released_unasked: bool = False
+    shown: tuple[Shown, ...] = ()
     volume_seen: bool = False
 
     state: CaseState
@@ -227,6 +261,7 @@ class Case:
     rule: str | None = None
     verdict: str | None = None
     reason: str | None = None
+    told: tuple[ReasonKind, ...] = ()
     use_case: UseCase | None = None
     verified_by: VerifiedBy | None = None
     conclusion: Conclusion | None = None
@@ -239,7 +274,7 @@ class Case:
     late: LateCalls = dataclasses.field(default=LateCalls(), metadata=GATHERED)
     deletion_told: bool = dataclasses.field(default=False, metadata=GATHERED)
     unseen_finding: bool = dataclasses.field(default=False, metadata=GATHERED)
-    beside: tuple[Parked, ...] = dataclasses.field(default=(), metadata=GATHERED)
+    beside: tuple[OtherCase, ...] = dataclasses.field(default=(), metadata=GATHERED)
 
     @property
     def open(self) -> bool:
@@ -309,7 +344,8 @@ class Outcome:
     attempt against the case's budget; ``mended`` and ``clean`` set ``mended_at`` and
     ``first_clean_at`` (or clear the latter). ``volume_seen``: Cinder showed the volume.
     ``evidence`` is what history keeps: plain JSON values. ``held``: a person has the case, and the
-    look shows nothing else to decide: what the person was told of it stays.
+    look shows nothing else to decide: what the person was told of it stays, unless ``reason_kind``
+    is one that was not told yet. It is None where the reason is that of a mere look.
     """
 
     state: CaseState
@@ -331,6 +367,7 @@ class Outcome:
     backend: str | None = None
     volume_seen: bool = False
     held: bool = False
+    reason_kind: ReasonKind | None = None
 
 
 class ClaimLostError(Exception):

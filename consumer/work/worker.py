@@ -31,6 +31,7 @@ from handlers.case import (
     CrowdedError,
     Outcome,
     PausedError,
+    ReasonKind,
 )
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import Diagnosis, Verdict
@@ -108,6 +109,7 @@ def internal_error(claim: Claim, error: Exception, policy: BackendPolicy) -> Out
         evidence={},
         announcements=(_parked(claim, rule, reason),) if spent and not held else (),
         held=held,
+        reason_kind=ReasonKind.INTERNAL if spent and not held else None,
     )
 
 

@@ -207,24 +207,31 @@ class NovaClient:
         """Return the record that Nova keeps of a server's actions, deleted ones' too (2.21).
 
         One request, and one more for each of its last deletions until one names the host that ended
-        the guest. None where Nova's 404 names the server, or nothing is on record of it: its record
-        was archived, or this Nova never had it.
+        the guest; where none does, one for its creation. None where Nova's 404 names the server, or
+        nothing is on record of it: its record was archived, or this Nova never had it.
         """
         path = f"/servers/{instance_id}/os-instance-actions"
         with self._endpoint.within(timeout_seconds) as asking:
             microversion = asking.pin(ACTIONS)
             call = Call("GET", path, microversion, (instance_id,))
             try:
-                request_ids = asking.read(call, nova_shapes.deletions)
+                life = asking.read(call, nova_shapes.life)
             except NotFoundError:
                 return None
-            if request_ids is None:
+            if life is None:
                 return None
-            for request_id in request_ids[:DELETIONS]:
-                call = Call("GET", f"{path}/{request_id}", microversion, (instance_id,))
-                if (host := asking.read(call, nova_shapes.ended_on)) is not None:
-                    return DeletedServer(instance_id, host)
-            return DeletedServer(instance_id)
+
+            def action(request_id: str) -> Call:
+                return Call("GET", f"{path}/{request_id}", microversion, (instance_id,))
+
+            for request_id in life.deletions[:DELETIONS]:
+                host = asking.read(action(request_id), nova_shapes.ended_on)
+                if host is not None:
+                    return DeletedServer(instance_id, host, life.deletions)
+            never_built = life.creation is not None and asking.read(
+                action(life.creation), nova_shapes.came_to_no_compute
+            )
+            return DeletedServer(instance_id, None, life.deletions, never_built)
 
     def servers(self, *, after: str | None, limit: int, timeout_seconds: float) -> ServersPage:
         """Return one page of all servers with their volumes; one request."""

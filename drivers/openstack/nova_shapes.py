@@ -28,6 +28,7 @@ COMPUTE = "nova-compute"
 DELETIONS = frozenset({"delete", "forceDelete"})
 SWAP, SWAPPING = "swap_volume", "compute_swap_volume"
 TERMINATION, WELL = "compute_terminate_instance", "Success"
+CREATION, OF_COMPUTE = "create", "compute_"
 VOLUMES = "os-extended-volumes:volumes_attached"
 MIGRATING, EVACUATION, COMPLETED = "migrating", "evacuation", "completed"
 
@@ -132,14 +133,36 @@ def assembled(record: Record, devices: tuple[BlockDevice, ...], *, up: bool | No
     )
 
 
-def deletions(document: Any) -> Sequence[str] | None:
-    """Return the request ids of a server's deletions, as Nova lists them: the newest first.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Life:
+    """The request ids of a server's deletions, the newest first, and of its creation."""
+
+    deletions: tuple[str, ...]
+    creation: str | None
+
+
+def life(document: Any) -> Life | None:
+    """Return the requests that made and deleted a server, as Nova lists them.
 
     None where no action at all is on record: every server that a Nova made has its creation there.
     """
     actions = items(document, "instanceActions")
-    found = [text(a, "request_id") for a in actions if a.get("action") in DELETIONS]
-    return found if actions else None
+    if not actions:
+        return None
+    deletions = (text(a, "request_id") for a in actions if a.get("action") in DELETIONS)
+    creations = (text(a, "request_id") for a in actions if a.get("action") == CREATION)
+    return Life(tuple(deletions), next(creations, None))
+
+
+def came_to_no_compute(document: Any) -> bool:
+    """Tell whether no compute began to build the server that this creation was of.
+
+    A nova-compute records that before it touches a volume (nova/compute/manager.py
+    ``_do_build_and_run_instance``, event ``compute__do_build_and_run_instance``).
+    """
+    action = mapping(mapping(document, "the answer").get("instanceAction"), "instanceAction")
+    events = [text(event, "event") for event in items(action, "events")]
+    return not any(name.startswith(OF_COMPUTE) for name in events)
 
 
 def ended_on(document: Any) -> str | None:

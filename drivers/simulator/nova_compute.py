@@ -319,7 +319,10 @@ class NovaFace:
     def _deleted_server(self, instance_id: str) -> DeletedServer | None:
         record = self.compute.estate.servers.get(instance_id)
         known = record is not None and record.on_record
-        return DeletedServer(instance_id, record.ended_on) if record and known else None
+        if record is None or not known:
+            return None
+        never_built = record.host is None and record.vm_state == "building"
+        return DeletedServer(instance_id, record.ended_on, record.deleted_by, never_built)
 
     def _server(self, instance_id: str, volume_id: str) -> Server | None:
         record = self.compute.estate.known_server(instance_id)

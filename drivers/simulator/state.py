@@ -134,7 +134,8 @@ class ServerRecord:
 
     ``host`` is Nova's word, ``guest_host`` the truth: after a failed live migration, or an
     evacuation from a compute that only seemed dead, they differ. A guest can outlive its record;
-    ``ended_on`` is the compute that ended it when the server was deleted, None where none did.
+    ``ended_on`` is the compute that ended it when the server was deleted, None where none did,
+    ``deleted_by`` the requests that deleted it.
     ``on_record`` is False where this Nova has no record at all: the server is another region's,
     bare metal, another client's, or its record was archived.
     ``swapping``: one of its volumes is being swapped for another one.
@@ -153,6 +154,7 @@ class ServerRecord:
     guest_running: bool = True
     migrating_to: str | None = None
     ended_on: str | None = None
+    deleted_by: tuple[str, ...] = ()
     on_record: bool = True
     evacuated_from: str | None = None
     swapping: bool = False

@@ -8,7 +8,9 @@ instance, host, backend, connector. The questions are asked in this order:
    intent's case and moves nothing.
 2. **Released unasked** (UC5's signature): it joins or opens the *attach* case of that attachment
    and makes it due when errors have settled. It never closes a case. The detach's end that follows
-   in the same request is history of that case and brings its diagnosis forward.
+   in the same request is history of that case and brings its diagnosis forward. An older Cinder
+   sends that end alone: it is kept, and the attach case of its request whose row it does not show
+   any more is suspected too, until a start of the backend's own tells otherwise.
 3. **Start**: it opens a case that waits until the operation's deadline, or joins one. A repeated
    start does not move the deadline. A detach's start never joins an attach case. A start that comes
    after the end of its operation is the history of that case, closed or not, and the case comes to
@@ -26,7 +28,8 @@ instance, host, backend, connector. The questions are asked in this order:
    out may still finish late and undo it. Where Nova has begun, only Nova's end closes the case: a
    nova-compute that dies in between leaves its own record wrong and sends no more. In any other
    open state the end is noted (``end_seen``) and the case is due now, so that the diagnosis
-   decides; a second end changes nothing for a case that settles.
+   decides; a second end changes nothing for a case that settles. Where the start of a detach
+   showed several rows, its end tells which of them went: the one that it shows no more.
 6. **End**, not proven: it brings the diagnosis forward until errors have settled and never closes a
    case. An end that names neither attachment nor instance does so to the only open case, and is
    filed there until its own start comes.
@@ -57,10 +60,12 @@ from handlers.case import FOR_A_PERSON, Case, CaseState, Trigger
 from handlers.correlation.matching import (
     Signal,
     Timing,
+    asked_the_backend,
     companion,
     concerned_by,
     find,
     find_bare,
+    find_given_up,
     find_left_behind,
     find_likely,
     find_of_volume,
@@ -85,6 +90,7 @@ from handlers.correlation.transitions import (
     overtaken,
     settling,
     superfluous,
+    tell_apart,
 )
 from handlers.notification import Notification, Operation, Phase, Source
 
@@ -232,6 +238,7 @@ class _Batch:
 
     def _start(self, notification: Notification, signal: Signal) -> None:
         operation = _operation(signal)
+        self._unsuspect(notification, signal)
         case = self._found(signal, operation) or find_bare(signal, operation, self._open())
         if case is None:
             deadline_at = self._deadline_at(operation)
@@ -243,6 +250,20 @@ class _Batch:
         claimed = case.case_id in self._claimed
         self._put(overtaken(updated, self._after_end(updated, signal), claimed=claimed), signal)
         self._offer_orphans(case.case_id)
+
+    def _suspect(self, end: Signal) -> None:
+        """Suspect a leak of the attach whose row this end, which no detach began, shows no more."""
+        others = find_only(end, Operation.DETACH, self._open())
+        given_up = None if others else find_given_up(end, self._open())
+        if given_up is not None and not given_up.released_unasked:
+            suspected = dataclasses.replace(self._counted(given_up), released_unasked=True)
+            self._move(settling(suspected, Trigger.RELEASED_UNASKED, self._settled_at), end)
+
+    def _unsuspect(self, notification: Notification, signal: Signal) -> None:
+        """Drop the suspicion that an end raised which had overtaken this start of the backend's."""
+        for case in self._open():
+            if case.released_unasked and asked_the_backend(notification, case):
+                self._move(dataclasses.replace(case, released_unasked=False), signal)
 
     def _released(self, notification: Notification, signal: Signal) -> None:
         trigger = Trigger.RELEASED_UNASKED
@@ -280,7 +301,8 @@ class _Batch:
     def _end(self, notification: Notification, signal: Signal) -> None:
         operation, cases = _operation(signal), self._open()
         if (match := find_proven(signal, operation, cases)) and match.proven:
-            updated = note_end(self._absorbed(match.case, notification), signal)
+            case = tell_apart(match.case, signal)
+            updated = note_end(self._absorbed(case, notification), signal)
             self._put(self._ended(updated, signal), signal)
         elif match is None and (released := companion(signal, cases)):
             updated = self._absorbed(released, notification)
@@ -296,6 +318,8 @@ class _Batch:
             self._keep(signal)
             if only := find_only(signal, operation, cases):
                 self._put(forward(self._counted(only), self._settled_at), signal)
+            else:
+                self._suspect(signal)
 
     def _signal(self, notification: Notification, signal: Signal) -> None:
         """Bring a look at the volume forward, or open a case for one within the budget.
@@ -353,6 +377,8 @@ class _Batch:
         # Errors first, so that an end does not hide them.
         for orphan in sorted(self._orphans.values(), key=lambda s: s.phase is Phase.END):
             self._offer(case_id, orphan)
+        for orphan in tuple(self._orphans.values()):
+            self._suspect(orphan)
 
     def _offer(self, case_id: str, orphan: Signal) -> None:
         adopting = self._adopting(self._cases[case_id], orphan)
@@ -368,6 +394,9 @@ class _Batch:
             of_case = _may_have_failed(case, orphan)
             return settling(updated, Trigger.ERROR, self._settled_at) if of_case else None
         if orphan.operation is case.operation and find_proven(orphan, case.operation, [case]):
+            proven = find_proven(orphan, case.operation, [case])
+            if proven is not None and proven.proven:
+                updated = tell_apart(updated, orphan)
             updated = note_end(updated, orphan)
             return self._ended(updated, orphan) if case.open or case.only_ended else updated
         return updated if companion(orphan, [case]) else None

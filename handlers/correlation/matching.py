@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 from typing import Self
 
 from handlers.case import FOR_A_PERSON, Case, CaseState, Conclusion, Trigger
-from handlers.notification import Notification, Operation, Phase, Source
+from handlers.notification import Notification, Operation, Phase, Source, published_by_api
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,7 +55,8 @@ class Timing:
 class Signal:
     """The parts of a notification that decide which case it is about.
 
-    ``shows_others``: it is an end, and shows an attachment besides that of its operation.
+    ``shows_others``: it is an end, and shows an attachment besides that of its operation. ``shown``
+    are the rows that it shows; ``by_api``: Cinder's API host sent it, not a backend's.
     """
 
     message_id: str
@@ -67,6 +68,8 @@ class Signal:
     instance_id: str | None
     request_ids: tuple[str, ...]
     shows_others: bool = False
+    shown: frozenset[str] = frozenset()
+    by_api: bool = False
 
     @classmethod
     def of(cls, notification: Notification) -> Self:
@@ -82,6 +85,9 @@ class Signal:
             instance_id=notification.instance_id,
             request_ids=tuple(dict.fromkeys(r for r in request_ids if r)),
             shows_others=_shows_others(notification),
+            shown=frozenset(row.attachment_id for row in notification.attachments),
+            by_api=notification.source is Source.CINDER
+            and published_by_api(notification.publisher_id),
         )
 
 
@@ -227,6 +233,42 @@ def companion(signal: Signal, cases: Iterable[Case]) -> Case | None:
     released = (c for c in cases if c.released_unasked)
     found = find_proven(signal, Operation.ATTACH, released)
     return found.case if found else None
+
+
+def find_given_up(signal: Signal, cases: Iterable[Case]) -> Case | None:
+    """Return the attach whose row the end of a detach shows to be gone, and no start told of that.
+
+    An older Cinder (Ussuri and before) tells no start where its API deletes a row that is still
+    reserved, so that UC5's signature never comes: the backend had been asked to let the host in,
+    and was not asked to let it go. A start that was lost or is late looks the same.
+    """
+    if not signal.by_api or (signal.operation, signal.phase) != (Operation.DETACH, Phase.END):
+        return None
+    match = find_proven(signal, Operation.ATTACH, cases)
+    case = match.case if match is not None and match.proven else None
+    if case is None or case.attachment_id is None or case.end_seen or not case.starts:
+        return None
+    return case if case.attachment_id not in signal.shown else None
+
+
+def asked_the_backend(notification: Notification, case: Case) -> bool:
+    """Tell whether the backend itself began to detach the row of this attach.
+
+    It is asked for a row that is more than reserved, and then tells of it before it begins (Cinder,
+    cinder/volume/manager.py ``attachment_delete``).
+    """
+    row = notification.attachment
+    begins = (notification.operation, notification.phase) == (Operation.DETACH, Phase.START)
+    by_backend = notification.source is Source.CINDER and not published_by_api(
+        notification.publisher_id
+    )
+    return (
+        begins
+        and by_backend
+        and row is not None
+        and (case.volume_id, case.attachment_id) == (notification.volume_id, row.attachment_id)
+        and row.status != "reserved"
+    )
 
 
 def shares_request(signal: Signal, case: Case) -> bool:

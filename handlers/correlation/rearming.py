@@ -90,6 +90,7 @@ def rearmed(case: Case, now: datetime) -> Case:
         due,
         rearmed_at=now,
         first_clean_at=None,
+        told=(),
         approved_by=None,
         approved_fingerprint=None,
         approved_at=None,

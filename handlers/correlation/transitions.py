@@ -22,11 +22,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from drivers.base import Connector
-from handlers.case import FOR_A_PERSON, Case, CaseState, Conclusion, Trigger
+from handlers.case import FOR_A_PERSON, Case, CaseState, Conclusion, Shown, Trigger
 from handlers.correlation.matching import Signal
 from handlers.notification import Notification, NotifiedAttachment, Operation, Phase, Source
 
 MOST_REQUEST_IDS = 50
+MOST_SHOWN = 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,6 +56,28 @@ def absorb(case: Case, notification: Notification) -> Case:
         request_ids=_joined(case, Signal.of(notification)),
         starts=case.starts + (cinder and starts),
         nova_started=case.nova_started or (not cinder and starts),
+        shown=case.shown or _shown(case, notification, attachment_id),
+    )
+
+
+def tell_apart(case: Case, end: Signal) -> Case:
+    """Return the case with the row that went, where the proven end of its detach shows the others.
+
+    Cinder reads the rows when it notifies: what its start showed and its end does not is what was
+    detached. Where more than one went meanwhile, it is not known which.
+    """
+    cinder = end.source is Source.CINDER and case.operation is Operation.DETACH
+    went = [row for row in case.shown if row.attachment_id not in end.shown]
+    if not cinder or case.attachment_id is not None or len(went) != 1:
+        return case
+    (row,) = went
+    if case.instance_id not in (None, row.instance_id):
+        return case
+    return dataclasses.replace(
+        case,
+        attachment_id=row.attachment_id,
+        instance_id=case.instance_id or row.instance_id,
+        host=row.host or case.host,
     )
 
 
@@ -90,6 +113,16 @@ def learned(notifications: Iterable[Notification]) -> Mapping[str, Learned]:
         if attachment.connector is not None
         and (host := attachment.host or attachment.connector.host)
     }
+
+
+def _shown(case: Case, notification: Notification, attachment_id: str | None) -> tuple[Shown, ...]:
+    begins = _starts(case, notification) and case.operation is Operation.DETACH
+    few = 1 < len(notification.attachments) <= MOST_SHOWN
+    if not begins or not few or attachment_id is not None:
+        return ()
+    return tuple(
+        Shown(row.attachment_id, row.instance_id, row.host) for row in notification.attachments
+    )
 
 
 def _attachment(

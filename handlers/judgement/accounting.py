@@ -209,10 +209,11 @@ def unexplained_hosts(s: Situation) -> tuple[str, ...]:
 def hosts_let_go(s: Situation) -> tuple[str, ...]:
     """Return the hosts whose access ends where the attachment is released.
 
-    Where the backend cannot be seen, the host of the attachment; its own name where none is known.
+    Where the backend cannot be seen, the host of the attachment; its own name where none is known,
+    none where none was ever let in.
     """
     if s.blind:
-        return (s.attached_host or NO_HOST,)
+        return () if s.never_let_in else (s.attached_host or NO_HOST,)
     every = seen(s) if s.connector is None and s.sole else ()
     return tuple(dict.fromkeys(host_of(s, connection) for connection in (*s.own, *every)))
 

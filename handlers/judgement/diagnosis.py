@@ -130,9 +130,11 @@ def _hosts(decides: Rule, s: Situation) -> str:
             hosts = writers.lost_access(s)
         case rules.OPEN_TO_OTHERS | rules.GIVEN_AWAY:
             hosts = (*accounting.hosts_let_in(s), *accounting.servers_that_hold(s))
+        case rules.GUEST_NOT_ENDED:
+            hosts = (s.attached_host or accounting.NO_HOST,)
         case rules.ANOTHER_USER | rules.UNEXPLAINED:
             hosts = tuple(party.words for party in accounting.may_hold(s))
-        case rules.OTHER_UNEXPLAINED:
+        case rules.OTHER_UNEXPLAINED | rules.LEFT_OVER:
             hosts = tuple(party.words for party in accounting.unexplained(s))
         case _:
             return ""

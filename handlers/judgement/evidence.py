@@ -106,7 +106,9 @@ class Evidence:
     """One look at all three sides.
 
     ``servers`` holds an answer for each instance that the case or a row names. ``ended_on`` has,
-    for a deleted server, the host whose nova-compute ended its guest, where Nova says so.
+    for a deleted server, the host whose nova-compute ended its guest, where Nova says so,
+    ``deleted_by`` the requests that deleted it; ``never_built`` are the deleted ones that never
+    came to a compute.
     ``computes`` has the compute service of each host that a row is on while its
     server is on another. ``connectors`` holds the last known connector of each compute host in
     question: recorded identity, not evidence.
@@ -121,6 +123,8 @@ class Evidence:
     servers: tuple[tuple[str, ServerEvidence], ...] = ()
     backend: BackendEvidence = Unknown("not looked at")
     ended_on: tuple[tuple[str, str], ...] = ()
+    deleted_by: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    never_built: tuple[str, ...] = ()
     computes: tuple[tuple[str, bool], ...] = ()
     connectors: tuple[tuple[str, Connector], ...] = ()
     hosts_known: bool = True
@@ -168,7 +172,8 @@ def gather(case: Case, sources: Sources) -> Evidence:
     answers = {i: _server(i, case.volume_id, sources) for i in instances if i is not None}
     servers = tuple((instance_id, answer) for instance_id, (answer, _) in answers.items())
     backend, hosts_known = _backend(volume.value.ref, sources)
-    ended_on = tuple((i, host) for i, (_, host) in answers.items() if host is not None)
+    deleted = [record for _, record in answers.values() if record is not None]
+    ended_on = tuple((r.instance_id, r.ended_on) for r in deleted if r.ended_on is not None)
     connectors = _connectors(case, volume.value.attachments, servers, ended_on, sources)
     only_host = _only_host(case, volume.value, backend, dict(connectors)) if hosts_known else None
     return Evidence(
@@ -176,6 +181,8 @@ def gather(case: Case, sources: Sources) -> Evidence:
         servers=servers,
         backend=backend,
         ended_on=ended_on,
+        deleted_by=tuple((r.instance_id, r.deleted_by) for r in deleted if r.deleted_by),
+        never_built=tuple(r.instance_id for r in deleted if r.never_built),
         computes=tuple(_computes(volume.value.attachments, dict(servers), sources)),
         connectors=connectors,
         hosts_known=hosts_known,
@@ -229,8 +236,8 @@ def _no_answer(words: str, error: OutsideError) -> Unknown:
 
 def _server(
     instance_id: str, volume_id: str, sources: Sources
-) -> tuple[ServerEvidence, str | None]:
-    """Ask Nova for a server; of a deleted one say too which host ended its guest, if one did."""
+) -> tuple[ServerEvidence, DeletedServer | None]:
+    """Ask Nova for a server; of a deleted one say too what Nova has on record of it."""
 
     def ask() -> Server | None:
         return sources.nova.server(instance_id, volume_id, timeout_seconds=sources.timeout_seconds)
@@ -242,7 +249,7 @@ def _server(
     return (Fact(server), None) if server else _deleted(instance_id, sources)
 
 
-def _deleted(instance_id: str, sources: Sources) -> tuple[ServerEvidence, str | None]:
+def _deleted(instance_id: str, sources: Sources) -> tuple[ServerEvidence, DeletedServer | None]:
     """Ask for the control of a server that Nova denies: its record of what was done to it.
 
     A notification of the server is none: the Nova that sent it need not be the one that is asked.
@@ -259,7 +266,7 @@ def _deleted(instance_id: str, sources: Sources) -> tuple[ServerEvidence, str | 
         return _no_answer(words, error), None
     if record is None:
         return NoControl(NOT_ON_RECORD.format(instance_id)), None
-    return Absent(DELETED), record.ended_on
+    return Absent(DELETED), record
 
 
 def _computes(

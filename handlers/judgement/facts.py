@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 from drivers.control_plane import DETACHABLE, Server
 from handlers import intents
-from handlers.case import StepKind, Trigger
+from handlers.case import CaseState, OtherCase, StepKind, Trigger
 from handlers.judgement import accounting, writers
 from handlers.judgement.evidence import Absent, Fact, NoControl, Unknown
 from handlers.judgement.policy import LateAttach
@@ -223,6 +223,12 @@ def attachment_is_unfinished(s: Situation) -> bool:
 def attachment_is_in_error_detaching(s: Situation) -> bool:
     """The row is error_detaching."""
     return s.attachment_status == "error_detaching"
+
+
+@predicate
+def attachment_is_of_no_server(s: Situation) -> bool:
+    """The row names no server: it is of a host, or of another client than Nova."""
+    return s.attachment is not None and s.attachment.instance_id is None
 
 
 @predicate
@@ -429,6 +435,16 @@ def guest_ended(s: Situation) -> bool:
 
 
 @predicate
+def deleted_without_its_guest(s: Situation) -> bool:
+    """The request that deleted its server made this detach too, of a row on a host, and by Nova's
+    record no compute ended the guest: nova-api deletes the record alone where the compute is down.
+    """
+    by_deletion = not set(s.deleted_by).isdisjoint(s.case.request_ids)
+    detach = s.case.operation is Operation.DETACH and s.host is not None
+    return detach and by_deletion and s.server_gone and s.ended_on is None
+
+
+@predicate
 def guest_may_have_it(s: Situation) -> bool:
     """The row is attached, or the attach is known to have ended, or it had come as far as attaching
     where the backend cannot be seen.
@@ -606,9 +622,9 @@ def its_host_in_session(s: Situation) -> bool:
 
 @predicate
 def access_left(s: Situation) -> bool:
-    """The backend has a connection of its host; or it cannot be seen, Cinder's API was seen to
-    delete a reserved row that the backend had been asked for, by an attach or with a connector on
-    the bus, and no driver has reported a release since.
+    """The backend has a connection of its host; or it cannot be seen, Cinder's API deleted the row
+    without asking the backend, as far as the messages tell, which had been asked for it before, by
+    an attach or with a connector on the bus, and no driver has reported a release since.
     """
     return bool(s.own) or _suspected(s)
 
@@ -619,8 +635,9 @@ def _suspected(s: Situation) -> bool:
 
 @predicate
 def no_leak_suspected(s: Situation) -> bool:
-    """Cinder's API was not seen to delete a reserved row, or nothing shows that the backend was
-    ever asked for it, or the driver has reported a release since.
+    """No message told that Cinder's API deletes a reserved row (its start, or, of an older Cinder,
+    an end without any start), or nothing shows that the backend was ever asked for it, or the
+    driver has reported a release since.
     """
     suspected = s.case.released_unasked and _backend_was_asked(s)
     return not suspected or intents.released_by_driver(s.case)
@@ -745,6 +762,28 @@ def unexplained_attachment(s: Situation) -> bool:
 
 
 @predicate
+def others_left_over(s: Situation) -> bool:
+    """A row that is attached or in error is explained by none of its server's block devices, and no
+    case of its own is at work on it.
+    """
+    return bool(left_over(s)) and not any(_is_at_work_on(s, other) for other in s.case.beside)
+
+
+def left_over(s: Situation) -> tuple[str, ...]:
+    """Return the other rows that nothing explains and that are not being made."""
+    return tuple(
+        row.attachment_id
+        for row in s.others
+        if row.status not in ("reserved", "attaching") and accounting.is_unexplained(s, row)
+    )
+
+
+def _is_at_work_on(s: Situation, other: OtherCase) -> bool:
+    of_it = other.attachment_id is None or other.attachment_id in left_over(s)
+    return of_it and other.state is not CaseState.PARKED
+
+
+@predicate
 def unexplained_own(s: Situation) -> bool:
     """No block device of its server explains the row."""
     return accounting.is_unexplained(s, s.attachment)
@@ -820,6 +859,20 @@ def detach_of_this_row(s: Situation) -> bool:
     """The case is about a detach of this very row, and its end was not heard."""
     own = s.case.operation is Operation.DETACH and _is_the_case_s_own(s)
     return own and not s.case.end_seen
+
+
+@predicate
+def another_detach_wanted(s: Situation) -> bool:
+    """Another case of the volume is about a detach whose end was not heard, and not of this row:
+    the wish that Cinder has on record may be that one's.
+    """
+    wishes = (
+        other.attachment_id
+        for other in s.case.beside
+        if other.operation is Operation.DETACH and not other.end_seen
+    )
+    own = s.attachment.attachment_id if s.attachment else s.case.attachment_id
+    return any(wish is None or wish != own for wish in wishes)
 
 
 @predicate

@@ -74,7 +74,9 @@ class Guard(enum.Enum):
         Becomes.PARKED,
         "A connection has to be ended, or the backend has one, and the connector of the "
         "attachment's host was never seen on the bus. Without a connector a driver would end "
-        "every host's connection. Where the operator has set `allow_no_connector` and the driver "
+        "every host's connection. There is none where the backend cannot be seen and the row is of "
+        "a deleted server that never came to a compute, by Nova's record: no host was ever let in "
+        "for it. Where the operator has set `allow_no_connector` and the driver "
         "takes that, it is called all the same if every host is the same one: a single "
         "connection without a session, for the only attachment that Cinder has.",
     )
@@ -345,7 +347,7 @@ def _one_host(a: Asked) -> bool:
 def _must_name_the_host(a: Asked) -> bool:
     """Tell whether a step takes the connector, or the backend is not clean without one."""
     driver_call = bool(a.kinds & {BACKEND, StepKind.CINDER_FORCE_DETACH})
-    skipped = a.s.blind and cinder_skips_backend(a.s)
+    skipped = a.s.blind and cinder_skips_backend(a.s) and not a.s.never_let_in
     return driver_call or isinstance(a.s.backend, Fact) or skipped
 
 

@@ -263,8 +263,7 @@ def _attachments(s: Situation) -> frozenset[tuple[str, str]]:
 def _met(condition: Condition, s: Situation) -> bool:
     match condition:
         case Condition.LET_GO:
-            answered = s.server is not None or s.server_gone or facts.host_uses_nothing(s)
-            met = answered and not s.named_by_device and not s.devices_without_attachment
+            met = _answered(s) and not s.named_by_device and not s.devices_without_attachment
         case Condition.UNUSED:
             met = not accounting.let_go_unproven(s)
         case Condition.QUIET:
@@ -282,6 +281,15 @@ def _met(condition: Condition, s: Situation) -> bool:
         case _:
             assert_never(condition)
     return met
+
+
+def _answered(s: Situation) -> bool:
+    """Tell whether Nova spoke of the attachment; of one that is no server's it has nothing to say.
+
+    Then the backend's word stands alone: nobody is let in.
+    """
+    of_a_host = facts.attachment_is_of_no_server(s) and facts.no_connection(s)
+    return s.server is not None or s.server_gone or facts.host_uses_nothing(s) or of_a_host
 
 
 def fingerprint(diagnosis: Diagnosis, steps: tuple[Step, ...]) -> str:

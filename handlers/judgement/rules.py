@@ -25,8 +25,15 @@ OPEN_TO_OTHERS = "P18.open-to-others"
 GIVEN_AWAY = "P19.given-away"
 ACCESS_LOST = "P8.access-lost"
 ANOTHER_USER = "P20.another-user"
+GUEST_NOT_ENDED = "P25.guest-not-ended"
 UNEXPLAINED = "P17.unexplained"
+LEFT_OVER = "P28.other-left-over"
 OTHER_UNEXPLAINED = "B8.other-unexplained"
+
+OF_THE_VOLUME = frozenset(
+    {TWO_WRITERS, OPEN_TO_OTHERS, GIVEN_AWAY, ACCESS_LOST, ANOTHER_USER, UNEXPLAINED, LEFT_OVER}
+)
+"""What these find is the volume's, whichever attachment a case is about; their reasons name it."""
 
 BEFORE = Section(
     "Before any look",
@@ -349,7 +356,7 @@ SECTIONS = (
                     "server uses the volume"
                 ),
                 when=(facts.no_instance_to_ask,),
-                unless=("C1.nothing-left", "C2.nothing-left-blind"),
+                unless=("C1.nothing-left", "C2.nothing-left-blind", "UC3.host-let-go"),
                 meant=(
                     "Nova cannot be asked whether a server uses the volume. A host that "
                     "is no compute may use it."
@@ -416,7 +423,6 @@ SECTIONS = (
                     facts.detaching,
                     facts.attachment_is_attached,
                     facts.named_by_device,
-                    facts.no_other_attachment,
                     facts.nova_detaches,
                     facts.detach_of_this_case,
                     facts.nova_asked_lately,
@@ -601,6 +607,7 @@ SECTIONS = (
                     facts.detach_wanted,
                     facts.rolled_and_not_detached,
                 ),
+                unless=(facts.shared_host,),
                 meant=(
                     "A crash, a pause or a failure came between the two steps of "
                     "`UC4.wish-on-record`."
@@ -611,6 +618,63 @@ SECTIONS = (
                     "never counts."
                 ),
                 use_case=UseCase.UC4,
+            ),
+            Rule(
+                "UC4.wish-beside-others",
+                Verdict.NOVA_DETACH,
+                (
+                    "the messages name the one of several attachments whose detach Cinder has on "
+                    "record, and Nova has not carried it out"
+                ),
+                when=(
+                    facts.detaching,
+                    facts.attachment_is_attached,
+                    facts.named_by_device,
+                    facts.no_second_attachment,
+                    facts.other_attachments_named,
+                    facts.other_attachments_attached,
+                    facts.nova_detaches,
+                    facts.detach_of_this_row,
+                ),
+                unless=(facts.another_detach_wanted, facts.shared_host),
+                meant=(
+                    "Cinder's status does not say of which attachment, but the messages name it, "
+                    "and Cinder takes one wish at a time. Every other row is named by a block "
+                    "device of its own server, on another host, and no other detach is known of."
+                ),
+                done="Nova-detach of that one.",
+                source=(
+                    "A multiattach volume, a detach that the backend failed (read): Cinder's "
+                    "volume.detach.start lists all rows, Nova's error names one."
+                ),
+                use_case=UseCase.UC4,
+            ),
+            Rule(
+                "P29.wish-on-a-shared-host",
+                Verdict.PARK,
+                (
+                    "the messages name the one of several attachments that is to be detached, but "
+                    "another server of the same host uses the volume, or may: one connection "
+                    "serves both, and the detach could take the disk from the other one"
+                ),
+                when=(
+                    facts.detaching,
+                    facts.attachment_is_attached,
+                    facts.named_by_device,
+                    facts.other_attachments,
+                    facts.detach_of_this_row,
+                    facts.shared_host,
+                ),
+                unless=(facts.another_detach_wanted,),
+                meant=(
+                    "Whether the connection of a host outlasts the detach of one of its servers "
+                    "depends on the backend's own driver, which no look shows."
+                ),
+                done=(
+                    "Parked: with `cinder reset-state --state in-use`, the detach may be asked of "
+                    "Nova again where that driver counts the attachments of a host."
+                ),
+                source="A multiattach volume, two servers of one host (read).",
             ),
             Rule(
                 "P10.whose-wish",
@@ -721,6 +785,50 @@ SECTIONS = (
                 use_case=UseCase.UC3,
             ),
             Rule(
+                "UC3.failed-detach",
+                Verdict.RELEASE,
+                (
+                    "a detach failed at its end: its row is in error, Nova holds nothing, and "
+                    "Cinder's status went back to in-use"
+                ),
+                when=(
+                    facts.in_use,
+                    facts.attachment_is_in_error_detaching,
+                    facts.no_other_attachment,
+                    facts.no_block_device,
+                ),
+                meant="The row in error is the wish to detach, and nobody uses the volume.",
+                done="Release; in-use keeps others out meanwhile.",
+                source="A driver that was not initialised during a detach; `reset-state` (read).",
+                use_case=UseCase.UC3,
+            ),
+            Rule(
+                "UC3.host-let-go",
+                Verdict.RELEASE,
+                (
+                    "the row is no server's, its client asked for the detach, and the backend lets "
+                    "nobody in"
+                ),
+                when=(
+                    facts.detaching,
+                    facts.attachment_is_of_no_server,
+                    facts.no_other_attachment,
+                    facts.detach_of_this_row,
+                    facts.no_connection,
+                ),
+                meant=(
+                    "A host, or a client that is not Nova, had the volume attached and asked for "
+                    "the detach; the backend has let it go and Cinder was not told. There is no "
+                    "server to ask about, but nobody can write."
+                ),
+                done="Release. Where anybody is let in, a person decides (`P4.no-instance`).",
+                source=(
+                    "Standalone Cinder, `os-attach` with a host name, the last call of a detach "
+                    "lost (read)."
+                ),
+                use_case=UseCase.UC3,
+            ),
+            Rule(
                 "UC3.row-in-error",
                 Verdict.RELEASE,
                 (
@@ -756,9 +864,9 @@ SECTIONS = (
                     facts.access_left,
                 ),
                 where_blind=(
-                    "Cinder says available and Nova holds nothing, but Cinder deleted a reserved "
-                    "row without asking the backend, which cannot be seen: an export may be "
-                    "left"
+                    "Cinder says available and Nova holds nothing, but Cinder deleted its row "
+                    "without asking the backend, as far as the messages tell, and that cannot be "
+                    "seen: an export may be left"
                 ),
                 meant=(
                     "The backend finished the attach after all callers had given up, and "
@@ -809,9 +917,9 @@ SECTIONS = (
                 ),
                 unless=(facts.shared_host,),
                 where_blind=(
-                    "the attachment is gone, but Cinder deleted a reserved row without asking "
-                    "the backend, which cannot be seen: an export for its host may be left, "
-                    "beside others that are right"
+                    "the attachment is gone, but Cinder deleted its row without asking the "
+                    "backend, as far as the messages tell, and that cannot be seen: an export for "
+                    "its host may be left, beside others that are right"
                 ),
                 meant="One connection of several was left.",
                 done=(
@@ -1158,6 +1266,29 @@ SECTIONS = (
                 source="`reset-state` (made).",
             ),
             Rule(
+                GUEST_NOT_ENDED,
+                Verdict.PARK,
+                (
+                    "danger: the server was deleted without its compute, so that nothing shows "
+                    "that its guest was ended; the backend cannot be seen, and Cinder lets others "
+                    "have the volume: the guest may be writing"
+                ),
+                when=(facts.blind, facts.no_attachment, facts.deleted_without_its_guest),
+                meant=(
+                    "The compute was down and nova-api deleted the server's record alone, and its "
+                    "attachment with it. The guest may run on, with the disk open. Where the "
+                    "backend is seen, its session tells."
+                ),
+                done=(
+                    "Parked: only a person can find out whether that host runs, or fence it, "
+                    "before the volume is used again."
+                ),
+                source=(
+                    "A server deleted while its compute was down (read). nova-api asks Cinder "
+                    "with the id of the request that deletes the server."
+                ),
+            ),
+            Rule(
                 "C1.nothing-left",
                 Verdict.CLEAN,
                 (
@@ -1212,16 +1343,39 @@ SECTIONS = (
                 source="Accesses that were left by a migration that failed or went well (read).",
             ),
             Rule(
+                LEFT_OVER,
+                Verdict.PARK,
+                (
+                    "this attachment is in order, but another one of the volume is left over: no "
+                    "block device explains it, and nobody is at work on it"
+                ),
+                when=(
+                    facts.unexplained_attachment,
+                    facts.reserved_or_in_use,
+                    facts.others_left_over,
+                ),
+                unless=(facts.wrong_attachment_named, facts.unexplained_own),
+                meant=(
+                    "The other row's server is deleted, or does not name it, and its messages were "
+                    "lost or were never sent. Nothing will change by itself."
+                ),
+                done=(
+                    "Parked, and the reason names it; where that attachment has a parked case of "
+                    "its own, this one is joined to it."
+                ),
+                source="Multiattach, a server deleted while Cinder was down (read).",
+            ),
+            Rule(
                 OTHER_UNEXPLAINED,
                 Verdict.IN_FLIGHT,
                 "another attachment of the volume is not explained by any block device",
                 when=(facts.unexplained_attachment, facts.reserved_or_in_use),
                 unless=(facts.wrong_attachment_named, facts.unexplained_own),
                 meant=(
-                    "This attachment is in order, but another row of the volume is left over, or "
-                    "is being made: its server is deleted, or does not name it."
+                    "This attachment is in order, but another row of the volume is being made, or "
+                    "a case of its own is at work on it."
                 ),
-                done="In-flight; if that one is stuck, it has a case of its own.",
+                done="In-flight.",
                 source="Multiattach, a server deleted while Cinder was down (read).",
             ),
             Rule(
@@ -1244,6 +1398,60 @@ SECTIONS = (
                 ),
                 done="Parked: a detach has to be asked for, or Cinder's record be dropped.",
                 source="`reset-state` to in-use of a volume that nobody has (read).",
+            ),
+            Rule(
+                "P26.let-go-on-a-shared-host",
+                Verdict.PARK,
+                (
+                    "Nova has let go of one of several servers, Cinder still says detaching, and "
+                    "another server of the same host uses the volume, or may: one connection "
+                    "serves both, and to end it would take the disk from the other one"
+                ),
+                when=(
+                    facts.detaching,
+                    facts.attachment_is_attached,
+                    facts.server_exists,
+                    facts.no_block_device,
+                    facts.shared_host,
+                ),
+                meant=(
+                    "The guest has let go and only Cinder's row is left. Cinder keeps the "
+                    "connection of a host for its other attachments only where the backend's own "
+                    "driver counts them, which no look shows."
+                ),
+                done=(
+                    "Parked: where that driver counts the attachments of a host, "
+                    "`cinder attachment-delete` of the one that is named ends it."
+                ),
+                source="A multiattach volume, two servers of one host, one detach failed (read).",
+            ),
+            Rule(
+                "P27.let-in-after-a-failed-detach",
+                Verdict.PARK,
+                (
+                    "danger: a detach failed at its end and left its row in error, Cinder gives "
+                    "the volume to others all the same, and the backend still has a connection"
+                ),
+                when=(
+                    facts.available,
+                    facts.attachment_is_in_error_detaching,
+                    facts.no_block_device,
+                ),
+                unless=(facts.no_connection,),
+                where_blind=(
+                    "danger: a detach failed at its end and left its row in error, Cinder gives "
+                    "the volume to others all the same, and the backend cannot be seen"
+                ),
+                meant=(
+                    "The next server gets a volume to which an earlier host may write. Beside a "
+                    "row, Cinder's reserve cannot keep others out: giving it back would leave the "
+                    "volume in-use."
+                ),
+                done=(
+                    "Parked. With the row deleted (`cinder attachment-delete`, which ends the "
+                    "connection too), a replay ends what is left."
+                ),
+                source="A driver whose removal of the export failed in a detach (read).",
             ),
             Rule(
                 "P24.deleted-on-a-shared-host",

@@ -151,8 +151,9 @@ class Situation:
     several rows might be it. ``others`` are the volume's remaining rows. ``instance_id`` is the
     subject's instance: that of the row where there is one, even if the row has none, else the
     case's. ``ended_on`` is the host whose nova-compute ended the guest of the subject's deleted
-    server, as far as Nova says; ``computes`` are the compute services that were asked for beside
-    those of the servers' hosts.
+    server, as far as Nova says, ``deleted_by`` the requests that deleted it, ``never_built``
+    whether it never came to a compute; ``computes`` are the compute services that were asked for
+    beside those of the servers' hosts.
 
     ``connector`` is the recorded identity of the subject's host, ``connectors`` those that were
     learned of every host in question, and ``shared_host`` says that another row or its server is on
@@ -174,6 +175,8 @@ class Situation:
     instance_id: str | None
     servers: Mapping[str, ServerEvidence]
     ended_on: str | None
+    deleted_by: tuple[str, ...]
+    never_built: bool
     computes: Mapping[str, bool]
     connector: Connector | None
     connectors: Mapping[str, Connector]
@@ -272,6 +275,18 @@ class Situation:
         return self.attachment is not None and self.server_gone and ended_here
 
     @property
+    def never_let_in(self) -> bool:
+        """Tell whether no host was ever let in for the row, so that there is nothing to release.
+
+        It is only reserved, nothing names a host for it, no attach of it was heard of, and its
+        deleted server never came to a compute, which alone asks for a connection.
+        """
+        row = self.attachment
+        bare = row is not None and row.status == RESERVED and not row.has_connection_info
+        unheard = self.host is None and self.connector is None and self.case.starts == 0
+        return bare and unheard and self.server_gone and self.never_built
+
+    @property
     def on_host_of_its_server(self) -> bool:
         """Tell whether the subject's recorded host is the one that its server is on."""
         here = self.server.host if self.server else None
@@ -361,6 +376,8 @@ def situate(
         instance_id=instance_id,
         servers=servers,
         ended_on=ended_on,
+        deleted_by=dict(evidence.deleted_by).get(instance_id or "", ()),
+        never_built=instance_id in evidence.never_built,
         computes=dict(evidence.computes),
         connector=connector,
         connectors=learned,

@@ -22,7 +22,14 @@ from handlers.notification.event_type import (
     source_of,
     why_ignored,
 )
-from handlers.notification.types import Ignored, Malformed, Notification, NotifiedAttachment, Parsed
+from handlers.notification.types import (
+    Ignored,
+    Malformed,
+    Notification,
+    NotifiedAttachment,
+    Parsed,
+    published_by_api,
+)
 
 __all__ = [
     "ON_THE_BUS",
@@ -37,6 +44,7 @@ __all__ = [
     "Source",
     "may_concern",
     "parse",
+    "published_by_api",
 ]
 
 

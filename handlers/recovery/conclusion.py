@@ -24,7 +24,9 @@ from handlers.case import (
     Case,
     CaseState,
     Conclusion,
+    OtherCase,
     Outcome,
+    ReasonKind,
     StepKind,
     StepResult,
     Trigger,
@@ -34,7 +36,7 @@ from handlers.case import (
 from handlers.judgement import facts
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import ACTING, Diagnosis, Verdict
-from handlers.judgement.rules import CRASHES
+from handlers.judgement.rules import CRASHES, LEFT_OVER, OF_THE_VOLUME
 from handlers.notification import Operation
 from handlers.recovery import retry
 
@@ -48,6 +50,7 @@ class Attempted:
     """An attempt as it stood when it came to its end, at ``now``.
 
     ``case`` includes the intents of this attempt. ``started``: this attempt announced its start.
+    ``quiet``: it did not, as the failures of the parked case were told; its end is told with both.
     ``evidence`` is the last look as history keeps it, ``trouble`` what last went wrong with a call.
     """
 
@@ -58,6 +61,7 @@ class Attempted:
     started: bool
     evidence: dict[str, Any]
     trouble: str | None = None
+    quiet: bool = False
 
     @property
     def unsettled_steps(self) -> tuple[str, ...]:
@@ -81,16 +85,17 @@ class Attempted:
     ) -> Announcement:
         """Build one announcement of this attempt.
 
-        A start and a parking name the rule of this look, an end the rule that was acted on.
+        A start and a parking name the rule of this look, an end the rule that was acted on, and so
+        does the start that is told with it.
         """
         details = Details(event, self.now, self.unsettled_steps, reason, verified_by)
         return announce(self.case, self._diagnosis_to_announce(event), details)
 
     def _diagnosis_to_announce(self, event: Event) -> Diagnosis:
         look, acted_on = self.diagnosis, intents.acted_on(self.case)
-        if event is Event.START:
+        if event is Event.START and not self.quiet:
             return look
-        if event is not Event.END or acted_on is None:
+        if event not in (Event.START, Event.END) or acted_on is None:
             return dataclasses.replace(look, use_case=self.use_case)
         verdict = Verdict(acted_on.verdict)
         return dataclasses.replace(
@@ -104,7 +109,7 @@ class Attempted:
         filled: dict[str, Any] = {
             "delay_seconds": None, "conclusion": None, "verified_by": None, "failed": False,
             "mended": False, "clean": False, "fingerprint": None, "announcements": (),
-            "held": stays,
+            "held": stays, "reason_kind": None,
         }  # fmt: skip
         return Outcome(
             state=self.case.state if stays else state,
@@ -133,7 +138,7 @@ def conclude(attempted: Attempted) -> Outcome:
         case Verdict.UNKNOWN:
             return _unseen(attempted)
         case _:
-            return park(attempted, attempted.diagnosis.reason)
+            return park(attempted, attempted.diagnosis.reason, ReasonKind.RULE)
 
 
 def _gone(attempted: Attempted) -> Outcome:
@@ -248,7 +253,8 @@ def _frozen(attempted: Attempted, well: str) -> Outcome:
             return attempted.outcome(
                 CaseState.CLOSED, reason, conclusion=Conclusion.HEALTHY, clean=True
             )
-        return park(attempted, f"{reason}, for longer than patience_seconds")
+        reason = f"{reason}, for longer than patience_seconds"
+        return park(attempted, reason, ReasonKind.WAITED)
     horizon = attempted.policy.late_horizon_seconds
     return attempted.outcome(CaseState.SETTLING, reason, delay_seconds=horizon, clean=True)
 
@@ -301,8 +307,18 @@ def _recovered(attempted: Attempted) -> Outcome:
         mended=True,
         clean=True,
         verified_by=verified_by,
-        announcements=(attempted.announcement(Event.END, reason, verified_by),),
+        announcements=(
+            *_start_not_told(attempted),
+            attempted.announcement(Event.END, reason, verified_by),
+        ),
     )
+
+
+def _start_not_told(attempted: Attempted) -> tuple[Announcement, ...]:
+    """Announce the start with the end, where the attempt was quiet."""
+    if not attempted.quiet:
+        return ()
+    return (attempted.announcement(Event.START, "what had failed was tried again"),)
 
 
 def _verified_by(diagnosis: Diagnosis) -> VerifiedBy | None:
@@ -351,10 +367,11 @@ def _looked(attempted: Attempted) -> Outcome:
 
 
 def _warn(attempted: Attempted, put_off: Callable[[Attempted, str], Outcome]) -> Outcome:
-    """Wait on, and tell of the danger once: the last outcome's reason says whether it was told."""
+    """Wait on, and tell of the danger once."""
     waiting = put_off(attempted, f"{attempted.diagnosis.reason}; {DANGER}")
+    waiting = dataclasses.replace(waiting, reason_kind=ReasonKind.DANGER)
     parked_now = waiting.state is CaseState.PARKED and not waiting.held
-    if parked_now or DANGER in (attempted.case.reason or ""):
+    if parked_now or ReasonKind.DANGER in attempted.case.told:
         return waiting
     told = waiting.announcements or (attempted.announcement(Event.ERROR, waiting.reason),)
     return dataclasses.replace(waiting, announcements=told)
@@ -365,7 +382,8 @@ def wait(attempted: Attempted, reason: str, delay_seconds: float | None = None) 
     policy, case = attempted.policy, attempted.case
     asked = case.state is CaseState.AWAITING_APPROVAL  # for as long as its person takes
     if attempted.age_seconds > policy.patience_seconds and not asked:
-        return park(attempted, f"{reason}, for longer than patience_seconds")
+        reason = f"{reason}, for longer than patience_seconds"
+        return park(attempted, reason, ReasonKind.WAITED)
     growing = min(policy.retry_backoff_seconds * case.attempts, policy.retry_backoff_max_seconds)
     delay = growing if delay_seconds is None else delay_seconds
     return attempted.outcome(CaseState.DUE, reason, delay_seconds=delay)
@@ -380,29 +398,34 @@ def later(attempted: Attempted, reason: str, *, at_least: float | None = None) -
     """Return the outcome of a failed attempt: due after a backoff, or parked after the last one."""
     failures = attempted.case.failures + 1
     if failures >= attempted.policy.max_failures:
-        return park(attempted, f"{reason} (after {attempted.policy.max_failures} attempts)")
+        reason = f"{reason} (after {attempted.policy.max_failures} attempts)"
+        return park(attempted, reason, ReasonKind.FAILED)
     error = (attempted.announcement(Event.ERROR, reason),) if attempted.started else ()
+    parked = attempted.case.state is CaseState.PARKED
     return attempted.outcome(
         CaseState.DUE,
         reason,
+        reason_kind=ReasonKind.FAILED if parked and error else None,
         delay_seconds=max(retry.delay_seconds(failures, attempted.policy), at_least or 0.0),
         failed=True,
         announcements=error,
     )
 
 
-def park(attempted: Attempted, reason: str, fingerprint: str | None = None) -> Outcome:
+def park(
+    attempted: Attempted, reason: str, kind: ReasonKind, fingerprint: str | None = None
+) -> Outcome:
     """Return the outcome that hands the case to a person, or leaves it where a person has it.
 
     One cause is one parked case: a case that has done nothing and would be parked for the same as
-    another one of its attachment ends as joined to it.
+    another one of its attachment or volume ends as joined to it.
     """
     if (other := _stands_for_it(attempted)) is not None:
-        told_by = f"{reason}; case {other} of this attachment is parked for the same"
+        told_by = f"{reason}; case {other} is parked for the same"
         return attempted.outcome(CaseState.CLOSED, told_by, conclusion=Conclusion.JOINED)
     error = (attempted.announcement(Event.ERROR, reason),) if attempted.started else ()
     parked = (attempted.announcement(Event.PARKED, reason),)
-    told = _was_told(attempted, reason if fingerprint else None)
+    told = _was_told(attempted, reason, kind)
     return attempted.outcome(
         CaseState.PARKED,
         reason,
@@ -410,35 +433,52 @@ def park(attempted: Attempted, reason: str, fingerprint: str | None = None) -> O
         failed=True,
         fingerprint=fingerprint,
         held=told,
+        reason_kind=None if told and not error else kind,
         announcements=error if told else error + parked,
     )
 
 
 def _stands_for_it(attempted: Attempted) -> str | None:
-    """Return the id of the parked case that tells the same of the same attachment.
+    """Return the id of the parked case that tells the same of the same attachment or volume.
 
     A case of a detach is joined to none of an attach, which does not know of the wish.
     """
-    case, rule = attempted.case, attempted.diagnosis.rule
-    if case.state is CaseState.PARKED or case.intents or case.attachment_id is None:
+    case = attempted.case
+    if case.state is CaseState.PARKED or case.intents:
         return None
-    same = (p for p in case.beside if (p.attachment_id, p.rule) == (case.attachment_id, rule))
-    stand = (p for p in same if p.operation in (case.operation, Operation.DETACH))
-    return next((parked.case_id for parked in stand), None)
+    wish = case.operation is Operation.DETACH and not case.end_seen
+    parked = (other for other in case.beside if other.state is CaseState.PARKED)
+    stand = (p for p in parked if p.operation is Operation.DETACH or not wish)
+    return next((p.case_id for p in stand if _tells_the_same(attempted, p)), None)
 
 
-def _was_told(attempted: Attempted, objection: str | None) -> bool:
+def _tells_the_same(attempted: Attempted, parked: OtherCase) -> bool:
+    """Tell whether a person was told of it: of this row, of the volume, or of the one left over."""
+    case, diagnosis = attempted.case, attempted.diagnosis
+    s = diagnosis.situation
+    if diagnosis.rule == LEFT_OVER and s is not None:
+        return parked.attachment_id in facts.left_over(s) or parked.reason == diagnosis.reason
+    if parked.rule != diagnosis.rule:
+        return False
+    if diagnosis.rule in OF_THE_VOLUME:
+        return parked.reason == diagnosis.reason
+    return case.attachment_id is not None and parked.attachment_id == case.attachment_id
+
+
+def _was_told(attempted: Attempted, reason: str, kind: ReasonKind) -> bool:
     """Tell whether the case is parked already, and this look shows nothing else to decide.
 
-    ``objection``: the guard or refusal that stands against a plan. A mere failure has none: its
-    text differs each time, as it has the request's id.
+    Another guard is something else, and so is a refusal. The text of a failure differs each time,
+    as it has the request's id.
     """
     case, diagnosis = attempted.case, attempted.diagnosis
     if case.state is not CaseState.PARKED:
         return False
     if diagnosis.verdict not in ACTING and diagnosis.verdict is not Verdict.PARK:
         return True
-    return diagnosis.rule == case.rule and objection in (None, case.reason)
+    told = kind in (ReasonKind.FAILED, ReasonKind.WAITED) or kind in case.told
+    other_guard = kind is ReasonKind.GUARD and reason != case.reason
+    return diagnosis.rule == case.rule and told and not other_guard
 
 
 def _seconds_to_next_look(attempted: Attempted) -> float | None:
@@ -459,4 +499,5 @@ def ask(attempted: Attempted, reason: str, fingerprint: str) -> Outcome:
         reason,
         delay_seconds=_seconds_to_next_look(attempted),
         fingerprint=fingerprint,
+        reason_kind=ReasonKind.GUARD,
     )

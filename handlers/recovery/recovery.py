@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from drivers.base import StorageDriver
 from drivers.control_plane import Cinder, Nova
@@ -24,12 +24,12 @@ from drivers.errors import (
     PermanentError,
     TransientError,
 )
-from handlers.case import Case, CaseFile, CaseState, Outcome, StepResult
+from handlers.case import Case, CaseFile, CaseState, Outcome, ReasonKind
 from handlers.counting import Counted, Guarded, uncounted
 from handlers.judgement.diagnosis import condemn
 from handlers.judgement.evidence import Evidence, Unknown
 from handlers.judgement.guards import PARKS, Becomes, Means, Objection, guard
-from handlers.judgement.plan import Step, fingerprint, make_plan
+from handlers.judgement.plan import fingerprint, make_plan
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import ACTING, Diagnosis, Verdict
 from handlers.judgement.situation import Situation
@@ -126,9 +126,10 @@ class Recovery:
             return self._object(attempt, attempted, objection, means.fingerprint)
         refused = [attempt.refused[step.kind] for step in steps if step.kind in attempt.refused]
         if refused:
-            return conclusion.park(attempted, refused[0], means.fingerprint)
-        if _was_refused(attempt.case, steps, means.fingerprint):
-            return conclusion.park(attempted, attempt.case.reason or "", means.fingerprint)
+            return conclusion.park(attempted, refused[0], ReasonKind.REFUSED, means.fingerprint)
+        if _was_refused(attempt.case, means.fingerprint):
+            again = f"{diagnosis.reason}; a call of this plan was refused for good"
+            return conclusion.park(attempted, again, ReasonKind.REFUSED, means.fingerprint)
         attempt.parked_by = None
         return self._try_steps(attempt, Plan(diagnosis, s, steps, attempted))
 
@@ -143,7 +144,7 @@ class Recovery:
         if blocking.becomes is Becomes.ASKED:
             return conclusion.ask(attempted, reason, mark)
         if blocking in PARKS:
-            return conclusion.park(attempted, reason, mark)
+            return conclusion.park(attempted, reason, ReasonKind.GUARD, mark)
         if attempt.trouble is not None:
             return conclusion.later(attempted, attempt.trouble, at_least=objection.wait_seconds)
         return conclusion.wait(attempted, reason, objection.wait_seconds)
@@ -169,14 +170,13 @@ class Recovery:
         return None
 
 
-def _was_refused(case: Case, steps: Sequence[Step], mark: str) -> bool:
+def _was_refused(case: Case, mark: str) -> bool:
     """Tell whether the case is parked because a call of this very plan was refused for good.
 
     It is not made again at each look: a person's replay makes it.
     """
-    last = {intent.kind: intent.result for intent in case.intents}
-    refused = any(last.get(step.kind) is StepResult.REFUSED for step in steps)
-    return case.state is CaseState.PARKED and case.fingerprint == mark and refused
+    parked = case.state is CaseState.PARKED and case.fingerprint == mark
+    return parked and ReasonKind.REFUSED in case.told
 
 
 __all__ = ["EvidenceChangedError", "Recovery"]

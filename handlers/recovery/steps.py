@@ -162,7 +162,7 @@ class Stepper:
         )
         start = (
             None
-            if attempt.started
+            if attempt.started or attempt.quiet
             else plan.attempted.announcement(Event.START, plan.diagnosis.reason)
         )
         attempt.file.intend(
@@ -173,7 +173,7 @@ class Stepper:
             lease_seconds=lease_seconds,
             announcement=start,
         )
-        attempt.started = True
+        attempt.started = not attempt.quiet
         attempt.case = attempt.case.about(step.target())
         return intent
 

@@ -33,6 +33,8 @@ def summarise(
         "cinder": _volume(evidence.volume),
         "nova": {instance_id: _server(answer) for instance_id, answer in evidence.servers},
         "ended_on": dict(evidence.ended_on),
+        "deleted_by": {i: list(requests) for i, requests in evidence.deleted_by},
+        "never_built": list(evidence.never_built),
         "computes": dict(evidence.computes),
         "holding": _holding(evidence.holding),
         "elsewhere": [_holding(holding) for holding in evidence.elsewhere],

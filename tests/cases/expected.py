@@ -1,8 +1,7 @@
-"""What each reported situation must come to, and what of that is wrong today.
+"""What each reported situation must come to.
 
 The first word of each entry says it: NOTHING (nobody is told of anything), LEFT (nothing is done),
-WAITS, PARKED (for a person, as one case and at once), MENDED. ``wrong`` names the kind of fault
-where it is not so yet.
+WAITS, PARKED (for a person, as one case and at once), MENDED.
 """
 
 from __future__ import annotations
@@ -26,18 +25,6 @@ class Ends(enum.Enum):
     ROLLED = "at most rolled back, and no end is announced: parked, or said to be attached"
 
 
-class Kind(enum.Enum):
-    """A kind of fault that several situations show."""
-
-    ENDING = "an ending on the bus is taken for the end"
-    SEEN = "no signal and no sweep finds it"
-    CONTROL = "a negative is believed without a control"
-    DANGER = "danger is told late"
-    TRUTH = "what is said is not so"
-    NOISE = "a person is asked about what is in order"
-    MENDABLE = "a person is asked about what could be proven"
-
-
 Held = tuple[str, tuple[str, ...], tuple[str, ...]]
 """Cinder's status of the volume, the statuses of its rows, the hosts on the backend."""
 
@@ -48,7 +35,7 @@ class Expected:
 
     ``holds``: what is held afterwards, None for what was held before. ``steps``: the ways to it
     that are right. ``lets_go``: how many guests lose the disk by Nova's own detach. ``says`` and
-    ``never_says``: words in the reason of the case. ``wrong``: what is wrong with it today.
+    ``never_says``: words in the reason of the case.
     """
 
     ends: Ends
@@ -57,7 +44,6 @@ class Expected:
     says: tuple[str, ...] = ()
     never_says: tuple[str, ...] = ()
     lets_go: int = 0
-    wrong: Kind | None = None
 
 
 DELETE = ("cinder.delete_attachment",)
@@ -84,10 +70,6 @@ def _parked(*says: str) -> Expected:
 
 def _one_left(host: str, *steps: tuple[str, ...]) -> Expected:
     return Expected(Ends.MENDED, ("in-use", ("attached",), (host,)), steps)
-
-
-def _wrong(kind: Kind, expected: Expected) -> Expected:
-    return dataclasses.replace(expected, wrong=kind)
 
 
 SEEING: Mapping[str, Expected] = MappingProxyType(
@@ -137,7 +119,7 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
         # Nothing.
         "healthy_server_deleted": NOTHING,
         # Row released: nobody can write.
-        "host_attach_detaching_clean": _wrong(Kind.MENDABLE, RELEASED),
+        "host_attach_detaching_clean": RELEASED,
         # Tell.
         "in_use_error_detaching_named": PARKED,
         # Leave it.
@@ -157,15 +139,11 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
         # That access ended.
         "migration_aborted_dest_access_left": _one_left("compute-23", ACCESS_ALONE),
         # That access ended.
-        "migration_done_source_access_left": _wrong(
-            Kind.ENDING, _one_left("compute-4-destination", ACCESS_ALONE)
-        ),
+        "migration_done_source_access_left": _one_left("compute-4-destination", ACCESS_ALONE),
         # Wait, then a person.
         "migration_never_completed": PARKED,
         # roll_detaching and Nova's detach of the one that the messages name.
-        "multiattach_detach_fails": _wrong(
-            Kind.MENDABLE, _one_left("compute-5-other", NOVA_DETACH)
-        ),
+        "multiattach_detach_fails": _one_left("compute-5-other", NOVA_DETACH),
         # That row alone released (DELETE attachment).
         "multiattach_nova_let_go": _one_left("compute-6-other", RELEASE),
         # Leave.
@@ -195,7 +173,7 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
         # Nothing.
         "shelved_deleted": NOTHING,
         # A loud park; never 'ended'.
-        "source_row_deleted_access_kept": _wrong(Kind.TRUTH, _parked("guest may be writing")),
+        "source_row_deleted_access_kept": _parked("guest may be writing"),
         # Nova's detach again.
         "stopped_server_detach": DETACHED_BY_NOVA,
         # Park, or roll back and say that it is attached.
@@ -215,6 +193,19 @@ SEEING: Mapping[str, Expected] = MappingProxyType(
 VARIANTS: Mapping[str, Expected] = MappingProxyType(
     {
         "available_error_attaching": RELEASED,
+        "building_came_to_a_compute": RELEASED,
+        "host_detach_let_in": _parked("no instance"),
+        "host_detach_row_in_error": RELEASED,
+        "let_go_on_one_host": _parked("same host"),
+        "local_delete_of_no_host": _parked("session"),
+        "migration_done_and_deleted": Expected(Ends.MENDED, FREE, (TERMINATE,)),
+        "migration_done_source_down": WAITS,
+        "migration_done_source_session": _parked("critical", "compute-4-destination"),
+        "multiattach_detach_both": dataclasses.replace(LEFT, says=("several attachments",)),
+        "multiattach_detach_on_one_host": _parked("same host"),
+        "row_in_error_in_use": RELEASED,
+        "source_row_deleted_then_attached": TWO_WRITERS,
+        "uc5_without_start_then_attached": _one_left("compute-3-other", ACCESS_ALONE),
         "deleted_while_cinder_down_let_in": RELEASED,
         "error_server_detach": PARKED,
         "ironic_node_let_in": Expected(Ends.UNKNOWN, never_says=("server is deleted",)),
@@ -224,7 +215,7 @@ VARIANTS: Mapping[str, Expected] = MappingProxyType(
         "reset_available_detached_told": _parked("guest may be writing"),
         "shelved_server_detach": DETACHED_BY_NOVA,
         "soft_deleted_server_detach": DETACHED_BY_NOVA,
-        "source_row_deleted_access_gone": _wrong(Kind.TRUTH, _parked("guest may be writing")),
+        "source_row_deleted_access_gone": _parked("guest may be writing"),
         "two_writers_ended": TWO_WRITERS,
     }
 )
@@ -233,21 +224,26 @@ VARIANTS: Mapping[str, Expected] = MappingProxyType(
 BLIND: Mapping[str, Expected] = MappingProxyType(
     {
         "detach_from_shelved": NOTHING,
-        "local_delete_guest_runs": _wrong(Kind.ENDING, PARKED),
+        "local_delete_compute_back": _parked("danger", "compute-1"),
+        "local_delete_guest_runs": _parked("danger", "compute-1"),
+        "local_delete_of_no_host": _parked("danger", "compute-1"),
         "reset_available_detached": PARKED,
         "reset_available_only": PARKED,
         "shelved_deleted": NOTHING,
-        "uc5_without_detach_start": _wrong(Kind.ENDING, PARKED),
+        "uc5_without_detach_start": _parked("may be left"),
     }
 )
 """The default driver, which sees nothing, and whose word is not trusted."""
 
 TRUSTED: Mapping[str, Expected] = MappingProxyType(
     {
-        "deleted_in_building": _wrong(Kind.MENDABLE, RELEASED),
+        "building_came_to_a_compute": _parked("no connector"),
+        "deleted_in_building": RELEASED,
         "detach_from_shelved": NOTHING,
+        "row_in_error_in_use": RELEASED,
         "shelved_deleted": NOTHING,
-        "uc5_without_detach_start": _wrong(Kind.ENDING, Expected(Ends.MENDED, FREE, (TERMINATE,))),
+        "uc5_without_start_then_attached": _parked("may be left"),
+        "uc5_without_detach_start": Expected(Ends.MENDED, FREE, (TERMINATE,)),
     }
 )
 """The same driver, with ``trust_blind``."""

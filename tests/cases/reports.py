@@ -226,6 +226,14 @@ def _ended_where_it_was(playing: Cast) -> None:
     playing.cloud.set_server(server["id"], ended_on=server["host"])
 
 
+def _deleted_by_the_api(playing: Cast) -> None:
+    """Have Nova's record name the request that Cinder's messages carry, as it does."""
+    (server,) = playing.report.nova
+    sent = next(s for s in playing.report.notifications if s["exchange"] == "cinder")
+    request = sent["message"]["_context_global_request_id"]
+    playing.cloud.set_server(server["id"], deleted_by=(request,))
+
+
 def _of_vmware(playing: Cast) -> None:
     """Have the host present itself by the address of its vCenter, as Nova's VMware driver does."""
     (row,), (link,) = playing.report.cinder["rows"], playing.report.backend
@@ -243,6 +251,7 @@ ARRANGED: Mapping[str, Sequence[Callable[[Cast], None]]] = MappingProxyType(
         "failed_over": (_backend_knows_nothing,),
         "glance_store_attached": (_no_compute("glance-1"),),
         "host_attach_detaching_clean": (_no_compute("compute-5-other"),),
+        "local_delete_guest_runs": (_deleted_by_the_api,),
         "ironic_node_attached": (_no_compute("compute-16-other"),),
         "ironic_node_session": (_no_compute("compute-15-other"),),
         "other_region_opened_no_session": (_never_had,),

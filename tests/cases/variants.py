@@ -39,6 +39,117 @@ def _row_in(status: str) -> Callable[[Told], None]:
     return change
 
 
+def _volume(status: str, *rows: tuple[str, str | None, str | None, str]) -> Callable[[Told], None]:
+    """Have Cinder say this of the volume; each row is its status, server, host and id."""
+
+    def change(told: Told) -> None:
+        told["states before"]["cinder"] |= {
+            "status": status,
+            "attach_status": "attached" if rows else "detached",
+            "rows": [
+                {
+                    "id": row_id, "status": row, "instance": server, "host": host,
+                    "has_connection_info": row != "reserved",
+                }
+                for row, server, host, row_id in rows
+            ],
+        }  # fmt: skip
+
+    return change
+
+
+def _more_servers(*servers: tuple[str, str, str | None]) -> Callable[[Told], None]:
+    """Have Nova have these too, which run and hold the disk: id, host, row that is named."""
+
+    def change(told: Told) -> None:
+        states = told["states before"]
+        for server, host, row in servers:
+            states["nova"].append(
+                {
+                    "id": server, "deleted": False, "vm_state": "active", "task_state": None,
+                    "host": host, "compute_up": True, "ended_on": None,
+                    "devices": [] if row is None else [{"attachment": row}],
+                }
+            )  # fmt: skip
+            states["guests really holding the disk"] += [server] if row is not None else []
+
+    return change
+
+
+def _every(**columns: object) -> Callable[[Told], None]:
+    """Have all servers be so."""
+
+    def change(told: Told) -> None:
+        for server in told["states before"]["nova"]:
+            server.update(columns)
+
+    return change
+
+
+def _all(*changes: Callable[[Told], None]) -> Callable[[Told], None]:
+    def change(told: Told) -> None:
+        for one in changes:
+            one(told)
+
+    return change
+
+
+def _on_one_host(told: Told) -> None:
+    """Have both servers of a multiattach volume be on the host of the one that is to go."""
+    for server in told["states before"]["nova"]:
+        server["host"] = "compute-5"
+    for row in told["states before"]["cinder"]["rows"]:
+        row["host"] = "compute-5"
+    told["states before"]["backend"] = [{"host": "compute-5", "access": True, "sessions": 1}]
+
+
+def _detach_of_the_other_too(told: Told) -> None:
+    """Have Nova say that a detach of the other server began too."""
+    begun = copy.deepcopy(told["notifications"][0])
+    message = begun["message"]
+    data = message["payload"]["nova_object.data"]
+    data |= {"uuid": "b4a6dcd7-4263-4eca-8c68-f7061ae65d71", "host": "compute-5-other"}
+    data["request_id"] = "req-0b1c8c39-6f0e-4c1d-9d1c-4d5f2f1a7a01"
+    message |= {
+        "message_id": "0b1c8c39-6f0e-4c1d-9d1c-4d5f2f1a7a02",
+        "_context_request_id": data["request_id"],
+    }
+    told["notifications"].append(begun)
+
+
+def _let_go_by_nova(told: Told) -> None:
+    """Have Nova hold nothing of the one that is to go."""
+    told["states before"]["nova"][0]["devices"] = []
+
+
+def _rebuilt_elsewhere(told: Told) -> None:
+    """Have Nova have given the server a host before it was deleted."""
+    told["states before"]["nova"][0]["host"] = "compute-3"
+
+
+def _nobody_holds_it(told: Told) -> None:
+    told["states before"]["guests really holding the disk"] = []
+
+
+def _error_row_in_use(told: Told) -> None:
+    """Have the volume be in-use, and its host be let in still, without a session."""
+    cinder = told["states before"]["cinder"]
+    cinder["status"] = "in-use"
+    (row,) = cinder["rows"]
+    told["states before"]["backend"] = [{"host": row["host"], "access": True, "sessions": 0}]
+
+
+def _source_down(told: Told) -> None:
+    """Add a server of another volume on the source, so that its compute is one, and is down."""
+    told["states before"]["nova"].append(
+        {
+            "id": "7e6d5c4b-3a29-4180-9f7e-6d5c4b3a2918", "deleted": False, "vm_state": "active",
+            "task_state": None, "host": "compute-4", "compute_up": False, "ended_on": None,
+            "devices": [],
+        }
+    )  # fmt: skip
+
+
 def _without_sweep(told: Told) -> None:
     told["config"]["sweep"] = False
 
@@ -56,8 +167,57 @@ def _ended_on_the_bus(told: Told) -> None:
     told["notifications"] += [cinder, nova]
 
 
+OTHER_SERVER = "5a3f5a0e-7c46-4f0c-9d3c-1f6a4b9d2e11"
+OTHER_ROW = "c2a4d9b8-54e1-4c7e-8f3a-7b6d5e4f3a22"
+
+
 VARIANTS: Mapping[str, tuple[str, Callable[[Told], None]]] = MappingProxyType(
     {
+        "building_came_to_a_compute": ("deleted_in_building", _rebuilt_elsewhere),
+        "host_detach_let_in": (
+            "host_attach_detaching_clean", _let_in(("compute-5-other", True, 0)),
+        ),
+        "host_detach_row_in_error": ("host_attach_detaching_clean", _row_in("error_detaching")),
+        "let_go_on_one_host": (
+            "multiattach_detach_fails", _all(_on_one_host, _let_go_by_nova),
+        ),
+        "local_delete_of_no_host": (
+            "local_delete_guest_runs", _server(host=None, compute_up=None, vm_state="error"),
+        ),
+        "migration_done_and_deleted": (
+            "migration_done_source_access_left",
+            _all(
+                _volume("available"), _let_in(("compute-4", True, 0)),
+                _server(deleted=True, ended_on="compute-4-destination", devices=[]),
+                _nobody_holds_it,
+            ),
+        ),
+        "migration_done_source_down": ("migration_done_source_access_left", _source_down),
+        "migration_done_source_session": (
+            "migration_done_source_access_left",
+            _let_in(("compute-4-destination", True, 1), ("compute-4", True, 1)),
+        ),
+        "multiattach_detach_both": ("multiattach_detach_fails", _detach_of_the_other_too),
+        "multiattach_detach_on_one_host": ("multiattach_detach_fails", _on_one_host),
+        "row_in_error_in_use": (
+            "available_error_detaching", _error_row_in_use,
+        ),
+        "source_row_deleted_then_attached": (
+            "source_row_deleted_access_kept",
+            _all(
+                _volume("in-use", ("attached", OTHER_SERVER, "compute-2-other", OTHER_ROW)),
+                _more_servers((OTHER_SERVER, "compute-2-other", OTHER_ROW)),
+                _let_in(("compute-2", True, 1), ("compute-2-other", True, 1)),
+            ),
+        ),
+        "uc5_without_start_then_attached": (
+            "uc5_without_detach_start",
+            _all(
+                _volume("in-use", ("attached", OTHER_SERVER, "compute-3-other", OTHER_ROW)),
+                _more_servers((OTHER_SERVER, "compute-3-other", OTHER_ROW)),
+                _let_in(("compute-3", True, 0), ("compute-3-other", True, 1)),
+            ),
+        ),
         "available_error_attaching": ("available_error_detaching", _row_in("error_attaching")),
         "deleted_while_cinder_down_let_in": (
             "deleted_while_cinder_down_clean", _let_in(("compute-2", True, 0)),

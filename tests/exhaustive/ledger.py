@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from consumer.ledger.work import finish
 from handlers.announcement import Event
-from handlers.case import Case, CaseState, Intent, LateCalls, Outcome, StepResult
+from handlers.case import Case, CaseState, Intent, LateCalls, Outcome, ReasonKind, StepResult
 from handlers.correlation.correlation import Recorded, correlate
 from handlers.correlation.matching import Signal, Timing
 from handlers.correlation.transitions import learned
@@ -168,9 +168,11 @@ def tried_by_us(mind: Mind) -> Mind:
 @functools.cache
 def plain(case: Case) -> Case:
     """Leave out what no decision rests on, so that cases that differ by it alone are one."""
+    danger = tuple(kind for kind in case.told if kind is ReasonKind.DANGER)
     told = DANGER if DANGER in (case.reason or "") else None
     return dataclasses.replace(
-        case, rule=None, verdict=None, reason=told, use_case=None, verified_by=None,
+        case, rule=None, verdict=None, reason=told,
+        told=danger, use_case=None, verified_by=None,
         fingerprint=None, updated_at=NOW, host=case.host, **_attempts(case),
         signal_seq=min(case.signal_seq, 9), failures=min(case.failures, POLICY.max_failures),
     )  # fmt: skip

@@ -159,6 +159,7 @@ cases = Table(
     Column("nova_ended", Boolean),
     Column("end_seen", Boolean, nullable=False),
     Column("released_unasked", Boolean, nullable=False),
+    Column("shown", JsonText),  # NULL in older cases, which means none
     Column("volume_seen", Boolean),  # NULL in older cases, which means false
     Column("attempts", Integer, nullable=False),
     Column("failures", Integer, nullable=False),
@@ -169,6 +170,7 @@ cases = Table(
     Column("rule", String(255)),
     Column("verdict", String(255)),
     Column("reason", FreeText),
+    Column("told", JsonText),  # NULL in older cases, which means none
     Column("conclusion", String(32)),
     Column("use_case", String(16)),
     Column("verified_by", String(16)),

@@ -31,6 +31,7 @@ from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.records import CASES, Row
 from consumer.ledger.database.tables import cases, claims, intents
+from consumer.ledger.work.beside import open_cases
 from consumer.ledger.work.known import known_volumes, unseen_findings
 from consumer.ledger.work.late import late_calls
 from handlers.case import (
@@ -38,11 +39,9 @@ from handlers.case import (
     CaseState,
     ClaimLostError,
     Intent,
-    Parked,
     StepKind,
     StepResult,
 )
-from handlers.notification import Operation
 from handlers.recovery.summary import grounds
 
 OWN = [
@@ -178,18 +177,6 @@ _INTENTS = (
     .where(intents.c.case_id.in_(sa.bindparam("case_ids", expanding=True)))
     .order_by(intents.c.intent_id)
 )
-# Not by state: SQLite would then walk all cases that are parked.
-_OF_VOLUMES = sa.select(
-    cases.c.volume_id,
-    cases.c.case_id,
-    cases.c.operation,
-    cases.c.attachment_id,
-    cases.c.rule,
-    cases.c.state,
-).where(
-    cases.c.cloud == sa.bindparam("cloud"),
-    cases.c.volume_id.in_(sa.bindparam("volumes", expanding=True)),
-)
 _CALLS_ENDED = (
     intents.update()
     .where(
@@ -312,7 +299,7 @@ def _claim_free(
     late = late_calls(connection, request.cloud, volumes)
     known = known_volumes(connection, request.cloud, volumes)
     unseen = unseen_findings(connection, request.cloud, [case.case_id for case in due])
-    parked = _parked(connection, request.cloud, volumes)
+    beside = open_cases(connection, request.cloud, volumes)
     until = now + timedelta(seconds=request.lease_seconds)
     claimed = [
         Claim(
@@ -323,7 +310,9 @@ def _claim_free(
                 volume_seen=case.volume_seen or known[case.volume_id].seen,
                 deletion_told=known[case.volume_id].deleted,
                 unseen_finding=case.case_id in unseen and case.rearmed_at is None,
-                beside=_beside(case, parked),
+                beside=tuple(
+                    o for o in beside.get(case.volume_id, ()) if o.case_id != case.case_id
+                ),
             ),
             fence=free[case.volume_id].fence + 1,
             owner=request.owner,
@@ -383,24 +372,6 @@ def _intents(connection: sa.Connection, case_ids: Sequence[str]) -> dict[str, li
     for row in connection.execute(_INTENTS, {"case_ids": case_ids}) if case_ids else ():
         found.setdefault(row.case_id, []).append(intent(row))
     return found
-
-
-def _parked(connection: sa.Connection, cloud: str, volumes: Collection[str]) -> Sequence[Row]:
-    """Read the parked cases of these volumes."""
-    if not volumes:
-        return ()
-    found: Iterable[Row] = connection.execute(
-        _OF_VOLUMES, {"cloud": cloud, "volumes": sorted(volumes)}
-    )
-    return tuple(row for row in found if row.state == CaseState.PARKED.value)
-
-
-def _beside(case: Case, parked: Iterable[Row]) -> tuple[Parked, ...]:
-    return tuple(
-        Parked(row.case_id, Operation(row.operation), row.attachment_id, row.rule)
-        for row in parked
-        if row.volume_id == case.volume_id and row.case_id != case.case_id
-    )
 
 
 def intent(row: Row) -> Intent:

@@ -106,13 +106,16 @@ def _found(case: Case, outcome: Outcome, now: datetime) -> dict[str, Any]:
 def _decided(case: Case, outcome: Outcome) -> dict[str, Any]:
     """Return what the look says of the case; what a person was told stays until there is news.
 
-    An error that is announced meanwhile is news.
+    A reason of a kind that was not told yet is news.
     """
     said = case if outcome.held else outcome
+    kinds = () if outcome.reason_kind is None else (outcome.reason_kind,)
+    news = tuple(kind for kind in kinds if kind not in case.told)
     return {
         "rule": said.rule,
         "verdict": said.verdict,
-        "reason": outcome.reason if outcome.announcements else said.reason,
+        "reason": outcome.reason if news else said.reason,
+        "told": (*case.told, *news) if outcome.held else kinds,
         "fingerprint": said.fingerprint,
     }
 

@@ -231,7 +231,10 @@ def test_writes_that_failed_are_all_that_were_made_and_not_done() -> None:
     assert asked == {frozenset(made), frozenset(made - {StepResult.DONE.value})}
 
 
-DANGER = "P6.guest-holds|P18.open-to-others|P19.given-away"
+DANGER = (
+    "P6.guest-holds|P18.open-to-others|P19.given-away|"
+    "P25.guest-not-ended|P27.let-in-after-a-failed-detach"
+)
 
 
 def test_blind_attempts_are_those_of_the_rules_that_say_unknown() -> None:

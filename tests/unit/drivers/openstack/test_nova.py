@@ -225,6 +225,9 @@ def event(**columns: Any) -> dict[str, Any]:
     return {"instanceAction": {"action": "delete", "events": [answer | columns]}}
 
 
+BUILT = Reply(200, event(event="compute__do_build_and_run_instance"))
+
+
 def deletion(*request_ids: str, action: str = "delete") -> Reply:
     actions = [{"action": action, "request_id": one} for one in request_ids]
     return Reply(200, {"instanceActions": [*actions, {"action": "create", "request_id": "c"}]})
@@ -234,7 +237,7 @@ def test_host_that_ended_the_guest(api: OpenStackApi, nova: NovaClient) -> None:
     """nova-compute carried the deletion out well -> its host."""
     api.script(ACTIONS, deletion("r"))
     api.script(f"{ACTIONS}/r", Reply(200, event()))
-    assert on_record(nova) == DeletedServer(SERVER, COMPUTE)
+    assert on_record(nova) == DeletedServer(SERVER, COMPUTE, ("r",))
 
 
 @pytest.mark.parametrize(
@@ -253,7 +256,8 @@ def test_deletion_that_no_compute_carried_out(
     """Failed, still running, or nova-api deleted the record alone -> no proof."""
     api.script(ACTIONS, deletion("r"))
     api.script(f"{ACTIONS}/r", Reply(200, document))
-    assert on_record(nova) == DeletedServer(SERVER)
+    api.script(f"{ACTIONS}/c", BUILT)
+    assert on_record(nova) == DeletedServer(SERVER, None, ("r",))
 
 
 def test_second_deletion_that_went_well(api: OpenStackApi, nova: NovaClient) -> None:
@@ -261,7 +265,41 @@ def test_second_deletion_that_went_well(api: OpenStackApi, nova: NovaClient) -> 
     api.script(ACTIONS, deletion("new", "old", action="forceDelete"))
     api.script(f"{ACTIONS}/new", Reply(200, event(result="Error")))
     api.script(f"{ACTIONS}/old", Reply(200, event()))
-    assert on_record(nova) == DeletedServer(SERVER, COMPUTE)
+    assert on_record(nova) == DeletedServer(SERVER, COMPUTE, ("new", "old"))
+
+
+def test_server_that_never_came_to_a_compute(api: OpenStackApi, nova: NovaClient) -> None:
+    """No event of a compute in its creation -> never built; one that failed there -> built."""
+    for names, never in (
+        ([], True),
+        (["conductor_schedule_and_build_instances"], True),
+        (["compute__do_build_and_run_instance"], False),
+    ):
+        events = [{"event": name, "result": "Error", "host": COMPUTE} for name in names]
+        document = {"instanceAction": {"action": "create", "events": events}}
+        api.script(ACTIONS, deletion("r"))
+        api.script(f"{ACTIONS}/r", Reply(200, event(result="Error")))
+        api.script(f"{ACTIONS}/c", Reply(200, document))
+        assert on_record(nova) == DeletedServer(SERVER, None, ("r",), never_built=never)
+
+
+def test_creation_that_is_not_on_record_shows_nothing(api: OpenStackApi, nova: NovaClient) -> None:
+    """Nova kept the deletion alone -> not taken for a server that was never built."""
+    actions = {"instanceActions": [{"action": "delete", "request_id": "r"}]}
+    api.script(ACTIONS, Reply(200, actions))
+    api.script(f"{ACTIONS}/r", Reply(200, event(result="Error")))
+    assert on_record(nova) == DeletedServer(SERVER, None, ("r",))
+
+
+@pytest.mark.parametrize("body", [HTML, {"instanceAction": {}}, {"instanceAction": {"events": 1}}])
+def test_creation_without_its_events_is_no_answer(
+    api: OpenStackApi, nova: NovaClient, body: Any
+) -> None:
+    """The events are hidden or broken -> no answer, never "no compute had it"."""
+    api.script(ACTIONS, deletion())
+    api.script(f"{ACTIONS}/c", Reply(200, body))
+    with pytest.raises(TransientError):
+        on_record(nova)
 
 
 def test_server_that_this_nova_never_had(api: OpenStackApi, nova: NovaClient) -> None:
@@ -275,6 +313,7 @@ def test_server_that_this_nova_never_had(api: OpenStackApi, nova: NovaClient) ->
 def test_server_whose_deletion_is_not_on_record(api: OpenStackApi, nova: NovaClient) -> None:
     """Its creation is on record -> this Nova had it; nobody is known to have ended its guest."""
     api.script(ACTIONS, deletion())
+    api.script(f"{ACTIONS}/c", BUILT)
     assert on_record(nova) == DeletedServer(SERVER)
 
 

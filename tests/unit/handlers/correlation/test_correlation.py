@@ -534,6 +534,79 @@ def test_released_parked(state: CaseState) -> None:
     assert moved.state is CaseState.DUE
 
 
+OLD_END = told(Operation.DETACH, Phase.END, publisher_id="volume.labhost", request_id=REQUEST)
+"""How an older Cinder ends what its API deleted without asking the backend: no start came."""
+
+
+def test_released_without_a_start() -> None:
+    """The end of a detach that none began, of the request of a failed attach -> suspected, due."""
+    changes = after([OLD_END], [known()])
+    case = one(changes)
+    assert (case.state, case.trigger) == (CaseState.DUE, Trigger.RELEASED_UNASKED)
+    assert (case.released_unasked, case.next_attempt_at) == (True, SETTLED_AT)
+    assert changes.filed[OLD_END.message_id] is None, "its start may still come"
+
+
+@pytest.mark.parametrize(
+    ("case", "end"),
+    [
+        (known(starts=0), OLD_END),
+        (known(end_seen=True, state=CaseState.DUE), OLD_END),
+        (known(attachment_id=None), OLD_END),
+        (known(request_ids=("req-9",)), OLD_END),
+        (known(), dataclasses.replace(OLD_END, attachments=(seen("reserved"),))),
+        (known(), dataclasses.replace(OLD_END, source=Source.NOVA_LEGACY)),
+        (known(), dataclasses.replace(OLD_END, publisher_id="volume.labhost@lab")),
+    ],
+    ids=[
+        "the backend was never asked", "the attach ended well", "which row is not known",
+        "of another request", "the row is there still", "Nova says so", "the backend says so",
+    ],
+)  # fmt: skip
+def test_not_released_without_a_start(case: Case, end: Notification) -> None:
+    """One thing otherwise -> nothing is suspected."""
+    changes = after([end], [case])
+    assert not any(changed.released_unasked for _, changed in changes.changed)
+
+
+def test_not_released_beside_another_detach() -> None:
+    """Two attaches of the request, or a detach case that the end may be of -> not suspected."""
+    twin = known(case_id="twin", attachment_id="att-2")
+    detach = known(case_id="d", operation=Operation.DETACH, request_ids=("req-9",))
+    for beside in (twin, detach):
+        changes = after([OLD_END], [known(), beside])
+        assert not any(changed.released_unasked for _, changed in changes.changed)
+
+
+def test_released_without_a_start_and_before_the_attach() -> None:
+    """That end overtook the attach's own start -> suspected as well."""
+    start = told(
+        Operation.ATTACH, attachments=(seen("reserved"),), attachment_id=ATTACHMENT,
+        request_id=REQUEST,
+    )  # fmt: skip
+    (case,) = after([start], orphans=[OLD_END]).opened
+    assert (case.released_unasked, case.state) == (True, CaseState.DUE)
+
+
+@pytest.mark.parametrize("status", ["attaching", "attached"])
+def test_released_start_comes_late(status: str) -> None:
+    """The backend's own start comes after the end -> it was asked: no suspicion is left."""
+    start = told(
+        Operation.DETACH, publisher_id="volume.labhost@lab", attachments=(seen(status),),
+        attachment_id=ATTACHMENT, request_id=REQUEST,
+    )  # fmt: skip
+    changes = after([OLD_END, start], [known()])
+    attach = next(c for _, c in changes.changed if c.operation is Operation.ATTACH)
+    assert not attach.released_unasked
+    (detach,) = changes.opened
+    assert detach.end_seen, "its end was kept for it"
+
+
+def test_released_start_of_the_api_comes_late() -> None:
+    """The same, and the start is the API's: UC5's signature -> suspected as before."""
+    assert one(after([OLD_END, released()], [known()])).released_unasked
+
+
 def test_ordinary_detach() -> None:
     """An ordinary detach from start to end -> closed; the attach case is untouched."""
     changes = after([DETACH_START, DETACH_END], [known()])

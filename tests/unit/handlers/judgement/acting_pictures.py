@@ -6,6 +6,7 @@ from handlers.case import StepKind
 from handlers.judgement.policy import LateAttach
 from handlers.notification import Operation
 from tests.unit.handlers.judgement.pictures import (
+    BLIND,
     H1,
     H2,
     A,
@@ -24,6 +25,10 @@ DETACH = Operation.DETACH
 
 UC1 = Picture(status="attaching", attachments=(attachment(A, "attaching"),), backend=(access(H1),))
 UC1_RESERVED = UC1.but(status="reserved", attachments=(attachment(A, "reserved"),))
+DELETED_IN_BUILDING = UC1_RESERVED.but(
+    servers=(), gone=(X,), backend=BLIND, host=None, starts=0, never_built=(X,)
+)
+"""No compute ever had its server, so that no host was ever let in for its row."""
 UC1_LEGACY = Picture(status="attaching", attachment_id=None)
 UC2 = UC1.but(servers=(server(X, A),), backend=(access(H1, sessions=1),))
 COMPLETED = UC2.but(
@@ -42,6 +47,20 @@ UC4 = Picture(
     backend=(access(H1, sessions=1),),
     operation=DETACH,
 )
+FAILED_DETACH = UC3.but(
+    status="in-use", attachments=(attachment(A, "error_detaching"),), backend=(access(H1),)
+)
+HOST_LET_GO = UC3.but(
+    attachments=(attachment(A, instance_id=None, host=H2),), instance_id=None, servers=(), host=H2
+)
+"""A client that is no server asked for the detach, and the backend lets nobody in."""
+WISH_NAMED = UC4.but(
+    multiattach=True,
+    attachments=(attachment(A, host=H1), attachment(B, instance_id=Y, host=H2)),
+    servers=(server(X, A), server(Y, B, host=H2)),
+    backend=(access(H1), access(H2, sessions=1)),
+)
+"""Two servers have it, and the messages name the one whose detach is on record."""
 ROLLED = UC4.but(status="in-use", intents=(intent(StepKind.CINDER_ROLL_DETACHING),), attempts=2)
 OVERWRITTEN = UC4.but(status="attaching", attachments=(attachment(A, "attaching"),), backend=())
 ROW_IN_ERROR = UC3.but(status="available", attachments=(attachment(A, "error_detaching"),))
@@ -106,6 +125,17 @@ SHELVED = Picture(
     servers=(server(X, A, vm_state="shelved_offloaded", host=None, compute_up=None),),
     operation=DETACH,
 )
+LEFT_BESIDE = ATTACHED.but(
+    multiattach=True,
+    attachments=(attachment(A), attachment(B, instance_id=Y)),
+    gone=(Y,),
+    backend=(access(H1, sessions=1),),
+)
+"""Its own attachment is right; that of a deleted server is left beside it."""
+GUEST_LEFT = Picture(
+    servers=(), gone=(X,), deleted_by=((X, ("req-1",)),), backend=BLIND, operation=DETACH
+).but(end_seen=True)
+"""nova-api deleted the server and its attachment, and no compute ended the guest."""
 MIGRATING = ATTACHED.but(
     attachments=(attachment(B), attachment(A)),
     servers=(server(X, A, task_state="migrating"),),

@@ -11,8 +11,10 @@ from tests.unit.handlers.judgement.acting_pictures import (
     COMPLETED,
     DELETED,
     DETACH,
+    FAILED_DETACH,
     GHOST,
     HELD,
+    HOST_LET_GO,
     LEFT,
     MOVED_BACK,
     ONE_DELETED,
@@ -27,6 +29,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     UC3,
     UC4,
     UC5,
+    WISH_NAMED,
 )
 from tests.unit.handlers.judgement.completed_pictures import COMPLETED_BUT
 from tests.unit.handlers.judgement.ghost_pictures import GHOST_BUT
@@ -44,6 +47,7 @@ from tests.unit.handlers.judgement.pictures import (
     Y,
     access,
     attachment,
+    beside,
     holding,
     intent,
     server,
@@ -121,9 +125,9 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
                 "attachments": (attachment(A), attachment(B, instance_id=Y)),
                 "servers": (server(X), server(Y, B, host=H2)),
             },
-            "no instance is known": {
+            "no instance is known, and its host is let in": {
                 "attachments": (attachment(A, instance_id=None),), "instance_id": None,
-                "servers": ()
+                "servers": (), "backend": (access(H1),)
             },
         },
     ),
@@ -133,9 +137,10 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "Nova did not answer": {"servers": (), "unseen": (X,)},
             "a task runs": {"servers": (server(X, A, task_state="migrating"),)},
             "the compute is down": {"servers": (server(X, A, compute_up=False),)},
-            "another server has it too": {
+            "another server has it too, and no message names the row": {
                 "attachments": (attachment(A), attachment(B, instance_id=Y)),
                 "servers": (server(X, A), server(Y, B, host=H2)),
+                "attachment_id": None,
             },
             "a second row of the server": {"attachments": (attachment(A), attachment(B))},
             "the case is about an attach": {"operation": Operation.ATTACH},
@@ -143,6 +148,95 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "Nova has just accepted it": {"intents": (intent(StepKind.NOVA_DETACH),)},
             "the row is in error": {"attachments": (attachment(A, "error_detaching"),)},
             "the server is in error": {"servers": (server(X, A, vm_state="error"),)},
+        },
+    ),
+    "UC4.wish-beside-others": (
+        WISH_NAMED,
+        {
+            "no message names the row": {"attachment_id": None},
+            "another detach is known of": {"beside": (beside(B),)},
+            "another detach is known of, of whichever": {"beside": (beside(None),)},
+            "the end of this detach was heard": {"end_seen": True},
+            "the case is about an attach": {"operation": Operation.ATTACH},
+            "the status went back to in-use": {"status": "in-use"},
+            "Nova has just accepted it": {"intents": (intent(StepKind.NOVA_DETACH),)},
+            "both servers are on one host": {
+                "attachments": (attachment(A, host=H1), attachment(B, instance_id=Y, host=H1)),
+                "servers": (server(X, A), server(Y, B)), "backend": (access(H1, sessions=1),),
+            },
+            "the other server's host is not known": {
+                "servers": (server(X, A),), "unseen": (Y,),
+            },
+            "nothing names the other row": {"servers": (server(X, A), server(Y, host=H2))},
+            "the other row is being made": {
+                "attachments": (attachment(A), attachment(B, "attaching", instance_id=Y, host=H2))
+            },
+            "the other server is deleted": {"servers": (server(X, A),), "gone": (Y,)},
+            "the other row is no server's": {
+                "attachments": (attachment(A), attachment(B, instance_id=None, host=H2))
+            },
+            "its server has a second row: a live migration": {
+                "attachments": (attachment(A, host=H1), attachment(B, host=H2)),
+                "servers": (server(X, A, B),),
+            },
+            "a stranger is let in": {
+                "backend": (access(H1), access(H2), access("stranger", sessions=1))
+            },
+            "a task runs on the other server": {
+                "servers": (server(X, A), server(Y, B, host=H2, task_state="migrating"))
+            },
+            "the compute is down": {
+                "servers": (server(X, A, compute_up=False), server(Y, B, host=H2))
+            },
+            "Nova refuses a detach from a suspended server": {
+                "servers": (server(X, A, vm_state="suspended"), server(Y, B, host=H2))
+            },
+        },
+    ),
+    "UC3.failed-detach": (
+        FAILED_DETACH,
+        {
+            "Nova did not answer": {"servers": (), "unseen": (X,)},
+            "this Nova never had the server": {"servers": (), "stranger": (X,)},
+            "Nova names the row": {"servers": (server(X, A),)},
+            "a block device that names nothing": {"servers": (server(X, None),)},
+            "the row is attached": {"attachments": (attachment(A),)},
+            "the volume is free for others": {"status": "available"},
+            "a task runs": {"servers": (server(X, task_state="deleting"),)},
+            "the compute is down": {"servers": (server(X, compute_up=False),)},
+            "the row is no server's": {
+                "attachments": (attachment(A, "error_detaching", instance_id=None),)
+            },
+            "another server has it too": {
+                "attachments": (attachment(A, "error_detaching"), attachment(B, instance_id=Y)),
+                "servers": (server(X), server(Y, B, host=H2)),
+            },
+        },
+    ),
+    "UC3.host-let-go": (
+        HOST_LET_GO,
+        {
+            "its host is let in": {"backend": (access(H2),)},
+            "another host is let in": {"backend": (access(H1),)},
+            "a stranger is let in": {"backend": (access("stranger"),)},
+            "the driver cannot tell hosts": {"backend": (access(H2),), "hosts_known": False},
+            "nobody can see the backend": {"backend": BLIND},
+            "nobody asked for a detach": {"status": "in-use"},
+            "it is being attached": {"status": "attaching"},
+            "the volume is up for grabs": {"status": "available"},
+            "the case is about an attach": {"operation": Operation.ATTACH},
+            "no message names the row": {"attachment_id": None},
+            "the messages name another row": {"attachment_id": B},
+            "the end of the detach was heard: it was attached anew": {"end_seen": True},
+            "another row is there": {
+                "attachments": (
+                    attachment(A, instance_id=None, host=H2), attachment(B, instance_id=Y)
+                ),
+                "servers": (server(Y, B),),
+            },
+            "the row is a server's that Nova never had": {
+                "attachments": (attachment(A, host=H2),), "stranger": (X,)
+            },
         },
     ),
     "UC4.overwritten": (
@@ -186,6 +280,10 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
         ROLLED,
         {
             "nothing was rolled": {"intents": ()},
+            "another server of its host has it since": {
+                "attachments": (attachment(A), attachment(B, instance_id=Y)),
+                "servers": (server(X, A), server(Y, B)),
+            },
             "the roll was refused": {
                 "intents": (intent(StepKind.CINDER_ROLL_DETACHING, StepResult.REFUSED),)
             },
@@ -305,7 +403,9 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
     "S5.let-go-beside-others": (
         ONE_LET_GO,
         {
-            "its server still has it": {"servers": (server(X, A), server(Y, B, host=H2))},
+            "its server still has it, and another detach is known of": {
+                "servers": (server(X, A), server(Y, B, host=H2)), "beside": (beside(B),)
+            },
             "a block device names nothing": {
                 "servers": (server(X, None), server(Y, B, host=H2))
             },

@@ -8,7 +8,16 @@ from typing import Any
 
 from drivers.base import Capabilities, Connection, Connector, Observation, VolumeRef
 from drivers.control_plane import BlockDevice, CinderAttachment, Server, Volume
-from handlers.case import Case, CaseState, Grounds, Intent, StepKind, StepResult, Trigger
+from handlers.case import (
+    Case,
+    CaseState,
+    Grounds,
+    Intent,
+    OtherCase,
+    StepKind,
+    StepResult,
+    Trigger,
+)
 from handlers.judgement.diagnosis import diagnose, hosts_to_ask_of, server_to_ask_of
 from handlers.judgement.evidence import (
     Absent,
@@ -87,6 +96,16 @@ def intent(
     return Intent(kind, result, f"req-{kind.value}", attempt, attachment_id, intended_at, grounds)
 
 
+def beside(
+    attachment_id: str | None,
+    operation: Operation = Operation.DETACH,
+    state: CaseState = CaseState.DUE,
+    **fields: Any,
+) -> OtherCase:
+    """Return another open case of the volume: a detach whose end was not heard."""
+    return OtherCase("case-2", state, operation, attachment_id, **fields)
+
+
 def holding(*holders: str, host: str = H1, up: bool | None = True) -> Holding:
     """Return what Nova says of a host: these servers may be using the volume there."""
     return Holding(host, up, Fact(holders) if up else None)
@@ -99,7 +118,8 @@ class Picture:
     ``servers`` are those that Nova answered for; ``gone`` and ``unseen`` those that it does not
     have or did not answer for, ``stranger`` those that it does not have and may never have had.
     ``backend`` holds connections, or one of the other answers.
-    ``ended`` are the deleted servers whose guest Nova says was ended, with the host; ``computes``
+    ``ended`` are the deleted servers whose guest Nova says was ended, with the host; ``deleted_by``
+    the requests that deleted them, ``never_built`` those that never came to a compute; ``computes``
     the services of hosts that rows were left on. ``known`` are the hosts whose connectors were
     learned. ``hosts_known`` is False where the driver cannot say whose connection is whose.
     ``holding`` is what Nova said of the only host, where no instance is known, ``elsewhere`` of
@@ -116,6 +136,8 @@ class Picture:
     unseen: tuple[str, ...] = ()
     backend: tuple[Connection, ...] | BackendEvidence = ()
     ended: tuple[tuple[str, str], ...] = ()
+    deleted_by: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    never_built: tuple[str, ...] = ()
     computes: tuple[tuple[str, bool], ...] = ()
     known: tuple[str, ...] = (H1, H2, H3)
     place: str = BACKEND
@@ -189,6 +211,8 @@ class Picture:
             servers=tuple(answers.items()),
             backend=self._backend(),
             ended_on=self.ended,
+            deleted_by=self.deleted_by,
+            never_built=self.never_built,
             computes=self.computes,
             connectors=tuple((host, connector(host)) for host in self.known),
             hosts_known=self.hosts_known,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from handlers.case import StepKind
 from handlers.judgement import facts
 from handlers.judgement.evidence import Fact, Holding, Unknown
+from handlers.notification import Operation
 from tests.unit.handlers.judgement.acting_pictures import (
     BESIDE,
     DELETED,
     GHOST,
     GHOST_HELD,
+    GUEST_LEFT,
     HELD,
     LEFT,
     STRAY,
@@ -38,6 +40,22 @@ from tests.unit.handlers.judgement.signs_held import FORCED, TWO_ROWS, Changes, 
 from tests.unit.handlers.recovery.stuck import DETACH
 
 HOLDS_BUT_LET_GO: tuple[tuple[Sign, Picture, Changes], ...] = (
+    (
+        facts.deleted_without_its_guest,
+        GUEST_LEFT,
+        (
+            {"ended": ((X, H1),)},
+            {"ended": ((X, H2),)},
+            {"deleted_by": ()},
+            {"deleted_by": ((X, ("req-9",)),)},
+            {"deleted_by": ((Y, ("req-1",)),)},
+            {"host": None},
+            {"operation": Operation.ATTACH},
+            {"gone": (), "stranger": (X,)},
+            {"gone": (), "unseen": (X,)},
+            {"gone": (), "servers": (server(X),)},
+        ),
+    ),
     (
         facts.no_block_device,
         UC1,

@@ -8,7 +8,9 @@ from tests.unit.handlers.judgement.acting_pictures import (
     BESIDE,
     DELETED,
     DETACH,
+    FAILED_DETACH,
     HELD,
+    HOST_LET_GO,
     LEFT,
     MOVED_BACK,
     ONE_DELETED,
@@ -26,6 +28,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     UC3,
     UC4,
     UC5,
+    WISH_NAMED,
 )
 from tests.unit.handlers.judgement.pictures import (
     BLIND,
@@ -39,6 +42,7 @@ from tests.unit.handlers.judgement.pictures import (
     Y,
     access,
     attachment,
+    beside,
     holding,
     intent,
     server,
@@ -78,6 +82,22 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
     ("the wish to detach is on record, Nova did not do it", UC4, "UC4.wish-on-record"),
     ("the same, the backend has let go already", UC4.but(backend=()), "UC4.wish-on-record"),
     ("the same, and a late first try made it attaching again", OVERWRITTEN, "UC4.overwritten"),
+    (
+        "two servers have it, and the messages name the one whose detach is on record",
+        WISH_NAMED,
+        "UC4.wish-beside-others",
+    ),
+    (
+        "a detach left its row in error on a volume that is in-use, and nobody uses it",
+        FAILED_DETACH,
+        "UC3.failed-detach",
+    ),
+    ("the same, and nobody is let in", FAILED_DETACH.but(backend=()), "UC3.failed-detach"),
+    (
+        "a client that is no server asked for the detach, and nobody is let in",
+        HOST_LET_GO,
+        "UC3.host-let-go",
+    ),
     (
         "a detach failed at its end, and only its row in error is left on a free volume",
         ROW_IN_ERROR,
@@ -213,7 +233,7 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
     ),
     (
         "a migrated server, seen from its new row, the source's left behind",
-        LEFT.but(attachment_id=B, host=H2),
+        LEFT.but(attachment_id=B, host=H2, beside=(beside(A),)),
         "B8.other-unexplained",
     ),
     (

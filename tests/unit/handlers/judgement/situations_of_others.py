@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from handlers.case import StepKind, StepResult
+from handlers.case import CaseState, StepKind, StepResult
 from handlers.notification import Operation
 from tests.unit.handlers.judgement.acting_pictures import (
     ATTACHED,
     BESIDE,
     DETACH,
+    GUEST_LEFT,
+    HOST_LET_GO,
     LEFT,
+    LEFT_BESIDE,
     MIGRATING,
+    ONE_LET_GO,
+    ROW_IN_ERROR,
     SHELVED,
     UC1,
     UC2,
     UC3,
     UC4,
     UC5,
+    WISH_NAMED,
 )
 from tests.unit.handlers.judgement.pictures import (
     BLIND,
@@ -29,6 +35,7 @@ from tests.unit.handlers.judgement.pictures import (
     Y,
     access,
     attachment,
+    beside,
     intent,
     server,
 )
@@ -232,9 +239,33 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
         "multiattach: detaching, and of which server nobody says",
         UC4.but(
             attachments=(attachment(A), attachment(B, instance_id=Y)), servers=(server(X, A),
-                server(Y, B, host=H2))
+                server(Y, B, host=H2)), attachment_id=None
         ),
         "P10.whose-wish",
+    ),
+    (
+        "multiattach: detaching, the messages name one, and another detach is known of",
+        WISH_NAMED.but(beside=(beside(B),)),
+        "P10.whose-wish",
+    ),
+    (
+        "multiattach: detaching, the messages name one, and both servers are on one host",
+        WISH_NAMED.but(
+            attachments=(attachment(A, host=H1), attachment(B, instance_id=Y, host=H1)),
+            servers=(server(X, A), server(Y, B)),
+            backend=(access(H1, sessions=1),),
+        ),
+        "P29.wish-on-a-shared-host",
+    ),
+    (
+        "multiattach: Nova accepted our detach of the one that the messages name",
+        WISH_NAMED.but(attempts=2, intents=(intent(StepKind.NOVA_DETACH),)),
+        "B5.nova-detaching",
+    ),
+    (
+        "a row of no server, its detach asked for, and somebody is let in",
+        HOST_LET_GO.but(backend=(access(H2),)),
+        "P4.no-instance",
     ),
     (
         "an attach on a server that never ran",
@@ -300,7 +331,79 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
         LEFT.but(computes=((H1, False),)),
         "B7.source-down",
     ),
+    (
+        "the server was deleted while its compute was down, and nobody can see the backend",
+        GUEST_LEFT,
+        "P25.guest-not-ended",
+    ),
+    (
+        "the same, and another server has got the volume since",
+        GUEST_LEFT.but(
+            status="in-use", attachments=(attachment(B, instance_id=Y, host=H2),),
+            servers=(server(Y, B, host=H2),),
+        ),
+        "P25.guest-not-ended",
+    ),
+    (
+        "Nova has let go of one of two servers of one host",
+        ONE_LET_GO.but(servers=(server(X), server(Y, B, host=H1)), backend=(access(H1),)),
+        "P26.let-go-on-a-shared-host",
+    ),
+    (
+        "the same, and nobody can see the backend",
+        ONE_LET_GO.but(servers=(server(X), server(Y, B, host=H1)), backend=BLIND),
+        "P26.let-go-on-a-shared-host",
+    ),
+    *(
+        (
+            f"a detach left its row in error on a free volume, and {words}",
+            ROW_IN_ERROR.but(**change),
+            "P27.let-in-after-a-failed-detach",
+        )
+        for words, change in (
+            ("its host is let in", {"backend": (access(H1),)}),
+            ("a stranger is let in", {"backend": (access("stranger"),)}),
+            ("nobody can see the backend", {"backend": BLIND}),
+        )
+    ),
+    (
+        "this server is right, the other one's row is left and nobody is at work on it",
+        LEFT_BESIDE,
+        "P28.other-left-over",
+    ),
+    *(
+        (f"the same, and {words}", LEFT_BESIDE.but(beside=(other,)), rule)
+        for words, other, rule in (
+            ("a case of its own is at work", beside(B), "B8.other-unexplained"),
+            ("a case that names none is at work", beside(None), "B8.other-unexplained"),
+            ("a person has its case", beside(B, state=CaseState.PARKED), "P28.other-left-over"),
+            ("a case of a third is at work", beside("c"), "P28.other-left-over"),
+        )
+    ),
+    (
+        "this server is right, the other one's row is being made",
+        LEFT_BESIDE.but(
+            attachments=(attachment(A), attachment(B, "reserved", instance_id=Y)),
+            servers=(server(X, A), server(Y, host=H2)), gone=(), backend=(access(H1),),
+        ),
+        "B8.other-unexplained",
+    ),
     # -- nothing left
+    (
+        "a server was deleted well, and nobody can see the backend",
+        GUEST_LEFT.but(ended=((X, H1),)),
+        "C2.nothing-left-blind",
+    ),
+    (
+        "a detach ended well, its server was deleted since, and nobody can see the backend",
+        GUEST_LEFT.but(deleted_by=((X, ("req-9",)),)),
+        "C2.nothing-left-blind",
+    ),
+    (
+        "a server was deleted while its compute was down, and the backend is clean",
+        GUEST_LEFT.but(backend=()),
+        "C1.nothing-left",
+    ),
     ("available, no row, no device, nobody on the backend", Picture(), "C1.nothing-left"),
     (
         "the same, and no instance is known",

@@ -81,8 +81,13 @@ class Outside:
         """Nova's answer."""
         self._note("deleted_server", instance_id, timeout_seconds)
         known = instance_id in self.picture.gone
-        return (
-            DeletedServer(instance_id, dict(self.picture.ended).get(instance_id)) if known else None
+        if not known:
+            return None
+        return DeletedServer(
+            instance_id,
+            dict(self.picture.ended).get(instance_id),
+            dict(self.picture.deleted_by).get(instance_id, ()),
+            instance_id in self.picture.never_built,
         )
 
     def compute_up(self, host: str, *, timeout_seconds: float) -> bool | None:
@@ -180,6 +185,8 @@ def test_record_of_a_server_that_nova_denies_is_asked_for_once() -> None:
     assert "has the actions of it on record" in answer.control
     assert evidence.ended_on == ((X, H1),)
     assert [asked[0] for asked in outside.asked].count("deleted_server") == 1
+    more = look(Outside(DELETED.but(deleted_by=((X, ("req-1",)),), never_built=(X,))))
+    assert (more.deleted_by, more.never_built) == (((X, ("req-1",)),), (X,))
     outside = Outside(UC1)
     look(outside)
     assert "deleted_server" not in {asked[0] for asked in outside.asked}

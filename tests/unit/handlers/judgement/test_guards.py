@@ -17,6 +17,7 @@ from handlers.judgement.policy import BackendPolicy, Mode
 from handlers.notification import Operation
 from tests.unit.handlers.judgement.acting_pictures import (
     BESIDE,
+    DELETED_IN_BUILDING,
     ENDED,
     HELD,
     LEFT,
@@ -33,6 +34,7 @@ from tests.unit.handlers.judgement.pictures import (
     BLIND,
     H1,
     H2,
+    H3,
     NOW,
     OPENED_AT,
     SEEING,
@@ -93,17 +95,21 @@ BOTH_OF_ONE_VOLUME = ROLLED.but(
 def test_nova_s_detach_is_held_back_by_what_the_accounting_leaves_unexplained() -> None:
     """One way of explaining -> the other server's host that was never learned holds nothing back.
 
-    Two accesses of a driver that names no hosts do, where both servers are on one host.
+    A third access of a driver that names no hosts does. Where both servers are on one host, it is
+    for a person.
     """
     assert objection(BOTH_OF_ONE_VOLUME) is None
     assert objection(BOTH_OF_ONE_VOLUME.but(known=(H1,))) is None
+    three = (access(H1), access(H2), access("stranger"))
+    too_many = BOTH_OF_ONE_VOLUME.but(hosts_known=False, backend=three)
+    assert objecting(too_many) is Guard.FOREIGN_CONNECTION
     on_one_host = BOTH_OF_ONE_VOLUME.but(
         hosts_known=False,
         attachments=(attachment(A, host=H1), attachment(B, instance_id=Y, host=H1)),
         servers=(server(X, A), server(Y, B)),
         backend=(access(H1), access(H2)),
     )
-    assert objecting(on_one_host) is Guard.FOREIGN_CONNECTION
+    assert on_one_host.diagnosis.rule == "P17.unexplained"
 
 
 def test_session_after_the_guest_s_end_is_ended_by_who_can() -> None:
@@ -424,3 +430,37 @@ def test_a_case_s_own_connector_is_enough() -> None:
     """No host's connector was learned, a message of the attachment carried one -> go."""
     assert objection(UC1.but(known=(), connector=connector(H1))) is None
     assert objection(UC3.but(servers=(server(X),), operation=Operation.DETACH)) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"never_built": ()},
+        {"never_built": (Y,)},
+        {"starts": 1},
+        {"attachments": (attachment(A, "attaching", info=False),)},
+        {"attachments": (attachment(A, "reserved", info=True),)},
+        {"attachments": (attachment(A, "reserved", host=H3),), "known": ()},
+        {"host": H3, "known": ()},
+    ],
+    ids=[
+        "Nova does not say that it never came to a compute", "it says so of another server",
+        "an attach began", "the row is attaching", "the row has connection info",
+        "the row names a host", "a message names a host",
+    ],
+)  # fmt: skip
+def test_no_host_was_ever_let_in(change: dict[str, Any]) -> None:
+    """Blind, trusted, the server never came to a compute -> Cinder's delete alone; else a person.
+
+    One thing otherwise: a host may have been let in that nobody can name.
+    """
+    late = NOW + timedelta(hours=1)
+    assert objecting(DELETED_IN_BUILDING, TRUSTED, THROUGH_CINDER, late) is None
+    assert objecting(DELETED_IN_BUILDING, AUTO, THROUGH_CINDER) is Guard.BLIND_NOT_TRUSTED
+    steps = make_plan(DELETED_IN_BUILDING.diagnosis, THROUGH_CINDER)
+    assert [step.kind for step in steps] == [DELETE]
+    other = DELETED_IN_BUILDING.but(**change)
+    held_back = other.diagnosis.rule == "P5.server-deleted" or (
+        objecting(other, TRUSTED, THROUGH_CINDER, late) is Guard.NO_CONNECTOR
+    )
+    assert held_back

@@ -16,6 +16,7 @@ from handlers.case import (
     Intent,
     LateCalls,
     Outcome,
+    ReasonKind,
     StepKind,
     StepResult,
     Trigger,
@@ -311,7 +312,7 @@ def test_an_outcome_tells_what_the_look_taught() -> None:
 def test_the_use_case_acted_on_counts_before_the_last_look_s() -> None:
     """Acted on UC5, the last look is in flight -> UC5; nothing acted on -> the look's own."""
     assert concluded(BUSY.but(intents=(intent(FORCE, grounds=LEAKED),))).use_case is UseCase.UC5
-    assert conclusion.park(attempted(UC1), "no").use_case is UseCase.UC1
+    assert conclusion.park(attempted(UC1), "no", ReasonKind.RULE).use_case is UseCase.UC1
 
 
 def test_a_start_names_what_is_about_to_be_done() -> None:
@@ -319,7 +320,8 @@ def test_a_start_names_what_is_about_to_be_done() -> None:
     before = (intent(FORCE, StepResult.TRANSIENT, grounds=LEAKED),)
     start = attempted(UC1.but(intents=before)).announcement(Event.START, "why").payload
     assert (start["rule"], start["use_case"]) == (UC1.diagnosis.rule, "UC1")
-    parked = conclusion.park(attempted(BUSY.but(intents=before)), "no").announcements[-1].payload
+    outcome = conclusion.park(attempted(BUSY.but(intents=before)), "no", ReasonKind.WAITED)
+    parked = outcome.announcements[-1].payload
     assert (parked["rule"], parked["use_case"]) == (BUSY.diagnosis.rule, "UC5")
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
-from handlers.case import CaseState
+import pytest
+
+from handlers.case import CaseState, Conclusion, ReasonKind
 from handlers.judgement.policy import BackendPolicy
+from handlers.notification import Operation
 from handlers.recovery import conclusion
 from tests.unit.handlers.judgement.acting_pictures import ATTACHED, UC1, UC5
-from tests.unit.handlers.judgement.pictures import OPENED_AT, UNSEEN, X, server
+from tests.unit.handlers.judgement.pictures import OPENED_AT, UNSEEN, X, beside, server
+from tests.unit.handlers.judgement.writer_pictures import TWO
 from tests.unit.handlers.recovery.test_conclusion import BUSY, attempted, concluded, events
 
 # -- waiting ---------------------------------------------------------------------------------------
@@ -37,10 +42,10 @@ def test_danger_is_told_once_while_the_case_waits() -> None:
     outcome = concluded(leak)
     assert (outcome.state, outcome.failed, events(outcome)) == (CaseState.DUE, False, ["error"])
     assert "danger" in outcome.announcements[0].payload["reason"]
-    again = concluded(leak.but(reason=outcome.reason))
+    again = concluded(leak.but(told=(outcome.reason_kind,)))
     assert (again.state, events(again)) == (CaseState.DUE, [])
     later = OPENED_AT + timedelta(days=1, seconds=1)
-    assert events(concluded(leak.but(reason=outcome.reason), now=later)) == ["parked"]
+    assert events(concluded(leak.but(told=(outcome.reason_kind,)), now=later)) == ["parked"]
 
 
 def test_danger_is_told_while_nova_does_not_answer() -> None:
@@ -50,7 +55,7 @@ def test_danger_is_told_while_nova_does_not_answer() -> None:
     assert (outcome.rule, outcome.state) == ("X2.nova-unknown", CaseState.DUE)
     assert (outcome.failed, events(outcome)) == (True, ["error"])
     assert "danger" in outcome.announcements[0].payload["reason"]
-    assert events(concluded(leak.but(reason=outcome.reason))) == []
+    assert events(concluded(leak.but(told=(outcome.reason_kind,)))) == []
     assert events(concluded(leak.but(status="in-use"))) == []
     last = leak.but(failures=BackendPolicy().max_failures - 1)
     assert events(concluded(last)) == ["parked"]
@@ -105,7 +110,7 @@ def test_the_budget_of_failures_is_bounded() -> None:
 def test_another_text_of_the_same_failure_is_no_news() -> None:
     """A parked case fails on, with another request id in the error -> not parked anew."""
     told = {"rule": UC1.diagnosis.rule, "reason": "500 (req-1) (after 8 attempts)"}
-    parked = UC1.but(state=CaseState.PARKED, failures=8, **told)
+    parked = UC1.but(state=CaseState.PARKED, failures=8, told=(ReasonKind.FAILED,), **told)
     outcome = conclusion.later(attempted(parked), "500 (req-2)")
     assert (outcome.state, outcome.held, events(outcome)) == (CaseState.PARKED, True, [])
 
@@ -130,7 +135,7 @@ def test_a_verdict_for_a_person_parks() -> None:
 
 def test_parking_what_had_started_ends_the_start_too() -> None:
     """Started, then parked -> error, then parked."""
-    outcome = conclusion.park(attempted(UC1, started=True), "refused", "mark")
+    outcome = conclusion.park(attempted(UC1, started=True), "refused", ReasonKind.REFUSED, "mark")
     assert events(outcome) == ["error", "parked"]
     assert outcome.fingerprint == "mark"
 
@@ -141,3 +146,32 @@ def test_asking_for_approval_keeps_the_plan_s_fingerprint() -> None:
     assert outcome.state is CaseState.AWAITING_APPROVAL
     assert (outcome.fingerprint, outcome.delay_seconds) == ("mark", 3600.0)
     assert events(outcome) == []
+
+
+DUE = CaseState.DUE
+
+
+@pytest.mark.parametrize(
+    ("told", "joined"),
+    [
+        ({"rule": "P15.two-writers", "reason": TWO.diagnosis.reason}, True),
+        ({"rule": "P15.two-writers", "reason": "critical: (compute-1 and compute-9)"}, False),
+        ({"rule": "P18.open-to-others", "reason": TWO.diagnosis.reason}, False),
+        ({"rule": "P15.two-writers", "reason": TWO.diagnosis.reason, "state": DUE}, False),
+    ],
+    ids=["the same hosts", "other hosts", "another rule", "not parked yet"],
+)
+def test_danger_of_the_volume_is_told_by_one_case(told: dict[str, Any], joined: bool) -> None:
+    """A case of another attachment is parked for the same danger of the volume -> joined to it."""
+    other = beside("another", **{"state": CaseState.PARKED} | told)
+    outcome = concluded(TWO.but(beside=(other,)))
+    assert (outcome.conclusion is Conclusion.JOINED) is joined
+
+
+def test_a_wish_to_detach_is_joined_to_no_attach() -> None:
+    """The other parked case is of an attach, and the end of this detach was not heard -> both."""
+    told = {"rule": "P15.two-writers", "reason": TWO.diagnosis.reason, "state": CaseState.PARKED}
+    attach = beside("another", Operation.ATTACH, **told)
+    detach = TWO.but(operation=Operation.DETACH, beside=(attach,))
+    assert concluded(detach).state is CaseState.PARKED
+    assert concluded(detach.but(end_seen=True)).conclusion is Conclusion.JOINED

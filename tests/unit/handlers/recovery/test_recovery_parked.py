@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from drivers.errors import PermanentError
+from drivers.errors import PermanentError, TransientError
 from drivers.simulator import Cloud, Fault, scenes
-from handlers.case import CaseState, Conclusion, Parked
+from handlers.case import CaseState, Conclusion, OtherCase, ReasonKind
 from handlers.judgement.policy import Mode
 from handlers.judgement.rules import CINDER_UNKNOWN, CRASHES
 from handlers.recovery.recovery import Recovery
@@ -89,7 +89,7 @@ def test_what_a_person_was_told_is_told_once(cloud: Cloud) -> None:
     assert cloud.calls(writes=True) == ()
 
 
-PARKED_BESIDE = Parked("case-0", ATTACH, None, "P6.guest-holds")
+PARKED_BESIDE = OtherCase("case-0", CaseState.PARKED, ATTACH, None, rule="P6.guest-holds")
 
 
 def beside(trial: Trial, **changes: Any) -> None:
@@ -124,6 +124,35 @@ def test_another_cause_is_another_parked_case(cloud: Cloud, change: Mapping[str,
     beside(trial, **change)
     assert trial.run(recovery_on(cloud)).state is CaseState.PARKED
     assert trial.events() == ["parked"]
+
+
+def left_over(cloud: Cloud) -> Trial:
+    """Delete one of two servers, its guest not ended: its row is left beside one that is right."""
+    scene = scenes.attached(cloud)
+    cloud.set_volume(scene.volume_id, multiattach=True)
+    other = cloud.boot_server(host="compute-2")
+    cloud.add_attachment(scene.volume_id, "attached", other, host="compute-2")
+    cloud.set_server(other, deleted=True)
+    return Trial(scene, ATTACH)
+
+
+def test_what_is_left_of_another_attachment_is_told_at_once(cloud: Cloud) -> None:
+    """Its own attachment is right, nobody is at work on the other's row -> parked, and named."""
+    trial = left_over(cloud)
+    outcome = trial.run(recovery_on(cloud))
+    assert (outcome.state, outcome.rule) == (CaseState.PARKED, "P28.other-left-over")
+    assert "attachment" in outcome.reason.rpartition("(")[2]
+
+
+def test_what_is_left_of_another_attachment_is_told_by_its_own_case(cloud: Cloud) -> None:
+    """The same, and a person has the case of that row -> joined to it, whatever its rule."""
+    trial = left_over(cloud)
+    volume = cloud.cinder.volume(trial.scene.volume_id, timeout_seconds=1.0)
+    assert volume is not None
+    left = volume.attachments[-1].attachment_id
+    beside(trial, attachment_id=left, rule="P5.server-deleted")
+    outcome = trial.run(recovery_on(cloud))
+    assert (outcome.conclusion, trial.events()) == (Conclusion.JOINED, [])
 
 
 def test_what_a_person_has_is_joined_to_nothing(cloud: Cloud) -> None:
@@ -213,6 +242,82 @@ def test_what_was_refused_for_good_is_not_tried_at_each_look(cloud: Cloud) -> No
     cloud.clear_faults()
     trial.kept = dataclasses.replace(trial.kept, state=CaseState.DUE)
     assert trial.run(recovery).conclusion is Conclusion.MENDED
+
+
+def failing(cloud: Cloud, recovery: Recovery) -> Trial:
+    """Park a case whose call fails each time, without being refused; its failures were told."""
+    trial = STUCK_BY_NAME["UC1"].trial(cloud)
+    cloud.script(Fault.before("cinder.delete_attachment", TransientError, times=1000))
+    parked(trial, recovery)
+    assert trial.events() == ["start", "error"] * QUICK.max_failures + ["parked"]
+    assert trial.kept.told == (ReasonKind.FAILED,)
+    return trial
+
+
+def test_a_failure_is_told_once_while_a_person_has_the_case(cloud: Cloud) -> None:
+    """The call of a parked case fails on at each look -> it is tried, and nothing is told again."""
+    recovery = recovery_on(cloud)
+    trial = failing(cloud, recovery)
+    tried, told = len(trial.kept.intents), trial.events()
+    looked(trial, recovery, 5)
+    assert len(trial.kept.intents) > tried
+    assert (trial.events(), trial.kept.told) == (told, (ReasonKind.FAILED,))
+
+
+def test_what_succeeds_at_last_is_told_with_its_start(cloud: Cloud) -> None:
+    """The same, and it succeeds -> a start and an end, although no start was told before."""
+    recovery = recovery_on(cloud)
+    trial = failing(cloud, recovery)
+    looked(trial, recovery, 2)
+    told = trial.events()
+    cloud.clear_faults()
+    assert trial.run(recovery).conclusion is Conclusion.MENDED
+    assert trial.events() == [*told, "start", "end"]
+    start, end = (announced.payload for announced in trial.announced[-2:])
+    assert (start["verdict"], start["rule"]) == (end["verdict"], end["rule"])
+    assert start["verdict"] == "release"
+    assert_unharmed(cloud, trial)
+
+
+def test_a_refusal_after_failures_is_news(cloud: Cloud) -> None:
+    """The same, and the call is refused for good -> that is told, once, and it is tried no more."""
+    recovery = recovery_on(cloud)
+    trial = failing(cloud, recovery)
+    told = trial.events()
+    cloud.clear_faults()
+    cloud.script(Fault.before("cinder.delete_attachment", PermanentError, times=1000))
+    looked(trial, recovery, 3)
+    writes = len(cloud.calls(writes=True))
+    assert trial.events() == [*told, "parked"]
+    assert trial.kept.told == (ReasonKind.REFUSED,)
+    looked(trial, recovery, 3)
+    assert len(cloud.calls(writes=True)) == writes
+
+
+def test_a_crash_of_a_quiet_attempt_loses_no_end(cloud: Cloud) -> None:
+    """It succeeds and the process dies before it is told -> the next look tells start and end."""
+    recovery = recovery_on(cloud)
+    trial = failing(cloud, recovery)
+    told = trial.events()
+    cloud.clear_faults()
+    before = trial.places
+    trial.crash_at = before + 4
+    while trial.crash_at is not None:
+        trial.attempt(recovery)
+    assert trial.run(recovery).conclusion is Conclusion.MENDED
+    assert trial.events() == [*told, "start", "end"]
+
+
+def test_a_failure_after_a_guard_is_told_once(cloud: Cloud) -> None:
+    """Parked by a guard, which is lifted, and the call fails -> an error, once."""
+    policy = dataclasses.replace(QUICK, mode=Mode.OBSERVE)
+    trial = STUCK_BY_NAME["UC1"].trial(cloud)
+    parked(trial, recovery_on(cloud, policy))
+    assert trial.kept.told == (ReasonKind.GUARD,)
+    cloud.script(Fault.before("cinder.delete_attachment", TransientError, times=1000))
+    looked(trial, recovery_on(cloud), 2 * QUICK.max_failures)
+    assert trial.events() == ["parked", "start", "error"]
+    assert trial.kept.told == (ReasonKind.GUARD, ReasonKind.FAILED)
 
 
 def test_another_guard_is_another_reason(cloud: Cloud) -> None:

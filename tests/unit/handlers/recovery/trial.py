@@ -199,10 +199,13 @@ class Trial:
             instance_id=kept.instance_id or outcome.instance_id,
             volume_seen=kept.volume_seen or outcome.volume_seen,
         )
+        kinds = () if outcome.reason_kind is None else (outcome.reason_kind,)
+        news = tuple(kind for kind in kinds if kind not in kept.told)
         if not outcome.held:
             self._keep(rule=outcome.rule, reason=outcome.reason, fingerprint=outcome.fingerprint)
-        elif outcome.announcements:
-            self._keep(reason=outcome.reason)
+            self._keep(told=kinds)
+        elif news:
+            self._keep(reason=outcome.reason, told=(*kept.told, *news))
 
 
 def recovery_on(cloud: Cloud, policy: BackendPolicy = QUICK, *, blind: bool = False) -> Recovery:

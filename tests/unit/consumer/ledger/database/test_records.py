@@ -17,7 +17,7 @@ from consumer.ledger.database import cases as kept
 from consumer.ledger.database.records import CASES, Shape, Stored
 from consumer.ledger.database.tables import JsonText, Moment, cases
 from drivers.base import Connector
-from handlers.case import Case, CaseState, Trigger
+from handlers.case import Case, CaseState, ReasonKind, Shown, Trigger
 from tests.unit.consumer.ledger.making import CONNECTOR, NOW, known
 
 HINTS = typing.get_type_hints(Case)
@@ -29,6 +29,8 @@ KINDS: dict[Any, Any] = {
     bool: True,
     Connector: CONNECTOR,
     tuple[str, ...]: ("req-1", "req-2"),
+    tuple[ReasonKind, ...]: (ReasonKind.GUARD, ReasonKind.DANGER),
+    tuple[Shown, ...]: (Shown("att-1", "inst-1", "compute-1"), Shown("att-2")),
 }
 
 

@@ -10,10 +10,19 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from consumer.ledger import Ledger, SchemaAheadError, SchemaBehindError, Upgraded
+from consumer.ledger import Claim, Ledger, SchemaAheadError, SchemaBehindError, Upgraded
 from consumer.ledger.database.tables import metadata
 from consumer.ledger.migrations import versions
-from tests.unit.consumer.ledger.making import accept, at_once, places, told
+from handlers.case import CaseState, ReasonKind, StepKind, StepResult
+from tests.unit.consumer.ledger.making import (
+    accept,
+    at_once,
+    claim_one,
+    due_case,
+    outcome,
+    places,
+    told,
+)
 
 SECRET = "s3cret-in-the-url"
 NEWEST = max(file.name for file in Path(versions.__path__[0]).glob("0*.py"))[:4]
@@ -62,6 +71,48 @@ def test_migrations_make_the_tables(ledger: Ledger) -> None:
             connection, opts={"compare_type": True, "compare_server_default": True}
         )
         assert compare_metadata(context, metadata) == []
+
+
+TOLD = (
+    ("rule", {"verdict": "park", "rule": "P6.guest-holds", "reason": "a guest holds it"}),
+    ("waited", {"reason": "a backup runs, for longer than patience_seconds"}),
+    ("failed", {"reason": "500 (req-1) (after 8 attempts)"}),
+    ("internal", {"rule": "internal-error", "reason": "internal error: KeyError"}),
+    ("guard", {"verdict": "release", "fingerprint": "f", "reason": "stuck; the mode is observe"}),
+    ("refused", {"verdict": "release", "fingerprint": "f", "reason": "403"}),
+    (
+        "danger",
+        {"reason": "down; danger: meanwhile another server may get the volume, and the backend"},
+    ),
+)
+
+
+def test_upgrade_knows_what_a_person_was_told(ledger: Ledger) -> None:
+    """Cases that a person has at the upgrade -> the kind of what was told, from what is there."""
+    for kind, columns in TOLD:
+        due_case(ledger, volume_id=kind, request_id=kind, attachment_id=kind)
+        claim = claim_one(ledger)
+        if kind in ("refused", "guard"):
+            result = StepResult.REFUSED if kind == "refused" else StepResult.DONE
+            refuse(ledger, claim, result)
+        ledger.finish(claim, outcome(CaseState.PARKED, **columns))
+    with ledger._database.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE cases SET told = NULL"))
+    revision(ledger, "0011")
+    ledger.upgrade()
+    assert {c.volume_id: c.told for c in ledger.cases()} == {
+        kind: (ReasonKind(kind),) for kind, _ in TOLD
+    }
+
+
+def refuse(ledger: Ledger, claim: Claim, result: StepResult) -> None:
+    """Write a call of the case down, and how it ended."""
+    file = ledger.casefile(claim)
+    file.intend(
+        StepKind.CINDER_DELETE_ATTACHMENT, request_id=f"req-{result.value}",
+        target={"attachment_id": "a"}, evidence={}, lease_seconds=60.0, announcement=None,
+    )  # fmt: skip
+    file.result(f"req-{result.value}", result, "")
 
 
 def test_names_of_constraints(ledger: Ledger) -> None:

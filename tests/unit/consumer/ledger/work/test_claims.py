@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from consumer.ledger import Claim, Ledger
 from consumer.ledger.database.tables import claims
-from handlers.case import CaseState, ClaimLostError, Parked, StepKind, StepResult
+from handlers.case import CaseState, ClaimLostError, StepKind, StepResult
 from handlers.notification import Operation
 from tests.unit.consumer.ledger.breaking import slow_down
 from tests.unit.consumer.ledger.making import (
@@ -38,22 +38,6 @@ def claim(
 ) -> tuple[Claim, ...]:
     """Claim up to ten."""
     return ledger.claim(owner, limit=limit, lease_seconds=60, deadlines=deadlines, **more)
-
-
-def test_parked_beside(ledger: Ledger) -> None:
-    """Another case of the volume is parked, and none of another volume -> the claim has it."""
-    due_case(ledger)
-    ledger.finish(claim_one(ledger), outcome(CaseState.PARKED, rule="P6.guest-holds"))
-    elsewhere = told(volume_id="vol-2", attachment_id="att-3", request_id="req-3")
-    of_it = told(Operation.DETACH, attachment_id="att-2", request_id="req-2")
-    accept(ledger, elsewhere, of_it)
-    make_due(ledger)
-    held = {held.case.attachment_id: held.case for held in claim(ledger)}
-    (parked,) = (c for c in ledger.cases() if c.state is CaseState.PARKED)
-    assert held["att-2"].beside == (
-        Parked(parked.case_id, Operation.ATTACH, None, "P6.guest-holds"),
-    )
-    assert held["att-3"].beside == ()
 
 
 def test_claimed_case(ledger: Ledger) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from consumer.ledger import Claim, HistoryKind, Ledger
-from handlers.case import CaseState, Conclusion, UseCase, VerifiedBy
+from handlers.case import CaseState, Conclusion, ReasonKind, UseCase, VerifiedBy
 from handlers.notification import Operation, Phase
 from tests.unit.consumer.ledger.breaking import lose_next_commit
 from tests.unit.consumer.ledger.making import (
@@ -123,6 +123,29 @@ def test_held(ledger: Ledger, claim: Claim) -> None:
     case, line = record.case, record.history[-1]
     assert {name: getattr(case, name) for name in told_of} == told_of
     assert (line.rule, line.verdict, line.reason) == ("X1", "unknown", "away")
+
+
+def test_news_of_what_a_person_has(ledger: Ledger, claim: Claim) -> None:
+    """A reason of a kind that was not told yet -> it is the reason now, once; the rule stays."""
+    told_of = {"rule": "P6", "verdict": "park", "reason": "a guest"}
+    at_once = {"delay_seconds": 0.0, "held": True}
+    parked = outcome(CaseState.PARKED, reason_kind=ReasonKind.RULE, delay_seconds=0.0, **told_of)
+    ledger.finish(claim, parked)
+    for reason in ("danger: first", "danger: again"):
+        seen = {"rule": "X2", "reason": reason, "reason_kind": ReasonKind.DANGER}
+        ledger.finish(claim_one(ledger), outcome(CaseState.PARKED, **at_once, **seen))
+    case = ledger.case(claim.case.case_id).case
+    assert (case.rule, case.reason) == ("P6", "danger: first")
+    assert case.told == (ReasonKind.RULE, ReasonKind.DANGER)
+
+
+def test_what_is_no_more_with_a_person_is_told_anew(ledger: Ledger, claim: Claim) -> None:
+    """A case waits again -> what was told before does not count any more."""
+    told_of = {"reason_kind": ReasonKind.DANGER, "delay_seconds": 0.0}
+    ledger.finish(claim, outcome(CaseState.DUE, **told_of))
+    assert ledger.case(claim.case.case_id).case.told == (ReasonKind.DANGER,)
+    ledger.finish(claim_one(ledger), outcome(CaseState.DUE, delay_seconds=0.0))
+    assert ledger.case(claim.case.case_id).case.told == ()
 
 
 def test_newer_signal_of_what_a_person_has(ledger: Ledger, claim: Claim) -> None:
