@@ -274,7 +274,7 @@ def _not_over(attempted: Attempted, well: str) -> Outcome:
     """Look again until Nova says how its detach ended, and ask a person when the patience ends."""
     reason = f"{well}; but Nova began to detach it, and has not said how that ended"
     if attempted.age_seconds > attempted.policy.patience_seconds:
-        return park(attempted, f"{reason}, for longer than patience_seconds")
+        return park(attempted, f"{reason}, for longer than patience_seconds", ReasonKind.WAITED)
     horizon = attempted.policy.late_horizon_seconds
     return attempted.outcome(CaseState.SETTLING, reason, delay_seconds=horizon, clean=True)
 

@@ -41,12 +41,7 @@ def crashing(site: Site, hop: str) -> tuple[str, ...]:
 
 
 def killed_at(site: Site, hop: str, acts: Sequence[Act] = ()) -> None:
-    """Run a service until it is killed at this hop; publish the scenes once it listens.
-
-    It does not sweep: the first sweep would find some of the scenes before the bus tells of them,
-    and get to the hop before all is published.
-    """
-    site.detachd.configure(sweep={"enabled": False})
+    """Run a service until it is killed at this hop; publish the scenes once it listens."""
     with site.detachd.serve(crashing(site, hop)) as doomed:
         if acts:
             doomed.ready()

@@ -205,6 +205,8 @@ def _defaults(places: Places, port: int, policy: BackendPolicy) -> dict[str, dic
             "bindings": "nova:notifications, nova:versioned_notifications, cinder:notifications"
         },
         "publisher": {"poll_seconds": 0.1},
+        # The first sweep would find what is arranged before the bus has told of it.
+        "sweep": {"enabled": False},
         "worker": {
             "threads": 6,
             "lease_seconds": policy.longest_step_seconds,

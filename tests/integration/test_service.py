@@ -126,6 +126,7 @@ def test_pause_takes_effect_before_the_next_write(site: Site) -> None:
 
 def test_paused_service_takes_in_and_does_nothing(site: Site) -> None:
     """`detachd pause`, then a failed attach -> it is on record and nobody is asked; resumed: on."""
+    site.detachd.configure(sweep={"enabled": True})
     site.detachd.run("pause", "--reason", "for the test")
     with site.detachd.serve() as service:
         service.ready()

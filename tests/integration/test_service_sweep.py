@@ -21,6 +21,7 @@ from tests.integration.site import Act, Site
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 SWEEP = {
+    "enabled": True,
     "interval_seconds": 1.0,
     "attaching_seconds": 1.0,
     "detaching_seconds": 1.0,

@@ -239,7 +239,8 @@ def configure(
 def _sweep(rpc_seconds: float) -> dict[str, object]:
     """Return the section: no patience may be shorter than all of Nova's tries."""
     names = ("attaching", "detaching", "reserved", "error")
-    return {"interval_seconds": 5} | {f"{n}_seconds": 2 * TRIES * rpc_seconds for n in names}
+    patience = {f"{name}_seconds": 2 * TRIES * rpc_seconds for name in names}
+    return {"enabled": True, "interval_seconds": 5} | patience
 
 
 def _tgt(lab: OpenStack) -> dict[str, object]:
