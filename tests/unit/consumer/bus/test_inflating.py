@@ -36,6 +36,7 @@ def test_as_kombu_writes_it(method: str) -> None:
             inflate(broken, method, MOST)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", compression.encoders())
 def test_bomb(method: str) -> None:
     """64 MiB in a few bytes -> refused, with a window of 8 MiB at most and no more in memory."""

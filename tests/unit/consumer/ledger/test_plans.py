@@ -21,6 +21,8 @@ from tests.services import ledgers
 from tests.services.ledgers import LEDGERS
 from tests.unit.consumer.ledger.making import renew
 
+pytestmark = pytest.mark.slow  # the ledger takes some seconds to fill
+
 FINISHED = 20_000
 GROWING = ("claims", *(t.name for pair in ARCHIVE_OF.items() for t in pair))
 AGES_SECONDS = 100 * 365 * 86_400.0

@@ -25,10 +25,11 @@ def instruments() -> Instruments:
     return Instruments()
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """Give a ledger with some closed cases and a parked one."""
-    with new_ledger(tmp_path) as made:
+@pytest.fixture(scope="module")
+def worked_off(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Make a ledger with some closed cases and a parked one, once; return the whole file."""
+    directory = tmp_path_factory.mktemp("worked-off")
+    with new_ledger(directory) as made:
         for number in range(CLOSED + 1):
             accept(made, attach_error(volume_id=f"vol-{number}", request_id=f"req-{number}"))
         make_due(made)
@@ -36,6 +37,14 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         made.finish(first, outcome(CaseState.PARKED))
         for claim in others:
             made.finish(claim, outcome(CaseState.CLOSED))
+    return (directory / "ledger.sqlite").read_bytes()  # closed: nothing is left in its -wal
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, worked_off: bytes) -> Iterator[Ledger]:
+    """Give a copy of it."""
+    with new_ledger(tmp_path) as made:
+        (tmp_path / "ledger.sqlite").write_bytes(worked_off)
         yield made
 
 
