@@ -6,9 +6,11 @@ certificate is always verified.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ssl
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,8 @@ def _check_file(file: str) -> None:
         )
 
 
+PYMYSQL_THAT_INSISTS = (1, 2)
+
 # Where systems keep their CAs in one file. libpq accepts no directory, and the libpq in psycopg's
 # wheel does not know where this system keeps them.
 _SYSTEMS_CAS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
@@ -105,7 +109,10 @@ def connect_arguments(kind: str, tls: Tls | None) -> Mapping[str, Any]:
     if kind == "sqlite":
         raise LedgerUrlError("[ledger] ssl is true, but SQLite has no server: set ssl = false")
     context = _context(tls)
-    return {"ssl": context} if kind != "postgresql" else _libpq(tls)
+    if kind == "postgresql":
+        return _libpq(tls)
+    _refuse_clear_text()
+    return {"ssl": context}
 
 
 def tls_explained(message: str, tls: Tls | None) -> str:
@@ -135,6 +142,21 @@ def _context(tls: Tls) -> ssl.SSLContext:
         except (OSError, ssl.SSLError) as error:
             raise _unusable("ssl_cert_file or ssl_key_file", tls.cert_file, error) from None
     return context
+
+
+def _refuse_clear_text() -> None:
+    """Raise LedgerUrlError for a PyMySQL that does without TLS where that was asked for.
+
+    Before 1.2 it goes on without TLS where the server offers none (pymysql/connections.py,
+    ``_request_authentication``), so whoever stands between could read and change everything.
+    """
+    with contextlib.suppress(metadata.PackageNotFoundError):  # which is told when it is imported
+        found = metadata.version("PyMySQL")
+        if tuple(int(part) for part in found.split(".")[:2]) < PYMYSQL_THAT_INSISTS:
+            raise LedgerUrlError(
+                f"[ledger] ssl is true, but PyMySQL {found} goes on in the clear where the server "
+                "offers no TLS: install PyMySQL 1.2 or newer, or set ssl = false"
+            )
 
 
 def _unusable(option: str, file: str | None, error: OSError) -> LedgerUrlError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from datetime import UTC, datetime, timedelta
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,17 @@ def test_bad_tls_file(kind: str, tls: Tls, message: str) -> None:
     """A file of TLS that cannot be used -> refused before anything is tried, with its option."""
     with pytest.raises(LedgerUrlError, match=message):
         Ledger(f"{kind}://detachd:{SECRET}@db/x", tls=tls)
+
+
+def test_tls_by_a_client_that_does_not_insist_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyMySQL 1.1, as 2025.2's constraints have it -> TLS refused, the server used without it."""
+    of_any = metadata.version
+    old = {"PyMySQL": "1.1.1"}
+    monkeypatch.setattr(metadata, "version", lambda name: old.get(name) or of_any(name))
+    with pytest.raises(LedgerUrlError, match=r"PyMySQL 1\.1\.1 goes on in the clear .* 1\.2 or"):
+        Ledger(f"mariadb://detachd:{SECRET}@db/x", tls=Tls())
+    Ledger(f"mariadb://detachd:{SECRET}@db/x").close()
+    Ledger(f"postgresql://detachd:{SECRET}@db/x", tls=Tls()).close()
 
 
 def test_tls_to_a_file() -> None:
