@@ -67,11 +67,16 @@ def test_attached_then_detached(ground: Ground) -> None:
     volume = ground.cinder.volume(volume_id, timeout_seconds=TIMEOUT_SECONDS)
     assert volume is not None
     assert volume.service_up
-    assert volume.attachments == (
-        CinderAttachment(
-            str(device.attachment_id), "attached", server_id, has_connection_info=True, host=FIRST
-        ),
+    (attachment,) = volume.attachments
+    assert attachment == CinderAttachment(
+        str(device.attachment_id),
+        "attached",
+        server_id,
+        has_connection_info=True,
+        host=FIRST,
+        protocol=attachment.protocol,
     )
+    assert attachment.protocol in (None, "iscsi")  # the simulated cloud has no protocols
     assert (server.vm_state, server.task_state, server.launched) == ("active", None, True)
     assert (server.host, server.compute_up) == (FIRST, True)
     detach(ground, server_id, volume_id)

@@ -16,17 +16,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 
 from consumer.ledger import CaseRecord
 from handlers.case import CaseState
+from handlers.intents import REACHES_BACKEND
 from handlers.judgement.policy import LateAttach
 from tests.behaviour.ground import HOSTS, State
 from tests.lab.inside.faults import Fault, How, When
 from tests.lab.openstack import OpenStack, until
 from tests.lab_service.lab_site import Eyes, LabSite, open_lab_site
 from tests.lab_service.stage import INITIALIZE, REMOVE, TERMINATE, Stage, can_be_used_again
+from tests.services.initiator import Initiator
 
 LONG = float(os.environ.get("DETACHD_CAMPAIGN_SECONDS") or 0)
 SECONDS = LONG or 20.0
@@ -42,8 +45,9 @@ FREE = State("available", "detached")
 
 @dataclasses.dataclass(slots=True)
 class Tally:
-    """What the users of one volume lived to see."""
+    """What the users of one volume lived to see; ``asked_at`` is the last time they attached it."""
 
+    asked_at: datetime = dataclasses.field(default_factory=lambda: datetime.now(UTC))
     attached: int = 0
     failed: int = 0
     detached: int = 0
@@ -126,6 +130,7 @@ def _use(stage: Stage, over: threading.Event) -> Tally:
 
 def _attach(stage: Stage, tally: Tally) -> None:
     servers = stage.site.ground.servers
+    tally.asked_at = datetime.now(UTC)
     servers.begin_attach(stage.volume_id, stage.server_id)
     until(lambda: _attach_is_over(stage), "Nova has attached it, or given up", 240.0)
     attached = servers.has_device(stage.volume_id, stage.server_id)
@@ -141,15 +146,35 @@ def _attach_is_over(stage: Stage) -> bool:
 
 
 def _write_and_detach(stage: Stage, tally: Tally, over: threading.Event) -> None:
-    """Write until the user has had enough; the guest lets go before its host does."""
-    writer = stage.log_in(stage.host).logged_in()
-    over.wait(3.0)
-    if not writer.makes_progress() or writer.counts().logins != 1:
-        tally.cut.append(f"{stage.volume_id}: {writer.said[-500:]}")
+    """Write until the user has had enough; the guest lets go before its host does.
+
+    A detach of the user's, or the clean-up of an attach, that failed after it had acted leaves the
+    volume attached without its access. That is no cut of detachd's, unless a call of its own was
+    among them.
+    """
+    writer = stage.log_in(stage.host)
+    if _writes(writer):
+        over.wait(3.0)
+        if not writer.makes_progress() or writer.counts().logins != 1:
+            tally.cut.append(f"{stage.volume_id}: {writer.said[-500:]}")
+    elif ended := _ended_by_us(stage, tally.asked_at):
+        tally.cut.append(f"{stage.volume_id}: {ended} and then {writer.said[-500:]}")
     writer.kill()
     stage.begin_detach()
     until(lambda: _detach_is_over(stage), "it is detached, or attached as before", 240.0)
     tally.detached += stage.site.ground.servers.is_free(stage.volume_id, stage.server_id)
+
+
+def _writes(writer: Initiator) -> bool:
+    """Wait for the first write; return False where the backend lets it have no session."""
+    until(lambda: writer.counts().writes or not writer.running, "it writes, or is refused", 30.0)
+    return writer.counts().writes > 0
+
+
+def _ended_by_us(stage: Stage, since: datetime) -> list[str]:
+    """Return our calls since then that can end an access of the volume."""
+    tried = stage.site.tried(stage.volume_id)
+    return [i.kind.value for i in tried if i.kind in REACHES_BACKEND and i.intended_at >= since]
 
 
 def _detach_is_over(stage: Stage) -> bool:
