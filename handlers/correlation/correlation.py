@@ -374,11 +374,15 @@ class _Batch:
 
     def _offer_orphans(self, case_id: str) -> None:
         """Give a case the messages that were kept for it, as it has learned what it is about."""
+        volume_id = self._cases[case_id].volume_id
+        # A batch may hold the messages of a hundred volumes, and each start comes here.
+        of_volume = [s for s in self._orphans.values() if s.volume_id in (None, volume_id)]
         # Errors first, so that an end does not hide them.
-        for orphan in sorted(self._orphans.values(), key=lambda s: s.phase is Phase.END):
+        for orphan in sorted(of_volume, key=lambda s: s.phase is Phase.END):
             self._offer(case_id, orphan)
-        for orphan in tuple(self._orphans.values()):
-            self._suspect(orphan)
+        for orphan in of_volume:
+            if orphan.message_id in self._orphans:
+                self._suspect(orphan)
 
     def _offer(self, case_id: str, orphan: Signal) -> None:
         adopting = self._adopting(self._cases[case_id], orphan)
