@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from consumer.ledger import Claim, Ledger
 from consumer.ledger.database.tables import claims
+from consumer.ledger.work import claims as claims_of
 from handlers.case import CaseState, ClaimLostError, StepKind, StepResult
 from handlers.notification import Operation
 from tests.unit.consumer.ledger.breaking import slow_down
@@ -242,6 +244,26 @@ def test_claim_and_finish_at_once(ledger: Ledger, second: Ledger) -> None:
     at_once(*(lambda n=n: work((ledger, second)[n % 2], f"w{n}") for n in range(4)))
     found = [ledger.case(case.case_id).case for case in ledger.cases(state=CaseState.CLOSED)]
     assert [case.attempts for case in found] == [1] * 20
+
+
+def test_finished_between_the_look_and_the_lock(
+    ledger: Ledger, second: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker claims and ends the case just before its volume is locked -> left alone."""
+    if ledger._database.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer: nothing comes between")
+    due_case(ledger)
+    lock = claims_of._lock_free
+
+    def too_late(*given: Any) -> Any:
+        monkeypatch.setattr(claims_of, "_lock_free", lock)
+        second.finish(claim_one(second, "w2"), outcome(CaseState.CLOSED))
+        return lock(*given)
+
+    monkeypatch.setattr(claims_of, "_lock_free", too_late)
+    assert claim(ledger, "w1") == ()
+    (case,) = ledger.cases()
+    assert (case.state, case.attempts) == (CaseState.CLOSED, 1)
 
 
 def test_claims_row_outlives_the_claim(ledger: Ledger) -> None:
