@@ -13,14 +13,18 @@ from alembic.runtime.migration import MigrationContext
 from consumer.ledger import Claim, Ledger, SchemaAheadError, SchemaBehindError, Upgraded
 from consumer.ledger.database.tables import metadata
 from consumer.ledger.migrations import versions
+from drivers.base import Connector
 from handlers.case import CaseState, ReasonKind, StepKind, StepResult
 from tests.unit.consumer.ledger.making import (
+    ATTACHMENT,
     accept,
     at_once,
     claim_one,
     due_case,
+    make_due,
     outcome,
     places,
+    seen,
     told,
 )
 
@@ -103,6 +107,21 @@ def test_upgrade_knows_what_a_person_was_told(ledger: Ledger) -> None:
     assert {c.volume_id: c.told for c in ledger.cases()} == {
         kind: (ReasonKind(kind),) for kind, _ in TOLD
     }
+
+
+def test_upgrade_forgets_connectors_that_may_lack_a_key(ledger: Ledger) -> None:
+    """A connector learned before every key was kept -> unknown to hosts and cases, until heard."""
+    connector = Connector("compute-1", initiator="iqn.2026-01.test:1")
+    row = seen("attaching", host="compute-1", connector=connector)
+    accept(ledger, told(attachment_id=ATTACHMENT, host="compute-1", attachments=(row,)))
+    make_due(ledger)
+    claim = claim_one(ledger)
+    assert claim.case.connector == connector
+    assert ledger.casefile(claim).connector_of("compute-1") == connector
+    revision(ledger, "0012")
+    ledger.upgrade()
+    assert ledger.casefile(claim).connector_of("compute-1") is None
+    assert [case.connector for case in ledger.cases()] == [None]
 
 
 def refuse(ledger: Ledger, claim: Claim, result: StepResult) -> None:
