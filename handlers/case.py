@@ -282,6 +282,11 @@ class Case:
         return self.state is not CaseState.CLOSED
 
     @property
+    def failures_were_told(self) -> bool:
+        """Tell whether a person has it and knows that it fails: it is announced if it succeeds."""
+        return self.state is CaseState.PARKED and ReasonKind.FAILED in self.told
+
+    @property
     def only_ended(self) -> bool:
         """Tell whether the bus said that it ended, and nobody has looked at it since.
 

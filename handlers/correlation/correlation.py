@@ -397,9 +397,9 @@ class _Batch:
         if orphan.phase is Phase.ERROR:
             of_case = _may_have_failed(case, orphan)
             return settling(updated, Trigger.ERROR, self._settled_at) if of_case else None
-        if orphan.operation is case.operation and find_proven(orphan, case.operation, [case]):
-            proven = find_proven(orphan, case.operation, [case])
-            if proven is not None and proven.proven:
+        own = orphan.operation is case.operation
+        if own and (found := find_proven(orphan, case.operation, [case])):
+            if found.proven:
                 updated = tell_apart(updated, orphan)
             updated = note_end(updated, orphan)
             return self._ended(updated, orphan) if case.open or case.only_ended else updated

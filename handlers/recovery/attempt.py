@@ -6,15 +6,7 @@ import dataclasses
 import time
 from datetime import datetime, timedelta
 
-from handlers.case import (
-    Case,
-    CaseFile,
-    CaseState,
-    Intent,
-    ReasonKind,
-    StepKind,
-    StepResult,
-)
+from handlers.case import Case, CaseFile, Intent, StepKind, StepResult
 from handlers.judgement.evidence import Evidence
 from handlers.judgement.plan import Step
 from handlers.judgement.policy import BackendPolicy
@@ -42,11 +34,6 @@ class Attempt:
     refused: dict[StepKind, str] = dataclasses.field(default_factory=dict)
     setbacks: int = 0
     trouble: str | None = None
-
-    @property
-    def quiet(self) -> bool:
-        """Tell whether its failures were told, so that it is announced only if it succeeds."""
-        return self.case.state is CaseState.PARKED and ReasonKind.FAILED in self.case.told
 
     @property
     def now(self) -> datetime:
@@ -87,7 +74,6 @@ class Attempt:
             policy=self.policy,
             now=self.now,
             started=self.started,
-            quiet=self.quiet,
             evidence=summarise(evidence, diagnosis, steps),
             trouble=self.trouble or next(reversed(self.refused.values()), None),
         )

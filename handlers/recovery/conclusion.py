@@ -49,8 +49,8 @@ DANGER = "danger: meanwhile another server may get the volume, and the backend s
 class Attempted:
     """An attempt as it stood when it came to its end, at ``now``.
 
-    ``case`` includes the intents of this attempt. ``started``: this attempt announced its start.
-    ``quiet``: it did not, as the failures of the parked case were told; its end is told with both.
+    ``case`` includes the intents of this attempt. ``started``: this attempt announced its start; a
+    parked case whose failures were told announces it with its end.
     ``evidence`` is the last look as history keeps it, ``trouble`` what last went wrong with a call.
     """
 
@@ -61,7 +61,6 @@ class Attempted:
     started: bool
     evidence: dict[str, Any]
     trouble: str | None = None
-    quiet: bool = False
 
     @property
     def unsettled_steps(self) -> tuple[str, ...]:
@@ -93,7 +92,7 @@ class Attempted:
 
     def _diagnosis_to_announce(self, event: Event) -> Diagnosis:
         look, acted_on = self.diagnosis, intents.acted_on(self.case)
-        if event is Event.START and not self.quiet:
+        if event is Event.START and not self.case.failures_were_told:
             return look
         if event not in (Event.START, Event.END) or acted_on is None:
             return dataclasses.replace(look, use_case=self.use_case)
@@ -222,7 +221,8 @@ def _right(attempted: Attempted, reason: str, unused: str) -> Outcome:
     if not _heart_beats(attempted):
         return _frozen(attempted, reason)
     if _nova_may_go_on(attempted):
-        return _not_over(attempted, reason)
+        unheard = f"{reason}; but Nova began to detach it, and has not said how that ended"
+        return _in_suspense(attempted, unheard)
     done = Conclusion.MENDED if attempted.case.mended_at else Conclusion.HEALTHY
     return attempted.outcome(CaseState.CLOSED, reason, conclusion=done, clean=True)
 
@@ -248,11 +248,17 @@ def _frozen(attempted: Attempted, well: str) -> Outcome:
     request is for the sweep to find.
     """
     reason = f"{well}; but cinder-volume of its backend is not up"
+    untouched = attempted.diagnosis.verdict is Verdict.CLEAN and not attempted.case.intents
+    if untouched and attempted.age_seconds > attempted.policy.patience_seconds:
+        return attempted.outcome(
+            CaseState.CLOSED, reason, conclusion=Conclusion.HEALTHY, clean=True
+        )
+    return _in_suspense(attempted, reason)
+
+
+def _in_suspense(attempted: Attempted, reason: str) -> Outcome:
+    """Look again a late horizon later, though all is well, and ask a person after the patience."""
     if attempted.age_seconds > attempted.policy.patience_seconds:
-        if attempted.diagnosis.verdict is Verdict.CLEAN and not attempted.case.intents:
-            return attempted.outcome(
-                CaseState.CLOSED, reason, conclusion=Conclusion.HEALTHY, clean=True
-            )
         reason = f"{reason}, for longer than patience_seconds"
         return park(attempted, reason, ReasonKind.WAITED)
     horizon = attempted.policy.late_horizon_seconds
@@ -268,15 +274,6 @@ def _nova_may_go_on(attempted: Attempted) -> bool:
     attached = attempted.diagnosis.verdict is Verdict.HEALTHY
     detach = case.operation is Operation.DETACH and case.trigger is not Trigger.ERROR
     return attached and detach and case.nova_is_at_it
-
-
-def _not_over(attempted: Attempted, well: str) -> Outcome:
-    """Look again until Nova says how its detach ended, and ask a person when the patience ends."""
-    reason = f"{well}; but Nova began to detach it, and has not said how that ended"
-    if attempted.age_seconds > attempted.policy.patience_seconds:
-        return park(attempted, f"{reason}, for longer than patience_seconds", ReasonKind.WAITED)
-    horizon = attempted.policy.late_horizon_seconds
-    return attempted.outcome(CaseState.SETTLING, reason, delay_seconds=horizon, clean=True)
 
 
 def _heart_beats(attempted: Attempted) -> bool:
@@ -315,8 +312,8 @@ def _recovered(attempted: Attempted) -> Outcome:
 
 
 def _start_not_told(attempted: Attempted) -> tuple[Announcement, ...]:
-    """Announce the start with the end, where the attempt was quiet."""
-    if not attempted.quiet:
+    """Announce the start with the end, where the attempt did not."""
+    if not attempted.case.failures_were_told:
         return ()
     return (attempted.announcement(Event.START, "what had failed was tried again"),)
 

@@ -162,7 +162,7 @@ class Stepper:
         )
         start = (
             None
-            if attempt.started or attempt.quiet
+            if attempt.started or attempt.case.failures_were_told
             else plan.attempted.announcement(Event.START, plan.diagnosis.reason)
         )
         attempt.file.intend(
@@ -173,7 +173,7 @@ class Stepper:
             lease_seconds=lease_seconds,
             announcement=start,
         )
-        attempt.started = not attempt.quiet
+        attempt.started = not attempt.case.failures_were_told
         attempt.case = attempt.case.about(step.target())
         return intent
 
