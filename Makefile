@@ -44,7 +44,7 @@ lab-stop: venv ## Stop the OpenStack of `make lab`
 test: services venv lab-environment ## Run all tests, in three parts; tests of missing programs are skipped, or fail if CI=true
 	@tools/run-tests
 
-check: venv ## Run lint, types, import rules, unit and property tests: a minute and a half, no services
+check: venv ## Run lint, types, import rules, unit and property tests: a minute, no services
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target types quick-tests style imports
 
 types: venv

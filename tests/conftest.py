@@ -6,7 +6,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests import memory_disk
+from tests import compiled_once, memory_disk
 
 # How many examples each property is tried on. `make check` gives --hypothesis-profile=quick, which
 # tries the same ones each time. No deadlines: they would measure what else the machine does.
@@ -43,6 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Keep what tests write in memory; what is measured has to be on a disk, as in use."""
     if not config.getoption("benchmarks"):
         memory_disk.use()
+        compiled_once.use()
 
 
 @pytest.hookimpl(tryfirst=True)

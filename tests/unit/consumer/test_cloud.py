@@ -217,6 +217,7 @@ def test_own_section_of_a_backend_wins_over_simulator(
         Drivers(settings, control_plane(settings).cinder)("a@b").observe(ref, timeout_seconds=1.0)
 
 
+@pytest.mark.slow
 def test_service_of_a_real_cloud_loads_no_simulator() -> None:
     """The service and its command are imported -> nothing of the simulated cloud is."""
     program = (

@@ -43,12 +43,14 @@ def arenas(*words: str, **environment: str) -> int:
     return done.stdout.count("<heap nr=")
 
 
+@pytest.mark.slow
 def test_threads_share_one_arena() -> None:
     """Four threads allocate at once -> one arena, where it would be several."""
     assert arenas() > 1, "this test could not fail"
     assert arenas("share") == 1
 
 
+@pytest.mark.slow
 def test_what_the_operator_sets_counts() -> None:
     """MALLOC_ARENA_MAX is set in the environment -> as it says."""
     assert arenas("share", MALLOC_ARENA_MAX="2") == 2

@@ -71,6 +71,7 @@ def test_every_command_explains_itself(capsys: Captured) -> None:
         assert "--config-file" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_module_is_the_command(tmp_path: Path) -> None:
     """`python -m consumer` -> the same command, the same exit codes, stderr free of warnings."""
     done = subprocess.run(
