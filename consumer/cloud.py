@@ -28,8 +28,6 @@ NO_CONTROL_PLANE = (
 SIMULATOR = "simulator"
 """The storage driver of the simulated cloud, which may take its address from ``[simulator]``."""
 
-PLACE_SECONDS = 30.0
-
 DriverOf = Callable[[str], StorageDriver]
 
 
@@ -39,7 +37,7 @@ class ControlPlane:
 
     cinder: Cinder
     nova: Nova
-    places: Callable[[], tuple[Place, Place]] | None = None
+    places: Callable[[float], tuple[Place, Place]] | None = None
 
 
 def control_plane(settings: Settings) -> ControlPlane:
@@ -55,7 +53,7 @@ def control_plane(settings: Settings) -> ControlPlane:
     except session.SessionError as error:
         raise ConfigurationError([str(error)]) from error
 
-    def places(seconds: float = PLACE_SECONDS) -> tuple[Place, Place]:
+    def places(seconds: float) -> tuple[Place, Place]:
         return cinder.place(seconds), nova.place(seconds)
 
     return ControlPlane(

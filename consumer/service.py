@@ -243,10 +243,14 @@ class Service:
     def start(self) -> None:
         """Start every part; return when they run.
 
-        Raises SchemaBehindError, SchemaAheadError, LedgerUnavailableError and ExporterError, with
-        nothing started. A broker that is down is no error: the listener waits for it.
+        Raises SchemaBehindError, SchemaAheadError, LedgerUnavailableError and ExporterError, and
+        ConfigurationError if it is not clear which region is meant, with nothing started. A broker
+        that is down is no error: the listener waits for it. Blocks for an answer of Keystone, and
+        a Keystone that is down is no error either.
         """
         self.ledger.check_schema()
+        if self.region_check is not None:
+            self.region_check.refuse_ambiguous()
         self.exporter.start()
         _introduce(self._settings, self.owner, self.exporter.port)
         for loop in (self._beating, self._publishing, *self._input_loops()):

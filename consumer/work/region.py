@@ -1,6 +1,8 @@
-"""Says at the start, and after each change of the catalog, if Cinder and Nova seem to be apart.
+"""Looks at the start, and after each change of the catalog, of which region Cinder and Nova are.
 
-It is only said: what the catalog does not tell proves nothing. The control of each 404 is elsewhere
+Several regions and no ``region_name``: the service does not start. If Keystone did not answer then,
+each call is refused (``drivers/openstack/endpoint.py``). That both seem to be apart is only logged:
+what the catalog does not tell proves nothing. The control of each 404 is elsewhere
 (``handlers/judgement/evidence.py``).
 """
 
@@ -10,15 +12,19 @@ import logging
 import threading
 from collections.abc import Callable
 
+from consumer.errors import ConfigurationError
 from drivers.errors import OutsideError
-from drivers.openstack.place import Place, described, doubts
+from drivers.openstack.place import Place, ambiguous, described, doubts
 
 LOG = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 600.0
 """The catalog comes with the token, which is renewed every hour or so; asking costs nothing."""
 
-Places = Callable[[], tuple[Place, Place]]
+START_SECONDS, CHECK_SECONDS = 10.0, 30.0
+"""How long each of the two may take."""
+
+Places = Callable[[float], tuple[Place, Place]]
 
 
 class RegionCheck:
@@ -29,6 +35,16 @@ class RegionCheck:
         self._interval_seconds = interval_seconds
         self._said: tuple[Place, Place] | None = None
 
+    def refuse_ambiguous(self) -> None:
+        """Raise ConfigurationError if the catalog has several regions and none is configured.
+
+        Blocks for Keystone, at most ``START_SECONDS`` for each. Without an answer nothing is
+        refused here; ``check`` asks again.
+        """
+        problems = [*filter(None, map(ambiguous, self._ask(START_SECONDS) or ()))]
+        if problems:
+            raise ConfigurationError(problems)
+
     def run(self, stop: threading.Event) -> None:
         """Check until ``stop`` is set. Returns at most one answer of Keystone later."""
         while True:
@@ -38,14 +54,19 @@ class RegionCheck:
 
     def check(self) -> None:
         """Check once. Blocks for Keystone; what it does not answer is checked the next time."""
-        try:
-            places = self._places()
-        except OutsideError as error:
-            LOG.debug("the regions of Cinder and Nova are not known yet: %s", error)
-            return
-        if places == self._said:
+        places = self._ask(CHECK_SECONDS)
+        if places is None or places == self._said:
             return
         self._said = places
         LOG.info("by the catalog: %s", described(*places))
         for doubt in doubts(*places):
             LOG.warning("%s", doubt)
+        for why in filter(None, map(ambiguous, places)):
+            LOG.error("%s; until then detachd does not call it", why)
+
+    def _ask(self, seconds: float) -> tuple[Place, Place] | None:
+        try:
+            return self._places(seconds)
+        except OutsideError as error:
+            LOG.debug("the regions of Cinder and Nova are not known yet: %s", error)
+            return None

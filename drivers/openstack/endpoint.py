@@ -49,7 +49,7 @@ from drivers.errors import (
     TransientError,
 )
 from drivers.openstack import exchange
-from drivers.openstack.place import Place
+from drivers.openstack.place import Place, ambiguous
 from drivers.openstack.shapes import NotAdminError, ShapeError
 
 T = TypeVar("T")
@@ -217,6 +217,7 @@ class Endpoint:
         self._adapter = adapter
         self._service_auth = service_auth
         self._newest: Microversion | None = None
+        self._unambiguous: Any = None  # the token whose catalog was found to name one region
 
     @contextlib.contextmanager
     def within(self, seconds: float) -> Iterator[Conversation]:
@@ -278,7 +279,22 @@ class Endpoint:
         refused = response.request.headers.get(AUTHENTICATED_BY)
         return response if refused == self._adapter.get_token() else self._request(call)
 
+    def _refuse_ambiguous(self) -> None:
+        """Raise PermanentError if the catalog has several regions and none is configured.
+
+        Each token brings a catalog, and it may have a region more. Nothing is asked but for a token
+        that is due anyway.
+        """
+        auth: Any = self._adapter.session.auth
+        access = auth.get_access(self._adapter.session) if hasattr(auth, "get_access") else None
+        if access is None or access is self._unambiguous:
+            return
+        if (why := ambiguous(_place(self.section, self._adapter))) is not None:
+            raise PermanentError(f"{self.name} is not called: {why}")
+        self._unambiguous = access
+
     def _request(self, call: Call) -> requests.Response:
+        self._refuse_ambiguous()
         extra: dict[str, Any] = {}
         if call.body is not None:
             extra["json"] = call.body

@@ -1,7 +1,8 @@
 """Whether Cinder and Nova are of one region and one cloud, as far as the service catalog tells.
 
 With several regions in the catalog and no ``region_name``, keystoneauth takes the first endpoint. A
-Cinder of one region denies every volume of the other, and a Nova every server.
+Cinder of one region denies every volume of the other, and a Nova every server. So such a
+configuration is refused: the service does not start, and no call is made.
 """
 
 from __future__ import annotations
@@ -23,6 +24,18 @@ class Place:
     region: str | None
     regions: frozenset[str]
     configured: str | None
+
+
+def ambiguous(place: Place) -> str | None:
+    """Return a sentence where the catalog has several regions and none is configured, else None."""
+    first, *others = sorted(place.regions) or [""]
+    if place.configured is not None or not others:
+        return None
+    return (
+        f"[{place.section}] has no region_name, and the catalog has the regions "
+        f"{', '.join([first, *others])}: "
+        f"set region_name in [{place.section}] to the region whose notifications detachd consumes"
+    )
 
 
 def described(cinder: Place, nova: Place) -> str:
@@ -50,9 +63,3 @@ def doubts(cinder: Place, nova: Place) -> Iterator[str]:
             f"[cinder] uses the Keystone at {cinder.keystone} and [nova] the one at "
             f"{nova.keystone}: they may be of different clouds; check auth_url of both"
         )
-    for place in (cinder, nova):
-        if place.configured is None and len(place.regions) > 1:
-            yield (
-                f"[{place.section}] has no region_name, and the catalog has the regions "
-                f"{', '.join(sorted(place.regions))}: {place.region or 'the first'} is taken"
-            )

@@ -73,15 +73,14 @@ BEFORE = Section(
                 "there, and no message told of its deletion."
             ),
             meant=(
-                "It may be the wrong Cinder: of another region or cloud than the bus (with two "
-                "regions in the catalog and none configured, the first is taken). The volume may "
-                "be in use there."
+                "It may be the wrong Cinder: of another region or cloud than the bus. The volume "
+                "may be in use there."
             ),
             done=(
                 "Unknown; nothing is released. Several volumes of this kind in a row make the "
                 "component `cinder` not ready, and `DetachdUnknownToCinder` alerts."
             ),
-            source="Two regions in the catalog and none configured (read).",
+            source="A region_name or endpoint_override of another region or cloud (read).",
         ),
         Rule(
             VOLUME_GONE,

@@ -23,6 +23,7 @@ from drivers.simulator.faults import Fault
 from drivers.simulator.remote import CloudServer, serve_cloud
 from drivers.simulator.scenes import uc1
 from tests.bus import new_ledger, until
+from tests.openstack_api import OpenStackApi
 from tests.unit.consumer.due import only_case, open_case
 
 pytestmark = pytest.mark.slow
@@ -220,6 +221,26 @@ def test_schema_that_is_behind_is_told_with_the_command(process: Start, written:
     (line,) = [line for line in refused.text.splitlines() if line.startswith("detachd: ")]
     assert line.endswith("run `detachd ledger upgrade`")
     assert "Traceback" not in refused.text
+
+
+def test_several_regions_and_none_configured(tmp_path: Path, process: Start) -> None:
+    """The catalog has two regions, no region_name -> exit 2, the regions named, nothing started."""
+    with OpenStackApi() as api, new_ledger(tmp_path) as ledger:
+        api.regions = {"volumev3": ("north", "south"), "compute": ("north", "south")}
+        path = tmp_path / "detachd.conf"
+        path.write_text(
+            f"[DEFAULT]\ntransport_url = kombu+memory://localhost//\n[exporter]\nport = 0\n"
+            f"[ledger]\nconnection = sqlite:///{tmp_path}/ledger.sqlite\n{api.sections()}"
+        )
+        refused = process(path)
+        assert refused.popen.wait(20) == 2
+        assert api.requests == []
+        assert ledger.replicas() == ()
+    problems = [line for line in refused.text.splitlines() if "has no region_name" in line]
+    assert len(problems) == 2
+    assert all("north, south" in problem for problem in problems)
+    assert "Traceback" not in refused.text
+    assert "listening" not in refused.text
 
 
 @pytest.mark.parametrize(

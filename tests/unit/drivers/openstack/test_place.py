@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from drivers.errors import TransientError
+from drivers.errors import PermanentError, TransientError
 from drivers.openstack import session
-from drivers.openstack.place import Place, apart, described, doubts
+from drivers.openstack.endpoint import Call
+from drivers.openstack.place import Place, ambiguous, apart, described, doubts
 from tests.openstack_api import OpenStackApi
 
 CINDER, NOVA = "volumev3", "compute"
@@ -34,12 +35,43 @@ def test_one_region(api: OpenStackApi, tmp_path: Path) -> None:
 
 
 def test_two_regions_and_none_configured(api: OpenStackApi, tmp_path: Path) -> None:
-    """The first of each is taken, and they differ -> said, and that neither is configured."""
+    """The catalog's first ones differ -> both are ambiguous, and apart."""
     api.regions = {CINDER: ("one", "two"), NOVA: ("two", "one")}
-    said = list(doubts(*places(api, tmp_path)))
-    assert len(said) == 3
-    assert "[cinder] is asked in region one and [nova] in region two" in said[0]
-    assert "[cinder] has no region_name, and the catalog has the regions one, two" in said[1]
+    cinder, nova = places(api, tmp_path)
+    (said,) = doubts(cinder, nova)
+    assert "[cinder] is asked in region one and [nova] in region two" in said
+    for place in (cinder, nova):
+        assert (
+            f"[{place.section}] has no region_name, and the catalog has the regions one, two"
+            in (ambiguous(place) or "")
+        )
+
+
+def test_call_to_an_ambiguous_region(api: OpenStackApi, tmp_path: Path) -> None:
+    """A second region comes with a new token, none is configured -> no call goes out."""
+    conf = api.conf(tmp_path)
+    nova = session.nova_endpoint(conf)
+    look = Call("GET", "/servers", "2.1")
+    with nova.within(20) as conversation:
+        conversation.send(look)
+        sent = len(api.requests)
+        api.regions = {NOVA: ("one", "two")}
+        conversation.send(look)  # by the catalog of the token that it has
+        assert len(api.requests) == sent + 1
+        nova._adapter.session.auth.invalidate()  # what keystoneauth does when the token expires
+        for call in (look, Call("POST", "/servers", "2.1", body={}, request_id="req-1")):
+            with pytest.raises(PermanentError, match=r"Nova is not called: \[nova\] has no region"):
+                conversation.send(call)
+    assert len(api.requests) == sent + 1
+
+
+def test_call_to_the_configured_region(api: OpenStackApi, tmp_path: Path) -> None:
+    """Two regions and region_name set -> called there."""
+    api.regions = {NOVA: ("one", "two")}
+    nova = session.nova_endpoint(api.conf(tmp_path, REGION.format("nova", "two")))
+    with nova.within(20) as conversation:
+        conversation.send(Call("GET", "/servers", "2.1"))
+    assert len(api.requests) == 1
 
 
 def test_two_regions_and_the_same_configured(api: OpenStackApi, tmp_path: Path) -> None:
