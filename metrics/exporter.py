@@ -3,6 +3,17 @@
 ``/metrics`` is for Prometheus, ``/healthz`` and ``/readyz`` are for the program that supervises the
 process. There is no authentication, and no page contains a secret. By default it listens on
 loopback only.
+
+Waitress serves them: one thread reads requests and writes answers for all connections, and
+``THREADS`` threads make the pages. So a client that is slow takes a connection and no thread. What
+bounds it:
+
+1. A connection is closed when nothing has happened on it for ``REQUEST_SECONDS``, or when a request
+   has waited that long for its client, from its first byte to the last byte of its answer. So a
+   client that sends or reads a byte now and then does not stay.
+2. At most ``CONNECTIONS`` are open, fewer than the 1024 files that a process may usually open.
+   Others wait in the backlog of the socket.
+3. A request has a head of 16 KB and a body of 64 KB at most; no page needs a body.
 """
 
 from __future__ import annotations
@@ -10,23 +21,31 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import socket
-import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
-from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
+from waitress import wasyncore
+from waitress.channel import HTTPChannel
+from waitress.server import TcpWSGIServer
+from waitress.task import ThreadedTaskDispatcher
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 LOG = logging.getLogger(__name__)
 
-REQUEST_TIMEOUT_SECONDS = 10.0
-POLL_SECONDS = 0.1
+REQUEST_SECONDS = 10.0
+CLEANUP_SECONDS = 1.0
+THREADS = 4
+CONNECTIONS = 700
+BACKLOG = 1024
+LONGEST_HEAD, LONGEST_BODY = 16 * 1024, 64 * 1024
+
+# It warns of each request that waits for a thread; that is what threads are few for.
+logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
 
 class ExporterError(Exception):
@@ -45,33 +64,60 @@ class Check:
 Checks = Callable[[], Sequence[Check]]
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    # A thread for each request, so that a slow client does not block Prometheus. Daemon threads, so
-    # that it does not delay the end of the process either.
-    daemon_threads = True
+class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
+    """A connection that knows when its request began."""
 
-    def server_bind(self) -> None:
-        """Bind without the DNS lookup of this host's name that HTTPServer makes."""
-        TCPServer.server_bind(self)
-        self.server_name = str(self.server_address[0])
-        self.server_port = int(self.server_address[1])
-        self.setup_environ()
+    begun_at = 0.0
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Log errors of clients, for example a disconnect, instead of printing them."""
-        LOG.debug("request %s of %s failed: %s", request, client_address, sys.exc_info()[1])
+    def received(self, data: bytes) -> bool:
+        """Take what the client sent."""
+        if self.request is None:
+            self.begun_at = time.time()
+        return bool(super().received(data))
 
-
-class _ServerV6(_Server):
-    address_family = socket.AF_INET6
+    def is_too_slow(self, cutoff: float) -> bool:
+        """Tell whether it waits for its client, and has done so since before ``cutoff``."""
+        if self.requests:
+            return False  # a page is being made
+        halfway = self.request is not None or self.total_outbufs_len > 0
+        return self.last_activity < cutoff or (halfway and self.begun_at < cutoff)
 
 
-class _Handler(WSGIRequestHandler):
-    # A client that sends nothing is disconnected after this time.
-    timeout = REQUEST_TIMEOUT_SECONDS
+class _Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
+    channel_class = _Channel
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 the base class's name
-        """Log nothing for a request: there is one every few seconds."""
+    def maintenance(self, now: float) -> None:
+        """Close the connections of clients that are too slow.
+
+        At once: waitress closes what is marked as ``will_close`` when the client reads, and this
+        one may never read. It runs in the thread of all connections.
+        """
+        for channel in list(self.active_channels.values()):
+            if channel.is_too_slow(now - REQUEST_SECONDS):
+                channel.handle_close()
+
+    def bind_server_socket(self) -> None:
+        """Bind; leave nothing open if that fails."""
+        try:
+            super().bind_server_socket()
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Stop listening; also close the copy of the trigger's pipe that waitress leaves open."""
+        pipe = self.trigger.socket
+        super().close()
+        if pipe is not None:
+            pipe.close()
+
+    def stop(self) -> None:
+        """Close everything, from another thread; ``run`` then returns.
+
+        A page that is being made is waited for, a second at most.
+        """
+        self.task_dispatcher.shutdown(timeout=1)  # first: its threads write to the trigger
+        self.trigger.pull_trigger(lambda: wasyncore.close_all(self._map))
 
 
 class Exporter:
@@ -86,40 +132,49 @@ class Exporter:
     ) -> None:
         self._address, self._port = address, port
         self._app = application(registry, checks)
-        self._server: WSGIServer | None = None
+        self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
     @property
     def port(self) -> int:
         """The port that it listens on; useful if the configured port is 0."""
-        return self._server.server_port if self._server else self._port
+        return int(self._server.effective_port) if self._server else self._port
 
     def start(self) -> None:
         """Listen and serve in a separate thread. Raises ExporterError if it cannot listen."""
         self._server = _listen(self._address, self._port, self._app)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(POLL_SECONDS,), name="exporter", daemon=True
-        )
+        self._thread = threading.Thread(target=self._server.run, name="exporter", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop serving and close the port; blocks for a moment."""
-        if self._server and self._thread:
-            self._server.shutdown()
-            self._server.server_close()
+        """Stop serving and close the port; blocks for a moment. A second call does nothing."""
+        server, self._server = self._server, None
+        if server and self._thread:
+            server.stop()
             self._thread.join()
 
 
-def _listen(address: str, port: int, app: WSGIApplication) -> WSGIServer:
+def _listen(address: str, port: int, app: WSGIApplication) -> _Server:
+    options: dict[str, Any] = {
+        "connection_limit": CONNECTIONS,
+        "backlog": BACKLOG,
+        "cleanup_interval": CLEANUP_SECONDS,
+        "max_request_header_size": LONGEST_HEAD,
+        "max_request_body_size": LONGEST_BODY,
+        "asyncore_use_poll": True,  # select() takes no file above 1024
+        "ident": "detachd",
+    }
+    dispatcher = ThreadedTaskDispatcher()
     try:
-        family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][0]
-        kind = _ServerV6 if family == socket.AF_INET6 else _Server
-        return make_server(address, port, app, kind, _Handler)
-    except OSError as error:
+        server = _Server(app, dispatcher=dispatcher, host=address, port=port, **options)
+    except (OSError, ValueError) as error:  # ValueError: the name has no address
         raise ExporterError(
-            f"the exporter cannot listen on {address} port {port}: {error.strerror or error}; "
+            f"the exporter cannot listen on {address} port {port}: "
+            f"{getattr(error, 'strerror', None) or error}; "
             "set address and port in [exporter] to an address and a port that are free"
         ) from error
+    dispatcher.set_thread_count(THREADS)
+    return server
 
 
 def application(registry: CollectorRegistry, checks: Checks) -> WSGIApplication:

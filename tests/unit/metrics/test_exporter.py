@@ -1,17 +1,23 @@
 """The exporter, asked over a real socket."""
 
+import contextlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from metrics import exporter as exporter_module
 from metrics.exporter import Check, Exporter, ExporterError
+from tests.bus import until
 
 
 class Components:
@@ -160,10 +166,99 @@ def test_a_client_that_says_nothing_is_let_go_and_stops_nobody(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """A silent connection -> others are served, it is closed in time, and stderr stays empty."""
-    monkeypatch.setattr(exporter_module._Handler, "timeout", 0.3)
+    monkeypatch.setattr(exporter_module, "REQUEST_SECONDS", 0.3)
     with socket.create_connection(("127.0.0.1", exporter.port), timeout=5) as silent:
         assert get(exporter, "/healthz").status_code == 200
         assert silent.recv(1) == b""
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("answer", [False, True], ids=["sends", "reads"])
+def test_a_client_that_sends_or_reads_a_byte_now_and_then(
+    components: Components, monkeypatch: pytest.MonkeyPatch, *, answer: bool
+) -> None:
+    """It sends its request, or reads a large answer, slowly -> closed in time all the same."""
+    monkeypatch.setattr(exporter_module, "REQUEST_SECONDS", 1.0)
+    registry = CollectorRegistry()
+    Gauge("large", "X" * 4_000_000, registry=registry)
+    served = Exporter("127.0.0.1", 0, registry, components)
+    served.start()
+    open_ones = served._server.active_channels if served._server else {}
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", served.port), timeout=5) as client:
+        if answer:
+            client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        until(lambda: len(open_ones) == 1)
+        while open_ones and time.monotonic() - started < 10:
+            with contextlib.suppress(ConnectionError):
+                _ = client.recv(100) if answer else client.sendall(b"G")
+            time.sleep(0.05)
+    assert 0.5 < time.monotonic() - started < 5
+    served.stop()
+
+
+@pytest.mark.slow
+def test_parallel_scrapes_beside_dripping_connections(components: Components) -> None:
+    """200 scrapes at once beside 400 that send a byte a second -> none lost, few threads, in time.
+
+    With a thread for each connection and a backlog of five, 20 of the 200 were refused.
+    """
+    registry = CollectorRegistry()
+    registry.register(_Slow())
+    served = Exporter("127.0.0.1", 0, registry, components)
+    served.start()
+    with contextlib.ExitStack() as stack:
+        dripping = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=5))
+            for _ in range(400)
+        ]
+        before = threading.active_count()
+        for client in dripping:
+            client.sendall(b"G")
+        pool = stack.enter_context(ThreadPoolExecutor(200))
+        together = threading.Barrier(200)
+
+        def scrape(_: int) -> float:
+            together.wait()
+            started = time.monotonic()
+            answer = requests.get(f"http://127.0.0.1:{served.port}/metrics", timeout=10)
+            assert answer.status_code == 200
+            assert "seconds_asleep" in answer.text
+            return time.monotonic() - started
+
+        took = sorted(pool.map(scrape, range(200)))
+        assert took[-1] < 10, "Prometheus would have given it up"
+        made_here = 200
+        assert threading.active_count() - before <= made_here
+    served.stop()
+
+
+class _Slow(Collector):
+    """A collector that takes as long as a question to the ledger."""
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Sleep for some milliseconds."""
+        time.sleep(0.01)
+        yield GaugeMetricFamily("seconds_asleep", "Asleep.", value=0.01)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /metrics HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", b"431"),
+        (b"POST /metrics HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", b"413"),
+        (b"\x16\x03\x01\x02\r\n\r\n", b"400"),
+    ],
+    ids=["long head", "long body", "not http"],
+)
+def test_a_request_that_no_page_needs(
+    exporter: Exporter, sent: bytes, status: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A head or a body without end, or no HTTP -> refused, nothing kept or printed."""
+    with socket.create_connection(("127.0.0.1", exporter.port), timeout=5) as client:
+        client.sendall(sent)
+        assert client.recv(100).split()[1] == status
+    assert get(exporter, "/healthz").status_code == 200
     assert capfd.readouterr().err == ""
 
 
