@@ -18,7 +18,12 @@ UNKNOWN = ""
 
 
 class Slots:
-    """At most ``threads`` cases, and for each backend at most its concurrency. Thread-safe."""
+    """At most ``threads`` cases, and for each backend at most its concurrency. Thread-safe.
+
+    A case has the name of its backend from a message until Cinder was asked, and whoever may
+    publish can make up names. So a name becomes the label of a metric only if it is configured or
+    Cinder has said it: ``confirm`` and ``label``.
+    """
 
     def __init__(self, threads: int, backends: Backends) -> None:
         self._threads = threads
@@ -26,6 +31,17 @@ class Slots:
         self._occupied: collections.Counter[str] = collections.Counter()
         self._releases = 0
         self._changed = threading.Condition()
+        self._confirmed = set(backends.by_name)
+
+    def confirm(self, backend: str) -> None:
+        """Note that Cinder has a volume on this backend."""
+        with self._changed:
+            self._confirmed.add(backend)
+
+    def label(self, backend: str) -> str | None:
+        """Return the backend's name for metrics, None if nobody but a message has named it."""
+        with self._changed:
+            return backend if backend in self._confirmed else None
 
     def occupied(self) -> int:
         """Return how many slots are occupied."""
@@ -94,12 +110,17 @@ class Slots:
 
 
 class Seat:
-    """The slot of one case. For the thread that works it."""
+    """The slot of one case. For the thread that works it.
+
+    ``label`` is the backend's name for metrics, and stays what it was at the start: what is counted
+    up is counted down under the same name.
+    """
 
     def __init__(self, slots: Slots, backend: str) -> None:
         """Occupy a slot of this backend."""
         self._slots = slots
         self._backend = backend
+        self.label = slots.label(backend)
         slots.occupy(backend)
 
     def move(self, backend: str) -> None:

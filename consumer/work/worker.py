@@ -241,20 +241,20 @@ class Worker:
     def _start(self, claim: Claim) -> None:
         backend = claim.case.backend or UNKNOWN
         seat = Seat(self._slots, backend)
-        self._count(Claimed(backend))
+        self._count(Claimed(seat.label))
         try:
             self._threads.do(lambda: self._work(claim, seat))
         except RuntimeError:  # the machine has no thread left
             LOG.exception("no thread can be started; the case is released")
             self._count(Happened(EventKind.INTERNAL_ERROR, "worker"))
-            self._free_slot(claim, seat, unused=True)
+            self._free_slot(seat, unused=True)
             with contextlib.suppress(
                 LedgerUnavailableError
             ):  # so that the other claims are started
                 self._release_case(claim)
 
-    def _free_slot(self, claim: Claim, seat: Seat, *, unused: bool = False) -> None:
-        self._count(Released(claim.case.backend))
+    def _free_slot(self, seat: Seat, *, unused: bool = False) -> None:
+        self._count(Released(seat.label))
         seat.leave(unused=unused)
 
     def _work(self, claim: Claim, seat: Seat) -> None:
@@ -271,7 +271,7 @@ class Worker:
             self._count(Happened(EventKind.INTERNAL_ERROR, "worker"))
             self._reschedule(claim, error, until)
         finally:
-            self._free_slot(claim, seat)
+            self._free_slot(seat)
 
     def _attempt(self, claim: Claim, seat: Seat, until: float) -> None:
         began = time.monotonic()
@@ -280,7 +280,7 @@ class Worker:
             self._finish(claim, outcome, until)
         except ClaimLostError as failure:
             LOG.warning("another worker has claimed the case: %s", failure)
-            self._count(Happened(EventKind.CLAIM_LOST, claim.case.backend))
+            self._count(Happened(EventKind.CLAIM_LOST, seat.label))
         except (PausedError, CrowdedError) as reason:
             LOG.info("the case is released: %s", reason)
             self._release_case(claim)
@@ -288,7 +288,10 @@ class Worker:
             LOG.info(
                 "the case is %s by rule %s: %s", outcome.state.value, outcome.rule, outcome.reason
             )
-            self._count(Attempted(claim.case.backend, outcome, time.monotonic() - began))
+            if outcome.backend is not None:
+                self._slots.confirm(outcome.backend)
+            label = outcome.backend or seat.label
+            self._count(Attempted(label, outcome, time.monotonic() - began))
 
     def _release_case(self, claim: Claim) -> None:
         with contextlib.suppress(ClaimLostError):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 
 from consumer.ledger import Claim, HistoryKind, Ledger, LedgerUnavailableError, Timing
 from consumer.observing import Observer
@@ -117,6 +118,31 @@ def test_due_case_is_judged_and_its_outcome_kept(
     assert count(instruments, "detachd_cases_parked_total", rule="T1.test") == 1
     assert count(instruments, "detachd_attempts_in_progress", backend=LAB) == 0
     assert count(instruments, "detachd_attempt_duration_seconds_count", backend=LAB) == 1
+
+
+def test_names_from_the_bus_are_no_labels(
+    ledger: Ledger, make: Make, instruments: Instruments
+) -> None:
+    """Messages make up backends -> no label for them; a backend that Cinder named has one."""
+    real = "ceph-1@rbd"
+    for number in range(3):
+        open_case(ledger, backend=f"made-up-{number}@x")
+        open_case(ledger, backend=real)
+
+    def judge(casefile: CaseFile) -> Outcome:
+        known = casefile.case.backend == real
+        return outcome(backend=real if known else None)
+
+    worker = make(judge, threads=1)
+    while worker.run_once():
+        pass
+    page = generate_latest(instruments.registry).decode()
+    assert "made-up" not in page
+    for name in ("claims_total", "attempt_duration_seconds_count"):
+        assert count(instruments, f"detachd_{name}", backend="unknown") >= 3
+        assert count(instruments, f"detachd_{name}", backend=real) >= 2
+    for name in ("unknown", real):
+        assert count(instruments, "detachd_attempts_in_progress", backend=name) == 0
 
 
 def test_nothing_due_is_nothing_done(make: Make) -> None:
