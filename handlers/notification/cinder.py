@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ def read(message: Message, kind: EventType) -> Notification:
     """Read the message; raise ``BrokenMessageError`` if its volume or its rows do not show."""
     payload = message.payload
     attachments = _attachments(payload)
+    kind = _as_shown(kind, attachments, message.publisher_id)
     attachment = _proven(kind, attachments, message.publisher_id)
     return Notification(
         message_id=message.message_id,
@@ -41,6 +43,24 @@ def read(message: Message, kind: EventType) -> Notification:
         attachments=attachments,
         published_at=message.published_at,
     )
+
+
+def _as_shown(
+    kind: EventType, attachments: tuple[NotifiedAttachment, ...], publisher_id: str
+) -> EventType:
+    """Return what the event is, given its rows: an end beside a row still attaching is no end.
+
+    Cinder of Queens and Rocky sends ``volume.attach.end`` when the backend has let the host in, and
+    nothing when Nova has connected the disk (bug 1808941; cinder/volume/manager.py
+    ``attachment_update``). It says as much as a start: the attach goes on. An end of the old flow,
+    which a backend sends too, may have an attach of another server beside it; then it is not known
+    whose it is, and the diagnosis at the deadline decides.
+    """
+    end = (kind.operation, kind.phase) == (Operation.ATTACH, Phase.END)
+    attaching = any(attachment.status == "attaching" for attachment in attachments)
+    if end and attaching and not published_by_api(publisher_id):
+        return dataclasses.replace(kind, phase=Phase.START)
+    return kind
 
 
 def _proven(

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from drivers.base import Connector
+from handlers.case import CaseState
+from handlers.correlation.correlation import Recorded, correlate
+from handlers.correlation.matching import Timing
 from handlers.notification import Malformed, Notification, Phase, Source, parse
 from tests.recordings import enveloped
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 API, BACKEND = "volume.api1", "volume.vol1@lvm"
 
 
@@ -53,6 +58,7 @@ def read(event_type: str, publisher_id: str, *attachments: Any, **payload: Any) 
         ("attach.end", API, ["a:attached"], "a"),
         ("attach.end", BACKEND, ["a:attached"], "a"),
         ("attach.end", API, ["a:attaching"], None),
+        ("attach.end", BACKEND, ["a:attaching"], "a"),
         ("attach.end", API, ["a:attached", "b:attached"], None),
         ("attach.end", API, ["a:attached", "b:reserved"], None),
         ("attach.end", API, [], None),
@@ -104,6 +110,41 @@ def test_an_instance_is_named_only_where_no_other_can_be_meant(
 ) -> None:
     """No proven row, but all rows of one instance -> that one; rows that remain -> none."""
     assert read(f"volume.{event}", publisher_id, *attachments).instance_id == instance_id
+
+
+@pytest.mark.parametrize(
+    ("publisher_id", "attachments", "phase"),
+    [
+        (BACKEND, ["a:attaching"], Phase.START),
+        (BACKEND, ["a:attached", "b:attaching"], Phase.START),
+        (BACKEND, ["a:attached"], Phase.END),
+        (BACKEND, ["a:attached", "b:reserved"], Phase.END),
+        (BACKEND, [], Phase.END),
+        (API, ["a:attached", "b:attaching"], Phase.END),
+    ],
+)
+def test_an_end_beside_a_row_still_attaching_is_no_end(
+    publisher_id: str, attachments: list[str], phase: Phase
+) -> None:
+    """Queens and Rocky end an attach before Nova has the disk -> it goes on; later ones end it."""
+    assert read("volume.attach.end", publisher_id, *attachments).phase is phase
+
+
+def test_an_early_end_does_not_close_its_attach() -> None:
+    """Rocky: start, early end, and Nova goes silent -> the case still waits for its deadline."""
+    start = read("volume.attach.start", BACKEND, "a:reserved:i1")
+    early = read("volume.attach.end", BACKEND, "a:attaching:i1")
+    changes = correlate(
+        Recorded("cloud", (), frozenset(), (), {}),
+        [start, early],
+        timing=Timing(),
+        now=NOW,
+        new_id=lambda: "case-1",
+    )
+    (case,) = changes.opened
+    assert case.state is CaseState.WAITING
+    assert not case.end_seen
+    assert case.attachment_id == "a"
 
 
 @pytest.mark.parametrize(
