@@ -1,13 +1,18 @@
 """A private RabbitMQ node with its own epmd."""
 
 import itertools
+import os
 import signal
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 
+from tests.services import chroot
 from tests.services.ports import free_port
 from tests.services.service import PrivateService, executable
 from tests.services.tls import Tls
+
+Command = tuple[str | Path, ...]
 
 # Erlang's schedulers spin for a while before they sleep, which the other processes would pay for.
 _ERLANG = "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none"
@@ -17,8 +22,10 @@ _MAKE_VHOSTS = """
         rabbit_vhost:add(Name, <<"tests">>),
         rabbit_auth_backend_internal:set_permissions(
             <<"guest">>, Name, <<".*">>, <<".*">>, <<".*">>, <<"tests">>)
-    end, [%s]), mnesia:sync_log().
-"""
+    end, [%s]), """
+# RabbitMQ 4 may keep its declarations in Khepri, and from 4.3 on has no mnesia: that writes before
+# it answers.
+_SYNC = "case whereis(mnesia_sup) of undefined -> ok; _ -> ok = mnesia:sync_log() end."
 _AMQP_0_9_1 = b"AMQP\x00\x00\x09\x01"
 _METHOD_FRAME = b"\x01"
 
@@ -35,11 +42,7 @@ class RabbitMQ(PrivateService):
     )  # nothing outside the directory to free, and a clean stop takes seconds
 
     def __init__(self, tls: Tls | None = None) -> None:
-        # Not the wrapper in /usr/sbin: that changes to the user rabbitmq and loses the environment.
-        place = "/usr/lib/rabbitmq/bin"
-        self._server = executable("RabbitMQ", "rabbitmq-server", f"{place}/rabbitmq-server")
-        self._control = executable("RabbitMQ", "rabbitmq-server", f"{place}/rabbitmqctl")
-        self._epmd = executable("Erlang", "rabbitmq-server", "epmd")
+        self._server, self._control, self._epmd = programs()
         self._tls = tls
         ports = _different_ports(5)
         self.port, self.tls_port, self._dist_port, self._epmd_port, self._control_port = ports
@@ -56,7 +59,7 @@ class RabbitMQ(PrivateService):
 
         Raises ServiceFailedError with its words when it fails.
         """
-        return self._run(self._control, "--quiet", *arguments)
+        return self._run(*self._control, "--quiet", *arguments)
 
     def count(self, url: str, queue: str, column: str = "messages") -> int:
         """Return a number of a queue of this URL's virtual host; blocks for about a second.
@@ -75,7 +78,7 @@ class RabbitMQ(PrivateService):
         kill -9 at once after it can lose a durable queue and the confirmed messages in it: seen on
         3.10.8 in 3 of 36 tries. A test that kills the broker calls this between.
         """
-        self.ctl("eval", "mnesia:sync_log().")
+        self.ctl("eval", _SYNC)
 
     def fresh_vhost(self) -> str:
         """Make a virtual host, for a test that wants nobody else's queues; return its URL.
@@ -85,7 +88,8 @@ class RabbitMQ(PrivateService):
         """
         if not self._vhosts:
             self._vhosts = [f"fresh-{next(self._numbers)}" for _ in range(_VHOSTS_AT_ONCE)]
-            self.ctl("eval", _MAKE_VHOSTS % ", ".join(f'<<"{name}">>' for name in self._vhosts))
+            names = ", ".join(f'<<"{name}">>' for name in self._vhosts)
+            self.ctl("eval", _MAKE_VHOSTS % names + _SYNC)
         return f"{self.url[:-1]}{self._vhosts.pop()}"
 
     def _prepare(self) -> None:
@@ -93,8 +97,8 @@ class RabbitMQ(PrivateService):
         self._write("rabbitmq.conf", _listener(self._tls, self.tls_port) if self._tls else "")
 
     def _launch(self) -> None:
-        self._spawn(self._epmd, "-port", str(self._epmd_port), "-address", "127.0.0.1")
-        self._spawn(self._server)
+        self._spawn(*self._epmd, "-port", str(self._epmd_port), "-address", "127.0.0.1")
+        self._spawn(*self._server)
 
     def _answers(self) -> bool:
         # The port opens last, when the queues are recovered. A method frame is Connection.Start.
@@ -129,6 +133,29 @@ class RabbitMQ(PrivateService):
         places = {name: str(self.directory / file) for name, file in files.items()}
         rabbit = {f"RABBITMQ_{name}": value for name, value in (settings | places).items()}
         return {**super()._environment(), **rabbit, "ERL_EPMD_PORT": str(self._epmd_port)}
+
+
+def programs() -> tuple[Command, Command, Command]:
+    """Return the commands of server, control and epmd, of the broker that DETACHD_RABBITMQ chooses.
+
+    That is ``installed`` (the default) or ``4.0``, which is that of Debian 13 in a chroot. Raises
+    ServiceMissingError where it is not here, ValueError for any other word.
+    """
+    # Not the wrapper in /usr/sbin: that changes to the user rabbitmq and loses the environment.
+    place = "/usr/lib/rabbitmq/bin"
+    server, control = f"{place}/rabbitmq-server", f"{place}/rabbitmqctl"
+    match os.environ.get("DETACHD_RABBITMQ") or "installed":
+        case "installed":
+            return (
+                (executable("RabbitMQ", "rabbitmq-server", server),),
+                (executable("RabbitMQ", "rabbitmq-server", control),),
+                (executable("Erlang", "rabbitmq-server", "epmd"),),
+            )
+        case "4.0":
+            inside = chroot.entrance()
+            return (*inside, server), (*inside, control), (*inside, "epmd")
+        case other:
+            raise ValueError(f"DETACHD_RABBITMQ is installed or 4.0, not {other!r}")
 
 
 def _different_ports(count: int) -> list[int]:

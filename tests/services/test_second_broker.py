@@ -1,0 +1,132 @@
+"""The second broker, RabbitMQ 4 of Debian 13: a tool makes it, a variable chooses it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.services import chroot
+from tests.services.fixtures import installed
+from tests.services.rabbitmq import RabbitMQ
+
+TOOL = Path(__file__).parents[2] / "tools" / "install-second-broker"
+
+
+@pytest.fixture
+def chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choose it."""
+    monkeypatch.setenv("DETACHD_RABBITMQ", "4.0")
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let it not have been made, as far as this test is concerned."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def tool(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the tool, without CI but for what ``environment`` says."""
+    base = {name: value for name, value in os.environ.items() if name != "CI"}
+    return subprocess.run(
+        [TOOL, *words], check=False, capture_output=True, text=True, env=base | environment
+    )
+
+
+def listening(pids: list[int]) -> set[str]:
+    """Return the addresses at which these processes take TCP connections, as the kernel writes."""
+    sockets = {link.readlink().name for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir()}
+    lines = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+    ]
+    return {
+        fields[1].partition(":")[0]
+        for fields in lines
+        if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets
+    }
+
+
+def inside(directory: Path) -> set[tuple[str, int]]:
+    """Return what a directory holds, with the times of change."""
+    found = directory.rglob("*")
+    return {(str(path), path.lstat().st_ctime_ns) for path in found if not path.is_socket()}
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("chosen")
+def test_it_is_rabbitmq_4_on_loopback_and_leaves_its_root_as_it_was() -> None:
+    """Chosen -> 4.x answers, at loopback alone; no mount of it is seen here, its root unchanged."""
+    installed(RabbitMQ)
+    before = inside(chroot.place() / "etc") | inside(chroot.place() / "var")
+    with installed(RabbitMQ) as broker:
+        assert broker.ctl("version").startswith("4.")
+        loopback = {"0100007F", "00000000000000000000000001000000"}
+        assert "0100007F" in listening(broker.processes()) <= loopback
+        mounts = Path("/proc/self/mounts").read_text()
+        assert str(broker.directory) not in mounts
+        assert str(chroot.place()) not in mounts
+    assert inside(chroot.place() / "etc") | inside(chroot.place() / "var") == before
+
+
+@pytest.mark.usefixtures("chosen", "empty_cache")
+def test_not_made_is_skipped_on_a_laptop_and_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No such directory -> the test is skipped with the reason; where CI=true it fails."""
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match=r"RabbitMQ 4 .*root.*make services"):
+        installed(RabbitMQ)
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="RabbitMQ 4"):
+        installed(RabbitMQ)
+
+
+def test_an_unknown_choice_is_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slip in the variable -> an error, not the other broker's results."""
+    monkeypatch.setenv("DETACHD_RABBITMQ", "4")
+    with pytest.raises(ValueError, match=r"installed or 4\.0, not '4'"):
+        RabbitMQ()
+
+
+def test_the_tool_makes_it_where_the_tests_look(empty_cache: Path) -> None:
+    """Tool and tests -> one place, in the cache of the user."""
+    said = Path(tool("where").stdout.strip())
+    assert said == chroot.place()
+    assert empty_cache in said.parents
+
+
+@pytest.mark.parametrize(("environment", "code"), [({}, 0), ({"CI": "true"}, 1)])
+def test_the_tool_says_why_it_cannot(
+    empty_cache: Path, tmp_path: Path, environment: dict[str, str], code: int
+) -> None:
+    """Not root -> said in words; no failure on a laptop, one in CI. Nothing is made."""
+    somebody = tmp_path / "id"
+    somebody.write_text("#!/bin/sh\necho 1000\n")
+    somebody.chmod(0o755)
+    done = tool(PATH=f"{tmp_path}:{os.environ['PATH']}", **environment)
+    assert done.returncode == code, done.stderr
+    assert "Only root can make it" in done.stderr
+    assert not (empty_cache / "detachd").exists()
+
+
+def test_a_mirror_that_does_not_answer_leaves_nothing_half_made(
+    empty_cache: Path, tmp_path: Path
+) -> None:
+    """The making fails half-way -> its words are shown, and the next run begins anew."""
+    programs = {
+        "id": "echo 0",
+        "unshare": "exit 0",
+        "mmdebstrap": 'for to; do :; done; mkdir "$to" || exit; echo "E: no mirror" >&2; exit 1',
+    }
+    for name, script in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    for _ in range(2):
+        done = tool(PATH=f"{tmp_path}:{os.environ['PATH']}")
+        assert done.returncode == 0, done.stderr
+        assert "E: no mirror" in done.stderr
+        assert "the tests that need it are skipped" in done.stderr
+        assert not chroot.place().exists()
