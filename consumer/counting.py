@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Mapping
 
 from handlers.case import Outcome
 
@@ -30,6 +31,14 @@ class Happened:
 
     kind: EventKind
     label: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class QueuesSeen:
+    """How many messages wait in each queue that Nova or Cinder declared and nobody consumes."""
+
+    bus: str
+    waiting: Mapping[str, int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

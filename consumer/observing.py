@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import assert_never
 
-from consumer.counting import Attempted, Claimed, EventKind, Happened, Released
+from consumer.counting import Attempted, Claimed, EventKind, Happened, QueuesSeen, Released
 from consumer.health import Strangers
 from consumer.intake.batch import BatchReport
 from consumer.ledger import Archived, Pruned
@@ -22,7 +22,7 @@ STATUSES = tuple(dict.fromkeys((*VOLUME_STATUSES, *ROW_STATUSES)))
 
 Counted = (
     BatchReport | SweepReport | Archived | Pruned
-    | Claimed | Released | Attempted | Happened
+    | Claimed | Released | Attempted | Happened | QueuesSeen
     | Called | Stepped | Guarded | VolumeSought
 )  # fmt: skip
 """Every event that is counted: a closed set."""
@@ -61,6 +61,9 @@ class Observer:
                 self._happened[kind].labels(label or UNKNOWN).inc()
             case BatchReport():
                 self._batch(event)
+            case QueuesSeen(bus, waiting):
+                for queue, number in waiting.items():
+                    self._listening.unconsumed.labels(bus, queue).set(number)
             case SweepReport():
                 self._sweep(event)
             case Claimed(backend):

@@ -86,6 +86,13 @@ class Listening:
             "Time to store one batch of notifications, in one transaction.",
             buckets=TRANSACTION_BUCKETS,
         )
+        self.unconsumed = make.gauge(
+            "publishers_queue_messages",
+            "Messages in a queue that Nova or Cinder declared and nobody consumes; 0 if somebody "
+            "does, or if there is no such queue.",
+            "bus",
+            "queue",
+        )
         self.replays = make.counter("replays", "Replays accepted, by their result.", "result")
         self.disconnects = make.counter(
             "broker_disconnects", "Connections to the broker that were lost.", "bus"

@@ -20,7 +20,7 @@ from oslo_config import cfg
 from consumer.bus.broker import register_opts
 from consumer.bus.settings import ListenerSettings
 from consumer.bus.subscription import Pace
-from consumer.counting import EventKind, Happened
+from consumer.counting import EventKind, Happened, QueuesSeen
 from consumer.intake.batch import BatchReport
 from consumer.ledger import Ledger, Timing
 from tests.recorded import Recorded
@@ -96,13 +96,16 @@ class Notes:
 
     def __init__(self) -> None:
         self.reports: list[BatchReport] = []
+        self.seen: list[QueuesSeen] = []
         self.lost = 0
 
-    def __call__(self, event: BatchReport | Happened) -> None:
-        """Keep a report, count a loss."""
+    def __call__(self, event: BatchReport | Happened | QueuesSeen) -> None:
+        """Keep a report and what was seen of queues, count a loss."""
         match event:
             case BatchReport():
                 self.reports.append(event)
+            case QueuesSeen():
+                self.seen.append(event)
             case Happened(EventKind.DISCONNECTED):
                 self.lost += 1
 

@@ -16,6 +16,7 @@ from consumer.bus.incoming import Incoming
 from consumer.bus.inflating import NotInflatedError, inflate
 from consumer.bus.properties import Properties, parse_properties
 from consumer.bus.topology import Binding, QueueSettings
+from consumer.bus.unconsumed import unconsumed
 
 COMPRESSED = "compression"
 """The header by which kombu's publishers say how a body is compressed."""
@@ -156,6 +157,10 @@ class Subscription:
         found += [b.apply(self._connection, own, durable=durable) for b in self._bindings]
         self.problems = tuple(problem for problem in found if problem is not None)
         self.refreshed_at = time.monotonic()
+
+    def unconsumed(self) -> Mapping[str, int]:
+        """Return how many messages wait in each queue of the publishers that nobody consumes."""
+        return unconsumed(self._connection, self._bindings)
 
     def collect(self, pace: Pace) -> Batch:
         """Return the next batch, which may be empty. Blocks as ``pace`` says."""

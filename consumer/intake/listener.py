@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 from consumer.bus.settings import ListenerSettings
 from consumer.bus.subscription import Batch, Subscription
-from consumer.counting import EventKind, Happened
+from consumer.counting import EventKind, Happened, QueuesSeen
 from consumer.intake.batch import BatchIntake, BatchReport, ParsedBatch
 from consumer.intake.loop import QueueLoop
 from consumer.intake.quarantine import Quarantine
@@ -27,7 +27,7 @@ from handlers.notification import may_concern
 _PROBE_SECONDS = 1.0
 _CAUGHT_UP_SECONDS = 10.0
 
-Count = Callable[[BatchReport | Happened], None]
+Count = Callable[[BatchReport | Happened | QueuesSeen], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -112,6 +112,7 @@ class Listener:
         now = time.monotonic()
         if now >= subscription.refreshed_at + self._settings.rebind_seconds:
             subscription.refresh()
+            self._count(QueuesSeen(self._settings.bus, subscription.unconsumed()))
         if now >= self._probe_at:
             self._probe_at = now + _PROBE_SECONDS
             self._all_sent_at = now if subscription.all_sent() else None

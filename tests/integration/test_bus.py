@@ -15,7 +15,7 @@ from amqp.basic_message import Message
 from consumer.bus.subscription import Pace, Subscription
 from consumer.intake.listener import Listener
 from consumer.ledger import Ledger
-from tests.bus import Peer, new_ledger, quarantined, running, settings, stored, until
+from tests.bus import Notes, Peer, new_ledger, quarantined, running, settings, stored, until
 from tests.recorded import FAILED_ATTACH, HEALTHY, Recorded, recording, renewed
 from tests.services.rabbitmq import RabbitMQ
 
@@ -161,6 +161,20 @@ def test_queue_deleted_under_us_is_made_again(
         kombu.Queue(QUEUE, channel=peer.channel).delete()
         start = recording(HEALTHY)[3:4]
         publish_until_stored(peer, start, tmp_path)
+
+
+def test_queue_that_nobody_consumes_is_told_of(url: str, ledger: Ledger, peer: Peer) -> None:
+    """Cinder's own notifications.info, which nobody consumes -> counted with each new binding."""
+    peer.declare("cinder")
+    peer.bind("notifications.info", "cinder", "notifications.info")
+    start, notes = recording(HEALTHY)[3:4], Notes()
+    peer.publish(start)
+    with running(Listener(settings(url, rebind_seconds=0.2), ledger, notes)):
+        until(lambda: notes.seen)
+    assert notes.seen[0].bus == "default"
+    assert notes.seen[0].waiting["notifications.info"] == 1
+    assert set(notes.seen[0].waiting.values()) == {0, 1}
+    assert peer.take_all("notifications.info") == [m.body for m in start]
 
 
 def test_nobody_elses_messages_are_taken(listener: Listener, peer: Peer, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from oslo_config import cfg
 from consumer.bus import topology
 from consumer.bus.broker import BrokerSettings, connect
 from consumer.bus.topology import Binding, QueueSettings, own_channel
+from consumer.bus.unconsumed import unconsumed
 from tests.services.rabbitmq import RabbitMQ
 
 QUEUE = QueueSettings("detachd.notifications", 1000)
@@ -127,3 +128,24 @@ def test_full_queue_drops_its_oldest_and_never_refuses(connection: kombu.Connect
             kombu.Producer(channel).publish(b"%d" % number, routing_key="short")
         assert queue.ready(channel) == 3
         assert queue.on(channel).get().body == b"2"
+
+
+def test_queues_of_the_publishers_that_nobody_consumes_are_counted(
+    connection: kombu.Connection,
+) -> None:
+    """TOPIC.PRIORITY without a consumer -> its messages count; with one, or absent -> 0."""
+    declare(connection, "nova", durable=False)
+    with own_channel(connection) as channel:
+        queue = kombu.Queue("notifications.info", kombu.Exchange("nova"), "notifications.info")
+        queue = queue(channel)
+        queue.queue_declare()
+        queue.queue_bind()
+        for _ in range(3):
+            kombu.Producer(channel).publish(b"{}", "notifications.info", exchange="nova")
+        assert unconsumed(connection, [BINDING]) == {
+            "notifications.info": 3,
+            "notifications.error": 0,
+        }
+        channel.basic_qos(0, 1, False)  # the other two go on waiting
+        queue.consume("ceilometer", callback=lambda _: None)
+        assert unconsumed(connection, [BINDING])["notifications.info"] == 0

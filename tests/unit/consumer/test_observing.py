@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 from prometheus_client import generate_latest
 
-from consumer.counting import Attempted, Claimed, EventKind, Happened, Released
+from consumer.counting import Attempted, Claimed, EventKind, Happened, QueuesSeen, Released
 from consumer.intake.batch import BatchReport
 from consumer.ledger import Archived, Pruned
 from consumer.observing import Counted, Observer
@@ -39,6 +39,7 @@ REPORT = BatchReport(
 EVENTS: tuple[Counted, ...] = (
     REPORT,
     SweepReport(SweepResult.WHOLE, 1.0),
+    QueuesSeen("east", {"notifications.info": 7}),
     Claimed(LAB),
     Released(LAB),
     Attempted(LAB, outcome(CaseState.DUE), 1.0),
@@ -188,3 +189,12 @@ def test_every_rule_that_may_park_is_counted_from_nought() -> None:
     Observer(instruments)
     for rule in rule_ids():
         assert read(instruments, "cases_parked_total", rule=rule) == 0
+
+
+def test_queues_that_nobody_consumes_are_shown_as_last_seen(instruments: Instruments) -> None:
+    """Messages wait, then a consumer comes -> the number, then 0."""
+    observer = Observer(instruments)
+    labels = {"bus": "east", "queue": "notifications.info"}
+    for number in (7, 0):
+        observer(QueuesSeen("east", {"notifications.info": number}))
+        assert read(instruments, "publishers_queue_messages", **labels) == number
