@@ -49,7 +49,6 @@ def notifier(url: str, *, durable: bool) -> oslo_messaging.Notifier:
     """Make Cinder's notifier, without and with durable queues; it tries once."""
     conf = cfg.ConfigOpts()
     conf([], default_config_files=[], default_config_dirs=[])
-    oslo_messaging.set_transport_defaults("cinder")
     where = url.replace("amqp://", "rabbit://")
     transport = oslo_messaging.get_notification_transport(conf, url=where)
     conf.set_override("amqp_durable_queues", durable, group="oslo_messaging_rabbit")
