@@ -71,7 +71,7 @@ campaigns: services venv lab-environment ## Run the long forms of the fault test
 	@DETACHD_CAMPAIGN_SECONDS=$${DETACHD_CAMPAIGN_SECONDS:-300} \
 		$(BIN)/python -m pytest -m lab tests/lab_service/test_campaign.py
 
-exhaustive: venv ## Search every interleaving of small worlds, and take each safeguard away in turn: under an hour
+exhaustive: venv ## Search every interleaving of small worlds, and take each safeguard away in turn: 20 minutes
 	@DETACHD_EXHAUSTIVE=1 $(BIN)/python -m pytest --timeout=0 --capture=no tests/exhaustive
 
 config-sample: $(VENV)/.for-use ## Write etc/detachd.conf.sample again, after a change of an option

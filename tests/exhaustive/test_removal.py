@@ -133,7 +133,7 @@ def test_how_many_facts_of_the_rules_are_noticed() -> None:
 
 
 UNSEEN, NEVER_ASKED = "not noticed", "makes no difference in any world"
-LEAST_FACTS = 2
+LEAST_FACTS = 10
 
 
 def worlds_of(name: str) -> list[Setting]:
