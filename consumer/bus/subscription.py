@@ -15,7 +15,7 @@ from consumer.bus.broker import BROKER_ERRORS, BrokerSettings, connect, describe
 from consumer.bus.incoming import Incoming
 from consumer.bus.inflating import NotInflatedError, inflate
 from consumer.bus.properties import Properties, parse_properties
-from consumer.bus.topology import Binding, QueueSettings
+from consumer.bus.topology import Binding, Declared, QueueSettings
 
 COMPRESSED = "compression"
 """The header by which kombu's publishers say how a body is compressed."""
@@ -98,8 +98,9 @@ class Subscription:
     ``max_body_bytes``. Two habits of the libraries are switched off: kombu acks a body that it
     cannot decode, before detachd sees it; py-amqp converts a body to text by ``content_encoding``.
     ``relevant`` says which bodies to keep; the others are only counted and acked with their batch.
-    ``refused`` returns the reason why a body must not be read at all, or None. ``current_body`` is
-    the body that is being read, so that an error can be traced to it. ``refreshed_at`` is when
+    ``refused`` returns the reason why a body must not be read at all, or None. ``declared`` are the
+    queues as they are on the broker. ``current_body`` is the body that is being read, so that an
+    error can be traced to it. ``refreshed_at`` is when
     ``refresh`` was last done, by the monotonic clock.
 
     Every method blocks for the broker's answers and raises BROKER_ERRORS if the connection is lost.
@@ -130,6 +131,7 @@ class Subscription:
         self._beaten_at = time.monotonic()
         self._connection = connect(broker, name, heartbeats=True)
         self.problems: tuple[str, ...] = ()
+        self.declared: tuple[Declared, ...] = ()
         try:
             self.refresh()
             self._channel = self._consume(prefetch)
@@ -150,7 +152,8 @@ class Subscription:
         an exchange that is deleted; and when the node of a durable queue leaves the cluster. The
         publishers declare their exchange again, but only detachd can bind its queue again.
         """
-        found = [queue.declare(self._connection) for queue in self._queues]
+        self.declared = tuple(queue.settle(self._connection) for queue in self._queues)
+        found = [queue.problem for queue in self.declared]
         durable = self._broker.durable_exchanges
         own = self._queues[0]
         found += [b.apply(self._connection, own, durable=durable) for b in self._bindings]

@@ -73,7 +73,12 @@ class ReplaySettings:
         replay = conf.replay
         return cls(
             broker=listener.broker,
-            queue=QueueSettings(replay.queue, replay.queue_max_length, overflow="reject-publish"),
+            queue=dataclasses.replace(
+                listener.queue,
+                name=replay.queue,
+                max_length=replay.queue_max_length,
+                overflow="reject-publish",
+            ),
             quarantine=listener.quarantine,
             max_body_bytes=listener.max_body_bytes,
         )
