@@ -87,6 +87,15 @@ OPTS = [
         help="The number of nodes that a new quorum queue of detachd is on. If it is not set, "
         "RabbitMQ decides: three.",
     ),
+    cfg.StrOpt(
+        "spare_queue",
+        help="The name of a queue that detachd declares, binds and consumes while the node that "
+        "has its classic queue is down. Without it, detachd receives nothing until that node is "
+        "back. Messages that are published before detachd has bound the spare queue are lost for "
+        "detachd; the sweep finds their volumes. While queue itself can be used, detachd unbinds a "
+        "spare queue that exists and consumes what is left in it: so its name may be that of an "
+        "old queue whose messages are to be moved (docs/messaging.md).",
+    ),
     cfg.IntOpt(
         "queue_max_length",
         default=200_000,
@@ -154,6 +163,7 @@ class ListenerSettings:
     pace: Pace = dataclasses.field(default_factory=Pace)
     rebind_seconds: float = 60.0
     bus: str = DEFAULT
+    spare: QueueSettings | None = None
 
     @classmethod
     def from_conf(
@@ -185,6 +195,8 @@ class ListenerSettings:
             pace=Pace(size=min(options["batch_size"], options["prefetch"])),
             rebind_seconds=options["rebind_seconds"],
             bus=bus,
+            spare=options["spare_queue"]
+            and queue(options["spare_queue"], options["queue_max_length"]),
         )
 
 

@@ -43,6 +43,10 @@ class HomeNodeDownError(ConnectionError):
     """The one node that has a classic queue is down: the queue cannot be used until it is back."""
 
 
+class HomeNodeBackError(ConnectionError):
+    """The node of the queue is back: a new connection can consume the queue again."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Declared:
     """A queue as it is on the broker: its type (None if not known), and why it has this type.
@@ -109,6 +113,17 @@ class QueueSettings:
         """Return how many messages wait for a consumer. Blocks for the broker's answer."""
         return int(self.on(channel).queue_declare(passive=True).message_count)
 
+    def exists(self, connection: kombu.Connection) -> bool:
+        """Tell whether the queue can be used now. Blocks for the answer; raises BROKER_ERRORS."""
+        try:
+            with own_channel(connection) as channel:
+                self.ready(channel)
+        except CHANNEL_ERRORS as error:
+            if _code(error) != _NOT_FOUND:
+                raise
+            return False
+        return True
+
     @property
     def entity(self) -> Any:
         """Return kombu's queue, without a channel and without the arguments to declare it."""
@@ -170,8 +185,8 @@ class QueueSettings:
 def _home_node_down(name: str, error: BaseException) -> str:
     return (
         f"queue {name!r} is a classic queue, and the one node that has it is down. Until that node "
-        "is back, detachd receives nothing from it, and RabbitMQ drops what is published to it; "
-        "detachd tries again by itself. Messages in the queue are kept on that node; the sweep "
+        "is back, nobody can read it, and RabbitMQ drops what is published to it; detachd tries "
+        "again by itself. Messages in the queue are kept on that node; the sweep "
         f"finds the volumes of dropped ones. A quorum queue would go on. {_MOVE} "
         f"({describe(error)})"
     )
@@ -200,6 +215,12 @@ class Binding:
         except CHANNEL_ERRORS as error:
             return exchange_problem(self.exchange, error, durable=durable)
         return None
+
+    def remove(self, connection: kombu.Connection, queue: QueueSettings) -> None:
+        """Unbind the queue from the exchange. Blocks for the answers; raises BROKER_ERRORS."""
+        with own_channel(connection) as channel:
+            for key in self.routing_keys:
+                channel.queue_unbind(queue.name, self.exchange, key)
 
 
 def declare_exchange(connection: kombu.Connection, name: str, *, durable: bool) -> None:

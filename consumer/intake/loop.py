@@ -233,6 +233,7 @@ class QueueLoop(Generic[Parsed]):
                 relevant=self._relevant,
                 refused=self._body_failures.refused,
                 name=self._connection,
+                spare=settings.spare,
             )
             self._log_queues(self._subscription)
             self._log_problems()

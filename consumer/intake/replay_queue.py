@@ -60,6 +60,7 @@ class ReplaySettings:
     # Each is acked before the next is sent: so only one message can be redelivered because of us.
     prefetch: int = 1
     bindings: tuple[Binding, ...] = ()
+    spare: QueueSettings | None = None
     pace: Pace = dataclasses.field(default_factory=lambda: Pace(size=1))
 
     @classmethod
