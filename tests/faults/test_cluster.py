@@ -1,6 +1,6 @@
 """A cluster of three real RabbitMQ nodes, one of them killed or cut off under traffic.
 
-Each test prints what happened: how many messages were confirmed, how many of them the ledger has
+With --capture=no each test prints what happened: how many messages were confirmed, how many of them the ledger has
 not got, and for how long nothing came in.
 """
 
@@ -24,7 +24,9 @@ from consumer.bus.settings import ListenerSettings
 from consumer.bus.topology import own_channel
 from consumer.intake.listener import Listener
 from consumer.ledger import Ledger
+from tests.announcing import END, START, announce, outbox, stock_listener
 from tests.bus import Notes, Peer, configured, new_ledger, running, settings, stored, until
+from tests.integration.test_announcing import hurried
 from tests.recorded import HEALTHY, Recorded, recording, renewed
 from tests.services.fixtures import installed
 from tests.services.rabbitmq_cluster import Cluster, ClusterNode
@@ -248,8 +250,54 @@ def test_quorum_queue_under_traffic(
 
 
 def say(line: str) -> None:
-    """Print a figure past pytest's capture."""
-    sys.__stderr__.write(f"\n{line}\n")  # type: ignore[union-attr]
+    """Print a figure, which --capture=no shows."""
+    sys.stdout.write(f"{line}\n")
+
+
+def test_leader_lost_with_messages_unacked(
+    cluster: Cluster, vhost: str, ledger: Ledger, tmp_path: Path
+) -> None:
+    """The leader is killed while a batch waits for the ledger -> redelivered, stored once."""
+    listener, messages = Listener(ours(cluster.url(vhost)), ledger), attachments()
+    with running(listener):
+        until(lambda: listener.caught_up)
+        leader = home_of(cluster, cluster.nodes[0], vhost)
+        other = at(cluster.others(leader)[0], vhost)
+        with _connected(BrokerSettings.from_conf(configured(other))) as peer:
+            ledger.close()
+            away = tmp_path.rename(tmp_path.with_name("away"))
+            try:
+                peer.publish(messages)
+                until(lambda: "wait unacked" in "".join(listener.status().problems))
+                leader.kill()
+                time.sleep(2)
+            finally:
+                away.rename(tmp_path)
+                leader.start()
+        until(lambda: ids(messages) <= set(stored(tmp_path)), PATIENCE)
+        until(lambda: listener.caught_up and not listener.status().problems, PATIENCE)
+    assert sorted(stored(tmp_path)) == sorted(ids(messages))
+
+
+def test_announcements_to_a_cluster(cluster: Cluster, vhost: str, ledger: Ledger) -> None:
+    """A node is killed while announcements are sent -> a stock listener hears each of them."""
+    conf = configured(cluster.url(vhost))
+    conf.set_override("rabbit_quorum_queue", True, group="oslo_messaging_rabbit")
+    conf.set_override("kombu_reconnect_delay", 0.2, group="oslo_messaging_rabbit")
+    publisher = hurried(conf, ledger)
+    with stock_listener(conf) as heard, running(publisher):
+        cases = [announce(ledger, START, END) for _ in range(5)]
+        until(lambda: len(heard.messages) >= 2 * len(cases), PATIENCE)
+        home = home_of(cluster, cluster.nodes[0], vhost, "detachd_notifications.info")
+        home.kill()
+        cases += [announce(ledger, START, END) for _ in range(5)]
+        sent = {record.message_id for case in cases for record in outbox(ledger, case)}
+        until(lambda: sent <= {m["metadata"]["message_id"] for m in heard.messages}, PATIENCE)
+        home.start()
+    publisher.close()
+    assert ledger.outbox_pending()[0] == 0
+    assert len(sent) == 2 * len(cases)
+    say(f"announcements: {len(sent)} sent, all heard, {len(heard.messages) - len(sent)} repeated")
 
 
 def test_classic_queue_whose_node_is_down(
