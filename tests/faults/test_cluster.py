@@ -1,7 +1,7 @@
 """A cluster of three real RabbitMQ nodes, one of them killed or cut off under traffic.
 
-With --capture=no each test prints what happened: how many messages were confirmed, how many of them the ledger has
-not got, and for how long nothing came in.
+With --capture=no it prints what happened: how many messages were confirmed, how many of them the
+ledger has not got, and for how long nothing came in.
 """
 
 from __future__ import annotations
