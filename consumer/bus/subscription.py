@@ -167,9 +167,7 @@ class Subscription:
         self.declared = (own, *others)
         problems += [queue.problem for queue in self.declared]
         durable = self._broker.durable_exchanges
-        bound = self._consumed[0]
-        problems += [b.apply(self._connection, bound, durable=durable) for b in self._bindings]
-        self._unbind_spare()
+        problems += [self._bind(binding, durable=durable) for binding in self._bindings]
         self.problems = tuple(problem for problem in problems if problem is not None)
         self.refreshed_at = time.monotonic()
 
@@ -196,15 +194,17 @@ class Subscription:
             self._consumed = (self._own, spare) if used and spare else (self._own,)
         return (declared,)
 
-    def _unbind_spare(self) -> None:
-        """Unbind a spare queue that is consumed beside the own one, so that it stays empty.
+    def _bind(self, binding: Binding, *, durable: bool) -> str | None:
+        """Bind the queue to consume; then unbind a spare queue that is consumed beside it.
 
-        The own queue is bound before. So each message comes to one of them, or to both; the ledger
-        recognises the second.
+        The spare queue so stays empty. It keeps its binding while the own queue has none. So each
+        message comes to one of them, or to both; the ledger recognises the second.
         """
-        for spare in self._consumed[1:]:
-            for binding in self._bindings:
-                binding.remove(self._connection, spare)
+        own, *spares = self._consumed
+        problem = binding.apply(self._connection, own, durable=durable)
+        for spare in spares:
+            problem = problem or binding.remove(self._connection, spare)
+        return problem
 
     def _declare_other(self, queue: QueueSettings) -> Declared:
         """Declare a queue that is not consumed; listening goes on while its node is down."""

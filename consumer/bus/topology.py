@@ -216,11 +216,21 @@ class Binding:
             return exchange_problem(self.exchange, error, durable=durable)
         return None
 
-    def remove(self, connection: kombu.Connection, queue: QueueSettings) -> None:
-        """Unbind the queue from the exchange. Blocks for the answers; raises BROKER_ERRORS."""
-        with own_channel(connection) as channel:
-            for key in self.routing_keys:
-                channel.queue_unbind(queue.name, self.exchange, key)
+    def remove(self, connection: kombu.Connection, queue: QueueSettings) -> str | None:
+        """Unbind the queue from the exchange; return a problem if the broker refuses.
+
+        Blocks for the broker's answers; raises BROKER_ERRORS if the connection is lost.
+        """
+        try:
+            with own_channel(connection) as channel:
+                for key in self.routing_keys:
+                    channel.queue_unbind(queue.name, self.exchange, key)
+        except CHANNEL_ERRORS as error:
+            return (
+                f"queue {queue.name!r} stays bound to exchange {self.exchange!r}: the broker "
+                f"refused to unbind it ({describe(error)})"
+            )
+        return None
 
 
 def declare_exchange(connection: kombu.Connection, name: str, *, durable: bool) -> None:

@@ -149,3 +149,27 @@ def test_kolla_ansibles_precheck(rabbitmq: RabbitMQ, ledger: Ledger) -> None:
     types = actual(rabbitmq, url)
     assert set(types) == {OLD, "detachd.quarantine", "detachd.replay"}
     assert unlike_quorum(types) == []
+
+
+def test_spare_queue_of_a_user_with_few_rights(
+    rabbitmq: RabbitMQ, ledger: Ledger, tmp_path: Path
+) -> None:
+    """One exchange may not be used, and there is a spare queue -> said; the others are heard."""
+    url = rabbitmq.fresh_vhost()
+    vhost, messages = url.rpartition("/")[2], renewed(recording(HEALTHY))
+    rabbitmq.ctl("add_user", "narrow", "narrow")
+    rights = ("^detachd[.].*", "^detachd[.].*", "^(spare|detachd[.].*|cinder|openstack)$")
+    rabbitmq.ctl("set_permissions", "--vhost", vhost, "narrow", *rights)
+    with Peer(url) as peer:
+        peer.declare("nova", "cinder", "openstack")
+        peer.channel.queue_declare("spare", durable=True, auto_delete=False)
+        rabbitmq.ctl("set_permissions", "--vhost", vhost, "narrow", ".*", ".*", rights[2])
+        narrow = url.replace("guest:guest", "narrow:narrow")
+        settings, _ = configuration(narrow, spare_queue="spare")
+        listener = Listener(settings, ledger)
+        with running(listener):
+            until(lambda: "exchange 'nova'" in "".join(listener.status().problems))
+            peer.publish(messages)
+            of_cinder = ids([m for m in messages if m.exchange != "nova"])
+            assert of_cinder
+            until(lambda: of_cinder <= set(stored(tmp_path)), 15)
