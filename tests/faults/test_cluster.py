@@ -182,9 +182,8 @@ class Watch:
 def kill_and_start(cluster: Cluster, nodes: list[ClusterNode], traffic: Traffic) -> None:
     """Kill nodes one after the other, each up again and in the cluster before the next."""
     for node in nodes:
-        node.kill()
-        more(traffic)
-        node.start()
+        with node.killed():
+            more(traffic)
         until(lambda node=node: len(cluster.running(node)) == len(cluster.nodes), PATIENCE)
 
 
@@ -207,8 +206,10 @@ def kill_follower(cluster: Cluster, leader: ClusterNode, traffic: Traffic) -> No
 def cut_leader_off(cluster: Cluster, leader: ClusterNode, traffic: Traffic) -> None:
     """Cut the leader's node off from the others, and let it in again."""
     cluster.partition(leader)
-    more(traffic)
-    cluster.heal(leader)
+    try:
+        more(traffic)
+    finally:
+        cluster.heal(leader)
     asked = cluster.others(leader)[0]
     until(lambda: len(cluster.running(asked)) == len(cluster.nodes), PATIENCE)
 

@@ -27,10 +27,15 @@ cluster_formation.randomized_startup_delay_range.min = 0
 cluster_formation.randomized_startup_delay_range.max = 0
 mnesia_table_loading_retry_timeout = 5000
 """
+# The others look only when both connections are gone. One that saw the node go while another still
+# reached it would take that for a partial partition, and pause until the whole cluster is back.
 _PARTITION = """
-    [begin erlang:set_cookie(N, no_such_cookie), erlang:disconnect_node(N) end
-     || N <- [%s], N =/= node()].
+    Others = [N || N <- [%s], N =/= node()],
+    [ok = sys:suspend({rabbit_node_monitor, N}) || N <- Others],
+    [erlang:set_cookie(N, no_such_cookie) || N <- Others],
+    [erlang:disconnect_node(N) || N <- Others].
 """
+_LOOK = "sys:resume(rabbit_node_monitor)."
 _HEAL = "[erlang:set_cookie(N, erlang:get_cookie()) || N <- [%s], N =/= node()]."
 
 
@@ -135,6 +140,8 @@ class Cluster:
     def partition(self, node: ClusterNode) -> None:
         """Cut a node off from the others; both sides refuse to connect until ``heal``."""
         node.ctl("eval", _PARTITION % self._names())
+        for other in self.others(node):
+            other.ctl("eval", _LOOK)
 
     def heal(self, node: ClusterNode) -> None:
         """Let the nodes connect again."""
