@@ -137,8 +137,8 @@ class Peer:
     def __init__(self, url: str) -> None:
         self.url = url
         address = "memory://" if url == MEMORY else url
-        self._connection = kombu.Connection(address, transport_options={"confirm_publish": True})
-        self.channel = self._connection.channel()
+        self.connection = kombu.Connection(address, transport_options={"confirm_publish": True})
+        self.channel = self.connection.channel()
         self.channel.auto_decode = False
 
     def __enter__(self) -> Self:
@@ -150,7 +150,7 @@ class Peer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._connection.collect()
+        self.connection.collect()
 
     def declare(self, *exchanges: str, **arguments: Any) -> None:
         """Declare exchanges as Nova and Cinder do, by oslo.messaging's defaults."""

@@ -134,7 +134,8 @@ class BrokerHost:
 class BrokerSettings:
     """How to connect to the broker. ``tls``: py-amqp's arguments, without the server's name.
 
-    ``durable_exchanges``: whether a missing exchange is declared as durable.
+    ``durable_exchanges``: whether a missing exchange is declared as durable. ``quorum_queues``:
+    whether the services of this cloud use quorum queues.
     """
 
     transport: str
@@ -145,6 +146,7 @@ class BrokerSettings:
     durable_exchanges: bool
     tls: Mapping[str, Any] | None = None
     tls_names: bool = True
+    quorum_queues: bool = False
 
     @classmethod
     def from_conf(
@@ -177,6 +179,7 @@ class BrokerSettings:
             durable_exchanges=option("amqp_durable_queues") or option("rabbit_quorum_queue"),
             tls=_tls(option) if option("ssl") else None,
             tls_names=option("ssl_enforce_hostname_verification", default=True),
+            quorum_queues=option("rabbit_quorum_queue", default=False),
         )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from oslo_config import cfg, types
 
 from consumer.bus.broker import BrokerSettings
+from consumer.bus.queue_type import choose
 from consumer.bus.subscription import Pace
 from consumer.bus.topology import Binding, QueueSettings
 
@@ -65,6 +67,34 @@ OPTS = [
         help="The durable queue that detachd declares and consumes. Use a name that no other "
         "service consumes: RabbitMQ delivers each message to one consumer of a queue only, so two "
         "services that share a queue lose messages to each other.",
+    ),
+    cfg.StrOpt(
+        "queue_type",
+        choices=[
+            ("quorum", "the queue is on several nodes of the cluster"),
+            ("classic", "the queue is on one node; while that is down, detachd receives nothing"),
+        ],
+        help="The type of the queues that detachd declares: those of this section, and the replay "
+        "queue. If it is not set, they are quorum queues if rabbit_quorum_queue in "
+        "[oslo_messaging_rabbit] is true, or if transport_url names several hosts, or if the "
+        "default of the virtual host is quorum; otherwise classic queues. Behind a virtual IP "
+        "address, transport_url names one host: set this option for a cluster. An existing queue "
+        "of the other type is used unchanged; docs/messaging.md says how to move it.",
+    ),
+    cfg.IntOpt(
+        "quorum_group_size",
+        min=1,
+        help="The number of nodes that a new quorum queue of detachd is on. If it is not set, "
+        "RabbitMQ decides: three.",
+    ),
+    cfg.StrOpt(
+        "spare_queue",
+        help="The name of a queue that detachd declares, binds and consumes while the node that "
+        "has its classic queue is down. Without it, detachd receives nothing until that node is "
+        "back. Messages that are published before detachd has bound the spare queue are lost for "
+        "detachd; the sweep finds their volumes. While queue itself can be used, detachd unbinds a "
+        "spare queue that exists and consumes what is left in it: so its name may be that of an "
+        "old queue whose messages are to be moved (docs/messaging.md).",
     ),
     cfg.IntOpt(
         "queue_max_length",
@@ -133,6 +163,7 @@ class ListenerSettings:
     pace: Pace = dataclasses.field(default_factory=Pace)
     rebind_seconds: float = 60.0
     bus: str = DEFAULT
+    spare: QueueSettings | None = None
 
     @classmethod
     def from_conf(
@@ -147,16 +178,25 @@ class ListenerSettings:
         """
         conf.register_opts(OPTS, group=GROUP.name)
         options = {**conf.listener, **{n: v for n, v in own.items() if v is not None}}
+        broker = BrokerSettings.from_conf(conf, own.get("transport_url"), own)
+        choice = choose(
+            options["queue_type"], quorum_queues=broker.quorum_queues, hosts=len(broker.hosts)
+        )
+        queue = functools.partial(
+            QueueSettings, choice=choice, group_size=options["quorum_group_size"]
+        )
         return cls(
-            broker=BrokerSettings.from_conf(conf, own.get("transport_url"), own),
+            broker=broker,
             bindings=_bindings(options["bindings"], options["priorities"]),
-            queue=QueueSettings(options["queue"], options["queue_max_length"]),
-            quarantine=QueueSettings(options["quarantine_queue"], options["quarantine_max_length"]),
+            queue=queue(options["queue"], options["queue_max_length"]),
+            quarantine=queue(options["quarantine_queue"], options["quarantine_max_length"]),
             max_body_bytes=options["max_body_bytes"],
             prefetch=options["prefetch"],
             pace=Pace(size=min(options["batch_size"], options["prefetch"])),
             rebind_seconds=options["rebind_seconds"],
             bus=bus,
+            spare=options["spare_queue"]
+            and queue(options["spare_queue"], options["queue_max_length"]),
         )
 
 

@@ -15,7 +15,13 @@ from consumer.bus.broker import BROKER_ERRORS, BrokerSettings, connect, describe
 from consumer.bus.incoming import Incoming
 from consumer.bus.inflating import NotInflatedError, inflate
 from consumer.bus.properties import Properties, parse_properties
-from consumer.bus.topology import Binding, QueueSettings
+from consumer.bus.topology import (
+    Binding,
+    Declared,
+    HomeNodeBackError,
+    HomeNodeDownError,
+    QueueSettings,
+)
 from consumer.bus.unconsumed import unconsumed
 
 COMPRESSED = "compression"
@@ -99,8 +105,10 @@ class Subscription:
     ``max_body_bytes``. Two habits of the libraries are switched off: kombu acks a body that it
     cannot decode, before detachd sees it; py-amqp converts a body to text by ``content_encoding``.
     ``relevant`` says which bodies to keep; the others are only counted and acked with their batch.
-    ``refused`` returns the reason why a body must not be read at all, or None. ``current_body`` is
-    the body that is being read, so that an error can be traced to it. ``refreshed_at`` is when
+    ``refused`` returns the reason why a body must not be read at all, or None. ``declared`` are the
+    queues as they are on the broker. ``current_body`` is the body that is being read, so that an
+    error can be traced to it. ``spare`` is consumed while the node that has the first
+    queue is down, and until it is empty. ``refreshed_at`` is when
     ``refresh`` was last done, by the monotonic clock.
 
     Every method blocks for the broker's answers and raises BROKER_ERRORS if the connection is lost.
@@ -118,9 +126,12 @@ class Subscription:
         relevant: Callable[[bytes], bool],
         refused: Callable[[bytes], str | None] = lambda _: None,
         name: str = "detachd listener",
+        spare: QueueSettings | None = None,
     ) -> None:
         self._broker = broker
-        self._queues = queues
+        self._own, *self._others = queues
+        self._spare = spare
+        self._consumed: tuple[QueueSettings, ...] = ()
         self._bindings = bindings
         self._max_body_bytes = max_body_bytes
         self._relevant = relevant
@@ -131,6 +142,7 @@ class Subscription:
         self._beaten_at = time.monotonic()
         self._connection = connect(broker, name, heartbeats=True)
         self.problems: tuple[str, ...] = ()
+        self.declared: tuple[Declared, ...] = ()
         try:
             self.refresh()
             self._channel = self._consume(prefetch)
@@ -151,16 +163,60 @@ class Subscription:
         an exchange that is deleted; and when the node of a durable queue leaves the cluster. The
         publishers declare their exchange again, but only detachd can bind its queue again.
         """
-        found = [queue.declare(self._connection) for queue in self._queues]
+        own, *problems = self._declare_own()
+        others = [self._declare_other(queue) for queue in self._others]
+        self.declared = (own, *others)
+        problems += [queue.problem for queue in self.declared]
         durable = self._broker.durable_exchanges
-        own = self._queues[0]
-        found += [b.apply(self._connection, own, durable=durable) for b in self._bindings]
-        self.problems = tuple(problem for problem in found if problem is not None)
+        problems += [self._bind(binding, durable=durable) for binding in self._bindings]
+        self.problems = tuple(problem for problem in problems if problem is not None)
         self.refreshed_at = time.monotonic()
 
     def unconsumed(self) -> Mapping[str, int]:
         """Return how many messages wait in each queue of the publishers that nobody consumes."""
         return unconsumed(self._connection, self._bindings)
+
+    def _declare_own(self) -> tuple[Any, ...]:
+        """Declare the queue to consume; return it, and the problem if it is the spare queue.
+
+        Raises HomeNodeDownError if there is no spare queue. While the spare queue is consumed and
+        the node of the own queue is back, it raises HomeNodeBackError: a new connection consumes
+        both.
+        """
+        try:
+            declared = self._own.settle(self._connection)
+        except HomeNodeDownError as error:
+            if self._spare is None:
+                raise
+            self._consumed = (self._spare,)
+            instead = f"Meanwhile detachd receives from the spare queue {self._spare.name!r}."
+            return self._spare.settle(self._connection), f"{instead} {describe(error)}"
+        if self._consumed[:1] == (self._spare,):
+            raise HomeNodeBackError(f"the node of queue {self._own.name!r} is back")
+        if not self._consumed:
+            spare = self._spare
+            used = spare is not None and spare.exists(self._connection)
+            self._consumed = (self._own, spare) if used and spare else (self._own,)
+        return (declared,)
+
+    def _bind(self, binding: Binding, *, durable: bool) -> str | None:
+        """Bind the queue to consume; then unbind a spare queue that is consumed beside it.
+
+        The spare queue so stays empty. It keeps its binding while the own queue has none. So each
+        message comes to one of them, or to both; the ledger recognises the second.
+        """
+        own, *spares = self._consumed
+        problem = binding.apply(self._connection, own, durable=durable)
+        for spare in spares:
+            problem = problem or binding.remove(self._connection, spare)
+        return problem
+
+    def _declare_other(self, queue: QueueSettings) -> Declared:
+        """Declare a queue that is not consumed; listening goes on while its node is down."""
+        try:
+            return queue.settle(self._connection)
+        except HomeNodeDownError as error:
+            return Declared(queue.name, None, "its node is down", problem=describe(error))
 
     def collect(self, pace: Pace) -> Batch:
         """Return the next batch, which may be empty. Blocks as ``pace`` says."""
@@ -208,7 +264,7 @@ class Subscription:
 
     def ready(self) -> int:
         """Return how many messages the broker has not sent to this consumer yet."""
-        return self._queues[0].ready(self._channel)
+        return sum(queue.ready(self._channel) for queue in self._consumed)
 
     def all_sent(self) -> bool:
         """Tell whether the broker has sent every message of the queue; then this batch has them.
@@ -234,7 +290,7 @@ class Subscription:
         channel.auto_decode = False
         consumer = kombu.Consumer(
             channel,
-            [self._queues[0].on(channel)],
+            [queue.on(channel) for queue in self._consumed],
             on_message=self._on_message,
             on_decode_error=self._on_undecodable,
             auto_declare=False,

@@ -10,19 +10,70 @@ from typing import Any
 import kombu
 
 from consumer.bus.broker import CHANNEL_ERRORS, describe
+from consumer.bus.queue_type import (
+    FOUND,
+    LIMIT,
+    Form,
+    QueueType,
+    TypeChoice,
+    default_choice,
+    exists,
+    forms,
+    type_in,
+    untyped,
+    version_of,
+)
 
 _ACCESS_REFUSED = 403
 _NOT_FOUND = 404
 _NOT_EQUIVALENT = 406
+_HOME_DOWN = "is down or inaccessible"
+_MOVE = (
+    "To apply the settings: wait until the queue is empty, stop detachd, delete the queue, start "
+    "detachd; docs/messaging.md has the steps that lose nothing."
+)
+_LIMITED = (
+    " It counts deliveries, lost connections among them, and drops a message at its limit (20 from "
+    "RabbitMQ 4.0 on if the queue names none): the sweep must find the volumes of such messages."
+)
 _DURABILITY = "[oslo_messaging_rabbit] amqp_durable_queues"
+
+
+class HomeNodeDownError(ConnectionError):
+    """The one node that has a classic queue is down: the queue cannot be used until it is back."""
+
+
+class HomeNodeBackError(ConnectionError):
+    """The node of the queue is back: a new connection can consume the queue again."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Declared:
+    """A queue as it is on the broker: its type (None if not known), and why it has this type.
+
+    ``note`` and ``problem`` say how it differs from the settings. A problem makes the bus not
+    ready; a note is only logged.
+    """
+
+    name: str
+    type: QueueType | None
+    why: str
+    note: str | None = None
+    problem: str | None = None
+
+    def __str__(self) -> str:
+        if self.type is None:
+            return f"queue {self.name}"
+        return f"queue {self.name}, a {self.type.value} queue ({self.why})"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class QueueSettings:
-    """A durable queue of detachd, always a classic queue.
+    """A durable queue of detachd.
 
-    A quorum queue drops a message after a number of deliveries (20 from RabbitMQ 4.0 on), and a
-    lost connection counts as one. So a long outage of the ledger would lose messages.
+    ``choice`` says which type it has, ``group_size`` on how many nodes a new quorum queue is. A
+    quorum queue is declared so that it drops no message for its number of deliveries: a lost
+    connection counts as one, so a long outage of the ledger would lose messages.
 
     The queue has a maximum length, because an unlimited queue that no service consumes grows until
     the broker blocks all publishers. When it is full, the broker drops the oldest message
@@ -34,42 +85,111 @@ class QueueSettings:
     name: str
     max_length: int
     overflow: str = "drop-head"
+    choice: TypeChoice = dataclasses.field(default_factory=TypeChoice)
+    group_size: int | None = None
 
     def declare(self, connection: kombu.Connection) -> str | None:
-        """Declare the queue; return a problem if it exists with other arguments.
+        """Declare the queue; return a problem if it exists otherwise. See ``settle``."""
+        return self.settle(connection).problem
 
-        Such a queue is used unchanged. Blocks for the broker's answer; raises BROKER_ERRORS.
+    def settle(self, connection: kombu.Connection) -> Declared:
+        """Declare the queue, and say which type it has.
+
+        A queue that exists with another type or other arguments is used unchanged. Blocks for the
+        broker's answers; raises BROKER_ERRORS, HomeNodeDownError among them.
         """
-        try:
-            with own_channel(connection) as channel:
-                self.on(channel).queue_declare()
-        except CHANNEL_ERRORS as error:
-            if _code(error) != _NOT_EQUIVALENT:
-                raise
-            return (
-                f"queue {self.name!r} exists with other arguments than detachd's settings; "
-                f"detachd uses it unchanged. To apply the settings: wait until the queue is empty, "
-                f"stop detachd, delete the queue, start detachd ({describe(error)})"
-            )
-        return None
+        version, refusals = version_of(connection), list[str]()
+        choice = self._choice(connection, version)
+        for form in forms(choice, version, self.group_size):
+            error = self._refusal(connection, form)
+            if error is None:
+                return self._declared(choice, form, found=bool(refusals))
+            if not exists(describe(error)):
+                raise error
+            refusals.append(describe(error))
+        return self._unlike(refusals)
 
     def ready(self, channel: Any) -> int:
         """Return how many messages wait for a consumer. Blocks for the broker's answer."""
         return int(self.on(channel).queue_declare(passive=True).message_count)
 
+    def exists(self, connection: kombu.Connection) -> bool:
+        """Tell whether the queue can be used now. Blocks for the answer; raises BROKER_ERRORS."""
+        try:
+            with own_channel(connection) as channel:
+                self.ready(channel)
+        except CHANNEL_ERRORS as error:
+            if _code(error) != _NOT_FOUND:
+                raise
+            return False
+        return True
+
     @property
     def entity(self) -> Any:
-        """Return kombu's queue, without a channel."""
-        arguments = {
-            "x-queue-type": "classic",
-            "x-max-length": self.max_length,
-            "x-overflow": self.overflow,
-        }
-        return kombu.Queue(self.name, durable=True, queue_arguments=arguments)
+        """Return kombu's queue, without a channel and without the arguments to declare it."""
+        return kombu.Queue(self.name, durable=True)
 
     def on(self, channel: Any) -> Any:
-        """Return kombu's queue on a channel."""
+        """Return kombu's queue on a channel, without the arguments to declare it."""
         return self.entity(channel)
+
+    def _choice(self, connection: kombu.Connection, version: tuple[int, ...] | None) -> TypeChoice:
+        """Return the type that the settings ask for; if they do not say, ask the broker."""
+        if self.choice.wanted is not None:
+            return self.choice
+        if version is None:
+            return TypeChoice(QueueType.CLASSIC, "the broker is not RabbitMQ")
+        error = self._refusal(connection, untyped(version, self.group_size))
+        return default_choice(None if error is None else describe(error))
+
+    def _refusal(self, connection: kombu.Connection, form: Form) -> Exception | None:
+        own = {"x-max-length": self.max_length, "x-overflow": self.overflow}
+        queue = kombu.Queue(self.name, durable=True, queue_arguments={**form.arguments, **own})
+        try:
+            with own_channel(connection) as channel:
+                queue(channel).queue_declare()
+        except CHANNEL_ERRORS as error:
+            if _HOME_DOWN in str(error):
+                raise HomeNodeDownError(_home_node_down(self.name, error)) from error
+            if _code(error) != _NOT_EQUIVALENT:
+                raise
+            return error
+        return None
+
+    def _declared(self, choice: TypeChoice, form: Form, *, found: bool) -> Declared:
+        """Return the answer for a declaration that the broker accepted."""
+        answer = Declared(self.name, form.type, FOUND if found else form.why)
+        if choice.wanted in (None, form.type):
+            return answer
+        said = (
+            f"queue {self.name!r} exists as a {form.type.value} queue, but {choice.why}; "
+            f"detachd uses it unchanged. {_MOVE}"
+        )
+        if choice.insisted:
+            return dataclasses.replace(answer, problem=said)
+        return dataclasses.replace(answer, note=said)
+
+    def _unlike(self, refusals: list[str]) -> Declared:
+        """Return the answer for a queue that exists with other arguments, whatever its type."""
+        kind = next(filter(None, map(type_in, refusals)), None)
+        told = [text for text in refusals if exists(text) and type_in(text) is None]
+        refusal = (told or refusals)[0]
+        limited = _LIMITED if LIMIT in refusal else ""
+        problem = (
+            f"queue {self.name!r} exists with other arguments than detachd's settings; "
+            f"detachd uses it unchanged.{limited} {_MOVE} ({refusal})"
+        )
+        return Declared(self.name, kind, FOUND, problem=problem)
+
+
+def _home_node_down(name: str, error: BaseException) -> str:
+    return (
+        f"queue {name!r} is a classic queue, and the one node that has it is down. Until that node "
+        "is back, nobody can read it, and RabbitMQ drops what is published to it; detachd tries "
+        "again by itself. Messages in the queue are kept on that node; the sweep "
+        f"finds the volumes of dropped ones. A quorum queue would go on. {_MOVE} "
+        f"({describe(error)})"
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,6 +214,22 @@ class Binding:
                     queue.on(channel).bind_to(self.exchange, key)
         except CHANNEL_ERRORS as error:
             return exchange_problem(self.exchange, error, durable=durable)
+        return None
+
+    def remove(self, connection: kombu.Connection, queue: QueueSettings) -> str | None:
+        """Unbind the queue from the exchange; return a problem if the broker refuses.
+
+        Blocks for the broker's answers; raises BROKER_ERRORS if the connection is lost.
+        """
+        try:
+            with own_channel(connection) as channel:
+                for key in self.routing_keys:
+                    channel.queue_unbind(queue.name, self.exchange, key)
+        except CHANNEL_ERRORS as error:
+            return (
+                f"queue {queue.name!r} stays bound to exchange {self.exchange!r}: the broker "
+                f"refused to unbind it ({describe(error)})"
+            )
         return None
 
 

@@ -233,8 +233,9 @@ class QueueLoop(Generic[Parsed]):
                 relevant=self._relevant,
                 refused=self._body_failures.refused,
                 name=self._connection,
+                spare=settings.spare,
             )
-            LOG.info("%s: listening on queue %s", self._name, settings.queue.name)
+            self._log_queues(self._subscription)
             self._log_problems()
         return self._subscription
 
@@ -253,6 +254,16 @@ class QueueLoop(Generic[Parsed]):
         self._subscription = self._batch = self._parsed = None
         self._retry_at = -math.inf
         self._intake.interrupted(disconnected=disconnected)
+
+    def _log_queues(self, subscription: Subscription) -> None:
+        """Log which type each queue has, and why; what the settings would rather have."""
+        own, *others = subscription.declared
+        LOG.info("%s: listening on %s", self._name, own)
+        for queue in others:
+            LOG.info("%s: %s", self._name, queue)
+        for queue in subscription.declared:
+            if queue.note is not None:
+                LOG.warning("%s: %s", self._name, queue.note)
 
     def _log_problems(self) -> None:
         """Log each problem once, and once more when all are solved."""

@@ -60,6 +60,7 @@ class ReplaySettings:
     # Each is acked before the next is sent: so only one message can be redelivered because of us.
     prefetch: int = 1
     bindings: tuple[Binding, ...] = ()
+    spare: QueueSettings | None = None
     pace: Pace = dataclasses.field(default_factory=lambda: Pace(size=1))
 
     @classmethod
@@ -73,7 +74,12 @@ class ReplaySettings:
         replay = conf.replay
         return cls(
             broker=listener.broker,
-            queue=QueueSettings(replay.queue, replay.queue_max_length, overflow="reject-publish"),
+            queue=dataclasses.replace(
+                listener.queue,
+                name=replay.queue,
+                max_length=replay.queue_max_length,
+                overflow="reject-publish",
+            ),
             quarantine=listener.quarantine,
             max_body_bytes=listener.max_body_bytes,
         )

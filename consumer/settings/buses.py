@@ -66,6 +66,9 @@ def uses(buses: Sequence[ListenerSettings], replay: ReplaySettings) -> list[Queu
             QueueUse(Task.NOTIFICATIONS, f"{where} queue", broker, one.queue.name),
             QueueUse(Task.QUARANTINE, f"{where} quarantine_queue", broker, one.quarantine.name),
         ]
+        if one.spare is not None:
+            spare = QueueUse(Task.NOTIFICATIONS, f"{where} spare_queue", broker, one.spare.name)
+            found.append(spare)
     own = QueueUse(
         Task.QUARANTINE, "[listener] quarantine_queue", replay.broker, replay.quarantine.name
     )

@@ -72,6 +72,15 @@ def stream(count: int) -> Iterator[bytes]:
 
 
 OURS = QueueSettings("detachd.notifications", 1_000_000)
+OUR_QUEUE = kombu.Queue(
+    OURS.name,
+    durable=True,
+    queue_arguments={
+        "x-queue-type": "classic",
+        "x-max-length": OURS.max_length,
+        "x-overflow": OURS.overflow,
+    },
+)
 OSLOS = "notifications.info"
 
 
@@ -173,8 +182,8 @@ def detachd(url: str, count: int, profile: Path | None = None) -> float:
 
 CONSUMERS: dict[str, tuple[Consume, kombu.Queue]] = {
     "oslo.messaging, batches of 100, counts": (oslo_batches, kombu.Queue(OSLOS, durable=False)),
-    "kombu, only acks": (only_ack, OURS.entity),
-    "detachd, SQLite, commit before ack": (detachd, OURS.entity),
+    "kombu, only acks": (only_ack, OUR_QUEUE),
+    "detachd, SQLite, commit before ack": (detachd, OUR_QUEUE),
 }
 
 
@@ -204,7 +213,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.profile:
         with RabbitMQ() as broker:
-            fill(broker.url, OURS.entity, given.messages)
+            fill(broker.url, OUR_QUEUE, given.messages)
             detachd(broker.url, given.messages, given.profile)
         return
     oslo, acks, ours = measure(given.messages, given.rounds).values()

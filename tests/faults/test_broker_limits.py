@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from consumer.bus.queue_type import choose
 from consumer.intake.listener import Listener
 from consumer.ledger import Ledger
 from drivers.simulator import Fault
@@ -103,29 +104,27 @@ def test_no_message_is_held_while_a_case_is_worked(site: Site) -> None:
     oracle.all_is_well(site, acts)
 
 
+@pytest.mark.parametrize("kind", ["quorum", "classic"])
 def test_redelivered_more_often_than_a_quorum_queue_allows(
-    rabbitmq: RabbitMQ, ledger: Ledger, tmp_path: Path
+    rabbitmq: RabbitMQ, ledger: Ledger, tmp_path: Path, kind: str
 ) -> None:
-    """Quorum by default, delivery limit 1, the connection lost again and again -> nothing dropped.
+    """Quorum by default, the connection lost again and again -> nothing dropped.
 
-    Our queues are classic ones whatever the virtual host's default is: those count no deliveries.
+    A quorum queue of ours has no limit. A policy of the operator may set one, which no client sees:
+    where queue_type = classic, the queue counts no deliveries, and even that drops nothing.
     """
     vhost = f"quorum-{time.monotonic_ns()}"
     url = rabbitmq.url[:-1] + vhost
     rabbitmq.ctl("add_vhost", vhost, "--default-queue-type", "quorum")
     rabbitmq.ctl("set_permissions", "--vhost", vhost, "guest", ".*", ".*", ".*")
-    rabbitmq.ctl(
-        "set_policy",
-        "--vhost",
-        vhost,
-        "limit",
-        ".*",
-        '{"delivery-limit": 1}',
-        "--apply-to",
-        "queues",
-    )
+    ours = settings(url)
+    if kind == "classic":
+        limit = ("limit", ".*", '{"delivery-limit": 1}', "--apply-to", "queues")
+        rabbitmq.ctl("set_policy", "--vhost", vhost, *limit)
+        choice = choose("classic", quorum_queues=False, hosts=1)
+        ours = dataclasses.replace(ours, queue=dataclasses.replace(ours.queue, choice=choice))
     notes = Notes()
-    listener, messages = Listener(settings(url), ledger, notes), recording(HEALTHY)
+    listener, messages = Listener(ours, ledger, notes), recording(HEALTHY)
     with running(listener):
         until(lambda: listener.caught_up)
         assert listener.status().problems == ()

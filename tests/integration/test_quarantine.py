@@ -50,7 +50,7 @@ def peer(url: str, quarantines: Quarantines, ledger: Ledger) -> Iterator[Peer]:
     """Give somebody at the broker, nine bodies in quarantine and in the ledger."""
     with Peer(url) as made:
         for queue in (quarantines.replay.queue, quarantines.replay.quarantine):
-            queue.on(made.channel).queue_declare()
+            queue.declare(made.connection)
         for body in BODIES:
             quarantine(made, ledger, body)
         yield made

@@ -48,7 +48,7 @@ def settings(url: str) -> ReplaySettings:
 def peer(url: str, settings: ReplaySettings) -> Iterator[Peer]:
     """Give somebody with access to the broker, its replay queue declared."""
     with Peer(url) as made:
-        settings.queue.on(made.channel).queue_declare()
+        settings.queue.declare(made.connection)
         yield made
 
 

@@ -322,11 +322,7 @@ def test_run_until_stopped(peer: Peer, ledger: Ledger, settings: ReplaySettings)
 
 def test_queue_is_durable_bounded_and_rather_refuses(settings: ReplaySettings) -> None:
     """The defaults -> a durable queue of that name, bounded, that refuses what is too much."""
-    queue = settings.queue.entity
-    assert (queue.name, queue.durable) == (REPLAY, True)
-    assert queue.queue_arguments == {
-        "x-queue-type": "classic",
-        "x-max-length": 20_000,
-        "x-overflow": "reject-publish",
-    }
+    queue = settings.queue
+    assert (queue.name, queue.entity.durable) == (REPLAY, True)
+    assert (queue.max_length, queue.overflow) == (20_000, "reject-publish")
     assert settings.quarantine.name == QUARANTINE
