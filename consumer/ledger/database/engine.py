@@ -92,7 +92,8 @@ REPEAT = {
 # Errors after a failover: this server is a standby now, or shuts down. All connections to it are
 # closed, so that new ones go to the server that the address leads to now.
 FAILOVER_CODES = {
-    1290, 1792, 1836, 1053, 1927, 1047,  # MariaDB: read-only (three), shutdown, kill, no quorum
+    1290, 1792, 1836, 1053, 1927,  # MariaDB: read-only (three), shutdown, kill
+    1047, 1180,  # a Galera node without quorum: before a statement, and in a commit
     "25006", "57P01", "57P02", "57P03",  # PostgreSQL: read-only, shutdown, crash, starting up
 }  # fmt: skip
 
