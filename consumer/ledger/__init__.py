@@ -9,6 +9,7 @@ from consumer.ledger.database.address import Tls, check_url
 from consumer.ledger.database.cases import HistoryKind
 from consumer.ledger.database.schema import Upgraded
 from consumer.ledger.errors import (
+    ClusterUnfitError,
     LedgerError,
     LedgerUnavailableError,
     LedgerUrlError,
@@ -45,6 +46,7 @@ __all__ = [
     "BodyState",
     "CaseRecord",
     "Claim",
+    "ClusterUnfitError",
     "HistoryKind",
     "HistoryRecord",
     "IntentRecord",

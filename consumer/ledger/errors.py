@@ -23,6 +23,10 @@ class SchemaAheadError(LedgerError):
     """The ledger's tables are newer than this program: run the newer detachd."""
 
 
+class ClusterUnfitError(LedgerError):
+    """The database is a Galera cluster whose settings break what the ledger needs."""
+
+
 class NoSuchCaseError(LedgerError):
     """There is no case of that id."""
 

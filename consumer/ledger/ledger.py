@@ -76,11 +76,14 @@ class Ledger:
     # --- the database itself --------------------------------------------------------------------
 
     def check_schema(self) -> None:
-        """Raise SchemaBehindError or SchemaAheadError unless the tables fit this program."""
+        """Raise SchemaBehindError or SchemaAheadError unless the tables fit this program.
+
+        Raises ClusterUnfitError if the database is a cluster that cannot keep a ledger.
+        """
         schema.check_schema(self._database)
 
     def upgrade(self) -> Upgraded:
-        """Migrate the tables; safe to repeat. Raises SchemaAheadError."""
+        """Migrate the tables; safe to repeat. Raises SchemaAheadError, ClusterUnfitError."""
         return schema.upgrade(self._database)
 
     def close(self) -> None:

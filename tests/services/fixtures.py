@@ -14,6 +14,7 @@ import pytest
 from tests.services import ledgers
 from tests.services.database import PrivateDatabase
 from tests.services.fuse_disk import FuseDisk
+from tests.services.galera import Galera
 from tests.services.initiator import Initiators, require_library
 from tests.services.ledgers import LEDGERS
 from tests.services.mariadb import MariaDB
@@ -22,9 +23,9 @@ from tests.services.rabbitmq import RabbitMQ
 from tests.services.service import PrivateService, ServiceMissingError
 from tests.services.tgtd import Tgtd
 
-Kind = TypeVar("Kind", bound=PrivateService)
+Kind = TypeVar("Kind", bound=PrivateService | Galera)
 
-NAMES = {"rabbitmq", "postgresql", "mariadb", "tgtd", "fuse_disk", "initiators"}
+NAMES = {"rabbitmq", "postgresql", "mariadb", "galera", "tgtd", "fuse_disk", "initiators"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -74,6 +75,13 @@ def mariadb() -> Iterator[MariaDB]:
     """Share one MariaDB. A test that kills or pauses it starts it again before it ends."""
     with installed(MariaDB) as service:
         yield service
+
+
+@pytest.fixture(scope="session")
+def galera() -> Iterator[Galera]:
+    """Share one cluster of three nodes. A test that harms a node mends it before it ends."""
+    with installed(Galera) as cluster:
+        yield cluster
 
 
 @pytest.fixture

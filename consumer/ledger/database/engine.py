@@ -18,7 +18,9 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 import tenacity
 from sqlalchemy import event, exc
+from sqlalchemy.pool import ConnectionPoolEntry
 
+from consumer.ledger.database import galera
 from consumer.ledger.database.address import (
     Tls,
     address_of,
@@ -69,6 +71,9 @@ NOW = {
 LOCK_WAIT_SECONDS = 10
 NETWORK_SECONDS = 30
 TRIES = 6
+# Where many nodes commit, the one that comes second has to begin again; nothing is wrong with it.
+DEADLOCK_TRIES = 60
+DEADLOCK = 1213
 
 # No overflow: with many threads, connections beyond the pool would be opened for each use.
 POOL = {
@@ -87,7 +92,8 @@ REPEAT = {
 # Errors after a failover: this server is a standby now, or shuts down. All connections to it are
 # closed, so that new ones go to the server that the address leads to now.
 FAILOVER_CODES = {
-    1290, 1792, 1836, 1053, 1927, 1047,  # MariaDB: read-only (three), shutdown, kill, no quorum
+    1290, 1792, 1836, 1053, 1927,  # MariaDB: read-only (three), shutdown, kill
+    1047, 1180,  # a Galera node without quorum: before a statement, and in a commit
     "25006", "57P01", "57P02", "57P03",  # PostgreSQL: read-only, shutdown, crash, starting up
 }  # fmt: skip
 
@@ -183,10 +189,22 @@ def _repeated(once: Callable[[int], Result], first: exc.SQLAlchemyError) -> Resu
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(_worth_repeating),
         wait=tenacity.wait_random_exponential(multiplier=0.01, max=1),
-        stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_after_delay(30),
+        stop=_tried_enough | tenacity.stop_after_delay(30),
         reraise=True,
     )
     return retrying(try_again, retrying)
+
+
+class _TriedEnough(tenacity.stop.stop_base):
+    """Stop after six tries; after a deadlock, which always lets another go on, after more."""
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        most = DEADLOCK_TRIES if _code(getattr(error, "orig", None)) == DEADLOCK else TRIES
+        return retry_state.attempt_number >= most
+
+
+_tried_enough = _TriedEnough()
 
 
 def database_now(connection: sa.Connection) -> datetime:
@@ -219,6 +237,8 @@ def _engine(address: sa.URL, tls: Tls | None) -> sa.Engine:
     event.listen(engine, "handle_error", _invalidate_after_failover)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
+    if engine.dialect.name == "mariadb":
+        event.listen(engine, "connect", _prepare_mariadb)
     return engine
 
 
@@ -260,6 +280,10 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
+def _prepare_mariadb(connection: Any, record: ConnectionPoolEntry) -> None:
+    galera.prepare(connection, record.info)
+
+
 def _invalidate_after_failover(context: sa.engine.ExceptionContext) -> None:
     # psycopg sends many rows as a pipeline. If that fails, the cause is only in the context of the
     # error, and the connection cannot be used any more.
@@ -279,8 +303,9 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _code(error: BaseException | None) -> Any:
     """Return the database's code of an error: a SQLSTATE, or MariaDB's number."""
-    arguments = getattr(error, "args", ())
-    return getattr(error, "sqlstate", None) or (arguments[0] if arguments else None)
+    first = next(iter(getattr(error, "args", ())), None)
+    # PyMySQL 1.2 has the SQLSTATE too, which is the same for most of MariaDB's numbers.
+    return first if isinstance(first, int) else getattr(error, "sqlstate", None) or first
 
 
 def _worth_repeating(error: BaseException) -> bool:

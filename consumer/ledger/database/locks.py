@@ -3,8 +3,11 @@
 1. A transaction that changes cases of a volume locks the row of that volume. Otherwise two
    listeners could each open a case for it, and a listener and a finish could overlook each other.
    SQLite needs no row locks: it has one writer (BEGIN IMMEDIATE).
+   On a Galera cluster a row lock stays on its node: there the row is also changed (``turn``), so
+   that of two transactions that lock it through different nodes only the first can commit.
 2. A message without a volume can be about any case. Its batch locks the gate, the row with the
-   volume id "", exclusively. All other batches lock the gate shared.
+   volume id "", exclusively. All other batches lock the gate shared. On a cluster the gate
+   is ``STRIPES`` rows: each batch changes one of them, and a message without a volume all.
 3. The fence of the gate is the lowest fence of new rows. So a volume whose row was deleted never
    gets a fence again that an earlier claim had.
 """
@@ -16,10 +19,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from consumer.ledger.database import galera
 from consumer.ledger.database.prepared import insert_absent
 from consumer.ledger.database.tables import claims
 
 GATE = ""
+_STRIPES = tuple(f" gate {number}" for number in range(galera.STRIPES))
 
 _THESE_VOLUMES = sa.and_(
     claims.c.cloud == sa.bindparam("cloud"),
@@ -31,6 +36,14 @@ _LOCK = (
     .where(_THESE_VOLUMES)
     .order_by(claims.c.volume_id)
     .with_for_update()
+)
+_TURN = (
+    claims.update()
+    .where(
+        claims.c.cloud == sa.bindparam("turned_cloud"),
+        claims.c.volume_id.in_(sa.bindparam("turned", expanding=True)),
+    )
+    .values(turn=claims.c.turn + 1)
 )
 _GATE = sa.select(claims.c.fence).where(_THESE_VOLUMES)
 _RAISED = (
@@ -54,12 +67,23 @@ def lock_volumes(
     if absent := [v for v in wanted if v not in present]:
         insert_volumes(connection, cloud, absent)
         rows = _locked(connection, cloud, wanted)
+    take_turn(connection, cloud, wanted)
     return {row.volume_id: row.case_id if row.owner else None for row in rows}
+
+
+def take_turn(connection: sa.Connection, cloud: str, volumes: Collection[str]) -> None:
+    """Make what this transaction has locked exclusive among the nodes of a cluster too."""
+    if volumes and galera.is_node(connection):
+        connection.execute(_TURN, {"turned_cloud": cloud, "turned": sorted(volumes)})
 
 
 def pass_gate(connection: sa.Connection, cloud: str, *, exclusive: bool) -> None:
     """Lock the gate until the transaction ends: shared, or so that no other batch can run."""
     if connection.dialect.name == "sqlite":
+        return
+    if galera.is_node(connection):
+        own = _STRIPES[galera.stripe(connection)]
+        lock_volumes(connection, cloud, _STRIPES if exclusive else [own])
         return
     gate = _GATE.with_for_update(read=not exclusive)
     wanted = {"cloud": cloud, "volumes": [GATE]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,13 +13,17 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import exc
 
+from consumer.ledger.database import galera
 from consumer.ledger.database.engine import Database
 from consumer.ledger.errors import LedgerUnavailableError, SchemaAheadError, SchemaBehindError
 
 LOCK = 5_157_233  # any number that no other program uses for an advisory lock in this database
 LOCK_NAME = "detachd ledger upgrade"
 LOCK_SECONDS = 60
+LOCK_TABLE = "detachd_upgrade_runs"
+TABLE_EXISTS = 1050
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,7 +35,11 @@ class Upgraded:
 
 
 def check_schema(database: Database) -> None:
-    """Raise SchemaBehindError or SchemaAheadError unless the tables fit this program."""
+    """Raise SchemaBehindError or SchemaAheadError unless the tables fit this program.
+
+    Raises ClusterUnfitError if the database is a cluster that cannot keep a ledger.
+    """
+    _check_cluster(database)
     present = _present(database)
     if present == _steps()[0]:
         return
@@ -49,9 +58,10 @@ def check_schema(database: Database) -> None:
 def upgrade(database: Database) -> Upgraded:
     """Migrate the tables, in one transaction if the database supports that.
 
-    Running it twice, or twice at once, does no harm. Raises SchemaAheadError,
+    Running it twice, or twice at once, does no harm. Raises SchemaAheadError, ClusterUnfitError,
     LedgerUnavailableError. Blocks for as long as the steps take.
     """
+    _check_cluster(database)
     if (present := _present(database)) is not None and present not in _steps():
         check_schema(database)
     if database.engine.dialect.name == "mariadb":
@@ -59,6 +69,11 @@ def upgrade(database: Database) -> Upgraded:
     else:
         database.write(_upgrade)
     return Upgraded(present, _steps()[0])
+
+
+def _check_cluster(database: Database) -> None:
+    if database.engine.dialect.name == "mariadb":
+        database.read(lambda c: galera.check_cluster(c, database.name))
 
 
 def _present(database: Database) -> str | None:
@@ -82,6 +97,9 @@ def _with_mariadb_lock(waiting: sa.Connection, work: Callable[[], None]) -> None
     In MariaDB a lock belongs to a connection, not to a transaction. So a second connection keeps
     the lock until the upgrade has committed.
     """
+    if galera.is_node(waiting):
+        _with_table_as_lock(waiting, work)
+        return
     locked = waiting.execute(sa.func.get_lock(LOCK_NAME, LOCK_SECONDS)).scalar_one()
     if locked != 1:
         raise LedgerUnavailableError("another upgrade of the ledger is still running")
@@ -89,6 +107,32 @@ def _with_mariadb_lock(waiting: sa.Connection, work: Callable[[], None]) -> None
         work()
     finally:
         waiting.execute(sa.func.release_lock(LOCK_NAME))
+
+
+def _with_table_as_lock(waiting: sa.Connection, work: Callable[[], None]) -> None:
+    """Do the same on a cluster, whose nodes have only the order of such statements in common."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while not _table_made(waiting):
+        if time.monotonic() > deadline:
+            raise LedgerUnavailableError(
+                "another upgrade of the ledger is still running, or one has died: if none runs, "
+                f"DROP TABLE {LOCK_TABLE} and try again"
+            )
+        time.sleep(0.2)
+    try:
+        work()
+    finally:
+        waiting.exec_driver_sql(f"DROP TABLE {LOCK_TABLE}")
+
+
+def _table_made(connection: sa.Connection) -> bool:
+    try:
+        connection.exec_driver_sql(f"CREATE TABLE {LOCK_TABLE} (one INTEGER PRIMARY KEY)")
+    except exc.OperationalError as error:
+        if getattr(error.orig, "args", (None,))[0] != TABLE_EXISTS:
+            raise
+        return False
+    return True
 
 
 def _config() -> Config:

@@ -229,6 +229,8 @@ claims = Table(
     Column("fence", BigInteger, nullable=False),
     Column("claimed_at", Moment),
     Column("lease_expires_at", Moment),
+    # Changed by each lock of the row, where a lock alone does not reach other nodes (``locks``).
+    Column("turn", BigInteger, nullable=False, server_default="0"),
     Index(None, "cloud", "lease_expires_at"),
     **MARIADB,
 )

@@ -31,7 +31,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from consumer.ledger.database.engine import Database, database_now
-from consumer.ledger.database.locks import GATE, fence_floor, raise_fence_floor
+from consumer.ledger.database.locks import GATE, fence_floor, raise_fence_floor, take_turn
 from consumer.ledger.database.records import Row
 from consumer.ledger.database.tables import (
     ARCHIVE_OF,
@@ -123,7 +123,9 @@ def lock_free(connection: sa.Connection, cloud: str, volumes: Collection[str]) -
     if highest > fence_floor(connection, cloud):
         raise_fence_floor(connection, cloud, highest)
     rows = sa.select(claims.c.volume_id).where(wanted).order_by(claims.c.volume_id)
-    return list(connection.execute(rows.with_for_update(skip_locked=True)).scalars())
+    locked = list(connection.execute(rows.with_for_update(skip_locked=True)).scalars())
+    take_turn(connection, cloud, locked)
+    return locked
 
 
 def forget_volumes(connection: sa.Connection, cloud: str, locked: Collection[str]) -> None:

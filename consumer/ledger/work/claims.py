@@ -11,7 +11,8 @@ A claim is the row of its volume in ``claims``. Invariants, on each database:
    in between.
 4. A lease that has ended is not renewed, and no renewal shortens one (``RENEWAL``). Its owner may
    still finish, as long as no other worker has claimed the volume.
-5. All times are those of the database's clock.
+5. All times are those of the database's clock. The nodes of a cluster have several: there a lease
+   of another worker has ended only ``galera.CLOCKS_APART`` after its time.
 6. A worker never waits for a row that another has locked; it skips the row.
 7. A claim of a case whose lease had ended counts as a crash of that case.
 """
@@ -26,6 +27,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from consumer.ledger.database import galera
 from consumer.ledger.database.cases import HistoryKind, note
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import Prepared
@@ -55,7 +57,8 @@ RENEWAL = (
     .values(
         lease_expires_at=sa.case(
             (claims.c.lease_expires_at < _UNTIL, _UNTIL), else_=claims.c.lease_expires_at
-        )
+        ),
+        turn=claims.c.turn + 1,  # so that the row changes even if the lease does not (``galera``)
     )
 )
 _RENEW = Prepared(RENEWAL)
@@ -63,6 +66,7 @@ _RELEASE = Prepared(
     claims.update().where(*OWN).values(owner=None, case_id=None, lease_expires_at=None)
 )
 _LOCK = Prepared(sa.select(claims.c.fence).where(*OWN).with_for_update())
+_LOCK_EVERYWHERE = Prepared(claims.update().where(*OWN).values(turn=claims.c.turn + 1))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,7 +111,11 @@ def free_volume(connection: sa.Connection, claim: Claim) -> None:
 
 def lock_claim(connection: sa.Connection, claim: Claim) -> None:
     """Lock the volume's row until the transaction ends. Raises ClaimLostError."""
-    if not _LOCK.finds(connection, own(claim)):
+    if galera.is_node(connection):
+        locked = _LOCK_EVERYWHERE.run(connection, own(claim)) == 1
+    else:
+        locked = _LOCK.finds(connection, own(claim))
+    if not locked:
         raise claim_lost(claim)
 
 
@@ -146,7 +154,7 @@ _DUE = (
 # No join: without statistics PostgreSQL planned it with quadratic cost (0.6 s for 2,500 due cases).
 # This subquery is evaluated once, and has at most as many rows as there are workers.
 _WORKED_ON = sa.select(claims.c.volume_id).where(
-    claims.c.cloud == sa.bindparam("cloud"), claims.c.lease_expires_at > sa.bindparam("now")
+    claims.c.cloud == sa.bindparam("cloud"), claims.c.lease_expires_at > sa.bindparam("lapsed")
 )
 _OLDEST = (
     sa.select(cases.c.volume_id, cases.c.case_id, cases.c.backend)
@@ -163,7 +171,7 @@ _FREE = (
     .where(
         claims.c.cloud == sa.bindparam("cloud"),
         claims.c.volume_id.in_(sa.bindparam("volumes", expanding=True)),
-        sa.or_(claims.c.owner.is_(None), claims.c.lease_expires_at <= sa.bindparam("now")),
+        sa.or_(claims.c.owner.is_(None), claims.c.lease_expires_at <= sa.bindparam("lapsed")),
     )
     .with_for_update(skip_locked=True)
 )
@@ -195,7 +203,7 @@ _SWAP = Prepared(
         claims.c.volume_id == sa.bindparam("swap_volume_id"),
         claims.c.fence == sa.bindparam("swap_fence"),
         sa.or_(
-            claims.c.owner.is_(None), claims.c.lease_expires_at <= sa.bindparam("swap_now")
+            claims.c.owner.is_(None), claims.c.lease_expires_at <= sa.bindparam("swap_lapsed")
         ),
     )
     .values({name: sa.bindparam(name) for name in (
@@ -278,6 +286,7 @@ def _candidates(
     """Return volumes and the oldest due case of each, without locking anything."""
     most = 2 * request.limit  # two cases of one volume count once
     parameters = _due(request, now) | {"passed": sorted(passed), "most": most}
+    parameters["lapsed"] = now - galera.slack(connection)
     oldest: dict[str, str] = {}
     of: Counter[str] = Counter()
     for volume_id, case_id, backend in connection.execute(_OLDEST, parameters):
@@ -352,7 +361,8 @@ def _counted(case: Case, free: _Free) -> Case:
 def _lock_free(
     connection: sa.Connection, cloud: str, volumes: Collection[str], now: datetime
 ) -> dict[str, _Free]:
-    parameters = {"cloud": cloud, "volumes": list(volumes), "now": now}
+    lapsed = now - galera.slack(connection)
+    parameters = {"cloud": cloud, "volumes": list(volumes), "lapsed": lapsed}
     rows = connection.execute(_FREE, parameters)
     return {row.volume_id: _Free(row.fence, row.case_id, row.lease_expires_at) for row in rows}
 
@@ -397,7 +407,7 @@ def _swap(connection: sa.Connection, new: Claim) -> bool:
         "swap_cloud": new.case.cloud,
         "swap_volume_id": new.case.volume_id,
         "swap_fence": new.fence - 1,
-        "swap_now": new.claimed_at,
+        "swap_lapsed": new.claimed_at - galera.slack(connection),
     }
     if _SWAP.run(connection, values) != 1:
         return False

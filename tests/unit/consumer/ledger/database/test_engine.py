@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 
+import pymysql
 import pytest
 import sqlalchemy as sa
 
 from consumer.ledger import Ledger, LedgerUnavailableError, LedgerUrlError, Tls
+from consumer.ledger.database import engine
 from consumer.ledger.database.engine import Database, database_now
 from tests.services import ledgers
 from tests.services.mariadb import MariaDB
@@ -64,6 +66,15 @@ def test_lost_again_and_again(ledger: Ledger) -> None:
     with pytest.raises(LedgerUnavailableError, match="lost"):
         accept(ledger, told())
     assert 2 <= lost.times <= 10
+
+
+@pytest.mark.parametrize(("number", "state"), [(1205, "HY000"), (1213, "40001"), (1047, "08S01")])
+def test_number_beside_a_sqlstate(number: int, state: str) -> None:
+    """PyMySQL 1.2 tells MariaDB's number and a SQLSTATE -> the number decides, as with 1.1."""
+    error = pymysql.err.OperationalError(number, "words", sqlstate=state)
+    assert engine._code(error) == number
+    told_of = sa.exc.OperationalError("COMMIT", None, error)
+    assert engine._worth_repeating(told_of) is (number in engine.REPEAT)
 
 
 def test_deadlock(database: Database) -> None:
