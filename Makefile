@@ -15,7 +15,7 @@ AT_ONCE := PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=
 
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help venv demo demo-openstack services lab-environment lab lab-stop test check types style imports quick-tests bench campaigns exhaustive config-sample docs constraints clean
+.PHONY: help venv demo demo-openstack services lab-environment lab lab-stop test test-versions check types style imports quick-tests bench campaigns exhaustive config-sample docs constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -42,11 +42,14 @@ lab: services venv lab-environment ## Start a small real OpenStack (tests/lab) a
 lab-stop: venv ## Stop the OpenStack of `make lab`
 	@$(BIN)/python -m tests.lab stop
 
-test: services venv lab-environment ## Run all tests, in three parts; tests of missing programs are skipped, or fail if CI=true
+test: services venv lab-environment ## Run all tests, in five parts; tests of missing programs are skipped, or fail if CI=true
 	@tools/run-tests
 
 check: venv ## Run lint, types, import rules, unit and property tests: a minute, no services
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target types quick-tests style imports
+
+test-versions: venv ## Run the quick tests with other releases and Pythons: two minutes for each
+	@PYTHON="$(PYTHON)" tools/test-versions
 
 types: venv
 	@$(BIN)/mypy --strict

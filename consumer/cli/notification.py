@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from cliff.display import DisplayCommandBase
-from cliff.formatters.base import ListFormatter, SingleFormatter
+from cliff.formatters.base import SingleFormatter
 
 from consumer.intake.replay_queue import UnreadableInputError, read_input, split_documents, unwrap
 from handlers.notification import Ignored, Malformed, Notification, Phase, parse
@@ -20,7 +20,7 @@ COLUMNS = (
 Row = tuple[str | bool | None, ...]
 
 
-class NotificationInspect(DisplayCommandBase[ListFormatter]):
+class NotificationInspect(DisplayCommandBase):  # type: ignore[type-arg]  # not generic in cliff 4.11
     """Show how detachd reads a notification, or several notifications as JSON lines.
 
     The input is the body of a message, with or without oslo.messaging's envelope, or a record of

@@ -195,6 +195,11 @@ def _over_limit(message: str, answer: Answer) -> TransientError:
 
 # keystoneauth reads tokens, catalogs and version documents without checking their shape first.
 BROKEN_ANSWERS = (LookupError, TypeError, ValueError, AttributeError)
+REPEATABLE = (
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.TOO_MANY_REQUESTS,
+)
 NEVER_SENT = (ksa.AuthorizationFailure, ksa.AuthPluginException, ksa.CatalogException)
 
 VERSIONED = re.compile(r".*?/v\d+(\.\d+)?(?=/|$)")
@@ -325,9 +330,7 @@ class Endpoint:
     def _refused_by_keystone(self, error: ksa.HttpError) -> OutsideError:
         """Sort what Keystone answered on the way: the call itself has not gone out."""
         message = f"{self.name} was not called: Keystone answered {error.http_status}"
-        if isinstance(error, ksa.HTTPClientError) and not isinstance(
-            error, ksa.RequestEntityTooLarge | ksa.TooManyRequests | ksa.RequestTimeout
-        ):
+        if isinstance(error, ksa.HTTPClientError) and error.http_status not in REPEATABLE:
             return PermanentError(f"{message}; check the credentials in [{self.section}]")
         return TransientError(message)
 

@@ -80,6 +80,21 @@ def test_setup_cfg_names_the_packages_that_exist(tree: list[Path]) -> None:
     assert [p for p in with_code if not (ROOT / p / "__init__.py").is_file()] == []
 
 
+def test_the_lowest_releases_are_tested() -> None:
+    """setup.cfg accepts an older release -> the oldest list of tests/versions must have it."""
+    settings = ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    extras = settings["options.extras_require"]
+    wanted = [settings["options"]["install_requires"], extras["postgresql"], extras["mariadb"]]
+    bound = re.compile(r"^([\w.-]+)(?:\[\w+\])?>=([\d.]+)", re.MULTILINE)
+    lowest = {name.lower(): release for name, release in bound.findall("\n".join(wanted))}
+    oldest = min((ROOT / "tests" / "versions").glob("openstack-*.txt")).read_text()
+    pins = re.findall(r"^([\w.-]+)==(\S+)$", oldest, re.MULTILINE)
+    tested = {name.lower().replace("_", "-"): release for name, release in pins}
+    assert len(lowest) == len(re.findall(r">=", "\n".join(wanted)))
+    assert {name: tested.get(name) for name in lowest} == lowest
+
+
 @pytest.mark.parametrize("needle", [*MACHINE_PATHS, *ELSEWHERE])
 def test_no_file_names_a_machine_or_an_index(needle: str, tree: list[Path]) -> None:
     """A path or host that only one workplace knows -> named in no file, samples included."""

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import logging
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -555,7 +556,14 @@ def sample() -> str:
 
 
 def test_the_committed_sample_is_current() -> None:
-    """An option was added or changed -> the sample must be generated again."""
+    """An option was added or changed -> the sample must be generated again.
+
+    Options of other libraries are in it too, in the words of the releases in constraints.txt.
+    """
+    pinned = (ROOT / "constraints.txt").read_text().splitlines()
+    for name in ("oslo.config", "oslo.log", "keystoneauth1"):
+        if f"{name}=={version(name)}" not in pinned:
+            pytest.skip(f"another release of {name} has other words")
     committed = (ROOT / "etc" / "detachd.conf.sample").read_text()
     assert committed == sample(), "run `make config-sample` and commit etc/detachd.conf.sample"
 

@@ -71,7 +71,8 @@ def test_lost_again_and_again(ledger: Ledger) -> None:
 @pytest.mark.parametrize(("number", "state"), [(1205, "HY000"), (1213, "40001"), (1047, "08S01")])
 def test_number_beside_a_sqlstate(number: int, state: str) -> None:
     """PyMySQL 1.2 tells MariaDB's number and a SQLSTATE -> the number decides, as with 1.1."""
-    error = pymysql.err.OperationalError(number, "words", sqlstate=state)
+    error = pymysql.err.OperationalError(number, "words")
+    error.sqlstate = state
     assert engine._code(error) == number
     told_of = sa.exc.OperationalError("COMMIT", None, error)
     assert engine._worth_repeating(told_of) is (number in engine.REPEAT)
