@@ -118,6 +118,14 @@ OPTS = [
         "drops the oldest messages.",
     ),
     cfg.IntOpt(
+        "quarantine_max_bytes",
+        default=1024**3,
+        min=16 * 1024 * 1024,
+        help="The maximum size of all messages in the quarantine queue, in bytes. One message may "
+        "be as large as the broker takes (16 MiB by default in RabbitMQ 4, 128 MiB before). When "
+        "it is full, the broker drops the oldest messages.",
+    ),
+    cfg.IntOpt(
         "max_body_bytes",
         default=1024 * 1024,
         min=64 * 1024,
@@ -189,7 +197,11 @@ class ListenerSettings:
             broker=broker,
             bindings=_bindings(options["bindings"], options["priorities"]),
             queue=queue(options["queue"], options["queue_max_length"]),
-            quarantine=queue(options["quarantine_queue"], options["quarantine_max_length"]),
+            quarantine=queue(
+                options["quarantine_queue"],
+                options["quarantine_max_length"],
+                max_bytes=options["quarantine_max_bytes"],
+            ),
             max_body_bytes=options["max_body_bytes"],
             prefetch=options["prefetch"],
             pace=Pace(size=min(options["batch_size"], options["prefetch"])),

@@ -107,9 +107,9 @@ class Subscription:
     ``relevant`` says which bodies to keep; the others are only counted and acked with their batch.
     ``refused`` returns the reason why a body must not be read at all, or None. ``declared`` are the
     queues as they are on the broker. ``current_body`` is the body that is being read, so that an
-    error can be traced to it. ``spare`` is consumed while the node that has the first
-    queue is down, and until it is empty. ``refreshed_at`` is when
-    ``refresh`` was last done, by the monotonic clock.
+    error can be traced to it. ``spare`` is consumed while the node that has the first queue is
+    down, and until it is empty. ``refreshed_at`` is when ``refresh`` was last done, by the
+    monotonic clock.
 
     Every method blocks for the broker's answers and raises BROKER_ERRORS if the connection is lost.
     Then the subscription cannot be used again, and the broker redelivers what was not acked.
@@ -163,10 +163,9 @@ class Subscription:
         an exchange that is deleted; and when the node of a durable queue leaves the cluster. The
         publishers declare their exchange again, but only detachd can bind its queue again.
         """
-        own, *problems = self._declare_own()
-        others = [self._declare_other(queue) for queue in self._others]
-        self.declared = (own, *others)
-        problems += [queue.problem for queue in self.declared]
+        own = self._declare_own()
+        self.declared = (own, *(self._declare_other(queue) for queue in self._others))
+        problems = [queue.problem for queue in self.declared]
         durable = self._broker.durable_exchanges
         problems += [self._bind(binding, durable=durable) for binding in self._bindings]
         self.problems = tuple(problem for problem in problems if problem is not None)
@@ -176,8 +175,8 @@ class Subscription:
         """Return how many messages wait in each queue of the publishers that nobody consumes."""
         return unconsumed(self._connection, self._bindings)
 
-    def _declare_own(self) -> tuple[Any, ...]:
-        """Declare the queue to consume; return it, and the problem if it is the spare queue.
+    def _declare_own(self) -> Declared:
+        """Declare the queue to consume; return it, with the problem if it is the spare queue.
 
         Raises HomeNodeDownError if there is no spare queue. While the spare queue is consumed and
         the node of the own queue is back, it raises HomeNodeBackError: a new connection consumes
@@ -189,15 +188,16 @@ class Subscription:
             if self._spare is None:
                 raise
             self._consumed = (self._spare,)
-            instead = f"Meanwhile detachd receives from the spare queue {self._spare.name!r}."
-            return self._spare.settle(self._connection), f"{instead} {describe(error)}"
+            spare = self._spare.settle(self._connection)
+            instead = f"Meanwhile detachd receives from the spare queue {spare.name!r}."
+            told = [instead, describe(error), spare.problem]
+            return dataclasses.replace(spare, problem=" ".join(filter(None, told)))
         if self._consumed[:1] == (self._spare,):
             raise HomeNodeBackError(f"the node of queue {self._own.name!r} is back")
         if not self._consumed:
-            spare = self._spare
-            used = spare is not None and spare.exists(self._connection)
-            self._consumed = (self._own, spare) if used and spare else (self._own,)
-        return (declared,)
+            spares = [s for s in (self._spare,) if s is not None and s.exists(self._connection)]
+            self._consumed = (self._own, *spares)
+        return declared
 
     def _bind(self, binding: Binding, *, durable: bool) -> str | None:
         """Bind the queue to consume; then unbind a spare queue that is consumed beside it.

@@ -79,12 +79,14 @@ class QueueSettings:
     the broker blocks all publishers. When it is full, the broker drops the oldest message
     (``drop-head``). ``reject-publish`` is wrong where Nova and Cinder publish: the broker would
     answer with a nack, and their services would send again and block. The sweep finds the volumes
-    of dropped messages. Replays are refused rather than dropped: their sender sees it.
+    of dropped messages. ``max_bytes`` limits the bodies in the same way. Replays are refused rather
+    than dropped: their sender sees it.
     """
 
     name: str
     max_length: int
     overflow: str = "drop-head"
+    max_bytes: int | None = None
     choice: TypeChoice = dataclasses.field(default_factory=TypeChoice)
     group_size: int | None = None
 
@@ -144,6 +146,8 @@ class QueueSettings:
 
     def _refusal(self, connection: kombu.Connection, form: Form) -> Exception | None:
         own = {"x-max-length": self.max_length, "x-overflow": self.overflow}
+        if self.max_bytes is not None:
+            own["x-max-length-bytes"] = self.max_bytes
         queue = kombu.Queue(self.name, durable=True, queue_arguments={**form.arguments, **own})
         try:
             with own_channel(connection) as channel:

@@ -262,3 +262,17 @@ def test_one_broker_of_several_is_away(
     assert decided.missing == ()
     with Peer(own) as at_home:
         assert at_home.take_all(REPLAY) == BODIES
+
+
+def test_quarantine_is_bounded_in_bytes(url: str) -> None:
+    """Five bodies of 5 MiB, 16 MiB allowed -> the last three are kept, the oldest are dropped."""
+    conf = configured(url)
+    buses.quarantines(conf)  # registers the options
+    conf.set_override("quarantine_max_bytes", 16 * 1024 * 1024, group="listener")
+    queue = buses.quarantines(conf).replay.quarantine
+    bodies = [bytes([number]) * (5 * 1024 * 1024) for number in range(5)]
+    with Peer(url) as peer:
+        assert queue.declare(peer.connection) is None
+        for body in bodies:
+            peer.put(body, "", QUARANTINE, delivery_mode=2)
+        assert peer.take_all(QUARANTINE) == bodies[2:]
