@@ -28,7 +28,7 @@ class Authority:
         here = self.directory
         key, request, made = (here / f"{name}.{kind}" for kind in ("key", "csr", "pem"))
         extension = here / f"{name}.ext"
-        extension.write_text(f"subjectAltName = {alternative}\n")
+        extension.write_text(f"subjectAltName = {alternative}\nauthorityKeyIdentifier = keyid\n")
         new = ["-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-subj", f"/CN={name}"]
         _openssl("req", *new, "-out", str(request))
         signed_by = ["-CA", str(self.certificate), "-CAkey", str(here / "ca.key")]
@@ -43,6 +43,8 @@ def authority(directory: Path) -> Authority:
         pytest.skip("the openssl command is not installed")
     made = Authority(directory)
     new = ["-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(directory / "ca.key")]
+    # Python 3.13 verifies strictly (VERIFY_X509_STRICT): a CA has to say that it signs.
+    new += ["-addext", "keyUsage = critical, keyCertSign, cRLSign"]
     _openssl("req", *new, "-days", "2", "-subj", "/CN=test CA", "-out", str(made.certificate))
     return made
 

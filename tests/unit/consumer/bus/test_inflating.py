@@ -15,7 +15,7 @@ from kombu import VERSION, compression
 from consumer.bus.inflating import METHODS, NotInflatedError, inflate
 
 KNOWN = {*compression._decoders, *compression._aliases}
-ZSTD_BY_BACKPORTS = (5, 6)
+ZSTD_BY_BACKPORTS = (5, 7)
 """Before, kombu takes another package for it, which is not here."""
 BODY = b'{"event_type": "volume.attach.start"}' * 100
 MOST = 64 * 1024
