@@ -11,6 +11,7 @@ from typing import Any
 from consumer.errors import ConfigurationError
 from consumer.settings import openstack
 from consumer.settings.configuration import Settings, SimulatorSettings
+from consumer.work.backends import Backend
 from drivers import registry
 from drivers.base import StorageDriver
 from drivers.control_plane import Cinder, Nova
@@ -19,6 +20,7 @@ from drivers.openstack import session
 from drivers.openstack.cinder import CinderClient
 from drivers.openstack.nova import NovaClient
 from drivers.openstack.place import Place, apart
+from handlers.judgement.policy import Mode
 
 NO_CONTROL_PLANE = (
     "Cinder and Nova are not configured: set auth_type and its options in [cinder] and [nova] (as "
@@ -93,6 +95,16 @@ def any_lists(settings: Settings) -> bool:
     """
     drivers = {backend.driver or "" for backend in settings.backends.all()}
     return any(registry.load(name).capabilities.lists_exports for name in drivers)
+
+
+def parks_all(backend: Backend) -> bool:
+    """Tell whether a backend may be acted on, but whatever needs a release there is parked.
+
+    Its driver cannot see the connections, and the operator has not set ``trust_blind``. Raises
+    RegistryError for a driver that cannot be loaded.
+    """
+    acts = backend.policy.mode is not Mode.OBSERVE and not backend.policy.trust_blind
+    return acts and not registry.load(backend.driver or "").capabilities.sees_connections
 
 
 class Drivers:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from consumer.bus.broker import url_explained
-from consumer.cloud import ControlPlane, DriverOf, Drivers, any_lists, control_plane
+from consumer.cloud import ControlPlane, DriverOf, Drivers, any_lists, control_plane, parks_all
 from consumer.health import Health, Strangers
 from consumer.intake.listener import Listener
 from consumer.intake.replay_queue import ReplaySettings
@@ -326,6 +326,14 @@ def _introduce(settings: Settings, owner: str, port: int) -> None:
             backend.driver,
             backend.concurrency,
         )
+        if parks_all(backend):
+            LOG.warning(
+                "backend %s: mode %s, but driver %s cannot see the backend and trust_blind is not "
+                "set, so every case in which a connection must be released is parked",
+                backend.name,
+                backend.policy.mode.value,
+                backend.driver,
+            )
     if settings.backends.defaults.policy.mode is Mode.OBSERVE:
         LOG.info("mode observe: detachd changes nothing until you set another mode for a backend")
     settings.conf.log_opt_values(LOG, logging.DEBUG)

@@ -244,6 +244,27 @@ def test_mode_and_version_are_told_at_start(build: Build, caplog: pytest.LogCapt
     assert "backend backend_defaults: mode observe, driver simulator" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("mode", "driver", "warned"),
+    [
+        ("auto", "cinder_managed", True),
+        ("approve", "cinder_managed", True),
+        ("observe", "cinder_managed", False),
+        ("auto", "simulator", False),
+        ("auto", "cinder_managed\ntrust_blind = true", False),
+    ],
+)
+def test_mode_that_parks_everything_is_told_at_start(
+    build: Build, caplog: pytest.LogCaptureFixture, mode: str, driver: str, *, warned: bool
+) -> None:
+    """It may act, its driver is blind and not trusted -> a warning that everything is parked."""
+    service = build(mode=mode, driver=driver)
+    service.start()
+    service.stop()
+    service.wait()
+    assert ("cannot see the backend and trust_blind is not set" in caplog.text) is warned
+
+
 # -- the end ---------------------------------------------------------------------------------------
 
 
