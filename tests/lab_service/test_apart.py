@@ -99,6 +99,7 @@ def test_nova_of_another_region(site: LabSite, lent: ExitStack) -> None:
     site.stop()
     left = _left(site, lent)
     before = [stage.look() for stage in left.all()]
+    site.policy = dataclasses.replace(site.policy, max_failures=1000)  # nothing is parked meanwhile
     assert before == [IN_USE, mending.stuck(HOST), State("available", "detached", let_in=(HOST,))]
     with other_region(site.lab):
         site.serve_again(nova={"region_name": OTHER_REGION}, **ROUNDS)
