@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from consumer.errors import ConfigurationError
 from drivers.errors import OutsideError
-from drivers.openstack.place import Place, ambiguous, described, doubts
+from drivers.openstack.place import Place, described, doubts
 
 LOG = logging.getLogger(__name__)
 
@@ -41,8 +41,7 @@ class RegionCheck:
         Blocks for Keystone, at most ``START_SECONDS`` for each. Without an answer nothing is
         refused here; ``check`` asks again.
         """
-        problems = [*filter(None, map(ambiguous, self._ask(START_SECONDS) or ()))]
-        if problems:
+        if problems := _ambiguities(self._ask(START_SECONDS) or ()):
             raise ConfigurationError(problems)
 
     def run(self, stop: threading.Event) -> None:
@@ -61,7 +60,7 @@ class RegionCheck:
         LOG.info("by the catalog: %s", described(*places))
         for doubt in doubts(*places):
             LOG.warning("%s", doubt)
-        for why in filter(None, map(ambiguous, places)):
+        for why in _ambiguities(places):
             LOG.error("%s; until then detachd does not call it", why)
 
     def _ask(self, seconds: float) -> tuple[Place, Place] | None:
@@ -70,3 +69,7 @@ class RegionCheck:
         except OutsideError as error:
             LOG.debug("the regions of Cinder and Nova are not known yet: %s", error)
             return None
+
+
+def _ambiguities(places: Iterable[Place]) -> list[str]:
+    return [why for place in places if (why := place.ambiguity) is not None]

@@ -49,7 +49,7 @@ from drivers.errors import (
     TransientError,
 )
 from drivers.openstack import exchange
-from drivers.openstack.place import Place, ambiguous
+from drivers.openstack.place import Place, ambiguity
 from drivers.openstack.shapes import NotAdminError, ShapeError
 
 T = TypeVar("T")
@@ -287,14 +287,15 @@ class Endpoint:
     def _refuse_ambiguous(self) -> None:
         """Raise PermanentError if the catalog has several regions and none is configured.
 
-        Each token brings a catalog, and it may have a region more. Nothing is asked but for a token
-        that is due anyway.
+        Each token brings a catalog, and it may have a region more. Only the catalog is read:
+        nothing is asked but for a token that is due anyway.
         """
         auth: Any = self._adapter.session.auth
         access = auth.get_access(self._adapter.session) if hasattr(auth, "get_access") else None
         if access is None or access is self._unambiguous:
             return
-        if (why := ambiguous(_place(self.section, self._adapter))) is not None:
+        adapter = self._adapter
+        if (why := ambiguity(self.section, adapter.region_name, _regions(adapter))) is not None:
             raise PermanentError(f"{self.name} is not called: {why}")
         self._unambiguous = access
 
@@ -397,20 +398,25 @@ class Conversation:
 def _place(section: str, adapter: Adapter) -> Place:
     auth: Any = adapter.session.auth
     data = adapter.get_endpoint_data()
-    of_catalog: dict[str, list[Any]] = {}
-    if adapter.endpoint_override is None and hasattr(auth, "get_access"):
-        catalog = auth.get_access(adapter.session).service_catalog
-        of_catalog = catalog.get_endpoints_data(
-            service_type=adapter.service_type, interface=adapter.interface
-        )
-    regions = {e.region_name for found in of_catalog.values() for e in found if e.region_name}
     return Place(
         section=section,
         keystone=(getattr(auth, "auth_url", None) or "").rstrip("/") or None,
         region=data.region_name if data is not None else None,
-        regions=frozenset(regions),
+        regions=_regions(adapter),
         configured=adapter.region_name,
     )
+
+
+def _regions(adapter: Adapter) -> frozenset[str]:
+    """Return the regions for which the catalog has the service; none if it is not asked."""
+    auth: Any = adapter.session.auth
+    if adapter.endpoint_override is not None or not hasattr(auth, "get_access"):
+        return frozenset()
+    catalog = auth.get_access(adapter.session).service_catalog
+    of_catalog = catalog.get_endpoints_data(
+        service_type=adapter.service_type, interface=adapter.interface
+    )
+    return frozenset(e.region_name for found in of_catalog.values() for e in found if e.region_name)
 
 
 def _newest(adapter: Adapter) -> Microversion | None:

@@ -8,7 +8,7 @@ configuration is refused: the service does not start, and no call is made.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,16 +25,21 @@ class Place:
     regions: frozenset[str]
     configured: str | None
 
+    @property
+    def ambiguity(self) -> str | None:
+        """A sentence where the catalog has several regions and none is configured, else None."""
+        return ambiguity(self.section, self.configured, self.regions)
 
-def ambiguous(place: Place) -> str | None:
-    """Return a sentence where the catalog has several regions and none is configured, else None."""
-    first, *others = sorted(place.regions) or [""]
-    if place.configured is not None or not others:
+
+def ambiguity(section: str, configured: str | None, regions: Collection[str]) -> str | None:
+    """Return a sentence where there are several regions and none is configured, else None."""
+    first, *others = sorted(regions) or [""]
+    if configured is not None or not others:
         return None
     return (
-        f"[{place.section}] has no region_name, and the catalog has the regions "
+        f"[{section}] has no region_name, and the catalog has the regions "
         f"{', '.join([first, *others])}: "
-        f"set region_name in [{place.section}] to the region whose notifications detachd consumes"
+        f"set region_name in [{section}] to the region whose notifications detachd consumes"
     )
 
 

@@ -9,8 +9,8 @@ import pytest
 from drivers.errors import PermanentError, TransientError
 from drivers.openstack import session
 from drivers.openstack.endpoint import Call
-from drivers.openstack.place import Place, ambiguous, apart, described, doubts
-from tests.openstack_api import OpenStackApi
+from drivers.openstack.place import Place, apart, described, doubts
+from tests.openstack_api import OpenStackApi, Reply, Request
 
 CINDER, NOVA = "volumev3", "compute"
 REGION = "[{}]\nregion_name = {}\n"
@@ -43,7 +43,7 @@ def test_two_regions_and_none_configured(api: OpenStackApi, tmp_path: Path) -> N
     for place in (cinder, nova):
         assert (
             f"[{place.section}] has no region_name, and the catalog has the regions one, two"
-            in (ambiguous(place) or "")
+            in (place.ambiguity or "")
         )
 
 
@@ -63,6 +63,25 @@ def test_call_to_an_ambiguous_region(api: OpenStackApi, tmp_path: Path) -> None:
             with pytest.raises(PermanentError, match=r"Nova is not called: \[nova\] has no region"):
                 conversation.send(call)
     assert len(api.requests) == sent + 1
+
+
+def test_looking_at_the_catalog_asks_nobody(
+    api: OpenStackApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write is the first call with a new token -> Cinder gets this request and no other."""
+    heard: list[str] = []
+    answer = api.answer
+
+    def heard_too(request: Request) -> Reply:
+        heard.append(f"{request.method} {request.path}")
+        return answer(request)
+
+    monkeypatch.setattr(api, "answer", heard_too)
+    cinder = session.cinder_endpoint(api.conf(tmp_path))
+    with cinder.within(20) as conversation:
+        conversation.send(Call("POST", "/volumes", "3.27", body={}, request_id="req-1"))
+    (only,) = [line for line in heard if "/identity" not in line]
+    assert only.startswith("POST ")
 
 
 def test_call_to_the_configured_region(api: OpenStackApi, tmp_path: Path) -> None:
