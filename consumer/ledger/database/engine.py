@@ -71,6 +71,7 @@ NOW = {
 LOCK_WAIT_SECONDS = 10
 NETWORK_SECONDS = 30
 TRIES = 6
+LONGEST_SECONDS = 30
 # Where many nodes commit, the one that comes second has to begin again; nothing is wrong with it.
 DEADLOCK_TRIES = 60
 DEADLOCK = 1213
@@ -189,22 +190,17 @@ def _repeated(once: Callable[[int], Result], first: exc.SQLAlchemyError) -> Resu
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(_worth_repeating),
         wait=tenacity.wait_random_exponential(multiplier=0.01, max=1),
-        stop=_tried_enough | tenacity.stop_after_delay(30),
+        stop=_tried_enough,
         reraise=True,
     )
     return retrying(try_again, retrying)
 
 
-class _TriedEnough(tenacity.stop.stop_base):
-    """Stop after six tries; after a deadlock, which always lets another go on, after more."""
-
-    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
-        error = retry_state.outcome.exception() if retry_state.outcome else None
-        most = DEADLOCK_TRIES if _code(getattr(error, "orig", None)) == DEADLOCK else TRIES
-        return retry_state.attempt_number >= most
-
-
-_tried_enough = _TriedEnough()
+def _tried_enough(state: tenacity.RetryCallState) -> bool:
+    """Tell whether to stop. A deadlock, which always lets another go on, is repeated more often."""
+    error = state.outcome.exception() if state.outcome else None
+    most = DEADLOCK_TRIES if _code(getattr(error, "orig", None)) == DEADLOCK else TRIES
+    return state.attempt_number >= most or (state.seconds_since_start or 0) >= LONGEST_SECONDS
 
 
 def database_now(connection: sa.Connection) -> datetime:

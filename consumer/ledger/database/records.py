@@ -48,8 +48,9 @@ class Shape(Generic[T]):
     def __init__(self, kind: type[T], renamed: Mapping[str, str] | None = None) -> None:
         self._kind: Callable[..., T] = kind
         hints = typing.get_type_hints(kind)
-        # Typing has no bound for "any dataclass".
-        own: Iterable[dataclasses.Field[Any]] = dataclasses.fields(kind)  # type: ignore[arg-type]
+        own: Iterable[dataclasses.Field[Any]] = dataclasses.fields(
+            kind  # type: ignore[arg-type]  # typing has no bound for "any dataclass"
+        )
         self._parts = tuple(
             _Part(f.name, (renamed or {}).get(f.name, f.name), *_stored_as(hints[f.name]))
             for f in own
