@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 import uuid
 from collections import Counter
@@ -216,6 +217,19 @@ def test_same_message_through_every_node(through: list[Ledger]) -> None:
         done: list[Any] = at_once(*(partial(one.accept, batch) for one in through))
         assert [one.rejected for one in done] == [(), (), ()]
         assert sum(one.stored for one in done) == 2
+
+
+def test_read_through_a_node_that_lags(through: list[Ledger]) -> None:
+    """A node applies nothing for a second, another commits a pause -> the read waits for it."""
+    for lagging in (through[1], through[2]):
+        with lagging._database.engine.connect() as held:
+            held.exec_driver_sql("FLUSH TABLES WITH READ LOCK")
+            through[0].pause("alice", "r")
+            free = threading.Timer(1.0, lambda c=held: c.exec_driver_sql("UNLOCK TABLES"))
+            free.start()
+            assert lagging.paused() is not None
+            free.join()
+        through[0].resume("alice")
 
 
 def test_read_after_write_through_another_node(through: list[Ledger]) -> None:
