@@ -9,7 +9,7 @@ import pytest
 from drivers.errors import OutsideError, TransientError
 from tests.behaviour.ground import HOSTS, NO_COMPUTE, TIMEOUT_SECONDS, Ground, State
 from tests.behaviour.states import call
-from tests.behaviour.test_nova import FREE, attached, attachment_of, detach, eventually
+from tests.behaviour.test_nova import FREE, attached, attachment_of, comes_to, detach, eventually
 
 FIRST, SECOND = HOSTS
 
@@ -32,7 +32,7 @@ def test_server_on_the_host_in_any_state(ground: Ground, vm_state: str) -> None:
         assert may_use(ground, other, FIRST) == ()
     detach(ground, server_id, volume_id)
     eventually(ground, volume_id, FREE)
-    assert may_use(ground, volume_id, FIRST) == ()
+    comes_to(lambda: may_use(ground, volume_id, FIRST), ())
 
 
 def test_status_that_was_reset_by_hand(ground: Ground) -> None:
