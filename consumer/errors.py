@@ -1,11 +1,15 @@
-"""The error of a configuration that is not valid. Every part of the process may raise it."""
+"""The errors that a person's input causes. Every part of the process may raise them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 
-class ConfigurationError(Exception):
+class BadInputError(Exception):
+    """What the person typed or configured cannot be used; the text names the cause and the fix."""
+
+
+class ConfigurationError(BadInputError):
     """The configuration is not valid; each problem is a sentence that names the cause."""
 
     def __init__(self, problems: Iterable[str]) -> None:

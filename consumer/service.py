@@ -25,7 +25,8 @@ from consumer.ledger import Ledger, Replica
 from consumer.observing import Observer
 from consumer.publish.publisher import Publisher
 from consumer.settings import buses
-from consumer.settings.configuration import Settings, open_ledger
+from consumer.settings.configuration import Settings
+from consumer.settings.ledger import open_ledger
 from consumer.work.housekeeping import Heartbeat, Pruner
 from consumer.work.region import RegionCheck
 from consumer.work.server_looks import ServerLooker
@@ -119,7 +120,7 @@ class Service:
         self.over = threading.Event()
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.instruments = Instruments()
-        self.ledger = parts.ledger or open_ledger(settings)
+        self.ledger = parts.ledger or open_ledger(settings.cloud, settings.ledger)
         self._settings = settings
         self._closes_ledger = parts.ledger is None
         self._stopping = threading.Event()

@@ -12,19 +12,13 @@ from typing import Any, TextIO
 
 from cliff.app import App
 from cliff.command import Command
-from cliff.commandmanager import CommandManager
 
-from consumer.errors import ConfigurationError
-from consumer.intake.replay_queue import NotReplayableError, UnreadableInputError
-from consumer.ledger import LedgerUrlError, NoSuchBodyError, NoSuchCaseError, WrongStateError
+from consumer.cli.commands import Commands, whole
+from consumer.errors import BadInputError
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 MOST = 2**31 - 1
 """The largest integer that every database accepts."""
-BAD_INPUT_ERRORS = (
-    ConfigurationError, LedgerUrlError, NoSuchBodyError, NoSuchCaseError, NotReplayableError,
-    UnreadableInputError, WrongStateError,
-)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,16 +73,6 @@ class ErrorFormatter(logging.Formatter):
         if record.exc_info:
             return "".join(traceback.format_exception(record.msg)).rstrip()
         return "detachd: " + "\n".join(causes(record.msg))
-
-
-class Commands(CommandManager):
-    """Finds commands by name. The module of a command is imported only when it is called."""
-
-    def load_commands(self, namespace: str) -> None:
-        """Read the names of the commands from the entry points."""
-        self.group_list.append(namespace)
-        for point in importlib.metadata.entry_points(group=namespace):
-            self.commands[point.name.replace("_", " ")] = point
 
 
 class DetachdApp(App):
@@ -153,6 +137,12 @@ class DetachdApp(App):
         del argv
         self.options.debug = self.options.debug or self.options.verbose_level > 0
 
+    def print_help_if_requested(self) -> None:
+        """Show the commands by group; cliff would import each of them."""
+        if self.options.deferred_help:
+            self.stdout.write(whole(self.parser))
+            raise SystemExit(DONE)
+
     def interact(self) -> None:
         """Show the help: without a command, cliff would start an interactive shell."""
         self.run_subcommand(["help"])
@@ -160,7 +150,7 @@ class DetachdApp(App):
     def run_subcommand(self, argv: list[str]) -> int:
         """Run one command and return its exit code."""
         result = super().run_subcommand(argv)
-        return BAD_INPUT if isinstance(self._error, BAD_INPUT_ERRORS) else result
+        return BAD_INPUT if isinstance(self._error, BadInputError) else result
 
     def clean_up(self, cmd: Command, result: int, err: BaseException | None) -> None:
         """Keep the error for the exit code; cliff has printed it."""

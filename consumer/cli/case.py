@@ -7,7 +7,7 @@ import dataclasses
 import enum
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cliff.columns import FormattableColumn
 from cliff.command import Command
@@ -16,8 +16,10 @@ from cliff.show import ShowOne
 
 from consumer.cli.app import positive
 from consumer.cli.configured import add_actor, add_config_file, ledger_of
-from consumer.ledger import CaseRecord, HistoryRecord
 from handlers.case import Case, CaseState
+
+if TYPE_CHECKING:
+    from consumer.ledger import CaseRecord, HistoryRecord
 
 LIST_COLUMNS = (
     "ID", "State", "Operation", "Volume", "Backend", "Use case", "Rule", "Attempts", "Opened",

@@ -8,11 +8,15 @@ import getpass
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cliff.command import Command
 
-from consumer.ledger import Ledger
-from consumer.settings.configuration import DEFAULT_FILE, Settings, load, open_ledger
+from consumer.settings import DEFAULT_FILE
+
+if TYPE_CHECKING:  # their imports take half a second, which the help must not wait for
+    from consumer.ledger import Ledger
+    from consumer.settings.configuration import Settings
 
 
 def add_config_file(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +33,9 @@ def add_config_file(parser: argparse.ArgumentParser) -> None:
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
     """Load the configuration for this command line. Raises ConfigurationError."""
-    return load(arguments.config_file)
+    from consumer.settings import configuration
+
+    return configuration.load(arguments.config_file)
 
 
 @contextlib.contextmanager
@@ -38,9 +44,16 @@ def ledger_of(arguments: argparse.Namespace) -> Iterator[Ledger]:
 
     Raises ConfigurationError, SchemaBehindError, SchemaAheadError, LedgerUnavailableError.
     """
-    with contextlib.closing(open_ledger(settings_of(arguments))) as ledger:
+    with contextlib.closing(unchecked_ledger_of(arguments)) as ledger:
         ledger.check_schema()
         yield ledger
+
+
+def unchecked_ledger_of(arguments: argparse.Namespace) -> Ledger:
+    """Return the ledger of the configuration, whatever its schema. Raises ConfigurationError."""
+    from consumer.settings import ledger
+
+    return ledger.ledger_alone(arguments.config_file)
 
 
 def actor() -> str:
@@ -74,7 +87,7 @@ class LedgerUpgrade(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Run the migrations that are missing."""
-        with contextlib.closing(open_ledger(settings_of(parsed_args))) as ledger:
+        with contextlib.closing(unchecked_ledger_of(parsed_args)) as ledger:
             done = ledger.upgrade()
             name = ledger.name
         if done.before == done.after:

@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from cliff.command import Command
 from rich import box
@@ -18,8 +19,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from consumer.demo.performance import Row, perform
-from consumer.demo.scenes import SCENES
+if TYPE_CHECKING:
+    from consumer.demo.performance import Row
 
 ANNOUNCED = "volume.force_detach."
 # Each with its maximum width; longer texts are folded. None: no maximum.
@@ -124,6 +125,8 @@ class Demo(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Play, print, and return the exit code."""
+        from consumer.demo.performance import perform
+
         logging.getLogger().setLevel(logging.ERROR)
         rows = perform(lambda _: None) if parsed_args.json else _show_live()
         if parsed_args.json:
@@ -132,6 +135,8 @@ class Demo(Command):
 
 
 def _show_live() -> list[Row]:
+    from consumer.demo.performance import perform
+
     on = console()
     with Live(_states({}), console=on, transient=True) as live:
         rows = perform(lambda states: live.update(_states(states)))
@@ -140,6 +145,8 @@ def _show_live() -> list[Row]:
 
 
 def _states(states: Mapping[str, str]) -> Table:
+    from consumer.demo.scenes import SCENES
+
     table = Table(box=box.SIMPLE, title="The notifications are on the bus", title_justify="left")
     table.add_column("scenario")
     table.add_column("case")

@@ -9,7 +9,7 @@ from typing import assert_never
 from cliff.display import DisplayCommandBase
 from cliff.formatters.base import SingleFormatter
 
-from consumer.intake.replay_queue import UnreadableInputError, read_input, split_documents, unwrap
+from consumer.errors import BadInputError
 from handlers.notification import Ignored, Malformed, Notification, Phase, parse
 
 BAD_INPUT = 2
@@ -48,12 +48,14 @@ class NotificationInspect(DisplayCommandBase):  # type: ignore[type-arg]  # not 
         """Run the command; return 2, with the reason on stderr, if the input cannot be read."""
         try:
             return super().run(parsed_args)
-        except UnreadableInputError as error:
+        except BadInputError as error:
             print(f"detachd: {error}", file=self.app.stderr)
             return BAD_INPUT
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Row | list[Row]]:
         """Return the columns and one row, or one for each line. Raises UnreadableInputError."""
+        from consumer.intake.replay_queue import read_input
+
         return COLUMNS, inspect(read_input(parsed_args.file))
 
     def produce_output(
@@ -73,6 +75,8 @@ class NotificationInspect(DisplayCommandBase):  # type: ignore[type-arg]  # not 
 
 def inspect(text: bytes) -> Row | list[Row]:
     """Return the row of the one message in the text, or those of its lines. Never raises."""
+    from consumer.intake.replay_queue import split_documents, unwrap
+
     documents = split_documents(text)
     if isinstance(documents, bytes):
         return _row(unwrap(documents))

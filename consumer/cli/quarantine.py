@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cliff.columns import FormattableColumn
 from cliff.command import Command
@@ -14,10 +14,10 @@ from cliff.show import ShowOne
 from consumer.cli.app import DONE, FAILED, positive
 from consumer.cli.case import as_dict, plain
 from consumer.cli.configured import add_actor, add_config_file, ledger_of, settings_of
-from consumer.intake.deciding import Decided, Quarantines, discard_bodies, replay_bodies
-from consumer.intake.replay_queue import Requester
 from consumer.ledger import BodyState, QuarantinedBody
-from consumer.settings import buses
+
+if TYPE_CHECKING:
+    from consumer.intake.deciding import Decided, Quarantines
 
 LIST_COLUMNS = (
     "Hash", "State", "Reason", "Bus", "Routing key", "Size", "Times", "First seen", "Last seen",
@@ -102,6 +102,9 @@ class QuarantineReplay(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Replay them; return 1 if a given one is missing or a queue could not be searched."""
+        from consumer.intake.deciding import replay_bodies
+        from consumer.intake.replay_queue import Requester
+
         requester = Requester(parsed_args.actor, parsed_args.reason)
         with ledger_of(parsed_args) as ledger:
             bodies = [ledger.quarantined_body(text) for text in parsed_args.hash]
@@ -127,6 +130,9 @@ class QuarantineDiscard(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Discard them; return 1 if a queue could not be searched. Raises NoSuchBodyError."""
+        from consumer.intake.deciding import discard_bodies
+        from consumer.intake.replay_queue import Requester
+
         requester = Requester(parsed_args.actor, parsed_args.reason)
         with ledger_of(parsed_args) as ledger:
             bodies = [ledger.quarantined_body(text) for text in parsed_args.hash]
@@ -137,6 +143,8 @@ class QuarantineDiscard(Command):
 
 
 def _quarantines(arguments: argparse.Namespace) -> Quarantines:
+    from consumer.settings import buses
+
     return buses.quarantines(settings_of(arguments).conf)
 
 

@@ -25,7 +25,8 @@ from consumer.intake.replay_queue import (
     unwrap,
 )
 from consumer.ledger import LedgerError, NoSuchCaseError
-from consumer.settings.configuration import Settings, open_ledger
+from consumer.settings.configuration import Settings
+from consumer.settings.ledger import open_ledger
 
 
 class ReplayCase(Command):
@@ -58,7 +59,7 @@ class ReplayCase(Command):
     def _full(self, settings: Settings, ids: Sequence[str]) -> list[str]:
         """Return the full ids, each once; unchanged if the ledger is not available."""
         try:
-            with contextlib.closing(open_ledger(settings)) as ledger:
+            with contextlib.closing(open_ledger(settings.cloud, settings.ledger)) as ledger:
                 ledger.check_schema()
                 found = [ledger.case(case_id).case.case_id for case_id in ids]
         except NoSuchCaseError:

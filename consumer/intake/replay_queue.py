@@ -21,6 +21,7 @@ from consumer.bus.sender import Confirmation, ConfirmedSender, NotConfirmedError
 from consumer.bus.settings import ListenerSettings
 from consumer.bus.subscription import Delivery, Pace
 from consumer.bus.topology import Binding, QueueSettings
+from consumer.errors import BadInputError
 from consumer.intake.quarantine import BUS
 from consumer.ledger import Replay
 from handlers.notification import Ignored, Malformed, Notification, parse
@@ -155,7 +156,7 @@ ACTOR_LENGTH, REASON_LENGTH = 255, 500
 LONGEST_ID = 36
 
 
-class NotReplayableError(Exception):
+class NotReplayableError(BadInputError):
     """The input cannot be replayed."""
 
 
@@ -250,7 +251,7 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-class UnreadableInputError(Exception):
+class UnreadableInputError(BadInputError):
     """The input file cannot be read."""
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from consumer.errors import BadInputError
+
 
 class LedgerError(Exception):
     """Something is wrong with the ledger."""
 
 
-class LedgerUrlError(LedgerError, ValueError):
+class LedgerUrlError(LedgerError, BadInputError, ValueError):
     """The ledger's URL cannot be used."""
 
 
@@ -27,13 +29,13 @@ class ClusterUnfitError(LedgerError):
     """The database is a Galera cluster whose settings break what the ledger needs."""
 
 
-class NoSuchCaseError(LedgerError):
+class NoSuchCaseError(LedgerError, BadInputError):
     """There is no case of that id."""
 
 
-class NoSuchBodyError(LedgerError):
+class NoSuchBodyError(LedgerError, BadInputError):
     """There is no quarantined body of that hash."""
 
 
-class WrongStateError(LedgerError):
+class WrongStateError(LedgerError, BadInputError):
     """The state of the case does not allow this."""

@@ -84,7 +84,9 @@ class Ledger:
 
     def upgrade(self) -> Upgraded:
         """Migrate the tables; safe to repeat. Raises SchemaAheadError, ClusterUnfitError."""
-        return schema.upgrade(self._database)
+        from consumer.ledger.database import upgrade  # noqa: PLC0415 - alembic takes its time
+
+        return upgrade.upgrade(self._database)
 
     def close(self) -> None:
         """Close the pool of connections."""

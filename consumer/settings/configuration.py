@@ -10,8 +10,6 @@ from oslo_config import cfg
 from oslo_log import log
 
 from consumer import logs
-from consumer.errors import ConfigurationError
-from consumer.ledger import Ledger, Timing
 from consumer.settings import buses, drivers, openstack, options
 from consumer.settings import files as config_files
 from consumer.settings.drivers import DriverOptions
@@ -23,7 +21,6 @@ from consumer.work.worker import WorkerSettings
 from drivers import registry
 from handlers.judgement.policy import BackendPolicy
 
-DEFAULT_FILE = Path("/etc/detachd/detachd.conf")
 LATE_RPC_TIMEOUTS = 5
 
 
@@ -77,28 +74,11 @@ def load(paths: Sequence[Path] = ()) -> Settings:
 
     Blocks on the file system only. Raises ConfigurationError with every problem that was found.
     """
-    files = list(paths) or default_files()
+    files = list(paths) or config_files.default_files()
     _check_files(files)
     settings = _settings(_conf(files))
-    _raise_if(problems(settings))
+    config_files.raise_if(problems(settings))
     return settings
-
-
-def default_files() -> list[Path]:
-    """Return the default file. Raises ConfigurationError if it does not exist."""
-    if _is_missing(DEFAULT_FILE):
-        raise ConfigurationError(
-            [f"there is no {DEFAULT_FILE}; create it, or name another file with --config-file"]
-        )
-    return [DEFAULT_FILE]
-
-
-def _is_missing(path: Path) -> bool:
-    """Tell whether the file surely does not exist; other errors appear when it is read."""
-    try:
-        return not path.exists()
-    except OSError:
-        return False
 
 
 def _check_files(files: Sequence[Path]) -> None:
@@ -107,7 +87,7 @@ def _check_files(files: Sequence[Path]) -> None:
     titles = {s for sections in parsed.values() for s in sections}
     of_drivers, found = drivers.declared(titles)
     of_openstack, more = openstack.declared(parsed.values())
-    _raise_if([*found, *more])
+    config_files.raise_if([*found, *more])
     declared = {
         **config_files.library_options(),
         **{group.name: opts for group, opts in options.list_opts()},
@@ -115,23 +95,18 @@ def _check_files(files: Sequence[Path]) -> None:
         **_bus_and_backend_sections(titles),
         **of_drivers,
     }
-    _raise_if(
+    config_files.raise_if(
         problem
         for path, sections in parsed.items()
         for problem in config_files.unknown_names(path, sections, declared)
     )
-    _raise_if(config_files.bad_values(config_files.read(files, declared), declared))
+    config_files.raise_if(config_files.bad_values(config_files.read(files, declared), declared))
 
 
 def _bus_and_backend_sections(sections: Iterable[str]) -> dict[str, list[cfg.Opt]]:
     """Return the options of the sections [backend:...] and [bus:...] in the files."""
     found = {s: backends.options() for s in sections if s.lower().startswith(backends.PREFIX)}
     return found | {s: buses.options() for s in sections if buses.is_own(s)}
-
-
-def _raise_if(found: Iterable[str]) -> None:
-    if sentences := tuple(found):
-        raise ConfigurationError(sentences)
 
 
 def _conf(files: Sequence[Path]) -> cfg.ConfigOpts:
@@ -244,21 +219,4 @@ def _short_lease(section: str, policy: BackendPolicy, lease_seconds: float) -> s
         f"[worker] lease_seconds = {lease_seconds:g} is shorter than the "
         f"{policy.longest_step_seconds:g} seconds that one step of [{section}] may take ({parts}); "
         "raise lease_seconds or lower the others"
-    )
-
-
-def open_ledger(settings: Settings) -> Ledger:
-    """Return the ledger; connects to nothing yet. Raises LedgerUrlError."""
-    ledger = settings.ledger
-    return Ledger(
-        ledger.url,
-        cloud=settings.cloud,
-        timing=Timing(
-            attach_deadline_seconds=ledger.attach_deadline_seconds,
-            detach_deadline_seconds=ledger.detach_deadline_seconds,
-            error_settle_seconds=ledger.error_settle_seconds,
-            second_look_seconds=ledger.second_look_seconds,
-        ),
-        second_looks_per_minute=ledger.second_looks_per_minute,
-        tls=ledger.tls,
     )

@@ -18,6 +18,7 @@ from typing import Any
 from oslo_config import cfg
 
 from consumer.errors import ConfigurationError
+from consumer.settings import DEFAULT_FILE
 
 LIBRARIES = ("oslo.log", "oslo.messaging")
 
@@ -29,6 +30,29 @@ NO_NUMBER = {
 
 Sections = Mapping[str, Mapping[str, Any]]
 Declared = Mapping[str, Sequence[cfg.Opt]]
+
+
+def default_files() -> list[Path]:
+    """Return the default file. Raises ConfigurationError if it does not exist."""
+    if _is_missing(DEFAULT_FILE):
+        raise ConfigurationError(
+            [f"there is no {DEFAULT_FILE}; create it, or name another file with --config-file"]
+        )
+    return [DEFAULT_FILE]
+
+
+def _is_missing(path: Path) -> bool:
+    """Tell whether the file surely does not exist; other errors appear when it is read."""
+    try:
+        return not path.exists()
+    except OSError:
+        return False
+
+
+def raise_if(found: Iterable[str]) -> None:
+    """Raise ConfigurationError with these sentences if there are any."""
+    if sentences := tuple(found):
+        raise ConfigurationError(sentences)
 
 
 def parse(path: Path) -> Sections:

@@ -12,22 +12,6 @@ from consumer.publish import publisher
 from consumer.settings import ledger
 from consumer.work import backends, sweep, worker
 
-CLOUD = cfg.OptGroup("cloud", title="The cloud that detachd watches")
-CLOUD_OPTIONS = [
-    cfg.StrOpt(
-        "name",
-        default="default",
-        help="The name of this cloud in the ledger, in cases and in announcements.",
-    ),
-    cfg.FloatOpt(
-        "rpc_response_timeout_seconds",
-        default=60.0,
-        min=0.1,
-        help="The value of rpc_response_timeout in cinder.conf and nova.conf, in seconds. "
-        "Deadlines and other time limits of detachd are derived from it or checked against it.",
-    ),
-]
-
 SIMULATOR = cfg.OptGroup(
     "simulator",
     title="A simulated cloud in a separate process, for trials",
@@ -55,7 +39,7 @@ EXPORTER_OPTIONS = [
 ]
 
 OWN: Mapping[cfg.OptGroup, Sequence[cfg.Opt]] = {
-    CLOUD: CLOUD_OPTIONS,
+    ledger.CLOUD: ledger.CLOUD_OPTIONS,
     settings.GROUP: settings.OPTS,
     replay_queue.GROUP: replay_queue.OPTS,
     ledger.GROUP: ledger.OPTS,

@@ -17,8 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from consumer.ledger import Ledger
-from consumer.settings import configuration
-from consumer.settings.configuration import open_ledger
+from consumer.settings.ledger import ledger_alone
 from handlers.judgement.policy import BackendPolicy, Mode
 from tests.services.ports import free_port
 
@@ -111,7 +110,7 @@ class Installation:
     @contextlib.contextmanager
     def ledger(self) -> Iterator[Ledger]:
         """Open the ledger from the test's own process."""
-        with contextlib.closing(open_ledger(configuration.load([self.file]))) as ledger:
+        with contextlib.closing(ledger_alone([self.file])) as ledger:
             yield ledger
 
 

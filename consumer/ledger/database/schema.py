@@ -1,29 +1,20 @@
-"""Checks the version of the ledger's tables, and migrates them."""
+"""Checks the version of the ledger's tables, without alembic: every command does so first."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import time
-from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import exc
 
 from consumer.ledger.database import galera
 from consumer.ledger.database.engine import Database
-from consumer.ledger.errors import LedgerUnavailableError, SchemaAheadError, SchemaBehindError
+from consumer.ledger.errors import SchemaAheadError, SchemaBehindError
 
-LOCK = 5_157_233  # any number that no other program uses for an advisory lock in this database
-LOCK_NAME = "detachd ledger upgrade"
-LOCK_SECONDS = 60
-LOCK_TABLE = "detachd_upgrade_runs"
-TABLE_EXISTS = 1050
+MIGRATIONS = "consumer.ledger.migrations"
+VERSION = "alembic_version"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,110 +30,50 @@ def check_schema(database: Database) -> None:
 
     Raises ClusterUnfitError if the database is a cluster that cannot keep a ledger.
     """
-    _check_cluster(database)
-    present = _present(database)
-    if present == _steps()[0]:
-        return
-    if present is None or present in _steps():
-        found = f"at {present}" if present else "empty"
+    check_cluster(database)
+    if database.file is not None and not Path(database.file).exists():
         raise SchemaBehindError(
-            f"The ledger at {database.name} is {found} and must be at {_steps()[0]}: "
+            f"There is no ledger at {database.name}: correct [ledger] connection if it names a "
+            "wrong file; for a new ledger run `detachd ledger upgrade`"
+        )
+    found = present(database)
+    if found == steps()[0]:
+        return
+    if found is None or found in steps():
+        state = f"at {found}" if found else "empty"
+        raise SchemaBehindError(
+            f"The ledger at {database.name} is {state} and must be at {steps()[0]}: "
             "run `detachd ledger upgrade`"
         )
     raise SchemaAheadError(
-        f"The ledger at {database.name} is at {present}, but this version of detachd knows only "
-        f"{_steps()[0]} and older: a newer version has upgraded the ledger; run that version"
+        f"The ledger at {database.name} is at {found}, but this version of detachd knows only "
+        f"{steps()[0]} and older: a newer version has upgraded the ledger; run that version"
     )
 
 
-def upgrade(database: Database) -> Upgraded:
-    """Migrate the tables, in one transaction if the database supports that.
-
-    Running it twice, or twice at once, does no harm. Raises SchemaAheadError, ClusterUnfitError,
-    LedgerUnavailableError. Blocks for as long as the steps take.
-    """
-    _check_cluster(database)
-    if (present := _present(database)) is not None and present not in _steps():
-        check_schema(database)
-    if database.engine.dialect.name == "mariadb":
-        database.read(lambda waiting: _with_mariadb_lock(waiting, lambda: database.write(_upgrade)))
-    else:
-        database.write(_upgrade)
-    return Upgraded(present, _steps()[0])
-
-
-def _check_cluster(database: Database) -> None:
+def check_cluster(database: Database) -> None:
+    """Raise ClusterUnfitError if the database is a cluster that cannot keep a ledger."""
     if database.engine.dialect.name == "mariadb":
         database.read(lambda c: galera.check_cluster(c, database.name))
 
 
-def _present(database: Database) -> str | None:
+def present(database: Database) -> str | None:
+    """Return the revision at which the tables are, None if there are none."""
     if database.file is not None and not Path(database.file).exists():
         return None  # a connection would create an empty file
-    return database.read(lambda c: MigrationContext.configure(c).get_current_revision())
+    return database.read(_revision)
 
 
-def _upgrade(connection: sa.Connection) -> None:
-    """Run the migrations. A second upgrade waits for the lock in PostgreSQL or SQLite."""
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-
-
-def _with_mariadb_lock(waiting: sa.Connection, work: Callable[[], None]) -> None:
-    """Run ``work`` while no other upgrade runs.
-
-    In MariaDB a lock belongs to a connection, not to a transaction. So a second connection keeps
-    the lock until the upgrade has committed.
-    """
-    if galera.is_node(waiting):
-        _with_table_as_lock(waiting, work)
-        return
-    locked = waiting.execute(sa.func.get_lock(LOCK_NAME, LOCK_SECONDS)).scalar_one()
-    if locked != 1:
-        raise LedgerUnavailableError("another upgrade of the ledger is still running")
-    try:
-        work()
-    finally:
-        waiting.execute(sa.func.release_lock(LOCK_NAME))
-
-
-def _with_table_as_lock(waiting: sa.Connection, work: Callable[[], None]) -> None:
-    """Do the same on a cluster, whose nodes have only the order of such statements in common."""
-    deadline = time.monotonic() + LOCK_SECONDS
-    while not _table_made(waiting):
-        if time.monotonic() > deadline:
-            raise LedgerUnavailableError(
-                "another upgrade of the ledger is still running, or one has died: if none runs, "
-                f"DROP TABLE {LOCK_TABLE} and try again"
-            )
-        time.sleep(0.2)
-    try:
-        work()
-    finally:
-        waiting.exec_driver_sql(f"DROP TABLE {LOCK_TABLE}")
-
-
-def _table_made(connection: sa.Connection) -> bool:
-    try:
-        connection.exec_driver_sql(f"CREATE TABLE {LOCK_TABLE} (one INTEGER PRIMARY KEY)")
-    except exc.OperationalError as error:
-        if getattr(error.orig, "args", (None,))[0] != TABLE_EXISTS:
-            raise
-        return False
-    return True
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", "consumer.ledger:migrations")
-    return config
+def _revision(connection: sa.Connection) -> str | None:
+    """Return what alembic has noted in its table, None if there is none."""
+    if not sa.inspect(connection).has_table(VERSION):
+        return None
+    noted = sa.select(sa.column("version_num", sa.String)).select_from(sa.table(VERSION))
+    return connection.execute(noted).scalar()
 
 
 @functools.cache
-def _steps() -> tuple[str, ...]:
-    """Return every revision that this program knows, the newest first."""
-    scripts = ScriptDirectory.from_config(_config())
-    return tuple(script.revision for script in scripts.walk_revisions())
+def steps() -> tuple[str, ...]:
+    """Return every revision that this program knows, the newest first: files NNNN_name.py."""
+    names = (file.name for file in resources.files(MIGRATIONS).joinpath("versions").iterdir())
+    return tuple(sorted((name[:4] for name in names if name[:4].isdigit()), reverse=True))

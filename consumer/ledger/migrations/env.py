@@ -1,4 +1,4 @@
-"""How alembic reaches the ledger: on the connection that ledger.database.schema hands it."""
+"""How alembic reaches the ledger: on the connection that ledger.database.upgrade hands it."""
 
 from alembic import context
 

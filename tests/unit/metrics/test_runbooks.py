@@ -1,8 +1,6 @@
 """The runbooks: a page for each alert, whose queries and commands are real."""
 
 import argparse
-import configparser
-import importlib
 import re
 import shlex
 from collections.abc import Mapping
@@ -11,11 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from consumer.cli.commands import every
 from tests.unit.metrics.alerting import (
     ALERTS,
     NAMES,
     PAGES,
-    ROOT,
     RUNBOOKS,
     promtool,
     queries_of,
@@ -74,16 +72,11 @@ def commands() -> list[tuple[str, str]]:
 
 
 def parsers() -> Mapping[str, argparse.ArgumentParser]:
-    """Return the parser of each command that setup.cfg declares, by its words."""
-    declared = configparser.ConfigParser()
-    declared.read(ROOT / "setup.cfg")
-    made: dict[str, argparse.ArgumentParser] = {}
-    for line in declared["options.entry_points"]["detachd.cli"].strip().splitlines():
-        name, _, target = line.partition(" = ")
-        module, _, attribute = target.partition(":")
-        command = getattr(importlib.import_module(module), attribute)
-        made[name.replace("_", " ")] = command(None, None).get_parser(f"detachd {name}")
-    return made
+    """Return the parser of each command, by its words."""
+    return {
+        listed.name: listed.load()(None, None).get_parser(f"detachd {listed.name}")
+        for listed in every()
+    }
 
 
 def test_every_command_told_to_people_is_one_that_detachd_understands() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,8 +15,10 @@ import pytest
 
 from consumer.cli import app, configured
 from consumer.cli.app import MOST, causes, main, positive
+from consumer.cli.commands import Listed, every
 from consumer.errors import ConfigurationError
 from consumer.ledger import LedgerUnavailableError, NoSuchCaseError
+from consumer.settings.ledger import ledger_alone
 
 Captured = pytest.CaptureFixture[str]
 
@@ -69,6 +73,64 @@ def test_every_command_explains_itself(capsys: Captured) -> None:
     for words in (["serve"], ["case", "list"], ["case", "show"], ["case", "approve"], ["pause"]):
         assert main([*words, "--help"]) == 0
         assert "--config-file" in capsys.readouterr().out
+
+
+def test_help_names_every_command_once_and_fits(capsys: Captured) -> None:
+    """The help on 80 columns -> each command on a line of its own, none twice, no "(cliff)"."""
+    main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    for listed in every():
+        assert len([line for line in lines if line.startswith(f"  {listed.name}  ")]) == 1
+    assert max(map(len, lines)) <= 80
+    assert not any("cliff" in line for line in lines)
+
+
+@pytest.mark.parametrize("listed", list(every()), ids=lambda listed: listed.name)
+def test_every_example_is_understood(listed: Listed) -> None:
+    """The example in a command's help -> its own parser takes it."""
+    command = listed.load()
+    if listed.example:
+        words = shlex.split(listed.example.removeprefix(f"detachd {listed.name}"))
+        command(None, None).get_parser(listed.name).parse_args(words)
+
+
+HEAVY = ("alembic", "kombu", "keystoneauth1", "oslo_messaging", "sqlalchemy")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        (["--help"], []),
+        (["case", "list", "--help"], []),
+        (["pause", "--help"], []),
+        (["rule", "list"], []),
+        (["case", "list"], ["sqlalchemy"]),
+        (["replica", "list"], ["sqlalchemy"]),
+    ],
+    ids=lambda value: " ".join(value) or "nothing",
+)
+def test_command_imports_no_more_than_it_needs(
+    words: list[str], needed: list[str], tmp_path: Path
+) -> None:
+    """A command that only prints, or reads the ledger -> no client of anything else is imported."""
+    configured_file = tmp_path / "detachd.conf"
+    configured_file.write_text(f"[ledger]\nconnection = sqlite:///{tmp_path}/ledger.sqlite\n")
+    with contextlib.closing(ledger_alone([configured_file])) as ledger:
+        ledger.upgrade()
+    given = ["--config-file", str(configured_file)] if needed else []
+    program = (
+        "import sys; from consumer.cli.app import main; code = main(sys.argv[1:]); "
+        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words, *given],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.strip()) == (0, str(needed))
 
 
 @pytest.mark.slow
@@ -144,13 +206,13 @@ Failing = Callable[[Exception], None]
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Failing:
-    """Make every command that needs a configuration fail with an error."""
+    """Make every command that needs the ledger fail with an error."""
 
     def fail_with(error: Exception) -> None:
         def fail(arguments: argparse.Namespace) -> None:
             raise error
 
-        monkeypatch.setattr(configured, "settings_of", fail)
+        monkeypatch.setattr(configured, "unchecked_ledger_of", fail)
 
     return fail_with
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from consumer.cli import demo
 from consumer.cli.app import main
+from consumer.demo import performance
 from consumer.demo.performance import Row
 from consumer.demo.scenes import SCENES
 
@@ -48,7 +48,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Play:
             progress({SCENES[0].name: "due"})
             return list(rows)
 
-        monkeypatch.setattr(demo, "perform", perform)
+        monkeypatch.setattr(performance, "perform", perform)
         monkeypatch.setenv("COLUMNS", str(columns))
         monkeypatch.setenv("TERM", "xterm")
         monkeypatch.setattr(sys.stdout, "isatty", lambda: True)

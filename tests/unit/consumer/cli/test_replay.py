@@ -110,7 +110,7 @@ def test_ledger_that_cannot_be_asked(run: Run, peer: Peer) -> None:
     """No ledger there -> said, and the ids are sent as they were given."""
     code, out, err = run("replay", "case", "0b7f9a52", *WHY)
     assert (code, out) == (0, "queued case 0b7f9a52 for replay\n")
-    assert err.startswith("detachd: the ids are queued unchecked: The ledger at sqlite:")
+    assert err.startswith("detachd: the ids are queued unchecked: There is no ledger at sqlite:")
     assert [json.loads(message.body)["case"] for message in waiting(peer)] == ["0b7f9a52"]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from consumer import service
 from consumer.cli import serve
 from consumer.cli.app import main
 from consumer.ledger import Ledger
@@ -296,7 +297,7 @@ def test_exit_code_says_whether_all_ended_well(
 ) -> None:
     """A part died or was left behind -> exit 1, so that a supervisor starts it again."""
 
-    class Ended(serve.Service):
+    class Ended(service.Service):
         """A service that is over as soon as it runs."""
 
         def start(self) -> None:
@@ -312,7 +313,7 @@ def test_exit_code_says_whether_all_ended_well(
             return well
 
     before = {number: signal.getsignal(number) for number in serve.SIGNALS}
-    monkeypatch.setattr(serve, "Service", Ended)
+    monkeypatch.setattr(service, "Service", Ended)
     try:
         assert main(["serve", "--config-file", str(written())]) == code
     finally:

@@ -272,7 +272,7 @@ def test_default_file_that_may_not_be_looked_for_is_refused_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The default file cannot even be looked for -> the system's reason, as for any other file."""
-    monkeypatch.setattr(configuration, "DEFAULT_FILE", tmp_path / ("a" * 300))
+    monkeypatch.setattr(config_files, "DEFAULT_FILE", tmp_path / ("a" * 300))
     (problem,) = refused([])
     assert problem.endswith("cannot be read: File name too long")
 
@@ -309,7 +309,7 @@ def test_without_any_file_the_default_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither --config-file nor the default file -> what to do about it."""
-    monkeypatch.setattr(configuration, "DEFAULT_FILE", tmp_path / "detachd.conf")
+    monkeypatch.setattr(config_files, "DEFAULT_FILE", tmp_path / "detachd.conf")
     (problem,) = refused([])
     assert str(tmp_path / "detachd.conf") in problem
     assert "--config-file" in problem
@@ -321,7 +321,7 @@ def test_the_default_file_is_read_when_none_is_named(
     """The default file exists -> it is the configuration."""
     path = tmp_path / "detachd.conf"
     path.write_text(SMALLEST + "[cloud]\nname = east\n")
-    monkeypatch.setattr(configuration, "DEFAULT_FILE", path)
+    monkeypatch.setattr(config_files, "DEFAULT_FILE", path)
     assert load().cloud == "east"
 
 

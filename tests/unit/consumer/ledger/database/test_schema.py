@@ -9,8 +9,10 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from consumer.ledger import Claim, Ledger, SchemaAheadError, SchemaBehindError, Upgraded
+from consumer.ledger.database import schema, upgrade
 from consumer.ledger.database.tables import metadata
 from consumer.ledger.migrations import versions
 from drivers.base import Connector
@@ -55,6 +57,12 @@ def test_behind(database_url: str) -> None:
     password = sa.make_url(database_url).password
     assert password is None or str(password) not in str(refused.value)
     ledger.close()
+
+
+def test_revisions_are_those_of_alembic() -> None:
+    """The revisions by the names of the files -> those that alembic finds in them."""
+    scripts = ScriptDirectory.from_config(upgrade._config())
+    assert schema.steps() == tuple(script.revision for script in scripts.walk_revisions())
 
 
 def test_upgrade(database_url: str) -> None:
@@ -183,7 +191,7 @@ def test_two_upgrades_at_once(database_url: str) -> None:
 def test_looking_makes_no_file(tmp_path: Path) -> None:
     """A file that is not there is checked -> behind, and still not there."""
     file = tmp_path / "typo.sqlite"
-    with pytest.raises(SchemaBehindError, match="empty"):
+    with pytest.raises(SchemaBehindError, match="There is no ledger"):
         Ledger(f"sqlite:///{file}").check_schema()
     assert not file.exists()
 

@@ -6,7 +6,7 @@ import pytest
 
 from consumer.ledger import ClusterUnfitError, Ledger, LedgerUnavailableError
 from consumer.ledger.database import galera as cluster
-from consumer.ledger.database import schema
+from consumer.ledger.database import upgrade
 from tests.services.galera import Galera
 from tests.unit.consumer.ledger.making import at_once
 
@@ -81,10 +81,10 @@ def test_upgrades_through_every_node(galera: Galera) -> None:
 
 def test_upgrade_that_died(through: list[Ledger], monkeypatch: pytest.MonkeyPatch) -> None:
     """An upgrade died and left its table -> the next one says what to do, and changes nothing."""
-    monkeypatch.setattr(schema, "LOCK_SECONDS", 0.5)
+    monkeypatch.setattr(upgrade, "LOCK_SECONDS", 0.5)
     database = through[0]._database
-    database.write(lambda c: c.exec_driver_sql(f"CREATE TABLE {schema.LOCK_TABLE} (one INTEGER)"))
-    with pytest.raises(LedgerUnavailableError, match=f"DROP TABLE {schema.LOCK_TABLE}"):
+    database.write(lambda c: c.exec_driver_sql(f"CREATE TABLE {upgrade.LOCK_TABLE} (one INTEGER)"))
+    with pytest.raises(LedgerUnavailableError, match=f"DROP TABLE {upgrade.LOCK_TABLE}"):
         through[1].upgrade()
-    database.write(lambda c: c.exec_driver_sql(f"DROP TABLE {schema.LOCK_TABLE}"))
+    database.write(lambda c: c.exec_driver_sql(f"DROP TABLE {upgrade.LOCK_TABLE}"))
     through[1].upgrade()

@@ -1,0 +1,201 @@
+"""The table of the commands: their groups, where each is defined, and its line in the help.
+
+The module of a command is imported only when the command is called, so that the help is fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+from collections.abc import Iterator
+from typing import Any, cast
+
+from cliff.command import Command
+from cliff.commandmanager import CommandManager
+from cliff.help import HelpCommand
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listed:
+    """A command: its name, its class as ``module:Class``, and what it does.
+
+    ``example`` is a command line that its help shows.
+    """
+
+    name: str
+    value: str
+    summary: str
+    example: str = ""
+
+    def load(self) -> type[Command]:
+        """Import the command. cliff calls this when a person calls the command."""
+        module, _, attribute = self.value.partition(":")
+        command: type[Command] = getattr(importlib.import_module(module), attribute)
+        if self.example:
+            setattr(command, "_epilog", f"Example: {self.example}")  # noqa: B010 - typed as None
+        return command
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Group:
+    """Commands that serve one purpose; the help shows them under this title."""
+
+    title: str
+    commands: tuple[Listed, ...]
+
+
+GROUPS = (
+    Group(
+        "Run",
+        (
+            Listed("serve", "consumer.cli.serve:Serve", "Run the service in the foreground"),
+            Listed("demo", "consumer.cli.demo:Demo", "Run the use cases on a simulated cloud"),
+            Listed(
+                "ledger upgrade", "consumer.cli.configured:LedgerUpgrade",
+                "Create or migrate the tables of the ledger",
+            ),
+            Listed(
+                "replica list", "consumer.cli.replicas:ReplicaList",
+                "List the services that use this ledger",
+            ),
+            Listed(
+                "pause", "consumer.cli.replicas:Pause",
+                "Stop all writes to the cloud until `detachd resume`",
+                'detachd pause --reason "maintenance of the storage network"',
+            ),
+            Listed("resume", "consumer.cli.replicas:Resume", "End the pause"),
+        ),
+    ),
+    Group(
+        "Look",
+        (
+            Listed(
+                "case list", "consumer.cli.case:CaseList", "List the cases",
+                "detachd case list --state parked --backend storage-1@fast",
+            ),
+            Listed(
+                "case show", "consumer.cli.case:CaseShow", "Show one case",
+                "detachd case show 4f1c",
+            ),
+            Listed(
+                "sweep list", "consumer.cli.sweep:SweepList",
+                "List what the sweeps found in transition or exported",
+            ),
+            Listed(
+                "rule list", "consumer.cli.rule:RuleList",
+                "List the rules, in the order in which they decide",
+            ),
+            Listed(
+                "rule show", "consumer.cli.rule:RuleShow", "Show one rule",
+                "detachd rule show UC5.leaked",
+            ),
+            Listed(
+                "notification inspect", "consumer.cli.notification:NotificationInspect",
+                "Show how detachd reads a notification",
+                "detachd notification inspect message.json",
+            ),
+        ),
+    ),
+    Group(
+        "Decide",
+        (
+            Listed(
+                "case approve", "consumer.cli.case:CaseApprove",
+                "Approve the plan of a case that awaits approval",
+            ),
+            Listed(
+                "replay case", "consumer.cli.replay:ReplayCase",
+                "Diagnose cases again at once, whatever their state",
+                'detachd replay case 4f1c 77ab --reason "the array is back"',
+            ),
+            Listed(
+                "replay file", "consumer.cli.replay:ReplayFile", "Replay recorded notifications"
+            ),
+            Listed(
+                "sweep acknowledge", "consumer.cli.sweep:SweepAcknowledge",
+                "Say that you have seen what the sweeps found",
+            ),
+        ),
+    ),
+    Group(
+        "Messages that could not be read",
+        (
+            Listed(
+                "quarantine list", "consumer.cli.quarantine:QuarantineList",
+                "List the messages in quarantine",
+            ),
+            Listed(
+                "quarantine show", "consumer.cli.quarantine:QuarantineShow", "Show one message"
+            ),
+            Listed(
+                "quarantine replay", "consumer.cli.quarantine:QuarantineReplay",
+                "Replay messages, after you removed the cause",
+                "detachd quarantine replay --all",
+            ),
+            Listed(
+                "quarantine discard", "consumer.cli.quarantine:QuarantineDiscard",
+                "Delete messages and keep their hash and the reason",
+            ),
+        ),
+    ),
+    Group(
+        "Help",
+        (
+            Listed(
+                "help", "consumer.cli.commands:Help", "Show the commands, or the help of one",
+                "detachd help case list",
+            ),
+            Listed(
+                "complete", "cliff.complete:CompleteCommand", "Print the completion for bash"
+            ),
+        ),
+    ),
+)  # fmt: skip
+
+
+def every() -> Iterator[Listed]:
+    """Yield the commands in the order of the help."""
+    for group in GROUPS:
+        yield from group.commands
+
+
+class Commands(CommandManager):
+    """Finds the commands of the table by name."""
+
+    def load_commands(self, namespace: str) -> None:
+        """Take the names of the commands from the table."""
+        self.group_list.append(namespace)
+        # It has what cliff uses of an entry point: name, value and load().
+        self.commands.update({listed.name: cast("Any", listed) for listed in every()})
+
+    def add_command(self, name: str, command_class: type[Command]) -> None:
+        """Keep ours: cliff adds its own ``help`` and ``complete``."""
+        if name not in self.commands:
+            super().add_command(name, command_class)
+
+
+def whole(options: argparse.ArgumentParser) -> str:
+    """Return the help of ``detachd``: its options, and the commands by group, one a line."""
+    width = max(len(listed.name) for listed in every())
+    blocks = [
+        "\n".join([f"{group.title}:", *(_line(listed, width) for listed in group.commands)])
+        for group in GROUPS
+    ]
+    closing = "`detachd help COMMAND` shows the options of a command.\n"
+    return "\n\n".join([options.format_help().rstrip(), *blocks, closing])
+
+
+def _line(listed: Listed, width: int) -> str:
+    return f"  {listed.name:<{width}}  {listed.summary}"
+
+
+class Help(HelpCommand):
+    """Show the commands, or the help of one command."""
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        """Print it."""
+        if parsed_args.cmd:
+            return int(super().take_action(parsed_args))
+        self.app.stdout.write(whole(self.app.parser))
+        return 0
