@@ -44,13 +44,14 @@ class Predicate:
     """One question about a situation: its name, the sentence that a yes means, and the answer.
 
     ``where_blind`` is the sentence instead where the backend cannot be seen and ``sentence`` would
-    speak of what nobody saw.
+    speak of what nobody saw, ``where_seen`` where it was seen and ``sentence`` leaves that open.
     """
 
     name: str
     sentence: str
     holds: Callable[[Situation], bool]
     where_blind: str = ""
+    where_seen: str = ""
 
     def __call__(self, s: Situation) -> bool:
         """Tell whether it holds."""
@@ -58,7 +59,7 @@ class Predicate:
 
     def told(self, *, blind: bool) -> str:
         """Return what a yes means here, and no more."""
-        return self.where_blind if blind and self.where_blind else self.sentence
+        return (self.where_blind if blind else self.where_seen) or self.sentence
 
 
 def predicate(holds: Callable[[Situation], bool]) -> Predicate:
@@ -66,9 +67,9 @@ def predicate(holds: Callable[[Situation], bool]) -> Predicate:
     return Predicate(holds.__name__, " ".join((holds.__doc__ or "").split()), holds)
 
 
-def where_blind(sentence: str) -> Callable[[Predicate], Predicate]:
-    """Give a predicate the sentence that a yes means where the backend cannot be seen."""
-    return lambda made: dataclasses.replace(made, where_blind=sentence)
+def where_blind(sentence: str, *, seen: str = "") -> Callable[[Predicate], Predicate]:
+    """Give a predicate what a yes means where the backend cannot be seen, and where it was."""
+    return lambda made: dataclasses.replace(made, where_blind=sentence, where_seen=seen)
 
 
 # -- the volume's status ---------------------------------------------------------------------------
@@ -586,7 +587,10 @@ def clean_or_guest_ended(s: Situation) -> bool:
     return s.clean or s.guest_ended
 
 
-@where_blind("The backend cannot be seen.")
+@where_blind(
+    "The backend cannot be seen.",
+    seen="The backend has a connection of its host, or one whose host the driver cannot tell.",
+)
 @predicate
 def connected_or_blind(s: Situation) -> bool:
     """The backend has a connection of its host, or one whose host the driver cannot tell; or it
@@ -643,7 +647,8 @@ def its_host_in_session(s: Situation) -> bool:
 @where_blind(
     "The backend cannot be seen; Cinder's API deleted the row without asking the backend, as far "
     "as the messages tell, which had been asked for it before; and no driver has reported a "
-    "release since."
+    "release since.",
+    seen="The backend has a connection of its host.",
 )
 @predicate
 def access_left(s: Situation) -> bool:

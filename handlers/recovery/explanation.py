@@ -26,8 +26,8 @@ from handlers.recovery import sides
 from handlers.recovery.sides import AnswerKind, Side
 
 FACTS = {fact.name: fact for fact in vars(facts).values() if isinstance(fact, Predicate)}
-SHOWN_FINGERPRINT = 12
-"""How many characters of a fingerprint are shown; the commands take its beginning."""
+SHOWN_ID, SHOWN_FINGERPRINT = 8, 12
+"""How many characters of a case's id and of a fingerprint a command is shown with."""
 
 EXPLAINED: Mapping[By, str] = {
     By.ATTACHMENT: "explained by attachment {of}",
@@ -39,6 +39,7 @@ EXPLAINED: Mapping[By, str] = {
 }
 UNEXPLAINED = "UNEXPLAINED: no record says why it is there"
 
+TAKE_A_CONNECTOR = frozenset({StepKind.BACKEND_FORCE_DETACH, StepKind.CINDER_FORCE_DETACH})
 CALLS: Mapping[StepKind, str] = {
     StepKind.CINDER_RESERVE: "Cinder: os-reserve of volume {volume_id}, to keep others out",
     StepKind.CINDER_UNRESERVE: "Cinder: os-unreserve of volume {volume_id}",
@@ -168,13 +169,21 @@ def explain(look: Mapping[str, Any], about: About) -> Explanation:
         parties=tuple(_party(p) for p in look["parties"]) if "parties" in look else None,
         facts=tuple(_facts(look)),
         plan=tuple(_call(n, step) for n, step in enumerate(look.get("plan") or (), start=1)),
-        fingerprint=(look.get("guards") or {}).get("fingerprint") or about.fingerprint,
+        fingerprint=_fingerprint(look, about),
         guards=guards,
         missing=(),
         next=(),
     )
     told = dataclasses.replace(told, missing=tuple(_missing(told, about)))
     return dataclasses.replace(told, next=tuple(_next(told, about, _backend(look))))
+
+
+def _fingerprint(look: Mapping[str, Any], about: About) -> str | None:
+    """Return the name of the look's plan; that of the case where an old look does not say."""
+    if "guards" not in look:
+        return about.fingerprint
+    mark: str | None = (look["guards"] or {}).get("fingerprint")
+    return mark
 
 
 def _backend(look: Mapping[str, Any]) -> str:
@@ -188,7 +197,8 @@ def _party(party: Mapping[str, Any]) -> ToldParty:
 
 
 def _facts(look: Mapping[str, Any]) -> Iterator[ToldFact]:
-    blind = "blind" in (look.get("backend") or {})
+    backend = look.get("backend") or {}
+    blind = bool(backend.keys() & {"blind", "unknown"})
     for name in look.get("facts") or ():
         fact = FACTS.get(name)
         yield ToldFact(name, fact.told(blind=blind) if fact else name.replace("_", " "))
@@ -197,13 +207,14 @@ def _facts(look: Mapping[str, Any]) -> Iterator[ToldFact]:
 def _call(number: int, step: Mapping[str, Any]) -> ToldCall:
     known = {kind.value: words for kind, words in CALLS.items()}
     words = known.get(step["step"], "{step}").format(**step)
+    named = step["step"] in {kind.value for kind in TAKE_A_CONNECTOR}
     return ToldCall(
         number,
         step["step"],
         words,
         step.get("attachment_id"),
         step.get("host"),
-        tuple(step.get("connector") or ()),
+        tuple(step.get("connector") or ()) if named else (),
     )
 
 
@@ -267,12 +278,20 @@ def _outlook(look: Mapping[str, Any], guards: Sequence[ToldGuard] | None, about:
     return Outlook.WAIT if decides.becomes == Becomes.LATER.value else Outlook.PERSON
 
 
+def _awaits_another(told: Explanation, about: About) -> bool:
+    """Tell whether what awaits approval is not the plan of this look, and so is not shown."""
+    awaits = about.state is CaseState.AWAITING_APPROVAL
+    return awaits and not about.live and told.fingerprint != about.fingerprint
+
+
 def _missing(told: Explanation, about: About) -> Iterator[str]:
     if about.ledger_away:
         yield (
             f"the ledger ({about.ledger_away}): what the bus told, which calls may still act, and "
             "the connectors of hosts are not known"
         )
+    if _awaits_another(told, about):
+        yield "the plan that awaits approval: the last look does not ask for it any more"
     for side in told.sides:
         for answer in side.answers:
             if answer.kind is AnswerKind.UNKNOWN and told.outlook is not Outlook.NOTHING:
@@ -287,23 +306,38 @@ def _missing(told: Explanation, about: About) -> Iterator[str]:
 
 def _next(told: Explanation, about: About, backend: str) -> Iterator[str]:
     """Yield the commands to type next, each with what it is for."""
-    case = about.case_id
-    if case is None:
-        if told.outlook is not Outlook.NOTHING:
-            yield "detachd sweep list   # no case is open; a sweep opens one if this does not move"
+    case = about.case_id and about.case_id[:SHOWN_ID]
+    settled = about.state is CaseState.CLOSED or told.outlook is Outlook.NOTHING
+    if not case:
+        if not settled:
+            yield "detachd sweep list  # no case yet; the sweep opens one if this stays"
+    elif about.state is CaseState.AWAITING_APPROVAL and not about.live:
+        yield from _to_approve(told, about, case)
+    elif not settled:
+        yield from _to_go_on(told, about, case, backend)
+
+
+def _to_approve(told: Explanation, about: About, case: str) -> Iterator[str]:
+    if _awaits_another(told, about) or told.fingerprint is None:
+        yield f"detachd explain {case}  # looks now, changes nothing"
         return
-    decides = next((guard.name for guard in told.guards or () if guard.decides), None)
-    if about.state is CaseState.AWAITING_APPROVAL and about.fingerprint is not None:
-        plan = about.fingerprint[:SHOWN_FINGERPRINT]
-        yield f'detachd case approve {case} --plan {plan} --reason "..."'
-        if decides == Guard.UNSEEN_FINDING.name:
-            yield 'detachd sweep acknowledge --reason "..."   # for all that the first sweep found'
-    elif decides == Guard.OBSERVE.name:
+    plan = told.fingerprint[:SHOWN_FINGERPRINT]
+    yield f'detachd case approve {case} --plan {plan} --reason "..."'
+    if _decides(told) == Guard.UNSEEN_FINDING.name:
+        yield 'detachd sweep acknowledge --reason "..."  # all that the first found'
+
+
+def _to_go_on(told: Explanation, about: About, case: str, backend: str) -> Iterator[str]:
+    replay = f'detachd replay case {case} --reason "..."'
+    if _decides(told) == Guard.OBSERVE.name:
         yield f"set mode = approve in [backend:{backend}], restart, then:"
-        yield f'detachd replay case {case} --reason "..."'
+        yield replay
     elif about.state is CaseState.PARKED:
-        yield f'detachd replay case {case} --reason "..."   # when what is missing is there'
-    elif about.state is CaseState.CLOSED or told.outlook is Outlook.NOTHING:
-        return
-    elif not about.live:
-        yield f"detachd explain {case}   # a look now; changes nothing"
+        yield f"{replay}  # once that is there"
+    else:
+        again = "case show" if about.live else "explain"
+        yield f"detachd {again} {case}"
+
+
+def _decides(told: Explanation) -> str | None:
+    return next((guard.name for guard in told.guards or () if guard.decides), None)

@@ -76,21 +76,23 @@ def _cinder(volume: Mapping[str, Any]) -> Iterator[Answer]:
             yield _absent("no such volume", control)
         case _:
             yield Answer(AnswerKind.FACT, _status(volume))
-            for row in volume["attachments"]:
+            rows = volume.get("attachments")
+            for row in rows or ():
                 yield Answer(AnswerKind.FACT, _row(row))
-            if not volume["attachments"]:
+            if rows == []:
                 yield Answer(AnswerKind.FACT, "no attachment")
 
 
 def _status(volume: Mapping[str, Any]) -> str:
-    service = "up" if volume["service_up"] else "NOT up"
+    up = volume.get("service_up")
+    service = "not told" if up is None else "up" if up else "NOT up"
     moving = volume.get("migration_status")
     more = f", migration {moving}" if moving and moving != "none" else ""
-    return f"{volume['status']}{more}; cinder-volume of {volume['backend']} is {service}"
+    return f"{volume['status']}{more}; cinder-volume of {volume.get('backend')} is {service}"
 
 
 def _row(row: Mapping[str, Any]) -> str:
-    owner = f"of server {row['instance_id']}" if row["instance_id"] else "of no server"
+    owner = f"of server {row['instance_id']}" if row.get("instance_id") else "of no server"
     host = f" on {row['host']}" if row.get("host") else ""
     return f"attachment {row['attachment_id']} {row['status']} {owner}{host}"
 
@@ -124,11 +126,16 @@ def _server(instance_id: str, server: Mapping[str, Any], ended_on: str | None) -
 
 
 def _server_facts(instance_id: str, server: Mapping[str, Any]) -> str:
-    where = f" on {server['host']}, compute {_up(server['compute_up'])}" if server["host"] else ""
-    task = f", task {server['task_state']} under way" if server["task_state"] else ""
-    ran = "" if server["launched"] else ", never ran"
-    devices = "; ".join(map(_device, server["block_devices"])) or "no block device for the volume"
-    return f"server {instance_id} {server['vm_state']}{where}{task}{ran}; {devices}"
+    host, up = server.get("host"), _up(server.get("compute_up"))
+    where = f" on {host}, compute {up}" if host else ""
+    task = f", task {server['task_state']} under way" if server.get("task_state") else ""
+    ran = ", never ran" if server.get("launched") is False else ""
+    facts = f"server {instance_id} {server.get('vm_state')}{where}{task}{ran}"
+    devices = server.get("block_devices")
+    if devices is None:
+        return facts
+    named = "; ".join(map(_device, devices)) or "no block device for the volume"
+    return f"{facts}; {named}"
 
 
 def _device(device: Mapping[str, Any]) -> str:
