@@ -75,7 +75,7 @@ GROUPS = (
                 "detachd case list --state parked --backend storage-1@fast",
             ),
             Listed(
-                "case show", "consumer.cli.case:CaseShow", "Show one case",
+                "case show", "consumer.cli.case_show:CaseShow", "Show one case",
                 "detachd case show 4f1c",
             ),
             Listed(

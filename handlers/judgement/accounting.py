@@ -56,7 +56,7 @@ def unexplained(s: Situation) -> tuple[Party, ...]:
     return (
         *_connections(s),
         *_block_devices(s),
-        *_guests(s, _asked(s)),
+        *_guests(s, asked_hosts(s)),
         *_attachments(s),
     )
 
@@ -73,7 +73,7 @@ def other_users(s: Situation) -> tuple[Party, ...]:
     """
     return (
         *_block_devices(s, besides=s.instance_id),
-        *_guests(s, _asked(s) if s.instance_id else s.elsewhere, besides=s.instance_id),
+        *_guests(s, asked_hosts(s) if s.instance_id else s.elsewhere, besides=s.instance_id),
     )
 
 
@@ -98,7 +98,7 @@ def unexplained_connections(
     expected = [
         connectors
         for attachment in attachments
-        if (connectors := _connectors(s, attachment)) or _may_be_anywhere(s, attachment)
+        if (connectors := connectors_of(s, attachment)) or _may_be_anywhere(s, attachment)
     ]
     known = [] if s.nameless else [c for connectors in expected for c in connectors]
     left = [c for c in connections if not any(c.belongs_to(connector) for connector in known)]
@@ -194,8 +194,10 @@ def hosts_let_in(s: Situation) -> tuple[str, ...]:
 
 def servers_that_hold(s: Situation) -> tuple[str, ...]:
     """Return in words each server that has a block device for the volume, or may be using it."""
-    holding = (f"server {server.instance_id}" for server in _servers(s) if server.block_devices)
-    guests = (party.words for party in _guests(s, _asked(s)))
+    holding = (
+        f"server {server.instance_id}" for server in servers_found(s) if server.block_devices
+    )
+    guests = (party.words for party in _guests(s, asked_hosts(s)))
     return tuple(dict.fromkeys((*holding, *guests)))
 
 
@@ -246,7 +248,7 @@ def _connections(s: Situation) -> Iterator[Party]:
         yield Party(kind, f"{kind.value} of {host_of(s, connection)}")
 
 
-def _connectors(s: Situation, attachment: CinderAttachment) -> tuple[Connector, ...]:
+def connectors_of(s: Situation, attachment: CinderAttachment) -> tuple[Connector, ...]:
     """Return the connectors of the hosts that a row is for, or its guest is on, if any is known.
 
     Of a host whose connector was never seen only its name is known, which some backends have too.
@@ -260,7 +262,7 @@ def _connectors(s: Situation, attachment: CinderAttachment) -> tuple[Connector, 
     subject = attachment is s.attachment
     own = (s.case.connector,) if subject and s.case.connector else ()
     hosts = [] if own else [attachment.host or _host_without_record(s, attachment) or ""]
-    if left_behind(attachment, s.servers) and _explains_attachment(s, attachment):
+    if left_behind(attachment, s.servers) and explains_attachment(s, attachment):
         hosts.append((server.host if server else None) or "")
     return (*own, *(s.connectors.get(host, Connector(host=host)) for host in hosts if host))
 
@@ -290,15 +292,16 @@ def _host_without_record(s: Situation, attachment: CinderAttachment) -> str | No
 def _attachments(s: Situation) -> Iterator[Party]:
     for attachment in s.volume.attachments:
         if is_unexplained(s, attachment):
-            yield Party(Kind.ATTACHMENT, _in_words(attachment))
+            yield Party(Kind.ATTACHMENT, in_words(attachment))
 
 
 def attachments(s: Situation) -> tuple[str, ...]:
     """Return in words each row of the volume, whether something explains it or not."""
-    return tuple(_in_words(attachment) for attachment in s.volume.attachments)
+    return tuple(in_words(attachment) for attachment in s.volume.attachments)
 
 
-def _in_words(attachment: CinderAttachment) -> str:
+def in_words(attachment: CinderAttachment) -> str:
+    """Name an attachment for a person."""
     owner = f"server {attachment.instance_id}" if attachment.instance_id else "no server"
     return f"attachment {attachment.attachment_id} of {owner}"
 
@@ -311,20 +314,20 @@ def is_unexplained(s: Situation, attachment: CinderAttachment | None) -> bool:
     if isinstance(answer, Absent):
         return True
     at_rest = isinstance(answer, Fact) and answer.value.task_state is None
-    return at_rest and not _explains_attachment(s, attachment)
+    return at_rest and not explains_attachment(s, attachment)
 
 
-def _explains_attachment(s: Situation, attachment: CinderAttachment) -> bool:
+def explains_attachment(s: Situation, attachment: CinderAttachment) -> bool:
     """Tell whether a block device of its server names the row, or names none and is the row's."""
     server = _server(s, attachment)
     if server is None:
         return False
     named = {device.attachment_id for device in server.block_devices}
-    of_old = None in named and attachment.attachment_id in _unnamed(s, server)
+    of_old = None in named and attachment.attachment_id in unnamed(s, server)
     return attachment.attachment_id in named or of_old
 
 
-def _unnamed(s: Situation, server: Server) -> tuple[str, ...]:
+def unnamed(s: Situation, server: Server) -> tuple[str, ...]:
     """Return the rows of a server that none of its block devices names."""
     named = {device.attachment_id for device in server.block_devices}
     mine = (r for r in s.volume.attachments if r.instance_id == server.instance_id)
@@ -335,20 +338,22 @@ def _unnamed(s: Situation, server: Server) -> tuple[str, ...]:
 
 
 def _block_devices(s: Situation, besides: str | None = None) -> Iterator[Party]:
-    for server in _servers(s):
+    for server in servers_found(s):
         for device in server.block_devices:
-            if server.instance_id != besides and not _is_explained(s, server, device):
+            if server.instance_id != besides and not explains_device(s, server, device):
                 yield Party(Kind.BLOCK_DEVICE, f"block device of server {server.instance_id}")
 
 
-def _is_explained(s: Situation, server: Server, device: BlockDevice) -> bool:
+def explains_device(s: Situation, server: Server, device: BlockDevice) -> bool:
+    """Tell whether a row explains a block device of this server."""
     if device.attachment_id is None:
-        return bool(_unnamed(s, server))
+        return bool(unnamed(s, server))
     rows = {attachment.attachment_id for attachment in s.volume.attachments}
     return device.attachment_id in rows
 
 
-def _asked(s: Situation) -> tuple[Holding, ...]:
+def asked_hosts(s: Situation) -> tuple[Holding, ...]:
+    """Return what Nova said of each host that it was asked about."""
     return (*((s.holding,) if s.holding else ()), *s.elsewhere)
 
 
@@ -357,11 +362,11 @@ def _guests(s: Situation, hosts: Iterable[Holding], besides: str | None = None) 
     for host in hosts:
         found = host.holders.value if isinstance(host.holders, Fact) else ()
         for instance_id in found:
-            if instance_id not in mine or not _may_be_on(s, instance_id, host.host):
+            if instance_id not in mine or not may_be_on(s, instance_id, host.host):
                 yield Party(Kind.GUEST, f"server {instance_id} on {host.host}")
 
 
-def _may_be_on(s: Situation, instance_id: str, host: str) -> bool:
+def may_be_on(s: Situation, instance_id: str, host: str) -> bool:
     """Tell whether a server is on this host by Nova's record, or Nova did not say where it is."""
     answer = s.servers.get(instance_id)
     if isinstance(answer, Fact):
@@ -369,7 +374,8 @@ def _may_be_on(s: Situation, instance_id: str, host: str) -> bool:
     return not isinstance(answer, Absent)
 
 
-def _servers(s: Situation) -> Iterator[Server]:
+def servers_found(s: Situation) -> Iterator[Server]:
+    """Yield the servers that Nova showed."""
     yield from (answer.value for answer in s.servers.values() if isinstance(answer, Fact))
 
 

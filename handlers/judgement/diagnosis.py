@@ -28,6 +28,11 @@ def rule_ids() -> tuple[str, ...]:
     return tuple(rule.rule_id for section in PAGE for rule in section.rules)
 
 
+def facts_of(rule_id: str) -> tuple[str, ...]:
+    """Return the names of the facts that this rule asks for; none of a rule before any look."""
+    return tuple(fact.name for fact in _BY_ID[rule_id].when) if rule_id in _BY_ID else ()
+
+
 def holds(rule_id: str, s: Situation) -> bool:
     """Tell whether the situation has what this rule asks for, whatever rules come before it."""
     return _holds(_BY_ID[rule_id], s)

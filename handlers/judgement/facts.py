@@ -41,20 +41,35 @@ NOVA_DETACH_ATTEMPTS = 3
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Predicate:
-    """One question about a situation: its name, the sentence that a yes means, and the answer."""
+    """One question about a situation: its name, the sentence that a yes means, and the answer.
+
+    ``where_blind`` is the sentence instead where the backend cannot be seen and ``sentence`` would
+    speak of what nobody saw, ``where_seen`` where it was seen and ``sentence`` leaves that open.
+    """
 
     name: str
     sentence: str
     holds: Callable[[Situation], bool]
+    where_blind: str = ""
+    where_seen: str = ""
 
     def __call__(self, s: Situation) -> bool:
         """Tell whether it holds."""
         return self.holds(s)
 
+    def told(self, *, blind: bool) -> str:
+        """Return what a yes means here, and no more."""
+        return (self.where_blind if blind else self.where_seen) or self.sentence
+
 
 def predicate(holds: Callable[[Situation], bool]) -> Predicate:
     """Make a predicate of a function, whose docstring is the sentence."""
     return Predicate(holds.__name__, " ".join((holds.__doc__ or "").split()), holds)
+
+
+def where_blind(sentence: str, *, seen: str = "") -> Callable[[Predicate], Predicate]:
+    """Give a predicate what a yes means where the backend cannot be seen, and where it was."""
+    return lambda made: dataclasses.replace(made, where_blind=sentence, where_seen=seen)
 
 
 # -- the volume's status ---------------------------------------------------------------------------
@@ -454,6 +469,10 @@ def guest_may_have_it(s: Situation) -> bool:
     return s.attachment_status == ATTACHED or was_attached or may_have_come_far
 
 
+@where_blind(
+    "The compute service of its server's host is not known to be up; or that of its own host, of "
+    "which Nova was asked, is down."
+)
 @predicate
 def compute_not_up(s: Situation) -> bool:
     """The compute service of its server's host is not known to be up; or that of its own host is
@@ -559,6 +578,7 @@ def clean(s: Situation) -> bool:
     return s.clean
 
 
+@where_blind("Nova says that the guest ended on the row's host.")
 @predicate
 def clean_or_guest_ended(s: Situation) -> bool:
     """The probe proves that the backend has no connection but those that other rows explain, or
@@ -567,6 +587,10 @@ def clean_or_guest_ended(s: Situation) -> bool:
     return s.clean or s.guest_ended
 
 
+@where_blind(
+    "The backend cannot be seen.",
+    seen="The backend has a connection of its host, or one whose host the driver cannot tell.",
+)
 @predicate
 def connected_or_blind(s: Situation) -> bool:
     """The backend has a connection of its host, or one whose host the driver cannot tell; or it
@@ -620,6 +644,12 @@ def its_host_in_session(s: Situation) -> bool:
     return s.live_sessions
 
 
+@where_blind(
+    "The backend cannot be seen; Cinder's API deleted the row without asking the backend, as far "
+    "as the messages tell, which had been asked for it before; and no driver has reported a "
+    "release since.",
+    seen="The backend has a connection of its host.",
+)
 @predicate
 def access_left(s: Situation) -> bool:
     """The backend has a connection of its host; or it cannot be seen, Cinder's API deleted the row
@@ -737,6 +767,10 @@ def left_on_a_host_that_is_down(s: Situation) -> bool:
     return down or (several_writers(s) and writer_on_a_dead_host(s))
 
 
+@where_blind(
+    "A server other than its own has a block device for the volume that no row explains; or one "
+    "without a row may be using the volume on a host of which Nova was asked."
+)
 @predicate
 def another_user(s: Situation) -> bool:
     """A server other than its own has a block device for the volume that no row explains; or one
@@ -745,6 +779,10 @@ def another_user(s: Situation) -> bool:
     return bool(accounting.other_users(s))
 
 
+@where_blind(
+    "Something of Nova's on the volume is explained by no record: a block device by no row, or a "
+    "server that may be using the volume by no row of it."
+)
 @predicate
 def unexplained_holder(s: Situation) -> bool:
     """Something on the volume is explained by no record: an access or a session by no attachment, a

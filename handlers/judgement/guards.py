@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 from drivers.base import Capabilities
@@ -126,7 +126,7 @@ class Guard(enum.Enum):
         "of the same host may use it whose row was dropped.",
     )
     CANNOT_REVOKE = Reason(
-        "the driver cannot revoke the host's access, and the backend is not clean",
+        "the driver cannot revoke the host's access, and the backend is not known to be clean",
         Becomes.PARKED,
         "The attachment's host has access, and the driver declares that it can neither revoke "
         "access nor ask Cinder to. The host would connect again at once. Cinder's own delete may "
@@ -246,6 +246,19 @@ class Guard(enum.Enum):
         return self.value.why
 
 
+NEEDS_SIGHT = frozenset({Guard.NAMELESS_CONNECTION, Guard.FOREIGN_CONNECTION, Guard.LIVE_SESSION})
+"""These ask of what the backend was seen to have. Where it was not seen, a no means nothing."""
+OF_THE_RECORD = frozenset(
+    {
+        Guard.COMES_BACK,
+        Guard.OWN_CALL_UNANSWERED,
+        Guard.NOVA_AT_IT,
+        Guard.LATE_DETACH,
+        Guard.LATE_ATTACH_UNSEEN,
+        Guard.UNSEEN_FINDING,
+    }
+)
+"""These ask of what the ledger holds of the volume. Without it, a no means nothing."""
 PARKS = frozenset(guard for guard in Guard if guard.becomes is Becomes.PARKED)
 
 
@@ -288,11 +301,18 @@ class Asked:
 
 def guard(s: Situation, steps: tuple[Step, ...], means: Means) -> Objection | None:
     """Return the first reason not to carry out ``steps`` now, or None."""
-    asked = Asked(s, steps, means)
+    return next(_objecting(Asked(s, steps, means)), None)
+
+
+def objections(s: Situation, steps: tuple[Step, ...], means: Means) -> tuple[Objection, ...]:
+    """Return every reason not to carry out ``steps`` now; the first one decides."""
+    return tuple(_objecting(Asked(s, steps, means)))
+
+
+def _objecting(asked: Asked) -> Iterator[Objection]:
     for reason in Guard:
         if (wait := QUESTIONS[reason](asked)) is not False:
-            return Objection(reason, None if wait is True else wait)
-    return None
+            yield Objection(reason, None if wait is True else wait)
 
 
 # -- the questions: False for no objection, else True or for how many seconds ----------------------

@@ -702,6 +702,11 @@ SECTIONS = (
                 ),
                 when=(facts.server_gone, facts.has_attachment, facts.guest_may_have_it),
                 unless=(facts.clean, facts.guest_ended),
+                where_blind=(
+                    "the server is deleted but its row is left; Nova's record of the deletion does "
+                    "not prove that its guest does not use the volume any more, and the backend "
+                    "cannot be seen"
+                ),
                 meant=(
                     "Nothing proves that the guest does not use the disk any more, on a host "
                     "that was down when the server was deleted (nova-api then deletes the record "
@@ -744,6 +749,10 @@ SECTIONS = (
                     facts.no_attachments,
                     facts.no_block_device_or_host_uses_nothing,
                     facts.reserve_is_ours,
+                ),
+                where_blind=(
+                    "our own reserve keeps new attachments out until the driver reports a release; "
+                    "the backend cannot be seen"
                 ),
                 meant=(
                     "A plan for UC5 of this case is under way, or a crash broke it off. The "
@@ -1461,6 +1470,10 @@ SECTIONS = (
                     "deleted one's guest does not"
                 ),
                 when=(facts.server_gone, facts.has_attachment, facts.shared_host),
+                where_blind=(
+                    "the server is deleted and its row is left, another server of the same host "
+                    "uses the volume, or may, and the backend cannot be seen"
+                ),
                 meant=(
                     "Two servers of one host share its one connection, which says nothing of "
                     "either guest."

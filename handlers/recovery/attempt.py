@@ -13,7 +13,7 @@ from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import Diagnosis
 from handlers.judgement.situation import Situation
 from handlers.recovery.conclusion import Attempted
-from handlers.recovery.summary import summarise
+from handlers.recovery.summary import Judged, summarise
 
 
 @dataclasses.dataclass(slots=True)
@@ -22,7 +22,7 @@ class Attempt:
 
     ``case`` has the intents of this attempt too. ``started``: its start is announced. ``parked_by``
     is the reason that the last look gave to park, ``refused`` what was refused for good,
-    ``trouble`` what last went wrong.
+    ``trouble`` what last went wrong. ``asked_at``: when the last look asked each side first.
     """
 
     file: CaseFile
@@ -33,6 +33,7 @@ class Attempt:
     parked_by: str | None = None
     refused: dict[StepKind, str] = dataclasses.field(default_factory=dict)
     setbacks: int = 0
+    asked_at: dict[str, datetime] = dataclasses.field(default_factory=dict)
     trouble: str | None = None
 
     @property
@@ -65,16 +66,21 @@ class Attempt:
         self.case = dataclasses.replace(self.case, intents=(*self.case.intents, ended))
 
     def came_to(
-        self, evidence: Evidence, diagnosis: Diagnosis, steps: tuple[Step, ...] = ()
+        self,
+        evidence: Evidence,
+        diagnosis: Diagnosis,
+        steps: tuple[Step, ...] = (),
+        judged: Judged | None = None,
     ) -> Attempted:
         """Return the attempt as it stands, with the look that it rests on."""
+        look = summarise(evidence, diagnosis, steps, judged=judged, asked_at=self.asked_at)
         return Attempted(
             case=self.case,
             diagnosis=diagnosis,
             policy=self.policy,
             now=self.now,
             started=self.started,
-            evidence=summarise(evidence, diagnosis, steps),
+            evidence=look,
             trouble=self.trouble or next(reversed(self.refused.values()), None),
         )
 

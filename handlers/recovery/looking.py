@@ -51,6 +51,7 @@ class Viewer:
         The attempt then has the policy of the backend on which Cinder says the volume is. Raises
         what ``CaseFile.locate`` raises, where no message had named that backend.
         """
+        attempt.asked_at.clear()
         evidence = self._gather(attempt)
         self._note_volume(attempt, evidence.volume)
         if isinstance(evidence.volume, Fact):
@@ -94,6 +95,7 @@ class Viewer:
         limit = attempt.policy.look_timeout_seconds
 
         def repeated(system: str, method: str, call: Callable[[], T]) -> T:
+            attempt.asked_at.setdefault(system, attempt.now)
             timed = partial(self.timed, system, method, call)
             return repeat(timed, attempt.policy, self.stop, limit_seconds=limit)
 

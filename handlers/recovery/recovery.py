@@ -28,7 +28,7 @@ from handlers.case import Case, CaseFile, CaseState, Outcome, ReasonKind
 from handlers.counting import Counted, Guarded, uncounted
 from handlers.judgement.diagnosis import condemn
 from handlers.judgement.evidence import Evidence, Unknown
-from handlers.judgement.guards import PARKS, Becomes, Means, Objection, guard
+from handlers.judgement.guards import PARKS, Becomes, Means, Objection, objections
 from handlers.judgement.plan import fingerprint, make_plan
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import ACTING, Diagnosis, Verdict
@@ -38,6 +38,7 @@ from handlers.recovery.attempt import Attempt, Plan
 from handlers.recovery.conclusion import Attempted
 from handlers.recovery.looking import Viewer
 from handlers.recovery.steps import Calls, EvidenceChangedError, Stepper
+from handlers.recovery.summary import Judged
 
 ROUNDS = 6
 SETBACKS = 2
@@ -120,10 +121,11 @@ class Recovery:
     ) -> Outcome | None:
         capabilities = self._viewer.driver_of(s.volume.ref.backend).capabilities
         steps = make_plan(diagnosis, capabilities)
-        attempted = attempt.came_to(evidence, diagnosis, steps)
         means = Means(capabilities, attempt.policy, attempt.now, fingerprint(diagnosis, steps))
-        if objection := guard(s, steps, means):
-            return self._object(attempt, attempted, objection, means.fingerprint)
+        held = objections(s, steps, means)
+        attempted = attempt.came_to(evidence, diagnosis, steps, Judged(means.fingerprint, held))
+        if held:
+            return self._object(attempt, attempted, held[0], means.fingerprint)
         refused = [attempt.refused[step.kind] for step in steps if step.kind in attempt.refused]
         if refused:
             return conclusion.park(attempted, refused[0], ReasonKind.REFUSED, means.fingerprint)

@@ -1,14 +1,20 @@
-"""Evidence as history, the command line and a person get it: plain JSON values, no secret."""
+"""Evidence as history, the command line and a person get it: plain JSON values, no secret.
+
+What can be looked up by an id is kept as the id: the sentences of rules, facts and guards are not
+here (``explanation`` has them).
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, assert_never
 
 from drivers.base import Connection
 from drivers.control_plane import Server, Volume
 from handlers.case import Grounds, UseCase
+from handlers.judgement.diagnosis import facts_of
 from handlers.judgement.evidence import (
     Absent,
     BackendEvidence,
@@ -21,15 +27,37 @@ from handlers.judgement.evidence import (
     Unknown,
     VolumeEvidence,
 )
+from handlers.judgement.guards import Guard, Objection
+from handlers.judgement.parties import Accounted, parties
 from handlers.judgement.plan import Step
 from handlers.judgement.rule import Diagnosis
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Judged:
+    """What the guards said of a plan with this fingerprint: the first objection decides."""
+
+    fingerprint: str
+    objections: tuple[Objection, ...] = ()
+
+
 def summarise(
-    evidence: Evidence, diagnosis: Diagnosis, steps: tuple[Step, ...] = ()
+    evidence: Evidence,
+    diagnosis: Diagnosis,
+    steps: tuple[Step, ...] = (),
+    *,
+    judged: Judged | None = None,
+    asked_at: Mapping[str, datetime] | None = None,
 ) -> dict[str, Any]:
-    """Return one look, its diagnosis and the plan that followed from it."""
+    """Return one look, its diagnosis and the plan that followed from it.
+
+    ``asked_at`` says when each of cinder, nova and backend was asked; one that was not is left out.
+    """
+    s = diagnosis.situation
     return {
+        "asked_at": {
+            side: at.isoformat(timespec="seconds") for side, at in (asked_at or {}).items()
+        },
         "cinder": _volume(evidence.volume),
         "nova": {instance_id: _server(answer) for instance_id, answer in evidence.servers},
         "ended_on": dict(evidence.ended_on),
@@ -44,8 +72,32 @@ def summarise(
         "rule": diagnosis.rule,
         "use_case": diagnosis.use_case.value if diagnosis.use_case else None,
         "reason": diagnosis.reason,
-        "plan": [{"step": step.kind.value} | step.target() for step in steps],
+        "facts": list(facts_of(diagnosis.rule)),
+        "parties": [_party(party) for party in parties(s)] if s else [],
+        "plan": [_step(step) for step in steps],
+        "guards": _guards(judged) if judged else None,
     }
+
+
+def _party(party: Accounted) -> dict[str, Any]:
+    """Return who it is and which record explains it, if one does."""
+    shown = {"who": party.words}
+    if party.by is None:
+        return shown
+    of = {} if party.of is None or party.of in party.words else {"of": party.of}
+    return shown | {"by": party.by.value} | of
+
+
+def _step(step: Step) -> dict[str, Any]:
+    connector = step.attachment.connector
+    keys = list(connector.to_mapping()) if connector else []
+    return {"step": step.kind.value} | step.target() | {"connector": keys}
+
+
+def _guards(judged: Judged) -> dict[str, Any]:
+    """Return the guards that hold, with how many seconds each will; all others do not hold."""
+    held = {held.guard.name: held.wait_seconds for held in judged.objections}
+    return {"fingerprint": judged.fingerprint, "asked": len(Guard), "held": held}
 
 
 def grounds(look: Mapping[str, Any]) -> Grounds | None:

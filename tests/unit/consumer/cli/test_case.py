@@ -149,7 +149,7 @@ def test_beginning_of_an_id_is_enough(ledger: Ledger, run: Run) -> None:
 def test_case_is_shown_to_a_person_a_line_an_entry(ledger: Ledger, run: Run) -> None:
     """A table -> each message and write on one line; yaml -> readable back."""
     case_id = attempt(ledger)
-    code, out, _ = run("case", "show", case_id, "--fit-width", "--print-empty")
+    code, out, _ = run("case", "show", case_id, "-f", "table", "--fit-width", "--print-empty")
     assert code == 0
     (line,) = [line for line in out.splitlines() if "req-ours" in line]
     assert "cinder.unreserve" in line

@@ -8,13 +8,16 @@ import pytest
 
 from handlers.judgement.diagnosis import diagnose
 from handlers.judgement.evidence import Absent, Evidence, Holding, Unknown
-from handlers.judgement.plan import make_plan
-from handlers.recovery.summary import summarise
+from handlers.judgement.guards import Means, objections
+from handlers.judgement.plan import fingerprint, make_plan
+from handlers.judgement.policy import BackendPolicy
+from handlers.recovery.summary import Judged, summarise
 from tests.unit.handlers.judgement.acting_pictures import BESIDE, GHOST, UC1, UC5
 from tests.unit.handlers.judgement.ghost_pictures import GHOSTS
 from tests.unit.handlers.judgement.pictures import (
     BLIND,
     H1,
+    NOW,
     SEEING,
     UNSEEN,
     Picture,
@@ -145,3 +148,19 @@ def test_reason_names_who_may_be_using_a_ghost() -> None:
         "Nova: half a list"
         in GHOST.but(holding=Holding(H1, None, Unknown("Nova: half a list"))).diagnosis.reason
     )
+
+
+@pytest.mark.parametrize(
+    "picture", [UC1, UC5, BESIDE, GHOST], ids=["UC1", "UC5", "beside", "ghost"]
+)
+def test_what_explains_a_look_takes_less_than_a_kilobyte(picture: Picture) -> None:
+    """Parties, facts, guards and times with ids of real length -> under 1 KiB in each look."""
+    steps = make_plan(picture.diagnosis, SEEING)
+    mark = fingerprint(picture.diagnosis, steps)
+    means = Means(SEEING, BackendPolicy(), NOW, mark)
+    judged = Judged(mark, objections(picture.situation, steps, means))
+    asked_at = dict.fromkeys(("cinder", "nova", "backend"), NOW)
+    made = summarise(picture.evidence, picture.diagnosis, steps, judged=judged, asked_at=asked_at)
+    added = {name: made[name] for name in ("asked_at", "facts", "parties", "guards")}
+    text = json.dumps(added).replace("attachment-", "a" * 35).replace("instance-", "i" * 35)
+    assert len(text) < 1024

@@ -1,0 +1,125 @@
+"""An explanation as text for a terminal. Pure but for the width of the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from consumer.cli.text import ago, beside, wrapped
+from handlers.recovery.explanation import (
+    SHOWN_FINGERPRINT,
+    Explanation,
+    GuardAnswer,
+    ToldCall,
+    ToldGuard,
+)
+from handlers.recovery.sides import Side
+
+INDENT = 10
+SIDE_BY_SIDE = 120
+"""From this width on the three sides stand side by side."""
+NOT_RECORDED = "not recorded: an older version of detachd made this look"
+
+
+def lines(told: Explanation, now: datetime, columns: int, *, every: bool = False) -> Iterator[str]:
+    """Yield the lines of an explanation. ``every``: all guards, and each fact on its line."""
+    yield from _sides(told.sides, now, columns)
+    yield from _parties(told, columns)
+    yield ""
+    yield from _rule(told, columns, every=every)
+    yield from _plan(told, columns)
+    yield from _guards(told, columns, every=every)
+    yield ""
+    for number, text in enumerate(told.missing):
+        yield from wrapped("" if number else "Missing", text, columns, INDENT)
+    for number, command in enumerate(told.next or ("nothing",)):
+        yield f"{'' if number else 'Next':<{INDENT}}{command}"
+
+
+def _sides(sides: Sequence[Side], now: datetime, columns: int) -> Iterator[str]:
+    if columns >= SIDE_BY_SIDE:
+        yield from beside([_block(side, now) for side in sides], columns)
+        yield ""
+        return
+    for side in sides:
+        title = _title(side, now)
+        first, *rest = [answer.text for answer in side.answers]
+        yield from wrapped(side.name, f"{title}{first}", columns, INDENT)
+        for text in rest:
+            yield from wrapped("", text, columns, INDENT)
+
+
+def _block(side: Side, now: datetime) -> list[str]:
+    return [f"{side.name} {_title(side, now)}", *(answer.text for answer in side.answers)]
+
+
+def _title(side: Side, now: datetime) -> str:
+    asked = ago(side.asked_at, now)
+    return f"[{asked}] " if asked else ""
+
+
+def _parties(told: Explanation, columns: int) -> Iterator[str]:
+    if told.parties is None:
+        yield from wrapped("Parties", NOT_RECORDED, columns, INDENT)
+        return
+    for number, party in enumerate(told.parties):
+        mark = "-" if party.explained else "!"
+        text = f"{mark} {party.who}: {party.why}"
+        yield from wrapped("" if number else "Parties", text, columns, INDENT)
+
+
+def _rule(told: Explanation, columns: int, *, every: bool) -> Iterator[str]:
+    use_case = f", {told.use_case}" if told.use_case else ""
+    head = f"{told.verdict} by {told.rule}{use_case}: {told.reason}"
+    yield from wrapped("Verdict", head, columns, INDENT)
+    sentences = [fact.sentence for fact in told.facts]
+    for number, text in enumerate(sentences if every else [" ".join(sentences)]):
+        if text:
+            yield from wrapped("" if number else "Because", text, columns, INDENT)
+
+
+def _plan(told: Explanation, columns: int) -> Iterator[str]:
+    if not told.plan:
+        yield f"{'Plan':<{INDENT}}none: this verdict asks for no call"
+        return
+    for call in told.plan:
+        label = "Plan" if call.number == 1 else ""
+        yield from wrapped(label, f"{call.number}. {_call(call)}", columns, INDENT)
+    if told.fingerprint:
+        yield f"{'':<{INDENT}}fingerprint {told.fingerprint[:SHOWN_FINGERPRINT]}"
+
+
+def _call(call: ToldCall) -> str:
+    attachment = call.attachment_id
+    of = f"attachment {attachment}" if attachment and attachment not in call.call else ""
+    on = f"host {call.host}" if call.host else ""
+    keys = f"connector {', '.join(call.connector_keys)}" if call.connector_keys else ""
+    with_ = "; ".join(text for text in (of, on, keys) if text)
+    return f"{call.call} ({with_})" if with_ else call.call
+
+
+def _guards(told: Explanation, columns: int, *, every: bool) -> Iterator[str]:
+    if told.guards is None:
+        yield from wrapped("Guards", NOT_RECORDED, columns, INDENT)
+        return
+    stops = [guard.name for guard in told.guards if guard.answer is GuardAnswer.STOP]
+    names = f": {', '.join(stops)}" if stops else ""
+    yield from wrapped("Guards", _counted(told.guards) + names, columns, INDENT)
+    for guard in told.guards if every else ():
+        yield from wrapped("", _guard(guard), columns, INDENT)
+
+
+def _counted(guards: Sequence[ToldGuard]) -> str:
+    answers = [guard.answer for guard in guards]
+    order = (GuardAnswer.PASS, GuardAnswer.NOT_ASKED, GuardAnswer.STOP)
+    if set(answers) == {GuardAnswer.NOT_ASKED}:
+        return "none was asked"
+    return ", ".join(f"{answers.count(a)} {a.value}" for a in order if a in answers)
+
+
+def _guard(guard: ToldGuard) -> str:
+    if guard.answer is not GuardAnswer.STOP:
+        return f"{guard.answer.value:<9} {guard.name}"
+    mark = "STOP, decides" if guard.decides else "STOP"
+    wait = f"; {guard.wait_seconds:.0f} s more" if guard.wait_seconds else ""
+    return f"{mark}: {guard.name}: {guard.sentence} ({guard.becomes}{wait})"
