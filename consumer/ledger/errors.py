@@ -37,3 +37,7 @@ class NoSuchBodyError(LedgerError):
 
 class WrongStateError(LedgerError):
     """The state of the case does not allow this."""
+
+
+class PlanChangedError(WrongStateError):
+    """The plan that was shown is not the plan of the case any more."""
