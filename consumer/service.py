@@ -27,6 +27,7 @@ from consumer.publish.publisher import Publisher
 from consumer.settings import buses
 from consumer.settings.configuration import Settings
 from consumer.settings.ledger import open_ledger
+from consumer.work.decisions import DecisionLog
 from consumer.work.housekeeping import Heartbeat, Pruner
 from consumer.work.region import RegionCheck
 from consumer.work.server_looks import ServerLooker
@@ -230,6 +231,7 @@ class Service:
         self._pruning = [Loop("pruner", self.pruner.run, died)] if ages else []
         replica = Replica(self.owner, socket.gethostname(), os.getpid(), version("detachd"))
         self._beating = Loop("heartbeat", Heartbeat(self.ledger, replica).run, died)
+        self._deciding = Loop("log of decisions", DecisionLog(self.ledger).run, died)
         self._publishing = Loop(
             "publisher",
             lambda stop: self.publisher.run(stop, flush_seconds=flush_seconds),
@@ -254,7 +256,7 @@ class Service:
             self.region_check.refuse_ambiguous()
         self.exporter.start()
         _introduce(self._settings, self.owner, self.exporter.port)
-        for loop in (self._beating, self._publishing, *self._input_loops()):
+        for loop in (self._beating, self._deciding, self._publishing, *self._input_loops()):
             loop.start()
 
     def stop(self) -> None:
@@ -284,8 +286,9 @@ class Service:
         # outbox when they end.
         self._publishing.ask_to_stop()
         self._beating.ask_to_stop()
+        self._deciding.ask_to_stop()
         ends_at = time.monotonic() + self._settings.worker.drain_seconds * FLUSH_SHARE
-        for loop in (*self._input_loops(), self._publishing, self._beating):
+        for loop in (*self._input_loops(), self._publishing, self._beating, self._deciding):
             well = loop.wait(ends_at - time.monotonic()) and well
         # The exporter stops last, so that the end of the service can be observed.
         self.exporter.stop()

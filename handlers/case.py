@@ -214,7 +214,9 @@ class Case:
     ``rule``, ``verdict``, ``reason`` and ``fingerprint``, which names the plan, are those of the
     last finished attempt; ``told`` are the kinds of what a person was told of it, the last one
     last: while a person has the case, each kind once. ``approved_by`` said yes to the plan
-    ``approved_fingerprint``, and to no other.
+    ``approved_fingerprint`` at ``approved_at``, and to no other. ``acknowledged_by`` knows of it
+    and wants to hear no more until ``acknowledged_until``, as long as ``acknowledged_rule`` says
+    what is wrong.
 
     Times are the database's. ``intents``, oldest first, ``late``, which says what may still act on
     the volume, ``beside``, its other open cases, ``deletion_told`` and ``unseen_finding`` are not
@@ -269,6 +271,9 @@ class Case:
     approved_by: str | None = None
     approved_fingerprint: str | None = None
     approved_at: datetime | None = None
+    acknowledged_until: datetime | None = None
+    acknowledged_by: str | None = None
+    acknowledged_rule: str | None = None
 
     intents: tuple[Intent, ...] = dataclasses.field(default=(), metadata=GATHERED)
     late: LateCalls = dataclasses.field(default=LateCalls(), metadata=GATHERED)

@@ -1,4 +1,4 @@
-"""``detachd case ...``: list cases, and approve plans (``case_show`` shows one)."""
+"""``detachd case list``, and how the fields of a case are printed."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ import dataclasses
 import enum
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cliff.command import Command
 from cliff.lister import Lister
 
 from consumer.cli.app import positive
-from consumer.cli.configured import add_actor, add_config_file, ledger_of
+from consumer.cli.configured import add_config_file, ledger_of
 from handlers.case import Case, CaseState
-
-if TYPE_CHECKING:
-    from consumer.ledger import CaseRecord, HistoryRecord
 
 LIST_COLUMNS = (
     "ID", "State", "Operation", "Volume", "Backend", "Use case", "Rule", "Attempts", "Opened",
@@ -53,29 +49,6 @@ class CaseList(Lister):
                 limit=parsed_args.limit,
             )
         return LIST_COLUMNS, [_row(case) for case in found]
-
-
-class CaseApprove(Command):
-    """Approve the plan of a case that awaits approval. detachd then carries it out at once.
-
-    The approval is valid for the plan that `detachd case show` shows. If the evidence changes
-    before the plan is carried out, the new plan needs a new approval.
-    """
-
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
-        parser.add_argument("id", metavar="ID", help="the id of the case, or its beginning")
-        parser.add_argument("--reason", required=True, help="the reason, for the history")
-        add_actor(parser)
-        add_config_file(parser)
-        return parser
-
-    def take_action(self, parsed_args: argparse.Namespace) -> None:
-        """Approve. Raises NoSuchCaseError, WrongStateError."""
-        with ledger_of(parsed_args) as ledger:
-            case_id = ledger.approve(parsed_args.id, parsed_args.actor, parsed_args.reason)
-        self.app.stdout.write(f"approved the plan of case {case_id}\n")
 
 
 def _row(case: Case) -> tuple[Any, ...]:

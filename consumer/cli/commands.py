@@ -101,7 +101,7 @@ GROUPS = (
         "Decide",
         (
             Listed(
-                "case approve", "consumer.cli.case:CaseApprove",
+                "case approve", "consumer.cli.decide:CaseApprove",
                 "Approve the plan of a case that awaits approval",
             ),
             Listed(

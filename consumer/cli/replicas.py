@@ -44,6 +44,7 @@ class Resume(Command):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""
         parser = super().get_parser(prog_name)
+        parser.add_argument("--reason", default="", help="the reason, for the log of the service")
         add_actor(parser)
         add_config_file(parser)
         return parser
@@ -51,7 +52,7 @@ class Resume(Command):
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Resume."""
         with ledger_of(parsed_args) as ledger:
-            ledger.resume(parsed_args.actor)
+            ledger.resume(parsed_args.actor, parsed_args.reason)
         self.app.stdout.write("resumed\n")
 
 

@@ -15,6 +15,7 @@ from consumer.ledger.errors import (
     LedgerUrlError,
     NoSuchBodyError,
     NoSuchCaseError,
+    PlanChangedError,
     SchemaAheadError,
     SchemaBehindError,
     WrongStateError,
@@ -34,6 +35,7 @@ from consumer.ledger.intake.replay import Replay, Replayed
 from consumer.ledger.ledger import Ledger
 from consumer.ledger.work.claims import Claim
 from consumer.ledger.work.control import Pause
+from consumer.ledger.work.decisions import Decision, DecisionKind
 from consumer.ledger.work.outbox import Outgoing
 from consumer.ledger.work.replicas import Replica, ReplicaSeen
 from handlers.correlation.matching import Timing
@@ -47,6 +49,8 @@ __all__ = [
     "CaseRecord",
     "Claim",
     "ClusterUnfitError",
+    "Decision",
+    "DecisionKind",
     "HistoryKind",
     "HistoryRecord",
     "IntentRecord",
@@ -60,6 +64,7 @@ __all__ = [
     "OutboxRecord",
     "Outgoing",
     "Pause",
+    "PlanChangedError",
     "Pruned",
     "QuarantinedBody",
     "Replay",

@@ -39,3 +39,7 @@ class NoSuchBodyError(LedgerError, BadInputError):
 
 class WrongStateError(LedgerError, BadInputError):
     """The state of the case does not allow this."""
+
+
+class PlanChangedError(WrongStateError):
+    """The plan that was shown is not the plan of the case any more."""

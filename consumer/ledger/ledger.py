@@ -28,10 +28,11 @@ from consumer.ledger.intake.accept import Accepted, Arrival, Intake, accept
 from consumer.ledger.intake.quarantine import BodyState, QuarantinedBody
 from consumer.ledger.intake.replay import Replay, Replayed, accept_replay
 from consumer.ledger.intake.second_looks import SecondLooks
-from consumer.ledger.work import claims, control, finish, outbox, replicas
+from consumer.ledger.work import approving, claims, control, finish, outbox, replicas
 from consumer.ledger.work.casefile import LedgerCaseFile
 from consumer.ledger.work.claims import Claim, ClaimRequest
 from consumer.ledger.work.control import Pause
+from consumer.ledger.work.decisions import Decision, Word, take_unlogged
 from consumer.ledger.work.outbox import Outgoing
 from consumer.ledger.work.replicas import Replica, ReplicaSeen
 from consumer.ledger.work.rounds import Rounds
@@ -261,22 +262,28 @@ class Ledger:
         """Refuse new intents, so that nothing is written to Cinder, Nova or a backend."""
         self._database.write(lambda c: control.pause(c, self._cloud, actor, reason))
 
-    def resume(self, actor: str) -> None:
+    def resume(self, actor: str, reason: str = "") -> None:
         """End the pause, if there is one."""
-        self._database.write(lambda c: control.resume(c, self._cloud, actor))
+        self._database.write(lambda c: control.resume(c, self._cloud, actor, reason))
 
     def paused(self) -> Pause | None:
         """Return the present pause, or None."""
         return self._database.read(lambda c: control.paused(c, self._cloud), one_statement=True)
 
-    def approve(self, case_id: str, actor: str, reason: str) -> str:
-        """Approve the plan that the case has now; return the full case id.
+    def approve(self, case_id: str, actor: str, reason: str, *, plan: str) -> str:
+        """Approve the plan that was shown; return the full case id.
 
-        Raises NoSuchCaseError, and WrongStateError unless the case awaits approval.
+        ``plan`` is its fingerprint, or the beginning of it. Raises NoSuchCaseError, WrongStateError
+        unless the case awaits approval, and PlanChangedError unless it has this very plan.
         """
+        word = Word(actor, reason)
         return self._database.write(
-            lambda c: control.approve(c, self._cloud, case_id, actor, reason)
+            lambda c: approving.approve(c, self._cloud, case_id, plan, word)
         )
+
+    def take_decisions(self, *, limit: int = 100) -> tuple[Decision, ...]:
+        """Return decisions of people that no service has logged yet; no other gets them."""
+        return self._database.write(lambda c: take_unlogged(c, self._cloud, limit))
 
     def cases(
         self,

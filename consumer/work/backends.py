@@ -27,6 +27,12 @@ GROUP = cfg.OptGroup(
 
 SHORTEST_LOOK_SECONDS = 0.1
 """With a shorter limit every look would time out, and every case would be parked."""
+SHORTEST_APPROVAL_SECONDS = 60.0
+"""With a shorter limit an approval could end before a worker is free, and a case would ask ever."""
+SHORTEST = {
+    "look_timeout_seconds": SHORTEST_LOOK_SECONDS,
+    "approval_valid_seconds": SHORTEST_APPROVAL_SECONDS,
+}
 
 MODES: Mapping[Mode, str] = {
     Mode.OBSERVE: "Diagnose and announce. Change nothing.",
@@ -97,6 +103,14 @@ POLICY_HELP: Mapping[str, str] = {
         "When a parked case is looked at again, in seconds; so is a case that awaits approval. An "
         "old case is looked at again after an eighth of its age, at least once a day. It closes "
         "when its trouble has ended, and is recovered where that is proven safe by then. 0: never."
+    ),
+    "approval_valid_seconds": (
+        "How long an approval (`detachd case approve`) is valid, in seconds, until its plan is "
+        "begun. An approval is bound to the plan and the evidence that were shown; this limit is "
+        "for what detachd cannot see, for example what its giver has checked elsewhere. The "
+        "default, an hour, outlasts the longest pause between two attempts "
+        "(retry_backoff_max_seconds) and a late horizon, so that an approval is not lost to a "
+        "short outage. After it, the case asks again."
     ),
     "late_attach": (
         "What happens to an attachment that exists in Nova and on the backend, but whose attach "
@@ -180,8 +194,7 @@ def _policy_option(name: str, default: object) -> cfg.Opt:
         case int():
             return cfg.IntOpt(name, default=default, min=1, help=help_text)
         case _:
-            shortest = SHORTEST_LOOK_SECONDS if name == "look_timeout_seconds" else 0.0
-            return cfg.FloatOpt(name, default=default, min=shortest, help=help_text)
+            return cfg.FloatOpt(name, default=default, min=SHORTEST.get(name, 0.0), help=help_text)
 
 
 def _choice(name: str, default: Choice, choices: Mapping[Choice, str]) -> cfg.Opt:

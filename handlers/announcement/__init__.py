@@ -73,6 +73,7 @@ def announce(case: Case, diagnosis: Diagnosis, details: Details) -> Announcement
         "duration_seconds": max(0.0, round((details.now - case.round_began_at).total_seconds(), 3)),
         "trigger": case.trigger.value,
         "request_ids": list(case.request_ids),
+        "approved_by": case.approved_by,
     }
     reached = CaseState.PARKED if details.event is Event.PARKED else None
     return Announcement(details.event.value, PRIORITIES[details.event], payload, reached)

@@ -18,7 +18,7 @@ from datetime import datetime
 from drivers.base import Capabilities
 from handlers import intents
 from handlers.case import StepKind
-from handlers.judgement import accounting
+from handlers.judgement import accounting, approval
 from handlers.judgement.diagnosis import holds
 from handlers.judgement.evidence import Fact
 from handlers.judgement.plan import Step, cinder_skips_backend
@@ -225,9 +225,11 @@ class Guard(enum.Enum):
     APPROVE = Reason(
         "the mode is approve, and this plan has no approval",
         Becomes.ASKED,
-        "The mode is `approve` and this plan has no approval: `detachd case approve` gives it. A "
-        "plan that was approved and begun is carried on after a crash without a second "
-        "approval.",
+        "The mode is `approve` and this plan has no approval: `detachd case approve` gives it. An "
+        "approval serves the plan and the evidence that were shown: after a change of either it "
+        "takes a new one, and so it does after `approval_valid_seconds`, and after the plan was "
+        "carried out. A plan that was approved and begun is carried on after a crash without a "
+        "second approval.",
     )
 
     @property
@@ -437,9 +439,16 @@ def _approve(a: Asked) -> bool:
 
 def _approved(a: Asked) -> bool:
     """Tell whether the plan has its approval. One that was approved and begun is carried on."""
-    approved_plan = a.s.case.approved_fingerprint
-    begun = holds("UC5.held", a.s) or holds("UC4.rolled", a.s)
-    return approved_plan is not None and (begun or approved_plan == a.means.fingerprint)
+    case = a.s.case
+    if case.approved_fingerprint is None or case.approved_at is None:
+        return False
+    broken_off = holds("UC5.held", a.s) or holds("UC4.rolled", a.s)
+    if broken_off and approval.begun_since_approved(case):
+        return True
+    age_seconds = (a.means.now - case.approved_at).total_seconds()
+    valid = age_seconds <= a.means.policy.approval_valid_seconds
+    unused = not approval.carried_out_since_approved(case)
+    return valid and unused and case.approved_fingerprint == a.means.fingerprint
 
 
 QUESTIONS: Mapping[Guard, Callable[[Asked], float | bool]] = {

@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import hashlib
-import json
-from collections.abc import Mapping
 from typing import Any, assert_never
 
 from drivers.base import Attachment, Capabilities
@@ -290,15 +287,3 @@ def _answered(s: Situation) -> bool:
     """
     of_a_host = facts.attachment_is_of_no_server(s) and facts.no_connection(s)
     return s.server is not None or s.server_gone or facts.host_uses_nothing(s) or of_a_host
-
-
-def fingerprint(diagnosis: Diagnosis, steps: tuple[Step, ...]) -> str:
-    """Return a digest of what a person approves: rule, steps and the evidence they rest on."""
-    s = diagnosis.situation
-    facts: Mapping[str, Any] = {
-        "rule": diagnosis.rule,
-        "steps": [[step.kind.value, step.target()] for step in steps],
-        "status": s.status if s else None,
-        "attachments": sorted(_attachments(s)) if s else [],
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

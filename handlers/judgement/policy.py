@@ -36,7 +36,8 @@ class BackendPolicy:
     Nova's own detach. ``patience_seconds`` is how old a case may grow while another
     operation on the volume is in flight, before a person is asked. A parked case, and one that
     awaits approval, is looked at again after ``parked_look_seconds``, later and later; never where
-    that is 0. ``late_attach`` says whether an
+    that is 0. ``approval_valid_seconds`` is how long after a person's yes a plan may be begun.
+    ``late_attach`` says whether an
     attach that is rolled forward, and of which no message said that it ended well, is then detached
     through Nova.
     """
@@ -57,6 +58,7 @@ class BackendPolicy:
     nova_detach_wait_seconds: float = 60.0
     patience_seconds: float = 86400.0
     parked_look_seconds: float = 3600.0
+    approval_valid_seconds: float = 3600.0
     late_attach: LateAttach = LateAttach.KEEP
 
     @property

@@ -26,10 +26,11 @@ from drivers.errors import (
 )
 from handlers.case import Case, CaseFile, CaseState, Outcome, ReasonKind
 from handlers.counting import Counted, Guarded, uncounted
+from handlers.judgement.approval import fingerprint
 from handlers.judgement.diagnosis import condemn
 from handlers.judgement.evidence import Evidence, Unknown
 from handlers.judgement.guards import PARKS, Becomes, Means, Objection, objections
-from handlers.judgement.plan import fingerprint, make_plan
+from handlers.judgement.plan import make_plan
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import ACTING, Diagnosis, Verdict
 from handlers.judgement.situation import Situation

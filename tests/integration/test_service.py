@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
 import time
 from typing import Any
 
@@ -194,13 +195,17 @@ def test_approve_waits_for_a_person(site: Site) -> None:
         until(lambda: all(in_state(site, act, "awaiting-approval") for act in both))
         case = shown(site, approved)
         assert tuple(planned(case)) == approved.scene.expected.steps
-        site.detachd.run("case", "approve", case["case_id"], "--reason", "looks right")
+        approve(site, case, "looks right")
         oracle.wait_until_over(site, [approved])
         assert [w["kind"] for w in shown(site, approved)["writes"]] == planned(case)
         assert in_state(site, other, "awaiting-approval"), "nobody said yes to this one"
+        until(lambda: "looks right" in site.detachd.logs())
         assert service.terminate() == 0
     assert site.writes(other.volume_id) == []
     oracle.all_is_well(site, [approved])
+    assert f"operator approved the plan of case {case['case_id']}" in site.detachd.logs()
+    told = [a.payload["approved_by"] for r in site.cases(approved.volume_id) for a in r.outbox]
+    assert set(told) == {"operator"}
 
 
 def test_approval_is_for_one_plan(site: Site) -> None:
@@ -213,13 +218,54 @@ def test_approval_is_for_one_plan(site: Site) -> None:
         before = shown(site, act)
         site.cloud.add_block_device(act.stage.instance_id, act.volume_id, before["attachment_id"])
         site.cloud.export(act.volume_id, act.stage.host)
-        site.detachd.run("case", "approve", before["case_id"], "--reason", "as it stood")
+        approve(site, before, "as it stood")
         until(lambda: in_state(site, act, "awaiting-approval", after_attempts=before["attempts"]))
         after = shown(site, act)
         assert service.terminate() == 0
     assert before["rule"] != after["rule"]
     assert before["fingerprint"] != after["fingerprint"]
     assert site.cloud.calls(writes=True) == ()
+
+
+def test_plan_read_ten_minutes_ago_is_not_another_plan(site: Site) -> None:
+    """Shown as UC4, then the server is deleted and it is UC3 -> the yes to UC4 is refused.
+
+    The refusal says what changed, and nothing is written. The yes to the plan as it is now is
+    carried out.
+    """
+    site.detachd.configure(dataclasses.replace(UNHURRIED, mode=Mode.APPROVE))
+    with site.detachd.serve() as service:
+        service.ready()
+        (act,) = play(site, "UC4")
+        until(lambda: in_state(site, act, "awaiting-approval"))
+        read = shown(site, act)
+        assert planned(read) == ["cinder.roll_detaching", "nova.detach"]
+        site.cloud.delete_server(act.stage.instance_id)
+        site.detachd.run("replay", "case", read["case_id"], "--reason", "look again")
+        until(lambda: in_state(site, act, "awaiting-approval", after_attempts=read["attempts"]))
+        now = shown(site, act)
+        assert (read["use_case"], now["use_case"]) == ("UC4", "UC3")
+        refused = approve(site, read, "I read the plan ten minutes ago", fails=True)
+        assert refused.returncode == 2
+        assert f"rule: {read['rule']} -> {now['rule']}" in refused.stderr
+        assert "plan: cinder.roll_detaching, then nova.detach -> " in refused.stderr
+        assert shown(site, act)["approved_by"] is None
+        time.sleep(1.0)
+        assert site.writes(act.volume_id) == []
+        approve(site, now, "read anew")
+        oracle.wait_until_over(site, [act])
+        assert [w["kind"] for w in shown(site, act)["writes"]] == planned(now)
+        assert service.terminate() == 0
+    assert "I read the plan ten minutes ago" not in site.detachd.logs()
+    assert site.cloud.calls("nova.detach") == ()
+
+
+def approve(
+    site: Site, case: dict[str, Any], reason: str, *, fails: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Approve the plan that was shown, as a person does who read it."""
+    words = ("--plan", case["fingerprint"][:12], "--reason", reason, "--actor", "operator")
+    return site.detachd.run("case", "approve", case["case_id"], *words, fails=fails)
 
 
 # -- bad input -------------------------------------------------------------------------------------

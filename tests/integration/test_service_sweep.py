@@ -183,8 +183,9 @@ def test_ghost_waits_for_a_yes_in_mode_approve(site: Site) -> None:
         site.introduce([act])
         until(lambda: waiting_for_a_yes(site, act), 60.0)
         assert site.writes(act.volume_id) == []
-        case_id = site.cases(act.volume_id)[0].case.case_id
-        site.detachd.run("case", "approve", case_id, "--reason", "nobody has it")
+        case = site.cases(act.volume_id)[0].case
+        plan = ("--plan", case.fingerprint or "")
+        site.detachd.run("case", "approve", case.case_id, *plan, "--reason", "nobody has it")
         oracle.wait_until_over(site, [act])
         assert service.terminate() == 0
     assert concluded(site, act)

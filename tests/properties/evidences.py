@@ -148,6 +148,7 @@ FACTS: dict[str, st.SearchStrategy[object]] = {
     "connector": st.none() | hosts.map(connector),
     "intents": intents,
     "approved_fingerprint": st.none() | st.just("a fingerprint"),
+    "approved_at": st.none() | st.just(OPENED_AT),
     "first_clean_at": st.none() | st.just(OPENED_AT),
     "mended_at": st.none() | st.just(OPENED_AT),
 }

@@ -15,10 +15,11 @@ from drivers.control_plane import BlockDevice
 from handlers.announcement import schema
 from handlers.case import CaseState, Conclusion, StepKind
 from handlers.judgement.accounting import Kind, host_of, may_hold, unexplained
+from handlers.judgement.approval import fingerprint
 from handlers.judgement.diagnosis import rule_ids
 from handlers.judgement.evidence import Blind, Fact, Holding, Unknown
 from handlers.judgement.guards import PARKS, Guard, Means, guard
-from handlers.judgement.plan import Condition, fingerprint, make_plan, unmet
+from handlers.judgement.plan import Condition, make_plan, unmet
 from handlers.judgement.policy import BackendPolicy, Mode
 from handlers.judgement.rule import ACTING, Verdict
 from handlers.notification import Operation

@@ -178,6 +178,9 @@ cases = Table(
     Column("approved_by", String(255)),
     Column("approved_fingerprint", String(255)),
     Column("approved_at", Moment),
+    Column("acknowledged_until", Moment),
+    Column("acknowledged_by", String(255)),
+    Column("acknowledged_rule", String(255)),
     Index(None, "cloud", "next_attempt_at"),
     Index(None, "cloud", "volume_id"),
     Index(None, "cloud", "state", "opened_at"),
@@ -320,6 +323,22 @@ pauses = Table(
     Column("resumed_at", Moment),
     Column("resumed_by", String(255)),
     Index(None, "cloud", "resumed_at"),
+    **MARIADB,
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("decision_id", BigSerial, primary_key=True, autoincrement=True),
+    _cloud(),
+    Column("decided_at", Moment, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("actor", String(255), nullable=False),
+    Column("reason", FreeText, nullable=False),
+    Column("case_id", String(36)),  # refers to no row: the case may be in the archive, or deleted
+    Column("detail", JsonText),
+    Column("logged_at", Moment),
+    Index(None, "cloud", "logged_at"),
     **MARIADB,
 )
 

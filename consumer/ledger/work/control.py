@@ -1,4 +1,4 @@
-"""Commands of a person: pause, resume, approve a plan."""
+"""A person pauses detachd, and resumes it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.cases import HistoryKind, note, one_case, rewrite
 from consumer.ledger.database.engine import database_now
-from consumer.ledger.database.locks import lock_volumes
 from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.tables import pauses
-from consumer.ledger.errors import WrongStateError
-from handlers.case import Case, CaseState, PausedError
+from consumer.ledger.work.decisions import DecisionKind, Word, decide
+from handlers.case import PausedError
 
 _PRESENT = (
     sa.select(pauses.c.paused_at, pauses.c.paused_by, pauses.c.reason)
@@ -39,13 +37,15 @@ def pause(connection: sa.Connection, cloud: str, actor: str, reason: str) -> Non
         now = database_now(connection)
         row = {"cloud": cloud, "paused_at": now, "paused_by": actor, "reason": reason}
         connection.execute(pauses.insert(), row)
+        decide(connection, cloud, DecisionKind.PAUSED, Word(actor, reason), now)
 
 
-def resume(connection: sa.Connection, cloud: str, actor: str) -> None:
+def resume(connection: sa.Connection, cloud: str, actor: str, reason: str = "") -> None:
     """End the pause; without one, do nothing."""
     now = database_now(connection)
     present = pauses.update().where(pauses.c.cloud == cloud, pauses.c.resumed_at.is_(None))
-    connection.execute(present.values(resumed_at=now, resumed_by=actor))
+    if connection.execute(present.values(resumed_at=now, resumed_by=actor)).rowcount:
+        decide(connection, cloud, DecisionKind.RESUMED, Word(actor, reason), now)
 
 
 def paused(connection: sa.Connection, cloud: str) -> Pause | None:
@@ -63,44 +63,3 @@ def check_not_paused(connection: sa.Connection, cloud: str) -> None:
             f"paused by {present.actor} at {present.paused_at:%Y-%m-%d %H:%M:%S} UTC: "
             f"{present.reason}; `detachd resume` ends it"
         )
-
-
-def approve(connection: sa.Connection, cloud: str, case_id: str, actor: str, reason: str) -> str:
-    """Approve the present plan of the case; it is due at once. Return the full case id.
-
-    Raises NoSuchCaseError, WrongStateError.
-    """
-    case = _awaiting(connection, cloud, case_id)
-    if case.fingerprint is None:
-        raise WrongStateError(f"case {case.case_id} has no plan that could be approved")
-    now = database_now(connection)
-    approved = dataclasses.replace(
-        case,
-        state=CaseState.DUE,
-        next_attempt_at=now,
-        signal_seq=case.signal_seq + 1,  # so that a running attempt leaves the case due
-        crashes=0,
-        approved_by=actor,
-        approved_fingerprint=case.fingerprint,
-        approved_at=now,
-    )
-    rewrite(connection, [(case, approved)], now)
-    note(
-        connection, case.case_id, HistoryKind.APPROVED, actor, now,
-        state=CaseState.DUE.value, reason=reason, detail={"fingerprint": case.fingerprint},
-    )  # fmt: skip
-    return case.case_id
-
-
-def _awaiting(connection: sa.Connection, cloud: str, case_id: str) -> Case:
-    """Return the case with its volume locked, if it awaits approval."""
-    found = one_case(connection, cloud, case_id).case
-    lock_volumes(connection, cloud, [found.volume_id])
-    # Read again under the lock: a worker may have finished it meanwhile.
-    case = one_case(connection, cloud, found.case_id).case
-    if case.state is not CaseState.AWAITING_APPROVAL:
-        raise WrongStateError(
-            f"case {case.case_id} is {case.state.value}; only a case in state "
-            f"{CaseState.AWAITING_APPROVAL.value} can be approved"
-        )
-    return case

@@ -66,6 +66,8 @@ def finished(connection: sa.Connection, claim: Claim) -> bool | None:
 
 def _reached(case: Case, outcome: Outcome, now: datetime) -> Case:
     delay = None if outcome.state is CaseState.CLOSED else outcome.delay_seconds
+    if outcome.state is CaseState.AWAITING_APPROVAL and not outcome.held:
+        case = _asking_anew(case)
     return dataclasses.replace(
         case,
         state=outcome.state,
@@ -73,6 +75,11 @@ def _reached(case: Case, outcome: Outcome, now: datetime) -> Case:
         next_attempt_at=None if delay is None else now + timedelta(seconds=delay),
         **_found(case, outcome, now),
     )
+
+
+def _asking_anew(case: Case) -> Case:
+    """Return the case without its approval: a person is asked again, so it serves nothing more."""
+    return dataclasses.replace(case, approved_by=None, approved_fingerprint=None, approved_at=None)
 
 
 def _left_due(case: Case, outcome: Outcome, now: datetime) -> Case:
@@ -123,6 +130,7 @@ def _decided(case: Case, outcome: Outcome) -> dict[str, Any]:
 def _detail(outcome: Outcome, *, newer: bool) -> dict[str, Any]:
     return {
         "evidence": dict(outcome.evidence),
+        "fingerprint": outcome.fingerprint,
         "wanted_state": outcome.state.value,
         "conclusion": outcome.conclusion.value if outcome.conclusion else None,
         "use_case": outcome.use_case.value if outcome.use_case else None,

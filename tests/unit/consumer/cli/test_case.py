@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +11,11 @@ import yaml
 
 from consumer.cli.app import main
 from consumer.ledger import Ledger
-from handlers.case import Announcement, CaseState, Priority, StepKind, StepResult, UseCase
-from tests.bus import new_ledger
+from handlers.case import Announcement, Priority, StepKind, StepResult, UseCase
+from tests.unit.consumer.cli.conftest import Run
 from tests.unit.consumer.due import LAB, only_case, open_case, outcome
 
 Captured = pytest.CaptureFixture[str]
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """Give an empty ledger whose errors settle at once."""
-    with new_ledger(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def run(tmp_path: Path, capsys: Captured) -> Run:
-    """Run ``detachd`` on that ledger; return exit code, stdout and stderr."""
-    path = tmp_path / "detachd.conf"
-    path.write_text(
-        f"[ledger]\nconnection = sqlite:///{tmp_path}/ledger.sqlite\n"
-        "[backend_defaults]\ndriver = simulator\n"
-    )
-
-    def run_command(*words: str) -> tuple[int, str, str]:
-        code = main([*words, "--config-file", str(path)])
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return run_command
 
 
 def attempt(ledger: Ledger, **changes: Any) -> str:
@@ -160,29 +134,6 @@ def test_case_is_shown_to_a_person_a_line_an_entry(ledger: Ledger, run: Run) -> 
 def test_unknown_case_is_bad_input(ledger: Ledger, run: Run) -> None:
     """An id that no case has -> exit 2, and the id in the words."""
     assert run("case", "show", "ffffffff") == (2, "", "detachd: there is no case ffffffff\n")
-
-
-# -- approve ---------------------------------------------------------------------------------------
-
-
-def test_approval_makes_the_case_due_and_names_the_person(ledger: Ledger, run: Run) -> None:
-    """A case that awaits approval -> due at once, the approval and its reason in the history."""
-    case_id = attempt(ledger, state=CaseState.AWAITING_APPROVAL, fingerprint="f" * 64)
-    code, out, _ = run("case", "approve", case_id[:8], "--reason", "checked", "--actor", "alice")
-    assert (code, out) == (0, f"approved the plan of case {case_id}\n")
-    record = ledger.case(case_id)
-    assert record.case.state is CaseState.DUE
-    assert record.case.approved_by == "alice"
-    assert record.history[-1].reason == "checked"
-
-
-def test_approval_of_what_awaits_none_is_refused(ledger: Ledger, run: Run) -> None:
-    """A parked case -> exit 2, its state in the words, nothing changed."""
-    case_id = attempt(ledger)
-    code, _, err = run("case", "approve", case_id, "--reason", "why not")
-    assert code == 2
-    assert "is parked" in err
-    assert ledger.case(case_id).case.state is CaseState.PARKED
 
 
 # -- pause and resume ------------------------------------------------------------------------------

@@ -15,10 +15,11 @@ from handlers.judgement.accounting import (
     unexplained,
     unexplained_hosts,
 )
+from handlers.judgement.approval import fingerprint
 from handlers.judgement.diagnosis import hosts_to_ask_of
 from handlers.judgement.evidence import Holding, Unknown
 from handlers.judgement.guards import Guard, Means, guard
-from handlers.judgement.plan import Condition, fingerprint, make_plan, unmet
+from handlers.judgement.plan import Condition, make_plan, unmet
 from handlers.judgement.policy import BackendPolicy, Mode
 from handlers.judgement.rule import RELEASING, Verdict
 from tests.unit.handlers.judgement.acting_pictures import (

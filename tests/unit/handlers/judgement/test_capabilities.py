@@ -8,8 +8,9 @@ import pytest
 
 from drivers.base import Capabilities
 from handlers.case import StepKind
+from handlers.judgement.approval import fingerprint
 from handlers.judgement.guards import PARKS, Guard, Means, guard
-from handlers.judgement.plan import fingerprint, make_plan, unmet
+from handlers.judgement.plan import make_plan, unmet
 from handlers.judgement.policy import BackendPolicy, Mode
 from tests.unit.handlers.judgement.acting_pictures import (
     ATTACHED,

@@ -11,8 +11,9 @@ import pytest
 from drivers.base import Capabilities, Connector
 from handlers import intents
 from handlers.case import LateCalls, StepKind, StepResult
+from handlers.judgement.approval import fingerprint
 from handlers.judgement.guards import PARKS, Guard, Means, Objection, guard
-from handlers.judgement.plan import fingerprint, make_plan
+from handlers.judgement.plan import make_plan
 from handlers.judgement.policy import BackendPolicy, Mode
 from handlers.notification import Operation
 from tests.unit.handlers.judgement.acting_pictures import (

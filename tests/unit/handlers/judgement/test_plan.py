@@ -9,7 +9,8 @@ import pytest
 
 from drivers.base import Capabilities
 from handlers.case import StepKind, StepResult
-from handlers.judgement.plan import UNHELD, Condition, Step, fingerprint, make_plan
+from handlers.judgement.approval import fingerprint
+from handlers.judgement.plan import UNHELD, Condition, Step, make_plan
 from handlers.judgement.rule import ACTING, Verdict
 from tests.unit.handlers.judgement.acting_pictures import (
     BESIDE,
@@ -240,11 +241,11 @@ def mark(picture: Picture) -> str:
 
 
 def test_the_fingerprint_is_of_what_a_person_says_yes_to() -> None:
-    """The same plan later -> the same; another host, row, status or step -> another."""
-    assert mark(UC1) == mark(UC1.but(attempts=7, backend=()))
+    """The same plan later -> the same; another host, row, status, step or access -> another."""
+    assert mark(UC1) == mark(UC1.but(attempts=7))
     others = [
         UC1.but(host=H2), UC1_RESERVED, UC3, UC5, UC1.but(attachments=(attachment(A, "reserved"),)),
-        UC1.but(known=(), backend=()),
+        UC1.but(known=(), backend=()), UC1.but(backend=()),
     ]  # fmt: skip
     assert len({mark(UC1), *map(mark, others)}) == len(others) + 1
 

@@ -150,7 +150,10 @@ def test_an_approved_plan_is_carried_out(cloud: Cloud, stuck: Stuck) -> None:
     trial = stuck.trial(cloud)
     for _ in range(2 if stuck.rule == "UC4.overwritten" else 1):
         asked = trial.run(recovery)
-        yes = {"approved_by": "alice", "approved_fingerprint": asked.fingerprint}
+        yes = {
+            "approved_by": "alice", "approved_fingerprint": asked.fingerprint,
+            "approved_at": trial.now,
+        }  # fmt: skip
         trial.kept = dataclasses.replace(trial.kept, **yes, state=CaseState.DUE)
     assert trial.run(recovery).conclusion is Conclusion.MENDED
     stuck.assert_recovered(cloud, trial)

@@ -85,7 +85,10 @@ def test_each_step_takes_a_yes_of_its_own(cloud: Cloud) -> None:
     for made in ([], STEPS[:1]):
         asked = trial.run(recovery)
         assert (asked.state, trial.made()) == (CaseState.AWAITING_APPROVAL, made)
-        yes = {"approved_by": "alice", "approved_fingerprint": asked.fingerprint}
+        yes = {
+            "approved_by": "alice", "approved_fingerprint": asked.fingerprint,
+            "approved_at": trial.now,
+        }  # fmt: skip
         trial.kept = dataclasses.replace(trial.kept, **yes, state=CaseState.DUE)
     assert trial.run(recovery).conclusion is Conclusion.MENDED
     assert free(cloud, trial)

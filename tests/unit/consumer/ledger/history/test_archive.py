@@ -237,7 +237,7 @@ def test_archived_case_is_not_to_be_approved(ledger: Ledger) -> None:
     case_id = archived(ledger).case.case_id
     before = everything(ledger)
     with pytest.raises(WrongStateError, match=f"{case_id} is closed"):
-        ledger.approve(case_id[:8], "alice", "")
+        ledger.approve(case_id[:8], "alice", "", plan="f" * 64)
     assert everything(ledger) == before
 
 

@@ -1,0 +1,114 @@
+"""A person's yes to a plan: to the one that was shown, on the evidence that was shown."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from consumer.ledger.database.cases import HistoryKind, note, of_case, one_case, rewrite
+from consumer.ledger.database.engine import database_now
+from consumer.ledger.database.locks import lock_volumes
+from consumer.ledger.database.tables import history
+from consumer.ledger.errors import PlanChangedError, WrongStateError
+from consumer.ledger.work.decisions import DecisionKind, Word, decide
+from handlers.case import Case, CaseState
+from handlers.recovery.changes import changes
+
+SHORTEST_FINGERPRINT = 8
+
+
+def approve(connection: sa.Connection, cloud: str, case_id: str, plan: str, word: Word) -> str:
+    """Approve the plan with this fingerprint; the case is due at once. Return the full case id.
+
+    Raises NoSuchCaseError, WrongStateError, and PlanChangedError where the case has another plan
+    now or the same plan on other evidence.
+    """
+    case = locked_case(connection, cloud, case_id)
+    if case.state is not CaseState.AWAITING_APPROVAL:
+        raise WrongStateError(
+            f"case {case.case_id} is {case.state.value}; only a case in state "
+            f"{CaseState.AWAITING_APPROVAL.value} can be approved"
+        )
+    if case.fingerprint is None:
+        raise WrongStateError(f"case {case.case_id} has no plan that could be approved")
+    _check_shown(connection, case, plan.lower())
+    _approved(connection, case, word)
+    return case.case_id
+
+
+def locked_case(connection: sa.Connection, cloud: str, case_id: str) -> Case:
+    """Return the case with its volume locked. Raises NoSuchCaseError."""
+    found = one_case(connection, cloud, case_id).case
+    lock_volumes(connection, cloud, [found.volume_id])
+    # Read again under the lock: a worker may have finished it meanwhile.
+    return one_case(connection, cloud, found.case_id).case
+
+
+def _approved(connection: sa.Connection, case: Case, word: Word) -> None:
+    now = database_now(connection)
+    approved = dataclasses.replace(
+        case,
+        state=CaseState.DUE,
+        next_attempt_at=now,
+        signal_seq=case.signal_seq + 1,  # so that a running attempt leaves the case due
+        crashes=0,
+        approved_by=word.actor,
+        approved_fingerprint=case.fingerprint,
+        approved_at=now,
+    )
+    rewrite(connection, [(case, approved)], now)
+    detail = {"fingerprint": case.fingerprint, "rule": case.rule}
+    note(
+        connection, case.case_id, HistoryKind.APPROVED, word.actor, now,
+        state=CaseState.DUE.value, reason=word.reason, detail=detail,
+    )  # fmt: skip
+    decide(
+        connection, case.cloud, DecisionKind.APPROVED, word, now,
+        case_id=case.case_id, detail=detail,
+    )  # fmt: skip
+
+
+def _check_shown(connection: sa.Connection, case: Case, plan: str) -> None:
+    """Raise PlanChangedError unless the case still has the plan that the person was shown."""
+    if len(plan) < SHORTEST_FINGERPRINT:
+        raise PlanChangedError(
+            f"case {case.case_id}: give at least {SHORTEST_FINGERPRINT} characters of the "
+            "fingerprint of the plan"
+        )
+    present = case.fingerprint or ""
+    if present.startswith(plan):
+        return
+    looks = [row for row in of_case(connection, case.case_id, history, "history_id") if row.detail]
+    shown = _evidence_of(looks, plan)
+    now = _evidence_of(looks, present)
+    raise PlanChangedError(_refusal(case, plan, shown, now))
+
+
+def _evidence_of(looks: list[Any], plan: str) -> Mapping[str, Any] | None:
+    """Return the evidence of the last look that came to this plan."""
+    found = (
+        row.detail["evidence"]
+        for row in reversed(looks)
+        if (row.detail.get("fingerprint") or "").startswith(plan) and "evidence" in row.detail
+    )
+    return next(found, None)
+
+
+def _refusal(
+    case: Case, plan: str, shown: Mapping[str, Any] | None, now: Mapping[str, Any] | None
+) -> str:
+    """Return why the approval is refused: what was shown, what it is now."""
+    present = (case.fingerprint or "")[:SHORTEST_FINGERPRINT]
+    if shown is None:
+        return (
+            f"case {case.case_id} never had the plan {plan}; its plan is {present}. Nothing was "
+            f"approved; `detachd case show {case.case_id}` shows the plan"
+        )
+    changed = changes(shown, now or {}) or ("the evidence",)
+    return (
+        f"case {case.case_id}: the plan {plan} that was shown is not its plan any more, which is "
+        f"{present} now. Nothing was approved. What changed since:\n  " + "\n  ".join(changed)
+    )

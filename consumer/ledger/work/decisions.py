@@ -1,0 +1,102 @@
+"""What people decided, kept for the service, which logs each decision once.
+
+A decision is written in the transaction that carries it out: neither is without the other. Rows are
+not deleted: they are few, and say who decided what and why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from consumer.ledger.database.engine import database_now
+from consumer.ledger.database.prepared import Prepared
+from consumer.ledger.database.tables import decisions
+
+
+class DecisionKind(enum.Enum):
+    """What was decided."""
+
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    APPROVED = "approved"
+    CLOSED = "closed"
+    ACKNOWLEDGED = "acknowledged"
+    ACKNOWLEDGEMENT_ENDED = "acknowledgement-ended"
+    NOTED = "noted"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Word:
+    """A person's word: who says it, and why."""
+
+    actor: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Decision:
+    """One decision of a person, about a case where ``case_id`` is set."""
+
+    decided_at: datetime
+    kind: DecisionKind
+    actor: str
+    reason: str
+    case_id: str | None
+    detail: Mapping[str, Any]
+
+
+_ADDED = Prepared.insert(decisions)
+_UNLOGGED = (
+    sa.select(decisions)
+    .where(decisions.c.cloud == sa.bindparam("cloud"), decisions.c.logged_at.is_(None))
+    .order_by(decisions.c.decision_id)
+    .limit(sa.bindparam("most", type_=sa.Integer()))
+)
+_TAKEN = Prepared(
+    decisions.update()
+    .where(decisions.c.decision_id == sa.bindparam("taken_id"), decisions.c.logged_at.is_(None))
+    .values(logged_at=sa.bindparam("taken_at"))
+)
+
+
+def decide(
+    connection: sa.Connection,
+    cloud: str,
+    kind: DecisionKind,
+    word: Word,
+    now: datetime,
+    *,
+    case_id: str | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a decision down, for the log of the service."""
+    row = {
+        "cloud": cloud, "decided_at": now, "kind": kind.value, "actor": word.actor,
+        "reason": word.reason, "case_id": case_id, "detail": dict(detail or {}), "logged_at": None,
+    }  # fmt: skip
+    _ADDED.run(connection, row)
+
+
+def take_unlogged(connection: sa.Connection, cloud: str, limit: int) -> tuple[Decision, ...]:
+    """Return decisions that no service has logged yet, oldest first; no other gets them."""
+    rows = connection.execute(_UNLOGGED, {"cloud": cloud, "most": limit}).all()
+    if not rows:
+        return ()
+    now = database_now(connection)
+    mine = (
+        row
+        for row in rows
+        if _TAKEN.run(connection, {"taken_id": row.decision_id, "taken_at": now}) == 1
+    )
+    return tuple(
+        Decision(
+            row.decided_at, DecisionKind(row.kind), row.actor, row.reason, row.case_id, row.detail
+        )
+        for row in mine
+    )

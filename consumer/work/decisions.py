@@ -1,0 +1,56 @@
+"""Logs what people decide on the command line, which writes it into the ledger."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from consumer.ledger import Decision, DecisionKind, Ledger, LedgerUnavailableError
+
+LOG = logging.getLogger(__name__)
+
+POLL_SECONDS = 5.0
+
+
+class DecisionLog:
+    """Logs each decision once, by whichever replica reads it first."""
+
+    def __init__(self, ledger: Ledger, poll_seconds: float = POLL_SECONDS) -> None:
+        self._ledger = ledger
+        self._poll_seconds = poll_seconds
+
+    def run(self, stop: threading.Event) -> None:
+        """Log decisions until ``stop`` is set, and then those that are left. Errors are retried."""
+        while not stop.wait(self._poll_seconds):
+            self.log_once()
+        self.log_once()
+
+    def log_once(self) -> None:
+        """Log the decisions that no service has logged. Blocks for the database."""
+        try:
+            for decision in self._ledger.take_decisions():
+                LOG.info("%s", in_words(decision))
+        except LedgerUnavailableError as error:  # the worker logs a warning for it
+            LOG.debug("decisions were not read: %s", error)
+        except Exception:  # the top of the loop: nothing depends on the log
+            LOG.exception("reading decisions failed; it will be repeated")
+
+
+def in_words(decision: Decision) -> str:
+    """Return a decision on one line: who, what, about which case, why."""
+    about = f" case {decision.case_id}" if decision.case_id else ""
+    detail = "".join(f" {name}={value}" for name, value in decision.detail.items() if value)
+    reason = " ".join(decision.reason.split()) or "no reason given"
+    when = decision.decided_at.isoformat(timespec="seconds")
+    return f"{decision.actor} {SAID[decision.kind]}{about} at {when}{detail}: {reason}"
+
+
+SAID = {
+    DecisionKind.PAUSED: "paused detachd",
+    DecisionKind.RESUMED: "resumed detachd",
+    DecisionKind.APPROVED: "approved the plan of",
+    DecisionKind.CLOSED: "closed",
+    DecisionKind.ACKNOWLEDGED: "acknowledged",
+    DecisionKind.ACKNOWLEDGEMENT_ENDED: "ended the acknowledgement of",
+    DecisionKind.NOTED: "wrote a note on",
+}

@@ -1,0 +1,47 @@
+"""What people decide on the command line is in the log of the service, once."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from consumer.ledger import Ledger
+from consumer.work.decisions import DecisionLog
+from tests.bus import new_ledger, until
+
+
+def test_decisions_are_logged_once_with_who_and_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Paused and resumed, reasons of several lines or none -> one line each, not repeated."""
+    caplog.set_level("INFO", "consumer.work.decisions")
+    with new_ledger(tmp_path) as ledger:
+        ledger.pause("alice", "the array\nis being moved")
+        ledger.resume("bob")
+        log = DecisionLog(ledger)
+        log.log_once()
+        log.log_once()
+    of_ours = [r for r in caplog.records if r.name == "consumer.work.decisions"]
+    paused, resumed = (record.getMessage() for record in of_ours)
+    assert paused.startswith("alice paused detachd at 20")
+    assert paused.endswith(": the array is being moved")
+    assert resumed.startswith("bob resumed detachd at 20")
+    assert resumed.endswith(": no reason given")
+
+
+def test_ledger_that_is_away_ends_no_service(tmp_path: Path) -> None:
+    """The ledger has no tables, or cannot be reached -> it goes on, and stops when asked."""
+    (tmp_path / "ledger.sqlite").mkdir()
+    stop, ended = threading.Event(), threading.Event()
+    log = DecisionLog(Ledger(f"sqlite:///{tmp_path}/ledger.sqlite"), poll_seconds=0.01)
+
+    def run() -> None:
+        log.run(stop)
+        ended.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    assert not ended.wait(0.2)
+    stop.set()
+    until(ended.is_set)
