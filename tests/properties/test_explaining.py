@@ -17,7 +17,8 @@ from handlers.judgement.accounting import Party, unexplained
 from handlers.judgement.evidence import Blind, Unknown
 from handlers.judgement.guards import Guard, Means, guard, objections
 from handlers.judgement.parties import parties
-from handlers.judgement.plan import fingerprint, make_plan
+from handlers.judgement.approval import fingerprint
+from handlers.judgement.plan import make_plan
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import ACTING
 from handlers.recovery.explanation import About, Explanation, GuardAnswer, Outlook, explain

@@ -14,7 +14,8 @@ from consumer.ledger import CaseRecord, HistoryKind, HistoryRecord, IntentRecord
 from drivers.base import Capabilities
 from handlers.case import CaseState, Priority, StepKind, StepResult
 from handlers.judgement.guards import Means, objections
-from handlers.judgement.plan import fingerprint, make_plan
+from handlers.judgement.approval import fingerprint
+from handlers.judgement.plan import make_plan
 from handlers.judgement.policy import BackendPolicy, Mode
 from handlers.judgement.rule import ACTING
 from handlers.recovery.summary import Judged, summarise

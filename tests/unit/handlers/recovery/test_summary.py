@@ -9,7 +9,8 @@ import pytest
 from handlers.judgement.diagnosis import diagnose
 from handlers.judgement.evidence import Absent, Evidence, Holding, Unknown
 from handlers.judgement.guards import Means, objections
-from handlers.judgement.plan import fingerprint, make_plan
+from handlers.judgement.approval import fingerprint
+from handlers.judgement.plan import make_plan
 from handlers.judgement.policy import BackendPolicy
 from handlers.recovery.summary import Judged, summarise
 from tests.unit.handlers.judgement.acting_pictures import BESIDE, GHOST, UC1, UC5
