@@ -34,6 +34,7 @@ from consumer.ledger.intake.replay import Replay, Replayed
 from consumer.ledger.ledger import Ledger
 from consumer.ledger.work.claims import Claim
 from consumer.ledger.work.control import Pause
+from consumer.ledger.work.on_record import OnRecord
 from consumer.ledger.work.outbox import Outgoing
 from consumer.ledger.work.replicas import Replica, ReplicaSeen
 from handlers.correlation.matching import Timing
@@ -57,6 +58,7 @@ __all__ = [
     "NoSuchBodyError",
     "NoSuchCaseError",
     "NotificationRecord",
+    "OnRecord",
     "OutboxRecord",
     "Outgoing",
     "Pause",
