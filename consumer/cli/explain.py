@@ -162,9 +162,8 @@ def text(looked: Looked, now: datetime, columns: int, *, every: bool = False) ->
     ids = () if every else (case.volume_id, case.attachment_id, case.instance_id)
     look = abbreviated(harmless(looked.look), ids)
     about = looked.about
-    if about.ledger_away is not None:
-        about = dataclasses.replace(about, ledger_away=printable(about.ledger_away))
-    told = explain(look, about)
+    away, paused = (printable(t) if t else None for t in (about.ledger_away, about.paused))
+    told = explain(look, dataclasses.replace(about, ledger_away=away, paused=paused))
     yield f"Volume {case.volume_id}: {COMES_TO[told.outlook]}"
     yield from wrapped("", _why(looked), columns, 0)
     yield f"{'attachment':<11}{case.attachment_id or 'none'}"

@@ -121,6 +121,10 @@ class Eyes:
     def _learned(self, host: str) -> Connector | None:
         return self.ledger.connector_of(host) if self.ledger else None
 
+    def _paused(self) -> str | None:
+        pause = self.ledger.paused() if self.ledger else None
+        return f"paused by {pause.actor}: {pause.reason}" if pause else None
+
     def _let_in_alone(self, look: Mapping[str, Any]) -> str | None:
         """Return the one known host that a free volume is exported to, as a sweep finds it."""
         cinder, backend = look["cinder"], look["backend"]
@@ -186,5 +190,12 @@ class Eyes:
         claimed = dataclasses.replace(case, attempts=case.attempts + 1)
         look = look_now(viewer, ReadOnlyFile(claimed, record.now, self._learned))
         state = case.state if case.case_id else None
-        about = About(case.case_id or None, state, case.fingerprint, self.away, live=True)
+        about = About(
+            case.case_id or None,
+            state,
+            case.fingerprint,
+            self.away,
+            live=True,
+            paused=self._paused(),
+        )
         return Looked(case, why, look, about)

@@ -264,3 +264,14 @@ def test_apis_that_are_away_are_told_as_unknown(cloud: Cloud, run: Run) -> None:
     cloud.set_apis(cinder_up=False)
     code, out, _ = run(stage.volume_id, "-f", "json")
     assert (found(out), code) == ([(None, "X1.cinder-unknown", "waits")], 5)
+
+
+def test_while_detachd_is_paused_it_would_not_act(cloud: Cloud, ledger: Ledger, run: Run) -> None:
+    """Paused by a person -> who and why is among what is missing, and the exit code is 5."""
+    stage = Stage(cloud, cloud.create_volume(), cloud.boot_server(host=HOST), HOST)
+    hear(ledger, [last_attach(stage), *arrangements.uc5_modern_leak(stage)])
+    assert run(stage.volume_id)[0] == 3
+    ledger.pause("alice", "maintenance \x1b[2J")
+    code, out, _ = run(stage.volume_id)
+    assert code == 5
+    assert "detachd is paused by alice: maintenance \\x1b[2J" in " ".join(out.split())
