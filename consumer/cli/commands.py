@@ -79,6 +79,19 @@ GROUPS = (
                 "detachd case show 4f1c",
             ),
             Listed(
+                "explain", "consumer.cli.explain:Explain",
+                "Look at a volume, case or server now, and change nothing",
+                "detachd explain 5f1c0a52-98f4-4f2e-9d63-0a5b1c7de911",
+            ),
+            Listed(
+                "case bundle", "consumer.cli.case_bundle:CaseBundle",
+                "Write one redacted file for a ticket",
+            ),
+            Listed(
+                "audit export", "consumer.cli.audit:AuditExport",
+                "Print every decision and write as JSON lines",
+            ),
+            Listed(
                 "sweep list", "consumer.cli.sweep:SweepList",
                 "List what the sweeps found in transition or exported",
             ),

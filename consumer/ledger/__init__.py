@@ -36,6 +36,7 @@ from consumer.ledger.ledger import Ledger
 from consumer.ledger.work.claims import Claim
 from consumer.ledger.work.control import Pause
 from consumer.ledger.work.decisions import Decision, DecisionKind
+from consumer.ledger.work.on_record import OnRecord
 from consumer.ledger.work.outbox import Outgoing
 from consumer.ledger.work.replicas import Replica, ReplicaSeen
 from handlers.correlation.matching import Timing
@@ -61,6 +62,7 @@ __all__ = [
     "NoSuchBodyError",
     "NoSuchCaseError",
     "NotificationRecord",
+    "OnRecord",
     "OutboxRecord",
     "Outgoing",
     "Pause",

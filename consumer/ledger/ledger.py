@@ -29,15 +29,17 @@ from consumer.ledger.intake.quarantine import BodyState, QuarantinedBody
 from consumer.ledger.intake.replay import Replay, Replayed, accept_replay
 from consumer.ledger.intake.second_looks import SecondLooks
 from consumer.ledger.work import approving, claims, control, finish, outbox, replicas
-from consumer.ledger.work.casefile import LedgerCaseFile
+from consumer.ledger.work.casefile import LedgerCaseFile, connector_of
 from consumer.ledger.work.claims import Claim, ClaimRequest
 from consumer.ledger.work.control import Pause
 from consumer.ledger.work.decisions import Decision, Word, take_unlogged
+from consumer.ledger.work.on_record import OnRecord, on_record
 from consumer.ledger.work.outbox import Outgoing
 from consumer.ledger.work.replicas import Replica, ReplicaSeen
 from consumer.ledger.work.rounds import Rounds
 from consumer.ledger.work.server_looks import ServerLooks
 from consumer.ledger.work.sweeps import Sweeps
+from drivers.base import Connector
 from handlers.case import Case, CaseFile, CaseState, Outcome
 from handlers.correlation.matching import Timing
 from handlers.notification import Notification
@@ -300,6 +302,17 @@ class Ledger:
     def case(self, case_id: str) -> CaseRecord:
         """Return one case, by its id or the beginning of it. Raises NoSuchCaseError."""
         return self._database.read(lambda c: reading.show_case(c, self._cloud, case_id))
+
+    def on_record(self, volume_id: str, case_id: str | None = None) -> OnRecord:
+        """Return what is known of a volume and its open cases, or of one case; changes nothing.
+
+        Raises NoSuchCaseError.
+        """
+        return self._database.read(lambda c: on_record(c, self._cloud, volume_id, case_id))
+
+    def connector_of(self, host: str) -> Connector | None:
+        """Return the connector last learned for a compute host from any attachment's message."""
+        return self._database.read(lambda c: connector_of(c, self._cloud, host), one_statement=True)
 
     def counts(self) -> dict[CaseState, StateCount]:
         """Count the open cases, with every open state in it."""

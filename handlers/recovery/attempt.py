@@ -6,9 +6,12 @@ import dataclasses
 import time
 from datetime import datetime, timedelta
 
+from drivers.base import Capabilities
 from handlers.case import Case, CaseFile, Intent, StepKind, StepResult
+from handlers.judgement.approval import fingerprint
 from handlers.judgement.evidence import Evidence
-from handlers.judgement.plan import Step
+from handlers.judgement.guards import Means, objections
+from handlers.judgement.plan import Step, make_plan
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import Diagnosis
 from handlers.judgement.situation import Situation
@@ -64,6 +67,14 @@ class Attempt:
         """Keep an intent of this attempt beside those that the ledger gave."""
         ended = dataclasses.replace(intent, result=result)
         self.case = dataclasses.replace(self.case, intents=(*self.case.intents, ended))
+
+    def judge(
+        self, diagnosis: Diagnosis, s: Situation, capabilities: Capabilities
+    ) -> tuple[tuple[Step, ...], Judged]:
+        """Return the plan that a diagnosis asks for, and what the guards say of it now."""
+        steps = make_plan(diagnosis, capabilities)
+        means = Means(capabilities, self.policy, self.now, fingerprint(diagnosis, steps))
+        return steps, Judged(means.fingerprint, objections(s, steps, means))
 
     def came_to(
         self,

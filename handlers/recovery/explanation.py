@@ -146,7 +146,7 @@ class About:
     """Whose look it is: the case, if there is one, as it stands now.
 
     ``ledger_away`` says why the ledger could not be read, where it could not. ``live``: the look
-    was made just now, and is on no record.
+    was made just now, and is on no record. ``paused`` says who paused detachd, while it is.
     """
 
     case_id: str | None = None
@@ -154,6 +154,7 @@ class About:
     fingerprint: str | None = None
     ledger_away: str | None = None
     live: bool = False
+    paused: str | None = None
 
 
 def explain(look: Mapping[str, Any], about: About) -> Explanation:
@@ -274,7 +275,7 @@ def _outlook(look: Mapping[str, Any], guards: Sequence[ToldGuard] | None, about:
         return Outlook.PERSON if verdict == Verdict.PARK.value else Outlook.WAIT
     decides = next((guard for guard in guards or () if guard.decides), None)
     if decides is None:
-        return Outlook.WAIT if about.ledger_away else Outlook.ACT
+        return Outlook.WAIT if about.ledger_away or about.paused else Outlook.ACT
     return Outlook.WAIT if decides.becomes == Becomes.LATER.value else Outlook.PERSON
 
 
@@ -290,6 +291,8 @@ def _missing(told: Explanation, about: About) -> Iterator[str]:
             f"the ledger ({about.ledger_away}): what the bus told, which calls may still act, and "
             "the connectors of hosts are not known"
         )
+    if about.paused:
+        yield f"detachd is {about.paused}; `detachd resume` ends that"
     if _awaits_another(told, about):
         yield "the plan that awaits approval: the last look does not ask for it any more"
     for side in told.sides:

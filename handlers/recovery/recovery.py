@@ -26,11 +26,9 @@ from drivers.errors import (
 )
 from handlers.case import Case, CaseFile, CaseState, Outcome, ReasonKind
 from handlers.counting import Counted, Guarded, uncounted
-from handlers.judgement.approval import fingerprint
 from handlers.judgement.diagnosis import condemn
 from handlers.judgement.evidence import Evidence, Unknown
-from handlers.judgement.guards import PARKS, Becomes, Means, Objection, objections
-from handlers.judgement.plan import make_plan
+from handlers.judgement.guards import PARKS, Becomes, Objection
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import ACTING, Diagnosis, Verdict
 from handlers.judgement.situation import Situation
@@ -39,7 +37,6 @@ from handlers.recovery.attempt import Attempt, Plan
 from handlers.recovery.conclusion import Attempted
 from handlers.recovery.looking import Viewer
 from handlers.recovery.steps import Calls, EvidenceChangedError, Stepper
-from handlers.recovery.summary import Judged
 
 ROUNDS = 6
 SETBACKS = 2
@@ -121,18 +118,16 @@ class Recovery:
         self, attempt: Attempt, evidence: Evidence, diagnosis: Diagnosis, s: Situation
     ) -> Outcome | None:
         capabilities = self._viewer.driver_of(s.volume.ref.backend).capabilities
-        steps = make_plan(diagnosis, capabilities)
-        means = Means(capabilities, attempt.policy, attempt.now, fingerprint(diagnosis, steps))
-        held = objections(s, steps, means)
-        attempted = attempt.came_to(evidence, diagnosis, steps, Judged(means.fingerprint, held))
-        if held:
-            return self._object(attempt, attempted, held[0], means.fingerprint)
+        steps, judged = attempt.judge(diagnosis, s, capabilities)
+        attempted, mark = attempt.came_to(evidence, diagnosis, steps, judged), judged.fingerprint
+        if judged.objections:
+            return self._object(attempt, attempted, judged.objections[0], mark)
         refused = [attempt.refused[step.kind] for step in steps if step.kind in attempt.refused]
         if refused:
-            return conclusion.park(attempted, refused[0], ReasonKind.REFUSED, means.fingerprint)
-        if _was_refused(attempt.case, means.fingerprint):
+            return conclusion.park(attempted, refused[0], ReasonKind.REFUSED, mark)
+        if _was_refused(attempt.case, mark):
             again = f"{diagnosis.reason}; a call of this plan was refused for good"
-            return conclusion.park(attempted, again, ReasonKind.REFUSED, means.fingerprint)
+            return conclusion.park(attempted, again, ReasonKind.REFUSED, mark)
         attempt.parked_by = None
         return self._try_steps(attempt, Plan(diagnosis, s, steps, attempted))
 

@@ -13,10 +13,10 @@ from typing import Any
 from unittest import mock
 
 from handlers.judgement import diagnosis, plan, rules
-from handlers.judgement.guards import guard
+from handlers.judgement.guards import objections
 from handlers.judgement.rule import Rule
 from handlers.judgement.situation import Situation, situate
-from handlers.recovery import recovery
+from handlers.recovery import attempt
 from tests.exhaustive.search import Search, Setting
 
 KINDS = ("guard ", "condition ", "rule ")
@@ -47,9 +47,9 @@ def _watched(found: set[str]) -> Iterator[None]:
         return s
 
     def guarded(*asked: Any) -> Any:
-        if (objection := guard(*asked)) is not None:
-            found.add(f"guard {objection.guard.name}")
-        return objection
+        held = objections(*asked)
+        found.update(f"guard {objection.guard.name}" for objection in held[:1])
+        return held
 
     def condition_met(condition: Any, s: Situation) -> bool:
         if not (is_met := met(condition, s)):
@@ -58,7 +58,7 @@ def _watched(found: set[str]) -> Iterator[None]:
 
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(diagnosis, "situate", situated))
-        stack.enter_context(mock.patch.object(recovery, "guard", guarded))
+        stack.enter_context(mock.patch.object(attempt, "objections", guarded))
         stack.enter_context(mock.patch.object(plan, "_met", condition_met))
         yield
 

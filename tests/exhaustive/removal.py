@@ -19,6 +19,7 @@ from handlers.judgement.facts import Predicate
 from handlers.judgement.guards import Guard
 from handlers.judgement.plan import Condition
 from handlers.judgement.rule import ACTING, Rule
+from handlers.recovery import attempt as attempts
 from handlers.recovery import conclusion, recovery, steps
 
 
@@ -106,9 +107,9 @@ def _controls() -> Iterator[Safeguard]:
     yield Safeguard("the second look before a person is asked", _patched(
         recovery.Recovery, "_confirmed", lambda *_: True))  # fmt: skip
     yield Safeguard("the reserve that keeps others out", _patched(
-        recovery, "make_plan", _without_reserve))  # fmt: skip
+        attempts, "make_plan", _without_reserve))  # fmt: skip
     yield Safeguard("the backend first, then Cinder", _patched(
-        recovery, "make_plan", _cinder_first))  # fmt: skip
+        attempts, "make_plan", _cinder_first))  # fmt: skip
 
 
 def _patched(module: Any, name: str, to: Any) -> Callable[[], AbstractContextManager[Any]]:

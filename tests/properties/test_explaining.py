@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from drivers.base import Capabilities
 from handlers.judgement.accounting import Party, unexplained
+from handlers.judgement.approval import fingerprint
 from handlers.judgement.evidence import Blind, Unknown
 from handlers.judgement.guards import Guard, Means, guard, objections
 from handlers.judgement.parties import parties
-from handlers.judgement.approval import fingerprint
 from handlers.judgement.plan import make_plan
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import ACTING

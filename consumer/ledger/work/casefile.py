@@ -132,11 +132,14 @@ class LedgerCaseFile:
 
     def connector_of(self, host: str) -> Connector | None:
         """Return the newest connector of a compute host that a notification contained."""
-        values = {"cloud": self.case.cloud, "host": host}
-        found = self._database.read(
-            lambda c: c.execute(_CONNECTOR_OF_HOST, values).scalar(), one_statement=True
-        )
-        return None if found is None else Connector.from_mapping(found)
+        cloud = self.case.cloud
+        return self._database.read(lambda c: connector_of(c, cloud, host), one_statement=True)
+
+
+def connector_of(connection: sa.Connection, cloud: str, host: str) -> Connector | None:
+    """Return the newest connector of a compute host that a notification contained."""
+    found = connection.execute(_CONNECTOR_OF_HOST, {"cloud": cloud, "host": host}).scalar()
+    return None if found is None else Connector.from_mapping(found)
 
 
 def _find(connection: sa.Connection, claim: Claim, request_id: str) -> str | None:

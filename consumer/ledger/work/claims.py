@@ -303,35 +303,41 @@ def _claim_free(
     free = _lock_free(connection, request.cloud, candidates, now)
     due = _still_due(connection, request, [candidates[v] for v in free], now)
     _end_calls_of_crashes(connection, free.values())
-    own = _intents(connection, [case.case_id for case in due])
-    volumes = {case.volume_id for case in due}
-    late = late_calls(connection, request.cloud, volumes)
-    known = known_volumes(connection, request.cloud, volumes)
-    unseen = unseen_findings(connection, request.cloud, [case.case_id for case in due])
-    beside = open_cases(connection, request.cloud, volumes)
     until = now + timedelta(seconds=request.lease_seconds)
     claimed = [
         Claim(
-            case=dataclasses.replace(
-                _counted(case, free[case.volume_id]),
-                intents=tuple(own.get(case.case_id, ())),
-                late=late[case.volume_id],
-                volume_seen=case.volume_seen or known[case.volume_id].seen,
-                deletion_told=known[case.volume_id].deleted,
-                unseen_finding=case.case_id in unseen and case.rearmed_at is None,
-                beside=tuple(
-                    o for o in beside.get(case.volume_id, ()) if o.case_id != case.case_id
-                ),
-            ),
+            case=_counted(case, free[case.volume_id]),
             fence=free[case.volume_id].fence + 1,
             owner=request.owner,
             claimed_at=now,
             lease_expires_at=until,
         )
-        for case in due
+        for case in gathered(connection, request.cloud, due)
     ]
     # Only the swap decides: on SQLite the rows were not locked when they were read.
     return [new for new in claimed if _swap(connection, new)]
+
+
+def gathered(connection: sa.Connection, cloud: str, of: Collection[Case]) -> list[Case]:
+    """Return these cases with what is not in their rows: see ``handlers.case.GATHERED``."""
+    ids, volumes = [case.case_id for case in of], {case.volume_id for case in of}
+    own = _intents(connection, ids)
+    late = late_calls(connection, cloud, volumes)
+    known = known_volumes(connection, cloud, volumes)
+    unseen = unseen_findings(connection, cloud, ids)
+    beside = open_cases(connection, cloud, volumes)
+    return [
+        dataclasses.replace(
+            case,
+            intents=tuple(own.get(case.case_id, ())),
+            late=late[case.volume_id],
+            volume_seen=case.volume_seen or known[case.volume_id].seen,
+            deletion_told=known[case.volume_id].deleted,
+            unseen_finding=case.case_id in unseen and case.rearmed_at is None,
+            beside=tuple(o for o in beside.get(case.volume_id, ()) if o.case_id != case.case_id),
+        )
+        for case in of
+    ]
 
 
 def _end_calls_of_crashes(connection: sa.Connection, free: Iterable[_Free]) -> None:

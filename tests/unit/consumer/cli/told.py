@@ -13,8 +13,8 @@ from typing import Any
 from consumer.ledger import CaseRecord, HistoryKind, HistoryRecord, IntentRecord, OutboxRecord
 from drivers.base import Capabilities
 from handlers.case import CaseState, Priority, StepKind, StepResult
-from handlers.judgement.guards import Means, objections
 from handlers.judgement.approval import fingerprint
+from handlers.judgement.guards import Means, objections
 from handlers.judgement.plan import make_plan
 from handlers.judgement.policy import BackendPolicy, Mode
 from handlers.judgement.rule import ACTING

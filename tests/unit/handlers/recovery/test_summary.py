@@ -6,10 +6,10 @@ import json
 
 import pytest
 
+from handlers.judgement.approval import fingerprint
 from handlers.judgement.diagnosis import diagnose
 from handlers.judgement.evidence import Absent, Evidence, Holding, Unknown
 from handlers.judgement.guards import Means, objections
-from handlers.judgement.approval import fingerprint
 from handlers.judgement.plan import make_plan
 from handlers.judgement.policy import BackendPolicy
 from handlers.recovery.summary import Judged, summarise

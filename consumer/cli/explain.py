@@ -1,0 +1,180 @@
+"""``detachd explain``: what the service would see, mean and do now; it changes nothing."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from cliff.command import Command
+
+from consumer.cli import explained
+from consumer.cli.configured import add_config_file, settings_of
+from consumer.cli.live import FULL_ID, Eyes, Looked
+from consumer.cli.text import abbreviated, harmless, printable, width, wrapped
+from consumer.cloud import Drivers, control_plane
+from consumer.ledger import Ledger, LedgerError, NoSuchCaseError
+from consumer.settings.configuration import Settings
+from consumer.settings.ledger import open_ledger
+from handlers.recovery.explanation import Outlook, explain
+
+OTHER_IDS = "a volume or a server is named by its full id"
+EXIT = {Outlook.NOTHING: 0, Outlook.ACT: 3, Outlook.PERSON: 4, Outlook.WAIT: 5}
+WORST_FIRST = (Outlook.PERSON, Outlook.WAIT, Outlook.ACT, Outlook.NOTHING)
+COMES_TO = {
+    Outlook.NOTHING: "nothing to do",
+    Outlook.ACT: "detachd would act on this",
+    Outlook.PERSON: "this needs a person",
+    Outlook.WAIT: "detachd would wait and look again",
+}
+
+
+class Explain(Command):
+    """Look now at a volume, a case or each volume of a server, and say what it means.
+
+    Makes the calls that the service makes to look, and no other: nothing is changed, in the cloud
+    or in the ledger. A volume needs no case. The exit code tells what it comes to: 0 nothing to do,
+    3 detachd would act, 4 a person is needed, 5 it waits or a source gave no answer; of several
+    looks the first of 4, 5, 3, 0. 1 is a failure, 2 bad input.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of this command."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "id",
+            metavar="VOLUME|CASE|SERVER",
+            help="the full id of a volume or server, or the id of a case or its beginning",
+        )
+        parser.add_argument(
+            "-f", "--format", choices=["text", "json"], default="text", help="default: text"
+        )
+        parser.add_argument("--all", action="store_true", help="show every guard, and ids in full")
+        add_config_file(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        """Look, print, and return the exit code.
+
+        Blocks for the looks. Raises ConfigurationError, NoSuchCaseError, LedgerError for a case
+        when the ledger is away, and OutsideError where a server's volumes cannot be listed.
+        """
+        settings = settings_of(parsed_args)
+        with _eyes(settings) as eyes:
+            looks = tuple(_looks(eyes, parsed_args.id))
+            away = eyes.away
+        if parsed_args.format == "json":
+            self.app.stdout.write(json.dumps(_plain(parsed_args.id, looks, away), indent=2) + "\n")
+        else:
+            shown = _text(looks, datetime.now(UTC), width(), every=parsed_args.all)
+            self.app.stdout.write("".join(f"{printable(line)}\n" for line in shown))
+        return EXIT[_worst(looks)]
+
+
+@contextlib.contextmanager
+def _eyes(settings: Settings) -> Iterator[Eyes]:
+    """Make the clients and drivers that the service makes; open the ledger where it answers."""
+    clouds = control_plane(settings)
+    drivers = Drivers(settings, clouds.cinder)
+    with contextlib.closing(open_ledger(settings.cloud, settings.ledger)) as ledger:
+        away = _away(ledger)
+        yield Eyes(
+            clouds, drivers, settings.backends, settings.cloud, None if away else ledger, away
+        )
+
+
+def _away(ledger: Ledger) -> str | None:
+    try:
+        ledger.check_schema()
+    except LedgerError as error:
+        return str(error)
+    return None
+
+
+def _looks(eyes: Eyes, wanted: str) -> Iterator[Looked]:
+    """Yield the looks at what an id stands for: a case, a volume, or a server."""
+    if (case := _case(eyes, wanted)) is not None:
+        yield case
+        return
+    if eyes.may_be_volume(wanted) or (volumes := eyes.server(wanted)) is None:
+        yield from eyes.volume(wanted)
+        return
+    for volume_id in volumes:
+        yield from eyes.volume(volume_id)
+
+
+def _case(eyes: Eyes, wanted: str) -> Looked | None:
+    """Return the look at a case of this id; None where it can be the id of something else."""
+    other = FULL_ID.fullmatch(wanted) is not None
+    if eyes.ledger is None:
+        if other:
+            return None
+        raise LedgerError(f"a case cannot be found without the ledger: {eyes.away}")
+    try:
+        found = eyes.ledger.case(wanted).case
+    except NoSuchCaseError as error:
+        if other:
+            return None
+        raise NoSuchCaseError(f"{error}; {OTHER_IDS}") from None
+    return eyes.case(found.case_id, found.volume_id)
+
+
+def _worst(looks: tuple[Looked, ...]) -> Outlook:
+    found = {looked.told.outlook for looked in looks}
+    return next((one for one in WORST_FIRST if one in found), Outlook.NOTHING)
+
+
+def _plain(wanted: str, looks: tuple[Looked, ...], away: str | None) -> dict[str, Any]:
+    return {
+        "asked": wanted,
+        "outlook": _worst(looks).value,
+        "ledger_away": away,
+        "looks": [
+            {
+                "volume_id": looked.case.volume_id,
+                "attachment_id": looked.case.attachment_id,
+                "case_id": looked.case.case_id or None,
+                "operation": looked.case.operation.value,
+                "looked_at_as": looked.why,
+                "explanation": looked.told.plain(),
+            }
+            for looked in looks
+        ],
+    }
+
+
+def _text(looks: tuple[Looked, ...], now: datetime, columns: int, *, every: bool) -> Iterator[str]:
+    if not looks:
+        yield "the server has no volume, by Cinder and by Nova"
+    for number, looked in enumerate(looks):
+        if number:
+            yield ""
+            yield "-" * columns
+        yield from text(looked, now, columns, every=every)
+
+
+def text(looked: Looked, now: datetime, columns: int, *, every: bool = False) -> Iterator[str]:
+    """Yield one look for a person."""
+    case = looked.case
+    ids = () if every else (case.volume_id, case.attachment_id, case.instance_id)
+    look = abbreviated(harmless(looked.look), ids)
+    about = looked.about
+    away, paused = (printable(t) if t else None for t in (about.ledger_away, about.paused))
+    told = explain(look, dataclasses.replace(about, ledger_away=away, paused=paused))
+    yield f"Volume {case.volume_id}: {COMES_TO[told.outlook]}"
+    yield from wrapped("", _why(looked), columns, 0)
+    yield f"{'attachment':<11}{case.attachment_id or 'none'}"
+    yield f"{'server':<11}{case.instance_id or 'not known'}"
+    yield ""
+    yield from explained.lines(told, now, columns, every=every)
+
+
+def _why(looked: Looked) -> str:
+    case = looked.case
+    if not case.case_id:
+        return looked.why
+    return f"looked at as case {case.case_id} ({case.state.value}, {case.operation.value})"
