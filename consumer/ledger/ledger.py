@@ -250,7 +250,7 @@ class Ledger:
     def prune(self, retention_seconds: float, *, limit: int) -> Pruned:
         """Delete what was finished longer ago, up to ``limit`` of each kind.
 
-        Four short transactions; safe while others use the ledger, other replicas' pruning included.
+        Five short transactions; safe while others use the ledger, other replicas' pruning included.
         Cases that are not closed and announcements that are not sent are never deleted.
         """
         return prune(self._database, self._cloud, retention_seconds, limit)
