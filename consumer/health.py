@@ -96,11 +96,13 @@ class Health:
         """Read the numbers that the metrics show; None if the ledger cannot be read."""
         try:
             pending, oldest_age_seconds = self._ledger.outbox_pending()
+            counts = self._ledger.counts()
             return LedgerState(
                 cases={
                     state.value: (number.count, number.oldest_age_seconds)
-                    for state, number in self._ledger.counts().items()
+                    for state, number in counts.items()
                 },
+                acknowledged={state.value: number.acknowledged for state, number in counts.items()},
                 outbox_pending=pending,
                 outbox_oldest_age_seconds=oldest_age_seconds,
                 paused=self._ledger.paused() is not None,

@@ -172,13 +172,18 @@ class ReasonKind(enum.Enum):
 
 
 class Conclusion(enum.Enum):
-    """Why a case is closed. ``JOINED``: another case of its attachment is parked for the same."""
+    """Why a case is closed.
+
+    ``JOINED``: another case of its attachment is parked for the same. ``DISMISSED``: a person
+    closed it.
+    """
 
     HEALTHY = "healthy"
     ENDED = "ended"
     MENDED = "mended"
     GONE = "gone"
     JOINED = "joined"
+    DISMISSED = "dismissed"
 
 
 GATHERED: Mapping[str, Any] = {"gathered": True}

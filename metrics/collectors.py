@@ -15,13 +15,15 @@ NAMESPACE = "detachd"
 class LedgerState:
     """The state of the ledger at one moment; ages in seconds, 0 if there is nothing.
 
-    ``cases`` maps each state of a case to how many there are and to the age of the oldest.
+    ``cases`` maps each state of a case to how many there are and to the age of the oldest, without
+    those that a person has acknowledged; ``acknowledged`` is the number of those in each state.
     """
 
     cases: Mapping[str, tuple[int, float]]
     outbox_pending: int
     outbox_oldest_age_seconds: float
     paused: bool
+    acknowledged: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 class LedgerCollector(Collector):
@@ -47,15 +49,27 @@ class LedgerCollector(Collector):
 
 
 def _ledger_families(state: LedgerState) -> Iterator[GaugeMetricFamily]:
-    count = GaugeMetricFamily(f"{NAMESPACE}_cases", "Cases by state.", labels=["state"])
-    age = GaugeMetricFamily(
-        f"{NAMESPACE}_case_oldest_age_seconds", "Age of the oldest case.", labels=["state"]
+    count = GaugeMetricFamily(
+        f"{NAMESPACE}_cases", "Cases by state, without acknowledged ones.", labels=["state"]
     )
+    age = GaugeMetricFamily(
+        f"{NAMESPACE}_case_oldest_age_seconds",
+        "Age of the oldest case that is not acknowledged.",
+        labels=["state"],
+    )
+    known = GaugeMetricFamily(
+        f"{NAMESPACE}_cases_acknowledged",
+        "Cases that a person has acknowledged for a time, by state.",
+        labels=["state"],
+    )
+    for name, number in state.acknowledged.items():
+        known.add_metric([name], number)
     for name, (number, oldest) in state.cases.items():
         count.add_metric([name], number)
         age.add_metric([name], oldest)
     yield count
     yield age
+    yield known
     yield _gauge("outbox_pending", "Announcements not sent yet.", state.outbox_pending)
     yield _gauge(
         "outbox_oldest_age_seconds",

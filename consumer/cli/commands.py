@@ -118,6 +118,16 @@ GROUPS = (
                 "Approve the plan of a case that awaits approval",
             ),
             Listed(
+                "case acknowledge", "consumer.cli.decide:CaseAcknowledge",
+                "Leave a case out of the alerts for a time",
+                'detachd case acknowledge 4f1c --until 2d --reason "waits for the vendor"',
+            ),
+            Listed(
+                "case close", "consumer.cli.decide:CaseClose", "Dismiss a parked case",
+                'detachd case close 4f1c --reason "put right by hand"',
+            ),
+            Listed("case note", "consumer.cli.decide:CaseNote", "Write into a case's history"),
+            Listed(
                 "replay case", "consumer.cli.replay:ReplayCase",
                 "Diagnose cases again at once, whatever their state",
                 'detachd replay case 4f1c 77ab --reason "the array is back"',

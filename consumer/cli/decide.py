@@ -1,10 +1,12 @@
-"""``detachd case approve``: a person's yes to the plan that was shown."""
+"""``detachd case approve|close|acknowledge|note``: what a person decides about a case."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from cliff.command import Command
@@ -96,9 +98,9 @@ def add_cases(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("ids", metavar="CASE", nargs="+", help="the id of a case, or its beginning")
 
 
-def add_word(parser: argparse.ArgumentParser) -> None:
+def add_word(parser: argparse.ArgumentParser, what: str = "the reason, for the history") -> None:
     """Add who decides it and why."""
-    parser.add_argument("--reason", required=True, help="the reason, for the history")
+    parser.add_argument("--reason", required=True, help=what)
     add_actor(parser)
     add_config_file(parser)
 
@@ -184,3 +186,108 @@ def _backend(answer: dict[str, Any]) -> str:
 def _step(number: int, step: dict[str, Any]) -> str:
     about = [f"{name} {step[name]}" for name in ("attachment_id", "host") if step.get(name)]
     return f"  {number}. {step['step']}" + (f" ({', '.join(about)})" if about else "")
+
+
+class CaseClose(Command):
+    """Close a parked case, or one that awaits approval, without a recovery.
+
+    detachd changes nothing outside. The case hides no later trouble of its volume any more: the
+    next notification of trouble, or a sweep that still finds the volume stuck, opens a new case. To
+    be left alone with a trouble that stays, use `detachd case acknowledge`.
+
+    It is refused while a worker is at the case, and while what detachd wrote for it may still act.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of this command."""
+        parser = super().get_parser(prog_name)
+        add_cases(parser)
+        add_word(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Close. Raises NoSuchCaseError, WrongStateError."""
+        word = (parsed_args.actor, parsed_args.reason)
+        with ledger_of(parsed_args) as ledger:
+            for_each(parsed_args.ids, lambda case_id: self._say(ledger.close_case(case_id, *word)))
+
+    def _say(self, case_id: str) -> None:
+        self.app.stdout.write(f"closed case {case_id}\n")
+
+
+class CaseAcknowledge(Command):
+    """Say that you know of a parked case, so that gauges and alerts leave it out for a time.
+
+    detachd still looks at it. The acknowledgement ends by itself at that time, and at once when a
+    look finds danger or another rule.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of this command."""
+        parser = super().get_parser(prog_name)
+        add_cases(parser)
+        when = parser.add_mutually_exclusive_group(required=True)
+        when.add_argument(
+            "--until",
+            type=moment_or_seconds,
+            metavar="TIME|DURATION",
+            help="a time (2026-11-30T08:00, in UTC unless it names a zone), or for how long: 90m, "
+            "12h, 3d",
+        )
+        when.add_argument("--over", action="store_true", help="end the acknowledgement now")
+        add_word(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Acknowledge. Raises NoSuchCaseError, WrongStateError."""
+        word, until = (parsed_args.actor, parsed_args.reason), parsed_args.until
+
+        with ledger_of(parsed_args) as ledger:
+
+            def acknowledge(case_id: str) -> None:
+                if parsed_args.over:
+                    known = ledger.end_acknowledgement(case_id, *word)
+                    self.app.stdout.write(f"case {known} counts again\n")
+                    return
+                known, at = ledger.acknowledge(case_id, until, *word)
+                ends = at.isoformat(timespec="seconds")
+                self.app.stdout.write(f"acknowledged case {known} until {ends}\n")
+
+            for_each(parsed_args.ids, acknowledge)
+
+
+class CaseNote(Command):
+    """Write a line into the history of a case."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of this command."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("id", metavar="CASE", help="the id of the case, or its beginning")
+        add_word(parser, what="the text, for the history")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Write it. Raises NoSuchCaseError, WrongStateError."""
+        with ledger_of(parsed_args) as ledger:
+            case_id = ledger.write_note(parsed_args.id, parsed_args.actor, parsed_args.reason)
+        self.app.stdout.write(f"wrote a note on case {case_id}\n")
+
+
+SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+LONGEST_SECONDS = 366 * 86400
+
+
+def moment_or_seconds(text: str) -> datetime | float:
+    """Parse a time, or a duration such as 90m, 12h or 3d in seconds; for argparse."""
+    if duration := re.fullmatch(r"([0-9]{1,9})([smhd])", text):
+        seconds = int(duration[1]) * SECONDS_OF[duration[2]]
+        if not 0 < seconds <= LONGEST_SECONDS:
+            raise argparse.ArgumentTypeError(f"{text} is not between a second and a year")
+        return float(seconds)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text} is neither a time such as 2026-11-30T08:00 nor a duration such as 90m, 12h, 3d"
+        ) from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -15,6 +15,7 @@ What every method promises, so that no docstring below repeats it (docs/decision
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 
 from consumer.ledger.database import schema
 from consumer.ledger.database.address import Tls
@@ -28,7 +29,7 @@ from consumer.ledger.intake.accept import Accepted, Arrival, Intake, accept
 from consumer.ledger.intake.quarantine import BodyState, QuarantinedBody
 from consumer.ledger.intake.replay import Replay, Replayed, accept_replay
 from consumer.ledger.intake.second_looks import SecondLooks
-from consumer.ledger.work import approving, claims, control, finish, outbox, replicas
+from consumer.ledger.work import approving, claims, control, dismissing, finish, outbox, replicas
 from consumer.ledger.work.casefile import LedgerCaseFile, connector_of
 from consumer.ledger.work.claims import Claim, ClaimRequest
 from consumer.ledger.work.control import Pause
@@ -253,7 +254,7 @@ class Ledger:
     def prune(self, retention_seconds: float, *, limit: int) -> Pruned:
         """Delete what was finished longer ago, up to ``limit`` of each kind.
 
-        Four short transactions; safe while others use the ledger, other replicas' pruning included.
+        Five short transactions; safe while others use the ledger, other replicas' pruning included.
         Cases that are not closed and announcements that are not sent are never deleted.
         """
         return prune(self._database, self._cloud, retention_seconds, limit)
@@ -282,6 +283,42 @@ class Ledger:
         return self._database.write(
             lambda c: approving.approve(c, self._cloud, case_id, plan, word)
         )
+
+    def close_case(self, case_id: str, actor: str, reason: str) -> str:
+        """Close a case that a person has; return its full id.
+
+        Raises NoSuchCaseError, and WrongStateError where a person does not have it, a worker is at
+        it, or what it wrote may still act.
+        """
+        word = Word(actor, reason)
+        return self._database.write(lambda c: dismissing.close(c, self._cloud, case_id, word))
+
+    def acknowledge(
+        self, case_id: str, until: datetime | float, actor: str, reason: str
+    ) -> tuple[str, datetime]:
+        """Leave a case that a person has out of the counts until then; return its id and the time.
+
+        ``until`` is a time, or seconds from now. Raises NoSuchCaseError, WrongStateError.
+        """
+        word = Word(actor, reason)
+        return self._database.write(
+            lambda c: dismissing.acknowledge(c, self._cloud, case_id, until, word)
+        )
+
+    def end_acknowledgement(self, case_id: str, actor: str, reason: str) -> str:
+        """Count a case again; return its full id. Raises NoSuchCaseError, WrongStateError."""
+        word = Word(actor, reason)
+        return self._database.write(
+            lambda c: dismissing.end_acknowledgement(c, self._cloud, case_id, word)
+        )
+
+    def write_note(self, case_id: str, actor: str, reason: str) -> str:
+        """Write into the history of a case; return its full id.
+
+        Raises NoSuchCaseError, and WrongStateError for a case in the archive.
+        """
+        word = Word(actor, reason)
+        return self._database.write(lambda c: dismissing.write_note(c, self._cloud, case_id, word))
 
     def take_decisions(self, *, limit: int = 100) -> tuple[Decision, ...]:
         """Return decisions of people that no service has logged yet; no other gets them."""
@@ -315,5 +352,5 @@ class Ledger:
         return self._database.read(lambda c: connector_of(c, self._cloud, host), one_statement=True)
 
     def counts(self) -> dict[CaseState, StateCount]:
-        """Count the open cases, with every open state in it."""
+        """Count the open cases, with every open state in it; the acknowledged ones apart."""
         return self._database.read(lambda c: reading.count_cases(c, self._cloud))

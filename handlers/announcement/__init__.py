@@ -16,16 +16,17 @@ from typing import Any
 
 from drivers.control_plane import Volume
 from handlers.case import Announcement, Case, CaseState, Priority, VerifiedBy
-from handlers.judgement.rule import Diagnosis
+from handlers.judgement.rule import Diagnosis, Verdict
 
 
 class Event(enum.Enum):
-    """The four things that we announce."""
+    """What we announce."""
 
     START = "volume.force_detach.start"
     END = "volume.force_detach.end"
     ERROR = "volume.force_detach.error"
     PARKED = "volume.force_detach.parked"
+    DISMISSED = "volume.force_detach.dismissed"
 
 
 PRIORITIES = {
@@ -33,6 +34,7 @@ PRIORITIES = {
     Event.END: Priority.INFO,
     Event.ERROR: Priority.ERROR,
     Event.PARKED: Priority.ERROR,
+    Event.DISMISSED: Priority.INFO,
 }
 
 
@@ -41,6 +43,7 @@ class Details:
     """What an announcement says beside the case and its diagnosis.
 
     ``steps`` are the writes of this case that were made, oldest first; ``reason`` is for a person.
+    ``decided_by`` is the person whose decision it tells.
     """
 
     event: Event
@@ -48,6 +51,7 @@ class Details:
     steps: tuple[str, ...]
     reason: str
     verified_by: VerifiedBy | None = None
+    decided_by: str | None = None
 
 
 def announce(case: Case, diagnosis: Diagnosis, details: Details) -> Announcement:
@@ -74,9 +78,21 @@ def announce(case: Case, diagnosis: Diagnosis, details: Details) -> Announcement
         "trigger": case.trigger.value,
         "request_ids": list(case.request_ids),
         "approved_by": case.approved_by,
+        "decided_by": details.decided_by,
     }
     reached = CaseState.PARKED if details.event is Event.PARKED else None
     return Announcement(details.event.value, PRIORITIES[details.event], payload, reached)
+
+
+def dismissed(case: Case, actor: str, reason: str, now: datetime) -> Announcement:
+    """Build what tells that a person closed a case: nothing was recovered by it. Pure.
+
+    Verdict and rule are those of the last look; ``reason`` is the person's.
+    """
+    verdict = Verdict(case.verdict or Verdict.UNKNOWN.value)
+    rule = case.rule or "X0.not-looked-at"
+    last = Diagnosis(verdict, rule, case.reason or "", use_case=case.use_case, situation=None)
+    return announce(case, last, Details(Event.DISMISSED, now, (), reason, decided_by=actor))
 
 
 def _volume_keys(case: Case, volume: Volume | None) -> dict[str, Any]:

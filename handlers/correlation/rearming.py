@@ -94,6 +94,9 @@ def rearmed(case: Case, now: datetime) -> Case:
         approved_by=None,
         approved_fingerprint=None,
         approved_at=None,
+        acknowledged_until=None,
+        acknowledged_by=None,
+        acknowledged_rule=None,
     )
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import time
+import uuid
 from typing import Any
 
 import pytest
 
 from consumer.demo.scenes import SCENES, Scene
+from consumer.demo.wire import Message
 from drivers.simulator import Cloud, Fault
 from handlers.case import CaseState, StepKind
 from handlers.intents import UNANSWERED
@@ -266,6 +269,39 @@ def approve(
     """Approve the plan that was shown, as a person does who read it."""
     words = ("--plan", case["fingerprint"][:12], "--reason", reason, "--actor", "operator")
     return site.detachd.run("case", "approve", case["case_id"], *words, fails=fails)
+
+
+def told_anew(act: Act) -> list[Message]:
+    """Return the messages of a scene as of another try: with other ids of messages and request."""
+    new: dict[bytes, bytes] = {}
+
+    def other(found: re.Match[bytes]) -> bytes:
+        return found[1] + new.setdefault(found[2], str(uuid.uuid4()).encode())
+
+    ids = re.compile(rb"""((?:message_id\\*": *\\*"|req-))([0-9a-f-]{36})""")
+    return [dataclasses.replace(m, body=ids.sub(other, m.body)) for m in act.messages]
+
+
+def test_case_that_a_person_closed_hides_no_later_one(site: Site) -> None:
+    """Parked, told again in vain, closed by a person -> announced; told once more: a new case."""
+    site.detachd.configure(dataclasses.replace(UNHURRIED, mode=Mode.OBSERVE))
+    with site.detachd.serve() as service:
+        service.ready()
+        (act,) = play(site, "UC1")
+        until(lambda: in_state(site, act, "parked"))
+        (first,) = site.cases(act.volume_id)
+        words = ("--reason", "released on the array by hand", "--actor", "operator")
+        site.detachd.run("case", "close", first.case.case_id[:8], *words)
+        until(lambda: "volume.force_detach.dismissed" in site.announced(act.volume_id))
+        site.send(told_anew(act))
+        until(lambda: len(site.cases(act.volume_id)) == 2)
+        assert service.terminate() == 0
+    told = [a for a in site.cases(act.volume_id) for a in a.outbox]
+    closed = next(a.payload for a in told if a.event_type == "volume.force_detach.dismissed")
+    assert (closed["case_id"], closed["decided_by"]) == (first.case.case_id, "operator")
+    assert closed["reason"] == "released on the array by hand"
+    assert f"operator closed case {first.case.case_id}" in site.detachd.logs()
+    assert site.writes(act.volume_id) == []
 
 
 # -- bad input -------------------------------------------------------------------------------------

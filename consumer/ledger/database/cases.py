@@ -150,6 +150,10 @@ class HistoryKind(enum.Enum):
     HANDED_BACK = "handed-back"
     APPROVED = "approved"
     REARMED = "rearmed"
+    DISMISSED = "dismissed"
+    ACKNOWLEDGED = "acknowledged"
+    ACKNOWLEDGEMENT_ENDED = "acknowledgement-ended"
+    NOTED = "noted"
 
 
 def note(

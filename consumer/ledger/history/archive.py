@@ -17,7 +17,8 @@ that only people read: accept, claim and finish use small tables (docs/decisions
 
 After a case was archived, a repeated message is not recognised, and an end or error is not matched
 with the case. So a message that has had no case for that long is useless and is deleted. A
-quarantined body is deleted when a person has decided on it and it has not arrived again since. The
+quarantined body is deleted when a person has decided on it and it has not arrived again since, and
+a decision of a person when a service has logged it. The
 claims row of a volume is deleted when none of its cases can be worked on.
 """
 
@@ -40,6 +41,7 @@ from consumer.ledger.database.tables import (
     archived_notifications,
     cases,
     claims,
+    decisions,
     history,
     intents,
     notifications,
@@ -232,19 +234,34 @@ class Pruned:
 
 
 def prune(database: Database, cloud: str, retention_seconds: float, limit: int) -> Pruned:
-    """Delete up to ``limit`` of each kind, in four short transactions."""
+    """Delete up to ``limit`` of each kind, in five short transactions."""
     now = database.read(database_now)
     aged = Aged(cloud, now - timedelta(seconds=retention_seconds), limit)
     done, messages = database.write(lambda c: _prune_cases(c, aged))
     archived, archived_messages = database.write(lambda c: _prune_archived(c, aged))
     orphans = database.write(lambda c: forget_orphans(c, aged))
     bodies = database.write(lambda c: _prune_bodies(c, aged))
+    decided = database.write(lambda c: _prune_decisions(c, aged))
     return Pruned(
         done + archived,
         messages + archived_messages + orphans,
         bodies,
-        full=limit in (done, archived, orphans, bodies),
+        full=limit in (done, archived, orphans, bodies, decided),
     )
+
+
+def _prune_decisions(connection: sa.Connection, aged: Aged) -> int:
+    """Delete decisions that were made and logged before the cutoff; return their number."""
+    over = sa.and_(
+        decisions.c.cloud == aged.cloud,
+        decisions.c.logged_at < aged.cutoff,
+        decisions.c.decided_at < aged.cutoff,
+    )
+    chosen = sa.select(decisions.c.decision_id).where(over).limit(aged.limit)
+    ids = list(connection.execute(chosen).scalars())
+    if not ids:
+        return 0
+    return connection.execute(decisions.delete().where(decisions.c.decision_id.in_(ids))).rowcount
 
 
 def _prune_cases(connection: sa.Connection, aged: Aged) -> tuple[int, int]:

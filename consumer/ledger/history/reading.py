@@ -102,10 +102,14 @@ class CaseRecord:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StateCount:
-    """The number of cases in a state, and the age of the oldest (0.0 if none)."""
+    """The number of cases in a state, and the age of the oldest (0.0 if none).
+
+    Those that a person has acknowledged are in neither; ``acknowledged`` is their number.
+    """
 
     count: int
     oldest_age_seconds: float
+    acknowledged: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -165,13 +169,21 @@ def show_case(connection: sa.Connection, cloud: str, case_id: str) -> CaseRecord
 def count_cases(connection: sa.Connection, cloud: str) -> dict[CaseState, StateCount]:
     """Count the open cases of each state. Closed cases are not counted."""
     now = database_now(connection)
+    until = cases.c.acknowledged_until
+    known = sa.and_(until.is_not(None), until > now)
+    apart = sa.func.sum(sa.case((known, 1), else_=0))
+    oldest = sa.func.min(sa.case((~known, cases.c.opened_at)))
     statement = (
-        sa.select(cases.c.state, sa.func.count(), sa.func.min(cases.c.opened_at))
+        sa.select(cases.c.state, sa.func.count(), apart, oldest)
         .where(cases.c.cloud == cloud, cases.c.state.in_([s.value for s in OPEN_STATES]))
         .group_by(cases.c.state)
     )
     found = {
-        CaseState(state): StateCount(count, max(0.0, (now - oldest_at).total_seconds()))
-        for state, count, oldest_at in connection.execute(statement)
+        CaseState(state): StateCount(count - int(known_of), _age(oldest_at, now), int(known_of))
+        for state, count, known_of, oldest_at in connection.execute(statement)
     }
     return {state: found.get(state, StateCount(0, 0.0)) for state in OPEN_STATES}
+
+
+def _age(oldest_at: datetime | None, now: datetime) -> float:
+    return 0.0 if oldest_at is None else max(0.0, (now - oldest_at).total_seconds())

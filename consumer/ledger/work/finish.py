@@ -22,8 +22,9 @@ from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.records import CASES
 from consumer.ledger.database.tables import cases, history
 from consumer.ledger.work.claims import Claim, free_volume
+from consumer.ledger.work.dismissing import unacknowledged
 from consumer.ledger.work.outbox import announce
-from handlers.case import Case, CaseState, Outcome
+from handlers.case import FOR_A_PERSON, Case, CaseState, Outcome, ReasonKind
 
 # Made once: making a statement costs more than running it on SQLite.
 _CASE = sa.select(cases).where(cases.c.case_id == sa.bindparam("case_id"))
@@ -42,6 +43,12 @@ def finish(connection: sa.Connection, claim: Claim, outcome: Outcome) -> bool:
     before = CASES.read(connection.execute(_CASE, {"case_id": case_id}).one())
     newer = before.signal_seq != claim.case.signal_seq
     after = _left_due(before, outcome, now) if newer else _reached(before, outcome, now)
+    if ends_acknowledgement(before, outcome):
+        after = unacknowledged(after)
+        note(
+            connection, case_id, HistoryKind.ACKNOWLEDGEMENT_ENDED, claim.owner, now,
+            fence=claim.fence, state=after.state.value, rule=outcome.rule, reason=outcome.reason,
+        )  # fmt: skip
     rewrite(connection, [(before, after)], now)
     note(
         connection, case_id, HistoryKind.CONCLUDED, claim.owner, now,
@@ -75,6 +82,19 @@ def _reached(case: Case, outcome: Outcome, now: datetime) -> Case:
         next_attempt_at=None if delay is None else now + timedelta(seconds=delay),
         **_found(case, outcome, now),
     )
+
+
+def ends_acknowledgement(case: Case, outcome: Outcome) -> bool:
+    """Tell whether the look shows what the person who acknowledged the case did not know of.
+
+    Danger does, and so does another rule: not that of a look which shows nothing else to decide.
+    """
+    if case.acknowledged_until is None:
+        return False
+    danger = outcome.reason_kind is ReasonKind.DANGER
+    over = outcome.state is CaseState.CLOSED
+    told = outcome.state in FOR_A_PERSON and not outcome.held
+    return danger or over or (told and outcome.rule != case.acknowledged_rule)
 
 
 def _asking_anew(case: Case) -> Case:

@@ -20,6 +20,7 @@ from consumer.errors import ConfigurationError
 from consumer.intake.listener import Listener
 from consumer.intake.replayer import Replayer
 from consumer.ledger import Ledger, SchemaBehindError
+from consumer.ledger.database.tables import cases
 from consumer.publish.publisher import Publisher
 from consumer.service import Parts, Service
 from consumer.settings.configuration import load
@@ -28,6 +29,7 @@ from consumer.work.worker import Worker
 from drivers.control_plane import Volume
 from drivers.simulator import DEFAULT_BACKEND, Cloud
 from drivers.simulator.scenes import uc1
+from handlers.case import CaseState
 from metrics.exporter import ExporterError
 from tests.bus import MEMORY, Peer, brisk_by_default, forget_memory, new_ledger, until
 from tests.recorded import FAILED_ATTACH, recording, renewed
@@ -162,6 +164,28 @@ def test_pause_is_told_and_is_not_unready(service: Service) -> None:
         "available; paused by alice: maintenance"
     )
     assert "detachd_paused 1.0" in ask(service, "/metrics").text
+
+
+def test_acknowledged_case_is_left_out_of_the_gauges(service: Service) -> None:
+    """A parked case is acknowledged -> in no gauge that alerts ask, counted apart; logged."""
+    volume_id = open_case(service.ledger)
+    until(lambda: only_case(service.ledger, volume_id).case.verdict)
+    parked(service.ledger, volume_id)
+    assert 'detachd_cases{state="parked"} 1.0' in ask(service, "/metrics").text
+    case_id = only_case(service.ledger, volume_id).case.case_id
+    service.ledger.acknowledge(case_id, 3600.0, "alice", "a ticket is open")
+    text = ask(service, "/metrics").text
+    assert 'detachd_cases{state="parked"} 0.0' in text
+    assert 'detachd_cases_acknowledged{state="parked"} 1.0' in text
+    assert 'detachd_case_oldest_age_seconds{state="parked"} 0.0' in text
+
+
+def parked(ledger: Ledger, volume_id: str) -> None:
+    """Let the case be parked, as by a look that took all its attempts."""
+    case_id = only_case(ledger, volume_id).case.case_id
+    with ledger._database.engine.begin() as connection:
+        own = cases.update().where(cases.c.case_id == case_id)
+        connection.execute(own.values(state=CaseState.PARKED.value, next_attempt_at=None))
 
 
 def test_broker_that_is_away_makes_it_unready_not_dead(build: Build) -> None:

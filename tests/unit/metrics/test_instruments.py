@@ -76,7 +76,13 @@ def test_the_ledger_is_read_at_each_scrape() -> None:
     """A ledger whose numbers change -> the next scrape shows them."""
     states = iter(
         [
-            LedgerState({"due": (2, 12.5), "parked": (1, 3600.0)}, 3, 1.5, paused=True),
+            LedgerState(
+                {"due": (2, 12.5), "parked": (1, 3600.0)},
+                3,
+                1.5,
+                paused=True,
+                acknowledged={"parked": 4},
+            ),
             LedgerState({"due": (0, 0.0)}, 0, 0.0, paused=False),
         ]
     )
@@ -86,6 +92,7 @@ def test_the_ledger_is_read_at_each_scrape() -> None:
     assert first["detachd_cases|state=due"] == 2
     assert first["detachd_case_oldest_age_seconds|state=due"] == 12.5
     assert first["detachd_cases|state=parked"] == 1
+    assert first["detachd_cases_acknowledged|state=parked"] == 4
     assert first["detachd_outbox_pending"] == 3
     assert first["detachd_outbox_oldest_age_seconds"] == 1.5
     assert first["detachd_paused"] == 1

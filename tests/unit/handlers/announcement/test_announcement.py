@@ -135,11 +135,11 @@ def test_an_attachment_without_a_recorded_connector_is_told_by_its_host() -> Non
 
 
 def test_the_event_type_and_priority_are_the_event_s() -> None:
-    """Start and end are news; error and parked are errors."""
+    """Start, end and a person's closing are news; error and parked are errors."""
     for event in Event:
         made = announced(UC5, event)
         assert made.event_type == f"volume.force_detach.{event.name.lower()}"
-        news = event in (Event.START, Event.END)
+        news = event in (Event.START, Event.END, Event.DISMISSED)
         assert made.priority is (Priority.INFO if news else Priority.ERROR)
     assert set(PRIORITIES) == set(Event)
 

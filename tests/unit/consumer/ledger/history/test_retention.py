@@ -15,6 +15,7 @@ from consumer.ledger.database.tables import (
     cases,
     claims,
     connectors,
+    decisions,
     metadata,
     quarantine,
 )
@@ -247,9 +248,24 @@ def test_locked_volume_is_passed_over(ledger: Ledger, second: Ledger) -> None:
     assert second.prune(90 * DAY, limit=10).cases == 1
 
 
+def test_decisions_of_people_go_once_they_are_logged(ledger: Ledger) -> None:
+    """Old decisions -> those that a service logged are deleted, the others wait for it."""
+    ledger.pause("alice", "logged")
+    assert len(ledger.take_decisions()) == 1
+    ledger.resume("alice", "not logged yet")
+    time.sleep(0.01)
+    assert ledger.prune(90 * DAY, limit=10).full is False
+    ledger.prune(0.0, limit=10)
+    with ledger._database.engine.connect() as connection:
+        assert list(connection.execute(sa.select(decisions.c.reason)).scalars()) == [
+            "not logged yet"
+        ]
+    assert [decision.reason for decision in ledger.take_decisions()] == ["not logged yet"]
+
+
 def test_every_table_that_grows_is_thought_of() -> None:
     """A table is added -> it is decided here whether and how it is pruned."""
-    pruned = {*OF_A_CASE, *ARCHIVE_OF.values(), claims, quarantine}
+    pruned = {*OF_A_CASE, *ARCHIVE_OF.values(), claims, decisions, quarantine}
     # As many as there are hosts, pauses, services, volumes in transition or attached now, and
     # servers of which something was told within a day.
     kept_by_what_there_is = {
