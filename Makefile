@@ -15,7 +15,7 @@ AT_ONCE := PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=
 
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help venv demo demo-openstack services lab-environment lab lab-stop test test-versions check types style imports quick-tests bench campaigns exhaustive config-sample docs constraints clean
+.PHONY: help venv demo demo-openstack services lab-environment lab lab-stop test test-versions test-releases record-runs check types style imports quick-tests bench campaigns exhaustive config-sample docs constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -50,6 +50,12 @@ check: venv ## Run lint, types, import rules, unit and property tests: a minute,
 
 test-versions: venv ## Run the quick tests with other releases and Pythons: two minutes for each
 	@PYTHON="$(PYTHON)" tools/test-versions
+
+test-releases: services venv ## Run the behaviour suite and the use cases on an older OpenStack: 15 minutes for each
+	@tools/test-releases
+
+record-runs: services venv lab-environment ## Run what docs/compatibility.md is made from, and record it: an hour
+	@tools/record-runs
 
 types: venv
 	@$(BIN)/mypy --strict
