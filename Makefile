@@ -87,8 +87,9 @@ exhaustive: venv ## Search every interleaving of small worlds, and take each saf
 config-sample: $(VENV)/.for-use ## Write etc/detachd.conf.sample again, after a change of an option
 	@$(BIN)/oslo-config-generator --config-file etc/config-generator.conf
 
-docs: $(VENV)/.for-use ## Write docs/rules.md again, after a change of a rule or a guard
+docs: $(VENV)/.for-use ## Write docs/rules.md and docs/compatibility.md again, after a change of a rule or a new record
 	@$(BIN)/python -m handlers.judgement.page docs/rules.md
+	@$(BIN)/python -m tests.compatibility.page
 
 constraints: ## Write constraints.txt again, with the newest releases that setup.cfg allows
 	@PYTHON="$(PYTHON)" tools/write-constraints
