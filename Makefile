@@ -15,7 +15,7 @@ AT_ONCE := PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=
 
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help venv demo demo-openstack services lab-environment lab lab-stop test test-versions check types style imports quick-tests bench campaigns exhaustive config-sample docs constraints clean
+.PHONY: help venv demo demo-openstack services lab-environment lab lab-stop test test-versions test-releases record-runs check types style imports quick-tests bench campaigns exhaustive config-sample docs constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -51,6 +51,12 @@ check: venv ## Run lint, types, import rules, unit and property tests: a minute,
 test-versions: venv ## Run the quick tests with other releases and Pythons: two minutes for each
 	@PYTHON="$(PYTHON)" tools/test-versions
 
+test-releases: services venv ## Run the behaviour suite and the use cases on an older OpenStack: 15 minutes for each
+	@tools/test-releases
+
+record-runs: services venv lab-environment ## Run what docs/compatibility.md is made from, and record it: an hour
+	@tools/record-runs
+
 types: venv
 	@$(BIN)/mypy --strict
 
@@ -81,8 +87,9 @@ exhaustive: venv ## Search every interleaving of small worlds, and take each saf
 config-sample: $(VENV)/.for-use ## Write etc/detachd.conf.sample again, after a change of an option
 	@$(BIN)/oslo-config-generator --config-file etc/config-generator.conf
 
-docs: $(VENV)/.for-use ## Write docs/rules.md again, after a change of a rule or a guard
+docs: $(VENV)/.for-use ## Write docs/rules.md and docs/compatibility.md again, after a change of a rule or a new record
 	@$(BIN)/python -m handlers.judgement.page docs/rules.md
+	@$(BIN)/python -m tests.compatibility.page
 
 constraints: ## Write constraints.txt again, with the newest releases that setup.cfg allows
 	@PYTHON="$(PYTHON)" tools/write-constraints

@@ -1,12 +1,14 @@
 """What every test may use: the private services, and benchmarks only when asked for."""
 
 import faulthandler
+import os
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 from tests import compiled_once, memory_disk
+from tests.compatibility import recorder
 
 # How many examples each property is tried on. `make check` gives --hypothesis-profile=quick, which
 # tries the same ones each time. No deadlines: they would measure what else the machine does.
@@ -40,7 +42,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep what tests write in memory; what is measured has to be on a disk, as in use."""
+    """Keep what tests write in memory; what is measured has to be on a disk, as in use.
+
+    DETACHD_RECORD_RUNS names the file that the run is recorded in.
+    """
+    if file := os.environ.get(recorder.VARIABLE):
+        config.pluginmanager.register(recorder.Recorder(Path(file).resolve()))
     if not config.getoption("benchmarks"):
         memory_disk.use()
         compiled_once.use()

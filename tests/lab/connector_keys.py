@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.lab import environment
 
 DRIVERS = "lib/python3.*/site-packages/cinder/volume/drivers"
+OS_BRICK = "lib/python3.*/site-packages/os_brick/initiator"
 ALIKE = "Host_connector_info"  # storwize's own table of hosts, no connector
 
 
@@ -28,6 +29,12 @@ def keys_by_driver() -> Mapping[str, frozenset[str]]:
     for file in sorted(root.rglob("*.py")):
         found[_driver(file.relative_to(root))].update(keys_read(file.read_text()))
     return {driver: frozenset(keys) for driver, keys in found.items() if keys}
+
+
+def of_os_brick() -> str:
+    """Return the sources of what makes connectors on a compute host (os-brick), as one text."""
+    (root,) = environment.require().glob(OS_BRICK)
+    return "".join(file.read_text() for file in sorted(root.rglob("*.py")))
 
 
 def _driver(file: Path) -> str:

@@ -1,7 +1,9 @@
 """The Python environment that the lab's OpenStack runs in: where it is, and how it is made.
 
-It is some 500 MB, so it is kept outside the checkout, one for each set of pins, and shared by all
-checkouts of this user: ``${DETACHD_LAB_CACHE:-${XDG_CACHE_HOME:-~/.cache}/detachd}/lab-HASH``.
+``DETACHD_OPENSTACK`` chooses which OpenStack that is: one of ``releases/``, by default the newest.
+An environment is some 500 MB, so it is kept outside the checkout, one for each set of pins, and
+shared by all checkouts of this user:
+``${DETACHD_LAB_CACHE:-${XDG_CACHE_HOME:-~/.cache}/detachd}/lab-HASH``.
 ``make lab-environment`` runs this module; it needs nothing but the standard library.
 """
 
@@ -19,7 +21,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PINS = Path(__file__).with_name("environment.txt")
+RELEASES = Path(__file__).with_name("releases")
+NEWEST = "2026.2"
 PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet", "--quiet")
 UNUSED_DAYS = 30
 MARK = ".complete"
@@ -36,9 +39,26 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "detachd"
 
 
+def release() -> str:
+    """Return which OpenStack ``DETACHD_OPENSTACK`` chooses, of those that there are pins of.
+
+    Raises ValueError for any other word.
+    """
+    chosen = os.environ.get("DETACHD_OPENSTACK") or NEWEST
+    known = sorted(file.stem for file in RELEASES.glob("*.txt"))
+    if chosen not in known:
+        raise ValueError(f"DETACHD_OPENSTACK is one of {', '.join(known)}, not {chosen!r}")
+    return chosen
+
+
+def pins() -> Path:
+    """Return the list of what the chosen OpenStack consists of; ValueError as ``release``."""
+    return RELEASES / f"{release()}.txt"
+
+
 def place() -> Path:
     """Return where the environment of these pins and of this Python belongs."""
-    what = [PINS.read_bytes(), sys.version.encode(), sys.base_prefix.encode()]
+    what = [pins().read_bytes(), sys.version.encode(), sys.base_prefix.encode()]
     return cache() / f"lab-{hashlib.sha256(b'|'.join(what)).hexdigest()[:12]}"
 
 
@@ -47,8 +67,10 @@ def require() -> Path:
     if os.environ.get("DETACHD_LAB") == "off":
         raise LabMissingError("The lab is switched off by DETACHD_LAB=off.")
     if not (place() / MARK).exists():
+        choice = "" if release() == NEWEST else f"DETACHD_OPENSTACK={release()} "
         raise LabMissingError(
-            f"The lab's OpenStack is not installed in {place()}; `make lab-environment` does that."
+            f"The lab's OpenStack is not installed in {place()}; "
+            f"`{choice}make lab-environment` does that."
         )
     return place()
 
@@ -63,7 +85,7 @@ def build() -> Path:
     directory.parent.mkdir(parents=True, exist_ok=True)
     with _alone(directory.parent / "lab.lock"):
         if not (directory / MARK).exists():
-            print(f"Installing the lab's OpenStack into {directory} (minutes, once) ...")
+            print(f"Installing OpenStack {release()} into {directory} (minutes, once) ...")
             shutil.rmtree(directory, ignore_errors=True)
             _install(directory)
         (directory / MARK).touch()
@@ -79,7 +101,7 @@ def _install(directory: Path) -> None:
         "install",
         "--no-deps",
         "--requirement",
-        PINS,
+        pins(),
     ]
     subprocess.run(command, check=True)
 

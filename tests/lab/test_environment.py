@@ -11,6 +11,8 @@ import pytest
 from tests.lab import environment
 from tests.lab.environment import MARK, LabMissingError
 
+REAL_LISTS = sorted(environment.RELEASES.glob("*.txt"))
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -18,9 +20,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DETACHD_LAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("DETACHD_LAB", raising=False)
     monkeypatch.delenv("CI", raising=False)
-    pins = tmp_path / "pins.txt"
-    pins.write_text("")
-    monkeypatch.setattr(environment, "PINS", pins)
+    monkeypatch.delenv("DETACHD_OPENSTACK", raising=False)
+    releases = tmp_path / "releases"
+    releases.mkdir()
+    for release in ("2001.1", environment.NEWEST):
+        (releases / f"{release}.txt").write_text(f"# {release}\n")
+    monkeypatch.setattr(environment, "RELEASES", releases)
     return tmp_path / "cache"
 
 
@@ -51,8 +56,30 @@ def test_built_once_and_again_when_half_made(cache: Path, monkeypatch: pytest.Mo
 def test_other_pins_have_another_place(cache: Path) -> None:
     """A pin changes -> another directory, so that no test runs on yesterday's releases."""
     before = environment.place()
-    environment.PINS.write_text("nova==34.0.0\n")
+    environment.pins().write_text("nova==34.0.0\n")
     assert environment.place() != before
+
+
+def test_another_release_has_another_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older OpenStack is chosen -> a directory of its own, and the cure names the choice."""
+    newest = environment.place()
+    monkeypatch.setenv("DETACHD_OPENSTACK", "2001.1")
+    assert environment.place() != newest
+    with pytest.raises(LabMissingError, match=r"`DETACHD_OPENSTACK=2001\.1 make lab-environment`"):
+        environment.require()
+
+
+def test_no_such_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release that there is no list of -> an error that says which there are, not the newest."""
+    monkeypatch.setenv("DETACHD_OPENSTACK", "2024")
+    with pytest.raises(ValueError, match=r"one of 2001\.1, .*, not '2024'"):
+        environment.require()
+
+
+def test_the_newest_is_there() -> None:
+    """No choice is made -> the newest of the real lists."""
+    lists = sorted(file.stem for file in REAL_LISTS)
+    assert lists[-1] == environment.NEWEST
 
 
 def test_unused_for_a_month_goes(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,9 +125,9 @@ def test_what_make_says(
     assert said in "".join(capsys.readouterr())
 
 
-@pytest.mark.parametrize("pins", [environment.PINS])
+@pytest.mark.parametrize("pins", REAL_LISTS, ids=lambda p: p.stem)
 def test_every_pin_is_exact(pins: Path) -> None:
-    """The real list -> each line one package at one release, each package once."""
+    """A real list -> each line one package at one release, each package once."""
     lines = [line for line in pins.read_text().splitlines() if not line.startswith("#")]
     assert lines
     assert len(set(_names(lines))) == len(lines)

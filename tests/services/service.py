@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +48,7 @@ class PrivateService(ABC):
     accounts: ClassVar[Sequence[str]] = ()  # whom to run as, first found, when root is refused
     last_words: ClassVar[str] = ":"  # shell, run in the directory when no process is left
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    watchers: ClassVar[list[Callable[["PrivateService"], None]]] = []  # told of each that started
     port: int
 
     @property
@@ -91,6 +92,8 @@ class PrivateService(ABC):
             if time.monotonic() > deadline:
                 raise ServiceFailedError(f"{self.name} does not answer", self._log)
             time.sleep(0.05)
+        for tell in self.watchers:
+            tell(self)
 
     def kill(self) -> None:
         """End every process at once (kill -9), as a power cut would; blocks until they are gone."""
