@@ -23,6 +23,7 @@ class Known(enum.Enum):
     """How it is known that detachd works with something."""
 
     TEST = "proven by test"
+    IN_PART = "**failed in part**"
     FAILED = "**failed**"
     READING = "by reading"
     NOT = "unknown"
@@ -129,10 +130,12 @@ def by_reading(text: str) -> Reading:
 def known(release: Release, part: Part, runs: Sequence[Run]) -> tuple[Known, str]:
     """Return how a release is known, and in words from what."""
     own = [run for run in runs if release.is_in(run, part)]
+    passed = ", ".join(run.name for run in own if run.passed)
     if failed := [run.name for run in own if any(c.failed for c in run.suites.values())]:
-        return Known.FAILED, ", ".join(failed)
-    if passed := [run.name for run in own if run.passed]:
-        return Known.TEST, ", ".join(passed)
+        how = Known.IN_PART if passed else Known.FAILED
+        return how, f"{', '.join(failed)} failed; passed: {passed or 'none'}"
+    if passed:
+        return Known.TEST, passed
     if release.reading:
         return Known.READING, f"{release.reading} From: {release.source}."
     return Known.NOT, f"{release.unknown or 'no run is recorded'}."

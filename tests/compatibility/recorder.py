@@ -31,6 +31,7 @@ from tests.services.service import PrivateService
 
 VARIABLE = "DETACHD_RECORD_RUNS"
 HANDED = "detachd_used"
+WHOLE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
 WORSE = ("passed", "skipped", "failed")
 OPENSTACK = {"cinder-api": "cinder", "nova-api": "nova"}
 LISTS = (*sorted((ROOT / "tests" / "versions").glob("*.txt")), ROOT / "constraints.txt")
@@ -62,12 +63,12 @@ class Recorder:
         for kind, versions in getattr(node, "workeroutput", {}).get(HANDED, {}).items():
             self._seen[kind].update(versions)
 
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write the record, or hand over what was used."""
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Write the record, or hand over what was used; nothing of a run that was broken off."""
         output = getattr(session.config, "workeroutput", None)
         if output is not None:
             output[HANDED] = {kind: sorted(versions) for kind, versions in self._seen.items()}
-        elif self._outcomes:
+        elif self._outcomes and exitstatus in WHOLE:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             self._file.write_text(self.run().to_json())
 

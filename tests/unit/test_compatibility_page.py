@@ -79,7 +79,11 @@ def test_everything_that_ran_is_on_the_page(part: Part) -> None:
 def test_how_a_release_is_known(part: Part, release: Release) -> None:
     """Runs passed, failed or skipped all -> proven, failed, or no more than is read or unknown."""
     assert known(release, part, [PASSED]) == (Known.TEST, "some")
-    assert known(release, part, [PASSED, FAILED]) == (Known.FAILED, "other")
+    assert known(release, part, [PASSED, FAILED]) == (
+        Known.IN_PART,
+        "other failed; passed: some",
+    )
+    assert known(release, part, [FAILED]) == (Known.FAILED, "other failed; passed: none")
     assert known(release, part, [SKIPPED])[0] is Known.NOT
     read = dataclasses.replace(release, **READ)
     assert known(read, part, [SKIPPED]) == (Known.READING, "So it is. From: the source.")

@@ -82,6 +82,13 @@ def test_a_database_that_is_no_ledger_does_not_count(tmp_path: Path) -> None:
     assert run.used.openstack == {}
 
 
+def test_a_run_that_was_interrupted_is_no_record(tmp_path: Path) -> None:
+    """A run is interrupted after tests that passed -> nothing is recorded of it."""
+    text = "def test_one(): pass\n\ndef test_two(): raise KeyboardInterrupt\n"
+    with pytest.raises(ValueError, match="not enough values"):
+        recorded(tmp_path, tests=text)
+
+
 @pytest.mark.parametrize(
     ("suites", "passed"),
     [
