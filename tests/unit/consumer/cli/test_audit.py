@@ -49,7 +49,7 @@ def worked(ledger: Ledger) -> str:
     (asked,) = ledger.claim("w:1", limit=1, lease_seconds=60.0, deadlines=True)
     plan = outcome(CaseState.AWAITING_APPROVAL, fingerprint="f" * 64, evidence={"look": "first"})
     ledger.finish(asked, plan)
-    ledger.approve(asked.case.case_id, "alice", "checked")
+    ledger.approve(asked.case.case_id, "alice", "checked", plan="f" * 64)
     (claim,) = ledger.claim("w:2", limit=1, lease_seconds=60.0, deadlines=True)
     casefile = ledger.casefile(claim)
     casefile.intend(
