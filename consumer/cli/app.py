@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from cliff.app import App
@@ -17,6 +19,8 @@ from consumer.cli.commands import Commands, whole
 from consumer.errors import BadInputError
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
+SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+LONGEST_SECONDS = 366 * 86400
 MOST = 2**31 - 1
 """The largest integer that every database accepts."""
 
@@ -158,6 +162,11 @@ class DetachdApp(App):
         self._error = err
 
 
+def counting(text: str) -> int:
+    """Parse a whole number, zero included, for argparse."""
+    return 0 if text == "0" else positive(text)
+
+
 def positive(text: str) -> int:
     """Parse a whole number above zero, for argparse."""
     if (number := int(text)) < 1:
@@ -165,3 +174,19 @@ def positive(text: str) -> int:
     if number > MOST:
         raise argparse.ArgumentTypeError(f"{number} is too large; the maximum is {MOST}")
     return number
+
+
+def moment_or_seconds(text: str) -> datetime | float:
+    """Parse a time, or a duration such as 90m, 12h or 3d in seconds; for argparse."""
+    if duration := re.fullmatch(r"([0-9]{1,9})([smhd])", text):
+        seconds = int(duration[1]) * SECONDS_OF[duration[2]]
+        if not 0 < seconds <= LONGEST_SECONDS:
+            raise argparse.ArgumentTypeError(f"{text} is not between a second and a year")
+        return float(seconds)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text} is neither a time such as 2026-11-30T08:00 nor a duration such as 90m, 12h, 3d"
+        ) from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -71,7 +71,8 @@ GROUPS = (
         "Look",
         (
             Listed(
-                "case list", "consumer.cli.case:CaseList", "List the cases",
+                "case list", "consumer.cli.case_list:CaseList",
+                "List the cases, those for a person first",
                 "detachd case list --state parked --backend storage-1@fast",
             ),
             Listed(

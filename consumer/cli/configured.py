@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import getpass
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +54,14 @@ def unchecked_ledger_of(arguments: argparse.Namespace) -> Ledger:
     from consumer.settings import ledger
 
     return ledger.ledger_alone(arguments.config_file)
+
+
+def backends_configured(given: Sequence[Path]) -> tuple[str, ...]:
+    """Return the names of the sections [backend:NAME]. Raises ConfigurationError."""
+    from consumer.settings import files
+
+    sections = (title for path in given or files.default_files() for title in files.parse(path))
+    return tuple(title[8:] for title in sections if title.lower().startswith("backend:"))
 
 
 def actor() -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from cliff.command import Command
 
+from consumer.cli import case_show
+from consumer.cli.app import moment_or_seconds
 from consumer.cli.configured import add_actor, add_config_file, ledger_of
+from consumer.cli.text import width
 from consumer.ledger import CaseRecord, NoSuchCaseError, WrongStateError
 from handlers.case import CaseState
 
@@ -81,7 +82,8 @@ class CaseApprove(Command):
             raise WrongStateError(
                 f"case {case.case_id} is {case.state.value} and has no plan to approve"
             )
-        self.app.stdout.write(plan_in_words(record))
+        for line in case_show.text(record, datetime.now(UTC), width()):
+            self.app.stdout.write(line + "\n")
         self.app.stdout.write("approve this plan? [yes/no] ")
         self.app.stdout.flush()
         answer = sys.stdin.readline().strip().lower()
@@ -120,72 +122,6 @@ def for_each(case_ids: Sequence[str], decide: Callable[[str], None]) -> None:
             refused.append(str(error))
     if refused:
         raise WrongStateError("\n".join(refused))
-
-
-def plan_in_words(record: CaseRecord) -> str:
-    """Return the plan of a case, and what it rests on, in lines for a terminal."""
-    case = record.case
-    look = _look_of(record)
-    steps = [_step(n, step) for n, step in enumerate(look.get("plan", ()), start=1)]
-    lines = [
-        f"case {case.case_id}: volume {case.volume_id}, backend {case.backend or 'unknown'}",
-        f"rule {case.rule}: {case.reason}",
-        *_seen(look),
-        f"plan {(case.fingerprint or '')[:SHOWN_CHARACTERS]}:",
-        *(steps or ["  (no step is on record)"]),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _look_of(record: CaseRecord) -> dict[str, Any]:
-    """Return the last look that came to the present plan."""
-    fingerprint = record.case.fingerprint
-    for line in reversed(record.history):
-        if line.detail and line.detail.get("fingerprint") == fingerprint:
-            return dict(line.detail.get("evidence") or {})
-    return {}
-
-
-def _seen(look: dict[str, Any]) -> list[str]:
-    """Return what each side said at that look."""
-    cinder, backend = look.get("cinder") or {}, look.get("backend") or {}
-    rows = [f"{a['attachment_id']} {a['status']}" for a in cinder.get("attachments", ())]
-    status = cinder.get("status") or "unknown"
-    return [
-        f"Cinder: {status}; attachments: {', '.join(rows) or 'none'}",
-        *(f"Nova: server {i}: {_server(answer)}" for i, answer in look.get("nova", {}).items()),
-        f"backend: {_backend(backend)}",
-    ]
-
-
-def _server(answer: dict[str, Any]) -> str:
-    if "unknown" in answer:
-        return f"unknown: {answer['unknown']}"
-    if "absent" in answer:
-        return "does not exist"
-    named = [d["attachment_id"] or "no attachment" for d in answer.get("block_devices", ())]
-    devices = f"block devices of {', '.join(named)}" if named else "no block device"
-    words: dict[Any, str] = {True: "up", False: "down"}
-    up = words.get(answer.get("compute_up"), "not known to be up or down")
-    return f"{answer.get('vm_state')} on {answer.get('host')} (compute {up}), {devices}"
-
-
-def _backend(answer: dict[str, Any]) -> str:
-    if "unknown" in answer:
-        return f"unknown: {answer['unknown']}"
-    if "blind" in answer:
-        return f"cannot be seen by {answer['blind']}"
-    connections = [
-        f"{c['host'] or c['name']} ({'access' if c['access'] else 'no access'}, "
-        f"{c['sessions']} sessions)"
-        for c in answer.get("connections", ())
-    ]
-    return ", ".join(connections) or "no host has access or a session"
-
-
-def _step(number: int, step: dict[str, Any]) -> str:
-    about = [f"{name} {step[name]}" for name in ("attachment_id", "host") if step.get(name)]
-    return f"  {number}. {step['step']}" + (f" ({', '.join(about)})" if about else "")
 
 
 class CaseClose(Command):
@@ -271,23 +207,3 @@ class CaseNote(Command):
         with ledger_of(parsed_args) as ledger:
             case_id = ledger.write_note(parsed_args.id, parsed_args.actor, parsed_args.reason)
         self.app.stdout.write(f"wrote a note on case {case_id}\n")
-
-
-SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-LONGEST_SECONDS = 366 * 86400
-
-
-def moment_or_seconds(text: str) -> datetime | float:
-    """Parse a time, or a duration such as 90m, 12h or 3d in seconds; for argparse."""
-    if duration := re.fullmatch(r"([0-9]{1,9})([smhd])", text):
-        seconds = int(duration[1]) * SECONDS_OF[duration[2]]
-        if not 0 < seconds <= LONGEST_SECONDS:
-            raise argparse.ArgumentTypeError(f"{text} is not between a second and a year")
-        return float(seconds)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text} is neither a time such as 2026-11-30T08:00 nor a duration such as 90m, 12h, 3d"
-        ) from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -23,8 +23,10 @@ from consumer.ledger.errors import (
 from consumer.ledger.history.archive import Archived, Pruned
 from consumer.ledger.history.reading import (
     CaseRecord,
+    Filter,
     HistoryRecord,
     IntentRecord,
+    Listing,
     NotificationRecord,
     OutboxRecord,
     StateCount,
@@ -52,6 +54,7 @@ __all__ = [
     "ClusterUnfitError",
     "Decision",
     "DecisionKind",
+    "Filter",
     "HistoryKind",
     "HistoryRecord",
     "IntentRecord",
@@ -59,6 +62,7 @@ __all__ = [
     "LedgerError",
     "LedgerUnavailableError",
     "LedgerUrlError",
+    "Listing",
     "NoSuchBodyError",
     "NoSuchCaseError",
     "NotificationRecord",

@@ -23,7 +23,7 @@ from consumer.ledger.database.engine import Database
 from consumer.ledger.database.schema import Upgraded
 from consumer.ledger.history import reading
 from consumer.ledger.history.archive import Archived, Pruned, archive, prune
-from consumer.ledger.history.reading import CaseRecord, Filter, StateCount
+from consumer.ledger.history.reading import CaseRecord, Filter, Listing, StateCount
 from consumer.ledger.intake import quarantine
 from consumer.ledger.intake.accept import Accepted, Arrival, Intake, accept
 from consumer.ledger.intake.quarantine import BodyState, QuarantinedBody
@@ -333,8 +333,17 @@ class Ledger:
         limit: int = 100,
     ) -> tuple[Case, ...]:
         """List cases, the newest first."""
-        wanted = Filter(state, backend, volume_id, limit)
+        states = (state,) if state else ()
+        wanted = Filter(states=states, backend=backend, volume_id=volume_id, limit=limit)
         return self._database.read(lambda c: reading.list_cases(c, self._cloud, wanted))
+
+    def list_cases(self, wanted: Filter) -> Listing:
+        """List cases as a person needs them: those for a person first, the closed ones last."""
+        return self._database.read(lambda c: reading.list_urgent(c, self._cloud, wanted))
+
+    def backends_on_record(self) -> tuple[str, ...]:
+        """Return the backends of which there is or was a case, in order."""
+        return self._database.read(lambda c: reading.backends(c, self._cloud))
 
     def case(self, case_id: str) -> CaseRecord:
         """Return one case, by its id or the beginning of it. Raises NoSuchCaseError."""

@@ -95,6 +95,16 @@ def newest_cases(
     return tuple(CASES.read(row) for row in connection.execute(merged))
 
 
+def number_of(connection: sa.Connection, narrow: Narrow, most: int) -> int:
+    """Return how many cases there are, at most about twice ``most``: counting takes time."""
+    counted = (
+        sa.select(sa.literal(1).label("one")).select_from(table).where(narrow(table)).limit(most)
+        for table in (cases, ARCHIVE_OF[cases])
+    )
+    both = sa.union_all(*(sa.select(part.subquery()) for part in counted)).subquery()
+    return connection.execute(sa.select(sa.func.count()).select_from(both)).scalar_one()
+
+
 def one_case(connection: sa.Connection, cloud: str, case_id: str) -> FoundCase:
     """Return a case, by its id or the beginning of it. Raises NoSuchCaseError."""
     case_id = case_id.lower()
@@ -104,7 +114,7 @@ def one_case(connection: sa.Connection, cloud: str, case_id: str) -> FoundCase:
         raise NoSuchCaseError(
             f"there is no case {case_id}; give at least {SHORTEST_PREFIX} characters"
         )
-    found = _cases(connection, cloud, lambda t: _begins(t.c.case_id, case_id))
+    found = _cases(connection, cloud, lambda t: begins(t.c.case_id, case_id))
     if len(found) != 1:
         raise NoSuchCaseError(
             f"several cases begin with {case_id}" if found else f"there is no case {case_id}"
@@ -132,7 +142,8 @@ def _age(table: sa.Table, *, few: bool) -> tuple[sa.ColumnElement[Any], ...]:
     return by_time.desc(), table.c.case_id.desc()
 
 
-def _begins(column: sa.Column[Any], case_id: str) -> sa.ColumnElement[bool]:
+def begins(column: sa.Column[Any], case_id: str) -> sa.ColumnElement[bool]:
+    """Return the condition that an id in hexadecimal begins so."""
     # So that an index is used: "g" comes after every character of an id.
     among = sa.and_(column >= case_id, column < f"{case_id}g")
     return sa.and_(among, column.startswith(case_id, autoescape=True))

@@ -9,10 +9,26 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.cases import HistoryKind, newest_cases, of_case, one_case
+from consumer.ledger.database.cases import (
+    HistoryKind,
+    Narrow,
+    begins,
+    newest_cases,
+    number_of,
+    of_case,
+    one_case,
+)
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.records import NOTIFICATIONS, Row, Stored
-from consumer.ledger.database.tables import cases, claims, history, intents, notifications, outbox
+from consumer.ledger.database.tables import (
+    ARCHIVE_OF,
+    cases,
+    claims,
+    history,
+    intents,
+    notifications,
+    outbox,
+)
 from consumer.ledger.work.claims import intent
 from handlers.case import (
     Case,
@@ -114,27 +130,92 @@ class StateCount:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Filter:
-    """Which cases to list; None matches all."""
+    """Which cases to list; None, and no state, match all.
 
-    state: CaseState | None = None
+    ``volume`` and ``server`` are ids or their beginnings; ``since`` is when a case was opened at
+    the earliest. ``skip`` leaves out the first ones, for paging.
+    """
+
+    states: tuple[CaseState, ...] = ()
     backend: str | None = None
     volume_id: str | None = None
+    volume: str | None = None
+    server: str | None = None
+    host: str | None = None
+    rule: str | None = None
+    since: datetime | None = None
     limit: int = 100
+    skip: int = 0
+
+    @property
+    def few(self) -> bool:
+        """Tell whether it selects few cases."""
+        return self.volume_id is not None or self.volume is not None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listing:
+    """Some cases, and how many there are of that kind: at most ``MOST_COUNTED``."""
+
+    cases: tuple[Case, ...]
+    total: int
+
+
+MOST_COUNTED = 10_000
+URGENCY = (
+    CaseState.PARKED, CaseState.AWAITING_APPROVAL, CaseState.DUE, CaseState.WAITING,
+    CaseState.SETTLING,
+)  # fmt: skip
+"""The open states, those that wait for a person first."""
 
 
 def list_cases(connection: sa.Connection, cloud: str, wanted: Filter) -> tuple[Case, ...]:
     """Return the cases, the newest first, without the fields that a claim gathers."""
-    criteria = {
-        "state": wanted.state.value if wanted.state else None,
-        "backend": wanted.backend,
-        "volume_id": wanted.volume_id,
-    }
+    narrow = _narrow(cloud, wanted, wanted.states)
+    return newest_cases(connection, narrow, wanted.limit, few=wanted.few)
+
+
+def list_urgent(connection: sa.Connection, cloud: str, wanted: Filter) -> Listing:
+    """Return the cases, those for a person first and the closed ones last, and their number."""
+    states = wanted.states or tuple(CaseState)
+    skip, found, total = wanted.skip, list[Case](), 0
+    for state in (*URGENCY, CaseState.CLOSED):
+        if state not in states:
+            continue
+        narrow = _narrow(cloud, wanted, (state,))
+        number = number_of(connection, narrow, MOST_COUNTED)
+        total += number
+        left = wanted.limit - len(found)
+        if left > 0 and number > skip:
+            page = newest_cases(connection, narrow, skip + left, few=wanted.few)
+            found += page[skip:]
+        skip = max(skip - number, 0)
+    return Listing(tuple(found), min(total, MOST_COUNTED))
+
+
+def _narrow(cloud: str, wanted: Filter, states: tuple[CaseState, ...]) -> Narrow:
+    equal = {name: getattr(wanted, name) for name in ("volume_id", "backend", "host", "rule")}
+    beginnings = {"volume_id": wanted.volume, "instance_id": wanted.server}
 
     def narrow(table: sa.Table) -> sa.ColumnElement[bool]:
-        narrowed = [table.c[name] == value for name, value in criteria.items() if value is not None]
+        narrowed = [table.c[name] == value for name, value in equal.items() if value is not None]
+        narrowed += [begins(table.c[n], v.lower()) for n, v in beginnings.items() if v is not None]
+        if states:
+            narrowed.append(table.c.state.in_([state.value for state in states]))
+        if wanted.since is not None:
+            narrowed.append(table.c.opened_at >= wanted.since)
         return sa.and_(table.c.cloud == cloud, *narrowed)
 
-    return newest_cases(connection, narrow, wanted.limit, few=wanted.volume_id is not None)
+    return narrow
+
+
+def backends(connection: sa.Connection, cloud: str) -> tuple[str, ...]:
+    """Return the backends of the cases, in order."""
+    named = (
+        sa.select(table.c.backend).where(table.c.cloud == cloud, table.c.backend.is_not(None))
+        for table in (cases, ARCHIVE_OF[cases])
+    )
+    return tuple(sorted(connection.execute(sa.union(*named)).scalars()))
 
 
 def show_case(connection: sa.Connection, cloud: str, case_id: str) -> CaseRecord:

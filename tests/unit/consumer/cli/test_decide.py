@@ -33,7 +33,7 @@ EVIDENCE = {
         "connections": [{"name": "iqn.x", "host": None, "access": True, "sessions": 1}],
         "control": "it answered",
     },
-    "plan": [{"step": "nova.detach", "attachment_id": "row-1", "host": "compute1"}],
+    "plan": [{"step": "nova.detach", "volume_id": "volume-1", "instance_id": "server-1", "attachment_id": "row-1", "host": "compute1"}],
 }  # fmt: skip
 
 
@@ -112,13 +112,14 @@ def test_plan_is_shown_and_asked_for_on_a_terminal(
     os.write(ours, f"{answer}\n".encode())
     shown = _read(ours)
     assert done.wait(60) == 0
-    assert "Cinder: detaching; attachments: row-1 detaching" in shown
-    assert "server-1: active on compute1 (compute not known to be up or down)" in shown
-    assert "server-2: unknown: Nova: no answer" in shown
-    assert "server-3: does not exist" in shown
-    assert "backend: iqn.x (access, 1 sessions)" in shown
-    assert "1. nova.detach (attachment_id row-1, host compute1)" in shown
-    assert PLAN[:16] in shown
+    shown = " ".join(shown.split())
+    assert "attachment row-1 detaching" in shown
+    assert "server server-1 active on compute1, compute not known to be up" in shown
+    assert "server server-2: UNKNOWN: Nova: no answer" in shown
+    assert "server server-3 does not exist" in shown
+    assert "iqn.x has access, 1 live session" in shown
+    assert "1. Nova: detach volume volume-1 from server server-1" in shown
+    assert f"fingerprint {PLAN[:12]}" in shown
     assert state_of(ledger, case_id) is (after or CaseState.AWAITING_APPROVAL)
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from consumer.cli.decide import moment_or_seconds
+from consumer.cli.app import moment_or_seconds
 from consumer.ledger import HistoryKind, Ledger
 from handlers.case import CaseState, Conclusion
 from tests.unit.consumer.cli.conftest import Run

@@ -1,0 +1,275 @@
+"""``detachd case list``: what is stuck, those cases first that wait for a person."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from cliff.lister import Lister
+
+from consumer.cli.app import counting, moment_or_seconds, positive
+from consumer.cli.case import plain
+from consumer.cli.configured import add_config_file, backends_configured, ledger_of
+from consumer.cli.text import ABBREVIATED, age, printable, width
+from consumer.errors import BadInputError
+from handlers.case import Case, CaseState
+
+if TYPE_CHECKING:
+    from consumer.ledger import Filter, Ledger, Listing
+
+COLUMNS = (
+    "ID", "State", "Operation", "Volume", "Backend", "Use case", "Rule", "Attempts", "Opened",
+    "Next attempt", "Server", "Host", "Reason",
+)  # fmt: skip
+GROUP_COLUMNS = ("Cases", "State", "Rule", "Backend", "Oldest", "Reason", "Example")
+WIDE = 120
+GAP = "  "
+SHORTEST_REASON = 16
+VARYING = re.compile(r"(?:req-)?[0-9a-f]{8}-[0-9a-f-]{27}|\b[0-9a-f]{32,}\b|\d+(?:\.\d+)?")
+
+
+class CaseList(Lister):
+    """List the cases: those for a person first, the closed ones last, each kind newest first.
+
+    Ids may be given by their beginning. `-f json` prints every field in full.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of this command."""
+        parser = super().get_parser(prog_name)
+        states = [state.value for state in CaseState]
+        add = parser.add_argument
+        add(
+            "--state", choices=states, action="append", default=[],
+            help="list only cases in this state; repeatable",
+        )  # fmt: skip
+        add("--backend", metavar="HOST@BACKEND", help="list only its cases")
+        add("--volume", metavar="ID", help="list only cases of this volume")
+        add("--server", metavar="ID", help="list only cases of this server")
+        add("--host", metavar="HOST", help="list only cases of this compute host")
+        add("--rule", metavar="RULE", help="list only cases that this rule decided")
+        add(
+            "--since", type=since, metavar="TIME",
+            help="list only cases opened since then: 90m, 6h, 2d, or a time in ISO 8601",
+        )  # fmt: skip
+        add("--group", action="store_true", help="count the open cases by state, rule and cause")
+        add("--limit", type=positive, default=100, help="maximum number (default: %(default)s)")
+        add("--skip", type=counting, default=0, help="leave out so many first, for paging")
+        add_config_file(parser)
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        """Read the list. Raises UnknownFilterError for what no case has."""
+        self._now = datetime.now(UTC)
+        with ledger_of(parsed_args) as ledger:
+            self._listing = _read(ledger, parsed_args)
+        if parsed_args.group:
+            return GROUP_COLUMNS, [tuple(map(plain, g.row())) for g in grouped(self._listing.cases)]
+        return COLUMNS, [_row(case) for case in self._listing.cases]
+
+    def produce_output(
+        self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Iterable[Any]
+    ) -> int:
+        """Print lines that fit the terminal, unless a format or columns are asked for."""
+        if parsed_args.formatter != "table" or parsed_args.columns:
+            return int(super().produce_output(parsed_args, column_names, data))
+        cases = self._listing.cases
+        listed = _groups(cases, self._now) if parsed_args.group else _cases(cases, self._now)
+        for line in lines(listed, width()):
+            self.app.stdout.write(line + "\n")
+        for line in _closing(self._listing, parsed_args):
+            self.app.stderr.write(line + "\n")
+        return 0
+
+
+class UnknownFilterError(BadInputError):
+    """No case has what is asked for."""
+
+
+def since(text: str) -> datetime:
+    """Parse how long ago, or a time; for argparse."""
+    given = moment_or_seconds(text)
+    return given if isinstance(given, datetime) else datetime.now(UTC) - timedelta(seconds=given)
+
+
+def _read(ledger: Ledger, arguments: argparse.Namespace) -> Listing:
+    from consumer.ledger import Filter
+
+    wanted = Filter(
+        states=tuple(CaseState(state) for state in arguments.state),
+        backend=arguments.backend,
+        volume=arguments.volume,
+        server=arguments.server,
+        host=arguments.host,
+        rule=arguments.rule,
+        since=arguments.since,
+        limit=arguments.limit,
+        skip=arguments.skip,
+    )
+    if arguments.group:
+        open_states = tuple(state for state in CaseState if state is not CaseState.CLOSED)
+        wanted = dataclasses.replace(
+            wanted, states=wanted.states or open_states, limit=MOST_GROUPED, skip=0
+        )
+    listing = ledger.list_cases(wanted)
+    if not listing.total:
+        _check_known(ledger, wanted, arguments.config_file)
+    return listing
+
+
+MOST_GROUPED = 10_000
+
+
+def _check_known(ledger: Ledger, wanted: Filter, files: Sequence[Any]) -> None:
+    """Raise UnknownFilterError where no case ever had one of the values: a mistyped one."""
+    from consumer.ledger import Filter
+
+    known = {*ledger.backends_on_record(), *backends_configured(files)}
+    if wanted.backend is not None and wanted.backend not in known:
+        there_are = ", ".join(sorted(known)) or "none"
+        raise UnknownFilterError(f"there is no backend {wanted.backend}; there are: {there_are}")
+    for name in ("volume", "server", "host", "rule"):
+        value = getattr(wanted, name)
+        if value is not None and not ledger.list_cases(Filter(**{name: value}, limit=1)).total:
+            raise UnknownFilterError(f"no case on record has the {name} {value}")
+
+
+def _row(case: Case) -> tuple[Any, ...]:
+    return tuple(
+        plain(value)
+        for value in (
+            case.case_id, case.state, case.operation, case.volume_id, case.backend, case.use_case,
+            case.rule, case.attempts, case.opened_at, case.next_attempt_at, case.instance_id,
+            case.host, case.reason,
+        )
+    )  # fmt: skip
+
+
+# -- groups ----------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Group:
+    """Open cases of one state with the same cause; ``reason`` without what varies in it."""
+
+    cases: tuple[Case, ...]
+    reason: str
+
+    def row(self) -> tuple[Any, ...]:
+        """Return the values of ``GROUP_COLUMNS``."""
+        one = self.cases[0]
+        oldest = min(case.opened_at for case in self.cases)
+        example = min(self.cases, key=lambda case: case.opened_at).case_id
+        number = len(self.cases)
+        return number, one.state, one.rule, one.backend, oldest, self.reason, example
+
+
+def grouped(cases: Sequence[Case]) -> list[Group]:
+    """Return the cases by state, rule, backend and cause, the largest group first."""
+
+    def cause(case: Case) -> tuple[str, str, str, str]:
+        return case.state.value, case.rule or "", case.backend or "", gist(case.reason)
+
+    found = itertools.groupby(sorted(cases, key=cause), key=cause)
+    groups = [Group(tuple(members), key[-1]) for key, members in found]
+    return sorted(groups, key=lambda group: -len(group.cases))
+
+
+def gist(reason: str | None) -> str:
+    """Return a reason without the ids and numbers in it, which differ from case to case."""
+    return VARYING.sub("N", reason or "")
+
+
+# -- lines -----------------------------------------------------------------------------------------
+
+Cells = Mapping[str, str]
+
+
+def _cases(cases: Sequence[Case], now: datetime) -> Iterator[Cells]:
+    short = _shortened([case.case_id for case in cases])
+    for case in cases:
+        yield {
+            "ID": short(case.case_id),
+            "STATE": SHORT_STATES.get(case.state, case.state.value),
+            "AGE": _age(case.opened_at, now),
+            "CASE": case.use_case.value if case.use_case else "-",
+            "SERVER": (case.instance_id or "-")[:ABBREVIATED],
+            "HOST": case.host or "-",
+            "VOLUME": case.volume_id,
+            "BACKEND": case.backend or "-",
+            "RULE": case.rule or "-",
+            "REASON": case.reason or "not looked at yet",
+        }
+
+
+SHORT_STATES = {CaseState.AWAITING_APPROVAL: "approve?"}
+ONLY_WIDE = frozenset({"VOLUME", "BACKEND", "RULE"})
+
+
+def _groups(cases: Sequence[Case], now: datetime) -> Iterator[Cells]:
+    for group in grouped(cases):
+        number, state, rule, backend, oldest, reason, example = group.row()
+        yield {
+            "CASES": str(number),
+            "STATE": SHORT_STATES.get(state, state.value),
+            "RULE": rule or "-",
+            "BACKEND": backend or "-",
+            "OLDEST": _age(oldest, now),
+            "EXAMPLE": example[:ABBREVIATED],
+            "REASON": reason or "not looked at yet",
+        }
+
+
+def _age(since: datetime, now: datetime) -> str:
+    """Return an age in its largest unit: 3d, 5h, 12m, 40s."""
+    first = age((now - since).total_seconds()).split(" ")
+    return first[0] + first[1][0]
+
+
+def _shortened(ids: Sequence[str]) -> Callable[[str], str]:
+    """Return what shortens an id to a beginning that no other one of these has."""
+    longest = max(map(len, ids), default=ABBREVIATED)
+    distinct = (
+        length
+        for length in range(ABBREVIATED, longest + 1)
+        if len({one[:length] for one in ids}) == len(set(ids))
+    )
+    length = next(distinct, longest)
+    return lambda one: one[:length]
+
+
+def lines(rows: Iterable[Cells], columns: int) -> Iterator[str]:
+    """Yield a heading and a line for each row; the reason takes the room that is left."""
+    shown = [{k: printable(v) for k, v in row.items()} for row in rows]
+    if not shown:
+        return
+    names = [n for n in shown[0] if n != "REASON" and (columns >= WIDE or n not in ONLY_WIDE)]
+    if "CASES" in shown[0]:
+        names = [n for n in shown[0] if n != "REASON"]
+    wide = {name: max(len(name), *(len(row[name]) for row in shown)) for name in names}
+    room = columns - sum(wide.values()) - len(GAP) * len(names)
+    for row in ({name: name for name in shown[0]}, *shown):
+        cells = [f"{row[name]:<{wide[name]}}" for name in names]
+        yield GAP.join([*cells, _cut(row["REASON"], max(room, SHORTEST_REASON))]).rstrip()
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else text[: room - 1].rstrip() + "…"
+
+
+def _closing(listing: Listing, arguments: argparse.Namespace) -> Iterator[str]:
+    """Yield what the list leaves out."""
+    shown = len(listing.cases)
+    if not listing.total:
+        yield "no cases"
+    elif shown < listing.total and not arguments.group:
+        first = arguments.skip
+        more = f"; go on with --skip {first + shown}" if first + shown < listing.total else ""
+        yield f"{shown} of {listing.total} shown{more}"
