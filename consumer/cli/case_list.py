@@ -248,16 +248,22 @@ def _shortened(ids: Sequence[str]) -> Callable[[str], str]:
 def lines(rows: Iterable[Cells], columns: int) -> Iterator[str]:
     """Yield a heading and a line for each row; the reason takes the room that is left."""
     shown = [{k: printable(v) for k, v in row.items()} for row in rows]
-    if not shown:
+    hidden = ONLY_WIDE if columns < WIDE and "ID" in (shown or [{}])[0] else frozenset()
+    left = [{k: v for k, v in row.items() if k not in hidden} for row in shown]
+    fixed = list(aligned([{k: v for k, v in row.items() if k != "REASON"} for row in left]))
+    room = max(columns - max(map(len, fixed), default=0) - len(GAP), SHORTEST_REASON)
+    widest = max(map(len, fixed), default=0)
+    for line, reason in zip(fixed, ["REASON", *(row["REASON"] for row in left)], strict=False):
+        yield f"{line:<{widest}}{GAP}{_cut(reason, room)}"
+
+
+def aligned(rows: Sequence[Cells]) -> Iterator[str]:
+    """Yield a heading and a line for each row, each column as wide as its widest cell."""
+    if not rows:
         return
-    names = [n for n in shown[0] if n != "REASON" and (columns >= WIDE or n not in ONLY_WIDE)]
-    if "CASES" in shown[0]:
-        names = [n for n in shown[0] if n != "REASON"]
-    wide = {name: max(len(name), *(len(row[name]) for row in shown)) for name in names}
-    room = columns - sum(wide.values()) - len(GAP) * len(names)
-    for row in ({name: name for name in shown[0]}, *shown):
-        cells = [f"{row[name]:<{wide[name]}}" for name in names]
-        yield GAP.join([*cells, _cut(row["REASON"], max(room, SHORTEST_REASON))]).rstrip()
+    wide = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    for row in ({name: name for name in wide}, *rows):
+        yield GAP.join(f"{row[name]:<{wide[name]}}" for name in wide).rstrip()
 
 
 def _cut(text: str, room: int) -> str:

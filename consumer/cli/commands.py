@@ -71,6 +71,10 @@ GROUPS = (
         "Look",
         (
             Listed(
+                "status", "consumer.cli.status:Status",
+                "Show what is stuck by backend, and what stands still",
+            ),
+            Listed(
                 "case list", "consumer.cli.case_list:CaseList",
                 "List the cases, those for a person first",
                 "detachd case list --state parked --backend storage-1@fast",

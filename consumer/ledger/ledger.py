@@ -363,3 +363,7 @@ class Ledger:
     def counts(self) -> dict[CaseState, StateCount]:
         """Count the open cases, with every open state in it; the acknowledged ones apart."""
         return self._database.read(lambda c: reading.count_cases(c, self._cloud))
+
+    def counts_by_backend(self) -> dict[str | None, dict[CaseState, StateCount]]:
+        """Count the open cases of each backend that has any; the acknowledged ones apart."""
+        return self._database.read(lambda c: reading.count_by_backend(c, self._cloud))

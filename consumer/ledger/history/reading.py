@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -249,21 +249,38 @@ def show_case(connection: sa.Connection, cloud: str, case_id: str) -> CaseRecord
 
 def count_cases(connection: sa.Connection, cloud: str) -> dict[CaseState, StateCount]:
     """Count the open cases of each state. Closed cases are not counted."""
+    found = {CaseState(state): count for (state,), count in _counted(connection, cloud)}
+    return {state: found.get(state, StateCount(0, 0.0)) for state in OPEN_STATES}
+
+
+def count_by_backend(
+    connection: sa.Connection, cloud: str
+) -> dict[str | None, dict[CaseState, StateCount]]:
+    """Count the open cases of each backend and state; of no backend where none is known yet."""
+    found: dict[str | None, dict[CaseState, StateCount]] = {}
+    for (state, backend), count in _counted(connection, cloud, cases.c.backend):
+        found.setdefault(backend, {})[CaseState(state)] = count
+    return found
+
+
+def _counted(
+    connection: sa.Connection, cloud: str, *also: sa.Column[Any]
+) -> Iterator[tuple[tuple[Any, ...], StateCount]]:
+    """Yield the open cases by state, and by what else, with those acknowledged apart."""
     now = database_now(connection)
     until = cases.c.acknowledged_until
     known = sa.and_(until.is_not(None), until > now)
     apart = sa.func.sum(sa.case((known, 1), else_=0))
     oldest = sa.func.min(sa.case((~known, cases.c.opened_at)))
+    by = (cases.c.state, *also)
     statement = (
-        sa.select(cases.c.state, sa.func.count(), apart, oldest)
+        sa.select(*by, sa.func.count(), apart, oldest)
         .where(cases.c.cloud == cloud, cases.c.state.in_([s.value for s in OPEN_STATES]))
-        .group_by(cases.c.state)
+        .group_by(*by)
     )
-    found = {
-        CaseState(state): StateCount(count - int(known_of), _age(oldest_at, now), int(known_of))
-        for state, count, known_of, oldest_at in connection.execute(statement)
-    }
-    return {state: found.get(state, StateCount(0, 0.0)) for state in OPEN_STATES}
+    for *key, count, known_of, oldest_at in connection.execute(statement):
+        age_seconds = _age(oldest_at, now)
+        yield tuple(key), StateCount(count - int(known_of), age_seconds, int(known_of))
 
 
 def _age(oldest_at: datetime | None, now: datetime) -> float:

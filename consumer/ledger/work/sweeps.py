@@ -103,6 +103,11 @@ class Sweeps:
         """
         return self._database.write(lambda c: _acknowledge(c, self._cloud, actor, reason))
 
+    def last_whole(self) -> datetime | None:
+        """Return when the last sweep with complete lists ended, None if there was none."""
+        last = sa.select(sweeps.c.swept_at).where(sweeps.c.cloud == self._cloud)
+        return self._database.read(lambda c: c.execute(last).scalar())
+
     def believed(self, counted: int) -> None:
         """Record a sweep with complete lists, and the number of volumes."""
         self._database.write(lambda c: _believed(c, self._cloud, counted))

@@ -33,7 +33,12 @@ EVIDENCE = {
         "connections": [{"name": "iqn.x", "host": None, "access": True, "sessions": 1}],
         "control": "it answered",
     },
-    "plan": [{"step": "nova.detach", "volume_id": "volume-1", "instance_id": "server-1", "attachment_id": "row-1", "host": "compute1"}],
+    "plan": [
+        {
+            "step": "nova.detach", "volume_id": "volume-1", "instance_id": "server-1",
+            "attachment_id": "row-1", "host": "compute1",
+        }
+    ],
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import event
 from consumer.ledger import (
     Archived,
     CaseRecord,
+    Filter,
     HistoryKind,
     Ledger,
     NoSuchCaseError,
@@ -214,6 +215,20 @@ def test_listed_with_the_others(ledger: Ledger) -> None:
     assert [c.case_id for c in ledger.cases(backend="h@b")] == [parked.case.case_id]
     assert [c.volume_id for c in ledger.cases(volume_id="vol-1")] == ["vol-1"]
     assert len(ledger.cases(state=CaseState.CLOSED)) == 3
+    # For a person: what is parked first, what is closed last, page by page the same.
+    listing = ledger.list_cases(Filter())
+    assert [c.volume_id for c in listing.cases[:2]] == ["vol-9", "vol-10"]
+    assert listing.total == len(listing.cases) == 5
+    pages = [ledger.list_cases(Filter(limit=2, skip=n)).cases for n in (0, 2, 4)]
+    assert [c.case_id for page in pages for c in page] == [c.case_id for c in listing.cases]
+    # Both begin with it.
+    assert ledger.list_cases(Filter(volume="vol-1")).total == 2
+    assert ledger.list_cases(Filter(rule="none")).total == 0
+    assert ledger.list_cases(Filter(since=newest.opened_at)).cases == (newest,)
+    assert ledger.backends_on_record() == ("h@b", *ledger.backends_on_record()[1:])
+    counts = ledger.counts_by_backend()
+    assert counts["h@b"][CaseState.PARKED].count == 1
+    assert sum(n.count for by in counts.values() for n in by.values()) == 2
     assert sum(count.count for count in ledger.counts().values()) == 2
 
 
