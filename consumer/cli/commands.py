@@ -52,6 +52,11 @@ GROUPS = (
             Listed("serve", "consumer.cli.serve:Serve", "Run the service in the foreground"),
             Listed("demo", "consumer.cli.demo:Demo", "Run the use cases on a simulated cloud"),
             Listed(
+                "doctor", "consumer.cli.doctor:Doctor",
+                "Examine what detachd needs, and say what to do",
+                "detachd doctor --config",
+            ),
+            Listed(
                 "ledger upgrade", "consumer.cli.configured:LedgerUpgrade",
                 "Create or migrate the tables of the ledger",
             ),

@@ -14,12 +14,12 @@ What every method promises, so that no docstring below repeats it (docs/decision
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 from consumer.ledger.database import schema
 from consumer.ledger.database.address import Tls
-from consumer.ledger.database.engine import Database
+from consumer.ledger.database.engine import Database, database_now
 from consumer.ledger.database.schema import Upgraded
 from consumer.ledger.history import reading
 from consumer.ledger.history.archive import Archived, Pruned, archive, prune
@@ -340,6 +340,14 @@ class Ledger:
     def list_cases(self, wanted: Filter) -> Listing:
         """List cases as a person needs them: those for a person first, the closed ones last."""
         return self._database.read(lambda c: reading.list_urgent(c, self._cloud, wanted))
+
+    def now(self) -> datetime:
+        """Return the time by the database's clock."""
+        return self._database.read(database_now)
+
+    def last_heard(self) -> Mapping[tuple[str, str], datetime]:
+        """Return when the last notification came from each source on each bus. Reads them all."""
+        return self._database.read(lambda c: reading.last_heard(c, self._cloud))
 
     def backends_on_record(self) -> tuple[str, ...]:
         """Return the backends of which there is or was a case, in order."""

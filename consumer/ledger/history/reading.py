@@ -209,6 +209,17 @@ def _narrow(cloud: str, wanted: Filter, states: tuple[CaseState, ...]) -> Narrow
     return narrow
 
 
+def last_heard(connection: sa.Connection, cloud: str) -> Mapping[tuple[str, str], datetime]:
+    """Return when the last notification came from each source on each bus."""
+    n = notifications.c
+    last = (
+        sa.select(n.source, n.bus, sa.func.max(n.received_at))
+        .where(n.cloud == cloud)
+        .group_by(n.source, n.bus)
+    )
+    return {(source, bus): at for source, bus, at in connection.execute(last)}
+
+
 def backends(connection: sa.Connection, cloud: str) -> tuple[str, ...]:
     """Return the backends of the cases, in order."""
     named = (

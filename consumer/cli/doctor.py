@@ -1,0 +1,80 @@
+"""``detachd doctor``: each precondition with a plain answer, and what to do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from cliff.command import Command
+
+from consumer.cli.configured import add_config_file
+from consumer.cli.text import printable, width, wrapped
+from consumer.findings import Finding, Level
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+EXIT = {Level.GOOD: 0, Level.NOTE: 0, Level.WARNING: 3, Level.ERROR: 4}
+MARKS = {Level.GOOD: "ok", Level.NOTE: "note", Level.WARNING: "WARNING", Level.ERROR: "ERROR"}
+INDENT = 9
+
+
+class Doctor(Command):
+    """Examine what detachd needs, and say what to do. It changes nothing.
+
+    The exit status is that of the worst finding: 0 for none that matters, 3 for a warning, 4 for an
+    error.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of this command."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--config", action="store_true", help="examine the files alone, without any connection"
+        )
+        parser.add_argument(
+            "-f", "--format", choices=["text", "json"], default="text", help="(default: text)"
+        )
+        add_config_file(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        """Examine, print, and return the exit status."""
+        from consumer import doctor
+
+        settings, found = doctor.examine_files(parsed_args.config_file)
+        if settings is not None and not parsed_args.config:
+            found += doctor.examine_all(settings)
+        if parsed_args.format == "json":
+            self.app.stdout.write(json.dumps(as_json(found), indent=2) + "\n")
+        else:
+            self.app.stdout.writelines(line + "\n" for line in text(found, width()))
+        return EXIT[doctor.worst(found)]
+
+
+def as_json(found: Iterable[Finding]) -> list[dict[str, str]]:
+    """Return the findings as plain JSON values."""
+    return [
+        {"level": f.level.name.lower(), "area": f.area, "said": f.said, "todo": f.todo}
+        for f in found
+    ]
+
+
+def text(found: Sequence[Finding], columns: int) -> Iterator[str]:
+    """Yield the findings in lines, by area, and how many there are of each kind."""
+    area = None
+    for finding in found:
+        if finding.area != area:
+            area = finding.area
+            yield printable(area)
+        yield from wrapped(f"  {MARKS[finding.level]}", finding.said, columns, INDENT + 2)
+        if finding.todo:
+            yield from wrapped("", f"-> {finding.todo}", columns, INDENT + 2)
+    counts = {level: sum(f.level is level for f in found) for level in Level}
+    yield ""
+    yield (
+        f"errors: {counts[Level.ERROR]}, warnings: {counts[Level.WARNING]}, "
+        f"notes: {counts[Level.NOTE]}, in order: {counts[Level.GOOD]}"
+    )

@@ -1,0 +1,251 @@
+"""Examines what detachd needs, with calls that change nothing: ``detachd doctor``.
+
+1. The files alone first: without a valid configuration nothing else can be examined.
+2. Each part is examined for itself: one that does not answer is a finding, and no end.
+3. Nothing is declared, written or migrated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import stat
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from consumer.bus.broker import url_explained
+from consumer.bus.examination import examine
+from consumer.bus.settings import DEFAULT, ListenerSettings
+from consumer.cloud import ControlPlane, Drivers, control_plane, parks_all
+from consumer.errors import ConfigurationError
+from consumer.findings import Finding, Level, error, good, note, warning
+from consumer.ledger import Ledger, LedgerError
+from consumer.settings import buses, configuration, files
+from consumer.settings.configuration import Settings
+from consumer.settings.ledger import open_ledger
+from consumer.work import backends
+from consumer.work.backends import Backend
+from drivers import registry
+from drivers.errors import OutsideError
+from drivers.openstack.place import described, doubts
+from handlers.judgement.policy import Mode
+
+LOOK_SECONDS = 20.0
+UNSET = "rabbit://"  # oslo.messaging's default of transport_url, which names no host
+MOST_SKEW_SECONDS = 5.0
+HEARD_WITHIN = timedelta(days=1)
+NO_HOST = "detachd-doctor-asks-for-no-host"
+
+
+def examine_files(paths: Sequence[Path]) -> tuple[Settings | None, list[Finding]]:
+    """Read the configuration; return it, if it is valid, and what was found. No connection."""
+    area = "configuration"
+    try:
+        given = list(paths) or files.default_files()
+        settings = configuration.load(given)
+        _buses_of(settings)
+    except ConfigurationError as wrong:
+        return None, [error(area, problem) for problem in wrong.problems]
+    read = ", ".join(map(str, given))
+    found = [good(area, f"{read}: no error"), *_modes_of(given)]
+    return settings, [*found, *_backends(settings)]
+
+
+def examine_all(settings: Settings) -> Iterator[Finding]:
+    """Yield what is found of all that detachd talks to. Blocks for each, within its time limit."""
+    yield from _ledger(settings)
+    for bus in _buses_of(settings):
+        if bus.bus == DEFAULT and settings.conf.transport_url == UNSET:
+            yield error(f"bus {bus.bus}", "transport_url is not set", "set it in [DEFAULT]")
+        else:
+            yield from examine(bus)
+    yield from _cloud(settings)
+
+
+def worst(findings: Sequence[Finding]) -> Level:
+    """Return the level of the worst finding."""
+    return max((finding.level for finding in findings), default=Level.GOOD)
+
+
+def _buses_of(settings: Settings) -> Sequence[ListenerSettings]:
+    with url_explained():
+        return buses.read(settings.conf)
+
+
+def _modes_of(paths: Sequence[Path]) -> Iterator[Finding]:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            if path.stat().st_mode & stat.S_IROTH:
+                yield warning(
+                    "configuration",
+                    f"{path} may hold passwords, and every user of this machine can read it",
+                    f"chmod o-rwx {path}",
+                )
+
+
+# -- the backends, by what is configured -----------------------------------------------------------
+
+
+def _backends(settings: Settings) -> Iterator[Finding]:
+    for backend in settings.backends.all():
+        default = backend is settings.backends.defaults
+        section = backends.DEFAULTS if default else f"{backends.PREFIX}{backend.name}"
+        yield from _backend(backend, f"[{section}]")
+
+
+def _backend(backend: Backend, area: str) -> Iterator[Finding]:
+    policy = backend.policy
+    able = registry.load(backend.driver or "").capabilities
+    sight = "sees who is connected" if able.sees_connections else "cannot see who is connected"
+    yield good(area, f"driver {backend.driver} {sight}; mode {policy.mode.value}")
+    if policy.mode is Mode.OBSERVE:
+        yield note(
+            area,
+            "mode observe: what is stuck is diagnosed and told, and nothing is released",
+            f"set mode = approve or auto in {area} when you trust the plans",
+        )
+    elif parks_all(backend):
+        yield warning(
+            area,
+            "whatever needs a release is parked (UC1, UC3, UC5, and the end of UC4): the driver "
+            "is blind, and trust_blind is not set",
+            "use a driver that sees the backend, or read on trust_blind in the sample "
+            "configuration and set it",
+        )
+    if not able.lists_exports:
+        yield note(
+            area, "exports without any record in Cinder are not searched for: the driver cannot"
+        )
+
+
+# -- the ledger ------------------------------------------------------------------------------------
+
+
+def _ledger(settings: Settings) -> Iterator[Finding]:
+    area = "ledger"
+    with contextlib.closing(open_ledger(settings.cloud, settings.ledger)) as ledger:
+        try:
+            ledger.check_schema()
+            yield good(area, f"{ledger.name} answers, and its tables are those of this version")
+            yield from _ledger_file(settings)
+            yield from _clock(ledger)
+            yield from _heard(ledger)
+        except LedgerError as away:
+            yield error(area, str(away))
+
+
+def _ledger_file(settings: Settings) -> Iterator[Finding]:
+    path = settings.ledger.url.partition(":///")[2]
+    if not settings.ledger.url.startswith("sqlite") or not path:
+        return
+    with contextlib.suppress(OSError):
+        if Path(path).stat().st_mode & (stat.S_IRWXO):
+            yield warning(
+                "ledger", f"{path} can be read by every user of this machine", f"chmod o-rwx {path}"
+            )
+
+
+def _clock(ledger: Ledger) -> Iterator[Finding]:
+    before = datetime.now(UTC)
+    theirs = ledger.now()
+    skew = (theirs - (before + (datetime.now(UTC) - before) / 2)).total_seconds()
+    if abs(skew) > MOST_SKEW_SECONDS:
+        yield warning(
+            "clock",
+            f"the database's clock is {skew:+.0f} s from the one of this machine",
+            "let both follow the same time server: ages and the times of messages are compared",
+        )
+    else:
+        yield good("clock", f"the database's clock is {abs(skew):.1f} s from this machine's")
+
+
+def _heard(ledger: Ledger) -> Iterator[Finding]:
+    """Yield from which sources notifications really arrive."""
+    area = "notifications"
+    now = ledger.now()
+    last = ledger.last_heard()
+    for (source, bus), at in sorted(last.items()):
+        said = f"{source} on bus {bus}: the last one about an attachment came {_ago(now, at)}"
+        yield good(area, said) if now - at < HEARD_WITHIN else note(area, said)
+    for missing in ("cinder", "nova"):
+        if not any(source.startswith(missing) for source, _ in last):
+            yield warning(
+                area,
+                f"none of {missing}'s about an attachment has ever arrived",
+                "docs/notifications.md says what to set there; then attach a volume and ask again",
+            )
+
+
+def _ago(now: datetime, at: datetime) -> str:
+    minutes = (now - at).total_seconds() / 60
+    return f"{minutes / 60:.1f} hours ago" if minutes >= 60 else f"{minutes:.0f} minutes ago"  # noqa: PLR2004
+
+
+# -- Cinder and Nova -------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Question:
+    """What is asked of one of them, and what the answer means."""
+
+    area: str
+    right: str
+    todo: str
+
+
+def _cloud(settings: Settings) -> Iterator[Finding]:
+    try:
+        clouds = control_plane(settings)
+    except ConfigurationError as wrong:
+        yield from (error("cloud", problem) for problem in wrong.problems)
+        return
+    yield from _regions(clouds)
+    yield _cinder(clouds)
+    yield from _nova(clouds)
+    yield from _drivers(settings, clouds)
+
+
+def _regions(clouds: ControlPlane) -> Iterator[Finding]:
+    if clouds.places is None:
+        return
+    try:
+        places = clouds.places(LOOK_SECONDS)
+    except OutsideError as away:
+        yield error("keystone", str(away))
+        return
+    yield good("keystone", f"by the catalog: {described(*places)}")
+    yield from (warning("keystone", doubt) for doubt in doubts(*places))
+    yield from (error("keystone", place.ambiguity) for place in places if place.ambiguity)
+
+
+def _cinder(clouds: ControlPlane) -> Finding:
+    try:
+        volumes = clouds.cinder.count_volumes(timeout_seconds=LOOK_SECONDS)
+    except OutsideError as away:
+        return error("cinder", str(away), "the user needs the admin role in Cinder")
+    if not volumes:
+        return warning(
+            "cinder",
+            "it answers, and shows no volume at all",
+            "if the cloud has volumes, the user sees those of its own project only: give it the "
+            "admin role",
+        )
+    return good("cinder", f"it answers, and shows {volumes} volumes of all projects")
+
+
+def _nova(clouds: ControlPlane) -> Iterator[Finding]:
+    try:
+        clouds.nova.servers(after=None, limit=1, timeout_seconds=LOOK_SECONDS)
+        yield good("nova", "it answers, and lists servers of all projects")
+        clouds.nova.compute_up(NO_HOST, timeout_seconds=LOOK_SECONDS)
+        yield good("nova", "it lets detachd see which compute services are up")
+    except OutsideError as away:
+        yield error("nova", str(away), "the user needs the admin role in Nova")
+
+
+def _drivers(settings: Settings, clouds: ControlPlane) -> Iterator[Finding]:
+    try:
+        Drivers(settings, clouds.cinder)
+    except ConfigurationError as wrong:
+        yield from (error("drivers", problem) for problem in wrong.problems)

@@ -1,0 +1,171 @@
+"""``detachd doctor`` on files, a ledger and a simulated cloud; a real broker is in integration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consumer import doctor
+from consumer.cli.app import main
+from consumer.findings import Level
+from consumer.ledger import Ledger
+from drivers.errors import TransientError
+from drivers.simulator import Cloud
+from drivers.simulator.remote import serve_cloud
+from tests.bus import new_ledger
+from tests.unit.consumer.due import open_case
+
+Ask = Callable[..., tuple[int, list[dict[str, str]]]]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """Give an empty ledger."""
+    with new_ledger(tmp_path) as made:
+        (tmp_path / "ledger.sqlite").chmod(0o600)
+        yield made
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    """Give a simulated cloud."""
+    with Cloud() as made:
+        yield made
+
+
+@pytest.fixture
+def ask(tmp_path: Path, cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> Iterator[Ask]:
+    """Run ``detachd doctor`` with further lines of configuration; return exit code, findings."""
+    path = tmp_path / "detachd.conf"
+    with serve_cloud(cloud, authkey=b"key") as server:
+
+        def run(*words: str, more: str = "driver = simulator\nmode = auto\n") -> Any:
+            path.write_text(
+                f"[DEFAULT]\ntransport_url = kombu+memory:////\n"
+                f"[ledger]\nconnection = sqlite:///{tmp_path}/ledger.sqlite\n"
+                f"[simulator]\naddress = {server.address}\nauthkey = key\n"
+                f"[backend_defaults]\n{more}"
+            )
+            path.chmod(0o600)
+            code = main(["doctor", "-f", "json", *words, "--config-file", str(path)])
+            return code, json.loads(capsys.readouterr().out)
+
+        yield run
+
+
+def bad(found: list[dict[str, str]]) -> list[tuple[str, str]]:
+    """Return where there are warnings and errors."""
+    return [(f["level"], f["area"]) for f in found if f["level"] in ("warning", "error")]
+
+
+def of(found: list[dict[str, str]], area: str) -> str:
+    """Return all that is said of an area."""
+    return " | ".join(f["said"] for f in found if f["area"] == area)
+
+
+def test_files_alone_are_examined_without_any_connection(ask: Ask, cloud: Cloud) -> None:
+    """--config, and nothing runs -> what the files say, exit 0; no ledger is made."""
+    code, found = ask("--config")
+    assert (code, bad(found)) == (0, [])
+    assert {f["area"] for f in found} == {"configuration", "[backend_defaults]"}
+    assert not (Path(found[0]["said"].split(":")[0]).parent / "ledger.sqlite").exists()
+
+
+def test_each_problem_of_the_files_is_an_error(ask: Ask) -> None:
+    """Two mistakes -> both said with the nearest name, exit 4, nothing else examined."""
+    code, found = ask(more="driver = simulator\nmoode = auto\ntrise = 3\n")
+    assert code == 4
+    assert [f["level"] for f in found] == ["error", "error"]
+    assert "did you mean mode" in of(found, "configuration")
+
+
+def test_mode_that_cannot_act_is_a_warning(ask: Ask) -> None:
+    """Auto on a blind driver without trust_blind -> what is parked, exit 3; observe is a note."""
+    code, found = ask("--config", more="driver = cinder_managed\nmode = auto\n")
+    assert (code, bad(found)) == (3, [("warning", "[backend_defaults]")])
+    assert "parked" in of(found, "[backend_defaults]")
+    code, found = ask("--config", more="driver = simulator\n")
+    assert code == 0
+    assert "mode observe" in of(found, "[backend_defaults]")
+
+
+def test_password_for_everybody_is_a_warning(ask: Ask, tmp_path: Path) -> None:
+    """A file and a ledger that everybody may read -> chmod, with the path."""
+    ask("--config")
+    (tmp_path / "detachd.conf").chmod(0o644)
+    _, found = doctor.examine_files([tmp_path / "detachd.conf"])
+    (warned,) = [f for f in found if f.level is Level.WARNING]
+    assert warned.todo == f"chmod o-rwx {tmp_path}/detachd.conf"
+
+
+@pytest.mark.usefixtures("ledger")
+def test_what_never_arrived_is_said_for_each_source(ask: Ask, ledger: Ledger, cloud: Cloud) -> None:
+    """Cinder was heard, Nova never -> the age of the one, a warning for the other."""
+    cloud.create_volume()
+    open_case(ledger)
+    code, found = ask()
+    assert code == 3
+    assert ("warning", "notifications") in bad(found)
+    assert "cinder on bus" in of(found, "notifications")
+    assert "none of nova's" in of(found, "notifications")
+    assert "shows 1 volumes" in of(found, "cinder")
+
+
+def test_missing_ledger_and_silent_cloud_are_errors(ask: Ask, tmp_path: Path) -> None:
+    """No tables -> the command; Cinder shows no volume -> what that may mean; all the rest too."""
+    code, found = ask()
+    assert code == 4
+    assert ("error", "ledger") in bad(found)
+    assert "detachd ledger upgrade" in of(found, "ledger")
+    assert ("warning", "cinder") in bad(found)
+    assert of(found, "nova")
+    assert not (tmp_path / "ledger.sqlite").exists()
+
+
+def test_api_that_gives_no_answer_is_an_error_and_no_end() -> None:
+    """Cinder and Nova down -> an error for each, in its words."""
+    clouds = doctor.ControlPlane(_Away(), _Away())  # type: ignore[arg-type]
+    assert doctor._cinder(clouds).level is Level.ERROR
+    assert [f.level for f in doctor._nova(clouds)] == [Level.ERROR]
+
+
+class _Away:
+    """An API that gives no answer."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def away(*given: object, **named: object) -> None:
+            raise TransientError(f"{name}: 503")
+
+        return away
+
+
+def test_clocks_that_are_apart_are_said(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database is ten seconds ahead -> a warning with the sign; together -> in order."""
+    assert [f.level for f in doctor._clock(ledger)] == [Level.GOOD]
+    ahead = ledger.now
+    monkeypatch.setattr(ledger, "now", lambda: ahead() + timedelta(seconds=10))
+    (found,) = doctor._clock(ledger)
+    assert found.level is Level.WARNING
+    assert "+10 s" in found.said
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_text_fits_the_terminal(
+    ask: Ask,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    columns: int,
+) -> None:
+    """Any width -> no line is longer, the count of each kind at the end."""
+    ask("--config")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    main(["doctor", "--config-file", str(tmp_path / "detachd.conf")])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert lines[-1].startswith("errors: ")
