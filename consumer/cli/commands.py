@@ -89,6 +89,10 @@ GROUPS = (
                 "detachd case show 4f1c",
             ),
             Listed(
+                "stuck", "consumer.cli.stuck:Stuck",
+                "List what is in transition in Cinder now",
+            ),
+            Listed(
                 "explain", "consumer.cli.explain:Explain",
                 "Look at a volume, case or server now, and change nothing",
                 "detachd explain 5f1c0a52-98f4-4f2e-9d63-0a5b1c7de911",

@@ -32,7 +32,7 @@ from consumer.ledger import Arrival, Ledger, LedgerUnavailableError
 from consumer.ledger.work.sweeps import DueSweep
 from consumer.work.in_use import InUseRound, Progress, RoundSettings
 from drivers.base import Export, StorageDriver
-from drivers.control_plane import Cinder, ListedVolume, Nova
+from drivers.control_plane import Cinder, ListedAttachment, ListedVolume, Nova
 from drivers.errors import OutsideError
 from drivers.registry import RegistryError
 from handlers.correlation import sweep
@@ -279,6 +279,40 @@ DOUBT_SECONDS = 86_400.0
 Entry = TypeVar("Entry")
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pages:
+    """How a list of Cinder's is read: how many entries at once, and how long each page may take."""
+
+    size: int
+    timeout_seconds: float
+
+    def read(
+        self, list_page: Callable[..., Sequence[Entry]], status: str, key: Callable[[Entry], str]
+    ) -> Iterator[Entry]:
+        """Yield all entries of a status. Blocks for each page; raises OutsideError."""
+        after = None
+        while True:
+            page = list_page(
+                status, after=after, limit=self.size, timeout_seconds=self.timeout_seconds
+            )
+            yield from page
+            if len(page) < self.size:
+                return
+            after = key(page[-1])
+
+
+def volumes_in_transition(cinder: Cinder, pages: Pages) -> Iterator[ListedVolume]:
+    """Yield the volumes whose status is one of transition. Raises OutsideError."""
+    for status in sweep.VOLUME_STATUSES:
+        yield from pages.read(cinder.volumes_in, status, lambda volume: volume.volume_id)
+
+
+def attachments_in_transition(cinder: Cinder, pages: Pages) -> Iterator[ListedAttachment]:
+    """Yield the attachments whose status is one of transition or error. Raises OutsideError."""
+    for status in sweep.ROW_STATUSES:
+        yield from pages.read(cinder.attachments_in, status, lambda row: row.attachment_id)
+
+
 class SweepResult(enum.Enum):
     """How a sweep ended."""
 
@@ -418,7 +452,7 @@ class Sweeper:
         if not self._seeks_ghosts:
             return Ghosts({}, frozenset())
         free = itertools.chain.from_iterable(
-            self._paged(self._cinder.volumes_in, status, lambda v: v.volume_id)
+            self._pages.read(self._cinder.volumes_in, status, lambda v: v.volume_id)
             for status in sweep.FREE
         )
         limit, hosts = self._settings.timeout_seconds, self._ledger.sweeps.hosts()
@@ -440,27 +474,13 @@ class Sweeper:
 
     def _list(self) -> Iterator[Sighting]:
         """Yield everything in transition. Raises OutsideError if a list cannot be read."""
-        for status in sweep.VOLUME_STATUSES:
-            for volume in self._paged(self._cinder.volumes_in, status, lambda v: v.volume_id):
-                yield sweep.of_volume(volume)
-        for status in sweep.ROW_STATUSES:
-            for attachment in self._paged(
-                self._cinder.attachments_in, status, lambda r: r.attachment_id
-            ):
-                yield sweep.of_attachment(attachment)
+        pages = self._pages
+        yield from map(sweep.of_volume, volumes_in_transition(self._cinder, pages))
+        yield from map(sweep.of_attachment, attachments_in_transition(self._cinder, pages))
 
-    def _paged(
-        self, list_page: Callable[..., Sequence[Entry]], status: str, key: Callable[[Entry], str]
-    ) -> Iterator[Entry]:
-        limit, after = self._settings.page_size, None
-        while True:
-            page = list_page(
-                status, after=after, limit=limit, timeout_seconds=self._settings.timeout_seconds
-            )
-            yield from page
-            if len(page) < limit:
-                return
-            after = key(page[-1])
+    @property
+    def _pages(self) -> Pages:
+        return Pages(self._settings.page_size, self._settings.timeout_seconds)
 
     # --- what becomes a case --------------------------------------------------------------------
 
