@@ -87,9 +87,10 @@ exhaustive: venv ## Search every interleaving of small worlds, and take each saf
 config-sample: $(VENV)/.for-use ## Write etc/detachd.conf.sample again, after a change of an option
 	@$(BIN)/oslo-config-generator --config-file etc/config-generator.conf
 
-docs: $(VENV)/.for-use ## Write docs/rules.md and docs/compatibility.md again, after a change of a rule or a new record
+docs: $(VENV)/.for-use ## Write the pages again that are made from the code and from records: rules, commands, compatibility
 	@$(BIN)/python -m handlers.judgement.page docs/rules.md
 	@$(BIN)/python -m tests.compatibility.page
+	@$(BIN)/python -m consumer.cli.page docs/cli.md docs/detachd.1
 
 constraints: ## Write constraints.txt again, with the newest releases that setup.cfg allows
 	@PYTHON="$(PYTHON)" tools/write-constraints

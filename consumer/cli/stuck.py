@@ -42,7 +42,8 @@ class Stuck(Command):
     """List what is in transition in Cinder now: a live look that changes nothing.
 
     Much of it is no trouble: an attach that is under way, or a shelved server's reservation.
-    `detachd explain VOLUME` says what one of them means. The exit status is 3 if there is any, else 0.
+    `detachd explain VOLUME` says what one of them means. The exit status is 3 if there is any, else
+    0.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
