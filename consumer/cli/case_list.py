@@ -42,21 +42,8 @@ class CaseList(Lister):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""
         parser = super().get_parser(prog_name)
-        states = [state.value for state in CaseState]
+        add_filters(parser)
         add = parser.add_argument
-        add(
-            "--state", choices=states, action="append", default=[],
-            help="list only cases in this state; repeatable",
-        )  # fmt: skip
-        add("--backend", metavar="HOST@BACKEND", help="list only its cases")
-        add("--volume", metavar="ID", help="list only cases of this volume")
-        add("--server", metavar="ID", help="list only cases of this server")
-        add("--host", metavar="HOST", help="list only cases of this compute host")
-        add("--rule", metavar="RULE", help="list only cases that this rule decided")
-        add(
-            "--since", type=since, metavar="TIME",
-            help="list only cases opened since then: 90m, 6h, 2d, or a time in ISO 8601",
-        )  # fmt: skip
         add("--group", action="store_true", help="count the open cases by state, rule and cause")
         add("--limit", type=positive, default=100, help="maximum number (default: %(default)s)")
         add("--skip", type=counting, default=0, help="leave out so many first, for paging")
@@ -93,16 +80,36 @@ class UnknownFilterError(BadInputError):
     """No case has what is asked for."""
 
 
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose cases."""
+    states = [state.value for state in CaseState]
+    add = parser.add_argument
+    add(
+        "--state", choices=states, action="append", default=[],
+        help="list only cases in this state; repeatable",
+    )  # fmt: skip
+    add("--backend", metavar="HOST@BACKEND", help="list only its cases")
+    add("--volume", metavar="ID", help="list only cases of this volume")
+    add("--server", metavar="ID", help="list only cases of this server")
+    add("--host", metavar="HOST", help="list only cases of this compute host")
+    add("--rule", metavar="RULE", help="list only cases that this rule decided")
+    add(
+        "--since", type=since, metavar="TIME",
+        help="list only cases opened since then: 90m, 6h, 2d, or a time in ISO 8601",
+    )  # fmt: skip
+
+
 def since(text: str) -> datetime:
     """Parse how long ago, or a time; for argparse."""
     given = moment_or_seconds(text)
     return given if isinstance(given, datetime) else datetime.now(UTC) - timedelta(seconds=given)
 
 
-def _read(ledger: Ledger, arguments: argparse.Namespace) -> Listing:
+def filter_of(arguments: argparse.Namespace) -> Filter:
+    """Return what ``add_filters`` took."""
     from consumer.ledger import Filter
 
-    wanted = Filter(
+    return Filter(
         states=tuple(CaseState(state) for state in arguments.state),
         backend=arguments.backend,
         volume=arguments.volume,
@@ -110,9 +117,11 @@ def _read(ledger: Ledger, arguments: argparse.Namespace) -> Listing:
         host=arguments.host,
         rule=arguments.rule,
         since=arguments.since,
-        limit=arguments.limit,
-        skip=arguments.skip,
     )
+
+
+def _read(ledger: Ledger, arguments: argparse.Namespace) -> Listing:
+    wanted = dataclasses.replace(filter_of(arguments), limit=arguments.limit, skip=arguments.skip)
     if arguments.group:
         open_states = tuple(state for state in CaseState if state is not CaseState.CLOSED)
         wanted = dataclasses.replace(
@@ -120,14 +129,14 @@ def _read(ledger: Ledger, arguments: argparse.Namespace) -> Listing:
         )
     listing = ledger.list_cases(wanted)
     if not listing.total:
-        _check_known(ledger, wanted, arguments.config_file)
+        check_known(ledger, wanted, arguments.config_file)
     return listing
 
 
 MOST_GROUPED = 10_000
 
 
-def _check_known(ledger: Ledger, wanted: Filter, files: Sequence[Any]) -> None:
+def check_known(ledger: Ledger, wanted: Filter, files: Sequence[Any]) -> None:
     """Raise UnknownFilterError where no case ever had one of the values: a mistyped one."""
     from consumer.ledger import Filter
 

@@ -142,9 +142,9 @@ GROUPS = (
             ),
             Listed("case note", "consumer.cli.decide:CaseNote", "Write into a case's history"),
             Listed(
-                "replay case", "consumer.cli.replay:ReplayCase",
+                "replay case", "consumer.cli.replay_case:ReplayCase",
                 "Diagnose cases again at once, whatever their state",
-                'detachd replay case 4f1c 77ab --reason "the array is back"',
+                'detachd replay case --state parked --backend storage-1@fast --preview',
             ),
             Listed(
                 "replay file", "consumer.cli.replay:ReplayFile", "Replay recorded notifications"

@@ -64,7 +64,7 @@ class Explain(Command):
         when the ledger is away, and OutsideError where a server's volumes cannot be listed.
         """
         settings = settings_of(parsed_args)
-        with _eyes(settings) as eyes:
+        with eyes_of(settings) as eyes:
             looks = tuple(_looks(eyes, parsed_args.id))
             away = eyes.away
         if parsed_args.format == "json":
@@ -76,7 +76,7 @@ class Explain(Command):
 
 
 @contextlib.contextmanager
-def _eyes(settings: Settings) -> Iterator[Eyes]:
+def eyes_of(settings: Settings) -> Iterator[Eyes]:
     """Make the clients and drivers that the service makes; open the ledger where it answers."""
     clouds = control_plane(settings)
     drivers = Drivers(settings, clouds.cinder)
