@@ -9,6 +9,7 @@ import pytest
 
 from consumer.cli.app import main
 from consumer.ledger import Ledger
+from drivers.simulator import Cloud
 from tests.bus import new_ledger
 
 Run = Callable[..., tuple[int, str, str]]
@@ -18,6 +19,13 @@ Run = Callable[..., tuple[int, str, str]]
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     """Give an empty ledger whose errors settle at once."""
     with new_ledger(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    """Give a simulated cloud."""
+    with Cloud() as made:
         yield made
 
 

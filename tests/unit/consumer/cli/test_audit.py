@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,10 @@ import pytest
 from consumer.cli.app import main
 from consumer.ledger import Ledger
 from handlers.case import CaseState, StepKind, StepResult
-from tests.bus import new_ledger
 from tests.unit.consumer.due import open_case, outcome
 
 Run = Callable[..., tuple[int, str, str]]
 CANARY = "canary-91ab"
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """Give an empty ledger."""
-    with new_ledger(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

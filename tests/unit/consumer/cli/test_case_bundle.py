@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from consumer.cli.app import main
 from consumer.ledger import Ledger
-from tests.bus import new_ledger
 from tests.unit.consumer.cli.told import look
 from tests.unit.consumer.due import open_case, outcome
 from tests.unit.handlers.judgement.acting_pictures import UC1
 
 Run = Callable[..., tuple[int, str, str]]
 CANARY = "canary-7f3d"
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """Give an empty ledger."""
-    with new_ledger(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

@@ -32,13 +32,6 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def cloud() -> Iterator[Cloud]:
-    """Give a simulated cloud."""
-    with Cloud() as made:
-        yield made
-
-
-@pytest.fixture
 def ask(tmp_path: Path, cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> Iterator[Ask]:
     """Run ``detachd doctor`` with further lines of configuration; return exit code, findings."""
     path = tmp_path / "detachd.conf"

@@ -22,7 +22,6 @@ from consumer.ledger import Arrival, Ledger
 from drivers.simulator import Cloud
 from drivers.simulator.remote import serve_cloud
 from handlers.notification import Notification, parse
-from tests.bus import new_ledger
 from tests.situations import arrangements
 from tests.unit.consumer.due import only_case
 
@@ -31,20 +30,6 @@ Arrange = Callable[[Stage], Sequence[Message]]
 GOLDEN = Path(__file__).parent / "golden"
 HOST = "compute-1"
 MODES = {"auto": "mode = auto\n", "observe": "", "blind": "driver = cinder_managed\nmode = auto\n"}
-
-
-@pytest.fixture
-def cloud() -> Iterator[Cloud]:
-    """Give a simulated cloud."""
-    with Cloud() as made:
-        yield made
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """Give an empty ledger."""
-    with new_ledger(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 
 from consumer.cli.app import main
 from consumer.ledger import Ledger
-from tests.bus import MEMORY, Peer, forget_memory, new_ledger
+from tests.bus import MEMORY, Peer, forget_memory
 from tests.recorded import FAILED_ATTACH, SAMPLES, recording
 from tests.services.ports import free_port
 from tests.unit.consumer.due import only_case, open_case
@@ -32,13 +32,6 @@ def peer() -> Iterator[Peer]:
     with Peer(MEMORY) as made:
         yield made
     forget_memory()
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """Give an empty ledger."""
-    with new_ledger(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

@@ -25,13 +25,6 @@ REPLAY = "detachd.replay"
 
 
 @pytest.fixture
-def cloud() -> Iterator[Cloud]:
-    """Give a simulated cloud."""
-    with Cloud() as made:
-        yield made
-
-
-@pytest.fixture
 def peer() -> Iterator[Peer]:
     """Give an empty in-memory broker."""
     forget_memory()

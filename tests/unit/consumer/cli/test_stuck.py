@@ -17,13 +17,6 @@ from tests.unit.consumer.due import open_case
 
 
 @pytest.fixture
-def cloud() -> Iterator[Cloud]:
-    """Give a simulated cloud."""
-    with Cloud() as made:
-        yield made
-
-
-@pytest.fixture
 def stuck(tmp_path: Path, cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run ``detachd stuck`` against that cloud."""
     path = tmp_path / "stuck.conf"

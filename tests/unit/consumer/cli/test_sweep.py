@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,16 +11,8 @@ import pytest
 from consumer.cli.app import main
 from consumer.ledger import Ledger
 from handlers.correlation.sweep import Sighting
-from tests.bus import new_ledger
 
 Run = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """Give an empty ledger."""
-    with new_ledger(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture
