@@ -150,6 +150,15 @@ GROUPS = (
                 "replay file", "consumer.cli.replay:ReplayFile", "Replay recorded notifications"
             ),
             Listed(
+                "announcement list", "consumer.cli.announcement:AnnouncementList",
+                "List the announcements that reached no queue",
+            ),
+            Listed(
+                "announcement resend", "consumer.cli.announcement:AnnouncementResend",
+                "Send announcements that reached no queue again",
+                'detachd announcement resend --since 2d --reason "the subscriber is back"',
+            ),
+            Listed(
                 "sweep acknowledge", "consumer.cli.sweep:SweepAcknowledge",
                 "Say that you have seen what the sweeps found",
             ),

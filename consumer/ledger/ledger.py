@@ -223,6 +223,24 @@ class Ledger:
         """Record that a publication failed; it is due again after the delay."""
         self._database.write(lambda c: outbox.mark_failed(c, outbox_id, error, delay_seconds))
 
+    def unrouted(self, *, since: datetime | None, limit: int) -> tuple[Outgoing, ...]:
+        """Return announcements that reached no queue, the oldest first."""
+        return self._database.read(lambda c: outbox.unrouted(c, self._cloud, since, limit))
+
+    def resend(
+        self,
+        message_ids: Collection[str] | None,
+        actor: str,
+        reason: str,
+        *,
+        since: datetime | None = None,
+    ) -> int:
+        """Send unrouted announcements again, all of them for None; return how many there are."""
+        word = Word(actor, reason)
+        return self._database.write(
+            lambda c: outbox.resend(c, self._cloud, message_ids, since, word)
+        )
+
     def outbox_pending(self) -> tuple[int, float]:
         """Return how many announcements are not sent, and the age in seconds of the oldest."""
         return self._database.read(lambda c: outbox.pending(c, self._cloud))

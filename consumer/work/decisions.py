@@ -53,4 +53,5 @@ SAID = {
     DecisionKind.ACKNOWLEDGED: "acknowledged",
     DecisionKind.ACKNOWLEDGEMENT_ENDED: "ended the acknowledgement of",
     DecisionKind.NOTED: "wrote a note on",
+    DecisionKind.RESENT: "sent unrouted announcements again",
 }

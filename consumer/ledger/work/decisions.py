@@ -29,6 +29,7 @@ class DecisionKind(enum.Enum):
     ACKNOWLEDGED = "acknowledged"
     ACKNOWLEDGEMENT_ENDED = "acknowledgement-ended"
     NOTED = "noted"
+    RESENT = "resent"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ Invariants:
 4. A publisher leases it by a compare-and-swap that moves ``due_at`` to the end of the lease
    (``_SWAP``): no other publisher gets it meanwhile, and it is due again if the publisher dies.
 5. An announcement that was confirmed, or is unrouted, is not pending. A failure that is recorded
-   later does not make it pending again.
+   later does not make it pending again; for one that is unrouted a person can (``resend``).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.records import Row, Stored
 from consumer.ledger.database.tables import outbox
+from consumer.ledger.work.decisions import DecisionKind, Word, decide
 from handlers.case import Announcement, Priority
 
 BEFORE_ALL = datetime(1970, 1, 2, tzinfo=UTC)
@@ -177,3 +178,47 @@ def _done(connection: sa.Connection, ids: Collection[int], column: str) -> None:
     if ids:
         values = {"sent_at": None, "unrouted_at": None, column: database_now(connection)}
         connection.execute(_DONE, {"done_ids": sorted(ids), **values})
+
+
+def unrouted(
+    connection: sa.Connection, cloud: str, since: datetime | None, limit: int
+) -> tuple[Outgoing, ...]:
+    """Return announcements that reached no queue, the oldest first."""
+    statement = (
+        sa.select(outbox)
+        .where(_unrouted(cloud, since))
+        .order_by(outbox.c.created_at, outbox.c.outbox_id)
+        .limit(limit)
+    )
+    return tuple(_OUTGOING.read(row) for row in connection.execute(statement))
+
+
+def resend(
+    connection: sa.Connection,
+    cloud: str,
+    message_ids: Collection[str] | None,
+    since: datetime | None,
+    word: Word,
+) -> int:
+    """Make these unrouted announcements, or all of them, due again; return how many there were.
+
+    They keep their message_id, and those of one case are sent in their order.
+    """
+    which = _unrouted(cloud, since)
+    if message_ids is not None:
+        which = sa.and_(which, outbox.c.message_id.in_(message_ids))
+    now = database_now(connection)
+    again = {"due_at": now, "unrouted_at": None, "taken_by": None, "last_error": None}
+    number = connection.execute(outbox.update().where(which).values(**again)).rowcount
+    if number:
+        detail = {"number": number}
+        decide(connection, cloud, DecisionKind.RESENT, word, now, detail=detail)
+    return number
+
+
+def _unrouted(cloud: str, since: datetime | None) -> sa.ColumnElement[bool]:
+    of = outbox.c
+    conditions = [of.cloud == cloud, of.unrouted_at.is_not(None), of.due_at.is_(None)]
+    if since is not None:
+        conditions.append(of.created_at >= since)
+    return sa.and_(*conditions)

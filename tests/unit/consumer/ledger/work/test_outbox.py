@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import UTC, datetime
 
 from consumer.ledger import Ledger, Outgoing
 from handlers.case import CaseState, Priority
@@ -147,3 +148,33 @@ def test_two_publishers(ledger: Ledger, second: Ledger) -> None:
         for case_id in {out.case_id for out in mine}:
             own = [out.outbox_id for out in mine if out.case_id == case_id]
             assert own == sorted(own)
+
+
+def test_unrouted_ones_are_sent_again_on_a_person_s_word(ledger: Ledger) -> None:
+    """Two unrouted of one case -> listed; resent in their order, under their ids; then none is."""
+    announced(ledger, "start", "end")
+    (first,) = take(ledger)
+    ledger.outbox_unrouted([first.outbox_id])
+    (second,) = take(ledger)
+    ledger.outbox_unrouted([second.outbox_id])
+    listed = ledger.unrouted(since=None, limit=10)
+    assert [one.message_id for one in listed] == [first.message_id, second.message_id]
+    assert ledger.unrouted(since=datetime(2199, 1, 1, tzinfo=UTC), limit=10) == ()
+    assert ledger.resend({"no such id"}, "alice", "back") == 0
+    assert ledger.resend(None, "alice", "back") == 2
+    assert ledger.unrouted(since=None, limit=10) == ()
+    (again,) = take(ledger)
+    assert again.message_id == first.message_id
+    ledger.outbox_sent([again.outbox_id])
+    assert [one.message_id for one in take(ledger)] == [second.message_id]
+    (decision,) = ledger.take_decisions()
+    assert (decision.actor, decision.detail) == ("alice", {"number": 2})
+
+
+def test_sent_one_is_not_sent_again(ledger: Ledger) -> None:
+    """Confirmed, and asked for by its id -> nothing."""
+    announced(ledger, "start")
+    (out,) = take(ledger)
+    ledger.outbox_sent([out.outbox_id])
+    assert ledger.resend({out.message_id}, "alice", "again") == 0
+    assert ledger.outbox_pending() == (0, 0.0)
