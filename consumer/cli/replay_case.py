@@ -16,10 +16,11 @@ from consumer.cli.configured import add_actor, add_config_file, settings_of
 from consumer.cli.ramp import Ramp, Replaying, StoppedError
 from consumer.cli.text import printable
 from consumer.errors import BadInputError
+from handlers.case import FOR_A_PERSON
 
 if TYPE_CHECKING:
     from consumer.cli.live import Looked
-    from consumer.ledger import Filter, Ledger
+    from consumer.ledger import Ledger
     from consumer.settings.configuration import Settings
     from handlers.case import Case
 
@@ -29,7 +30,8 @@ SHOWN_ID = 8
 class ReplayCase(Command):
     """Replay cases: detachd diagnoses each of them at once, whatever its state is.
 
-    The cases are named by id, or chosen by filters. A case that is closed, parked or awaits
+    The cases are named by id, or chosen by filters, which without --state choose among those that
+    are parked or await approval. A case that is closed, parked or awaits
     approval starts again, and passes the same diagnosis and guards as any other case. The order
     waits on a durable queue until detachd consumes it.
 
@@ -161,7 +163,9 @@ def _chosen(ledger: Ledger, arguments: argparse.Namespace) -> Sequence[Case]:
     if arguments.ids:
         found = (ledger.case(case_id).case for case_id in arguments.ids)
         return list({case.case_id: case for case in found}.values())
-    wanted: Filter = dataclasses.replace(filter_of(arguments), limit=MOST)
+    wanted = filter_of(arguments)
+    # Without a state, no closed case: there may be thousands, and nothing is wrong with them.
+    wanted = dataclasses.replace(wanted, states=wanted.states or FOR_A_PERSON, limit=MOST)
     listing = ledger.list_cases(wanted)
     if not listing.total:
         check_known(ledger, wanted, arguments.config_file)

@@ -95,6 +95,19 @@ def test_filter_replays_its_cases_and_no_other(ledger: Ledger, replay: Run, peer
     assert queued(peer) == 3
 
 
+def test_filter_without_a_state_leaves_closed_cases_alone(
+    ledger: Ledger, replay: Run, peer: Peer
+) -> None:
+    """A backend alone -> its parked and asked cases; the closed and the due one only by --state."""
+    worked(ledger, CaseState.CLOSED, conclusion=Conclusion.HEALTHY)
+    ours = worked(ledger), worked(ledger, CaseState.AWAITING_APPROVAL, fingerprint="f" * 64)
+    open_case(ledger)
+    out = replay("--backend", "labhost@lab", *WHY)[1]
+    assert sorted(line.split()[2] for line in out.splitlines()) == sorted(ours)
+    assert queued(peer) == 2
+    assert len(replay("--state", "closed", *WHY)[1].splitlines()) == 1
+
+
 def test_preview_says_what_would_come_out_and_replays_nothing(
     ledger: Ledger, replay: Run, peer: Peer, cloud: Cloud
 ) -> None:
