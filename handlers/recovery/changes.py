@@ -10,13 +10,23 @@ NAMES = ("attachment_id", "instance_id", "name", "host")
 """What an entry of a list goes by, the surest first."""
 WORDS = ("control", "reason")
 """What is worded anew at each look and tells nothing of the situation."""
+FIRST = ("rule", "plan")
+"""What a person compares first."""
+DERIVED = frozenset({"asked_at", "facts", "guards", "parties"})
+"""What follows from the rule and from what each side said, and would only hide those."""
 MOST_LINES = 12
 LONGEST = 160
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
     """Return a line for each thing that was another: what it was, what it is now."""
-    lines = [_cut(line) for line in _differing("", _plan_in_words(before), _plan_in_words(now))]
+    said_before, said_now = _plan_in_words(before), _plan_in_words(now)
+    names = sorted({*said_before, *said_now} - DERIVED, key=lambda n: (n not in FIRST, n))
+    lines = [
+        _cut(line)
+        for name in names
+        for line in _differing(name, said_before.get(name), said_now.get(name))
+    ]
     if len(lines) > MOST_LINES:
         return (*lines[:MOST_LINES], f"and {len(lines) - MOST_LINES} more")
     return tuple(lines)
