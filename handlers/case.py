@@ -27,6 +27,8 @@ class CaseState(enum.Enum):
 
 
 FOR_A_PERSON = (CaseState.PARKED, CaseState.AWAITING_APPROVAL)
+OPEN_STATES = (*FOR_A_PERSON, CaseState.DUE, CaseState.WAITING, CaseState.SETTLING)
+"""All states but closed, those that wait for a person first."""
 
 
 class Trigger(enum.Enum):

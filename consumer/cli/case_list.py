@@ -17,7 +17,7 @@ from consumer.cli.case import plain
 from consumer.cli.configured import add_config_file, backends_configured, ledger_of
 from consumer.cli.text import ABBREVIATED, age, printable, width
 from consumer.errors import BadInputError
-from handlers.case import Case, CaseState
+from handlers.case import OPEN_STATES, Case, CaseState
 
 if TYPE_CHECKING:
     from consumer.ledger import Filter, Ledger, Listing
@@ -30,6 +30,7 @@ GROUP_COLUMNS = ("Cases", "State", "Rule", "Backend", "Oldest", "Reason", "Examp
 WIDE = 120
 GAP = "  "
 SHORTEST_REASON = 16
+MOST_GROUPED = 10_000
 VARYING = re.compile(r"(?:req-)?[0-9a-f]{8}-[0-9a-f-]{27}|\b[0-9a-f]{32,}\b|\d+(?:\.\d+)?")
 
 
@@ -123,17 +124,12 @@ def filter_of(arguments: argparse.Namespace) -> Filter:
 def _read(ledger: Ledger, arguments: argparse.Namespace) -> Listing:
     wanted = dataclasses.replace(filter_of(arguments), limit=arguments.limit, skip=arguments.skip)
     if arguments.group:
-        open_states = tuple(state for state in CaseState if state is not CaseState.CLOSED)
-        wanted = dataclasses.replace(
-            wanted, states=wanted.states or open_states, limit=MOST_GROUPED, skip=0
-        )
+        states = wanted.states or OPEN_STATES
+        wanted = dataclasses.replace(wanted, states=states, limit=MOST_GROUPED, skip=0)
     listing = ledger.list_cases(wanted)
     if not listing.total:
         check_known(ledger, wanted, arguments.config_file)
     return listing
-
-
-MOST_GROUPED = 10_000
 
 
 def check_known(ledger: Ledger, wanted: Filter, files: Sequence[Any]) -> None:

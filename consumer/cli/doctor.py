@@ -42,16 +42,16 @@ class Doctor(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Examine, print, and return the exit status."""
-        from consumer import doctor
+        from consumer.cli import examining
 
-        settings, found = doctor.examine_files(parsed_args.config_file)
+        settings, found = examining.examine_files(parsed_args.config_file)
         if settings is not None and not parsed_args.config:
-            found += doctor.examine_all(settings)
+            found += examining.examine_all(settings)
         if parsed_args.format == "json":
             self.app.stdout.write(json.dumps(as_json(found), indent=2) + "\n")
         else:
             self.app.stdout.writelines(line + "\n" for line in text(found, width()))
-        return EXIT[doctor.worst(found)]
+        return EXIT[examining.worst(found)]
 
 
 def as_json(found: Iterable[Finding]) -> list[dict[str, str]]:

@@ -28,6 +28,7 @@ OF_CLIFF = frozenset({
     "print_empty", "sort_columns", "sort_direction", "prefix",
 })  # fmt: skip
 THE_USER = "the user"
+MOST_CHOICES = 12
 Make = Callable[[], str]
 
 
@@ -99,7 +100,7 @@ def _help(action: argparse.Action) -> str:
     text = (action.help or "") % shown
     choices = [str(one) for one in action.choices or ()]
     listed = f": {', '.join(choices)}" if choices and action.metavar is not None else ""
-    return " ".join((text + (listed if len(choices) < 12 else "")).split())  # noqa: PLR2004
+    return " ".join((text + (listed if len(choices) <= MOST_CHOICES else "")).split())
 
 
 # -- the man page ----------------------------------------------------------------------------------

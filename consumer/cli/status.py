@@ -15,7 +15,7 @@ from consumer.cli.app import version
 from consumer.cli.case_list import aligned
 from consumer.cli.configured import add_config_file, ledger_of
 from consumer.cli.text import age, ago, printable, width, wrapped
-from handlers.case import CaseState
+from handlers.case import OPEN_STATES, CaseState
 
 if TYPE_CHECKING:
     from consumer.ledger import Ledger, ReplicaSeen, StateCount
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 LABEL = 15
 MOST_HELD = 1000
 UNKNOWN_BACKEND = "not known yet"
-STATES = (
-    CaseState.PARKED, CaseState.AWAITING_APPROVAL, CaseState.DUE, CaseState.WAITING,
-    CaseState.SETTLING,
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -162,7 +158,7 @@ def _since(one: ReplicaSeen, now: datetime) -> str:
 def _row(backend: str | None, counts: Mapping[CaseState, StateCount]) -> Mapping[str, str]:
     oldest = max(number.oldest_age_seconds for number in counts.values())
     acknowledged = sum(number.acknowledged for number in counts.values())
-    numbers = {state: counts[state].count if state in counts else 0 for state in STATES}
+    numbers = {state: counts[state].count if state in counts else 0 for state in OPEN_STATES}
     return {
         "BACKEND": printable(backend or UNKNOWN_BACKEND),
         "PARKED": str(numbers[CaseState.PARKED]),

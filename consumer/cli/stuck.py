@@ -15,7 +15,7 @@ from cliff.command import Command
 from consumer.cli.case_list import lines
 from consumer.cli.configured import add_config_file, settings_of
 from consumer.cli.text import ABBREVIATED, width
-from handlers.case import Case, CaseState
+from handlers.case import OPEN_STATES, Case
 
 if TYPE_CHECKING:
     from consumer.settings.configuration import Settings
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 MOST_CASES = 10_000
 FOUND, NOTHING = 3, 0
-OPEN = tuple(state for state in CaseState if state is not CaseState.CLOSED)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,7 +95,10 @@ def _made(
         status=volume.status if volume else None,
         since=_moment(volume.updated_at) if volume else None,
         backend=volume.backend if volume else None,
-        attachments=tuple(sorted((row.status, row.instance_id) for row in rows)),
+        attachments=tuple(
+            (row.status, row.instance_id)
+            for row in sorted(rows, key=lambda row: (row.status, row.instance_id or ""))
+        ),
     )
 
 
@@ -115,7 +117,7 @@ def _cases(settings: Settings) -> tuple[Mapping[str, Case], str | None]:
     try:
         with contextlib.closing(open_ledger(settings.cloud, settings.ledger)) as ledger:
             ledger.check_schema()
-            listing = ledger.list_cases(Filter(states=OPEN, limit=MOST_CASES))
+            listing = ledger.list_cases(Filter(states=OPEN_STATES, limit=MOST_CASES))
     except LedgerError as error:
         return {}, str(error)
     return {case.volume_id: case for case in reversed(listing.cases)}, None

@@ -8,9 +8,9 @@ from pathlib import Path
 import kombu
 import pytest
 
-from consumer import doctor
 from consumer.bus.examination import examine
 from consumer.bus.settings import ListenerSettings
+from consumer.cli import examining
 from consumer.findings import Finding, Level
 from tests.integration.site import Broker
 
@@ -39,9 +39,9 @@ def bus_of(tmp_path: Path, url: str, more: str = "") -> ListenerSettings:
         f"[DEFAULT]\ntransport_url = {url}\n[ledger]\nconnection = sqlite:///{tmp_path}/l.sqlite\n"
         f"[backend_defaults]\ndriver = simulator\n{more}"
     )
-    settings, found = doctor.examine_files([path])
+    settings, found = examining.examine_files([path])
     assert settings is not None, found
-    (bus,) = doctor._buses_of(settings)
+    (bus,) = examining._buses_of(settings)
     return bus
 
 

@@ -31,6 +31,7 @@ from consumer.ledger.database.tables import (
 )
 from consumer.ledger.work.claims import intent
 from handlers.case import (
+    OPEN_STATES,
     Case,
     CaseState,
     Priority,
@@ -41,7 +42,6 @@ from handlers.notification import Notification
 
 # Messages of one batch have the same received_at.
 RECEIPT_ORDER = ("received_at", "published_at", "message_id")
-OPEN_STATES = tuple(state for state in CaseState if state is not CaseState.CLOSED)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -162,11 +162,6 @@ class Listing:
 
 
 MOST_COUNTED = 10_000
-URGENCY = (
-    CaseState.PARKED, CaseState.AWAITING_APPROVAL, CaseState.DUE, CaseState.WAITING,
-    CaseState.SETTLING,
-)  # fmt: skip
-"""The open states, those that wait for a person first."""
 
 
 def list_cases(connection: sa.Connection, cloud: str, wanted: Filter) -> tuple[Case, ...]:
@@ -179,7 +174,7 @@ def list_urgent(connection: sa.Connection, cloud: str, wanted: Filter) -> Listin
     """Return the cases, those for a person first and the closed ones last, and their number."""
     states = wanted.states or tuple(CaseState)
     skip, found, total = wanted.skip, list[Case](), 0
-    for state in (*URGENCY, CaseState.CLOSED):
+    for state in (*OPEN_STATES, CaseState.CLOSED):
         if state not in states:
             continue
         narrow = _narrow(cloud, wanted, (state,))

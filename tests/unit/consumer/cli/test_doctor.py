@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from consumer import doctor
+from consumer.cli import examining
 from consumer.cli.app import main
 from consumer.findings import Level
 from consumer.ledger import Ledger
@@ -91,7 +91,7 @@ def test_password_for_everybody_is_a_warning(ask: Ask, tmp_path: Path) -> None:
     """A file and a ledger that everybody may read -> chmod, with the path."""
     ask("--config")
     (tmp_path / "detachd.conf").chmod(0o644)
-    _, found = doctor.examine_files([tmp_path / "detachd.conf"])
+    _, found = examining.examine_files([tmp_path / "detachd.conf"])
     (warned,) = [f for f in found if f.level is Level.WARNING]
     assert warned.todo == f"chmod o-rwx {tmp_path}/detachd.conf"
 
@@ -122,9 +122,9 @@ def test_missing_ledger_and_silent_cloud_are_errors(ask: Ask, tmp_path: Path) ->
 
 def test_api_that_gives_no_answer_is_an_error_and_no_end() -> None:
     """Cinder and Nova down -> an error for each, in its words."""
-    clouds = doctor.ControlPlane(_Away(), _Away())  # type: ignore[arg-type]
-    assert doctor._cinder(clouds).level is Level.ERROR
-    assert [f.level for f in doctor._nova(clouds)] == [Level.ERROR]
+    clouds = examining.ControlPlane(_Away(), _Away())  # type: ignore[arg-type]
+    assert examining._cinder(clouds).level is Level.ERROR
+    assert [f.level for f in examining._nova(clouds)] == [Level.ERROR]
 
 
 class _Away:
@@ -139,10 +139,10 @@ class _Away:
 
 def test_clocks_that_are_apart_are_said(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """The database is ten seconds ahead -> a warning with the sign; together -> in order."""
-    assert [f.level for f in doctor._clock(ledger)] == [Level.GOOD]
+    assert [f.level for f in examining._clock(ledger)] == [Level.GOOD]
     ahead = ledger.now
     monkeypatch.setattr(ledger, "now", lambda: ahead() + timedelta(seconds=10))
-    (found,) = doctor._clock(ledger)
+    (found,) = examining._clock(ledger)
     assert found.level is Level.WARNING
     assert "+10 s" in found.said
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from consumer.cli.app import main
+from consumer.cli.stuck import _made
 from consumer.ledger import Ledger
+from drivers.control_plane import ListedAttachment
 from drivers.simulator import Cloud
 from drivers.simulator.remote import serve_cloud
 from tests.unit.consumer.cli.conftest import Run
@@ -67,6 +69,14 @@ def test_what_is_in_transition_is_listed_with_its_case(
     assert err == "12 in transition, 11 of them without a case\n"
     assert len(out.splitlines()) == 13
     assert len(ledger.cases()) == before
+
+
+def test_rows_with_and_without_a_server() -> None:
+    """Two reserved rows of one volume, one of no server -> both, in an order of their own."""
+    rows = [
+        ListedAttachment(str(n), "v", "reserved", server) for n, server in enumerate(("s", None))
+    ]
+    assert _made("v", None, rows).attachments == (("reserved", None), ("reserved", "s"))
 
 
 def test_ledger_that_cannot_be_read(cloud: Cloud, stuck: Run, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from consumer.bus.broker import url_explained
 from consumer.bus.examination import examine
 from consumer.bus.settings import DEFAULT, ListenerSettings
+from consumer.cli.text import ago
 from consumer.cloud import ControlPlane, Drivers, control_plane, parks_all
 from consumer.errors import ConfigurationError
 from consumer.findings import Finding, Level, error, good, note, warning
@@ -166,7 +167,7 @@ def _heard(ledger: Ledger) -> Iterator[Finding]:
     now = ledger.now()
     last = ledger.last_heard()
     for (source, bus), at in sorted(last.items()):
-        said = f"{source} on bus {bus}: the last one about an attachment came {_ago(now, at)}"
+        said = f"{source} on bus {bus}: the last one about an attachment came {ago(at, now)}"
         yield good(area, said) if now - at < HEARD_WITHIN else note(area, said)
     for missing in ("cinder", "nova"):
         if not any(source.startswith(missing) for source, _ in last):
@@ -175,11 +176,6 @@ def _heard(ledger: Ledger) -> Iterator[Finding]:
                 f"none of {missing}'s about an attachment has ever arrived",
                 "docs/notifications.md says what to set there; then attach a volume and ask again",
             )
-
-
-def _ago(now: datetime, at: datetime) -> str:
-    minutes = (now - at).total_seconds() / 60
-    return f"{minutes / 60:.1f} hours ago" if minutes >= 60 else f"{minutes:.0f} minutes ago"  # noqa: PLR2004
 
 
 # -- Cinder and Nova -------------------------------------------------------------------------------
