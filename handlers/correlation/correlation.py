@@ -66,13 +66,11 @@ from handlers.correlation.matching import (
     find,
     find_bare,
     find_given_up,
-    find_left_behind,
     find_likely,
-    find_of_volume,
     find_only,
     find_proven,
     find_reset,
-    find_with_a_person,
+    find_swept,
     shares_request,
     unusual_company,
 )
@@ -277,11 +275,11 @@ class _Batch:
     def _error(self, notification: Notification, signal: Signal) -> None:
         operation = _operation(signal)
         trigger = _trigger(notification)
+        if notification.source is Source.SWEEP:
+            self._sighted(notification, signal)
+            return
         found = self._found(signal, operation) or find_only(signal, operation, self._open())
-        found = found or find_left_behind(notification, self._open())
-        found = found or find_with_a_person(notification, self._open())
         found = found or find_reset(notification, self._open())
-        found = found or find_of_volume(notification, self._open())
         if found is not None:
             case = self._absorbed(found, notification)
             move = due if notification.reset else settling  # a person has just moved it
@@ -289,6 +287,24 @@ class _Batch:
             self._offer_orphans(case.case_id)
             return
         self._open_case(notification, operation, trigger, self._settled_at)
+
+    def _sighted(self, notification: Notification, signal: Signal) -> None:
+        """Move the case that a sweep has found again, or open one.
+
+        A person who has the case was told of its attachment; what the sweep found of the volume as
+        a whole may be news, and need not be of that attachment.
+        """
+        case, whole = find_swept(notification, self._open()), signal.attachment_id is None
+        if case is None:
+            self._open_case(notification, _operation(signal), Trigger.SWEEP, self._settled_at)
+            return
+        of_another = whole and case.attachment_id is not None
+        updated = self._counted(case) if of_another else self._absorbed(case, notification)
+        if whole and case.state in FOR_A_PERSON:
+            self._put(looked_at_by(updated, self._settled_at), signal)
+        else:
+            self._put(settling(updated, Trigger.SWEEP, self._settled_at), signal)
+        self._offer_orphans(case.case_id)
 
     def _error_of_request(self, signal: Signal) -> None:
         of_request = [c for c in self._cases.values() if _may_have_failed(c, signal)]
@@ -479,8 +495,6 @@ class _Batch:
 
 
 def _trigger(error: Notification) -> Trigger:
-    if error.source is Source.SWEEP:
-        return Trigger.SWEEP
     return Trigger.RESET if error.reset else Trigger.ERROR
 
 

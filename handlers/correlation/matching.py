@@ -172,58 +172,27 @@ def find_bare(signal: Signal, operation: Operation, cases: Iterable[Case]) -> Ca
     return bare[-1] if bare else None
 
 
-def find_of_volume(notification: Notification, cases: Iterable[Case]) -> Case | None:
-    """Return the open case that, as what a sweep found, is about the volume and no attachment.
+def find_swept(notification: Notification, cases: Iterable[Case]) -> Case | None:
+    """Return the open case that what a sweep found is about, whatever the case was opened for.
 
-    Whatever told of it first, an export, a block device or a reset: it is one cause.
+    A sweep tells the operation by a status, or not at all, and sees again what messages told of: it
+    is one cause. Every look accounts for the whole volume, so where the finding names no
+    attachment, any case of the volume will do that it does not contradict. Else it is the case of
+    that attachment; but a case of an attach does not know that a detach is wanted.
     """
+    if notification.source is not Source.SWEEP:
+        return None
     signal = Signal.of(notification)
-    alike = [
-        case
-        for case in cases
-        if case.volume_id == signal.volume_id
-        and case.attachment_id is None
-        and not _contradicts(signal, case)
-    ]
-    swept = notification.source is Source.SWEEP and signal.attachment_id is None
-    return alike[-1] if alike and swept else None
+    of_volume = (case for case in cases if case.volume_id == signal.volume_id)
+    alike = [case for case in of_volume if _finds_again(signal, case)]
+    return alike[-1] if alike else None
 
 
-def find_left_behind(notification: Notification, cases: Iterable[Case]) -> Case | None:
-    """Return the ended detach that left behind the access which a sweep saw, if that is a case.
-
-    It was looked at after its end, and is open because of what was found. The sweep, which sees an
-    available volume that some host has access to, has found the same.
-    """
-    if notification.source is not Source.SWEEP or notification.volume_status != "available":
-        return None
-    left = [
-        case
-        for case in cases
-        if case.volume_id == notification.volume_id
-        and case.operation is Operation.DETACH
-        and case.end_seen
-    ]
-    return left[-1] if left and notification.attachment_id is None else None
-
-
-def find_with_a_person(notification: Notification, cases: Iterable[Case]) -> Case | None:
-    """Return the case of this attachment that a person has, for a sweep.
-
-    A sweep tells the operation by the attachment's status, and sees again what the person was told.
-    A case of an attach does not know that a detach is wanted.
-    """
-    if notification.source is not Source.SWEEP or notification.attachment_id is None:
-        return None
-    of_it = (
-        case
-        for case in cases
-        if case.state in FOR_A_PERSON
-        and case.operation in (notification.operation, Operation.DETACH)
-        and (case.volume_id, case.attachment_id)
-        == (notification.volume_id, notification.attachment_id)
-    )
-    return next(of_it, None)
+def _finds_again(signal: Signal, case: Case) -> bool:
+    if signal.attachment_id is None:
+        return not _contradicts(signal, case)
+    knows_the_wish = case.operation in (signal.operation, Operation.DETACH)
+    return knows_the_wish and case.attachment_id == signal.attachment_id
 
 
 def companion(signal: Signal, cases: Iterable[Case]) -> Case | None:

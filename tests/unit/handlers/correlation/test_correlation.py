@@ -234,7 +234,6 @@ def test_sweep_of_the_other_operation(state: CaseState) -> None:
     changes = after([found], [of_it])
     assert (changes.opened, changes.filed[found.message_id]) == ((), of_it.case_id)
     assert one(changes).next_attempt_at == LATER
-    assert after([found], [dataclasses.replace(of_it, state=CaseState.DUE)]).opened != ()
     detaching = told(Operation.DETACH, Phase.ERROR, attachment_id=ATTACHMENT, source=Source.SWEEP)
     of_attach = known(state=state, next_attempt_at=LATER)
     assert after([detaching], [of_attach]).opened != (), "it does not know of the wish"
@@ -242,10 +241,43 @@ def test_sweep_of_the_other_operation(state: CaseState) -> None:
     assert after([found], [elsewhere]).opened != ()
 
 
+@pytest.mark.parametrize("state", [CaseState.DUE, CaseState.WAITING])
+def test_sweep_of_the_other_operation_while_it_is_looked_at(state: CaseState) -> None:
+    """The row of a detach that is open is seen by its status -> its case is due, and no other."""
+    found = told(Operation.ATTACH, Phase.ERROR, attachment_id=ATTACHMENT, source=Source.SWEEP)
+    of_it = known(operation=Operation.DETACH, state=state, next_attempt_at=LATER)
+    changes = after([found], [of_it])
+    assert (changes.opened, one(changes).state) == ((), CaseState.DUE)
+
+
+APART = {"attachment_id": None, "source": Source.SWEEP}
+
+
+@pytest.mark.parametrize("operation", [Operation.ATTACH, Operation.DETACH])
+@pytest.mark.parametrize("instance_id", [INSTANCE, None])
+def test_sweep_of_the_whole_volume(operation: Operation, instance_id: str | None) -> None:
+    """A block device or an access without a row, and a case of that volume -> a look of it."""
+    found = told(Operation.ATTACH, Phase.ERROR, instance_id=instance_id, host="c-9", **APART)
+    for state in FOR_A_PERSON:
+        of_it = known(operation=operation, state=state, next_attempt_at=LATER, host=None)
+        changes = after([found], [of_it])
+        assert changes.opened == ()
+        case = one(changes)
+        assert (case.state, case.next_attempt_at) == (state, SETTLED_AT)
+        assert case.host is None, "the access that was found need not be the attachment's"
+
+
+def test_sweep_of_the_whole_volume_about_another_server() -> None:
+    """A block device of a server, and a case of another server -> a case of its own."""
+    found = told(Operation.ATTACH, Phase.ERROR, instance_id="another", **APART)
+    assert after([found], [known(state=CaseState.PARKED)]).opened != ()
+
+
 @pytest.mark.parametrize("state", FOR_A_PERSON)
 def test_sweep_for_a_person(state: CaseState) -> None:
-    """A sweep finds again what a person has -> no look: it finds the same each time."""
-    found = dataclasses.replace(attach_error(), source=Source.SWEEP)
+    """A sweep finds again the attachment that a person has -> no look: it is the same each time."""
+    error = attach_error()
+    found = dataclasses.replace(error, source=Source.SWEEP, attachment_id=ATTACHMENT)
     case = one(after([found], [known(state=state, next_attempt_at=LATER)]))
     assert (case.state, case.next_attempt_at) == (state, LATER)
 
