@@ -69,7 +69,7 @@ def heard_around(site: Site, directory: Path, poison: Callable[[], None]) -> Non
     assert all_taken(site), "the restarted service would have it again"
     poison()  # and now it is there already when the service comes
     with site.detachd.serve() as service:
-        service.ready()
+        # Not ``ready``: Cinder knows none of these volumes, and after three looks that is told.
         site.send([later])
         until(lambda: later.message_id in stored(directory))
         assert service.terminate() == 0
