@@ -24,7 +24,6 @@ CONNECTOR_EXTRAS = (
     "do_local_attach", "enforce_multipath", "found_dsc", "mode", "multipath",
     "nvme_native_multipath", "os_type", "platform", "system uuid", "uuid",
 )  # fmt: skip
-CONNECTOR_NAMES = ("initiator", "nqn", "wwpns", "sdc_guid")
 LONGEST_VALUE = 255
 SECRET_SHAPES = re.compile(r"DHHC-1:|://[^/]*@|-----BEGIN", re.IGNORECASE)
 
@@ -95,14 +94,11 @@ class Connector:
     def missing(self, protocol: str | None) -> tuple[str, ...]:
         """Return the keys without which a connection of this protocol cannot be ended.
 
-        ``protocol`` is Cinder's ``driver_volume_type``. Where it is not known, one name that any
-        protocol goes by is enough.
+        ``protocol`` is Cinder's ``driver_volume_type``. Where it is not known, nobody can say what
+        else than the host is needed.
         """
-        if protocol is None:
-            needed: tuple[str, ...] = () if self.names() else (" or ".join(CONNECTOR_NAMES),)
-        else:
-            needed = NEEDED_KEYS.get(protocol.lower(), ())
-        return tuple(key for key in ("host", *needed) if not getattr(self, key, None))
+        needed = NEEDED_KEYS.get(protocol.lower(), ()) if protocol is not None else ()
+        return tuple(key for key in ("host", *needed) if not getattr(self, key))
 
 
 def _is_text(value: object) -> TypeGuard[str]:

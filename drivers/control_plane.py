@@ -60,6 +60,7 @@ class Volume:
     size_gib: int | None = None
     volume_type_id: str | None = None
     availability_zone: str | None = None
+    cluster: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -190,6 +191,14 @@ class Cinder(Protocol):
         self, instance_id: str, *, timeout_seconds: float
     ) -> tuple[ListedAttachment, ...]:
         """Return the rows of one server in all projects, in every attach_status."""
+
+    def protocol_of(self, volume: Volume, *, timeout_seconds: float) -> str | None:
+        """Return how hosts reach the volumes of this volume's backend, e.g. iscsi, rbd, scaleio.
+
+        The name is that of ``driver_volume_type``, where it is one that a connector has to fit.
+        None where Cinder's scheduler lists no pool of the backend, or pools that differ in it.
+        Read-only.
+        """
 
     def reserve(self, volume_id: str, *, request_id: str, timeout_seconds: float) -> None:
         """``os-reserve``: available -> attaching, by compare-and-swap; else ConflictError."""

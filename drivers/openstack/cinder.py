@@ -98,6 +98,7 @@ def _part(asking: Conversation, listing: Listing[T], call: Call) -> Sequence[T]:
 VOLUME = ("3.61", "3.48")
 """3.48 shared_targets, 3.61 cluster_name. From 3.69 on shared_targets may be null."""
 ATTACHMENTS, COMPLETE, SUMMARY, ACTION = "3.27", "3.44", "3.12", "3.0"
+POOLS = "3.0"
 SERVICES = "3.7"
 """The cluster's name. From 3.49 on the list asks the scheduler for every pool first."""
 
@@ -160,6 +161,16 @@ class CinderClient:
             if any(row.instance_id != instance_id for row in rows):
                 raise asking.nonsense(call, "it was not filtered as asked")
             return tuple(rows)
+
+    def protocol_of(self, volume: Volume, *, timeout_seconds: float) -> str | None:
+        """Return the protocol of the backend's pools, as the scheduler knows them; one request.
+
+        Cinder's policy for it (``scheduler_extension:scheduler_stats:get_pools``) wants an admin.
+        """
+        with self._endpoint.within(timeout_seconds) as asking:
+            pin, params = asking.pin(POOLS), {"detail": "true"}
+            call = Call("GET", "/scheduler-stats/get_pools", pin, params=params)
+            return asking.read(call, lambda document: cinder_shapes.protocol_of(document, volume))
 
     def reserve(self, volume_id: str, *, request_id: str, timeout_seconds: float) -> None:
         """``os-reserve``: a compare-and-swap that answers 400 where the status is another."""

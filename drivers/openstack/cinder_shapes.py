@@ -6,6 +6,7 @@ Whatever is not of the form that Cinder's API reference gives raises ``ShapeErro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from drivers.base import VolumeRef
@@ -27,6 +28,16 @@ NAME_ID = "os-vol-mig-status-attr:name_id"
 PROJECT_ID = "os-vol-tenant-attr:tenant_id"
 ADMIN_ONLY = (MIGRATION_STATUS, HOST)
 VOLUME_SERVICE = "cinder-volume"
+PROTOCOLS: Mapping[str, str] = MappingProxyType({
+    "fc": "fibre_channel",
+    "nvme-of": "nvmeof", "nvmeof": "nvmeof", "nvme-roce": "nvmeof", "nvme-fc": "nvmeof",
+    "nvme-tcp": "nvmeof",
+    "ceph": "rbd",
+})  # fmt: skip
+"""A pool's ``storage_protocol`` in lower case -> ``driver_volume_type``, where the two differ.
+
+Cinder's names are in cinder/common/constants.py.
+"""
 
 Record = Mapping[str, Any]
 
@@ -94,6 +105,29 @@ def _protocol(item: Record) -> str | None:
     return found if isinstance(found, str) and found else None
 
 
+def protocol_of(document: Any, volume: Volume) -> str | None:
+    """Return the protocol of the pools of the volume's backend, None where they name none or two.
+
+    The pools of a cluster's backend go by the name of the cluster (cinder/scheduler/host_manager).
+    """
+    names = {volume.ref.backend, volume.cluster}
+    pools = items(document, "pools")
+    found = {_pool_protocol(p) for p in pools if text(p, "name").partition("#")[0] in names}
+    return found.pop() if len(found) == 1 else None
+
+
+def _pool_protocol(pool: Record) -> str | None:
+    """Return ``driver_volume_type`` by a pool's ``storage_protocol``, which a driver may leave out.
+
+    Cinder keeps a list of all names of the protocol, the preferred one first, and shows that one.
+    """
+    told = mapping(pool.get("capabilities"), "capabilities").get("storage_protocol")
+    first = told[0] if isinstance(told, list) and told else told
+    if not isinstance(first, str) or not first:
+        return None
+    return PROTOCOLS.get(first.lower(), first.lower())
+
+
 def service_up(document: Any, volume: Record) -> bool:
     """Tell whether cinder-volume of the volume's backend, or of its cluster, sends heartbeats."""
     backend, cluster = backend_of(volume), optional(volume, "cluster_name")
@@ -130,6 +164,7 @@ def assembled(record: Record, its_attachments: tuple[CinderAttachment, ...], *, 
         size_gib=record["size"] if isinstance(record.get("size"), int) else None,
         volume_type_id=optional(record, "volume_type_id"),
         availability_zone=optional(record, "availability_zone"),
+        cluster=optional(record, "cluster_name"),
     )
 
 

@@ -259,6 +259,14 @@ class CinderFace:
         )  # fmt: skip
         return self._perform(asked, lambda: self._attachments_of(instance_id))
 
+    def protocol_of(self, volume: Volume, *, timeout_seconds: float) -> str | None:
+        """``GET /scheduler-stats/get_pools``."""
+        asked = Asked(
+            "cinder", "protocol_of", None, None, timeout_seconds,
+            writes=False, arguments=(("backend", volume.ref.backend),),
+        )  # fmt: skip
+        return self._perform(asked, lambda: self.api.estate.protocol)
+
     def reserve(self, volume_id: str, *, request_id: str, timeout_seconds: float) -> None:
         """``os-reserve``."""
         asked = Asked("cinder", "reserve", volume_id, request_id, timeout_seconds, writes=True)

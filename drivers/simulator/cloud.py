@@ -123,6 +123,11 @@ class Cloud(Flows):
         with self._estate.lock:
             self._estate.cinder_api_up, self._estate.nova_api_up = cinder_up, nova_up
 
+    def set_protocol(self, protocol: str | None) -> None:
+        """Say how hosts reach the volumes of every backend; None: the scheduler knows no pool."""
+        with self._estate.lock:
+            self._estate.protocol = protocol
+
     def set_service_token(self, *, sent: bool) -> None:
         """Say whether the service sends a service token, which Cinder's guard lets pass."""
         with self._estate.lock:

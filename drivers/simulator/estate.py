@@ -44,6 +44,7 @@ class Estate:
     cinder_api_up: bool = True
     nova_api_up: bool = True
     service_token: bool = False
+    protocol: str | None = "iscsi"
     counter: itertools.count[int] = dataclasses.field(default_factory=lambda: itertools.count(1))
 
     def volume(self, volume_id: str) -> VolumeRecord:

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from drivers.errors import IndeterminateError, OutsideError, TransientError
 
 METHODS = frozenset({
-    "cinder.count_volumes", "cinder.volumes_in", "cinder.rows_in",
+    "cinder.count_volumes", "cinder.protocol_of", "cinder.volumes_in", "cinder.rows_in",
     "cinder.volume", "cinder.reserve", "cinder.unreserve", "cinder.roll_detaching",
     "cinder.complete", "cinder.delete_attachment", "cinder.terminate_connection",
     "cinder.force_detach",

@@ -24,6 +24,7 @@ from handlers.judgement.evidence import (
     Fact,
     HoldersEvidence,
     Holding,
+    ProtocolEvidence,
     ServerEvidence,
     SwapEvidence,
     Unknown,
@@ -35,7 +36,7 @@ from handlers.judgement.situation import Situation
 BEGINS = frozenset({StepKind.CINDER_RESERVE, StepKind.CINDER_ROLL_DETACHING})
 """The first steps of plans that are carried on after a crash without a second approval."""
 
-Answer = ServerEvidence | BackendEvidence | HoldersEvidence | SwapEvidence | None
+Answer = ServerEvidence | BackendEvidence | HoldersEvidence | SwapEvidence | ProtocolEvidence | None
 
 
 def fingerprint(diagnosis: Diagnosis, steps: tuple[Step, ...]) -> str:
@@ -83,6 +84,7 @@ def _evidence(s: Situation) -> dict[str, Any]:
         "holding": _holding(s.holding) if s.holding else None,
         "elsewhere": [_holding(holding) for holding in s.elsewhere],
         "swapping": _answer(s.swapping),
+        "pools": _answer(s.pools),
         "backend": _answer(s.backend),
         "nameless": bool(s.nameless),
     }

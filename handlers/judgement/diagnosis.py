@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from drivers.control_plane import Volume
 from handlers.case import Case
 from handlers.judgement import accounting, facts, rules, writers
 from handlers.judgement.evidence import Absent, Evidence, Fact, NoControl, Outage, Unknown
@@ -86,7 +87,7 @@ def diagnose(
 
 def _answers(s: Situation) -> tuple[object, ...]:
     holders = (asked.holders for asked in accounting.asked_of_hosts_let_go(s))
-    return *s.servers.values(), *holders, s.swapping, s.backend
+    return *s.servers.values(), *holders, s.swapping, s.pools, s.backend
 
 
 def hosts_to_ask_of(first: Diagnosis) -> tuple[str, ...]:
@@ -111,6 +112,16 @@ def server_to_ask_of(first: Diagnosis) -> str | None:
     s = first.situation
     acts = first.verdict in (Verdict.RELEASE, Verdict.NOVA_DETACH)
     return s.instance_id if acts and s is not None and s.server is not None else None
+
+
+def volume_to_ask_of(first: Diagnosis) -> Volume | None:
+    """Return the volume of whose backend Cinder has to say the protocol, None for none. Pure.
+
+    That is where a release may call the backend and no row tells how hosts reach the volume.
+    """
+    s = first.situation
+    asks = s is not None and first.verdict in RELEASING and s.protocol is None
+    return s.volume if s is not None and asks else None
 
 
 def _unseen(s: Situation) -> str:

@@ -85,6 +85,11 @@ ServerEvidence = Fact[Server] | Absent | Unknown
 BackendEvidence = Fact[Observation] | Absent | Unknown | Blind
 SwapEvidence = Fact[bool] | Unknown
 HoldersEvidence = Fact[tuple[str, ...]] | Unknown
+ProtocolEvidence = Fact[str] | Unknown
+NO_POOL = (
+    "Cinder's scheduler lists no pool of backend {} that names its protocol, or pools of several; "
+    "it knows them again when cinder-volume has reported"
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,7 +121,8 @@ class Evidence:
     asked for only where neither a row nor a message names an instance. ``elsewhere`` is what Nova
     says of the hosts whose access would be ended, and of those that are let in and that no
     attachment explains. ``swapping`` is whether a volume of the subject's server is being swapped
-    for another one; None where Nova was not asked.
+    for another one; None where Nova was not asked. ``protocol`` is what Cinder's scheduler says of
+    the backend; None where it was not asked, because a row tells it or nothing depends on it.
     """
 
     volume: VolumeEvidence
@@ -131,6 +137,7 @@ class Evidence:
     holding: Holding | None = None
     elsewhere: tuple[Holding, ...] = ()
     swapping: SwapEvidence | None = None
+    protocol: ProtocolEvidence | None = None
 
 
 class Retry(Protocol):
@@ -205,6 +212,21 @@ def ask_of_swaps(instance_id: str, sources: Sources) -> SwapEvidence:
         return Fact(sources.retry("nova", "swapping", ask))
     except OutsideError as error:
         return Unknown(f"Nova: {error}")
+
+
+def ask_of_protocol(volume: Volume, sources: Sources) -> ProtocolEvidence | None:
+    """Ask Cinder for the backend's protocol, which a driver that acts through Cinder depends on."""
+
+    def ask() -> str | None:
+        return sources.cinder.protocol_of(volume, timeout_seconds=sources.timeout_seconds)
+
+    try:
+        if not sources.driver_of(volume.ref.backend).capabilities.acts_through_cinder:
+            return None
+        protocol = sources.retry("cinder", "protocol_of", ask)
+    except OutsideError as error:
+        return _no_answer(f"Cinder: {error}", error)
+    return Fact(protocol) if protocol else Unknown(NO_POOL.format(volume.ref.backend))
 
 
 def look_at_volume(case: Case, sources: Sources) -> VolumeEvidence:

@@ -87,8 +87,7 @@ class Guard(enum.Enum):
         "The driver acts through Cinder's API, a call of its own ends the connection, and the "
         "connector that was learned of the host has no host name, or lacks the name by which the "
         "protocol knows a host: `initiator` (iSCSI), `wwpns` (Fibre Channel), `nqn` (NVMe-oF), "
-        "`nqn` and `host_ips` (LightOS), `sdc_guid` (PowerFlex). Where the protocol is not known, "
-        "one of these names is enough (docs/connectors.md).",
+        "`nqn` and `host_ips` (LightOS), `sdc_guid` (PowerFlex); docs/connectors.md.",
     )
     SEVERAL_ATTACHMENTS = Reason(
         "the volume has several attachments, and Cinder's API does not end the one connection that "
@@ -162,6 +161,16 @@ class Guard(enum.Enum):
         Becomes.LATER,
         "Cinder's volume service of the backend is not up, and the plan needs it. The attempt does "
         "not count as failed.",
+    )
+    PROTOCOL_UNKNOWN = Reason(
+        "no attachment tells the protocol of this backend, and Cinder's scheduler does not either, "
+        "so it is not known what the connector needs",
+        Becomes.LATER,
+        "The driver acts through Cinder's API, a call of its own ends the connection, and nothing "
+        "tells how hosts reach the volume: no attachment has connection info, and Cinder "
+        "(`GET /scheduler-stats/get_pools`) does not answer, refuses, or lists no pool of the "
+        "backend. Some drivers end nothing for a connector that lacks their key, and report "
+        "success.",
     )
     OWN_CALL_UNANSWERED = Reason(
         "a call of our own gave no answer and may still act; until that time is over, no other "
@@ -329,10 +338,18 @@ def _no_connector(a: Asked) -> bool:
 
 
 def _connector_incomplete(a: Asked) -> bool:
-    connector, called = a.s.connector, a.kinds & {BACKEND, StepKind.CINDER_FORCE_DETACH}
-    if connector is None or not called or not a.means.capabilities.acts_through_cinder:
-        return False
-    return bool(connector.missing(a.s.protocol))
+    connector = a.s.connector
+    return connector is not None and _hands_on(a) and bool(connector.missing(a.s.protocol))
+
+
+def _protocol_unknown(a: Asked) -> bool:
+    return _hands_on(a) and a.s.protocol is None
+
+
+def _hands_on(a: Asked) -> bool:
+    """Tell whether a call of ours hands a connector to Cinder's driver."""
+    called = a.kinds & {BACKEND, StepKind.CINDER_FORCE_DETACH}
+    return bool(called) and a.means.capabilities.acts_through_cinder
 
 
 def _several_attachments(a: Asked) -> bool:
@@ -464,6 +481,7 @@ QUESTIONS: Mapping[Guard, Callable[[Asked], float | bool]] = {
     Guard.SHARED_TARGETS: _shared_targets,
     Guard.COMES_BACK: _comes_back,
     Guard.SERVICE_DOWN: _service_down,
+    Guard.PROTOCOL_UNKNOWN: _protocol_unknown,
     Guard.OWN_CALL_UNANSWERED: _own_call,
     Guard.NOVA_AT_IT: _nova_at_it,
     Guard.LATE_DETACH: _late_detach,

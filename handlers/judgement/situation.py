@@ -19,6 +19,7 @@ from handlers.judgement.evidence import (
     Evidence,
     Fact,
     Holding,
+    ProtocolEvidence,
     ServerEvidence,
     SwapEvidence,
     holder,
@@ -163,8 +164,8 @@ class Situation:
 
     ``holding`` is what Nova says of the subject's host where no instance is known, ``elsewhere`` of
     other hosts; ``swapping`` whether it is swapping a volume of the subject's server for another.
-    ``late_attach`` is the operator's choice for what is
-    rolled forward.
+    ``pools`` is the protocol of the backend's pools, where Cinder was asked. ``late_attach`` is the
+    operator's choice for what is rolled forward.
     """
 
     case: Case
@@ -188,6 +189,7 @@ class Situation:
     holding: Holding | None = None
     elsewhere: tuple[Holding, ...] = ()
     swapping: SwapEvidence | None = None
+    pools: ProtocolEvidence | None = None
     late_attach: LateAttach = LateAttach.KEEP
 
     @property
@@ -253,11 +255,12 @@ class Situation:
     def protocol(self) -> str | None:
         """How hosts reach the volume (Cinder's ``driver_volume_type``): its own row says it first.
 
-        All of one volume's connections are of one backend, so any row of the volume will do. None
-        where no row has connection info: it was never asked for, or the rows are gone.
+        All of one volume's connections are of one backend, so any row of the volume will do. Where
+        no row has connection info, it is that of the backend's pools, or None.
         """
         rows = (self.attachment, *self.volume.attachments)
-        return next((row.protocol for row in rows if row is not None and row.protocol), None)
+        told = next((row.protocol for row in rows if row is not None and row.protocol), None)
+        return told or (self.pools.value if isinstance(self.pools, Fact) else None)
 
     @property
     def attached_host(self) -> str | None:
@@ -389,6 +392,7 @@ def situate(
         holding=evidence.holding,
         elsewhere=evidence.elsewhere,
         swapping=evidence.swapping,
+        pools=evidence.protocol,
         late_attach=late_attach,
     )
 

@@ -13,7 +13,12 @@ from drivers.base import StorageDriver
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import OutsideError
 from handlers.counting import Called, Counted, VolumeSought
-from handlers.judgement.diagnosis import diagnose, hosts_to_ask_of, server_to_ask_of
+from handlers.judgement.diagnosis import (
+    diagnose,
+    hosts_to_ask_of,
+    server_to_ask_of,
+    volume_to_ask_of,
+)
 from handlers.judgement.evidence import (
     Absent,
     Evidence,
@@ -22,6 +27,7 @@ from handlers.judgement.evidence import (
     Sources,
     VolumeEvidence,
     ask_of_hosts,
+    ask_of_protocol,
     ask_of_swaps,
     gather,
     look_at_volume,
@@ -66,14 +72,22 @@ class Viewer:
             self.count(VolumeSought(attempt.case.volume_id, not isinstance(volume, NoControl)))
 
     def _gather(self, attempt: Attempt) -> Evidence:
-        """Look at all three sides; then ask Nova who else uses what a release would end."""
+        """Look at all three sides; then ask for what the verdict that follows rests on.
+
+        That is who else uses what a release would end, whether a volume is being swapped, and which
+        protocol the backend has.
+        """
         sources = self._sources(attempt)
         evidence = gather(attempt.case, sources)
         first = diagnose(attempt.case, evidence, attempt.policy.late_attach)
         elsewhere = ask_of_hosts(attempt.case, hosts_to_ask_of(first), sources)
         server = server_to_ask_of(first)
         swapping = ask_of_swaps(server, sources) if server is not None else None
-        return dataclasses.replace(evidence, elsewhere=elsewhere, swapping=swapping)
+        volume = volume_to_ask_of(first)
+        protocol = ask_of_protocol(volume, sources) if volume is not None else None
+        return dataclasses.replace(
+            evidence, elsewhere=elsewhere, swapping=swapping, protocol=protocol
+        )
 
     def look_at_volume(self, attempt: Attempt) -> VolumeEvidence:
         """Look at Cinder alone."""

@@ -46,7 +46,7 @@ def of(look: Mapping[str, Any]) -> tuple[Side, ...]:
     """Return Cinder, Nova and the backend, in this order."""
     asked = look.get("asked_at") or {}
     return (
-        Side("Cinder", asked.get("cinder"), tuple(_cinder(look.get("cinder") or {}))),
+        Side("Cinder", asked.get("cinder"), (*_cinder(look.get("cinder") or {}), *_protocol(look))),
         Side("Nova", asked.get("nova"), tuple(_nova(look)) or (_not_asked("no server is known"),)),
         Side("backend", asked.get("backend"), tuple(_backend(look))),
     )
@@ -81,6 +81,16 @@ def _cinder(volume: Mapping[str, Any]) -> Iterator[Answer]:
                 yield Answer(AnswerKind.FACT, _row(row))
             if rows == []:
                 yield Answer(AnswerKind.FACT, "no attachment")
+
+
+def _protocol(look: Mapping[str, Any]) -> Iterator[Answer]:
+    match look.get("protocol"):
+        case None:
+            return
+        case {"unknown": reason}:
+            yield _unknown(reason, "the backend's protocol: ")
+        case protocol:
+            yield Answer(AnswerKind.FACT, f"the pools of the backend have the protocol {protocol}")
 
 
 def _status(volume: Mapping[str, Any]) -> str:

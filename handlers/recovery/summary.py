@@ -22,6 +22,7 @@ from handlers.judgement.evidence import (
     Evidence,
     Fact,
     Holding,
+    ProtocolEvidence,
     ServerEvidence,
     SwapEvidence,
     Unknown,
@@ -66,7 +67,8 @@ def summarise(
         "computes": dict(evidence.computes),
         "holding": _holding(evidence.holding),
         "elsewhere": [_holding(holding) for holding in evidence.elsewhere],
-        "swapping": _swapping(evidence.swapping),
+        "swapping": _single(evidence.swapping),
+        "protocol": _single(evidence.protocol),
         "backend": _backend(evidence.backend),
         "verdict": diagnosis.verdict.value,
         "rule": diagnosis.rule,
@@ -163,10 +165,12 @@ def _holding(holding: Holding | None) -> dict[str, Any] | None:
             assert_never(holding.holders)
 
 
-def _swapping(answer: SwapEvidence | None) -> dict[str, Any] | bool | None:
+def _single(
+    answer: SwapEvidence | ProtocolEvidence | None,
+) -> dict[str, Any] | bool | str | None:
     match answer:
-        case Fact(swapping):
-            return swapping
+        case Fact(value):
+            return value
         case Unknown(reason):
             return {"unknown": reason}
         case None:

@@ -13,7 +13,7 @@ import pytest
 
 from drivers.errors import ConflictError, IndeterminateError, NotFoundError, OutsideError
 from tests.behaviour import states
-from tests.behaviour.ground import HOSTS, Ground, State
+from tests.behaviour.ground import HOSTS, TIMEOUT_SECONDS, Ground, State
 from tests.behaviour.states import Make, Scene, call
 
 FIRST, SECOND = HOSTS
@@ -89,6 +89,14 @@ FORCE_DETACH: Table = {
     USED_UPLOADING: State("uploading", "detached"),
     HALF_RESET: MENDED,
 }
+
+
+def test_protocol_of_the_backend(ground: Ground) -> None:
+    """A volume without a row -> the pools of its backend tell how hosts reach it."""
+    volume_id = ground.volume()
+    volume = ground.cinder.volume(volume_id, timeout_seconds=TIMEOUT_SECONDS)
+    assert volume is not None
+    assert ground.cinder.protocol_of(volume, timeout_seconds=TIMEOUT_SECONDS) == "iscsi"
 
 
 @cells(FORCE_DETACH)

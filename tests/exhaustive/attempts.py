@@ -288,6 +288,9 @@ class _Sides:
     def roll_detaching(self, volume_id: str, **_: Any) -> None:
         self.call("cinder.roll_detaching")
 
+    def protocol_of(self, volume: Volume, *, timeout_seconds: float) -> str:
+        return "iscsi"
+
     def complete(self, attachment_id: str, **_: Any) -> None:
         self.call("cinder.complete", attachment_id)
 

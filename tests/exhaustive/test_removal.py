@@ -50,6 +50,7 @@ UNNOTICED: Mapping[str, str] = {
         "this world refuse a call without one; it would take a driver that accepts none"
     ),
     "guard CONNECTOR_INCOMPLETE": "each connector here has its host and its initiator",
+    "guard PROTOCOL_UNKNOWN": "Cinder tells the protocol here whenever it is asked",
     "guard SEVERAL_ATTACHMENTS": (
         "Cinder refuses the same call for a volume with several rows, by itself"
     ),

@@ -132,6 +132,7 @@ FACTS: dict[str, st.SearchStrategy[object]] = {
     "holding": st.none() | holdings,
     "elsewhere": st.lists(holdings, max_size=2).map(tuple),
     "asked": st.booleans(),
+    "protocol": st.sampled_from([None, None, Fact("iscsi"), Fact("scaleio"), Unknown("?")]),
     "swapping": st.sampled_from([None, None, Fact(False), Fact(True), Unknown("Nova: no answer")]),
     "service_up": st.booleans(),
     "operation": st.sampled_from(Operation),

@@ -77,8 +77,8 @@ def test_a_secret_is_kept_under_no_key(key: str, value: object) -> None:
         (Connector("h"), "LightOS", ("nqn", "host_ips")),
         (Connector("h"), "rbd", ()),
         (Connector(initiator="iqn.1"), "rbd", ("host",)),
-        (Connector("h", wwpns=("5001",)), None, ()),
-        (Connector("h", ip="192.0.2.1"), None, ("initiator or nqn or wwpns or sdc_guid",)),
+        (Connector("h", ip="192.0.2.1"), None, ()),
+        (Connector(initiator="iqn.1"), None, ("host",)),
     ],
 )
 def test_what_a_protocol_needs(

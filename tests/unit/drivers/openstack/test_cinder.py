@@ -123,6 +123,54 @@ def test_heartbeat_is_that_of_the_volumes_own_backend_or_cluster(
     assert seen.service_up is up
 
 
+def pool(name: str, protocol: object) -> dict[str, Any]:
+    return {"name": name, "capabilities": {"storage_protocol": protocol, "free_capacity_gb": 1}}
+
+
+@pytest.mark.parametrize(
+    ("pools", "protocol"),
+    [
+        ([pool(f"{BACKEND}#one", "iSCSI")], "iscsi"),
+        ([pool(f"{BACKEND}#one", "FC"), pool(f"{BACKEND}#two", "FC")], "fibre_channel"),
+        ([pool("cluster@tgt#one", "NVMe-TCP")], "nvmeof"),
+        ([pool(f"{BACKEND}#one", ["NVMe-oF", "NVMeOF", "nvmeof"])], "nvmeof"),
+        ([pool(BACKEND, "ceph")], "rbd"),
+        ([pool(f"{BACKEND}#one", "scaleio"), pool("other@tgt#one", "iSCSI")], "scaleio"),
+        ([pool(f"{BACKEND}2#one", "iSCSI")], None),
+        ([pool(f"{BACKEND}#one", "iSCSI"), pool(f"{BACKEND}#two", "FC")], None),
+        ([pool(f"{BACKEND}#one", None)], None),
+        ([pool(f"{BACKEND}#one", "iSCSI"), pool(f"{BACKEND}#two", None)], None),
+        ([], None),
+    ],
+)
+def test_protocol_is_that_of_all_pools_of_the_backend_or_not_known(
+    api: OpenStackApi, cinder: CinderClient, pools: list[dict[str, Any]], protocol: str | None
+) -> None:
+    """The scheduler's pools, of this backend, its cluster and of others -> ours alone say it."""
+    show(api, answers.volume(cluster_name="cluster@tgt"))
+    volume = cinder.volume(VOLUME, timeout_seconds=LIMIT)
+    assert volume is not None
+    api.script("GET /scheduler-stats/get_pools", Reply(200, {"pools": pools}))
+    assert cinder.protocol_of(volume, timeout_seconds=LIMIT) == protocol
+    assert api.requests[-1].query == {"detail": "true"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [fault(403, "forbidden", "no"), Reply(200, {}), Reply(200, {"pools": [{"name": "a@b#c"}]})],
+)
+def test_protocol_that_cinder_refuses_or_garbles_is_an_error(
+    api: OpenStackApi, cinder: CinderClient, answer: Reply
+) -> None:
+    """No right to ask, or an answer of another form -> an error, which is no protocol."""
+    show(api, answers.volume(cluster_name="a@b"))
+    volume = cinder.volume(VOLUME, timeout_seconds=LIMIT)
+    assert volume is not None
+    api.script("GET /scheduler-stats/get_pools", answer)
+    with pytest.raises(OutsideError):
+        cinder.protocol_of(volume, timeout_seconds=LIMIT)
+
+
 def test_volume_that_is_gone(api: OpenStackApi, cinder: CinderClient) -> None:
     """Cinder's 404 names it, and another volume is shown as to an admin -> None."""
     gone = fault(404, "itemNotFound", f"VolumeNotFound: Volume {VOLUME} could not be found.")

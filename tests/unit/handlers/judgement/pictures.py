@@ -18,7 +18,12 @@ from handlers.case import (
     StepResult,
     Trigger,
 )
-from handlers.judgement.diagnosis import diagnose, hosts_to_ask_of, server_to_ask_of
+from handlers.judgement.diagnosis import (
+    diagnose,
+    hosts_to_ask_of,
+    server_to_ask_of,
+    volume_to_ask_of,
+)
 from handlers.judgement.evidence import (
     Absent,
     BackendEvidence,
@@ -27,6 +32,7 @@ from handlers.judgement.evidence import (
     Fact,
     Holding,
     NoControl,
+    ProtocolEvidence,
     ServerEvidence,
     SwapEvidence,
     Unknown,
@@ -123,8 +129,9 @@ class Picture:
     the services of hosts that rows were left on. ``known`` are the hosts whose connectors were
     learned. ``hosts_known`` is False where the driver cannot say whose connection is whose.
     ``holding`` is what Nova said of the only host, where no instance is known, ``elsewhere`` of
-    other hosts, ``swapping`` of the swaps of the server's volumes. Of what else a look asks, Nova
-    says that nobody uses the volume there and nothing is swapped, unless ``asked`` is False.
+    other hosts, ``swapping`` of the swaps of the server's volumes; ``protocol`` is what Cinder says
+    of the backend's pools. Of what else a look asks, Nova says that nobody uses the volume there
+    and nothing is swapped, and Cinder that it is iSCSI, unless ``asked`` is False.
     """
 
     status: str = "available"
@@ -148,6 +155,7 @@ class Picture:
     elsewhere: tuple[Holding, ...] = ()
     asked: bool = True
     swapping: SwapEvidence | None = None
+    protocol: ProtocolEvidence | None = None
     service_up: bool = True
     operation: Operation = Operation.ATTACH
     attachment_id: str | None = A
@@ -197,7 +205,13 @@ class Picture:
         more = tuple(holding(host=host) for host in hosts_to_ask_of(first) if host not in told)
         asked = self.swapping is None and server_to_ask_of(first) is not None
         swapping = Fact(False) if asked else self.swapping
-        return dataclasses.replace(seen, elsewhere=(*self.elsewhere, *more), swapping=swapping)
+        pools = self.protocol is None and volume_to_ask_of(first) is not None
+        return dataclasses.replace(
+            seen,
+            elsewhere=(*self.elsewhere, *more),
+            swapping=swapping,
+            protocol=Fact("iscsi") if pools else self.protocol,
+        )
 
     @property
     def _seen(self) -> Evidence:
@@ -219,6 +233,7 @@ class Picture:
             holding=self.holding,
             elsewhere=self.elsewhere,
             swapping=self.swapping,
+            protocol=self.protocol,
         )
 
     @property

@@ -104,6 +104,7 @@ CHANGES: dict[str, Callable[[Situation], Situation]] = {
     "a row's server": row(instance_id=Y),
     "a row's host": row(host=H2),
     "a row got its connection info": row(has_connection_info=False),
+    "the pools' protocol": lambda s: dataclasses.replace(s, pools=Fact("nvmeof")),
     "a row's protocol": row(protocol="nvmeof"),
     "a row is gone": lambda s: volume(attachments=s.volume.attachments[1:])(s),
     "a server's state": of_server(vm_state="stopped"),

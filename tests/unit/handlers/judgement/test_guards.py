@@ -12,6 +12,7 @@ from drivers.base import Capabilities, Connector
 from handlers import intents
 from handlers.case import LateCalls, StepKind, StepResult
 from handlers.judgement.approval import fingerprint
+from handlers.judgement.evidence import Fact, Unknown
 from handlers.judgement.guards import PARKS, Guard, Means, Objection, guard
 from handlers.judgement.plan import make_plan
 from handlers.judgement.policy import BackendPolicy, Mode
@@ -236,9 +237,28 @@ def test_a_connector_that_lacks_its_protocol_s_key_ends_nothing() -> None:
     assert objecting(picture, TRUSTED, THROUGH_CINDER) is Guard.CONNECTOR_INCOMPLETE
     whole = dataclasses.replace(learned, sdc_guid="4C4C4544")
     assert objecting(picture.but(connector=whole), TRUSTED, THROUGH_CINDER) is None
-    leaked = BLIND_UC5.but(connector=Connector(H1))
+    leaked = BLIND_UC5.but(connector=Connector(H1), protocol=Fact("iscsi"))
     assert objecting(leaked, TRUSTED, THROUGH_CINDER) is Guard.CONNECTOR_INCOMPLETE
     assert objecting(leaked.but(connector=learned), TRUSTED, THROUGH_CINDER) is None
+
+
+def test_no_attachment_tells_the_protocol_so_the_pools_have_to() -> None:
+    """UC5, whose rows are gone -> by the pools of the backend; not known -> no call, for now."""
+    learned = Connector(H1, initiator=f"iqn.2026-01.test:{H1}")
+    leaked = BLIND_UC5.but(connector=learned)
+    powerflex = leaked.but(protocol=Fact("scaleio"))
+    assert objecting(powerflex, TRUSTED, THROUGH_CINDER) is Guard.CONNECTOR_INCOMPLETE
+    unknown = leaked.but(protocol=Unknown("Cinder: 403"))
+    assert objecting(unknown, TRUSTED, THROUGH_CINDER) is Guard.PROTOCOL_UNKNOWN
+    assert "Cinder: 403" in unknown.diagnosis.reason
+    assert objecting(leaked.but(protocol=Fact("rbd")), TRUSTED, THROUGH_CINDER) is None
+
+
+def test_a_driver_of_its_own_needs_no_protocol_of_cinder_s() -> None:
+    """A driver that does not act through Cinder -> it has its own way to name a host."""
+    leaked = BLIND_UC5.but(protocol=Unknown("Cinder: 403"))
+    own = dataclasses.replace(THROUGH_CINDER, acts_through_cinder=False)
+    assert objecting(leaked, TRUSTED, own) is not Guard.PROTOCOL_UNKNOWN
 
 
 def test_cinder_s_own_delete_needs_no_connector_of_ours() -> None:

@@ -330,6 +330,38 @@ def test_another_guard_is_another_reason(cloud: Cloud) -> None:
     assert "the mode is observe" in (trial.kept.reason or "")
 
 
+def test_a_protocol_that_the_connector_does_not_fit_is_not_called(cloud: Cloud) -> None:
+    """UC5 on a trusted blind PowerFlex, no row is left and no sdc_guid is known -> no write."""
+    policy = dataclasses.replace(QUICK, trust_blind=True)
+    trial = Trial(scenes.uc5(cloud), ATTACH, released_unasked=True)
+    cloud.set_protocol("scaleio")
+    outcome = trial.run(recovery_on(cloud, policy, blind=True))
+    assert outcome.state is CaseState.PARKED
+    assert "lacks what its protocol needs" in (trial.kept.reason or "")
+    assert cloud.calls(writes=True) == ()
+
+
+def test_a_protocol_that_is_not_known_is_waited_for(cloud: Cloud) -> None:
+    """UC5, blind and trusted, and Cinder does not list its pools yet -> nothing, then ended."""
+    policy = dataclasses.replace(QUICK, trust_blind=True)
+    trial = Trial(scenes.uc5(cloud), ATTACH, released_unasked=True)
+    recovery = recovery_on(cloud, policy, blind=True)
+    cloud.set_protocol(None)
+    looked(trial, recovery, 3)
+    assert trial.kept.state is CaseState.DUE
+    assert cloud.calls(writes=True) == ()
+    cloud.set_protocol("iscsi")
+    assert trial.run(recovery).conclusion is Conclusion.MENDED
+
+
+def test_a_driver_that_asks_nothing_of_cinder_needs_no_protocol(cloud: Cloud) -> None:
+    """UC5 on a backend whose driver sees for itself -> Cinder is not asked for the pools."""
+    trial = STUCK_BY_NAME["UC5"].trial(cloud)
+    cloud.set_protocol(None)
+    assert trial.run(recovery_on(cloud)).conclusion is Conclusion.MENDED
+    assert not [call for call in cloud.calls() if "protocol_of" in call.name]
+
+
 def test_an_approval_that_nobody_needs_any_more_is_not_asked_for(cloud: Cloud) -> None:
     """A plan awaits approval and the volume is repaired by hand -> closed, nothing was written."""
     policy = dataclasses.replace(QUICK, mode=Mode.APPROVE)
