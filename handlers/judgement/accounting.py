@@ -5,7 +5,7 @@ The answer rests on the whole volume, whichever attachment a case is about.
 1. An access or a session is explained by an attachment that has, or may have, that host. One
    whose server is at rest on no host, or deleted, has none unless its record or a message names it.
 2. An attachment is explained by a block device of its own server, or by what has none in Nova: a
-   client that is no server.
+   client that is no server, or a resize to another cell that may be reverted.
 3. A block device is explained by the row that it names; one that names none, by a row of its
    server that no other block device names.
 4. A guest is explained by a row of its server, where Nova says that the server is on that host or
@@ -28,6 +28,7 @@ from handlers.judgement.evidence import Absent, Fact, Holding, left_behind
 from handlers.judgement.situation import Situation
 
 HOST_NAME = re.compile(r"(?!(?:iqn|nqn|eui|naa)\.|[0-9.]+$)[a-z0-9._-]+", re.IGNORECASE)
+ATTACHED, RESERVED, RESIZED = "attached", "reserved", "resized"
 NO_HOST = "a host that no record names"
 WWPN = re.compile("([0-9a-f]{2}:?){7}[0-9a-f]{2}", re.IGNORECASE)
 """The name of a Fibre Channel port, as arrays write it."""
@@ -257,6 +258,8 @@ def connectors_of(s: Situation, attachment: CinderAttachment) -> tuple[Connector
     several rows of one server at most one is on the server's host, and nothing says which.
     """
     server = _server(s, attachment)
+    if kept_for_a_revert(s, attachment):
+        return ()
     if server is not None and attachment.host is None and _is_at_rest_on_no_host(server):
         return ()
     subject = attachment is s.attachment
@@ -314,7 +317,28 @@ def is_unexplained(s: Situation, attachment: CinderAttachment | None) -> bool:
     if isinstance(answer, Absent):
         return True
     at_rest = isinstance(answer, Fact) and answer.value.task_state is None
-    return at_rest and not explains_attachment(s, attachment)
+    explained = explains_attachment(s, attachment) or kept_for_a_revert(s, attachment)
+    return at_rest and not explained
+
+
+def kept_for_a_revert(s: Situation, attachment: CinderAttachment) -> bool:
+    """Tell whether this may be the row that Nova keeps until a resize to another cell is confirmed.
+
+    It has replaced the source's row, is only reserved, and only a block device in the source's cell
+    names it, which Nova's API does not show; a revert needs it (nova/compute/manager.py
+    ``prep_snapshot_based_resize_at_source``). The server has another row on its new host.
+    """
+    server = _server(s, attachment)
+    if (
+        server is None
+        or server.vm_state != RESIZED
+        or attachment.attachment_id in {device.attachment_id for device in server.block_devices}
+    ):
+        return False
+    beside = [r for r in s.volume.attachments if r is not attachment]
+    in_use = any(r.instance_id == attachment.instance_id and r.status == ATTACHED for r in beside)
+    only_reserved = attachment.status == RESERVED and not attachment.has_connection_info
+    return in_use and only_reserved
 
 
 def explains_attachment(s: Situation, attachment: CinderAttachment) -> bool:

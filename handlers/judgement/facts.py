@@ -254,8 +254,17 @@ def no_second_attachment(s: Situation) -> bool:
 
 @predicate
 def second_attachment_is_unfinished(s: Situation) -> bool:
-    """Its server has an unfinished second row."""
-    return any(attachment.status in UNFINISHED_ROWS for attachment in s.siblings)
+    """Its server has an unfinished second row, and Nova does not keep that one for a revert."""
+    rows = (r for r in s.siblings if not accounting.kept_for_a_revert(s, r))
+    return any(r.status in UNFINISHED_ROWS for r in rows)
+
+
+@predicate
+def kept_for_a_revert(s: Situation) -> bool:
+    """Its server is resized and waits for a person to confirm or revert it, and the row is only
+    reserved.
+    """
+    return s.attachment is not None and accounting.kept_for_a_revert(s, s.attachment)
 
 
 @predicate

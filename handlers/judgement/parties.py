@@ -26,6 +26,7 @@ class By(enum.Enum):
     MAYBE = "perhaps an attachment"
     NO_SERVER = "no server"
     AT_WORK = "a task"
+    RESIZE = "a resize that may be reverted"
     UNANSWERED = "no answer"
 
 
@@ -110,5 +111,7 @@ def _explained(s: Situation, row: CinderAttachment) -> tuple[By, str | None]:
         return By.NO_SERVER, None
     if not isinstance(answer, Fact | Absent):
         return By.UNANSWERED, row.instance_id
-    by_device = accounting.explains_attachment(s, row)
-    return (By.DEVICE if by_device else By.AT_WORK), row.instance_id
+    if accounting.explains_attachment(s, row):
+        return By.DEVICE, row.instance_id
+    kept = accounting.kept_for_a_revert(s, row)
+    return (By.RESIZE if kept else By.AT_WORK), row.instance_id

@@ -307,6 +307,26 @@ SECTIONS = (
                 ),
             ),
             Rule(
+                "H4.kept-for-a-revert",
+                Verdict.HEALTHY,
+                (
+                    "the server was resized to another host, and until that is confirmed, Nova "
+                    "keeps a reserved row for the way back"
+                ),
+                when=(
+                    facts.in_use,
+                    facts.kept_for_a_revert,
+                    facts.second_attachments_are_good,
+                ),
+                unless=(facts.unexplained_party, facts.several_writers, "P8.access-lost"),
+                meant=(
+                    "A resize to another cell. Its reserved row is named by a block device in the "
+                    "source's cell, which Nova's API does not show, and a revert needs it."
+                ),
+                done="Nothing, however long it takes: Nova by itself may never confirm.",
+                source="Nova's nova/conductor/tasks/cross_cell_migrate.py (read).",
+            ),
+            Rule(
                 "P2.names-the-wrong-row",
                 Verdict.PARK,
                 (
@@ -984,7 +1004,11 @@ SECTIONS = (
                     facts.other_attachments_named,
                     facts.other_attachments_attached,
                 ),
-                unless=(facts.named_by_device, facts.device_without_attachment),
+                unless=(
+                    facts.named_by_device,
+                    facts.device_without_attachment,
+                    facts.kept_for_a_revert,
+                ),
                 meant=(
                     "The destination's row of a live migration that was rolled back, or the "
                     "failed second attach of a multiattach volume."

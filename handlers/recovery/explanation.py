@@ -34,6 +34,7 @@ EXPLAINED: Mapping[By, str] = {
     By.DEVICE: "explained by a block device of its server",
     By.MAYBE: "may be of an attachment whose host cannot be told",
     By.NO_SERVER: "of no server, so Nova has nothing to say of it",
+    By.RESIZE: "a resize to another cell that may be reverted",
     By.AT_WORK: "not known: Nova is at work on its server",
     By.UNANSWERED: "not known: Nova gave no answer for its server",
 }

@@ -47,6 +47,13 @@ UC4 = Picture(
     backend=(access(H1, sessions=1),),
     operation=DETACH,
 )
+RESIZED = Picture(
+    status="in-use",
+    attachments=(attachment(B, host=H2), attachment(A, "reserved")),
+    servers=(server(X, B, host=H2, vm_state="resized"),),
+    backend=(access(H2, sessions=1),),
+)
+"""Resized to another cell and not confirmed: Nova keeps A for a revert."""
 FAILED_DETACH = UC3.but(
     status="in-use", attachments=(attachment(A, "error_detaching"),), backend=(access(H1),)
 )

@@ -459,6 +459,10 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "the server is gone": {"servers": (), "gone": (X,)},
             "a detach is under way": {"status": "detaching"},
             "the compute is down": {"servers": (server(X, B, compute_up=False),)},
+            "its server may be resized back": {
+                "attachments": (attachment(B), attachment(A, "reserved")),
+                "servers": (server(X, B, vm_state="resized"),),
+            },
         },
     ),
     "S3.deleted-with-server": (

@@ -12,6 +12,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     BESIDE,
     LEFT,
     OVERWRITTEN,
+    RESIZED,
     ROLLED,
     SHELVED,
     UC1,
@@ -144,6 +145,20 @@ HOLDS_BUT_HELD: tuple[tuple[Sign, Picture, Changes], ...] = (
             {"servers": (server(X, vm_state="shelved_offloaded"),)},
             {"servers": (server(X, A, vm_state="active"),)},
             {"servers": (), "gone": (X,)},
+        ),
+    ),
+    (
+        "H4.kept-for-a-revert",
+        RESIZED,
+        (
+            {"status": "detaching"},
+            {"servers": (server(X, B, host=H2),)},
+            {"servers": (server(X, host=H2, vm_state="resized"),)},
+            {"attachments": (attachment(B, host=H2), attachment(A, "attaching"))},
+            {"attachments": (attachment(B, host=H2), attachment(A, "reserved", info=True))},
+            {"attachments": (attachment(A, "reserved"),)},
+            {"attachments": (attachment(B, "attaching"), attachment(A, "reserved"))},
+            {"backend": (access(H2, sessions=1), access("a-stranger"))},
         ),
     ),
     (

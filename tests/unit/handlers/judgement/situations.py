@@ -16,6 +16,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     ONE_DELETED,
     ONE_LET_GO,
     OVERWRITTEN,
+    RESIZED,
     ROLLED,
     ROW_IN_ERROR,
     SHELVED,
@@ -257,6 +258,22 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
         "H3.attached-the-old-way",
     ),
     ("a shelved server's reservation", SHELVED, "H1.shelved"),
+    ("the row that a resize to another cell keeps for a revert", RESIZED, "H4.kept-for-a-revert"),
+    (
+        "the same, and the case is about the row that is in use",
+        RESIZED.but(attachment_id=B, host=H2),
+        "H2.attached",
+    ),
+    (
+        "the same on a backend that cannot be seen",
+        RESIZED.but(backend=BLIND, operation=DETACH),
+        "H4.kept-for-a-revert",
+    ),
+    (
+        "the same, confirmed, and Nova could not delete the row that it had kept",
+        RESIZED.but(servers=(server(X, B, host=H2),)),
+        "S1.stray-row",
+    ),
     (
         "attached while shelved and offloaded: in-use without a connector",
         SHELVED.but(status="in-use", attachments=(attachment(A, info=False),)),
