@@ -156,6 +156,7 @@ def test_broker_killed_mid_stream(
         until(lambda: listener.caught_up)
         publisher.start()
         until(lambda: len(confirmed) > 500)
+        rabbitmq.sync()
         with rabbitmq.killed():
             until(lambda: not listener.status().connected)
             assert not listener.caught_up

@@ -142,6 +142,7 @@ def test_broker_down_then_back(
 ) -> None:
     """Killed, three announcements meanwhile, restarted -> all there, in order, once, same ids."""
     publisher.run_once()
+    rabbitmq.sync()
     with ExitStack() as stack:
         with rabbitmq.killed():
             case_id = announce(ledger, START, "volume.force_detach.error", END)
