@@ -5,7 +5,17 @@ from __future__ import annotations
 import time
 from typing import assert_never
 
-from consumer.counting import Attempted, Claimed, EventKind, Happened, QueuesSeen, Released
+from consumer.counting import (
+    Attempted,
+    CallGivenUp,
+    CallReturnedLate,
+    Claimed,
+    EventKind,
+    HangingCalls,
+    Happened,
+    QueuesSeen,
+    Released,
+)
 from consumer.health import Strangers
 from consumer.intake.batch import BatchReport
 from consumer.ledger import Archived, Pruned
@@ -23,7 +33,7 @@ STATUSES = tuple(dict.fromkeys((*VOLUME_STATUSES, *ROW_STATUSES)))
 Counted = (
     BatchReport | SweepReport | Archived | Pruned
     | Claimed | Released | Attempted | Happened | QueuesSeen
-    | Called | Stepped | Guarded | VolumeSought
+    | Called | Stepped | Guarded | VolumeSought | CallGivenUp | CallReturnedLate | HangingCalls
 )  # fmt: skip
 """Every event that is counted: a closed set."""
 
@@ -40,6 +50,7 @@ class Observer:
         self._sweeping = instruments.sweeping
         self._working = instruments.working
         self._outside = instruments.outside
+        self._hanging = instruments.hanging
         self._happened = {
             EventKind.DISCONNECTED: instruments.listening.disconnects,
             EventKind.REPLAYED: instruments.listening.replays,
@@ -81,6 +92,13 @@ class Observer:
             case Stepped(step, result, seconds):
                 outside.steps.labels(step, result).inc()
                 outside.step_duration.labels(step).observe(seconds)
+            case CallGivenUp(backend, method):
+                self._hanging.given_up.labels(backend, method).inc()
+            case CallReturnedLate(backend, method):
+                self._hanging.returned.labels(backend, method).inc()
+            case HangingCalls(backend, number, stopped):
+                self._hanging.calls.labels(backend).set(number)
+                self._hanging.stopped.labels(backend).set(stopped)
             case Archived() | Pruned():
                 self._forgotten(event)
             case VolumeSought():

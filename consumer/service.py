@@ -28,6 +28,8 @@ from consumer.settings import buses
 from consumer.settings.configuration import Settings
 from consumer.settings.ledger import open_ledger
 from consumer.work.decisions import DecisionLog
+from consumer.work.driver_calls import BoundedDrivers
+from consumer.work.hanging import HangingWrites
 from consumer.work.housekeeping import Heartbeat, Pruner
 from consumer.work.region import RegionCheck
 from consumer.work.server_looks import ServerLooker
@@ -135,7 +137,12 @@ class Service:
             settings, parts, self.ledger, self.owner, count
         )
         clouds = parts.control_plane or control_plane(settings)
-        driver_of = parts.driver_of or Drivers(settings, clouds.cinder)
+        driver_of = BoundedDrivers(
+            parts.driver_of or Drivers(settings, clouds.cinder), settings.backends, report=count
+        )
+        self.hanging_writes = HangingWrites(
+            self.ledger, driver_of, settings.backends, owner=self.owner
+        )
         recovery = Recovery(
             clouds.cinder,
             clouds.nova,
@@ -231,6 +238,7 @@ class Service:
         self._pruning = [Loop("pruner", self.pruner.run, died)] if ages else []
         replica = Replica(self.owner, socket.gethostname(), os.getpid(), version("detachd"))
         self._beating = Loop("heartbeat", Heartbeat(self.ledger, replica).run, died)
+        self._hanging = Loop("watch over hanging calls", self.hanging_writes.run, died)
         self._deciding = Loop("log of decisions", DecisionLog(self.ledger).run, died)
         self._publishing = Loop(
             "publisher",
@@ -256,7 +264,7 @@ class Service:
             self.region_check.refuse_ambiguous()
         self.exporter.start()
         _introduce(self._settings, self.owner, self.exporter.port)
-        for loop in (self._beating, self._deciding, self._publishing, *self._input_loops()):
+        for loop in (*self._lasting_loops(), *self._input_loops()):
             loop.start()
 
     def stop(self) -> None:
@@ -284,11 +292,10 @@ class Service:
         well = self.worker.drain(self._attempts_left())
         # The publisher stops after the attempts, because they write their announcements into the
         # outbox when they end.
-        self._publishing.ask_to_stop()
-        self._beating.ask_to_stop()
-        self._deciding.ask_to_stop()
+        for loop in self._lasting_loops():
+            loop.ask_to_stop()
         ends_at = time.monotonic() + self._settings.worker.drain_seconds * FLUSH_SHARE
-        for loop in (*self._input_loops(), self._publishing, self._beating, self._deciding):
+        for loop in (*self._input_loops(), *self._lasting_loops()):
             well = loop.wait(ends_at - time.monotonic()) and well
         # The exporter stops last, so that the end of the service can be observed.
         self.exporter.stop()
@@ -301,6 +308,10 @@ class Service:
         """Return the loops that bring in work, and the pruner."""
         loops = (self._working, self._replaying, *self._sweeping, *self._listening)
         return (*loops, *self._pruning)
+
+    def _lasting_loops(self) -> Sequence[Loop]:
+        """Return the loops that run until the attempts have ended."""
+        return (self._publishing, self._beating, self._deciding, self._hanging)
 
     def _attempts_left(self) -> float:
         share = self._settings.worker.drain_seconds * FLUSH_SHARE

@@ -224,6 +224,34 @@ class Outside:
         )
 
 
+class Hanging:
+    """Calls of storage drivers that did not come back in time."""
+
+    def __init__(self, make: Maker) -> None:
+        self.given_up = make.counter(
+            "driver_calls_given_up",
+            "Calls of a storage driver that did not return in time and were given up.",
+            "backend",
+            "call",
+        )
+        self.returned = make.counter(
+            "driver_calls_returned_late",
+            "Calls of a storage driver that returned after they were given up.",
+            "backend",
+            "call",
+        )
+        self.calls = make.gauge(
+            "driver_calls_hanging",
+            "Calls of a storage driver that were given up and have not returned.",
+            "backend",
+        )
+        self.stopped = make.gauge(
+            "backend_stopped",
+            "1 while so many calls of the backend's storage driver hang that it is not called.",
+            "backend",
+        )
+
+
 class Publishing:
     """Hop 8: from the outbox to the bus."""
 
@@ -254,6 +282,7 @@ class Instruments:
         self.sweeping = Sweeping(make)
         self.working = Working(make)
         self.outside = Outside(make)
+        self.hanging = Hanging(make)
         self.publishing = Publishing(make)
         self._build = make.gauge("build_info", "Always 1; the version is the label.", "version")
         self._mode = make.gauge(
@@ -265,6 +294,8 @@ class Instruments:
         self._build.labels(version).set(1)
         for backend, mode in modes.items():
             self._mode.labels(backend, mode).set(1)
+            self.hanging.calls.labels(backend)
+            self.hanging.stopped.labels(backend)
 
     def expect(self, *, buses: Iterable[str], sources: Iterable[str]) -> None:
         """Start the counters of each bus at zero, so that a bus without messages has a series."""

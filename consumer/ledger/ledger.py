@@ -29,7 +29,16 @@ from consumer.ledger.intake.accept import Accepted, Arrival, Intake, accept
 from consumer.ledger.intake.quarantine import BodyState, QuarantinedBody
 from consumer.ledger.intake.replay import Replay, Replayed, accept_replay
 from consumer.ledger.intake.second_looks import SecondLooks
-from consumer.ledger.work import approving, claims, control, dismissing, finish, outbox, replicas
+from consumer.ledger.work import (
+    approving,
+    claims,
+    control,
+    dismissing,
+    finish,
+    outbox,
+    replicas,
+    under_way,
+)
 from consumer.ledger.work.casefile import LedgerCaseFile, connector_of
 from consumer.ledger.work.claims import Claim, ClaimRequest
 from consumer.ledger.work.control import Pause
@@ -202,6 +211,17 @@ class Ledger:
         Raises ClaimLostError.
         """
         self._database.write(lambda c: claims.release_case(c, claim))
+
+    def keep_under_way(self, request_ids: Collection[str]) -> int:
+        """Record that these writes, which were given up, are still under way; return how many are.
+
+        Their late horizon begins anew. Needs no claim: it decides nothing.
+        """
+        return self._database.write(lambda c: under_way.keep(c, request_ids))
+
+    def came_back(self, owner: str, request_id: str, how: str) -> str | None:
+        """Record that such a write has returned, and look at its volume; return the case's id."""
+        return self._database.write(lambda c: under_way.came_back(c, owner, request_id, how))
 
     # --- announcements --------------------------------------------------------------------------
 

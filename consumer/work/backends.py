@@ -15,6 +15,7 @@ Choice = TypeVar("Choice", Mode, LateAttach)
 DEFAULTS = "backend_defaults"
 PREFIX = "backend:"
 DEFAULT_DRIVER = "cinder_managed"
+HANGING_CALLS = 4
 GROUP = cfg.OptGroup(
     DEFAULTS,
     title="The defaults for all Cinder backends",
@@ -52,6 +53,12 @@ POLICY_HELP: Mapping[str, str] = {
         "The time limit for one write to Cinder, Nova or the backend, in seconds. Must be longer "
         "than rpc_response_timeout_seconds in [cloud], so that detachd receives Cinder's answer "
         "when Cinder's own call times out."
+    ),
+    "driver_grace_seconds": (
+        "How long after its time limit (look_timeout_seconds, call_timeout_seconds) detachd waits "
+        "for a call of the storage driver to return, in seconds. Then the call is given up: it "
+        "counts as hanging, its result is unknown, and detachd goes on without it. The default, "
+        "5 seconds, is enough for a driver that keeps to its limit on a busy machine."
     ),
     "lease_margin_seconds": (
         "The safety margin, in seconds, that is added to the longest step of this backend. "
@@ -122,12 +129,16 @@ POLICY_HELP: Mapping[str, str] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Backend:
-    """One backend's settings. ``concurrency`` limits the cases that are worked on at once."""
+    """One backend's settings. ``concurrency`` limits the cases that are worked on at once.
+
+    ``hanging_calls`` is how many calls of its driver may hang before it is not called any more.
+    """
 
     name: str
     driver: str | None
     concurrency: int
     policy: BackendPolicy
+    hanging_calls: int = HANGING_CALLS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -169,6 +180,20 @@ def options(inherited: Backend | None = None) -> list[cfg.Opt]:
                 "The maximum number of cases of this backend that are worked on at the same time. "
                 "Must be less than threads in [worker] (unless that is 1), so that a slow backend "
                 "does not block the others."
+            ),
+        ),
+        cfg.IntOpt(
+            "hanging_calls",
+            default=inherited.hanging_calls if inherited else HANGING_CALLS,
+            min=1,
+            help=(
+                "How many calls of this backend's storage driver may hang at the same time. A call "
+                "that was given up (driver_grace_seconds) keeps its thread until it returns, "
+                "because nothing can end a thread. When this many hang, detachd does not call the "
+                "driver of this backend any more; the other backends are not affected. Calls that "
+                "are under way then may hang too: at most as many as concurrency allows. The "
+                "default, 4, is twice the default concurrency, so that one bad moment does not "
+                "stop a backend, and 50 backends that all hang cost 200 to 300 sleeping threads."
             ),
         ),
         *_policy_options(inherited.policy if inherited else BackendPolicy()),
@@ -227,4 +252,5 @@ def _backend(name: str, group: Mapping[str, Any]) -> Backend:
         driver=group["driver"],
         concurrency=group["concurrency"],
         policy=BackendPolicy(**values),
+        hanging_calls=group["hanging_calls"],
     )

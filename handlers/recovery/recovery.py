@@ -104,7 +104,7 @@ class Recovery:
         An end may be announced with it, and none is while a detach may act that began since.
         """
         if attempt.case.intents:
-            attempt.hear_of_detaches()
+            attempt.hear_of_late_calls()
         return conclusion.conclude(attempt.came_to(evidence, diagnosis))
 
     def _confirmed(self, attempt: Attempt, reason: str) -> bool:
@@ -118,6 +118,8 @@ class Recovery:
         self, attempt: Attempt, evidence: Evidence, diagnosis: Diagnosis, s: Situation
     ) -> Outcome | None:
         capabilities = self._viewer.driver_of(s.volume.ref.backend).capabilities
+        if attempt.case.late.asked_at is not None or attempt.case.intents:
+            attempt.hear_of_late_calls()
         steps, judged = attempt.judge(diagnosis, s, capabilities)
         attempted, mark = attempt.came_to(evidence, diagnosis, steps, judged), judged.fingerprint
         if judged.objections:

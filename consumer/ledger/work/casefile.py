@@ -126,9 +126,15 @@ class LedgerCaseFile:
         )
 
     def late(self) -> LateCalls:
-        """Return the late calls as of now. The case has those at the time of its claim."""
+        """Return the late calls as of now. The case has those at the time of its claim.
+
+        What this claim has intended and not ended is not among them.
+        """
         cloud, volume_id = self.case.cloud, self.case.volume_id
-        return self._database.read(lambda c: late_calls(c, cloud, [volume_id]))[volume_id]
+        own = (self.case.case_id, self._claim.fence)
+        return self._database.read(lambda c: late_calls(c, cloud, [volume_id], intending=own))[
+            volume_id
+        ]
 
     def connector_of(self, host: str) -> Connector | None:
         """Return the newest connector of a compute host that a notification contained."""

@@ -9,7 +9,17 @@ from typing import get_args
 import pytest
 from prometheus_client import generate_latest
 
-from consumer.counting import Attempted, Claimed, EventKind, Happened, QueuesSeen, Released
+from consumer.counting import (
+    Attempted,
+    CallGivenUp,
+    CallReturnedLate,
+    Claimed,
+    EventKind,
+    HangingCalls,
+    Happened,
+    QueuesSeen,
+    Released,
+)
 from consumer.intake.batch import BatchReport
 from consumer.ledger import Archived, Pruned
 from consumer.observing import Counted, Observer
@@ -49,6 +59,10 @@ EVENTS: tuple[Counted, ...] = (
     Stepped("cinder.unreserve", "done", 0.3),
     Guarded("no_connector"),
     VolumeSought("vol-1", known=False),
+    CallGivenUp(LAB, "observe"),
+    HangingCalls(LAB, 1, stopped=False),
+    HangingCalls(LAB, 1, stopped=True),
+    CallReturnedLate(LAB, "observe"),
     *(Happened(kind, "x") for kind in EventKind),
 )
 
