@@ -42,6 +42,17 @@ class QueuesSeen:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Answered:
+    """A component outside was asked: ``cinder``, ``nova`` or ``backend:NAME``.
+
+    ``problem`` is why it gave no answer, None where it gave any: a refusal is one.
+    """
+
+    component: str
+    problem: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class CallGivenUp:
     """A call of a storage driver did not return in time and was given up; it may still act."""
 

@@ -6,6 +6,7 @@ import time
 from typing import assert_never
 
 from consumer.counting import (
+    Answered,
     Attempted,
     CallGivenUp,
     CallReturnedLate,
@@ -19,21 +20,28 @@ from consumer.counting import (
 from consumer.health import Strangers
 from consumer.intake.batch import BatchReport
 from consumer.ledger import Archived, Pruned
+from consumer.outside import CONTROL_PLANE, Outside
 from consumer.work.sweep import SweepReport, SweepResult
-from handlers.case import CaseState, Outcome
+from drivers.errors import ConflictError, NotFoundError, PermanentError
+from handlers.case import CaseState, Outcome, StepKind
 from handlers.correlation.sweep import ROW_STATUSES, VOLUME_STATUSES
 from handlers.counting import Called, Guarded, Stepped, VolumeSought
 from handlers.judgement.diagnosis import rule_ids
 from metrics.instruments import Instruments
 
 UNKNOWN = "unknown"
+REFUSALS = frozenset({NotFoundError.__name__, ConflictError.__name__})
+"""Errors that are answers: the service works."""
+WRITES = frozenset(kind.value for kind in StepKind)
+"""Of these a lasting refusal is about the one call. Of a read it is about the user that asks."""
 STATUSES = tuple(dict.fromkeys((*VOLUME_STATUSES, *ROW_STATUSES)))
 
 
 Counted = (
     BatchReport | SweepReport | Archived | Pruned
     | Claimed | Released | Attempted | Happened | QueuesSeen
-    | Called | Stepped | Guarded | VolumeSought | CallGivenUp | CallReturnedLate | HangingCalls
+    | Called | Stepped | Guarded | VolumeSought
+    | Answered | CallGivenUp | CallReturnedLate | HangingCalls
 )  # fmt: skip
 """Every event that is counted: a closed set."""
 
@@ -44,8 +52,14 @@ class Observer:
     It neither blocks nor raises.
     """
 
-    def __init__(self, instruments: Instruments, strangers: Strangers | None = None) -> None:
+    def __init__(
+        self,
+        instruments: Instruments,
+        strangers: Strangers | None = None,
+        outside: Outside | None = None,
+    ) -> None:
         self._strangers = strangers or Strangers()
+        self._outside_state = outside or Outside()
         self._listening = instruments.listening
         self._sweeping = instruments.sweeping
         self._working = instruments.working
@@ -85,10 +99,11 @@ class Observer:
             case Attempted(backend, outcome, seconds):
                 working.attempt_duration.labels(backend or UNKNOWN).observe(seconds)
                 self._outcome(outcome)
-            case Called(system, method, seconds, error):
-                outside.call_duration.labels(system, method).observe(seconds)
-                if error is not None:
-                    outside.call_errors.labels(system, method, error).inc()
+            case Called():
+                self._called(event)
+            case Answered(component, problem):
+                self._outside_state.note(event)
+                outside.answers.labels(component, "no" if problem else "yes").inc()
             case Stepped(step, result, seconds):
                 outside.steps.labels(step, result).inc()
                 outside.step_duration.labels(step).observe(seconds)
@@ -99,6 +114,7 @@ class Observer:
             case HangingCalls(backend, number, stopped):
                 self._hanging.calls.labels(backend).set(number)
                 self._hanging.stopped.labels(backend).set(stopped)
+                self._outside_state.note_hanging(backend, number, stopped=stopped)
             case Archived() | Pruned():
                 self._forgotten(event)
             case VolumeSought():
@@ -108,6 +124,18 @@ class Observer:
                 working.blocked.labels(guard).inc()
             case other:
                 assert_never(other)
+
+    def _called(self, event: Called) -> None:
+        system, method = event.system, event.method
+        self._outside.call_duration.labels(system, method).observe(event.seconds)
+        if event.error is not None:
+            self._outside.call_errors.labels(system, method, event.error).inc()
+        if system in CONTROL_PLANE:
+            refused = event.error in REFUSALS or (
+                event.error == PermanentError.__name__ and f"{system}.{method}" in WRITES
+            )
+            problem = None if event.error is None or refused else event.words or event.error
+            self._outside_state.note(Answered(system, problem))
 
     def _batch(self, report: BatchReport) -> None:
         listening, bus = self._listening, report.bus

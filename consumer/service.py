@@ -12,7 +12,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 
 from consumer.bus.broker import url_explained
@@ -22,7 +22,9 @@ from consumer.intake.listener import Listener
 from consumer.intake.replay_queue import ReplaySettings
 from consumer.intake.replayer import Replayer
 from consumer.ledger import Ledger, Replica
+from consumer.loop import Loop
 from consumer.observing import Observer
+from consumer.outside import Outside
 from consumer.publish.publisher import Publisher
 from consumer.settings import buses
 from consumer.settings.configuration import Settings
@@ -31,6 +33,7 @@ from consumer.work.decisions import DecisionLog
 from consumer.work.driver_calls import BoundedDrivers
 from consumer.work.hanging import HangingWrites
 from consumer.work.housekeeping import Heartbeat, Pruner
+from consumer.work.outside_looks import OutsideLooks
 from consumer.work.region import RegionCheck
 from consumer.work.server_looks import ServerLooker
 from consumer.work.sweep import Sweeper
@@ -45,53 +48,8 @@ from metrics.instruments import Instruments
 LOG = logging.getLogger(__name__)
 
 
-class Loop:
-    """Runs ``run(stop)`` in a thread until it is asked to stop.
-
-    A ``run`` that raises, or returns before that, has failed. Then ``on_death`` is called, so that
-    the whole process ends and can be restarted, and no part of it runs without the others.
-    """
-
-    def __init__(
-        self, name: str, run: Callable[[threading.Event], None], on_death: Callable[[], None]
-    ) -> None:
-        self.name = name
-        self.failed = False
-        self._run = run
-        self._on_death = on_death
-        self._stop = threading.Event()
-        # A daemon thread: if it hangs, the process can still end.
-        self._thread = threading.Thread(target=self._guard, name=name, daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def ask_to_stop(self) -> None:
-        """Ask it to stop; returns at once."""
-        self._stop.set()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until it has ended, at most ``seconds``; return whether it ended without failure."""
-        if self._thread.ident is not None:
-            self._thread.join(max(seconds, 0.0))
-        if self._thread.is_alive():
-            LOG.warning("the %s did not stop in time and is abandoned", self.name)
-        return not (self.failed or self._thread.is_alive())
-
-    def _guard(self) -> None:
-        try:
-            self._run(self._stop)
-        except Exception:  # the top of a thread: the error is logged, and the service stops
-            LOG.exception("the %s failed", self.name)
-            self.failed = True
-        if not self._stop.is_set():
-            LOG.critical(
-                "the %s ended unexpectedly: the service stops and must be restarted", self.name
-            )
-            self.failed = True
-            self._on_death()
-
+LONG_BOUND_SECONDS = 4 * 3600.0
+"""How long one turn of what reads long lists may take: between two pages it does not turn."""
 
 FLUSH_SHARE = 0.25
 """The part of ``drain_seconds`` that is for the outbox; the rest is for the attempts."""
@@ -131,8 +89,8 @@ class Service:
         self._build(parts)
 
     def _build(self, parts: Parts) -> None:
-        settings, strangers = self._settings, Strangers()
-        count = Observer(self.instruments, strangers)
+        settings, strangers, outside = self._settings, Strangers(), Outside()
+        count = Observer(self.instruments, strangers, outside)
         self.listeners, self.replayer, self.publisher = _bus_parts(
             settings, parts, self.ledger, self.owner, count
         )
@@ -171,6 +129,9 @@ class Service:
             ghosts=any_lists(settings),
             nova=clouds.nova,
         )
+        self.outside_looks = OutsideLooks(
+            clouds.cinder, clouds.nova, driver_of, tuple(settings.backends.by_name), outside, count
+        )
         self.server_looker = ServerLooker(
             clouds.cinder,
             self.ledger,
@@ -187,6 +148,7 @@ class Service:
                 self.publisher,
                 strangers=strangers,
                 stopping=self._stopping,
+                outside=outside,
             )
         )
         self._loops()
@@ -216,7 +178,7 @@ class Service:
         instruments.registry.register(LedgerCollector(health.ledger_state))
         instruments.registry.register(ReadinessCollector(health.ready))
         self.exporter = Exporter(
-            exporter.address, exporter.port, instruments.registry, health.checks
+            exporter.address, exporter.port, instruments.registry, health.checks, self.stuck
         )
 
     def _loops(self) -> None:
@@ -228,12 +190,15 @@ class Service:
         self._replaying = Loop("replayer", self.replayer.run, died)
         self._working = Loop("worker", self.worker.run, died)
         swept = self._settings.sweep.enabled
-        self._sweeping = [Loop("sweeper", self.sweeper.run, died)] if swept else []
+        long = {"bound_seconds": LONG_BOUND_SECONDS}
+        self._sweeping = [Loop("sweeper", self.sweeper.run, died, **long)] if swept else []
+        looks = Loop("look at the outside", self.outside_looks.run, died, **long)
+        self._sweeping.append(looks)
         if self.region_check is not None:
             self._sweeping.append(Loop("region check", self.region_check.run, died))
         ledger = self._settings.ledger
         if ledger.second_looks_per_minute:
-            self._sweeping.append(Loop("look at servers", self.server_looker.run, died))
+            self._sweeping.append(Loop("look at servers", self.server_looker.run, died, **long))
         ages = ledger.archive_seconds > 0 or ledger.retention_seconds > 0
         self._pruning = [Loop("pruner", self.pruner.run, died)] if ages else []
         replica = Replica(self.owner, socket.gethostname(), os.getpid(), version("detachd"))
@@ -250,6 +215,11 @@ class Service:
     def caught_up(self) -> bool:
         """Tell whether deadlines count: a missing end may still wait in the queue of any bus."""
         return all(listener.caught_up for listener in self.listeners)
+
+    def stuck(self) -> Sequence[str]:
+        """Return why which loops do not turn any more: only a restart helps."""
+        loops = (*self._lasting_loops(), *self._input_loops())
+        return tuple(why for loop in loops if (why := loop.stuck()) is not None)
 
     def start(self) -> None:
         """Start every part; return when they run.

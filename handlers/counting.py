@@ -11,12 +11,16 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Called:
-    """One call outside is over; ``error`` is the kind's class name, None for success."""
+    """One call outside is over; ``error`` is the kind's class name, None for success.
+
+    ``words`` is what the error says, without secrets.
+    """
 
     system: str
     method: str
     seconds: float
     error: str | None
+    words: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -84,9 +84,12 @@ def _gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:
 
 
 class ReadinessCollector(Collector):
-    """``detachd_ready`` for each component, checked at each scrape."""
+    """``detachd_ready`` and ``detachd_degraded`` for each component, checked at each scrape.
 
-    def __init__(self, checks: Callable[[], Mapping[str, bool]]) -> None:
+    ``checks`` returns both for each component.
+    """
+
+    def __init__(self, checks: Callable[[], Mapping[str, tuple[bool, bool]]]) -> None:
         self._checks = checks
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
@@ -98,6 +101,13 @@ class ReadinessCollector(Collector):
         ready = GaugeMetricFamily(
             f"{NAMESPACE}_ready", "1 if the component is ready.", labels=["component"]
         )
-        for component, ok in self._checks().items():
+        degraded = GaugeMetricFamily(
+            f"{NAMESPACE}_degraded",
+            "1 if the component is ready, but something that it needs does not work now.",
+            labels=["component"],
+        )
+        for component, (ok, is_degraded) in self._checks().items():
             ready.add_metric([component], float(ok))
+            degraded.add_metric([component], float(is_degraded))
         yield ready
+        yield degraded

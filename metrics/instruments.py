@@ -217,6 +217,12 @@ class Outside:
             "call",
             "kind",
         )
+        self.answers = make.counter(
+            "outside_answers",
+            "Calls to a backend and looks at Cinder and Nova, by whether there was an answer.",
+            "component",
+            "answered",
+        )
         self.volumes_sought = make.counter(
             "volumes_sought",
             "Answers of Cinder for one volume; known: it has it, or is known to have had it.",

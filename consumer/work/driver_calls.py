@@ -24,10 +24,17 @@ from typing import Any, TypeVar
 
 from oslo_context import context
 
-from consumer.counting import CallGivenUp, CallReturnedLate, HangingCalls
+from consumer.counting import Answered, CallGivenUp, CallReturnedLate, HangingCalls
 from consumer.work.backends import Backends
 from drivers.base import Attachment, Export, Observation, StorageDriver, VolumeRef
-from drivers.errors import IndeterminateError, TransientError
+from drivers.errors import (
+    ConflictError,
+    IndeterminateError,
+    NotFoundError,
+    OutsideError,
+    PermanentError,
+    TransientError,
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -38,7 +45,7 @@ MAKING_SECONDS = 30.0
 ASK_AGAIN_SECONDS = 60.0
 """How long a case of a stopped backend waits at least. Longer than a pause within an attempt."""
 
-DriverEvent = CallGivenUp | CallReturnedLate | HangingCalls
+DriverEvent = Answered | CallGivenUp | CallReturnedLate | HangingCalls
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,8 +95,11 @@ class BackendCalls:
         *,
         limit_seconds: float,
         request_id: str | None = None,
+        asks: bool = True,
     ) -> T:
         """Make one call and return what it returns. Blocks for at most ``limit_seconds``.
+
+        ``asks``: it asks the backend, so that its end tells whether that answers.
 
         Raises what the call raises; TransientError, with nothing done, if the backend is stopped or
         no thread can be started; and IndeterminateError if the call is given up.
@@ -109,7 +119,7 @@ class BackendCalls:
         concurrent.futures.wait((future,), limit_seconds)
         if self._is_given_up(future, method, request_id):
             raise self._gave_up(method, limit_seconds)
-        return future.result()
+        return self._result(future, writes=request_id is not None) if asks else future.result()
 
     def hanging(self) -> tuple[HangingCall, ...]:
         """Return the calls that were given up and have not returned."""
@@ -126,6 +136,19 @@ class BackendCalls:
             f"{number} of its calls hang: find out why, then restart detachd (it also goes on by "
             "itself when one of them returns)"
         )
+
+    def _result(self, future: concurrent.futures.Future[T], *, writes: bool) -> T:
+        problem: str | None = None
+        try:
+            return future.result()
+        except OutsideError as error:
+            problem = _problem(error, writes=writes)
+            raise
+        except BaseException as error:
+            problem = f"its storage driver {_named(error).removeprefix('it ')}"
+            raise
+        finally:
+            self._report(Answered(f"backend:{self._backend}", problem))
 
     def _refuse_if_stopped(self) -> None:
         if (why := self.stopped()) is not None:
@@ -171,6 +194,7 @@ class BackendCalls:
             f"the storage driver of backend {self._backend} did not return from {method} within "
             f"{limit_seconds:g} s; the call is given up and may still act"
         )
+        self._report(Answered(f"backend:{self._backend}", words))
         LOG.warning(
             "%s; %d of at most %d calls hang", words, len(self.hanging()), self._most_hanging
         )
@@ -197,6 +221,13 @@ class BackendCalls:
         stopped = number >= self._most_hanging
         self._report(HangingCalls(self._backend, number, stopped=stopped))
         return number
+
+
+def _problem(error: OutsideError, *, writes: bool) -> str | None:
+    """Return why the backend gave no answer, None where its refusal is one."""
+    refused = isinstance(error, NotFoundError | ConflictError)
+    refused = refused or (writes and isinstance(error, PermanentError))
+    return None if refused else str(error)
 
 
 def _named(error: BaseException) -> str:
@@ -314,7 +345,10 @@ class BoundedDrivers:
         if made is not None:
             return made
         driver = calls.make(
-            "the constructor", lambda: self._driver_of(backend), limit_seconds=MAKING_SECONDS
+            "the constructor",
+            lambda: self._driver_of(backend),
+            limit_seconds=MAKING_SECONDS,
+            asks=False,
         )
         grace_seconds = self._backends.of(backend).policy.driver_grace_seconds
         with self._lock:

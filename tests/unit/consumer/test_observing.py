@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from consumer.counting import (
+    Answered,
     Attempted,
     CallGivenUp,
     CallReturnedLate,
@@ -59,6 +60,8 @@ EVENTS: tuple[Counted, ...] = (
     Stepped("cinder.unreserve", "done", 0.3),
     Guarded("no_connector"),
     VolumeSought("vol-1", known=False),
+    Answered("nova", None),
+    Answered("nova", "no route"),
     CallGivenUp(LAB, "observe"),
     HangingCalls(LAB, 1, stopped=False),
     HangingCalls(LAB, 1, stopped=True),

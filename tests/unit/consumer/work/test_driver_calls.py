@@ -10,11 +10,17 @@ from typing import Any
 
 import pytest
 
-from consumer.counting import CallGivenUp, CallReturnedLate, HangingCalls
+from consumer.counting import Answered, CallGivenUp, CallReturnedLate, HangingCalls
 from consumer.work.driver_calls import BoundedDrivers, DriverEvent
 from drivers.base import Attachment, Capabilities, Connector, Export, Observation, StorageDriver
 from drivers.base import VolumeRef as Ref
-from drivers.errors import IndeterminateError, NotFoundError, TransientError
+from drivers.errors import (
+    ConflictError,
+    IndeterminateError,
+    NotFoundError,
+    PermanentError,
+    TransientError,
+)
 from tests.bus import until
 from tests.unit.consumer.due import LAB, SLOW, backend, backends
 
@@ -121,7 +127,9 @@ def test_a_call_that_does_not_come_back_is_given_up(
     assert (call.backend, call.method) == (LAB, method)
     assert call.request_id == (f"req-{method}" if method in WRITES else None)
     assert CallGivenUp(LAB, method) in events
-    assert events[0] == HangingCalls(LAB, 1, stopped=False)
+    assert HangingCalls(LAB, 1, stopped=False) in events
+    (answered,) = [event for event in events if isinstance(event, Answered)]
+    assert f"did not return from {method}" in (answered.problem or "")
 
 
 def test_a_call_is_given_its_whole_limit_and_the_grace(
@@ -139,11 +147,11 @@ def test_a_call_is_given_its_whole_limit_and_the_grace(
 def test_a_call_that_returns_is_only_passed_on(
     method: str, bounded: BoundedDrivers, events: list[DriverEvent]
 ) -> None:
-    """A driver that keeps to its limit -> its own answer, its own class's name, and no event."""
+    """A driver that keeps to its limit -> its own answer and class's name; it is well."""
     driver = bounded(LAB)
     CALLS[method](driver)
     assert (driver.kind, driver.capabilities, bounded.hanging()) == ("Hanging", SEES, ())
-    assert events == []
+    assert set(events) == {Answered(f"backend:{LAB}", None)}
 
 
 @pytest.mark.parametrize("error", [NotFoundError("no such volume"), KeyError("a bug")])
@@ -156,6 +164,39 @@ def test_what_a_driver_raises_reaches_its_caller(
         CALLS["observe"](bounded(LAB))
     assert raised.value is error
     assert bounded.hanging() == ()
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "problem"),
+    [
+        ("observe", NotFoundError("no such volume"), None),
+        ("observe", ConflictError("it moves"), None),
+        ("observe", TransientError("no route"), "no route"),
+        ("observe", PermanentError("no rights"), "no rights"),
+        (
+            "observe",
+            RuntimeError("password=hunter2"),
+            "its storage driver failed with RuntimeError",
+        ),
+        ("force_detach", PermanentError("in use"), None),
+        ("force_detach", IndeterminateError("cut off"), "cut off"),
+    ],
+)
+def test_a_refusal_is_an_answer_of_the_backend(  # noqa: PLR0917 - cases and fixtures
+    method: str,
+    error: Exception,
+    problem: str | None,
+    made: dict[str, Hanging],
+    bounded: BoundedDrivers,
+    events: list[DriverEvent],
+) -> None:
+    """The driver raises -> told as a problem of the backend, unless it is a word on the volume."""
+    made[LAB].raises = error
+    driver = bounded(LAB)
+    events.clear()
+    with pytest.raises(type(error)):
+        CALLS[method](driver)
+    assert events == [Answered(f"backend:{LAB}", problem)]
 
 
 @pytest.mark.parametrize("acts_first", [True, False])
