@@ -119,6 +119,20 @@ POLICY_HELP: Mapping[str, str] = {
         "(retry_backoff_max_seconds) and a late horizon, so that an approval is not lost to a "
         "short outage. After it, the case asks again."
     ),
+    "protected_metadata_key": (
+        "The name of a metadata item that protects a volume: detachd diagnoses it and writes "
+        "nothing to it, not even with an approval; a case that would need that is parked. The "
+        "owner of a volume sets it: `openstack volume set --property detachd_protected=true "
+        "VOLUME`. The values 0, false, no, none and off do not protect. Empty: no name protects."
+    ),
+    "protected_volume_types": (
+        "The volume types, by name or id, whose volumes are protected in the same way. For "
+        "example the type of the volumes of your own control plane."
+    ),
+    "protected_projects": (
+        "The ids of the projects whose volumes are protected in the same way. For example a "
+        "tenant that has asked for it."
+    ),
     "late_attach": (
         "What happens to an attachment that exists in Nova and on the backend, but whose attach "
         "Cinder did not complete (UC2). detachd first completes the attach in Cinder. This option "
@@ -214,8 +228,11 @@ def _policy_option(name: str, default: object) -> cfg.Opt:
             return _choice(name, default, MODES)
         case LateAttach():
             return _choice(name, default, LATE_ATTACHES)
-        case bool():
-            return cfg.BoolOpt(name, default=default, help=help_text)
+        case bool() | str():
+            kind = cfg.BoolOpt if isinstance(default, bool) else cfg.StrOpt
+            return kind(name, default=default, help=help_text)
+        case tuple():
+            return cfg.ListOpt(name, default=list(default), help=help_text)
         case int():
             return cfg.IntOpt(name, default=default, min=1, help=help_text)
         case _:
@@ -247,6 +264,8 @@ def _backend(name: str, group: Mapping[str, Any]) -> Backend:
     values = {field.name: group[field.name] for field in dataclasses.fields(BackendPolicy)}
     values["mode"] = Mode(values["mode"])
     values["late_attach"] = LateAttach(values["late_attach"])
+    for listed in ("protected_volume_types", "protected_projects"):
+        values[listed] = tuple(values[listed])
     return Backend(
         name=name,
         driver=group["driver"],

@@ -9,7 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drivers.base import VolumeRef
-from drivers.control_plane import CinderAttachment, ListedAttachment, ListedVolume, Volume
+from drivers.control_plane import (
+    CinderAttachment,
+    ListedAttachment,
+    ListedVolume,
+    Volume,
+    marks,
+)
 from drivers.openstack.shapes import (
     NotAdminError,
     ShapeError,
@@ -130,6 +136,8 @@ def assembled(record: Record, its_attachments: tuple[CinderAttachment, ...], *, 
         size_gib=record["size"] if isinstance(record.get("size"), int) else None,
         volume_type_id=optional(record, "volume_type_id"),
         availability_zone=optional(record, "availability_zone"),
+        volume_type=optional(record, "volume_type"),
+        marks=marks(mapping(record.get("metadata"), "metadata")),
     )
 
 

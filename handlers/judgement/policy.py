@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 
+from drivers.control_plane import Volume
+
 
 class Mode(enum.Enum):
     """How far detachd may go by itself."""
@@ -38,7 +40,8 @@ class BackendPolicy:
     operation on the volume is in flight, before a person is asked. A parked case, and one that
     awaits approval, is looked at again after ``parked_look_seconds``, later and later; never where
     that is 0. ``approval_valid_seconds`` is how long after a person's yes a plan may be begun.
-    ``late_attach`` says whether an
+    ``protected_metadata_key``, ``protected_volume_types`` and ``protected_projects`` name volumes
+    to which nothing is ever written. ``late_attach`` says whether an
     attach that is rolled forward, and of which no message said that it ended well, is then detached
     through Nova.
     """
@@ -62,6 +65,18 @@ class BackendPolicy:
     parked_look_seconds: float = 3600.0
     approval_valid_seconds: float = 3600.0
     late_attach: LateAttach = LateAttach.KEEP
+    protected_metadata_key: str = "detachd_protected"
+    protected_volume_types: tuple[str, ...] = ()
+    protected_projects: tuple[str, ...] = ()
+
+    def protects(self, volume: Volume) -> bool:
+        """Tell whether the operator, or the volume's owner, has put it out of bounds."""
+        types = {volume.volume_type, volume.volume_type_id}
+        return (
+            self.protected_metadata_key in volume.marks
+            or not types.isdisjoint(self.protected_volume_types)
+            or volume.project_id in self.protected_projects
+        )
 
     @property
     def longest_call_seconds(self) -> float:

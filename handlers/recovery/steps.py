@@ -179,6 +179,8 @@ class Stepper:
 
     def _look_before_call(self, attempt: Attempt, plan: Plan, step: Step, call_by: float) -> None:
         _, now = self.viewer.look(attempt)
+        if now.situation is not None and attempt.policy.protects(now.situation.volume):
+            raise EvidenceChangedError(Guard.PROTECTED.sentence)
         reason = unmet(step, plan.diagnosis, now) or _under_way(attempt, step)
         if reason := reason or self._stopped_or_late(call_by):
             raise EvidenceChangedError(reason)

@@ -219,6 +219,8 @@ def _defaults(places: Places, port: int, policy: BackendPolicy) -> dict[str, dic
 
 
 def _written(value: Any) -> object:
+    if isinstance(value, tuple):
+        return ",".join(value)
     return value.value if isinstance(value, enum.Enum) else value
 
 
