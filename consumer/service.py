@@ -33,6 +33,7 @@ from consumer.work.decisions import DecisionLog
 from consumer.work.driver_calls import BoundedDrivers
 from consumer.work.hanging import HangingWrites
 from consumer.work.housekeeping import Heartbeat, Pruner
+from consumer.work.kill_switch import KillSwitch
 from consumer.work.outside_looks import OutsideLooks
 from consumer.work.region import RegionCheck
 from consumer.work.server_looks import ServerLooker
@@ -101,13 +102,16 @@ class Service:
         self.hanging_writes = HangingWrites(
             self.ledger, driver_of, settings.backends, owner=self.owner
         )
+        self.kill_switch = KillSwitch(
+            settings.brakes.kill_switch_file, self.ledger, socket.gethostname()
+        )
         recovery = Recovery(
             clouds.cinder,
             clouds.nova,
             driver_of,
             lambda backend: settings.backends.of(backend).policy,
             stop=self._stopping,
-            paused=lambda: self.ledger.paused() is not None,
+            paused=lambda: self.kill_switch.pulled() or self.ledger.paused() is not None,
             count=count,
         )
         self.worker = Worker(
@@ -118,6 +122,7 @@ class Service:
             backends=settings.backends,
             count=count,
             caught_up=lambda: self.caught_up,
+            halted=self.kill_switch.pulled,
         )
         self.sweeper = Sweeper(
             clouds.cinder,
@@ -204,6 +209,7 @@ class Service:
         replica = Replica(self.owner, socket.gethostname(), os.getpid(), version("detachd"))
         self._beating = Loop("heartbeat", Heartbeat(self.ledger, replica).run, died)
         self._hanging = Loop("watch over hanging calls", self.hanging_writes.run, died)
+        self._braking = Loop("kill switch", self.kill_switch.run, died)
         self._deciding = Loop("log of decisions", DecisionLog(self.ledger).run, died)
         self._publishing = Loop(
             "publisher",
@@ -281,7 +287,9 @@ class Service:
 
     def _lasting_loops(self) -> Sequence[Loop]:
         """Return the loops that run until the attempts have ended."""
-        return (self._publishing, self._beating, self._deciding, self._hanging)
+        return (
+            self._publishing, self._beating, self._braking, self._deciding, self._hanging,
+        )  # fmt: skip
 
     def _attempts_left(self) -> float:
         share = self._settings.worker.drain_seconds * FLUSH_SHARE

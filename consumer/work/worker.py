@@ -141,7 +141,8 @@ class Recovery(Protocol):
 class Worker:
     """Works on due cases, one in each thread, within the limits of the settings.
 
-    While detachd is paused it claims nothing. It claims a case whose deadline has passed only while
+    While detachd is paused, or ``halted`` tells that the kill switch of this host is on, it claims
+    nothing. It claims a case whose deadline has passed only while
     ``caught_up`` tells that the listener has stored all messages of its queue: otherwise the end
     may have arrived and not be stored yet.
     """
@@ -156,7 +157,9 @@ class Worker:
         backends: Backends,
         count: Callable[[Claimed | Released | Attempted | Happened], None],
         caught_up: Callable[[], bool],
+        halted: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._halted = halted
         self._ledger = ledger
         self._recovery = recovery
         self._owner = owner
@@ -224,7 +227,7 @@ class Worker:
     def _dispatch(self) -> int:
         """Start as many attempts as there are free slots now; return how many."""
         free = self._slots.free()
-        if not free or self._ledger.paused():
+        if not free or self._halted() or self._ledger.paused():
             return 0
         claims = self._ledger.claim(
             self._owner,
