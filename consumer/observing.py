@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import assert_never
 
@@ -23,11 +24,14 @@ from consumer.ledger import Archived, Pruned
 from consumer.outside import CONTROL_PLANE, Outside
 from consumer.work.sweep import SweepReport, SweepResult
 from drivers.errors import ConflictError, NotFoundError, PermanentError
+from handlers.brakes import Scope
 from handlers.case import CaseState, Outcome, StepKind
 from handlers.correlation.sweep import ROW_STATUSES, VOLUME_STATUSES
-from handlers.counting import Called, Guarded, Stepped, VolumeSought
+from handlers.counting import Braked, Called, Guarded, Stepped, VolumeSought
 from handlers.judgement.diagnosis import rule_ids
 from metrics.instruments import Instruments
+
+LOG = logging.getLogger(__name__)
 
 UNKNOWN = "unknown"
 REFUSALS = frozenset({NotFoundError.__name__, ConflictError.__name__})
@@ -40,7 +44,7 @@ STATUSES = tuple(dict.fromkeys((*VOLUME_STATUSES, *ROW_STATUSES)))
 Counted = (
     BatchReport | SweepReport | Archived | Pruned
     | Claimed | Released | Attempted | Happened | QueuesSeen
-    | Called | Stepped | Guarded | VolumeSought
+    | Called | Stepped | Guarded | Braked | VolumeSought
     | Answered | CallGivenUp | CallReturnedLate | HangingCalls
 )  # fmt: skip
 """Every event that is counted: a closed set."""
@@ -77,6 +81,8 @@ class Observer:
         # Each counter starts at 0, so that the first parked case is an increase, for the alerts.
         for rule in rule_ids():
             self._working.parked.labels(rule)
+        for scope in Scope:
+            self._working.braked.labels(scope.value)
 
     def __call__(self, event: Counted) -> None:  # noqa: C901, PLR0912, PLR0915 - a case for each event
         """Count one event."""
@@ -120,6 +126,9 @@ class Observer:
             case VolumeSought():
                 self._strangers.note(event)
                 outside.volumes_sought.labels("yes" if event.known else "no").inc()
+            case Braked(scope, words):
+                LOG.warning("a brake holds back a recovery: %s", words)
+                working.braked.labels(scope).inc()
             case Guarded(guard):
                 working.blocked.labels(guard).inc()
             case other:

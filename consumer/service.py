@@ -123,6 +123,7 @@ class Service:
             count=count,
             caught_up=lambda: self.caught_up,
             halted=self.kill_switch.pulled,
+            limits=settings.brakes.limits,
         )
         self.sweeper = Sweeper(
             clouds.cinder,

@@ -184,6 +184,9 @@ class Working:
             "internal_errors", "Errors of detachd itself that a loop caught.", "loop"
         )
         self.blocked = make.counter("blocked", "Plans that a guard stopped.", "guard")
+        self.braked = make.counter(
+            "braked", "Plans that a brake held back, by what it counts by.", "brake"
+        )
         self.archived = make.counter("archived_cases", "Finished cases moved to the archive.")
         self.pruned = make.counter(
             "pruned", "Entries deleted because of their age, by kind.", "kind"

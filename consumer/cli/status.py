@@ -18,10 +18,11 @@ from consumer.cli.text import age, ago, printable, width, wrapped
 from handlers.case import OPEN_STATES, CaseState
 
 if TYPE_CHECKING:
-    from consumer.ledger import Ledger, ReplicaSeen, StateCount
+    from consumer.ledger import Brake, Ledger, ReplicaSeen, StateCount
 
 LABEL = 15
 MOST_HELD = 1000
+BRAKES_SECONDS = 3600.0
 UNKNOWN_BACKEND = "not known yet"
 
 
@@ -37,6 +38,7 @@ class Standing:
     announcements: tuple[int, float]
     held: int
     backends: Mapping[str | None, Mapping[CaseState, StateCount]]
+    brakes: tuple[Brake, ...] = ()
 
 
 class Status(Command):
@@ -80,6 +82,7 @@ def read(ledger: Ledger) -> Standing:
         announcements=ledger.outbox_pending(),
         held=len(ledger.quarantined(state=BodyState.HELD, limit=MOST_HELD)),
         backends=ledger.counts_by_backend(),
+        brakes=ledger.brakes(BRAKES_SECONDS),
     )
 
 
@@ -89,6 +92,10 @@ def as_json(standing: Standing) -> dict[str, Any]:
     return {
         "ledger": standing.ledger,
         "paused": pause and {"at": pause[0].isoformat(), "actor": pause[1], "reason": pause[2]},
+        "brakes": [
+            {"scope": b.scope.value, "name": b.name, "held_at": b.held_at.isoformat()}
+            for b in standing.brakes
+        ],
         "replicas": [
             {"owner": r.replica.owner, "version": r.replica.version, "alive": r.alive}
             for r in standing.replicas
@@ -125,6 +132,7 @@ def _by_name(
 def _lines(standing: Standing, now: datetime) -> Iterator[tuple[str, str]]:
     yield "detachd", f"{version()}, ledger {standing.ledger}"
     yield "writes", _pause(standing, now)
+    yield "brakes", _brakes(standing.brakes, now)
     yield "services", _replicas(standing.replicas, now)
     swept = ago(standing.swept_at, now) or "never: none has ended with complete lists"
     unseen = "" if standing.sweep_acknowledged else "; nobody has acknowledged its list yet"
@@ -140,6 +148,15 @@ def _pause(standing: Standing, now: datetime) -> str:
         return "not paused"
     at, actor, reason = standing.paused
     return f"PAUSED by {actor}, {ago(at, now)}: {reason}"
+
+
+def _brakes(brakes: Sequence[Brake], now: datetime) -> str:
+    if not brakes:
+        return "none has held back a recovery within the hour"
+    return "; ".join(
+        f"{one.scope.value} {printable(one.name)} held back a recovery {ago(one.held_at, now)}"
+        for one in brakes
+    )
 
 
 def _replicas(seen: Sequence[ReplicaSeen], now: datetime) -> str:

@@ -16,7 +16,7 @@ from consumer.settings.drivers import DriverOptions
 from consumer.settings.ledger import DAY_SECONDS, LedgerSettings
 from consumer.work import backends
 from consumer.work.backends import Backend, Backends
-from consumer.work.kill_switch import BrakeSettings
+from consumer.work.brakes import BrakeSettings
 from consumer.work.sweep import SweepSettings
 from consumer.work.worker import WorkerSettings
 from drivers import registry

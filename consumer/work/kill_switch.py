@@ -9,40 +9,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 from pathlib import Path
-
-from oslo_config import cfg
 
 from consumer.ledger import Ledger, LedgerUnavailableError
 
 LOG = logging.getLogger(__name__)
 
-GROUP = cfg.OptGroup("brakes", title="What stops detachd from writing to the cloud")
-OPTS = [
-    cfg.StrOpt(
-        "kill_switch_file",
-        default="/etc/detachd/STOP",
-        help=(
-            "The kill switch: while this file is there, detachd writes nothing to Cinder, Nova and "
-            "the backends, in any mode; it diagnoses nothing either, and messages are stored. "
-            "`touch` the file on the host of any replica: that replica begins no further write, "
-            "and pauses the others within seconds. `detachd pause` does the same without a file. "
-            "When the file is removed, detachd resumes what the file has paused. Empty: no file."
-        ),
-    ),
-]
-
 INTERVAL_SECONDS = 1.0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class BrakeSettings:
-    """The settings of the section ``[brakes]``."""
-
-    kill_switch_file: str
 
 
 class KillSwitch:

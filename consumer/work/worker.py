@@ -22,6 +22,7 @@ from consumer.logs import CaseContext
 from consumer.work.backends import Backends
 from consumer.work.slots import UNKNOWN, Seat, Slots, WorkerThreads
 from handlers.announcement import Details, Event, announce
+from handlers.brakes import UNLIMITED, Limits
 from handlers.case import (
     FOR_A_PERSON,
     Announcement,
@@ -158,7 +159,9 @@ class Worker:
         count: Callable[[Claimed | Released | Attempted | Happened], None],
         caught_up: Callable[[], bool],
         halted: Callable[[], bool] = lambda: False,
+        limits: Limits = UNLIMITED,
     ) -> None:
+        self._limits = limits
         self._halted = halted
         self._ledger = ledger
         self._recovery = recovery
@@ -279,7 +282,8 @@ class Worker:
     def _attempt(self, claim: Claim, seat: Seat, until: float) -> None:
         began = time.monotonic()
         try:
-            outcome = self._recovery.attempt(self._ledger.casefile(claim, located=seat.move))
+            file = self._ledger.casefile(claim, located=seat.move, limits=self._limits)
+            outcome = self._recovery.attempt(file)
             self._finish(claim, outcome, until)
         except ClaimLostError as failure:
             LOG.warning("another worker has claimed the case: %s", failure)

@@ -11,6 +11,7 @@ result.
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -24,8 +25,10 @@ from drivers.errors import (
     PermanentError,
     TransientError,
 )
+from handlers import intents
+from handlers.brakes import BrakedError, Spending
 from handlers.case import Case, CaseFile, CaseState, Outcome, ReasonKind
-from handlers.counting import Counted, Guarded, uncounted
+from handlers.counting import Braked, Counted, Guarded, uncounted
 from handlers.judgement.diagnosis import condemn
 from handlers.judgement.evidence import Evidence, Unknown
 from handlers.judgement.guards import PARKS, Becomes, Objection
@@ -41,6 +44,8 @@ from handlers.recovery.steps import Calls, EvidenceChangedError, Stepper
 ROUNDS = 6
 SETBACKS = 2
 SECOND_LOOK_SECONDS = 1.0
+SHORTEST_BRAKE_SECONDS = 30.0
+"""How long a plan waits at least that a brake holds back: each wait costs a look."""
 NOT_LOOKED = Evidence(Unknown("not looked at"))
 
 
@@ -131,7 +136,8 @@ class Recovery:
             again = f"{diagnosis.reason}; a call of this plan was refused for good"
             return conclusion.park(attempted, again, ReasonKind.REFUSED, mark)
         attempt.parked_by = None
-        return self._try_steps(attempt, Plan(diagnosis, s, steps, attempted))
+        plan = Plan(diagnosis, s, steps, attempted)
+        return self._braked(attempt, plan, mark) or self._try_steps(attempt, plan)
 
     def _object(
         self, attempt: Attempt, attempted: Attempted, objection: Objection, mark: str
@@ -148,6 +154,27 @@ class Recovery:
         if attempt.trouble is not None:
             return conclusion.later(attempted, attempt.trouble, at_least=objection.wait_seconds)
         return conclusion.wait(attempted, reason, objection.wait_seconds)
+
+    def _braked(self, attempt: Attempt, plan: Plan, mark: str) -> Outcome | None:
+        """Count a plan before its first write; return the outcome if a brake holds it back.
+
+        Not one that was begun, or that a person has approved: a person is a brake too.
+        """
+        if _begun(attempt.case) or attempt.case.approved_fingerprint == mark:
+            return None
+        volume, target = plan.situation.volume, plan.steps[0].target()
+        try:
+            attempt.file.spend(Spending(volume.ref.backend, target.get("host"), volume.project_id))
+        except BrakedError as braked:
+            held = braked.held
+            self._viewer.count(Braked(held.scope.value, held.words))
+            seconds = max(held.wait_seconds, SHORTEST_BRAKE_SECONDS)
+            # So that what one brake holds back does not come back together.
+            seconds *= random.uniform(1.0, 1.5)  # noqa: S311 - jitter is no secret
+            return conclusion.wait(
+                plan.attempted, f"{plan.diagnosis.reason}; {held.words}", seconds
+            )
+        return None
 
     def _try_steps(self, attempt: Attempt, plan: Plan) -> Outcome | None:
         """Make the steps in order. None: look at what came of them."""
@@ -168,6 +195,11 @@ class Recovery:
             # What the call asked for may be true all the same: look before a person is asked.
             attempt.refused[attempt.case.intents[-1].kind] = str(error)
         return None
+
+
+def _begun(case: Case) -> bool:
+    """Tell whether a write of this round was made, or may have been: it is carried on."""
+    return bool(intents.may_have_acted(intents.since_recovered(case)))
 
 
 def _was_refused(case: Case, mark: str) -> bool:

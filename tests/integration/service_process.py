@@ -212,6 +212,13 @@ def _defaults(places: Places, port: int, policy: BackendPolicy) -> dict[str, dic
             "poll_seconds": 0.05,
             "drain_seconds": 5.0,
         },
+        # Tests that stop many volumes at once are about something else.
+        "brakes": {
+            "backend_burst": 0,
+            "host_burst": 0,
+            "project_burst": 0,
+            "per_day": 0,
+        },
         "exporter": {"port": port},
         **{name: dict(options) for name, options in places.cloud.items()},
         "backend_defaults": {"driver": "simulator", "concurrency": 5, **backend},

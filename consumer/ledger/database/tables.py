@@ -449,6 +449,19 @@ inventory = Table(
 )
 
 
+allowances = Table(
+    "allowances",
+    metadata,
+    Column("cloud", String(64), primary_key=True),
+    Column("scope", String(16), primary_key=True),
+    Column("name", String(255), primary_key=True),
+    Column("taken", BigInteger, nullable=False),
+    Column("full_at", Moment),
+    Column("held_at", Moment),
+    **MARIADB,
+)
+
+
 def _archived(of: Table, also: str | None = None, *indices: Index) -> Table:
     """Return the archive's table; its key is the case's id, and ``also`` within the case."""
     key_names = ("case_id", also)

@@ -13,11 +13,13 @@ from consumer.ledger.database.cases import HistoryKind, note
 from consumer.ledger.database.engine import Database, database_now
 from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.tables import cases, claims, connectors, intents
+from consumer.ledger.work.allowances import CollidedError, take
 from consumer.ledger.work.claims import OWN, RENEWAL, Claim, lock_claim, own, renew, renewed
 from consumer.ledger.work.control import PAUSED, check_not_paused
 from consumer.ledger.work.late import late_calls
 from consumer.ledger.work.outbox import announce
 from drivers.base import Connector
+from handlers.brakes import UNLIMITED, BrakedError, Limits, Spending
 from handlers.case import Announcement, Case, LateCalls, StepKind, StepResult
 
 # Made once: making a statement costs more than running it on SQLite.
@@ -70,11 +72,16 @@ class LedgerCaseFile:
     """The ledger's ``handlers.case.CaseFile`` for one claim."""
 
     def __init__(
-        self, database: Database, claim: Claim, located: Callable[[str], None] = lambda _: None
+        self,
+        database: Database,
+        claim: Claim,
+        located: Callable[[str], None] = lambda _: None,
+        limits: Limits = UNLIMITED,
     ) -> None:
         self._database = database
         self._claim = claim
         self._located = located
+        self._limits = limits
 
     @property
     def case(self) -> Case:
@@ -93,6 +100,18 @@ class LedgerCaseFile:
         """
         self._database.write(lambda connection: _locate(connection, self._claim, backend))
         self._located(backend)
+
+    def spend(self, spending: Spending) -> None:
+        """Count a plan that is about to be begun. Raises BrakedError, LedgerUnavailableError."""
+        cloud = self.case.cloud
+        try:
+            held = self._database.write(
+                lambda connection: take(connection, cloud, self._limits, spending)
+            )
+        except CollidedError as collided:
+            held = collided.held
+        if held is not None:
+            raise BrakedError(held)
 
     def intend(
         self,

@@ -26,7 +26,7 @@ from consumer.ledger import Archived, Pruned
 from consumer.observing import Counted, Observer
 from consumer.work.sweep import SweepReport, SweepResult
 from handlers.case import CaseState, Conclusion, UseCase, VerifiedBy
-from handlers.counting import Called, Guarded, Stepped, VolumeSought
+from handlers.counting import Braked, Called, Guarded, Stepped, VolumeSought
 from handlers.judgement.diagnosis import rule_ids
 from handlers.notification import Source
 from metrics.instruments import Instruments
@@ -59,6 +59,7 @@ EVENTS: tuple[Counted, ...] = (
     Called("cinder", "volume", 0.1, None),
     Stepped("cinder.unreserve", "done", 0.3),
     Guarded("no_connector"),
+    Braked("host", "too many"),
     VolumeSought("vol-1", known=False),
     Answered("nova", None),
     Answered("nova", "no route"),

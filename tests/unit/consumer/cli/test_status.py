@@ -7,6 +7,7 @@ import json
 import pytest
 
 from consumer.ledger import Ledger, Replica
+from handlers.brakes import BrakedError, Bucket, Limits, Spending
 from handlers.case import CaseState
 from tests.unit.consumer.cli.conftest import Run
 from tests.unit.consumer.cli.test_case_list import worked
@@ -40,6 +41,20 @@ def test_cases_are_counted_by_backend(ledger: Ledger, run: Run) -> None:
     assert [(one["backend"], one.get("parked", {}).get("count")) for one in found] == [
         (None, None), ("labhost@lab", None), ("other@lab", 1),
     ]  # fmt: skip
+
+
+def test_a_brake_that_held_is_said(ledger: Ledger, run: Run) -> None:
+    """A brake held back a plan within the hour -> which, and when; else that there was none."""
+    assert "none has held back a recovery" in run("status")[1]
+    open_case(ledger)
+    (claim,) = ledger.claim("w", limit=1, lease_seconds=60.0, deadlines=True)
+    file = ledger.casefile(claim, limits=Limits(host=Bucket(1, 1.0)))
+    file.spend(Spending("h@lvm", "compute-1", None))
+    with pytest.raises(BrakedError):
+        file.spend(Spending("h@lvm", "compute-1", None))
+    assert "host compute-1 held back a recovery" in run("status")[1]
+    (brake,) = json.loads(run("status", "-f", "json")[1])["brakes"]
+    assert (brake["scope"], brake["name"]) == ("host", "compute-1")
 
 
 @pytest.mark.parametrize("columns", [80, 200])
