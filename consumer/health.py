@@ -113,6 +113,7 @@ class Health:
                 outbox_pending=pending,
                 outbox_oldest_age_seconds=oldest_age_seconds,
                 paused=self._ledger.paused() is not None,
+                open_breakers=tuple(self._ledger.open_breakers()),
             )
         except LedgerError as error:
             LOG.warning("the metrics of the ledger are not available: %s", error)

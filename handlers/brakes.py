@@ -1,7 +1,11 @@
-"""How many stuck volumes detachd may work on in a time: token buckets and a daily cap. Pure.
+"""What slows detachd down: token buckets, a daily cap, a circuit breaker for each backend. Pure.
 
 A bucket holds ``burst`` tokens and gets ``per_hour`` new ones in an hour. It is kept as one time,
 at which it is full again: the generic cell rate algorithm of ATM (ITU-T I.371).
+
+A breaker counts the releases of a backend that failed one after the other. At so many it opens, and
+the backend is left alone for a while. Then one release is tried: if that succeeds the breaker
+closes, else it stays open for twice as long.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ class Scope(enum.Enum):
     HOST = "host"
     PROJECT = "project"
     DAY = "day"
+    BREAKER = "breaker"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,6 +46,58 @@ class Bucket:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class BreakerLimits:
+    """When a breaker opens, and for how long; ``failures`` 0: never."""
+
+    failures: int = 0
+    open_seconds: float = 300.0
+    longest_seconds: float = 3600.0
+    probe_seconds: float = 900.0
+    """How long the one release may take that is tried; then, as after a crash, another one is."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Breaker:
+    """The breaker of a backend. Without ``opened_at`` it is closed.
+
+    ``failures`` in a row; ``opens``: how often it opened without a success in between.
+    ``probe_until``: a release is being tried.
+    """
+
+    failures: int = 0
+    opens: int = 0
+    opened_at: datetime | None = None
+    probe_until: datetime | None = None
+
+    def held_seconds(self, now: datetime, limits: BreakerLimits) -> float:
+        """Return for how long it holds all releases; 0 where one may be tried, or all may."""
+        if self.opened_at is None or limits.failures == 0:
+            return 0.0
+        doubled = limits.open_seconds * 2 ** min(max(self.opens - 1, 0), 16)
+        open_until = self.opened_at + timedelta(
+            seconds=min(doubled, max(limits.longest_seconds, limits.open_seconds))
+        )
+        until = max(open_until, self.probe_until or open_until)
+        return max((until - now).total_seconds(), 0.0)
+
+    def probing(self, now: datetime, limits: BreakerLimits) -> Breaker:
+        """Return it with one release being tried; a closed one stays as it is."""
+        if self.opened_at is None:
+            return self
+        until = now + timedelta(seconds=limits.probe_seconds)
+        return dataclasses.replace(self, probe_until=until)
+
+    def failed(self, now: datetime, limits: BreakerLimits) -> Breaker:
+        """Return it after a release that failed."""
+        failures = self.failures + 1
+        if self.opened_at is not None and self.probe_until is None:
+            return dataclasses.replace(self, failures=failures)  # begun before it opened
+        if failures < limits.failures:
+            return dataclasses.replace(self, failures=failures)
+        return Breaker(failures, self.opens + 1, opened_at=now)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
     """The limits for each backend, compute host and project, and for a day in all; 0 is none."""
 
@@ -48,9 +105,10 @@ class Limits:
     host: Bucket = Bucket(0, 0.0)
     project: Bucket = Bucket(0, 0.0)
     per_day: int = 0
+    breaker: BreakerLimits = BreakerLimits()
 
     def of(self, scope: Scope) -> Bucket:
-        """Return the bucket of a scope; of the day there is none."""
+        """Return the bucket of a scope; the day and the breaker have none."""
         buckets = {
             Scope.BACKEND: self.backend, Scope.HOST: self.host, Scope.PROJECT: self.project,
         }  # fmt: skip
@@ -62,14 +120,20 @@ UNLIMITED = Limits()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Spending:
-    """On whose behalf a plan is about to be carried out; what is not known is not counted."""
+    """On whose behalf a plan is about to be carried out; what is not known is not counted.
+
+    ``begun``: it was begun before, and counted then. The breaker alone holds it.
+    """
 
     backend: str
     host: str | None
     project: str | None
+    begun: bool = False
 
     def names(self) -> dict[Scope, str]:
-        """Return the name of each scope that is known."""
+        """Return the name of each scope that counts it."""
+        if self.begun:
+            return {}
         named = {Scope.BACKEND: self.backend, Scope.HOST: self.host, Scope.PROJECT: self.project}
         return {scope: name for scope, name in named.items() if name}
 
@@ -87,6 +151,11 @@ class Held:
         """The brake in words, with the option that sets it."""
         if self.scope is Scope.DAY:
             return "as many volumes as may be in one day were worked on today ([brakes] per_day)"
+        if self.scope is Scope.BREAKER:
+            return (
+                f"the last releases on backend {self.name} failed: its circuit breaker is open, "
+                "and one is tried later ([brakes] breaker_failures)"
+            )
         what = "compute host" if self.scope is Scope.HOST else self.scope.value
         option = f"{self.scope.value}_per_hour"
         return f"too many volumes of {what} {self.name} in a short time ([brakes] {option})"

@@ -32,6 +32,7 @@ from consumer.ledger.intake.second_looks import SecondLooks
 from consumer.ledger.work import (
     allowances,
     approving,
+    breakers,
     claims,
     control,
     dismissing,
@@ -52,7 +53,7 @@ from consumer.ledger.work.rounds import Rounds
 from consumer.ledger.work.server_looks import ServerLooks
 from consumer.ledger.work.sweeps import Sweeps
 from drivers.base import Connector
-from handlers.brakes import UNLIMITED, Limits
+from handlers.brakes import UNLIMITED, Breaker, Limits
 from handlers.case import Case, CaseFile, CaseState, Outcome
 from handlers.correlation.matching import Timing
 from handlers.notification import Notification
@@ -308,6 +309,10 @@ class Ledger:
     def brakes(self, since_seconds: float) -> tuple[Brake, ...]:
         """Return the brakes that held a plan back in the last seconds, the latest first."""
         return self._database.read(lambda c: allowances.held_since(c, self._cloud, since_seconds))
+
+    def open_breakers(self) -> Mapping[str, Breaker]:
+        """Return the circuit breakers that are not closed, by backend."""
+        return self._database.read(lambda c: breakers.open_breakers(c, self._cloud))
 
     # --- what people do and see -----------------------------------------------------------------
 

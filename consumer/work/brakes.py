@@ -6,7 +6,7 @@ import dataclasses
 
 from oslo_config import cfg
 
-from handlers.brakes import Bucket, Limits
+from handlers.brakes import BreakerLimits, Bucket, Limits
 
 
 def _bucket(scope: str, default: Bucket, why: str) -> tuple[cfg.Opt, cfg.Opt]:
@@ -64,6 +64,33 @@ OPTS = [
 ]
 
 
+OPTS += [
+    cfg.IntOpt(
+        "breaker_failures",
+        default=5,
+        min=0,
+        help=(
+            "The circuit breaker: after so many releases of one backend that failed one after the "
+            "other, without an answer or not made at all, detachd leaves the backend alone for "
+            "breaker_open_seconds. Then it tries one: if that succeeds all go on, else it waits "
+            "for twice as long. All replicas count together. The default, 5, is more than one bad "
+            "volume causes (its first failures lie minutes apart), and few enough that an array "
+            "which does not answer is not asked 300 times. 0: no breaker."
+        ),
+    ),
+    cfg.FloatOpt(
+        "breaker_open_seconds",
+        default=300.0,
+        min=1.0,
+        help=(
+            "How long a circuit breaker stays open at first, in seconds; at most an hour, or this "
+            "if it is longer. The default is about a late horizon: before that, what the failed "
+            "calls did is not known anyway."
+        ),
+    ),
+]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class BrakeSettings:
     """The settings of the section ``[brakes]``."""
@@ -76,6 +103,8 @@ class BrakeSettings:
     project_burst: int
     project_per_hour: float
     per_day: int
+    breaker_failures: int
+    breaker_open_seconds: float
 
     @property
     def limits(self) -> Limits:
@@ -85,4 +114,5 @@ class BrakeSettings:
             host=Bucket(self.host_burst, self.host_per_hour),
             project=Bucket(self.project_burst, self.project_per_hour),
             per_day=self.per_day,
+            breaker=BreakerLimits(self.breaker_failures, self.breaker_open_seconds),
         )

@@ -158,13 +158,21 @@ class Recovery:
     def _braked(self, attempt: Attempt, plan: Plan, mark: str) -> Outcome | None:
         """Count a plan before its first write; return the outcome if a brake holds it back.
 
-        Not one that was begun, or that a person has approved: a person is a brake too.
+        One that was begun is held by the breaker alone, and one that a person has approved by
+        none: a person is a brake too.
         """
-        if _begun(attempt.case) or attempt.case.approved_fingerprint == mark:
+        if attempt.case.approved_fingerprint == mark:
             return None
         volume, target = plan.situation.volume, plan.steps[0].target()
         try:
-            attempt.file.spend(Spending(volume.ref.backend, target.get("host"), volume.project_id))
+            attempt.file.spend(
+                Spending(
+                    volume.ref.backend,
+                    target.get("host"),
+                    volume.project_id,
+                    begun=_begun(attempt.case),
+                )
+            )
         except BrakedError as braked:
             held = braked.held
             self._viewer.count(Braked(held.scope.value, held.words))

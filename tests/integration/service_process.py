@@ -218,6 +218,7 @@ def _defaults(places: Places, port: int, policy: BackendPolicy) -> dict[str, dic
             "host_burst": 0,
             "project_burst": 0,
             "per_day": 0,
+            "breaker_failures": 0,
         },
         "exporter": {"port": port},
         **{name: dict(options) for name, options in places.cloud.items()},

@@ -45,6 +45,7 @@ backend_burst = 0
 host_burst = 0
 project_burst = 0
 per_day = 0
+breaker_failures = 0
 """
 """All situations are stuck at once, mostly on one backend."""
 

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.brakes import (
+    Breaker,
+    BreakerLimits,
     Bucket,
     Held,
     Limits,
@@ -90,3 +92,57 @@ def test_the_words_name_the_option() -> None:
 def test_the_day_ends_at_midnight() -> None:
     """At noon -> half a day."""
     assert seconds_to_tomorrow(NOW) == 43200.0
+
+
+LIMITS = BreakerLimits(failures=3, open_seconds=60.0, longest_seconds=200.0, probe_seconds=30.0)
+
+
+def after(breaker: Breaker, failures: int) -> Breaker:
+    """Return it after so many failures, all at one moment."""
+    for _ in range(failures):
+        breaker = breaker.failed(NOW, LIMITS)
+    return breaker
+
+
+def seconds(number: float) -> timedelta:
+    return timedelta(seconds=number)
+
+
+def test_a_breaker_opens_after_so_many_failures_in_a_row() -> None:
+    """Two failures -> closed; the third -> open for a minute, then one may be tried."""
+    assert after(Breaker(), 2).held_seconds(NOW, LIMITS) == 0.0
+    opened = after(Breaker(), 3)
+    assert opened.held_seconds(NOW, LIMITS) == 60.0
+    assert opened.held_seconds(NOW + seconds(59), LIMITS) == 1.0
+    assert opened.held_seconds(NOW + seconds(60), LIMITS) == 0.0
+
+
+def test_while_one_is_tried_the_others_wait() -> None:
+    """Half open -> one release; until it has ended, or its time is up, no other."""
+    half_open = NOW + seconds(60)
+    tried = after(Breaker(), 3).probing(half_open, LIMITS)
+    assert tried.held_seconds(half_open, LIMITS) == 30.0
+    assert tried.held_seconds(half_open + seconds(30), LIMITS) == 0.0
+    assert Breaker().probing(NOW, LIMITS) == Breaker()
+
+
+def test_a_try_that_fails_doubles_the_pause_up_to_the_longest() -> None:
+    """The try fails again and again -> 120 s, 200 s, 200 s."""
+    breaker, now, pauses = after(Breaker(), 3), NOW, []
+    for _ in range(3):
+        now += seconds(1000)
+        breaker = breaker.probing(now, LIMITS).failed(now, LIMITS)
+        pauses.append(breaker.held_seconds(now, LIMITS))
+    assert pauses == [120.0, 200.0, 200.0]
+
+
+def test_what_was_begun_before_it_opened_does_not_prolong_it() -> None:
+    """Calls under way fail after it opened -> it opens again at the time it would have."""
+    opened = after(Breaker(), 3)
+    later = opened.failed(NOW + seconds(50), LIMITS)
+    assert later.held_seconds(NOW + seconds(50), LIMITS) == 10.0
+
+
+def test_no_breaker_is_wanted() -> None:
+    """Failures 0 -> it never holds."""
+    assert after(Breaker(), 9).held_seconds(NOW, BreakerLimits()) == 0.0

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from consumer.ledger import Ledger, Replica
-from handlers.brakes import BrakedError, Bucket, Limits, Spending
-from handlers.case import CaseState
+from handlers.brakes import BrakedError, BreakerLimits, Bucket, Limits, Spending
+from handlers.case import CaseState, StepKind, StepResult
 from tests.unit.consumer.cli.conftest import Run
 from tests.unit.consumer.cli.test_case_list import worked
 from tests.unit.consumer.due import open_case
@@ -55,6 +55,20 @@ def test_a_brake_that_held_is_said(ledger: Ledger, run: Run) -> None:
     assert "host compute-1 held back a recovery" in run("status")[1]
     (brake,) = json.loads(run("status", "-f", "json")[1])["brakes"]
     assert (brake["scope"], brake["name"]) == ("host", "compute-1")
+
+
+def test_an_open_breaker_is_said(ledger: Ledger, run: Run) -> None:
+    """Releases of a backend failed -> its breaker, since when, and how many."""
+    open_case(ledger, backend="h@lvm")
+    (claim,) = ledger.claim("w", limit=1, lease_seconds=60.0, deadlines=True)
+    file = ledger.casefile(claim, limits=Limits(breaker=BreakerLimits(failures=1)))
+    file.intend(
+        StepKind.BACKEND_FORCE_DETACH, request_id="req-1", target={}, evidence={},
+        lease_seconds=60.0, announcement=None,
+    )  # fmt: skip
+    file.result("req-1", StepResult.INDETERMINATE, "")
+    assert "the BREAKER of h@lvm is open" in run("status")[1]
+    assert json.loads(run("status", "-f", "json")[1])["open_breakers"]["h@lvm"]["failures"] == 1
 
 
 @pytest.mark.parametrize("columns", [80, 200])

@@ -88,7 +88,7 @@ class Trial:
     def spend(self, spending: Spending) -> None:
         """Keep what was asked for; hold it back where the test says so."""
         self.spent.append(spending)
-        if self.held is not None:
+        if self.held is not None and not spending.begun:
             raise BrakedError(self.held)
 
     def intend(
