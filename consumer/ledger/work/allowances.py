@@ -101,7 +101,7 @@ def take(connection: sa.Connection, cloud: str, limits: Limits, spending: Spendi
     for one in found:
         if not one.take(connection, now):
             raise CollidedError(Held(one.scope, one.row.name, COLLIDED_SECONDS))
-    _forget_days(connection, cloud, now)
+    _forget(connection, cloud, now)
     return None
 
 
@@ -130,17 +130,21 @@ def _allowances(
     found: list[_Allowance] = []
     for scope, name in wanted:
         one = sa.select(allowances).where(*_key(cloud, scope, name)).with_for_update()
-        found.append(_Allowance(cloud, scope, connection.execute(one).one(), limits))
+        if (row := connection.execute(one).first()) is None:  # forgotten at this moment
+            raise CollidedError(Held(scope, name, COLLIDED_SECONDS))
+        found.append(_Allowance(cloud, scope, row, limits))
     return found
 
 
-def _forget_days(connection: sa.Connection, cloud: str, now: datetime) -> None:
-    old = allowances.delete().where(
-        allowances.c.cloud == cloud,
-        allowances.c.scope == Scope.DAY.value,
-        allowances.c.name < f"{now - timedelta(days=2):%Y-%m-%d}",
+def _forget(connection: sa.Connection, cloud: str, now: datetime) -> None:
+    """Delete days that are over, and buckets that have been full for two days: as if never used."""
+    ago = now - timedelta(days=2)
+    over = sa.and_(allowances.c.scope == Scope.DAY.value, allowances.c.name < f"{ago:%Y-%m-%d}")
+    full = sa.and_(
+        allowances.c.full_at < ago,
+        sa.or_(allowances.c.held_at.is_(None), allowances.c.held_at < ago),
     )
-    connection.execute(old)
+    connection.execute(allowances.delete().where(allowances.c.cloud == cloud, over | full))
 
 
 def _key(cloud: str, scope: Scope, name: str) -> tuple[sa.ColumnElement[bool], ...]:

@@ -73,6 +73,18 @@ def test_a_day_has_its_cap_and_the_next_day_another(ledger: Ledger) -> None:
         assert len(connection.execute(allowances.select()).all()) == 1
 
 
+def test_a_bucket_that_is_full_for_long_is_forgotten(ledger: Ledger) -> None:
+    """Days later -> the row of a host that had trouble once is gone; one in use stays."""
+    case_file = file(ledger, Limits(host=SLOW))
+    assert passed(case_file, ONE)
+    with ledger._database.engine.begin() as connection:
+        earlier = ledger.now() - timedelta(days=3)
+        connection.execute(allowances.update().values(full_at=earlier))
+    assert passed(case_file, Spending("h@lvm", "compute-2", None))
+    with ledger._database.engine.connect() as connection:
+        assert [row.name for row in connection.execute(allowances.select())] == ["compute-2"]
+
+
 def test_what_one_brake_holds_takes_nothing_of_another(ledger: Ledger) -> None:
     """The host's bucket is empty -> the backend's and the day's keep their tokens."""
     case_file = file(ledger, Limits(backend=Bucket(3, 1.0), host=Bucket(1, 1.0), per_day=3))
