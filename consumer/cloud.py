@@ -110,7 +110,8 @@ def parks_all(backend: Backend) -> bool:
 class Drivers:
     """The storage driver of each backend. Thread-safe.
 
-    Each driver is made once, when it is first needed. Those of backends that have a section are
+    Each driver is made when it is first needed, and kept. No lock is held meanwhile: a constructor
+    that hangs holds up nobody else. Those of backends that have a section are
     made at the start, so that a wrong option is found then: a ConfigurationError. Later, a driver
     that cannot be made is a PermanentError.
     """
@@ -130,10 +131,11 @@ class Drivers:
 
     def __call__(self, backend: str) -> StorageDriver:
         """Return the driver of ``host@backend``."""
+        if (made := self._made.get(backend)) is not None:
+            return made
+        new = self._make(backend)
         with self._lock:
-            if backend not in self._made:
-                self._made[backend] = self._make(backend)
-            return self._made[backend]
+            return self._made.setdefault(backend, new)
 
     def _make(self, backend: str) -> StorageDriver:
         name = self._settings.backends.of(backend).driver or ""

@@ -42,6 +42,42 @@ class QueuesSeen:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Answered:
+    """A component outside was asked: ``cinder``, ``nova`` or ``backend:NAME``.
+
+    ``problem`` is why it gave no answer, None where it gave any: a refusal is one.
+    """
+
+    component: str
+    problem: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CallGivenUp:
+    """A call of a storage driver did not return in time and was given up; it may still act."""
+
+    backend: str
+    method: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CallReturnedLate:
+    """A call that was given up has returned."""
+
+    backend: str
+    method: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HangingCalls:
+    """How many calls of a backend's driver hang now; ``stopped``: so many that none is made."""
+
+    backend: str
+    number: int
+    stopped: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Claimed:
     """A case was claimed. ``Released`` follows when the work on it has ended."""
 

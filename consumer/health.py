@@ -10,6 +10,7 @@ from consumer.bus.settings import DEFAULT
 from consumer.intake.listener import Listener, ListenerStatus
 from consumer.intake.replayer import Replayer
 from consumer.ledger import Ledger, LedgerError
+from consumer.outside import Outside
 from consumer.publish.publisher import Publisher
 from handlers.counting import VolumeSought
 from metrics.collectors import LedgerState
@@ -67,6 +68,7 @@ class Health:
         *,
         strangers: Strangers,
         stopping: threading.Event,
+        outside: Outside | None = None,
     ) -> None:
         self._ledger = ledger
         self._listeners = listeners
@@ -74,9 +76,14 @@ class Health:
         self._publisher = publisher
         self._strangers = strangers
         self._stopping = stopping
+        self._outside = outside or Outside()
 
     def checks(self) -> Sequence[Check]:
-        """Return the check of each component. A paused service is ready; a reason says so."""
+        """Return the check of each component. A paused service is ready; a reason says so.
+
+        Cinder, Nova and the backends only degrade it: it stores what it hears, and works on what
+        needs none of those that are away. Of the wrong Cinder nothing is true.
+        """
         statuses = [listener.status() for listener in self._listeners]
         return (
             self._service(),
@@ -84,13 +91,13 @@ class Health:
             *map(_caught_up, statuses),
             self._replaying(),
             self._announcing(),
-            self._strangers.check(),
+            *self._cloud(),
             self._db(),
         )
 
-    def ready(self) -> Mapping[str, bool]:
-        """Return for each component whether it is ready, for the metrics."""
-        return {check.component: check.ok for check in self.checks()}
+    def ready(self) -> Mapping[str, tuple[bool, bool]]:
+        """Return for each component whether it is ready, and whether degraded, for the metrics."""
+        return {check.component: (check.ok, check.degraded) for check in self.checks()}
 
     def ledger_state(self) -> LedgerState | None:
         """Read the numbers that the metrics show; None if the ledger cannot be read."""
@@ -106,10 +113,17 @@ class Health:
                 outbox_pending=pending,
                 outbox_oldest_age_seconds=oldest_age_seconds,
                 paused=self._ledger.paused() is not None,
+                open_breakers=tuple(self._ledger.open_breakers()),
             )
         except LedgerError as error:
             LOG.warning("the metrics of the ledger are not available: %s", error)
             return None
+
+    def _cloud(self) -> Sequence[Check]:
+        right, outside = self._strangers.check(), self._outside.checks()
+        if not right.ok:
+            return (right, *(check for check in outside if check.component != right.component))
+        return outside
 
     def _service(self) -> Check:
         if self._stopping.is_set():

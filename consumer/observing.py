@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import assert_never
 
-from consumer.counting import Attempted, Claimed, EventKind, Happened, QueuesSeen, Released
+from consumer.counting import (
+    Answered,
+    Attempted,
+    CallGivenUp,
+    CallReturnedLate,
+    Claimed,
+    EventKind,
+    HangingCalls,
+    Happened,
+    QueuesSeen,
+    Released,
+)
 from consumer.health import Strangers
 from consumer.intake.batch import BatchReport
 from consumer.ledger import Archived, Pruned
+from consumer.outside import CONTROL_PLANE, Outside
 from consumer.work.sweep import SweepReport, SweepResult
-from handlers.case import CaseState, Outcome
+from drivers.errors import ConflictError, NotFoundError, PermanentError
+from handlers.brakes import Scope
+from handlers.case import CaseState, Outcome, StepKind
 from handlers.correlation.sweep import ROW_STATUSES, VOLUME_STATUSES
-from handlers.counting import Called, Guarded, Stepped, VolumeSought
+from handlers.counting import Braked, Called, Guarded, Stepped, VolumeSought
 from handlers.judgement.diagnosis import rule_ids
 from metrics.instruments import Instruments
 
+LOG = logging.getLogger(__name__)
+
 UNKNOWN = "unknown"
+REFUSALS = frozenset({NotFoundError.__name__, ConflictError.__name__})
+"""Errors that are answers: the service works."""
+WRITES = frozenset(kind.value for kind in StepKind)
+"""Of these a lasting refusal is about the one call. Of a read it is about the user that asks."""
 STATUSES = tuple(dict.fromkeys((*VOLUME_STATUSES, *ROW_STATUSES)))
 
 
 Counted = (
     BatchReport | SweepReport | Archived | Pruned
     | Claimed | Released | Attempted | Happened | QueuesSeen
-    | Called | Stepped | Guarded | VolumeSought
+    | Called | Stepped | Guarded | Braked | VolumeSought
+    | Answered | CallGivenUp | CallReturnedLate | HangingCalls
 )  # fmt: skip
 """Every event that is counted: a closed set."""
 
@@ -34,12 +56,19 @@ class Observer:
     It neither blocks nor raises.
     """
 
-    def __init__(self, instruments: Instruments, strangers: Strangers | None = None) -> None:
+    def __init__(
+        self,
+        instruments: Instruments,
+        strangers: Strangers | None = None,
+        outside: Outside | None = None,
+    ) -> None:
         self._strangers = strangers or Strangers()
+        self._outside_state = outside or Outside()
         self._listening = instruments.listening
         self._sweeping = instruments.sweeping
         self._working = instruments.working
         self._outside = instruments.outside
+        self._hanging = instruments.hanging
         self._happened = {
             EventKind.DISCONNECTED: instruments.listening.disconnects,
             EventKind.REPLAYED: instruments.listening.replays,
@@ -52,6 +81,8 @@ class Observer:
         # Each counter starts at 0, so that the first parked case is an increase, for the alerts.
         for rule in rule_ids():
             self._working.parked.labels(rule)
+        for scope in Scope:
+            self._working.braked.labels(scope.value)
 
     def __call__(self, event: Counted) -> None:  # noqa: C901, PLR0912, PLR0915 - a case for each event
         """Count one event."""
@@ -74,22 +105,46 @@ class Observer:
             case Attempted(backend, outcome, seconds):
                 working.attempt_duration.labels(backend or UNKNOWN).observe(seconds)
                 self._outcome(outcome)
-            case Called(system, method, seconds, error):
-                outside.call_duration.labels(system, method).observe(seconds)
-                if error is not None:
-                    outside.call_errors.labels(system, method, error).inc()
+            case Called():
+                self._called(event)
+            case Answered(component, problem):
+                self._outside_state.note(event)
+                outside.answers.labels(component, "no" if problem else "yes").inc()
             case Stepped(step, result, seconds):
                 outside.steps.labels(step, result).inc()
                 outside.step_duration.labels(step).observe(seconds)
+            case CallGivenUp(backend, method):
+                self._hanging.given_up.labels(backend, method).inc()
+            case CallReturnedLate(backend, method):
+                self._hanging.returned.labels(backend, method).inc()
+            case HangingCalls(backend, number, stopped):
+                self._hanging.calls.labels(backend).set(number)
+                self._hanging.stopped.labels(backend).set(stopped)
+                self._outside_state.note_hanging(backend, number, stopped=stopped)
             case Archived() | Pruned():
                 self._forgotten(event)
             case VolumeSought():
                 self._strangers.note(event)
                 outside.volumes_sought.labels("yes" if event.known else "no").inc()
+            case Braked(scope, words):
+                LOG.warning("a brake holds back a recovery: %s", words)
+                working.braked.labels(scope).inc()
             case Guarded(guard):
                 working.blocked.labels(guard).inc()
             case other:
                 assert_never(other)
+
+    def _called(self, event: Called) -> None:
+        system, method = event.system, event.method
+        self._outside.call_duration.labels(system, method).observe(event.seconds)
+        if event.error is not None:
+            self._outside.call_errors.labels(system, method, event.error).inc()
+        if system in CONTROL_PLANE:
+            refused = event.error in REFUSALS or (
+                event.error == PermanentError.__name__ and f"{system}.{method}" in WRITES
+            )
+            problem = None if event.error is None or refused else event.words or event.error
+            self._outside_state.note(Answered(system, problem))
 
     def _batch(self, report: BatchReport) -> None:
         listening, bus = self._listening, report.bus

@@ -12,7 +12,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 
 from consumer.bus.broker import url_explained
@@ -22,13 +22,19 @@ from consumer.intake.listener import Listener
 from consumer.intake.replay_queue import ReplaySettings
 from consumer.intake.replayer import Replayer
 from consumer.ledger import Ledger, Replica
+from consumer.loop import Loop
 from consumer.observing import Observer
+from consumer.outside import Outside
 from consumer.publish.publisher import Publisher
 from consumer.settings import buses
 from consumer.settings.configuration import Settings
 from consumer.settings.ledger import open_ledger
 from consumer.work.decisions import DecisionLog
+from consumer.work.driver_calls import BoundedDrivers
+from consumer.work.hanging import HangingWrites
 from consumer.work.housekeeping import Heartbeat, Pruner
+from consumer.work.kill_switch import KillSwitch
+from consumer.work.outside_looks import OutsideLooks
 from consumer.work.region import RegionCheck
 from consumer.work.server_looks import ServerLooker
 from consumer.work.sweep import Sweeper
@@ -43,53 +49,8 @@ from metrics.instruments import Instruments
 LOG = logging.getLogger(__name__)
 
 
-class Loop:
-    """Runs ``run(stop)`` in a thread until it is asked to stop.
-
-    A ``run`` that raises, or returns before that, has failed. Then ``on_death`` is called, so that
-    the whole process ends and can be restarted, and no part of it runs without the others.
-    """
-
-    def __init__(
-        self, name: str, run: Callable[[threading.Event], None], on_death: Callable[[], None]
-    ) -> None:
-        self.name = name
-        self.failed = False
-        self._run = run
-        self._on_death = on_death
-        self._stop = threading.Event()
-        # A daemon thread: if it hangs, the process can still end.
-        self._thread = threading.Thread(target=self._guard, name=name, daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def ask_to_stop(self) -> None:
-        """Ask it to stop; returns at once."""
-        self._stop.set()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until it has ended, at most ``seconds``; return whether it ended without failure."""
-        if self._thread.ident is not None:
-            self._thread.join(max(seconds, 0.0))
-        if self._thread.is_alive():
-            LOG.warning("the %s did not stop in time and is abandoned", self.name)
-        return not (self.failed or self._thread.is_alive())
-
-    def _guard(self) -> None:
-        try:
-            self._run(self._stop)
-        except Exception:  # the top of a thread: the error is logged, and the service stops
-            LOG.exception("the %s failed", self.name)
-            self.failed = True
-        if not self._stop.is_set():
-            LOG.critical(
-                "the %s ended unexpectedly: the service stops and must be restarted", self.name
-            )
-            self.failed = True
-            self._on_death()
-
+LONG_BOUND_SECONDS = 4 * 3600.0
+"""How long one turn of what reads long lists may take: between two pages it does not turn."""
 
 FLUSH_SHARE = 0.25
 """The part of ``drain_seconds`` that is for the outbox; the rest is for the attempts."""
@@ -129,20 +90,28 @@ class Service:
         self._build(parts)
 
     def _build(self, parts: Parts) -> None:
-        settings, strangers = self._settings, Strangers()
-        count = Observer(self.instruments, strangers)
+        settings, strangers, outside = self._settings, Strangers(), Outside()
+        count = Observer(self.instruments, strangers, outside)
         self.listeners, self.replayer, self.publisher = _bus_parts(
             settings, parts, self.ledger, self.owner, count
         )
         clouds = parts.control_plane or control_plane(settings)
-        driver_of = parts.driver_of or Drivers(settings, clouds.cinder)
+        driver_of = BoundedDrivers(
+            parts.driver_of or Drivers(settings, clouds.cinder), settings.backends, report=count
+        )
+        self.hanging_writes = HangingWrites(
+            self.ledger, driver_of, settings.backends, owner=self.owner
+        )
+        self.kill_switch = KillSwitch(
+            settings.brakes.kill_switch_file, self.ledger, socket.gethostname()
+        )
         recovery = Recovery(
             clouds.cinder,
             clouds.nova,
             driver_of,
             lambda backend: settings.backends.of(backend).policy,
             stop=self._stopping,
-            paused=lambda: self.ledger.paused() is not None,
+            paused=lambda: self.kill_switch.pulled() or self.ledger.paused() is not None,
             count=count,
         )
         self.worker = Worker(
@@ -153,6 +122,8 @@ class Service:
             backends=settings.backends,
             count=count,
             caught_up=lambda: self.caught_up,
+            halted=self.kill_switch.pulled,
+            limits=settings.brakes.limits,
         )
         self.sweeper = Sweeper(
             clouds.cinder,
@@ -163,6 +134,9 @@ class Service:
             count=count,
             ghosts=any_lists(settings),
             nova=clouds.nova,
+        )
+        self.outside_looks = OutsideLooks(
+            clouds.cinder, clouds.nova, driver_of, tuple(settings.backends.by_name), outside, count
         )
         self.server_looker = ServerLooker(
             clouds.cinder,
@@ -180,6 +154,7 @@ class Service:
                 self.publisher,
                 strangers=strangers,
                 stopping=self._stopping,
+                outside=outside,
             )
         )
         self._loops()
@@ -209,7 +184,7 @@ class Service:
         instruments.registry.register(LedgerCollector(health.ledger_state))
         instruments.registry.register(ReadinessCollector(health.ready))
         self.exporter = Exporter(
-            exporter.address, exporter.port, instruments.registry, health.checks
+            exporter.address, exporter.port, instruments.registry, health.checks, self.stuck
         )
 
     def _loops(self) -> None:
@@ -221,16 +196,21 @@ class Service:
         self._replaying = Loop("replayer", self.replayer.run, died)
         self._working = Loop("worker", self.worker.run, died)
         swept = self._settings.sweep.enabled
-        self._sweeping = [Loop("sweeper", self.sweeper.run, died)] if swept else []
+        long = {"bound_seconds": LONG_BOUND_SECONDS}
+        self._sweeping = [Loop("sweeper", self.sweeper.run, died, **long)] if swept else []
+        looks = Loop("look at the outside", self.outside_looks.run, died, **long)
+        self._sweeping.append(looks)
         if self.region_check is not None:
             self._sweeping.append(Loop("region check", self.region_check.run, died))
         ledger = self._settings.ledger
         if ledger.second_looks_per_minute:
-            self._sweeping.append(Loop("look at servers", self.server_looker.run, died))
+            self._sweeping.append(Loop("look at servers", self.server_looker.run, died, **long))
         ages = ledger.archive_seconds > 0 or ledger.retention_seconds > 0
         self._pruning = [Loop("pruner", self.pruner.run, died)] if ages else []
         replica = Replica(self.owner, socket.gethostname(), os.getpid(), version("detachd"))
         self._beating = Loop("heartbeat", Heartbeat(self.ledger, replica).run, died)
+        self._hanging = Loop("watch over hanging calls", self.hanging_writes.run, died)
+        self._braking = Loop("kill switch", self.kill_switch.run, died)
         self._deciding = Loop("log of decisions", DecisionLog(self.ledger).run, died)
         self._publishing = Loop(
             "publisher",
@@ -242,6 +222,11 @@ class Service:
     def caught_up(self) -> bool:
         """Tell whether deadlines count: a missing end may still wait in the queue of any bus."""
         return all(listener.caught_up for listener in self.listeners)
+
+    def stuck(self) -> Sequence[str]:
+        """Return why which loops do not turn any more: only a restart helps."""
+        loops = (*self._lasting_loops(), *self._input_loops())
+        return tuple(why for loop in loops if (why := loop.stuck()) is not None)
 
     def start(self) -> None:
         """Start every part; return when they run.
@@ -256,7 +241,7 @@ class Service:
             self.region_check.refuse_ambiguous()
         self.exporter.start()
         _introduce(self._settings, self.owner, self.exporter.port)
-        for loop in (self._beating, self._deciding, self._publishing, *self._input_loops()):
+        for loop in (*self._lasting_loops(), *self._input_loops()):
             loop.start()
 
     def stop(self) -> None:
@@ -284,11 +269,10 @@ class Service:
         well = self.worker.drain(self._attempts_left())
         # The publisher stops after the attempts, because they write their announcements into the
         # outbox when they end.
-        self._publishing.ask_to_stop()
-        self._beating.ask_to_stop()
-        self._deciding.ask_to_stop()
+        for loop in self._lasting_loops():
+            loop.ask_to_stop()
         ends_at = time.monotonic() + self._settings.worker.drain_seconds * FLUSH_SHARE
-        for loop in (*self._input_loops(), self._publishing, self._beating, self._deciding):
+        for loop in (*self._input_loops(), *self._lasting_loops()):
             well = loop.wait(ends_at - time.monotonic()) and well
         # The exporter stops last, so that the end of the service can be observed.
         self.exporter.stop()
@@ -301,6 +285,12 @@ class Service:
         """Return the loops that bring in work, and the pruner."""
         loops = (self._working, self._replaying, *self._sweeping, *self._listening)
         return (*loops, *self._pruning)
+
+    def _lasting_loops(self) -> Sequence[Loop]:
+        """Return the loops that run until the attempts have ended."""
+        return (
+            self._publishing, self._beating, self._braking, self._deciding, self._hanging,
+        )  # fmt: skip
 
     def _attempts_left(self) -> float:
         share = self._settings.worker.drain_seconds * FLUSH_SHARE

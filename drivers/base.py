@@ -238,7 +238,8 @@ class Capabilities:
 class StorageDriver(ABC):
     """What looks at one Cinder backend and acts on it (``host@backend``).
 
-    Rules for every method: bounded by ``timeout_seconds``; never retries by itself; raises
+    Rules for every method: bounded by ``timeout_seconds`` (a call that is not is given up, and its
+    thread is lost: docs/decisions/0018); never retries by itself; raises
     ``TransientError``, ``IndeterminateError`` or ``PermanentError`` and nothing else; thread-safe.
     """
 
@@ -255,6 +256,11 @@ class StorageDriver(ABC):
         """
         self.backend = backend
         self.options = options
+
+    @property
+    def kind(self) -> str:
+        """The name of the driver's class, for the evidence. Not to be overridden by a driver."""
+        return type(self).__name__
 
     @abstractmethod
     def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:

@@ -9,6 +9,7 @@ causes are known as our own.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Protocol
 
 from drivers.base import Connector, VolumeRef
@@ -46,7 +47,8 @@ class Volume:
     """A volume with all its attachment rows, read in one look at Cinder's API.
 
     ``status`` is the volume's, e.g. available, attaching, in-use, detaching, reserved.
-    ``service_up`` is False where cinder-volume's heartbeat for its backend is missing.
+    ``service_up`` is False where cinder-volume's heartbeat for its backend is missing. ``marks``
+    are the names of its metadata that are set, to anything but ``false``, ``no`` and ``0``.
     """
 
     ref: VolumeRef
@@ -61,6 +63,16 @@ class Volume:
     volume_type_id: str | None = None
     availability_zone: str | None = None
     cluster: str | None = None
+    volume_type: str | None = None
+    marks: frozenset[str] = frozenset()
+
+
+UNSET = frozenset({"", "0", "false", "no", "none", "off"})
+
+
+def marks(metadata: Mapping[str, object]) -> frozenset[str]:
+    """Return the names of a volume's metadata that are set; the values are not kept."""
+    return frozenset(n for n, value in metadata.items() if str(value).strip().lower() not in UNSET)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

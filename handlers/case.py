@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from drivers.base import Connector
+from handlers.brakes import Spending
 from handlers.notification import Operation
 
 
@@ -415,6 +416,12 @@ class CaseFile(Protocol):
 
         Before its first intent: the case may be handed back for it. Raises ClaimLostError, and
         CrowdedError when as many cases of that backend are being worked as may be.
+        """
+
+    def spend(self, spending: Spending) -> None:
+        """Count a plan that is about to be begun: nothing of it was written yet.
+
+        Raises BrakedError if a brake holds it back.
         """
 
     def intend(

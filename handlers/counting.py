@@ -11,12 +11,16 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Called:
-    """One call outside is over; ``error`` is the kind's class name, None for success."""
+    """One call outside is over; ``error`` is the kind's class name, None for success.
+
+    ``words`` is what the error says, without secrets.
+    """
 
     system: str
     method: str
     seconds: float
     error: str | None
+    words: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,6 +40,14 @@ class Guarded:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Braked:
+    """A brake held a plan back; ``words`` say which and why."""
+
+    scope: str
+    words: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class VolumeSought:
     """Cinder answered for a volume; ``known``: it has it, or is known to have had it."""
 
@@ -43,7 +55,7 @@ class VolumeSought:
     known: bool
 
 
-Counted = Called | Stepped | Guarded | VolumeSought
+Counted = Called | Stepped | Guarded | Braked | VolumeSought
 
 
 def uncounted(_: object) -> None:

@@ -17,6 +17,7 @@ class LedgerState:
 
     ``cases`` maps each state of a case to how many there are and to the age of the oldest, without
     those that a person has acknowledged; ``acknowledged`` is the number of those in each state.
+    ``open_breakers`` are the backends that are left alone because releases failed.
     """
 
     cases: Mapping[str, tuple[int, float]]
@@ -24,6 +25,7 @@ class LedgerState:
     outbox_oldest_age_seconds: float
     paused: bool
     acknowledged: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    open_breakers: tuple[str, ...] = ()
 
 
 class LedgerCollector(Collector):
@@ -76,6 +78,14 @@ def _ledger_families(state: LedgerState) -> Iterator[GaugeMetricFamily]:
         "Age of the oldest announcement not sent yet.",
         state.outbox_oldest_age_seconds,
     )
+    breakers = GaugeMetricFamily(
+        f"{NAMESPACE}_breaker_open",
+        "1 while the circuit breaker of the backend is open: its last releases failed.",
+        labels=["backend"],
+    )
+    for backend in state.open_breakers:
+        breakers.add_metric([backend], 1.0)
+    yield breakers
     yield _gauge("paused", "1 while detachd is paused.", float(state.paused))
 
 
@@ -84,9 +94,12 @@ def _gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:
 
 
 class ReadinessCollector(Collector):
-    """``detachd_ready`` for each component, checked at each scrape."""
+    """``detachd_ready`` and ``detachd_degraded`` for each component, checked at each scrape.
 
-    def __init__(self, checks: Callable[[], Mapping[str, bool]]) -> None:
+    ``checks`` returns both for each component.
+    """
+
+    def __init__(self, checks: Callable[[], Mapping[str, tuple[bool, bool]]]) -> None:
         self._checks = checks
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
@@ -98,6 +111,13 @@ class ReadinessCollector(Collector):
         ready = GaugeMetricFamily(
             f"{NAMESPACE}_ready", "1 if the component is ready.", labels=["component"]
         )
-        for component, ok in self._checks().items():
+        degraded = GaugeMetricFamily(
+            f"{NAMESPACE}_degraded",
+            "1 if the component is ready, but something that it needs does not work now.",
+            labels=["component"],
+        )
+        for component, (ok, is_degraded) in self._checks().items():
             ready.add_metric([component], float(ok))
+            degraded.add_metric([component], float(is_degraded))
         yield ready
+        yield degraded

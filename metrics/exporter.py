@@ -54,14 +54,25 @@ class ExporterError(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Check:
-    """The check of one component; ``reason`` is a sentence without secrets."""
+    """The check of one component; ``reason`` is a sentence without secrets.
+
+    ``degraded``: it is ready, but something that it needs does not work now, for example Nova, or
+    one backend. What does not need that goes on.
+    """
 
     component: str
     ok: bool
     reason: str
+    degraded: bool = False
 
 
 Checks = Callable[[], Sequence[Check]]
+Stuck = Callable[[], Sequence[str]]
+
+
+def nothing_is_stuck() -> Sequence[str]:
+    """Return no reason: for a process without loops."""
+    return ()
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
@@ -123,15 +134,21 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
 class Exporter:
     """Serves the metrics of ``registry`` and the answers of ``checks``.
 
-    ``/healthz`` always answers 200. ``/readyz`` answers 200 if every check is ok, else 503; its
-    body has each component with the reason.
+    ``/healthz`` answers 200, or 503 with the reasons that ``stuck`` returns: then only a restart
+    helps. ``/readyz`` answers 200 if every check is ok, degraded or not, else 503; its body has
+    each component with the reason.
     """
 
     def __init__(
-        self, address: str, port: int, registry: CollectorRegistry, checks: Checks
+        self,
+        address: str,
+        port: int,
+        registry: CollectorRegistry,
+        checks: Checks,
+        stuck: Stuck = nothing_is_stuck,
     ) -> None:
         self._address, self._port = address, port
-        self._app = application(registry, checks)
+        self._app = application(registry, checks, stuck)
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -177,7 +194,9 @@ def _listen(address: str, port: int, app: WSGIApplication) -> _Server:
     return server
 
 
-def application(registry: CollectorRegistry, checks: Checks) -> WSGIApplication:
+def application(
+    registry: CollectorRegistry, checks: Checks, stuck: Stuck = nothing_is_stuck
+) -> WSGIApplication:
     """Return the three pages as a WSGI application."""
     metrics = make_wsgi_app(registry)
 
@@ -189,7 +208,7 @@ def application(registry: CollectorRegistry, checks: Checks) -> WSGIApplication:
             case "/metrics":
                 page = metrics(environ | {"REQUEST_METHOD": "GET"}, start_response)
             case "/healthz":
-                page = _answer(start_response, "200 OK", {"alive": True})
+                page = _liveness(start_response, stuck())
             case "/readyz":
                 page = _readiness(start_response, checks())
             case _:
@@ -200,13 +219,25 @@ def application(registry: CollectorRegistry, checks: Checks) -> WSGIApplication:
     return app
 
 
+def _liveness(start_response: StartResponse, stuck: Sequence[str]) -> Iterable[bytes]:
+    if not stuck:
+        return _answer(start_response, "200 OK", {"alive": True})
+    body = {"alive": False, "stuck": list(stuck)}
+    return _answer(start_response, "503 Service Unavailable", body)
+
+
 def _readiness(start_response: StartResponse, checks: Sequence[Check]) -> Iterable[bytes]:
     ready = all(check.ok for check in checks)
     body = {
         "ready": ready,
-        "components": {c.component: {"ok": c.ok, "reason": c.reason} for c in checks},
+        "components": {c.component: _component(c) for c in checks},
     }
     return _answer(start_response, "200 OK" if ready else "503 Service Unavailable", body)
+
+
+def _component(check: Check) -> dict[str, object]:
+    degraded = {"degraded": True} if check.degraded else {}
+    return {"ok": check.ok, "reason": check.reason, **degraded}
 
 
 def _answer(start_response: StartResponse, status: str, body: object) -> Iterable[bytes]:

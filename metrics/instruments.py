@@ -184,6 +184,9 @@ class Working:
             "internal_errors", "Errors of detachd itself that a loop caught.", "loop"
         )
         self.blocked = make.counter("blocked", "Plans that a guard stopped.", "guard")
+        self.braked = make.counter(
+            "braked", "Plans that a brake held back, by what it counts by.", "brake"
+        )
         self.archived = make.counter("archived_cases", "Finished cases moved to the archive.")
         self.pruned = make.counter(
             "pruned", "Entries deleted because of their age, by kind.", "kind"
@@ -217,10 +220,44 @@ class Outside:
             "call",
             "kind",
         )
+        self.answers = make.counter(
+            "outside_answers",
+            "Calls to a backend and looks at Cinder and Nova, by whether there was an answer.",
+            "component",
+            "answered",
+        )
         self.volumes_sought = make.counter(
             "volumes_sought",
             "Answers of Cinder for one volume; known: it has it, or is known to have had it.",
             "known",
+        )
+
+
+class Hanging:
+    """Calls of storage drivers that did not come back in time."""
+
+    def __init__(self, make: Maker) -> None:
+        self.given_up = make.counter(
+            "driver_calls_given_up",
+            "Calls of a storage driver that did not return in time and were given up.",
+            "backend",
+            "call",
+        )
+        self.returned = make.counter(
+            "driver_calls_returned_late",
+            "Calls of a storage driver that returned after they were given up.",
+            "backend",
+            "call",
+        )
+        self.calls = make.gauge(
+            "driver_calls_hanging",
+            "Calls of a storage driver that were given up and have not returned.",
+            "backend",
+        )
+        self.stopped = make.gauge(
+            "backend_stopped",
+            "1 while so many calls of the backend's storage driver hang that it is not called.",
+            "backend",
         )
 
 
@@ -254,6 +291,7 @@ class Instruments:
         self.sweeping = Sweeping(make)
         self.working = Working(make)
         self.outside = Outside(make)
+        self.hanging = Hanging(make)
         self.publishing = Publishing(make)
         self._build = make.gauge("build_info", "Always 1; the version is the label.", "version")
         self._mode = make.gauge(
@@ -265,6 +303,8 @@ class Instruments:
         self._build.labels(version).set(1)
         for backend, mode in modes.items():
             self._mode.labels(backend, mode).set(1)
+            self.hanging.calls.labels(backend)
+            self.hanging.stopped.labels(backend)
 
     def expect(self, *, buses: Iterable[str], sources: Iterable[str]) -> None:
         """Start the counters of each bus at zero, so that a bus without messages has a series."""

@@ -20,6 +20,7 @@ from consumer.cloud import Drivers, control_plane
 from consumer.ledger import Ledger, LedgerError, NoSuchCaseError
 from consumer.settings.configuration import Settings
 from consumer.settings.ledger import open_ledger
+from consumer.work.driver_calls import BoundedDrivers
 from handlers.recovery.explanation import Outlook, explain
 
 OTHER_IDS = "a volume or a server is named by its full id"
@@ -79,7 +80,7 @@ class Explain(Command):
 def eyes_of(settings: Settings) -> Iterator[Eyes]:
     """Make the clients and drivers that the service makes; open the ledger where it answers."""
     clouds = control_plane(settings)
-    drivers = Drivers(settings, clouds.cinder)
+    drivers = BoundedDrivers(Drivers(settings, clouds.cinder), settings.backends)
     with contextlib.closing(open_ledger(settings.cloud, settings.ledger)) as ledger:
         away = _away(ledger)
         yield Eyes(

@@ -18,10 +18,12 @@ from consumer.cli.text import age, ago, printable, width, wrapped
 from handlers.case import OPEN_STATES, CaseState
 
 if TYPE_CHECKING:
-    from consumer.ledger import Ledger, ReplicaSeen, StateCount
+    from consumer.ledger import Brake, Ledger, ReplicaSeen, StateCount
+    from handlers.brakes import Breaker
 
 LABEL = 15
 MOST_HELD = 1000
+BRAKES_SECONDS = 3600.0
 UNKNOWN_BACKEND = "not known yet"
 
 
@@ -37,6 +39,8 @@ class Standing:
     announcements: tuple[int, float]
     held: int
     backends: Mapping[str | None, Mapping[CaseState, StateCount]]
+    brakes: tuple[Brake, ...] = ()
+    breakers: Mapping[str, Breaker] = dataclasses.field(default_factory=dict)
 
 
 class Status(Command):
@@ -80,6 +84,8 @@ def read(ledger: Ledger) -> Standing:
         announcements=ledger.outbox_pending(),
         held=len(ledger.quarantined(state=BodyState.HELD, limit=MOST_HELD)),
         backends=ledger.counts_by_backend(),
+        brakes=ledger.brakes(BRAKES_SECONDS),
+        breakers=ledger.open_breakers(),
     )
 
 
@@ -89,6 +95,14 @@ def as_json(standing: Standing) -> dict[str, Any]:
     return {
         "ledger": standing.ledger,
         "paused": pause and {"at": pause[0].isoformat(), "actor": pause[1], "reason": pause[2]},
+        "brakes": [
+            {"scope": b.scope.value, "name": b.name, "held_at": b.held_at.isoformat()}
+            for b in standing.brakes
+        ],
+        "open_breakers": {
+            backend: {"failures": b.failures, "opened_at": b.opened_at and b.opened_at.isoformat()}
+            for backend, b in standing.breakers.items()
+        },
         "replicas": [
             {"owner": r.replica.owner, "version": r.replica.version, "alive": r.alive}
             for r in standing.replicas
@@ -125,6 +139,7 @@ def _by_name(
 def _lines(standing: Standing, now: datetime) -> Iterator[tuple[str, str]]:
     yield "detachd", f"{version()}, ledger {standing.ledger}"
     yield "writes", _pause(standing, now)
+    yield "brakes", _brakes(standing, now)
     yield "services", _replicas(standing.replicas, now)
     swept = ago(standing.swept_at, now) or "never: none has ended with complete lists"
     unseen = "" if standing.sweep_acknowledged else "; nobody has acknowledged its list yet"
@@ -140,6 +155,19 @@ def _pause(standing: Standing, now: datetime) -> str:
         return "not paused"
     at, actor, reason = standing.paused
     return f"PAUSED by {actor}, {ago(at, now)}: {reason}"
+
+
+def _brakes(standing: Standing, now: datetime) -> str:
+    parts = [
+        f"the BREAKER of {printable(backend)} is open, since {ago(one.opened_at, now)}: "
+        f"{one.failures} releases failed"
+        for backend, one in standing.breakers.items()
+    ]
+    parts += [
+        f"{one.scope.value} {printable(one.name)} held back a recovery {ago(one.held_at, now)}"
+        for one in standing.brakes
+    ]
+    return "; ".join(parts) or "none has held back a recovery within the hour"
 
 
 def _replicas(seen: Sequence[ReplicaSeen], now: datetime) -> str:

@@ -35,6 +35,7 @@ from consumer.ledger.intake.accept import Accepted, Arrival
 from consumer.ledger.intake.quarantine import BodyState, QuarantinedBody
 from consumer.ledger.intake.replay import Replay, Replayed
 from consumer.ledger.ledger import Ledger
+from consumer.ledger.work.allowances import Brake
 from consumer.ledger.work.claims import Claim
 from consumer.ledger.work.control import Pause
 from consumer.ledger.work.decisions import Decision, DecisionKind
@@ -49,6 +50,7 @@ __all__ = [
     "Archived",
     "Arrival",
     "BodyState",
+    "Brake",
     "CaseRecord",
     "Claim",
     "ClusterUnfitError",

@@ -29,7 +29,19 @@ from consumer.ledger.intake.accept import Accepted, Arrival, Intake, accept
 from consumer.ledger.intake.quarantine import BodyState, QuarantinedBody
 from consumer.ledger.intake.replay import Replay, Replayed, accept_replay
 from consumer.ledger.intake.second_looks import SecondLooks
-from consumer.ledger.work import approving, claims, control, dismissing, finish, outbox, replicas
+from consumer.ledger.work import (
+    allowances,
+    approving,
+    breakers,
+    claims,
+    control,
+    dismissing,
+    finish,
+    outbox,
+    replicas,
+    under_way,
+)
+from consumer.ledger.work.allowances import Brake
 from consumer.ledger.work.casefile import LedgerCaseFile, connector_of
 from consumer.ledger.work.claims import Claim, ClaimRequest
 from consumer.ledger.work.control import Pause
@@ -41,6 +53,7 @@ from consumer.ledger.work.rounds import Rounds
 from consumer.ledger.work.server_looks import ServerLooks
 from consumer.ledger.work.sweeps import Sweeps
 from drivers.base import Connector
+from handlers.brakes import UNLIMITED, Breaker, Limits
 from handlers.case import Case, CaseFile, CaseState, Outcome
 from handlers.correlation.matching import Timing
 from handlers.notification import Notification
@@ -176,13 +189,18 @@ class Ledger:
         return self._database.write(lambda c: claims.claim(c, request))
 
     def casefile(
-        self, claim: Claim, *, located: Callable[[str], None] = lambda _: None
+        self,
+        claim: Claim,
+        *,
+        located: Callable[[str], None] = lambda _: None,
+        limits: Limits = UNLIMITED,
     ) -> CaseFile:
         """Return what recovery writes through while it works on the claimed case.
 
-        ``located`` is called with the backend of the case when recovery has found it.
+        ``located`` is called with the backend of the case when recovery has found it. ``limits``
+        are the brakes, which hold for all replicas together.
         """
-        return LedgerCaseFile(self._database, claim, located)
+        return LedgerCaseFile(self._database, claim, located, limits)
 
     def finish(self, claim: Claim, outcome: Outcome, *, repeated: bool = False) -> None:
         """Write state, history and announcements, and free the volume. Raises ClaimLostError.
@@ -202,6 +220,17 @@ class Ledger:
         Raises ClaimLostError.
         """
         self._database.write(lambda c: claims.release_case(c, claim))
+
+    def keep_under_way(self, request_ids: Collection[str]) -> int:
+        """Record that these writes, which were given up, are still under way; return how many are.
+
+        Their late horizon begins anew. Needs no claim: it decides nothing.
+        """
+        return self._database.write(lambda c: under_way.keep(c, request_ids))
+
+    def came_back(self, owner: str, request_id: str, how: str) -> str | None:
+        """Record that such a write has returned, and look at its volume; return the case's id."""
+        return self._database.write(lambda c: under_way.came_back(c, owner, request_id, how))
 
     # --- announcements --------------------------------------------------------------------------
 
@@ -276,6 +305,14 @@ class Ledger:
         Cases that are not closed and announcements that are not sent are never deleted.
         """
         return prune(self._database, self._cloud, retention_seconds, limit)
+
+    def brakes(self, since_seconds: float) -> tuple[Brake, ...]:
+        """Return the brakes that held a plan back in the last seconds, the latest first."""
+        return self._database.read(lambda c: allowances.held_since(c, self._cloud, since_seconds))
+
+    def open_breakers(self) -> Mapping[str, Breaker]:
+        """Return the circuit breakers that are not closed, by backend."""
+        return self._database.read(lambda c: breakers.open_breakers(c, self._cloud))
 
     # --- what people do and see -----------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from consumer.settings.drivers import DriverOptions
 from consumer.settings.ledger import DAY_SECONDS, LedgerSettings
 from consumer.work import backends
 from consumer.work.backends import Backend, Backends
+from consumer.work.brakes import BrakeSettings
 from consumer.work.sweep import SweepSettings
 from consumer.work.worker import WorkerSettings
 from drivers import registry
@@ -51,6 +52,7 @@ class Settings:
     rpc_response_timeout_seconds: float
     ledger: LedgerSettings
     worker: WorkerSettings
+    brakes: BrakeSettings
     sweep: SweepSettings
     backends: Backends
     driver_options: DriverOptions
@@ -130,6 +132,7 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
         rpc_response_timeout_seconds=conf.cloud.rpc_response_timeout_seconds,
         ledger=LedgerSettings.from_conf(conf),
         worker=WorkerSettings(**conf.worker),
+        brakes=BrakeSettings(**conf.brakes),
         sweep=SweepSettings.from_conf(conf),
         backends=of_backends,
         driver_options=drivers.read(conf, of_backends),

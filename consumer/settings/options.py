@@ -10,7 +10,7 @@ from consumer.bus import settings
 from consumer.intake import replay_queue
 from consumer.publish import publisher
 from consumer.settings import ledger
-from consumer.work import backends, sweep, worker
+from consumer.work import backends, brakes, sweep, worker
 
 SIMULATOR = cfg.OptGroup(
     "simulator",
@@ -45,6 +45,7 @@ OWN: Mapping[cfg.OptGroup, Sequence[cfg.Opt]] = {
     ledger.GROUP: ledger.OPTS,
     worker.GROUP: worker.OPTS,
     sweep.GROUP: sweep.OPTS,
+    brakes.GROUP: brakes.OPTS,
     backends.GROUP: backends.options(),
     SIMULATOR: SIMULATOR_OPTIONS,
     publisher.GROUP: publisher.OPTS,

@@ -15,6 +15,7 @@ Choice = TypeVar("Choice", Mode, LateAttach)
 DEFAULTS = "backend_defaults"
 PREFIX = "backend:"
 DEFAULT_DRIVER = "cinder_managed"
+HANGING_CALLS = 4
 GROUP = cfg.OptGroup(
     DEFAULTS,
     title="The defaults for all Cinder backends",
@@ -52,6 +53,12 @@ POLICY_HELP: Mapping[str, str] = {
         "The time limit for one write to Cinder, Nova or the backend, in seconds. Must be longer "
         "than rpc_response_timeout_seconds in [cloud], so that detachd receives Cinder's answer "
         "when Cinder's own call times out."
+    ),
+    "driver_grace_seconds": (
+        "How long after its time limit (look_timeout_seconds, call_timeout_seconds) detachd waits "
+        "for a call of the storage driver to return, in seconds. Then the call is given up: it "
+        "counts as hanging, its result is unknown, and detachd goes on without it. The default, "
+        "5 seconds, is enough for a driver that keeps to its limit on a busy machine."
     ),
     "lease_margin_seconds": (
         "The safety margin, in seconds, that is added to the longest step of this backend. "
@@ -112,6 +119,20 @@ POLICY_HELP: Mapping[str, str] = {
         "(retry_backoff_max_seconds) and a late horizon, so that an approval is not lost to a "
         "short outage. After it, the case asks again."
     ),
+    "protected_metadata_key": (
+        "The name of a metadata item that protects a volume: detachd diagnoses it and writes "
+        "nothing to it, not even with an approval; a case that would need that is parked. The "
+        "owner of a volume sets it: `openstack volume set --property detachd_protected=true "
+        "VOLUME`. The values 0, false, no, none and off do not protect. Empty: no name protects."
+    ),
+    "protected_volume_types": (
+        "The volume types, by name or id, whose volumes are protected in the same way. For "
+        "example the type of the volumes of your own control plane."
+    ),
+    "protected_projects": (
+        "The ids of the projects whose volumes are protected in the same way. For example a "
+        "tenant that has asked for it."
+    ),
     "late_attach": (
         "What happens to an attachment that exists in Nova and on the backend, but whose attach "
         "Cinder did not complete (UC2). detachd first completes the attach in Cinder. This option "
@@ -122,12 +143,16 @@ POLICY_HELP: Mapping[str, str] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Backend:
-    """One backend's settings. ``concurrency`` limits the cases that are worked on at once."""
+    """One backend's settings. ``concurrency`` limits the cases that are worked on at once.
+
+    ``hanging_calls`` is how many calls of its driver may hang before it is not called any more.
+    """
 
     name: str
     driver: str | None
     concurrency: int
     policy: BackendPolicy
+    hanging_calls: int = HANGING_CALLS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -171,6 +196,20 @@ def options(inherited: Backend | None = None) -> list[cfg.Opt]:
                 "does not block the others."
             ),
         ),
+        cfg.IntOpt(
+            "hanging_calls",
+            default=inherited.hanging_calls if inherited else HANGING_CALLS,
+            min=1,
+            help=(
+                "How many calls of this backend's storage driver may hang at the same time. A call "
+                "that was given up (driver_grace_seconds) keeps its thread until it returns, "
+                "because nothing can end a thread. When this many hang, detachd does not call the "
+                "driver of this backend any more; the other backends are not affected. Calls that "
+                "are under way then may hang too: at most as many as concurrency allows. The "
+                "default, 4, is twice the default concurrency, so that one bad moment does not "
+                "stop a backend, and 50 backends that all hang cost 200 to 300 sleeping threads."
+            ),
+        ),
         *_policy_options(inherited.policy if inherited else BackendPolicy()),
     ]
 
@@ -189,8 +228,11 @@ def _policy_option(name: str, default: object) -> cfg.Opt:
             return _choice(name, default, MODES)
         case LateAttach():
             return _choice(name, default, LATE_ATTACHES)
-        case bool():
-            return cfg.BoolOpt(name, default=default, help=help_text)
+        case bool() | str():
+            kind = cfg.BoolOpt if isinstance(default, bool) else cfg.StrOpt
+            return kind(name, default=default, help=help_text)
+        case tuple():
+            return cfg.ListOpt(name, default=list(default), help=help_text)
         case int():
             return cfg.IntOpt(name, default=default, min=1, help=help_text)
         case _:
@@ -222,9 +264,12 @@ def _backend(name: str, group: Mapping[str, Any]) -> Backend:
     values = {field.name: group[field.name] for field in dataclasses.fields(BackendPolicy)}
     values["mode"] = Mode(values["mode"])
     values["late_attach"] = LateAttach(values["late_attach"])
+    for listed in ("protected_volume_types", "protected_projects"):
+        values[listed] = tuple(values[listed])
     return Backend(
         name=name,
         driver=group["driver"],
         concurrency=group["concurrency"],
         policy=BackendPolicy(**values),
+        hanging_calls=group["hanging_calls"],
     )

@@ -22,6 +22,7 @@ from consumer.logs import CaseContext
 from consumer.work.backends import Backends
 from consumer.work.slots import UNKNOWN, Seat, Slots, WorkerThreads
 from handlers.announcement import Details, Event, announce
+from handlers.brakes import UNLIMITED, Limits
 from handlers.case import (
     FOR_A_PERSON,
     Announcement,
@@ -141,7 +142,8 @@ class Recovery(Protocol):
 class Worker:
     """Works on due cases, one in each thread, within the limits of the settings.
 
-    While detachd is paused it claims nothing. It claims a case whose deadline has passed only while
+    While detachd is paused, or ``halted`` tells that the kill switch of this host is on, it claims
+    nothing. It claims a case whose deadline has passed only while
     ``caught_up`` tells that the listener has stored all messages of its queue: otherwise the end
     may have arrived and not be stored yet.
     """
@@ -156,7 +158,11 @@ class Worker:
         backends: Backends,
         count: Callable[[Claimed | Released | Attempted | Happened], None],
         caught_up: Callable[[], bool],
+        halted: Callable[[], bool] = lambda: False,
+        limits: Limits = UNLIMITED,
     ) -> None:
+        self._limits = limits
+        self._halted = halted
         self._ledger = ledger
         self._recovery = recovery
         self._owner = owner
@@ -224,7 +230,7 @@ class Worker:
     def _dispatch(self) -> int:
         """Start as many attempts as there are free slots now; return how many."""
         free = self._slots.free()
-        if not free or self._ledger.paused():
+        if not free or self._halted() or self._ledger.paused():
             return 0
         claims = self._ledger.claim(
             self._owner,
@@ -276,7 +282,8 @@ class Worker:
     def _attempt(self, claim: Claim, seat: Seat, until: float) -> None:
         began = time.monotonic()
         try:
-            outcome = self._recovery.attempt(self._ledger.casefile(claim, located=seat.move))
+            file = self._ledger.casefile(claim, located=seat.move, limits=self._limits)
+            outcome = self._recovery.attempt(file)
             self._finish(claim, outcome, until)
         except ClaimLostError as failure:
             LOG.warning("another worker has claimed the case: %s", failure)

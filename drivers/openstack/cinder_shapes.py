@@ -10,7 +10,13 @@ from types import MappingProxyType
 from typing import Any
 
 from drivers.base import VolumeRef
-from drivers.control_plane import CinderAttachment, ListedAttachment, ListedVolume, Volume
+from drivers.control_plane import (
+    CinderAttachment,
+    ListedAttachment,
+    ListedVolume,
+    Volume,
+    marks,
+)
 from drivers.openstack.shapes import (
     NotAdminError,
     ShapeError,
@@ -165,6 +171,8 @@ def assembled(record: Record, its_attachments: tuple[CinderAttachment, ...], *, 
         volume_type_id=optional(record, "volume_type_id"),
         availability_zone=optional(record, "availability_zone"),
         cluster=optional(record, "cluster_name"),
+        volume_type=optional(record, "volume_type"),
+        marks=marks(mapping(record.get("metadata"), "metadata")),
     )
 
 

@@ -13,7 +13,13 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from drivers.base import Connector
-from drivers.control_plane import CinderAttachment, ListedAttachment, ListedVolume, Volume
+from drivers.control_plane import (
+    CinderAttachment,
+    ListedAttachment,
+    ListedVolume,
+    Volume,
+    marks,
+)
 from drivers.errors import ConflictError, IndeterminateError, NotFoundError, TransientError
 from drivers.simulator import estate
 from drivers.simulator.estate import Estate, new_id
@@ -394,6 +400,8 @@ class CinderFace:
             size_gib=record.size_gib,
             volume_type_id=record.volume_type_id,
             availability_zone=record.availability_zone,
+            volume_type=record.volume_type,
+            marks=marks(record.metadata),
         )
 
 

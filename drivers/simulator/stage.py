@@ -177,6 +177,11 @@ class Stage(Hosts):
             self._estate.backends[backend].exports[volume.name] = ExportRecord(volume.name)
         return volume.volume_id
 
+    def set_metadata(self, volume_id: str, **metadata: str) -> None:
+        """Set the volume's metadata, as its owner does."""
+        with self._estate.lock:
+            self._estate.volume(volume_id).metadata = metadata
+
     def delete_volume(self, volume_id: str) -> None:
         """Delete it at Cinder and on the backend."""
         with self._estate.lock:

@@ -94,6 +94,8 @@ class VolumeRecord:
     display_name: str | None = None
     size_gib: int | None = 1
     volume_type_id: str | None = None
+    volume_type: str | None = None
+    metadata: dict[str, str] = dataclasses.field(default_factory=dict)
     availability_zone: str | None = "nova"
     attachments: dict[str, AttachmentRecord] = dataclasses.field(default_factory=dict)
     deleted_attachments: list[AttachmentRecord] = dataclasses.field(default_factory=list)

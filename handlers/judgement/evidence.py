@@ -334,7 +334,7 @@ def _backend(ref: VolumeRef, sources: Sources) -> tuple[BackendEvidence, bool]:
     try:
         driver = sources.driver_of(ref.backend)
         if not driver.capabilities.sees_connections:
-            return Blind(type(driver).__name__), False
+            return Blind(driver.kind), False
         observation = sources.retry("backend", "observe", ask)
     except OutsideError as error:
         return Unknown(f"backend {ref.backend}: {error}"), False

@@ -61,6 +61,13 @@ class Reason:
 class Guard(enum.Enum):
     """A reason not to act, in the order in which they are asked."""
 
+    PROTECTED = Reason(
+        "the volume is protected (its metadata, its type or its project): nothing is written to it",
+        Becomes.PARKED,
+        "The operator or the owner has put the volume out of bounds: `protected_metadata_key`, "
+        "`protected_volume_types`, `protected_projects`. It is diagnosed and nothing more. An "
+        "approval does not change that.",
+    )
     BLIND_NOT_TRUSTED = Reason(
         "this backend cannot be seen; set trust_blind for it, so that detachd acts on what its "
         "driver reports",
@@ -329,6 +336,10 @@ def _objecting(asked: Asked) -> Iterator[Objection]:
 # -- the questions: False for no objection, else True or for how many seconds ----------------------
 
 
+def _protected(a: Asked) -> bool:
+    return a.means.policy.protects(a.s.volume)
+
+
 def _blind_not_trusted(a: Asked) -> bool:
     return a.releases and a.s.blind and not a.means.policy.trust_blind
 
@@ -469,6 +480,7 @@ def _approved(a: Asked) -> bool:
 
 
 QUESTIONS: Mapping[Guard, Callable[[Asked], float | bool]] = {
+    Guard.PROTECTED: _protected,
     Guard.BLIND_NOT_TRUSTED: _blind_not_trusted,
     Guard.NO_CONNECTOR: _no_connector,
     Guard.CONNECTOR_INCOMPLETE: _connector_incomplete,

@@ -53,13 +53,15 @@ class Attempt:
             self.file.locate(backend)
             self.case = dataclasses.replace(self.case, backend=backend)
 
-    def hear_of_detaches(self) -> None:
-        """Read which detach began last and has no end: one may have begun since the claim.
+    def hear_of_late_calls(self) -> None:
+        """Read what may still act on the volume: it may have changed since the claim.
 
-        Our own calls cannot have come between, as one worker at a time has the volume.
+        A detach may have begun; and a call of ours that was given up may still be under way, in
+        this process or in another one.
         """
+        heard = self.file.late()
         calls = dataclasses.replace(
-            self.case.late, detach_tried_at=self.file.late().detach_tried_at
+            self.case.late, detach_tried_at=heard.detach_tried_at, asked_at=heard.asked_at
         )
         self.case = dataclasses.replace(self.case, late=calls)
 

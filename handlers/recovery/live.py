@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from drivers.base import Connector
+from handlers.brakes import Spending
 from handlers.case import Announcement, Case, LateCalls, StepKind, StepResult
 from handlers.judgement.diagnosis import condemn
 from handlers.judgement.rule import ACTING
@@ -36,6 +37,10 @@ class ReadOnlyFile:
     def connector_of(self, host: str) -> Connector | None:
         """Return the connector last learned for a compute host."""
         return self.learned(host)
+
+    def spend(self, spending: Spending) -> NoReturn:
+        """Refuse: a look begins no plan."""
+        raise AssertionError(f"a look was to write on {spending.backend}")
 
     def intend(
         self,

@@ -97,13 +97,14 @@ class Viewer:
         """Make one call outside and report how long it took."""
         began = time.monotonic()
         kind: str | None = None
+        words: str | None = None
         try:
             return call()
         except OutsideError as error:
-            kind = type(error).__name__
+            kind, words = type(error).__name__, str(error)
             raise
         finally:
-            self.count(Called(system, method, time.monotonic() - began, kind))
+            self.count(Called(system, method, time.monotonic() - began, kind, words))
 
     def _sources(self, attempt: Attempt) -> Sources:
         limit = attempt.policy.look_timeout_seconds

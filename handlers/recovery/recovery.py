@@ -11,6 +11,7 @@ result.
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -24,8 +25,10 @@ from drivers.errors import (
     PermanentError,
     TransientError,
 )
+from handlers import intents
+from handlers.brakes import BrakedError, Spending
 from handlers.case import Case, CaseFile, CaseState, Outcome, ReasonKind
-from handlers.counting import Counted, Guarded, uncounted
+from handlers.counting import Braked, Counted, Guarded, uncounted
 from handlers.judgement.diagnosis import condemn
 from handlers.judgement.evidence import Evidence, Unknown
 from handlers.judgement.guards import PARKS, Becomes, Objection
@@ -41,6 +44,8 @@ from handlers.recovery.steps import Calls, EvidenceChangedError, Stepper
 ROUNDS = 6
 SETBACKS = 2
 SECOND_LOOK_SECONDS = 1.0
+SHORTEST_BRAKE_SECONDS = 30.0
+"""How long a plan waits at least that a brake holds back: each wait costs a look."""
 NOT_LOOKED = Evidence(Unknown("not looked at"))
 
 
@@ -104,7 +109,7 @@ class Recovery:
         An end may be announced with it, and none is while a detach may act that began since.
         """
         if attempt.case.intents:
-            attempt.hear_of_detaches()
+            attempt.hear_of_late_calls()
         return conclusion.conclude(attempt.came_to(evidence, diagnosis))
 
     def _confirmed(self, attempt: Attempt, reason: str) -> bool:
@@ -118,6 +123,8 @@ class Recovery:
         self, attempt: Attempt, evidence: Evidence, diagnosis: Diagnosis, s: Situation
     ) -> Outcome | None:
         capabilities = self._viewer.driver_of(s.volume.ref.backend).capabilities
+        if attempt.case.late.asked_at is not None or attempt.case.intents:
+            attempt.hear_of_late_calls()
         steps, judged = attempt.judge(diagnosis, s, capabilities)
         attempted, mark = attempt.came_to(evidence, diagnosis, steps, judged), judged.fingerprint
         if judged.objections:
@@ -129,7 +136,8 @@ class Recovery:
             again = f"{diagnosis.reason}; a call of this plan was refused for good"
             return conclusion.park(attempted, again, ReasonKind.REFUSED, mark)
         attempt.parked_by = None
-        return self._try_steps(attempt, Plan(diagnosis, s, steps, attempted))
+        plan = Plan(diagnosis, s, steps, attempted)
+        return self._braked(attempt, plan, mark) or self._try_steps(attempt, plan)
 
     def _object(
         self, attempt: Attempt, attempted: Attempted, objection: Objection, mark: str
@@ -146,6 +154,35 @@ class Recovery:
         if attempt.trouble is not None:
             return conclusion.later(attempted, attempt.trouble, at_least=objection.wait_seconds)
         return conclusion.wait(attempted, reason, objection.wait_seconds)
+
+    def _braked(self, attempt: Attempt, plan: Plan, mark: str) -> Outcome | None:
+        """Count a plan before its first write; return the outcome if a brake holds it back.
+
+        One that was begun is held by the breaker alone, and one that a person has approved by
+        none: a person is a brake too.
+        """
+        if attempt.case.approved_fingerprint == mark:
+            return None
+        volume, target = plan.situation.volume, plan.steps[0].target()
+        try:
+            attempt.file.spend(
+                Spending(
+                    volume.ref.backend,
+                    target.get("host"),
+                    volume.project_id,
+                    begun=_begun(attempt.case),
+                )
+            )
+        except BrakedError as braked:
+            held = braked.held
+            self._viewer.count(Braked(held.scope.value, held.words))
+            seconds = max(held.wait_seconds, SHORTEST_BRAKE_SECONDS)
+            # So that what one brake holds back does not come back together.
+            seconds *= random.uniform(1.0, 1.5)  # noqa: S311 - jitter is no secret
+            return conclusion.wait(
+                plan.attempted, f"{plan.diagnosis.reason}; {held.words}", seconds
+            )
+        return None
 
     def _try_steps(self, attempt: Attempt, plan: Plan) -> Outcome | None:
         """Make the steps in order. None: look at what came of them."""
@@ -166,6 +203,11 @@ class Recovery:
             # What the call asked for may be true all the same: look before a person is asked.
             attempt.refused[attempt.case.intents[-1].kind] = str(error)
         return None
+
+
+def _begun(case: Case) -> bool:
+    """Tell whether a write of this round was made, or may have been: it is carried on."""
+    return bool(intents.may_have_acted(intents.since_recovered(case)))
 
 
 def _was_refused(case: Case, mark: str) -> bool:

@@ -20,7 +20,7 @@ from handlers.announcement import Event
 from handlers.case import Intent, StepKind, StepResult
 from handlers.counting import Stepped
 from handlers.judgement.evidence import MOST_HOSTS, Fact
-from handlers.judgement.guards import WAITS_FOR_DETACHES, Guard
+from handlers.judgement.guards import LETS_OTHERS_ATTACH, WAITS_FOR_DETACHES, Guard
 from handlers.judgement.plan import Step, unmet
 from handlers.recovery.attempt import Attempt, Plan
 from handlers.recovery.looking import Viewer
@@ -179,7 +179,9 @@ class Stepper:
 
     def _look_before_call(self, attempt: Attempt, plan: Plan, step: Step, call_by: float) -> None:
         _, now = self.viewer.look(attempt)
-        reason = unmet(step, plan.diagnosis, now) or _begun_since(attempt, step)
+        if now.situation is not None and attempt.policy.protects(now.situation.volume):
+            raise EvidenceChangedError(Guard.PROTECTED.sentence)
+        reason = unmet(step, plan.diagnosis, now) or _under_way(attempt, step)
         if reason := reason or self._stopped_or_late(call_by):
             raise EvidenceChangedError(reason)
 
@@ -228,17 +230,21 @@ class Stepper:
             self.viewer.stop.wait(min(POLL_SECONDS, patience / 10))
 
 
-def _begun_since(attempt: Attempt, step: Step) -> str | None:
-    """Return why the step must wait if a detach began since the case was claimed, else None.
+def _under_way(attempt: Attempt, step: Step) -> str | None:
+    """Return why the step must wait for a call that began, or still hangs, since the claim.
 
-    No look shows it: Cinder's call acts after the look. The guards of the next round see what was
+    No look shows it: such a call acts after the look. The guards of the next round see what was
     read here.
     """
     if step.kind not in WAITS_FOR_DETACHES:
         return None
-    attempt.hear_of_detaches()
-    left = intents.detach_seconds(attempt.case, attempt.policy.late_horizon_seconds, attempt.now)
-    return Guard.LATE_DETACH.sentence if left > 0 else None
+    attempt.hear_of_late_calls()
+    horizon_seconds = attempt.policy.late_horizon_seconds
+    if intents.detach_seconds(attempt.case, horizon_seconds, attempt.now) > 0:
+        return Guard.LATE_DETACH.sentence
+    own_seconds = intents.own_call_seconds(attempt.case, horizon_seconds, attempt.now)
+    waits = step.kind in LETS_OTHERS_ATTACH and own_seconds > 0
+    return Guard.OWN_CALL_UNANSWERED.sentence if waits else None
 
 
 def _result_of(error: OutsideError) -> StepResult:

@@ -33,6 +33,7 @@ from drivers.control_plane import BlockDevice, Cinder, CinderAttachment, Deleted
 from drivers.control_plane import Server as ShownServer
 from drivers.errors import ConflictError, IndeterminateError, NotFoundError
 from handlers.announcement import Event
+from handlers.brakes import Spending
 from handlers.case import (
     Announcement,
     Case,
@@ -199,6 +200,9 @@ class _File:
 
     def locate(self, backend: str) -> None:
         """Every case of this world knows its backend, or learns it at no cost."""
+
+    def spend(self, spending: Spending) -> None:
+        """Nothing is held back."""
 
     def intend(
         self,

@@ -97,7 +97,7 @@ def _controls() -> Iterator[Safeguard]:
     yield Safeguard("rows and status read again before each call", _patched(
         plan, "_changed", lambda *_: None))  # fmt: skip
     yield Safeguard("detaches that began since the claim, before a call", _patched(
-        steps, "_begun_since", lambda *_: None))  # fmt: skip
+        steps, "_under_way", lambda *_: None))  # fmt: skip
     yield Safeguard("detaches that began since the claim, before an end", _patched(
         recovery.Recovery, "_conclude", _conclude_at_once))  # fmt: skip
     yield Safeguard("the wait for calls under way before an end", _patched(

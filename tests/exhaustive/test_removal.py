@@ -45,6 +45,7 @@ NOTICED: Mapping[str, str] = {
 """In which world it is noticed that a safeguard is missing."""
 
 UNNOTICED: Mapping[str, str] = {
+    "guard PROTECTED": "nobody protects a volume here; it leaves to a person what is safe too",
     "guard NO_CONNECTOR": (
         "Cinder ends the connection of a row by the connector that it keeps, and the drivers of "
         "this world refuse a call without one; it would take a driver that accepts none"

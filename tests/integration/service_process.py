@@ -212,6 +212,14 @@ def _defaults(places: Places, port: int, policy: BackendPolicy) -> dict[str, dic
             "poll_seconds": 0.05,
             "drain_seconds": 5.0,
         },
+        # Tests that stop many volumes at once are about something else.
+        "brakes": {
+            "backend_burst": 0,
+            "host_burst": 0,
+            "project_burst": 0,
+            "per_day": 0,
+            "breaker_failures": 0,
+        },
         "exporter": {"port": port},
         **{name: dict(options) for name, options in places.cloud.items()},
         "backend_defaults": {"driver": "simulator", "concurrency": 5, **backend},
@@ -219,6 +227,8 @@ def _defaults(places: Places, port: int, policy: BackendPolicy) -> dict[str, dic
 
 
 def _written(value: Any) -> object:
+    if isinstance(value, tuple):
+        return ",".join(value)
     return value.value if isinstance(value, enum.Enum) else value
 
 

@@ -39,6 +39,16 @@ NO_SWEEP = """
 enabled = false
 """
 
+NO_BRAKES = """
+[brakes]
+backend_burst = 0
+host_burst = 0
+project_burst = 0
+per_day = 0
+breaker_failures = 0
+"""
+"""All situations are stuck at once, mostly on one backend."""
+
 Situation = Callable[[Stage], Sequence[Message]]
 
 
@@ -111,7 +121,7 @@ def on_stage(
     are known. ``configuration`` is added to the demo's.
     """
     forget_memory()
-    with serving(cloud, directory, configuration) as service, InMemoryBus() as bus:
+    with serving(cloud, directory, configuration + NO_BRAKES) as service, InMemoryBus() as bus:
         bus.publish([last_attach(on) for on in hosts])
         bus.publish(messages)
         yield service.ledger

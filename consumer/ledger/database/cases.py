@@ -165,6 +165,7 @@ class HistoryKind(enum.Enum):
     ACKNOWLEDGED = "acknowledged"
     ACKNOWLEDGEMENT_ENDED = "acknowledgement-ended"
     NOTED = "noted"
+    RETURNED_LATE = "returned-late"
 
 
 def note(

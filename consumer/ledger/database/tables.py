@@ -449,6 +449,33 @@ inventory = Table(
 )
 
 
+allowances = Table(
+    "allowances",
+    metadata,
+    Column("cloud", String(64), primary_key=True),
+    Column("scope", String(16), primary_key=True),
+    Column("name", String(255), primary_key=True),
+    Column("taken", BigInteger, nullable=False),
+    Column("full_at", Moment),
+    Column("held_at", Moment),
+    **MARIADB,
+)
+
+
+breakers = Table(
+    "breakers",
+    metadata,
+    Column("cloud", String(64), primary_key=True),
+    Column("backend", String(255), primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("opens", Integer, nullable=False),
+    Column("opened_at", Moment),
+    Column("probe_until", Moment),
+    Column("turn", BigInteger, nullable=False),
+    **MARIADB,
+)
+
+
 def _archived(of: Table, also: str | None = None, *indices: Index) -> Table:
     """Return the archive's table; its key is the case's id, and ``also`` within the case."""
     key_names = ("case_id", also)

@@ -13,11 +13,14 @@ from consumer.ledger.database.cases import HistoryKind, note
 from consumer.ledger.database.engine import Database, database_now
 from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.tables import cases, claims, connectors, intents
+from consumer.ledger.work.allowances import CollidedError, take
+from consumer.ledger.work.breakers import count, hold, try_one
 from consumer.ledger.work.claims import OWN, RENEWAL, Claim, lock_claim, own, renew, renewed
 from consumer.ledger.work.control import PAUSED, check_not_paused
 from consumer.ledger.work.late import late_calls
 from consumer.ledger.work.outbox import announce
 from drivers.base import Connector
+from handlers.brakes import UNLIMITED, BrakedError, BreakerLimits, Held, Limits, Spending
 from handlers.case import Announcement, Case, LateCalls, StepKind, StepResult
 
 # Made once: making a statement costs more than running it on SQLite.
@@ -28,6 +31,7 @@ _SAME_REQUEST = sa.select(intents.c.request_id).where(
     intents.c.request_id == sa.bindparam("request_id")
 )
 _USED = Prepared(_SAME_REQUEST)
+_KIND = sa.select(intents.c.kind).where(intents.c.request_id == sa.bindparam("request_id"))
 # One statement for all conditions, because with many threads each further statement costs time.
 _RENEWED = Prepared(RENEWAL.where(~PAUSED, ~sa.exists(_SAME_REQUEST)))
 _INTENDED = Prepared.insert(intents)
@@ -66,15 +70,30 @@ class _Intended:
     announcement: Announcement | None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ended:
+    """How the call of an intent ended."""
+
+    request_id: str
+    result: StepResult
+    detail: str
+
+
 class LedgerCaseFile:
     """The ledger's ``handlers.case.CaseFile`` for one claim."""
 
     def __init__(
-        self, database: Database, claim: Claim, located: Callable[[str], None] = lambda _: None
+        self,
+        database: Database,
+        claim: Claim,
+        located: Callable[[str], None] = lambda _: None,
+        limits: Limits = UNLIMITED,
     ) -> None:
         self._database = database
         self._claim = claim
         self._located = located
+        self._limits = limits
+        self._backend = claim.case.backend
 
     @property
     def case(self) -> Case:
@@ -92,7 +111,28 @@ class LedgerCaseFile:
         Raises ClaimLostError, LedgerUnavailableError, and what ``located`` raises.
         """
         self._database.write(lambda connection: _locate(connection, self._claim, backend))
+        self._backend = backend
         self._located(backend)
+
+    def spend(self, spending: Spending) -> None:
+        """Count a plan that is about to be begun. Raises BrakedError, LedgerUnavailableError."""
+        cloud, limits = self.case.cloud, self._limits
+        self._backend = spending.backend
+
+        def take_all(connection: sa.Connection) -> Held | None:
+            backend, breaker = spending.backend, limits.breaker
+            held = hold(connection, cloud, backend, breaker)
+            held = held or take(connection, cloud, limits, spending)
+            if held is None and (lost := try_one(connection, cloud, backend, breaker)) is not None:
+                raise CollidedError(lost)
+            return held
+
+        try:
+            held = self._database.write(take_all)
+        except CollidedError as collided:
+            held = collided.held
+        if held is not None:
+            raise BrakedError(held)
 
     def intend(
         self,
@@ -121,14 +161,21 @@ class LedgerCaseFile:
         Raises ClaimLostError if the volume was claimed again since, and KeyError for a request id
         without an intent of this claim.
         """
+        ended = Ended(request_id, result, detail)
         self._database.write(
-            lambda connection: _result(connection, self._claim, request_id, result, detail)
+            lambda c: _result(c, self._claim, ended, self._backend, self._limits.breaker)
         )
 
     def late(self) -> LateCalls:
-        """Return the late calls as of now. The case has those at the time of its claim."""
+        """Return the late calls as of now. The case has those at the time of its claim.
+
+        What this claim has intended and not ended is not among them.
+        """
         cloud, volume_id = self.case.cloud, self.case.volume_id
-        return self._database.read(lambda c: late_calls(c, cloud, [volume_id]))[volume_id]
+        own = (self.case.case_id, self._claim.fence)
+        return self._database.read(lambda c: late_calls(c, cloud, [volume_id], intending=own))[
+            volume_id
+        ]
 
     def connector_of(self, host: str) -> Connector | None:
         """Return the newest connector of a compute host that a notification contained."""
@@ -213,15 +260,22 @@ def _row(claim: Claim, step: _Intended, now: datetime) -> dict[str, Any]:
 
 
 def _result(
-    connection: sa.Connection, claim: Claim, request_id: str, result: StepResult, detail: str
+    connection: sa.Connection,
+    claim: Claim,
+    ended: Ended,
+    backend: str | None,
+    limits: BreakerLimits,
 ) -> None:
     _lock_unless_sqlite(connection, claim)
-    now = database_now(connection)
-    ended = {"result": result.value, "detail": detail, "result_at": now}
-    if _ENDED.run(connection, _own(claim, request_id) | own(claim) | ended) != 1:
+    now, request_id, result = database_now(connection), ended.request_id, ended.result
+    values = {"result": result.value, "detail": ended.detail, "result_at": now}
+    if _ENDED.run(connection, _own(claim, request_id) | own(claim) | values) != 1:
         lock_claim(connection, claim)
         raise KeyError(request_id)
     note(
-        connection, claim.case.case_id, HistoryKind.RESULT, claim.owner, now,
-        fence=claim.fence, reason=f"{result.value}: {detail}", detail={"request_id": request_id},
+        connection, claim.case.case_id, HistoryKind.RESULT, claim.owner, now, fence=claim.fence,
+        reason=f"{result.value}: {ended.detail}", detail={"request_id": request_id},
     )  # fmt: skip
+    if backend is not None and limits.failures:
+        kind = StepKind(connection.execute(_KIND, {"request_id": request_id}).scalar_one())
+        count(connection, claim.case.cloud, backend, (kind, result), limits)

@@ -191,8 +191,7 @@ _CALLS_ENDED = (
         intents.c.case_id == sa.bindparam("crashed"),
         intents.c.fence == sa.bindparam("crashed_fence"),
         intents.c.result == StepResult.INTENDED.value,
-        intents.c.result_at.is_(None),
-        intents.c.intended_at < sa.bindparam("ran_out_at"),
+        sa.func.coalesce(intents.c.result_at, intents.c.intended_at) < sa.bindparam("ran_out_at"),
     )
     .values(result_at=sa.bindparam("ran_out_at"))
 )

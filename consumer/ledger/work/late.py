@@ -7,7 +7,9 @@
    nor a later one.
 3. The end that answers the start of a detach has both its request ids, because Cinder makes one
    request for each try.
-4. A start without an end does not prove that its call is in progress. Usually the opposite can be
+4. A call of ours that was given up and whose thread still runs is under way: its row says so again
+   every few seconds (``consumer/ledger/work/under_way.py``), as long as that process lives.
+5. A start without an end does not prove that its call is in progress. Usually the opposite can be
    proven: if the backend refuses at once, Nova reports an error within a moment. It has then made
    five tries, and Cinder had answered each of them before the next.
 """
@@ -22,7 +24,7 @@ import sqlalchemy as sa
 
 from consumer.ledger.database.records import Row
 from consumer.ledger.database.tables import cases, intents, notifications
-from handlers.case import LateCalls
+from handlers.case import LateCalls, StepResult
 from handlers.intents import ACTS_LATE, UNANSWERED
 from handlers.notification import Operation, Phase, Source
 
@@ -98,6 +100,12 @@ _LATE = sa.union_all(
     .where(
         intents.c.kind.in_(sorted(kind.value for kind in ACTS_LATE)),
         intents.c.result.in_(sorted(result.value for result in UNANSWERED)),
+        # What a claim is about to do is not under way.
+        sa.or_(
+            intents.c.result != StepResult.INTENDED.value,
+            intents.c.case_id != sa.bindparam("intending"),
+            intents.c.fence != sa.bindparam("intending_fence"),
+        ),
     )
     .group_by(cases.c.volume_id),
     _starts(ATTACH, _NO_REQUEST).group_by(cases.c.volume_id),
@@ -112,12 +120,23 @@ _OF_REQUESTS = sa.select(notifications).where(
 
 
 def late_calls(
-    connection: sa.Connection, cloud: str, volumes: Collection[str]
+    connection: sa.Connection,
+    cloud: str,
+    volumes: Collection[str],
+    *,
+    intending: tuple[str, int] = ("", 0),
 ) -> Mapping[str, LateCalls]:
-    """Return the late calls of each volume. Runs at most two statements."""
+    """Return the late calls of each volume. Runs at most two statements.
+
+    ``intending`` is the case and the fence of a claim whose open intents do not count: it asks
+    whether it may make that call.
+    """
     if not volumes:
         return {}
-    lines = connection.execute(_LATE, {"cloud": cloud, "volumes": sorted(volumes)}).all()
+    case_id, fence = intending
+    asked: dict[str, Any] = {"cloud": cloud, "volumes": sorted(volumes)}
+    asked |= {"intending": case_id, "intending_fence": fence}
+    lines = connection.execute(_LATE, asked).all()
     requests = sorted({line.request_id for line in lines if line.times == NOVA_TRIES} - {""})
     messages: Sequence[Row] = ()
     if requests:

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from consumer.service import Loop
+from consumer.loop import Loop, Pulse
+from tests.bus import until
 
 
 def test_loop_that_is_told_to_stop_ends_well() -> None:
@@ -76,3 +77,61 @@ def test_loop_that_hangs_is_left_behind_in_time(caplog: pytest.LogCaptureFixture
 def test_loop_that_never_started_has_ended_well() -> None:
     """Start failed before it -> wait() does not block."""
     assert Loop("worker", lambda stop: None, lambda: None).wait(5.0)
+
+
+class Clock:
+    """A clock that the test moves."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+def test_a_pulse_is_each_question_and_each_pause() -> None:
+    """A loop asks whether to stop, or has paused -> it has turned; in a long call it has not."""
+    clock = Clock()
+    pulse = Pulse(clock)
+    clock.now += 50.0
+    assert pulse.still_seconds() == 50.0
+    assert not pulse.is_set()
+    assert pulse.still_seconds() == 0.0
+    clock.now += 30.0
+    assert not pulse.wait(0.0)
+    assert pulse.still_seconds() == 0.0
+
+
+def test_a_pause_is_no_standstill() -> None:
+    """A loop pauses for ten minutes -> it is well all the time."""
+    clock = Clock()
+    pulse = Pulse(clock)
+    paused = threading.Thread(target=pulse.wait)
+    paused.start()
+    until(lambda: pulse.still_seconds() == 0.0 and pulse._waits, 10.0)
+    clock.now += 600.0
+    assert pulse.still_seconds() == 0.0
+    pulse.set()
+    paused.join()
+
+
+def test_a_loop_that_hangs_is_stuck_after_its_bound() -> None:
+    """A turn takes longer than its bound -> the loop says so; when it goes on, it is well again."""
+    hangs, turns = threading.Event(), threading.Event()
+
+    def run(stop: threading.Event) -> None:
+        while not stop.is_set():
+            turns.set()
+            hangs.wait(30.0)
+
+    loop = Loop("worker", run, lambda: None, bound_seconds=0.1)
+    assert loop.stuck() is None
+    loop.start()
+    assert turns.wait(10.0)
+    until(lambda: loop.stuck() is not None, 10.0)
+    assert "the worker has not turned for" in (loop.stuck() or "")
+    hangs.set()
+    until(lambda: loop.stuck() is None, 10.0)
+    loop.ask_to_stop()
+    assert loop.wait(10.0)
+    assert loop.stuck() is None

@@ -9,13 +9,24 @@ from typing import get_args
 import pytest
 from prometheus_client import generate_latest
 
-from consumer.counting import Attempted, Claimed, EventKind, Happened, QueuesSeen, Released
+from consumer.counting import (
+    Answered,
+    Attempted,
+    CallGivenUp,
+    CallReturnedLate,
+    Claimed,
+    EventKind,
+    HangingCalls,
+    Happened,
+    QueuesSeen,
+    Released,
+)
 from consumer.intake.batch import BatchReport
 from consumer.ledger import Archived, Pruned
 from consumer.observing import Counted, Observer
 from consumer.work.sweep import SweepReport, SweepResult
 from handlers.case import CaseState, Conclusion, UseCase, VerifiedBy
-from handlers.counting import Called, Guarded, Stepped, VolumeSought
+from handlers.counting import Braked, Called, Guarded, Stepped, VolumeSought
 from handlers.judgement.diagnosis import rule_ids
 from handlers.notification import Source
 from metrics.instruments import Instruments
@@ -48,7 +59,14 @@ EVENTS: tuple[Counted, ...] = (
     Called("cinder", "volume", 0.1, None),
     Stepped("cinder.unreserve", "done", 0.3),
     Guarded("no_connector"),
+    Braked("host", "too many"),
     VolumeSought("vol-1", known=False),
+    Answered("nova", None),
+    Answered("nova", "no route"),
+    CallGivenUp(LAB, "observe"),
+    HangingCalls(LAB, 1, stopped=False),
+    HangingCalls(LAB, 1, stopped=True),
+    CallReturnedLate(LAB, "observe"),
     *(Happened(kind, "x") for kind in EventKind),
 )
 

@@ -150,8 +150,8 @@ def test_whole_service_is_ready_and_says_so(service: Service) -> None:
     page = ask(service, "/readyz")
     assert page.status_code == 200
     components = page.json()["components"]
-    parts = {"service", "broker", "listener", "replay", "publisher", "cinder", "ledger"}
-    assert set(components) == parts
+    parts = {"service", "broker", "listener", "replay", "publisher", "cinder", "nova", "ledger"}
+    assert {name for name in components if not name.startswith("backend:")} == parts
     assert all(component["reason"] for component in components.values())
 
 
@@ -186,6 +186,38 @@ def parked(ledger: Ledger, volume_id: str) -> None:
     with ledger._database.engine.begin() as connection:
         own = cases.update().where(cases.c.case_id == case_id)
         connection.execute(own.values(state=CaseState.PARKED.value, next_attempt_at=None))
+
+
+def test_nova_that_is_away_degrades_it(build: Build, cloud: Cloud) -> None:
+    """Nova is down at the start -> 200, degraded with the reason, in the metrics too; alive."""
+    cloud.set_apis(nova_up=False)
+    service = build()
+    service.start()
+    try:
+        until(lambda: service.caught_up)
+        until(lambda: ask(service, "/readyz").json()["components"]["nova"].get("degraded"))
+        page = ask(service, "/readyz")
+        assert page.status_code == 200
+        nova = page.json()["components"]["nova"]
+        assert nova["ok"]
+        assert nova["reason"] not in {"answers", "not asked yet"}
+        assert 'detachd_degraded{component="nova"} 1.0' in ask(service, "/metrics").text
+        assert 'detachd_ready{component="nova"} 1.0' in ask(service, "/metrics").text
+        assert ask(service, "/healthz").json() == {"alive": True}
+    finally:
+        service.stop()
+        assert service.wait()
+
+
+def test_loop_that_hangs_makes_it_unhealthy(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn of the worker takes longer than its bound -> /healthz says which loop, 503."""
+    monkeypatch.setattr(service._working, "_bound_seconds", -1.0)
+    monkeypatch.setattr(service._working._stop, "still_seconds", lambda: 5.0)
+    page = ask(service, "/healthz")
+    assert page.status_code == 503
+    assert page.json()["stuck"][0].startswith("the worker has not turned for 5 s")
 
 
 def test_broker_that_is_away_makes_it_unready_not_dead(build: Build) -> None:

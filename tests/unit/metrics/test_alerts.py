@@ -167,9 +167,11 @@ def exported() -> dict[str, frozenset[str]]:
 def read_at_scrape() -> dict[str, frozenset[str]]:
     """Return the same of what is asked for at each scrape only."""
     registry = CollectorRegistry()
-    state = LedgerState({"parked": (1, 1.0)}, 1, 1.0, paused=True, acknowledged={"parked": 1})
+    state = LedgerState(
+        {"parked": (1, 1.0)}, 1, 1.0, paused=True, acknowledged={"parked": 1}, open_breakers=("b",)
+    )
     registry.register(LedgerCollector(lambda: state))
-    registry.register(ReadinessCollector(lambda: {"ledger": True}))
+    registry.register(ReadinessCollector(lambda: {"ledger": (True, False)}))
     return {s.name: frozenset(s.labels) for family in registry.collect() for s in family.samples}
 
 
@@ -200,11 +202,15 @@ def matched(label: str) -> list[tuple[str, str]]:
 
 
 def test_each_component_is_graded_once() -> None:
-    """What /readyz names, on a bus of its own too -> either critical or a warning."""
+    """What /readyz names, on a bus of its own too -> either critical or a warning.
+
+    Cinder and Nova can be degraded too. Nova is never unready.
+    """
     well = SimpleNamespace(bus="cell1", problems=(), connected=True, caught_up=True)
     part, ledger = Mock(status=lambda: well), Mock(paused=lambda: None)
     health = Health(ledger, [part], part, part, strangers=Strangers(), stopping=threading.Event())
     components = set(health.ready())
+    assert health.ready()["nova"] == (True, False)
     graded = {
         frozenset(n for n in components if bool(re.fullmatch(value, n)) is (operator != "!~"))
         for operator, value in matched("component")
@@ -213,6 +219,7 @@ def test_each_component_is_graded_once() -> None:
         frozenset({"service", "broker:cell1", "ledger"}),
         frozenset({"listener:cell1", "publisher", "replay"}),
         frozenset({"cinder"}),
+        frozenset({"cinder", "nova"}),
     }
 
 

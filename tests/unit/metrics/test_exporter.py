@@ -80,6 +80,33 @@ def test_a_living_process_is_healthy_whatever_its_components_say(
     assert get(exporter, "/healthz").status_code == 200
 
 
+def test_a_loop_that_does_not_turn_makes_the_process_unhealthy() -> None:
+    """A loop hangs -> /healthz answers 503 and says which; only a restart helps."""
+    stuck = ["the worker has not turned for 901 s"]
+    served = Exporter("127.0.0.1", 0, CollectorRegistry(), Components(), lambda: stuck)
+    served.start()
+    try:
+        page = get(served, "/healthz")
+        assert page.status_code == 503
+        assert page.json() == {"alive": False, "stuck": stuck}
+        stuck.clear()
+        assert get(served, "/healthz").status_code == 200
+    finally:
+        served.stop()
+
+
+def test_a_degraded_component_is_ready_with_its_reason(
+    exporter: Exporter, components: Components
+) -> None:
+    """Nova gives no answer -> 200, and the body says that it is degraded, and why."""
+    components.checks = (Check("nova", ok=True, reason="no route", degraded=True),)
+    page = get(exporter, "/readyz")
+    assert page.status_code == 200
+    assert page.json()["components"] == {
+        "nova": {"ok": True, "reason": "no route", "degraded": True}
+    }
+
+
 def test_all_components_ready_makes_the_process_ready(exporter: Exporter) -> None:
     """Every check ok -> 200 and each reason in the body."""
     page = get(exporter, "/readyz")

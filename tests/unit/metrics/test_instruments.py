@@ -120,9 +120,14 @@ def test_registering_a_collector_does_not_ask() -> None:
 
 
 def test_each_component_s_readiness_is_a_sample() -> None:
-    """One component not ready -> its sample alone is 0."""
+    """One component not ready, one degraded -> a sample of its own says so."""
     registry = CollectorRegistry()
-    registry.register(ReadinessCollector(lambda: {"broker": False, "ledger": True}))
+    registry.register(ReadinessCollector(lambda: {
+        "broker": (False, False), "ledger": (True, False), "nova": (True, True),
+    }))  # fmt: skip
     seen = values(registry)
     assert seen["detachd_ready|component=broker"] == 0
     assert seen["detachd_ready|component=ledger"] == 1
+    assert seen["detachd_ready|component=nova"] == 1
+    assert seen["detachd_degraded|component=nova"] == 1
+    assert seen["detachd_degraded|component=ledger"] == 0

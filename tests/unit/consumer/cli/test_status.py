@@ -7,7 +7,8 @@ import json
 import pytest
 
 from consumer.ledger import Ledger, Replica
-from handlers.case import CaseState
+from handlers.brakes import BrakedError, BreakerLimits, Bucket, Limits, Spending
+from handlers.case import CaseState, StepKind, StepResult
 from tests.unit.consumer.cli.conftest import Run
 from tests.unit.consumer.cli.test_case_list import worked
 from tests.unit.consumer.due import open_case
@@ -40,6 +41,34 @@ def test_cases_are_counted_by_backend(ledger: Ledger, run: Run) -> None:
     assert [(one["backend"], one.get("parked", {}).get("count")) for one in found] == [
         (None, None), ("labhost@lab", None), ("other@lab", 1),
     ]  # fmt: skip
+
+
+def test_a_brake_that_held_is_said(ledger: Ledger, run: Run) -> None:
+    """A brake held back a plan within the hour -> which, and when; else that there was none."""
+    assert "none has held back a recovery" in run("status")[1]
+    open_case(ledger)
+    (claim,) = ledger.claim("w", limit=1, lease_seconds=60.0, deadlines=True)
+    file = ledger.casefile(claim, limits=Limits(host=Bucket(1, 1.0)))
+    file.spend(Spending("h@lvm", "compute-1", None))
+    with pytest.raises(BrakedError):
+        file.spend(Spending("h@lvm", "compute-1", None))
+    assert "host compute-1 held back a recovery" in run("status")[1]
+    (brake,) = json.loads(run("status", "-f", "json")[1])["brakes"]
+    assert (brake["scope"], brake["name"]) == ("host", "compute-1")
+
+
+def test_an_open_breaker_is_said(ledger: Ledger, run: Run) -> None:
+    """Releases of a backend failed -> its breaker, since when, and how many."""
+    open_case(ledger, backend="h@lvm")
+    (claim,) = ledger.claim("w", limit=1, lease_seconds=60.0, deadlines=True)
+    file = ledger.casefile(claim, limits=Limits(breaker=BreakerLimits(failures=1)))
+    file.intend(
+        StepKind.BACKEND_FORCE_DETACH, request_id="req-1", target={}, evidence={},
+        lease_seconds=60.0, announcement=None,
+    )  # fmt: skip
+    file.result("req-1", StepResult.INDETERMINATE, "")
+    assert "the BREAKER of h@lvm is open" in run("status")[1]
+    assert json.loads(run("status", "-f", "json")[1])["open_breakers"]["h@lvm"]["failures"] == 1
 
 
 @pytest.mark.parametrize("columns", [80, 200])

@@ -190,7 +190,9 @@ def test_every_field_of_a_policy_is_an_option() -> None:
     for field in dataclasses.fields(BackendPolicy):
         words = isinstance(field.default, Mode | LateAttach)
         default = field.default.value if words else field.default
-        assert options[field.name].default == default
+        assert options[field.name].default == (
+            list(default) if isinstance(default, tuple) else default
+        )
         assert options[field.name].help
 
 
@@ -202,6 +204,21 @@ def test_what_becomes_of_a_late_attach(write: Write) -> None:
     assert found.of("h@ceph").policy.late_attach is LateAttach.KEEP
     with pytest.raises(ConfigurationError, match="late_attach"):
         load([write(SMALLEST + text + "forget\n")])
+
+
+def test_protected_volumes(write: Write) -> None:
+    """One backend protects a type, all protect a project -> each by itself, the key by default."""
+    text = (
+        "protected_projects = p1, p2\n"
+        "[backend:h@lvm]\nprotected_volume_types = gold\nprotected_metadata_key = keep\n"
+    )
+    found = load([write(SMALLEST + text)]).backends
+    lvm, other = found.of("h@lvm").policy, found.of("h@ceph").policy
+    assert (lvm.protected_volume_types, lvm.protected_projects) == (("gold",), ("p1", "p2"))
+    assert (other.protected_volume_types, other.protected_projects) == ((), ("p1", "p2"))
+    assert (lvm.protected_metadata_key, other.protected_metadata_key) == (
+        "keep", "detachd_protected",
+    )  # fmt: skip
 
 
 def test_later_files_win(write: Write) -> None:

@@ -120,6 +120,16 @@ def test_due_case_is_judged_and_its_outcome_kept(
     assert count(instruments, "detachd_attempt_duration_seconds_count", backend=LAB) == 1
 
 
+def test_nothing_is_claimed_while_the_kill_switch_is_on(ledger: Ledger, make: Make) -> None:
+    """The file is there -> a due case stays; it is gone -> the case is worked."""
+    on = [True]
+    worker, volume_id = make(parks, halted=lambda: on[0]), open_case(ledger)
+    assert worker.run_once() == 0
+    assert only_case(ledger, volume_id).case.attempts == 0
+    on[0] = False
+    assert worker.run_once() == 1
+
+
 def test_names_from_the_bus_are_no_labels(
     ledger: Ledger, make: Make, instruments: Instruments
 ) -> None:

@@ -21,6 +21,7 @@ def volume(**columns: Any) -> dict[str, Any]:
         "os-vol-host-attr:host": f"{BACKEND}#pool", "os-vol-tenant-attr:tenant_id": "project",
         "os-vol-mig-status-attr:migstat": None, "os-vol-mig-status-attr:name_id": None,
         "shared_targets": False, "service_uuid": "s", "cluster_name": None, "provider_id": None,
+        "metadata": {},
     }  # fmt: skip
     return {"volume": fields | columns}
 

@@ -79,6 +79,22 @@ def test_volume_with_attachments_in_every_status(api: OpenStackApi, cinder: Cind
     assert "canary-chap" not in repr(seen)
 
 
+def test_what_protects_a_volume_is_shown(api: OpenStackApi, cinder: CinderClient) -> None:
+    """Metadata and type -> the names that are set, without values, and the type; none is no answer.
+
+    An answer without metadata is not Cinder's: it would show a protected volume as a free one.
+    """
+    metadata = {"keep": "true", "note": "canary-note", "old": "False", "empty": ""}
+    show(api, answers.volume(metadata=metadata))
+    seen = cinder.volume(VOLUME, timeout_seconds=LIMIT)
+    assert seen is not None
+    assert (seen.marks, seen.volume_type) == (frozenset({"keep", "note"}), "fast")
+    assert "canary-note" not in repr(seen)
+    show(api, answers.volume(metadata=None))
+    with pytest.raises(OutsideError, match="metadata"):
+        cinder.volume(VOLUME, timeout_seconds=LIMIT)
+
+
 def test_attachments_are_asked_for_every_project_and_status(
     api: OpenStackApi, cinder: CinderClient
 ) -> None:

@@ -59,6 +59,7 @@ class Outside:
     """Cinder, Nova and a driver in one; each answers what it was told to, or raises it."""
 
     capabilities = Capabilities(sees_connections=True, sees_hosts=True)
+    kind = "Outside"
 
     def __init__(self, picture: Picture) -> None:
         self.picture = picture

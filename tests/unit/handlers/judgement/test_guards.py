@@ -72,6 +72,35 @@ def objection(
     return guard(picture.situation, steps, means)
 
 
+@pytest.mark.parametrize(
+    ("facts", "policy"),
+    [
+        ({"marks": frozenset({"detachd_protected"})}, {}),
+        ({"marks": frozenset({"keep"})}, {"protected_metadata_key": "keep"}),
+        ({"volume_type": "gold"}, {"protected_volume_types": ("silver", "gold")}),
+        ({"volume_type_id": "type-1"}, {"protected_volume_types": ("type-1",)}),
+        ({"project_id": "project-1"}, {"protected_projects": ("project-1",)}),
+    ],
+)
+def test_a_protected_volume_is_left_to_a_person(
+    facts: dict[str, Any], policy: dict[str, Any]
+) -> None:
+    """Its metadata, its type or its project protects it -> parked in each mode, approved or not."""
+    steps = make_plan(UC1.diagnosis, SEEING)
+    mark = fingerprint(UC1.diagnosis, steps)
+    case = dataclasses.replace(
+        UC1.situation.case, approved_by="me", approved_fingerprint=mark, approved_at=NOW
+    )
+    volume = dataclasses.replace(UC1.situation.volume, **facts)
+    s = dataclasses.replace(UC1.situation, volume=volume, case=case)
+    for mode in Mode:
+        found = guard(s, steps, Means(SEEING, BackendPolicy(mode=mode, **policy), NOW, mark))
+        assert found is not None
+        assert found.guard is Guard.PROTECTED
+    assert guard(s, steps, Means(SEEING, BackendPolicy(
+        mode=Mode.AUTO, protected_metadata_key=""), NOW, mark)) is None  # fmt: skip
+
+
 def objecting(picture: Picture, *means: Any) -> Guard | None:
     """Return the guard alone."""
     found = objection(picture, *means)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -141,3 +142,34 @@ def test_one_host_that_lost_its_access_is_for_a_person(cloud: Cloud) -> None:
         outcome = Trial(scene, ATTACH).run(recovery_on(cloud, QUICK))
         assert (outcome.rule, outcome.state) == ("P8.access-lost", CaseState.PARKED)
         assert outcome.reason.endswith("(compute-1)")
+
+
+@pytest.mark.parametrize("arrange", [scenes.uc1, scenes.uc2, scenes.uc3, scenes.uc4, scenes.uc5])
+def test_protected_volume_is_diagnosed_and_left(
+    cloud: Cloud, arrange: Callable[[Cloud], Scene]
+) -> None:
+    """Its owner has set the metadata -> nothing is written, whatever is stuck; a person is told."""
+    scene = arrange(cloud)
+    cloud.set_metadata(scene.volume_id, detachd_protected="true")
+    operation = DETACH if arrange in {scenes.uc3, scenes.uc4, scenes.uc5} else ATTACH
+    outcome = Trial(scene, operation).run(recovery_on(cloud, QUICK))
+    assert outcome.state is CaseState.PARKED
+    assert "the volume is protected" in outcome.reason
+    assert cloud.calls(writes=True) == ()
+
+
+def test_volume_that_is_protected_right_before_the_call(cloud: Cloud) -> None:
+    """Its owner sets the metadata while the plan is made -> the last look withholds it."""
+    scene = scenes.uc1(cloud)
+    cloud.set_metadata(scene.volume_id, detachd_protected="false")
+    trial = Trial(scene, ATTACH)
+    intend = trial.intend
+
+    def protect_meanwhile(*args: Any, **named: Any) -> None:
+        cloud.set_metadata(scene.volume_id, detachd_protected="yes")
+        intend(*args, **named)
+
+    trial.intend = protect_meanwhile  # type: ignore[method-assign]
+    outcome = trial.run(recovery_on(cloud, QUICK))
+    assert outcome.state is CaseState.PARKED
+    assert cloud.calls(writes=True) == ()

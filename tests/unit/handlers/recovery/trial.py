@@ -17,6 +17,7 @@ from drivers.simulator import DEFAULT_BACKEND, Cloud
 from drivers.simulator.estate import made_up_connector
 from drivers.simulator.scenes import Scene
 from handlers.announcement import Event
+from handlers.brakes import BrakedError, Held, Spending
 from handlers.case import (
     Announcement,
     Case,
@@ -70,6 +71,8 @@ class Trial:
         self.leases: list[float] = []
         self.crash_at: int | None = None
         self.paused = False
+        self.spent: list[Spending] = []
+        self.held: Held | None = None
         self.places = 0
         self.between: Callable[[float], None] = lambda _: None
         self.written: Callable[[StepKind], None] = lambda _: None
@@ -81,6 +84,12 @@ class Trial:
         self._place()
         self._keep(backend=backend)
         self._place()
+
+    def spend(self, spending: Spending) -> None:
+        """Keep what was asked for; hold it back where the test says so."""
+        self.spent.append(spending)
+        if self.held is not None and not spending.begun:
+            raise BrakedError(self.held)
 
     def intend(
         self,

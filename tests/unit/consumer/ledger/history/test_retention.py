@@ -266,11 +266,11 @@ def test_decisions_of_people_go_once_they_are_logged(ledger: Ledger) -> None:
 def test_every_table_that_grows_is_thought_of() -> None:
     """A table is added -> it is decided here whether and how it is pruned."""
     pruned = {*OF_A_CASE, *ARCHIVE_OF.values(), claims, decisions, quarantine}
-    # As many as there are hosts, pauses, services, volumes in transition or attached now, and
-    # servers of which something was told within a day.
+    # As many as there are hosts, pauses, services, volumes in transition or attached now, servers
+    # of which something was told within a day, backends, and what had a stuck volume in two days.
     kept_by_what_there_is = {
         "connectors", "pauses", "replicas", "sweeps", "sightings", "rounds", "inventory",
-        "server_looks",
+        "server_looks", "breakers", "allowances",
     }  # fmt: skip
     assert {t.name for t in metadata.tables.values()} - {t.name for t in pruned} == (
         kept_by_what_there_is

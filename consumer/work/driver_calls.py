@@ -1,0 +1,388 @@
+"""Makes every call to a storage driver, and gives up those that do not come back.
+
+A driver promises to keep to its time limit. It may break that promise, for example where a library
+of the vendor hangs. So:
+
+1. Each call runs in a thread of its own. Past its time limit and a grace period the call is given
+   up: the caller gets IndeterminateError and goes on.
+2. A thread cannot be ended from outside. It is written off and stays on the list of hanging calls
+   until it returns. A write on that list may still act (``consumer/work/hanging.py``).
+3. At most so many calls of one backend hang; then that backend is stopped: its driver is not called
+   until one of them returns, or the process is restarted. No other backend notices.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+from oslo_context import context
+
+from consumer.counting import Answered, CallGivenUp, CallReturnedLate, HangingCalls
+from consumer.work.backends import Backends
+from drivers.base import Attachment, Export, Observation, StorageDriver, VolumeRef
+from drivers.errors import (
+    ConflictError,
+    IndeterminateError,
+    NotFoundError,
+    OutsideError,
+    PermanentError,
+    TransientError,
+)
+
+LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MAKING_SECONDS = 30.0
+"""How long a driver's constructor may take, which is to open nothing that could block."""
+ASK_AGAIN_SECONDS = 60.0
+"""How long a case of a stopped backend waits at least. Longer than a pause within an attempt."""
+
+DriverEvent = Answered | CallGivenUp | CallReturnedLate | HangingCalls
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HangingCall:
+    """A call that was given up and whose thread has not returned.
+
+    ``request_id`` is that of a write, None for a read. ``given_up_at`` is monotonic.
+    """
+
+    backend: str
+    method: str
+    request_id: str | None
+    given_up_at: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Returned:
+    """A write that was given up has returned, ``how``: in words that are safe to store."""
+
+    backend: str
+    request_id: str
+    how: str
+
+
+class BackendCalls:
+    """The calls to the driver of one backend. Thread-safe."""
+
+    def __init__(
+        self,
+        backend: str,
+        most_hanging: int,
+        *,
+        report: Callable[[DriverEvent], None],
+        returned: Callable[[Returned], None],
+    ) -> None:
+        self._backend = backend
+        self._most_hanging = most_hanging
+        self._report = report
+        self._returned = returned
+        self._lock = threading.Lock()
+        self._hanging: dict[concurrent.futures.Future[Any], HangingCall] = {}
+
+    def make(
+        self,
+        method: str,
+        call: Callable[[], T],
+        *,
+        limit_seconds: float,
+        request_id: str | None = None,
+        asks: bool = True,
+    ) -> T:
+        """Make one call and return what it returns. Blocks for at most ``limit_seconds``.
+
+        ``asks``: it asks the backend, so that its end tells whether that answers.
+
+        Raises what the call raises; TransientError, with nothing done, if the backend is stopped or
+        no thread can be started; and IndeterminateError if the call is given up.
+        """
+        self._refuse_if_stopped()
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        thread = threading.Thread(
+            target=self._run,
+            args=(call, future, context.get_current()),
+            name=f"{self._backend} {method}",
+            daemon=True,  # if it hangs, the process can still end
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise TransientError("the machine has no thread left for the call") from error
+        concurrent.futures.wait((future,), limit_seconds)
+        if self._is_given_up(future, method, request_id):
+            raise self._gave_up(method, limit_seconds)
+        return self._result(future, writes=request_id is not None) if asks else future.result()
+
+    def hanging(self) -> tuple[HangingCall, ...]:
+        """Return the calls that were given up and have not returned."""
+        with self._lock:
+            return tuple(self._hanging.values())
+
+    def stopped(self) -> str | None:
+        """Return why the driver is not called any more, None while it is."""
+        number = len(self.hanging())
+        if number < self._most_hanging:
+            return None
+        return (
+            f"the storage driver of backend {self._backend} is not called any more, because "
+            f"{number} of its calls hang: find out why, then restart detachd (it also goes on by "
+            "itself when one of them returns)"
+        )
+
+    def _result(self, future: concurrent.futures.Future[T], *, writes: bool) -> T:
+        problem: str | None = None
+        try:
+            return future.result()
+        except OutsideError as error:
+            problem = _problem(error, writes=writes)
+            raise
+        except BaseException as error:
+            problem = f"its storage driver {_named(error).removeprefix('it ')}"
+            raise
+        finally:
+            self._report(Answered(f"backend:{self._backend}", problem))
+
+    def _refuse_if_stopped(self) -> None:
+        if (why := self.stopped()) is not None:
+            raise TransientError(why, retry_after_seconds=ASK_AGAIN_SECONDS)
+
+    def _run(
+        self,
+        call: Callable[[], T],
+        future: concurrent.futures.Future[T],
+        log_context: context.RequestContext | None,
+    ) -> None:
+        if log_context is not None:
+            log_context.update_store()  # so that what the driver logs names the case
+        try:
+            result = call()
+        except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
+            self._hand_over(future, partial(future.set_exception, error), _named(error))
+        else:
+            self._hand_over(future, partial(future.set_result, result), "it succeeded")
+
+    def _hand_over(
+        self, future: concurrent.futures.Future[T], give: Callable[[], None], how: str
+    ) -> None:
+        try:
+            give()
+        except concurrent.futures.InvalidStateError:  # nobody waits for it any more
+            self._came_back(future, how)
+
+    def _is_given_up(
+        self, future: concurrent.futures.Future[T], method: str, request_id: str | None
+    ) -> bool:
+        """Give the call up unless it has returned. Its thread finds it either done or listed."""
+        with self._lock:
+            if not future.cancel():
+                return False
+            self._hanging[future] = HangingCall(self._backend, method, request_id, time.monotonic())
+            self._report_number()
+            return True
+
+    def _gave_up(self, method: str, limit_seconds: float) -> IndeterminateError:
+        self._report(CallGivenUp(self._backend, method))
+        words = (
+            f"the storage driver of backend {self._backend} did not return from {method} within "
+            f"{limit_seconds:g} s; the call is given up and may still act"
+        )
+        self._report(Answered(f"backend:{self._backend}", words))
+        LOG.warning(
+            "%s; %d of at most %d calls hang", words, len(self.hanging()), self._most_hanging
+        )
+        if (why := self.stopped()) is not None:
+            LOG.error("%s", why)
+        return IndeterminateError(words)
+
+    def _came_back(self, future: concurrent.futures.Future[T], how: str) -> None:
+        with self._lock:
+            call = self._hanging.pop(future)
+            number = self._report_number()
+        late_seconds = time.monotonic() - call.given_up_at
+        self._report(CallReturnedLate(self._backend, call.method))
+        LOG.warning(
+            "%s of backend %s returned %.0f s after it was given up: %s; %d calls still hang",
+            call.method, self._backend, late_seconds, how, number,
+        )  # fmt: skip
+        if call.request_id is not None:
+            self._returned(Returned(self._backend, call.request_id, f"{call.method}: {how}"))
+
+    def _report_number(self) -> int:
+        """Report how many hang now. For a thread that holds the lock, so that the last is true."""
+        number = len(self._hanging)
+        stopped = number >= self._most_hanging
+        self._report(HangingCalls(self._backend, number, stopped=stopped))
+        return number
+
+
+def _problem(error: OutsideError, *, writes: bool) -> str | None:
+    """Return why the backend gave no answer, None where its refusal is one."""
+    refused = isinstance(error, NotFoundError | ConflictError)
+    refused = refused or (writes and isinstance(error, PermanentError))
+    return None if refused else str(error)
+
+
+def _named(error: BaseException) -> str:
+    """Return the kind of error alone: the text of a foreign one may hold anything."""
+    return f"it failed with {type(error).__name__}"
+
+
+class BoundedDriver(StorageDriver):
+    """A driver each call of which is given up past its time limit and ``grace_seconds``."""
+
+    def __init__(self, driver: StorageDriver, calls: BackendCalls, grace_seconds: float) -> None:
+        super().__init__(driver.backend, driver.options)
+        self._driver = driver
+        self._calls = calls
+        self._grace_seconds = grace_seconds
+        self.capabilities = driver.capabilities  # type: ignore[misc]  # of the class, elsewhere
+
+    @property
+    def kind(self) -> str:
+        """The name of the driver's own class."""
+        return self._driver.kind
+
+    def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
+        """Return what the driver sees, or raise IndeterminateError in time."""
+        return self._calls.make(
+            "observe",
+            lambda: self._driver.observe(volume, timeout_seconds=timeout_seconds),
+            limit_seconds=timeout_seconds + self._grace_seconds,
+        )
+
+    def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
+        """Return what the driver lists, or raise IndeterminateError in time."""
+        return self._calls.make(
+            "list_exports",
+            lambda: self._driver.list_exports(timeout_seconds=timeout_seconds),
+            limit_seconds=timeout_seconds + self._grace_seconds,
+        )
+
+    def terminate_connection(
+        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        """Have the driver do it, or raise IndeterminateError in time."""
+        self._write("terminate_connection", volume, attachment, request_id, timeout_seconds)
+
+    def detach(
+        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        """Have the driver do it, or raise IndeterminateError in time."""
+        self._write("detach", volume, attachment, request_id, timeout_seconds)
+
+    def force_detach(
+        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        """Have the driver do it, or raise IndeterminateError in time: twice the time limit.
+
+        A driver terminates and detaches, each within the whole limit.
+        """
+        self._write("force_detach", volume, attachment, request_id, timeout_seconds, calls=2)
+
+    def _write(
+        self,
+        method: str,
+        volume: VolumeRef,
+        attachment: Attachment,
+        request_id: str,
+        timeout_seconds: float,
+        *,
+        calls: int = 1,
+    ) -> None:
+        write = getattr(self._driver, method)
+        self._calls.make(
+            method,
+            lambda: write(
+                volume, attachment, request_id=request_id, timeout_seconds=timeout_seconds
+            ),
+            limit_seconds=calls * timeout_seconds + self._grace_seconds,
+            request_id=request_id,
+        )
+
+
+def _unreported(_: object) -> None:
+    """Report nothing: for a command, which makes a few calls and ends."""
+
+
+class BoundedDrivers:
+    """The driver of each backend, its calls bounded. Thread-safe.
+
+    A driver is made by ``driver_of``, which is bounded too: a constructor that hangs holds up its
+    own backend alone.
+    """
+
+    def __init__(
+        self,
+        driver_of: Callable[[str], StorageDriver],
+        backends: Backends,
+        *,
+        report: Callable[[DriverEvent], None] = _unreported,
+    ) -> None:
+        self._driver_of = driver_of
+        self._backends = backends
+        self._report = report
+        self._lock = threading.Lock()
+        self._calls: dict[str, BackendCalls] = {}
+        self._drivers: dict[str, BoundedDriver] = {}
+        self._returned: list[Returned] = []
+
+    def __call__(self, backend: str) -> StorageDriver:
+        """Return the driver of ``host@backend``. Blocks while it is made, at most half a minute.
+
+        Raises what making it raises, TransientError if the backend is stopped, and
+        IndeterminateError if its constructor hangs.
+        """
+        with self._lock:
+            made, calls = self._drivers.get(backend), self._calls_of(backend)
+        if made is not None:
+            return made
+        driver = calls.make(
+            "the constructor",
+            lambda: self._driver_of(backend),
+            limit_seconds=MAKING_SECONDS,
+            asks=False,
+        )
+        grace_seconds = self._backends.of(backend).policy.driver_grace_seconds
+        with self._lock:
+            return self._drivers.setdefault(backend, BoundedDriver(driver, calls, grace_seconds))
+
+    def hanging(self) -> tuple[HangingCall, ...]:
+        """Return the calls that were given up and have not returned, of every backend."""
+        return tuple(call for calls in self._all().values() for call in calls.hanging())
+
+    def stopped(self) -> Mapping[str, str]:
+        """Return the backends whose drivers are not called any more, each with the reason."""
+        whys = {backend: calls.stopped() for backend, calls in self._all().items()}
+        return {backend: why for backend, why in whys.items() if why is not None}
+
+    def take_returned(self) -> tuple[Returned, ...]:
+        """Return the writes that have returned since they were given up; each is given once."""
+        with self._lock:
+            taken, self._returned = tuple(self._returned), []
+        return taken
+
+    def _all(self) -> Mapping[str, BackendCalls]:
+        with self._lock:
+            return dict(self._calls)
+
+    def _calls_of(self, backend: str) -> BackendCalls:
+        if backend not in self._calls:
+            self._calls[backend] = BackendCalls(
+                backend,
+                self._backends.of(backend).hanging_calls,
+                report=self._report,
+                returned=self._note_returned,
+            )
+        return self._calls[backend]
+
+    def _note_returned(self, returned: Returned) -> None:
+        with self._lock:
+            self._returned.append(returned)

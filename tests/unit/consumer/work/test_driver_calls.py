@@ -1,0 +1,298 @@
+"""A driver that hangs in each method: its call is given up, and nobody else is held up."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from consumer.counting import Answered, CallGivenUp, CallReturnedLate, HangingCalls
+from consumer.work.driver_calls import BoundedDrivers, DriverEvent
+from drivers.base import Attachment, Capabilities, Connector, Export, Observation, StorageDriver
+from drivers.base import VolumeRef as Ref
+from drivers.errors import (
+    ConflictError,
+    IndeterminateError,
+    NotFoundError,
+    PermanentError,
+    TransientError,
+)
+from tests.bus import until
+from tests.unit.consumer.due import LAB, SLOW, backend, backends
+
+REF = Ref("volume-1", LAB)
+ROW = Attachment("volume-1", "row-1", "server-1", Connector(host="compute1"))
+LIMIT = 0.05
+GRACE = 0.05
+SEES = Capabilities(sees_connections=True, sees_hosts=True, lists_exports=True)
+
+Call = Callable[[StorageDriver], object]
+READS: dict[str, Call] = {
+    "observe": lambda driver: driver.observe(REF, timeout_seconds=LIMIT),
+    "list_exports": lambda driver: driver.list_exports(timeout_seconds=LIMIT),
+}
+WRITES: dict[str, Call] = {
+    name: lambda driver, name=name: getattr(driver, name)(
+        REF, ROW, request_id=f"req-{name}", timeout_seconds=LIMIT
+    )
+    for name in ("terminate_connection", "detach", "force_detach")
+}
+CALLS = READS | WRITES
+
+
+class Hanging(StorageDriver):
+    """Hangs in ``method`` until it is let go, and acts before or after that."""
+
+    capabilities = SEES
+
+    def __init__(self, backend: str, method: str | None = None) -> None:
+        super().__init__(backend, {})
+        self.method = method
+        self.let_go = threading.Event()
+        self.acted: list[str] = []
+        self.acts_first = False
+        self.raises: Exception | None = None
+
+    def _do(self, method: str) -> None:
+        if self.acts_first:
+            self.acted.append(method)
+        if method == self.method:
+            self.let_go.wait(30)
+        if not self.acts_first:
+            self.acted.append(method)
+        if self.raises is not None:
+            raise self.raises
+
+    def observe(self, volume: Ref, *, timeout_seconds: float) -> Observation:
+        """Look."""
+        del volume, timeout_seconds
+        self._do("observe")
+        return Observation((), "it answered")
+
+    def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
+        """List."""
+        del timeout_seconds
+        self._do("list_exports")
+        return ()
+
+    def terminate_connection(self, *_: Any, **__: Any) -> None:
+        """Terminate."""
+        self._do("terminate_connection")
+
+    def detach(self, *_: Any, **__: Any) -> None:
+        """Detach."""
+        self._do("detach")
+
+    def force_detach(self, *_: Any, **__: Any) -> None:
+        """Release."""
+        self._do("force_detach")
+
+
+@pytest.fixture
+def made() -> Iterator[dict[str, Hanging]]:
+    """Give the drivers of two backends, and let them go in the end."""
+    drivers = {name: Hanging(name) for name in (LAB, SLOW)}
+    yield drivers
+    for driver in drivers.values():
+        driver.let_go.set()
+
+
+@pytest.fixture
+def events() -> list[DriverEvent]:
+    return []
+
+
+@pytest.fixture
+def bounded(made: dict[str, Hanging], events: list[DriverEvent]) -> BoundedDrivers:
+    return BoundedDrivers(
+        made.__getitem__, backends(driver_grace_seconds=GRACE), report=events.append
+    )
+
+
+@pytest.mark.parametrize("method", CALLS)
+def test_a_call_that_does_not_come_back_is_given_up(
+    method: str, made: dict[str, Hanging], bounded: BoundedDrivers, events: list[DriverEvent]
+) -> None:
+    """The driver hangs in a method -> the caller goes on in time, and it is told and counted."""
+    made[LAB].method = method
+    began = time.monotonic()
+    with pytest.raises(IndeterminateError, match=f"did not return from {method} within"):
+        CALLS[method](bounded(LAB))
+    assert time.monotonic() - began < 5.0
+    (call,) = bounded.hanging()
+    assert (call.backend, call.method) == (LAB, method)
+    assert call.request_id == (f"req-{method}" if method in WRITES else None)
+    assert CallGivenUp(LAB, method) in events
+    assert HangingCalls(LAB, 1, stopped=False) in events
+    (answered,) = [event for event in events if isinstance(event, Answered)]
+    assert f"did not return from {method}" in (answered.problem or "")
+
+
+def test_a_call_is_given_its_whole_limit_and_the_grace(
+    made: dict[str, Hanging], bounded: BoundedDrivers
+) -> None:
+    """Force_detach makes two calls, each with the whole limit -> it is waited for twice as long."""
+    made[LAB].method = "force_detach"
+    began = time.monotonic()
+    with pytest.raises(IndeterminateError):
+        CALLS["force_detach"](bounded(LAB))
+    assert time.monotonic() - began >= 2 * LIMIT + GRACE
+
+
+@pytest.mark.parametrize("method", CALLS)
+def test_a_call_that_returns_is_only_passed_on(
+    method: str, bounded: BoundedDrivers, events: list[DriverEvent]
+) -> None:
+    """A driver that keeps to its limit -> its own answer and class's name; it is well."""
+    driver = bounded(LAB)
+    CALLS[method](driver)
+    assert (driver.kind, driver.capabilities, bounded.hanging()) == ("Hanging", SEES, ())
+    assert set(events) == {Answered(f"backend:{LAB}", None)}
+
+
+@pytest.mark.parametrize("error", [NotFoundError("no such volume"), KeyError("a bug")])
+def test_what_a_driver_raises_reaches_its_caller(
+    error: Exception, made: dict[str, Hanging], bounded: BoundedDrivers
+) -> None:
+    """The driver raises, also what it may not -> the same error, in the caller's thread."""
+    made[LAB].raises = error
+    with pytest.raises(type(error)) as raised:
+        CALLS["observe"](bounded(LAB))
+    assert raised.value is error
+    assert bounded.hanging() == ()
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "problem"),
+    [
+        ("observe", NotFoundError("no such volume"), None),
+        ("observe", ConflictError("it moves"), None),
+        ("observe", TransientError("no route"), "no route"),
+        ("observe", PermanentError("no rights"), "no rights"),
+        (
+            "observe",
+            RuntimeError("password=hunter2"),
+            "its storage driver failed with RuntimeError",
+        ),
+        ("force_detach", PermanentError("in use"), None),
+        ("force_detach", IndeterminateError("cut off"), "cut off"),
+    ],
+)
+def test_a_refusal_is_an_answer_of_the_backend(  # noqa: PLR0917 - cases and fixtures
+    method: str,
+    error: Exception,
+    problem: str | None,
+    made: dict[str, Hanging],
+    bounded: BoundedDrivers,
+    events: list[DriverEvent],
+) -> None:
+    """The driver raises -> told as a problem of the backend, unless it is a word on the volume."""
+    made[LAB].raises = error
+    driver = bounded(LAB)
+    events.clear()
+    with pytest.raises(type(error)):
+        CALLS[method](driver)
+    assert events == [Answered(f"backend:{LAB}", problem)]
+
+
+@pytest.mark.parametrize("acts_first", [True, False])
+def test_a_write_that_returns_late_is_handed_over_once(
+    acts_first: bool,
+    made: dict[str, Hanging],
+    bounded: BoundedDrivers,
+    events: list[DriverEvent],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It hangs before or after it acted, then returns -> logged, counted, given to the ledger."""
+    made[LAB].method, made[LAB].acts_first = "force_detach", acts_first
+    with pytest.raises(IndeterminateError):
+        CALLS["force_detach"](bounded(LAB))
+    assert made[LAB].acted == (["force_detach"] if acts_first else [])
+    assert bounded.take_returned() == ()
+    with caplog.at_level(logging.WARNING):
+        made[LAB].let_go.set()
+        until(lambda: not bounded.hanging(), 10.0)
+        until(lambda: "returned" in caplog.text, 10.0)
+        until(lambda: CallReturnedLate(LAB, "force_detach") in events, 10.0)
+    taken = until_taken(bounded)
+    assert [(r.request_id, r.how) for r in taken] == [
+        ("req-force_detach", "force_detach: it succeeded")
+    ]
+    assert bounded.take_returned() == ()
+    assert HangingCalls(LAB, 0, stopped=False) in events
+
+
+def until_taken(bounded: BoundedDrivers) -> list[Any]:
+    taken: list[Any] = []
+    until(lambda: bool(taken.extend(bounded.take_returned()) or taken), 10.0)
+    return taken
+
+
+def test_the_text_of_a_late_error_is_not_kept(
+    made: dict[str, Hanging], bounded: BoundedDrivers, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A write fails late with a foreign text -> its kind is kept and logged, not its text."""
+    made[LAB].method, made[LAB].raises = "detach", RuntimeError("password=hunter2")
+    with pytest.raises(IndeterminateError):
+        CALLS["detach"](bounded(LAB))
+    made[LAB].let_go.set()
+    (returned,) = until_taken(bounded)
+    assert returned.how == "detach: it failed with RuntimeError"
+    assert "hunter2" not in caplog.text
+
+
+def test_a_backend_is_stopped_when_too_many_of_its_calls_hang(
+    made: dict[str, Hanging],
+    bounded: BoundedDrivers,
+    events: list[DriverEvent],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """So many calls hang -> its driver is called no more, which is said; the other backend goes on.
+
+    When one returns, it is called again.
+    """
+    made[LAB].method = "observe"
+    most = backend(LAB).hanging_calls
+    for _ in range(most):
+        with pytest.raises(IndeterminateError):
+            CALLS["observe"](bounded(LAB))
+    threads = threading.active_count()
+    with pytest.raises(TransientError, match=f"{most} of its calls hang") as refused:
+        CALLS["list_exports"](bounded(LAB))
+    assert refused.value.retry_after_seconds > 30
+    assert threading.active_count() == threads
+    assert [r.levelname for r in caplog.records if "is not called any more" in r.message] == [
+        "ERROR"
+    ]
+    assert HangingCalls(LAB, most, stopped=True) in events
+    assert set(bounded.stopped()) == {LAB}
+    CALLS["observe"](bounded(SLOW))
+    made[LAB].let_go.set()
+    until(lambda: not bounded.stopped(), 10.0)
+    CALLS["list_exports"](bounded(LAB))
+
+
+def test_a_constructor_that_hangs_holds_up_its_own_backend_alone(
+    monkeypatch: pytest.MonkeyPatch, made: dict[str, Hanging]
+) -> None:
+    """One driver cannot be made -> given up; the driver of another backend is made meanwhile."""
+    monkeypatch.setattr("consumer.work.driver_calls.MAKING_SECONDS", LIMIT)
+    let_go = threading.Event()
+
+    def make(name: str) -> StorageDriver:
+        if name == LAB:
+            let_go.wait(30)
+        return made[name]
+
+    bounded = BoundedDrivers(make, backends())
+    with pytest.raises(IndeterminateError, match="the constructor"):
+        bounded(LAB)
+    CALLS["observe"](bounded(SLOW))
+    let_go.set()
+    until(lambda: not bounded.hanging(), 10.0)
+    assert bounded.take_returned() == ()
+    CALLS["observe"](bounded(LAB))
