@@ -16,6 +16,8 @@ KINDS = (TransientError, IndeterminateError, PermanentError)
 LOOKS = ("observe", "list_exports")
 ACTIONS = ("terminate_connection", "detach", "force_detach")
 GRACE_SECONDS = 1.0
+CROWD = 9
+"""How many hosts, or volumes, are more than a driver with a limit of its own would show."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

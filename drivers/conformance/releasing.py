@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+import uuid
 
 import pytest
 
@@ -19,6 +21,8 @@ from drivers.conformance.clause import (
 )
 from drivers.conformance.ground import Ground
 from drivers.errors import PermanentError
+
+REQUEST_ID = re.compile(r"\breq-[\w-]+")
 
 
 class ReleasingClauses(Clauses):
@@ -88,6 +92,40 @@ class ReleasingClauses(Clauses):
             self.force_detach(driver, subject)
             time.sleep(self.settle_seconds)
             self._must_be_gone(driver, ground, subject)
+
+    def test_host_that_came_back_later_is_released_again(
+        self, driver: StorageDriver, ground: Ground
+    ) -> None:
+        """A host was released, and is connected anew later -> it is released anew too."""
+        subject = self.attached(ground)
+        self.force_detach(driver, subject)
+        ground.connect(subject.volume, subject.connector)
+        must(bool(connections_of(ground, subject)), "the ground did not connect the host again")
+        if driver.capabilities.sees_connections:
+            must(bool(self.observe(driver, subject.volume)), "the host is back and is not shown")
+        self.force_detach(driver, subject)
+        self._must_be_gone(driver, ground, subject)
+
+    def test_request_id_is_passed_on_as_it_is(
+        self, driver: StorageDriver, ground: Ground, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A release has a request id -> the backend and the log are told this one, and no other.
+
+        By it a crash recovery and an audit find what the call has done.
+        """
+        subject, given = self.attached(ground), f"req-{uuid.uuid4()}"
+        before = len(ground.request_ids())
+        with caplog.at_level("DEBUG"):
+            driver.force_detach(
+                subject.volume,
+                subject.attachment,
+                request_id=given,
+                timeout_seconds=self.timeout_seconds,
+            )
+        told = {*ground.request_ids()[before:], *REQUEST_ID.findall(caplog.text)}
+        if not told:
+            pytest.skip("neither the backend nor the log is told a request id")
+        must(told == {given}, f"the request id is {given}, and told was {', '.join(sorted(told))}")
 
     def test_stuck_session_is_not_called_clean(self, driver: StorageDriver, ground: Ground) -> None:
         """A session cannot be ended while its I/O hangs -> an error, or observe still shows it."""
@@ -178,6 +216,26 @@ class SparingClauses(Clauses):
                 bool(seen),
                 "the host is connected under another name, and observe shows no connection",
             )
+
+    def test_host_of_another_case_keeps_its_access(
+        self, driver: StorageDriver, ground: Ground
+    ) -> None:
+        """Two hosts' names differ by case only -> each is released alone, the other one stays."""
+        subject = self.attached(ground)
+        other = Subject.of(subject.volume, ground.another_case(subject.connector))
+        ground.connect(other.volume, other.connector)
+        must(bool(connections_of(ground, other)), "the ground did not connect the other host")
+        before = connections_of(ground, subject)
+        self.force_detach(driver, other)
+        left, kept = connections_of(ground, other), connections_of(ground, subject)
+        must(not left, f"force_detach succeeded, but this is left: {shown(left)}")
+        must(
+            comparable(kept) == comparable(before),
+            f"of {shown(before)} this is left: {shown(kept)}; names that differ by case are two",
+        )
+        self.force_detach(driver, subject)
+        left = connections_of(ground, subject)
+        must(not left, f"force_detach succeeded, but this is left: {shown(left)}")
 
     @pytest.mark.parametrize("method", ACTIONS)
     def test_without_connector_nobody_is_cut(
