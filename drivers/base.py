@@ -7,6 +7,7 @@ in ``drivers/__init__.py``, and subclasses ``StorageDriver``.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import json
 import re
 from abc import ABC, abstractmethod
@@ -92,6 +93,10 @@ class Connector:
         """Return the names by which a backend may know this host: initiator, NQN, WWPNs, SDC."""
         return frozenset(n for n in (self.initiator, self.nqn, self.sdc_guid, *self.wwpns) if n)
 
+    def addresses(self) -> frozenset[str]:
+        """Return the IP addresses that this host has told of, each in its usual form."""
+        return frozenset(in_usual_form(ip) for ip in (self.ip, *self.host_ips) if ip)
+
     def missing(self, protocol: str | None) -> tuple[str, ...]:
         """Return the keys without which a connection of this protocol cannot be ended.
 
@@ -103,6 +108,14 @@ class Connector:
         else:
             needed = NEEDED_KEYS.get(protocol.lower(), ())
         return tuple(key for key in ("host", *needed) if not getattr(self, key, None))
+
+
+def in_usual_form(ip: str) -> str:
+    """Return an IP address as everybody writes it (``FD00:0::1`` is ``fd00::1``), else the text."""
+    try:
+        return str(ipaddress.ip_address(ip))
+    except ValueError:
+        return ip
 
 
 def _is_text(value: object) -> TypeGuard[str]:
@@ -161,6 +174,8 @@ class Connection:
 
     ``access`` says that the host may connect (an ACL entry, a mapping, a client key),
     ``sessions`` how many live sessions, watchers or nexuses it holds. Either means "not clean".
+    ``host_ip`` is set by a backend that knows a host by nothing but the IP address that it comes
+    from, in the form of ``in_usual_form``; ``name`` is then the client's and no host's.
     """
 
     name: str
@@ -168,9 +183,15 @@ class Connection:
     address: str | None = None
     access: bool = True
     sessions: int = 0
+    host_ip: str | None = None
 
     def belongs_to(self, connector: Connector) -> bool:
-        """Tell whether this is that host's connection, by initiator name or, failing that, host."""
+        """Tell whether this is that host's connection.
+
+        By initiator name or, failing that, host; where ``host_ip`` is set, by that alone.
+        """
+        if self.host_ip is not None:
+            return self.host_ip in connector.addresses()
         if self.name in connector.names():
             return True
         return not connector.names() and self.host is not None and self.host == connector.host
