@@ -33,24 +33,24 @@ class Rbd:
 
     ceph: Ceph
     clients: RbdClients
+    place: str = "volumes"
 
     def driver(self, **changes: object) -> RbdDriver:
         """Make a driver for it, with the key that the documentation gives to detachd."""
-        mine = {"conf": str(self.ceph.configuration), "python": PYTHON}
+        mine = {"conf": str(self.ceph.configuration), "python": PYTHON, "pools": self.place}
         return RbdDriver(BACKEND, parsed(RbdDriver.opts, {**mine, **changes}))
 
-    def volume(self, *options: str, pool: str = "volumes", **known: Any) -> VolumeRef:
+    def volume(self, *options: str, **known: Any) -> VolumeRef:
         """Make a volume with an image; ``known`` is more of what Cinder says of it."""
         ref = VolumeRef(known.pop("volume_id", None) or str(uuid.uuid4()), BACKEND, **known)
-        self.ceph.create(spec_of(ref, pool), *options)
+        self.ceph.create(self.spec(ref), *options)
         return ref
+
+    def spec(self, volume: VolumeRef) -> str:
+        """Return the name of the volume's image, as ``rbd`` takes it."""
+        return f"{self.place}/{volume.names()[0]}"
 
     def opened(self, volume: VolumeRef, host: str, **how: Any) -> RbdClient:
         """Have a host open the volume's image, and write to it for ever unless told otherwise."""
         how = {"address": address_of(host), "name": host, **how}
-        return self.clients.start(how.pop("spec", spec_of(volume)), **how).opened()
-
-
-def spec_of(volume: VolumeRef, pool: str = "volumes") -> str:
-    """Return the name of the volume's image, as ``rbd`` takes it."""
-    return f"{pool}/{volume.names()[0]}"
+        return self.clients.start(how.pop("spec", self.spec(volume)), **how).opened()

@@ -11,6 +11,7 @@ answer, also ``{"failed": WHY}``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 import sys
@@ -36,7 +37,7 @@ def main() -> None:
         cluster = rados.Rados(conffile=asked["conf"], rados_id=asked["user"])
         cluster.connect()
         answer = ASKED[asked["op"]](cluster, rbd, asked)
-    except (rados.Error, rbd.Error) as error:
+    except (rados.Error, rbd.Error, RefusedError) as error:
         number = getattr(error, "errno", None)
         answer = {"failed": number or type(error).__name__, "words": str(error)}
     tell(answer)
@@ -58,26 +59,32 @@ def listing(cluster: Any, rbd: Any, asked: Answer) -> Answer:
     return _seen(cluster, rbd, asked["places"], None)
 
 
-def fence(cluster: Any, _: Any, asked: Answer) -> Answer:
-    """Fence one client, by its full address."""
-    words = {"blocklistop": "add", "addr": asked["address"], "expire": float(asked["seconds"])}
+def release(cluster: Any, rbd: Any, asked: Answer) -> Answer:
+    """Fence one client by its full address, then remove these locks, then look."""
     tell({"acting": True})
-    return _commanded(cluster, "osd blocklist", words)[1]
+    if asked["address"] is not None:
+        words = {"blocklistop": "add", "addr": asked["address"], "expire": asked["seconds"]}
+        _commanded(cluster, "osd blocklist", words)
+    for lock in asked["locks"]:
+        _unlock(cluster, lock)
+    return look(cluster, rbd, asked)
 
 
-def unlock(cluster: Any, _: Any, asked: Answer) -> Answer:
-    """Remove one lock from an image's header, without opening the image.
+def _unlock(cluster: Any, lock: Answer) -> None:
+    """Remove a lock from an image's header, without opening the image; gone already is success.
 
     Opened to be written it would be watched by us, and librbd would fence the owner by itself. The
     request is ``cls_lock_break_op`` (src/cls/lock/cls_lock_ops.h), the first and only version.
     """
-    number = int(asked["locker"].partition(".")[2])
-    op = _text(LOCK) + struct.pack("<Bq", CLIENT, number) + _text(asked["cookie"])
+    import rados
+
+    number = int(lock["locker"].partition(".")[2])
+    op = _text(LOCK) + struct.pack("<Bq", CLIENT, number) + _text(lock["cookie"])
     request = struct.pack("<BBI", 1, 1, len(op)) + op
-    ioctx = _opened(cluster, asked["place"])
-    tell({"acting": True})
-    ioctx.execute("rbd_header." + asked["id"], "lock", "break_lock", request)
-    return {"done": True}
+    with contextlib.suppress(rados.ObjectNotFound):
+        _opened(cluster, lock["place"]).execute(
+            "rbd_header." + lock["id"], "lock", "break_lock", request
+        )
 
 
 def _seen(cluster: Any, rbd: Any, places: list[list[str]], names: list[str] | None) -> Answer:
@@ -87,7 +94,7 @@ def _seen(cluster: Any, rbd: Any, places: list[list[str]], names: list[str] | No
     for place in places:
         if not _exists(cluster, rbd, *place):
             return {"failed": "pool", "words": "/".join(filter(None, place))}
-    _, fences = _commanded(cluster, "osd blocklist ls", {"format": "json"})
+    fences = _fences(cluster)
     for place in places:
         ioctx = _opened(cluster, place)
         for name in rbd.RBD().list(ioctx) if names is None else names:
@@ -98,7 +105,7 @@ def _seen(cluster: Any, rbd: Any, places: list[list[str]], names: list[str] | No
         if names is not None:
             deleted = {entry["name"] for entry in rbd.RBD().trash_list(ioctx)}
             trash += [[*place, name] for name in names if name in deleted]
-    return {"fsid": cluster.get_fsid(), "images": images, "trash": trash, **fences}
+    return {"fsid": cluster.get_fsid(), "images": images, "trash": trash, "fences": fences}
 
 
 def _exists(cluster: Any, rbd: Any, pool: str, namespace: str) -> bool:
@@ -124,14 +131,26 @@ def _image(rbd: Any, ioctx: Any, name: str) -> Answer:
         }
 
 
-def _commanded(cluster: Any, prefix: str, words: Answer) -> tuple[str, Answer]:
+def _fences(cluster: Any) -> dict[str, str]:
+    """Return until when each address is fenced; the answer's second document is of ranges."""
+    shown = _commanded(cluster, "osd blocklist ls", {"format": "json"}).decode().strip()
+    entries = json.JSONDecoder().raw_decode(shown)[0]
+    return {entry["addr"]: entry["until"] for entry in entries}
+
+
+class RefusedError(Exception):
+    """A monitor answered a command with an error."""
+
+    def __init__(self, code: int, words: str) -> None:
+        super().__init__(words)
+        self.errno = -code
+
+
+def _commanded(cluster: Any, prefix: str, words: Answer) -> bytes:
     code, output, told = cluster.mon_command(json.dumps({"prefix": prefix, **words}), b"")
     if code:
-        return "", {"failed": -code, "words": told}
-    # Two documents: addresses, then ranges of addresses.
-    shown = output.decode().strip()
-    entries = json.JSONDecoder().raw_decode(shown)[0] if shown else []
-    return told, {"fences": {entry["addr"]: entry["until"] for entry in entries}, "done": told}
+        raise RefusedError(code, told)
+    return bytes(output)
 
 
 def _text(value: str) -> bytes:
@@ -140,7 +159,7 @@ def _text(value: str) -> bytes:
 
 
 ASKED: dict[str, Callable[[Any, Any, Answer], Answer]] = {
-    "look": look, "list": listing, "fence": fence, "unlock": unlock,
+    "look": look, "list": listing, "release": release,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Runs ``asking.py`` for one request and says what its end means: may the cluster have acted.
 
 1. An answer counts only if the program has ended well, in time, with one object to read.
-2. A read that failed did nothing. A write that failed before the line ``acting`` did nothing; one
-   that failed after it may have acted, and a frozen monitor or OSD carries it out when it goes on.
+2. A look that failed did nothing. A release that says that it failed before the line ``acting``
+   did nothing; any other that failed may have acted, and a frozen monitor carries it out when it
+   goes on.
 3. A program that hangs is killed at the deadline, for a library that blocks for ever.
 """
 
@@ -13,6 +14,7 @@ import errno
 import json
 import os
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,16 @@ ACTING = {"acting": True}
 REFUSALS = frozenset({errno.EPERM, errno.EACCES, errno.EINVAL})
 
 Answer = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OwnedLock:
+    """A lock, and the image that it is on."""
+
+    place: Place
+    image_id: str
+    client: str
+    cookie: str
 
 
 class RefusedError(PermanentError):
@@ -63,19 +75,29 @@ class Cluster:
         """Return the same of every image in the pools."""
         return self._ask("list", deadline, places=self._places())
 
-    def fence(self, address: str, seconds: float, deadline: Deadline) -> None:
-        """Have every OSD refuse this one client from now on, for so many seconds."""
-        self._ask("fence", deadline, address=address, seconds=seconds)
+    def release(
+        self,
+        names: tuple[str, ...],
+        address: str | None,
+        seconds: float,
+        locks: Iterable[OwnedLock],
+        deadline: Deadline,
+    ) -> Answer:
+        """Have every OSD refuse one client for so many seconds, then remove locks, then look.
 
-    def unlock(
-        self, place: Place, image_id: str, locker: str, cookie: str, deadline: Deadline
-    ) -> None:
-        """Remove one lock of an image; one that is gone already is success."""
-        where = {"place": [place.pool, place.namespace], "id": image_id}
-        try:
-            self._ask("unlock", deadline, **where, locker=locker, cookie=cookie)
-        except NotFoundError:
-            return
+        A lock that is gone already is success. Without an address nobody is fenced.
+        """
+        held = [
+            {
+                "place": [lock.place.pool, lock.place.namespace],
+                "id": lock.image_id,
+                "locker": lock.client,
+                "cookie": lock.cookie,
+            }
+            for lock in locks
+        ]
+        about = {"names": list(names), "places": self._places(), "locks": held}
+        return self._ask("release", deadline, **about, address=address, seconds=seconds)
 
     def _places(self) -> list[list[str]]:
         return [[place.pool, place.namespace] for place in self.options.pools]
@@ -85,21 +107,15 @@ class Cluster:
         code, output, errors = self._ended(json.dumps(asked).encode(), deadline)
         answer, acting = read(output)
         if code is None:
-            raise self._unanswered(op, acting=acting)
+            raise IndeterminateError(f"{self.options.where} gave no answer in time to: {op}.")
         if code or answer is None:
+            # Whatever has run a release for us may have lost the line that says so.
             words = f"{errors.strip()[-200:] or 'no message'}; exit code {code}"
-            kind = IndeterminateError if acting else TransientError
+            kind = IndeterminateError if op == "release" else TransientError
             raise kind(f"Asking {self.options.where} gave no answer ({words}).")
         if "failed" in answer:
             raise self.failure(answer, acting=acting)
         return answer
-
-    def _unanswered(self, op: str, *, acting: bool) -> OutsideError:
-        late = "; it may still do what it was asked" if acting else ""
-        error = f"{self.options.where} gave no answer in time to: {op}{late}."
-        if op in ("fence", "unlock") and not acting:
-            return TransientError(f"{error} Nothing was changed.")
-        return IndeterminateError(error)
 
     def failure(self, answer: Answer, *, acting: bool) -> OutsideError:
         """Return what a failure means. Pure."""
@@ -112,8 +128,6 @@ class Cluster:
                 )
             case "pool":
                 return NoPoolError(f"There is no pool or namespace {words} in the cluster.")
-            case errno.ENOENT if acting:
-                return NotFoundError(f"It is not there any more: {words}.")
             case errno.ETIMEDOUT:
                 return IndeterminateError(f"{self.options.where} did not answer in time: {words}.")
             case number if number in REFUSALS or not isinstance(number, int):

@@ -9,19 +9,26 @@ from drivers.base import Attachment, Capabilities, Export, Observation, StorageD
 from drivers.child import Deadline
 from drivers.errors import PermanentError
 from drivers.rbd.cluster import Cluster
-from drivers.rbd.image import exports_of, found, names_of, observation, read_sighting
+from drivers.rbd.fence import Release
+from drivers.rbd.image import exports_of, found, ip_of, names_of, observation, read_sighting
 from drivers.rbd.options import OPTS, RbdOptions
 
 
 class RbdDriver(StorageDriver):
-    """Sees which clients of a Ceph cluster have a volume's image open to write or locked.
+    """Sees which clients of a Ceph cluster have a volume's image open to write, and fences one.
 
     It runs where the cluster's public network is reached and Ceph's bindings are installed. A host
     is recognised by the IP address of its clients, which has to be that of its connector.
     """
 
     opts = OPTS
-    capabilities = Capabilities(sees_connections=True, sees_hosts=True, lists_exports=True)
+    capabilities = Capabilities(
+        sees_connections=True,
+        sees_hosts=True,
+        lists_exports=True,
+        ends_sessions=True,
+        by_learned_client=True,
+    )
 
     def __init__(self, backend: str, options: Mapping[str, Any]) -> None:
         super().__init__(backend, options)
@@ -49,11 +56,24 @@ class RbdDriver(StorageDriver):
     def terminate_connection(
         self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
     ) -> None:
-        """Refuse: which client is meant is not known yet."""
-        raise PermanentError(
-            f"Refused, nothing done: no client of attachment {attachment.attachment_id} of volume "
-            f"{volume.volume_id} is known ({request_id}, within {timeout_seconds:g} s)."
-        )
+        """Fence the learned client, remove its lock, look until both are seen.
+
+        PermanentError, with nothing done, where no client was learned and somebody has the volume
+        open, where another client has it, where the client is a kernel's, or has more other images
+        open than the option allows. TransientError where the cluster did not answer before.
+        """
+        learned = attachment.learned
+        if attachment.connector is None:
+            raise PermanentError(
+                "Refused, nothing done: without a connector no host is meant, and so no client."
+            )
+        if learned and ip_of(learned.address) not in attachment.connector.addresses():
+            raise PermanentError(
+                f"Refused, nothing done: the learned client is at {learned.address}, which is no "
+                f"address of host {attachment.connector.host}."
+            )
+        deadline = Deadline.after(timeout_seconds)
+        Release(self._cluster, self._options, volume, learned, request_id, deadline).run()
 
     def detach(
         self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float

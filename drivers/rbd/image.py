@@ -159,7 +159,7 @@ def observation(sighting: Sighting) -> Observation:
         "not listed there"
     )
     for lock in sighting.locks:
-        if _is_spent(lock, sighting):
+        if is_spent(lock, sighting):
             until = sighting.fences[lock.address]
             control += f"; {lock.client} at {lock.address} left a lock and is fenced until {until}"
     return Observation(connections_of(sighting), control)
@@ -172,7 +172,7 @@ def connections_of(sighting: Sighting) -> tuple[Connection, ...]:
     watches no more is nobody's: the next client to open the image removes it.
     """
     watching = [(w.client, w.address) for w in sighting.watchers]
-    locking = [(k.client, k.address) for k in sighting.locks if not _is_spent(k, sighting)]
+    locking = [(k.client, k.address) for k in sighting.locks if not is_spent(k, sighting)]
     return tuple(
         Connection(
             name=client,
@@ -180,12 +180,16 @@ def connections_of(sighting: Sighting) -> tuple[Connection, ...]:
             access=address not in sighting.fences,
             sessions=watching.count((client, address)),
             host_ip=ip_of(address),
+            cookies=tuple(
+                w.cookie for w in sighting.watchers if (w.client, w.address) == (client, address)
+            ),
         )
         for client, address in dict.fromkeys([*watching, *locking])
     )
 
 
-def _is_spent(lock: Lock, sighting: Sighting) -> bool:
+def is_spent(lock: Lock, sighting: Sighting) -> bool:
+    """Tell whether a lock's owner is fenced and watches no more: it can write no more."""
     owner = (lock.client, lock.address)
     watches = owner in [(w.client, w.address) for w in sighting.watchers]
     return lock.address in sighting.fences and not watches

@@ -39,6 +39,24 @@ OPTS = (
         default="volume-%s",
         help="The name of the image of a volume, with %s for its id: Cinder's option of that name.",
     ),
+    cfg.FloatOpt(
+        "fence_seconds",
+        default=86400.0,
+        min=600.0,
+        help=(
+            "How long a client is fenced, in seconds. It should outlast its host's failure: a "
+            "client may write again when its fence has ended."
+        ),
+    ),
+    cfg.IntOpt(
+        "other_images",
+        default=0,
+        min=0,
+        help=(
+            "How many other images of the pools a client may have open to be fenced all the same. "
+            "It loses all of them. QEMU has a client for each disk, so that it is 0."
+        ),
+    ),
     cfg.StrOpt(
         "python",
         default="/usr/bin/python3",
@@ -75,6 +93,8 @@ class RbdOptions:
     conf: str
     user: str
     volume_name_template: str
+    fence_seconds: float
+    other_images: int
     python: str
 
     @classmethod

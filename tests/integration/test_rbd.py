@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 import uuid
@@ -12,7 +13,7 @@ from drivers.base import Connection, VolumeRef
 from drivers.errors import IndeterminateError, NotFoundError, PermanentError
 from drivers.rbd.cluster import NoBindingsError, NoPoolError
 from tests.bus import until
-from tests.rbd import BACKEND, Rbd, address_of, connector_of, spec_of
+from tests.rbd import BACKEND, Rbd, address_of, connector_of
 from tests.services.ceph import Ceph
 from tests.services.fixtures import installed
 from tests.services.rbd_clients import RbdClients
@@ -43,7 +44,7 @@ def test_hosts_are_told_by_the_address_of_their_clients(rbd: Rbd) -> None:
     rbd.opened(volume, A, writes=1)
     rbd.opened(volume, B, writes=0)
     watchers = {
-        w["address"]: f"client.{w['client']}" for w in rbd.ceph.watchers_of(spec_of(volume))
+        w["address"]: f"client.{w['client']}" for w in rbd.ceph.watchers_of(rbd.spec(volume))
     }
     observed = rbd.driver().observe(volume, timeout_seconds=30)
     assert {c.address: c.name for c in observed.connections} == watchers
@@ -57,14 +58,14 @@ def test_hosts_are_told_by_the_address_of_their_clients(rbd: Rbd) -> None:
 def test_look_leaves_no_trace(rbd: Rbd) -> None:
     """Looked at again and again -> the image is not watched, not locked, not written by us."""
     volume = rbd.volume()
-    before = rbd.ceph.rbd("info", spec_of(volume))
+    before = rbd.ceph.rbd("info", rbd.spec(volume))
     driver = rbd.driver()
     for _ in range(3):
         assert driver.observe(volume, timeout_seconds=30).connections == ()
-        assert rbd.ceph.watchers_of(spec_of(volume)) == []
+        assert rbd.ceph.watchers_of(rbd.spec(volume)) == []
     driver.list_exports(timeout_seconds=30)
-    assert rbd.ceph.rbd("info", spec_of(volume)) == before
-    assert rbd.ceph.locks_of(spec_of(volume)) == []
+    assert rbd.ceph.rbd("info", rbd.spec(volume)) == before
+    assert rbd.ceph.locks_of(rbd.spec(volume)) == []
 
 
 def test_reader_is_not_seen_and_the_control_says_so(rbd: Rbd) -> None:
@@ -84,7 +85,7 @@ def test_killed_client_is_seen_on_and_then_its_lock(rbd: Rbd) -> None:
     client.kill()
     (connection,) = seen(rbd, volume)
     assert (connection.sessions, connection.access) == (1, True)
-    until(lambda: rbd.ceph.watchers_of(spec_of(volume)) == [], seconds=60)
+    until(lambda: rbd.ceph.watchers_of(rbd.spec(volume)) == [], seconds=60)
     (connection,) = seen(rbd, volume)
     assert (connection.sessions, connection.access) == (0, True)
     assert connection.belongs_to(connector_of(A))
@@ -94,11 +95,11 @@ def test_spent_lock_of_a_fenced_client_is_nobody_s(rbd: Rbd) -> None:
     """The owner of a lock is fenced -> no connection; the control tells until when."""
     volume = rbd.volume()
     client = rbd.opened(volume, A)
-    (watcher,) = rbd.ceph.watchers_of(spec_of(volume))
+    (watcher,) = rbd.ceph.watchers_of(rbd.spec(volume))
     rbd.ceph.ceph("osd", "blocklist", "add", watcher["address"], "60")
     assert client.ended() == 4
-    until(lambda: rbd.ceph.watchers_of(spec_of(volume)) == [])
-    assert len(rbd.ceph.locks_of(spec_of(volume))) == 1
+    until(lambda: rbd.ceph.watchers_of(rbd.spec(volume)) == [])
+    assert len(rbd.ceph.locks_of(rbd.spec(volume))) == 1
     observed = rbd.driver().observe(volume, timeout_seconds=30)
     assert observed.connections == ()
     assert f"{watcher['address']} left a lock and is fenced until" in observed.control
@@ -120,7 +121,7 @@ def test_migrated_volume_is_looked_for_under_both_names(rbd: Rbd) -> None:
 def test_volume_in_the_trash_is_unknown(rbd: Rbd) -> None:
     """The image was moved to the trash -> NotFoundError that says so, never "nobody"."""
     volume = rbd.volume()
-    rbd.ceph.rbd("trash", "mv", spec_of(volume))
+    rbd.ceph.rbd("trash", "mv", rbd.spec(volume))
     with pytest.raises(NotFoundError, match="is in the trash"):
         seen(rbd, volume)
 
@@ -135,8 +136,9 @@ def test_absent_image_is_unknown(rbd: Rbd) -> None:
 def test_namespaces_and_several_pools(rbd: Rbd) -> None:
     """An image is in a namespace of another pool -> found where the pools say so, else unknown."""
     rbd.ceph.rbd("namespace", "create", "images/blue")
-    volume = rbd.volume(pool="images/blue")
-    rbd.opened(volume, A, writes=0, spec=f"images/{volume.names()[0]}", namespace="blue")
+    blue = dataclasses.replace(rbd, place="images/blue")
+    volume = blue.volume()
+    blue.opened(volume, A, writes=0)
     assert len(seen(rbd, volume, pools="volumes,images/blue")) == 1
     with pytest.raises(NotFoundError):
         seen(rbd, volume, pools="volumes,images")
@@ -155,11 +157,11 @@ def test_clone_of_an_image_is_seen(rbd: Rbd) -> None:
     rbd.ceph.create(source)
     rbd.ceph.rbd("snap", "create", f"{source}@snap", "--no-progress")
     volume = VolumeRef(str(uuid.uuid4()), BACKEND)
-    clone = ("clone", "--rbd-default-clone-format", "2", f"{source}@snap", spec_of(volume))
+    clone = ("clone", "--rbd-default-clone-format", "2", f"{source}@snap", rbd.spec(volume))
     rbd.ceph.rbd(*clone)
     rbd.opened(volume, A, writes=1)
     assert len(seen(rbd, volume)) == 1
-    rbd.ceph.rbd("flatten", spec_of(volume), "--no-progress")
+    rbd.ceph.rbd("flatten", rbd.spec(volume), "--no-progress")
     assert len(seen(rbd, volume)) == 1
 
 
@@ -169,7 +171,7 @@ def test_list_has_what_is_in_use(rbd: Rbd) -> None:
     rbd.opened(used, A, writes=0)
     listed = {e.volume_id: e for e in rbd.driver().list_exports(timeout_seconds=30)}
     assert listed[used.volume_id].connections == seen(rbd, used)
-    assert listed[used.volume_id].name == spec_of(used)
+    assert listed[used.volume_id].name == rbd.spec(used)
     assert idle.volume_id not in listed
 
 

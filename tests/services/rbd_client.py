@@ -41,16 +41,22 @@ def main() -> int:
         cluster.connect()
         pool = cluster.open_ioctx(told.pool)
         pool.set_namespace(told.namespace)
-        images = [rbd.Image(pool, told.image, read_only=told.reads) for _ in range(told.opens)]
+        names = [told.image] * told.opens + told.also
+        images = [rbd.Image(pool, name, read_only=told.reads) for name in names]
     except (rados.Error, rbd.Error) as error:
         print(f"refused: {error!r}", flush=True)
         return REFUSED
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     print("open", flush=True)
     try:
         _write(images[0], told)
     except rbd.Error as error:
         print(f"ended: {error!r}", flush=True)
         return FENCED
+    finally:
+        if sys.exc_info()[0] is SystemExit:
+            for image in images:
+                image.close()
     return 0
 
 
@@ -75,6 +81,7 @@ def _arguments() -> argparse.Namespace:
         parser.add_argument(name)
     parser.add_argument("tally", type=Path)
     parser.add_argument("--opens", type=int, default=1)
+    parser.add_argument("--also", action="append", default=[])
     parser.add_argument("--writes", type=int, default=-1)
     parser.add_argument("--first-block", type=int, default=0)
     parser.add_argument("--blocks", type=int, default=1024)

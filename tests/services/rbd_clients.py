@@ -23,10 +23,11 @@ OPEN_SECONDS = 60.0
 
 
 class RbdClient:
-    """One client with an image open, as a context manager: killed when it is left.
+    """One client with an image open (POOL/IMAGE or POOL/NAMESPACE/IMAGE), killed when it is left.
 
-    ``address`` is where the cluster sees it come from, one of 127.0.0.0/8. ``opens`` images it
-    opens at once; ``writes`` says how many blocks it writes, for ever where it is negative;
+    ``address`` is where the cluster sees it come from, one of 127.0.0.0/8. It opens the image
+    ``opens`` times, and each of ``also``, images of the same pool. ``writes`` is how many blocks it
+    writes, for ever where it is negative, round and round from ``first_block``;
     ``reads``: it opens the image to read only.
     """
 
@@ -39,19 +40,22 @@ class RbdClient:
         *,
         address: str = "127.0.0.1",
         name: str = "client",
-        namespace: str = "",
         opens: int = 1,
+        also: tuple[str, ...] = (),
         writes: int = -1,
         first_block: int = 0,
+        blocks: int = 128,
         reads: bool = False,
     ) -> None:
-        self.name, self.first_block = name, first_block
+        self.name, self._place = name, (first_block, blocks)
         own = directory / f"rbd-client-{time.monotonic_ns()}"
         self._tally, self._log = own.with_suffix(".tally"), own.with_suffix(".log")
         self._tally.write_bytes(bytes(COUNTS.size))
-        pool, _, image = image.rpartition("/")
+        place, _, image = image.rpartition("/")
+        pool, _, namespace = place.partition("/")
         what = [str(ceph.configuration), "compute", pool, namespace, image, name, str(self._tally)]
         how = ["--opens", str(opens), "--writes", str(writes), "--first-block", str(first_block)]
+        how += ["--blocks", str(blocks), *[word for name in also for word in ("--also", name)]]
         self._command = [PYTHON, "-I", str(SCRIPT), *what, *how, *["--reads"] * reads]
         self._wants_write = bool(writes) and not reads
         self._environment = {"LD_PRELOAD": str(library), "SOURCE_ADDRESS": address}
@@ -132,14 +136,19 @@ class RbdClient:
         if self._process.stdin:
             self._process.stdin.close()
 
-    def missing_writes(self, content: Path, *, blocks: int = 1024) -> list[int]:
+    def close(self) -> None:
+        """Have it close what it has open, and end; blocks until it has."""
+        self._process.terminate()
+        self._process.wait(30)
+
+    def missing_writes(self, content: Path) -> list[int]:
         """Return which of the acknowledged writes that must still be in the image are not."""
-        last = self.writes
+        last, (first_block, blocks) = self.writes, self._place
         with content.open("rb") as disk:
             return [
                 number
                 for number in range(max(1, last - blocks + 2), last + 1)
-                if _read(disk, self.first_block + number % blocks) != block_of(self.name, number)
+                if _read(disk, first_block + number % blocks) != block_of(self.name, number)
             ]
 
 

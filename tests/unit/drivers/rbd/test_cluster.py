@@ -10,13 +10,12 @@ import pytest
 from drivers.child import Deadline
 from drivers.errors import (
     IndeterminateError,
-    NotFoundError,
     OutsideError,
     PermanentError,
     TransientError,
 )
 from drivers.rbd.cluster import Cluster, NoBindingsError, NoPoolError, RefusedError, read
-from drivers.rbd.options import OPTS, Place, RbdOptions
+from drivers.rbd.options import OPTS, RbdOptions
 from drivers.registry import parsed
 
 ADDRESS = "192.0.2.5:0/7"
@@ -37,7 +36,7 @@ def look(asked: Cluster, seconds: float = 10.0) -> object:
 
 def fence(asked: Cluster, seconds: float = 10.0) -> None:
     """Ask it to fence."""
-    asked.fence(ADDRESS, 60.0, Deadline.after(seconds))
+    asked.release(("volume-1",), ADDRESS, 60.0, (), Deadline.after(seconds))
 
 
 ACTING = """echo '{"acting": true}'"""
@@ -78,30 +77,23 @@ def test_look_that_hangs_is_ended_in_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "kind"),
     [
-        ("exit 1", TransientError),
-        ("sleep 60", TransientError),
+        ("exit 1", IndeterminateError),
+        ("sleep 60", IndeterminateError),
         (f"{ACTING}; sleep 60", IndeterminateError),
         (f"{ACTING}; exit 1", IndeterminateError),
         (f"{ACTING}; printf '{{'", IndeterminateError),
         (f"""{ACTING}; echo '{{"failed": {errno.EIO}}}'""", IndeterminateError),
         (f"""{ACTING}; echo '{{"failed": {errno.EACCES}}}'""", RefusedError),
         (f"""echo '{{"failed": {errno.EIO}}}'""", TransientError),
-        (f"""{ACTING}; echo '{{"failed": {errno.ENOENT}}}'""", NotFoundError),
     ],
 )
 def test_fence_that_failed_may_have_been_made_once_it_was_sent(
     tmp_path: Path, script: str, kind: type[OutsideError]
 ) -> None:
-    """It fails before the line ``acting`` -> nothing was done; after it -> perhaps, or refused."""
+    """It says that it failed before ``acting`` -> nothing done; else perhaps, or refused."""
     with pytest.raises(OutsideError) as raised:
         fence(cluster(tmp_path, script), seconds=0.5 if "sleep" in script else 10.0)
     assert type(raised.value) is kind
-
-
-def test_lock_that_is_gone_is_removed(tmp_path: Path) -> None:
-    """The lock is not there any more -> success."""
-    gone = cluster(tmp_path, f"""{ACTING}; echo '{{"failed": {errno.ENOENT}}}'""")
-    gone.unlock(Place("volumes"), "1", "client.1", "auto 1", Deadline.after(10.0))
 
 
 def test_no_time_left_is_nothing_done(tmp_path: Path) -> None:

@@ -49,7 +49,12 @@ def test_owner_of_lock_and_watch_is_one_connection() -> None:
     """A client watches an image and has its lock -> one connection, by address and client."""
     (connection,) = connections_of(sighting())
     assert connection == Connection(
-        "client.4167", address=A, access=True, sessions=1, host_ip="192.0.2.5"
+        "client.4167",
+        address=A,
+        access=True,
+        sessions=1,
+        host_ip="192.0.2.5",
+        cookies=(140436639336688,),
     )
 
 
