@@ -10,8 +10,8 @@ from typing import Any
 from drivers.base import Connector, VolumeRef
 from drivers.rbd import RbdDriver
 from drivers.registry import parsed
-from tests.services.ceph import Ceph
-from tests.services.rbd_clients import PYTHON, RbdClient, RbdClients
+from tests.services.ceph import PYTHON, Ceph
+from tests.services.rbd_clients import RbdClient, RbdClients
 
 BACKEND = "storage-1@rbd"
 
@@ -40,10 +40,10 @@ class Rbd:
         mine = {"conf": str(self.ceph.configuration), "python": PYTHON, "pools": self.place}
         return RbdDriver(BACKEND, parsed(RbdDriver.opts, {**mine, **changes}))
 
-    def volume(self, *options: str, **known: Any) -> VolumeRef:
+    def volume(self, **known: Any) -> VolumeRef:
         """Make a volume with an image; ``known`` is more of what Cinder says of it."""
         ref = VolumeRef(known.pop("volume_id", None) or str(uuid.uuid4()), BACKEND, **known)
-        self.ceph.create(self.spec(ref), *options)
+        self.ceph.create(self.spec(ref))
         return ref
 
     def spec(self, volume: VolumeRef) -> str:

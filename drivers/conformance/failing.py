@@ -31,7 +31,7 @@ from drivers.errors import PermanentError, TransientError
 from drivers.registry import secrets
 
 T = TypeVar("T")
-MOST_WAYS = 12
+MOST_WAYS = 20
 
 
 class FailingClauses(Clauses):

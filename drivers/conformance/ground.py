@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import pytest
 
-from drivers.base import Connection, Connector, StorageDriver, VolumeRef
+from drivers.base import Attachment, Connection, Connector, StorageDriver, VolumeRef
 
 
 class Ground(ABC):
@@ -68,6 +68,18 @@ class Ground(ABC):
     def migrated(self) -> VolumeRef:
         """Create a volume as Cinder names it after a migration: the backend has its ``name_id``."""
         cannot("the ground shows no migrated volume")
+
+    def attachment(self, volume: VolumeRef, connector: Connector) -> Attachment:
+        """Return the attachment of a volume to a host that was just connected, healthy.
+
+        Where the driver declares ``by_learned_client``: with the client that the service would
+        learn now. A host that is not connected has none.
+        """
+        return Attachment(volume.volume_id, None, None, connector)
+
+    def replace_client(self, volume: VolumeRef, connector: Connector) -> None:
+        """End the client of a connected host, and have another one of it open the volume."""
+        cannot("the backend knows hosts, not clients of them")
 
     def withdraw(self, volume: VolumeRef, connector: Connector) -> None:
         """Take a connected host's access and leave its sessions."""

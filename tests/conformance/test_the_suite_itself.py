@@ -16,6 +16,7 @@ from tests.conformance import blunders_in_listing as listing
 from tests.conformance import blunders_in_releasing as releasing
 from tests.conformance import blunders_in_seeing as seeing
 from tests.conformance import blunders_in_trouble as trouble
+from tests.conformance.blunders_in_fencing import FENCING
 from tests.conformance.simulator_ground import SimulatorGround
 
 Kind = type[SimulatorDriver] | type[CinderManagedDriver]
@@ -206,7 +207,7 @@ def test_broken_driver_is_caught(run: Run, clause: str, kind: Kind) -> None:
 def test_every_clause_has_a_driver_that_breaks_it() -> None:
     """The suite's clauses, each for each method -> none is left that cannot fail."""
     clauses = set(clauses_of(StorageDriverConformance))
-    assert clauses == set(BREAKERS)
+    assert clauses == {*BREAKERS, *FENCING}
     assert all(BREAKERS.values())
 
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.services import rbd_admin
 from tests.services.ports import free_port
 from tests.services.service import PrivateService, ServiceFailedError, executable
 
 PACKAGES = "ceph-mon ceph-osd ceph-common python3-rbd python3-rados"
+PYTHON = "/usr/bin/python3"  # whose bindings Debian's packages are
+ADMINISTRATOR = Path(rbd_admin.__file__)
 PORTS = 60  # above the monitor's: the OSD takes the first four that are free
 SIZE_MIB = 16
 
@@ -95,6 +100,8 @@ class Ceph(PrivateService):
         self._osd = executable("Ceph", PACKAGES, "ceph-osd")
         self._ceph = executable("Ceph", PACKAGES, "ceph")
         self._rbd = executable("Ceph", PACKAGES, "rbd")
+        self._asking = threading.Lock()
+        self._program: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         self.fsid = str(uuid.uuid4())
 
@@ -116,20 +123,56 @@ class Ceph(PrivateService):
         """Return what the administrator's ``rbd`` prints."""
         return self._run(self._rbd, "-c", self.configuration, *words)
 
-    def create(self, image: str, *options: str) -> None:
-        """Make an image, named POOL/IMAGE."""
-        self.rbd("create", image, "--size", f"{SIZE_MIB}M", *options)
+    def create(self, image: str) -> None:
+        """Make an image, named POOL/IMAGE or POOL/NAMESPACE/IMAGE."""
+        self._admin("create", image, SIZE_MIB * 1024 * 1024)
+
+    def create_namespace(self, place: str) -> None:
+        """Make a namespace, named POOL/NAMESPACE."""
+        self._admin("namespace", place)
 
     def watchers_of(self, image: str) -> list[dict[str, Any]]:
         """Return the watchers of an image: address, client and cookie of each."""
-        shown = json.loads(self.rbd("status", image, "--format", "json"))
-        watchers: list[dict[str, Any]] = shown["watchers"]
+        watchers: list[dict[str, Any]] = self._admin("watchers", image)
         return watchers
 
     def locks_of(self, image: str) -> list[dict[str, Any]]:
         """Return the locks of an image: id, locker and address of each."""
-        locks: list[dict[str, Any]] = json.loads(self.rbd("lock", "ls", image, "--format", "json"))
+        locks: list[dict[str, Any]] = self._admin("locks", image)
         return locks
+
+    def _admin(self, op: str, *about: object) -> Any:
+        """Ask the administrator's own program, which runs as long as the cluster."""
+        with self._asking:
+            process = self._administrator()
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(json.dumps({"op": op, "about": about}).encode() + b"\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        answer = json.loads(line) if line else {"error": "the administrator's program ended"}
+        if "error" in answer:
+            raise ServiceFailedError(f"{op} {about}: {answer['error']}", self._log)
+        return answer["answer"]
+
+    def _administrator(self) -> subprocess.Popen[bytes]:
+        if self._program is None:
+            with self._log.open("ab") as log:
+                self._program = subprocess.Popen(
+                    [PYTHON, "-I", ADMINISTRATOR, self.configuration],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    cwd=self.directory,  # by which it ends with the cluster, whatever happens
+                    env=self._environment(),
+                )
+        return self._program
+
+    def _stop(self) -> None:
+        if self._program is not None:
+            self._program.kill()
+            self._program.communicate()
+        super()._stop()
 
     def blocklist(self) -> dict[str, str]:
         """Return until when each address is fenced."""

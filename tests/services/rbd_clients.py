@@ -12,13 +12,12 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from tests.services import rbd_client
-from tests.services.ceph import PACKAGES, Ceph
+from tests.services.ceph import PACKAGES, PYTHON, Ceph
 from tests.services.rbd_client import BLOCK, COUNTS, block_of
 from tests.services.service import ServiceMissingError, executable
 
 SCRIPT = Path(rbd_client.__file__)
 SHIM = SCRIPT.with_name("source_address.c")
-PYTHON = "/usr/bin/python3"  # whose bindings Debian's packages are
 OPEN_SECONDS = 60.0
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.bus import until
-from tests.services.ceph import Ceph
+from tests.services.ceph import PYTHON, Ceph
 from tests.services.fixtures import installed
-from tests.services.rbd_clients import PYTHON, RbdClients
+from tests.services.rbd_clients import RbdClients
 
 A, B = "127.0.0.2", "127.0.0.3"
 
