@@ -60,11 +60,16 @@ def listing(cluster: Any, rbd: Any, asked: Answer) -> Answer:
 
 
 def release(cluster: Any, rbd: Any, asked: Answer) -> Answer:
-    """Fence one client by its full address, then remove these locks, then look."""
+    """Fence one client by its full address, then remove these locks, then look.
+
+    What comes after the fence carries the map of OSDs that has it, so that an OSD which has not
+    heard of the fence yet learns of it first (as src/librbd/managed_lock/BreakRequest.cc does).
+    """
     tell({"acting": True})
     if asked["address"] is not None:
         words = {"blocklistop": "add", "addr": asked["address"], "expire": asked["seconds"]}
         _commanded(cluster, "osd blocklist", words)
+        cluster.wait_for_latest_osdmap()
     for lock in asked["locks"]:
         _unlock(cluster, lock)
     return look(cluster, rbd, asked)

@@ -166,12 +166,13 @@ def _owned(sighting: Sighting, chosen: Callable[[Lock], bool]) -> tuple[OwnedLoc
     )
 
 
-def other_images(everything: Sighting, own: frozenset[str], address: str) -> tuple[str, ...]:
-    """Return which other images this client has open to write, or locked. Pure."""
+def other_images(everything: Sighting, volume: Sighting, address: str) -> tuple[str, ...]:
+    """Return which images this client has open to write, or locked, beside the volume's. Pure."""
+    own = {(image.place, image.image_id) for image in volume.images}
     return tuple(
         image.spec
         for image in everything.images
-        if image.image_id not in own and address in _holders(image)
+        if (image.place, image.image_id) not in own and address in _holders(image)
     )
 
 
@@ -245,8 +246,7 @@ class Release:
 
     def _count_other_images(self, sighting: Sighting, address: str) -> None:
         everything = read_sighting(self.cluster.list_images(self.deadline))
-        own = frozenset(image.image_id for image in sighting.images)
-        others = other_images(everything, own, address)
+        others = other_images(everything, sighting, address)
         if len(others) > self.options.other_images:
             shown = ", ".join(others[:SHOWN])
             raise OtherImagesError(

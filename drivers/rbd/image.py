@@ -21,6 +21,7 @@ from drivers.rbd.options import Place, RbdOptions
 
 UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 ADDRESS = re.compile(r"(?:v[12]:|any:)?(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):(\d+)/(\d+)")
+LOCATION = re.compile(r"(?:[^\s/:@]+/){0,2}([^\s/:@]+)")  # an image's name, its pool before it
 KERNEL_COOKIES = 0xFFFF_0000_0000_0000
 """From here on the Linux kernel counts its watches (CEPH_LINGER_ID_START, osd_client.h); librbd's
 are addresses in its own memory, which end far below."""
@@ -131,9 +132,9 @@ def nonce_of(address: str) -> int:
 
 def names_of(volume: VolumeRef, options: RbdOptions) -> tuple[str, ...]:
     """Return every name that the volume's image may have."""
-    located = (volume.provider_location or "").rpartition("/")[2]
-    names = (*volume.names(options.volume_name_template), *([located] if located else []))
-    return tuple(dict.fromkeys(names))
+    match = LOCATION.fullmatch(volume.provider_location or "")
+    located = (match[1],) if match else ()
+    return tuple(dict.fromkeys((*volume.names(options.volume_name_template), *located)))
 
 
 def found(volume: VolumeRef, sighting: Sighting, options: RbdOptions) -> Sighting:

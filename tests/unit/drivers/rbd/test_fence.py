@@ -170,13 +170,15 @@ def test_other_images_are_those_of_this_client_alone() -> None:
             image("12", Watcher("192.0.2.5:0/12", "client.7", 1)),
             image("13", locks=(OUR_LOCK,)),
             image("14"),
+            dataclasses.replace(image("10", OURS), place=Place("images")),
         ),
         (),
         {},
     )
-    assert other_images(everything, frozenset({"10"}), A) == (
+    assert other_images(everything, seen(OURS), A) == (
         "volumes/volume-11",
         "volumes/volume-13",
+        "images/volume-10",
     )
 
 

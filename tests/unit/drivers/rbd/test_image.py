@@ -145,9 +145,16 @@ def test_kernel_s_watch_is_told_from_librbd_s() -> None:
 
 def test_names_are_all_that_cinder_may_mean() -> None:
     """A migrated volume with a location -> three names, the likeliest first, each once."""
-    ref = VolumeRef(VOLUME, "h@b", name_id="n", provider_location="rbd://f/volumes/other")
+    ref = VolumeRef(VOLUME, "h@b", name_id="n", provider_location="volumes/other")
     assert names_of(ref, OPTIONS) == ("volume-n", f"volume-{VOLUME}", "other")
     assert names_of(VolumeRef(VOLUME, "h@b"), OPTIONS) == (f"volume-{VOLUME}",)
+
+
+@pytest.mark.parametrize("location", ["rbd://fsid/images/image/snap", "", "a b", "x/y/z/u", "i@s"])
+def test_location_of_another_form_is_no_name(location: str) -> None:
+    """A location that is no image's name, as a snapshot of Glance's -> not looked for."""
+    ref = VolumeRef(VOLUME, "h@b", provider_location=location)
+    assert names_of(ref, OPTIONS) == (f"volume-{VOLUME}",)
 
 
 def test_no_image_is_unknown_and_the_trash_is_told() -> None:
