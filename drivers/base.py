@@ -208,6 +208,16 @@ class Connection:
     host_ip: str | None = None
     cookies: tuple[int, ...] = ()
 
+    def to_mapping(self) -> dict[str, Any]:
+        """Return it as plain JSON values, without what this backend does not tell.
+
+        So a connection that has neither ``host_ip`` nor ``cookies`` is kept, and approved, as one
+        always was.
+        """
+        mapping = dataclasses.asdict(self) | {"cookies": list(self.cookies)}
+        unset = {name for name in ("host_ip", "cookies") if not mapping[name]}
+        return {name: value for name, value in mapping.items() if name not in unset}
+
     def belongs_to(self, connector: Connector) -> bool:
         """Tell whether this is that host's connection.
 

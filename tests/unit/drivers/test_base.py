@@ -133,3 +133,12 @@ def test_driver_that_ends_clients_does_not_keep_hosts_out() -> None:
     """Both declared -> ValueError: the service would call it where the host can come back."""
     with pytest.raises(ValueError, match="keep its host from coming back"):
         Capabilities(sees_connections=True, revokes_access=True, by_learned_client=True)
+
+
+def test_connection_is_kept_as_it_always_was_where_nothing_more_is_told() -> None:
+    """A backend that names hosts -> the five values of old, so that approvals stay good."""
+    assert Connection("iqn.x:1").to_mapping() == {
+        "name": "iqn.x:1", "host": None, "address": None, "access": True, "sessions": 0,
+    }  # fmt: skip
+    told = CLIENT.to_mapping()
+    assert (told["host_ip"], told["cookies"]) == ("192.0.2.5", [140])
