@@ -39,7 +39,7 @@ service starts, show in the sample configuration, and come to the constructor as
 constructor opens nothing; options that do not go together are a ValueError in an operator's words.
 
 **How it is tested.** ``pip install 'detachd[conformance]'`` brings pytest and
-``drivers.conformance``: some fifty clauses, each a situation and its consequence. You write one
+``drivers.conformance``: some seventy clauses, each a situation and its consequence. You write one
 class, a ``Ground``, that does things to a private instance of your backend (create a volume,
 connect a host, freeze it, look past the driver), and the suite does the rest. What your backend
 cannot show is skipped, with your reason. ``drivers.registry.parsed`` turns a dictionary into the

@@ -7,10 +7,12 @@ in ``drivers/__init__.py``, and subclasses ``StorageDriver``.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeGuard
 
@@ -91,6 +93,10 @@ class Connector:
         """Return the names by which a backend may know this host: initiator, NQN, WWPNs, SDC."""
         return frozenset(n for n in (self.initiator, self.nqn, self.sdc_guid, *self.wwpns) if n)
 
+    def addresses(self) -> frozenset[str]:
+        """Return the IP addresses that this host has told of, each in its usual form."""
+        return frozenset(in_usual_form(ip) for ip in (self.ip, *self.host_ips) if ip)
+
     def missing(self, protocol: str | None) -> tuple[str, ...]:
         """Return the keys without which a connection of this protocol cannot be ended.
 
@@ -99,6 +105,14 @@ class Connector:
         """
         needed = NEEDED_KEYS.get(protocol.lower(), ()) if protocol is not None else ()
         return tuple(key for key in ("host", *needed) if not getattr(self, key))
+
+
+def in_usual_form(ip: str) -> str:
+    """Return an IP address as everybody writes it (``FD00:0::1`` is ``fd00::1``), else the text."""
+    try:
+        return str(ipaddress.ip_address(ip))
+    except ValueError:
+        return ip
 
 
 def _is_text(value: object) -> TypeGuard[str]:
@@ -142,13 +156,33 @@ class VolumeRef:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ClientInstance:
+    """One client of a storage cluster, learned while the attachment that it serves was healthy.
+
+    ``address`` is the whole of it, with the nonce by which this process is told from others of its
+    host; ``client`` the cluster's own number for it, ``cookie`` that of its session. At a failure
+    it is the one that may be fenced, and only while it still has all three: whoever has the volume
+    open then may be the guest's new host.
+    """
+
+    address: str
+    client: str
+    cookie: int
+    seen_at: datetime
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Attachment:
-    """The one recorded attachment that a call is about; never "all of the volume's"."""
+    """The one recorded attachment that a call is about; never "all of the volume's".
+
+    ``learned`` is the client that has the volume open for it, where that was ever learned.
+    """
 
     volume_id: str
     attachment_id: str | None
     instance_id: str | None
     connector: Connector | None
+    learned: ClientInstance | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -157,6 +191,9 @@ class Connection:
 
     ``access`` says that the host may connect (an ACL entry, a mapping, a client key),
     ``sessions`` how many live sessions, watchers or nexuses it holds. Either means "not clean".
+    ``host_ip`` is set by a backend that knows a host by nothing but the IP address that it comes
+    from, in the form of ``in_usual_form``; ``name`` is then the client's and no host's, and
+    ``cookies`` are the numbers of its sessions.
     """
 
     name: str
@@ -164,9 +201,26 @@ class Connection:
     address: str | None = None
     access: bool = True
     sessions: int = 0
+    host_ip: str | None = None
+    cookies: tuple[int, ...] = ()
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return it as plain JSON values, without what this backend does not tell.
+
+        So a connection that has neither ``host_ip`` nor ``cookies`` is kept, and approved, as one
+        always was.
+        """
+        mapping = dataclasses.asdict(self) | {"cookies": list(self.cookies)}
+        unset = {name for name in ("host_ip", "cookies") if not mapping[name]}
+        return {name: value for name, value in mapping.items() if name not in unset}
 
     def belongs_to(self, connector: Connector) -> bool:
-        """Tell whether this is that host's connection, by initiator name or, failing that, host."""
+        """Tell whether this is that host's connection.
+
+        By initiator name or, failing that, host; where ``host_ip`` is set, by that alone.
+        """
+        if self.host_ip is not None:
+            return self.host_ip in connector.addresses()
         if self.name in connector.names():
             return True
         return not connector.names() and self.host is not None and self.host == connector.host
@@ -186,6 +240,17 @@ class Observation:
     def of(self, connector: Connector) -> tuple[Connection, ...]:
         """Return the connections that belong to the host of ``connector``."""
         return tuple(c for c in self.connections if c.belongs_to(connector))
+
+    def client_of(self, connector: Connector, seen_at: datetime) -> ClientInstance | None:
+        """Return the client that has the volume open for a host, if there is exactly one.
+
+        ``seen_at`` is when the observation was made, of an attachment that was healthy then.
+        """
+        match self.of(connector):
+            case (Connection(address=str(address), cookies=(cookie,)) as only,):
+                return ClientInstance(address, only.name, cookie, seen_at)
+            case _:
+                return None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -220,6 +285,9 @@ class Capabilities:
     only where Cinder's delete of the attachment would leave the backend as it is.
     ``accepts_no_connector``: a release without a connector ends every connection. It is asked for
     only where the operator has set ``allow_no_connector`` and the volume has a single one.
+    ``by_learned_client``: a release ends the one client of ``Attachment.learned``, and is refused
+    where none was learned and somebody has the volume open. Its host may open the volume again with
+    another client, so such a driver does not declare ``revokes_access``.
     """
 
     sees_connections: bool
@@ -229,10 +297,15 @@ class Capabilities:
     ends_sessions: bool = False
     acts_through_cinder: bool = False
     accepts_no_connector: bool = False
+    by_learned_client: bool = False
 
     def __post_init__(self) -> None:
         if self.sees_hosts and not self.sees_connections:
             raise ValueError("a driver that sees hosts declares that it sees connections too")
+        if self.by_learned_client and self.revokes_access:
+            raise ValueError(
+                "a driver that ends one client does not keep its host from coming back"
+            )
 
 
 class StorageDriver(ABC):

@@ -18,8 +18,9 @@ the reason that the ground gives. Needs ``pip install 'detachd[conformance]'``.
 
 from drivers.conformance.failing import CrowdingClauses, FailingClauses
 from drivers.conformance.ground import Ground
+from drivers.conformance.listing import ListingClauses
 from drivers.conformance.releasing import ReleasingClauses, SparingClauses
-from drivers.conformance.seeing import DeclaringClauses, ListingClauses, SeeingClauses
+from drivers.conformance.seeing import DeclaringClauses, SeeingClauses
 
 __all__ = ["Ground", "StorageDriverConformance"]
 

@@ -16,6 +16,8 @@ KINDS = (TransientError, IndeterminateError, PermanentError)
 LOOKS = ("observe", "list_exports")
 ACTIONS = ("terminate_connection", "detach", "force_detach")
 GRACE_SECONDS = 1.0
+CROWD = 9
+"""How many hosts, or volumes, are more than a driver with a limit of its own would show."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,19 +58,22 @@ class Clauses:
         """Return the driver under test."""
         return ground.driver()
 
+    def connected(
+        self, ground: Ground, volume: VolumeRef, connector: Connector, *, sessions: int = 1
+    ) -> Subject:
+        """Connect a host to a volume; return the attachment as the service knows it from then."""
+        ground.connect(volume, connector, sessions=sessions)
+        subject = Subject(volume, ground.attachment(volume, connector), connector)
+        must(bool(connections_of(ground, subject)), f"the ground did not connect {connector.host}")
+        return subject
+
     def attached(self, ground: Ground, host: str = "host-a", *, sessions: int = 1) -> Subject:
         """Create a volume with one host connected."""
-        subject = Subject.of(ground.volume(), ground.connector(host))
-        ground.connect(subject.volume, subject.connector, sessions=sessions)
-        must(bool(connections_of(ground, subject)), "the ground did not connect the host")
-        return subject
+        return self.connected(ground, ground.volume(), ground.connector(host), sessions=sessions)
 
     def beside(self, ground: Ground, subject: Subject, host: str = "host-b") -> Subject:
         """Connect a second host to the same volume."""
-        other = Subject.of(subject.volume, ground.connector(host))
-        ground.connect(other.volume, other.connector)
-        must(bool(connections_of(ground, other)), "the ground did not connect a second host")
-        return other
+        return self.connected(ground, subject.volume, ground.connector(host))
 
     def observe(self, driver: StorageDriver, volume: VolumeRef) -> tuple[Connection, ...]:
         """Look; an answer without a connection needs a positive control."""
@@ -84,6 +89,15 @@ class Clauses:
             request_id="req-conformance",
             timeout_seconds=self.timeout_seconds,
         )
+
+    def release_of_nobody(self, driver: StorageDriver, subject: Subject) -> None:
+        """Release a host that is not connected: a success that does nothing.
+
+        A driver that releases by the learned client may refuse, as there is none.
+        """
+        error = self.error_of(driver, "force_detach", subject)
+        refused = driver.capabilities.by_learned_client and isinstance(error, PermanentError)
+        must(error is None or refused, f"the host has nothing to be released, yet {error!r}")
 
     def error_of(self, driver: StorageDriver, method: str, subject: Subject) -> OutsideError | None:
         """Make the call; return which of the three kinds it raised, or None.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -15,6 +16,7 @@ from drivers.base import StorageDriver
 from drivers.conformance.clause import (
     ACTIONS,
     GRACE_SECONDS,
+    KINDS,
     LOOKS,
     Clauses,
     Subject,
@@ -29,6 +31,7 @@ from drivers.errors import PermanentError, TransientError
 from drivers.registry import secrets
 
 T = TypeVar("T")
+MOST_WAYS = 20
 
 
 class FailingClauses(Clauses):
@@ -52,6 +55,85 @@ class FailingClauses(Clauses):
             error is not None or method == "detach",
             f"{method} succeeded against a backend that gave no answer",
         )
+
+    @pytest.mark.parametrize("method", LOOKS)
+    def test_look_is_never_an_older_one(
+        self, driver: StorageDriver, ground: Ground, method: str
+    ) -> None:
+        """Looked at, then the backend gives no answer -> the next look fails: no memory answers.
+
+        What was true a moment ago lets two hosts write: the volume is given away by it.
+        """
+        needs_sight(driver)
+        if method == "list_exports" and not driver.capabilities.lists_exports:
+            pytest.skip("the driver declares that it cannot list exports")
+        subject = self.attached(ground)
+        before = self.error_of(driver, method, subject)
+        must(before is None, f"{method} failed on a backend that is well: {before!r}")
+        with ground.freeze():
+            error = self.error_of(driver, method, subject)
+        must(error is not None, f"{method} answered for a backend that gave no answer")
+
+    @pytest.mark.parametrize("method", [*LOOKS, *ACTIONS])
+    def test_failed_request_is_not_made_again(
+        self, driver: StorageDriver, ground: Ground, method: str
+    ) -> None:
+        """One request of a call fails, whichever -> the call fails: no second try of its own.
+
+        A try of which the service knows nothing comes after its last look. Where the error says
+        that nothing was done, nothing is.
+        """
+        self._needs_a_request(driver, method)
+        failed = 0
+        for way in range(MOST_WAYS):
+            subject = self.attached(ground)
+            before = ground.truth(subject.volume)
+            with ground.failing_once(way) as has_failed:
+                error = self.error_of(driver, method, subject)
+            if not has_failed():
+                break
+            failed += 1
+            must(error is not None, f"{method} succeeded although a request of it failed")
+            must(
+                not isinstance(error, TransientError | PermanentError)
+                or comparable(ground.truth(subject.volume)) == comparable(before),
+                f"{method} said that it surely did nothing ({error!r}), and it was done in part",
+            )
+        if not failed:
+            pytest.skip(f"{method} makes no request that the ground can make fail")
+
+    @staticmethod
+    def _needs_a_request(driver: StorageDriver, method: str) -> None:
+        if method in LOOKS:
+            needs_sight(driver)
+        if method == "list_exports" and not driver.capabilities.lists_exports:
+            pytest.skip("the driver declares that it cannot list exports")
+
+    def test_terminate_and_detach_have_a_limit_each(
+        self, driver: StorageDriver, ground: Ground
+    ) -> None:
+        """Terminating takes a third of the time limit -> detach is still given the whole of it."""
+        subject = self.attached(ground)
+        limits: dict[str, float] = {}
+
+        def noting(name: str, pause_seconds: float) -> Callable[..., None]:
+            call: Callable[..., None] = getattr(driver, name)
+
+            def noted(*about: object, **how: Any) -> None:
+                limits[name] = how["timeout_seconds"]
+                time.sleep(pause_seconds)
+                call(*about, **how)
+
+            return noted
+
+        pause = self.timeout_seconds / 3
+        for name, seconds in (("terminate_connection", pause), ("detach", 0.0)):
+            setattr(driver, name, noting(name, seconds))
+        self.error_of(driver, "force_detach", subject)
+        if "detach" not in limits:
+            pytest.skip("force_detach of this driver does not call detach")
+        words = f"of {self.timeout_seconds:g} s the two were given {limits}"
+        must(min(limits.values()) >= 0.95 * self.timeout_seconds, words)
 
     @pytest.mark.parametrize("method", ACTIONS)
     def test_nothing_is_done_where_an_error_says_so(
@@ -139,6 +221,25 @@ class CrowdingClauses(Clauses):
         for subject, seen in zip(subjects * 2, answers, strict=True):
             true = shown(ground.truth(subject.volume))
             must(seen == {true}, f"one thread got {seen} of a volume that holds {true}")
+
+    def test_calls_at_once_have_a_limit_each(self, driver: StorageDriver, ground: Ground) -> None:
+        """A short and two long calls wait at once for an answer -> each ends at its own limit."""
+        needs_sight(driver)
+        volume = self.attached(ground).volume
+        short, long = self.timeout_seconds, self.timeout_seconds + 1.5 * GRACE_SECONDS
+
+        def look(limit_seconds: float) -> float:
+            began = time.monotonic()
+            with contextlib.suppress(*KINDS):
+                driver.observe(volume, timeout_seconds=limit_seconds)
+            return time.monotonic() - began
+
+        with ground.freeze():
+            took = at_once([partial(look, limit) for limit in (long, short, long)])
+        between = short + GRACE_SECONDS
+        must(took[1] < between, f"a call of {short:g} s beside longer ones took {took[1]:.1f} s")
+        cut = min(took[0], took[2])
+        must(cut > between, f"a call of {long:g} s beside a shorter one was cut off at {cut:.1f} s")
 
     def test_releases_at_once_are_kept_apart(self, driver: StorageDriver, ground: Ground) -> None:
         """Two attachments are released at once, each twice -> both are gone, bystanders are not."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import NoReturn
 
 import pytest
 
-from drivers.base import Connection, Connector, StorageDriver, VolumeRef
+from drivers.base import Attachment, Connection, Connector, StorageDriver, VolumeRef
 
 
 class Ground(ABC):
@@ -68,6 +69,18 @@ class Ground(ABC):
         """Create a volume as Cinder names it after a migration: the backend has its ``name_id``."""
         cannot("the ground shows no migrated volume")
 
+    def attachment(self, volume: VolumeRef, connector: Connector) -> Attachment:
+        """Return the attachment of a volume to a host that was just connected, healthy.
+
+        Where the driver declares ``by_learned_client``: with the client that the service would
+        learn now. A host that is not connected has none.
+        """
+        return Attachment(volume.volume_id, None, None, connector)
+
+    def replace_client(self, volume: VolumeRef, connector: Connector) -> None:
+        """End the client of a connected host, and have another one of it open the volume."""
+        cannot("the backend knows hosts, not clients of them")
+
     def withdraw(self, volume: VolumeRef, connector: Connector) -> None:
         """Take a connected host's access and leave its sessions."""
         cannot("the backend has no session without access")
@@ -97,6 +110,26 @@ class Ground(ABC):
         if not connector.nqn:
             cannot("hosts have no name here but their own")
         return dataclasses.replace(connector, nqn=f"{connector.nqn}-renamed")
+
+    def another_case(self, connector: Connector) -> Connector:
+        """Return the connector of another host, whose name differs by upper and lower case only."""
+        if not connector.initiator:
+            cannot("the names of hosts have no case here")
+        start, colon, rest = connector.initiator.partition(":")
+        return dataclasses.replace(connector, initiator=start + colon + rest.swapcase())
+
+    def failing_once(self, way: int) -> AbstractContextManager[Callable[[], bool]]:
+        """Make one request of the driver's next call fail, and none after it.
+
+        ``way`` counts from 0 the ways that there are: the first request of the call, the second,
+        each with or without effect. What the block is given tells whether a request has failed;
+        where none has, the clause takes it that there are no further ways.
+        """
+        cannot("the ground cannot make a single request fail")
+
+    def request_ids(self) -> tuple[str, ...]:
+        """Return the request ids that the backend was told, where it is told any."""
+        return ()
 
     def secrets(self) -> tuple[str, ...]:
         """Return what must never be shown, beside the values of the driver's secret options."""

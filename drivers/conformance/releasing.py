@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+import uuid
 
 import pytest
 
@@ -19,6 +21,8 @@ from drivers.conformance.clause import (
 )
 from drivers.conformance.ground import Ground
 from drivers.errors import PermanentError
+
+REQUEST_ID = re.compile(r"\breq-[\w-]+")
 
 
 class ReleasingClauses(Clauses):
@@ -41,7 +45,7 @@ class ReleasingClauses(Clauses):
         """The host was never connected -> force detach succeeds and changes nothing."""
         other = self.attached(ground, "host-b")
         before = ground.truth(other.volume)
-        self.force_detach(driver, Subject.of(other.volume, ground.connector("host-a")))
+        self.release_of_nobody(driver, Subject.of(other.volume, ground.connector("host-a")))
         must(
             comparable(ground.truth(other.volume)) == comparable(before),
             "there was nothing to release, yet it changed",
@@ -74,8 +78,7 @@ class ReleasingClauses(Clauses):
 
     def test_migrated_volume_is_released(self, driver: StorageDriver, ground: Ground) -> None:
         """The backend has the volume by its name_id -> its host is released there."""
-        subject = Subject.of(ground.migrated(), ground.connector("host-a"))
-        ground.connect(subject.volume, subject.connector)
+        subject = self.connected(ground, ground.migrated(), ground.connector("host-a"))
         self.force_detach(driver, subject)
         self._must_be_gone(driver, ground, subject)
 
@@ -88,6 +91,39 @@ class ReleasingClauses(Clauses):
             self.force_detach(driver, subject)
             time.sleep(self.settle_seconds)
             self._must_be_gone(driver, ground, subject)
+
+    def test_host_that_came_back_later_is_released_again(
+        self, driver: StorageDriver, ground: Ground
+    ) -> None:
+        """A host was released, and is connected anew later -> it is released anew too."""
+        subject = self.attached(ground)
+        self.force_detach(driver, subject)
+        subject = self.connected(ground, subject.volume, subject.connector)
+        if driver.capabilities.sees_connections:
+            must(bool(self.observe(driver, subject.volume)), "the host is back and is not shown")
+        self.force_detach(driver, subject)
+        self._must_be_gone(driver, ground, subject)
+
+    def test_request_id_is_passed_on_as_it_is(
+        self, driver: StorageDriver, ground: Ground, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A release has a request id -> the backend and the log are told this one, and no other.
+
+        By it a crash recovery and an audit find what the call has done.
+        """
+        subject, given = self.attached(ground), f"req-{uuid.uuid4()}"
+        before = len(ground.request_ids())
+        with caplog.at_level("DEBUG"):
+            driver.force_detach(
+                subject.volume,
+                subject.attachment,
+                request_id=given,
+                timeout_seconds=self.timeout_seconds,
+            )
+        told = {*ground.request_ids()[before:], *REQUEST_ID.findall(caplog.text)}
+        if not told:
+            pytest.skip("neither the backend nor the log is told a request id")
+        must(told == {given}, f"the request id is {given}, and told was {', '.join(sorted(told))}")
 
     def test_stuck_session_is_not_called_clean(self, driver: StorageDriver, ground: Ground) -> None:
         """A session cannot be ended while its I/O hangs -> an error, or observe still shows it."""
@@ -163,11 +199,9 @@ class SparingClauses(Clauses):
         person to find out.
         """
         recorded = Subject.of(ground.volume(), ground.connector("host-a"))
-        present = Subject.of(recorded.volume, ground.another_name(recorded.connector))
-        ground.connect(present.volume, present.connector)
+        present = self.connected(ground, recorded.volume, ground.another_name(recorded.connector))
         before = connections_of(ground, present)
-        must(bool(before), "the ground did not connect the host under its new name")
-        self.force_detach(driver, recorded)
+        self.release_of_nobody(driver, recorded)
         must(
             comparable(connections_of(ground, present)) == comparable(before),
             "the host reconnected under another name, which no connector has, and lost its access",
@@ -178,6 +212,60 @@ class SparingClauses(Clauses):
                 bool(seen),
                 "the host is connected under another name, and observe shows no connection",
             )
+
+    def test_client_that_came_instead_keeps_its_access(
+        self, driver: StorageDriver, ground: Ground
+    ) -> None:
+        """The learned client is gone and another of the host has the volume -> it keeps it.
+
+        Whoever has it open at a failure may be the guest's new process. Success is as good as a
+        refusal here; to end what was never learned is neither.
+        """
+        if not driver.capabilities.by_learned_client:
+            pytest.skip("the driver does not declare by_learned_client")
+        subject = self.attached(ground)
+        ground.replace_client(subject.volume, subject.connector)
+        before = connections_of(ground, subject)
+        must(bool(before), "the ground did not connect another client")
+        self.error_of(driver, "force_detach", subject)
+        kept = connections_of(ground, subject)
+        must(
+            comparable(kept) == comparable(before),
+            f"{shown(before)} had come instead of the learned client; this is left: {shown(kept)}",
+        )
+
+    def test_client_that_was_never_learned_keeps_its_access(
+        self, driver: StorageDriver, ground: Ground
+    ) -> None:
+        """No client was learned, and one has the volume -> PermanentError, and it keeps it."""
+        if not driver.capabilities.by_learned_client:
+            pytest.skip("the driver does not declare by_learned_client")
+        subject = self.attached(ground)
+        before = connections_of(ground, subject)
+        error = self.error_of(driver, "force_detach", Subject.of(subject.volume, subject.connector))
+        kept = connections_of(ground, subject)
+        must(
+            isinstance(error, PermanentError) and comparable(kept) == comparable(before),
+            f"no client was learned: must be refused, not {error!r}; this is left: {shown(kept)}",
+        )
+
+    def test_host_of_another_case_keeps_its_access(
+        self, driver: StorageDriver, ground: Ground
+    ) -> None:
+        """Two hosts' names differ by case only -> each is released alone, the other one stays."""
+        subject = self.attached(ground)
+        other = self.connected(ground, subject.volume, ground.another_case(subject.connector))
+        before = connections_of(ground, subject)
+        self.force_detach(driver, other)
+        left, kept = connections_of(ground, other), connections_of(ground, subject)
+        must(not left, f"force_detach succeeded, but this is left: {shown(left)}")
+        must(
+            comparable(kept) == comparable(before),
+            f"of {shown(before)} this is left: {shown(kept)}; names that differ by case are two",
+        )
+        self.force_detach(driver, subject)
+        left = connections_of(ground, subject)
+        must(not left, f"force_detach succeeded, but this is left: {shown(left)}")
 
     @pytest.mark.parametrize("method", ACTIONS)
     def test_without_connector_nobody_is_cut(

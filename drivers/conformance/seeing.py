@@ -1,4 +1,4 @@
-"""Clauses on looking: every connection is shown, and nothing else; on lists; on declarations."""
+"""Clauses on looking: every connection is shown, and nothing else; on declarations."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from drivers.base import StorageDriver
 from drivers.conformance.clause import (
+    CROWD,
     GRACE_SECONDS,
     KINDS,
     Clauses,
@@ -41,6 +42,34 @@ class SeeingClauses(Clauses):
         needs_sight(driver)
         self._must_see_the_truth(driver, ground, self.attached(ground, sessions=3))
 
+    def test_every_host_of_a_crowd_is_seen(self, driver: StorageDriver, ground: Ground) -> None:
+        """Nine hosts are connected -> nine are shown; a page that was cut hides who writes."""
+        needs_sight(driver)
+        subject = self.attached(ground)
+        for number in range(1, CROWD):
+            self.beside(ground, subject, f"host-{number}")
+        self._must_see_the_truth(driver, ground, subject)
+
+    def test_names_that_differ_by_case_are_two_hosts(
+        self, driver: StorageDriver, ground: Ground
+    ) -> None:
+        """Two hosts' names differ by case only -> both are shown, each by its own name."""
+        needs_sight(driver)
+        subject = self.attached(ground)
+        self.connected(ground, subject.volume, ground.another_case(subject.connector))
+        self._must_see_the_truth(driver, ground, subject)
+
+    def test_change_between_two_looks_is_seen(self, driver: StorageDriver, ground: Ground) -> None:
+        """A host connects right after a look -> the next look shows it, however soon it comes."""
+        needs_sight(driver)
+        subject = Subject.of(ground.volume(), ground.connector("host-a"))
+        seen = self.observe(driver, subject.volume)
+        must(not seen, f"no host is connected, yet observe shows {shown(seen)}")
+        ground.connect(subject.volume, subject.connector)
+        self._must_see_the_truth(driver, ground, subject)
+        self.beside(ground, subject)
+        self._must_see_the_truth(driver, ground, subject)
+
     def test_access_without_a_session_is_seen(self, driver: StorageDriver, ground: Ground) -> None:
         """A host has access and no session yet -> it is shown; it may connect at any time."""
         needs_sight(driver)
@@ -64,8 +93,7 @@ class SeeingClauses(Clauses):
     def test_migrated_volume_is_found(self, driver: StorageDriver, ground: Ground) -> None:
         """The backend has the volume by its name_id -> it is found there, and so is its host."""
         needs_sight(driver)
-        subject = Subject.of(ground.migrated(), ground.connector("host-a"))
-        ground.connect(subject.volume, subject.connector)
+        subject = self.connected(ground, ground.migrated(), ground.connector("host-a"))
         self._must_see_the_truth(driver, ground, subject)
 
     def test_unknown_volume_is_not_clean(self, driver: StorageDriver, ground: Ground) -> None:
@@ -109,51 +137,6 @@ class SeeingClauses(Clauses):
         else:
             same = sum(c.sessions for c in seen) == sum(c.sessions for c in true)
             must(bool(seen) and same, words)
-
-
-class ListingClauses(Clauses):
-    """What ``list_exports`` owes."""
-
-    def test_list_agrees_with_observe(self, driver: StorageDriver, ground: Ground) -> None:
-        """Two volumes are connected -> both are listed, with what observe shows."""
-        self._needs_a_list(driver)
-        subjects = self.attached(ground, "host-a"), self.attached(ground, "host-b")
-        listed = driver.list_exports(timeout_seconds=self.timeout_seconds)
-        by_id = {export.volume_id: export.connections for export in listed}
-        for volume in (subject.volume for subject in subjects):
-            name = volume.name_id or volume.volume_id
-            must(name in by_id, f"volume {name} is connected and not listed under its id: {by_id}")
-            seen = self.observe(driver, volume)
-            must(
-                comparable(by_id[name]) == comparable(seen),
-                f"the list shows {shown(by_id[name])} of a volume, and observe {shown(seen)}",
-            )
-
-    def test_listing_changes_nothing(self, driver: StorageDriver, ground: Ground) -> None:
-        """List the exports -> the backend holds what it held before."""
-        self._needs_a_list(driver)
-        subject = self.attached(ground)
-        before = ground.truth(subject.volume)
-        driver.list_exports(timeout_seconds=self.timeout_seconds)
-        must(
-            comparable(ground.truth(subject.volume)) == comparable(before),
-            "listing is read-only, but the backend has changed",
-        )
-
-    def test_undeclared_list_is_refused(self, driver: StorageDriver, ground: Ground) -> None:
-        """No list declared -> PermanentError, so that an empty one is not taken for "no ghosts"."""
-        if driver.capabilities.lists_exports:
-            pytest.skip("the driver declares lists_exports")
-        error = self.error_of(driver, "list_exports", self.attached(ground))
-        must(
-            isinstance(error, PermanentError),
-            f"list_exports is not declared, and must raise PermanentError, not {error!r}",
-        )
-
-    @staticmethod
-    def _needs_a_list(driver: StorageDriver) -> None:
-        if not driver.capabilities.lists_exports:
-            pytest.skip("the driver declares that it cannot list exports")
 
 
 SECRET = re.compile(r"passw|passphrase|secret|token|(^|_|auth|api)key$")
@@ -203,6 +186,8 @@ class DeclaringClauses(Clauses):
     def test_access_goes_where_declared(self, driver: StorageDriver, ground: Ground) -> None:
         """A connected host is released -> it has no access exactly if revokes_access says so."""
         self._needs_own_release(driver)
+        if driver.capabilities.by_learned_client:
+            pytest.skip("the driver ends one client; its host has access by its key")
         subject, declared = self.attached(ground), driver.capabilities.revokes_access
         self.error_of(driver, "force_detach", subject)
         access = any(c.access for c in connections_of(ground, subject))

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from drivers.base import Attachment, Capabilities, Export, Observation, StorageDriver, VolumeRef
+from drivers.child import Deadline
 from drivers.errors import PermanentError
 from drivers.tgt.listing import Sighting, exports_of, read_targets, sight
 from drivers.tgt.options import ISCSI_NAME, OPTS, TgtOptions
 from drivers.tgt.release import Release
-from drivers.tgt.tgtadm import Deadline, Tgtadm
+from drivers.tgt.tgtadm import Tgtadm
 
 LOG = logging.getLogger(__name__)
 

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from drivers.child import Deadline
 from drivers.errors import IndeterminateError, PermanentError, TransientError
 from drivers.tgt.listing import Sighting, Target, in_words, open_rules, read_connections
-from drivers.tgt.tgtadm import GONE_ALREADY, Deadline, RefusedError, Tgtadm
+from drivers.tgt.tgtadm import GONE_ALREADY, RefusedError, Tgtadm
 
 FIRST_PAUSE_SECONDS = 0.01
 LONGEST_PAUSE_SECONDS = 0.5

@@ -12,19 +12,16 @@ message on stderr (usr/tgtadm.c ``ipc_mgmt_rsp``, tgt 1.0.85); without that mess
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import enum
 import os
-import signal
 import subprocess
-import time
 
+from drivers.child import Deadline, end
 from drivers.errors import IndeterminateError, OutsideError, PermanentError, TransientError
 from drivers.tgt.options import TgtOptions
 
 EINVAL = 22  # whatever tgtd refuses
-KILL_SECONDS = 1.0
 UNSENT = "failed to send request hdr"  # the same where it could not connect, for any reason
 
 
@@ -49,23 +46,6 @@ class RefusedError(PermanentError):
     def __init__(self, words: str) -> None:
         super().__init__(f"tgtd refused: {words}")
         self.refusal = next(r for r in Refusal if r.value in words)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Deadline:
-    """A moment of ``time.monotonic`` by which a call has to be over."""
-
-    at_seconds: float
-
-    @classmethod
-    def after(cls, seconds: float) -> Deadline:
-        """Return the deadline that is so far away."""
-        return cls(time.monotonic() + seconds)
-
-    @property
-    def left_seconds(self) -> float:
-        """How much time is left; nought or less once it is over."""
-        return self.at_seconds - time.monotonic()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -124,7 +104,7 @@ class Tgtadm:
         except subprocess.TimeoutExpired as error:
             raise unanswered(self.options.place, writes=writes) from error
         finally:
-            _end(process)
+            end(process)
         return process.returncode, _text(output), _text(errors).strip()
 
     def _started(self, command: list[str]) -> subprocess.Popen[bytes]:
@@ -167,22 +147,6 @@ def unanswered(place: str, *, writes: bool) -> OutsideError:
             "continues."
         )
     return TransientError(f"tgtd at {place} did not answer in time.")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill what was not waited for, with all that it started (a wrapper's own commands).
-
-    What may not be killed (a wrapper that became root's) or hangs in the kernel is left behind;
-    subprocess collects it when it ends.
-    """
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(KILL_SECONDS)
-    for pipe in (process.stdout, process.stderr):
-        if pipe is not None:
-            pipe.close()
 
 
 def _text(raw: bytes) -> str:

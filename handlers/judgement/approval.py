@@ -16,6 +16,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from drivers.base import Connection
 from handlers.case import Case, StepKind
 from handlers.judgement.evidence import (
     Absent,
@@ -112,6 +113,8 @@ def _answer(answer: Answer) -> dict[str, Any] | None:
 
 def _unordered(value: Any) -> Any:
     """Return plain JSON values in which the order of a list does not count."""
+    if isinstance(value, Connection):
+        return _unordered(value.to_mapping())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = dataclasses.fields(value)
         return {field.name: _unordered(getattr(value, field.name)) for field in fields}

@@ -195,4 +195,4 @@ def _backend(answer: BackendEvidence) -> dict[str, Any]:
 
 
 def _connection(connection: Connection) -> dict[str, Any]:
-    return dataclasses.asdict(connection)
+    return connection.to_mapping()

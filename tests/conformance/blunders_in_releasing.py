@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from drivers.base import Attachment, Capabilities, Connector, Observation, VolumeRef
 from drivers.errors import NotFoundError
 from drivers.simulator import SimulatorDriver
+
+LOG = logging.getLogger(__name__)
 
 
 class Terminates(SimulatorDriver):
@@ -48,6 +52,58 @@ class RemembersConnections(Terminates):
 
     def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
         return self.cache or super().observe(volume, timeout_seconds=timeout_seconds)
+
+
+class RemembersReleases(Terminates):
+    """Does nothing for a host that it has released before."""
+
+    def __init__(self, backend: str, options: Mapping[str, Any], **cloud: Any) -> None:
+        super().__init__(backend, options, **cloud)
+        self._released: set[object] = set()
+
+    def released(self, volume: VolumeRef, attachment: Attachment, act: Callable[..., None]) -> None:
+        if (volume, attachment.connector) not in self._released:
+            act()
+        self._released.add((volume, attachment.connector))
+
+
+class MakesUpRequestIds(SimulatorDriver):
+    """Sends a request id of its own, so that nobody finds what the call did."""
+
+    def terminate_connection(
+        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        super().terminate_connection(
+            volume, attachment, request_id="req-of-its-own", timeout_seconds=timeout_seconds
+        )
+
+
+class LogsAnotherRequestId(SimulatorDriver):
+    """Sends the right one, and logs another."""
+
+    def detach(
+        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        LOG.info("detaching volume %s (req-%d)", volume.volume_id, id(attachment))
+        super().detach(volume, attachment, request_id=request_id, timeout_seconds=timeout_seconds)
+
+
+class CutsEveryCase(Terminates):
+    """Releases whoever's name is the same but for case."""
+
+    def released(self, volume: VolumeRef, attachment: Attachment, act: Callable[..., None]) -> None:
+        wanted = attachment.connector or Connector()
+        for link in self._cloud.connections(volume.volume_id):
+            if link.name.lower() == (wanted.initiator or "").lower():
+                act(connector=Connector(initiator=link.name))
+
+
+class ReleasesLowerCase(Terminates):
+    """Asks the backend in lower case, by which it finds nobody, or another."""
+
+    def released(self, volume: VolumeRef, attachment: Attachment, act: Callable[..., None]) -> None:
+        wanted = attachment.connector or Connector()
+        act(connector=Connector(initiator=(wanted.initiator or "").lower()))
 
 
 class InsistsOnAConnection(Terminates):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from oslo_config import cfg
@@ -41,6 +41,54 @@ class SeesTheFirstOnly(Sees):
 
     def altered(self, connections: tuple[Connection, ...]) -> tuple[Connection, ...]:
         return connections[:1]
+
+
+class SeesThreeHosts(Sees):
+    """Reads one page of the backend's answer."""
+
+    def altered(self, connections: tuple[Connection, ...]) -> tuple[Connection, ...]:
+        return connections[:3]
+
+
+class FoldsCase(Sees):
+    """Takes names that differ by case for one."""
+
+    def altered(self, connections: tuple[Connection, ...]) -> tuple[Connection, ...]:
+        return tuple({c.name.lower(): c for c in connections}.values())
+
+
+class RemembersLooks(SimulatorDriver):
+    """Spares the backend: what it saw it tells again for 200 ms."""
+
+    kept_seconds = 0.2
+
+    def __init__(self, backend: str, options: Mapping[str, Any], **cloud: Any) -> None:
+        super().__init__(backend, options, **cloud)
+        self._kept: dict[object, tuple[float, Any]] = {}
+
+    def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
+        look = super().observe
+        return self._remembered(volume, lambda: look(volume, timeout_seconds=timeout_seconds))
+
+    def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
+        look = super().list_exports
+        return self._remembered(None, lambda: look(timeout_seconds=timeout_seconds))
+
+    def _remembered(self, key: object, look: Callable[[], Any]) -> Any:
+        at, seen = self._kept.get(key, (0.0, None))
+        if not at or time.monotonic() - at > self.kept_seconds:
+            at, seen = time.monotonic(), look()
+            self._kept[key] = at, seen
+        return seen
+
+
+class RemembersInTrouble(RemembersLooks):
+    """Tells what it saw last where the backend gives no answer."""
+
+    def _remembered(self, key: object, look: Callable[[], Any]) -> Any:
+        with contextlib.suppress(IndeterminateError):
+            self._kept[key] = 0.0, look()
+        return self._kept[key][1]
 
 
 class CountsHosts(Sees):
@@ -153,45 +201,6 @@ class KeepsTheVolume(SimulatorDriver):
         self._volume = volume
         time.sleep(0.01)
         return super().observe(self._volume, timeout_seconds=timeout_seconds)
-
-
-class ListsNothing(SimulatorDriver):
-    """Declares a list and always returns an empty one."""
-
-    def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
-        return ()
-
-
-class ListsNames(SimulatorDriver):
-    """Lists volumes without the ids that are in their names."""
-
-    def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
-        listed = super().list_exports(timeout_seconds=timeout_seconds)
-        return tuple(dataclasses.replace(export, volume_id=None) for export in listed)
-
-
-class ListsWithoutConnections(SimulatorDriver):
-    """Lists volumes as if nobody were connected to them."""
-
-    def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
-        listed = super().list_exports(timeout_seconds=timeout_seconds)
-        return tuple(dataclasses.replace(export, connections=()) for export in listed)
-
-
-class TidiesUpWhileListing(SimulatorDriver):
-    """Drops what it lists."""
-
-    def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
-        listed = super().list_exports(timeout_seconds=timeout_seconds)
-        for export in listed:
-            self._cloud.unexport(export.volume_id, "host-a")
-        return listed
-
-
-class ListsUndeclared(ListsNothing):
-    """Has no list, and returns an empty one instead of refusing."""
-
-    capabilities = dataclasses.replace(SEES, lists_exports=False)
 
 
 class SwallowsTimeoutsOfLooks(SimulatorDriver):

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 from drivers.base import Attachment, Export, Observation, VolumeRef
 from drivers.errors import (
@@ -20,6 +21,7 @@ from drivers.simulator import SimulatorDriver
 from tests.conformance.blunders_in_releasing import CutsEveryHost, Terminates
 
 LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Patient(SimulatorDriver):
@@ -52,6 +54,77 @@ class Patient(SimulatorDriver):
         super().force_detach(
             volume, attachment, request_id=request_id, timeout_seconds=timeout_seconds
         )
+
+
+class TriesAgain(SimulatorDriver):
+    """Makes a failed call a second time, of which the service knows nothing."""
+
+    def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
+        look = super().observe
+        return twice(lambda: look(volume, timeout_seconds=timeout_seconds))
+
+    def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
+        look = super().list_exports
+        return twice(lambda: look(timeout_seconds=timeout_seconds))
+
+    def terminate_connection(
+        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        how: dict[str, Any] = {"request_id": request_id, "timeout_seconds": timeout_seconds}
+        act = super().terminate_connection
+        twice(lambda: act(volume, attachment, **how))
+
+    def detach(
+        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        how: dict[str, Any] = {"request_id": request_id, "timeout_seconds": timeout_seconds}
+        act = super().detach
+        twice(lambda: act(volume, attachment, **how))
+
+
+def twice(call: Callable[[], T]) -> T:
+    """Make the call, and once more where it fails."""
+    try:
+        return call()
+    except OutsideError:
+        return call()
+
+
+class CallsAnHalfDoneReleaseRefused(SimulatorDriver):
+    """Says "refused" where the second half of a release fails."""
+
+    def force_detach(
+        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        try:
+            super().force_detach(
+                volume, attachment, request_id=request_id, timeout_seconds=timeout_seconds
+            )
+        except OutsideError as error:
+            raise PermanentError(str(error)) from None
+
+
+class SharesTheLimit(SimulatorDriver):
+    """Gives to detach what terminate_connection has left of the time."""
+
+    def force_detach(
+        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        until = time.monotonic() + timeout_seconds
+        for act in (self.terminate_connection, self.detach):
+            left = until - time.monotonic()
+            act(volume, attachment, request_id=request_id, timeout_seconds=left)
+
+
+class KeepsTheLimit(SimulatorDriver):
+    """Keeps the time limit of the call under way where every thread can reach it."""
+
+    _limit_seconds = 0.0
+
+    def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
+        self._limit_seconds = timeout_seconds
+        time.sleep(0.05)
+        return super().observe(volume, timeout_seconds=self._limit_seconds)
 
 
 class SwallowsTimeouts(Terminates):

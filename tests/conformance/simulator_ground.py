@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from drivers.base import Connection, Connector, StorageDriver, VolumeRef
 from drivers.cinder_managed import ThroughCinder
@@ -110,6 +110,23 @@ class SimulatorGround(Ground):
         finally:
             self.cloud.clear_faults()
             self.cloud.land_late()
+
+    @contextlib.contextmanager
+    def failing_once(self, way: int) -> Iterator[Callable[[], bool]]:
+        """Strike the first call of any kind, without and with effect, and then ``detach`` alone."""
+        detach = [method for method in self.frozen if method.endswith(".detach")]
+        ways = [(self.frozen, Fault.before), (self.frozen, Fault.after), (detach, Fault.before)]
+        methods, struck = ways[way] if way < len(ways) else ((), Fault.before)
+        self.cloud.script(*(struck(method) for method in methods))
+        try:
+            yield lambda: has_struck
+        finally:
+            has_struck = len(self.cloud.faults_left()) < len(methods)
+            self.cloud.clear_faults()
+
+    def request_ids(self) -> tuple[str, ...]:
+        """Return what the calls of the journal were made with."""
+        return tuple(call.asked.request_id for call in self.cloud.journal if call.asked.request_id)
 
     def _ref(self, volume_id: str) -> VolumeRef:
         volume = self.cloud.cinder.volume(volume_id, timeout_seconds=1)

@@ -12,9 +12,11 @@ from drivers.cinder_managed import CinderManagedDriver
 from drivers.conformance import StorageDriverConformance
 from drivers.errors import OutsideError
 from drivers.simulator import Cloud, SimulatorDriver
+from tests.conformance import blunders_in_listing as listing
 from tests.conformance import blunders_in_releasing as releasing
 from tests.conformance import blunders_in_seeing as seeing
 from tests.conformance import blunders_in_trouble as trouble
+from tests.conformance.blunders_in_fencing import FENCING
 from tests.conformance.simulator_ground import SimulatorGround
 
 Kind = type[SimulatorDriver] | type[CinderManagedDriver]
@@ -25,6 +27,9 @@ BREAKERS: dict[str, tuple[Kind, ...]] = {
         seeing.SeesNoConnection, seeing.SeesTheFirstOnly, seeing.SeesItself, seeing.WithoutControl,
     ),
     "test_every_session_is_counted": (seeing.CountsHosts,),
+    "test_every_host_of_a_crowd_is_seen": (seeing.SeesThreeHosts,),
+    "test_names_that_differ_by_case_are_two_hosts": (seeing.FoldsCase,),
+    "test_change_between_two_looks_is_seen": (seeing.RemembersLooks,),
     "test_access_without_a_session_is_seen": (seeing.SeesSessionsOnly,),
     "test_session_without_access_is_seen": (seeing.SeesAccessOnly,),
     "test_idle_volume_is_seen_idle": (seeing.SeesItself, seeing.WithoutControl),
@@ -34,10 +39,16 @@ BREAKERS: dict[str, tuple[Kind, ...]] = {
     "test_observe_changes_nothing": (seeing.TidiesUpWhileLooking,),
     # what is listed
     "test_list_agrees_with_observe": (
-        seeing.ListsNothing, seeing.ListsNames, seeing.ListsWithoutConnections,
+        listing.ListsNothing, listing.ListsNames, listing.ListsWithoutConnections,
+        listing.ListsThree,
     ),
-    "test_listing_changes_nothing": (seeing.TidiesUpWhileListing,),
-    "test_undeclared_list_is_refused": (seeing.ListsUndeclared,),
+    "test_volume_of_many_hosts_is_listed_with_all": (listing.ListsEachHost,),
+    "test_access_without_a_session_is_listed": (listing.ListsSessionsOnly,),
+    "test_session_without_access_is_listed": (listing.ListsAccessOnly,),
+    "test_two_lists_agree": (listing.ListsInTurns,),
+    "test_idle_volume_is_not_listed_as_used": (listing.ListsIdleOnes,),
+    "test_listing_changes_nothing": (listing.TidiesUpWhileListing,),
+    "test_undeclared_list_is_refused": (listing.ListsUndeclared,),
     # who is released
     "test_released_host_is_gone": (
         releasing.SaysDoneAndDoesNothing, releasing.RemembersConnections,
@@ -50,6 +61,12 @@ BREAKERS: dict[str, tuple[Kind, ...]] = {
     "test_every_session_is_ended": (releasing.EndsOneSession,),
     "test_migrated_volume_is_released": (releasing.ReleasesUnderOneName,),
     "test_host_that_comes_back_stays_out": (releasing.EndsSessionsOnly,),
+    "test_host_that_came_back_later_is_released_again": (
+        releasing.RemembersReleases, seeing.RemembersLooks,
+    ),
+    "test_request_id_is_passed_on_as_it_is": (
+        releasing.MakesUpRequestIds, releasing.LogsAnotherRequestId,
+    ),
     "test_stuck_session_is_not_called_clean": (
         releasing.TrustsItsOwnOrder, releasing.BlindToWhatIsLeft,
     ),
@@ -58,6 +75,9 @@ BREAKERS: dict[str, tuple[Kind, ...]] = {
     "test_other_volume_of_the_host_keeps_its_access": (releasing.CutsTheHost,),
     "test_host_under_another_name_is_left_alone_and_told": (
         releasing.CutsEveryHost, releasing.CutsEveryNameOfTheHost, seeing.SeesWhomTheRecordsName,
+    ),
+    "test_host_of_another_case_keeps_its_access": (
+        releasing.CutsEveryCase, releasing.ReleasesLowerCase,
     ),
     "test_without_connector_nobody_is_cut[terminate_connection]": (
         releasing.TakesNoConnectorForAll, releasing.SaysDoneAndDoesNothing,
@@ -79,6 +99,20 @@ BREAKERS: dict[str, tuple[Kind, ...]] = {
     ),
     "test_frozen_backend_is_bounded[detach]": (trouble.Patient, trouble.RaisesItsOwn),
     "test_frozen_backend_is_bounded[force_detach]": (trouble.Patient, trouble.SwallowsTimeouts),
+    "test_look_is_never_an_older_one[observe]": (
+        seeing.RemembersLooks, seeing.RemembersInTrouble,
+    ),
+    "test_look_is_never_an_older_one[list_exports]": (
+        seeing.RemembersLooks, seeing.RemembersInTrouble,
+    ),
+    "test_failed_request_is_not_made_again[observe]": (trouble.TriesAgain,),
+    "test_failed_request_is_not_made_again[list_exports]": (trouble.TriesAgain,),
+    "test_failed_request_is_not_made_again[terminate_connection]": (trouble.TriesAgain,),
+    "test_failed_request_is_not_made_again[detach]": (trouble.TriesAgain,),
+    "test_failed_request_is_not_made_again[force_detach]": (
+        trouble.TriesAgain, trouble.CallsAnHalfDoneReleaseRefused,
+    ),
+    "test_terminate_and_detach_have_a_limit_each": (trouble.SharesTheLimit,),
     "test_nothing_is_done_where_an_error_says_so[terminate_connection]": (
         trouble.CallsTimeoutsTransient, trouble.CallsTimeoutsRefused,
     ),
@@ -96,6 +130,7 @@ BREAKERS: dict[str, tuple[Kind, ...]] = {
         trouble.TellsItsKey, trouble.ChainsItsKey, trouble.LogsItsKey, trouble.ShowsItsKey,
     ),
     # threads
+    "test_calls_at_once_have_a_limit_each": (trouble.KeepsTheLimit,),
     "test_looks_at_once_are_kept_apart": (seeing.KeepsTheVolume,),
     "test_releases_at_once_are_kept_apart": (
         trouble.KeepsTheAttachment, trouble.CutsEverybodyInACrowd,
@@ -172,7 +207,7 @@ def test_broken_driver_is_caught(run: Run, clause: str, kind: Kind) -> None:
 def test_every_clause_has_a_driver_that_breaks_it() -> None:
     """The suite's clauses, each for each method -> none is left that cannot fail."""
     clauses = set(clauses_of(StorageDriverConformance))
-    assert clauses == set(BREAKERS)
+    assert clauses == {*BREAKERS, *FENCING}
     assert all(BREAKERS.values())
 
 
@@ -180,12 +215,12 @@ def test_every_broken_driver_is_shown_to_be_caught() -> None:
     """A blunder was written down -> some clause catches it."""
     written = {
         kind
-        for module in (seeing, releasing, trouble)
+        for module in (seeing, listing, releasing, trouble)
         for _, kind in inspect.getmembers(module, inspect.isclass)
         if kind.__module__ == module.__name__
     }
     used = {kind for kinds in BREAKERS.values() for kind in kinds} | {*GOOD.values()}
-    assert written - used == {seeing.Sees, releasing.Terminates}
+    assert written - used == {seeing.Sees, listing.Lists, releasing.Terminates}
 
 
 def clauses_of(suite: type) -> Iterator[str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 from drivers.base import Connection, Connector, StorageDriver, VolumeRef
 from drivers.conformance import Ground
+from tests.fallible import Fallible
 from tests.iscsi import BACKEND, CONTROL_TARGET, Iscsi, Volume, connector_of
 from tests.services.fuse_disk import FuseDisk
 from tests.services.initiator import Initiator
@@ -28,12 +30,19 @@ class TgtGround(Ground):
         self.iscsi, self.other, self.disk = iscsi, other, disk
         self._control_target = CONTROL_TARGET if control else None
         self._control_tid = iscsi.add_control_target() if control else None
+        self._fallible = Fallible(iscsi.directory, iscsi.tgtd.tgtadm)
         self._volumes: dict[str, Volume] = {}
         self._hosts: list[Initiator] = []
 
     def driver(self) -> StorageDriver:
-        """Make one for the daemon."""
-        return self.iscsi.driver(control_target=self._control_target)
+        """Make one for the daemon; its tgtadm is one that can be made to fail."""
+        return self.iscsi.driver(
+            control_target=self._control_target, tgtadm=str(self._fallible.program)
+        )
+
+    def failing_once(self, way: int) -> AbstractContextManager[Callable[[], bool]]:
+        """Have one run of tgtadm fail, without and with effect, the first run, the second, ..."""
+        return self._fallible.failing_once(*divmod(way, 2))
 
     def elsewhere(self) -> StorageDriver:
         """Make one for the other daemon, which has a volume that a host writes to."""

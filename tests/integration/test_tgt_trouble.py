@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from drivers.base import VolumeRef
+from drivers.child import Deadline
 from drivers.errors import IndeterminateError, NotFoundError, OutsideError, TransientError
 from drivers.tgt.listing import ElsewhereError, Sighting, read_targets, sight
 from drivers.tgt.release import AccessGivenAgainError, Release
-from drivers.tgt.tgtadm import Deadline
 from tests.bus import until
 from tests.iscsi import BACKEND, CONTROL_TARGET, Iscsi, Volume, connector_of, release, seen
 from tests.services.fixtures import installed

@@ -12,6 +12,7 @@ from typing import NoReturn, TypeVar
 import pytest
 
 from tests.services import ledgers
+from tests.services.ceph import Ceph
 from tests.services.database import PrivateDatabase
 from tests.services.fuse_disk import FuseDisk
 from tests.services.galera import Galera
@@ -20,12 +21,16 @@ from tests.services.ledgers import LEDGERS
 from tests.services.mariadb import MariaDB
 from tests.services.postgresql import PostgreSQL
 from tests.services.rabbitmq import RabbitMQ
+from tests.services.rbd_clients import RbdClients, require_bindings
 from tests.services.service import PrivateService, ServiceMissingError
 from tests.services.tgtd import Tgtd
 
 Kind = TypeVar("Kind", bound=PrivateService | Galera)
 
-NAMES = {"rabbitmq", "postgresql", "mariadb", "galera", "tgtd", "fuse_disk", "initiators"}
+NAMES = {
+    "rabbitmq", "postgresql", "mariadb", "galera", "tgtd", "fuse_disk", "initiators",
+    "ceph", "rbd_clients",
+}  # fmt: skip
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -107,6 +112,25 @@ def initiators(tmp_path: Path) -> Iterator[Initiators]:
         _without(missing)
     with Initiators(tmp_path) as hosts:
         yield hosts
+
+
+@pytest.fixture(scope="session")
+def ceph() -> Iterator[Ceph]:
+    """Share one Ceph. A test that freezes a part of it thaws it before it ends."""
+    with installed(Ceph) as service:
+        yield service
+
+
+@pytest.fixture
+def rbd_clients(ceph: Ceph, tmp_path: Path) -> Iterator[RbdClients]:
+    """Give what opens images; each client is ended with the test."""
+    try:
+        require_bindings()
+        made = RbdClients(ceph, tmp_path)
+    except ServiceMissingError as missing:
+        _without(missing)
+    with made as clients:
+        yield clients
 
 
 @pytest.fixture(params=LEDGERS)

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
+from tests.services.ceph import Ceph
 from tests.services.fixtures import installed
 from tests.services.fuse_disk import FuseDisk
 from tests.services.mariadb import MariaDB
@@ -19,6 +20,7 @@ SERVICES = [
     pytest.param(PostgreSQL, "Debian: postgresql", id="postgresql"),
     pytest.param(MariaDB, "mariadb-server", id="mariadb"),
     pytest.param(Tgtd, "Debian: tgt", id="tgtd"),
+    pytest.param(Ceph, "ceph-mon ceph-osd ceph-common", id="ceph"),
     pytest.param(FuseDisk, "qemu-system-common", id="fuse-disk"),
 ]
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from tests.bus import until
+from tests.services.ceph import Ceph
 from tests.services.database import PrivateDatabase
 from tests.services.fixtures import installed
 from tests.services.fuse_disk import FuseDisk
@@ -26,7 +27,7 @@ from tests.services.tgtd import Tgtd
 
 ROOT = Path(__file__).parents[2]
 KEEPING = {kind.name: kind for kind in (RabbitMQ, PostgreSQL, MariaDB)}
-KINDS = {**KEEPING, Tgtd.name: Tgtd, FuseDisk.name: FuseDisk}
+KINDS = {**KEEPING, Tgtd.name: Tgtd, FuseDisk.name: FuseDisk, Ceph.name: Ceph}
 MEMORY = Queue("memory", Exchange("", durable=True), "memory", durable=True)
 
 # What a test run does with a service, up to the point where the run itself is ended.

@@ -41,6 +41,23 @@ class Shelf:
         self.directory = directory
         self._password = password
         self._volumes: dict[str, Volume] = {}
+        self._hang_up_in: tuple[int, bool] | None = None
+
+    def answered(self, request: dict[str, Any]) -> dict[str, Any] | None:
+        """Carry out one request; None where a test wants this one to get no answer.
+
+        ``{"op": "hang_up", "after": 2, "acts": true}`` asks for that: two requests are answered,
+        the third is carried out, or not, and then the connection is closed.
+        """
+        if request.get("op") == "hang_up":
+            self._hang_up_in = (request["after"], request["acts"])
+            return {}
+        if self._hang_up_in is None or request.get("op") == "trouble":
+            return self.answer(request)
+        after, acts = self._hang_up_in
+        self._hang_up_in = (after - 1, acts) if after else None
+        answer = self.answer(request) if after or acts else {}
+        return answer if after else None
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Carry out one request of an administrator: create, show, list, allow, revoke or kick."""
@@ -51,6 +68,9 @@ class Shelf:
             case "create":
                 self._create(name)
                 return {}
+            case "trouble":
+                self._hang_up_in, left = None, self._hang_up_in
+                return {"left": left is not None}
             case "list":
                 return {"volumes": {n: v.shown() for n, v in self._volumes.items()}}
         if (volume := self._volumes.get(name)) is None:
@@ -82,8 +102,9 @@ class Shelf:
 
     async def control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request, even one whose asker has gone meanwhile."""
-        if line := await reader.readline():
-            writer.write(json.dumps(self.answer(json.loads(line))).encode() + b"\n")
+        line = await reader.readline()
+        if line and (answer := self.answered(json.loads(line))) is not None:
+            writer.write(json.dumps(answer).encode() + b"\n")
         writer.close()
 
     async def data(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

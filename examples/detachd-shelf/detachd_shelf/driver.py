@@ -18,7 +18,7 @@ from drivers.base import (
     StorageDriver,
     VolumeRef,
 )
-from drivers.errors import IndeterminateError, NotFoundError, PermanentError
+from drivers.errors import IndeterminateError, NotFoundError, PermanentError, TransientError
 
 LOG = logging.getLogger(__name__)
 POLL_SECONDS = 0.01
@@ -65,9 +65,17 @@ class ShelfDriver(StorageDriver):
         name, _ = self._find(volume, deadline)
         for initiator in sorted(attachment.connector.names()):
             LOG.info("%s: %s loses %s", request_id, initiator, name)
+        try:
+            self._release(name, attachment.connector.names(), deadline)
+        except (TransientError, PermanentError) as error:
+            # Both say that nothing was done, which nobody can say once the first request is out.
+            raise IndeterminateError(f"released in part, then: {error}") from error
+
+    def _release(self, name: str, initiators: frozenset[str], deadline: Deadline) -> None:
+        for initiator in sorted(initiators):
             self._ask(deadline, "revoke", volume=name, initiator=initiator)
             self._ask(deadline, "kick", volume=name, initiator=initiator)
-        while any(c.name in attachment.connector.names() for c in self._seen(name, deadline)):
+        while any(c.name in initiators for c in self._seen(name, deadline)):
             if deadline.over():
                 raise IndeterminateError(f"a session of {name} did not end in time")
             time.sleep(POLL_SECONDS)

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class ShelfGround(Ground):
         """Hang up on every host's behalf."""
         self.sessions.close()
 
-    def ask(self, op: str, **about: str) -> dict[str, Any]:
+    def ask(self, op: str, **about: object) -> dict[str, Any]:
         """Ask the daemon as its administrator would, past the driver."""
         request = {"op": op, "password": PASSWORD, **about}
         return ask(str(self.directory / "control"), request, Deadline(SECONDS), acts=False)
@@ -137,6 +137,17 @@ class ShelfGround(Ground):
         finally:
             over.set()
             thread.join(SECONDS)
+
+    @contextlib.contextmanager
+    def failing_once(self, way: int) -> Iterator[Callable[[], bool]]:
+        """Have the daemon hang up on one request, undone and done, the first, the second, ..."""
+        request, acts = divmod(way, 2)
+        self.ask("hang_up", after=request, acts=bool(acts))
+        has_failed = False
+        try:
+            yield lambda: has_failed
+        finally:
+            has_failed = not self.ask("trouble")["left"]
 
     def elsewhere(self) -> StorageDriver:
         """Return a driver that looks at the second shelf."""

@@ -1,10 +1,19 @@
 """The words that a driver is spoken to in."""
 
+import dataclasses
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from drivers.base import Capabilities, Connector, VolumeRef
+from drivers.base import (
+    Capabilities,
+    ClientInstance,
+    Connection,
+    Connector,
+    Observation,
+    VolumeRef,
+)
 
 
 def test_volume_goes_by_its_id() -> None:
@@ -86,3 +95,50 @@ def test_what_a_protocol_needs(
 ) -> None:
     """A connector without the name by which the protocol knows a host -> incomplete."""
     assert connector.missing(protocol) == missing
+
+
+# -- clients ---------------------------------------------------------------------------------------
+
+NOW = datetime(2026, 11, 28, 11, tzinfo=UTC)
+HOST = Connector(host="compute-1", initiator="iqn.x:1", ip="192.0.2.5")
+CLIENT = Connection(
+    "client.1", address="192.0.2.5:0/7", sessions=1, host_ip="192.0.2.5", cookies=(140,)
+)
+
+
+def test_client_of_a_healthy_attachment_is_learned() -> None:
+    """One client of the host has the volume open -> it is learned, with all that tells it."""
+    other = dataclasses.replace(CLIENT, name="client.2", host_ip="192.0.2.6")
+    learned = Observation((other, CLIENT), "a control").client_of(HOST, NOW)
+    assert learned == ClientInstance("192.0.2.5:0/7", "client.1", 140, NOW)
+
+
+@pytest.mark.parametrize(
+    "connections",
+    [
+        (),
+        (CLIENT, dataclasses.replace(CLIENT, name="client.2")),
+        (dataclasses.replace(CLIENT, cookies=(140, 141), sessions=2),),
+        (dataclasses.replace(CLIENT, cookies=(), sessions=0),),
+        (dataclasses.replace(CLIENT, host_ip="192.0.2.6"),),
+        (Connection("iqn.x:1", address="192.0.2.5", sessions=1),),
+    ],
+)
+def test_where_it_is_not_clear_which_none_is_learned(connections: tuple[Connection, ...]) -> None:
+    """No client of the host, several, or one with several sessions -> nothing is learned."""
+    assert Observation(connections, "a control").client_of(HOST, NOW) is None
+
+
+def test_driver_that_ends_clients_does_not_keep_hosts_out() -> None:
+    """Both declared -> ValueError: the service would call it where the host can come back."""
+    with pytest.raises(ValueError, match="keep its host from coming back"):
+        Capabilities(sees_connections=True, revokes_access=True, by_learned_client=True)
+
+
+def test_connection_is_kept_as_it_always_was_where_nothing_more_is_told() -> None:
+    """A backend that names hosts -> the five values of old, so that approvals stay good."""
+    assert Connection("iqn.x:1").to_mapping() == {
+        "name": "iqn.x:1", "host": None, "address": None, "access": True, "sessions": 0,
+    }  # fmt: skip
+    told = CLIENT.to_mapping()
+    assert (told["host_ip"], told["cookies"]) == ("192.0.2.5", [140])

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from drivers.child import Deadline
 from drivers.errors import (
     IndeterminateError,
     OutsideError,
@@ -20,7 +21,7 @@ from drivers.errors import (
 )
 from drivers.registry import parsed
 from drivers.tgt.options import OPTS, TgtOptions
-from drivers.tgt.tgtadm import Deadline, Refusal, RefusedError, Tgtadm, failure
+from drivers.tgt.tgtadm import Refusal, RefusedError, Tgtadm, failure
 from tests.recordings import SAMPLES
 
 PLACE = "/run/socket.0"

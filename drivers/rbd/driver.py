@@ -1,0 +1,81 @@
+"""The storage driver for RBD images of a Ceph cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from drivers.base import Attachment, Capabilities, Export, Observation, StorageDriver, VolumeRef
+from drivers.child import Deadline
+from drivers.errors import PermanentError
+from drivers.rbd.cluster import Cluster
+from drivers.rbd.fence import Release
+from drivers.rbd.image import exports_of, found, ip_of, names_of, observation, read_sighting
+from drivers.rbd.options import OPTS, RbdOptions
+
+
+class RbdDriver(StorageDriver):
+    """Sees which clients of a Ceph cluster have a volume's image open to write, and fences one.
+
+    It runs where the cluster's public network is reached and Ceph's bindings are installed. A host
+    is recognised by the IP address of its clients, which has to be that of its connector.
+    """
+
+    opts = OPTS
+    capabilities = Capabilities(
+        sees_connections=True,
+        sees_hosts=True,
+        lists_exports=True,
+        ends_sessions=True,
+        by_learned_client=True,
+    )
+
+    def __init__(self, backend: str, options: Mapping[str, Any]) -> None:
+        super().__init__(backend, options)
+        self._options = RbdOptions.read(options)
+        self._cluster = Cluster(self._options)
+
+    def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
+        """Return the clients that have the volume's image open to write, or a lock on it.
+
+        Opens the image to be read, which leaves no watch. IndeterminateError where the cluster does
+        not answer in time; NotFoundError where no image has a name of the volume.
+        """
+        names = names_of(volume, self._options)
+        answer = self._cluster.look(names, Deadline.after(timeout_seconds))
+        return observation(found(volume, read_sighting(answer), self._options))
+
+    def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
+        """Return every image that a client has open to write or has locked.
+
+        Opens each image of the pools to be read: some milliseconds for each.
+        """
+        answer = self._cluster.list_images(Deadline.after(timeout_seconds))
+        return exports_of(read_sighting(answer), self._options)
+
+    def terminate_connection(
+        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        """Fence the learned client, remove its lock, look until both are seen.
+
+        PermanentError, with nothing done, where no client was learned and somebody has the volume
+        open, where another client has it, where the client is a kernel's, or has more other images
+        open than the option allows. TransientError where the cluster did not answer before.
+        """
+        learned = attachment.learned
+        if attachment.connector is None:
+            raise PermanentError(
+                "Refused, nothing done: without a connector no host is meant, and so no client."
+            )
+        if learned and ip_of(learned.address) not in attachment.connector.addresses():
+            raise PermanentError(
+                f"Refused, nothing done: the learned client is at {learned.address}, which is no "
+                f"address of host {attachment.connector.host}."
+            )
+        deadline = Deadline.after(timeout_seconds)
+        Release(self._cluster, self._options, volume, learned, request_id, deadline).run()
+
+    def detach(
+        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        """Do nothing: an image has nothing that is made for an attachment."""
