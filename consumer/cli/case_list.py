@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,8 +13,10 @@ from cliff.lister import Lister
 from consumer.cli.app import counting, moment_or_seconds, positive
 from consumer.cli.case import plain
 from consumer.cli.configured import add_config_file, backends_configured, ledger_of
-from consumer.cli.text import ABBREVIATED, age, printable, width
+from consumer.cli.text import ABBREVIATED, width
 from consumer.errors import BadInputError
+from consumer.status.causes import grouped
+from consumer.status.words import age, printable
 from handlers.case import OPEN_STATES, Case, CaseState
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ WIDE = 120
 GAP = "  "
 SHORTEST_REASON = 16
 MOST_GROUPED = 10_000
-VARYING = re.compile(r"(?:req-)?[0-9a-f]{8}-[0-9a-f-]{27}|\b[0-9a-f]{32,}\b|\d+(?:\.\d+)?")
 
 
 class CaseList(Lister):
@@ -155,41 +154,6 @@ def _row(case: Case) -> tuple[Any, ...]:
             case.host, case.reason,
         )
     )  # fmt: skip
-
-
-# -- groups ----------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Group:
-    """Open cases of one state with the same cause; ``reason`` without what varies in it."""
-
-    cases: tuple[Case, ...]
-    reason: str
-
-    def row(self) -> tuple[Any, ...]:
-        """Return the values of ``GROUP_COLUMNS``."""
-        one = self.cases[0]
-        oldest = min(case.opened_at for case in self.cases)
-        example = min(self.cases, key=lambda case: case.opened_at).case_id
-        number = len(self.cases)
-        return number, one.state, one.rule, one.backend, oldest, self.reason, example
-
-
-def grouped(cases: Sequence[Case]) -> list[Group]:
-    """Return the cases by state, rule, backend and cause, the largest group first."""
-
-    def cause(case: Case) -> tuple[str, str, str, str]:
-        return case.state.value, case.rule or "", case.backend or "", gist(case.reason)
-
-    found = itertools.groupby(sorted(cases, key=cause), key=cause)
-    groups = [Group(tuple(members), key[-1]) for key, members in found]
-    return sorted(groups, key=lambda group: -len(group.cases))
-
-
-def gist(reason: str | None) -> str:
-    """Return a reason without the ids and numbers in it, which differ from case to case."""
-    return VARYING.sub("N", reason or "")
 
 
 # -- lines -----------------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from pathlib import Path
 from consumer.bus.broker import url_explained
 from consumer.bus.examination import examine
 from consumer.bus.settings import DEFAULT, ListenerSettings
-from consumer.cli.text import ago
 from consumer.cloud import ControlPlane, Drivers, control_plane, parks_all
 from consumer.errors import ConfigurationError
 from consumer.findings import Finding, Level, error, good, note, warning
@@ -25,6 +24,7 @@ from consumer.ledger import Ledger, LedgerError
 from consumer.settings import buses, configuration, files
 from consumer.settings.configuration import Settings
 from consumer.settings.ledger import open_ledger
+from consumer.status.words import ago
 from consumer.work import backends
 from consumer.work.backends import Backend
 from drivers import registry

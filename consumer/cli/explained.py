@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from consumer.cli.text import ago, beside, wrapped
+from consumer.cli.text import beside, wrapped
+from consumer.status.words import ago
 from handlers.recovery.explanation import (
     SHOWN_FINGERPRINT,
     Explanation,

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from consumer.cli.case_list import gist, lines
+from consumer.cli.case_list import lines
 from consumer.ledger import Ledger
+from consumer.status.causes import gist
 from handlers.case import CaseState, Conclusion, UseCase
 from tests.unit.consumer.cli.conftest import Run
 from tests.unit.consumer.due import only_case, open_case, outcome
