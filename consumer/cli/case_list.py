@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,11 @@ from cliff.lister import Lister
 from consumer.cli.app import counting, moment_or_seconds, positive
 from consumer.cli.case import plain
 from consumer.cli.configured import add_config_file, backends_configured, ledger_of
-from consumer.cli.text import ABBREVIATED, width
+from consumer.cli.text import width
 from consumer.errors import BadInputError
 from consumer.status.causes import grouped
-from consumer.status.words import age, printable
+from consumer.status.rows import Cells, of_cases, of_groups
+from consumer.status.words import printable
 from handlers.case import OPEN_STATES, Case, CaseState
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ GROUP_COLUMNS = ("Cases", "State", "Rule", "Backend", "Oldest", "Reason", "Examp
 WIDE = 120
 GAP = "  "
 SHORTEST_REASON = 16
+ONLY_WIDE = frozenset({"VOLUME", "BACKEND", "RULE"})
 MOST_GROUPED = 10_000
 
 
@@ -68,7 +70,8 @@ class CaseList(Lister):
         if parsed_args.formatter != "table" or parsed_args.columns:
             return int(super().produce_output(parsed_args, column_names, data))
         cases = self._listing.cases
-        listed = _groups(cases, self._now) if parsed_args.group else _cases(cases, self._now)
+        groups = grouped(cases) if parsed_args.group else []
+        listed = of_groups(groups, self._now) if parsed_args.group else of_cases(cases, self._now)
         for line in lines(listed, width()):
             self.app.stdout.write(line + "\n")
         for line in _closing(self._listing, parsed_args):
@@ -157,61 +160,6 @@ def _row(case: Case) -> tuple[Any, ...]:
 
 
 # -- lines -----------------------------------------------------------------------------------------
-
-Cells = Mapping[str, str]
-
-
-def _cases(cases: Sequence[Case], now: datetime) -> Iterator[Cells]:
-    short = _shortened([case.case_id for case in cases])
-    for case in cases:
-        yield {
-            "ID": short(case.case_id),
-            "STATE": SHORT_STATES.get(case.state, case.state.value),
-            "AGE": _age(case.opened_at, now),
-            "CASE": case.use_case.value if case.use_case else "-",
-            "SERVER": (case.instance_id or "-")[:ABBREVIATED],
-            "HOST": case.host or "-",
-            "VOLUME": case.volume_id,
-            "BACKEND": case.backend or "-",
-            "RULE": case.rule or "-",
-            "REASON": case.reason or "not looked at yet",
-        }
-
-
-SHORT_STATES = {CaseState.AWAITING_APPROVAL: "approve?"}
-ONLY_WIDE = frozenset({"VOLUME", "BACKEND", "RULE"})
-
-
-def _groups(cases: Sequence[Case], now: datetime) -> Iterator[Cells]:
-    for group in grouped(cases):
-        number, state, rule, backend, oldest, reason, example = group.row()
-        yield {
-            "CASES": str(number),
-            "STATE": SHORT_STATES.get(state, state.value),
-            "RULE": rule or "-",
-            "BACKEND": backend or "-",
-            "OLDEST": _age(oldest, now),
-            "EXAMPLE": example[:ABBREVIATED],
-            "REASON": reason or "not looked at yet",
-        }
-
-
-def _age(since: datetime, now: datetime) -> str:
-    """Return an age in its largest unit: 3d, 5h, 12m, 40s."""
-    first = age((now - since).total_seconds()).split(" ")
-    return first[0] + first[1][0]
-
-
-def _shortened(ids: Sequence[str]) -> Callable[[str], str]:
-    """Return what shortens an id to a beginning that no other one of these has."""
-    longest = max(map(len, ids), default=ABBREVIATED)
-    distinct = (
-        length
-        for length in range(ABBREVIATED, longest + 1)
-        if len({one[:length] for one in ids}) == len(set(ids))
-    )
-    length = next(distinct, longest)
-    return lambda one: one[:length]
 
 
 def lines(rows: Iterable[Cells], columns: int) -> Iterator[str]:

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from consumer.status.words import changed, printable
+from consumer.status.words import ABBREVIATED, changed, printable
 
 NARROWEST, WIDEST = 60, 200
-ABBREVIATED = 8
 GAP = "  "
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+ABBREVIATED = 8
+"""How many characters of an id are shown where it is cut."""
 BYTE = 0xFF
 HARMLESS = frozenset({"Zs"})
 

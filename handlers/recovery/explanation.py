@@ -26,6 +26,7 @@ from handlers.recovery import sides
 from handlers.recovery.sides import AnswerKind, Side
 
 FACTS = {fact.name: fact for fact in vars(facts).values() if isinstance(fact, Predicate)}
+NOT_RECORDED = "not recorded: an older version of detachd made this look"
 SHOWN_ID, SHOWN_FINGERPRINT = 8, 12
 """How many characters of a case's id and of a fingerprint a command is shown with."""
 
@@ -97,6 +98,15 @@ class ToldGuard:
     becomes: str
     wait_seconds: float | None
 
+    @property
+    def in_full(self) -> str:
+        """Its answer and name; of one that stops also why, and what becomes of the case."""
+        if self.answer is not GuardAnswer.STOP:
+            return f"{self.answer.value:<9} {self.name}"
+        mark = "STOP, decides" if self.decides else "STOP"
+        wait = f"; {self.wait_seconds:.0f} s more" if self.wait_seconds else ""
+        return f"{mark}: {self.name}: {self.sentence} ({self.becomes}{wait})"
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ToldCall:
@@ -108,6 +118,16 @@ class ToldCall:
     attachment_id: str | None
     host: str | None
     connector_keys: tuple[str, ...]
+
+    @property
+    def in_full(self) -> str:
+        """The call with the attachment, the host and the keys of the connector that it is about."""
+        attachment = self.attachment_id
+        of = f"attachment {attachment}" if attachment and attachment not in self.call else ""
+        on = f"host {self.host}" if self.host else ""
+        keys = f"connector {', '.join(self.connector_keys)}" if self.connector_keys else ""
+        with_ = "; ".join(text for text in (of, on, keys) if text)
+        return f"{self.call} ({with_})" if with_ else self.call
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,6 +150,23 @@ class Explanation:
     guards: tuple[ToldGuard, ...] | None
     missing: tuple[str, ...]
     next: tuple[str, ...]
+
+    @property
+    def judged(self) -> str:
+        """The verdict, the rule that gave it, the use case and the reason."""
+        use_case = f", {self.use_case}" if self.use_case else ""
+        return f"{self.verdict} by {self.rule}{use_case}: {self.reason}"
+
+    @property
+    def guards_in_short(self) -> str:
+        """How many guards passed, were not asked and stop; and the names of those that stop."""
+        answers = [guard.answer for guard in self.guards or ()]
+        if set(answers) <= {GuardAnswer.NOT_ASKED}:
+            return "none was asked"
+        order = (GuardAnswer.PASS, GuardAnswer.NOT_ASKED, GuardAnswer.STOP)
+        counted = ", ".join(f"{answers.count(a)} {a.value}" for a in order if a in answers)
+        stops = [guard.name for guard in self.guards or () if guard.answer is GuardAnswer.STOP]
+        return f"{counted}: {', '.join(stops)}" if stops else counted
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
