@@ -27,6 +27,8 @@ from consumer.publish.publisher import Publisher
 from consumer.settings import buses
 from consumer.settings.configuration import Settings
 from consumer.settings.ledger import open_ledger
+from consumer.status import page as status_page
+from consumer.status.page import StatusPage
 from consumer.work.decisions import DecisionLog
 from consumer.work.housekeeping import Heartbeat, Pruner
 from consumer.work.region import RegionCheck
@@ -208,9 +210,15 @@ class Service:
         instruments.sweeping.begin(enabled=self._settings.sweep.enabled)
         instruments.registry.register(LedgerCollector(health.ledger_state))
         instruments.registry.register(ReadinessCollector(health.ready))
-        self.exporter = Exporter(
-            exporter.address, exporter.port, instruments.registry, health.checks
+        pages = (
+            {status_page.PATH: self._status_page(exporter.address)} if exporter.status_page else {}
         )
+        self.exporter = Exporter(
+            exporter.address, exporter.port, instruments.registry, health.checks, pages
+        )
+
+    def _status_page(self, address: str) -> StatusPage:
+        return StatusPage(self.ledger, self._settings.cloud, version("detachd"), address)
 
     def _loops(self) -> None:
         flush_seconds = self._settings.worker.drain_seconds * FLUSH_SHARE
@@ -322,6 +330,8 @@ def _bus_parts(
 def _introduce(settings: Settings, owner: str, port: int) -> None:
     LOG.info("detachd %s started for cloud %s as %s", version("detachd"), settings.cloud, owner)
     LOG.info("metrics and health are served on http://%s:%d", settings.exporter.address, port)
+    if settings.exporter.status_page:
+        LOG.info("the status page is at %s there, for clients on this machine", status_page.PATH)
     for backend in settings.backends.all():
         LOG.info(
             "backend %s: mode %s, driver %s, at most %d cases at the same time",

@@ -2,7 +2,7 @@
 
 ``/metrics`` is for Prometheus, ``/healthz`` and ``/readyz`` are for the program that supervises the
 process. There is no authentication, and no page contains a secret. By default it listens on
-loopback only.
+loopback only. Further pages may be mounted below a path of their own.
 
 Waitress serves them: one thread reads requests and writes answers for all connections, and
 ``THREADS`` threads make the pages. So a client that is slow takes a connection and no thread. What
@@ -23,7 +23,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -121,17 +121,23 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
 
 
 class Exporter:
-    """Serves the metrics of ``registry`` and the answers of ``checks``.
+    """Serves the metrics of ``registry``, the answers of ``checks``, and what is ``mounted``.
 
-    ``/healthz`` always answers 200. ``/readyz`` answers 200 if every check is ok, else 503; its
-    body has each component with the reason.
+    ``mounted`` has an application for a path and what is below it. ``/healthz`` always answers 200.
+    ``/readyz`` answers 200 if every check is ok, else 503; its body has each component with the
+    reason.
     """
 
     def __init__(
-        self, address: str, port: int, registry: CollectorRegistry, checks: Checks
+        self,
+        address: str,
+        port: int,
+        registry: CollectorRegistry,
+        checks: Checks,
+        mounted: Mapping[str, WSGIApplication] | None = None,
     ) -> None:
         self._address, self._port = address, port
-        self._app = application(registry, checks)
+        self._app = application(registry, checks, mounted or {})
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -177,8 +183,10 @@ def _listen(address: str, port: int, app: WSGIApplication) -> _Server:
     return server
 
 
-def application(registry: CollectorRegistry, checks: Checks) -> WSGIApplication:
-    """Return the three pages as a WSGI application."""
+def application(
+    registry: CollectorRegistry, checks: Checks, mounted: Mapping[str, WSGIApplication]
+) -> WSGIApplication:
+    """Return the three pages, and those that are mounted, as a WSGI application."""
     metrics = make_wsgi_app(registry)
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -192,12 +200,19 @@ def application(registry: CollectorRegistry, checks: Checks) -> WSGIApplication:
                 page = _answer(start_response, "200 OK", {"alive": True})
             case "/readyz":
                 page = _readiness(start_response, checks())
+            case path if found := _mounted_at(mounted, path):
+                page = found(environ, start_response)
             case _:
-                pages = ["/metrics", "/healthz", "/readyz"]
+                pages = ["/metrics", "/healthz", "/readyz", *mounted]
                 page = _answer(start_response, "404 Not Found", {"pages": pages})
         return page if method == "GET" else ()
 
     return app
+
+
+def _mounted_at(mounted: Mapping[str, WSGIApplication], path: str | None) -> WSGIApplication | None:
+    below = (app for at, app in mounted.items() if f"{path}/".startswith(f"{at}/"))
+    return next(below, None)
 
 
 def _readiness(start_response: StartResponse, checks: Sequence[Check]) -> Iterable[bytes]:

@@ -6,13 +6,9 @@ from collections.abc import Iterator
 
 from consumer.cli.text import wrapped
 from consumer.ledger import CaseRecord
-from consumer.status.course import moments
-from consumer.status.words import age
+from consumer.status.course import LANES, moments, with_gaps
 
-LANES = {"message": "m", "look": "o", "write": "#", "said": ">", "person": "@", "state": "*"}
-TIME, LANE, WHAT = 12, 10, 22
-QUIET_SECONDS = 60.0
-"""A gap as long as this is drawn."""
+TIME, LANE = 12, 10
 
 
 def lines(record: CaseRecord, columns: int) -> Iterator[str]:
@@ -21,14 +17,12 @@ def lines(record: CaseRecord, columns: int) -> Iterator[str]:
     if not found:
         yield "nothing is on record"
         return
-    began = before = found[0].at
+    began = found[0].at
     yield f"{began:%Y-%m-%d %H:%M:%S} UTC is +0 s"
-    for moment in found:
-        if (gap := (moment.at - before).total_seconds()) >= QUIET_SECONDS:
-            yield f"{'':<{TIME}}:  {age(gap)} later"
-        before = moment.at
-        since = f"+{age((moment.at - began).total_seconds())}"
-        label = f"{since:<{TIME}}{LANES[moment.lane]}  {moment.lane:<{LANE}}"
+    for moment, since, quiet in with_gaps(found, began):
+        if quiet is not None:
+            yield f"{'':<{TIME}}:  {quiet} later"
+        label = f"{'+' + since:<{TIME}}{LANES[moment.lane]}  {moment.lane:<{LANE}}"
         yield from wrapped(label, moment.text, columns, TIME + LANE + 3)
     yield ""
     yield "  ".join(f"{mark} {lane}" for lane, mark in LANES.items())

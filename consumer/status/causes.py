@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from handlers.case import Case
@@ -43,3 +44,14 @@ def grouped(cases: Sequence[Case]) -> list[Group]:
 def gist(reason: str | None) -> str:
     """Return a reason without the ids and numbers in it, which differ from case to case."""
     return VARYING.sub("N", reason or "")
+
+
+STEPS = ("under 1 h", "under 1 d", "under 7 d", "older")
+BOUNDS = (timedelta(hours=1), timedelta(days=1), timedelta(days=7))
+
+
+def by_age(group: Group, now: datetime) -> tuple[int, ...]:
+    """Return how many cases of a group are of each age of ``STEPS``."""
+    ages = [now - case.opened_at for case in group.cases]
+    steps = [sum(age >= bound for bound in BOUNDS) for age in ages]
+    return tuple(steps.count(step) for step in range(len(STEPS)))

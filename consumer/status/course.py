@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from consumer.ledger import CaseRecord, HistoryKind, HistoryRecord
+from consumer.status.words import age
 
+LANES = {"message": "m", "look": "o", "write": "#", "said": ">", "person": "@", "state": "*"}
+QUIET_SECONDS = 60.0
+"""A gap as long as this is shown."""
 WRITES = (HistoryKind.INTENDED, HistoryKind.RESULT)
 BY_PERSON = (HistoryKind.APPROVED, HistoryKind.REARMED)
 
@@ -19,6 +23,16 @@ class Moment:
     at: datetime
     lane: str
     text: str
+
+
+def with_gaps(found: Sequence[Moment], began: datetime) -> Iterator[tuple[Moment, str, str | None]]:
+    """Yield each moment with the time since the beginning, and how long it was quiet before it."""
+    before = found[0].at if found else began
+    for moment in found:
+        gap = (moment.at - before).total_seconds()
+        before = moment.at
+        since = age((moment.at - began).total_seconds())
+        yield moment, since, age(gap) if gap >= QUIET_SECONDS else None
 
 
 def moments(record: CaseRecord) -> tuple[Moment, ...]:
