@@ -96,6 +96,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     add("--server", metavar="ID", help="list only cases of this server")
     add("--host", metavar="HOST", help="list only cases of this compute host")
     add("--rule", metavar="RULE", help="list only cases that this rule decided")
+    add("--project", metavar="ID", help="list only cases of this project, by their notifications")
     add(
         "--since", type=since, metavar="TIME",
         help="list only cases opened since then: 90m, 6h, 2d, or a time in ISO 8601",
@@ -119,6 +120,7 @@ def filter_of(arguments: argparse.Namespace) -> Filter:
         server=arguments.server,
         host=arguments.host,
         rule=arguments.rule,
+        project=arguments.project,
         since=arguments.since,
     )
 
@@ -142,7 +144,7 @@ def check_known(ledger: Ledger, wanted: Filter, files: Sequence[Any]) -> None:
     if wanted.backend is not None and wanted.backend not in known:
         there_are = ", ".join(sorted(known)) or "none"
         raise UnknownFilterError(f"there is no backend {wanted.backend}; there are: {there_are}")
-    for name in ("volume", "server", "host", "rule"):
+    for name in ("volume", "server", "host", "rule", "project"):
         value = getattr(wanted, name)
         if value is not None and not ledger.list_cases(Filter(**{name: value}, limit=1)).total:
             raise UnknownFilterError(f"no case on record has the {name} {value}")

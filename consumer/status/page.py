@@ -37,7 +37,7 @@ AT_ONCE = 2
 CASES, GROUPED, GROUPS, MOMENTS = 50, 2000, 40, 400
 CASE_ID = re.compile(r"[0-9a-f][0-9a-f-]{3,63}")
 LAST_PAGE = 1000
-FILTERS = ("backend", "rule", "host", "server", "volume")
+FILTERS = ("backend", "rule", "host", "server", "volume", "project")
 LONGEST_FILTER = 255
 
 
