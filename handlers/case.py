@@ -67,6 +67,15 @@ class StepKind(enum.Enum):
     NOVA_DETACH = "nova.detach"
 
 
+class Action(enum.Enum):
+    """What only a person may order instead of what a plan asks for.
+
+    ``DETACH``: Nova detaches what the plan would leave attached.
+    """
+
+    DETACH = "detach"
+
+
 class StepResult(enum.Enum):
     """How a step ended; ``INTENDED`` is what a crash leaves behind.
 
@@ -221,7 +230,8 @@ class Case:
     ``rule``, ``verdict``, ``reason`` and ``fingerprint``, which names the plan, are those of the
     last finished attempt; ``told`` are the kinds of what a person was told of it, the last one
     last: while a person has the case, each kind once. ``approved_by`` said yes to the plan
-    ``approved_fingerprint`` at ``approved_at``, and to no other. ``acknowledged_by`` knows of it
+    ``approved_fingerprint`` at ``approved_at``, and to no other; where that is a plan with what
+    only a person may order, ``approved_action`` is that. ``acknowledged_by`` knows of it
     and wants to hear no more until ``acknowledged_until``, as long as ``acknowledged_rule`` says
     what is wrong.
 
@@ -278,6 +288,7 @@ class Case:
     approved_by: str | None = None
     approved_fingerprint: str | None = None
     approved_at: datetime | None = None
+    approved_action: Action | None = None
     acknowledged_until: datetime | None = None
     acknowledged_by: str | None = None
     acknowledged_rule: str | None = None

@@ -7,7 +7,12 @@ from datetime import datetime
 
 from consumer.cli.text import beside, wrapped
 from consumer.status.words import ago
-from handlers.recovery.explanation import NOT_RECORDED, SHOWN_FINGERPRINT, Explanation
+from handlers.recovery.explanation import (
+    NOT_RECORDED,
+    SHOWN_FINGERPRINT,
+    Explanation,
+    ToldInstead,
+)
 from handlers.recovery.sides import Side
 
 INDENT = 10
@@ -79,6 +84,19 @@ def _plan(told: Explanation, columns: int) -> Iterator[str]:
         yield from wrapped(label, f"{call.number}. {call.in_full}", columns, INDENT)
     if told.fingerprint:
         yield f"{'':<{INDENT}}fingerprint {told.fingerprint[:SHOWN_FINGERPRINT]}"
+    for instead in told.instead:
+        yield from _instead(instead, columns)
+
+
+def _instead(instead: ToldInstead, columns: int) -> Iterator[str]:
+    """Yield what a person may order instead of the plan."""
+    for call in instead.plan:
+        label = "Instead" if call.number == 1 else ""
+        yield from wrapped(label, f"{call.number}. {call.in_full}", columns, INDENT)
+    mark = f"--action {instead.action}, fingerprint {instead.fingerprint[:SHOWN_FINGERPRINT]}"
+    yield f"{'':<{INDENT}}{mark}"
+    for sentence in instead.stops:
+        yield from wrapped("", f"not now: {sentence}", columns, INDENT)
 
 
 def _guards(told: Explanation, columns: int, *, every: bool) -> Iterator[str]:

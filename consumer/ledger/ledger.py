@@ -41,7 +41,7 @@ from consumer.ledger.work.rounds import Rounds
 from consumer.ledger.work.server_looks import ServerLooks
 from consumer.ledger.work.sweeps import Sweeps
 from drivers.base import Connector
-from handlers.case import Case, CaseFile, CaseState, Outcome
+from handlers.case import Action, Case, CaseFile, CaseState, Outcome
 from handlers.correlation.matching import Timing
 from handlers.notification import Notification
 
@@ -291,15 +291,18 @@ class Ledger:
         """Return the present pause, or None."""
         return self._database.read(lambda c: control.paused(c, self._cloud), one_statement=True)
 
-    def approve(self, case_id: str, actor: str, reason: str, *, plan: str) -> str:
+    def approve(
+        self, case_id: str, actor: str, reason: str, *, plan: str, action: Action | None = None
+    ) -> str:
         """Approve the plan that was shown; return the full case id.
 
-        ``plan`` is its fingerprint, or the beginning of it. Raises NoSuchCaseError, WrongStateError
+        ``plan`` is its fingerprint, or the beginning of it; ``action`` is what is ordered instead,
+        and ``plan`` then that of the plan with it. Raises NoSuchCaseError, WrongStateError
         unless the case awaits approval, and PlanChangedError unless it has this very plan.
         """
         word = Word(actor, reason)
         return self._database.write(
-            lambda c: approving.approve(c, self._cloud, case_id, plan, word)
+            lambda c: approving.approve(c, self._cloud, case_id, plan, word, action=action)
         )
 
     def close_case(self, case_id: str, actor: str, reason: str) -> str:

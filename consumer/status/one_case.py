@@ -36,7 +36,8 @@ def in_short(case: Case, now: datetime) -> str:
     begun = f"opened {opened}, {case.attempts} attempt{'s' if case.attempts != 1 else ''}"
     more = [begun]
     if case.approved_by:
-        more.append(f"approved by {case.approved_by} {ago(case.approved_at, now)}")
+        what = f", who ordered {case.approved_action.value}" if case.approved_action else ""
+        more.append(f"approved by {case.approved_by} {ago(case.approved_at, now)}{what}")
     if case.mended_at:
         more.append(f"mended {ago(case.mended_at, now)}")
     if case.conclusion:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from drivers.base import Connection, Connector
 from drivers.control_plane import BlockDevice, CinderAttachment, Server, Volume
+from handlers import intents
 from handlers.case import Case
 from handlers.judgement.evidence import (
     Absent,
@@ -164,7 +165,7 @@ class Situation:
     ``holding`` is what Nova says of the subject's host where no instance is known, ``elsewhere`` of
     other hosts; ``swapping`` whether it is swapping a volume of the subject's server for another.
     ``late_attach`` is the operator's choice for what is
-    rolled forward.
+    rolled forward, or a person's order for this one.
     """
 
     case: Case
@@ -389,7 +390,7 @@ def situate(
         holding=evidence.holding,
         elsewhere=evidence.elsewhere,
         swapping=evidence.swapping,
-        late_attach=late_attach,
+        late_attach=LateAttach.DETACH if intents.detach_ordered(case) else late_attach,
     )
 
 

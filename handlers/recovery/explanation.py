@@ -19,7 +19,7 @@ from typing import Any
 from handlers.case import CaseState, StepKind
 from handlers.judgement import facts
 from handlers.judgement.facts import Predicate
-from handlers.judgement.guards import NEEDS_SIGHT, OF_THE_RECORD, Becomes, Guard
+from handlers.judgement.guards import ASKS, NEEDS_SIGHT, OF_THE_RECORD, Becomes, Guard
 from handlers.judgement.parties import By
 from handlers.judgement.rule import ACTING, Verdict
 from handlers.recovery import sides
@@ -131,6 +131,20 @@ class ToldCall:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ToldInstead:
+    """A plan that only a person may order, by ``case approve --action``.
+
+    ``stops`` are the sentences of the guards that stand against it, but for those that wait for a
+    person's yes alone.
+    """
+
+    action: str
+    plan: tuple[ToldCall, ...]
+    fingerprint: str
+    stops: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Explanation:
     """All that a person needs to understand one look, and to decide.
 
@@ -148,6 +162,7 @@ class Explanation:
     plan: tuple[ToldCall, ...]
     fingerprint: str | None
     guards: tuple[ToldGuard, ...] | None
+    instead: tuple[ToldInstead, ...]
     missing: tuple[str, ...]
     next: tuple[str, ...]
 
@@ -209,6 +224,7 @@ def explain(look: Mapping[str, Any], about: About) -> Explanation:
         plan=tuple(_call(n, step) for n, step in enumerate(look.get("plan") or (), start=1)),
         fingerprint=_fingerprint(look, about),
         guards=guards,
+        instead=tuple(_instead(look)),
         missing=(),
         next=(),
     )
@@ -240,6 +256,19 @@ def _facts(look: Mapping[str, Any]) -> Iterator[ToldFact]:
     for name in look.get("facts") or ():
         fact = FACTS.get(name)
         yield ToldFact(name, fact.told(blind=blind) if fact else name.replace("_", " "))
+
+
+def _instead(look: Mapping[str, Any]) -> Iterator[ToldInstead]:
+    yes = {guard.name for guard in ASKS}
+    known = {guard.name: guard.sentence for guard in Guard}
+    for action, told in (look.get("instead") or {}).items():
+        held = told["guards"]["held"]
+        yield ToldInstead(
+            action,
+            tuple(_call(n, step) for n, step in enumerate(told["plan"], start=1)),
+            told["guards"]["fingerprint"],
+            tuple(known.get(name, name) for name in held if name not in yes),
+        )
 
 
 def _call(number: int, step: Mapping[str, Any]) -> ToldCall:
@@ -363,6 +392,10 @@ def _to_approve(told: Explanation, about: About, case: str) -> Iterator[str]:
         return
     plan = told.fingerprint[:SHOWN_FINGERPRINT]
     yield f'detachd case approve {case} --plan {plan} --reason "..."'
+    for one in told.instead:
+        if not one.stops:
+            order = f"--action {one.action} --plan {one.fingerprint[:SHOWN_FINGERPRINT]}"
+            yield f'detachd case approve {case} {order} --reason "..."  # instead'
     if _decides(told) == Guard.UNSEEN_FINDING.name:
         yield 'detachd sweep acknowledge --reason "..."  # all that the first found'
 

@@ -29,6 +29,7 @@ from handlers.counting import Counted, Guarded, uncounted
 from handlers.judgement.diagnosis import condemn
 from handlers.judgement.evidence import Evidence, Unknown
 from handlers.judgement.guards import PARKS, Becomes, Objection
+from handlers.judgement.plan import of_one_round
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import ACTING, Diagnosis, Verdict
 from handlers.judgement.situation import Situation
@@ -129,7 +130,7 @@ class Recovery:
             again = f"{diagnosis.reason}; a call of this plan was refused for good"
             return conclusion.park(attempted, again, ReasonKind.REFUSED, mark)
         attempt.parked_by = None
-        return self._try_steps(attempt, Plan(diagnosis, s, steps, attempted))
+        return self._try_steps(attempt, Plan(diagnosis, s, of_one_round(steps), attempted))
 
     def _object(
         self, attempt: Attempt, attempted: Attempted, objection: Objection, mark: str

@@ -13,7 +13,7 @@ from typing import Any, assert_never
 
 from drivers.base import Connection
 from drivers.control_plane import Server, Volume
-from handlers.case import Grounds, UseCase
+from handlers.case import Action, Grounds, UseCase
 from handlers.judgement.diagnosis import facts_of
 from handlers.judgement.evidence import (
     Absent,
@@ -35,10 +35,23 @@ from handlers.judgement.rule import Diagnosis
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judged:
-    """What the guards said of a plan with this fingerprint: the first objection decides."""
+    """What the guards said of a plan with this fingerprint: the first objection decides.
+
+    ``instead`` are the plans that a person may order instead, each as it is judged.
+    """
 
     fingerprint: str
     objections: tuple[Objection, ...] = ()
+    instead: tuple[Instead, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Instead:
+    """A plan that only a person may order."""
+
+    action: Action
+    steps: tuple[Step, ...]
+    judged: Judged
 
 
 def summarise(
@@ -76,7 +89,20 @@ def summarise(
         "parties": [_party(party) for party in parties(s)] if s else [],
         "plan": [_step(step) for step in steps],
         "guards": _guards(judged) if judged else None,
+        **_instead(judged.instead if judged else ()),
     }
+
+
+def _instead(plans: tuple[Instead, ...]) -> dict[str, Any]:
+    """Return what a person may order instead, by its name; nothing where there is no such."""
+    told = {
+        one.action.value: {
+            "plan": [_step(step) for step in one.steps],
+            "guards": _guards(one.judged),
+        }
+        for one in plans
+    }
+    return {"instead": told} if told else {}
 
 
 def _party(party: Accounted) -> dict[str, Any]:

@@ -178,6 +178,7 @@ cases = Table(
     Column("approved_by", String(255)),
     Column("approved_fingerprint", String(255)),
     Column("approved_at", Moment),
+    Column("approved_action", String(16)),
     Column("acknowledged_until", Moment),
     Column("acknowledged_by", String(255)),
     Column("acknowledged_rule", String(255)),

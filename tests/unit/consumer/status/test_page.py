@@ -104,7 +104,7 @@ def test_one_case_with_its_three_sides_its_plan_and_its_timeline(site: Site) -> 
         assert "has access, 1 live session" in text
         assert "explained by attachment" in text
         assert "Nova: detach volume" in text
-        assert "18 pass, 1 stop: APPROVE" in text
+        assert "19 pass, 1 stop: APPROVE" in text
         assert f"detachd case approve {case_id[:8]} --plan" in text
         assert "message volume.attach.start from volume.labhost@lab" in text
 
