@@ -410,6 +410,17 @@ class CrowdedError(Exception):
     """The backend has as many cases at work as may be; this one is due when one of them ends."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class OffWord:
+    """A person's word that a compute host is powered off, until a time; database times."""
+
+    host: str
+    said_by: str
+    said_at: datetime
+    until: datetime
+    reason: str
+
+
 class CaseFile(Protocol):
     """What recovery may write about the one case that it works on. Each call is a transaction."""
 
@@ -454,3 +465,18 @@ class CaseFile(Protocol):
 
     def connector_of(self, host: str) -> Connector | None:
         """Return the connector last learned for a compute host from any attachment's message."""
+
+    def off_word(self, host: str) -> OffWord | None:
+        """Return a person's word that the host is powered off, if it stands now."""
+
+    def word_counted(self, host: str) -> None:
+        """Record that the word for this host counted in a look at the volume.
+
+        From then on a session of that host on the volume would be a new one.
+        """
+
+    def heard_of(self, host: str, why: str, *, seen_anew: bool = False) -> None:
+        """End the word for a host that was heard of again; a person is told.
+
+        ``seen_anew``: only where the word has counted for this volume before.
+        """

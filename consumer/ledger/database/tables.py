@@ -343,6 +343,33 @@ decisions = Table(
     **MARIADB,
 )
 
+off_words = Table(
+    "off_words",
+    metadata,
+    Column("word_id", BigSerial, primary_key=True, autoincrement=True),
+    _cloud(),
+    Column("host", String(255), nullable=False),
+    Column("said_by", String(255), nullable=False),
+    Column("said_at", Moment, nullable=False),
+    Column("until", Moment, nullable=False),
+    Column("reason", FreeText, nullable=False),
+    Column("ended_at", Moment),
+    Column("ended_by", String(255)),
+    Column("ended_why", FreeText),
+    Column("told_at", Moment),
+    Index(None, "cloud", "ended_at"),
+    **MARIADB,
+)
+
+off_words_counted = Table(
+    "off_words_counted",
+    metadata,
+    Column("word_id", BigSerial, ForeignKey("off_words.word_id"), primary_key=True),
+    Column("volume_id", String(255), primary_key=True),
+    Column("counted_at", Moment, nullable=False),
+    **MARIADB,
+)
+
 quarantine = Table(
     "quarantine",
     metadata,
