@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from handlers.case import Case, StepKind
+from handlers.judgement import off
 from handlers.judgement.evidence import (
     Absent,
     BackendEvidence,
@@ -85,6 +86,7 @@ def _evidence(s: Situation) -> dict[str, Any]:
         "swapping": _answer(s.swapping),
         "backend": _answer(s.backend),
         "nameless": bool(s.nameless),
+        **({"off": sorted(off.counts(s))} if s.off else {}),
     }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from drivers.base import Connection, Connector
 from drivers.control_plane import BlockDevice, CinderAttachment, Server, Volume
 from handlers import intents
-from handlers.case import Case
+from handlers.case import Case, OffWord
 from handlers.judgement.evidence import (
     Absent,
     BackendEvidence,
@@ -165,7 +165,8 @@ class Situation:
     ``holding`` is what Nova says of the subject's host where no instance is known, ``elsewhere`` of
     other hosts; ``swapping`` whether it is swapping a volume of the subject's server for another.
     ``late_attach`` is the operator's choice for what is
-    rolled forward, or a person's order for this one.
+    rolled forward, or a person's order for this one. ``off`` are persons' words that hosts are
+    powered off, whether they count here or not.
     """
 
     case: Case
@@ -190,6 +191,7 @@ class Situation:
     elsewhere: tuple[Holding, ...] = ()
     swapping: SwapEvidence | None = None
     late_attach: LateAttach = LateAttach.KEEP
+    off: tuple[OffWord, ...] = ()
 
     @property
     def status(self) -> str:
@@ -390,6 +392,7 @@ def situate(
         holding=evidence.holding,
         elsewhere=evidence.elsewhere,
         swapping=evidence.swapping,
+        off=evidence.off,
         late_attach=LateAttach.DETACH if intents.detach_ordered(case) else late_attach,
     )
 

@@ -26,6 +26,7 @@ class Attempt:
     ``case`` has the intents of this attempt too. ``started``: its start is announced. ``parked_by``
     is the reason that the last look gave to park, ``refused`` what was refused for good,
     ``trouble`` what last went wrong. ``asked_at``: when the last look asked each side first.
+    ``counted``: the hosts of which a person's word counted in a look of this attempt.
     """
 
     file: CaseFile
@@ -38,6 +39,7 @@ class Attempt:
     setbacks: int = 0
     asked_at: dict[str, datetime] = dataclasses.field(default_factory=dict)
     trouble: str | None = None
+    counted: set[str] = dataclasses.field(default_factory=set)
 
     @property
     def now(self) -> datetime:

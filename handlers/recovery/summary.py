@@ -14,6 +14,7 @@ from typing import Any, assert_never
 from drivers.base import Connection
 from drivers.control_plane import Server, Volume
 from handlers.case import Action, Grounds, UseCase
+from handlers.judgement import off
 from handlers.judgement.diagnosis import facts_of
 from handlers.judgement.evidence import (
     Absent,
@@ -31,6 +32,7 @@ from handlers.judgement.guards import Guard, Objection
 from handlers.judgement.parties import Accounted, parties
 from handlers.judgement.plan import Step
 from handlers.judgement.rule import Diagnosis
+from handlers.judgement.situation import Situation
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,6 +92,28 @@ def summarise(
         "plan": [_step(step) for step in steps],
         "guards": _guards(judged) if judged else None,
         **_instead(judged.instead if judged else ()),
+        **_off(s),
+    }
+
+
+def _off(s: Situation | None) -> dict[str, Any]:
+    """Return which hosts persons say are powered off, and whether that counted; else nothing."""
+    if s is None or not s.off:
+        return {}
+    counted, against = off.counts(s), dict(off.contradicted(s))
+    return {
+        "off": [
+            {
+                "host": word.host,
+                "said_by": word.said_by,
+                "said_at": word.said_at.isoformat(timespec="seconds"),
+                "until": word.until.isoformat(timespec="seconds"),
+                "reason": word.reason,
+                "counts": word.host in counted,
+                "against": against.get(word.host),
+            }
+            for word in s.off
+        ]
     }
 
 
