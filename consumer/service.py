@@ -30,6 +30,7 @@ from consumer.settings.ledger import open_ledger
 from consumer.status import page as status_page
 from consumer.status.page import StatusPage
 from consumer.work.decisions import DecisionLog
+from consumer.work.hosts_off import HostsOff
 from consumer.work.housekeeping import Heartbeat, Pruner
 from consumer.work.region import RegionCheck
 from consumer.work.server_looks import ServerLooker
@@ -172,6 +173,7 @@ class Service:
             poll_seconds=settings.ledger.second_look_seconds / 2,
             count=count,
         )
+        self.hosts_off = HostsOff(self.ledger, clouds.nova, count)
         self.pruner = self._pruner(count)
         self.region_check = RegionCheck(clouds.places) if clouds.places else None
         self._expose(
@@ -235,6 +237,7 @@ class Service:
         ledger = self._settings.ledger
         if ledger.second_looks_per_minute:
             self._sweeping.append(Loop("look at servers", self.server_looker.run, died))
+        self._sweeping.append(Loop("watch of hosts that are off", self.hosts_off.run, died))
         ages = ledger.archive_seconds > 0 or ledger.retention_seconds > 0
         self._pruning = [Loop("pruner", self.pruner.run, died)] if ages else []
         replica = Replica(self.owner, socket.gethostname(), os.getpid(), version("detachd"))
