@@ -13,7 +13,7 @@ from drivers.errors import OutsideError
 
 LOG = logging.getLogger(__name__)
 
-POLL_SECONDS = 30.0
+POLL_SECONDS = 10.0
 LOOK_SECONDS = 10.0
 SAID = "off"
 """The label of the counter; a host is named in the log, as labels are kept for ever."""
