@@ -74,10 +74,12 @@ class Observer:
             EventKind.REPLAYED: instruments.listening.replays,
             EventKind.CLAIM_LOST: instruments.working.claims_lost,
             EventKind.INTERNAL_ERROR: instruments.working.internal_errors,
+            EventKind.HOST_ALIVE: instruments.working.hosts_alive,
             EventKind.SENT: instruments.publishing.sent,
             EventKind.UNROUTED: instruments.publishing.unrouted,
             EventKind.UNSENT: instruments.publishing.failed,
         }
+        self._working.hosts_alive.labels("off")
         # Each counter starts at 0, so that the first parked case is an increase, for the alerts.
         for rule in rule_ids():
             self._working.parked.labels(rule)

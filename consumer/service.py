@@ -29,9 +29,12 @@ from consumer.publish.publisher import Publisher
 from consumer.settings import buses
 from consumer.settings.configuration import Settings
 from consumer.settings.ledger import open_ledger
+from consumer.status import page as status_page
+from consumer.status.page import StatusPage
 from consumer.work.decisions import DecisionLog
 from consumer.work.driver_calls import BoundedDrivers
 from consumer.work.hanging import HangingWrites
+from consumer.work.hosts_off import HostsOff
 from consumer.work.housekeeping import Heartbeat, Pruner
 from consumer.work.kill_switch import KillSwitch
 from consumer.work.outside_looks import OutsideLooks
@@ -144,6 +147,7 @@ class Service:
             poll_seconds=settings.ledger.second_look_seconds / 2,
             count=count,
         )
+        self.hosts_off = HostsOff(self.ledger, clouds.nova, count)
         self.pruner = self._pruner(count)
         self.region_check = RegionCheck(clouds.places) if clouds.places else None
         self._expose(
@@ -183,9 +187,20 @@ class Service:
         instruments.sweeping.begin(enabled=self._settings.sweep.enabled)
         instruments.registry.register(LedgerCollector(health.ledger_state))
         instruments.registry.register(ReadinessCollector(health.ready))
-        self.exporter = Exporter(
-            exporter.address, exporter.port, instruments.registry, health.checks, self.stuck
+        pages = (
+            {status_page.PATH: self._status_page(exporter.address)} if exporter.status_page else {}
         )
+        self.exporter = Exporter(
+            exporter.address,
+            exporter.port,
+            instruments.registry,
+            health.checks,
+            stuck=self.stuck,
+            mounted=pages,
+        )
+
+    def _status_page(self, address: str) -> StatusPage:
+        return StatusPage(self.ledger, self._settings.cloud, version("detachd"), address)
 
     def _loops(self) -> None:
         flush_seconds = self._settings.worker.drain_seconds * FLUSH_SHARE
@@ -205,6 +220,7 @@ class Service:
         ledger = self._settings.ledger
         if ledger.second_looks_per_minute:
             self._sweeping.append(Loop("look at servers", self.server_looker.run, died, **long))
+        self._sweeping.append(Loop("watch of hosts that are off", self.hosts_off.run, died))
         ages = ledger.archive_seconds > 0 or ledger.retention_seconds > 0
         self._pruning = [Loop("pruner", self.pruner.run, died)] if ages else []
         replica = Replica(self.owner, socket.gethostname(), os.getpid(), version("detachd"))
@@ -312,6 +328,8 @@ def _bus_parts(
 def _introduce(settings: Settings, owner: str, port: int) -> None:
     LOG.info("detachd %s started for cloud %s as %s", version("detachd"), settings.cloud, owner)
     LOG.info("metrics and health are served on http://%s:%d", settings.exporter.address, port)
+    if settings.exporter.status_page:
+        LOG.info("the status page is at %s there, for clients on this machine", status_page.PATH)
     for backend in settings.backends.all():
         LOG.info(
             "backend %s: mode %s, driver %s, at most %d cases at the same time",

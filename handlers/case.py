@@ -68,6 +68,15 @@ class StepKind(enum.Enum):
     NOVA_DETACH = "nova.detach"
 
 
+class Action(enum.Enum):
+    """What only a person may order instead of what a plan asks for.
+
+    ``DETACH``: Nova detaches what the plan would leave attached.
+    """
+
+    DETACH = "detach"
+
+
 class StepResult(enum.Enum):
     """How a step ended; ``INTENDED`` is what a crash leaves behind.
 
@@ -222,7 +231,8 @@ class Case:
     ``rule``, ``verdict``, ``reason`` and ``fingerprint``, which names the plan, are those of the
     last finished attempt; ``told`` are the kinds of what a person was told of it, the last one
     last: while a person has the case, each kind once. ``approved_by`` said yes to the plan
-    ``approved_fingerprint`` at ``approved_at``, and to no other. ``acknowledged_by`` knows of it
+    ``approved_fingerprint`` at ``approved_at``, and to no other; where that is a plan with what
+    only a person may order, ``approved_action`` is that. ``acknowledged_by`` knows of it
     and wants to hear no more until ``acknowledged_until``, as long as ``acknowledged_rule`` says
     what is wrong.
 
@@ -279,6 +289,7 @@ class Case:
     approved_by: str | None = None
     approved_fingerprint: str | None = None
     approved_at: datetime | None = None
+    approved_action: Action | None = None
     acknowledged_until: datetime | None = None
     acknowledged_by: str | None = None
     acknowledged_rule: str | None = None
@@ -400,6 +411,17 @@ class CrowdedError(Exception):
     """The backend has as many cases at work as may be; this one is due when one of them ends."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class OffWord:
+    """A person's word that a compute host is powered off, until a time; database times."""
+
+    host: str
+    said_by: str
+    said_at: datetime
+    until: datetime
+    reason: str
+
+
 class CaseFile(Protocol):
     """What recovery may write about the one case that it works on. Each call is a transaction."""
 
@@ -450,3 +472,18 @@ class CaseFile(Protocol):
 
     def connector_of(self, host: str) -> Connector | None:
         """Return the connector last learned for a compute host from any attachment's message."""
+
+    def off_word(self, host: str) -> OffWord | None:
+        """Return a person's word that the host is powered off, if it stands now."""
+
+    def word_counted(self, host: str) -> None:
+        """Record that the word for this host counted in a look at the volume.
+
+        From then on a session of that host on the volume would be a new one.
+        """
+
+    def heard_of(self, host: str, why: str, *, seen_anew: bool = False) -> None:
+        """End the word for a host that was heard of again; a person is told.
+
+        ``seen_anew``: only where the word has counted for this volume before.
+        """

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from handlers.case import Case, Grounds, Intent, StepKind, StepResult
+from handlers.case import Action, Case, Grounds, Intent, StepKind, StepResult
 
 MAY_HAVE_ACTED = frozenset({StepResult.DONE, StepResult.INDETERMINATE, StepResult.INTENDED})
 UNANSWERED = frozenset({StepResult.INDETERMINATE, StepResult.INTENDED})
@@ -74,6 +74,20 @@ def released_by_driver(case: Case) -> bool:
 def asked_driver(case: Case) -> bool:
     """Tell whether the driver was asked to release it, whatever became of that."""
     return any(i.kind in TERMINATES for i in may_have_acted(case.intents))
+
+
+def detach_ordered(case: Case) -> bool:
+    """Tell whether a person ordered that Nova detaches what we completed, and that is still due.
+
+    The attachment was completed on that very approval, and the case was not mended since: an order
+    serves once.
+    """
+    since = case.approved_at
+    if case.approved_action is not Action.DETACH or since is None:
+        return False
+    made = (i for i in may_have_acted(case.intents) if i.kind is StepKind.CINDER_COMPLETE)
+    begun = any(i.intended_at is not None and i.intended_at >= since for i in made)
+    return begun and (case.mended_at is None or case.mended_at < since)
 
 
 def wish_pending(case: Case, attachment_id: str) -> StepKind | None:

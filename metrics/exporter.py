@@ -2,7 +2,7 @@
 
 ``/metrics`` is for Prometheus, ``/healthz`` and ``/readyz`` are for the program that supervises the
 process. There is no authentication, and no page contains a secret. By default it listens on
-loopback only.
+loopback only. Further pages may be mounted below a path of their own.
 
 Waitress serves them: one thread reads requests and writes answers for all connections, and
 ``THREADS`` threads make the pages. So a client that is slow takes a connection and no thread. What
@@ -23,7 +23,8 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -132,11 +133,11 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
 
 
 class Exporter:
-    """Serves the metrics of ``registry`` and the answers of ``checks``.
+    """Serves the metrics of ``registry``, the answers of ``checks``, and what is ``mounted``.
 
-    ``/healthz`` answers 200, or 503 with the reasons that ``stuck`` returns: then only a restart
-    helps. ``/readyz`` answers 200 if every check is ok, degraded or not, else 503; its body has
-    each component with the reason.
+    ``mounted`` has an application for a path and what is below it. ``/healthz`` answers 200, or 503
+    with the reasons that ``stuck`` returns: then only a restart helps. ``/readyz`` answers 200 if
+    every check is ok, degraded or not, else 503; its body has each component with the reason.
     """
 
     def __init__(
@@ -145,10 +146,12 @@ class Exporter:
         port: int,
         registry: CollectorRegistry,
         checks: Checks,
+        *,
         stuck: Stuck = nothing_is_stuck,
+        mounted: Mapping[str, WSGIApplication] | None = None,
     ) -> None:
         self._address, self._port = address, port
-        self._app = application(registry, checks, stuck)
+        self._app = application(registry, checks, stuck, mounted or {})
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -195,9 +198,12 @@ def _listen(address: str, port: int, app: WSGIApplication) -> _Server:
 
 
 def application(
-    registry: CollectorRegistry, checks: Checks, stuck: Stuck = nothing_is_stuck
+    registry: CollectorRegistry,
+    checks: Checks,
+    stuck: Stuck = nothing_is_stuck,
+    mounted: Mapping[str, WSGIApplication] = MappingProxyType({}),
 ) -> WSGIApplication:
-    """Return the three pages as a WSGI application."""
+    """Return the three pages, and those that are mounted, as a WSGI application."""
     metrics = make_wsgi_app(registry)
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -211,8 +217,10 @@ def application(
                 page = _liveness(start_response, stuck())
             case "/readyz":
                 page = _readiness(start_response, checks())
+            case path if found := _mounted_at(mounted, path):
+                page = found(environ, start_response)
             case _:
-                pages = ["/metrics", "/healthz", "/readyz"]
+                pages = ["/metrics", "/healthz", "/readyz", *mounted]
                 page = _answer(start_response, "404 Not Found", {"pages": pages})
         return page if method == "GET" else ()
 
@@ -224,6 +232,11 @@ def _liveness(start_response: StartResponse, stuck: Sequence[str]) -> Iterable[b
         return _answer(start_response, "200 OK", {"alive": True})
     body = {"alive": False, "stuck": list(stuck)}
     return _answer(start_response, "503 Service Unavailable", body)
+
+
+def _mounted_at(mounted: Mapping[str, WSGIApplication], path: str | None) -> WSGIApplication | None:
+    below = (app for at, app in mounted.items() if f"{path}/".startswith(f"{at}/"))
+    return next(below, None)
 
 
 def _readiness(start_response: StartResponse, checks: Sequence[Check]) -> Iterable[bytes]:

@@ -165,6 +165,11 @@ class Working:
         self.closed = make.counter("cases_closed", "Cases closed by a diagnosis.", "conclusion")
         self.parked = make.counter("cases_parked", "Cases parked for a person.", "rule")
         self.claims = make.counter("claims", "Due cases claimed.", "backend")
+        self.hosts_alive = make.counter(
+            "hosts_alive",
+            "Hosts that were heard of although a person's word said so of them.",
+            "said",
+        )
         self.claims_lost = make.counter(
             "claims_lost", "Claims that ended during the work on their case.", "backend"
         )

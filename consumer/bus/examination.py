@@ -58,8 +58,17 @@ def _queue(
     except CHANNEL_ERRORS as refused:
         return error(area, f"queue {queue.name}: {describe(refused)}", _rights(bus))
     if there:
-        return good(area, f"queue {queue.name} is there")
-    return note(area, f"queue {queue.name} is not there yet; the service declares it", _rights(bus))
+        return good(area, f"queue {queue.name} is there; {_type(queue)}")
+    said = f"queue {queue.name} is not there yet; the service declares it; {_type(queue)}"
+    return note(area, said, _rights(bus))
+
+
+def _type(queue: QueueSettings) -> str:
+    """Return which type is asked for, and why. Which one it has, only a declaration would tell."""
+    wanted, why = queue.choice.wanted, queue.choice.why
+    if wanted is None:
+        return f"its type is {why}"
+    return f"its type is to be {wanted.value}: {why}; the log of the service says which it is"
 
 
 def _exchange(connection: kombu.Connection, binding: Binding, area: str) -> Finding:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import itertools
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +13,11 @@ from cliff.lister import Lister
 from consumer.cli.app import counting, moment_or_seconds, positive
 from consumer.cli.case import plain
 from consumer.cli.configured import add_config_file, backends_configured, ledger_of
-from consumer.cli.text import ABBREVIATED, age, printable, width
+from consumer.cli.text import width
 from consumer.errors import BadInputError
+from consumer.status.causes import grouped
+from consumer.status.rows import Cells, of_cases, of_groups
+from consumer.status.words import printable
 from handlers.case import OPEN_STATES, Case, CaseState
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ GROUP_COLUMNS = ("Cases", "State", "Rule", "Backend", "Oldest", "Reason", "Examp
 WIDE = 120
 GAP = "  "
 SHORTEST_REASON = 16
+ONLY_WIDE = frozenset({"VOLUME", "BACKEND", "RULE"})
 MOST_GROUPED = 10_000
-VARYING = re.compile(r"(?:req-)?[0-9a-f]{8}-[0-9a-f-]{27}|\b[0-9a-f]{32,}\b|\d+(?:\.\d+)?")
 
 
 class CaseList(Lister):
@@ -69,7 +70,8 @@ class CaseList(Lister):
         if parsed_args.formatter != "table" or parsed_args.columns:
             return int(super().produce_output(parsed_args, column_names, data))
         cases = self._listing.cases
-        listed = _groups(cases, self._now) if parsed_args.group else _cases(cases, self._now)
+        groups = grouped(cases) if parsed_args.group else []
+        listed = of_groups(groups, self._now) if parsed_args.group else of_cases(cases, self._now)
         for line in lines(listed, width()):
             self.app.stdout.write(line + "\n")
         for line in _closing(self._listing, parsed_args):
@@ -94,6 +96,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     add("--server", metavar="ID", help="list only cases of this server")
     add("--host", metavar="HOST", help="list only cases of this compute host")
     add("--rule", metavar="RULE", help="list only cases that this rule decided")
+    add("--project", metavar="ID", help="list only cases of this project, by their notifications")
     add(
         "--since", type=since, metavar="TIME",
         help="list only cases opened since then: 90m, 6h, 2d, or a time in ISO 8601",
@@ -117,6 +120,7 @@ def filter_of(arguments: argparse.Namespace) -> Filter:
         server=arguments.server,
         host=arguments.host,
         rule=arguments.rule,
+        project=arguments.project,
         since=arguments.since,
     )
 
@@ -140,7 +144,7 @@ def check_known(ledger: Ledger, wanted: Filter, files: Sequence[Any]) -> None:
     if wanted.backend is not None and wanted.backend not in known:
         there_are = ", ".join(sorted(known)) or "none"
         raise UnknownFilterError(f"there is no backend {wanted.backend}; there are: {there_are}")
-    for name in ("volume", "server", "host", "rule"):
+    for name in ("volume", "server", "host", "rule", "project"):
         value = getattr(wanted, name)
         if value is not None and not ledger.list_cases(Filter(**{name: value}, limit=1)).total:
             raise UnknownFilterError(f"no case on record has the {name} {value}")
@@ -157,97 +161,7 @@ def _row(case: Case) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-# -- groups ----------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Group:
-    """Open cases of one state with the same cause; ``reason`` without what varies in it."""
-
-    cases: tuple[Case, ...]
-    reason: str
-
-    def row(self) -> tuple[Any, ...]:
-        """Return the values of ``GROUP_COLUMNS``."""
-        one = self.cases[0]
-        oldest = min(case.opened_at for case in self.cases)
-        example = min(self.cases, key=lambda case: case.opened_at).case_id
-        number = len(self.cases)
-        return number, one.state, one.rule, one.backend, oldest, self.reason, example
-
-
-def grouped(cases: Sequence[Case]) -> list[Group]:
-    """Return the cases by state, rule, backend and cause, the largest group first."""
-
-    def cause(case: Case) -> tuple[str, str, str, str]:
-        return case.state.value, case.rule or "", case.backend or "", gist(case.reason)
-
-    found = itertools.groupby(sorted(cases, key=cause), key=cause)
-    groups = [Group(tuple(members), key[-1]) for key, members in found]
-    return sorted(groups, key=lambda group: -len(group.cases))
-
-
-def gist(reason: str | None) -> str:
-    """Return a reason without the ids and numbers in it, which differ from case to case."""
-    return VARYING.sub("N", reason or "")
-
-
 # -- lines -----------------------------------------------------------------------------------------
-
-Cells = Mapping[str, str]
-
-
-def _cases(cases: Sequence[Case], now: datetime) -> Iterator[Cells]:
-    short = _shortened([case.case_id for case in cases])
-    for case in cases:
-        yield {
-            "ID": short(case.case_id),
-            "STATE": SHORT_STATES.get(case.state, case.state.value),
-            "AGE": _age(case.opened_at, now),
-            "CASE": case.use_case.value if case.use_case else "-",
-            "SERVER": (case.instance_id or "-")[:ABBREVIATED],
-            "HOST": case.host or "-",
-            "VOLUME": case.volume_id,
-            "BACKEND": case.backend or "-",
-            "RULE": case.rule or "-",
-            "REASON": case.reason or "not looked at yet",
-        }
-
-
-SHORT_STATES = {CaseState.AWAITING_APPROVAL: "approve?"}
-ONLY_WIDE = frozenset({"VOLUME", "BACKEND", "RULE"})
-
-
-def _groups(cases: Sequence[Case], now: datetime) -> Iterator[Cells]:
-    for group in grouped(cases):
-        number, state, rule, backend, oldest, reason, example = group.row()
-        yield {
-            "CASES": str(number),
-            "STATE": SHORT_STATES.get(state, state.value),
-            "RULE": rule or "-",
-            "BACKEND": backend or "-",
-            "OLDEST": _age(oldest, now),
-            "EXAMPLE": example[:ABBREVIATED],
-            "REASON": reason or "not looked at yet",
-        }
-
-
-def _age(since: datetime, now: datetime) -> str:
-    """Return an age in its largest unit: 3d, 5h, 12m, 40s."""
-    first = age((now - since).total_seconds()).split(" ")
-    return first[0] + first[1][0]
-
-
-def _shortened(ids: Sequence[str]) -> Callable[[str], str]:
-    """Return what shortens an id to a beginning that no other one of these has."""
-    longest = max(map(len, ids), default=ABBREVIATED)
-    distinct = (
-        length
-        for length in range(ABBREVIATED, longest + 1)
-        if len({one[:length] for one in ids}) == len(set(ids))
-    )
-    length = next(distinct, longest)
-    return lambda one: one[:length]
 
 
 def lines(rows: Iterable[Cells], columns: int) -> Iterator[str]:

@@ -14,10 +14,12 @@ from cliff.show import ShowOne
 from consumer.cli import explained, timeline
 from consumer.cli.case import as_dict, plain
 from consumer.cli.configured import add_config_file, ledger_of
-from consumer.cli.text import abbreviated, ago, harmless, printable, width, wrapped
+from consumer.cli.text import abbreviated, width, wrapped
 from consumer.ledger import CaseRecord, NotificationRecord
+from consumer.status.one_case import explanation, in_short, last_look
+from consumer.status.words import harmless, printable
 from handlers.case import Case
-from handlers.recovery.explanation import About, Explanation, explain
+from handlers.recovery.explanation import Explanation
 
 TEXT = "text"
 SHOWN = (
@@ -98,24 +100,6 @@ def _record(arguments: argparse.Namespace) -> CaseRecord:
         return ledger.case(arguments.id)
 
 
-def last_look(record: CaseRecord) -> Mapping[str, Any]:
-    """Return the last look at the case that its history has; empty where there is none."""
-    looks = (
-        line.detail["evidence"]
-        for line in reversed(record.history)
-        if line.detail and line.detail.get("evidence")
-    )
-    found: Mapping[str, Any] = next(looks, {})
-    return found
-
-
-def explanation(record: CaseRecord, look: Mapping[str, Any] | None = None) -> Explanation:
-    """Return what the last look at a case means."""
-    case = record.case
-    about = About(case.case_id, case.state, case.fingerprint)
-    return explain(last_look(record) if look is None else look, about)
-
-
 def as_fields(record: CaseRecord) -> dict[str, Any]:
     """Return the fields of ``case show``, in their order."""
     case = record.case
@@ -161,27 +145,14 @@ def text(record: CaseRecord, now: datetime, columns: int, *, every: bool = False
 
 
 def _head(case: Case, now: datetime, columns: int) -> Iterator[str]:
-    opened = ago(case.opened_at, now)
-    looked = f"{case.attempts} attempt{'s' if case.attempts != 1 else ''}"
     yield f"Case {case.case_id}: {case.state.value}, {case.operation.value}"
-    yield from wrapped("", _history_in_short(case, f"opened {opened}, {looked}", now), columns, 0)
+    yield from wrapped("", in_short(case, now), columns, 0)
     for label, value in (
         ("volume", case.volume_id), ("attachment", case.attachment_id),
         ("server", case.instance_id), ("host", case.host), ("backend", case.backend),
     ):  # fmt: skip
         yield from wrapped(label, value or "not known", columns, LABEL)
     yield ""
-
-
-def _history_in_short(case: Case, begun: str, now: datetime) -> str:
-    more = [begun]
-    if case.approved_by:
-        more.append(f"approved by {case.approved_by} {ago(case.approved_at, now)}")
-    if case.mended_at:
-        more.append(f"mended {ago(case.mended_at, now)}")
-    if case.conclusion:
-        more.append(f"closed as {case.conclusion.value} {ago(case.closed_at, now)}")
-    return ", ".join(more)
 
 
 def _details(record: CaseRecord) -> Iterator[str]:

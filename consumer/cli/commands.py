@@ -142,6 +142,19 @@ GROUPS = (
             ),
             Listed("case note", "consumer.cli.decide:CaseNote", "Write into a case's history"),
             Listed(
+                "host attest", "consumer.cli.host:HostAttest",
+                "Say that a compute host is powered off",
+                'detachd host attest compute-7 --off --until 8h --reason "unplugged, ticket 4711"',
+            ),
+            Listed(
+                "host list", "consumer.cli.host:HostList",
+                "List what was said of hosts that are powered off",
+            ),
+            Listed(
+                "host revoke", "consumer.cli.host:HostRevoke",
+                "Take back that a host is powered off",
+            ),
+            Listed(
                 "replay case", "consumer.cli.replay_case:ReplayCase",
                 "Diagnose cases again at once, whatever their state",
                 'detachd replay case --state parked --backend storage-1@fast --preview',

@@ -14,7 +14,8 @@ from consumer.cli.app import moment_or_seconds
 from consumer.cli.configured import add_actor, add_config_file, ledger_of
 from consumer.cli.text import width
 from consumer.ledger import CaseRecord, NoSuchCaseError, WrongStateError
-from handlers.case import CaseState
+from consumer.status.one_case import explanation
+from handlers.case import Action, CaseState
 
 SHOWN_CHARACTERS = 16
 REFUSED = (NoSuchCaseError, WrongStateError)
@@ -45,6 +46,15 @@ class CaseApprove(Command):
                 "more; once for each case, in the same order"
             ),
         )
+        self._parser.add_argument(
+            "--action",
+            choices=[action.value for action in Action],
+            help=(
+                "order this instead, where `detachd case show` offers it; --plan is then the "
+                "fingerprint of the plan with it. detach: what would be left attached is detached "
+                "by Nova"
+            ),
+        )
         add_word(self._parser)
         return self._parser
 
@@ -62,20 +72,22 @@ class CaseApprove(Command):
             )
         given = dict(zip(parsed_args.ids, plans, strict=False))
         actor, reason = parsed_args.actor, parsed_args.reason
+        action = Action(parsed_args.action) if parsed_args.action else None
 
         with ledger_of(parsed_args) as ledger:
 
             def approve(case_id: str) -> None:
-                plan = given.get(case_id) or self._shown(ledger.case(case_id))
+                plan = given.get(case_id) or self._shown(ledger.case(case_id), action)
                 if plan is None:
                     self.app.stdout.write(f"did not approve the plan of case {case_id}\n")
                     return
-                approved = ledger.approve(case_id, actor, reason, plan=plan)
-                self.app.stdout.write(f"approved the plan of case {approved}\n")
+                approved = ledger.approve(case_id, actor, reason, plan=plan, action=action)
+                ordered = f" with {action.value}" if action else ""
+                self.app.stdout.write(f"approved the plan of case {approved}{ordered}\n")
 
             for_each(parsed_args.ids, approve)
 
-    def _shown(self, record: CaseRecord) -> str | None:
+    def _shown(self, record: CaseRecord, action: Action | None) -> str | None:
         """Show the plan on the terminal; return its fingerprint if the answer is yes."""
         case = record.case
         if case.state is not CaseState.AWAITING_APPROVAL or case.fingerprint is None:
@@ -84,10 +96,22 @@ class CaseApprove(Command):
             )
         for line in case_show.text(record, datetime.now(UTC), width()):
             self.app.stdout.write(line + "\n")
-        self.app.stdout.write("approve this plan? [yes/no] ")
+        mark = _mark(record, action)
+        named = f"the plan with --action {action.value}" if action else "this plan"
+        self.app.stdout.write(f"approve {named}? [yes/no] ")
         self.app.stdout.flush()
         answer = sys.stdin.readline().strip().lower()
-        return case.fingerprint if answer == "yes" else None
+        return mark if answer == "yes" else None
+
+
+def _mark(record: CaseRecord, action: Action | None) -> str | None:
+    """Return the fingerprint of what was shown. Raises WrongStateError without such an action."""
+    if action is None:
+        return record.case.fingerprint
+    for one in explanation(record).instead:
+        if one.action == action.value:
+            return one.fingerprint
+    raise WrongStateError(f"case {record.case.case_id} offers no --action {action.value}")
 
 
 def on_a_terminal() -> bool:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from cliff.command import Command
 
 from consumer.cli.configured import add_config_file
-from consumer.cli.text import printable, width, wrapped
+from consumer.cli.text import width, wrapped
 from consumer.findings import Finding, Level
+from consumer.status.words import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

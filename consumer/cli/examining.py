@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from consumer.bus.broker import url_explained
 from consumer.bus.examination import examine
 from consumer.bus.settings import DEFAULT, ListenerSettings
-from consumer.cli.text import ago
+from consumer.cli import coverage, rights
 from consumer.cloud import ControlPlane, Drivers, control_plane, parks_all
 from consumer.errors import ConfigurationError
 from consumer.findings import Finding, Level, error, good, note, warning
@@ -25,6 +25,7 @@ from consumer.ledger import Ledger, LedgerError
 from consumer.settings import buses, configuration, files
 from consumer.settings.configuration import Settings
 from consumer.settings.ledger import open_ledger
+from consumer.status.words import ago
 from consumer.work import backends
 from consumer.work.backends import Backend
 from drivers import registry
@@ -49,13 +50,17 @@ def examine_files(paths: Sequence[Path]) -> tuple[Settings | None, list[Finding]
     except ConfigurationError as wrong:
         return None, [error(area, problem) for problem in wrong.problems]
     read = ", ".join(map(str, given))
-    found = [good(area, f"{read}: no error"), *_modes_of(given)]
-    return settings, [*found, *_backends(settings)]
+    return settings, [
+        good(area, f"{read}: no error"),
+        *_modes_of(given),
+        *_backends(settings),
+    ]
 
 
 def examine_all(settings: Settings) -> Iterator[Finding]:
     """Yield what is found of all that detachd talks to. Blocks for each, within its time limit."""
     yield from _ledger(settings)
+    yield from _use_cases(settings)
     for bus in _buses_of(settings):
         if bus.bus == DEFAULT and settings.conf.transport_url == UNSET:
             yield error(f"bus {bus.bus}", "transport_url is not set", "set it in [DEFAULT]")
@@ -90,9 +95,31 @@ def _modes_of(paths: Sequence[Path]) -> Iterator[Finding]:
 
 def _backends(settings: Settings) -> Iterator[Finding]:
     for backend in settings.backends.all():
-        default = backend is settings.backends.defaults
-        section = backends.DEFAULTS if default else f"{backends.PREFIX}{backend.name}"
-        yield from _backend(backend, f"[{section}]")
+        yield from _backend(backend, _section(settings, backend))
+
+
+def _section(settings: Settings, backend: Backend) -> str:
+    default = backend is settings.backends.defaults
+    return f"[{backends.DEFAULTS if default else backends.PREFIX + backend.name}]"
+
+
+def _use_cases(settings: Settings) -> Iterator[Finding]:
+    """Yield what can be detected, seen and released on each backend."""
+    heard = coverage.Heard(_sources(settings), settings.sweep.enabled)
+    for backend in settings.backends.all():
+        able = registry.load(backend.driver or "").capabilities
+        area = f"use cases of {_section(settings, backend)}"
+        yield from coverage.of(backend, able, heard, area)
+
+
+def _sources(settings: Settings) -> Collection[str] | None:
+    """Return the sources that were ever heard of; None where the ledger cannot be read."""
+    with contextlib.closing(open_ledger(settings.cloud, settings.ledger)) as ledger:
+        try:
+            ledger.check_schema()
+            return {source for source, _ in ledger.last_heard()}
+        except LedgerError:
+            return None
 
 
 def _backend(backend: Backend, area: str) -> Iterator[Finding]:
@@ -197,8 +224,10 @@ def _cloud(settings: Settings) -> Iterator[Finding]:
         yield from (error("cloud", problem) for problem in wrong.problems)
         return
     yield from _regions(clouds)
-    yield _cinder(clouds)
-    yield from _nova(clouds)
+    cinder, nova = _cinder(clouds), list(_nova(clouds))
+    yield from (cinder, *nova)
+    if all(finding.level < Level.ERROR for finding in (cinder, *nova)):
+        yield from rights.reads(clouds)
     yield from _drivers(settings, clouds)
 
 
@@ -211,6 +240,7 @@ def _regions(clouds: ControlPlane) -> Iterator[Finding]:
         yield error("keystone", str(away))
         return
     yield good("keystone", f"by the catalog: {described(*places)}")
+    yield from rights.roles(places)
     yield from (warning("keystone", doubt) for doubt in doubts(*places))
     yield from (error("keystone", place.ambiguity) for place in places if place.ambiguity)
 

@@ -15,11 +15,12 @@ from cliff.command import Command
 from consumer.cli import explained
 from consumer.cli.configured import add_config_file, settings_of
 from consumer.cli.live import FULL_ID, Eyes, Looked
-from consumer.cli.text import abbreviated, harmless, printable, width, wrapped
+from consumer.cli.text import abbreviated, width, wrapped
 from consumer.cloud import Drivers, control_plane
 from consumer.ledger import Ledger, LedgerError, NoSuchCaseError
 from consumer.settings.configuration import Settings
 from consumer.settings.ledger import open_ledger
+from consumer.status.words import harmless, printable
 from consumer.work.driver_calls import BoundedDrivers
 from handlers.recovery.explanation import Outlook, explain
 

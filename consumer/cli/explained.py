@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from consumer.cli.text import ago, beside, wrapped
+from consumer.cli.text import beside, wrapped
+from consumer.status.words import ago
 from handlers.recovery.explanation import (
+    NOT_RECORDED,
     SHOWN_FINGERPRINT,
     Explanation,
-    GuardAnswer,
-    ToldCall,
-    ToldGuard,
+    ToldInstead,
 )
 from handlers.recovery.sides import Side
 
 INDENT = 10
 SIDE_BY_SIDE = 120
 """From this width on the three sides stand side by side."""
-NOT_RECORDED = "not recorded: an older version of detachd made this look"
 
 
 def lines(told: Explanation, now: datetime, columns: int, *, every: bool = False) -> Iterator[str]:
@@ -69,9 +68,7 @@ def _parties(told: Explanation, columns: int) -> Iterator[str]:
 
 
 def _rule(told: Explanation, columns: int, *, every: bool) -> Iterator[str]:
-    use_case = f", {told.use_case}" if told.use_case else ""
-    head = f"{told.verdict} by {told.rule}{use_case}: {told.reason}"
-    yield from wrapped("Verdict", head, columns, INDENT)
+    yield from wrapped("Verdict", told.judged, columns, INDENT)
     sentences = [fact.sentence for fact in told.facts]
     for number, text in enumerate(sentences if every else [" ".join(sentences)]):
         if text:
@@ -84,42 +81,28 @@ def _plan(told: Explanation, columns: int) -> Iterator[str]:
         return
     for call in told.plan:
         label = "Plan" if call.number == 1 else ""
-        yield from wrapped(label, f"{call.number}. {_call(call)}", columns, INDENT)
+        yield from wrapped(label, f"{call.number}. {call.in_full}", columns, INDENT)
     if told.fingerprint:
         yield f"{'':<{INDENT}}fingerprint {told.fingerprint[:SHOWN_FINGERPRINT]}"
+    for instead in told.instead:
+        yield from _instead(instead, columns)
 
 
-def _call(call: ToldCall) -> str:
-    attachment = call.attachment_id
-    of = f"attachment {attachment}" if attachment and attachment not in call.call else ""
-    on = f"host {call.host}" if call.host else ""
-    keys = f"connector {', '.join(call.connector_keys)}" if call.connector_keys else ""
-    with_ = "; ".join(text for text in (of, on, keys) if text)
-    return f"{call.call} ({with_})" if with_ else call.call
+def _instead(instead: ToldInstead, columns: int) -> Iterator[str]:
+    """Yield what a person may order instead of the plan."""
+    for call in instead.plan:
+        label = "Instead" if call.number == 1 else ""
+        yield from wrapped(label, f"{call.number}. {call.in_full}", columns, INDENT)
+    mark = f"--action {instead.action}, fingerprint {instead.fingerprint[:SHOWN_FINGERPRINT]}"
+    yield f"{'':<{INDENT}}{mark}"
+    for sentence in instead.stops:
+        yield from wrapped("", f"not now: {sentence}", columns, INDENT)
 
 
 def _guards(told: Explanation, columns: int, *, every: bool) -> Iterator[str]:
     if told.guards is None:
         yield from wrapped("Guards", NOT_RECORDED, columns, INDENT)
         return
-    stops = [guard.name for guard in told.guards if guard.answer is GuardAnswer.STOP]
-    names = f": {', '.join(stops)}" if stops else ""
-    yield from wrapped("Guards", _counted(told.guards) + names, columns, INDENT)
+    yield from wrapped("Guards", told.guards_in_short, columns, INDENT)
     for guard in told.guards if every else ():
-        yield from wrapped("", _guard(guard), columns, INDENT)
-
-
-def _counted(guards: Sequence[ToldGuard]) -> str:
-    answers = [guard.answer for guard in guards]
-    order = (GuardAnswer.PASS, GuardAnswer.NOT_ASKED, GuardAnswer.STOP)
-    if set(answers) == {GuardAnswer.NOT_ASKED}:
-        return "none was asked"
-    return ", ".join(f"{answers.count(a)} {a.value}" for a in order if a in answers)
-
-
-def _guard(guard: ToldGuard) -> str:
-    if guard.answer is not GuardAnswer.STOP:
-        return f"{guard.answer.value:<9} {guard.name}"
-    mark = "STOP, decides" if guard.decides else "STOP"
-    wait = f"; {guard.wait_seconds:.0f} s more" if guard.wait_seconds else ""
-    return f"{mark}: {guard.name}: {guard.sentence} ({guard.becomes}{wait})"
+        yield from wrapped("", guard.in_full, columns, INDENT)

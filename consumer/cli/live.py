@@ -19,7 +19,7 @@ from consumer.work.backends import Backends
 from drivers.base import Connector, StorageDriver
 from drivers.control_plane import CinderAttachment, Volume
 from drivers.errors import OutsideError
-from handlers.case import Case, CaseState, LateCalls, Trigger
+from handlers.case import Case, CaseState, LateCalls, OffWord, Trigger
 from handlers.correlation.sweep import FREE
 from handlers.counting import uncounted
 from handlers.notification import Operation
@@ -178,6 +178,9 @@ class Eyes:
         why = f"status {moving or next(iter(statuses), 'unknown')}"
         return case, NO_CASE.format(operation=operation.value, why=why)
 
+    def _off(self, host: str) -> OffWord | None:
+        return self.ledger.off_word(host) if self.ledger is not None else None
+
     def _look(self, case: Case, record: OnRecord, why: str) -> Looked:
         viewer = Viewer(
             self.clouds.cinder,
@@ -188,7 +191,7 @@ class Eyes:
             uncounted,
         )
         claimed = dataclasses.replace(case, attempts=case.attempts + 1)
-        look = look_now(viewer, ReadOnlyFile(claimed, record.now, self._learned))
+        look = look_now(viewer, ReadOnlyFile(claimed, record.now, self._learned, self._off))
         state = case.state if case.case_id else None
         about = About(
             case.case_id or None,

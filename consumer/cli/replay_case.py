@@ -14,8 +14,8 @@ from consumer.cli.app import DONE, FAILED, MOST, positive
 from consumer.cli.case_list import add_filters, check_known, filter_of
 from consumer.cli.configured import add_actor, add_config_file, settings_of
 from consumer.cli.ramp import Ramp, Replaying, StoppedError
-from consumer.cli.text import printable
 from consumer.errors import BadInputError
+from consumer.status.words import printable
 from handlers.case import FOR_A_PERSON
 
 if TYPE_CHECKING:

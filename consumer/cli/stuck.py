@@ -14,7 +14,8 @@ from cliff.command import Command
 
 from consumer.cli.case_list import lines
 from consumer.cli.configured import add_config_file, settings_of
-from consumer.cli.text import ABBREVIATED, width
+from consumer.cli.text import width
+from consumer.status.words import ABBREVIATED
 from handlers.case import OPEN_STATES, Case
 
 if TYPE_CHECKING:

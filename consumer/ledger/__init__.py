@@ -15,6 +15,7 @@ from consumer.ledger.errors import (
     LedgerUrlError,
     NoSuchBodyError,
     NoSuchCaseError,
+    NoSuchHostError,
     PlanChangedError,
     SchemaAheadError,
     SchemaBehindError,
@@ -39,6 +40,7 @@ from consumer.ledger.work.allowances import Brake
 from consumer.ledger.work.claims import Claim
 from consumer.ledger.work.control import Pause
 from consumer.ledger.work.decisions import Decision, DecisionKind
+from consumer.ledger.work.off_words import SaidOff
 from consumer.ledger.work.on_record import OnRecord
 from consumer.ledger.work.outbox import Outgoing
 from consumer.ledger.work.replicas import Replica, ReplicaSeen
@@ -67,6 +69,7 @@ __all__ = [
     "Listing",
     "NoSuchBodyError",
     "NoSuchCaseError",
+    "NoSuchHostError",
     "NotificationRecord",
     "OnRecord",
     "OutboxRecord",
@@ -80,6 +83,7 @@ __all__ = [
     "Replayed",
     "Replica",
     "ReplicaSeen",
+    "SaidOff",
     "SchemaAheadError",
     "SchemaBehindError",
     "StateCount",

@@ -43,3 +43,7 @@ class WrongStateError(LedgerError, BadInputError):
 
 class PlanChangedError(WrongStateError):
     """The plan that was shown is not the plan of the case any more."""
+
+
+class NoSuchHostError(LedgerError):
+    """No word says that this host is powered off."""

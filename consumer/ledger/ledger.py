@@ -37,6 +37,7 @@ from consumer.ledger.work import (
     control,
     dismissing,
     finish,
+    off_words,
     outbox,
     replicas,
     under_way,
@@ -46,6 +47,7 @@ from consumer.ledger.work.casefile import LedgerCaseFile, connector_of
 from consumer.ledger.work.claims import Claim, ClaimRequest
 from consumer.ledger.work.control import Pause
 from consumer.ledger.work.decisions import Decision, Word, take_unlogged
+from consumer.ledger.work.off_words import SaidOff
 from consumer.ledger.work.on_record import OnRecord, on_record
 from consumer.ledger.work.outbox import Outgoing
 from consumer.ledger.work.replicas import Replica, ReplicaSeen
@@ -54,7 +56,7 @@ from consumer.ledger.work.server_looks import ServerLooks
 from consumer.ledger.work.sweeps import Sweeps
 from drivers.base import Connector
 from handlers.brakes import UNLIMITED, Breaker, Limits
-from handlers.case import Case, CaseFile, CaseState, Outcome
+from handlers.case import Action, Case, CaseFile, CaseState, OffWord, Outcome
 from handlers.correlation.matching import Timing
 from handlers.notification import Notification
 
@@ -328,15 +330,18 @@ class Ledger:
         """Return the present pause, or None."""
         return self._database.read(lambda c: control.paused(c, self._cloud), one_statement=True)
 
-    def approve(self, case_id: str, actor: str, reason: str, *, plan: str) -> str:
+    def approve(
+        self, case_id: str, actor: str, reason: str, *, plan: str, action: Action | None = None
+    ) -> str:
         """Approve the plan that was shown; return the full case id.
 
-        ``plan`` is its fingerprint, or the beginning of it. Raises NoSuchCaseError, WrongStateError
+        ``plan`` is its fingerprint, or the beginning of it; ``action`` is what is ordered instead,
+        and ``plan`` then that of the plan with it. Raises NoSuchCaseError, WrongStateError
         unless the case awaits approval, and PlanChangedError unless it has this very plan.
         """
         word = Word(actor, reason)
         return self._database.write(
-            lambda c: approving.approve(c, self._cloud, case_id, plan, word)
+            lambda c: approving.approve(c, self._cloud, case_id, plan, word, action=action)
         )
 
     def close_case(self, case_id: str, actor: str, reason: str) -> str:
@@ -374,6 +379,44 @@ class Ledger:
         """
         word = Word(actor, reason)
         return self._database.write(lambda c: dismissing.write_note(c, self._cloud, case_id, word))
+
+    def attest_off(self, host: str, until: datetime | float, actor: str, reason: str) -> OffWord:
+        """Write down a person's word that a host is powered off until then; return it.
+
+        ``until`` is a time, or seconds from now. Raises WrongStateError.
+        """
+        said = Word(actor, reason)
+        return self._database.write(lambda c: off_words.attest(c, self._cloud, host, until, said))
+
+    def revoke_off(self, host: str, actor: str, reason: str) -> None:
+        """End the word for a host. Raises NoSuchHostError where none stands."""
+        said = Word(actor, reason)
+        self._database.write(lambda c: off_words.revoke(c, self._cloud, host, said))
+
+    def hosts_off(self) -> tuple[OffWord, ...]:
+        """Return the words that stand now."""
+        return self._database.read(lambda c: off_words.standing(c, self._cloud))
+
+    def off_word(self, host: str) -> OffWord | None:
+        """Return the word that stands now for a host."""
+        words = self._database.read(lambda c: off_words.standing(c, self._cloud, host))
+        return words[-1] if words else None
+
+    def off_words(self, *, limit: int = 100) -> tuple[SaidOff, ...]:
+        """Return the words on record, the newest first, also those that have ended."""
+        return self._database.read(lambda c: off_words.every(c, self._cloud, limit))
+
+    def knows_host(self, host: str) -> bool:
+        """Tell whether a notification or a connector ever named this compute host."""
+        return self._database.read(lambda c: off_words.known(c, self._cloud, host))
+
+    def heard_of(self, host: str, why: str) -> bool:
+        """End the word for a host that was heard of again; return whether there was one."""
+        return self._database.write(lambda c: off_words.heard_of(c, self._cloud, host, why))
+
+    def take_ended_words(self) -> tuple[SaidOff, ...]:
+        """Return words that ended by themselves and that nobody was told of; no other gets them."""
+        return self._database.write(lambda c: off_words.take_untold(c, self._cloud))
 
     def take_decisions(self, *, limit: int = 100) -> tuple[Decision, ...]:
         """Return decisions of people that no service has logged yet; no other gets them."""

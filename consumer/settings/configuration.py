@@ -27,10 +27,11 @@ LATE_RPC_TIMEOUTS = 5
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ExporterSettings:
-    """Where /metrics is served."""
+    """Where /metrics is served, and whether the status page is."""
 
     address: str
     port: int
+    status_page: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -36,6 +36,14 @@ EXPORTER_OPTIONS = [
         help="The TCP port to listen on. The default is outside 9100-9999, the range that is "
         "allocated to other Prometheus exporters.",
     ),
+    cfg.BoolOpt(
+        "status_page",
+        default=False,
+        help="Serve a page for the browser at /status: what is stuck, by backend, cause and age, "
+        "and each case with what was seen and its timeline. It changes nothing. It has no "
+        "authentication, so it answers only clients on this machine: use `ssh -L`, or a proxy on "
+        "this machine that asks who you are.",
+    ),
 ]
 
 OWN: Mapping[cfg.OptGroup, Sequence[cfg.Opt]] = {

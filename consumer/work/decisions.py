@@ -54,4 +54,6 @@ SAID = {
     DecisionKind.ACKNOWLEDGEMENT_ENDED: "ended the acknowledgement of",
     DecisionKind.NOTED: "wrote a note on",
     DecisionKind.RESENT: "sent unrouted announcements again",
+    DecisionKind.ATTESTED: "attested that a host is powered off",
+    DecisionKind.REVOKED: "revoked that a host is powered off",
 }

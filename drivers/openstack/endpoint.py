@@ -404,7 +404,16 @@ def _place(section: str, adapter: Adapter) -> Place:
         region=data.region_name if data is not None else None,
         regions=_regions(adapter),
         configured=adapter.region_name,
+        roles=_roles(adapter),
     )
+
+
+def _roles(adapter: Adapter) -> frozenset[str]:
+    """Return the roles that the token gives; none where the plugin has no such token."""
+    auth: Any = adapter.session.auth
+    if not hasattr(auth, "get_access"):
+        return frozenset()
+    return frozenset(auth.get_access(adapter.session).role_names or ())
 
 
 def _regions(adapter: Adapter) -> frozenset[str]:

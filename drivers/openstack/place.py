@@ -17,6 +17,7 @@ class Place:
 
     ``regions`` are all regions for which the catalog has the service, ``configured`` is the
     ``region_name`` of the section, ``keystone`` the URL of the Keystone that gave the catalog.
+    ``roles`` are those of the user, by its token; none where the token does not tell.
     """
 
     section: str
@@ -24,6 +25,7 @@ class Place:
     region: str | None
     regions: frozenset[str]
     configured: str | None
+    roles: frozenset[str] = frozenset()
 
     @property
     def ambiguity(self) -> str | None:

@@ -245,6 +245,21 @@ class Stage(Hosts):
             ):
                 (hosts.add if holds else hosts.discard)(host)
 
+    def power_off(self, host: str) -> None:
+        """Cut a host's power: its guests and its sessions end, and its compute is not heard of.
+
+        Its access on the backends stays, and so does what Nova and Cinder have on record.
+        """
+        with self._estate.lock:
+            for server in self._estate.servers.values():
+                if server.guest_host == host:
+                    server.guest_running = False
+                    self._stop_guest(server.instance_id)
+            for volume in self._estate.volumes.values():
+                for link in self._estate.backend_of(volume).export((volume.name,)).links.values():
+                    link.sessions = 0 if link.host == host else link.sessions
+            self._estate.dead_computes.add(host)
+
     def set_volume(self, volume_id: str, **columns: Any) -> None:
         """Set columns of VolumeRecord: status, attach_status, migration_status, multiattach ..."""
         with self._estate.lock:

@@ -16,6 +16,7 @@ from typing import Any
 
 from drivers.control_plane import Volume
 from handlers.case import Announcement, Case, CaseState, Priority, VerifiedBy
+from handlers.judgement import off
 from handlers.judgement.rule import Diagnosis, Verdict
 
 
@@ -80,6 +81,10 @@ def announce(case: Case, diagnosis: Diagnosis, details: Details) -> Announcement
         "approved_by": case.approved_by,
         "decided_by": details.decided_by,
     }
+    if s is not None and (said := off.counts(s)):
+        payload["hosts_said_off"] = [
+            {"host": word.host, "said_by": word.said_by} for word in s.off if word.host in said
+        ]
     reached = CaseState.PARKED if details.event is Event.PARKED else None
     return Announcement(details.event.value, PRIORITIES[details.event], payload, reached)
 

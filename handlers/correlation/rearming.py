@@ -94,6 +94,7 @@ def rearmed(case: Case, now: datetime) -> Case:
         approved_by=None,
         approved_fingerprint=None,
         approved_at=None,
+        approved_action=None,
         acknowledged_until=None,
         acknowledged_by=None,
         acknowledged_rule=None,

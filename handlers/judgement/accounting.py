@@ -229,8 +229,11 @@ def asked_of_hosts_let_go(s: Situation) -> tuple[Holding, ...]:
 
 
 def let_go_unproven(s: Situation) -> tuple[str, ...]:
-    """Return the hosts that lose access by a release and of which Nova did not list the users."""
-    listed = {h.host for h in asked_of_hosts_let_go(s) if h.compute_up and _is_listed(h)}
+    """Return the hosts that lose access by a release and of which Nova did not list the users.
+
+    Of a compute that is down Nova lists them only where a person says that its host is off.
+    """
+    listed = {h.host for h in asked_of_hosts_let_go(s) if _is_listed(h)}
     return tuple(host for host in hosts_let_go(s) if host not in listed)
 
 

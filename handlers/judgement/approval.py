@@ -18,6 +18,7 @@ from typing import Any
 
 from drivers.base import Connection
 from handlers.case import Case, StepKind
+from handlers.judgement import off
 from handlers.judgement.evidence import (
     Absent,
     BackendEvidence,
@@ -88,6 +89,7 @@ def _evidence(s: Situation) -> dict[str, Any]:
         "pools": _answer(s.pools),
         "backend": _answer(s.backend),
         "nameless": bool(s.nameless),
+        **({"off": sorted(off.counts(s))} if s.off else {}),
     }
 
 

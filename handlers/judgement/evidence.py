@@ -17,7 +17,7 @@ from drivers.base import Connector, Observation, StorageDriver, VolumeRef
 from drivers.control_plane import Cinder, CinderAttachment, DeletedServer, Nova, Server, Volume
 from drivers.errors import OutsideError, PermanentError
 from handlers import intents
-from handlers.case import Case
+from handlers.case import Case, OffWord
 
 T = TypeVar("T")
 MOST_HOSTS = 2
@@ -123,6 +123,8 @@ class Evidence:
     attachment explains. ``swapping`` is whether a volume of the subject's server is being swapped
     for another one; None where Nova was not asked. ``protocol`` is what Cinder's scheduler says of
     the backend; None where it was not asked, because a row tells it or nothing depends on it.
+    ``off`` are the words of persons that hosts in question are powered off, where the operator
+    lets such a word count on this backend.
     """
 
     volume: VolumeEvidence
@@ -138,6 +140,7 @@ class Evidence:
     elsewhere: tuple[Holding, ...] = ()
     swapping: SwapEvidence | None = None
     protocol: ProtocolEvidence | None = None
+    off: tuple[OffWord, ...] = ()
 
 
 class Retry(Protocol):
@@ -152,6 +155,7 @@ class Sources:
     """Which systems to ask, how to repeat a question, and how long each answer may take.
 
     ``located`` is called with the volume's backend before that backend is asked, which may hang.
+    ``off_word`` returns what a person says of a host, where that may count on this backend.
     """
 
     cinder: Cinder
@@ -161,6 +165,7 @@ class Sources:
     located: Callable[[str], None]
     retry: Retry
     timeout_seconds: float
+    off_word: Callable[[str, str], OffWord | None] = lambda _host, _backend: None
 
 
 def gather(case: Case, sources: Sources) -> Evidence:
@@ -194,12 +199,35 @@ def gather(case: Case, sources: Sources) -> Evidence:
         connectors=connectors,
         hosts_known=hosts_known,
         holding=_holding(case.volume_id, only_host, sources) if only_host is not None else None,
+        off=_off(case, volume.value, servers, sources),
     )
 
 
-def ask_of_hosts(case: Case, hosts: Sequence[str], sources: Sources) -> tuple[Holding, ...]:
-    """Ask Nova who may be using the volume on each of these hosts, the first ``MOST_HOSTS``."""
-    return tuple(_holding(case.volume_id, host, sources) for host in hosts[:MOST_HOSTS])
+def _off(
+    case: Case,
+    volume: Volume,
+    servers: tuple[tuple[str, ServerEvidence], ...],
+    sources: Sources,
+) -> tuple[OffWord, ...]:
+    """Return the words for the hosts that the volume's rows, its servers and the case name."""
+    own = case.connector.host if case.connector else None
+    of_servers = (answer.value.host for _, answer in servers if isinstance(answer, Fact))
+    rows = (attachment.host for attachment in volume.attachments)
+    hosts = dict.fromkeys(host for host in (own, case.host, *rows, *of_servers) if host is not None)
+    words = (sources.off_word(host, volume.ref.backend) for host in hosts)
+    return tuple(word for word in words if word is not None)
+
+
+def ask_of_hosts(
+    case: Case, hosts: Sequence[str], sources: Sources, off: frozenset[str] = frozenset()
+) -> tuple[Holding, ...]:
+    """Ask Nova who may be using the volume on each of these hosts, the first ``MOST_HOSTS``.
+
+    Of a compute that is down only where the host is among ``off``: then its list is all there is to
+    know, as the host carries out nothing any more.
+    """
+    asked = hosts[:MOST_HOSTS]
+    return tuple(_holding(case.volume_id, h, sources, down=h in off) for h in asked)
 
 
 def ask_of_swaps(instance_id: str, sources: Sources) -> SwapEvidence:
@@ -370,8 +398,11 @@ def _only_host(
     return (connector.host or case.host) if only and (ours or free) else None
 
 
-def _holding(volume_id: str, host: str, sources: Sources) -> Holding:
-    """Ask whether the host is a compute that is up, and if so who may be using the volume there."""
+def _holding(volume_id: str, host: str, sources: Sources, *, down: bool = False) -> Holding:
+    """Ask whether the host is a compute that is up, and if so who may be using the volume there.
+
+    ``down``: also where it is down.
+    """
 
     def ask_host() -> bool | None:
         return sources.nova.compute_up(host, timeout_seconds=sources.timeout_seconds)
@@ -381,7 +412,8 @@ def _holding(volume_id: str, host: str, sources: Sources) -> Holding:
 
     try:
         up = sources.retry("nova", "compute_up", ask_host)
-        holders = sources.retry("nova", "holders", ask_holders) if up else None
+        asks = up or (down and up is False)
+        holders = sources.retry("nova", "holders", ask_holders) if asks else None
     except OutsideError as error:
         return Holding(host, None, _no_answer(f"Nova: {error}", error))
     return Holding(host, up, None if holders is None else Fact(holders))

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from drivers.control_plane import DETACHABLE, Server
 from handlers import intents
 from handlers.case import CaseState, OtherCase, StepKind, Trigger
-from handlers.judgement import accounting, writers
+from handlers.judgement import accounting, off, writers
 from handlers.judgement.evidence import Absent, Fact, NoControl, Unknown
 from handlers.judgement.policy import LateAttach
 from handlers.judgement.situation import ATTACHED, Situation
@@ -491,6 +491,27 @@ def compute_not_up(s: Situation) -> bool:
     return down or _host_down(s)
 
 
+@predicate
+def only_hosts_that_are_off(s: Situation) -> bool:
+    """Every host in question whose compute is not known to be up is powered off by a person's word,
+    and the word counts here: the operator lets it, the backend was seen and has no session of that
+    host, and Nova does not say that its compute is up. No block device of its server holds the
+    volume, nothing but those hosts would lose access, and a record explains all other parties.
+    """
+    hosts, down = off.counts(s), off.not_up(s)
+    return bool(down) and down <= hosts and off.only_of(s, hosts)
+
+
+@predicate
+def its_host_is_off(s: Situation) -> bool:
+    """The attachment's host is powered off by a person's word, and the word counts here: the
+    operator lets it, the backend was seen and has no session of that host, and Nova does not say
+    that its compute is up. Nothing else would lose access, and a record explains all other parties.
+    """
+    hosts = off.counts(s)
+    return s.attached_host in hosts and off.only_of(s, hosts)
+
+
 # -- no instance is known: the one host that has access stands for it -----------------------------
 
 
@@ -594,6 +615,15 @@ def clean_or_guest_ended(s: Situation) -> bool:
     Nova says that the guest ended on the row's host.
     """
     return s.clean or s.guest_ended
+
+
+@where_blind("Nova says that the guest ended on the row's host.")
+@predicate
+def clean_or_guest_gone(s: Situation) -> bool:
+    """The probe proves that the backend has no connection but those that other rows explain, or
+    Nova says that the guest ended on the row's host, or a person that this host is powered off.
+    """
+    return s.clean or s.guest_ended or its_host_is_off(s)
 
 
 @where_blind(

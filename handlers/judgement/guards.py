@@ -17,11 +17,11 @@ from datetime import datetime
 
 from drivers.base import Capabilities
 from handlers import intents
-from handlers.case import StepKind
-from handlers.judgement import accounting, approval
+from handlers.case import Action, StepKind
+from handlers.judgement import accounting, approval, facts
 from handlers.judgement.diagnosis import holds
 from handlers.judgement.evidence import Fact
-from handlers.judgement.plan import Step, cinder_skips_backend
+from handlers.judgement.plan import Step, cinder_skips_backend, is_ordered_detach
 from handlers.judgement.policy import BackendPolicy, Mode
 from handlers.judgement.situation import Situation
 from handlers.notification import Operation
@@ -163,6 +163,16 @@ class Guard(enum.Enum):
         "The case was recovered before, its trouble came back, and it is older than "
         "`patience_seconds`.",
     )
+    ORDERED_DETACH = Reason(
+        "Nova cannot detach it as ordered: its server is in no state for that, the volume has "
+        "other attachments, or the attach is known to have ended well",
+        Becomes.PARKED,
+        "A person may order that Nova detaches what would be rolled forward (`detachd case approve "
+        "--action detach`). It is not offered, and an order that was given is not carried out, "
+        "where Nova takes no detach of the server as it is now, where the volume has other "
+        "attachments, and where a message said that the attach ended well: then its user has the "
+        "volume, and may use it.",
+    )
     SERVICE_DOWN = Reason(
         "cinder-volume of this backend is not up",
         Becomes.LATER,
@@ -277,6 +287,8 @@ OF_THE_RECORD = frozenset(
     }
 )
 """These ask of what the ledger holds of the volume. Without it, a no means nothing."""
+ASKS = frozenset({Guard.APPROVE, Guard.UNSEEN_FINDING})
+"""These stand only until a person has said yes to the plan."""
 PARKS = frozenset(guard for guard in Guard if guard.becomes is Becomes.PARKED)
 
 
@@ -425,6 +437,11 @@ def _comes_back(a: Asked) -> bool:
     return a.s.case.mended_attempt > 0 and age_seconds > a.means.policy.patience_seconds
 
 
+def _ordered_detach(a: Asked) -> bool:
+    unfit = a.s.case.end_seen or bool(a.s.others) or not facts.nova_detaches(a.s)
+    return is_ordered_detach(a.steps) and unfit
+
+
 def _service_down(a: Asked) -> bool:
     return not a.s.volume.service_up and bool(a.kinds - {BACKEND})
 
@@ -470,13 +487,17 @@ def _approved(a: Asked) -> bool:
     case = a.s.case
     if case.approved_fingerprint is None or case.approved_at is None:
         return False
+    if holds("UC2.completed", a.s) and intents.detach_ordered(case):
+        return True  # the second half of what was ordered
     broken_off = holds("UC5.held", a.s) or holds("UC4.rolled", a.s)
     if broken_off and approval.begun_since_approved(case):
         return True
     age_seconds = (a.means.now - case.approved_at).total_seconds()
     valid = age_seconds <= a.means.policy.approval_valid_seconds
     unused = not approval.carried_out_since_approved(case)
-    return valid and unused and case.approved_fingerprint == a.means.fingerprint
+    same = case.approved_fingerprint == a.means.fingerprint
+    as_said = is_ordered_detach(a.steps) == (case.approved_action is Action.DETACH)
+    return valid and unused and same and as_said
 
 
 QUESTIONS: Mapping[Guard, Callable[[Asked], float | bool]] = {
@@ -492,6 +513,7 @@ QUESTIONS: Mapping[Guard, Callable[[Asked], float | bool]] = {
     Guard.LIVE_SESSION: _live_session,
     Guard.SHARED_TARGETS: _shared_targets,
     Guard.COMES_BACK: _comes_back,
+    Guard.ORDERED_DETACH: _ordered_detach,
     Guard.SERVICE_DOWN: _service_down,
     Guard.PROTOCOL_UNKNOWN: _protocol_unknown,
     Guard.OWN_CALL_UNANSWERED: _own_call,

@@ -15,11 +15,12 @@ from typing import Any, assert_never
 
 from drivers.base import Attachment, Capabilities
 from handlers import intents
-from handlers.case import StepKind
+from handlers.case import Action, StepKind
 from handlers.judgement import accounting, facts
 from handlers.judgement.diagnosis import holds
 from handlers.judgement.rule import Diagnosis, Verdict
 from handlers.judgement.situation import Situation
+from handlers.notification import Operation
 
 
 class Condition(enum.Enum):
@@ -88,6 +89,37 @@ def make_plan(diagnosis: Diagnosis, capabilities: Capabilities) -> tuple[Step, .
             return ()
         case _:
             assert_never(diagnosis.verdict)
+
+
+def ordered(diagnosis: Diagnosis, capabilities: Capabilities, action: Action) -> tuple[Step, ...]:
+    """Return the plan with what a person may order instead; none where there is no such. Pure.
+
+    ``DETACH``: an attach that would be rolled forward, and so stay, is completed and then detached
+    by Nova, which is told of a detach only of what Cinder calls in-use.
+    """
+    s = diagnosis.situation
+    match action:
+        case Action.DETACH:
+            attaches = diagnosis.verdict is Verdict.ROLL_FORWARD and s is not None
+            if s is None or not attaches or s.case.operation is not Operation.ATTACH:
+                return ()
+            return (*make_plan(diagnosis, capabilities), _detach_in_use(s))
+        case _:
+            assert_never(action)
+
+
+def of_one_round(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Return the steps that one round makes: a detach that was ordered comes in the next one.
+
+    It rests on a look that saw the attachment completed, and every guard is asked of it anew.
+    """
+    return steps[:1] if is_ordered_detach(steps) else steps
+
+
+def is_ordered_detach(steps: tuple[Step, ...]) -> bool:
+    """Tell whether these are the steps of an attach that a person ordered to be detached."""
+    kinds = [step.kind for step in steps]
+    return kinds == [StepKind.CINDER_COMPLETE, StepKind.NOVA_DETACH]
 
 
 def _release(s: Situation, capabilities: Capabilities) -> tuple[Step, ...]:
@@ -191,12 +223,18 @@ def _released(s: Situation) -> bool:
     return intents.released_by_driver(s.case) if s.blind else s.clean
 
 
+DETACH_NEEDS = (Condition.NAMED, Condition.ALONE)
+
+
 def _nova_detach(s: Situation) -> tuple[Step, ...]:
-    needs = (Condition.NAMED, Condition.ALONE)
-    detach = _step(s, StepKind.NOVA_DETACH, {"in-use"}, *needs)
+    detach = _detach_in_use(s)
     if s.status == "in-use":
         return (detach,)
-    return (_step(s, StepKind.CINDER_ROLL_DETACHING, {"detaching"}, *needs), detach)
+    return (_step(s, StepKind.CINDER_ROLL_DETACHING, {"detaching"}, *DETACH_NEEDS), detach)
+
+
+def _detach_in_use(s: Situation) -> Step:
+    return _step(s, StepKind.NOVA_DETACH, {"in-use"}, *DETACH_NEEDS)
 
 
 def _step(s: Situation, kind: StepKind, statuses: set[str], *conditions: Condition) -> Step:

@@ -35,7 +35,8 @@ class BackendPolicy:
     ``max_failures`` and ``retry_backoff_*`` that of attempts. ``late_horizon_seconds`` is how long
     a timed-out driver call may still act: at least five RPC timeouts. ``trust_blind`` opts in a
     backend whose driver cannot see, ``allow_no_connector`` one whose driver may be called without
-    a connector. ``nova_detach_wait_seconds`` is how long one attempt waits for
+    a connector. ``trust_off_word`` lets a person's word count that a host is powered off.
+    ``nova_detach_wait_seconds`` is how long one attempt waits for
     Nova's own detach. ``patience_seconds`` is how old a case may grow while another
     operation on the volume is in flight, before a person is asked. A parked case, and one that
     awaits approval, is looked at again after ``parked_look_seconds``, later and later; never where
@@ -59,6 +60,7 @@ class BackendPolicy:
     retry_backoff_max_seconds: float = 1800.0
     late_horizon_seconds: float = 330.0
     trust_blind: bool = False
+    trust_off_word: bool = False
     allow_no_connector: bool = False
     nova_detach_wait_seconds: float = 60.0
     patience_seconds: float = 86400.0

@@ -423,7 +423,7 @@ SECTIONS = (
                     "up, so a guest may be using it there"
                 ),
                 when=(facts.compute_not_up,),
-                unless=("C1.nothing-left", "C2.nothing-left-blind"),
+                unless=("C1.nothing-left", "C2.nothing-left-blind", facts.only_hosts_that_are_off),
                 meant=(
                     "Nothing shows whether a guest is using the volume there. The host may still "
                     "carry out earlier requests when it comes back."
@@ -721,7 +721,7 @@ SECTIONS = (
                     "any more"
                 ),
                 when=(facts.server_gone, facts.has_attachment, facts.guest_may_have_it),
-                unless=(facts.clean, facts.guest_ended),
+                unless=(facts.clean, facts.guest_ended, facts.its_host_is_off),
                 where_blind=(
                     "the server is deleted but its row is left; Nova's record of the deletion does "
                     "not prove that its guest does not use the volume any more, and the backend "
@@ -1038,7 +1038,7 @@ SECTIONS = (
                     facts.attachment_is_attached,
                     facts.no_other_attachment,
                     facts.server_gone,
-                    facts.clean_or_guest_ended,
+                    facts.clean_or_guest_gone,
                 ),
                 meant=(
                     "The row outlived its server; Cinder's errors are swallowed when Nova "

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from drivers.base import Connection, Connector
 from drivers.control_plane import BlockDevice, CinderAttachment, Server, Volume
-from handlers.case import Case
+from handlers import intents
+from handlers.case import Case, OffWord
 from handlers.judgement.evidence import (
     Absent,
     BackendEvidence,
@@ -165,7 +166,8 @@ class Situation:
     ``holding`` is what Nova says of the subject's host where no instance is known, ``elsewhere`` of
     other hosts; ``swapping`` whether it is swapping a volume of the subject's server for another.
     ``pools`` is the protocol of the backend's pools, where Cinder was asked. ``late_attach`` is the
-    operator's choice for what is rolled forward.
+    operator's choice for what is rolled forward, or a person's order for this one. ``off`` are
+    persons' words that hosts are powered off, whether they count here or not.
     """
 
     case: Case
@@ -191,6 +193,7 @@ class Situation:
     swapping: SwapEvidence | None = None
     pools: ProtocolEvidence | None = None
     late_attach: LateAttach = LateAttach.KEEP
+    off: tuple[OffWord, ...] = ()
 
     @property
     def status(self) -> str:
@@ -393,7 +396,8 @@ def situate(
         elsewhere=evidence.elsewhere,
         swapping=evidence.swapping,
         pools=evidence.protocol,
-        late_attach=late_attach,
+        off=evidence.off,
+        late_attach=LateAttach.DETACH if intents.detach_ordered(case) else late_attach,
     )
 
 

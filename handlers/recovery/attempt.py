@@ -7,16 +7,16 @@ import time
 from datetime import datetime, timedelta
 
 from drivers.base import Capabilities
-from handlers.case import Case, CaseFile, Intent, StepKind, StepResult
+from handlers.case import Action, Case, CaseFile, Intent, StepKind, StepResult
 from handlers.judgement.approval import fingerprint
 from handlers.judgement.evidence import Evidence
-from handlers.judgement.guards import Means, objections
-from handlers.judgement.plan import Step, make_plan
+from handlers.judgement.guards import Guard, Means, objections
+from handlers.judgement.plan import Step, make_plan, ordered
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import Diagnosis
 from handlers.judgement.situation import Situation
 from handlers.recovery.conclusion import Attempted
-from handlers.recovery.summary import Judged, summarise
+from handlers.recovery.summary import Instead, Judged, summarise
 
 
 @dataclasses.dataclass(slots=True)
@@ -26,6 +26,7 @@ class Attempt:
     ``case`` has the intents of this attempt too. ``started``: its start is announced. ``parked_by``
     is the reason that the last look gave to park, ``refused`` what was refused for good,
     ``trouble`` what last went wrong. ``asked_at``: when the last look asked each side first.
+    ``counted``: the hosts of which a person's word counted in a look of this attempt.
     """
 
     file: CaseFile
@@ -38,6 +39,7 @@ class Attempt:
     setbacks: int = 0
     asked_at: dict[str, datetime] = dataclasses.field(default_factory=dict)
     trouble: str | None = None
+    counted: set[str] = dataclasses.field(default_factory=set)
 
     @property
     def now(self) -> datetime:
@@ -73,10 +75,34 @@ class Attempt:
     def judge(
         self, diagnosis: Diagnosis, s: Situation, capabilities: Capabilities
     ) -> tuple[tuple[Step, ...], Judged]:
-        """Return the plan that a diagnosis asks for, and what the guards say of it now."""
+        """Return the plan that a diagnosis asks for, and what the guards say of it now.
+
+        It is the plan that a person ordered instead, where that was approved as it is now.
+        """
+        plans = ((action, ordered(diagnosis, capabilities, action)) for action in Action)
+        instead = tuple(
+            Instead(action, steps, self._judged(diagnosis, s, capabilities, steps))
+            for action, steps in plans
+            if steps
+        )
+        if (chosen := next(filter(self._is_ordered, instead), None)) is not None:
+            return chosen.steps, chosen.judged
         steps = make_plan(diagnosis, capabilities)
-        means = Means(capabilities, self.policy, self.now, fingerprint(diagnosis, steps))
-        return steps, Judged(means.fingerprint, objections(s, steps, means))
+        judged = self._judged(diagnosis, s, capabilities, steps)
+        return steps, dataclasses.replace(judged, instead=instead)
+
+    def _judged(
+        self, diagnosis: Diagnosis, s: Situation, able: Capabilities, steps: tuple[Step, ...]
+    ) -> Judged:
+        means = Means(able, self.policy, self.now, fingerprint(diagnosis, steps))
+        return Judged(means.fingerprint, objections(s, steps, means))
+
+    def _is_ordered(self, instead: Instead) -> bool:
+        """Tell whether a person ordered this very plan, and it is still possible."""
+        case, judged = self.case, instead.judged
+        unfit = any(held.guard is Guard.ORDERED_DETACH for held in judged.objections)
+        same = case.approved_fingerprint == judged.fingerprint
+        return same and case.approved_action is instead.action and not unfit
 
     def came_to(
         self,

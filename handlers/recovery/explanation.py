@@ -19,13 +19,14 @@ from typing import Any
 from handlers.case import CaseState, StepKind
 from handlers.judgement import facts
 from handlers.judgement.facts import Predicate
-from handlers.judgement.guards import NEEDS_SIGHT, OF_THE_RECORD, Becomes, Guard
+from handlers.judgement.guards import ASKS, NEEDS_SIGHT, OF_THE_RECORD, Becomes, Guard
 from handlers.judgement.parties import By
 from handlers.judgement.rule import ACTING, Verdict
 from handlers.recovery import sides
 from handlers.recovery.sides import AnswerKind, Side
 
 FACTS = {fact.name: fact for fact in vars(facts).values() if isinstance(fact, Predicate)}
+NOT_RECORDED = "not recorded: an older version of detachd made this look"
 SHOWN_ID, SHOWN_FINGERPRINT = 8, 12
 """How many characters of a case's id and of a fingerprint a command is shown with."""
 
@@ -98,6 +99,15 @@ class ToldGuard:
     becomes: str
     wait_seconds: float | None
 
+    @property
+    def in_full(self) -> str:
+        """Its answer and name; of one that stops also why, and what becomes of the case."""
+        if self.answer is not GuardAnswer.STOP:
+            return f"{self.answer.value:<9} {self.name}"
+        mark = "STOP, decides" if self.decides else "STOP"
+        wait = f"; {self.wait_seconds:.0f} s more" if self.wait_seconds else ""
+        return f"{mark}: {self.name}: {self.sentence} ({self.becomes}{wait})"
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ToldCall:
@@ -109,6 +119,30 @@ class ToldCall:
     attachment_id: str | None
     host: str | None
     connector_keys: tuple[str, ...]
+
+    @property
+    def in_full(self) -> str:
+        """The call with the attachment, the host and the keys of the connector that it is about."""
+        attachment = self.attachment_id
+        of = f"attachment {attachment}" if attachment and attachment not in self.call else ""
+        on = f"host {self.host}" if self.host else ""
+        keys = f"connector {', '.join(self.connector_keys)}" if self.connector_keys else ""
+        with_ = "; ".join(text for text in (of, on, keys) if text)
+        return f"{self.call} ({with_})" if with_ else self.call
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ToldInstead:
+    """A plan that only a person may order, by ``case approve --action``.
+
+    ``stops`` are the sentences of the guards that stand against it, but for those that wait for a
+    person's yes alone.
+    """
+
+    action: str
+    plan: tuple[ToldCall, ...]
+    fingerprint: str
+    stops: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -129,8 +163,26 @@ class Explanation:
     plan: tuple[ToldCall, ...]
     fingerprint: str | None
     guards: tuple[ToldGuard, ...] | None
+    instead: tuple[ToldInstead, ...]
     missing: tuple[str, ...]
     next: tuple[str, ...]
+
+    @property
+    def judged(self) -> str:
+        """The verdict, the rule that gave it, the use case and the reason."""
+        use_case = f", {self.use_case}" if self.use_case else ""
+        return f"{self.verdict} by {self.rule}{use_case}: {self.reason}"
+
+    @property
+    def guards_in_short(self) -> str:
+        """How many guards passed, were not asked and stop; and the names of those that stop."""
+        answers = [guard.answer for guard in self.guards or ()]
+        if set(answers) <= {GuardAnswer.NOT_ASKED}:
+            return "none was asked"
+        order = (GuardAnswer.PASS, GuardAnswer.NOT_ASKED, GuardAnswer.STOP)
+        counted = ", ".join(f"{answers.count(a)} {a.value}" for a in order if a in answers)
+        stops = [guard.name for guard in self.guards or () if guard.answer is GuardAnswer.STOP]
+        return f"{counted}: {', '.join(stops)}" if stops else counted
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
@@ -173,6 +225,7 @@ def explain(look: Mapping[str, Any], about: About) -> Explanation:
         plan=tuple(_call(n, step) for n, step in enumerate(look.get("plan") or (), start=1)),
         fingerprint=_fingerprint(look, about),
         guards=guards,
+        instead=tuple(_instead(look)),
         missing=(),
         next=(),
     )
@@ -204,6 +257,19 @@ def _facts(look: Mapping[str, Any]) -> Iterator[ToldFact]:
     for name in look.get("facts") or ():
         fact = FACTS.get(name)
         yield ToldFact(name, fact.told(blind=blind) if fact else name.replace("_", " "))
+
+
+def _instead(look: Mapping[str, Any]) -> Iterator[ToldInstead]:
+    yes = {guard.name for guard in ASKS}
+    known = {guard.name: guard.sentence for guard in Guard}
+    for action, told in (look.get("instead") or {}).items():
+        held = told["guards"]["held"]
+        yield ToldInstead(
+            action,
+            tuple(_call(n, step) for n, step in enumerate(told["plan"], start=1)),
+            told["guards"]["fingerprint"],
+            tuple(known.get(name, name) for name in held if name not in yes),
+        )
 
 
 def _call(number: int, step: Mapping[str, Any]) -> ToldCall:
@@ -327,6 +393,10 @@ def _to_approve(told: Explanation, about: About, case: str) -> Iterator[str]:
         return
     plan = told.fingerprint[:SHOWN_FINGERPRINT]
     yield f'detachd case approve {case} --plan {plan} --reason "..."'
+    for one in told.instead:
+        if not one.stops:
+            order = f"--action {one.action} --plan {one.fingerprint[:SHOWN_FINGERPRINT]}"
+            yield f'detachd case approve {case} {order} --reason "..."  # instead'
     if _decides(told) == Guard.UNSEEN_FINDING.name:
         yield 'detachd sweep acknowledge --reason "..."  # all that the first found'
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from drivers.base import Connector
 from handlers.brakes import Spending
-from handlers.case import Announcement, Case, LateCalls, StepKind, StepResult
+from handlers.case import Announcement, Case, LateCalls, OffWord, StepKind, StepResult
 from handlers.judgement.diagnosis import condemn
 from handlers.judgement.rule import ACTING
 from handlers.recovery.attempt import Attempt
@@ -26,6 +26,7 @@ class ReadOnlyFile:
     case: Case
     now: datetime
     learned: Callable[[str], Connector | None]
+    words: Callable[[str], OffWord | None] = lambda _: None
 
     def locate(self, backend: str) -> None:
         """Keep nothing."""
@@ -41,6 +42,16 @@ class ReadOnlyFile:
     def spend(self, spending: Spending) -> NoReturn:
         """Refuse: a look begins no plan."""
         raise AssertionError(f"a look was to write on {spending.backend}")
+
+    def off_word(self, host: str) -> OffWord | None:
+        """Return a person's word that the host is powered off, if it stands now."""
+        return self.words(host)
+
+    def word_counted(self, host: str) -> None:
+        """Keep nothing."""
+
+    def heard_of(self, host: str, why: str, *, seen_anew: bool = False) -> None:
+        """Keep nothing: a look that changes nothing ends no word."""
 
     def intend(
         self,

@@ -13,6 +13,7 @@ from drivers.base import StorageDriver
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import OutsideError
 from handlers.counting import Called, Counted, VolumeSought
+from handlers.judgement import off
 from handlers.judgement.diagnosis import (
     diagnose,
     hosts_to_ask_of,
@@ -34,6 +35,7 @@ from handlers.judgement.evidence import (
 )
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import Diagnosis
+from handlers.judgement.situation import Situation
 from handlers.recovery.attempt import Attempt
 from handlers.recovery.retry import repeat
 
@@ -62,7 +64,10 @@ class Viewer:
         self._note_volume(attempt, evidence.volume)
         if isinstance(evidence.volume, Fact):
             attempt.policy = self.policy_of(evidence.volume.value.ref.backend)
-        return evidence, diagnose(attempt.case, evidence, attempt.policy.late_attach)
+        diagnosis = diagnose(attempt.case, evidence, attempt.policy.late_attach)
+        if diagnosis.situation is not None and evidence.off:
+            _note_words(attempt, diagnosis.situation)
+        return evidence, diagnosis
 
     def _note_volume(self, attempt: Attempt, volume: VolumeEvidence) -> None:
         """Keep that Cinder has the volume, as the control of a later 404; count what it said."""
@@ -80,7 +85,8 @@ class Viewer:
         sources = self._sources(attempt)
         evidence = gather(attempt.case, sources)
         first = diagnose(attempt.case, evidence, attempt.policy.late_attach)
-        elsewhere = ask_of_hosts(attempt.case, hosts_to_ask_of(first), sources)
+        counts = off.counts(first.situation) if first.situation is not None else frozenset()
+        elsewhere = ask_of_hosts(attempt.case, hosts_to_ask_of(first), sources, counts)
         server = server_to_ask_of(first)
         swapping = ask_of_swaps(server, sources) if server is not None else None
         volume = volume_to_ask_of(first)
@@ -122,4 +128,23 @@ class Viewer:
             located=attempt.locate,
             retry=repeated,
             timeout_seconds=limit,
+            off_word=lambda host, backend: (
+                attempt.file.off_word(host) if self.policy_of(backend).trust_off_word else None
+            ),
         )
+
+
+def _note_words(attempt: Attempt, s: Situation) -> None:
+    """End the words for hosts that show signs of life; record for which volume others counted.
+
+    A session that was there all the time only keeps the word from counting: a backend may take a
+    while to notice that a host is gone. One that is seen after the word counted is a new one.
+    """
+    for host in off.computes_up(s):
+        attempt.file.heard_of(host, "its nova-compute is up")
+    for host in off.in_session(s):
+        why = f"the backend has a new session of it, on volume {s.case.volume_id}"
+        attempt.file.heard_of(host, why, seen_anew=True)
+    for host in off.counts(s) - attempt.counted:
+        attempt.counted.add(host)
+        attempt.file.word_counted(host)

@@ -32,6 +32,7 @@ from handlers.counting import Braked, Counted, Guarded, uncounted
 from handlers.judgement.diagnosis import condemn
 from handlers.judgement.evidence import Evidence, Unknown
 from handlers.judgement.guards import PARKS, Becomes, Objection
+from handlers.judgement.plan import of_one_round
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import ACTING, Diagnosis, Verdict
 from handlers.judgement.situation import Situation
@@ -136,7 +137,7 @@ class Recovery:
             again = f"{diagnosis.reason}; a call of this plan was refused for good"
             return conclusion.park(attempted, again, ReasonKind.REFUSED, mark)
         attempt.parked_by = None
-        plan = Plan(diagnosis, s, steps, attempted)
+        plan = Plan(diagnosis, s, of_one_round(steps), attempted)
         return self._braked(attempt, plan, mark) or self._try_steps(attempt, plan)
 
     def _object(

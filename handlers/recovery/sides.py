@@ -116,11 +116,22 @@ def _nova(look: Mapping[str, Any]) -> Iterator[Answer]:
     for asked in (look.get("holding"), *(look.get("elsewhere") or ())):
         if asked is not None:
             yield _holding(asked)
+    for word in look.get("off") or ():
+        yield _off(word)
     swapping = look.get("swapping")
     if swapping is True:
         yield Answer(AnswerKind.FACT, "a volume of the server is being swapped")
     elif isinstance(swapping, Mapping):
         yield _unknown(swapping["unknown"], "whether a volume is being swapped: ")
+
+
+def _off(word: Mapping[str, Any]) -> Answer:
+    """Return what a person says of a host: no answer of Nova's, and beside its answers."""
+    said = f"{word['said_by']} says that {word['host']} is powered off, until {word['until']}"
+    if word["counts"]:
+        return Answer(AnswerKind.FACT, f"{said}; this counts")
+    why = word.get("against") or "nothing rests on it in this look"
+    return Answer(AnswerKind.FACT, f"{said}; this does NOT count: {why}")
 
 
 def _server(instance_id: str, server: Mapping[str, Any], ended_on: str | None) -> Answer:

@@ -13,7 +13,8 @@ from typing import Any, assert_never
 
 from drivers.base import Connection
 from drivers.control_plane import Server, Volume
-from handlers.case import Grounds, UseCase
+from handlers.case import Action, Grounds, UseCase
+from handlers.judgement import off
 from handlers.judgement.diagnosis import facts_of
 from handlers.judgement.evidence import (
     Absent,
@@ -32,14 +33,28 @@ from handlers.judgement.guards import Guard, Objection
 from handlers.judgement.parties import Accounted, parties
 from handlers.judgement.plan import Step
 from handlers.judgement.rule import Diagnosis
+from handlers.judgement.situation import Situation
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judged:
-    """What the guards said of a plan with this fingerprint: the first objection decides."""
+    """What the guards said of a plan with this fingerprint: the first objection decides.
+
+    ``instead`` are the plans that a person may order instead, each as it is judged.
+    """
 
     fingerprint: str
     objections: tuple[Objection, ...] = ()
+    instead: tuple[Instead, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Instead:
+    """A plan that only a person may order."""
+
+    action: Action
+    steps: tuple[Step, ...]
+    judged: Judged
 
 
 def summarise(
@@ -78,7 +93,42 @@ def summarise(
         "parties": [_party(party) for party in parties(s)] if s else [],
         "plan": [_step(step) for step in steps],
         "guards": _guards(judged) if judged else None,
+        **_instead(judged.instead if judged else ()),
+        **_off(s),
     }
+
+
+def _off(s: Situation | None) -> dict[str, Any]:
+    """Return which hosts persons say are powered off, and whether that counted; else nothing."""
+    if s is None or not s.off:
+        return {}
+    counted, against = off.counts(s), dict(off.contradicted(s))
+    return {
+        "off": [
+            {
+                "host": word.host,
+                "said_by": word.said_by,
+                "said_at": word.said_at.isoformat(timespec="seconds"),
+                "until": word.until.isoformat(timespec="seconds"),
+                "reason": word.reason,
+                "counts": word.host in counted,
+                "against": against.get(word.host),
+            }
+            for word in s.off
+        ]
+    }
+
+
+def _instead(plans: tuple[Instead, ...]) -> dict[str, Any]:
+    """Return what a person may order instead, by its name; nothing where there is no such."""
+    told = {
+        one.action.value: {
+            "plan": [_step(step) for step in one.steps],
+            "guards": _guards(one.judged),
+        }
+        for one in plans
+    }
+    return {"instead": told} if told else {}
 
 
 def _party(party: Accounted) -> dict[str, Any]:

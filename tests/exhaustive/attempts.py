@@ -235,6 +235,15 @@ class _File:
         """Return the connector of a host that was learned."""
         return connector(host) if host in self._sides.seen.known else None
 
+    def off_word(self, host: str) -> None:
+        """Nobody says that a host is powered off: no host of this world is."""
+
+    def word_counted(self, host: str) -> None:
+        """Nothing counted."""
+
+    def heard_of(self, host: str, why: str, *, seen_anew: bool = False) -> None:
+        """No word is there to be ended."""
+
 
 def ago(horizons: int | None) -> datetime | None:
     """Return the time so many late horizons ago."""

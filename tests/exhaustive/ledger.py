@@ -22,11 +22,21 @@ from typing import Any, NamedTuple
 
 from consumer.ledger.work import finish
 from handlers.announcement import Event
-from handlers.case import Case, CaseState, Intent, LateCalls, Outcome, ReasonKind, StepResult
+from handlers.case import (
+    Action,
+    Case,
+    CaseState,
+    Intent,
+    LateCalls,
+    Outcome,
+    ReasonKind,
+    StepResult,
+)
 from handlers.correlation.correlation import Recorded, correlate
 from handlers.correlation.matching import Signal, Timing
 from handlers.correlation.transitions import learned
 from handlers.intents import ACTS_LATE, UNANSWERED
+from handlers.judgement.guards import ASKS
 from handlers.judgement.policy import BackendPolicy
 from handlers.notification import Notification, Operation, Phase, Source
 from handlers.recovery.conclusion import DANGER
@@ -90,7 +100,7 @@ class Mind:
     ``tries``: the detaches that Cinder told of without an end: request, own request, and how many
     horizons ago. ``attach_tried``: how many horizons ago an attach last began. ``lease``: a process
     died with the claim of this case. ``untold``: the cases of which a start was announced, and no
-    end, error or parking since.
+    end, error or parking since. ``offers``: by case, the plan that a person may order instead.
     """
 
     cases: tuple[Case, ...] = ()
@@ -101,6 +111,7 @@ class Mind:
     going: Going | None = None
     lease: str = ""
     untold: tuple[str, ...] = ()
+    offers: tuple[tuple[str, str], ...] = ()
 
     @property
     def tried(self) -> int | None:
@@ -268,7 +279,7 @@ def _what_is_written(outcome: Outcome) -> tuple[object, ...]:
     return (
         outcome.state, outcome.rule, outcome.verdict, outcome.delay_seconds, outcome.conclusion,
         outcome.failed, outcome.mended, outcome.clean, outcome.attachment_id, outcome.instance_id,
-        outcome.backend, announced(outcome), DANGER in outcome.reason,
+        outcome.backend, announced(outcome), DANGER in outcome.reason, _offered(outcome),
     )  # fmt: skip
 
 
@@ -300,7 +311,34 @@ def finished(mind: Mind) -> Mind:
     after = plain(_closed_at(reached(before, outcome, NOW)))
     ended = {Event.END, Event.ERROR, Event.PARKED}.intersection(announced(outcome))
     untold = tuple(c for c in mind.untold if not (ended and c == after.case_id))
-    return dataclasses.replace(_with_case(mind, after), going=None, untold=untold)
+    offers = tuple(o for o in mind.offers if o[0] != after.case_id) + _offer(after, outcome)
+    return dataclasses.replace(_with_case(mind, after), going=None, untold=untold, offers=offers)
+
+
+def _offer(case: Case, outcome: Outcome) -> tuple[tuple[str, str], ...]:
+    """Return what a person may order of a case that awaits approval, as the ledger offers it."""
+    mark = _offered(outcome)
+    asks = case.state is CaseState.AWAITING_APPROVAL
+    return ((case.case_id, mark),) if mark is not None and asks else ()
+
+
+def _offered(outcome: Outcome) -> str | None:
+    """Return the fingerprint of the plan with a detach, where no guard stands against it."""
+    told = outcome.evidence.get("instead", {}).get(Action.DETACH.value)
+    possible = told and {guard.name for guard in ASKS}.issuperset(told["guards"]["held"])
+    return str(told["guards"]["fingerprint"]) if possible else None
+
+
+def order(mind: Mind, case_id: str, mark: str) -> Mind:
+    """Let a person order a detach, as ``approving.approve`` writes it down."""
+    case = mind.case(case_id)
+    ordered = dataclasses.replace(
+        case, state=CaseState.DUE, next_attempt_at=NOW, signal_seq=case.signal_seq + 1, crashes=0,
+        approved_by="a person", approved_fingerprint=mark, approved_at=NOW,
+        approved_action=Action.DETACH,
+    )  # fmt: skip
+    offers = tuple(offer for offer in mind.offers if offer[0] != case_id)
+    return dataclasses.replace(_with_case(mind, plain(ordered)), offers=offers)
 
 
 def _closed_at(case: Case) -> Case:

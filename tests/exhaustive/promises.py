@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from handlers.announcement import Event
-from handlers.case import CaseState, Conclusion, Outcome
+from handlers.case import Case, CaseState, Conclusion, Outcome
 from handlers.judgement import guards
 from handlers.judgement.policy import BackendPolicy, Mode
 from handlers.judgement.rule import Verdict
@@ -69,9 +69,13 @@ def _seen(world: World, found: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f for f in found if not (world.blind and any(h in f for h in hidden)))
 
 
-def of_a_call(call: Call, world: World, policy: BackendPolicy) -> str:
+ORDERED = ("cinder.complete", "nova.detach")
+
+
+def of_a_call(call: Call, world: World, policy: BackendPolicy, case: Case) -> str:
     """Return which word of the operator's a call goes against, "" for none."""
-    if policy.mode is not Mode.AUTO:
+    ordered = case.approved_action is not None and call.name in ORDERED
+    if policy.mode is not Mode.AUTO and not ordered:
         return f"a call in mode {policy.mode.value} that nobody approved"
     if world.blind and not policy.trust_blind and call.name in RELEASES:
         return "a release on a backend that cannot be seen and is not trusted"
@@ -105,8 +109,9 @@ def of_an_outcome(outcome: Outcome, mind: Mind, world: World) -> str:
 
 def at_the_end(world: World, mind: Mind) -> str:
     """Return what is wrong where nothing happens any more."""
-    if mind.untold:
-        return f"a start was announced for {mind.untold[0]}, and nothing after it"
+    asked = {c.case_id for c in mind.cases if c.state is CaseState.AWAITING_APPROVAL}
+    if untold := [case_id for case_id in mind.untold if case_id not in asked]:
+        return f"a start was announced for {untold[0]}, and nothing after it"
     rest = (CaseState.CLOSED, CaseState.PARKED, CaseState.AWAITING_APPROVAL)
     waiting = [c for c in mind.cases if c.state not in rest]
     if waiting:

@@ -32,7 +32,8 @@ class Setting:
 
     ``known`` are the hosts whose connector was learned before. ``slow``: an operation of Nova's may
     last longer than a late horizon, so that a deadline comes in its midst. ``early``: the sweep
-    comes while users may still want something, and not only when nothing else happens.
+    comes while users may still want something, and not only when nothing else happens. ``orders``:
+    a person orders a detach wherever that is offered, at any time.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Setting:
     known: tuple[str, ...] = ("h1", "h2")
     slow: bool = False
     early: bool = False
+    orders: bool = False
 
 
 class Next(NamedTuple):
@@ -83,6 +85,7 @@ class Search:
         self._slow = setting.slow
         self._early = setting.early
         self._policy = setting.policy
+        self._orders = setting.orders
         self._known = setting.known
         self._attempts = Attempts(setting.policy)
         self._minds: list[Mind] = []
@@ -153,9 +156,15 @@ class Search:
             return
         for case_id in ledger.due(mind):
             yield Next(f"detachd: claims {case_id}", State(world, self._claim(state.mind, case_id)))
+        for case_id, mark in mind.offers if self._orders else ():
+            yield self._order(state, case_id, mark)
         if self._time_may_go_by(world):
             yield self._time_goes_by(state)
         yield from self._swept(state, mind)
+
+    def _order(self, state: State, case_id: str, mark: str) -> Next:
+        mind = ledger.order(self._minds[state.mind], case_id, mark)
+        return Next(f"a person orders a detach: {case_id}", State(state.world, self._number(mind)))
 
     def _time_may_go_by(self, world: World) -> bool:
         """Tell whether nothing is under way that must be over within a late horizon."""
@@ -188,7 +197,8 @@ class Search:
             if made.answer == calls.UNANSWERED and call.reaches_backend:
                 number = self._number(ledger.tried_by_us(self._minds[number]))
             after = State(made.world, self._answer(number, made.answer, Truth()))
-            wrong = promises.of_a_call(call, state.world, self._policy) or made.wrong
+            wrong = promises.of_a_call(call, state.world, self._policy, going.claimed)
+            wrong = wrong or made.wrong
             yield Next(f"detachd: {made.words}", after, wrong)
             if state.world.budget.crashes:
                 dead = State(spend(made.world, "crashes"), self._crashed(state.mind))

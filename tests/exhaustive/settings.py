@@ -129,6 +129,12 @@ QUICK = (
         dataclasses.replace(POLICY, mode=Mode.APPROVE),
     ),
     Setting(
+        "a person orders a detach",
+        bounded(FREE, "attach", user=1, faults=2),
+        dataclasses.replace(POLICY, mode=Mode.APPROVE),
+        orders=True,
+    ),
+    Setting(
         "blind and not trusted",
         blind(bounded(FREE, "attach", user=1, faults=1)),
         dataclasses.replace(POLICY, trust_blind=False),
@@ -183,6 +189,12 @@ FULL = (
     Setting("a crash in a detach", bounded(HELD, "detach", "attach", user=2, faults=1, crashes=1)),
     Setting("a slow Nova, an attach", bounded(FREE, "attach", user=1, faults=1, own=1), slow=True),
     Setting("late attaches are detached", ATTACH, policy=DETACHING),
+    Setting(
+        "a person orders a detach, and a call of ours hangs",
+        ATTACH,
+        dataclasses.replace(POLICY, mode=Mode.APPROVE),
+        orders=True,
+    ),
 )
 """What `make exhaustive` searches beside them."""
 

@@ -65,6 +65,10 @@ UNNOTICED: Mapping[str, str] = {
     "guard COMES_BACK": "it ends a repetition, which endangers nothing",
     "guard SERVICE_DOWN": "cinder-volume is always up",
     "guard HOST_NOT_LISTED": "Nova answers for each host here, or for none, which is X2",
+    "guard ORDERED_DETACH": (
+        "what ended well is then completed as ordered, and UC2.completed, which asks for the same, "
+        "leaves it attached"
+    ),
     "guard UNSEEN_FINDING": "no sweep here is the first one of an old cloud",
     "condition UNUSED": "no row of a server that uses the volume is dropped here",
     "condition LET_GO": "the table that is asked anew before the call asks the same of Nova",

@@ -4,6 +4,9 @@ An array refuses every release: thirty cases are parked, for one cause. It comes
 come out is previewed; few are replayed first, and one of them fails again, so the others are not;
 then all come right. That a stale approval is refused has a test of its own
 (``test_service.py::test_plan_read_ten_minutes_ago_is_not_another_plan``).
+
+Another night, a host loses its power: a person says so, what waited for it is released, and when it
+comes back that is told.
 """
 
 from __future__ import annotations
@@ -118,3 +121,54 @@ def test_array_that_was_down_for_a_night(site: Site) -> None:
         for line in site.ledger.case(case.case_id).history
     }
     assert "night shift" in by
+
+
+TRUSTING = dataclasses.replace(POLICY, trust_off_word=True)
+OFF = ("--off", "--until", "8h", "--reason", "unplugged, ticket 4711", "--actor", "night shift")
+
+
+@pytest.mark.timeout(300)
+def test_host_that_lost_its_power(site: Site) -> None:
+    """Waits for a host, attested off -> released; it comes back -> that is told."""
+    site.detachd.configure(TRUSTING)
+    (act,) = site.arrange([UC1])
+    host = act.stage.host
+    site.cloud.export(act.volume_id, host)
+    with site.detachd.serve() as service:
+        service.ready()
+
+        # While it is up, nobody may say so. Nor of a host that nobody knows.
+        assert "is up, as Nova says" in command(site, "host", "attest", host, *OFF, code=2).stderr
+        site.cloud.set_compute("compute-99", up=None)
+        wrong = command(site, "host", "attest", "compute-99", *OFF, code=2)
+        assert "nobody knows a compute host compute-99" in wrong.stderr
+
+        # It loses its power: the case waits for it, and nothing is written.
+        site.cloud.power_off(host)
+        site.publish([act])
+        until(lambda: _rule(site) == "B4.compute-down", 60.0)
+        assert site.writes(act.volume_id) == []
+
+        # A person has seen it unplugged. What waited is released.
+        command(site, "host", "attest", host, *OFF)
+        (case,) = site.ledger.cases()
+        command(site, "replay", "case", case.case_id, "--reason", "the host is off")
+        until(lambda: site.status(act.volume_id) == "available", 60.0)
+        assert site.cloud.exported_to(act.volume_id) == ()
+        shown = command(site, "case", "show", case.case_id, "--all").stdout
+        assert f"night shift says that {host} is powered off" in " ".join(shown.split())
+        (row,) = json.loads(command(site, "host", "list", "-f", "json").stdout)
+        assert (row["Host"], row["Volumes"], row["Ended by"]) == (host, 1, None)
+
+        # It comes back.
+        site.cloud.set_compute(host, up=True)
+        until(lambda: site.ledger.off_word(host) is None, 90.0)
+        (row,) = json.loads(command(site, "host", "list", "-f", "json").stdout)
+        assert (row["Ended by"], row["Why"]) == ("detachd", "its nova-compute is up")
+        until(lambda: f"host {host} was said to be powered off" in site.detachd.logs(), 60.0)
+        assert service.terminate() == 0
+    assert not site.cloud.hazards()
+
+
+def _rule(site: Site) -> str | None:
+    return next((case.rule for case in site.ledger.cases()), None)

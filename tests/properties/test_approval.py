@@ -95,5 +95,5 @@ def test_evidence_has_no_part_that_nobody_thought_of() -> None:
     """A new field of a look -> this test asks whether a person judges by it."""
     assert {field.name for field in dataclasses.fields(Evidence)} == {
         "volume", "servers", "backend", "ended_on", "deleted_by", "never_built", "computes",
-        "connectors", "hosts_known", "holding", "elsewhere", "swapping", "protocol",
+        "connectors", "hosts_known", "holding", "elsewhere", "swapping", "protocol", "off",
     }  # fmt: skip

@@ -13,6 +13,7 @@ import pytest
 
 from tests.services import ledgers
 from tests.services.ceph import Ceph
+from tests.services.chromium import Chromium
 from tests.services.database import PrivateDatabase
 from tests.services.fuse_disk import FuseDisk
 from tests.services.galera import Galera
@@ -25,11 +26,11 @@ from tests.services.rbd_clients import RbdClients, require_bindings
 from tests.services.service import PrivateService, ServiceMissingError
 from tests.services.tgtd import Tgtd
 
-Kind = TypeVar("Kind", bound=PrivateService | Galera)
+Kind = TypeVar("Kind", bound=PrivateService | Galera | Chromium)
 
 NAMES = {
     "rabbitmq", "postgresql", "mariadb", "galera", "tgtd", "fuse_disk", "initiators",
-    "ceph", "rbd_clients",
+    "ceph", "rbd_clients", "chromium",
 }  # fmt: skip
 
 
@@ -87,6 +88,13 @@ def galera() -> Iterator[Galera]:
     """Share one cluster of three nodes. A test that harms a node mends it before it ends."""
     with installed(Galera) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Chromium]:
+    """Share one browser; a test sets the size and the taste that it needs."""
+    with installed(Chromium) as browser:
+        yield browser
 
 
 @pytest.fixture

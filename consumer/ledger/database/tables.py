@@ -178,6 +178,7 @@ cases = Table(
     Column("approved_by", String(255)),
     Column("approved_fingerprint", String(255)),
     Column("approved_at", Moment),
+    Column("approved_action", String(16)),
     Column("acknowledged_until", Moment),
     Column("acknowledged_by", String(255)),
     Column("acknowledged_rule", String(255)),
@@ -339,6 +340,33 @@ decisions = Table(
     Column("detail", JsonText),
     Column("logged_at", Moment),
     Index(None, "cloud", "logged_at"),
+    **MARIADB,
+)
+
+off_words = Table(
+    "off_words",
+    metadata,
+    Column("word_id", BigSerial, primary_key=True, autoincrement=True),
+    _cloud(),
+    Column("host", String(255), nullable=False),
+    Column("said_by", String(255), nullable=False),
+    Column("said_at", Moment, nullable=False),
+    Column("until", Moment, nullable=False),
+    Column("reason", FreeText, nullable=False),
+    Column("ended_at", Moment),
+    Column("ended_by", String(255)),
+    Column("ended_why", FreeText),
+    Column("told_at", Moment),
+    Index(None, "cloud", "ended_at"),
+    **MARIADB,
+)
+
+off_words_counted = Table(
+    "off_words_counted",
+    metadata,
+    Column("word_id", BigSerial, ForeignKey("off_words.word_id"), primary_key=True),
+    Column("volume_id", String(255), primary_key=True),
+    Column("counted_at", Moment, nullable=False),
     **MARIADB,
 )
 

@@ -132,8 +132,9 @@ class StateCount:
 class Filter:
     """Which cases to list; None, and no state, match all.
 
-    ``volume`` and ``server`` are ids or their beginnings; ``since`` is when a case was opened at
-    the earliest. ``skip`` leaves out the first ones, for paging.
+    ``volume`` and ``server`` are ids or their beginnings, ``project`` is one that a notification of
+    the case named; ``since`` is when a case was opened at the earliest. ``skip`` leaves out the
+    first ones, for paging.
     """
 
     states: tuple[CaseState, ...] = ()
@@ -143,6 +144,7 @@ class Filter:
     server: str | None = None
     host: str | None = None
     rule: str | None = None
+    project: str | None = None
     since: datetime | None = None
     limit: int = 100
     skip: int = 0
@@ -197,11 +199,22 @@ def _narrow(cloud: str, wanted: Filter, states: tuple[CaseState, ...]) -> Narrow
         narrowed += [begins(table.c[n], v.lower()) for n, v in beginnings.items() if v is not None]
         if states:
             narrowed.append(table.c.state.in_([state.value for state in states]))
+        if wanted.project is not None:
+            narrowed.append(_of_project(table, wanted.project))
         if wanted.since is not None:
             narrowed.append(table.c.opened_at >= wanted.since)
         return sa.and_(table.c.cloud == cloud, *narrowed)
 
     return narrow
+
+
+def _of_project(table: sa.Table, project: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a notification of the case named this project.
+
+    It is asked of each case by the index of its notifications, the archived of an archived one.
+    """
+    of = notifications if table is cases else ARCHIVE_OF[notifications]
+    return sa.exists().where(of.c.case_id == table.c.case_id, of.c.project_id == project)
 
 
 def last_heard(connection: sa.Connection, cloud: str) -> Mapping[tuple[str, str], datetime]:

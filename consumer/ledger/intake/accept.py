@@ -33,6 +33,7 @@ from consumer.ledger.database.prepared import insert_or_update
 from consumer.ledger.database.records import CASES, NOTIFICATIONS, Row, Values
 from consumer.ledger.database.tables import cases, connectors, history, intents, notifications
 from consumer.ledger.intake.second_looks import SecondLooks
+from consumer.ledger.work import off_words
 from consumer.ledger.work.server_looks import plan_looks
 from handlers.case import Case, CaseState
 from handlers.correlation.correlation import Changes, Move, Recorded, correlate
@@ -102,6 +103,7 @@ def write_changes(
     _write(connection, _ADOPTED, adopted)
     _write(connection, history.insert(), [_moved(move, now) for move in changes.moves])
     _learn(connection, fresh, cloud, now)
+    off_words.hear(connection, cloud, (arrival.notification for arrival in fresh))
 
 
 def _write(

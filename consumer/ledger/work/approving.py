@@ -14,17 +14,29 @@ from consumer.ledger.database.locks import lock_volumes
 from consumer.ledger.database.tables import history
 from consumer.ledger.errors import PlanChangedError, WrongStateError
 from consumer.ledger.work.decisions import DecisionKind, Word, decide
-from handlers.case import Case, CaseState
+from handlers.case import Action, Case, CaseState
+from handlers.judgement.guards import ASKS, Guard
 from handlers.recovery.changes import changes
 
 SHORTEST_FINGERPRINT = 8
+_YES = frozenset(guard.name for guard in ASKS)
+_SENTENCES = {guard.name: guard.sentence for guard in Guard}
 
 
-def approve(connection: sa.Connection, cloud: str, case_id: str, plan: str, word: Word) -> str:
+def approve(
+    connection: sa.Connection,
+    cloud: str,
+    case_id: str,
+    plan: str,
+    word: Word,
+    *,
+    action: Action | None = None,
+) -> str:
     """Approve the plan with this fingerprint; the case is due at once. Return the full case id.
 
-    Raises NoSuchCaseError, WrongStateError, and PlanChangedError where the case has another plan
-    now or the same plan on other evidence.
+    ``action`` is what is ordered instead; ``plan`` is then the plan with it. Raises
+    NoSuchCaseError, WrongStateError, and PlanChangedError where the case has another plan now or
+    the same plan on other evidence.
     """
     case = locked_case(connection, cloud, case_id)
     if case.state is not CaseState.AWAITING_APPROVAL:
@@ -34,8 +46,13 @@ def approve(connection: sa.Connection, cloud: str, case_id: str, plan: str, word
         )
     if case.fingerprint is None:
         raise WrongStateError(f"case {case.case_id} has no plan that could be approved")
-    _check_shown(connection, case, plan.lower())
-    _approved(connection, case, word)
+    looks = [row for row in of_case(connection, case.case_id, history, "history_id") if row.detail]
+    if action is None:
+        _check_shown(case, looks, plan.lower())
+        _approved(connection, case, word, case.fingerprint)
+    else:
+        mark = _ordered(case, looks, plan.lower(), action)
+        _approved(connection, case, word, mark, action)
     return case.case_id
 
 
@@ -47,7 +64,9 @@ def locked_case(connection: sa.Connection, cloud: str, case_id: str) -> Case:
     return one_case(connection, cloud, found.case_id).case
 
 
-def _approved(connection: sa.Connection, case: Case, word: Word) -> None:
+def _approved(
+    connection: sa.Connection, case: Case, word: Word, mark: str, action: Action | None = None
+) -> None:
     now = database_now(connection)
     approved = dataclasses.replace(
         case,
@@ -56,11 +75,13 @@ def _approved(connection: sa.Connection, case: Case, word: Word) -> None:
         signal_seq=case.signal_seq + 1,  # so that a running attempt leaves the case due
         crashes=0,
         approved_by=word.actor,
-        approved_fingerprint=case.fingerprint,
+        approved_fingerprint=mark,
         approved_at=now,
+        approved_action=action,
     )
     rewrite(connection, [(case, approved)], now)
-    detail = {"fingerprint": case.fingerprint, "rule": case.rule}
+    detail = {"fingerprint": mark, "rule": case.rule}
+    detail |= {"action": action.value} if action else {}
     note(
         connection, case.case_id, HistoryKind.APPROVED, word.actor, now,
         state=CaseState.DUE.value, reason=word.reason, detail=detail,
@@ -71,17 +92,50 @@ def _approved(connection: sa.Connection, case: Case, word: Word) -> None:
     )  # fmt: skip
 
 
-def _check_shown(connection: sa.Connection, case: Case, plan: str) -> None:
-    """Raise PlanChangedError unless the case still has the plan that the person was shown."""
+def _ordered(case: Case, looks: list[Any], plan: str, action: Action) -> str:
+    """Return the fingerprint of the present plan with this action.
+
+    Raises WrongStateError where the last look offers no such, or a guard stands against it, and
+    PlanChangedError where it is another plan than the one that the person was shown.
+    """
+    _check_length(case, plan)
+    look = _evidence_of(looks, case.fingerprint or "") or {}
+    told = (look.get("instead") or {}).get(action.value)
+    if told is None:
+        raise WrongStateError(
+            f"case {case.case_id}: its plan can only be approved as it is, without --action "
+            f"{action.value}; `detachd case show {case.case_id}` shows it"
+        )
+    held = [name for name in told["guards"]["held"] if name not in _YES]
+    if held:
+        raise WrongStateError(
+            f"case {case.case_id}: {action.value} cannot be ordered now: "
+            + "; ".join(_SENTENCES.get(name, name) for name in held)
+        )
+    mark: str = told["guards"]["fingerprint"]
+    if not mark.startswith(plan):
+        raise PlanChangedError(
+            f"case {case.case_id}: the plan with --action {action.value} is "
+            f"{mark[:SHORTEST_FINGERPRINT]} now, and not {plan}. Nothing was approved; "
+            f"`detachd case show {case.case_id}` shows it"
+        )
+    return mark
+
+
+def _check_length(case: Case, plan: str) -> None:
     if len(plan) < SHORTEST_FINGERPRINT:
         raise PlanChangedError(
             f"case {case.case_id}: give at least {SHORTEST_FINGERPRINT} characters of the "
             "fingerprint of the plan"
         )
+
+
+def _check_shown(case: Case, looks: list[Any], plan: str) -> None:
+    """Raise PlanChangedError unless the case still has the plan that the person was shown."""
+    _check_length(case, plan)
     present = case.fingerprint or ""
     if present.startswith(plan):
         return
-    looks = [row for row in of_case(connection, case.case_id, history, "history_id") if row.detail]
     shown = _evidence_of(looks, plan)
     now = _evidence_of(looks, present)
     raise PlanChangedError(_refusal(case, plan, shown, now))

@@ -13,6 +13,7 @@ from consumer.ledger.database.cases import HistoryKind, note
 from consumer.ledger.database.engine import Database, database_now
 from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.tables import cases, claims, connectors, intents
+from consumer.ledger.work import off_words
 from consumer.ledger.work.allowances import CollidedError, take
 from consumer.ledger.work.breakers import count, hold, try_one
 from consumer.ledger.work.claims import OWN, RENEWAL, Claim, lock_claim, own, renew, renewed
@@ -21,7 +22,7 @@ from consumer.ledger.work.late import late_calls
 from consumer.ledger.work.outbox import announce
 from drivers.base import Connector
 from handlers.brakes import UNLIMITED, BrakedError, BreakerLimits, Held, Limits, Spending
-from handlers.case import Announcement, Case, LateCalls, StepKind, StepResult
+from handlers.case import Announcement, Case, LateCalls, OffWord, StepKind, StepResult
 
 # Made once: making a statement costs more than running it on SQLite.
 _CONNECTOR_OF_HOST = sa.select(connectors.c.connector).where(
@@ -181,6 +182,22 @@ class LedgerCaseFile:
         """Return the newest connector of a compute host that a notification contained."""
         cloud = self.case.cloud
         return self._database.read(lambda c: connector_of(c, cloud, host), one_statement=True)
+
+    def off_word(self, host: str) -> OffWord | None:
+        """Return a person's word that the host is powered off, if it stands now."""
+        cloud = self.case.cloud
+        words = self._database.read(lambda c: off_words.standing(c, cloud, host))
+        return words[-1] if words else None
+
+    def word_counted(self, host: str) -> None:
+        """Record that the word for this host counted in a look at the volume."""
+        cloud, volume_id = self.case.cloud, self.case.volume_id
+        self._database.write(lambda c: off_words.counted(c, cloud, host, volume_id))
+
+    def heard_of(self, host: str, why: str, *, seen_anew: bool = False) -> None:
+        """End the word for a host that was heard of again."""
+        cloud, volume_id = self.case.cloud, self.case.volume_id if seen_anew else None
+        self._database.write(lambda c: off_words.heard_of(c, cloud, host, why, volume_id))
 
 
 def connector_of(connection: sa.Connection, cloud: str, host: str) -> Connector | None:

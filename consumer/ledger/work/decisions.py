@@ -30,6 +30,8 @@ class DecisionKind(enum.Enum):
     ACKNOWLEDGEMENT_ENDED = "acknowledgement-ended"
     NOTED = "noted"
     RESENT = "resent"
+    ATTESTED = "attested"
+    REVOKED = "revoked"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ def close(connection: sa.Connection, cloud: str, case_id: str, word: Word) -> st
         approved_by=None,
         approved_fingerprint=None,
         approved_at=None,
+        approved_action=None,
     )
     rewrite(connection, [(case, closed)], now)
     note(

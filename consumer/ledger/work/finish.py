@@ -99,7 +99,13 @@ def ends_acknowledgement(case: Case, outcome: Outcome) -> bool:
 
 def _asking_anew(case: Case) -> Case:
     """Return the case without its approval: a person is asked again, so it serves nothing more."""
-    return dataclasses.replace(case, approved_by=None, approved_fingerprint=None, approved_at=None)
+    return dataclasses.replace(
+        case,
+        approved_by=None,
+        approved_fingerprint=None,
+        approved_at=None,
+        approved_action=None,
+    )
 
 
 def _left_due(case: Case, outcome: Outcome, now: datetime) -> Case:

@@ -49,6 +49,7 @@ drain_seconds = {drain_seconds}
 poll_seconds = 0.05
 [exporter]
 port = {port}
+status_page = {status_page}
 [backend_defaults]
 driver = {driver}
 mode = {mode}
@@ -85,6 +86,7 @@ def build(tmp_path: Path, cloud: Cloud) -> Iterator[Build]:
         mode: str = "observe",
         driver: str = "simulator",
         upgrade: bool = True,
+        status_page: bool = False,
         **parts: Any,
     ) -> Service:
         path = tmp_path / "detachd.conf"
@@ -96,6 +98,7 @@ def build(tmp_path: Path, cloud: Cloud) -> Iterator[Build]:
                 drain_seconds=drain_seconds,
                 mode=mode,
                 driver=driver,
+                status_page=status_page,
             )
         )
         simulated = Parts(ControlPlane(cloud.cinder, cloud.nova), cloud.driver)
@@ -487,6 +490,27 @@ def test_readiness_is_taken_back_before_the_parts_stop(service: Service) -> None
     assert page.status_code == 503
     assert page.json()["components"]["service"] == {"ok": False, "reason": "stopping"}
     assert ask(service, "/metrics").status_code == 200
+
+
+def test_no_status_page_unless_it_is_asked_for(service: Service) -> None:
+    """The default -> there is no such page, and none is named."""
+    page = ask(service, "/status")
+    assert page.status_code == 404
+    assert page.json()["pages"] == ["/metrics", "/healthz", "/readyz"]
+
+
+def test_status_page_of_a_service_that_runs(build: Build) -> None:
+    """status_page = true -> the page of its ledger: the service is alive, and the case is there."""
+    service = build(status_page=True)
+    open_case(service.ledger)
+    service.start()
+    until(lambda: "1 alive" in ask(service, "/status").text)
+    page = ask(service, "/status").text
+    assert "labhost@lab" in page
+    (case,) = service.ledger.cases()
+    assert case.volume_id in ask(service, f"/status/case/{case.case_id}").text
+    service.stop()
+    service.wait()
 
 
 def test_stopped_service_leaves_no_thread_and_no_port(build: Build) -> None:

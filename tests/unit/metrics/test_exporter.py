@@ -83,7 +83,7 @@ def test_a_living_process_is_healthy_whatever_its_components_say(
 def test_a_loop_that_does_not_turn_makes_the_process_unhealthy() -> None:
     """A loop hangs -> /healthz answers 503 and says which; only a restart helps."""
     stuck = ["the worker has not turned for 901 s"]
-    served = Exporter("127.0.0.1", 0, CollectorRegistry(), Components(), lambda: stuck)
+    served = Exporter("127.0.0.1", 0, CollectorRegistry(), Components(), stuck=lambda: stuck)
     served.start()
     try:
         page = get(served, "/healthz")

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from consumer.cli.case_list import gist, lines
+from consumer.cli.case_list import lines
 from consumer.ledger import Ledger
+from consumer.status.causes import gist
 from handlers.case import CaseState, Conclusion, UseCase
 from tests.unit.consumer.cli.conftest import Run
 from tests.unit.consumer.due import only_case, open_case, outcome
@@ -17,7 +18,9 @@ from tests.unit.consumer.due import only_case, open_case, outcome
 def worked(ledger: Ledger, state: CaseState = CaseState.PARKED, **changes: Any) -> str:
     """Open a case and let one attempt come to this state; return its id."""
     given = {
-        name: changes.pop(name) for name in ("backend", "host", "volume_id") if name in changes
+        name: changes.pop(name)
+        for name in ("backend", "host", "volume_id", "project_id")
+        if name in changes
     }
     volume_id = open_case(ledger, **given)
     (claim,) = ledger.claim("w:1", limit=1, lease_seconds=60.0, deadlines=True)
@@ -59,6 +62,20 @@ def test_pages_are_the_whole_list(ledger: Ledger, run: Run) -> None:
     assert [i for n in (0, 2, 4) for i in ids(run, "--limit", "2", "--skip", str(n))] == whole
     assert run("case", "list", "--limit", "2")[2] == "2 of 5 shown; go on with --skip 2\n"
     assert run("case", "list", "--limit", "2", "--skip", "4")[2] == "1 of 5 shown\n"
+
+
+def test_a_project_is_that_of_the_notifications(ledger: Ledger, run: Run) -> None:
+    """--project -> cases with a notification that named it; another state and filter narrow it."""
+    ours = worked(ledger, project_id="p-1", backend="other@lab")
+    also = worked(ledger, CaseState.CLOSED, project_id="p-1", conclusion=Conclusion.HEALTHY)
+    worked(ledger, project_id="p-10")
+    worked(ledger)
+    assert ids(run, "--project", "p-1") == [ours, also]
+    assert ids(run, "--project", "p-1", "--backend", "other@lab") == [ours]
+    assert ids(run, "--project", "p-1", "--state", "closed") == [also]
+    code, out, err = run("case", "list", "--project", "p-2")
+    assert (code, out) == (2, "")
+    assert "no case on record has the project p-2" in err
 
 
 def test_filters_take_beginnings_of_ids(ledger: Ledger, run: Run) -> None:

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.cli import case_show, timeline
-from consumer.cli.text import age, printable
 from consumer.ledger import CaseRecord
+from consumer.status import one_case
+from consumer.status.words import age, printable
 from handlers.case import CaseState
 from handlers.judgement.policy import Mode
 from tests.unit.consumer.cli.told import acted, look, record
@@ -181,7 +182,7 @@ def test_no_secret_is_shown() -> None:
         step["auth_password"] = "canary"
     one = record(UC5, CaseState.PARKED, seen)
     assert "canary" not in shown(one) + shown(one, every=True)
-    assert "canary" not in json.dumps(case_show.explanation(one).plain())
+    assert "canary" not in json.dumps(one_case.explanation(one).plain())
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from consumer.ledger import Ledger
-from handlers.case import CaseState
+from handlers.case import Action, CaseState
 from tests.unit.consumer.cli.conftest import Run
 from tests.unit.consumer.due import only_case, open_case, outcome
 
@@ -140,3 +140,49 @@ def _read(terminal: int) -> str:
             os.close(terminal)
             return found.decode()
         found += part
+
+
+ORDERED = "0badcafe" * 8
+OFFERING = EVIDENCE | {
+    "verdict": "roll-forward",
+    "rule": "UC2.attached",
+    "guards": {"fingerprint": PLAN, "asked": 1, "held": {"APPROVE": None}},
+    "plan": [EVIDENCE["plan"][0] | {"step": "cinder.complete"}],  # type: ignore[index]
+    "instead": {
+        "detach": {
+            "plan": [
+                EVIDENCE["plan"][0] | {"step": "cinder.complete"},  # type: ignore[index]
+                EVIDENCE["plan"][0],  # type: ignore[index]
+            ],
+            "guards": {"fingerprint": ORDERED, "asked": 1, "held": {"APPROVE": None}},
+        }
+    },
+}
+
+
+def test_what_a_person_may_order_is_shown_and_ordered(ledger: Ledger, run: Run) -> None:
+    """A plan that rolls forward -> the calls of the order, its command, and that command works."""
+    case_id = asked(ledger, evidence=OFFERING)
+    _, out, _ = run("case", "show", case_id)
+    assert "Instead   1. Cinder: os-complete of attachment row-1" in out
+    assert "2. Nova: detach volume volume-1 from server server-1" in out
+    assert "--action detach, fingerprint 0badcafe0bad" in out
+    line = next(one for one in out.splitlines() if "--action detach --plan" in one)
+    assert line.strip().startswith(f"detachd case approve {case_id[:8]} --action detach")
+    words = ("--action", "detach", "--plan", ORDERED[:12], "--reason", "nobody wants it")
+    code, out, _ = run("case", "approve", case_id, *words)
+    assert code == 0
+    assert out == f"approved the plan of case {case_id} with detach\n"
+    case = ledger.case(case_id).case
+    assert (case.approved_fingerprint, case.approved_action) == (ORDERED, Action.DETACH)
+    assert "ordered detach" in run("case", "show", case_id)[1]
+
+
+def test_an_order_that_no_look_offers_is_refused(ledger: Ledger, run: Run) -> None:
+    """--action where the plan has no such -> refused in words, and nothing is approved."""
+    case_id = asked(ledger)
+    words = ("--action", "detach", "--plan", PLAN, "--reason", "why")
+    code, _, err = run("case", "approve", case_id, *words)
+    assert code == 2
+    assert "can only be approved as it is" in err
+    assert state_of(ledger, case_id) is CaseState.AWAITING_APPROVAL

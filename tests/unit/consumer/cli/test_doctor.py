@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from consumer.cli import examining
+from consumer.cli import examining, rights
 from consumer.cli.app import main
 from consumer.findings import Level
 from consumer.ledger import Ledger
-from drivers.errors import TransientError
+from drivers.errors import PermanentError, TransientError
+from drivers.openstack.place import Place
 from drivers.simulator import Cloud
 from drivers.simulator.remote import serve_cloud
 from tests.bus import new_ledger
@@ -125,6 +126,94 @@ def test_api_that_gives_no_answer_is_an_error_and_no_end() -> None:
     clouds = examining.ControlPlane(_Away(), _Away())  # type: ignore[arg-type]
     assert examining._cinder(clouds).level is Level.ERROR
     assert [f.level for f in examining._nova(clouds)] == [Level.ERROR]
+
+
+@pytest.mark.usefixtures("ledger")
+def test_what_a_look_reads_is_read_once(ask: Ask, cloud: Cloud) -> None:
+    """A cloud with a server and a volume -> each kind of read is made, and nothing is changed."""
+    cloud.attach(cloud.create_volume(), cloud.boot_server())
+    _, found = ask()
+    assert "what a look reads: 3 of 3 kinds" in of(found, "cinder")
+    assert "what a look reads: 3 of 3 kinds" in of(found, "nova")
+    assert len(cloud.calls()) > 6
+    assert cloud.calls(writes=True) == ()
+
+
+class _Shy:
+    """An API that permits all but one kind of question."""
+
+    def __init__(self, api: Any, refused: str) -> None:
+        self._api, self._refused = api, refused
+
+    def __getattr__(self, name: str) -> Any:
+        if name != self._refused:
+            return getattr(self._api, name)
+
+        def refuse(*given: object, **named: object) -> None:
+            raise PermanentError(f"{name}: 403")
+
+        return refuse
+
+
+@pytest.mark.parametrize(
+    ("refused", "what"),
+    [
+        ("attachments_in", "the attachments of all projects cannot be read"),
+        ("volumes_in", "the volumes of all projects cannot be read"),
+        ("swapping", "the actions of a server cannot be read"),
+        ("holders", "who uses a volume on a host cannot be read"),
+        ("server", "a server with its host and its block devices cannot be read"),
+    ],
+)
+def test_a_policy_that_forbids_one_read_is_named(cloud: Cloud, refused: str, what: str) -> None:
+    """One kind of read is refused -> an error that names it, and all others are tried."""
+    cloud.attach(cloud.create_volume(), cloud.boot_server())
+    clouds = examining.ControlPlane(_Shy(cloud.cinder, refused), _Shy(cloud.nova, refused))
+    found = list(rights.reads(clouds))
+    (wrong,) = [f for f in found if f.level is Level.ERROR]
+    assert wrong.said.startswith(what)
+    assert "403" in wrong.said
+    assert wrong.todo
+    assert len(found) >= 2
+
+
+@pytest.mark.parametrize(
+    ("roles", "levels"),
+    [({"admin", "reader"}, [Level.GOOD]), ({"reader"}, [Level.WARNING]), (set(), [])],
+)
+def test_roles_of_the_user_are_told(roles: set[str], levels: list[Level]) -> None:
+    """Admin -> in order; another role -> a warning; a token that does not tell -> nothing."""
+    place = Place("cinder", None, None, frozenset(), None, frozenset(roles))
+    nowhere = Place("nova", None, None, frozenset(), None)
+    assert [f.level for f in rights.roles((place, nowhere))] == levels
+
+
+@pytest.mark.usefixtures("ledger")
+def test_each_use_case_says_what_becomes_of_it(ask: Ask, ledger: Ledger, cloud: Cloud) -> None:
+    """A driver that sees, auto, Cinder heard -> detected, seen and released, in few lines."""
+    cloud.create_volume()
+    open_case(ledger)
+    _, found = ask()
+    said = of(found, "use cases of [backend_defaults]")
+    assert "UC1, UC3: detected by the notifications of cinder and the sweep; seen; released" in said
+    assert "UC2: detected" in said
+    assert "completed without asking" in said
+    assert "UC4: " in said
+    assert "and what that leaves released" in said
+    assert "UC5: detected by the notifications of cinder and the exports that the sweep" in said
+
+
+@pytest.mark.usefixtures("ledger")
+def test_use_case_that_nothing_detects_is_a_warning(ask: Ask, cloud: Cloud) -> None:
+    """No notification ever arrived, and the driver lists no exports -> UC5 is not detected."""
+    cloud.create_volume()
+    code, found = ask(more="driver = cinder_managed\nmode = approve\n")
+    area = "use cases of [backend_defaults]"
+    assert code == 3
+    (warned,) = [f for f in found if f["area"] == area and f["level"] == "warning"]
+    assert warned["said"].startswith("UC5: NOT DETECTED; the backend CANNOT BE SEEN; PARKED")
+    assert "UC1, UC3: detected by the sweep; the backend CANNOT BE SEEN; PARKED" in of(found, area)
+    assert "after a person's approval; what that leaves on the backend is parked" in of(found, area)
 
 
 class _Away:

@@ -13,6 +13,7 @@ from handlers.case import (
     CaseState,
     Grounds,
     Intent,
+    OffWord,
     OtherCase,
     StepKind,
     StepResult,
@@ -117,6 +118,11 @@ def holding(*holders: str, host: str = H1, up: bool | None = True) -> Holding:
     return Holding(host, up, Fact(holders) if up else None)
 
 
+def said_off(host: str) -> OffWord:
+    """Return a person's word that a host is powered off."""
+    return OffWord(host, "anna", OPENED_AT, NOW + timedelta(hours=8), "unplugged")
+
+
 @dataclasses.dataclass(frozen=True)
 class Picture:
     """What the three sides and the case say. The default: a volume at rest, its attach failed.
@@ -156,6 +162,7 @@ class Picture:
     asked: bool = True
     swapping: SwapEvidence | None = None
     protocol: ProtocolEvidence | None = None
+    off: tuple[str, ...] = ()
     service_up: bool = True
     operation: Operation = Operation.ATTACH
     attachment_id: str | None = A
@@ -202,7 +209,11 @@ class Picture:
             return seen
         told = {holding.host for holding in self.elsewhere}
         first = diagnose(self.case, seen, self.late_attach)
-        more = tuple(holding(host=host) for host in hosts_to_ask_of(first) if host not in told)
+        more = tuple(
+            Holding(host, False, Fact(())) if host in self.off else holding(host=host)
+            for host in hosts_to_ask_of(first)
+            if host not in told
+        )
         asked = self.swapping is None and server_to_ask_of(first) is not None
         swapping = Fact(False) if asked else self.swapping
         pools = self.protocol is None and volume_to_ask_of(first) is not None
@@ -234,6 +245,7 @@ class Picture:
             elsewhere=self.elsewhere,
             swapping=self.swapping,
             protocol=self.protocol,
+            off=tuple(said_off(host) for host in self.off),
         )
 
     @property

@@ -24,6 +24,7 @@ from handlers.case import (
     CaseState,
     Intent,
     LateCalls,
+    OffWord,
     Outcome,
     PausedError,
     StepKind,
@@ -73,6 +74,9 @@ class Trial:
         self.paused = False
         self.spent: list[Spending] = []
         self.held: Held | None = None
+        self.off: dict[str, OffWord] = {}
+        self.counted: set[str] = set()
+        self.heard: list[tuple[str, str]] = []
         self.places = 0
         self.between: Callable[[float], None] = lambda _: None
         self.written: Callable[[StepKind], None] = lambda _: None
@@ -135,6 +139,21 @@ class Trial:
     def connector_of(self, host: str) -> Connector | None:
         """Return the connector of a host that was learned."""
         return made_up_connector(host) if host in self.known else None
+
+    def off_word(self, host: str) -> OffWord | None:
+        """Return a person's word for a host, while it stands."""
+        word = self.off.get(host)
+        return word if word is not None and word.until > self.now else None
+
+    def word_counted(self, host: str) -> None:
+        """Write down that it counted."""
+        self.counted.add(host)
+
+    def heard_of(self, host: str, why: str, *, seen_anew: bool = False) -> None:
+        """End the word."""
+        if not seen_anew or host in self.counted:
+            self.off.pop(host, None)
+            self.heard.append((host, why))
 
     # -- what a worker does ------------------------------------------------------------------------
 

@@ -226,6 +226,7 @@ def test_listed_with_the_others(ledger: Ledger) -> None:
     assert ledger.list_cases(Filter(rule="none")).total == 0
     assert ledger.list_cases(Filter(since=newest.opened_at)).cases == (newest,)
     assert ledger.backends_on_record() == ("h@b", *ledger.backends_on_record()[1:])
+    assert ledger.list_cases(Filter(project="none")).total == 0
     counts = ledger.counts_by_backend()
     assert counts["h@b"][CaseState.PARKED].count == 1
     assert sum(n.count for by in counts.values() for n in by.values()) == 2
@@ -518,3 +519,17 @@ def test_locked_volume_is_passed_over(ledger: Ledger, second: Ledger) -> None:
         assert second.archive(DAY, limit=10).cases == 1
         assert time.monotonic() - began < 5
     assert second.archive(DAY, limit=10).cases == 1
+
+
+def test_listed_by_project_here_and_in_the_archive(ledger: Ledger) -> None:
+    """Two cases of a project, one archived -> both by the project, and no other's."""
+    for number, project in enumerate(("p-1", "p-2")):
+        worked(ledger, volume_id=f"vol-{number}", request_id=f"r{number}", project_id=project)
+    send_all(ledger)
+    age(ledger, 50)
+    assert ledger.archive(DAY, limit=9).cases == 2
+    due_case(ledger, volume_id="vol-2", request_id="r2", project_id="p-1")
+    due_case(ledger, volume_id="vol-3", request_id="r3")
+    listing = ledger.list_cases(Filter(project="p-1"))
+    assert [case.volume_id for case in listing.cases] == ["vol-2", "vol-0"]
+    assert listing.total == 2

@@ -17,6 +17,8 @@ from consumer.ledger.database.tables import (
     connectors,
     decisions,
     metadata,
+    off_words,
+    off_words_counted,
     quarantine,
 )
 from handlers.case import CaseState, ClaimLostError
@@ -263,9 +265,23 @@ def test_decisions_of_people_go_once_they_are_logged(ledger: Ledger) -> None:
     assert [decision.reason for decision in ledger.take_decisions()] == ["not logged yet"]
 
 
+def test_words_for_hosts_go_once_their_time_is_over(ledger: Ledger) -> None:
+    """A word that is over, one that counted among them -> deleted; one that stands -> kept."""
+    for host in ("compute1", "compute2"):
+        ledger.attest_off(host, 0.5 if host == "compute1" else 3600.0, "alice", "unplugged")
+    due_case(ledger)
+    ledger.casefile(claim_one(ledger)).word_counted("compute1")
+    time.sleep(0.6)
+    ledger.prune(90 * DAY, limit=10)
+    assert len(ledger.off_words()) == 2
+    ledger.prune(0.0, limit=10)
+    assert [said.word.host for said in ledger.off_words()] == ["compute2"]
+
+
 def test_every_table_that_grows_is_thought_of() -> None:
     """A table is added -> it is decided here whether and how it is pruned."""
-    pruned = {*OF_A_CASE, *ARCHIVE_OF.values(), claims, decisions, quarantine}
+    said = {off_words, off_words_counted}
+    pruned = {*OF_A_CASE, *ARCHIVE_OF.values(), claims, decisions, quarantine, *said}
     # As many as there are hosts, pauses, services, volumes in transition or attached now, servers
     # of which something was told within a day, backends, and what had a stuck volume in two days.
     kept_by_what_there_is = {

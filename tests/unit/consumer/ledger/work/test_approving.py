@@ -14,7 +14,7 @@ from consumer.ledger import (
     PlanChangedError,
     WrongStateError,
 )
-from handlers.case import CaseState
+from handlers.case import Action, CaseState
 from tests.unit.consumer.ledger.making import at_once, claim_one, due_case, make_due, outcome
 
 ONE, TWO = "11111111" * 8, "22222222" * 8
@@ -166,3 +166,55 @@ def test_each_decision_is_logged_by_one_service(ledger: Ledger, second: Ledger) 
     taken = at_once(ledger.take_decisions, second.take_decisions)
     reasons = [d.reason for found in taken for d in found]  # type: ignore[attr-defined]
     assert len(reasons) == 12
+
+
+def offering(mark: str, *held: str) -> dict[str, Any]:
+    """Return the evidence of a look beside whose plan a person may order a detach."""
+    guards = {"fingerprint": mark, "asked": 20, "held": dict.fromkeys(held)}
+    return look("attaching", "cinder.complete", instead={"detach": {"plan": [], "guards": guards}})
+
+
+def test_order_a_detach_instead(ledger: Ledger) -> None:
+    """The plan with the action, as it was shown -> due, and the case has both, and the history."""
+    evidence = offering(TWO, "APPROVE")
+    case_id = left(ledger, ASKED, fingerprint=ONE, evidence=evidence)
+    ledger.approve(case_id, "alice", "nobody wants it", plan=TWO[:12], action=Action.DETACH)
+    case = claim_one(ledger).case
+    assert (case.approved_fingerprint, case.approved_action) == (TWO, Action.DETACH)
+    line = ledger.case(case_id).history[-1]
+    assert line.detail == {"fingerprint": TWO, "rule": case.rule, "action": "detach"}
+    (decision,) = ledger.take_decisions()
+    assert decision.detail["action"] == "detach"
+
+
+@pytest.mark.parametrize(
+    ("evidence", "plan", "error", "says"),
+    [
+        (look("attaching", "cinder.complete"), TWO, WrongStateError, "only be approved as it is"),
+        (offering(TWO, "APPROVE"), ONE, PlanChangedError, "is 22222222 now"),
+        (offering(TWO, "APPROVE"), "2222", PlanChangedError, "at least 8 characters"),
+        (offering(TWO, "ORDERED_DETACH", "APPROVE"), TWO, WrongStateError, "as ordered"),
+        (offering(TWO, "LATE_DETACH", "APPROVE"), TWO, WrongStateError, "a try to detach"),
+    ],
+    ids=["not offered", "the plan without it", "too short", "not possible", "not now"],
+)
+def test_an_order_that_is_refused(
+    ledger: Ledger, evidence: dict[str, Any], plan: str, error: type[Exception], says: str
+) -> None:
+    """No such action, another plan, a guard against it -> refused in words, and nothing is due."""
+    case_id = left(ledger, ASKED, fingerprint=ONE, evidence=evidence)
+    with pytest.raises(error, match=says):
+        ledger.approve(case_id, "alice", "why", plan=plan, action=Action.DETACH)
+    case = ledger.case(case_id).case
+    assert (case.state, case.approved_by, case.approved_action) == (ASKED, None, None)
+
+
+def test_a_later_yes_without_the_order_is_a_yes_to_the_plan(ledger: Ledger) -> None:
+    """Ordered, asked anew, then approved as it is -> the order is gone."""
+    evidence = offering(TWO, "APPROVE")
+    case_id = left(ledger, ASKED, fingerprint=ONE, evidence=evidence)
+    ledger.approve(case_id, "alice", "why", plan=TWO, action=Action.DETACH)
+    looked_again(ledger, fingerprint=ONE, evidence=evidence)
+    assert ledger.case(case_id).case.approved_action is None
+    ledger.approve(case_id, "bob", "why", plan=ONE)
+    assert claim_one(ledger).case.approved_action is None

@@ -1,0 +1,1 @@
+"""What stands, as values: the commands print them, and the status page shows them."""
