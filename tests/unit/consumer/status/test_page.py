@@ -21,6 +21,7 @@ from consumer.status import page as status_page
 from consumer.status.page import StatusPage
 from consumer.status.rendering import policy, style
 from handlers.case import CaseState, UseCase
+from handlers.judgement.guards import Guard
 from handlers.judgement.policy import Mode
 from metrics.exporter import Exporter
 from tests.bus import until
@@ -33,7 +34,7 @@ HOSTILE = (
     '"><img src=x onerror=alert(1)>',
     "' onmouseover='alert(1)",
     "</style><svg onload=alert(1)>",
-    "{{ 7 * 7 }}{% include 'x' %}",
+    "{{ 7919 * 7919 }}{% include 'x' %}",
     "javascript:alert(1)",
     "admin\u202egpj.exe\u2066\u200f",
     "\x1b[31mred\x07",
@@ -104,7 +105,7 @@ def test_one_case_with_its_three_sides_its_plan_and_its_timeline(site: Site) -> 
         assert "has access, 1 live session" in text
         assert "explained by attachment" in text
         assert "Nova: detach volume" in text
-        assert "19 pass, 1 stop: APPROVE" in text
+        assert f"{len(Guard) - 1} pass, 1 stop: APPROVE" in text
         assert f"detachd case approve {case_id[:8]} --plan" in text
         assert "message volume.attach.start from volume.labhost@lab" in text
 
@@ -146,7 +147,7 @@ def test_a_hostile_name_is_a_text_like_another(site: Site, name: str) -> None:
         assert found.attributes <= ATTRIBUTES
         assert all(link.startswith("/status") for link in found.links)
         assert not re.search("[\u202a-\u202e\u2066-\u2069\u200e\u200f\x00-\x08\x0b-\x1f]", page)
-        assert "49" not in re.findall(r">\s*(49)", page)
+        assert "62710561" not in page  # nothing evaluates a template in a name
         assert len(page) < 60_000
     assert name[:8].strip("\x1b") in found.text or not name[:8].isprintable()
 
