@@ -99,14 +99,8 @@ class Observer:
                     self._listening.unconsumed.labels(bus, queue).set(number)
             case SweepReport():
                 self._sweep(event)
-            case Claimed(backend):
-                working.claims.labels(backend or UNKNOWN).inc()
-                working.in_progress.labels(backend or UNKNOWN).inc()
-            case Released(backend):
-                working.in_progress.labels(backend or UNKNOWN).dec()
-            case Attempted(backend, outcome, seconds):
-                working.attempt_duration.labels(backend or UNKNOWN).observe(seconds)
-                self._outcome(outcome)
+            case Claimed() | Released() | Attempted():
+                self._claim(event)
             case Called():
                 self._called(event)
             case Answered(component, problem):
@@ -115,14 +109,8 @@ class Observer:
             case Stepped(step, result, seconds):
                 outside.steps.labels(step, result).inc()
                 outside.step_duration.labels(step).observe(seconds)
-            case CallGivenUp(backend, method):
-                self._hanging.given_up.labels(backend, method).inc()
-            case CallReturnedLate(backend, method):
-                self._hanging.returned.labels(backend, method).inc()
-            case HangingCalls(backend, number, stopped):
-                self._hanging.calls.labels(backend).set(number)
-                self._hanging.stopped.labels(backend).set(stopped)
-                self._outside_state.note_hanging(backend, number, stopped=stopped)
+            case CallGivenUp() | CallReturnedLate() | HangingCalls():
+                self._hang(event)
             case Archived() | Pruned():
                 self._forgotten(event)
             case VolumeSought():
@@ -135,6 +123,29 @@ class Observer:
                 working.blocked.labels(guard).inc()
             case other:
                 assert_never(other)
+
+    def _claim(self, event: Claimed | Released | Attempted) -> None:
+        working, backend = self._working, event.backend or UNKNOWN
+        match event:
+            case Claimed():
+                working.claims.labels(backend).inc()
+                working.in_progress.labels(backend).inc()
+            case Released():
+                working.in_progress.labels(backend).dec()
+            case Attempted(_, outcome, seconds):
+                working.attempt_duration.labels(backend).observe(seconds)
+                self._outcome(outcome)
+
+    def _hang(self, event: CallGivenUp | CallReturnedLate | HangingCalls) -> None:
+        match event:
+            case CallGivenUp(backend, method):
+                self._hanging.given_up.labels(backend, method).inc()
+            case CallReturnedLate(backend, method):
+                self._hanging.returned.labels(backend, method).inc()
+            case HangingCalls(backend, number, stopped):
+                self._hanging.calls.labels(backend).set(number)
+                self._hanging.stopped.labels(backend).set(stopped)
+                self._outside_state.note_hanging(backend, number, stopped=stopped)
 
     def _called(self, event: Called) -> None:
         system, method = event.system, event.method

@@ -108,36 +108,8 @@ class Service:
         self.kill_switch = KillSwitch(
             settings.brakes.kill_switch_file, self.ledger, socket.gethostname()
         )
-        recovery = Recovery(
-            clouds.cinder,
-            clouds.nova,
-            driver_of,
-            lambda backend: settings.backends.of(backend).policy,
-            stop=self._stopping,
-            paused=lambda: self.kill_switch.pulled() or self.ledger.paused() is not None,
-            count=count,
-        )
-        self.worker = Worker(
-            self.ledger,
-            recovery,
-            owner=self.owner,
-            settings=settings.worker,
-            backends=settings.backends,
-            count=count,
-            caught_up=lambda: self.caught_up,
-            halted=self.kill_switch.pulled,
-            limits=settings.brakes.limits,
-        )
-        self.sweeper = Sweeper(
-            clouds.cinder,
-            driver_of,
-            self.ledger,
-            owner=self.owner,
-            settings=settings.sweep,
-            count=count,
-            ghosts=any_lists(settings),
-            nova=clouds.nova,
-        )
+        self.worker = self._worker(clouds, driver_of, count)
+        self.sweeper = self._sweeper(clouds, driver_of, count)
         self.outside_looks = OutsideLooks(
             clouds.cinder, clouds.nova, driver_of, tuple(settings.backends.by_name), outside, count
         )
@@ -150,18 +122,54 @@ class Service:
         self.hosts_off = HostsOff(self.ledger, clouds.nova, count)
         self.pruner = self._pruner(count)
         self.region_check = RegionCheck(clouds.places) if clouds.places else None
-        self._expose(
-            Health(
-                self.ledger,
-                self.listeners,
-                self.replayer,
-                self.publisher,
-                strangers=strangers,
-                stopping=self._stopping,
-                outside=outside,
-            )
-        )
+        self._expose(self._health(strangers, outside))
         self._loops()
+
+    def _worker(self, clouds: ControlPlane, driver_of: DriverOf, count: Observer) -> Worker:
+        settings = self._settings
+        recovery = Recovery(
+            clouds.cinder,
+            clouds.nova,
+            driver_of,
+            lambda backend: settings.backends.of(backend).policy,
+            stop=self._stopping,
+            paused=lambda: self.kill_switch.pulled() or self.ledger.paused() is not None,
+            count=count,
+        )
+        return Worker(
+            self.ledger,
+            recovery,
+            owner=self.owner,
+            settings=settings.worker,
+            backends=settings.backends,
+            count=count,
+            caught_up=lambda: self.caught_up,
+            halted=self.kill_switch.pulled,
+            limits=settings.brakes.limits,
+        )
+
+    def _sweeper(self, clouds: ControlPlane, driver_of: DriverOf, count: Observer) -> Sweeper:
+        return Sweeper(
+            clouds.cinder,
+            driver_of,
+            self.ledger,
+            owner=self.owner,
+            settings=self._settings.sweep,
+            count=count,
+            ghosts=any_lists(self._settings),
+            nova=clouds.nova,
+        )
+
+    def _health(self, strangers: Strangers, outside: Outside) -> Health:
+        return Health(
+            self.ledger,
+            self.listeners,
+            self.replayer,
+            self.publisher,
+            strangers=strangers,
+            stopping=self._stopping,
+            outside=outside,
+        )
 
     def _pruner(self, count: Observer) -> Pruner:
         ledger = self._settings.ledger

@@ -86,6 +86,9 @@ class Listening:
             "Time to store one batch of notifications, in one transaction.",
             buckets=TRANSACTION_BUCKETS,
         )
+        self._of_the_broker(make)
+
+    def _of_the_broker(self, make: Maker) -> None:
         self.unconsumed = make.gauge(
             "publishers_queue_messages",
             "Messages in a queue that Nova or Cinder declared and nobody consumes; 0 if somebody "
@@ -170,6 +173,9 @@ class Working:
             "Hosts that were heard of although a person's word said so of them.",
             "said",
         )
+        self._of_attempts(make)
+
+    def _of_attempts(self, make: Maker) -> None:
         self.claims_lost = make.counter(
             "claims_lost", "Claims that ended during the work on their case.", "backend"
         )

@@ -353,10 +353,7 @@ class Situation:
 
 
 def situate(
-    case: Case,
-    volume: Volume,
-    evidence: Evidence,
-    late_attach: LateAttach = LateAttach.KEEP,
+    case: Case, volume: Volume, evidence: Evidence, late_attach: LateAttach = LateAttach.KEEP
 ) -> Situation:
     """Work out the subject's row, server, connector and connections. Pure."""
     servers = dict(evidence.servers)
@@ -367,11 +364,10 @@ def situate(
     moving = any(r.instance_id == instance_id for r in others)
     at_home = None if moving else servers.get(instance_id or "")
     ended_on = dict(evidence.ended_on).get(instance_id or "")
-    last = None if moving else ended_on
-    connector = _connector(case, attachment, at_home, last, learned)
+    connector = _connector(case, attachment, at_home, None if moving else ended_on, learned)
+    seen = _connections(evidence.backend) if evidence.hosts_known else ()
     explained = explained_by(others, servers, learned)
-    seen = _connections(evidence.backend)
-    rest = [c for c in seen if evidence.hosts_known and not belongs(c, explained)]
+    rest = [c for c in seen if not belongs(c, explained)]
     own = tuple(c for c in rest if connector and c.belongs_to(connector))
     return Situation(
         case=case,
@@ -391,7 +387,7 @@ def situate(
         backend=evidence.backend,
         own=own,
         foreign=tuple(c for c in rest if c not in own),
-        nameless=() if evidence.hosts_known else seen,
+        nameless=() if evidence.hosts_known else _connections(evidence.backend),
         holding=evidence.holding,
         elsewhere=evidence.elsewhere,
         swapping=evidence.swapping,
