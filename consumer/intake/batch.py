@@ -11,7 +11,7 @@ from typing import assert_never
 from consumer.bus.subscription import Batch, Delivery
 from consumer.ledger import Accepted, Arrival, Ledger
 from handlers.notification import Ignored, Malformed, Notification, Source, parse
-from handlers.notification.redaction import excerpt
+from handlers.notification.wording import wording
 
 EXCERPT_LENGTH = 500
 _EXCERPT_BYTES = 16_000
@@ -140,5 +140,5 @@ def record_quarantined(ledger: Ledger, bus: str, delivery: Delivery, reason: str
         body_sha256=delivery.body_sha256,
         size=len(delivery.body),
         reason=reason,
-        excerpt=excerpt(text, EXCERPT_LENGTH),
+        excerpt=wording(text, EXCERPT_LENGTH),
     )

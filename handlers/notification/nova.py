@@ -7,8 +7,8 @@ from typing import Any
 
 from handlers.notification.envelope import Message, identifier, member, required
 from handlers.notification.event_type import EventType, Phase
-from handlers.notification.redaction import excerpt
 from handlers.notification.types import Ignored, Notification
+from handlers.notification.wording import wording
 
 FAULT_LENGTH = 500
 
@@ -141,4 +141,4 @@ def _versioned_fault(data: Mapping[str, Any]) -> str | None:
 
 
 def _fault(text: object) -> str | None:
-    return (excerpt(text, FAULT_LENGTH) or None) if isinstance(text, str) else None
+    return (wording(text, FAULT_LENGTH) or None) if isinstance(text, str) else None

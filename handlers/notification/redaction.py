@@ -32,7 +32,7 @@ _RULES = (
     (rf"(?i)({_STEM}{_SEPARATOR}){_VALUE}", r"\1***"),
 )
 _QUOTE_ESCAPES = re.compile(r"(?<!\\)\\+(?=[\"'])")
-_LONGEST_READ = 8000
+LONGEST_READ = 8000
 
 
 def scrub(text: str) -> str:
@@ -65,8 +65,8 @@ def _compiled() -> tuple[tuple[tuple[re.Pattern[str], str], ...], Callable[[str]
 
 def excerpt(text: str, length: int) -> str:
     """Return at most so many characters of the scrubbed text, however long the text is."""
-    scrubbed = scrub(text[:_LONGEST_READ])
-    if len(text) > _LONGEST_READ and len(scrubbed) <= length:
+    scrubbed = scrub(text[:LONGEST_READ])
+    if len(text) > LONGEST_READ and len(scrubbed) <= length:
         # Half a credential at the cut might not have been known as one.
         scrubbed = scrubbed.rpartition(" ")[0]
     return scrubbed[:length]

@@ -84,6 +84,7 @@ def test_the_users_token_in_a_legacy_error_is_dropped(event_type: str, name: str
     message["payload"]["exception"] = f"Refused('auth_token': '{CANARY}')"
     n = parse(enveloped(message))
     assert isinstance(n, Notification)
-    assert n.fault == "Refused('auth_token': ***)"
+    assert n.fault is not None
+    assert n.fault.startswith("Refused('...': ***) [38 characters, ")
     assert CANARY not in repr(n)
     assert "REDACTED-LAB-TOKEN" not in repr(n)
