@@ -14,6 +14,7 @@ import copy
 import dataclasses
 import logging
 import random
+import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
@@ -117,6 +118,12 @@ class UnknownTransportError(ValueError):
     """detachd supports RabbitMQ only: the URL starts with rabbit:// (for TLS, set ssl = true)."""
 
 
+class UnencodedUrlError(ValueError):
+    """The user or password has a character that ends it, and that is not percent-encoded."""
+
+    fix = "Write %40 for @, %2F for /, %2C for a comma, %23 for # and %3F for ?."
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class BrokerHost:
     """One host of ``transport_url``. Its repr does not show the password."""
@@ -159,11 +166,12 @@ class BrokerSettings:
 
         As in oslo.messaging, ``[oslo_messaging_notifications] transport_url`` comes before the one
         in ``[DEFAULT]``, and the query of the URL before the options. ``own`` has options for this
-        broker only, None if not set. Raises UnknownTransportError, and
-        ``oslo_messaging.InvalidTransportURL``.
+        broker only, None if not set. Raises UnknownTransportError, UnencodedUrlError,
+        and ``oslo_messaging.InvalidTransportURL``.
         """
         register_opts(conf)
         where = url or conf.oslo_messaging_notifications.transport_url
+        _check_encoded(where or conf.transport_url or "")
         parsed = oslo_messaging.TransportURL.parse(conf, where)
         if parsed.transport not in _TRANSPORTS:
             raise UnknownTransportError(
@@ -234,6 +242,19 @@ def unset(opt: cfg.Opt) -> cfg.Opt:
 
 def _rabbit_opts() -> list[cfg.Opt]:
     return list(dict(oslo_messaging.opts.list_opts())["oslo_messaging_rabbit"])
+
+
+def _check_encoded(url: str) -> None:
+    """Refuse a URL of which a part of the password would be taken for a host, and so be shown."""
+    rest = url.partition("://")[2]
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    names = [host.count("@") for host in authority.split(",")]
+    # Hosts before the first one that has a user: a comma in its password makes the same.
+    cut = 0 in names[: max((n for n, number in enumerate(names) if number), default=0)]
+    if cut or max(names) > 1 or "@" in rest[len(authority) :]:
+        raise UnencodedUrlError(
+            f"{UnencodedUrlError.__doc__} {UnencodedUrlError.fix.capitalize()}."
+        )
 
 
 def _hosts(url: oslo_messaging.TransportURL) -> tuple[BrokerHost, ...]:
@@ -331,7 +352,7 @@ def url_explained() -> Iterator[None]:
     """Raise ConfigurationError instead of the errors that a wrong transport_url causes."""
     try:
         yield
-    except UnknownTransportError as error:
+    except (UnknownTransportError, UnencodedUrlError) as error:
         raise ConfigurationError([f"transport_url: {error}"]) from error
     except (oslo_messaging.InvalidTransportURL, ValueError):
         # Their texts may contain a part of the URL, and so of the password.

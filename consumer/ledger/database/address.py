@@ -36,7 +36,7 @@ def address_of(url: str) -> sa.URL:
     """Return the URL with its driver. Raises LedgerUrlError, which contains no secret."""
     try:
         given = sa.make_url(url)
-    except exc.ArgumentError:
+    except (exc.ArgumentError, ValueError):  # the latter for a port that is no number
         raise LedgerUrlError(
             "the ledger's URL does not parse; write sqlite:////var/lib/detachd/ledger.sqlite, "
             "postgresql://user:password@host/database or mariadb://user:password@host/database"
@@ -48,6 +48,11 @@ def address_of(url: str) -> sa.URL:
         )
     if kind == "sqlite":
         _check_file(given.database or ":memory:")
+    elif url.count("@") > 1:
+        raise LedgerUrlError(
+            "the ledger's URL has more than one @, so a part of the password would be taken for "
+            "the host: write %40 for an @ in the user, the password and every other part"
+        )
     if of_tls := [name for name in given.query if name.startswith("ssl")]:
         raise LedgerUrlError(
             f"the ledger's URL has {', '.join(of_tls)}; use the options ssl, ssl_ca_file, "

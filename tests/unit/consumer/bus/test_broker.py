@@ -15,7 +15,9 @@ from consumer.bus.broker import (
     backoff_seconds,
     connect,
     describe,
+    url_explained,
 )
+from consumer.errors import ConfigurationError
 from tests.services.ports import free_port
 
 
@@ -125,6 +127,30 @@ def test_other_transport_is_refused_in_words(tmp_path: Path) -> None:
     """kafka:// -> refused, saying what is wanted."""
     with pytest.raises(UnknownTransportError, match=r"rabbit://.*kafka"):
         settings(tmp_path, "[DEFAULT]\ntransport_url = kafka://u:p@one/\n")
+
+
+@pytest.mark.parametrize(
+    "password", ["a@S3", "a/S3", "1/S3", "1#S3", "1?S3", "a,S3", "1,S3", "1/@S3", "@S3", "1?a=S3"]
+)
+@pytest.mark.parametrize("others", ["", ",u:p@two:5672"])
+def test_password_that_is_not_encoded_is_refused_and_not_shown(
+    tmp_path: Path, password: str, others: str
+) -> None:
+    """A character that ends the password -> refused with the fix; no part of it is told."""
+    text = f"[DEFAULT]\ntransport_url = rabbit://u:{password}@one:5672{others}/v\n"
+    with pytest.raises(ConfigurationError) as refused, url_explained():
+        settings(tmp_path, text)
+    assert "%40 for @" in str(refused.value)
+    assert "S3" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["rabbit://u:a%40b%2Cc@one/", "rabbit://one,two/", "rabbit://u:p@one,two/", "rabbit://u@one/v"],
+)
+def test_url_that_is_clear_is_taken(tmp_path: Path, url: str) -> None:
+    """Encoded characters, hosts without a user -> read as oslo.messaging reads them."""
+    assert settings(tmp_path, f"[DEFAULT]\ntransport_url = {url}\n").hosts[0].hostname == "one"
 
 
 def test_memory_transport_neither_confirms_nor_returns(tmp_path: Path) -> None:
