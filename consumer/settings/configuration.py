@@ -101,7 +101,8 @@ def _check_files(files: Sequence[Path]) -> None:
     config_files.raise_if(
         problem
         for path, sections in parsed.items()
-        for problem in config_files.unknown_names(path, sections, declared)
+        for find in (config_files.unknown_names, config_files.repeated)
+        for problem in find(path, sections, declared)
     )
     config_files.raise_if(config_files.bad_values(config_files.read(files, declared), declared))
 

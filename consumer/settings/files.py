@@ -7,6 +7,7 @@ the file, because it may contain a password.
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import functools
 import importlib.metadata
@@ -61,13 +62,20 @@ def parse(path: Path) -> Sections:
     try:
         cfg.ConfigParser(str(path), sections).parse()
     except cfg.ParseError as error:
-        problem = f"{path}, line {error.lineno}: {error.msg}"
+        problem = f"{path}, line {error.lineno}: {_marked(path, error) or error.msg}"
         raise ConfigurationError([problem]) from None
     except UnicodeDecodeError as error:
         raise ConfigurationError([f"{path} is not a text file: {error.reason}"]) from None
     except OSError as error:
         raise ConfigurationError([f"{path} cannot be read: {error.strerror}"]) from None
     return sections
+
+
+def _marked(path: Path, error: cfg.ParseError) -> str | None:
+    """Return why a file that begins with a byte order mark does not parse."""
+    if error.lineno != 1 or not path.read_bytes().startswith(codecs.BOM_UTF8):
+        return None
+    return "it begins with a byte order mark (BOM), which an editor put there; save it without"
 
 
 @functools.cache
@@ -83,6 +91,19 @@ def library_options() -> Declared:
 
 def _section(group: cfg.OptGroup | str | None) -> str:
     return group if isinstance(group, str) else group.name if group else "DEFAULT"
+
+
+def repeated(path: Path, sections: Sections, declared: Declared) -> Iterator[str]:
+    """Yield a sentence for every option that a file sets more than once, and that has one value.
+
+    The last one would count, and nobody would be told. A section may be there twice, as where an
+    operator writes below the sample: only what it sets counts.
+    """
+    multi = {(section, opt.dest) for section, opts in declared.items() for opt in opts if opt.multi}
+    for section, assignments in sections.items():
+        for name, values in assignments.items():
+            if len(values) > 1 and (section, name) not in multi:
+                yield f"{path}: [{section}] {name} is set {len(values)} times; keep one of them"
 
 
 def unknown_names(path: Path, sections: Sections, declared: Declared) -> Iterator[str]:

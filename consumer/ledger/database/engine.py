@@ -232,6 +232,7 @@ def _engine(address: sa.URL, tls: Tls | None) -> sa.Engine:
         ) from missing
     event.listen(engine, "handle_error", _invalidate_after_failover)
     if engine.dialect.name == "sqlite":
+        event.listen(engine, "do_connect", _make_private)
         event.listen(engine, "connect", _prepare_sqlite)
     if engine.dialect.name == "mariadb":
         event.listen(engine, "connect", _prepare_mariadb)
@@ -266,6 +267,15 @@ def _options(address: sa.URL) -> dict[str, Any]:
         "pool_recycle": 1800,
         **POOL,
     }
+
+
+def _make_private(_dialect: Any, _record: Any, arguments: list[Any], _options: Any) -> None:
+    """Make a file that is not there yet readable for its owner alone.
+
+    SQLite gives its ``-wal`` and ``-shm`` the same mode. If it cannot be made, SQLite says why.
+    """
+    with contextlib.suppress(OSError):
+        os.close(os.open(arguments[0], os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

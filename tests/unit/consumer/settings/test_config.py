@@ -601,3 +601,27 @@ def test_every_option_of_ours_has_a_help() -> None:
     for _, opts in configuration.list_opts():
         for opt in opts:
             assert opt.help, opt.name
+
+
+@pytest.mark.parametrize("between", ["", "[sweep]\n[backend_defaults]\n"])
+def test_an_option_that_a_file_sets_twice_is_refused(write: Write, between: str) -> None:
+    """Mode = observe, and mode = auto further down -> refused: the last one would win unseen."""
+    text = f"[backend_defaults]\nmode = observe\n{between}mode = auto\n"
+    (problem,) = refused([write(text)])
+    assert "[backend_defaults] mode is set 2 times; keep one of them" in problem
+
+
+def test_two_files_may_set_the_same(write: Write, tmp_path: Path) -> None:
+    """The same section in a second file -> the last file counts, as everywhere in OpenStack."""
+    second = tmp_path / "second.conf"
+    second.write_text("[backend_defaults]\nmode = approve\n")
+    first = write(SMALLEST)
+    assert load([first, second]).backends.of("any").policy.mode is Mode.APPROVE
+
+
+def test_a_byte_order_mark_is_named(tmp_path: Path) -> None:
+    """A file that an editor of another system has saved -> what it begins with is named."""
+    file = tmp_path / "marked.conf"
+    file.write_bytes(b"\xef\xbb\xbf[DEFAULT]\ndebug = true\n")
+    (problem,) = refused([file])
+    assert "line 1: it begins with a byte order mark" in problem

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import stat
 import sys
 import traceback
 from datetime import UTC, datetime, timedelta
@@ -259,3 +262,16 @@ def test_no_such_directory(tmp_path: Path) -> None:
     ledger = Ledger(f"sqlite:///{tmp_path / 'missing' / 'ledger.sqlite'}")
     with pytest.raises(LedgerUnavailableError, match=r"missing/ledger\.sqlite"):
         ledger.upgrade()
+
+
+def test_file_of_the_ledger_is_its_owner_s_alone(tmp_path: Path) -> None:
+    """A new ledger, whatever the umask -> nobody else reads the file or the two beside it."""
+    before = os.umask(0)
+    try:
+        with contextlib.closing(Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")) as ledger:
+            ledger.upgrade()
+            modes = {f.name: stat.S_IMODE(f.stat().st_mode) for f in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    assert {"ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"} <= modes.keys()
+    assert set(modes.values()) == {0o600}
