@@ -142,7 +142,8 @@ class BrokerSettings:
     """How to connect to the broker. ``tls``: py-amqp's arguments, without the server's name.
 
     ``durable_exchanges``: whether a missing exchange is declared as durable. ``quorum_queues``:
-    whether the services of this cloud use quorum queues.
+    whether the services of this cloud use quorum queues. ``is_named`` is False where no host is
+    configured, and so localhost is tried.
     """
 
     transport: str
@@ -154,6 +155,7 @@ class BrokerSettings:
     tls: Mapping[str, Any] | None = None
     tls_names: bool = True
     quorum_queues: bool = False
+    is_named: bool = True
 
     @classmethod
     def from_conf(
@@ -181,6 +183,7 @@ class BrokerSettings:
         return cls(
             transport=_TRANSPORTS[parsed.transport],
             hosts=_hosts(parsed),
+            is_named=bool(parsed.hosts) or _TRANSPORTS[parsed.transport] == "memory",
             virtual_host=parsed.virtual_host or "/",
             login_method=option("rabbit_login_method"),
             heartbeat_seconds=option("heartbeat_timeout_threshold"),
@@ -291,7 +294,8 @@ def connect(broker: BrokerSettings, name: str, *, heartbeats: bool) -> kombu.Con
         except BROKER_ERRORS as error:
             connection.collect()
             why = tls_explained(error, tls_used=broker.tls is not None)
-            answers.append(f"{host}: {why or describe(error)}")
+            unset = "" if broker.is_named else " (transport_url names no host)"
+            answers.append(f"{host}{unset}: {why or describe(error)}")
     raise BrokerUnavailableError("; ".join(answers))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ssl
 from pathlib import Path
 
@@ -142,6 +143,18 @@ def test_password_that_is_not_encoded_is_refused_and_not_shown(
         settings(tmp_path, text)
     assert "%40 for @" in str(refused.value)
     assert "S3" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", "transport_url = rabbit:///cell\n"])
+def test_no_host_at_all_is_said(tmp_path: Path, text: str) -> None:
+    """transport_url is not set, or names no host -> the error says so beside localhost."""
+    broker = settings(tmp_path, f"[DEFAULT]\n{text}")
+    assert str(broker.hosts[0]) == "localhost"
+    nobody = dataclasses.replace(
+        broker, hosts=(dataclasses.replace(broker.hosts[0], port=free_port()),)
+    )
+    with pytest.raises(BrokerUnavailableError, match=r"\(transport_url names no host\): "):
+        connect(nobody, "test", heartbeats=False)
 
 
 @pytest.mark.parametrize(
