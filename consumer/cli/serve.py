@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import gc
 import os
+import queue
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 from cliff.command import Command
@@ -36,6 +39,7 @@ def share_one_arena() -> None:
 
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+LOOK_SECONDS = 0.5
 
 
 class Serve(Command):
@@ -59,23 +63,38 @@ class Serve(Command):
         settings = settings_of(parsed_args)
         logs.set_up(settings.conf, version())
         service = Service(settings)
-        set_on_signals(service.over)
+        wait = waiting_for_signals(service.over)
         service.start()
         gc.collect()
         gc.freeze()  # so that the objects of the program itself are not scanned at each collection
-        service.over.wait()
+        wait()
         service.stop()
         return DONE if service.wait() else FAILED
 
 
-def set_on_signals(over: threading.Event) -> None:
-    """Set ``over`` at the first SIGTERM or SIGINT; the second has its default effect."""
+def waiting_for_signals(over: threading.Event) -> Callable[[], None]:
+    """Return what waits for the first SIGTERM or SIGINT, or until ``over`` is set.
+
+    The second signal has its default effect. A handler runs in the main thread, between any two
+    instructions of it: also where that holds the lock of an event which it waits for, so that
+    setting the event would wait for ever. A SimpleQueue may be put into from a handler. The system
+    may give a signal to another thread; then the handler runs when the main thread looks again.
+    """
+    woken: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def handle(number: int, frame: FrameType | None) -> None:
         del number, frame
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
-        over.set()
+        woken.put(None)
 
     for each in SIGNALS:
         signal.signal(each, handle)
+
+    def wait() -> None:
+        while not over.is_set():
+            with contextlib.suppress(queue.Empty):
+                woken.get(timeout=LOOK_SECONDS)
+                return
+
+    return wait

@@ -273,18 +273,59 @@ def test_bad_configuration_is_one_message_and_exit_2(
 # -- signals and the death of a part, in this process ----------------------------------------------
 
 
-def test_first_signal_is_heard_and_the_second_does_its_default() -> None:
-    """SIGTERM -> the event is set and the default handling is back for the next one."""
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Put the handlers of this process back afterwards."""
     before = {number: signal.getsignal(number) for number in serve.SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_first_signal_is_heard_and_the_second_does_its_default() -> None:
+    """SIGTERM -> the wait is over, and the default handling is back for the next one."""
+    wait = serve.waiting_for_signals(threading.Event())
+    os.kill(os.getpid(), signal.SIGTERM)
+    wait()
+    assert {signal.getsignal(number) for number in serve.SIGNALS} == {signal.SIG_DFL}
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.timeout(20)
+def test_signal_while_the_lock_of_the_event_is_held_is_heard() -> None:
+    """SIGTERM between two instructions of a wait for the event -> no deadlock with itself."""
     over = threading.Event()
-    try:
-        serve.set_on_signals(over)
+    wait = serve.waiting_for_signals(over)
+    with over._cond:  # type: ignore[attr-defined]  # as the main thread has it within a wait
         os.kill(os.getpid(), signal.SIGTERM)
-        assert over.wait(5)
-        assert {signal.getsignal(number) for number in serve.SIGNALS} == {signal.SIG_DFL}
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    wait()
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.timeout(20)
+def test_signal_that_another_thread_gets_is_heard() -> None:
+    """The system gives SIGTERM to another thread while the main one waits -> heard all the same."""
+    wait = serve.waiting_for_signals(threading.Event())
+    asked = threading.Event()
+
+    def get_it() -> None:
+        asked.wait(0.2)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        asked.wait(5)
+
+    threading.Thread(target=get_it, daemon=True).start()
+    wait()
+    asked.set()
+
+
+@pytest.mark.usefixtures("handlers")
+def test_part_that_died_ends_the_wait() -> None:
+    """No signal, and a part of the service fails -> the wait is over."""
+    over = threading.Event()
+    wait = serve.waiting_for_signals(over)
+    threading.Timer(0.1, over.set).start()
+    wait()
 
 
 @pytest.mark.parametrize(("well", "code"), [(True, 0), (False, 1)])
