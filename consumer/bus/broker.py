@@ -121,7 +121,10 @@ class UnknownTransportError(ValueError):
 class UnencodedUrlError(ValueError):
     """The user or password has a character that ends it, and that is not percent-encoded."""
 
-    fix = "Write %40 for @, %2F for /, %2C for a comma, %23 for # and %3F for ?."
+    fix = (
+        "Write rabbit://USER:PASSWORD@HOST:5672/VHOST with %40 for @, %2F for /, %2C for a comma, "
+        "%23 for # and %3F for ?."
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cliff.command import Command
 
 from consumer.cli import explained
 from consumer.cli.configured import add_config_file, settings_of
-from consumer.cli.live import FULL_ID, Eyes, Looked
 from consumer.cli.text import abbreviated, width, wrapped
-from consumer.cloud import Drivers, control_plane
-from consumer.ledger import Ledger, LedgerError, NoSuchCaseError
-from consumer.settings.configuration import Settings
-from consumer.settings.ledger import open_ledger
 from consumer.status.words import harmless, printable
-from consumer.work.driver_calls import BoundedDrivers
 from handlers.recovery.explanation import Outlook, explain
 
-OTHER_IDS = "a volume or a server is named by its full id"
+if TYPE_CHECKING:
+    from consumer.cli.live import Looked
+
 EXIT = {Outlook.NOTHING: 0, Outlook.ACT: 3, Outlook.PERSON: 4, Outlook.WAIT: 5}
 WORST_FIRST = (Outlook.PERSON, Outlook.WAIT, Outlook.ACT, Outlook.NOTHING)
 COMES_TO = {
@@ -65,9 +60,11 @@ class Explain(Command):
         Blocks for the looks. Raises ConfigurationError, NoSuchCaseError, LedgerError for a case
         when the ledger is away, and OutsideError where a server's volumes cannot be listed.
         """
+        from consumer.cli.live import eyes_of, looks_at
+
         settings = settings_of(parsed_args)
         with eyes_of(settings) as eyes:
-            looks = tuple(_looks(eyes, parsed_args.id))
+            looks = tuple(looks_at(eyes, parsed_args.id))
             away = eyes.away
         if parsed_args.format == "json":
             self.app.stdout.write(json.dumps(_plain(parsed_args.id, looks, away), indent=2) + "\n")
@@ -75,54 +72,6 @@ class Explain(Command):
             shown = _text(looks, datetime.now(UTC), width(), every=parsed_args.all)
             self.app.stdout.write("".join(f"{printable(line)}\n" for line in shown))
         return EXIT[_worst(looks)]
-
-
-@contextlib.contextmanager
-def eyes_of(settings: Settings) -> Iterator[Eyes]:
-    """Make the clients and drivers that the service makes; open the ledger where it answers."""
-    clouds = control_plane(settings)
-    drivers = BoundedDrivers(Drivers(settings, clouds.cinder), settings.backends)
-    with contextlib.closing(open_ledger(settings.cloud, settings.ledger)) as ledger:
-        away = _away(ledger)
-        yield Eyes(
-            clouds, drivers, settings.backends, settings.cloud, None if away else ledger, away
-        )
-
-
-def _away(ledger: Ledger) -> str | None:
-    try:
-        ledger.check_schema()
-    except LedgerError as error:
-        return str(error)
-    return None
-
-
-def _looks(eyes: Eyes, wanted: str) -> Iterator[Looked]:
-    """Yield the looks at what an id stands for: a case, a volume, or a server."""
-    if (case := _case(eyes, wanted)) is not None:
-        yield case
-        return
-    if eyes.may_be_volume(wanted) or (volumes := eyes.server(wanted)) is None:
-        yield from eyes.volume(wanted)
-        return
-    for volume_id in volumes:
-        yield from eyes.volume(volume_id)
-
-
-def _case(eyes: Eyes, wanted: str) -> Looked | None:
-    """Return the look at a case of this id; None where it can be the id of something else."""
-    other = FULL_ID.fullmatch(wanted) is not None
-    if eyes.ledger is None:
-        if other:
-            return None
-        raise LedgerError(f"a case cannot be found without the ledger: {eyes.away}")
-    try:
-        found = eyes.ledger.case(wanted).case
-    except NoSuchCaseError as error:
-        if other:
-            return None
-        raise NoSuchCaseError(f"{error}; {OTHER_IDS}") from None
-    return eyes.case(found.case_id, found.volume_id)
 
 
 def _worst(looks: tuple[Looked, ...]) -> Outlook:

@@ -6,6 +6,7 @@ attachments, or of none. What the ledger would tell is left out, and said to be,
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import threading
@@ -13,9 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from consumer.cloud import ControlPlane
-from consumer.ledger import Ledger, OnRecord
+from consumer.cloud import ControlPlane, Drivers, control_plane
+from consumer.ledger import Ledger, LedgerError, NoSuchCaseError, OnRecord
+from consumer.settings.configuration import Settings
+from consumer.settings.ledger import open_ledger
 from consumer.work.backends import Backends
+from consumer.work.driver_calls import BoundedDrivers
 from drivers.base import Connector, StorageDriver
 from drivers.control_plane import CinderAttachment, Volume
 from drivers.errors import OutsideError
@@ -28,6 +32,7 @@ from handlers.recovery.live import ReadOnlyFile, look_now
 from handlers.recovery.looking import Viewer
 
 FULL_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+OTHER_IDS = "a volume or a server is named by its full id"
 LOOK_SECONDS = 30.0
 SERVERS_A_PAGE, MOST_PAGES = 500, 20
 DETACHING = frozenset({"detaching", "error_detaching"})
@@ -202,3 +207,51 @@ class Eyes:
             paused=self._paused(),
         )
         return Looked(case, why, look, about)
+
+
+@contextlib.contextmanager
+def eyes_of(settings: Settings) -> Iterator[Eyes]:
+    """Make the clients and drivers that the service makes; open the ledger where it answers."""
+    clouds = control_plane(settings)
+    drivers = BoundedDrivers(Drivers(settings, clouds.cinder), settings.backends)
+    with contextlib.closing(open_ledger(settings.cloud, settings.ledger)) as ledger:
+        away = _away(ledger)
+        yield Eyes(
+            clouds, drivers, settings.backends, settings.cloud, None if away else ledger, away
+        )
+
+
+def _away(ledger: Ledger) -> str | None:
+    try:
+        ledger.check_schema()
+    except LedgerError as error:
+        return str(error)
+    return None
+
+
+def looks_at(eyes: Eyes, wanted: str) -> Iterator[Looked]:
+    """Yield the looks at what an id stands for: a case, a volume, or a server."""
+    if (case := _case(eyes, wanted)) is not None:
+        yield case
+        return
+    if eyes.may_be_volume(wanted) or (volumes := eyes.server(wanted)) is None:
+        yield from eyes.volume(wanted)
+        return
+    for volume_id in volumes:
+        yield from eyes.volume(volume_id)
+
+
+def _case(eyes: Eyes, wanted: str) -> Looked | None:
+    """Return the look at a case of this id; None where it can be the id of something else."""
+    other = FULL_ID.fullmatch(wanted) is not None
+    if eyes.ledger is None:
+        if other:
+            return None
+        raise LedgerError(f"a case cannot be found without the ledger: {eyes.away}")
+    try:
+        found = eyes.ledger.case(wanted).case
+    except NoSuchCaseError as error:
+        if other:
+            return None
+        raise NoSuchCaseError(f"{error}; {OTHER_IDS}") from None
+    return eyes.case(found.case_id, found.volume_id)

@@ -121,7 +121,7 @@ class ReplayCase(Command):
         self.app.stderr.write(f"{text}\n")
 
     def _preview(self, settings: Settings, arguments: argparse.Namespace) -> int:
-        from consumer.cli.explain import eyes_of
+        from consumer.cli.live import eyes_of
 
         with eyes_of(settings) as eyes:
             if eyes.ledger is None:

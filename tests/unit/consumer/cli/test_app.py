@@ -104,6 +104,7 @@ HEAVY = ("alembic", "kombu", "keystoneauth1", "oslo_messaging", "sqlalchemy")
         (["--help"], []),
         (["case", "list", "--help"], []),
         (["pause", "--help"], []),
+        (["explain", "--help"], []),
         (["rule", "list"], []),
         (["case", "list"], ["sqlalchemy"]),
         (["replica", "list"], ["sqlalchemy"]),

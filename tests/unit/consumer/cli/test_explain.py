@@ -29,7 +29,11 @@ Run = Callable[..., tuple[int, str, str]]
 Arrange = Callable[[Stage], Sequence[Message]]
 GOLDEN = Path(__file__).parent / "golden"
 HOST = "compute-1"
-MODES = {"auto": "mode = auto\n", "observe": "", "blind": "driver = cinder_managed\nmode = auto\n"}
+MODES = {
+    "auto": "driver = simulator\nmode = auto\n",
+    "observe": "driver = simulator\n",
+    "blind": "driver = cinder_managed\nmode = auto\n",
+}
 
 
 @pytest.fixture
@@ -42,7 +46,7 @@ def run(tmp_path: Path, cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> Ite
             path.write_text(
                 f"[ledger]\nconnection = sqlite:///{where}/ledger.sqlite\n"
                 f"[simulator]\naddress = {server.address}\nauthkey = key\n"
-                f"[backend_defaults]\ndriver = simulator\n{MODES[mode]}"
+                f"[backend_defaults]\n{MODES[mode]}"
             )
             code = main(["explain", *words, "--config-file", str(path)])
             shown = capsys.readouterr()
