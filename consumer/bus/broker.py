@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import itertools
 import logging
 import random
 import re
@@ -254,10 +255,11 @@ def _check_encoded(url: str) -> None:
     """Refuse a URL of which a part of the password would be taken for a host, and so be shown."""
     rest = url.partition("://")[2]
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
-    names = [host.count("@") for host in authority.split(",")]
-    # Hosts before the first one that has a user: a comma in its password makes the same.
-    cut = 0 in names[: max((n for n, number in enumerate(names) if number), default=0)]
-    if cut or max(names) > 1 or "@" in rest[len(authority) :]:
+    hosts = authority.split(",")
+    twice = any(host.count("@") > 1 for host in hosts)
+    # A host without a user before one that has a user: a comma in a password makes the same.
+    cut = any("@" in later and "@" not in host for host, later in itertools.pairwise(hosts))
+    if twice or cut or "@" in rest[len(authority) :]:
         raise UnencodedUrlError(
             f"{UnencodedUrlError.__doc__} {UnencodedUrlError.fix.capitalize()}."
         )
