@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-import signal
 import subprocess
 import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from tests.services import libiscsi
-from tests.services.libiscsi import BLOCK, COUNTS, block_of
+from tests.services.libiscsi import COUNTS, block_of
 from tests.services.service import ServiceMissingError
+from tests.services.writer import Writer
 
 SCRIPT = Path(libiscsi.__file__)
 LOGIN_SECONDS = 20.0
@@ -30,7 +30,7 @@ class Counts:
     refusals: int
 
 
-class Initiator:
+class Initiator(Writer):
     """One host with a session, as a context manager: ended, without a logout, when it is left.
 
     ``for_ever``: it logs in again at once whenever it is cut off. ``first_block`` and ``blocks``
@@ -69,16 +69,6 @@ class Initiator:
             )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            error.add_note(f"{self.name}: {self.counts()}\n{self.said[-2000:]}")
-        self.kill()
-
     def logged_in(self) -> Self:
         """Wait until it has a session, and, if it writes, until a write was acknowledged."""
         ends_at = time.monotonic() + LOGIN_SECONDS
@@ -89,60 +79,22 @@ class Initiator:
         return self
 
     @property
-    def said(self) -> str:
-        """What it has told so far."""
-        return self._log.read_text()
-
-    @property
     def lines(self) -> list[str]:
         """The same by lines: ``in``, ``ended: WHY``, ``refused: WHY``."""
         return self.said.splitlines()
-
-    @property
-    def running(self) -> bool:
-        """Tell whether the process lives."""
-        return self._process.poll() is None
 
     def counts(self) -> Counts:
         """Return how far it has come; true even while it is stopped."""
         return Counts(*COUNTS.unpack(self._tally.read_bytes()))
 
-    def makes_progress(self, seconds: float = 10.0) -> bool:
-        """Tell whether a further write is acknowledged in that time."""
-        before, ends_at = self.counts().writes, time.monotonic() + seconds
-        while time.monotonic() < ends_at:
-            if self.counts().writes > before:
-                return True
-            time.sleep(0.005)
-        return False
+    @property
+    def writes(self) -> int:
+        """How many writes were acknowledged."""
+        return self.counts().writes
 
-    def ended(self, seconds: float = 20.0) -> int:
-        """Wait until it has ended by itself: 3 where it was refused, 4 where it was cut off."""
-        return self._process.wait(seconds)
-
-    def pause(self) -> None:
-        """Freeze it (SIGSTOP): the connection stays, nobody answers at its end."""
-        self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on (SIGCONT)."""
-        self._process.send_signal(signal.SIGCONT)
-
-    def kill(self) -> None:
-        """End it at once (kill -9); blocks until it is gone."""
-        self._process.kill()
-        self._process.wait(10)
-
-    def missing_writes(self, content: Path) -> list[int]:
-        """Return which of the acknowledged writes that must still be on the disk are not."""
-        first_block, blocks = self._place
-        last = self.counts().writes
-        with content.open("rb") as disk:
-            return [
-                number
-                for number in range(max(1, last - blocks + 2), last + 1)
-                if _read(disk, first_block + number % blocks) != block_of(self.name, number)
-            ]
+    def block(self, number: int) -> bytes:
+        """Return what it writes as this block."""
+        return block_of(self.name, number)
 
 
 class Initiators:
@@ -167,11 +119,6 @@ class Initiators:
         """Start one; the keywords are Initiator's. Returns before it has logged in."""
         made = Initiator(portal, target, name, self._directory, **how)
         return self._running.enter_context(made)
-
-
-def _read(disk: BinaryIO, block: int) -> bytes:
-    disk.seek(block * BLOCK)
-    return disk.read(BLOCK)
 
 
 def require_library() -> None:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import subprocess
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from tests.services import rbd_client
 from tests.services.ceph import PACKAGES, PYTHON, Ceph
-from tests.services.rbd_client import BLOCK, COUNTS, block_of
+from tests.services.rbd_client import COUNTS, block_of
 from tests.services.service import ServiceMissingError, executable
+from tests.services.writer import Writer
 
 SCRIPT = Path(rbd_client.__file__)
 SHIM = SCRIPT.with_name("source_address.c")
 OPEN_SECONDS = 60.0
 
 
-class RbdClient:
-    """One client with an image open (POOL/IMAGE or POOL/NAMESPACE/IMAGE), killed when it is left.
+class RbdClient(Writer):
+    """One client with an image open (POOL/IMAGE or POOL/NAMESPACE/IMAGE).
+
+    Its watch outlives it by 30 s where it is killed.
 
     ``address`` is where the cluster sees it come from, one of 127.0.0.0/8. It opens the image
     ``opens`` times, and each of ``also``, images of the same pool. ``writes`` is how many blocks it
@@ -72,16 +74,6 @@ class RbdClient:
             )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            error.add_note(f"{self.name}: {self.writes} writes\n{self.said[-2000:]}")
-        self.kill()
-
     def opened(self) -> Self:
         """Wait until it has the image open, and, if it writes, until a write was acknowledged."""
         ends_at = time.monotonic() + OPEN_SECONDS
@@ -92,63 +84,19 @@ class RbdClient:
         return self
 
     @property
-    def said(self) -> str:
-        """What it has told so far."""
-        return self._log.read_text()
-
-    @property
-    def running(self) -> bool:
-        """Tell whether the process lives."""
-        return self._process.poll() is None
-
-    @property
     def writes(self) -> int:
         """How many writes were acknowledged; true even while it is stopped."""
         (count,) = COUNTS.unpack(self._tally.read_bytes())
         return int(count)
 
-    def makes_progress(self, seconds: float = 10.0) -> bool:
-        """Tell whether a further write is acknowledged in that time."""
-        before, ends_at = self.writes, time.monotonic() + seconds
-        while time.monotonic() < ends_at:
-            if self.writes > before:
-                return True
-            time.sleep(0.005)
-        return False
-
-    def ended(self, seconds: float = 30.0) -> int:
-        """Wait until it has ended by itself: 3 where it was refused, 4 where it was cut off."""
-        return self._process.wait(seconds)
-
-    def pause(self) -> None:
-        """Freeze it (SIGSTOP)."""
-        self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on (SIGCONT)."""
-        self._process.send_signal(signal.SIGCONT)
-
-    def kill(self) -> None:
-        """End it at once (kill -9); blocks until it is gone. Its watch outlives it by 30 s."""
-        self._process.kill()
-        self._process.wait(10)
-        if self._process.stdin:
-            self._process.stdin.close()
+    def block(self, number: int) -> bytes:
+        """Return what it writes as this block."""
+        return block_of(self.name, number)
 
     def close(self) -> None:
         """Have it close what it has open, and end; blocks until it has."""
         self._process.terminate()
         self._process.wait(30)
-
-    def missing_writes(self, content: Path) -> list[int]:
-        """Return which of the acknowledged writes that must still be in the image are not."""
-        last, (first_block, blocks) = self.writes, self._place
-        with content.open("rb") as disk:
-            return [
-                number
-                for number in range(max(1, last - blocks + 2), last + 1)
-                if _read(disk, first_block + number % blocks) != block_of(self.name, number)
-            ]
 
 
 class RbdClients:
@@ -192,8 +140,3 @@ def require_bindings() -> None:
         or subprocess.run([python, "-Ic", "import rados, rbd"], check=False).returncode
     ):
         raise ServiceMissingError("Ceph", PACKAGES)
-
-
-def _read(disk: BinaryIO, block: int) -> bytes:
-    disk.seek(block * BLOCK)
-    return disk.read(BLOCK)
