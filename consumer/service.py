@@ -37,6 +37,7 @@ from consumer.work.hanging import HangingWrites
 from consumer.work.hosts_off import HostsOff
 from consumer.work.housekeeping import Heartbeat, Pruner
 from consumer.work.kill_switch import KillSwitch
+from consumer.work.liveness import SignOfLife
 from consumer.work.outside_looks import OutsideLooks
 from consumer.work.region import RegionCheck
 from consumer.work.server_looks import ServerLooker
@@ -84,6 +85,7 @@ class Service:
         parts = parts or Parts()
         self.over = threading.Event()
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._sign_of_life = SignOfLife(self.owner)
         self.instruments = Instruments()
         self.ledger = parts.ledger or open_ledger(settings.cloud, settings.ledger)
         self._settings = settings
@@ -231,8 +233,7 @@ class Service:
         self._sweeping.append(Loop("watch of hosts that are off", self.hosts_off.run, died))
         ages = ledger.archive_seconds > 0 or ledger.retention_seconds > 0
         self._pruning = [Loop("pruner", self.pruner.run, died)] if ages else []
-        replica = Replica(self.owner, socket.gethostname(), os.getpid(), version("detachd"))
-        self._beating = Loop("heartbeat", Heartbeat(self.ledger, replica).run, died)
+        self._beating = Loop("heartbeat", lambda stop: self._heartbeat().run(stop), died)
         self._hanging = Loop("watch over hanging calls", self.hanging_writes.run, died)
         self._braking = Loop("kill switch", self.kill_switch.run, died)
         self._deciding = Loop("log of decisions", DecisionLog(self.ledger).run, died)
@@ -241,6 +242,11 @@ class Service:
             lambda stop: self.publisher.run(stop, flush_seconds=flush_seconds),
             died,
         )
+
+    def _heartbeat(self) -> Heartbeat:
+        host, place = socket.gethostname(), self._sign_of_life.place
+        replica = Replica(self.owner, host, os.getpid(), version("detachd"), place)
+        return Heartbeat(self.ledger, replica)
 
     @property
     def caught_up(self) -> bool:
@@ -264,6 +270,7 @@ class Service:
         if self.region_check is not None:
             self.region_check.refuse_ambiguous()
         self.exporter.start()
+        self._sign_of_life.hold()
         _introduce(self._settings, self.owner, self.exporter.port)
         for loop in (*self._lasting_loops(), *self._input_loops()):
             loop.start()
@@ -302,6 +309,8 @@ class Service:
         self.exporter.stop()
         if self._closes_ledger and well:
             self.ledger.close()
+        if well:  # otherwise an attempt may still run in this process
+            self._sign_of_life.let_go()
         LOG.info("stopped%s", "" if well else ", but a part failed or did not stop in time")
         return well
 

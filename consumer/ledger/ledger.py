@@ -286,6 +286,14 @@ class Ledger:
         """Remove a service that has stopped normally."""
         self._database.write(lambda c: replicas.leave(c, owner))
 
+    def claiming_at(self, place: str) -> tuple[str, ...]:
+        """Return which services of this place have claims whose leases have not ended."""
+        return self._database.read(lambda c: replicas.claiming_at(c, self._cloud, place))
+
+    def end_leases(self, owner: str) -> int:
+        """End the leases of a service that is proven dead; return how many there were."""
+        return self._database.write(lambda c: claims.end_leases(c, self._cloud, owner))
+
     def replicas(self) -> tuple[ReplicaSeen, ...]:
         """List the services that work on this ledger, or did in the last week."""
         return self._database.read(lambda c: replicas.list_replicas(c, self._cloud))

@@ -1,4 +1,7 @@
-"""Archives and later deletes finished cases; and writes the heartbeat of this replica."""
+"""Archives and later deletes finished cases; and writes the heartbeat of this replica.
+
+The heartbeat's loop also ends the leases of replicas that have died on this machine.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from collections.abc import Callable
 
 from consumer.counting import EventKind, Happened
 from consumer.ledger import Archived, Ledger, LedgerUnavailableError, Pruned, Replica
+from consumer.work import liveness
 
 LOG = logging.getLogger(__name__)
 
@@ -103,7 +107,11 @@ BEAT_SECONDS = 10.0
 
 
 class Heartbeat:
-    """Writes the heartbeat of this replica into the ledger at intervals."""
+    """Writes the heartbeat of this replica into the ledger at intervals.
+
+    It also looks for replicas that have died on this machine, and ends their leases: another worker
+    can continue with their volumes at once.
+    """
 
     def __init__(
         self, ledger: Ledger, replica: Replica, beat_seconds: float = BEAT_SECONDS
@@ -116,8 +124,17 @@ class Heartbeat:
         """Write heartbeats until ``stop`` is set, then remove the row. Errors are retried."""
         while not stop.is_set():
             self._try(lambda: self._ledger.beat(self._replica))
+            self._try(self._end_leases_of_the_dead)
             stop.wait(self._beat_seconds)
         self._try(lambda: self._ledger.leave(self._replica.owner))
+
+    def _end_leases_of_the_dead(self) -> None:
+        if self._replica.place is None:
+            return
+        for owner in self._ledger.claiming_at(self._replica.place):
+            if owner != self._replica.owner and liveness.is_dead(owner):
+                ended = self._ledger.end_leases(owner)
+                LOG.warning("%s has died on this machine; %d of its leases end now", owner, ended)
 
     def _try(self, work: Callable[[], None]) -> None:
         try:

@@ -51,7 +51,8 @@ OPTS = [
             "The duration of a claim on a volume, in seconds by the database's clock. It must be "
             "longer than the longest step of every backend: a look, a write, their repetitions and "
             "the wait for Nova's detach. After a crash, another worker continues with the volume "
-            "only when the claim has ended."
+            "only when the claim has ended. A service on the same machine continues at once, "
+            "because it can prove that the process is dead."
         ),
     ),
     cfg.FloatOpt(
@@ -68,7 +69,7 @@ OPTS = [
         help=(
             "How long a stop of the service may take, in seconds: three quarters for the running "
             "attempts, the rest for the outbox. An attempt that is still within a call then is "
-            "abandoned. Its case is continued after its lease has ended (lease_seconds)."
+            "abandoned. Its case is continued as after a crash (lease_seconds)."
         ),
     ),
 ]

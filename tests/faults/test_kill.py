@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -92,6 +93,25 @@ def test_killed_twice(site: Site, first: str, second: str) -> None:
     killed_at(site, first, acts)
     killed_at(site, second)
     goes_on(site, acts)
+    oracle.all_is_well(site, acts)
+
+
+LONG_LEASE_SECONDS = 720.0
+"""The default, which covers the longest call."""
+
+SOON_SECONDS = 60.0
+"""All that is left, with the start of the service and the late horizons of these scenes."""
+
+
+def test_killed_twice_with_a_long_lease(site: Site) -> None:
+    """Killed in two writes, each with twelve minutes of lease left -> the third goes on at once."""
+    site.detachd.configure(worker={"lease_seconds": LONG_LEASE_SECONDS})
+    acts = site.arrange(REPEATABLE)
+    killed_at(site, "called cinder.unreserve", acts)
+    killed_at(site, "called nova.detach")
+    began = time.monotonic()
+    goes_on(site, acts)
+    assert time.monotonic() - began < SOON_SECONDS
     oracle.all_is_well(site, acts)
 
 

@@ -21,6 +21,8 @@ from tests.services.database import PrivateDatabase
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 VOLUMES = 14
 LATENCY_SECONDS = 0.04
+LONG_LEASE_SECONDS = 720.0
+"""The default. No lease needs to run out here: the kernel says that the other is dead."""
 
 
 def alive(detachd: Installation) -> list[str]:
@@ -48,6 +50,8 @@ def test_one_of_two_is_killed(
         site.cloud.set_latency(LATENCY_SECONDS)
         acts = site.arrange(draw.choices(STUCK, k=VOLUMES))
         other = Installation(tmp_path / "other", site.detachd.places)
+        for one in (site.detachd, other):
+            one.configure(worker={"lease_seconds": LONG_LEASE_SECONDS})
         with site.detachd.serve() as first, other.serve() as second:
             first.ready(), second.ready()
             assert len(alive(site.detachd)) == 2

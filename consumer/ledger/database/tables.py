@@ -403,6 +403,7 @@ replicas = Table(
     Column("version", String(64), nullable=False),
     Column("started_at", Moment, nullable=False),
     Column("heartbeat_at", Moment, nullable=False),
+    Column("place", String(255)),
     **MARIADB,
 )
 

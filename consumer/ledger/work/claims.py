@@ -15,6 +15,8 @@ A claim is the row of its volume in ``claims``. Invariants, on each database:
    of another worker has ended only ``galera.CLOCKS_APART`` after its time.
 6. A worker never waits for a row that another has locked; it skips the row.
 7. A claim of a case whose lease had ended counts as a crash of that case.
+8. A lease ends before its time in one case only: its owner is proven dead (``end_leases``). It ends
+   now, not before, because a call of that owner may have begun until its death.
 """
 
 from __future__ import annotations
@@ -107,6 +109,14 @@ def free_volume(connection: sa.Connection, claim: Claim) -> None:
     """
     if _RELEASE.run(connection, own(claim)) != 1:
         raise claim_lost(claim)
+
+
+def end_leases(connection: sa.Connection, cloud: str, owner: str) -> int:
+    """End the leases of an owner that is proven dead, as if they had run out; return how many."""
+    now = database_now(connection)
+    lasting = (claims.c.cloud == cloud, claims.c.owner == owner, claims.c.lease_expires_at > now)
+    ended = claims.update().where(*lasting).values(lease_expires_at=now, turn=claims.c.turn + 1)
+    return connection.execute(ended).rowcount
 
 
 def lock_claim(connection: sa.Connection, claim: Claim) -> None:

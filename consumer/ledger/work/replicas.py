@@ -1,6 +1,7 @@
 """The services that work on this ledger; each writes a heartbeat at intervals.
 
-The heartbeats are only for display. Only a claim decides which worker has a volume.
+The heartbeats are only for display. Only a claim decides which worker has a volume, and a claim is
+ended early only for a service that is proven dead (``consumer.work.liveness``).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import insert_or_update
-from consumer.ledger.database.tables import replicas
+from consumer.ledger.database.tables import claims, replicas
 
 ALIVE_SECONDS = 60.0
 RETENTION_SECONDS = 7 * 86_400.0
@@ -21,12 +22,16 @@ RETENTION_SECONDS = 7 * 86_400.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Replica:
-    """One service process; ``owner`` is its name in claims."""
+    """One service process; ``owner`` is its name in claims.
+
+    ``place``: where another process can prove that it is dead; see ``consumer.work.liveness``.
+    """
 
     owner: str
     host: str
     pid: int
     version: str
+    place: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,8 +59,22 @@ def _heartbeat(new: Mapping[str, sa.ColumnElement[object]], _: sa.Table) -> Mapp
 
 
 def leave(connection: sa.Connection, owner: str) -> None:
-    """Remove a replica that has stopped normally."""
-    connection.execute(replicas.delete().where(replicas.c.owner == owner))
+    """Remove a replica that has stopped normally; keep it while it has abandoned claims."""
+    abandoned = sa.exists().where(claims.c.owner == replicas.c.owner)
+    connection.execute(replicas.delete().where(replicas.c.owner == owner, ~abandoned))
+
+
+def claiming_at(connection: sa.Connection, cloud: str, place: str) -> tuple[str, ...]:
+    """Return the owners of claims that run on this place and whose leases have not ended."""
+    lasts = sa.exists().where(
+        claims.c.cloud == cloud,
+        claims.c.owner == replicas.c.owner,
+        claims.c.lease_expires_at > database_now(connection),
+    )
+    found = sa.select(replicas.c.owner).where(
+        replicas.c.cloud == cloud, replicas.c.place == place, lasts
+    )
+    return tuple(connection.execute(found).scalars())
 
 
 def list_replicas(connection: sa.Connection, cloud: str) -> tuple[ReplicaSeen, ...]:
@@ -68,7 +87,7 @@ def list_replicas(connection: sa.Connection, cloud: str) -> tuple[ReplicaSeen, .
     )
     return tuple(
         ReplicaSeen(
-            Replica(row.owner, row.host, row.pid, row.version),
+            Replica(row.owner, row.host, row.pid, row.version, row.place),
             row.started_at,
             row.heartbeat_at,
             row.heartbeat_at >= recent,
