@@ -104,6 +104,7 @@ class Health:
         try:
             pending, oldest_age_seconds = self._ledger.outbox_pending()
             counts = self._ledger.counts()
+            paused = [pause.backend for pause in self._ledger.pauses()]
             return LedgerState(
                 cases={
                     state.value: (number.count, number.oldest_age_seconds)
@@ -112,7 +113,8 @@ class Health:
                 acknowledged={state.value: number.acknowledged for state, number in counts.items()},
                 outbox_pending=pending,
                 outbox_oldest_age_seconds=oldest_age_seconds,
-                paused=self._ledger.paused() is not None,
+                paused=None in paused,
+                paused_backends=tuple(backend for backend in paused if backend),
                 open_breakers=tuple(self._ledger.open_breakers()),
             )
         except LedgerError as error:
@@ -145,13 +147,11 @@ class Health:
 
     def _db(self) -> Check:
         try:
-            pause = self._ledger.paused()
+            pauses = self._ledger.pauses()
         except LedgerError as error:
             return Check("ledger", ok=False, reason=str(error))
-        if pause is not None:
-            reason = f"available; paused by {pause.actor}: {pause.reason}"
-            return Check("ledger", ok=True, reason=reason)
-        return Check("ledger", ok=True, reason="available")
+        reasons = ("available", *(pause.words for pause in pauses))
+        return Check("ledger", ok=True, reason="; ".join(reasons))
 
 
 def _broker(status: ListenerStatus) -> Check:

@@ -135,7 +135,9 @@ class Service:
             driver_of,
             lambda backend: settings.backends.of(backend).policy,
             stop=self._stopping,
-            paused=lambda: self.kill_switch.pulled() or self.ledger.paused() is not None,
+            paused=lambda backend: (
+                self.kill_switch.pulled() or self.ledger.paused(backend) is not None
+            ),
             count=count,
         )
         return Worker(

@@ -17,7 +17,8 @@ class LedgerState:
 
     ``cases`` maps each state of a case to how many there are and to the age of the oldest, without
     those that a person has acknowledged; ``acknowledged`` is the number of those in each state.
-    ``open_breakers`` are the backends that are left alone because releases failed.
+    ``open_breakers`` are the backends that are left alone because releases failed;
+    ``paused_backends`` those that a person has paused alone.
     """
 
     cases: Mapping[str, tuple[int, float]]
@@ -26,6 +27,7 @@ class LedgerState:
     paused: bool
     acknowledged: Mapping[str, int] = dataclasses.field(default_factory=dict)
     open_breakers: tuple[str, ...] = ()
+    paused_backends: tuple[str, ...] = ()
 
 
 class LedgerCollector(Collector):
@@ -87,6 +89,14 @@ def _ledger_families(state: LedgerState) -> Iterator[GaugeMetricFamily]:
         breakers.add_metric([backend], 1.0)
     yield breakers
     yield _gauge("paused", "1 while detachd is paused.", float(state.paused))
+    paused = GaugeMetricFamily(
+        f"{NAMESPACE}_backend_paused",
+        "1 while this backend alone is paused.",
+        labels=["backend"],
+    )
+    for backend in state.paused_backends:
+        paused.add_metric([backend], 1.0)
+    yield paused
 
 
 def _gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:

@@ -136,14 +136,20 @@ def _read(ledger: Ledger, arguments: argparse.Namespace) -> Listing:
     return listing
 
 
+def check_backend(ledger: Ledger, backend: str, files: Sequence[Any]) -> None:
+    """Raise UnknownFilterError for a backend that no case had and no file configures."""
+    known = {*ledger.backends_on_record(), *backends_configured(files)}
+    if backend not in known:
+        there_are = ", ".join(sorted(known)) or "none"
+        raise UnknownFilterError(f"there is no backend {backend}; there are: {there_are}")
+
+
 def check_known(ledger: Ledger, wanted: Filter, files: Sequence[Any]) -> None:
     """Raise UnknownFilterError where no case ever had one of the values: a mistyped one."""
     from consumer.ledger import Filter
 
-    known = {*ledger.backends_on_record(), *backends_configured(files)}
-    if wanted.backend is not None and wanted.backend not in known:
-        there_are = ", ".join(sorted(known)) or "none"
-        raise UnknownFilterError(f"there is no backend {wanted.backend}; there are: {there_are}")
+    if wanted.backend is not None:
+        check_backend(ledger, wanted.backend, files)
     for name in ("volume", "server", "host", "rule", "project"):
         value = getattr(wanted, name)
         if value is not None and not ledger.list_cases(Filter(**{name: value}, limit=1)).total:

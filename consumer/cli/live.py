@@ -126,9 +126,9 @@ class Eyes:
     def _learned(self, host: str) -> Connector | None:
         return self.ledger.connector_of(host) if self.ledger else None
 
-    def _paused(self) -> str | None:
-        pause = self.ledger.paused() if self.ledger else None
-        return f"paused by {pause.actor}: {pause.reason}" if pause else None
+    def _paused(self, backend: str | None) -> str | None:
+        pause = self.ledger.paused(backend) if self.ledger else None
+        return f"{pause.words}; `{pause.resume}` ends that" if pause else None
 
     def _let_in_alone(self, look: Mapping[str, Any]) -> str | None:
         """Return the one known host that a free volume is exported to, as a sweep finds it."""
@@ -204,7 +204,7 @@ class Eyes:
             case.fingerprint,
             self.away,
             live=True,
-            paused=self._paused(),
+            paused=self._paused(look["cinder"].get("backend")),
         )
         return Looked(case, why, look, about)
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cliff.command import Command
 from cliff.lister import Lister
 
+from consumer.cli.case_list import check_backend
 from consumer.cli.configured import add_actor, add_config_file, ledger_of
+
+if TYPE_CHECKING:
+    from consumer.ledger import Ledger
+    from consumer.ledger import Pause as PauseRecord
 
 
 class Pause(Command):
@@ -17,43 +22,73 @@ class Pause(Command):
 
     The pause takes effect before the next write to Cinder, Nova or a backend. A call that is in
     progress continues. The services still receive and store notifications, but work on no case.
+
+    With --backend only the volumes of that backend are left alone, all others go on.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""
         parser = super().get_parser(prog_name)
         parser.add_argument("--reason", required=True, help="the reason, for the history")
+        _add_backend(parser, "pause only this backend")
         add_actor(parser)
         add_config_file(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Pause."""
+        backend = parsed_args.backend
         with ledger_of(parsed_args) as ledger:
-            before = ledger.paused()
-            ledger.pause(parsed_args.actor, parsed_args.reason)
+            if backend is not None:
+                check_backend(ledger, backend, parsed_args.config_file)
+            before = _own(ledger, backend)
+            ledger.pause(parsed_args.actor, parsed_args.reason, backend=backend)
         if before is None:
-            self.app.stdout.write("paused\n")
+            self.app.stdout.write(f"paused{_of(backend)}\n")
         else:
             self.app.stdout.write(f"already paused by {before.actor}: {before.reason}\n")
 
 
 class Resume(Command):
-    """End the pause that `detachd pause` began."""
+    """End the pause that `detachd pause` began.
+
+    Without --backend it ends the pause of all; backends that were paused alone stay paused.
+    """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""
         parser = super().get_parser(prog_name)
         parser.add_argument("--reason", default="", help="the reason, for the log of the service")
+        _add_backend(parser, "end the pause of this backend")
         add_actor(parser)
         add_config_file(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Resume."""
+        backend = parsed_args.backend
         with ledger_of(parsed_args) as ledger:
-            ledger.resume(parsed_args.actor, parsed_args.reason)
-        self.app.stdout.write("resumed\n")
+            if backend is not None:
+                check_backend(ledger, backend, parsed_args.config_file)
+            was = _own(ledger, backend)
+            ledger.resume(parsed_args.actor, parsed_args.reason, backend=backend)
+            left = ledger.pauses()
+        what = backend or "detachd"
+        self.app.stdout.write(f"resumed{_of(backend)}\n" if was else f"{what} was not paused\n")
+        self.app.stdout.writelines(f"{p.words}; `{p.resume}` ends that\n" for p in left)
+
+
+def _add_backend(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--backend", metavar="HOST@BACKEND", help=text)
+
+
+def _of(backend: str | None) -> str:
+    return f": backend {backend}" if backend else ""
+
+
+def _own(ledger: Ledger, backend: str | None) -> PauseRecord | None:
+    """Return the pause of this backend alone, or that of all, not both."""
+    return next((pause for pause in ledger.pauses() if pause.backend == backend), None)
 
 
 COLUMNS = ("Owner", "Host", "Process", "Version", "Started", "Last heartbeat", "Alive")

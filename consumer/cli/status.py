@@ -7,7 +7,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cliff.command import Command
 
@@ -17,6 +17,9 @@ from consumer.cli.configured import add_config_file, ledger_of
 from consumer.cli.text import width, wrapped
 from consumer.status.standing import Standing, by_name, read, row, sentences
 from handlers.case import CaseState
+
+if TYPE_CHECKING:
+    from consumer.ledger import Pause
 
 LABEL = 15
 
@@ -48,12 +51,17 @@ class Status(Command):
             self.app.stdout.writelines(line + "\n" for line in text(standing, now, width()))
 
 
+def _paused(pause: Pause) -> dict[str, str]:
+    return {"at": pause.paused_at.isoformat(), "actor": pause.actor, "reason": pause.reason}
+
+
 def as_json(standing: Standing) -> dict[str, Any]:
     """Return it as plain JSON values."""
-    pause, (waiting, oldest) = standing.paused, standing.announcements
+    waiting, oldest = standing.announcements
     return {
         "ledger": standing.ledger,
-        "paused": pause and {"at": pause[0].isoformat(), "actor": pause[1], "reason": pause[2]},
+        "paused": next((_paused(p) for p in standing.pauses if p.backend is None), None),
+        "paused_backends": {p.backend: _paused(p) for p in standing.pauses if p.backend},
         "brakes": [
             {"scope": b.scope.value, "name": b.name, "held_at": b.held_at.isoformat()}
             for b in standing.brakes

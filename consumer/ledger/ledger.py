@@ -216,12 +216,12 @@ class Ledger:
             repeated=repeated,
         )
 
-    def release(self, claim: Claim) -> None:
-        """Release a claim unused: the case is due at once, and the attempt does not count.
+    def release(self, claim: Claim, *, delay_seconds: float = 0.0) -> None:
+        """Release a claim unused: the case is due after the delay; the attempt does not count.
 
         Raises ClaimLostError.
         """
-        self._database.write(lambda c: claims.release_case(c, claim))
+        self._database.write(lambda c: claims.release_case(c, claim, delay_seconds))
 
     def keep_under_way(self, request_ids: Collection[str]) -> int:
         """Record that these writes, which were given up, are still under way; return how many are.
@@ -326,17 +326,26 @@ class Ledger:
 
     # --- what people do and see -----------------------------------------------------------------
 
-    def pause(self, actor: str, reason: str) -> None:
-        """Refuse new intents, so that nothing is written to Cinder, Nova or a backend."""
-        self._database.write(lambda c: control.pause(c, self._cloud, actor, reason))
+    def pause(self, actor: str, reason: str, *, backend: str | None = None) -> None:
+        """Refuse new intents, so that nothing is written to Cinder, Nova or a backend.
 
-    def resume(self, actor: str, reason: str = "") -> None:
-        """End the pause, if there is one."""
-        self._database.write(lambda c: control.resume(c, self._cloud, actor, reason))
+        With ``backend``, only for the volumes of that one.
+        """
+        self._database.write(lambda c: control.pause(c, self._cloud, actor, reason, backend))
 
-    def paused(self) -> Pause | None:
-        """Return the present pause, or None."""
-        return self._database.read(lambda c: control.paused(c, self._cloud), one_statement=True)
+    def resume(self, actor: str, reason: str = "", *, backend: str | None = None) -> None:
+        """End the pause of all, or of one backend, if there is one."""
+        self._database.write(lambda c: control.resume(c, self._cloud, actor, reason, backend))
+
+    def paused(self, backend: str | None = None) -> Pause | None:
+        """Return the pause of all, else that of this backend, or None."""
+        return self._database.read(
+            lambda c: control.paused(c, self._cloud, backend), one_statement=True
+        )
+
+    def pauses(self) -> tuple[Pause, ...]:
+        """Return all pauses that last now, of all and of single backends."""
+        return self._database.read(lambda c: control.pauses_now(c, self._cloud), one_statement=True)
 
     def approve(
         self, case_id: str, actor: str, reason: str, *, plan: str, action: Action | None = None

@@ -11,7 +11,7 @@ from consumer.status.words import age, ago, printable
 from handlers.case import OPEN_STATES, CaseState
 
 if TYPE_CHECKING:
-    from consumer.ledger import Brake, Ledger, ReplicaSeen, StateCount
+    from consumer.ledger import Brake, Ledger, Pause, ReplicaSeen, StateCount
     from handlers.brakes import Breaker
 
 MOST_HELD = 1000
@@ -24,7 +24,7 @@ class Standing:
     """What the ledger says of detachd and its cases at one moment; times of the database."""
 
     ledger: str
-    paused: tuple[datetime, str, str] | None
+    pauses: tuple[Pause, ...]
     replicas: tuple[ReplicaSeen, ...]
     swept_at: datetime | None
     sweep_acknowledged: bool
@@ -39,10 +39,9 @@ def read(ledger: Ledger) -> Standing:
     """Read it from the ledger. Raises LedgerUnavailableError."""
     from consumer.ledger import BodyState  # noqa: PLC0415 - the help is fast without it
 
-    pause = ledger.paused()
     return Standing(
         ledger=ledger.name,
-        paused=(pause.paused_at, pause.actor, pause.reason) if pause else None,
+        pauses=ledger.pauses(),
         replicas=ledger.replicas(),
         swept_at=ledger.sweeps.last_whole(),
         sweep_acknowledged=ledger.sweeps.acknowledged() is not None,
@@ -77,10 +76,12 @@ def sentences(standing: Standing, version: str, now: datetime) -> Iterator[tuple
 
 
 def _pause(standing: Standing, now: datetime) -> str:
-    if standing.paused is None:
-        return "not paused"
-    at, actor, reason = standing.paused
-    return f"PAUSED by {actor}, {ago(at, now)}: {reason}"
+    return "; ".join(_paused(pause, now) for pause in standing.pauses) or "not paused"
+
+
+def _paused(pause: Pause, now: datetime) -> str:
+    what = f"backend {printable(pause.backend)} is " if pause.backend else ""
+    return f"{what}PAUSED by {pause.actor}, {ago(pause.paused_at, now)}: {pause.reason}"
 
 
 def _brakes(standing: Standing, now: datetime) -> str:

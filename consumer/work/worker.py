@@ -122,6 +122,9 @@ def _parked(claim: Claim, rule: str, reason: str) -> Announcement:
 
 LONGEST_WAIT_SECONDS = 5.0
 
+PAUSED_SECONDS = 10.0
+"""When a case is due again whose backend is paused, and only Cinder knows that it is this one."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkerSettings:
@@ -144,9 +147,9 @@ class Worker:
     """Works on due cases, one in each thread, within the limits of the settings.
 
     While detachd is paused, or ``halted`` tells that the kill switch of this host is on, it claims
-    nothing. It claims a case whose deadline has passed only while
-    ``caught_up`` tells that the listener has stored all messages of its queue: otherwise the end
-    may have arrived and not be stored yet.
+    nothing; while a backend is paused, no case of that one. It claims a case whose deadline has
+    passed only while ``caught_up`` tells that the listener has stored all messages of its queue:
+    otherwise the end may have arrived and not be stored yet.
     """
 
     def __init__(
@@ -231,14 +234,17 @@ class Worker:
     def _dispatch(self) -> int:
         """Start as many attempts as there are free slots now; return how many."""
         free = self._slots.free()
-        if not free or self._halted() or self._ledger.paused():
+        if not free or self._halted():
+            return 0
+        paused = {pause.backend for pause in self._ledger.pauses()}
+        if None in paused:
             return 0
         claims = self._ledger.claim(
             self._owner,
             limit=free,
             lease_seconds=self._settings.lease_seconds,
             deadlines=self._caught_up(),
-            exclude_backends=self._slots.full(),
+            exclude_backends=self._slots.full() | {name for name in paused if name},
             room=self._slots.room,
         )
         for claim in claims:
@@ -289,9 +295,12 @@ class Worker:
         except ClaimLostError as failure:
             LOG.warning("another worker has claimed the case: %s", failure)
             self._count(Happened(EventKind.CLAIM_LOST, seat.label))
-        except (PausedError, CrowdedError) as reason:
+        except CrowdedError as reason:
             LOG.info("the case is released: %s", reason)
             self._release_case(claim)
+        except PausedError as reason:
+            LOG.info("the case is released: %s", reason)
+            self._release_case(claim, PAUSED_SECONDS)
         else:
             LOG.info(
                 "the case is %s by rule %s: %s", outcome.state.value, outcome.rule, outcome.reason
@@ -301,9 +310,9 @@ class Worker:
             label = outcome.backend or seat.label
             self._count(Attempted(label, outcome, time.monotonic() - began))
 
-    def _release_case(self, claim: Claim) -> None:
+    def _release_case(self, claim: Claim, delay_seconds: float = 0.0) -> None:
         with contextlib.suppress(ClaimLostError):
-            self._ledger.release(claim)
+            self._ledger.release(claim, delay_seconds=delay_seconds)
 
     def _finish(self, claim: Claim, outcome: Outcome, until: float) -> None:
         """Write an outcome. While the claim lasts, wait for a ledger that is not available."""

@@ -199,7 +199,8 @@ class About:
     """Whose look it is: the case, if there is one, as it stands now.
 
     ``ledger_away`` says why the ledger could not be read, where it could not. ``live``: the look
-    was made just now, and is on no record. ``paused`` says who paused detachd, while it is.
+    was made just now, and is on no record. ``paused`` says who paused detachd, or this
+    backend, and what ends that.
     """
 
     case_id: str | None = None
@@ -359,7 +360,7 @@ def _missing(told: Explanation, about: About) -> Iterator[str]:
             "the connectors of hosts are not known"
         )
     if about.paused:
-        yield f"detachd is {about.paused}; `detachd resume` ends that"
+        yield about.paused
     if _awaits_another(told, about):
         yield "the plan that awaits approval: the last look does not ask for it any more"
     for side in told.sides:

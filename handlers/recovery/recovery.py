@@ -61,7 +61,7 @@ class Recovery:
         policy_of: Callable[[str], BackendPolicy],
         *,
         stop: threading.Event | None = None,
-        paused: Callable[[], bool] = lambda: False,
+        paused: Callable[[str], bool] = lambda _: False,
         count: Callable[[Counted], None] = uncounted,
     ) -> None:
         self._viewer = Viewer(cinder, nova, driver_of, policy_of, stop or threading.Event(), count)

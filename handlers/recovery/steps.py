@@ -117,7 +117,7 @@ class Stepper:
 
     viewer: Viewer
     calls: Calls
-    paused: Callable[[], bool]
+    paused: Callable[[str], bool]
 
     def make(self, attempt: Attempt, plan: Plan, step: Step) -> None:
         """Write the intent, look once more before each try of the call, write down how it ended.
@@ -182,14 +182,15 @@ class Stepper:
         if now.situation is not None and attempt.policy.protects(now.situation.volume):
             raise EvidenceChangedError(Guard.PROTECTED.sentence)
         reason = unmet(step, plan.diagnosis, now) or _under_way(attempt, step)
-        if reason := reason or self._stopped_or_late(call_by):
+        backend = plan.situation.volume.ref.backend
+        if reason := reason or self._stopped_or_late(backend, call_by):
             raise EvidenceChangedError(reason)
 
-    def _stopped_or_late(self, call_by: float) -> str | None:
+    def _stopped_or_late(self, backend: str, call_by: float) -> str | None:
         if self.viewer.stop.is_set():
             return "the service is stopping"
-        if self.paused():
-            return "detachd is paused"
+        if self.paused(backend):
+            return "detachd, or this backend, is paused"
         too_late = time.monotonic() > call_by
         return (
             "so much time went by that the claim might run out during the call"

@@ -323,6 +323,7 @@ pauses = Table(
     Column("reason", FreeText, nullable=False),
     Column("resumed_at", Moment),
     Column("resumed_by", String(255)),
+    Column("backend", String(255)),  # none: every backend
     Index(None, "cloud", "resumed_at"),
     **MARIADB,
 )

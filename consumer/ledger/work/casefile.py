@@ -69,6 +69,7 @@ class _Intended:
     evidence: Mapping[str, Any]
     lease_seconds: float
     announcement: Announcement | None
+    backend: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -150,7 +151,9 @@ class LedgerCaseFile:
         Raises ClaimLostError, PausedError, LedgerUnavailableError, and ValueError for a request id
         that was used before. Then nothing is written.
         """
-        step = _Intended(kind, request_id, target, evidence, lease_seconds, announcement)
+        step = _Intended(
+            kind, request_id, target, evidence, lease_seconds, announcement, self._backend
+        )
         self._database.write(
             lambda connection: _intend(connection, self._claim, step),
             done=lambda connection: _find(connection, self._claim, request_id),
@@ -234,7 +237,9 @@ def _lock_unless_sqlite(connection: sa.Connection, claim: Claim) -> None:
 
 def _intend(connection: sa.Connection, claim: Claim, step: _Intended) -> str:
     now = database_now(connection)
-    values = {"cloud": claim.case.cloud, "request_id": step.request_id}
+    values = {
+        "cloud": claim.case.cloud, "request_id": step.request_id, "paused_backend": step.backend,
+    }  # fmt: skip
     if _RENEWED.run(connection, renewed(claim, now, step.lease_seconds) | values) != 1:
         _renew_or_refuse(connection, claim, step)
     _INTENDED.run(connection, _row(claim, step, now))
@@ -257,7 +262,7 @@ def _subject_of(case: Case) -> dict[str, Any]:
 def _renew_or_refuse(connection: sa.Connection, claim: Claim, step: _Intended) -> None:
     """Raise the reason why the intent was refused; it may not exist any more."""
     renew(connection, claim, step.lease_seconds)
-    check_not_paused(connection, claim.case.cloud)
+    check_not_paused(connection, claim.case.cloud, step.backend)
     if _USED.finds(connection, {"request_id": step.request_id}):
         raise ValueError(f"the request id {step.request_id} was used for an intent before")
 

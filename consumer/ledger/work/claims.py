@@ -88,14 +88,15 @@ def renew(connection: sa.Connection, claim: Claim, lease_seconds: float) -> None
         raise claim_lost(claim)
 
 
-def release_case(connection: sa.Connection, claim: Claim) -> None:
-    """Make the case due at once, and do not count the attempt. Raises ClaimLostError."""
+def release_case(connection: sa.Connection, claim: Claim, delay_seconds: float) -> None:
+    """Make the case due after the delay, and do not count the attempt. Raises ClaimLostError."""
     now = database_now(connection)
+    due_at = now + timedelta(seconds=delay_seconds)
     free_volume(connection, claim)
     connection.execute(
         cases.update()
         .where(cases.c.case_id == claim.case.case_id)
-        .values(attempts=cases.c.attempts - 1, crashes=0, next_attempt_at=now, updated_at=now)
+        .values(attempts=cases.c.attempts - 1, crashes=0, next_attempt_at=due_at, updated_at=now)
     )
     note(
         connection, claim.case.case_id, HistoryKind.HANDED_BACK, claim.owner, now, fence=claim.fence

@@ -164,9 +164,24 @@ def test_pause_is_told_and_is_not_unready(service: Service) -> None:
     page = ask(service, "/readyz")
     assert page.status_code == 200
     assert page.json()["components"]["ledger"]["reason"] == (
-        "available; paused by alice: maintenance"
+        "available; detachd is paused by alice: maintenance"
     )
-    assert "detachd_paused 1.0" in ask(service, "/metrics").text
+    metrics = ask(service, "/metrics").text
+    assert "detachd_paused 1.0" in metrics
+    assert "detachd_backend_paused{" not in metrics
+
+
+def test_pause_of_a_backend_is_told(service: Service) -> None:
+    """One backend is paused -> still 200 and not the pause of all; the metric names it."""
+    service.ledger.pause("alice", "the array", backend="h@lvm")
+    page = ask(service, "/readyz")
+    assert page.status_code == 200
+    assert page.json()["components"]["ledger"]["reason"] == (
+        "available; backend h@lvm is paused by alice: the array"
+    )
+    metrics = ask(service, "/metrics").text
+    assert "detachd_paused 0.0" in metrics
+    assert 'detachd_backend_paused{backend="h@lvm"} 1.0' in metrics
 
 
 def test_acknowledged_case_is_left_out_of_the_gauges(service: Service) -> None:

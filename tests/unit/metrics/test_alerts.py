@@ -168,7 +168,13 @@ def read_at_scrape() -> dict[str, frozenset[str]]:
     """Return the same of what is asked for at each scrape only."""
     registry = CollectorRegistry()
     state = LedgerState(
-        {"parked": (1, 1.0)}, 1, 1.0, paused=True, acknowledged={"parked": 1}, open_breakers=("b",)
+        {"parked": (1, 1.0)},
+        1,
+        1.0,
+        paused=True,
+        acknowledged={"parked": 1},
+        open_breakers=("b",),
+        paused_backends=("b",),
     )
     registry.register(LedgerCollector(lambda: state))
     registry.register(ReadinessCollector(lambda: {"ledger": (True, False)}))
@@ -207,7 +213,7 @@ def test_each_component_is_graded_once() -> None:
     Cinder and Nova can be degraded too. Nova is never unready.
     """
     well = SimpleNamespace(bus="cell1", problems=(), connected=True, caught_up=True)
-    part, ledger = Mock(status=lambda: well), Mock(paused=lambda: None)
+    part, ledger = Mock(status=lambda: well), Mock(pauses=lambda: ())
     health = Health(ledger, [part], part, part, strangers=Strangers(), stopping=threading.Event())
     components = set(health.ready())
     assert health.ready()["nova"] == (True, False)

@@ -152,6 +152,28 @@ def test_pause_holds_until_resume(ledger: Ledger, run: Run) -> None:
     assert ledger.paused() is None
 
 
+def test_one_backend_is_paused_and_resumed(ledger: Ledger, run: Run) -> None:
+    """`--backend` -> that one alone; resuming all says what stays paused, and what ends that."""
+    open_case(ledger, backend="h@lvm")
+    paused = ("pause", "--backend", "h@lvm", "--reason", "array", "--actor", "alice")
+    assert run(*paused) == (0, "paused: backend h@lvm\n", "")
+    assert run(*paused) == (0, "already paused by alice: array\n", "")
+    left = "backend h@lvm is paused by alice: array; `detachd resume --backend h@lvm` ends that\n"
+    assert run("resume") == (0, f"detachd was not paused\n{left}", "")
+    assert run("resume", "--backend", "h@lvm") == (0, "resumed: backend h@lvm\n", "")
+    assert ledger.pauses() == ()
+
+
+def test_a_mistyped_backend_is_not_paused(ledger: Ledger, run: Run) -> None:
+    """No case and no file has that backend -> refused: the pause would stop nothing."""
+    open_case(ledger, backend="h@lvm")
+    code, out, err = run("pause", "--backend", "h@lvn", "--reason", "array")
+    assert (code, out) == (2, "")
+    assert "there is no backend h@lvn" in err
+    assert "h@lvm" in err
+    assert ledger.pauses() == ()
+
+
 def test_pausing_twice_says_whose_pause_holds(ledger: Ledger, run: Run) -> None:
     """Paused already -> told by whom; the first pause stays."""
     run("pause", "--reason", "first", "--actor", "alice")

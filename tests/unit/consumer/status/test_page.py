@@ -16,7 +16,7 @@ import pytest
 import requests
 from prometheus_client import CollectorRegistry
 
-from consumer.ledger import Ledger, LedgerUnavailableError
+from consumer.ledger import Ledger, LedgerUnavailableError, Pause
 from consumer.status import page as status_page
 from consumer.status.page import StatusPage
 from consumer.status.rendering import policy, style
@@ -287,7 +287,7 @@ class Away(Ledger):
         self.asked = threading.Semaphore(0)
         self.let_go = threading.Event()
 
-    def paused(self) -> None:
+    def pauses(self) -> tuple[Pause, ...]:
         """Answer nothing, and after a while that it is away."""
         self.asked.release()
         self.let_go.wait(20)

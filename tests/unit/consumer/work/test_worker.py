@@ -533,12 +533,47 @@ def test_pause_during_an_attempt_hands_the_case_back(ledger: Ledger, make: Make)
     assert worker.run_once() == 0
 
 
+def test_a_paused_backend_is_left_alone_and_others_go_on(ledger: Ledger, make: Make) -> None:
+    """One backend is paused -> its cases are not claimed, those of another are; then they are."""
+    open_case(ledger, backend=SLOW)
+    other = open_case(ledger)
+    recovery = Scripted(parks)
+    worker = make(recovery)
+    ledger.pause("me", "maintenance of the array", backend=SLOW)
+    assert [worker.run_once() for _ in range(3)] == [1, 0, 0]
+    assert recovery.volumes == [other]
+    ledger.resume("me", backend=SLOW)
+    assert worker.run_once() == 1
+
+
+def test_a_case_whose_backend_only_cinder_knows_is_not_tried_in_a_busy_loop(
+    ledger: Ledger, make: Make
+) -> None:
+    """No message named the paused backend -> refused at the intent, then left alone for a while."""
+    volume_id = open_case(ledger, backend=None)
+    ledger.pause("me", "maintenance of the array", backend=SLOW)
+
+    def wants_to_write(casefile: CaseFile) -> Outcome:
+        casefile.locate(SLOW)
+        casefile.intend(
+            StepKind.CINDER_UNRESERVE, request_id="req-x", target={}, evidence={},
+            lease_seconds=60.0, announcement=None,
+        )  # fmt: skip
+        raise AssertionError("the pause was overlooked")
+
+    worker = make(wants_to_write, threads=1)
+    assert [worker.run_once() for _ in range(3)] == [1, 0, 0]
+    record = only_case(ledger, volume_id)
+    assert (record.case.state, record.case.attempts) == (CaseState.DUE, 0)
+    assert record.intents == ()
+
+
 def test_paused_error_for_a_claim_that_is_lost_too_is_no_error(
     ledger: Ledger, make: Make, monkeypatch: pytest.MonkeyPatch, instruments: Instruments
 ) -> None:
     """Handing back fails because the claim is gone -> nothing to do, no internal error."""
 
-    def lost(*args: object) -> None:
+    def lost(*args: object, **named: object) -> None:
         raise ClaimLostError("gone")
 
     def paused(casefile: CaseFile) -> Outcome:

@@ -281,7 +281,7 @@ def test_paused_while_it_looks_before_a_call_that_call_is_not_made(
     before, pauses = cloud.calls(writes=True), iter([True])
     trial.written = lambda _: setattr(trial, "paused", next(pauses, False))
     recovery = Recovery(
-        cloud.cinder, cloud.nova, cloud.driver, lambda _: QUICK, paused=lambda: trial.paused
+        cloud.cinder, cloud.nova, cloud.driver, lambda _: QUICK, paused=lambda _: trial.paused
     )
     assert trial.attempt(recovery) is None
     assert cloud.calls(writes=True) == before

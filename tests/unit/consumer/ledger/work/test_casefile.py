@@ -178,6 +178,19 @@ def test_paused(ledger: Ledger, claim: Claim) -> None:
     intend(ledger.casefile(claim))
 
 
+def test_paused_for_its_backend(ledger: Ledger, claim: Claim) -> None:
+    """The backend on which Cinder has the volume is paused -> the next intent is refused."""
+    ledger.pause("alice", "the array", backend="h@lvm")
+    casefile = ledger.casefile(claim)
+    intend(casefile, request_id="req-before")
+    casefile.locate("h@lvm")
+    with pytest.raises(PausedError, match=r"alice.*the array.*detachd resume --backend h@lvm"):
+        intend(casefile)
+    ledger.resume("alice", backend="h@lvm")
+    ledger.pause("alice", "another array", backend="h@ceph")
+    intend(casefile)
+
+
 def test_request_id_used_before(ledger: Ledger, claim: Claim) -> None:
     """A request id is used for a second intent -> refused: it could not tell two calls apart."""
     casefile = ledger.casefile(claim)
