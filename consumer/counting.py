@@ -19,6 +19,7 @@ class EventKind(enum.Enum):
     DISCONNECTED = "a connection to this bus was lost"
     REPLAYED = "a replay was settled with this result: rearmed, opened, repeated or refused"
     CLAIM_LOST = "a claim on this backend ended, or another worker claimed it, during the work"
+    LEASE_OUTLIVED = "an attempt on this backend goes on although its lease has run out"
     INTERNAL_ERROR = "this loop caught an unexpected error"
     SENT = "the broker confirmed an announcement of this event type"
     UNROUTED = "no queue was bound for an announcement of this event type"

@@ -73,6 +73,7 @@ class Observer:
             EventKind.DISCONNECTED: instruments.listening.disconnects,
             EventKind.REPLAYED: instruments.listening.replays,
             EventKind.CLAIM_LOST: instruments.working.claims_lost,
+            EventKind.LEASE_OUTLIVED: instruments.working.leases_outlived,
             EventKind.INTERNAL_ERROR: instruments.working.internal_errors,
             EventKind.HOST_ALIVE: instruments.working.hosts_alive,
             EventKind.SENT: instruments.publishing.sent,

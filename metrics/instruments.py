@@ -179,6 +179,9 @@ class Working:
         self.claims_lost = make.counter(
             "claims_lost", "Claims that ended during the work on their case.", "backend"
         )
+        self.leases_outlived = make.counter(
+            "leases_outlived", "Attempts that went on after their lease had run out.", "backend"
+        )
         self.attempts = make.counter(
             "attempts", "Finished attempts: the case's next state and the rule.", "state", "rule"
         )

@@ -196,13 +196,15 @@ class Ledger:
         *,
         located: Callable[[str], None] = lambda _: None,
         limits: Limits = UNLIMITED,
+        renewed: Callable[[float], None] = lambda _: None,
     ) -> CaseFile:
         """Return what recovery writes through while it works on the claimed case.
 
         ``located`` is called with the backend of the case when recovery has found it. ``limits``
-        are the brakes, which hold for all replicas together.
+        are the brakes, which hold for all replicas together. ``renewed`` is called with the seconds
+        for which an intent has renewed the lease.
         """
-        return LedgerCaseFile(self._database, claim, located, limits)
+        return LedgerCaseFile(self._database, claim, located, limits, renewed)
 
     def finish(self, claim: Claim, outcome: Outcome, *, repeated: bool = False) -> None:
         """Write state, history and announcements, and free the volume. Raises ClaimLostError.

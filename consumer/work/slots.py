@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from consumer.work.backends import Backends
@@ -135,6 +136,39 @@ class Seat:
     def leave(self, *, unused: bool = False) -> None:
         """Free the slot, see ``Slots.release``."""
         self._slots.release(self._backend, unused=unused)
+
+
+class RunningLeases:
+    """When the lease of each running attempt ends, by ``time.monotonic``. Thread-safe.
+
+    An attempt that outlives its lease does no harm by itself: the fence refuses what it writes, and
+    no call is begun that the lease does not cover. But another worker may continue beside it, so it
+    is told when it happens, and not when the attempt returns.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ends: dict[Seat, float] = {}
+
+    def extend(self, seat: Seat, seconds: float) -> None:
+        """Note that the lease now lasts so many seconds; a renewal shortens none."""
+        until = time.monotonic() + seconds
+        with self._lock:
+            self._ends[seat] = max(self._ends.get(seat, until), until)
+
+    def end(self, seat: Seat) -> None:
+        """Forget an attempt that has ended."""
+        with self._lock:
+            self._ends.pop(seat, None)
+
+    def take_outlived(self) -> list[Seat]:
+        """Return the attempts whose leases have run out since the last time, each once."""
+        now = time.monotonic()
+        with self._lock:
+            outlived = [seat for seat, until in self._ends.items() if until < now]
+            for seat in outlived:
+                del self._ends[seat]
+        return outlived
 
 
 IDLE_SECONDS = 30.0

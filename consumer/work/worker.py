@@ -20,7 +20,7 @@ from consumer.counting import Attempted, Claimed, EventKind, Happened, Released
 from consumer.ledger import Claim, Ledger, LedgerUnavailableError
 from consumer.logs import CaseContext
 from consumer.work.backends import Backends
-from consumer.work.slots import UNKNOWN, Seat, Slots, WorkerThreads
+from consumer.work.slots import UNKNOWN, RunningLeases, Seat, Slots, WorkerThreads
 from handlers.announcement import Details, Event, announce
 from handlers.brakes import UNLIMITED, Limits
 from handlers.case import (
@@ -176,6 +176,7 @@ class Worker:
         self._caught_up = caught_up
         self._slots = Slots(settings.threads, backends)
         self._threads = WorkerThreads("case", settings.threads)
+        self._leases = RunningLeases()
         self._problem: str | None = None
 
     def run_once(self) -> int:
@@ -196,7 +197,14 @@ class Worker:
         while not stop.is_set():
             releases = self._slots.releases()
             self._dispatch_or_log()
+            self.tell_outlived()
             self._slots.wait_for_release(releases, self._settings.poll_seconds)
+
+    def tell_outlived(self) -> None:
+        """Log and count the attempts whose leases have run out while they go on."""
+        for seat in self._leases.take_outlived():
+            LOG.warning("an attempt on backend %s goes on after its lease", seat.label or "unknown")
+            self._count(Happened(EventKind.LEASE_OUTLIVED, seat.label))
 
     def drain(self, seconds: float) -> bool:
         """Wait for the running attempts, at most ``seconds``; tell whether all have ended.
@@ -274,6 +282,7 @@ class Worker:
         threading.current_thread().name = f"case-{claim.case.case_id}"
         CaseContext(claim.case)
         until = time.monotonic() + self._settings.lease_seconds
+        self._leases.extend(seat, self._settings.lease_seconds)
         try:
             self._attempt(claim, seat, until)
         except LedgerUnavailableError as error:
@@ -284,12 +293,18 @@ class Worker:
             self._count(Happened(EventKind.INTERNAL_ERROR, "worker"))
             self._reschedule(claim, error, until)
         finally:
+            self._leases.end(seat)
             self._free_slot(seat)
 
     def _attempt(self, claim: Claim, seat: Seat, until: float) -> None:
         began = time.monotonic()
         try:
-            file = self._ledger.casefile(claim, located=seat.move, limits=self._limits)
+            file = self._ledger.casefile(
+                claim,
+                located=seat.move,
+                limits=self._limits,
+                renewed=lambda seconds: self._leases.extend(seat, seconds),
+            )
             outcome = self._recovery.attempt(file)
             self._finish(claim, outcome, until)
         except ClaimLostError as failure:

@@ -90,8 +90,10 @@ class LedgerCaseFile:
         claim: Claim,
         located: Callable[[str], None] = lambda _: None,
         limits: Limits = UNLIMITED,
+        renewed: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._database = database
+        self._renewed = renewed
         self._claim = claim
         self._located = located
         self._limits = limits
@@ -158,6 +160,7 @@ class LedgerCaseFile:
             lambda connection: _intend(connection, self._claim, step),
             done=lambda connection: _find(connection, self._claim, request_id),
         )
+        self._renewed(lease_seconds)
 
     def result(self, request_id: str, result: StepResult, detail: str) -> None:
         """Record the result of the call of an intent.

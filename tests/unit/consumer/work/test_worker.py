@@ -18,7 +18,7 @@ from consumer.work.worker import Worker, WorkerSettings
 from handlers.case import CaseFile, CaseState, ClaimLostError, Outcome, PausedError, StepKind
 from handlers.notification import Phase
 from metrics.instruments import Instruments
-from tests.bus import new_ledger, until
+from tests.bus import new_ledger, running, until
 from tests.unit.consumer.due import LAB, SLOW, backends, only_case, open_case, outcome
 
 AT_ONCE = Timing(attach_deadline_seconds=0.0)
@@ -357,6 +357,49 @@ def test_lost_claim_drops_the_outcome(ledger: Ledger, make: Make, instruments: I
     make(slow, settings=settings).run_once()
     assert only_case(ledger, volume_id).case.rule == "T1.test"
     assert count(instruments, "detachd_claims_lost_total", backend=LAB) == 1
+
+
+def test_attempt_that_outlives_its_lease_is_told_while_it_runs(
+    ledger: Ledger, make: Make, instruments: Instruments, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An attempt hangs past its lease -> logged and counted once, before it has returned."""
+
+    def outlived() -> float:
+        return count(instruments, "detachd_leases_outlived_total", backend=LAB)
+
+    open_case(ledger)
+    gate = Gate()
+    settings = WorkerSettings(threads=1, lease_seconds=0.2, poll_seconds=0.05, drain_seconds=5.0)
+    worker = make(gate, settings=settings)
+    with running(worker):
+        until(lambda: gate.backends)
+        assert outlived() == 0
+        until(lambda: outlived() == 1)
+        gate.opened.set()
+        assert worker.drain(5.0)
+        assert outlived() == 1
+    assert "goes on after its lease" in caplog.text
+
+
+def test_attempt_whose_lease_was_renewed_has_not_outlived_it(
+    ledger: Ledger, make: Make, instruments: Instruments
+) -> None:
+    """An intent renews the lease for longer -> nothing is told at its first end."""
+
+    def renews(casefile: CaseFile) -> Outcome:
+        casefile.intend(
+            StepKind.CINDER_UNRESERVE, request_id="req-x", target={}, evidence={},
+            lease_seconds=60.0, announcement=None,
+        )  # fmt: skip
+        time.sleep(0.4)
+        worker.tell_outlived()
+        return outcome()
+
+    open_case(ledger)
+    settings = WorkerSettings(threads=1, lease_seconds=0.2, poll_seconds=0.05, drain_seconds=5.0)
+    worker = make(renews, settings=settings)
+    assert worker.run_once() == 1
+    assert count(instruments, "detachd_leases_outlived_total", backend=LAB) == 0
 
 
 def test_claim_lost_inside_the_judgement_is_no_internal_error(
