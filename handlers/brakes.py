@@ -16,6 +16,9 @@ from datetime import datetime, timedelta
 
 HOUR_SECONDS = 3600.0
 
+PROBED_AGAIN_SECONDS = 30.0
+"""How long a plan waits at most for the one release that a half-open breaker tries."""
+
 
 class Scope(enum.Enum):
     """What a brake counts by."""
@@ -70,15 +73,20 @@ class Breaker:
     probe_until: datetime | None = None
 
     def held_seconds(self, now: datetime, limits: BreakerLimits) -> float:
-        """Return for how long it holds all releases; 0 where one may be tried, or all may."""
+        """Return for how long it holds a release; 0 where one may be tried, or all may.
+
+        While one is tried the others wait a short time: its end usually comes soon.
+        """
         if self.opened_at is None or limits.failures == 0:
             return 0.0
         doubled = limits.open_seconds * 2 ** min(max(self.opens - 1, 0), 16)
         open_until = self.opened_at + timedelta(
             seconds=min(doubled, max(limits.longest_seconds, limits.open_seconds))
         )
-        until = max(open_until, self.probe_until or open_until)
-        return max((until - now).total_seconds(), 0.0)
+        if now < open_until:
+            return (open_until - now).total_seconds()
+        left = ((self.probe_until or now) - now).total_seconds()
+        return max(min(left, PROBED_AGAIN_SECONDS), 0.0)
 
     def probing(self, now: datetime, limits: BreakerLimits) -> Breaker:
         """Return it with one release being tried; a closed one stays as it is."""

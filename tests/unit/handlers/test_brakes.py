@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -124,6 +125,16 @@ def test_while_one_is_tried_the_others_wait() -> None:
     assert tried.held_seconds(half_open, LIMITS) == 30.0
     assert tried.held_seconds(half_open + seconds(30), LIMITS) == 0.0
     assert Breaker().probing(NOW, LIMITS) == Breaker()
+
+
+def test_a_slow_try_is_not_waited_for_to_its_bound() -> None:
+    """One is tried, which may take a quarter of an hour -> the others look again much sooner."""
+    slow = dataclasses.replace(LIMITS, probe_seconds=900.0)
+    half_open = NOW + seconds(60)
+    tried = after(Breaker(), 3).probing(half_open, slow)
+    assert tried.held_seconds(half_open, slow) == 30.0
+    assert tried.held_seconds(half_open + seconds(890), slow) == 10.0
+    assert tried.held_seconds(half_open + seconds(900), slow) == 0.0
 
 
 def test_a_try_that_fails_doubles_the_pause_up_to_the_longest() -> None:
