@@ -490,11 +490,17 @@ def _seconds_to_next_look(attempted: Attempted) -> float | None:
 
 
 def ask(attempted: Attempted, reason: str, fingerprint: str) -> Outcome:
-    """Return the outcome that waits for a person's approval of the plan with this fingerprint."""
+    """Return the outcome that waits for a person's approval of the plan with this fingerprint.
+
+    A recovery that was begun, and now needs another plan's approval, is announced as an error: who
+    heard of its start would wait for its end.
+    """
+    asked_before = attempted.case.state is CaseState.AWAITING_APPROVAL and not attempted.started
     return attempted.outcome(
         CaseState.AWAITING_APPROVAL,
         reason,
         delay_seconds=_seconds_to_next_look(attempted),
         fingerprint=fingerprint,
         reason_kind=ReasonKind.GUARD,
+        announcements=() if asked_before else _unused(attempted, reason),
     )

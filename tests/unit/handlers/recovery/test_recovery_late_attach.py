@@ -203,6 +203,22 @@ def test_an_order_serves_once(cloud: Cloud) -> None:
     assert intents.detach_ordered(trial.kept) is False
 
 
+def test_one_that_was_begun_and_waits_for_another_yes_is_announced_once(cloud: Cloud) -> None:
+    """Begun with a yes, and now it needs another one -> an error follows the start, once."""
+    recovery = recovery_on(cloud, dataclasses.replace(UNWANTED, mode=Mode.APPROVE))
+    trial = Trial(scenes.uc2(cloud), ATTACH)
+    asked = trial.run(recovery)
+    assert trial.events() == []
+    yes = {
+        "approved_by": "alice", "approved_fingerprint": asked.fingerprint,
+        "approved_at": trial.now,
+    }  # fmt: skip
+    trial.kept = dataclasses.replace(trial.kept, **yes, state=CaseState.DUE)
+    for _ in range(3):
+        assert trial.run(recovery).state is CaseState.AWAITING_APPROVAL
+        assert trial.events() == ["start", "error"]
+
+
 def test_each_step_takes_a_yes_of_its_own(cloud: Cloud) -> None:
     """Mode approve -> asked whether to complete it, and then whether to detach it."""
     recovery = recovery_on(cloud, dataclasses.replace(UNWANTED, mode=Mode.APPROVE))
