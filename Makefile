@@ -31,7 +31,7 @@ demo-openstack: services venv lab-environment ## Run the demo on a small real Op
 
 services: ## Install RabbitMQ, PostgreSQL, MariaDB, promtool, tgt ... if missing (root; starts none)
 	@tools/install-services
-	@tools/install-second-broker
+	@tools/install-debian-13
 
 lab-environment: venv ## Install the OpenStack of tests/lab, outside the checkout (once; takes minutes)
 	@$(BIN)/python -m tests.lab.environment
@@ -42,7 +42,7 @@ lab: services venv lab-environment ## Start a small real OpenStack (tests/lab) a
 lab-stop: venv ## Stop the OpenStack of `make lab`
 	@$(BIN)/python -m tests.lab stop
 
-test: services venv lab-environment ## Run all tests, in five parts; tests of missing programs are skipped, or fail if CI=true
+test: services venv lab-environment ## Run all tests, in six parts; tests of missing programs are skipped, or fail if CI=true
 	@tools/run-tests
 
 check: venv ## Run lint, types, import rules, unit and property tests: a minute, no services

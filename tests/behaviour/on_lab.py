@@ -6,7 +6,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ from tests.behaviour.ground import State
 from tests.behaviour.lab_servers import LabServers
 from tests.lab import backend, clients
 from tests.lab.inside.faults import Fault, How, When
-from tests.lab.openstack import OpenStack, until
+from tests.lab.openstack import OpenStack, address_of, until
 from tests.lab.rest import Answer, Rest
 
 INITIATOR = "iqn.1993-08.org.debian:01:"
@@ -96,7 +96,12 @@ class LabOthers:
 
 
 class LabGround:
-    """A running lab; faults are cleared when a test is done with it."""
+    """A running lab; faults are cleared when a test is done with it.
+
+    ``wanted`` is what is asked of Cinder besides a size when a volume is made.
+    """
+
+    wanted: Mapping[str, Any] = {}
 
     def __init__(self, lab: OpenStack) -> None:
         self.lab = lab
@@ -126,11 +131,11 @@ class LabGround:
 
     def connector(self, host: str) -> Connector:
         """Return the connector of a host, as the lab's nova-compute presents it."""
-        return Connector(host=host, initiator=f"{INITIATOR}{host}", ip="127.0.0.1")
+        return Connector(host=host, initiator=f"{INITIATOR}{host}", ip=address_of(host))
 
     def volume(self, *, multiattach: bool = False) -> str:
         """Make an available volume."""
-        wanted: dict[str, Any] = {"size": 1}
+        wanted: dict[str, Any] = {"size": 1, **self.wanted}
         if multiattach:
             wanted["volume_type"] = self._multiattach_type()
         made = self.admin.do("block-storage", "POST", "/volumes", {"volume": wanted})
@@ -145,15 +150,19 @@ class LabGround:
         until(lambda: self.admin.ask("block-storage", "GET", path).status == 404, "it is gone")
 
     def look(self, volume_id: str) -> State:
-        """Look at a volume from all sides: at Cinder's tables and at tgtd."""
+        """Look at a volume from all sides: at Cinder's tables and at the backend."""
         attachments = self.lab.mariadb.execute(f"{ROWS}'{volume_id}'")
-        export = backend.export(self.lab.tgtd, volume_id)
-        let_in = (name.removeprefix(INITIATOR) for name in export.let_in) if export else ()
         return State(
             *self._statuses(volume_id),
             tuple(sorted(str(status) for (status,) in attachments)),
-            tuple(sorted(let_in)),
+            self.let_in(volume_id),
         )
+
+    def let_in(self, volume_id: str) -> tuple[str, ...]:
+        """Return the hosts that tgtd lets in."""
+        export = backend.export(self.lab.tgtd, volume_id)
+        let_in = (name.removeprefix(INITIATOR) for name in export.let_in) if export else ()
+        return tuple(sorted(let_in))
 
     def busy_backend(
         self, method: str, volume_id: str, act: Callable[[], None]

@@ -34,6 +34,7 @@ class Part(enum.Enum):
 
     OPENSTACK = "openstack"
     RABBITMQ = "rabbitmq"
+    CEPH = "ceph"
     PYTHON = "python"
     LEDGER = "ledger"
 
@@ -41,10 +42,13 @@ class Part(enum.Enum):
 HEADINGS = {
     Part.OPENSTACK: "OpenStack",
     Part.RABBITMQ: "RabbitMQ",
+    Part.CEPH: "Ceph",
     Part.PYTHON: "Python",
     Part.LEDGER: "The ledger's database",
 }
-RUN = ("run", "OpenStack", "RabbitMQ", "Python", "libraries", "ledger", "tests", "commit")
+RUN = (
+    "run", "OpenStack", "RabbitMQ", "Ceph", "Python", "libraries", "ledger", "tests", "commit",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,6 +115,8 @@ def versions(run: Run, part: Part) -> Sequence[str]:
             return tuple(f"{package} {v}" for package, v in sorted(run.used.openstack.items()))
         case Part.RABBITMQ:
             return run.used.rabbitmq
+        case Part.CEPH:
+            return run.used.ceph
         case Part.PYTHON:
             return (run.used.python,)
         case Part.LEDGER:
@@ -174,6 +180,7 @@ def _run(run: Run) -> tuple[str, ...]:
         run.name,
         used[Part.OPENSTACK],
         used[Part.RABBITMQ],
+        used[Part.CEPH],
         used[Part.PYTHON],
         run.used.libraries or "others",
         used[Part.LEDGER],

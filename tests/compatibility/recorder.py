@@ -26,6 +26,7 @@ from sqlalchemy import event
 
 from tests.compatibility.records import ROOT, Counts, Run, Used
 from tests.lab.daemon import Daemon
+from tests.services.ceph import Ceph
 from tests.services.rabbitmq import RabbitMQ
 from tests.services.service import PrivateService
 
@@ -90,6 +91,7 @@ class Recorder:
             rabbitmq=tuple(sorted(self._seen["rabbitmq"])),
             ledgers=tuple(sorted(self._seen["ledger"])),
             openstack={package: ", ".join(sorted(self._seen[package])) for package in packages},
+            ceph=tuple(sorted(self._seen["ceph"])),
         )
 
     def _suites(self) -> dict[str, Counts]:
@@ -103,6 +105,8 @@ class Recorder:
         match service:
             case RabbitMQ():
                 self._seen["rabbitmq"].add(_version_of_broker(service))
+            case Ceph():
+                self._seen["ceph"].add(service.version)
             case Daemon(name=name) if name in OPENSTACK:
                 package = OPENSTACK[name]
                 self._seen[package].add(_version_in(service.environment, package))

@@ -28,9 +28,10 @@ class Counts:
 class Used:
     """What a run really had to do with, each as the part itself tells.
 
-    ``rabbitmq`` and ``ledgers`` are those that were started and connected to, ``openstack`` the
-    releases of the lab's services by package, empty where no lab ran. ``libraries`` names the list
-    of releases (tests/versions, else constraints.txt) that the installed packages agree with.
+    ``rabbitmq``, ``ceph`` and ``ledgers`` are those that were started and connected to,
+    ``openstack`` the releases of the lab's services by package, empty where no lab ran.
+    ``libraries`` names the list of releases (tests/versions, else constraints.txt) that the
+    installed packages agree with.
     """
 
     python: str
@@ -38,6 +39,7 @@ class Used:
     rabbitmq: tuple[str, ...] = ()
     ledgers: tuple[str, ...] = ()
     openstack: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    ceph: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ def read(directory: Path = KEPT_IN) -> Sequence[Run]:
 def _from_json(name: str, text: str) -> Run:
     plain: dict[str, Any] = json.loads(text)
     used = plain.pop("used")
-    lists = {key: tuple(used.pop(key)) for key in ("rabbitmq", "ledgers")}
+    used.setdefault("ceph", [])  # in records of runs from before it was told
+    lists = {key: tuple(used.pop(key)) for key in ("rabbitmq", "ceph", "ledgers")}
     suites = {suite: Counts(**counts) for suite, counts in plain.pop("suites").items()}
     return Run(name=name, used=Used(**used, **lists), suites=suites, **plain)

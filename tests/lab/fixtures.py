@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from tests.lab.ceph_backend import CephBackend, ceph_backend_of
 from tests.lab.environment import LabMissingError
 from tests.lab.openstack import OpenStack
+from tests.services.rbd_clients import require_bindings
 from tests.services.service import ServiceMissingError
 
 MARKS = (
@@ -30,8 +33,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def installed_lab() -> OpenStack:
     """Make a lab, not yet started; skip the test, or fail it where CI=true, if it cannot run."""
-    try:
+    with _or_skipped():
         return OpenStack()
+
+
+@contextmanager
+def _or_skipped() -> Iterator[None]:
+    try:
+        yield
     except (LabMissingError, ServiceMissingError) as missing:
         if os.environ.get("CI") == "true":
             pytest.fail(str(missing))
@@ -43,3 +52,13 @@ def openstack() -> Iterator[OpenStack]:
     """Share one lab. A test takes back its faults, and starts again what it kills or pauses."""
     with installed_lab() as lab:
         yield lab
+
+
+@pytest.fixture(scope="module")
+def ceph_backend(openstack: OpenStack) -> Iterator[CephBackend]:
+    """Give the lab's Cinder a second backend, on a Ceph of the module's own."""
+    with ExitStack() as running:
+        with _or_skipped():
+            require_bindings()
+            backend = running.enter_context(ceph_backend_of(openstack))
+        yield backend

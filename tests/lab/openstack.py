@@ -181,12 +181,16 @@ class OpenStack:
         self.daemons = {"keystone": keystone}
         self.daemons |= {kind.name: kind(values) for kind in ONE_EACH}
         for host in self.computes:
-            own = {"host": host, "hypervisor_faults": str(self.compute_faults[host].directory)}
+            own = {
+                "host": host,
+                "hypervisor_faults": str(self.compute_faults[host].directory),
+                "block_storage_ip": address_of(host),
+            }
             self.computes_by_host[host] = NovaCompute(values | own)
         self.daemons |= self.computes_by_host
 
     def _values(self) -> Values:
-        return {f"{name}_database": self.mariadb.address(name) for name in NAMES} | {
+        values = {f"{name}_database": self.mariadb.address(name) for name in NAMES} | {
             "environment": str(self.environment),
             "transport_url": self.transport_url,
             "rpc_seconds": str(self.settings.rpc_seconds),
@@ -203,7 +207,9 @@ class OpenStack:
             "host": "lab-controller",
             "hypervisor_faults": "",
             "guests": "",
+            "block_storage_ip": "127.0.0.1",
         }
+        return values | {"backend_section": render("backend-tgt", values)}
 
     def _accounts(self, auth_url: str) -> dict[str, str]:
         password = self._seed.passwords.services
@@ -246,6 +252,11 @@ class OpenStack:
             for name, daemon in self.daemons.items():
                 if hasattr(daemon, "directory"):  # else it was never started
                     shutil.copy(daemon.directory / "log", Path(place) / f"{name}.log")
+
+
+def address_of(host: str) -> str:
+    """Return the address from which a compute host reaches storage, which its connector names."""
+    return f"127.0.1.{1 + COMPUTES.index(host)}" if host in COMPUTES else "127.0.0.1"
 
 
 def until(holds: Callable[[], object], what: str, seconds: float = READY_SECONDS) -> None:

@@ -8,7 +8,7 @@ import enum
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -29,10 +29,33 @@ TRIES = 5  # Nova's
 
 
 class Eyes(enum.Enum):
-    """Which storage driver the service has: one that sees the lab's tgtd, or the default one."""
+    """Which storage driver the service has: one that sees the backend, or the default one."""
 
     SEEING = "tgt"
+    SEEING_CEPH = "rbd"
     BLIND = "cinder_managed"
+
+    @property
+    def see(self) -> bool:
+        """Whether it is one that sees."""
+        return self is not Eyes.BLIND
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Volumes:
+    """Where the volumes are that are made, and the servers that get them.
+
+    ``sections`` are options by section, such as those of a storage driver.
+    """
+
+    ground: LabGround
+    cast: Cast
+    sections: Mapping[str, Mapping[str, object]] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def on(cls, ground: LabGround, **sections: Mapping[str, object]) -> Self:
+        """Have them on a ground, with servers that nobody has used yet."""
+        return cls(ground, Cast(ground.servers), sections)
 
 
 @dataclasses.dataclass(slots=True)
@@ -45,8 +68,7 @@ class LabSite:
 
     lab: OpenStack
     eyes: Eyes
-    ground: LabGround
-    cast: Cast
+    volumes: Volumes
     detachd: Installation
     ledger: Ledger
     peer: Peer
@@ -57,6 +79,16 @@ class LabSite:
     heard: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)
     writers: dict[str, Initiator] = dataclasses.field(default_factory=dict)
     second_writers: dict[str, Initiator] = dataclasses.field(default_factory=dict)
+
+    @property
+    def ground(self) -> LabGround:
+        """The cloud that is served."""
+        return self.volumes.ground
+
+    @property
+    def cast(self) -> Cast:
+        """Its servers."""
+        return self.volumes.cast
 
     def cases(self, volume_id: str) -> list[CaseRecord]:
         """Return all that the ledger has of a volume, the oldest case first."""
@@ -113,7 +145,8 @@ class LabSite:
 
     def serve_again(self, **changes: Mapping[str, object]) -> None:
         """Start the service that was stopped, with some options changed. Blocks for seconds."""
-        configure(self.detachd, self.lab, self.eyes, self.policy, **changes)
+        sections = {**self.volumes.sections, **changes}
+        configure(self.detachd, self.lab, self.eyes, self.policy, **sections)
         self.service = self.running.enter_context(self.detachd.serve()).ready()
 
     def check_logs(self) -> None:
@@ -126,28 +159,30 @@ class LabSite:
 
 
 @contextlib.contextmanager
-def open_lab_site(lab: OpenStack, directory: Path, eyes: Eyes, **policy: Any) -> Iterator[LabSite]:
+def open_lab_site(
+    lab: OpenStack, directory: Path, eyes: Eyes, volumes: Volumes | None = None, **policy: Any
+) -> Iterator[LabSite]:
     """Install detachd for the lab, let it serve, and have every host's connector heard of.
 
-    ``policy`` replaces some of what ``policy_of`` says. Blocks for some ten seconds. Whatever is
-    left of the site before it is removed first.
+    Its volumes are those of the lab's own backend unless others are given. ``policy`` replaces some
+    of what ``policy_of`` says. Blocks for some ten seconds. Whatever is left of the site before it
+    is removed first.
     """
     with contextlib.ExitStack() as stack:
-        ground = LabGround(lab)
-        ground.forget_volumes()
-        stack.callback(ground.clean_up)
+        volumes = volumes or Volumes.on(LabGround(lab))
+        volumes.ground.forget_volumes()
+        stack.callback(volumes.ground.clean_up)
         peer = stack.enter_context(Peer(lab.rabbitmq.url))
         _listen(peer)
         chosen = dataclasses.replace(policy_of(lab, eyes), **policy)
         detachd = _installed(lab, directory, eyes)
-        configure(detachd, lab, eyes, chosen)
+        configure(detachd, lab, eyes, chosen, **volumes.sections)
         detachd.run("ledger", "upgrade")
         detachd.run("sweep", "acknowledge", "--reason", "the lab is as new as the ledger")
         site = LabSite(
             lab,
             eyes,
-            ground,
-            Cast(ground.servers),
+            volumes,
             detachd,
             stack.enter_context(detachd.ledger()),
             peer,
@@ -193,16 +228,16 @@ def policy_of(lab: OpenStack, eyes: Eyes) -> BackendPolicy:
         retry_backoff_seconds=0.5,
         retry_backoff_max_seconds=2.0,
         late_horizon_seconds=float(LATE_RPC_TIMEOUTS * rpc),
-        trust_blind=eyes is Eyes.BLIND,
+        trust_blind=not eyes.see,
         nova_detach_wait_seconds=10.0,
         # Where the end was heard it is kept all the same.
-        late_attach=LateAttach.DETACH if eyes is Eyes.SEEING else LateAttach.KEEP,
+        late_attach=LateAttach.DETACH if eyes.see else LateAttach.KEEP,
     )
 
 
 def _installed(lab: OpenStack, directory: Path, eyes: Eyes) -> Installation:
     user, service = lab.credentials("detachd"), lab.credentials("detachd-service")
-    accounts = clients.accounts(user, service if eyes is Eyes.SEEING else None)
+    accounts = clients.accounts(user, service if eyes.see else None)
     places = Places(lab.transport_url, f"sqlite:///{directory}/ledger.sqlite", accounts)
     return Installation(directory / "detachd", places)
 
@@ -226,7 +261,7 @@ def configure(
             "second_looks_per_minute": 0,
         },
         "worker": {"threads": 8},
-        "sweep": _sweep(rpc) if eyes is Eyes.SEEING else {"enabled": "false"},
+        "sweep": _sweep(rpc) if eyes.see else {"enabled": "false"},
         "backend_defaults": {"driver": eyes.value, "concurrency": 6},
     }
     if eyes is Eyes.SEEING:

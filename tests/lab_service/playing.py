@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from threading import BoundedSemaphore
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from consumer.ledger import IntentRecord, OutboxRecord
 from handlers.case import CaseState, Conclusion, StepResult
@@ -64,13 +64,38 @@ class Played:
         return self.stage.told()
 
 
-@contextmanager
+class Playable(Protocol):
+    """What can be played."""
+
+    @property
+    def name(self) -> str:
+        """What it is called by."""
+
+    @property
+    def arrange(self) -> Callable[[Stage], Stage | None]:
+        """How it comes about while no case is worked; where it returns a stage, that one counts."""
+
+
+Kind = TypeVar("Kind", bound=Playable)
+
+
 def playing(
     site: LabSite, scenes: Sequence[Scene | Situation]
+) -> AbstractContextManager[Mapping[str, Future[Any]]]:
+    """Play scenes and situations, each until it has ended as its kind does."""
+    return played(site, scenes, _end)
+
+
+@contextmanager
+def played(
+    site: LabSite,
+    scenes: Sequence[Kind],
+    end: Callable[[Kind, Future[tuple[Stage, State]]], Any],
 ) -> Iterator[Mapping[str, Future[Any]]]:
     """Arrange them while no case is worked, then let the service work; the futures tell the rest.
 
-    Blocks until each is arranged, half a minute, and when it is left until each has ended.
+    ``end`` is given what was arranged, waits until it is over, and returns what came of it. Blocks
+    until each is arranged, half a minute, and when it is left until each has ended.
     """
     with ExitStack() as lent, ThreadPoolExecutor(max_workers=len(scenes)) as pool:
         some = BoundedSemaphore(AT_ONCE)  # and no pool of its own: initiators die with their thread
@@ -78,13 +103,13 @@ def playing(
             arranged = [pool.submit(_arranged, site, lent, some, scene) for scene in scenes]
             wait(arranged)
         yield {
-            scene.name: pool.submit(_end, scene, there)
+            scene.name: pool.submit(end, scene, there)
             for scene, there in zip(scenes, arranged, strict=True)
         }
 
 
 def _arranged(
-    site: LabSite, lent: ExitStack, some: BoundedSemaphore, scene: Scene | Situation
+    site: LabSite, lent: ExitStack, some: BoundedSemaphore, scene: Playable
 ) -> tuple[Stage, State]:
     with some:
         server_id = lent.enter_context(site.cast.server(HOST))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import signal
 import subprocess
 import threading
@@ -12,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.services import rbd_admin
+from tests.services import chroot, rbd_admin
 from tests.services.ports import free_port
 from tests.services.service import PrivateService, ServiceFailedError, executable
 
@@ -54,6 +56,7 @@ mon_data_avail_crit = 1
 paxos_propose_interval = 0.05
 paxos_min_wait = 0.01
 [osd]
+osd_class_dir = {classes}
 osd_data = {directory}/osd
 osd_objectstore = memstore
 memstore_device_bytes = 1073741824
@@ -89,6 +92,12 @@ KEYS: Mapping[str, Mapping[str, str]] = {
 }
 
 
+# The program is given as a text, because its file is not seen in a chroot.
+_PYTHON = """#!/bin/sh
+cd "${{0%/*}}" && exec {inside} -I -c "$(cat "$2")"
+"""
+
+
 class Ceph(PrivateService):
     """One cluster with the pools ``volumes`` and ``images``. Killed, it forgets what it held."""
 
@@ -96,10 +105,8 @@ class Ceph(PrivateService):
     stop_signal = signal.SIGKILL  # nothing of it is wanted afterwards
 
     def __init__(self) -> None:
-        self._mon = executable("Ceph", PACKAGES, "ceph-mon")
-        self._osd = executable("Ceph", PACKAGES, "ceph-osd")
-        self._ceph = executable("Ceph", PACKAGES, "ceph")
-        self._rbd = executable("Ceph", PACKAGES, "rbd")
+        programs = "ceph-mon", "ceph-osd", "ceph", "rbd"
+        self._mon, self._osd, self._ceph, self._rbd = (program(name) for name in programs)
         self._asking = threading.Lock()
         self._program: subprocess.Popen[bytes] | None = None
         self.port = free_port()
@@ -115,13 +122,24 @@ class Ceph(PrivateService):
         """The file that a client is given; it names the keyring of each user."""
         return self.directory / "ceph.conf"
 
+    @property
+    def version(self) -> str:
+        """The version that the monitor tells: 18.2.7."""
+        told = json.loads(self.ceph("version", "--format", "json"))["version"]
+        return str(told).split()[2].partition("-")[0]
+
+    @property
+    def python(self) -> Path:
+        """A Python with the bindings of this very release, to run one program with ``-I``."""
+        return self.directory / "python"
+
     def ceph(self, *words: str) -> str:
         """Return what the administrator's ``ceph`` prints."""
-        return self._run(self._ceph, "-c", self.configuration, *words)
+        return self._run(*self._ceph, "-c", self.configuration, *words)
 
     def rbd(self, *words: str) -> str:
         """Return what the administrator's ``rbd`` prints."""
-        return self._run(self._rbd, "-c", self.configuration, *words)
+        return self._run(*self._rbd, "-c", self.configuration, *words)
 
     def create(self, image: str) -> None:
         """Make an image, named POOL/IMAGE or POOL/NAMESPACE/IMAGE."""
@@ -206,26 +224,37 @@ class Ceph(PrivateService):
     def _prepare(self) -> None:
         ports = {"first_port": self.port + 1, "last_port": self.port + PORTS}
         where = {"fsid": self.fsid, "port": self.port, "directory": self.directory}
+        where |= {"classes": self._classes()}
         self._write("ceph.conf", CONFIGURATION.format(**where, **ports))
         for part in ("mon", "osd"):
             (self.directory / part).mkdir()
+        self._write("python", _PYTHON.format(inside=shlex.join(map(str, program(PYTHON)))))
+        self.python.chmod(0o700)
         self._write("all.keyring", "")
         for user, rights in KEYS.items():
             self._add_key(user, rights)
         monmap = self.directory / "monmap"
         place = f"[v2:127.0.0.1:{self.port}/0]"
         make = ("--create", "--fsid", self.fsid, "--addv", "a", place, monmap)
-        self._run(executable("Ceph", PACKAGES, "monmaptool"), *make)
+        self._run(*program("monmaptool"), *make)
         every_key = self.directory / "all.keyring"
         self._mon_run("--mkfs", "--monmap", monmap, "--keyring", every_key)
 
+    def _classes(self) -> Path:
+        """Return where the OSD's classes are, without which there are no images.
+
+        Debian 13 has built it in as a path below /usr that does not begin with a slash.
+        """
+        ask = ("--no-mon-config", "-c", "/dev/null", "--show-config-value", "osd_class_dir")
+        return Path("/usr") / self._run(*self._osd, *ask).strip()
+
     def _launch(self) -> None:
-        self._spawn(self._mon, "-c", self.configuration, "-i", "a", "-f")
+        self._spawn(*self._mon, "-c", self.configuration, "-i", "a", "-f")
         number = str(uuid.uuid4())
         self.ceph("--connect-timeout", "60", "osd", "new", number)
         osd = ("-c", self.configuration, "-i", "0")
-        self._run(self._osd, *osd, "--mkfs", "--osd-uuid", number)
-        self._spawn(self._osd, *osd, "-f")
+        self._run(*self._osd, *osd, "--mkfs", "--osd-uuid", number)
+        self._spawn(*self._osd, *osd, "-f")
         for pool in ("volumes", "images"):
             self.ceph("osd", "pool", "create", pool, "8", "8")
             self.ceph("osd", "pool", "application", "enable", pool, "rbd")
@@ -241,12 +270,27 @@ class Ceph(PrivateService):
         return True
 
     def _add_key(self, user: str, rights: Mapping[str, str]) -> None:
-        tool = executable("Ceph", PACKAGES, "ceph-authtool")
+        tool = program("ceph-authtool")
         keyring = self.directory / f"{'mon.a' if user == 'mon.' else user}.keyring"
         caps = [word for service, right in rights.items() for word in ("--cap", service, right)]
-        self._run(tool, "--create-keyring", keyring, "--gen-key", "-n", user, *caps)
+        self._run(*tool, "--create-keyring", keyring, "--gen-key", "-n", user, *caps)
         keyring.chmod(0o600)
-        self._run(tool, self.directory / "all.keyring", "--import-keyring", keyring)
+        self._run(*tool, self.directory / "all.keyring", "--import-keyring", keyring)
 
     def _mon_run(self, *words: str | Path) -> None:
-        self._run(self._mon, "-c", self.configuration, "-i", "a", *words)
+        self._run(*self._mon, "-c", self.configuration, "-i", "a", *words)
+
+
+def program(name: str) -> tuple[str | Path, ...]:
+    """Return the command of a program of the Ceph that DETACHD_CEPH chooses.
+
+    That is ``installed`` (the default) or ``18``, which is that of Debian 13 in a chroot. Raises
+    ServiceMissingError where it is not here, ValueError for any other word.
+    """
+    match os.environ.get("DETACHD_CEPH") or "installed":
+        case "installed":
+            return (executable("Ceph", PACKAGES, name),)
+        case "18":
+            return (*chroot.entrance("Ceph 18"), name)
+        case other:
+            raise ValueError(f"DETACHD_CEPH is installed or 18, not {other!r}")

@@ -1,17 +1,21 @@
 """Debian 13 in a directory, for the programs that Debian 12 has in an older release.
 
-tools/install-second-broker makes the directory, once for this user. Nobody writes to it: each
-program runs with mounts of its own, which the kernel takes away with its last process.
+tools/install-debian-13 makes the directory, once for this user and each list of packages. Nobody
+writes to it: each program runs with mounts of its own, which the kernel takes away with its last
+process.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import tempfile
 from pathlib import Path
 
 from tests.services.service import ServiceMissingError
+
+PACKAGES = Path(__file__).with_name("debian-13-packages")
 
 # $1 is Debian 13, $2 where temporary files are; the rest is the command. The root is mounted inside
 # the service's own directory, so that the working directory of each process is below it, seen from
@@ -31,19 +35,20 @@ exec chroot "$root" /usr/bin/env --chdir="${PWD#"$root"}" "$@"
 
 
 def place() -> Path:
-    """Return where the tool makes the directory."""
+    """Return where the tool makes the directory, for the packages that are wanted in it now."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "detachd" / "debian-13-rabbitmq"
+    packages = hashlib.sha256(PACKAGES.read_bytes()).hexdigest()[:12]
+    return Path(cache) / "detachd" / f"debian-13-{packages}"
 
 
-def entrance() -> tuple[str | Path, ...]:
+def entrance(program: str) -> tuple[str | Path, ...]:
     """Return what a command begins with so that it runs there, in the working directory of here.
 
-    The command keeps its process id. Raises ServiceMissingError where there is no such directory,
-    or where this user may not mount.
+    The command keeps its process id. Raises ServiceMissingError, which names the program, where
+    there is no such directory, or where this user may not mount.
     """
     if not (place().is_dir() and _may_mount()):
-        raise ServiceMissingError("RabbitMQ 4 (in a chroot, which needs root)", "mmdebstrap")
+        raise ServiceMissingError(f"{program} (in a chroot, which needs root)", "mmdebstrap")
     temporary = Path(tempfile.gettempdir()).resolve()
     return ("unshare", "--mount", "/bin/sh", "-ec", _ENTER, "chroot", place(), temporary)
 

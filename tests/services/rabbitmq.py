@@ -152,7 +152,7 @@ def programs() -> tuple[Command, Command, Command]:
                 (executable("Erlang", "rabbitmq-server", "epmd"),),
             )
         case "4.0":
-            inside = chroot.entrance()
+            inside = chroot.entrance("RabbitMQ 4")
             return (*inside, server), (*inside, control), (*inside, "epmd")
         case other:
             raise ValueError(f"DETACHD_RABBITMQ is installed or 4.0, not {other!r}")

@@ -71,7 +71,7 @@ def _write(image: object, told: argparse.Namespace) -> None:
             image.write(block_of(told.name, number), place * BLOCK)  # type: ignore[attr-defined]
             image.flush()  # type: ignore[attr-defined]
             tally[:] = COUNTS.pack(number)
-        time.sleep(PACE_SECONDS if told.writes < 0 else 0.05)
+        time.sleep(told.pace if told.writes < 0 else 0.05)
     sys.stdin.read()  # one that only reads stays until its parent hangs up
 
 
@@ -85,6 +85,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--writes", type=int, default=-1)
     parser.add_argument("--first-block", type=int, default=0)
     parser.add_argument("--blocks", type=int, default=1024)
+    parser.add_argument("--pace", type=float, default=PACE_SECONDS)
     parser.add_argument("--reads", action="store_true")
     return parser.parse_args()
 

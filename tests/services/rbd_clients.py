@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from tests.services import rbd_client
 from tests.services.ceph import PACKAGES, PYTHON, Ceph
-from tests.services.rbd_client import COUNTS, block_of
+from tests.services.rbd_client import COUNTS, PACE_SECONDS, block_of
 from tests.services.service import ServiceMissingError, executable
 from tests.services.writer import Writer
 
@@ -28,8 +28,8 @@ class RbdClient(Writer):
 
     ``address`` is where the cluster sees it come from, one of 127.0.0.0/8. It opens the image
     ``opens`` times, and each of ``also``, images of the same pool. ``writes`` is how many blocks it
-    writes, for ever where it is negative, round and round from ``first_block``;
-    ``reads``: it opens the image to read only.
+    writes, for ever where it is negative, round and round from ``first_block``, with a pause of
+    ``pace_seconds`` after each; ``reads``: it opens the image to read only.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class RbdClient(Writer):
         writes: int = -1,
         first_block: int = 0,
         blocks: int = 128,
+        pace_seconds: float = PACE_SECONDS,
         reads: bool = False,
     ) -> None:
         self.name, self._place = name, (first_block, blocks)
@@ -56,7 +57,8 @@ class RbdClient(Writer):
         pool, _, namespace = place.partition("/")
         what = [str(ceph.configuration), "compute", pool, namespace, image, name, str(self._tally)]
         how = ["--opens", str(opens), "--writes", str(writes), "--first-block", str(first_block)]
-        how += ["--blocks", str(blocks), *[word for name in also for word in ("--also", name)]]
+        how += ["--blocks", str(blocks), "--pace", str(pace_seconds)]
+        how += [word for name in also for word in ("--also", name)]
         self._command = [PYTHON, "-I", str(SCRIPT), *what, *how, *["--reads"] * reads]
         self._wants_write = bool(writes) and not reads
         self._environment = {"LD_PRELOAD": str(library), "SOURCE_ADDRESS": address}

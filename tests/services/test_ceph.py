@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from drivers.base import Attachment
 from tests.bus import until
+from tests.rbd import Rbd, connector_of
 from tests.services.ceph import PYTHON, Ceph
 from tests.services.fixtures import installed
+from tests.services.rbd_client import FENCED
 from tests.services.rbd_clients import RbdClients
 
 A, B = "127.0.0.2", "127.0.0.3"
+SECONDS = 30.0
 
 AS_DETACHD = """
 import json, sys, rados
@@ -102,6 +107,27 @@ def test_frozen_parts_go_on(ceph: Ceph, rbd_clients: RbdClients, image: str) -> 
     assert writer.makes_progress()
     with ceph.frozen("mon"):
         assert writer.makes_progress()
+
+
+def test_driver_by_the_bindings_of_the_cluster_s_release(
+    ceph: Ceph, rbd_clients: RbdClients
+) -> None:
+    """The driver's Python is that of this Ceph -> it sees the client of a host, and fences it."""
+    rbd = Rbd(ceph, rbd_clients)
+    driver, volume, connector = rbd.driver(python=str(ceph.python)), rbd.volume(), connector_of("a")
+    writer = rbd.opened(volume, "a")
+    seen = driver.observe(volume, timeout_seconds=SECONDS)
+    learned = seen.client_of(connector, datetime.now(UTC))
+    assert learned is not None
+    driver.force_detach(
+        volume,
+        Attachment(volume.volume_id, "row", "server", connector, learned),
+        request_id="req-test",
+        timeout_seconds=SECONDS,
+    )
+    assert writer.ended() == FENCED
+    assert learned.address in ceph.blocklist()
+    assert driver.observe(volume, timeout_seconds=SECONDS).connections == ()
 
 
 def test_two_clusters_are_apart(ceph: Ceph, image: str) -> None:

@@ -29,7 +29,7 @@ PASSED = Run(
     "some",
     "2026-11-28",
     "0123456789ab",
-    Used("3.11.7", None, ("3.10.8",), ("PostgreSQL 15.18",), PAIR),
+    Used("3.11.7", None, ("3.10.8",), ("PostgreSQL 15.18",), PAIR, ("16.2.15",)),
     {"unit": Counts(passed=3, skipped=1)},
 )
 FAILED = dataclasses.replace(PASSED, name="other", suites={"unit": Counts(passed=2, failed=1)})
@@ -71,6 +71,7 @@ def test_everything_that_ran_is_on_the_page(part: Part) -> None:
     [
         (Part.OPENSTACK, Release("2024.1", {"cinder": 24, "nova": 29})),
         (Part.RABBITMQ, Release("3.10")),
+        (Part.CEPH, Release("16")),
         (Part.PYTHON, Release("3.11")),
         (Part.LEDGER, Release("PostgreSQL 15")),
     ],
@@ -96,6 +97,7 @@ def test_how_a_release_is_known(part: Part, release: Release) -> None:
         (Part.OPENSTACK, Release("2024.1, half", {"cinder": 24, "nova": 30})),
         (Part.OPENSTACK, Release("old")),
         (Part.RABBITMQ, Release("3.1")),
+        (Part.CEPH, Release("1")),
         (Part.PYTHON, Release("3.1")),
         (Part.LEDGER, Release("MariaDB 15")),
     ],

@@ -1,24 +1,27 @@
-"""The second broker, RabbitMQ 4 of Debian 13: a tool makes it, a variable chooses it."""
+"""RabbitMQ 4 and Ceph 18 of Debian 13: a tool makes them, a variable chooses each."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.services import chroot
+from tests.services.ceph import Ceph
 from tests.services.fixtures import installed
 from tests.services.rabbitmq import RabbitMQ
 
-TOOL = Path(__file__).parents[2] / "tools" / "install-second-broker"
+TOOL = Path(__file__).parents[2] / "tools" / "install-debian-13"
 
 
 @pytest.fixture
 def chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Choose it."""
+    """Choose both."""
     monkeypatch.setenv("DETACHD_RABBITMQ", "4.0")
+    monkeypatch.setenv("DETACHD_CEPH", "18")
 
 
 @pytest.fixture
@@ -59,43 +62,72 @@ def inside(directory: Path) -> set[tuple[str, int]]:
 
 @pytest.mark.integration
 @pytest.mark.usefixtures("chosen")
-def test_it_is_rabbitmq_4_on_loopback_and_leaves_its_root_as_it_was() -> None:
-    """Chosen -> 4.x answers, at loopback alone; no mount of it is seen here, its root unchanged."""
-    installed(RabbitMQ)
+@pytest.mark.parametrize(
+    ("kind", "version"),
+    [(RabbitMQ, lambda broker: broker.ctl("version")), (Ceph, lambda ceph: ceph.version)],
+    ids=["RabbitMQ 4", "Ceph 18"],
+)
+def test_it_is_on_loopback_and_leaves_its_root_as_it_was(
+    kind: type[RabbitMQ | Ceph],
+    version: Callable[[RabbitMQ | Ceph], str],
+    request: pytest.FixtureRequest,
+) -> None:
+    """Chosen -> it answers, at loopback alone; no mount of it is seen here, its root unchanged."""
+    installed(kind)
     before = inside(chroot.place() / "etc") | inside(chroot.place() / "var")
-    with installed(RabbitMQ) as broker:
-        assert broker.ctl("version").startswith("4.")
+    with installed(kind) as service:
+        assert f"{kind.__name__} {version(service).partition('.')[0]}" in request.node.name
         loopback = {"0100007F", "00000000000000000000000001000000"}
-        assert "0100007F" in listening(broker.processes()) <= loopback
+        assert "0100007F" in listening(service.processes()) <= loopback
         mounts = Path("/proc/self/mounts").read_text()
-        assert str(broker.directory) not in mounts
+        assert str(service.directory) not in mounts
         assert str(chroot.place()) not in mounts
     assert inside(chroot.place() / "etc") | inside(chroot.place() / "var") == before
 
 
 @pytest.mark.usefixtures("chosen", "empty_cache")
-def test_not_made_is_skipped_on_a_laptop_and_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("kind", "name"), [(RabbitMQ, "RabbitMQ 4"), (Ceph, "Ceph 18")])
+def test_not_made_is_skipped_on_a_laptop_and_fails_in_ci(
+    monkeypatch: pytest.MonkeyPatch, kind: type[RabbitMQ | Ceph], name: str
+) -> None:
     """No such directory -> the test is skipped with the reason; where CI=true it fails."""
     monkeypatch.delenv("CI", raising=False)
-    with pytest.raises(pytest.skip.Exception, match=r"RabbitMQ 4 .*root.*make services"):
-        installed(RabbitMQ)
+    with pytest.raises(pytest.skip.Exception, match=rf"{name} .*root.*make services"):
+        installed(kind)
     monkeypatch.setenv("CI", "true")
-    with pytest.raises(pytest.fail.Exception, match="RabbitMQ 4"):
-        installed(RabbitMQ)
+    with pytest.raises(pytest.fail.Exception, match=name):
+        installed(kind)
 
 
-def test_an_unknown_choice_is_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slip in the variable -> an error, not the other broker's results."""
-    monkeypatch.setenv("DETACHD_RABBITMQ", "4")
-    with pytest.raises(ValueError, match=r"installed or 4\.0, not '4'"):
-        RabbitMQ()
+@pytest.mark.parametrize(
+    ("kind", "variable", "known"),
+    [
+        (RabbitMQ, "DETACHD_RABBITMQ", r"installed or 4\.0"),
+        (Ceph, "DETACHD_CEPH", "installed or 18"),
+    ],
+)
+def test_an_unknown_choice_is_no_choice(
+    monkeypatch: pytest.MonkeyPatch, kind: type[RabbitMQ | Ceph], variable: str, known: str
+) -> None:
+    """A slip in the variable -> an error, not the other one's results."""
+    monkeypatch.setenv(variable, "4")
+    with pytest.raises(ValueError, match=rf"{known}, not '4'"):
+        kind()
 
 
 def test_the_tool_makes_it_where_the_tests_look(empty_cache: Path) -> None:
-    """Tool and tests -> one place, in the cache of the user."""
+    """Tool and tests -> one place, in the cache of the user, whatever its packages are."""
     said = Path(tool("where").stdout.strip())
     assert said == chroot.place()
     assert empty_cache in said.parents
+
+
+def test_other_packages_are_another_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package is added to the list -> what was made before is not taken for it."""
+    before, longer = chroot.place(), tmp_path / "packages"
+    longer.write_text(f"{chroot.PACKAGES.read_text()}hello\n")
+    monkeypatch.setattr(chroot, "PACKAGES", longer)
+    assert chroot.place() != before
 
 
 @pytest.mark.parametrize(("environment", "code"), [({}, 0), ({"CI": "true"}, 1)])
