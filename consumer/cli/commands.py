@@ -57,6 +57,24 @@ GROUPS = (
                 "detachd doctor --config",
             ),
             Listed(
+                "config minimal", "consumer.cli.config:ConfigMinimal",
+                "Print the least that detachd needs",
+                "detachd config minimal --simulated",
+            ),
+            Listed(
+                "config sample", "consumer.cli.config:ConfigSample",
+                "Print every option with its help and its default",
+            ),
+            Listed(
+                "config check", "consumer.cli.config:ConfigCheck",
+                "Read the configuration and say what is wrong in it",
+            ),
+            Listed(
+                "config files", "consumer.cli.config:ConfigFiles",
+                "Write alert rules, schemas and the unit into a directory",
+                "detachd config files /etc/detachd/files",
+            ),
+            Listed(
                 "ledger upgrade", "consumer.cli.configured:LedgerUpgrade",
                 "Create or migrate the tables of the ledger",
             ),
