@@ -52,6 +52,11 @@ GROUPS = (
             Listed("serve", "consumer.cli.serve:Serve", "Run the service in the foreground"),
             Listed("demo", "consumer.cli.demo:Demo", "Run the use cases on a simulated cloud"),
             Listed(
+                "simulate", "consumer.cli.simulate:Simulate",
+                "Run a simulated cloud, and publish its notifications",
+                "detachd simulate --scenes uc1 uc5 --config-file trial.conf",
+            ),
+            Listed(
                 "doctor", "consumer.cli.doctor:Doctor",
                 "Examine what detachd needs, and say what to do",
                 "detachd doctor --config",
