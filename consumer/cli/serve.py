@@ -58,22 +58,30 @@ class Serve(Command):
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Start the service, wait for a signal or the failure of a part, and stop it."""
         from consumer.service import Service
+        from consumer.supervisor import Supervisor
 
         share_one_arena()
         settings = settings_of(parsed_args)
         logs.set_up(settings.conf, version())
         service = Service(settings)
-        wait = waiting_for_signals(service.over)
+        supervisor = Supervisor()
+        wait = waiting_for_signals(service.over, lambda: supervisor.alive(service.stuck))
         service.start()
         gc.collect()
         gc.freeze()  # so that the objects of the program itself are not scanned at each collection
+        supervisor.started()
         wait()
+        supervisor.stopping()
         service.stop()
         return DONE if service.wait() else FAILED
 
 
-def waiting_for_signals(over: threading.Event) -> Callable[[], None]:
+def waiting_for_signals(
+    over: threading.Event, meanwhile: Callable[[], None] = lambda: None
+) -> Callable[[], None]:
     """Return what waits for the first SIGTERM or SIGINT, or until ``over`` is set.
+
+    ``meanwhile`` is called every LOOK_SECONDS or more often.
 
     The second signal has its default effect. A handler runs in the main thread, between any two
     instructions of it: also where that holds the lock of an event which it waits for, so that
@@ -93,6 +101,7 @@ def waiting_for_signals(over: threading.Event) -> Callable[[], None]:
 
     def wait() -> None:
         while not over.is_set():
+            meanwhile()
             with contextlib.suppress(queue.Empty):
                 woken.get(timeout=LOOK_SECONDS)
                 return

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -360,3 +361,25 @@ def test_exit_code_says_whether_all_ended_well(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_systemd_is_told_when_it_runs_while_it_turns_and_when_it_stops(
+    process: Start,
+    written: Written,
+    ledger: Ledger,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Type=notify with WatchdogSec -> READY after the start, WATCHDOG again and again, STOPPING."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(f"{tmp_path}/notify")
+        systemd.settimeout(30)
+        monkeypatch.setenv("NOTIFY_SOCKET", f"{tmp_path}/notify")
+        monkeypatch.setenv("WATCHDOG_USEC", "1500000")
+        running = process(written())
+        assert [systemd.recv(99) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+        assert "detachd" in running.text
+        assert running.ends(signal.SIGTERM) == 0
+        last = b""
+        while last != b"STOPPING=1":
+            last = systemd.recv(99)
