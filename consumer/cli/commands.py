@@ -133,6 +133,15 @@ GROUPS = (
                 "List what the sweeps found in transition or exported",
             ),
             Listed(
+                "driver list", "consumer.cli.driver:DriverList",
+                "List the storage drivers, and what each can do",
+            ),
+            Listed(
+                "driver probe", "consumer.cli.driver:DriverProbe",
+                "Look at a volume with a storage driver",
+                "detachd driver probe storage-1@fast 5f1c0a52-98f4-4f2e-9d63-0a5b1c7de911",
+            ),
+            Listed(
                 "rule list", "consumer.cli.rule:RuleList",
                 "List the rules, in the order in which they decide",
             ),
