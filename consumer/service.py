@@ -12,7 +12,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from consumer.bus.broker import url_explained
@@ -26,11 +26,14 @@ from consumer.loop import Loop
 from consumer.observing import Observer
 from consumer.outside import Outside
 from consumer.publish.publisher import Publisher
+from consumer.reloading import brake_changes, mode_changes, with_modes
+from consumer.report import report
 from consumer.settings import buses
 from consumer.settings.configuration import Settings
 from consumer.settings.ledger import open_ledger
 from consumer.status import page as status_page
 from consumer.status.page import StatusPage
+from consumer.work.backends import Backends
 from consumer.work.decisions import DecisionLog
 from consumer.work.driver_calls import BoundedDrivers
 from consumer.work.hanging import HangingWrites
@@ -89,6 +92,7 @@ class Service:
         self.instruments = Instruments()
         self.ledger = parts.ledger or open_ledger(settings.cloud, settings.ledger)
         self._settings = settings
+        self._backends, self._brakes = settings.backends, settings.brakes
         self._closes_ledger = parts.ledger is None
         self._stopping = threading.Event()
         self._stop_at = 0.0
@@ -133,7 +137,7 @@ class Service:
             clouds.cinder,
             clouds.nova,
             driver_of,
-            lambda backend: settings.backends.of(backend).policy,
+            lambda backend: self._backends.of(backend).policy,
             stop=self._stopping,
             paused=lambda backend: (
                 self.kill_switch.pulled() or self.ledger.paused(backend) is not None
@@ -188,10 +192,7 @@ class Service:
     def _expose(self, health: Health) -> None:
         instruments, exporter = self.instruments, self._settings.exporter
         instruments.add_process()
-        instruments.describe(
-            version("detachd"),
-            {b.name: b.policy.mode.value for b in self._settings.backends.all()},
-        )
+        instruments.describe(version("detachd"), _modes(self._backends))
         instruments.expect(
             buses=[listener.status().bus for listener in self.listeners],
             sources=[source.value for source in ON_THE_BUS],
@@ -259,6 +260,24 @@ class Service:
         """Return why which loops do not turn any more: only a restart helps."""
         loops = (*self._lasting_loops(), *self._input_loops())
         return tuple(why for loop in loops if (why := loop.stuck()) is not None)
+
+    def reload(self, read: Settings) -> Sequence[str]:
+        """Take over the modes and the limits of a configuration; return what changed, in sentences.
+
+        A mode holds from the next look on. Nothing else is taken over. Blocks for nothing.
+        """
+        after = with_modes(self._backends, read.backends)
+        changes = (*mode_changes(self._backends, after), *brake_changes(self._brakes, read.brakes))
+        self._backends, self._brakes = after, read.brakes
+        self.worker.limit(read.brakes.limits)
+        self.instruments.set_modes(_modes(after))
+        return changes
+
+    def report(self) -> str:
+        """Return what the service is doing now, for a person. Blocks for the ledger."""
+        head = f"detachd {version('detachd')}, cloud {self._settings.cloud}, as {self.owner}"
+        modes = ", ".join(f"{name}: {mode}" for name, mode in _modes(self._backends).items())
+        return report(f"{head}; modes: {modes}", self.stuck(), self.ledger, self._settings.conf)
 
     def start(self) -> None:
         """Start every part; return when they run.
@@ -330,6 +349,10 @@ class Service:
     def _attempts_left(self) -> float:
         share = self._settings.worker.drain_seconds * FLUSH_SHARE
         return max(self._stop_at - share - time.monotonic(), 0.0)
+
+
+def _modes(backends: Backends) -> Mapping[str, str]:
+    return {backend.name: backend.policy.mode.value for backend in backends.all()}
 
 
 def _bus_parts(

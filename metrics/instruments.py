@@ -311,14 +311,23 @@ class Instruments:
         self._mode = make.gauge(
             "mode_info", "Always 1; how far detachd may go on each backend.", "backend", "mode"
         )
+        self._modes: dict[str, str] = {}
 
     def describe(self, version: str, modes: Mapping[str, str]) -> None:
         """Set the version, and the mode of each configured backend."""
         self._build.labels(version).set(1)
-        for backend, mode in modes.items():
-            self._mode.labels(backend, mode).set(1)
+        self.set_modes(modes)
+        for backend in modes:
             self.hanging.calls.labels(backend)
             self.hanging.stopped.labels(backend)
+
+    def set_modes(self, modes: Mapping[str, str]) -> None:
+        """Set the mode of each backend, instead of those of before."""
+        for backend, mode in modes.items():
+            self._mode.labels(backend, mode).set(1)
+        for backend, mode in self._modes.items() - modes.items():
+            self._mode.remove(backend, mode)
+        self._modes = dict(modes)
 
     def expect(self, *, buses: Iterable[str], sources: Iterable[str]) -> None:
         """Start the counters of each bus at zero, so that a bus without messages has a series."""

@@ -88,6 +88,9 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 15.0
 """How long the broker may take to answer a request before the connection counts as lost."""
 
+TOPICS = ("detachd_notifications",)
+"""The topics of announcements, where ``[oslo_messaging_notifications] topics`` names no others."""
+
 _ANY_NAME = "ssl_enforce_hostname_verification = false"
 _OF_ONE_BROKER = frozenset(
     {
@@ -228,6 +231,33 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
     for group, options in oslo_messaging.opts.list_opts():
         if group in (None, "oslo_messaging_notifications", "oslo_messaging_rabbit"):
             conf.register_opts(options, group=group)
+
+
+def options_read() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
+    """Return those options of oslo.messaging that detachd reads, for the sample configuration.
+
+    A file may set the others too, as one that is made for several services does: those for RPC, for
+    Kafka and for connection pools, which detachd has none of. They have no effect.
+    """
+    listed = {group: {opt.dest: opt for opt in opts} for group, opts in _messaging_opts()}
+    where = copy.copy(listed["DEFAULT"]["transport_url"])
+    where.sample_default = "rabbit://detachd:PASSWORD@rabbit1:5672/"
+    topics = copy.copy(listed["oslo_messaging_notifications"]["topics"])
+    topics.sample_default = ",".join(TOPICS)
+    own = listed["oslo_messaging_notifications"]["transport_url"]
+    return [
+        (cfg.OptGroup("DEFAULT"), [where]),
+        (cfg.OptGroup("oslo_messaging_notifications"), [own, topics]),
+        (
+            cfg.OptGroup("oslo_messaging_rabbit"),
+            [opt for opt in listed["oslo_messaging_rabbit"].values() if opt.dest in _OF_ONE_BROKER],
+        ),
+    ]
+
+
+def _messaging_opts() -> Iterator[tuple[str, list[cfg.Opt]]]:
+    for group, opts in oslo_messaging.opts.list_opts():
+        yield getattr(group, "name", group) or "DEFAULT", opts
 
 
 def options_of_one_broker() -> list[cfg.Opt]:

@@ -92,8 +92,14 @@ def _todo(bus: ListenerSettings, said: str) -> str:
 
 
 def _rights(bus: ListenerSettings) -> str:
-    """Return the command that gives the user what it needs on the virtual host."""
+    """Return the command that gives the user what it needs on the virtual host.
+
+    ``amq.default`` is RabbitMQ's name for the default exchange, where it checks rights: what goes
+    to the quarantine and the replay queue is published there.
+    """
     own = [q.name for q in (bus.queue, bus.quarantine) if not q.name.startswith("detachd")]
-    names = "|".join(dict.fromkeys(["detachd.*", *own, *(b.exchange for b in bus.bindings)]))
+    names = "|".join(
+        dict.fromkeys(["detachd.*", *own, *(b.exchange for b in bus.bindings), "amq[.]default"])
+    )
     host = bus.broker.virtual_host
     return f'R=\'^({names})$\'; rabbitmqctl set_permissions -p {host} USER "$R" "$R" "$R"'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import kombu
@@ -248,6 +248,16 @@ def declare_exchange(connection: kombu.Connection, name: str, *, durable: bool) 
     if not _exists(connection, name):
         with own_channel(connection) as channel:
             kombu.Exchange(name, "topic", channel, durable=durable, auto_delete=False).declare()
+
+
+def declaring(names: Iterable[str], *, durable: bool) -> Callable[[kombu.Connection], None]:
+    """Return what makes sure of these exchanges on a connection, as ``declare_exchange`` does."""
+
+    def declare(connection: kombu.Connection) -> None:
+        for name in names:
+            declare_exchange(connection, name, durable=durable)
+
+    return declare
 
 
 def exchange_problem(name: str, error: BaseException, *, durable: bool) -> str:

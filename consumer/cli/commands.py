@@ -52,9 +52,32 @@ GROUPS = (
             Listed("serve", "consumer.cli.serve:Serve", "Run the service in the foreground"),
             Listed("demo", "consumer.cli.demo:Demo", "Run the use cases on a simulated cloud"),
             Listed(
+                "simulate", "consumer.cli.simulate:Simulate",
+                "Run a simulated cloud, and publish its notifications",
+                "detachd simulate --scenes uc1 uc5 --config-file trial.conf",
+            ),
+            Listed(
                 "doctor", "consumer.cli.doctor:Doctor",
                 "Examine what detachd needs, and say what to do",
                 "detachd doctor --config",
+            ),
+            Listed(
+                "config minimal", "consumer.cli.config:ConfigMinimal",
+                "Print the least that detachd needs",
+                "detachd config minimal --simulated",
+            ),
+            Listed(
+                "config sample", "consumer.cli.config:ConfigSample",
+                "Print every option with its help and its default",
+            ),
+            Listed(
+                "config check", "consumer.cli.config:ConfigCheck",
+                "Read the configuration and say what is wrong in it",
+            ),
+            Listed(
+                "config files", "consumer.cli.config:ConfigFiles",
+                "Write alert rules, schemas and the unit into a directory",
+                "detachd config files /etc/detachd/files",
             ),
             Listed(
                 "ledger upgrade", "consumer.cli.configured:LedgerUpgrade",
@@ -108,6 +131,15 @@ GROUPS = (
             Listed(
                 "sweep list", "consumer.cli.sweep:SweepList",
                 "List what the sweeps found in transition or exported",
+            ),
+            Listed(
+                "driver list", "consumer.cli.driver:DriverList",
+                "List the storage drivers, and what each can do",
+            ),
+            Listed(
+                "driver probe", "consumer.cli.driver:DriverProbe",
+                "Look at a volume with a storage driver",
+                "detachd driver probe storage-1@fast 5f1c0a52-98f4-4f2e-9d63-0a5b1c7de911",
             ),
             Listed(
                 "rule list", "consumer.cli.rule:RuleList",

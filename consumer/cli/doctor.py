@@ -29,12 +29,16 @@ class Doctor(Command):
     error.
     """
 
+    files_alone = False
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""
         parser = super().get_parser(prog_name)
-        parser.add_argument(
-            "--config", action="store_true", help="examine the files alone, without any connection"
-        )
+        if not self.files_alone:
+            parser.add_argument(
+                "--config", action="store_true",
+                help="examine the files alone, without any connection, as `detachd config check`",
+            )  # fmt: skip
         parser.add_argument(
             "-f", "--format", choices=["text", "json"], default="text", help="(default: text)"
         )
@@ -46,7 +50,7 @@ class Doctor(Command):
         from consumer.cli import examining
 
         settings, found = examining.examine_files(parsed_args.config_file)
-        if settings is not None and not parsed_args.config:
+        if settings is not None and not (self.files_alone or parsed_args.config):
             found += examining.examine_all(settings)
         if parsed_args.format == "json":
             self.app.stdout.write(json.dumps(as_json(found), indent=2) + "\n")

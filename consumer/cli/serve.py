@@ -9,8 +9,9 @@ import gc
 import os
 import queue
 import signal
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
 
 from cliff.command import Command
@@ -45,6 +46,10 @@ LOOK_SECONDS = 0.5
 class Serve(Command):
     """Run the service in the foreground. SIGTERM and SIGINT stop it.
 
+    SIGHUP reads the configuration anew, for modes and brakes; everything else needs a restart. A
+    file with a problem changes nothing. SIGUSR2 prints threads, open cases and the configuration,
+    with its secrets masked, to stderr.
+
     A second signal ends it at once; no data is lost, and the work continues after the next start.
     Exit code 1 means that a part of the service failed or did not stop in time: restart it.
     """
@@ -57,30 +62,59 @@ class Serve(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Start the service, wait for a signal or the failure of a part, and stop it."""
+        from consumer.reloading import Reloader
         from consumer.service import Service
+        from consumer.supervisor import Supervisor
 
         share_one_arena()
         settings = settings_of(parsed_args)
         logs.set_up(settings.conf, version())
         service = Service(settings)
-        wait = waiting_for_signals(service.over)
+        supervisor = Supervisor()
+        wait = waiting_for_signals(
+            service.over,
+            lambda: supervisor.alive(service.stuck),
+            {
+                signal.SIGHUP: Reloader(parsed_args.config_file, service.reload).reload,
+                signal.SIGUSR2: lambda: show(service.report()),
+            },
+        )
         service.start()
         gc.collect()
         gc.freeze()  # so that the objects of the program itself are not scanned at each collection
+        supervisor.started()
         wait()
+        supervisor.stopping()
         service.stop()
         return DONE if service.wait() else FAILED
 
 
-def waiting_for_signals(over: threading.Event) -> Callable[[], None]:
+def show(text: str) -> None:
+    """Print to stderr, which systemd keeps; one that is closed is no reason to stop."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+Act = Callable[[], object]
+NO_ACTS: Mapping[signal.Signals, Act] = {}
+
+
+def waiting_for_signals(
+    over: threading.Event,
+    meanwhile: Act = lambda: None,
+    acts: Mapping[signal.Signals, Act] = NO_ACTS,
+) -> Callable[[], None]:
     """Return what waits for the first SIGTERM or SIGINT, or until ``over`` is set.
+
+    ``meanwhile`` is called every LOOK_SECONDS or more often. ``acts`` says what other signals do;
+    the wait goes on after it.
 
     The second signal has its default effect. A handler runs in the main thread, between any two
     instructions of it: also where that holds the lock of an event which it waits for, so that
     setting the event would wait for ever. A SimpleQueue may be put into from a handler. The system
     may give a signal to another thread; then the handler runs when the main thread looks again.
     """
-    woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+    woken: queue.SimpleQueue[Act | None] = queue.SimpleQueue()
 
     def handle(number: int, frame: FrameType | None) -> None:
         del number, frame
@@ -90,11 +124,15 @@ def waiting_for_signals(over: threading.Event) -> Callable[[], None]:
 
     for each in SIGNALS:
         signal.signal(each, handle)
+    for number, act in acts.items():
+        signal.signal(number, lambda *_, act=act: woken.put(act))
 
     def wait() -> None:
         while not over.is_set():
+            meanwhile()
             with contextlib.suppress(queue.Empty):
-                woken.get(timeout=LOOK_SECONDS)
-                return
+                if (act := woken.get(timeout=LOOK_SECONDS)) is None:
+                    return
+                act()
 
     return wait

@@ -10,19 +10,18 @@ import contextlib
 import dataclasses
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from consumer.bus.in_memory import InMemoryBus
 from consumer.cloud import ControlPlane
-from consumer.demo.scenes import SCENES, Scene, Stage
-from consumer.demo.wire import API_PUBLISHER, Message, SentAttachment, Story
+from consumer.demo.scenes import SCENES, Scene, Stage, last_attach, new_stage
+from consumer.demo.wire import Message
 from consumer.ledger import CaseRecord, Ledger
 from consumer.service import Parts, Service
 from consumer.settings import configuration
-from drivers.simulator import DEFAULT_BACKEND, Cloud
+from drivers.simulator import Cloud
 from handlers.case import Case, CaseState, StepResult
 
 PATIENCE_SECONDS = 15.0
@@ -126,8 +125,7 @@ def perform(progress: Callable[[Mapping[str, str]], None]) -> list[Row]:
 
 
 def _arrange(cloud: Cloud, scene: Scene, number: int) -> Act:
-    host = f"compute-{number}"
-    stage = Stage(cloud, cloud.create_volume(), cloud.boot_server(host=host), host)
+    stage = new_stage(cloud, number)
     messages = tuple(scene.arrange(stage))
     return Act(scene, stage, _observe(stage), messages)
 
@@ -148,13 +146,6 @@ def serving(cloud: Cloud, directory: Path, more: str = "") -> Iterator[Service]:
     finally:
         service.stop()
         service.wait()
-
-
-def last_attach(stage: Stage) -> Message:
-    """Return the end of an earlier attach on this host, which contains its connector."""
-    story = Story(str(uuid.uuid4()), str(uuid.uuid4()), stage.host, DEFAULT_BACKEND)
-    row = SentAttachment(str(uuid.uuid4()), "attached", stage.cloud.connector(stage.host))
-    return story.cinder("attach.end", "in-use", row, publisher=API_PUBLISHER)
 
 
 def _watch(

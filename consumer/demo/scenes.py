@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
+import uuid
 from collections.abc import Callable, Sequence
 
 from consumer.demo.wire import API_PUBLISHER, Message, SentAttachment, Story
@@ -60,6 +62,24 @@ class Scene:
     title: str
     arrange: Callable[[Stage], Sequence[Message]]
     expected: Expected
+
+    @property
+    def key(self) -> str:
+        """The name in small letters and hyphens, for a command line: uc1-attach-never-finished."""
+        return re.sub("[^a-z0-9]+", "-", self.name.lower())
+
+
+def new_stage(cloud: Cloud, number: int) -> Stage:
+    """Make a volume, a server and a host of its own, which the number names."""
+    host = f"compute-{number}"
+    return Stage(cloud, cloud.create_volume(), cloud.boot_server(host=host), host)
+
+
+def last_attach(stage: Stage) -> Message:
+    """Return the end of an earlier attach on this host, which contains its connector."""
+    story = Story(str(uuid.uuid4()), str(uuid.uuid4()), stage.host, DEFAULT_BACKEND)
+    row = SentAttachment(str(uuid.uuid4()), "attached", stage.cloud.connector(stage.host))
+    return story.cinder("attach.end", "in-use", row, publisher=API_PUBLISHER)
 
 
 def _attach_begins(stage: Stage, attachment_id: str, *, tries: int = 1) -> list[Message]:

@@ -23,6 +23,7 @@ from oslo_config import cfg
 
 from consumer.bus.broker import (
     CHANNEL_ERRORS,
+    TOPICS,
     BrokerSettings,
     backoff_seconds,
     describe,
@@ -84,8 +85,6 @@ OPTS = [
         "reconnect. Later, such an announcement is marked as unrouted at once and not sent again.",
     ),
 ]
-TOPICS = ["detachd_notifications"]
-
 _LIMIT = 20
 _LEASE_SECONDS = 30.0
 
@@ -144,7 +143,7 @@ class Publisher:
         """
         register_opts(conf)
         conf.register_opts(OPTS, group=GROUP.name)
-        conf.set_default("topics", TOPICS, group="oslo_messaging_notifications")
+        conf.set_default("topics", list(TOPICS), group="oslo_messaging_notifications")
         options, broker = conf.publisher, BrokerSettings.from_conf(conf)
         return cls(
             ledger,

@@ -10,6 +10,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from consumer import logs
+from consumer.bus.broker import options_read
 from consumer.settings import buses, drivers, openstack, options
 from consumer.settings import files as config_files
 from consumer.settings.drivers import DriverOptions
@@ -65,11 +66,16 @@ class Settings:
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
     """Return every option of detachd, for ``oslo-config-generator`` (an entry point).
 
-    The options of every installed storage driver are included. Sets our defaults for options of
-    oslo.log, so that the sample shows them.
+    The options of every installed storage driver are included, and those of oslo.messaging that
+    detachd reads. Sets our defaults for options of oslo.log, so that the sample shows them.
     """
     logs.set_defaults()
-    return [*options.list_opts(), *openstack.list_opts(), *drivers.list_opts()]
+    return [
+        *options_read(),
+        *options.list_opts(),
+        *openstack.list_opts(),
+        *drivers.list_opts(),
+    ]
 
 
 def load(paths: Sequence[Path] = ()) -> Settings:

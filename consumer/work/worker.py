@@ -179,6 +179,10 @@ class Worker:
         self._leases = RunningLeases()
         self._problem: str | None = None
 
+    def limit(self, limits: Limits) -> None:
+        """Have every attempt that begins from now on within these limits. Thread-safe."""
+        self._limits = limits
+
     def run_once(self) -> int:
         """Claim as many due cases as there are free slots, and wait until they are worked on.
 

@@ -22,6 +22,7 @@ from handlers.counting import Stepped
 from handlers.judgement.evidence import MOST_HOSTS, Fact
 from handlers.judgement.guards import LETS_OTHERS_ATTACH, WAITS_FOR_DETACHES, Guard
 from handlers.judgement.plan import Step, unmet
+from handlers.judgement.policy import Mode
 from handlers.recovery.attempt import Attempt, Plan
 from handlers.recovery.looking import Viewer
 from handlers.recovery.retry import repeat
@@ -181,6 +182,8 @@ class Stepper:
         _, now = self.viewer.look(attempt)
         if now.situation is not None and attempt.policy.protects(now.situation.volume):
             raise EvidenceChangedError(Guard.PROTECTED.sentence)
+        if attempt.policy.mode is Mode.OBSERVE:  # set while this plan is carried out
+            raise EvidenceChangedError(Guard.OBSERVE.sentence)
         reason = unmet(step, plan.diagnosis, now) or _under_way(attempt, step)
         backend = plan.situation.volume.ref.backend
         if reason := reason or self._stopped_or_late(backend, call_by):

@@ -1,13 +1,13 @@
 """What is shipped: the four packages, complete, and nothing that belongs to one machine."""
 
 import re
-import subprocess
-import sys
 import zipfile
 from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+
+from tests import wheel
 
 ROOT = Path(__file__).parents[2]
 TOP_LEVEL = {"consumer", "handlers", "drivers", "metrics"}
@@ -17,43 +17,19 @@ MACHINE_PATHS = ["/" + path for path in ("work/", "root/", "opt/wheels", "opt/py
 ELSEWHERE = ["../" + "shared", "pypi" + ".org", "python" + "hosted"]
 
 
-def files_of_the_tree() -> list[Path]:
-    """List what is committed or would be: tracked files and new ones that are not ignored."""
-    git = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"]
-    command = [*git, "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    return [Path(name) for name in listed.split("\0") if name and (ROOT / name).is_file()]
-
-
 @pytest.fixture(scope="module")
 def tree() -> list[Path]:
     """Skip outside a git checkout, where nobody can tell our files from others."""
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
-    return files_of_the_tree()
+    return wheel.files_of_the_tree()
 
 
 @pytest.fixture(scope="module")
 def wheel_files(tree: list[Path], tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Build the wheel from a copy, since building leaves files beside the sources."""
-    copy, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for file in tree:
-        (copy / file).parent.mkdir(parents=True, exist_ok=True)
-        (copy / file).write_bytes((ROOT / file).read_bytes())
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "wheel"]
-    command = [
-        *pip,
-        "--no-deps",
-        "--no-build-isolation",
-        "--no-index",
-        "--wheel-dir",
-        str(out),
-        str(copy),
-    ]
-    built = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout + built.stderr
-    (wheel,) = out.glob("detachd-*.whl")
-    return set(zipfile.ZipFile(wheel).namelist())
+    """Build the wheel, and list what is in it."""
+    assert tree
+    return set(zipfile.ZipFile(wheel.build(tmp_path_factory.mktemp("wheel"))).namelist())
 
 
 def test_wheel_installs_four_top_level_packages(wheel_files: set[str]) -> None:
@@ -68,6 +44,19 @@ def test_wheel_carries_every_file_of_the_packages(tree: list[Path], wheel_files:
     """A module or data file in the tree -> in the wheel, so that an installation can find it."""
     in_packages = {file.as_posix() for file in tree if file.parts[0] in TOP_LEVEL}
     assert in_packages - wheel_files == set()
+
+
+def test_wheel_carries_what_an_installer_needs(wheel_files: set[str]) -> None:
+    """What `detachd config files` writes, and the migrations -> in the wheel."""
+    for name in (
+        "consumer/deploy/prometheus.yaml",
+        "consumer/ledger/migrations/script.py.mako",
+        "consumer/ledger/migrations/versions/0001_first_light.py",
+        "handlers/announcement/announcement.schema.json",
+        "metrics/alerts/detachd.rules.yaml",
+        "metrics/runbooks/README.md",
+    ):
+        assert name in wheel_files
 
 
 def test_setup_cfg_names_the_packages_that_exist(tree: list[Path]) -> None:

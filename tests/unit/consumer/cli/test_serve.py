@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -360,3 +361,62 @@ def test_exit_code_says_whether_all_ended_well(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_systemd_is_told_when_it_runs_while_it_turns_and_when_it_stops(
+    process: Start,
+    written: Written,
+    ledger: Ledger,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Type=notify with WatchdogSec -> READY after the start, WATCHDOG again and again, STOPPING."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(f"{tmp_path}/notify")
+        systemd.settimeout(30)
+        monkeypatch.setenv("NOTIFY_SOCKET", f"{tmp_path}/notify")
+        monkeypatch.setenv("WATCHDOG_USEC", "1500000")
+        running = process(written())
+        assert [systemd.recv(99) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+        assert "detachd" in running.text
+        assert running.ends(signal.SIGTERM) == 0
+        last = b""
+        while last != b"STOPPING=1":
+            last = systemd.recv(99)
+
+
+def test_a_signal_changes_the_mode_of_a_running_service(
+    process: Start, written: Written, ledger: Ledger, served: CloudServer
+) -> None:
+    """SIGHUP from observe to auto, then a file that is wrong -> it acts, and goes on acting."""
+    path = written()
+    volume_id = _stuck(served.cloud, ledger)
+    running = process(path)
+    until(lambda: only_case(ledger, volume_id).case.attempts == 1)
+    assert served.cloud.calls(writes=True) == ()
+    text = path.read_text()
+    path.write_text(text.replace("driver = simulator", "driver = simulator\nmode = auto", 1))
+    running.popen.send_signal(signal.SIGHUP)
+    until(lambda: "mode observe -> auto" in running.text)
+    path.write_text(text + "nonsense\n")
+    running.popen.send_signal(signal.SIGHUP)
+    until(lambda: "nothing changes" in running.text)
+    another = _stuck(served.cloud, ledger)
+    until(lambda: served.cloud.calls(volume_id=another, writes=True))
+    assert running.ends(signal.SIGTERM) == 0
+
+
+def test_a_report_on_demand_shows_cases_and_no_secret(
+    process: Start, written: Written, ledger: Ledger, served: CloudServer
+) -> None:
+    """SIGUSR2 -> threads by name, the open case, the configuration; no password, and it goes on."""
+    volume_id = _stuck(served.cloud, ledger)
+    running = process(written())
+    until(lambda: only_case(ledger, volume_id).case.attempts == 1)
+    running.popen.send_signal(signal.SIGUSR2)
+    until(lambda: "=== Configuration ===" in running.text)
+    until(lambda: "worker.threads" in running.text.partition("=== Configuration ===")[2])
+    for said in ("=== Threads ===", "MainThread", "publisher (", f"volume={volume_id}", "****"):
+        assert said in running.text
+    assert "canary" not in running.text
+    assert running.ends(signal.SIGTERM) == 0

@@ -13,10 +13,11 @@ import oslo_messaging
 import pytest
 from kombu.transport import memory
 
+from consumer.bus.broker import TOPICS
 from consumer.bus.sender import Confirmation
 from consumer.ledger import Ledger, LedgerUnavailableError, Outgoing
 from consumer.publish.driver import DRIVER, Announced, on_the_wire
-from consumer.publish.publisher import TOPICS, Publisher
+from consumer.publish.publisher import Publisher
 from tests.announcing import END, START, announce, outbox, stock_listener
 from tests.bus import MEMORY, Peer, configured, forget_memory, new_ledger, running, until
 from tests.unit.consumer.ledger.making import expire_leases
@@ -80,7 +81,7 @@ def test_wire_format_is_messagingv2s(publisher: Publisher, ledger: Ledger, peer:
         oslo_messaging.get_notification_transport(conf),
         publisher_id="detachd.host",
         driver="messagingv2",
-        topics=TOPICS,
+        topics=list(TOPICS),
     )
     stock.info({}, START, {"volume_id": "v"})
     theirs = peer.take("audit")
@@ -139,7 +140,7 @@ def test_driver_refuses_other_callers(caplog: pytest.LogCaptureFixture) -> None:
         oslo_messaging.get_notification_transport(configured(MEMORY)),
         publisher_id="somebody",
         driver=DRIVER,
-        topics=TOPICS,
+        topics=list(TOPICS),
     )
     notifier.info({}, "some.event", {})
     notifier.transport.cleanup()

@@ -14,7 +14,9 @@ import pytest
 from drivers.simulator import Cloud, scenes
 from drivers.simulator.scenes import Scene
 from handlers.case import CaseState, Conclusion
+from handlers.judgement.policy import Mode
 from handlers.notification import Operation
+from handlers.recovery.recovery import Recovery
 from tests.unit.handlers.recovery.stuck import ATTACH, DETACH, left_on_source, released_in_nova
 from tests.unit.handlers.recovery.trial import QUICK, Trial, recovery_on
 
@@ -172,4 +174,22 @@ def test_volume_that_is_protected_right_before_the_call(cloud: Cloud) -> None:
     trial.intend = protect_meanwhile  # type: ignore[method-assign]
     outcome = trial.run(recovery_on(cloud, QUICK))
     assert outcome.state is CaseState.PARKED
+    assert cloud.calls(writes=True) == ()
+
+
+def test_mode_that_becomes_observe_right_before_the_call(cloud: Cloud) -> None:
+    """SIGHUP with mode observe while a plan is carried out -> the last look withholds the call."""
+    policies = [QUICK]
+    trial = Trial(scenes.uc1(cloud), ATTACH)
+    intend = trial.intend
+
+    def observe_meanwhile(*args: Any, **named: Any) -> None:
+        policies[0] = dataclasses.replace(QUICK, mode=Mode.OBSERVE)
+        intend(*args, **named)
+
+    trial.intend = observe_meanwhile  # type: ignore[method-assign]
+    recovery = Recovery(cloud.cinder, cloud.nova, cloud.driver, lambda _: policies[0])
+    outcome = trial.run(recovery)
+    assert outcome.state is CaseState.PARKED
+    assert "the mode is observe" in outcome.reason
     assert cloud.calls(writes=True) == ()

@@ -1,0 +1,114 @@
+"""``detachd config ...``: what an installer begins with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from oslo_config import cfg
+
+from consumer.bus import broker
+from consumer.bus.broker import BrokerSettings, options_read
+from consumer.cli.app import main
+from consumer.settings import configuration
+
+Captured = pytest.CaptureFixture[str]
+ROOT = Path(__file__).parents[4]
+MOST_LINES = 25
+
+
+@pytest.fixture
+def printed(capsys: Captured) -> Callable[..., str]:
+    """Run a command that has to end well, and return what it printed."""
+
+    def run(*words: str) -> str:
+        assert main(list(words)) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_the_minimal_configuration_is_short_and_has_no_error(
+    printed: Callable[..., str], tmp_path: Path
+) -> None:
+    """`config minimal`, its words in capitals replaced -> at most 25 lines, and a valid file."""
+    text = printed("config", "minimal")
+    assert len(text.splitlines()) <= MOST_LINES
+    file = tmp_path / "detachd.conf"
+    for word in ("RABBIT-HOST", "KEYSTONE-HOST", "PASSWORD"):
+        assert word in text
+        text = text.replace(word, "there")
+    file.write_text(text)
+    file.chmod(0o600)
+    shown = printed("config", "check", "--config-file", str(file))
+    assert "errors: 0, warnings: 0" in shown
+    assert configuration.load([file]).ledger.url == "sqlite:////var/lib/detachd/ledger.sqlite"
+
+
+def test_a_trial_has_a_secret_of_its_own(
+    printed: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`config minimal --simulated`, twice -> valid, with a ledger here, and with two secrets."""
+    monkeypatch.chdir(tmp_path)
+    words = ("config", "minimal", "--simulated", "--transport-url", "rabbit://u:p$p@127.0.0.1:1/v")
+    first, second = printed(*words), printed(*words)
+    assert len(first.splitlines()) <= MOST_LINES
+    assert re.findall("authkey = .*", first) != re.findall("authkey = .*", second)
+    file = tmp_path / "trial.conf"
+    file.write_text(first)
+    loaded = configuration.load([file])
+    assert loaded.ledger.url == f"sqlite:///{tmp_path}/detachd-trial.sqlite"
+    (host,) = BrokerSettings.from_conf(loaded.conf).hosts
+    assert (host.port, host.password) == (1, "p$p")
+    assert loaded.simulator is not None
+
+
+def test_check_names_what_is_wrong_and_connects_to_nothing(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    """A file with a typing error -> the option that was meant, and the status of an error."""
+    file = tmp_path / "detachd.conf"
+    file.write_text("[backend_defaults]\nmoed = auto\n")
+    assert main(["config", "check", "--config-file", str(file)]) == 4
+    assert "did you mean mode?" in capsys.readouterr().out
+
+
+def test_the_sample_has_nothing_that_detachd_does_not_read(printed: Callable[..., str]) -> None:
+    """`config sample` -> no Kafka, no RPC, no connection pools, and transport_url at the top."""
+    text = printed("config", "sample")
+    foreign = r"^#kafka_|^#rpc_(?!response_timeout_seconds)|^#conn_pool|^\[oslo_messaging_kafka"
+    assert not re.search(foreign, text, re.MULTILINE)
+    assert text.index("#transport_url = rabbit://detachd:PASSWORD@") < text.index("[cinder]")
+
+
+def test_the_sample_has_each_option_of_the_broker_that_is_read() -> None:
+    """Every option of oslo.messaging that is asked for while a broker is read -> in the sample."""
+    asked: set[str] = set()
+
+    class Noting(broker._Options):
+        def __call__(self, name: str, *, default: object = None) -> object:
+            asked.add(name)
+            return super().__call__(name, default=default)
+
+    conf = cfg.ConfigOpts()
+    conf([], default_config_files=[], default_config_dirs=[])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(broker, "_Options", Noting)
+        BrokerSettings.from_conf(conf, "rabbit://h/?ssl=1")
+    listed = {opt.dest for group, opts in options_read() for opt in opts if "rabbit" in group.name}
+    assert asked == listed
+
+
+def test_files_are_those_of_the_packages(printed: Callable[..., str], tmp_path: Path) -> None:
+    """`config files DIRECTORY` -> alert rules, runbooks and schemas, byte for byte."""
+    printed("config", "files", str(tmp_path / "new"))
+    written = {path.name: path.read_bytes() for path in (tmp_path / "new").rglob("*.*")}
+    expected = [
+        *(ROOT / "metrics" / "alerts").glob("*.yaml"),
+        *(ROOT / "metrics" / "runbooks").glob("*.md"),
+        *(ROOT / "handlers" / "announcement").glob("*.json"),
+    ]
+    assert len(expected) > 5
+    assert {path.name: path.read_bytes() for path in expected}.items() <= written.items()
