@@ -16,7 +16,15 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from consumer.bus.broker import url_explained
-from consumer.cloud import ControlPlane, DriverOf, Drivers, any_lists, control_plane, parks_all
+from consumer.cloud import (
+    ControlPlane,
+    DriverOf,
+    Drivers,
+    any_learns,
+    any_lists,
+    control_plane,
+    parks_all,
+)
 from consumer.health import Health, Strangers
 from consumer.intake.listener import Listener
 from consumer.intake.replay_queue import ReplaySettings
@@ -37,6 +45,7 @@ from consumer.work.hanging import HangingWrites
 from consumer.work.hosts_off import HostsOff
 from consumer.work.housekeeping import Heartbeat, Pruner
 from consumer.work.kill_switch import KillSwitch
+from consumer.work.learning import Learner
 from consumer.work.outside_looks import OutsideLooks
 from consumer.work.region import RegionCheck
 from consumer.work.server_looks import ServerLooker
@@ -110,6 +119,7 @@ class Service:
         )
         self.worker = self._worker(clouds, driver_of, count)
         self.sweeper = self._sweeper(clouds, driver_of, count)
+        self.learner = self._learner(clouds, driver_of, count)
         self.outside_looks = OutsideLooks(
             clouds.cinder, clouds.nova, driver_of, tuple(settings.backends.by_name), outside, count
         )
@@ -157,7 +167,25 @@ class Service:
             settings=self._settings.sweep,
             count=count,
             ghosts=any_lists(self._settings),
+            learns=any_learns(self._settings),
             nova=clouds.nova,
+        )
+
+    def _learner(
+        self, clouds: ControlPlane, driver_of: DriverOf, count: Observer
+    ) -> Learner | None:
+        settings = self._settings
+        if not settings.learning.looks_per_minute or not any_learns(settings):
+            return None
+        return Learner(
+            (clouds.cinder, clouds.nova),
+            driver_of,
+            lambda backend: settings.backends.of(backend).policy,
+            self.ledger,
+            cloud=settings.cloud,
+            settings=settings.learning,
+            has_room=self.worker.has_room,
+            count=count,
         )
 
     def _health(self, strangers: Strangers, outside: Outside) -> Health:
@@ -228,6 +256,8 @@ class Service:
         ledger = self._settings.ledger
         if ledger.second_looks_per_minute:
             self._sweeping.append(Loop("look at servers", self.server_looker.run, died, **long))
+        if self.learner is not None:
+            self._sweeping.append(Loop("learning", self.learner.run, died, **long))
         self._sweeping.append(Loop("watch of hosts that are off", self.hosts_off.run, died))
         ages = ledger.archive_seconds > 0 or ledger.retention_seconds > 0
         self._pruning = [Loop("pruner", self.pruner.run, died)] if ages else []

@@ -194,6 +194,10 @@ class Worker:
             self._dispatch_or_log()
             self._slots.wait_for_release(releases, self._settings.poll_seconds)
 
+    def has_room(self) -> bool:
+        """Tell whether a thread is free: then no case waits for one."""
+        return self._slots.free() > 0
+
     def drain(self, seconds: float) -> bool:
         """Wait for the running attempts, at most ``seconds``; tell whether all have ended.
 

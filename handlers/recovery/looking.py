@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -33,11 +34,14 @@ from handlers.judgement.evidence import (
     gather,
     look_at_volume,
 )
+from handlers.judgement.learned import client_to_learn
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import Diagnosis
 from handlers.judgement.situation import Situation
 from handlers.recovery.attempt import Attempt
 from handlers.recovery.retry import repeat
+
+LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -67,7 +71,21 @@ class Viewer:
         diagnosis = diagnose(attempt.case, evidence, attempt.policy.late_attach)
         if diagnosis.situation is not None and evidence.off:
             _note_words(attempt, diagnosis.situation)
+        self._learn(attempt, diagnosis)
         return evidence, diagnosis
+
+    def _learn(self, attempt: Attempt, diagnosis: Diagnosis) -> None:
+        """Keep which client the attachment has, where that is clear and the driver needs it."""
+        seen = client_to_learn(diagnosis, attempt.now)
+        if seen is None or not self.driver_of(seen.backend).capabilities.by_learned_client:
+            return
+        if (before := attempt.file.learn(seen)) is not None:
+            LOG.info(
+                "attachment %s has another client now, as its guest was started anew: %s at %s "
+                "instead of %s at %s",
+                seen.attachment_id, seen.client.client, seen.client.address, before.client,
+                before.address,
+            )  # fmt: skip
 
     def _note_volume(self, attempt: Attempt, volume: VolumeEvidence) -> None:
         """Keep that Cinder has the volume, as the control of a later 404; count what it said."""

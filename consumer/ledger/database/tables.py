@@ -504,6 +504,27 @@ breakers = Table(
 )
 
 
+learned_clients = Table(
+    "learned_clients",
+    metadata,
+    Column("cloud", String(64), primary_key=True),
+    Column("volume_id", String(255), primary_key=True),
+    Column("attachment_id", String(255), primary_key=True),
+    Column("backend", String(255)),
+    Column("host", String(255)),
+    Column("address", String(255)),
+    Column("client", String(255)),
+    Column("cookie", String(32)),  # a number of 64 bits without a sign
+    Column("first_seen_at", Moment),
+    Column("last_seen_at", Moment),
+    Column("listed_at", Moment, nullable=False),
+    Column("looked_at", Moment, nullable=False),
+    Index(None, "cloud", "looked_at"),
+    Index(None, "cloud", "listed_at"),
+    **MARIADB,
+)
+
+
 def _archived(of: Table, also: str | None = None, *indices: Index) -> Table:
     """Return the archive's table; its key is the case's id, and ``also`` within the case."""
     key_names = ("case_id", also)

@@ -13,16 +13,24 @@ from consumer.ledger.database.cases import HistoryKind, note
 from consumer.ledger.database.engine import Database, database_now
 from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.tables import cases, claims, connectors, intents
-from consumer.ledger.work import off_words
+from consumer.ledger.work import learned, off_words
 from consumer.ledger.work.allowances import CollidedError, take
 from consumer.ledger.work.breakers import count, hold, try_one
 from consumer.ledger.work.claims import OWN, RENEWAL, Claim, lock_claim, own, renew, renewed
 from consumer.ledger.work.control import PAUSED, check_not_paused
 from consumer.ledger.work.late import late_calls
 from consumer.ledger.work.outbox import announce
-from drivers.base import Connector
+from drivers.base import ClientInstance, Connector
 from handlers.brakes import UNLIMITED, BrakedError, BreakerLimits, Held, Limits, Spending
-from handlers.case import Announcement, Case, LateCalls, OffWord, StepKind, StepResult
+from handlers.case import (
+    Announcement,
+    Case,
+    LateCalls,
+    LearnedClient,
+    OffWord,
+    StepKind,
+    StepResult,
+)
 
 # Made once: making a statement costs more than running it on SQLite.
 _CONNECTOR_OF_HOST = sa.select(connectors.c.connector).where(
@@ -198,6 +206,18 @@ class LedgerCaseFile:
         """End the word for a host that was heard of again."""
         cloud, volume_id = self.case.cloud, self.case.volume_id if seen_anew else None
         self._database.write(lambda c: off_words.heard_of(c, cloud, host, why, volume_id))
+
+    def learned_clients(self) -> Mapping[str, ClientInstance]:
+        """Return the clients that were learned for attachments of the volume, by attachment."""
+        cloud, volume_id = self.case.cloud, self.case.volume_id
+        return self._database.read(
+            lambda c: learned.of_volume(c, cloud, volume_id), one_statement=True
+        )
+
+    def learn(self, seen: LearnedClient) -> ClientInstance | None:
+        """Keep which client an attachment has; return the one before where it was another."""
+        cloud, volume_id = self.case.cloud, self.case.volume_id
+        return self._database.write(lambda c: learned.learn(c, cloud, volume_id, seen))
 
 
 def connector_of(connection: sa.Connection, cloud: str, host: str) -> Connector | None:

@@ -60,7 +60,24 @@ THROUGH_CINDER = Capabilities(sees_connections=False, acts_through_cinder=True)
 
 def connector(host: str) -> Connector:
     """Return the connector of a compute host."""
-    return Connector(host=host, initiator=f"iqn.2026-01.test:{host}")
+    return Connector(host=host, initiator=f"iqn.2026-01.test:{host}", ip=ip(host))
+
+
+def ip(host: str) -> str:
+    """Return the address of a compute host."""
+    return f"192.0.2.{host.rpartition('-')[2]}"
+
+
+def client(host: str, number: int = 1, *cookies: int, **facts: Any) -> Connection:
+    """Return one client of a host, as a backend tells it that knows hosts by their address."""
+    return Connection(
+        name=f"client.{number}",
+        address=f"{ip(host)}:0/{1000 + number}",
+        sessions=len(cookies),
+        host_ip=ip(host),
+        cookies=cookies,
+        **facts,
+    )
 
 
 def access(host: str, *, sessions: int = 0) -> Connection:
