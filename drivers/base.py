@@ -172,6 +172,25 @@ class ClientInstance:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Reach:
+    """What one client has beside a volume, and would lose with it if it were ended.
+
+    ``others`` are the backend's own names of the other volumes that it has open; ``allowed`` is how
+    many of these the operator lets it lose. ``whole_host``: it is the one client of its host for
+    everything there, so that no count says what it would lose.
+    """
+
+    others: tuple[str, ...]
+    allowed: int
+    whole_host: bool = False
+
+    @property
+    def goes_too_far(self) -> bool:
+        """Tell whether more would be lost than the operator allows."""
+        return self.whole_host or len(self.others) > self.allowed
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Attachment:
     """The one recorded attachment that a call is about; never "all of the volume's".
 
@@ -213,6 +232,14 @@ class Connection:
         mapping = dataclasses.asdict(self) | {"cookies": list(self.cookies)}
         unset = {name for name in ("host_ip", "cookies") if not mapping[name]}
         return {name: value for name, value in mapping.items() if name not in unset}
+
+    def is_of(self, client: ClientInstance) -> bool:
+        """Tell whether this is that very client: its number, its address, and its session.
+
+        One whose session has ended may have left access, a lock for instance; it is the same.
+        """
+        same = (self.name, self.address) == (client.client, client.address)
+        return same and (client.cookie in self.cookies or not self.cookies)
 
     def belongs_to(self, connector: Connector) -> bool:
         """Tell whether this is that host's connection.
@@ -358,6 +385,19 @@ class StorageDriver(ABC):
         raise PermanentError(
             f"The storage driver of {self.backend} cannot list what the backend exports (asked to "
             f"within {timeout_seconds:g} s)."
+        )
+
+    def reach_of(
+        self, volume: VolumeRef, client: ClientInstance, *, timeout_seconds: float
+    ) -> Reach:
+        """Return what this client has open beside the volume. Read-only.
+
+        It serves the person or the rule that decides whether the client may be ended. The default
+        is for drivers that do not declare ``by_learned_client``, and refuses.
+        """
+        raise PermanentError(
+            f"The storage driver of {self.backend} ends no single clients (asked about "
+            f"{client.client} of volume {volume.volume_id} within {timeout_seconds:g} s)."
         )
 
     @abstractmethod

@@ -20,7 +20,7 @@ from consumer.settings.configuration import Settings
 from consumer.settings.ledger import open_ledger
 from consumer.work.backends import Backends
 from consumer.work.driver_calls import BoundedDrivers
-from drivers.base import Connector, StorageDriver
+from drivers.base import ClientInstance, Connector, StorageDriver
 from drivers.control_plane import CinderAttachment, Volume
 from drivers.errors import OutsideError
 from handlers.case import Case, CaseState, LateCalls, OffWord, Trigger
@@ -126,6 +126,9 @@ class Eyes:
     def _learned(self, host: str) -> Connector | None:
         return self.ledger.connector_of(host) if self.ledger else None
 
+    def _clients(self, volume_id: str) -> Mapping[str, ClientInstance]:
+        return self.ledger.learned.of_volume(volume_id) if self.ledger else {}
+
     def _paused(self) -> str | None:
         pause = self.ledger.paused() if self.ledger else None
         return f"paused by {pause.actor}: {pause.reason}" if pause else None
@@ -196,7 +199,8 @@ class Eyes:
             uncounted,
         )
         claimed = dataclasses.replace(case, attempts=case.attempts + 1)
-        look = look_now(viewer, ReadOnlyFile(claimed, record.now, self._learned, self._off))
+        file = ReadOnlyFile(claimed, record.now, self._learned, self._off, self._clients)
+        look = look_now(viewer, file)
         state = case.state if case.case_id else None
         about = About(
             case.case_id or None,

@@ -26,7 +26,15 @@ from oslo_context import context
 
 from consumer.counting import Answered, CallGivenUp, CallReturnedLate, HangingCalls
 from consumer.work.backends import Backends
-from drivers.base import Attachment, Export, Observation, StorageDriver, VolumeRef
+from drivers.base import (
+    Attachment,
+    ClientInstance,
+    Export,
+    Observation,
+    Reach,
+    StorageDriver,
+    VolumeRef,
+)
 from drivers.errors import (
     ConflictError,
     IndeterminateError,
@@ -263,6 +271,16 @@ class BoundedDriver(StorageDriver):
         return self._calls.make(
             "list_exports",
             lambda: self._driver.list_exports(timeout_seconds=timeout_seconds),
+            limit_seconds=timeout_seconds + self._grace_seconds,
+        )
+
+    def reach_of(
+        self, volume: VolumeRef, client: ClientInstance, *, timeout_seconds: float
+    ) -> Reach:
+        """Return what the driver counts, or raise IndeterminateError in time."""
+        return self._calls.make(
+            "reach_of",
+            lambda: self._driver.reach_of(volume, client, timeout_seconds=timeout_seconds),
             limit_seconds=timeout_seconds + self._grace_seconds,
         )
 

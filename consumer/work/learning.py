@@ -71,7 +71,7 @@ OPTS = [
     cfg.FloatOpt(
         "again_seconds",
         default=21_600.0,
-        min=60.0,
+        min=1.0,
         help=(
             "How long after a look the same volume gets the next one, in seconds. The client of a "
             "guest that was started anew since is not known, and its volume is left to a person."

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from drivers.base import Attachment, Capabilities, Export, Observation, StorageDriver, VolumeRef
+from drivers.base import (
+    Attachment,
+    Capabilities,
+    ClientInstance,
+    Export,
+    Observation,
+    Reach,
+    StorageDriver,
+    VolumeRef,
+)
 from drivers.child import Deadline
 from drivers.errors import PermanentError
 from drivers.rbd.cluster import Cluster
-from drivers.rbd.fence import Release
+from drivers.rbd.fence import Release, reach
 from drivers.rbd.image import exports_of, found, ip_of, names_of, observation, read_sighting
 from drivers.rbd.options import OPTS, RbdOptions
 
@@ -52,6 +61,17 @@ class RbdDriver(StorageDriver):
         """
         answer = self._cluster.list_images(Deadline.after(timeout_seconds))
         return exports_of(read_sighting(answer), self._options)
+
+    def reach_of(
+        self, volume: VolumeRef, client: ClientInstance, *, timeout_seconds: float
+    ) -> Reach:
+        """Return the other images of the pools that this client has open to write, or has locked.
+
+        Opens each image of the pools to be read: some milliseconds for each. A kernel's client has
+        all that its host has mapped, in any pool.
+        """
+        answer = self._cluster.list_images(Deadline.after(timeout_seconds))
+        return reach(read_sighting(answer), names_of(volume, self._options), client, self._options)
 
     def terminate_connection(
         self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float

@@ -16,6 +16,7 @@ from drivers.errors import OutsideError
 from handlers.counting import Called, Counted, VolumeSought
 from handlers.judgement import off
 from handlers.judgement.diagnosis import (
+    client_to_ask_of,
     diagnose,
     hosts_to_ask_of,
     server_to_ask_of,
@@ -30,6 +31,7 @@ from handlers.judgement.evidence import (
     VolumeEvidence,
     ask_of_hosts,
     ask_of_protocol,
+    ask_of_reach,
     ask_of_swaps,
     gather,
     look_at_volume,
@@ -97,8 +99,8 @@ class Viewer:
     def _gather(self, attempt: Attempt) -> Evidence:
         """Look at all three sides; then ask for what the verdict that follows rests on.
 
-        That is who else uses what a release would end, whether a volume is being swapped, and which
-        protocol the backend has.
+        That is who else uses what a release would end, what else the client has that it would end,
+        whether a volume is being swapped, and which protocol the backend has.
         """
         sources = self._sources(attempt)
         evidence = gather(attempt.case, sources)
@@ -109,8 +111,10 @@ class Viewer:
         swapping = ask_of_swaps(server, sources) if server is not None else None
         volume = volume_to_ask_of(first)
         protocol = ask_of_protocol(volume, sources) if volume is not None else None
+        client, ref = client_to_ask_of(first), first.situation and first.situation.volume.ref
+        reach = ask_of_reach(ref, client, sources) if client is not None and ref else None
         return dataclasses.replace(
-            evidence, elsewhere=elsewhere, swapping=swapping, protocol=protocol
+            evidence, elsewhere=elsewhere, swapping=swapping, protocol=protocol, reach=reach
         )
 
     def look_at_volume(self, attempt: Attempt) -> VolumeEvidence:
@@ -149,6 +153,7 @@ class Viewer:
             off_word=lambda host, backend: (
                 attempt.file.off_word(host) if self.policy_of(backend).trust_off_word else None
             ),
+            learned_clients=attempt.file.learned_clients,
         )
 
 
