@@ -114,6 +114,7 @@ class Health:
                 outbox_oldest_age_seconds=oldest_age_seconds,
                 paused=self._ledger.paused() is not None,
                 open_breakers=tuple(self._ledger.open_breakers()),
+                fences=self._ledger.fences.ages(),
             )
         except LedgerError as error:
             LOG.warning("the metrics of the ledger are not available: %s", error)

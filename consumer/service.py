@@ -41,6 +41,7 @@ from consumer.status import page as status_page
 from consumer.status.page import StatusPage
 from consumer.work.decisions import DecisionLog
 from consumer.work.driver_calls import BoundedDrivers
+from consumer.work.fences import FenceWatch
 from consumer.work.hanging import HangingWrites
 from consumer.work.hosts_off import HostsOff
 from consumer.work.housekeeping import Heartbeat, Pruner
@@ -129,6 +130,7 @@ class Service:
             poll_seconds=settings.ledger.second_look_seconds / 2,
             count=count,
         )
+        self.fence_watch = self._fence_watch(driver_of, count)
         self.hosts_off = HostsOff(self.ledger, clouds.nova, count)
         self.pruner = self._pruner(count)
         self.region_check = RegionCheck(clouds.places) if clouds.places else None
@@ -143,7 +145,7 @@ class Service:
             driver_of,
             lambda backend: settings.backends.of(backend).policy,
             stop=self._stopping,
-            paused=lambda: self.kill_switch.pulled() or self.ledger.paused() is not None,
+            paused=self._held,
             count=count,
         )
         return Worker(
@@ -169,6 +171,20 @@ class Service:
             ghosts=any_lists(self._settings),
             learns=any_learns(self._settings),
             nova=clouds.nova,
+        )
+
+    def _held(self) -> bool:
+        """Tell whether nothing may be written outside now."""
+        return self.kill_switch.pulled() or self.ledger.paused() is not None
+
+    def _fence_watch(self, driver_of: DriverOf, count: Observer) -> FenceWatch:
+        backends = self._settings.backends
+        return FenceWatch(
+            self.ledger,
+            driver_of,
+            lambda backend: backends.of(backend).policy,
+            held=self._held,
+            count=count,
         )
 
     def _learner(
@@ -258,6 +274,7 @@ class Service:
             self._sweeping.append(Loop("look at servers", self.server_looker.run, died, **long))
         if self.learner is not None:
             self._sweeping.append(Loop("learning", self.learner.run, died, **long))
+        self._sweeping.append(Loop("watch of fences", self.fence_watch.run, died, **long))
         self._sweeping.append(Loop("watch of hosts that are off", self.hosts_off.run, died))
         ages = ledger.archive_seconds > 0 or ledger.retention_seconds > 0
         self._pruning = [Loop("pruner", self.pruner.run, died)] if ages else []

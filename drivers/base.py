@@ -191,6 +191,14 @@ class Reach:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Fences:
+    """Which clients a cluster refuses now, each by its full address, and until when."""
+
+    cluster: str
+    until: Mapping[str, datetime]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Attachment:
     """The one recorded attachment that a call is about; never "all of the volume's".
 
@@ -396,9 +404,41 @@ class StorageDriver(ABC):
         is for drivers that do not declare ``by_learned_client``, and refuses.
         """
         raise PermanentError(
-            f"The storage driver of {self.backend} ends no single clients (asked about "
-            f"{client.client} of volume {volume.volume_id} within {timeout_seconds:g} s)."
+            f"{self._ends_no_clients} (asked about {client.client} of volume {volume.volume_id} "
+            f"within {timeout_seconds:g} s)."
         )
+
+    def fences(self, *, timeout_seconds: float) -> Fences:
+        """Return every client that the cluster refuses now, whoever asked for it. Read-only.
+
+        Of a driver that ends single clients, which stay ended only for a time. The default, as that
+        of the two methods below, is for drivers that do not declare ``by_learned_client``.
+        """
+        raise PermanentError(f"{self._ends_no_clients} (asked within {timeout_seconds:g} s).")
+
+    def renew_fence(self, address: str, *, timeout_seconds: float) -> Fences:
+        """Have the cluster refuse this one client again; return whom it refuses then.
+
+        ``address`` is that of one client with its nonce: PermanentError for one that means more,
+        with nothing done. Of one that is refused still, the cluster may keep the time: it is called
+        for one whose fence has ended.
+        """
+        raise PermanentError(
+            f"{self._ends_no_clients} (asked to renew {address} within {timeout_seconds:g} s)."
+        )
+
+    def lift_fence(self, address: str, *, timeout_seconds: float) -> Fences:
+        """Let this one client in again, and no other; return whom the cluster refuses then.
+
+        Already lifted is success. Only on a person's word.
+        """
+        raise PermanentError(
+            f"{self._ends_no_clients} (asked to lift {address} within {timeout_seconds:g} s)."
+        )
+
+    @property
+    def _ends_no_clients(self) -> str:
+        return f"The storage driver of {self.backend} ends no single clients"
 
     @abstractmethod
     def terminate_connection(

@@ -30,6 +30,7 @@ from drivers.base import (
     Attachment,
     ClientInstance,
     Export,
+    Fences,
     Observation,
     Reach,
     StorageDriver,
@@ -281,6 +282,30 @@ class BoundedDriver(StorageDriver):
         return self._calls.make(
             "reach_of",
             lambda: self._driver.reach_of(volume, client, timeout_seconds=timeout_seconds),
+            limit_seconds=timeout_seconds + self._grace_seconds,
+        )
+
+    def fences(self, *, timeout_seconds: float) -> Fences:
+        """Return whom the cluster refuses, or raise IndeterminateError in time."""
+        return self._calls.make(
+            "fences",
+            lambda: self._driver.fences(timeout_seconds=timeout_seconds),
+            limit_seconds=timeout_seconds + self._grace_seconds,
+        )
+
+    def renew_fence(self, address: str, *, timeout_seconds: float) -> Fences:
+        """Have the driver renew it, or raise IndeterminateError in time."""
+        return self._calls.make(
+            "renew_fence",
+            lambda: self._driver.renew_fence(address, timeout_seconds=timeout_seconds),
+            limit_seconds=timeout_seconds + self._grace_seconds,
+        )
+
+    def lift_fence(self, address: str, *, timeout_seconds: float) -> Fences:
+        """Have the driver lift it, or raise IndeterminateError in time."""
+        return self._calls.make(
+            "lift_fence",
+            lambda: self._driver.lift_fence(address, timeout_seconds=timeout_seconds),
             limit_seconds=timeout_seconds + self._grace_seconds,
         )
 

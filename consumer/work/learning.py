@@ -63,7 +63,7 @@ OPTS = [
         min=0,
         max=600,
         help=(
-            "How many attached volumes to look at in a minute, one at a time. A look is about five "
+            "How many attached volumes to look at in a minute, one at a time. A look is seven "
             "requests to Cinder and Nova, and one to the backend. 0: no such looks; then clients "
             "are learned only where a case finds its attachment healthy."
         ),

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from consumer.demo.scenes import Stage
+from consumer.ledger.work.fences import FenceState
 from drivers.base import ClientInstance
 from handlers.case import CaseState
 from handlers.judgement.policy import BackendPolicy, Mode
@@ -228,6 +229,10 @@ def test_the_client_that_was_learned_is_fenced_and_nobody_else(ground: Ground) -
         assert play.writer.ended() == FENCED
         assert play.writer.missing_writes(play.content()) == []
     assert fenced(ground) - before == {address}
+    (fence,) = ground.site.ledger.fences.standing()
+    assert (fence.address, fence.state, fence.host, fence.volume_id) == (
+        address, FenceState.STANDING, A, play.volume_id,
+    )  # fmt: skip
     assert ground.on.rbd.ceph.locks_of(ground.on.spec(play.volume_id)) == []
     assert ground.site.announced(play.volume_id) == [START, END]
     for one in (neighbour, other):

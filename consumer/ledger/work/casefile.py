@@ -13,7 +13,7 @@ from consumer.ledger.database.cases import HistoryKind, note
 from consumer.ledger.database.engine import Database, database_now
 from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.tables import cases, claims, connectors, intents
-from consumer.ledger.work import learned, off_words
+from consumer.ledger.work import fences, learned, off_words
 from consumer.ledger.work.allowances import CollidedError, take
 from consumer.ledger.work.breakers import count, hold, try_one
 from consumer.ledger.work.claims import OWN, RENEWAL, Claim, lock_claim, own, renew, renewed
@@ -77,15 +77,17 @@ class _Intended:
     evidence: Mapping[str, Any]
     lease_seconds: float
     announcement: Announcement | None
+    backend: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ended:
-    """How the call of an intent ended."""
+    """How the call of an intent ended; ``client`` is the one that it was to end."""
 
     request_id: str
     result: StepResult
     detail: str
+    client: str | None = None
 
 
 class LedgerCaseFile:
@@ -103,6 +105,7 @@ class LedgerCaseFile:
         self._located = located
         self._limits = limits
         self._backend = claim.case.backend
+        self._fencing: dict[str, str] = {}
 
     @property
     def case(self) -> Case:
@@ -158,7 +161,11 @@ class LedgerCaseFile:
         Raises ClaimLostError, PausedError, LedgerUnavailableError, and ValueError for a request id
         that was used before. Then nothing is written.
         """
-        step = _Intended(kind, request_id, target, evidence, lease_seconds, announcement)
+        step = _Intended(
+            kind, request_id, target, evidence, lease_seconds, announcement, self._backend
+        )
+        if (client := target.get(fences.CLIENT)) is not None:
+            self._fencing[request_id] = client
         self._database.write(
             lambda connection: _intend(connection, self._claim, step),
             done=lambda connection: _find(connection, self._claim, request_id),
@@ -170,7 +177,7 @@ class LedgerCaseFile:
         Raises ClaimLostError if the volume was claimed again since, and KeyError for a request id
         without an intent of this claim.
         """
-        ended = Ended(request_id, result, detail)
+        ended = Ended(request_id, result, detail, client=self._fencing.get(request_id))
         self._database.write(
             lambda c: _result(c, self._claim, ended, self._backend, self._limits.breaker)
         )
@@ -264,6 +271,10 @@ def _intend(connection: sa.Connection, claim: Claim, step: _Intended) -> str:
         connection, claim.case.case_id, HistoryKind.INTENDED, claim.owner, now,
         fence=claim.fence, reason=step.kind.value, detail={"request_id": step.request_id},
     )  # fmt: skip
+    if step.target.get(fences.CLIENT) is not None and step.backend is not None:
+        reason = str(step.evidence.get("reason", ""))
+        made = fences.Made(step.target, step.request_id, reason)
+        fences.intend(connection, claim.case, step.backend, made, now)
     if step.announcement is not None:
         announce(connection, claim.case.cloud, claim.case.case_id, [step.announcement], now)
     return step.request_id
@@ -309,6 +320,8 @@ def _result(
     if _ENDED.run(connection, _own(claim, request_id) | own(claim) | values) != 1:
         lock_claim(connection, claim)
         raise KeyError(request_id)
+    if ended.client is not None:
+        fences.ended(connection, request_id, ended.client, result)
     note(
         connection, claim.case.case_id, HistoryKind.RESULT, claim.owner, now, fence=claim.fence,
         reason=f"{result.value}: {ended.detail}", detail={"request_id": request_id},
