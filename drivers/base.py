@@ -312,8 +312,9 @@ class Capabilities:
     ``sees_hosts``: the host of a connection can be recognised by its connector. Without it any
     connection parks a release; no connection is still proof.
     ``lists_exports``: ``list_exports`` answers, and the backend is searched for ghosts.
-    ``revokes_access``: a released host cannot connect again. Without it the driver is never called:
-    Cinder's own calls release, and are made only where the probe says that nothing is left.
+    ``revokes_access``: a released host cannot connect again. Without it the driver is never called,
+    unless it declares ``by_learned_client``: Cinder's own calls release, and are made only where
+    the probe says that nothing is left.
     ``ends_sessions``: a release ends the host's sessions; so it is not made where Cinder says that
     other volumes may be behind the same one (``shared_targets``).
     ``acts_through_cinder``: a release is a call of Cinder's API, not of the backend's; it is made

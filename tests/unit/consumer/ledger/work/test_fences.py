@@ -160,3 +160,28 @@ def test_a_number_that_no_fence_has(ledger: Ledger) -> None:
     """No fence has this number -> it is said, with where to look."""
     with pytest.raises(NoSuchFenceError, match="fence list"):
         ledger.fences.begin_lift(7, "anna", "it is gone")
+
+
+def test_what_was_over_for_long_is_deleted(ledger: Ledger) -> None:
+    """Over before the retention -> gone; one that stands stays, however old."""
+    number = made(ledger)
+    ledger.prune(0.0, limit=100)
+    assert [fence.fence_id for fence in ledger.fences.every(10)] == [number]
+    ledger.fences.over(number, "anna", "started anew")
+    ledger.prune(3600.0, limit=100)
+    assert len(ledger.fences.every(10)) == 1
+    ledger.prune(0.0, limit=100)
+    assert ledger.fences.every(10) == ()
+
+
+def test_how_many_and_how_old_by_backend(ledger: Ledger) -> None:
+    """Two stand on one backend, one is over -> two, and the age of the older one."""
+    _, file = working(ledger)
+    for number in range(3):
+        intend(file, f"req-{number}", client=f"192.0.2.1:0/{number + 1}")
+        file.result(f"req-{number}", StepResult.DONE, "")
+    last = ledger.fences.standing()[-1]
+    ledger.fences.over(last.fence_id, "anna", "gone")
+    ((backend, (count, age)),) = ledger.fences.ages().items()
+    assert (backend, count) == (BACKEND, 2)
+    assert 0 <= age < 60
