@@ -97,6 +97,15 @@ def any_lists(settings: Settings) -> bool:
     return any(registry.load(name).capabilities.lists_exports for name in drivers)
 
 
+def any_learns(settings: Settings) -> bool:
+    """Tell whether the driver of any backend ends single clients, which have to be learned.
+
+    Raises RegistryError for a driver that cannot be loaded.
+    """
+    drivers = {backend.driver or "" for backend in settings.backends.all()}
+    return any(registry.load(name).capabilities.by_learned_client for name in drivers)
+
+
 def parks_all(backend: Backend) -> bool:
     """Tell whether a backend may be acted on, but whatever needs a release there is parked.
 

@@ -116,6 +116,7 @@ class Health:
                 paused=None in paused,
                 paused_backends=tuple(backend for backend in paused if backend),
                 open_breakers=tuple(self._ledger.open_breakers()),
+                fences=self._ledger.fences.ages(),
             )
         except LedgerError as error:
             LOG.warning("the metrics of the ledger are not available: %s", error)

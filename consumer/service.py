@@ -16,7 +16,15 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from consumer.bus.broker import url_explained
-from consumer.cloud import ControlPlane, DriverOf, Drivers, any_lists, control_plane, parks_all
+from consumer.cloud import (
+    ControlPlane,
+    DriverOf,
+    Drivers,
+    any_learns,
+    any_lists,
+    control_plane,
+    parks_all,
+)
 from consumer.health import Health, Strangers
 from consumer.intake.listener import Listener
 from consumer.intake.replay_queue import ReplaySettings
@@ -36,10 +44,12 @@ from consumer.status.page import StatusPage
 from consumer.work.backends import Backends
 from consumer.work.decisions import DecisionLog
 from consumer.work.driver_calls import BoundedDrivers
+from consumer.work.fences import FenceWatch
 from consumer.work.hanging import HangingWrites
 from consumer.work.hosts_off import HostsOff
 from consumer.work.housekeeping import Heartbeat, Pruner
 from consumer.work.kill_switch import KillSwitch
+from consumer.work.learning import Learner
 from consumer.work.liveness import SignOfLife
 from consumer.work.outside_looks import OutsideLooks
 from consumer.work.region import RegionCheck
@@ -116,6 +126,7 @@ class Service:
         )
         self.worker = self._worker(clouds, driver_of, count)
         self.sweeper = self._sweeper(clouds, driver_of, count)
+        self.learner = self._learner(clouds, driver_of, count)
         self.outside_looks = OutsideLooks(
             clouds.cinder, clouds.nova, driver_of, tuple(settings.backends.by_name), outside, count
         )
@@ -125,6 +136,7 @@ class Service:
             poll_seconds=settings.ledger.second_look_seconds / 2,
             count=count,
         )
+        self.fence_watch = self._fence_watch(driver_of, count)
         self.hosts_off = HostsOff(self.ledger, clouds.nova, count)
         self.pruner = self._pruner(count)
         self.region_check = RegionCheck(clouds.places) if clouds.places else None
@@ -139,9 +151,7 @@ class Service:
             driver_of,
             lambda backend: self._backends.of(backend).policy,
             stop=self._stopping,
-            paused=lambda backend: (
-                self.kill_switch.pulled() or self.ledger.paused(backend) is not None
-            ),
+            paused=self._held,
             count=count,
         )
         return Worker(
@@ -165,7 +175,39 @@ class Service:
             settings=self._settings.sweep,
             count=count,
             ghosts=any_lists(self._settings),
+            learns=any_learns(self._settings),
             nova=clouds.nova,
+        )
+
+    def _held(self, backend: str) -> bool:
+        """Tell whether nothing may be written outside now for this backend."""
+        return self.kill_switch.pulled() or self.ledger.paused(backend) is not None
+
+    def _fence_watch(self, driver_of: DriverOf, count: Observer) -> FenceWatch:
+        backends = self._settings.backends
+        return FenceWatch(
+            self.ledger,
+            driver_of,
+            lambda backend: backends.of(backend).policy,
+            held=self._held,
+            count=count,
+        )
+
+    def _learner(
+        self, clouds: ControlPlane, driver_of: DriverOf, count: Observer
+    ) -> Learner | None:
+        settings = self._settings
+        if not settings.learning.looks_per_minute or not any_learns(settings):
+            return None
+        return Learner(
+            (clouds.cinder, clouds.nova),
+            driver_of,
+            lambda backend: settings.backends.of(backend).policy,
+            self.ledger,
+            cloud=settings.cloud,
+            settings=settings.learning,
+            has_room=self.worker.has_room,
+            count=count,
         )
 
     def _health(self, strangers: Strangers, outside: Outside) -> Health:
@@ -233,6 +275,9 @@ class Service:
         ledger = self._settings.ledger
         if ledger.second_looks_per_minute:
             self._sweeping.append(Loop("look at servers", self.server_looker.run, died, **long))
+        if self.learner is not None:
+            self._sweeping.append(Loop("learning", self.learner.run, died, **long))
+        self._sweeping.append(Loop("watch of fences", self.fence_watch.run, died, **long))
         self._sweeping.append(Loop("watch of hosts that are off", self.hosts_off.run, died))
         ages = ledger.archive_seconds > 0 or ledger.retention_seconds > 0
         self._pruning = [Loop("pruner", self.pruner.run, died)] if ages else []

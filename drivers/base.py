@@ -172,6 +172,33 @@ class ClientInstance:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Reach:
+    """What one client has beside a volume, and would lose with it if it were ended.
+
+    ``others`` are the backend's own names of the other volumes that it has open; ``allowed`` is how
+    many of these the operator lets it lose. ``whole_host``: it is the one client of its host for
+    everything there, so that no count says what it would lose.
+    """
+
+    others: tuple[str, ...]
+    allowed: int
+    whole_host: bool = False
+
+    @property
+    def goes_too_far(self) -> bool:
+        """Tell whether more would be lost than the operator allows."""
+        return self.whole_host or len(self.others) > self.allowed
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fences:
+    """Which clients a cluster refuses now, each by its full address, and until when."""
+
+    cluster: str
+    until: Mapping[str, datetime]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Attachment:
     """The one recorded attachment that a call is about; never "all of the volume's".
 
@@ -213,6 +240,14 @@ class Connection:
         mapping = dataclasses.asdict(self) | {"cookies": list(self.cookies)}
         unset = {name for name in ("host_ip", "cookies") if not mapping[name]}
         return {name: value for name, value in mapping.items() if name not in unset}
+
+    def is_of(self, client: ClientInstance) -> bool:
+        """Tell whether this is that very client: its number, its address, and its session.
+
+        One whose session has ended may have left access, a lock for instance; it is the same.
+        """
+        same = (self.name, self.address) == (client.client, client.address)
+        return same and (client.cookie in self.cookies or not self.cookies)
 
     def belongs_to(self, connector: Connector) -> bool:
         """Tell whether this is that host's connection.
@@ -277,8 +312,9 @@ class Capabilities:
     ``sees_hosts``: the host of a connection can be recognised by its connector. Without it any
     connection parks a release; no connection is still proof.
     ``lists_exports``: ``list_exports`` answers, and the backend is searched for ghosts.
-    ``revokes_access``: a released host cannot connect again. Without it the driver is never called:
-    Cinder's own calls release, and are made only where the probe says that nothing is left.
+    ``revokes_access``: a released host cannot connect again. Without it the driver is never called,
+    unless it declares ``by_learned_client``: Cinder's own calls release, and are made only where
+    the probe says that nothing is left.
     ``ends_sessions``: a release ends the host's sessions; so it is not made where Cinder says that
     other volumes may be behind the same one (``shared_targets``).
     ``acts_through_cinder``: a release is a call of Cinder's API, not of the backend's; it is made
@@ -359,6 +395,51 @@ class StorageDriver(ABC):
             f"The storage driver of {self.backend} cannot list what the backend exports (asked to "
             f"within {timeout_seconds:g} s)."
         )
+
+    def reach_of(
+        self, volume: VolumeRef, client: ClientInstance, *, timeout_seconds: float
+    ) -> Reach:
+        """Return what this client has open beside the volume. Read-only.
+
+        It serves the person or the rule that decides whether the client may be ended. The default
+        is for drivers that do not declare ``by_learned_client``, and refuses.
+        """
+        raise PermanentError(
+            f"{self._ends_no_clients} (asked about {client.client} of volume {volume.volume_id} "
+            f"within {timeout_seconds:g} s)."
+        )
+
+    def fences(self, *, timeout_seconds: float) -> Fences:
+        """Return every client that the cluster refuses now, whoever asked for it. Read-only.
+
+        Of a driver that ends single clients, which stay ended only for a time. The default, as that
+        of the two methods below, is for drivers that do not declare ``by_learned_client``.
+        """
+        raise PermanentError(f"{self._ends_no_clients} (asked within {timeout_seconds:g} s).")
+
+    def renew_fence(self, address: str, *, timeout_seconds: float) -> Fences:
+        """Have the cluster refuse this one client again; return whom it refuses then.
+
+        ``address`` is that of one client with its nonce: PermanentError for one that means more,
+        with nothing done. Of one that is refused still, the cluster may keep the time: it is called
+        for one whose fence has ended.
+        """
+        raise PermanentError(
+            f"{self._ends_no_clients} (asked to renew {address} within {timeout_seconds:g} s)."
+        )
+
+    def lift_fence(self, address: str, *, timeout_seconds: float) -> Fences:
+        """Let this one client in again, and no other; return whom the cluster refuses then.
+
+        Already lifted is success. Only on a person's word.
+        """
+        raise PermanentError(
+            f"{self._ends_no_clients} (asked to lift {address} within {timeout_seconds:g} s)."
+        )
+
+    @property
+    def _ends_no_clients(self) -> str:
+        return f"The storage driver of {self.backend} ends no single clients"
 
     @abstractmethod
     def terminate_connection(

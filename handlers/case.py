@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
-from drivers.base import Connector
+from drivers.base import ClientInstance, Connector
 from handlers.brakes import Spending
 from handlers.notification import Operation
 
@@ -422,6 +422,19 @@ class OffWord:
     reason: str
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class LearnedClient:
+    """The client that has a volume open for an attachment, as a look saw it while all was well.
+
+    ``host`` is the compute host, ``backend`` the one on which the volume was then.
+    """
+
+    attachment_id: str
+    host: str
+    backend: str
+    client: ClientInstance
+
+
 class CaseFile(Protocol):
     """What recovery may write about the one case that it works on. Each call is a transaction."""
 
@@ -486,4 +499,13 @@ class CaseFile(Protocol):
         """End the word for a host that was heard of again; a person is told.
 
         ``seen_anew``: only where the word has counted for this volume before.
+        """
+
+    def learned_clients(self) -> Mapping[str, ClientInstance]:
+        """Return the clients that were learned for attachments of the volume, by attachment."""
+
+    def learn(self, seen: LearnedClient) -> ClientInstance | None:
+        """Keep which client an attachment has, as a look at a healthy one showed it.
+
+        It replaces what was learned before. Returns that, where it was another client.
         """

@@ -18,7 +18,8 @@ class LedgerState:
     ``cases`` maps each state of a case to how many there are and to the age of the oldest, without
     those that a person has acknowledged; ``acknowledged`` is the number of those in each state.
     ``open_breakers`` are the backends that are left alone because releases failed;
-    ``paused_backends`` those that a person has paused alone.
+    ``paused_backends`` those that a person has paused alone. ``fences`` maps each backend that has
+    fenced clients to how many, and to the age of the oldest fence.
     """
 
     cases: Mapping[str, tuple[int, float]]
@@ -28,6 +29,7 @@ class LedgerState:
     acknowledged: Mapping[str, int] = dataclasses.field(default_factory=dict)
     open_breakers: tuple[str, ...] = ()
     paused_backends: tuple[str, ...] = ()
+    fences: Mapping[str, tuple[int, float]] = dataclasses.field(default_factory=dict)
 
 
 class LedgerCollector(Collector):
@@ -88,6 +90,7 @@ def _ledger_families(state: LedgerState) -> Iterator[GaugeMetricFamily]:
     for backend in state.open_breakers:
         breakers.add_metric([backend], 1.0)
     yield breakers
+    yield from _fences(state.fences)
     yield _gauge("paused", "1 while detachd is paused.", float(state.paused))
     paused = GaugeMetricFamily(
         f"{NAMESPACE}_backend_paused",
@@ -97,6 +100,20 @@ def _ledger_families(state: LedgerState) -> Iterator[GaugeMetricFamily]:
     for backend in state.paused_backends:
         paused.add_metric([backend], 1.0)
     yield paused
+
+
+def _fences(by_backend: Mapping[str, tuple[int, float]]) -> Iterator[GaugeMetricFamily]:
+    count = GaugeMetricFamily(
+        f"{NAMESPACE}_fences", "Clients of the backend that are fenced.", labels=["backend"]
+    )
+    age = GaugeMetricFamily(
+        f"{NAMESPACE}_fence_oldest_age_seconds", "Age of the oldest fence.", labels=["backend"]
+    )
+    for backend, (number, oldest) in by_backend.items():
+        count.add_metric([backend], number)
+        age.add_metric([backend], oldest)
+    yield count
+    yield age
 
 
 def _gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:

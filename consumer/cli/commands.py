@@ -187,6 +187,15 @@ GROUPS = (
                 "Take back that a host is powered off",
             ),
             Listed(
+                "fence list", "consumer.cli.fence:FenceList",
+                "List the clients of storage clusters that were fenced",
+            ),
+            Listed(
+                "fence lift", "consumer.cli.fence:FenceLift",
+                "Let a fenced client in again",
+                'detachd fence lift 7 --reason "compute-7 was started anew, ticket 4711"',
+            ),
+            Listed(
                 "replay case", "consumer.cli.replay_case:ReplayCase",
                 "Diagnose cases again at once, whatever their state",
                 'detachd replay case --state parked --backend storage-1@fast --preview',

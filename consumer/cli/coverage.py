@@ -100,6 +100,8 @@ def _released(backend: Backend, able: Capabilities, by: str) -> str:
     if parked := _parked(backend, able):
         return f"PARKED ({parked})"
     proof = "" if able.sees_connections else ", on the driver's word"
+    if able.by_learned_client:
+        proof = " where its client was learned while all was well, else parked"
     return f"released {by}{proof}"
 
 
@@ -107,6 +109,6 @@ def _parked(backend: Backend, able: Capabilities) -> str | None:
     """Return why whatever needs a release is parked, or None."""
     if not able.sees_connections and not backend.policy.trust_blind:
         return "the driver is blind, and trust_blind is not set"
-    if not (able.revokes_access or able.acts_through_cinder):
+    if not (able.revokes_access or able.acts_through_cinder or able.by_learned_client):
         return "the driver can keep no host out"
     return None

@@ -20,7 +20,7 @@ from consumer.settings.configuration import Settings
 from consumer.settings.ledger import open_ledger
 from consumer.work.backends import Backends
 from consumer.work.driver_calls import BoundedDrivers
-from drivers.base import Connector, StorageDriver
+from drivers.base import ClientInstance, Connector, StorageDriver
 from drivers.control_plane import CinderAttachment, Volume
 from drivers.errors import OutsideError
 from handlers.case import Case, CaseState, LateCalls, OffWord, Trigger
@@ -130,6 +130,9 @@ class Eyes:
         pause = self.ledger.paused(backend) if self.ledger else None
         return f"{pause.words}; `{pause.resume}` ends that" if pause else None
 
+    def _clients(self, volume_id: str) -> Mapping[str, ClientInstance]:
+        return self.ledger.learned.of_volume(volume_id) if self.ledger else {}
+
     def _let_in_alone(self, look: Mapping[str, Any]) -> str | None:
         """Return the one known host that a free volume is exported to, as a sweep finds it."""
         cinder, backend = look["cinder"], look["backend"]
@@ -196,7 +199,8 @@ class Eyes:
             uncounted,
         )
         claimed = dataclasses.replace(case, attempts=case.attempts + 1)
-        look = look_now(viewer, ReadOnlyFile(claimed, record.now, self._learned, self._off))
+        file = ReadOnlyFile(claimed, record.now, self._learned, self._off, self._clients)
+        look = look_now(viewer, file)
         state = case.state if case.case_id else None
         about = About(
             case.case_id or None,

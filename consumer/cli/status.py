@@ -70,6 +70,10 @@ def as_json(standing: Standing) -> dict[str, Any]:
             backend: {"failures": b.failures, "opened_at": b.opened_at and b.opened_at.isoformat()}
             for backend, b in standing.breakers.items()
         },
+        "fences": {
+            backend: {"standing": number, "oldest_age_seconds": oldest}
+            for backend, (number, oldest) in standing.fences.items()
+        },
         "replicas": [
             {"owner": r.replica.owner, "version": r.replica.version, "alive": r.alive}
             for r in standing.replicas

@@ -45,5 +45,9 @@ class PlanChangedError(WrongStateError):
     """The plan that was shown is not the plan of the case any more."""
 
 
+class NoSuchFenceError(LedgerError, BadInputError):
+    """No fence has this number."""
+
+
 class NoSuchHostError(LedgerError):
     """No word says that this host is powered off."""

@@ -47,6 +47,8 @@ from consumer.ledger.work.casefile import LedgerCaseFile, connector_of
 from consumer.ledger.work.claims import Claim, ClaimRequest
 from consumer.ledger.work.control import Pause
 from consumer.ledger.work.decisions import Decision, Word, take_unlogged
+from consumer.ledger.work.fences import Fences
+from consumer.ledger.work.learned import Learned
 from consumer.ledger.work.off_words import SaidOff
 from consumer.ledger.work.on_record import OnRecord, on_record
 from consumer.ledger.work.outbox import Outgoing
@@ -82,6 +84,8 @@ class Ledger:
         self._intake = Intake(cloud, timing or Timing(), SecondLooks(second_looks_per_minute))
         self.sweeps = Sweeps(self._database, cloud)
         self.rounds = Rounds(self._database, cloud)
+        self.learned = Learned(self._database, cloud)
+        self.fences = Fences(self._database, cloud)
         self.server_looks = ServerLooks(self._database, cloud)
 
     def __repr__(self) -> str:

@@ -18,6 +18,7 @@ from consumer.settings.ledger import DAY_SECONDS, LedgerSettings
 from consumer.work import backends
 from consumer.work.backends import Backend, Backends
 from consumer.work.brakes import BrakeSettings
+from consumer.work.learning import LearningSettings
 from consumer.work.sweep import SweepSettings
 from consumer.work.worker import WorkerSettings
 from drivers import registry
@@ -56,6 +57,7 @@ class Settings:
     worker: WorkerSettings
     brakes: BrakeSettings
     sweep: SweepSettings
+    learning: LearningSettings
     backends: Backends
     driver_options: DriverOptions
     exporter: ExporterSettings
@@ -142,6 +144,7 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
         worker=WorkerSettings(**conf.worker),
         brakes=BrakeSettings(**conf.brakes),
         sweep=SweepSettings.from_conf(conf),
+        learning=LearningSettings.from_conf(conf),
         backends=of_backends,
         driver_options=drivers.read(conf, of_backends),
         exporter=ExporterSettings(**conf.exporter),

@@ -10,7 +10,7 @@ from consumer.bus import settings
 from consumer.intake import replay_queue
 from consumer.publish import publisher
 from consumer.settings import ledger
-from consumer.work import backends, brakes, sweep, worker
+from consumer.work import backends, brakes, learning, sweep, worker
 
 SIMULATOR = cfg.OptGroup(
     "simulator",
@@ -53,6 +53,7 @@ OWN: Mapping[cfg.OptGroup, Sequence[cfg.Opt]] = {
     ledger.GROUP: ledger.OPTS,
     worker.GROUP: worker.OPTS,
     sweep.GROUP: sweep.OPTS,
+    learning.GROUP: learning.OPTS,
     brakes.GROUP: brakes.OPTS,
     backends.GROUP: backends.options(),
     SIMULATOR: SIMULATOR_OPTIONS,

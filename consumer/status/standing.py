@@ -33,6 +33,7 @@ class Standing:
     backends: Mapping[str | None, Mapping[CaseState, StateCount]]
     brakes: tuple[Brake, ...] = ()
     breakers: Mapping[str, Breaker] = dataclasses.field(default_factory=dict)
+    fences: Mapping[str, tuple[int, float]] = dataclasses.field(default_factory=dict)
 
 
 def read(ledger: Ledger) -> Standing:
@@ -50,6 +51,7 @@ def read(ledger: Ledger) -> Standing:
         backends=ledger.counts_by_backend(),
         brakes=ledger.brakes(BRAKES_SECONDS),
         breakers=ledger.open_breakers(),
+        fences=ledger.fences.ages(),
     )
 
 
@@ -65,6 +67,8 @@ def sentences(standing: Standing, version: str, now: datetime) -> Iterator[tuple
     yield "detachd", f"{version}, ledger {standing.ledger}"
     yield "writes", _pause(standing, now)
     yield "brakes", _brakes(standing, now)
+    if standing.fences:
+        yield "fences", _fences(standing.fences)
     yield "services", _replicas(standing.replicas, now)
     swept = ago(standing.swept_at, now) or "never: none has ended with complete lists"
     unseen = "" if standing.sweep_acknowledged else "; nobody has acknowledged its list yet"
@@ -95,6 +99,15 @@ def _brakes(standing: Standing, now: datetime) -> str:
         for one in standing.brakes
     ]
     return "; ".join(parts) or "none has held back a recovery within the hour"
+
+
+def _fences(by_backend: Mapping[str, tuple[int, float]]) -> str:
+    parts = [
+        f"{number} client{'s' if number != 1 else ''} of {printable(backend)} fenced, the oldest "
+        f"for {age(oldest)}"
+        for backend, (number, oldest) in by_backend.items()
+    ]
+    return "; ".join(parts) + " (`detachd fence list`)"
 
 
 def _replicas(seen: Sequence[ReplicaSeen], now: datetime) -> str:

@@ -26,7 +26,16 @@ from oslo_context import context
 
 from consumer.counting import Answered, CallGivenUp, CallReturnedLate, HangingCalls
 from consumer.work.backends import Backends
-from drivers.base import Attachment, Export, Observation, StorageDriver, VolumeRef
+from drivers.base import (
+    Attachment,
+    ClientInstance,
+    Export,
+    Fences,
+    Observation,
+    Reach,
+    StorageDriver,
+    VolumeRef,
+)
 from drivers.errors import (
     ConflictError,
     IndeterminateError,
@@ -263,6 +272,40 @@ class BoundedDriver(StorageDriver):
         return self._calls.make(
             "list_exports",
             lambda: self._driver.list_exports(timeout_seconds=timeout_seconds),
+            limit_seconds=timeout_seconds + self._grace_seconds,
+        )
+
+    def reach_of(
+        self, volume: VolumeRef, client: ClientInstance, *, timeout_seconds: float
+    ) -> Reach:
+        """Return what the driver counts, or raise IndeterminateError in time."""
+        return self._calls.make(
+            "reach_of",
+            lambda: self._driver.reach_of(volume, client, timeout_seconds=timeout_seconds),
+            limit_seconds=timeout_seconds + self._grace_seconds,
+        )
+
+    def fences(self, *, timeout_seconds: float) -> Fences:
+        """Return whom the cluster refuses, or raise IndeterminateError in time."""
+        return self._calls.make(
+            "fences",
+            lambda: self._driver.fences(timeout_seconds=timeout_seconds),
+            limit_seconds=timeout_seconds + self._grace_seconds,
+        )
+
+    def renew_fence(self, address: str, *, timeout_seconds: float) -> Fences:
+        """Have the driver renew it, or raise IndeterminateError in time."""
+        return self._calls.make(
+            "renew_fence",
+            lambda: self._driver.renew_fence(address, timeout_seconds=timeout_seconds),
+            limit_seconds=timeout_seconds + self._grace_seconds,
+        )
+
+    def lift_fence(self, address: str, *, timeout_seconds: float) -> Fences:
+        """Have the driver lift it, or raise IndeterminateError in time."""
+        return self._calls.make(
+            "lift_fence",
+            lambda: self._driver.lift_fence(address, timeout_seconds=timeout_seconds),
             limit_seconds=timeout_seconds + self._grace_seconds,
         )
 

@@ -64,13 +64,16 @@ class Pruner:
     def prune_once(self) -> bool:
         """Archive one batch and delete another; return whether there may be more of either.
 
+        Learned clients of attachments that are gone are forgotten too.
+
         Does nothing while the listener has not caught up. Blocks for the database, some tens of
         milliseconds. Raises LedgerUnavailableError.
         """
         if not self._caught_up():
             return False
         archived = self._archive()
-        return self._forget() or archived
+        forgotten = self._ledger.learned.forget(BATCH) == BATCH
+        return self._forget() or archived or forgotten
 
     def _archive(self) -> bool:
         if self._archive_seconds is None:

@@ -30,7 +30,8 @@ LOG = logging.getLogger(__name__)
 
 BUS = "sweep"
 SERVERS, COMPARE = "servers", "compare"
-ROW_STATUSES = ("attached", *sweep.ROW_STATUSES)
+ATTACHED = "attached"
+ROW_STATUSES = (ATTACHED, *sweep.ROW_STATUSES)
 ROWS, FREE = "rows ", "free "
 STAGES = (
     SERVERS,
@@ -45,7 +46,8 @@ GONE, NO_DEVICE, NO_ROW = "server-gone", "no-device", "no-row"
 class RoundSettings:
     """``pages``: how many pages one sweep reads; 0: there are no rounds.
 
-    ``free``: whether to read the volumes that others may get too.
+    ``free``: whether to read the volumes that others may get too. ``learns``: whether a driver
+    needs to know the clients of attachments, which are looked at one by one then.
     """
 
     interval_seconds: float
@@ -54,6 +56,7 @@ class RoundSettings:
     timeout_seconds: float
     again_seconds: float
     free: bool = False
+    learns: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -134,6 +137,8 @@ class InUseRound:
             timeout_seconds=self._settings.timeout_seconds,
         )
         pairs = [(row.volume_id, row.instance_id) for row in page if row.instance_id is not None]
+        if self._settings.learns and now.stage == f"{ROWS}{ATTACHED}":
+            self._ledger.learned.note_attached([(r.volume_id, r.attachment_id) for r in page])
         return self._went_on(now, [row.attachment_id for row in page], pairs), ()
 
     def _free(self, now: Round) -> tuple[Round, Sequence[Arrival]]:

@@ -353,7 +353,8 @@ class Sweeper:
     """Sweeps if no other replica has swept within the interval.
 
     ``ghosts``: whether any driver can list exports. If none can, the available volumes are not
-    read; they are most of a cloud's. ``nova``: None for no rounds over the attached volumes.
+    read; they are most of a cloud's. ``learns``: whether a driver needs to know the clients of
+    attachments. ``nova``: None for no rounds over the attached volumes.
     """
 
     def __init__(
@@ -366,6 +367,7 @@ class Sweeper:
         settings: SweepSettings,
         count: Callable[[SweepReport | Happened], None],
         ghosts: bool = True,
+        learns: bool = False,
         nova: Nova | None = None,
     ) -> None:
         self._cinder = cinder
@@ -375,7 +377,7 @@ class Sweeper:
         self._settings = settings
         self._count = count
         self._seeks_ghosts = ghosts
-        of_round = dataclasses.replace(settings.round, free=not ghosts)
+        of_round = dataclasses.replace(settings.round, free=not ghosts, learns=learns)
         self._round = InUseRound(cinder, nova, ledger, of_round) if nova else None
 
     def run(self, stop: threading.Event) -> None:

@@ -210,6 +210,10 @@ class Worker:
             LOG.warning("an attempt on backend %s goes on after its lease", seat.label or "unknown")
             self._count(Happened(EventKind.LEASE_OUTLIVED, seat.label))
 
+    def has_room(self) -> bool:
+        """Tell whether a thread is free: then no case waits for one."""
+        return self._slots.free() > 0
+
     def drain(self, seconds: float) -> bool:
         """Wait for the running attempts, at most ``seconds``; tell whether all have ended.
 

@@ -17,6 +17,7 @@ the reason that the ground gives. Needs ``pip install 'detachd[conformance]'``.
 """
 
 from drivers.conformance.failing import CrowdingClauses, FailingClauses
+from drivers.conformance.fencing import FencingClauses
 from drivers.conformance.ground import Ground
 from drivers.conformance.listing import ListingClauses
 from drivers.conformance.releasing import ReleasingClauses, SparingClauses
@@ -30,6 +31,7 @@ class StorageDriverConformance(
     ListingClauses,
     ReleasingClauses,
     SparingClauses,
+    FencingClauses,
     FailingClauses,
     CrowdingClauses,
     DeclaringClauses,

@@ -81,6 +81,17 @@ class Ground(ABC):
         """End the client of a connected host, and have another one of it open the volume."""
         cannot("the backend knows hosts, not clients of them")
 
+    def fenced(self) -> frozenset[str]:
+        """Return the addresses of all clients that the backend refuses now, seen past the driver.
+
+        Only of a driver that declares ``by_learned_client``.
+        """
+        cannot("the backend refuses no single clients")
+
+    def whole_host(self, address: str) -> str:
+        """Return an address by which a fence would be of every client of that client's host."""
+        cannot(f"no address here means more than {address}")
+
     def withdraw(self, volume: VolumeRef, connector: Connector) -> None:
         """Take a connected host's access and leave its sessions."""
         cannot("the backend has no session without access")

@@ -75,6 +75,18 @@ def release(cluster: Any, rbd: Any, asked: Answer) -> Answer:
     return look(cluster, rbd, asked)
 
 
+def fences(cluster: Any, rbd: Any, asked: Answer) -> Answer:
+    """Return whom the cluster refuses; first refuse one client, or let it in again, if asked to.
+
+    To remove an entry that is not there is success (``isn't blocklisted``).
+    """
+    del rbd
+    if (change := asked.get("change")) is not None:
+        tell({"acting": True})
+        _commanded(cluster, "osd blocklist", change)
+    return {"fsid": cluster.get_fsid(), "fences": _fences(cluster)}
+
+
 def _unlock(cluster: Any, lock: Answer) -> None:
     """Remove a lock from an image's header, without opening the image; gone already is success.
 
@@ -164,7 +176,8 @@ def _text(value: str) -> bytes:
 
 
 ASKED: dict[str, Callable[[Any, Any, Answer], Answer]] = {
-    "look": look, "list": listing, "release": release,
+    "look": look, "list": listing, "release": release, "fences": fences, "fence": fences,
+    "lift": fences,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from drivers.rbd.options import Place, RbdOptions
 
 PROGRAM = Path(__file__).with_name("asking.py")
 ACTING = {"acting": True}
+CHANGES = frozenset({"release", "fence", "lift"})
 REFUSALS = frozenset({errno.EPERM, errno.EACCES, errno.EINVAL})
 
 Answer = dict[str, Any]
@@ -99,6 +100,21 @@ class Cluster:
         about = {"names": list(names), "places": self._places(), "locks": held}
         return self._ask("release", deadline, **about, address=address, seconds=seconds)
 
+    def fences(self, deadline: Deadline) -> Answer:
+        """Return which addresses the cluster refuses, and until when."""
+        return self._ask("fences", deadline)
+
+    def fence(self, address: str, seconds: float, deadline: Deadline) -> Answer:
+        """Refuse one client for so many seconds from now; return the same as ``fences``."""
+        change = {"blocklistop": "add", "addr": address, "expire": seconds}
+        return self._ask("fence", deadline, change=change)
+
+    def lift(self, address: str, deadline: Deadline) -> Answer:
+        """Let one client in again, asked as ``lift_user``; return the same as ``fences``."""
+        lifting = Cluster(dataclasses.replace(self.options, user=self.options.lifts_as))
+        change = {"blocklistop": "rm", "addr": address}
+        return lifting._ask("lift", deadline, change=change)
+
     def _places(self) -> list[list[str]]:
         return [[place.pool, place.namespace] for place in self.options.pools]
 
@@ -109,9 +125,9 @@ class Cluster:
         if code is None:
             raise IndeterminateError(f"{self.options.where} gave no answer in time to: {op}.")
         if code or answer is None:
-            # Whatever has run a release for us may have lost the line that says so.
+            # Whatever has run a change for us may have lost the line that says so.
             words = f"{errors.strip()[-200:] or 'no message'}; exit code {code}"
-            kind = IndeterminateError if op == "release" else TransientError
+            kind = IndeterminateError if op in CHANGES else TransientError
             raise kind(f"Asking {self.options.where} gave no answer ({words}).")
         if "failed" in answer:
             raise self.failure(answer, acting=acting)

@@ -5,12 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from drivers.base import Attachment, Capabilities, Export, Observation, StorageDriver, VolumeRef
+from drivers.base import (
+    Attachment,
+    Capabilities,
+    ClientInstance,
+    Export,
+    Fences,
+    Observation,
+    Reach,
+    StorageDriver,
+    VolumeRef,
+)
 from drivers.child import Deadline
 from drivers.errors import PermanentError
 from drivers.rbd.cluster import Cluster
-from drivers.rbd.fence import Release
-from drivers.rbd.image import exports_of, found, ip_of, names_of, observation, read_sighting
+from drivers.rbd.fence import Release, reach
+from drivers.rbd.image import (
+    exports_of,
+    found,
+    ip_of,
+    names_of,
+    nonce_of,
+    observation,
+    read_fences,
+    read_sighting,
+)
 from drivers.rbd.options import OPTS, RbdOptions
 
 
@@ -53,6 +72,35 @@ class RbdDriver(StorageDriver):
         answer = self._cluster.list_images(Deadline.after(timeout_seconds))
         return exports_of(read_sighting(answer), self._options)
 
+    def reach_of(
+        self, volume: VolumeRef, client: ClientInstance, *, timeout_seconds: float
+    ) -> Reach:
+        """Return the other images of the pools that this client has open to write, or has locked.
+
+        Opens each image of the pools to be read: some milliseconds for each. A kernel's client has
+        all that its host has mapped, in any pool.
+        """
+        answer = self._cluster.list_images(Deadline.after(timeout_seconds))
+        return reach(read_sighting(answer), names_of(volume, self._options), client, self._options)
+
+    def fences(self, *, timeout_seconds: float) -> Fences:
+        """Return the entries of the OSDs' blocklist that are of one client each."""
+        return read_fences(self._cluster.fences(Deadline.after(timeout_seconds)))
+
+    def renew_fence(self, address: str, *, timeout_seconds: float) -> Fences:
+        """Have the OSDs refuse this client for ``fence_seconds`` from now.
+
+        An entry that there is keeps its time (src/osd/OSDMap.cc, ``apply_incremental``: insert).
+        """
+        _refuse_without_nonce(address)
+        seconds, deadline = self._options.fence_seconds, Deadline.after(timeout_seconds)
+        return read_fences(self._cluster.fence(address, seconds, deadline))
+
+    def lift_fence(self, address: str, *, timeout_seconds: float) -> Fences:
+        """Remove this client's entry, as the user of the option ``lift_user``."""
+        _refuse_without_nonce(address)
+        return read_fences(self._cluster.lift(address, Deadline.after(timeout_seconds)))
+
     def terminate_connection(
         self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
     ) -> None:
@@ -79,3 +127,12 @@ class RbdDriver(StorageDriver):
         self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
     ) -> None:
         """Do nothing: an image has nothing that is made for an attachment."""
+
+
+def _refuse_without_nonce(address: str) -> None:
+    """Raise PermanentError for an address that would be more than one client's."""
+    if nonce_of(address) == 0:
+        raise PermanentError(
+            f"Refused, nothing done: {address} is not the full address of one client, with its "
+            "nonce, so that a fence would be of its whole host."
+        )

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import assert_never
 
-from drivers.base import ClientInstance, VolumeRef
+from drivers.base import ClientInstance, Reach, VolumeRef
 from drivers.child import Deadline
 from drivers.errors import IndeterminateError, PermanentError, TransientError
 from drivers.rbd.cluster import Cluster, OwnedLock
@@ -164,6 +164,18 @@ def _owned(sighting: Sighting, chosen: Callable[[Lock], bool]) -> tuple[OwnedLoc
         for lock in image.locks
         if chosen(lock)
     )
+
+
+def reach(
+    everything: Sighting, names: tuple[str, ...], client: ClientInstance, options: RbdOptions
+) -> Reach:
+    """Return what a client has beside the images of these names. Pure."""
+    own = tuple(image for image in everything.images if image.name in names)
+    volume = dataclasses.replace(everything, images=own)
+    watches = [w for w in everything.watchers if w.address == client.address]
+    kernel = client.cookie >= KERNEL_COOKIES or any(watch.is_kernel for watch in watches)
+    others = other_images(everything, volume, client.address)
+    return Reach(others, options.other_images, whole_host=kernel)
 
 
 def other_images(everything: Sighting, volume: Sighting, address: str) -> tuple[str, ...]:

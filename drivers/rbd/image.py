@@ -13,9 +13,10 @@ import dataclasses
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
-from drivers.base import Connection, Export, Observation, VolumeRef
+from drivers.base import Connection, Export, Fences, Observation, VolumeRef
 from drivers.errors import NotFoundError, PermanentError
 from drivers.rbd.options import Place, RbdOptions
 
@@ -99,6 +100,17 @@ def read_sighting(answer: Mapping[str, Any]) -> Sighting:
             trash=tuple("/".join(filter(None, entry)) for entry in answer["trash"]),
             fences={str(a): str(until) for a, until in answer["fences"].items()},
         )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UnreadableError(
+            f"The cluster told what this driver cannot read: {error!r}."
+        ) from None
+
+
+def read_fences(answer: Mapping[str, Any]) -> Fences:
+    """Read whom the cluster refuses, of the addresses with a nonce; raises UnreadableError."""
+    try:
+        until = {str(a): datetime.fromisoformat(u) for a, u in answer["fences"].items()}
+        return Fences(answer["fsid"], {a: at for a, at in until.items() if nonce_of(a)})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnreadableError(
             f"The cluster told what this driver cannot read: {error!r}."

@@ -35,17 +35,26 @@ OPTS = (
         ),
     ),
     cfg.StrOpt(
+        "lift_user",
+        default="",
+        help=(
+            "The user, without 'client.', as which `detachd fence lift` lets a client in again. It "
+            "needs one right more than 'user', which the service has no need of. Empty: 'user'."
+        ),
+    ),
+    cfg.StrOpt(
         "volume_name_template",
         default="volume-%s",
         help="The name of the image of a volume, with %s for its id: Cinder's option of that name.",
     ),
     cfg.FloatOpt(
         "fence_seconds",
-        default=86400.0,
+        default=94_608_000.0,
         min=600.0,
         help=(
-            "How long a client is fenced, in seconds. It should outlast its host's failure: a "
-            "client may write again when its fence has ended."
+            "How long a client is fenced, in seconds; three years, as ceph-csi has it. It has to "
+            "outlast the client's process, which writes again when its fence is over, and Ceph "
+            "prolongs none. Take it off by `detachd fence lift` when the process is gone."
         ),
     ),
     cfg.IntOpt(
@@ -92,6 +101,7 @@ class RbdOptions:
     pools: tuple[Place, ...]
     conf: str
     user: str
+    lift_user: str
     volume_name_template: str
     fence_seconds: float
     other_images: int
@@ -113,12 +123,19 @@ class RbdOptions:
         """The cluster and the pools in words."""
         return f"{', '.join(map(str, self.pools))} of the cluster of {self.conf}"
 
+    @property
+    def lifts_as(self) -> str:
+        """The user that lets a client in again."""
+        return self.lift_user or self.user
+
     def _check(self) -> None:
         for name, path in (("conf", self.conf), ("python", self.python)):
             if not Path(path).is_absolute():
                 raise ValueError(f"the option {name} must be an absolute path, not {path!r}")
         if self.user.startswith("client.") or not self.user.strip():
             raise ValueError(f"the option user goes without 'client.': not {self.user!r}")
+        if self.lift_user.startswith("client."):
+            raise ValueError(f"the option lift_user goes without 'client.': not {self.lift_user!r}")
         template = self.volume_name_template
         if template.count("%") != 1 or "%s" not in template or "/" in template:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from drivers.base import ClientInstance
 from drivers.control_plane import Volume
 from handlers.case import Case
 from handlers.judgement import accounting, facts, rules, writers
@@ -87,7 +88,7 @@ def diagnose(
 
 def _answers(s: Situation) -> tuple[object, ...]:
     holders = (asked.holders for asked in accounting.asked_of_hosts_let_go(s))
-    return *s.servers.values(), *holders, s.swapping, s.pools, s.backend
+    return *s.servers.values(), *holders, s.swapping, s.pools, s.backend, s.reach
 
 
 def hosts_to_ask_of(first: Diagnosis) -> tuple[str, ...]:
@@ -112,6 +113,16 @@ def server_to_ask_of(first: Diagnosis) -> str | None:
     s = first.situation
     acts = first.verdict in (Verdict.RELEASE, Verdict.NOVA_DETACH)
     return s.instance_id if acts and s is not None and s.server is not None else None
+
+
+def client_to_ask_of(first: Diagnosis) -> ClientInstance | None:
+    """Return the client of which the backend has to say what else it has open, None for none. Pure.
+
+    That is the learned one, where a release would end it.
+    """
+    s = first.situation
+    ends = s is not None and first.verdict in RELEASING and s.learned_there
+    return s.learned if s is not None and ends else None
 
 
 def volume_to_ask_of(first: Diagnosis) -> Volume | None:

@@ -13,7 +13,14 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from drivers.base import Connector, Observation, StorageDriver, VolumeRef
+from drivers.base import (
+    ClientInstance,
+    Connector,
+    Observation,
+    Reach,
+    StorageDriver,
+    VolumeRef,
+)
 from drivers.control_plane import Cinder, CinderAttachment, DeletedServer, Nova, Server, Volume
 from drivers.errors import OutsideError, PermanentError
 from handlers import intents
@@ -86,6 +93,7 @@ BackendEvidence = Fact[Observation] | Absent | Unknown | Blind
 SwapEvidence = Fact[bool] | Unknown
 HoldersEvidence = Fact[tuple[str, ...]] | Unknown
 ProtocolEvidence = Fact[str] | Unknown
+ReachEvidence = Fact[Reach] | Unknown
 NO_POOL = (
     "Cinder's scheduler lists no pool of backend {} that names its protocol, or pools of several; "
     "it knows them again when cinder-volume has reported"
@@ -124,7 +132,9 @@ class Evidence:
     for another one; None where Nova was not asked. ``protocol`` is what Cinder's scheduler says of
     the backend; None where it was not asked, because a row tells it or nothing depends on it.
     ``off`` are the words of persons that hosts in question are powered off, where the operator
-    lets such a word count on this backend.
+    lets such a word count on this backend. ``learned`` are the clients that were learned for
+    attachments of the volume, where the driver ends single clients: recorded identity, no evidence;
+    ``reach`` is what the subject's has open beside the volume, None where nothing asks for its end.
     """
 
     volume: VolumeEvidence
@@ -141,6 +151,8 @@ class Evidence:
     swapping: SwapEvidence | None = None
     protocol: ProtocolEvidence | None = None
     off: tuple[OffWord, ...] = ()
+    learned: tuple[tuple[str, ClientInstance], ...] = ()
+    reach: ReachEvidence | None = None
 
 
 class Retry(Protocol):
@@ -156,6 +168,7 @@ class Sources:
 
     ``located`` is called with the volume's backend before that backend is asked, which may hang.
     ``off_word`` returns what a person says of a host, where that may count on this backend.
+    ``learned_clients`` returns those that were learned for the volume, by attachment.
     """
 
     cinder: Cinder
@@ -166,6 +179,7 @@ class Sources:
     retry: Retry
     timeout_seconds: float
     off_word: Callable[[str, str], OffWord | None] = lambda _host, _backend: None
+    learned_clients: Callable[[], Mapping[str, ClientInstance]] = dict
 
 
 def gather(case: Case, sources: Sources) -> Evidence:
@@ -200,7 +214,17 @@ def gather(case: Case, sources: Sources) -> Evidence:
         hosts_known=hosts_known,
         holding=_holding(case.volume_id, only_host, sources) if only_host is not None else None,
         off=_off(case, volume.value, servers, sources),
+        learned=_learned(volume.value.ref, sources),
     )
+
+
+def _learned(ref: VolumeRef, sources: Sources) -> tuple[tuple[str, ClientInstance], ...]:
+    """Return the clients that were learned, where the driver ends single clients."""
+    try:
+        needed = sources.driver_of(ref.backend).capabilities.by_learned_client
+    except OutsideError:
+        return ()  # the look at the backend says why
+    return tuple(sorted(sources.learned_clients().items())) if needed else ()
 
 
 def _off(
@@ -240,6 +264,19 @@ def ask_of_swaps(instance_id: str, sources: Sources) -> SwapEvidence:
         return Fact(sources.retry("nova", "swapping", ask))
     except OutsideError as error:
         return Unknown(f"Nova: {error}")
+
+
+def ask_of_reach(ref: VolumeRef, client: ClientInstance, sources: Sources) -> ReachEvidence:
+    """Ask the backend what this client has open beside the volume."""
+
+    def ask() -> Reach:
+        limit = sources.timeout_seconds
+        return sources.driver_of(ref.backend).reach_of(ref, client, timeout_seconds=limit)
+
+    try:
+        return Fact(sources.retry("backend", "reach_of", ask))
+    except OutsideError as error:
+        return Unknown(f"backend {ref.backend}: {error}")
 
 
 def ask_of_protocol(volume: Volume, sources: Sources) -> ProtocolEvidence | None:

@@ -115,6 +115,15 @@ class Guard(enum.Enum):
         "is still proof, and Nova's own detach goes on as long as there are no more connections "
         "than hosts of attachments.",
     )
+    ANOTHER_CLIENT = Reason(
+        "another client has the volume than the one that was learned while its attachment was "
+        "healthy: the volume may have moved, and only the learned client may be ended",
+        Becomes.PARKED,
+        "The driver ends single clients, and a client has the volume open that is not the one "
+        "which was learned for this attachment while it was healthy: by its number, its address "
+        "with the nonce of the process, and its session. It may be the guest's new process, or "
+        "its new host. Whoever has the volume now is never ended for that alone.",
+    )
     FOREIGN_CONNECTION = Reason(
         "the backend also has a connection that no record explains",
         Becomes.PARKED,
@@ -138,6 +147,25 @@ class Guard(enum.Enum):
         "access nor ask Cinder to. The host would connect again at once. Cinder's own delete may "
         "end its access or do nothing, and would free the volume either way. On a clean backend "
         "it is enough that such a driver can see, and Cinder's calls are made.",
+    )
+    NEVER_LEARNED = Reason(
+        "a client has the volume, and it was never learned, while all was well, which client is "
+        "the attachment's",
+        Becomes.PARKED,
+        "The driver ends single clients, a client has the volume open, and none was learned for "
+        "this attachment: it was never found healthy by a look, or the connector of its host was "
+        "not known then. Which client is meant cannot be told from who has the volume now. "
+        "Where nobody has it, nothing needs to be ended.",
+    )
+    REACHES_OTHERS = Reason(
+        "the client that would be ended has more other volumes open than the operator allows to "
+        "be lost with it, or is the one client of its whole host",
+        Becomes.PARKED,
+        "The driver ends single clients, and this one has other volumes open too, more than the "
+        "driver's option other_images allows (none by default). It would lose them all, whoever "
+        "uses them. A kernel's client (`rbd map`) has everything that its host has "
+        "mapped, in pools too that detachd does not know, so that no number can be told: it is "
+        "never ended, not with an approval either.",
     )
     LIVE_SESSION = Reason(
         "the host holds a live session although Nova has no record of it: its guest may be using "
@@ -178,6 +206,11 @@ class Guard(enum.Enum):
         Becomes.LATER,
         "Cinder's volume service of the backend is not up, and the plan needs it. The attempt does "
         "not count as failed.",
+    )
+    REACH_UNKNOWN = Reason(
+        "it is not known what else the client has open that would be ended",
+        Becomes.LATER,
+        "The driver ends single clients, and could not tell in time what else this one has open.",
     )
     PROTOCOL_UNKNOWN = Reason(
         "no attachment tells the protocol of this backend, and Cinder's scheduler does not either, "
@@ -274,7 +307,16 @@ class Guard(enum.Enum):
         return self.value.why
 
 
-NEEDS_SIGHT = frozenset({Guard.NAMELESS_CONNECTION, Guard.FOREIGN_CONNECTION, Guard.LIVE_SESSION})
+NEEDS_SIGHT = frozenset(
+    {
+        Guard.NAMELESS_CONNECTION,
+        Guard.ANOTHER_CLIENT,
+        Guard.FOREIGN_CONNECTION,
+        Guard.NEVER_LEARNED,
+        Guard.REACHES_OTHERS,
+        Guard.LIVE_SESSION,
+    }
+)
 """These ask of what the backend was seen to have. Where it was not seen, a no means nothing."""
 OF_THE_RECORD = frozenset(
     {
@@ -418,8 +460,32 @@ def _cannot_revoke(a: Asked) -> bool:
 
     Cinder's own delete may revoke it or do nothing; its success would free the volume unproven.
     """
-    able = a.means.capabilities.revokes_access or a.means.capabilities.acts_through_cinder
-    return a.releases and not able and (BACKEND in a.kinds or bool(a.s.own))
+    able = a.means.capabilities
+    can = able.revokes_access or able.acts_through_cinder or able.by_learned_client
+    return _must_end_access(a) and not can
+
+
+def _must_end_access(a: Asked) -> bool:
+    return a.releases and (BACKEND in a.kinds or bool(a.s.own))
+
+
+def _another_client(a: Asked) -> bool:
+    return a.releases and a.means.capabilities.by_learned_client and a.s.another_client
+
+
+def _never_learned(a: Asked) -> bool:
+    by_client = a.means.capabilities.by_learned_client
+    return by_client and a.s.learned is None and _must_end_access(a)
+
+
+def _reaches_others(a: Asked) -> bool:
+    reach = a.s.reach.value if isinstance(a.s.reach, Fact) else None
+    return BACKEND in a.kinds and reach is not None and reach.goes_too_far
+
+
+def _reach_unknown(a: Asked) -> bool:
+    ends = BACKEND in a.kinds and a.means.capabilities.by_learned_client
+    return ends and a.s.learned_there and not isinstance(a.s.reach, Fact)
 
 
 def _live_session(a: Asked) -> bool:
@@ -507,14 +573,18 @@ QUESTIONS: Mapping[Guard, Callable[[Asked], float | bool]] = {
     Guard.CONNECTOR_INCOMPLETE: _connector_incomplete,
     Guard.SEVERAL_ATTACHMENTS: _several_attachments,
     Guard.NAMELESS_CONNECTION: _nameless_connection,
+    Guard.ANOTHER_CLIENT: _another_client,
     Guard.FOREIGN_CONNECTION: _foreign_connection,
     Guard.HOST_NOT_LISTED: _host_not_listed,
     Guard.CANNOT_REVOKE: _cannot_revoke,
+    Guard.NEVER_LEARNED: _never_learned,
+    Guard.REACHES_OTHERS: _reaches_others,
     Guard.LIVE_SESSION: _live_session,
     Guard.SHARED_TARGETS: _shared_targets,
     Guard.COMES_BACK: _comes_back,
     Guard.ORDERED_DETACH: _ordered_detach,
     Guard.SERVICE_DOWN: _service_down,
+    Guard.REACH_UNKNOWN: _reach_unknown,
     Guard.PROTOCOL_UNKNOWN: _protocol_unknown,
     Guard.OWN_CALL_UNANSWERED: _own_call,
     Guard.NOVA_AT_IT: _nova_at_it,

@@ -13,11 +13,12 @@ import dataclasses
 import enum
 from typing import Any, assert_never
 
-from drivers.base import Attachment, Capabilities
+from drivers.base import Attachment, Capabilities, Reach
 from handlers import intents
 from handlers.case import Action, StepKind
 from handlers.judgement import accounting, facts
 from handlers.judgement.diagnosis import holds
+from handlers.judgement.evidence import Fact
 from handlers.judgement.rule import Diagnosis, Verdict
 from handlers.judgement.situation import Situation
 from handlers.notification import Operation
@@ -43,7 +44,8 @@ UNHELD = (Condition.LET_GO, Condition.UNUSED)
 class Step:
     """One write: what, on which attachment, in which status of the volume, on what condition.
 
-    ``host`` is the one that the attachment is on, whether its connector is known or not.
+    ``host`` is the one that the attachment is on, whether its connector is known or not. ``reach``
+    is what the client that is ended has beside the volume, where single clients are ended.
     """
 
     kind: StepKind
@@ -51,6 +53,7 @@ class Step:
     statuses: frozenset[str]
     conditions: frozenset[Condition]
     host: str | None = None
+    reach: Reach | None = None
 
     def target(self) -> dict[str, Any]:
         """Return what history keeps of the step: plain JSON values, no secret."""
@@ -61,7 +64,15 @@ class Step:
             "instance_id": self.attachment.instance_id,
             "host": self.host,
             "initiator": connector.initiator if connector else None,
+            **self._client(),
         }
+
+    def _client(self) -> dict[str, Any]:
+        """Return which client is ended, and what it loses beside the volume; else nothing."""
+        if (learned := self.attachment.learned) is None:
+            return {}
+        others = list(self.reach.others) if self.reach else None
+        return {"client": learned.address, "client_number": learned.client, "also_loses": others}
 
 
 def make_plan(diagnosis: Diagnosis, capabilities: Capabilities) -> tuple[Step, ...]:
@@ -174,10 +185,13 @@ def _needs_backend_call(s: Situation, capabilities: Capabilities) -> bool:
     that; nor where another server of the same host needs, or may need, the same connection; nor
     where nobody is let in to a volume that is free, which its host may be given anew meanwhile. A
     driver that acts through Cinder is called only where Cinder's own delete would skip the backend,
-    one that cannot keep the host out not at all.
+    one that cannot keep the host out not at all; one that ends single clients where the learned one
+    is there, whoever else is on its host.
     """
     if s.connector is None:
         return s.sole and capabilities.accepts_no_connector
+    if capabilities.by_learned_client:
+        return s.learned_there
     if s.shared_host or (s.status == "available" and s.clean):
         return False
     if capabilities.acts_through_cinder:
@@ -241,13 +255,18 @@ def _step(s: Situation, kind: StepKind, statuses: set[str], *conditions: Conditi
     # A row that is not there must not be named to os-force_detach: it would refuse that only after
     # it has ended the connection (Cinder, ``attachment_deletion_allowed``).
     gone = None if kind is StepKind.CINDER_FORCE_DETACH else s.case.attachment_id
+    ends = s.learned if kind is StepKind.BACKEND_FORCE_DETACH else None
     attachment = Attachment(
         volume_id=s.case.volume_id,
         attachment_id=s.attachment.attachment_id if s.attachment else gone,
         instance_id=s.instance_id,
         connector=s.connector,
+        learned=ends,
     )
-    return Step(kind, attachment, frozenset(statuses), frozenset(conditions), s.attached_host)
+    reach = s.reach.value if ends is not None and isinstance(s.reach, Fact) else None
+    return Step(
+        kind, attachment, frozenset(statuses), frozenset(conditions), s.attached_host, reach
+    )
 
 
 def unmet(step: Step, planned: Diagnosis, now: Diagnosis) -> str | None:
@@ -258,7 +277,7 @@ def unmet(step: Step, planned: Diagnosis, now: Diagnosis) -> str | None:
     before, s = planned.situation, now.situation
     if before is None or s is None:
         return f"Cinder could not be read again before the call: {now.reason}"
-    if reason := _changed(step, before, s):
+    if reason := _changed(step, before, s) or _client_changed(step, s):
         return reason
     if now.verdict is not planned.verdict and not _carries_on(step, now):
         return f"the picture changed ({now.rule}): {now.reason}"
@@ -278,6 +297,19 @@ def _changed(step: Step, before: Situation, s: Situation) -> str | None:
     if s.status not in step.statuses:
         return f"the volume's status became {s.status}"
     return "the volume's attachments changed" if _attachments(s) != _attachments(before) else None
+
+
+def _client_changed(step: Step, s: Situation) -> str | None:
+    """Return why the one client that the step ends must not be ended any more."""
+    ends = step.attachment.learned
+    if ends is None:
+        return None
+    same = s.learned_there and any(connection.is_of(ends) for connection in s.own)
+    if not same or s.another_client:
+        return "the client that was learned has the volume no more, or another one has it too"
+    if not isinstance(s.reach, Fact) or s.reach.value != step.reach:
+        return "what else the client has open changed, or is not known any more"
+    return None
 
 
 def _subject(s: Situation) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from drivers.base import Connection, Connector
+from drivers.base import ClientInstance, Connection, Connector
 from drivers.control_plane import BlockDevice, CinderAttachment, Server, Volume
 from handlers import intents
 from handlers.case import Case, OffWord
@@ -21,6 +21,7 @@ from handlers.judgement.evidence import (
     Fact,
     Holding,
     ProtocolEvidence,
+    ReachEvidence,
     ServerEvidence,
     SwapEvidence,
     holder,
@@ -167,7 +168,9 @@ class Situation:
     other hosts; ``swapping`` whether it is swapping a volume of the subject's server for another.
     ``pools`` is the protocol of the backend's pools, where Cinder was asked. ``late_attach`` is the
     operator's choice for what is rolled forward, or a person's order for this one. ``off`` are
-    persons' words that hosts are powered off, whether they count here or not.
+    persons' words that hosts are powered off, whether they count here or not. ``learned`` is the
+    client that was learned for the subject while it was healthy, ``reach`` what that one has open
+    beside the volume.
     """
 
     case: Case
@@ -194,6 +197,8 @@ class Situation:
     pools: ProtocolEvidence | None = None
     late_attach: LateAttach = LateAttach.KEEP
     off: tuple[OffWord, ...] = ()
+    learned: ClientInstance | None = None
+    reach: ReachEvidence | None = None
 
     @property
     def status(self) -> str:
@@ -316,6 +321,21 @@ class Situation:
         return self.live_sessions and not self.guest_ended
 
     @property
+    def learned_there(self) -> bool:
+        """Tell whether the backend has the very client that was learned for the subject."""
+        learned = self.learned
+        return learned is not None and any(connection.is_of(learned) for connection in self.own)
+
+    @property
+    def another_client(self) -> bool:
+        """Tell whether a client was learned, and another one has the volume that no row explains.
+
+        Then the volume may have moved.
+        """
+        there, learned = (*self.own, *self.foreign), self.learned
+        return learned is not None and not all(connection.is_of(learned) for connection in there)
+
+    @property
     def sole(self) -> bool:
         """Tell whether the subject's row is the only one, and the only connection an idle one.
 
@@ -367,7 +387,8 @@ def situate(
     connector = _connector(case, attachment, at_home, None if moving else ended_on, learned)
     seen = _connections(evidence.backend) if evidence.hosts_known else ()
     explained = explained_by(others, servers, learned)
-    rest = [c for c in seen if not belongs(c, explained)]
+    client = _client(case, attachment, evidence)
+    rest = [c for c in seen if (client and c.is_of(client)) or not belongs(c, explained)]
     own = tuple(c for c in rest if connector and c.belongs_to(connector))
     return Situation(
         case=case,
@@ -393,8 +414,18 @@ def situate(
         swapping=evidence.swapping,
         pools=evidence.protocol,
         off=evidence.off,
+        learned=client,
+        reach=evidence.reach,
         late_attach=LateAttach.DETACH if intents.detach_ordered(case) else late_attach,
     )
+
+
+def _client(
+    case: Case, attachment: CinderAttachment | None, evidence: Evidence
+) -> ClientInstance | None:
+    """Return the client that was learned for the subject, also where its row is gone."""
+    row = attachment.attachment_id if attachment else case.attachment_id
+    return dict(evidence.learned).get(row or "")
 
 
 def _connector(

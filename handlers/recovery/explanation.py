@@ -119,6 +119,8 @@ class ToldCall:
     attachment_id: str | None
     host: str | None
     connector_keys: tuple[str, ...]
+    client: str | None = None
+    also_loses: tuple[str, ...] | None = None
 
     @property
     def in_full(self) -> str:
@@ -127,8 +129,22 @@ class ToldCall:
         of = f"attachment {attachment}" if attachment and attachment not in self.call else ""
         on = f"host {self.host}" if self.host else ""
         keys = f"connector {', '.join(self.connector_keys)}" if self.connector_keys else ""
-        with_ = "; ".join(text for text in (of, on, keys) if text)
+        with_ = "; ".join(text for text in (of, on, keys, self._fence) if text)
         return f"{self.call} ({with_})" if with_ else self.call
+
+    @property
+    def _fence(self) -> str:
+        """Which client is fenced, and what it loses with the volume."""
+        if self.client is None:
+            return ""
+        match self.also_loses:
+            case None:
+                also = "what else it has open is not known"
+            case ():
+                also = "it has no other volume open"
+            case others:
+                also = f"it also loses {', '.join(others)}"
+        return f"ends client {self.client} alone; {also}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -284,6 +300,8 @@ def _call(number: int, step: Mapping[str, Any]) -> ToldCall:
         step.get("attachment_id"),
         step.get("host"),
         tuple(step.get("connector") or ()) if named else (),
+        step.get("client"),
+        tuple(step["also_loses"]) if step.get("also_loses") is not None else None,
     )
 
 

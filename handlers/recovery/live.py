@@ -8,9 +8,17 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn
 
-from drivers.base import Connector
+from drivers.base import ClientInstance, Connector
 from handlers.brakes import Spending
-from handlers.case import Announcement, Case, LateCalls, OffWord, StepKind, StepResult
+from handlers.case import (
+    Announcement,
+    Case,
+    LateCalls,
+    LearnedClient,
+    OffWord,
+    StepKind,
+    StepResult,
+)
 from handlers.judgement.diagnosis import condemn
 from handlers.judgement.rule import ACTING
 from handlers.recovery.attempt import Attempt
@@ -27,6 +35,7 @@ class ReadOnlyFile:
     now: datetime
     learned: Callable[[str], Connector | None]
     words: Callable[[str], OffWord | None] = lambda _: None
+    clients: Callable[[str], Mapping[str, ClientInstance]] = lambda _: {}
 
     def locate(self, backend: str) -> None:
         """Keep nothing."""
@@ -52,6 +61,13 @@ class ReadOnlyFile:
 
     def heard_of(self, host: str, why: str, *, seen_anew: bool = False) -> None:
         """Keep nothing: a look that changes nothing ends no word."""
+
+    def learned_clients(self) -> Mapping[str, ClientInstance]:
+        """Return the clients that were learned for attachments of the volume."""
+        return self.clients(self.case.volume_id)
+
+    def learn(self, seen: LearnedClient) -> ClientInstance | None:
+        """Keep nothing."""
 
     def intend(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from drivers.errors import OutsideError
 from handlers.counting import Called, Counted, VolumeSought
 from handlers.judgement import off
 from handlers.judgement.diagnosis import (
+    client_to_ask_of,
     diagnose,
     hosts_to_ask_of,
     server_to_ask_of,
@@ -29,15 +31,19 @@ from handlers.judgement.evidence import (
     VolumeEvidence,
     ask_of_hosts,
     ask_of_protocol,
+    ask_of_reach,
     ask_of_swaps,
     gather,
     look_at_volume,
 )
+from handlers.judgement.learned import client_to_learn
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import Diagnosis
 from handlers.judgement.situation import Situation
 from handlers.recovery.attempt import Attempt
 from handlers.recovery.retry import repeat
+
+LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -67,7 +73,21 @@ class Viewer:
         diagnosis = diagnose(attempt.case, evidence, attempt.policy.late_attach)
         if diagnosis.situation is not None and evidence.off:
             _note_words(attempt, diagnosis.situation)
+        self._learn(attempt, diagnosis)
         return evidence, diagnosis
+
+    def _learn(self, attempt: Attempt, diagnosis: Diagnosis) -> None:
+        """Keep which client the attachment has, where that is clear and the driver needs it."""
+        seen = client_to_learn(diagnosis, attempt.now)
+        if seen is None or not self.driver_of(seen.backend).capabilities.by_learned_client:
+            return
+        if (before := attempt.file.learn(seen)) is not None:
+            LOG.info(
+                "attachment %s has another client now, as its guest was started anew: %s at %s "
+                "instead of %s at %s",
+                seen.attachment_id, seen.client.client, seen.client.address, before.client,
+                before.address,
+            )  # fmt: skip
 
     def _note_volume(self, attempt: Attempt, volume: VolumeEvidence) -> None:
         """Keep that Cinder has the volume, as the control of a later 404; count what it said."""
@@ -79,8 +99,8 @@ class Viewer:
     def _gather(self, attempt: Attempt) -> Evidence:
         """Look at all three sides; then ask for what the verdict that follows rests on.
 
-        That is who else uses what a release would end, whether a volume is being swapped, and which
-        protocol the backend has.
+        That is who else uses what a release would end, what else the client has that it would end,
+        whether a volume is being swapped, and which protocol the backend has.
         """
         sources = self._sources(attempt)
         evidence = gather(attempt.case, sources)
@@ -91,8 +111,10 @@ class Viewer:
         swapping = ask_of_swaps(server, sources) if server is not None else None
         volume = volume_to_ask_of(first)
         protocol = ask_of_protocol(volume, sources) if volume is not None else None
+        client, ref = client_to_ask_of(first), first.situation and first.situation.volume.ref
+        reach = ask_of_reach(ref, client, sources) if client is not None and ref else None
         return dataclasses.replace(
-            evidence, elsewhere=elsewhere, swapping=swapping, protocol=protocol
+            evidence, elsewhere=elsewhere, swapping=swapping, protocol=protocol, reach=reach
         )
 
     def look_at_volume(self, attempt: Attempt) -> VolumeEvidence:
@@ -131,6 +153,7 @@ class Viewer:
             off_word=lambda host, backend: (
                 attempt.file.off_word(host) if self.policy_of(backend).trust_off_word else None
             ),
+            learned_clients=attempt.file.learned_clients,
         )
 
 

@@ -48,7 +48,7 @@ def of(look: Mapping[str, Any]) -> tuple[Side, ...]:
     return (
         Side("Cinder", asked.get("cinder"), (*_cinder(look.get("cinder") or {}), *_protocol(look))),
         Side("Nova", asked.get("nova"), tuple(_nova(look)) or (_not_asked("no server is known"),)),
-        Side("backend", asked.get("backend"), tuple(_backend(look))),
+        Side("backend", asked.get("backend"), (*_backend(look), *_learned(look))),
     )
 
 
@@ -196,6 +196,29 @@ def _backend(look: Mapping[str, Any]) -> Iterator[Answer]:
         case {"connections": connections}:
             for connection in connections:
                 yield Answer(AnswerKind.FACT, _connection(connection))
+
+
+def _learned(look: Mapping[str, Any]) -> Iterator[Answer]:
+    """Yield which client was learned while all was well, and what else it has open."""
+    if (learned := look.get("learned")) is None:
+        return
+    there = "has the volume now" if learned["there"] else "does NOT have it now"
+    yield Answer(
+        AnswerKind.FACT,
+        f"{learned['client']} at {learned['address']} had the volume for this attachment while all "
+        f"was well, last seen so at {learned['seen_at']}; it {there}",
+    )
+    match look.get("reach"):
+        case {"unknown": reason}:
+            yield _unknown(reason, "what else it has open: ")
+        case {"others": others, "whole_host": whole_host}:
+            yield Answer(AnswerKind.FACT, _reach(others, whole_host=whole_host))
+
+
+def _reach(others: list[str], *, whole_host: bool) -> str:
+    if whole_host:
+        return "it is the one client of its whole host: all that is mapped there is behind it"
+    return f"it has other volumes open: {', '.join(others)}" if others else "it has no other open"
 
 
 def _connection(connection: Mapping[str, Any]) -> str:

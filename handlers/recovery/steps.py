@@ -129,7 +129,8 @@ class Stepper:
         """
         policy, began = attempt.policy, time.monotonic()
         s = plan.situation
-        # Two questions of each server, two of each host, and one of the swaps.
+        # Two questions of each server, two of each host; one of the swaps, and one of the protocol
+        # or of what else the client has.
         lease_seconds = policy.step_seconds(len(s.servers) + MOST_HOSTS + 1)
         intent = self._intend(attempt, plan, step, lease_seconds)
         call_by = began + lease_seconds - policy.longest_call_seconds

@@ -24,6 +24,7 @@ from handlers.judgement.evidence import (
     Fact,
     Holding,
     ProtocolEvidence,
+    ReachEvidence,
     ServerEvidence,
     SwapEvidence,
     Unknown,
@@ -95,7 +96,33 @@ def summarise(
         "guards": _guards(judged) if judged else None,
         **_instead(judged.instead if judged else ()),
         **_off(s),
+        **_learned(s),
     }
+
+
+def _learned(s: Situation | None) -> dict[str, Any]:
+    """Return the client that was learned for the attachment, and what else it has open."""
+    if s is None or s.learned is None:
+        return {}
+    learned = {
+        "client": s.learned.client,
+        "address": s.learned.address,
+        "seen_at": s.learned.seen_at.isoformat(timespec="seconds"),
+        "there": s.learned_there,
+    }
+    return {"learned": learned, **_reach(s.reach)}
+
+
+def _reach(answer: ReachEvidence | None) -> dict[str, Any]:
+    match answer:
+        case Fact(reach):
+            return {"reach": dataclasses.asdict(reach) | {"others": list(reach.others)}}
+        case Unknown(reason):
+            return {"reach": {"unknown": reason}}
+        case None:
+            return {}
+        case _:
+            assert_never(answer)
 
 
 def _off(s: Situation | None) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from drivers.base import Attachment, ClientInstance, Observation, VolumeRef
+from drivers.base import Attachment, ClientInstance, Fences, Observation, VolumeRef
 from drivers.child import Deadline
-from drivers.errors import OutsideError
+from drivers.errors import OutsideError, PermanentError
 from drivers.rbd import RbdDriver
 from drivers.rbd.cluster import Answer, Cluster, OwnedLock
 from drivers.rbd.image import read_sighting
@@ -106,6 +106,54 @@ class TakesWatchersForAll(RbdDriver):
         return dataclasses.replace(seen, connections=watching)
 
 
+class HidesFences(RbdDriver):
+    """Lists no fence."""
+
+    def fences(self, *, timeout_seconds: float) -> Fences:
+        return dataclasses.replace(super().fences(timeout_seconds=timeout_seconds), until={})
+
+
+class LiftsTheWholeHost(RbdDriver):
+    """Lets every client of the host in again."""
+
+    def lift_fence(self, address: str, *, timeout_seconds: float) -> Fences:
+        host = address.partition(":")[0]
+        for fenced in self.fences(timeout_seconds=timeout_seconds).until:
+            if fenced.partition(":")[0] == host:
+                super().lift_fence(fenced, timeout_seconds=timeout_seconds)
+        return self.fences(timeout_seconds=timeout_seconds)
+
+
+class RefusesToLiftTwice(RbdDriver):
+    """Takes a fence that is lifted already for a mistake."""
+
+    def lift_fence(self, address: str, *, timeout_seconds: float) -> Fences:
+        if address not in self.fences(timeout_seconds=timeout_seconds).until:
+            raise PermanentError(f"{address} is not fenced")
+        return super().lift_fence(address, timeout_seconds=timeout_seconds)
+
+
+class RenewsTheWholeHost(RbdDriver):
+    """Renews by the IP address, and fences every client that comes from there."""
+
+    def renew_fence(self, address: str, *, timeout_seconds: float) -> Fences:
+        everything = self._cluster.list_images(Deadline.after(timeout_seconds))
+        for watcher in read_sighting(everything).watchers:
+            if watcher.address.partition(":")[0] == address.partition(":")[0]:
+                super().renew_fence(watcher.address, timeout_seconds=timeout_seconds)
+        return super().renew_fence(address, timeout_seconds=timeout_seconds)
+
+
+class TakesAWholeHost(RbdDriver):
+    """Says yes to an address that is no client's."""
+
+    def renew_fence(self, address: str, *, timeout_seconds: float) -> Fences:
+        del address
+        return self.fences(timeout_seconds=timeout_seconds)
+
+    lift_fence = renew_fence
+
+
 FENCING: dict[str, tuple[type[RbdDriver], ...]] = {
     "test_client_that_came_instead_keeps_its_access": (FencesWhoeverWatches,),
     "test_client_that_was_never_learned_keeps_its_access": (FencesWhoeverWatches,),
@@ -114,5 +162,11 @@ FENCING: dict[str, tuple[type[RbdDriver], ...]] = {
     "test_unknown_volume_is_not_clean": (TakesAnErrorForAbsence,),
     "test_frozen_backend_is_bounded[observe]": (TakesAnErrorForAbsence,),
     "test_access_without_a_session_is_seen": (TakesWatchersForAll,),
+    "test_released_client_is_listed_as_fenced": (HidesFences,),
+    "test_lifted_fence_is_that_of_one_client": (LiftsTheWholeHost,),
+    "test_lifted_twice_is_success": (RefusesToLiftTwice,),
+    "test_renewed_fence_is_of_one_client": (RenewsTheWholeHost,),
+    "test_whole_host_is_refused[renew_fence]": (TakesAWholeHost,),
+    "test_whole_host_is_refused[lift_fence]": (TakesAWholeHost,),
 }
 """The clauses that catch them. The first two are about such drivers alone."""

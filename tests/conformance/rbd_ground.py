@@ -53,7 +53,8 @@ class RbdGround(Ground):
 
     def _made(self, pools: str) -> StorageDriver:
         python, conf = str(self._fallible.program), str(self.rbd.ceph.configuration)
-        return self.kind(BACKEND, parsed(OPTS, {"pools": pools, "conf": conf, "python": python}))
+        mine = {"pools": pools, "conf": conf, "python": python, "lift_user": "lifter"}
+        return self.kind(BACKEND, parsed(OPTS, mine))
 
     def volume(self) -> VolumeRef:
         """Create an image."""
@@ -101,6 +102,14 @@ class RbdGround(Ground):
         ]
         own = [client for client in learned if client.address.startswith(address)]
         return Attachment(volume.volume_id, None, None, connector, own[0] if own else None)
+
+    def fenced(self) -> frozenset[str]:
+        """Ask the monitor for its list."""
+        return frozenset(self.rbd.ceph.blocklist())
+
+    def whole_host(self, address: str) -> str:
+        """Return the address without the nonce, which Ceph takes for the whole host."""
+        return f"{address.rpartition('/')[0]}/0"
 
     def replace_client(self, volume: VolumeRef, connector: Connector) -> None:
         """Have the host's client close the image, and start another one."""

@@ -22,6 +22,7 @@ from unittest import mock
 from drivers.base import (
     Attachment,
     Capabilities,
+    ClientInstance,
     Connection,
     Connector,
     Observation,
@@ -39,6 +40,7 @@ from handlers.case import (
     Case,
     Intent,
     LateCalls,
+    LearnedClient,
     Outcome,
     StepKind,
     StepResult,
@@ -243,6 +245,13 @@ class _File:
 
     def heard_of(self, host: str, why: str, *, seen_anew: bool = False) -> None:
         """No word is there to be ended."""
+
+    def learned_clients(self) -> Mapping[str, ClientInstance]:
+        """No client is learned: the drivers of this world know hosts."""
+        return {}
+
+    def learn(self, seen: LearnedClient) -> ClientInstance | None:
+        """Keep nothing."""
 
 
 def ago(horizons: int | None) -> datetime | None:

@@ -64,6 +64,10 @@ UNNOTICED: Mapping[str, str] = {
     "guard SHARED_TARGETS": "there is one volume, so that no other is behind the same session",
     "guard COMES_BACK": "it ends a repetition, which endangers nothing",
     "guard SERVICE_DOWN": "cinder-volume is always up",
+    "guard ANOTHER_CLIENT": "the drivers of these worlds know hosts, and end no single client",
+    "guard NEVER_LEARNED": "the drivers of these worlds know hosts, and end no single client",
+    "guard REACHES_OTHERS": "there is one volume, so that no client has another one",
+    "guard REACH_UNKNOWN": "the drivers of these worlds know hosts, and end no single client",
     "guard HOST_NOT_LISTED": "Nova answers for each host here, or for none, which is X2",
     "guard ORDERED_DETACH": (
         "what ended well is then completed as ordered, and UC2.completed, which asks for the same, "

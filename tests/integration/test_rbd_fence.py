@@ -127,7 +127,7 @@ def test_lock_of_a_fenced_client_is_removed_without_a_fence(rbd: Rbd) -> None:
     volume = rbd.volume()
     fenced = rbd.opened(volume, A)
     (watcher,) = rbd.ceph.watchers_of(rbd.spec(volume))
-    rbd.ceph.ceph("osd", "blocklist", "add", watcher["address"], "60")
+    rbd.ceph.ceph("osd", "blocklist", "add", watcher["address"], "3600")
     assert fenced.ended() == FENCED
     before = rbd.ceph.blocklist()
     release(rbd, volume, Attachment(volume.volume_id, None, None, connector_of(A)))

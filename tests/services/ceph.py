@@ -24,7 +24,8 @@ ADMINISTRATOR = Path(rbd_admin.__file__)
 PORTS = 60  # above the monitor's: the OSD takes the first four that are free
 SIZE_MIB = 16
 
-# The intervals are for a start in two seconds instead of eight. One OSD keeps one copy.
+# The intervals are for a start in two seconds instead of eight, and for fences that end in time.
+# One OSD keeps one copy.
 CONFIGURATION = """
 [global]
 fsid = {fsid}
@@ -55,6 +56,7 @@ mon_data_avail_warn = 1
 mon_data_avail_crit = 1
 paxos_propose_interval = 0.05
 paxos_min_wait = 0.01
+mon_tick_interval = 1
 [osd]
 osd_class_dir = {classes}
 osd_data = {directory}/osd
@@ -76,7 +78,13 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "osd.0": {"mon": "allow profile osd", "osd": "allow *"},
     # What Cinder's documentation gives to Nova and Cinder.
     "client.compute": {"mon": "profile rbd", "osd": "profile rbd"},
-    # What docs/drivers-rbd.md gives to detachd.
+    # What docs/drivers-rbd.md gives to whoever lifts fences, and to detachd.
+    "client.lifter": {
+        "mon": (
+            'allow r, allow command "osd blocklist" with blocklistop=rm '
+            f'addr regex "{FULL_ADDRESS}"'
+        ),
+    },
     "client.detachd": {
         "mon": (
             'allow r, allow command "osd blocklist" with blocklistop=add '

@@ -506,6 +506,55 @@ breakers = Table(
 )
 
 
+learned_clients = Table(
+    "learned_clients",
+    metadata,
+    Column("cloud", String(64), primary_key=True),
+    Column("volume_id", String(255), primary_key=True),
+    Column("attachment_id", String(255), primary_key=True),
+    Column("backend", String(255)),
+    Column("host", String(255)),
+    Column("address", String(255)),
+    Column("client", String(255)),
+    Column("cookie", String(32)),  # a number of 64 bits without a sign
+    Column("first_seen_at", Moment),
+    Column("last_seen_at", Moment),
+    Column("listed_at", Moment, nullable=False),
+    Column("looked_at", Moment, nullable=False),
+    Index(None, "cloud", "looked_at"),
+    Index(None, "cloud", "listed_at"),
+    **MARIADB,
+)
+
+
+fences = Table(
+    "fences",
+    metadata,
+    Column("fence_id", BigSerial, primary_key=True, autoincrement=True),
+    _cloud(),
+    Column("backend", String(255), nullable=False),
+    Column("cluster", String(255)),
+    Column("address", String(255), nullable=False),
+    Column("client", String(255)),
+    Column("host", String(255)),
+    Column("volume_id", String(255), nullable=False),
+    Column("attachment_id", String(255)),
+    Column("case_id", String(36), nullable=False),  # refers to no row, as that of a decision
+    Column("request_id", String(255), nullable=False),
+    Column("reason", FreeText, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("fenced_at", Moment, nullable=False),
+    Column("until", Moment),
+    Column("renewed_at", Moment),
+    Column("ended_at", Moment),
+    Column("ended_by", String(255)),
+    Column("ended_why", FreeText),
+    Index(None, "cloud", "state"),
+    Index(None, "request_id"),
+    **MARIADB,
+)
+
+
 def _archived(of: Table, also: str | None = None, *indices: Index) -> Table:
     """Return the archive's table; its key is the case's id, and ``also`` within the case."""
     key_names = ("case_id", also)

@@ -18,8 +18,9 @@ that only people read: accept, claim and finish use small tables (docs/decisions
 After a case was archived, a repeated message is not recognised, and an end or error is not matched
 with the case. So a message that has had no case for that long is useless and is deleted. A
 quarantined body is deleted when a person has decided on it and it has not arrived again since, and
-a decision of a person when a service has logged it, a word for a host when its time is over. The
-claims row of a volume is deleted when none of its cases can be worked on.
+a decision of a person when a service has logged it, a word for a host when its time is over, and
+a fence when it is over. The claims row of a volume is deleted when none of its cases can be worked
+on.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from consumer.ledger.database.tables import (
     cases,
     claims,
     decisions,
+    fences,
     history,
     intents,
     notifications,
@@ -243,7 +245,9 @@ def prune(database: Database, cloud: str, retention_seconds: float, limit: int) 
     archived, archived_messages = database.write(lambda c: _prune_archived(c, aged))
     orphans = database.write(lambda c: forget_orphans(c, aged))
     bodies = database.write(lambda c: _prune_bodies(c, aged))
-    decided = database.write(lambda c: _prune_decisions(c, aged) + _prune_words(c, aged))
+    decided = database.write(
+        lambda c: _prune_decisions(c, aged) + _prune_words(c, aged) + _prune_fences(c, aged)
+    )
     return Pruned(
         done + archived,
         messages + archived_messages + orphans,
@@ -275,6 +279,16 @@ def _prune_words(connection: sa.Connection, aged: Aged) -> int:
         return 0
     connection.execute(off_words_counted.delete().where(off_words_counted.c.word_id.in_(ids)))
     return connection.execute(off_words.delete().where(off_words.c.word_id.in_(ids))).rowcount
+
+
+def _prune_fences(connection: sa.Connection, aged: Aged) -> int:
+    """Delete fences that were over before the cutoff; return their number."""
+    over = sa.and_(fences.c.cloud == aged.cloud, fences.c.ended_at < aged.cutoff)
+    chosen = sa.select(fences.c.fence_id).where(over).limit(aged.limit)
+    ids = list(connection.execute(chosen).scalars())
+    if not ids:
+        return 0
+    return connection.execute(fences.delete().where(fences.c.fence_id.in_(ids))).rowcount
 
 
 def _prune_cases(connection: sa.Connection, aged: Aged) -> tuple[int, int]:

@@ -13,16 +13,24 @@ from consumer.ledger.database.cases import HistoryKind, note
 from consumer.ledger.database.engine import Database, database_now
 from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.tables import cases, claims, connectors, intents
-from consumer.ledger.work import off_words
+from consumer.ledger.work import fences, learned, off_words
 from consumer.ledger.work.allowances import CollidedError, take
 from consumer.ledger.work.breakers import count, hold, try_one
 from consumer.ledger.work.claims import OWN, RENEWAL, Claim, lock_claim, own, renew, renewed
 from consumer.ledger.work.control import PAUSED, check_not_paused
 from consumer.ledger.work.late import late_calls
 from consumer.ledger.work.outbox import announce
-from drivers.base import Connector
+from drivers.base import ClientInstance, Connector
 from handlers.brakes import UNLIMITED, BrakedError, BreakerLimits, Held, Limits, Spending
-from handlers.case import Announcement, Case, LateCalls, OffWord, StepKind, StepResult
+from handlers.case import (
+    Announcement,
+    Case,
+    LateCalls,
+    LearnedClient,
+    OffWord,
+    StepKind,
+    StepResult,
+)
 
 # Made once: making a statement costs more than running it on SQLite.
 _CONNECTOR_OF_HOST = sa.select(connectors.c.connector).where(
@@ -74,11 +82,12 @@ class _Intended:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ended:
-    """How the call of an intent ended."""
+    """How the call of an intent ended; ``client`` is the one that it was to end."""
 
     request_id: str
     result: StepResult
     detail: str
+    client: str | None = None
 
 
 class LedgerCaseFile:
@@ -98,6 +107,7 @@ class LedgerCaseFile:
         self._located = located
         self._limits = limits
         self._backend = claim.case.backend
+        self._fencing: dict[str, str] = {}
 
     @property
     def case(self) -> Case:
@@ -156,6 +166,8 @@ class LedgerCaseFile:
         step = _Intended(
             kind, request_id, target, evidence, lease_seconds, announcement, self._backend
         )
+        if (client := target.get(fences.CLIENT)) is not None:
+            self._fencing[request_id] = client
         self._database.write(
             lambda connection: _intend(connection, self._claim, step),
             done=lambda connection: _find(connection, self._claim, request_id),
@@ -168,7 +180,7 @@ class LedgerCaseFile:
         Raises ClaimLostError if the volume was claimed again since, and KeyError for a request id
         without an intent of this claim.
         """
-        ended = Ended(request_id, result, detail)
+        ended = Ended(request_id, result, detail, client=self._fencing.get(request_id))
         self._database.write(
             lambda c: _result(c, self._claim, ended, self._backend, self._limits.breaker)
         )
@@ -204,6 +216,18 @@ class LedgerCaseFile:
         """End the word for a host that was heard of again."""
         cloud, volume_id = self.case.cloud, self.case.volume_id if seen_anew else None
         self._database.write(lambda c: off_words.heard_of(c, cloud, host, why, volume_id))
+
+    def learned_clients(self) -> Mapping[str, ClientInstance]:
+        """Return the clients that were learned for attachments of the volume, by attachment."""
+        cloud, volume_id = self.case.cloud, self.case.volume_id
+        return self._database.read(
+            lambda c: learned.of_volume(c, cloud, volume_id), one_statement=True
+        )
+
+    def learn(self, seen: LearnedClient) -> ClientInstance | None:
+        """Keep which client an attachment has; return the one before where it was another."""
+        cloud, volume_id = self.case.cloud, self.case.volume_id
+        return self._database.write(lambda c: learned.learn(c, cloud, volume_id, seen))
 
 
 def connector_of(connection: sa.Connection, cloud: str, host: str) -> Connector | None:
@@ -252,6 +276,10 @@ def _intend(connection: sa.Connection, claim: Claim, step: _Intended) -> str:
         connection, claim.case.case_id, HistoryKind.INTENDED, claim.owner, now,
         fence=claim.fence, reason=step.kind.value, detail={"request_id": step.request_id},
     )  # fmt: skip
+    if step.target.get(fences.CLIENT) is not None and step.backend is not None:
+        reason = str(step.evidence.get("reason", ""))
+        made = fences.Made(step.target, step.request_id, reason)
+        fences.intend(connection, claim.case, step.backend, made, now)
     if step.announcement is not None:
         announce(connection, claim.case.cloud, claim.case.case_id, [step.announcement], now)
     return step.request_id
@@ -297,6 +325,8 @@ def _result(
     if _ENDED.run(connection, _own(claim, request_id) | own(claim) | values) != 1:
         lock_claim(connection, claim)
         raise KeyError(request_id)
+    if ended.client is not None:
+        fences.ended(connection, request_id, ended.client, result)
     note(
         connection, claim.case.case_id, HistoryKind.RESULT, claim.owner, now, fence=claim.fence,
         reason=f"{result.value}: {ended.detail}", detail={"request_id": request_id},

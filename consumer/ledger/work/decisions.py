@@ -32,6 +32,7 @@ class DecisionKind(enum.Enum):
     RESENT = "resent"
     ATTESTED = "attested"
     REVOKED = "revoked"
+    LIFTED = "lifted"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -168,14 +168,9 @@ def read_at_scrape() -> dict[str, frozenset[str]]:
     """Return the same of what is asked for at each scrape only."""
     registry = CollectorRegistry()
     state = LedgerState(
-        {"parked": (1, 1.0)},
-        1,
-        1.0,
-        paused=True,
-        acknowledged={"parked": 1},
-        open_breakers=("b",),
-        paused_backends=("b",),
-    )
+        {"parked": (1, 1.0)}, 1, 1.0, paused=True, acknowledged={"parked": 1},
+        open_breakers=("b",), paused_backends=("b",), fences={"b": (1, 1.0)},
+    )  # fmt: skip
     registry.register(LedgerCollector(lambda: state))
     registry.register(ReadinessCollector(lambda: {"ledger": (True, False)}))
     return {s.name: frozenset(s.labels) for family in registry.collect() for s in family.samples}

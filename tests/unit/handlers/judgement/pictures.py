@@ -6,7 +6,15 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from drivers.base import Capabilities, Connection, Connector, Observation, VolumeRef
+from drivers.base import (
+    Capabilities,
+    ClientInstance,
+    Connection,
+    Connector,
+    Observation,
+    Reach,
+    VolumeRef,
+)
 from drivers.control_plane import BlockDevice, CinderAttachment, Server, Volume
 from handlers.case import (
     Case,
@@ -20,6 +28,7 @@ from handlers.case import (
     Trigger,
 )
 from handlers.judgement.diagnosis import (
+    client_to_ask_of,
     diagnose,
     hosts_to_ask_of,
     server_to_ask_of,
@@ -34,6 +43,7 @@ from handlers.judgement.evidence import (
     Holding,
     NoControl,
     ProtocolEvidence,
+    ReachEvidence,
     ServerEvidence,
     SwapEvidence,
     Unknown,
@@ -60,7 +70,24 @@ THROUGH_CINDER = Capabilities(sees_connections=False, acts_through_cinder=True)
 
 def connector(host: str) -> Connector:
     """Return the connector of a compute host."""
-    return Connector(host=host, initiator=f"iqn.2026-01.test:{host}")
+    return Connector(host=host, initiator=f"iqn.2026-01.test:{host}", ip=ip(host))
+
+
+def ip(host: str) -> str:
+    """Return the address of a compute host."""
+    return f"192.0.2.{host.rpartition('-')[2]}"
+
+
+def client(host: str, number: int = 1, *cookies: int, **facts: Any) -> Connection:
+    """Return one client of a host, as a backend tells it that knows hosts by their address."""
+    return Connection(
+        name=f"client.{number}",
+        address=f"{ip(host)}:0/{1000 + number}",
+        sessions=len(cookies),
+        host_ip=ip(host),
+        cookies=cookies,
+        **facts,
+    )
 
 
 def access(host: str, *, sessions: int = 0) -> Connection:
@@ -137,7 +164,9 @@ class Picture:
     ``holding`` is what Nova said of the only host, where no instance is known, ``elsewhere`` of
     other hosts, ``swapping`` of the swaps of the server's volumes; ``protocol`` is what Cinder says
     of the backend's pools. Of what else a look asks, Nova says that nobody uses the volume there
-    and nothing is swapped, and Cinder that it is iSCSI, unless ``asked`` is False.
+    and nothing is swapped, and Cinder that it is iSCSI, unless ``asked`` is False. ``learned`` are
+    the clients that were learned for rows, ``reach`` what else the subject's has open: nothing,
+    where that is asked for.
     """
 
     status: str = "available"
@@ -163,6 +192,8 @@ class Picture:
     swapping: SwapEvidence | None = None
     protocol: ProtocolEvidence | None = None
     off: tuple[str, ...] = ()
+    learned: tuple[tuple[str, ClientInstance], ...] = ()
+    reach: ReachEvidence | None = None
     service_up: bool = True
     operation: Operation = Operation.ATTACH
     attachment_id: str | None = A
@@ -217,11 +248,13 @@ class Picture:
         asked = self.swapping is None and server_to_ask_of(first) is not None
         swapping = Fact(False) if asked else self.swapping
         pools = self.protocol is None and volume_to_ask_of(first) is not None
+        reach = self.reach is None and client_to_ask_of(first) is not None
         return dataclasses.replace(
             seen,
             elsewhere=(*self.elsewhere, *more),
             swapping=swapping,
             protocol=Fact("iscsi") if pools else self.protocol,
+            reach=Fact(Reach((), 0)) if reach else self.reach,
         )
 
     @property
@@ -246,6 +279,8 @@ class Picture:
             swapping=self.swapping,
             protocol=self.protocol,
             off=tuple(said_off(host) for host in self.off),
+            learned=self.learned,
+            reach=self.reach,
         )
 
     @property

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from drivers.base import Connector
+from drivers.base import ClientInstance, Connector
 from drivers.simulator import DEFAULT_BACKEND, Cloud
 from drivers.simulator.estate import made_up_connector
 from drivers.simulator.scenes import Scene
@@ -24,6 +24,7 @@ from handlers.case import (
     CaseState,
     Intent,
     LateCalls,
+    LearnedClient,
     OffWord,
     Outcome,
     PausedError,
@@ -77,6 +78,7 @@ class Trial:
         self.off: dict[str, OffWord] = {}
         self.counted: set[str] = set()
         self.heard: list[tuple[str, str]] = []
+        self.learned: dict[str, LearnedClient] = {}
         self.places = 0
         self.between: Callable[[float], None] = lambda _: None
         self.written: Callable[[StepKind], None] = lambda _: None
@@ -154,6 +156,17 @@ class Trial:
         if not seen_anew or host in self.counted:
             self.off.pop(host, None)
             self.heard.append((host, why))
+
+    def learned_clients(self) -> Mapping[str, ClientInstance]:
+        """Return the clients that were learned."""
+        return {attachment_id: seen.client for attachment_id, seen in self.learned.items()}
+
+    def learn(self, seen: LearnedClient) -> ClientInstance | None:
+        """Keep it."""
+        before = self.learned.get(seen.attachment_id)
+        self.learned[seen.attachment_id] = seen
+        same = before is None or before.client.address == seen.client.address
+        return None if same or before is None else before.client
 
     # -- what a worker does ------------------------------------------------------------------------
 

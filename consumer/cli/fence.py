@@ -1,0 +1,117 @@
+"""``detachd fence``: the clients that were fenced, and to let one in again."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from cliff.command import Command
+from cliff.lister import Lister
+
+from consumer.cli.app import positive
+from consumer.cli.case import plain
+from consumer.cli.configured import add_actor, add_config_file, ledger_of
+from consumer.errors import BadInputError
+from consumer.status.words import printable
+
+LIFT_SECONDS = 30.0
+COLUMNS = (
+    "Fence", "State", "Backend", "Client", "Host", "Volume", "Case", "Fenced", "Renewed", "Until",
+    "Ended", "Ended by", "Why",
+)  # fmt: skip
+
+
+class NotLiftedError(BadInputError):
+    """The cluster did not let the client in again; the text says why."""
+
+
+class FenceList(Lister):
+    """List the clients that were fenced, the newest first, and how each fence ended.
+
+    `Client` is the full address, by which the cluster knows the fence.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of this command."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--limit",
+            type=positive,
+            default=100,
+            help="with --all: how many (default: %(default)s)",
+        )
+        parser.add_argument("--all", action="store_true", help="also those that are over")
+        add_config_file(parser)
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        """Read the list."""
+        with ledger_of(parsed_args) as ledger:
+            every = ledger.fences.every(parsed_args.limit)
+            shown = every if parsed_args.all else ledger.fences.standing()[::-1]
+        return COLUMNS, [
+            tuple(
+                plain(value)
+                for value in (
+                    f.fence_id, f.state.value, f.backend, f.address, f.host, f.volume_id, f.case_id,
+                    f.fenced_at, f.renewed_at, f.until, f.ended_at, f.ended_by, f.ended_why,
+                )
+            )
+            for f in shown
+        ]  # fmt: skip
+
+
+class FenceLift(Command):
+    """Let a fenced client in again, before its time.
+
+    Lift a fence only when the process that was fenced does not run any more: its host was switched
+    off or started anew since, or you have ended the process. One that still runs, cut off or
+    stopped, writes what it has in hand to the volume, whoever has it by then.
+
+    The cluster is asked as the driver's lift_user, from this machine. detachd renews the fence no
+    more from the moment you ask, also where the cluster gives no answer; then ask again.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of this command."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "fence", type=positive, metavar="FENCE", help="its number in `detachd fence list`"
+        )
+        parser.add_argument("--reason", required=True, help="how you know that it does not run")
+        add_actor(parser)
+        add_config_file(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Write the decision down, then ask the cluster.
+
+        Raises NoSuchFenceError, WrongStateError, NotLiftedError.
+        """
+        by, reason = parsed_args.actor, parsed_args.reason
+        with ledger_of(parsed_args) as ledger:
+            fence = ledger.fences.begin_lift(parsed_args.fence, by, reason)
+            _lift(parsed_args, fence.backend, fence.address)
+            ledger.fences.over(fence.fence_id, by, reason)
+        self.app.stdout.write(f"lifted the fence of {printable(fence.address)}\n")
+
+
+def _lift(arguments: argparse.Namespace, backend: str, address: str) -> None:
+    """Have the driver lift it. Raises NotLiftedError."""
+    from consumer.cloud import Drivers, control_plane
+    from consumer.settings.configuration import load
+    from consumer.settings.files import default_files
+    from consumer.work.driver_calls import BoundedDrivers
+    from drivers.errors import OutsideError
+
+    settings = load(list(arguments.config_file) or default_files())
+    drivers = BoundedDrivers(Drivers(settings, control_plane(settings).cinder), settings.backends)
+    try:
+        left = drivers(backend).lift_fence(address, timeout_seconds=LIFT_SECONDS)
+    except OutsideError as error:
+        raise NotLiftedError(f"the fence of {address} was not lifted: {error}") from error
+    if address in left.until:
+        raise NotLiftedError(f"the cluster still refuses {address}")

@@ -1,0 +1,229 @@
+"""The fences that stand: which client of which backend is refused, for which case, and until when.
+
+A fence is written down with the intent to make it, in the same transaction, so that none is made
+that is on no record. It is over when it has run out and is needed no more, when a person has lifted
+it, when somebody has removed it in the cluster, or when it turns out that it was never made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from consumer.ledger.database.engine import Database, database_now
+from consumer.ledger.database.tables import fences
+from consumer.ledger.errors import NoSuchFenceError, WrongStateError
+from consumer.ledger.work.decisions import DecisionKind, Word, decide
+from handlers.case import Case, StepResult
+
+CLIENT = "client"
+"""The name in a step's target of the address of the client that it ends."""
+
+
+class FenceState(enum.Enum):
+    """Whether it stands."""
+
+    INTENDED = "intended"
+    STANDING = "standing"
+    LIFTING = "lifting"
+    OVER = "over"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fence:
+    """A fence on record; database times, but for ``until``, which is the cluster's."""
+
+    fence_id: int
+    backend: str
+    cluster: str | None
+    address: str
+    client: str | None
+    host: str | None
+    volume_id: str
+    attachment_id: str | None
+    case_id: str
+    state: FenceState
+    reason: str
+    fenced_at: datetime
+    until: datetime | None
+    renewed_at: datetime | None
+    ended_at: datetime | None
+    ended_by: str | None
+    ended_why: str | None
+
+    @property
+    def began_at(self) -> datetime:
+        """When its present span began."""
+        return self.renewed_at or self.fenced_at
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Made:
+    """What a call is about to make: the step's target, the call's request id, and the reason."""
+
+    target: Mapping[str, Any]
+    request_id: str
+    reason: str
+
+
+class Fences:
+    """The fences of one cloud.
+
+    Every method is one transaction, blocks for the database and may raise LedgerUnavailableError.
+    """
+
+    def __init__(self, database: Database, cloud: str) -> None:
+        self._database = database
+        self._cloud = cloud
+
+    def standing(self) -> tuple[Fence, ...]:
+        """Return those that are not over, the oldest first."""
+        wanted = fences.c.state != FenceState.OVER.value
+        return self._database.read(lambda c: _read(c, self._cloud, wanted))
+
+    def ages(self) -> Mapping[str, tuple[int, float]]:
+        """Return for each backend that has fences how many, and the age of the oldest in seconds.
+
+        Those that are being lifted count: the cluster may not have answered.
+        """
+
+        def count(connection: sa.Connection) -> dict[str, tuple[int, float]]:
+            standing = _read(connection, self._cloud, fences.c.state != FenceState.OVER.value)
+            now = database_now(connection)
+            ages: dict[str, tuple[int, float]] = {}
+            for fence in reversed(standing):  # the oldest one last
+                number = ages.get(fence.backend, (0, 0.0))[0] + 1
+                ages[fence.backend] = (number, (now - fence.fenced_at).total_seconds())
+            return ages
+
+        return self._database.read(count)
+
+    def every(self, limit: int) -> tuple[Fence, ...]:
+        """Return those on record, also those that are over, the newest first."""
+        return self._database.read(lambda c: _read(c, self._cloud, sa.true(), newest=limit))
+
+    def one(self, fence_id: int) -> Fence:
+        """Return one. Raises NoSuchFenceError."""
+        return self._database.read(lambda c: _one(c, self._cloud, fence_id))
+
+    def seen(self, fence_id: int, cluster: str, until: datetime) -> None:
+        """Note that the cluster refuses the client, and until when."""
+
+        def note(connection: sa.Connection) -> None:
+            made = sa.case(
+                (fences.c.state == FenceState.INTENDED.value, FenceState.STANDING.value),
+                else_=fences.c.state,
+            )
+            _change(connection, fence_id, cluster=cluster, until=until, state=made)
+
+        self._database.write(note)
+
+    def renewed(self, fence_id: int, cluster: str, until: datetime) -> None:
+        """Note that it was renewed, until when."""
+        self._database.write(
+            lambda c: _change(c, fence_id, cluster=cluster, until=until, renewed_at=database_now(c))
+        )
+
+    def over(self, fence_id: int, by: str, why: str) -> None:
+        """Note that it is over."""
+        self._database.write(lambda c: _end(c, fence_id, by, why))
+
+    def begin_lift(self, fence_id: int, actor: str, reason: str) -> Fence:
+        """Write down a person's decision to lift it: from now on nobody renews it.
+
+        It may be called again, where the cluster did not answer then. Raises NoSuchFenceError, and
+        WrongStateError for one that is over.
+        """
+        said = Word(actor, reason)
+        return self._database.write(lambda c: _begin_lift(c, self._cloud, fence_id, said))
+
+
+def intend(connection: sa.Connection, case: Case, backend: str, made: Made, now: datetime) -> None:
+    """Write down the fence that a call is about to make, unless one of that client stands."""
+    target, address = made.target, made.target[CLIENT]
+    open_ = sa.and_(
+        fences.c.cloud == case.cloud, fences.c.backend == backend, fences.c.address == address,
+        fences.c.state != FenceState.OVER.value,
+    )  # fmt: skip
+    if connection.execute(sa.select(fences.c.fence_id).where(open_)).first() is not None:
+        return
+    row = {
+        "cloud": case.cloud, "backend": backend, "address": address,
+        "client": target.get("client_number"), "host": target.get("host"),
+        "volume_id": case.volume_id, "attachment_id": target.get("attachment_id"),
+        "case_id": case.case_id, "request_id": made.request_id, "reason": made.reason,
+        "state": FenceState.INTENDED.value, "fenced_at": now,
+    }  # fmt: skip
+    connection.execute(fences.insert(), row)
+
+
+def ended(connection: sa.Connection, request_id: str, address: str, result: StepResult) -> None:
+    """Write down how the call ended: where it did nothing for sure, it has made no fence.
+
+    An earlier call that gave no answer may have made it: that one's record stays.
+    """
+    intended = fences.c.state == FenceState.INTENDED.value
+    match result:
+        case StepResult.DONE:
+            made = fences.update().where(intended, fences.c.address == address)
+            connection.execute(made.values(state=FenceState.STANDING.value))
+        case StepResult.TRANSIENT | StepResult.REFUSED | StepResult.WITHHELD:
+            own = sa.and_(intended, fences.c.request_id == request_id)
+            connection.execute(fences.delete().where(own))
+        case StepResult.INTENDED | StepResult.INDETERMINATE:
+            pass  # it may stand; the watch over the fences sees
+
+
+def _read(
+    connection: sa.Connection,
+    cloud: str,
+    wanted: sa.ColumnElement[bool],
+    newest: int | None = None,
+) -> tuple[Fence, ...]:
+    ordered = sa.select(fences).where(fences.c.cloud == cloud, wanted)
+    if newest is None:
+        ordered = ordered.order_by(fences.c.fence_id)
+    else:
+        ordered = ordered.order_by(fences.c.fence_id.desc()).limit(newest)
+    return tuple(_fence(row) for row in connection.execute(ordered))
+
+
+def _one(connection: sa.Connection, cloud: str, fence_id: int) -> Fence:
+    found = _read(connection, cloud, fences.c.fence_id == fence_id)
+    if not found:
+        raise NoSuchFenceError(f"there is no fence {fence_id}; `detachd fence list` shows them")
+    return found[0]
+
+
+def _fence(row: Any) -> Fence:
+    names = {field.name for field in dataclasses.fields(Fence)} - {"state"}
+    values = {name: getattr(row, name) for name in names}
+    return Fence(state=FenceState(row.state), **values)
+
+
+def _change(connection: sa.Connection, fence_id: int, **values: Any) -> None:
+    open_ = sa.and_(fences.c.fence_id == fence_id, fences.c.state != FenceState.OVER.value)
+    connection.execute(fences.update().where(open_).values(values))
+
+
+def _end(connection: sa.Connection, fence_id: int, by: str, why: str) -> None:
+    now = database_now(connection)
+    _change(
+        connection, fence_id, state=FenceState.OVER.value, ended_at=now, ended_by=by, ended_why=why
+    )
+
+
+def _begin_lift(connection: sa.Connection, cloud: str, fence_id: int, said: Word) -> Fence:
+    fence = _one(connection, cloud, fence_id)
+    if fence.state is FenceState.OVER:
+        raise WrongStateError(f"fence {fence_id} is over: {fence.ended_why}")
+    _change(connection, fence_id, state=FenceState.LIFTING.value)
+    detail = {"fence": fence_id, "address": fence.address, "backend": fence.backend}
+    now = database_now(connection)
+    decide(connection, cloud, DecisionKind.LIFTED, said, now, case_id=fence.case_id, detail=detail)
+    return _one(connection, cloud, fence_id)
