@@ -47,11 +47,13 @@ class QueuesSeen:
 class Answered:
     """A component outside was asked: ``cinder``, ``nova`` or ``backend:NAME``.
 
-    ``problem`` is why it gave no answer, None where it gave any: a refusal is one.
+    ``problem`` is why it gave no answer, None where it gave any: a refusal is one. ``how`` says in
+    words by what it is reached, where its driver told.
     """
 
     component: str
     problem: str | None
+    how: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ CONTROL_PLANE = ("cinder", "nova")
 class _Heard:
     at: float
     problem: str | None
+    how: str | None = None
 
 
 class Outside:
@@ -38,7 +39,8 @@ class Outside:
         """Take in what a component answered."""
         with self._lock:
             before = self._heard.get(answered.component)
-            self._heard[answered.component] = _Heard(self._clock(), answered.problem)
+            how = answered.how or (before.how if before is not None else None)
+            self._heard[answered.component] = _Heard(self._clock(), answered.problem, how)
         if before is None or (before.problem is None) is not (answered.problem is None):
             _log(answered, first=before is None)
 
@@ -88,7 +90,8 @@ def _check(component: str, heard: _Heard | None, hanging: str | None) -> Check:
         return Check(component, ok=True, reason=reason, degraded=True)
     if heard is None:
         return Check(component, ok=True, reason="not asked yet")
-    return Check(component, ok=True, reason="answers")
+    how = f": {heard.how}" if heard.how else ""
+    return Check(component, ok=True, reason=f"answers{how}")
 
 
 def _of_backend(backend: str) -> str:

@@ -371,6 +371,14 @@ class StorageDriver(ABC):
         """The name of the driver's class, for the evidence. Not to be overridden by a driver."""
         return type(self).__name__
 
+    def how_reached(self, *, timeout_seconds: float) -> str | None:
+        """Return in words by what the backend is reached, and which one it is. Read-only.
+
+        For a person: which library, which version, which array. None where there is nothing to say.
+        """
+        del timeout_seconds
+        return None
+
     @abstractmethod
     def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
         """Return who is connected to the volume now. Read-only; a blind driver is never asked.

@@ -28,6 +28,7 @@ from consumer.settings.ledger import open_ledger
 from consumer.status.words import ago
 from consumer.work import backends
 from consumer.work.backends import Backend
+from consumer.work.driver_calls import BoundedDrivers
 from drivers import registry
 from drivers.errors import OutsideError
 from drivers.openstack.place import described, doubts
@@ -272,6 +273,18 @@ def _nova(clouds: ControlPlane) -> Iterator[Finding]:
 
 def _drivers(settings: Settings, clouds: ControlPlane) -> Iterator[Finding]:
     try:
-        Drivers(settings, clouds.cinder)
+        drivers = BoundedDrivers(Drivers(settings, clouds.cinder), settings.backends)
     except ConfigurationError as wrong:
         yield from (error("drivers", problem) for problem in wrong.problems)
+        return
+    for backend in settings.backends.by_name:
+        try:
+            how = drivers(backend).how_reached(timeout_seconds=LOOK_SECONDS)
+        except OutsideError as away:
+            yield error(_area(backend), str(away), "compare with the page of its driver")
+        else:
+            yield from [good(_area(backend), f"reached: {how}")] if how else []
+
+
+def _area(backend: str) -> str:
+    return f"backend:{backend}"

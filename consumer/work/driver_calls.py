@@ -275,6 +275,14 @@ class BoundedDriver(StorageDriver):
             limit_seconds=timeout_seconds + self._grace_seconds,
         )
 
+    def how_reached(self, *, timeout_seconds: float) -> str | None:
+        """Return what the driver says, or raise IndeterminateError in time."""
+        return self._calls.make(
+            "how_reached",
+            lambda: self._driver.how_reached(timeout_seconds=timeout_seconds),
+            limit_seconds=timeout_seconds + self._grace_seconds,
+        )
+
     def reach_of(
         self, volume: VolumeRef, client: ClientInstance, *, timeout_seconds: float
     ) -> Reach:

@@ -104,6 +104,8 @@ class OutsideLooks:
             driver = self._driver_of(backend)
             if driver.capabilities.lists_exports:
                 driver.list_exports(timeout_seconds=LOOK_SECONDS)
+                if how := driver.how_reached(timeout_seconds=LOOK_SECONDS):
+                    self._report(Answered(f"backend:{backend}", None, how))
             else:
                 LOG.info(
                     "backend:%s is not looked at: its driver needs a volume to look at", backend

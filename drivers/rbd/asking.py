@@ -75,6 +75,18 @@ def release(cluster: Any, rbd: Any, asked: Answer) -> Answer:
     return look(cluster, rbd, asked)
 
 
+def about(cluster: Any, rbd: Any, asked: Answer) -> Answer:
+    """Return which cluster it is, and what asks it."""
+    del asked
+    rados = cluster.version()
+    return {
+        "fsid": cluster.get_fsid(),
+        "python": sys.version.split()[0],
+        "librados": f"{rados.major}.{rados.minor}.{rados.extra}",
+        "librbd": ".".join(map(str, rbd.RBD().version())),
+    }
+
+
 def fences(cluster: Any, rbd: Any, asked: Answer) -> Answer:
     """Return whom the cluster refuses; first refuse one client, or let it in again, if asked to.
 
@@ -177,7 +189,7 @@ def _text(value: str) -> bytes:
 
 ASKED: dict[str, Callable[[Any, Any, Answer], Answer]] = {
     "look": look, "list": listing, "release": release, "fences": fences, "fence": fences,
-    "lift": fences,
+    "lift": fences, "about": about,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -100,6 +100,10 @@ class Cluster:
         about = {"names": list(names), "places": self._places(), "locks": held}
         return self._ask("release", deadline, **about, address=address, seconds=seconds)
 
+    def about(self, deadline: Deadline) -> Answer:
+        """Return the cluster's fsid, and the versions of Python and of Ceph's libraries."""
+        return self._ask("about", deadline)
+
     def fences(self, deadline: Deadline) -> Answer:
         """Return which addresses the cluster refuses, and until when."""
         return self._ask("fences", deadline)

@@ -21,6 +21,7 @@ from drivers.errors import PermanentError
 from drivers.rbd.cluster import Cluster
 from drivers.rbd.fence import Release, reach
 from drivers.rbd.image import (
+    UnreadableError,
     exports_of,
     found,
     ip_of,
@@ -63,6 +64,17 @@ class RbdDriver(StorageDriver):
         names = names_of(volume, self._options)
         answer = self._cluster.look(names, Deadline.after(timeout_seconds))
         return observation(found(volume, read_sighting(answer), self._options))
+
+    def how_reached(self, *, timeout_seconds: float) -> str:
+        """Return the cluster's fsid, and which Python and libraries ask it."""
+        told, options = self._cluster.about(Deadline.after(timeout_seconds)), self._options
+        try:
+            return (
+                f"cluster {told['fsid']}, as client.{options.user}, through {options.python} "
+                f"({told['python']}) with librados {told['librados']} and librbd {told['librbd']}"
+            )
+        except KeyError as error:
+            raise UnreadableError(f"The cluster told no {error}.") from None
 
     def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
         """Return every image that a client has open to write or has locked.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from handlers.case import StepKind, StepResult
 from handlers.judgement.policy import BackendPolicy
 from tests.bus import new_ledger, until
 from tests.rbd import BACKEND, Rbd, connector_of
-from tests.services.ceph import Ceph
+from tests.services.ceph import PYTHON, Ceph
 from tests.services.rbd_client import FENCED
 from tests.services.rbd_clients import RbdClient, RbdClients
 from tests.unit.consumer.ledger.making import claim_one, due_case
@@ -221,3 +222,11 @@ def test_a_cluster_that_hangs_is_asked_again(rbd: Rbd, ledger: Ledger) -> None:
     assert ledger.fences.one(record.fence_id) == record
     watch(rbd, ledger).watch_once()
     assert ledger.fences.one(record.fence_id).until is not None
+
+
+def test_it_is_told_by_what_the_cluster_is_reached(rbd: Rbd) -> None:
+    """A person asks which cluster it is -> its fsid, the user, the Python, and the versions."""
+    told = rbd.driver().how_reached(timeout_seconds=SECONDS)
+    words = (rf"cluster {rbd.ceph.fsid}, as client\.detachd, through {PYTHON} "
+             r"\(3\.[0-9.]+\) with librados [0-9.]+ and librbd [0-9.]+")  # fmt: skip
+    assert re.fullmatch(words, told)

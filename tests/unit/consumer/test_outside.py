@@ -92,6 +92,18 @@ def test_a_problem_degrades_until_there_is_an_answer(
     assert [r.getMessage() for r in caplog.records] == ["nova: no route", "nova answers again"]
 
 
+def test_by_what_a_backend_is_reached_is_told_as_long_as_it_answers(outside: Outside) -> None:
+    """Its driver tells which cluster it is -> so does the check, also after other answers."""
+    outside.note(Answered(BACKEND, None, "cluster 1, through python3"))
+    outside.note(Answered(BACKEND, None))
+    reason = "answers: cluster 1, through python3"
+    assert check(outside, BACKEND) == Check(BACKEND, ok=True, reason=reason)
+    outside.note(Answered(BACKEND, "no answer"))
+    assert check(outside, BACKEND).reason == "no answer"
+    outside.note(Answered(BACKEND, None))
+    assert check(outside, BACKEND).reason == reason
+
+
 def test_hanging_calls_degrade_a_backend_that_answers_others(outside: Outside) -> None:
     """One call hangs while another is answered -> degraded as long as it hangs."""
     outside.note_hanging(DEFAULT_BACKEND, 1, stopped=False)
