@@ -39,7 +39,7 @@ def test_connection_is_cinder_s_own_and_lets_nobody_in(ground: CephGround, serve
     assert ground.servers.attach(volume_id, server_id)
     assert ground.look(volume_id) == State("in-use", "attached", ("attached",))
     ((told, given),) = ground.lab.mariadb.execute(f"{ROW}volume_id = '{volume_id}'")
-    connection, connector = json.loads(told), json.loads(given)
+    connection, connector = json.loads(str(told)), json.loads(str(given))
     assert connection["driver_volume_type"] == "rbd"
     assert connection["name"] == ground.backend.image(volume_id)
     assert (connector["host"], connector["ip"]) == (HOST, address_of(HOST))
