@@ -13,6 +13,7 @@ from tests.lab_service.stage import CASE_SECONDS, Stage, other_host
 from tests.services.rbd_clients import RbdClient
 
 ROUND = BLOCKS + 2
+USED_BY_ANOTHER = (Outcome.FREED, Outcome.TWO_WRITERS)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,10 +26,26 @@ class Ended:
 
 
 def ended(scene: CephScene, guests: CephGuests, stage: Stage, before: State) -> Ended:
-    """Wait until it is concluded; then see whether another host can use the volume safely."""
+    """Wait until it is concluded; then see whether another host can use the volume safely.
+
+    Where it is not given away its client was not cut off, and all that it has written is there.
+    """
     unheard = scene.outcomes[stage.site.eyes] is Outcome.UNTOLD
-    decided, done = (None, ()) if unheard else concluded(stage)
-    return Ended(_outcome(stage, before, guests), decided, done)
+    waits = scene.later is not None  # as what was held up does
+    decided, done = (None, ()) if unheard else concluded(stage, waiting=waits)
+    outcome = _outcome(stage, before, guests)
+    if scene.later is not None:
+        scene.later(stage, guests)
+    elif outcome not in USED_BY_ANOTHER:
+        _has_written_alone(stage, guests)
+    return Ended(outcome, decided, done)
+
+
+def _has_written_alone(stage: Stage, guests: CephGuests) -> None:
+    first = guests.first[stage.volume_id]
+    assert first.running, f"{first.name} was cut off: {first.said}"
+    first.close()
+    assert first.missing_writes(guests.content(stage.volume_id)) == []
 
 
 def _outcome(stage: Stage, before: State, guests: CephGuests) -> Outcome:

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.behaviour.on_lab import LabGround
 from tests.lab.ceph_backend import CephBackend
-from tests.lab.openstack import address_of
+from tests.lab.openstack import OpenStack, address_of
+from tests.lab.servers import Servers
 from tests.services.rbd_clients import RbdClient, RbdClients
 
 BLOCKS = 16
@@ -27,8 +27,8 @@ LOOK_SECONDS = 0.05
 class CephGuests:
     """The clients of one test module, as a context manager: each ends with it."""
 
-    def __init__(self, backend: CephBackend, ground: LabGround, directory: Path) -> None:
-        self._backend, self._ground = backend, ground
+    def __init__(self, backend: CephBackend, lab: OpenStack, directory: Path) -> None:
+        self._backend, self._servers = backend, Servers(lab)
         self._clients = RbdClients(backend.ceph, directory)
         self._directory = directory
         self._over = threading.Event()
@@ -50,12 +50,20 @@ class CephGuests:
             follower.join()
         self._clients.__exit__(kind, error, trace)
 
-    def opens(self, volume_id: str, host: str) -> RbdClient:
-        """Have a client of a host open a volume's image and write to it; each has its own name."""
+    def opens(self, volume_id: str, host: str, *, writes: int = -1) -> RbdClient:
+        """Have a client of a host open a volume's image and write to it; each has its own name.
+
+        With ``writes=0`` it has the image open and writes nothing, as QEMU where a guest moves to.
+        """
         name = f"{host}-{uuid.uuid4().hex[:6]}"
         image = self._backend.image(volume_id)
         client = self._clients.start(
-            image, address=address_of(host), name=name, blocks=BLOCKS, pace_seconds=PACE_SECONDS
+            image,
+            address=address_of(host),
+            name=name,
+            blocks=BLOCKS,
+            pace_seconds=PACE_SECONDS,
+            writes=writes,
         )
         return client.opened()
 
@@ -64,7 +72,7 @@ class CephGuests:
         self.first[volume_id] = client = self.opens(volume_id, host)
         assert client.makes_progress()
         if not stays:
-            follow = threading.Thread(target=self._follow, args=(volume_id, client))
+            follow = threading.Thread(target=self._follow, args=(volume_id, host, client))
             follow.start()
             self._followers.append(follow)
 
@@ -75,9 +83,13 @@ class CephGuests:
         self._backend.ceph.rbd("export", image, str(copy), "--no-progress")
         return copy
 
-    def _follow(self, volume_id: str, client: RbdClient) -> None:
+    def _follow(self, volume_id: str, host: str, client: RbdClient) -> None:
         """Close the image when the hypervisor has taken the disk away."""
-        while self._ground.servers.holding(volume_id):
+        while self._holds(volume_id, host):
             if self._over.wait(LOOK_SECONDS):
                 return
         client.close()
+
+    def _holds(self, volume_id: str, host: str) -> bool:
+        guests = self._servers.guests(host).values()
+        return any(volume_id in guest["disks"].values() for guest in guests)

@@ -10,12 +10,13 @@ import dataclasses
 import enum
 from collections.abc import Callable, Mapping, Sequence
 
-from tests.lab.inside.faults import Fault, When
+from tests.behaviour.ground import HOSTS, State
+from tests.lab.inside.faults import Fault, How, When
 from tests.lab.openstack import until
 from tests.lab_service import use_cases
 from tests.lab_service.ceph_guests import CephGuests
 from tests.lab_service.lab_site import TRIES, Eyes
-from tests.lab_service.stage import INITIALIZE, TERMINATE, Stage
+from tests.lab_service.stage import INITIALIZE, TERMINATE, Stage, other_host
 
 BLIND, SEEING = Eyes.BLIND, Eyes.SEEING_CEPH
 
@@ -33,12 +34,16 @@ class Outcome(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CephScene:
-    """How it comes about, while no case is worked, and what comes of it by the service's eyes."""
+    """How it comes about, while no case is worked, and what comes of it by the service's eyes.
+
+    ``later`` lets go on what was held up, and sees how it ends.
+    """
 
     name: str
     title: str
     arrange: Callable[[Stage, CephGuests], None]
     outcomes: Mapping[Eyes, Outcome]
+    later: Callable[[Stage, CephGuests], None] | None = None
 
     def allows(self, outcome: Outcome, eyes: Eyes) -> bool:
         """Tell whether it may end so.
@@ -80,6 +85,37 @@ def retry_wins(stage: Stage, guests: CephGuests) -> None:
     stage.breaks(INITIALIZE, times=1)
     stage.attach()
     guests.uses(stage.volume_id, stage.host)
+
+
+def guest_refuses(stage: Stage, guests: CephGuests) -> None:
+    """Let the guest refuse to let go; Nova takes the wish back."""
+    stage.attach()
+    guests.uses(stage.volume_id, stage.host)
+    stage.guest_fails("detach_volume", "DeviceDetachFailed")
+    stage.begin_detach()
+    until(lambda: not stage.guest_faults_left(), "the guest has refused")
+    until(lambda: stage.look().status == "in-use", "Nova has taken the wish back")
+
+
+def migration_under_way(stage: Stage, guests: CephGuests) -> None:
+    """Have a live migration wait: the guest writes, and the destination has the image open too."""
+    stage.attach()
+    guests.uses(stage.volume_id, stage.host)
+    there = other_host(stage.host)
+    stage.hypervisor("pre_live_migration", How.HANG, there)
+    stage.site.ground.servers.begin_migrate(stage.server_id, there)
+    until(lambda: stage.look().attachments == ("attached", "attaching"), "the destination's row")
+    guests.opens(stage.volume_id, there, writes=0)
+    assert stage.look().let_in == HOSTS
+
+
+def migration_goes_on(stage: Stage, guests: CephGuests) -> None:
+    """Let the destination get ready: the source lets go, and the guest writes on there."""
+    there = other_host(stage.host)
+    stage.lets_go(there)
+    stage.becomes(State("in-use", "attached", ("attached",), (there,)))
+    assert guests.first[stage.volume_id].ended() == 0
+    assert guests.opens(stage.volume_id, there).makes_progress()
 
 
 def released_but_detaching(stage: Stage, guests: CephGuests) -> None:
@@ -223,6 +259,19 @@ SCENES: Sequence[CephScene] = (
         _both(Outcome.TOLD),
     ),
     CephScene(
+        "live migration",
+        "two clients have the image open, and both are right",
+        migration_under_way,
+        _both(Outcome.KEPT),
+        migration_goes_on,
+    ),
+    CephScene(
+        "guest that refuses",
+        "a detach was asked for, and the guest did not let go",
+        guest_refuses,
+        _both(Outcome.KEPT),
+    ),
+    CephScene(
         "retry that won",
         "the first try failed, the second attached it",
         retry_wins,
@@ -233,8 +282,9 @@ SCENES: Sequence[CephScene] = (
 
 def table() -> str:
     """Return the scenes with what comes of them as the table of docs/drivers-rbd.md."""
-    rows = [("case", "what is left", "blind (`cinder_managed`)", "seeing (`rbd`)"), ("---",) * 4]
-    rows += [
-        (s.name, s.title, *(s.outcomes[eyes].value for eyes in (BLIND, SEEING))) for s in SCENES
+    head = ["case", "what is left", "blind (`cinder_managed`)", "seeing (`rbd`)"]
+    rows = [
+        [scene.name, scene.title, scene.outcomes[BLIND].value, scene.outcomes[SEEING].value]
+        for scene in SCENES
     ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])

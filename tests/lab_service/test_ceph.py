@@ -67,7 +67,7 @@ def play(
     volumes = dataclasses.replace(volumes, sections=conf)
     with (
         open_lab_site(volumes.ground.lab, directory, eyes, volumes) as site,
-        CephGuests(ceph_backend, volumes.ground, directory) as guests,
+        CephGuests(ceph_backend, volumes.ground.lab, directory) as guests,
         played(site, [Guested(scene, guests) for scene in SCENES], Guested.end) as play,
     ):
         yield eyes, play

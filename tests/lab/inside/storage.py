@@ -21,7 +21,7 @@ from oslo_concurrency import lockutils, processutils
 from oslo_config import cfg
 
 from tests.lab.inside.faults import Fault, Faults
-from tests.lab.inside.struck import struck
+from tests.lab.inside.struck import first_volume, second_volume, struck
 
 OPTIONS = [
     cfg.StrOpt("lab_disks", help="Directory of the volumes' files."),
@@ -36,14 +36,6 @@ END_SECONDS = 2.0
 SESSION = re.compile(r"Session: (\d+)\s+Connection: (\d+)\s+Initiator: (\S+)")
 ACCESS = re.compile(r"^    ACL information:\n((?: {8}.*\n)*)", re.MULTILINE)
 TARGET = re.compile(r"^Target (\d+): (\S+)$", re.MULTILINE)
-
-
-def _first(volume: Any, *_: Any, **__: Any) -> str:
-    return str(volume["id"])
-
-
-def _second(_context: Any, volume: Any, *_: Any, **__: Any) -> str:
-    return str(volume["id"])
 
 
 def _nothing(*_: Any, **__: Any) -> None:
@@ -88,19 +80,19 @@ class LabDriver(driver.ISCSIDriver):  # type: ignore[misc]  # Cinder is not type
             "shared_targets": False,
         }
 
-    @struck(_first)
+    @struck(first_volume)
     def create_volume(self, volume: Any) -> None:
         """Make a sparse file."""
         with self._disk(volume).open("wb") as disk:
             disk.truncate(volume["size"] << 30)
 
-    @struck(_first)
+    @struck(first_volume)
     def delete_volume(self, volume: Any) -> None:
         """Remove the file, and a target that was left."""
         self._drop_target(volume)
         self._disk(volume).unlink(missing_ok=True)
 
-    @struck(_second)
+    @struck(second_volume)
     def create_export(self, context: Any, volume: Any, connector: Any) -> dict[str, Any]:
         """Make the target, which lets nobody in; the same one where it is there already."""
         auth = volume["provider_auth"] or self._credentials()
@@ -110,7 +102,7 @@ class LabDriver(driver.ISCSIDriver):  # type: ignore[misc]  # Cinder is not type
         portal = f"{self.configuration.target_ip_address}:{self.configuration.target_port}"
         return {"provider_location": f"{portal},1 {_name(volume)} 1", "provider_auth": auth}
 
-    @struck(_second)
+    @struck(second_volume)
     def ensure_export(self, context: Any, volume: Any) -> dict[str, Any]:
         """Make the target again after a restart of tgtd, with those let in who were."""
         update: dict[str, Any] = self.create_export.__wrapped__(self, context, volume, None)
@@ -119,18 +111,18 @@ class LabDriver(driver.ISCSIDriver):  # type: ignore[misc]  # Cinder is not type
                 self._let_in(volume, attachment.connector["initiator"])
         return update
 
-    @struck(_second)
+    @struck(second_volume)
     def remove_export(self, context: Any, volume: Any) -> None:
         """Drop the target and with it everybody's access and sessions."""
         self._drop_target(volume)
 
-    @struck(_first)
+    @struck(first_volume)
     def initialize_connection(self, volume: Any, connector: Any) -> Any:
         """Let the connector's initiator in."""
         self._let_in(volume, connector["initiator"])
         return super().initialize_connection(volume, connector)
 
-    @struck(_first)
+    @struck(first_volume)
     def terminate_connection(self, volume: Any, connector: Any, **kwargs: Any) -> bool:
         """Shut the initiator out, all of them without a connector; say whether others remain.
 

@@ -37,6 +37,16 @@ def struck(subject: Callable[..., str | None]) -> Callable[[Method[T]], Method[T
     return wrap
 
 
+def first_volume(volume: Any, *_: Any, **__: Any) -> str:
+    """Return the id of the volume that a method of Cinder's driver is asked about first."""
+    return str(volume["id"])
+
+
+def second_volume(_context: Any, volume: Any, *_: Any, **__: Any) -> str:
+    """Return the same where a context goes before it."""
+    return str(volume["id"])
+
+
 def _carry_out(driver: Any, name: str, subject: str | None, act: Callable[[], T]) -> T:
     faults: Faults = driver.faults
     if (fault := faults.take(name, subject)) is None:
