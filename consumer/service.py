@@ -406,7 +406,9 @@ def _bus_parts(
     conf = settings.conf
     if parts.transport_url is not None:
         conf.set_override("transport_url", parts.transport_url)
-    listeners = [Listener(bus, ledger, count) for bus in buses.read(conf)]
+    read = buses.read(conf)
+    buses.check_files(read)
+    listeners = [Listener(bus, ledger, count) for bus in read]
     with url_explained():
         replayer = Replayer(ReplaySettings.from_conf(conf), ledger, count)
         return listeners, replayer, Publisher.from_conf(conf, ledger, owner, count)

@@ -131,6 +131,10 @@ class UnencodedUrlError(ValueError):
     )
 
 
+class TlsFileError(ValueError):
+    """A file for TLS to the broker cannot be used; the text names the option, the file and why."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class BrokerHost:
     """One host of ``transport_url``. Its repr does not show the password."""
@@ -312,6 +316,35 @@ def _tls(option: _Options) -> dict[str, Any]:
     return given | {"cert_reqs": ssl.CERT_REQUIRED}
 
 
+def check_tls_files(broker: BrokerSettings) -> None:
+    """Read the files for TLS, so that a wrong one is found at the start. Raises TlsFileError.
+
+    Blocks for the file system. At each connection they are read anew.
+    """
+    files = broker.tls or {}
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if ca := files.get("ca_certs"):
+        with _explained("ssl_ca_file", ca):
+            context.load_verify_locations(ca)
+    if certificate := files.get("certfile"):
+        key = files.get("keyfile")
+        with _explained("ssl_cert_file", f"{certificate}, ssl_key_file = {key or 'not set'}"):
+            # With a password, OpenSSL does not ask for one on the terminal.
+            context.load_cert_chain(certificate, key, password="")
+
+
+@contextlib.contextmanager
+def _explained(option: str, value: str) -> Iterator[None]:
+    try:
+        yield
+    except ssl.SSLError as error:
+        why = error.reason or "it is not in PEM format"
+        raise TlsFileError(f"[oslo_messaging_rabbit] {option} = {value}: {why}") from None
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise TlsFileError(f"[oslo_messaging_rabbit] {option} = {value}: {why}") from None
+
+
 def connect(broker: BrokerSettings, name: str, *, heartbeats: bool) -> kombu.Connection:
     """Connect to one of the hosts, in random order. The tools of the broker show ``name``.
 
@@ -330,8 +363,20 @@ def connect(broker: BrokerSettings, name: str, *, heartbeats: bool) -> kombu.Con
             connection.collect()
             why = tls_explained(error, tls_used=broker.tls is not None)
             unset = "" if broker.is_named else " (transport_url names no host)"
-            answers.append(f"{host}{unset}: {why or describe(error)}")
+            answers.append(f"{host}{unset}: {why or describe(error)}{_cure(error, broker)}")
     raise BrokerUnavailableError("; ".join(answers))
+
+
+def _cure(error: BaseException, broker: BrokerSettings) -> str:
+    """Return the command by which RabbitMQ lets the user in, where it refuses user or vhost."""
+    text, where = describe(error), f"--vhost {broker.virtual_host}"
+    if "NOT_ALLOWED" in text and "not found" in text:
+        return f" (rabbitmqctl list_vhosts; rabbitmqctl add_vhost {broker.virtual_host})"
+    if "NOT_ALLOWED" in text:
+        return f" (rabbitmqctl list_permissions {where}; rabbitmqctl set_permissions {where} ...)"
+    if "ACCESS_REFUSED" in text:
+        return " (rabbitmqctl list_users; rabbitmqctl authenticate_user USER PASSWORD)"
+    return ""
 
 
 def _connection(

@@ -47,12 +47,13 @@ def examine_files(paths: Sequence[Path]) -> tuple[Settings | None, list[Finding]
     try:
         given = list(paths) or files.default_files()
         settings = configuration.load(given)
-        _buses_of(settings)
+        buses.check_files(_buses_of(settings))
     except ConfigurationError as wrong:
         return None, [error(area, problem) for problem in wrong.problems]
     read = ", ".join(map(str, given))
     return settings, [
         good(area, f"{read}: no error"),
+        *_unset(settings),
         *_modes_of(given),
         *_backends(settings),
     ]
@@ -63,9 +64,7 @@ def examine_all(settings: Settings) -> Iterator[Finding]:
     yield from _ledger(settings)
     yield from _use_cases(settings)
     for bus in _buses_of(settings):
-        if bus.bus == DEFAULT and settings.conf.transport_url == UNSET:
-            yield error(f"bus {bus.bus}", "transport_url is not set", "set it in [DEFAULT]")
-        else:
+        if not _is_unset(settings, bus):  # that was said of the files
             yield from examine(bus)
     yield from _cloud(settings)
 
@@ -78,6 +77,16 @@ def worst(findings: Sequence[Finding]) -> Level:
 def _buses_of(settings: Settings) -> Sequence[ListenerSettings]:
     with url_explained():
         return buses.read(settings.conf)
+
+
+def _unset(settings: Settings) -> Iterator[Finding]:
+    for bus in _buses_of(settings):
+        if _is_unset(settings, bus):
+            yield error(f"bus {bus.bus}", "transport_url is not set", "set it in [DEFAULT]")
+
+
+def _is_unset(settings: Settings, bus: ListenerSettings) -> bool:
+    return bus.bus == DEFAULT and settings.conf.transport_url == UNSET
 
 
 def _modes_of(paths: Sequence[Path]) -> Iterator[Finding]:

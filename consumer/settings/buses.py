@@ -154,6 +154,21 @@ def read(conf: cfg.ConfigOpts) -> tuple[ListenerSettings, ...]:
     return found
 
 
+def check_files(buses: Sequence[ListenerSettings]) -> None:
+    """Read the files for TLS of every bus, so that a wrong one is found at the start.
+
+    Blocks for the file system. Raises ConfigurationError.
+    """
+    problems = []
+    for one in buses:
+        try:
+            broker.check_tls_files(one.broker)
+        except broker.TlsFileError as error:
+            problems.append(f"bus {one.bus}: {error}")
+    if problems:
+        raise ConfigurationError(problems)
+
+
 def quarantines(conf: cfg.ConfigOpts) -> Quarantines:
     """Return all quarantine queues, with their brokers. Raises ConfigurationError."""
     with broker.url_explained():

@@ -12,10 +12,21 @@ import kombu
 import pytest
 from amqp.basic_message import Message
 
+from consumer.bus.broker import BrokerSettings, BrokerUnavailableError, connect
 from consumer.bus.subscription import Pace, Subscription
 from consumer.intake.listener import Listener
 from consumer.ledger import Ledger
-from tests.bus import Notes, Peer, new_ledger, quarantined, running, settings, stored, until
+from tests.bus import (
+    Notes,
+    Peer,
+    configured,
+    new_ledger,
+    quarantined,
+    running,
+    settings,
+    stored,
+    until,
+)
 from tests.recorded import FAILED_ATTACH, HEALTHY, Recorded, recording, renewed
 from tests.services.rabbitmq import RabbitMQ
 
@@ -326,3 +337,25 @@ def test_what_the_broker_has_sent_already_is_waited_for(
         listener.run_once()
     until(lambda: listener.run_once() == 0 and listener.caught_up)
     listener.close()
+
+
+@pytest.mark.parametrize(
+    ("user", "vhost", "command"),
+    [
+        ("guest:guest", "nowhere", "rabbitmqctl add_vhost nowhere"),
+        ("guest:canary", "%2F", "rabbitmqctl authenticate_user"),
+        ("stranger:stranger", "%2F", "rabbitmqctl set_permissions --vhost /"),
+    ],
+)
+def test_a_user_who_is_not_let_in_is_told_the_command(
+    rabbitmq: RabbitMQ, user: str, vhost: str, command: str
+) -> None:
+    """No such virtual host, a wrong password, no right on the host -> the command that helps."""
+    if user.startswith("stranger") and "stranger" not in rabbitmq.ctl("list_users"):
+        rabbitmq.ctl("add_user", "stranger", "stranger")
+    url = f"rabbit://{user}@127.0.0.1:{rabbitmq.port}/{vhost}"
+    broker = BrokerSettings.from_conf(configured(url))
+    with pytest.raises(BrokerUnavailableError) as refused:
+        connect(broker, "test", heartbeats=False)
+    assert command in str(refused.value)
+    assert "canary" not in str(refused.value)

@@ -80,7 +80,11 @@ def watch(rbd: Rbd, ledger: Ledger, *, held: bool = False) -> FenceWatch:
     """Return what a service watches the fences with."""
     driver = rbd.driver()
     return FenceWatch(
-        ledger, lambda _: driver, lambda _: BackendPolicy(), held=lambda _: held, count=lambda _: None
+        ledger,
+        lambda _: driver,
+        lambda _: BackendPolicy(),
+        held=lambda _: held,
+        count=lambda _: None,
     )
 
 

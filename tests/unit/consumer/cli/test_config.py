@@ -112,3 +112,13 @@ def test_files_are_those_of_the_packages(printed: Callable[..., str], tmp_path: 
     ]
     assert len(expected) > 5
     assert {path.name: path.read_bytes() for path in expected}.items() <= written.items()
+
+
+def test_a_transport_url_that_is_missing_is_said_without_a_connection(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    """`config check` of a file without transport_url -> an error: it is not set."""
+    file = tmp_path / "detachd.conf"
+    file.write_text("[ledger]\nconnection = sqlite:////nowhere/ledger.sqlite\n")
+    assert main(["config", "check", "--config-file", str(file)]) == 4
+    assert "transport_url is not set" in capsys.readouterr().out

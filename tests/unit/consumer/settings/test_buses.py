@@ -207,3 +207,32 @@ def test_replays_from_somebody_else_s_queue(read: Read) -> None:
     """Ceilometer's queue as that of replays -> refused: its messages would go round as replays."""
     words = problems(read, f"{ANNOUNCE}[replay]\nqueue = notifications.info\n")
     assert "[replay] queue = notifications.info is the name of another consumer's queue" in words
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ("ssl_ca_file = {d}/none.pem", "ssl_ca_file = {d}/none.pem: No such file or directory"),
+        ("ssl_ca_file = {d}/text.pem", "ssl_ca_file = {d}/text.pem: NO_CERTIFICATE_OR_CRL_FOUND"),
+        (
+            "ssl_cert_file = {d}/none.pem",
+            "ssl_cert_file = {d}/none.pem, ssl_key_file = not set: No such file or directory",
+        ),
+    ],
+)
+def test_files_for_tls_that_cannot_be_used_are_found_at_the_start(
+    tmp_path: Path, options: str, why: str
+) -> None:
+    """A CA file that is missing, or is none -> the bus, the option, the file and the reason."""
+    (tmp_path / "text.pem").write_text("not a certificate")
+    file = tmp_path / "detachd.conf"
+    file.write_text(
+        f"[DEFAULT]\ntransport_url = rabbit://u:p@h/\n{REST}"
+        f"[oslo_messaging_rabbit]\nssl = true\n{options.format(d=tmp_path)}\n"
+    )
+    found = buses.read(load([file]).conf)
+    with pytest.raises(ConfigurationError) as refused:
+        buses.check_files(found)
+    assert refused.value.problems == (
+        f"bus default: [oslo_messaging_rabbit] {why.format(d=tmp_path)}",
+    )
