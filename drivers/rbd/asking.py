@@ -1,7 +1,9 @@
 """Asks a Ceph cluster one thing. A program of its own: ``python3 -I asking.py``.
 
 The Python that runs it is the system's, which has Ceph's bindings; it imports nothing of detachd.
-Ceph's library blocks for ever where a monitor or an OSD hangs; this process can be killed then.
+Ceph's library blocks for ever where a monitor or an OSD hangs; this process can be killed then. It
+also ends by itself after ``seconds`` of the question: whoever asked may have died, and what was
+asked must not be done hours later, when the cluster answers again.
 
 The question comes as one JSON object on stdin. The answer goes to stdout, an object on a line. The
 line ``{"acting": true}`` comes before it where something may be changed from then on. Images are
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import struct
 import sys
 from collections.abc import Callable
@@ -27,6 +30,8 @@ Answer = dict[str, Any]
 def main() -> None:
     """Answer the one question."""
     asked: dict[str, Any] = json.load(sys.stdin)
+    # Nothing handles SIGALRM, so that the kernel ends the process, whatever the library waits for.
+    signal.setitimer(signal.ITIMER_REAL, asked["seconds"])
     try:
         import rados
         import rbd

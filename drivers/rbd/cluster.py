@@ -4,7 +4,8 @@
 2. A look that failed did nothing. A release that says that it failed before the line ``acting``
    did nothing; any other that failed may have acted, and a frozen monitor carries it out when it
    goes on.
-3. A program that hangs is killed at the deadline, for a library that blocks for ever.
+3. A program that hangs is killed at the deadline, for a library that blocks for ever. If this
+   process dies first, it ends by itself a moment later.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from drivers.child import Deadline, end
+from drivers.child import KILL_SECONDS, Deadline, end
 from drivers.errors import (
     IndeterminateError,
     NotFoundError,
@@ -124,6 +125,8 @@ class Cluster:
 
     def _ask(self, op: str, deadline: Deadline, **about: Any) -> Answer:
         asked = {"op": op, "conf": self.options.conf, "user": self.options.user, **about}
+        # A little later than we kill it, so that its end by itself is for when we are dead.
+        asked["seconds"] = max(deadline.left_seconds, 0.0) + KILL_SECONDS
         code, output, errors = self._ended(json.dumps(asked).encode(), deadline)
         answer, acting = read(output)
         if code is None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import signal
+import subprocess
 import sys
 import time
 import uuid
@@ -11,10 +14,10 @@ import pytest
 
 from drivers.base import Connection, VolumeRef
 from drivers.errors import IndeterminateError, NotFoundError, PermanentError
-from drivers.rbd.cluster import NoBindingsError, NoPoolError
+from drivers.rbd.cluster import PROGRAM, NoBindingsError, NoPoolError
 from tests.bus import until
 from tests.rbd import BACKEND, Rbd, address_of, connector_of
-from tests.services.ceph import Ceph
+from tests.services.ceph import PYTHON, Ceph
 from tests.services.fixtures import installed
 from tests.services.rbd_clients import RbdClients
 
@@ -176,6 +179,20 @@ def test_list_has_what_is_in_use(rbd: Rbd) -> None:
 
 
 # -- trouble ---------------------------------------------------------------------------------------
+
+
+def test_request_is_not_made_later_where_who_asked_is_dead(rbd: Rbd) -> None:
+    """The service dies while the monitor hangs -> its program ends, before the monitor goes on."""
+    asked = {"op": "look", "conf": str(rbd.ceph.configuration), "user": "detachd"}
+    question = json.dumps(asked | {"places": [], "names": [], "seconds": 1.0}).encode()
+    with rbd.ceph.frozen("mon"):
+        program = subprocess.Popen(
+            [PYTHON, "-I", str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
+        assert program.stdin is not None
+        with program.stdin:
+            program.stdin.write(question)
+        assert program.wait(20) == -signal.SIGALRM
 
 
 @pytest.mark.parametrize("part", ["mon", "osd"])
