@@ -183,7 +183,7 @@ class Stepper:
         _, now = self.viewer.look(attempt)
         if now.situation is not None and attempt.policy.protects(now.situation.volume):
             raise EvidenceChangedError(Guard.PROTECTED.sentence)
-        if attempt.policy.mode is Mode.OBSERVE:  # set while this plan is carried out
+        if _only_observes(attempt):
             raise EvidenceChangedError(Guard.OBSERVE.sentence)
         reason = unmet(step, plan.diagnosis, now) or _under_way(attempt, step)
         backend = plan.situation.volume.ref.backend
@@ -233,6 +233,11 @@ class Stepper:
             if not isinstance(seen, Fact) or seen.value.status != "detaching":
                 return
             self.viewer.stop.wait(min(POLL_SECONDS, patience / 10))
+
+
+def _only_observes(attempt: Attempt) -> bool:
+    """Tell whether the mode is observe now: it may have been set since the plan was made."""
+    return attempt.policy.mode is Mode.OBSERVE
 
 
 def _under_way(attempt: Attempt, step: Step) -> str | None:

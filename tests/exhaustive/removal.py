@@ -44,6 +44,7 @@ def facts() -> tuple[Safeguard, ...]:
 TWICE = (
     ("guard LIVE_SESSION", "condition QUIET"),
     ("guard FOREIGN_CONNECTION", "condition ALONE"),
+    ("guard OBSERVE", "the mode asked again before each call"),
     ("guard LATE_DETACH", "detaches that began since the claim, before a call"),
 )
 """What is asked twice: a guard of the plan, and a condition of the step right before its call."""
@@ -92,6 +93,8 @@ def _without_condition(condition: Condition) -> Callable[[], AbstractContextMana
 
 def _controls() -> Iterator[Safeguard]:
     yield Safeguard("the look before each call", _patched(steps, "unmet", lambda *_: None))
+    yield Safeguard("the mode asked again before each call", _patched(
+        steps, "_only_observes", lambda _: False))  # fmt: skip
     yield Safeguard("the verdict asked anew before each call", _patched(
         plan, "_carries_on", lambda step, now: True))  # fmt: skip
     yield Safeguard("rows and status read again before each call", _patched(

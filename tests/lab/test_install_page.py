@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from tests import wheel
 from tests.lab import environment
+from tests.lab.environment import LabMissingError
 
 PAGE = (wheel.ROOT / "docs" / "install.md").read_text()
 JUDGE = """
@@ -50,14 +53,24 @@ def changed_in(service: str) -> dict[str, str]:
     return dict(re.findall(r'^(\w+): "(.*)"$', block, re.MULTILINE))
 
 
+@pytest.fixture
+def installed() -> Path:
+    """Give the environment of the lab, which does not have to run; skip, or fail where CI=true."""
+    try:
+        return environment.require()
+    except LabMissingError as missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+
+
 @pytest.mark.lab
 @pytest.mark.parametrize("service", ["cinder", "nova"])
-def test_a_role_of_its_own_may_make_each_call(service: str, openstack: object) -> None:
+def test_a_role_of_its_own_may_make_each_call(service: str, installed: Path) -> None:
     """The policy.yaml of the page -> every policy is known and lets the role; without it, none."""
-    assert openstack
     asked = asked_of(service)
     given = json.dumps([service, changed_in(service), asked])
-    python = environment.require() / "bin" / "python"
+    python = installed / "bin" / "python"
     done = subprocess.run(
         [python, "-W", "ignore", "-c", JUDGE], input=given, capture_output=True, text=True,
         check=False, timeout=120,

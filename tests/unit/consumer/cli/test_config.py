@@ -72,7 +72,7 @@ def test_check_names_what_is_wrong_and_connects_to_nothing(
     file = tmp_path / "detachd.conf"
     file.write_text("[backend_defaults]\nmoed = auto\n")
     assert main(["config", "check", "--config-file", str(file)]) == 4
-    assert "did you mean mode?" in capsys.readouterr().out
+    assert "did you mean mode?" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_sample_has_nothing_that_detachd_does_not_read(printed: Callable[..., str]) -> None:
