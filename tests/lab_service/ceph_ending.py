@@ -70,17 +70,19 @@ def _used_by_another(stage: Stage, guests: CephGuests, first: RbdClient | None) 
     """Attach the volume to another host, whose guest writes each block anew, and then ends.
 
     Nobody else may have written: each block is as that guest wrote it last. Where the first client
-    goes on it writes each block too, which that guest would read as its own.
+    goes on, it does so while that guest writes, and then once more, over all that is that guest's.
     """
     site, host = stage.site, other_host(stage.host)
     server_id = site.ground.servers.shared(host)
     assert site.ground.servers.attach(stage.volume_id, server_id)
     second = guests.opens(stage.volume_id, host)
-    _goes_round(second)
+    others = [first] if first is not None and first.running else []
+    for client in (*others, second):
+        _goes_round(client)
     second.close()
-    if first is not None and first.running:
-        _goes_round(first)
-        first.close()
+    for client in others:
+        _goes_round(client)
+        client.close()
     lost = second.missing_writes(guests.content(stage.volume_id))
     site.cast.detach(stage.volume_id, server_id)
     return Outcome.TWO_WRITERS if lost else Outcome.FREED
