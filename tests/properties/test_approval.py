@@ -96,4 +96,5 @@ def test_evidence_has_no_part_that_nobody_thought_of() -> None:
     assert {field.name for field in dataclasses.fields(Evidence)} == {
         "volume", "servers", "backend", "ended_on", "deleted_by", "never_built", "computes",
         "connectors", "hosts_known", "holding", "elsewhere", "swapping", "protocol", "off",
+        "learned", "reach",  # in the step that ends the client
     }  # fmt: skip

@@ -419,7 +419,7 @@ def test_what_parks_is_what_only_a_person_lifts() -> None:
     """The guards -> the modes and the passing ones do not park, all others do."""
     passing = {
         Guard.SERVICE_DOWN, Guard.OWN_CALL_UNANSWERED, Guard.NOVA_AT_IT, Guard.LATE_DETACH,
-        Guard.LATE_ATTACH_UNSEEN, Guard.PROTOCOL_UNKNOWN,
+        Guard.LATE_ATTACH_UNSEEN, Guard.PROTOCOL_UNKNOWN, Guard.REACH_UNKNOWN,
         Guard.APPROVE, Guard.UNSEEN_FINDING,
     }  # fmt: skip
     assert set(Guard) - PARKS == passing

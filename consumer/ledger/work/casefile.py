@@ -326,7 +326,7 @@ def _result(
         lock_claim(connection, claim)
         raise KeyError(request_id)
     if ended.client is not None:
-        fences.ended(connection, request_id, ended.client, result)
+        fences.ended(connection, claim.case.cloud, request_id, ended.client, result)
     note(
         connection, claim.case.case_id, HistoryKind.RESULT, claim.owner, now, fence=claim.fence,
         reason=f"{result.value}: {ended.detail}", detail={"request_id": request_id},

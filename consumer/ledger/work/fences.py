@@ -162,12 +162,14 @@ def intend(connection: sa.Connection, case: Case, backend: str, made: Made, now:
     connection.execute(fences.insert(), row)
 
 
-def ended(connection: sa.Connection, request_id: str, address: str, result: StepResult) -> None:
+def ended(
+    connection: sa.Connection, cloud: str, request_id: str, address: str, result: StepResult
+) -> None:
     """Write down how the call ended: where it did nothing for sure, it has made no fence.
 
     An earlier call that gave no answer may have made it: that one's record stays.
     """
-    intended = fences.c.state == FenceState.INTENDED.value
+    intended = sa.and_(fences.c.cloud == cloud, fences.c.state == FenceState.INTENDED.value)
     match result:
         case StepResult.DONE:
             made = fences.update().where(intended, fences.c.address == address)

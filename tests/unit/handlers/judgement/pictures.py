@@ -70,7 +70,7 @@ THROUGH_CINDER = Capabilities(sees_connections=False, acts_through_cinder=True)
 
 def connector(host: str) -> Connector:
     """Return the connector of a compute host."""
-    return Connector(host=host, initiator=f"iqn.2026-01.test:{host}", ip=ip(host))
+    return Connector(host=host, initiator=f"iqn.2026-01.test:{host}")
 
 
 def ip(host: str) -> str:
@@ -164,7 +164,8 @@ class Picture:
     ``holding`` is what Nova said of the only host, where no instance is known, ``elsewhere`` of
     other hosts, ``swapping`` of the swaps of the server's volumes; ``protocol`` is what Cinder says
     of the backend's pools. Of what else a look asks, Nova says that nobody uses the volume there
-    and nothing is swapped, and Cinder that it is iSCSI, unless ``asked`` is False. ``learned`` are
+    and nothing is swapped, and Cinder that it is iSCSI, unless ``asked`` is False. ``addressed``:
+    the connectors have the addresses of their hosts, by which clients are known. ``learned`` are
     the clients that were learned for rows, ``reach`` what else the subject's has open: nothing,
     where that is asked for.
     """
@@ -192,6 +193,7 @@ class Picture:
     swapping: SwapEvidence | None = None
     protocol: ProtocolEvidence | None = None
     off: tuple[str, ...] = ()
+    addressed: bool = False
     learned: tuple[tuple[str, ClientInstance], ...] = ()
     reach: ReachEvidence | None = None
     service_up: bool = True
@@ -272,7 +274,7 @@ class Picture:
             deleted_by=self.deleted_by,
             never_built=self.never_built,
             computes=self.computes,
-            connectors=tuple((host, connector(host)) for host in self.known),
+            connectors=tuple((host, self._connector(host)) for host in self.known),
             hosts_known=self.hosts_known,
             holding=self.holding,
             elsewhere=self.elsewhere,
@@ -282,6 +284,10 @@ class Picture:
             learned=self.learned,
             reach=self.reach,
         )
+
+    def _connector(self, host: str) -> Connector:
+        address = ip(host) if self.addressed else None
+        return dataclasses.replace(connector(host), ip=address)
 
     @property
     def diagnosis(self) -> Diagnosis:

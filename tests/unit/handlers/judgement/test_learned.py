@@ -33,6 +33,7 @@ HEALTHY = Picture(
     attachments=(attachment(A, "attached", X, host=H1),),
     servers=(server(X, A),),
     backend=(OWN,),
+    addressed=True,
 )
 BESIDE = HEALTHY.but(
     multiattach=True,

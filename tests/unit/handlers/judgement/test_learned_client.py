@@ -16,7 +16,7 @@ from handlers.judgement.guards import Guard, Means, guard
 from handlers.judgement.plan import make_plan, unmet
 from handlers.judgement.policy import BackendPolicy, Mode
 from handlers.judgement.rule import ACTING
-from tests.unit.handlers.judgement.acting_pictures import ENDED, GHOST, ONE_DELETED, UC1, UC3, UC5
+from tests.unit.handlers.judgement import acting_pictures as acting
 from tests.unit.handlers.judgement.pictures import (
     H1,
     H2,
@@ -40,6 +40,12 @@ RESERVE, UNRESERVE = StepKind.CINDER_RESERVE, StepKind.CINDER_UNRESERVE
 LEARNED = ClientInstance(f"{ip(H1)}:0/1001", "client.1", 7, NOW)
 OWN, LOCK = client(H1, 1, 7), client(H1, 1)
 KNOWN = ((A, LEARNED),)
+ENDED, GHOST, ONE_DELETED, UC1, UC3, UC5 = (
+    picture.but(addressed=True)
+    for picture in (
+        acting.ENDED, acting.GHOST, acting.ONE_DELETED, acting.UC1, acting.UC3, acting.UC5,
+    )
+)  # fmt: skip
 OUTLIVED = ENDED.but(backend=(OWN,), learned=KNOWN)
 """The server is deleted, its compute ended the guest, and its client writes on."""
 

@@ -16,6 +16,7 @@ from consumer.ledger.database.tables import (
     claims,
     connectors,
     decisions,
+    fences,
     metadata,
     off_words,
     off_words_counted,
@@ -280,13 +281,14 @@ def test_words_for_hosts_go_once_their_time_is_over(ledger: Ledger) -> None:
 
 def test_every_table_that_grows_is_thought_of() -> None:
     """A table is added -> it is decided here whether and how it is pruned."""
-    said = {off_words, off_words_counted}
+    said = {off_words, off_words_counted, fences}
     pruned = {*OF_A_CASE, *ARCHIVE_OF.values(), claims, decisions, quarantine, *said}
-    # As many as there are hosts, pauses, services, volumes in transition or attached now, servers
-    # of which something was told within a day, backends, and what had a stuck volume in two days.
+    # As many as there are hosts, pauses, services, volumes in transition or attached now (and with
+    # learned clients, within a week), servers of which something was told within a day, backends,
+    # and what had a stuck volume in two days.
     kept_by_what_there_is = {
         "connectors", "pauses", "replicas", "sweeps", "sightings", "rounds", "inventory",
-        "server_looks", "breakers", "allowances",
+        "server_looks", "breakers", "allowances", "learned_clients",
     }  # fmt: skip
     assert {t.name for t in metadata.tables.values()} - {t.name for t in pruned} == (
         kept_by_what_there_is
