@@ -89,7 +89,8 @@ def test_the_sample_has_each_option_of_the_broker_that_is_read() -> None:
 
     class Noting(broker._Options):
         def __call__(self, name: str, *, default: object = None) -> object:
-            asked.add(name)
+            if name in self._types:  # an older oslo.messaging has not all of them
+                asked.add(name)
             return super().__call__(name, default=default)
 
     conf = cfg.ConfigOpts()
