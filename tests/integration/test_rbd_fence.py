@@ -88,6 +88,7 @@ def test_fenced_writer_gets_its_error_and_nobody_else_does(
     assert writer.missing_writes(content(rbd, volume, tmp_path)) == []
     assert neighbour.makes_progress()
     until_when = rbd.ceph.blocklist()[attachment.learned.address]
+    assert (datetime.fromisoformat(until_when) - datetime.now(UTC)).days in {1094, 1095}
     assert f"Fenced {attachment.learned.address} until {until_when} (req-test)" in caplog.text
     assert rbd.ceph.locks_of(rbd.spec(volume)) == []
     assert rbd.driver().observe(volume, timeout_seconds=SECONDS).connections == ()
