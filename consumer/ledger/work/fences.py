@@ -3,6 +3,9 @@
 A fence is written down with the intent to make it, in the same transaction, so that none is made
 that is on no record. It is over when it has run out and is needed no more, when a person has lifted
 it, when somebody has removed it in the cluster, or when it turns out that it was never made.
+
+A call and a lift of the same client exclude one another: the cluster may carry them out in either
+order, and would refuse a client of which no record says so, or let in one that a case relies on.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from consumer.ledger.database.engine import Database, database_now
 from consumer.ledger.database.tables import fences
 from consumer.ledger.errors import NoSuchFenceError, WrongStateError
 from consumer.ledger.work.decisions import DecisionKind, Word, decide
-from handlers.case import Case, StepResult
+from handlers.case import Case, PausedError, StepResult
 
 CLIENT = "client"
 """The name in a step's target of the address of the client that it ends."""
@@ -137,20 +140,27 @@ class Fences:
         """Write down a person's decision to lift it: from now on nobody renews it.
 
         It may be called again, where the cluster did not answer then. Raises NoSuchFenceError, and
-        WrongStateError for one that is over.
+        WrongStateError for one that is over, or of which it is not known yet whether it was made.
         """
         said = Word(actor, reason)
         return self._database.write(lambda c: _begin_lift(c, self._cloud, fence_id, said))
 
 
 def intend(connection: sa.Connection, case: Case, backend: str, made: Made, now: datetime) -> None:
-    """Write down the fence that a call is about to make, unless one of that client stands."""
+    """Write down the fence that a call is about to make, unless one of that client stands.
+
+    Raises PausedError while a person lifts that one.
+    """
     target, address = made.target, made.target[CLIENT]
     open_ = sa.and_(
         fences.c.cloud == case.cloud, fences.c.backend == backend, fences.c.address == address,
         fences.c.state != FenceState.OVER.value,
     )  # fmt: skip
-    if connection.execute(sa.select(fences.c.fence_id).where(open_)).first() is not None:
+    now_there = connection.execute(
+        sa.select(fences.c.fence_id, fences.c.state).where(open_)
+    ).first()
+    if now_there is not None:
+        _refuse_while_lifted(now_there)
         return
     row = {
         "cloud": case.cloud, "backend": backend, "address": address,
@@ -160,6 +170,14 @@ def intend(connection: sa.Connection, case: Case, backend: str, made: Made, now:
         "state": FenceState.INTENDED.value, "fenced_at": now,
     }  # fmt: skip
     connection.execute(fences.insert(), row)
+
+
+def _refuse_while_lifted(fence: Any) -> None:
+    if fence.state == FenceState.LIFTING.value:
+        raise PausedError(
+            f"a person lifts fence {fence.fence_id} of this client, and the cluster has not let it "
+            f"in yet; `detachd fence lift {fence.fence_id}` asks it again"
+        )
 
 
 def ended(
@@ -224,6 +242,11 @@ def _begin_lift(connection: sa.Connection, cloud: str, fence_id: int, said: Word
     fence = _one(connection, cloud, fence_id)
     if fence.state is FenceState.OVER:
         raise WrongStateError(f"fence {fence_id} is over: {fence.ended_why}")
+    if fence.state is FenceState.INTENDED:
+        raise WrongStateError(
+            f"the call that is to make fence {fence_id} may still act; the cluster's list tells "
+            "within an hour whether it did"
+        )
     _change(connection, fence_id, state=FenceState.LIFTING.value)
     detail = {"fence": fence_id, "address": fence.address, "backend": fence.backend}
     now = database_now(connection)
