@@ -15,7 +15,7 @@ from consumer.work.fences import FenceWatch
 from drivers.base import Attachment, ClientInstance, VolumeRef
 from drivers.errors import IndeterminateError, PermanentError
 from handlers.case import StepKind, StepResult
-from handlers.judgement.policy import BackendPolicy
+from handlers.judgement.policy import BackendPolicy, Mode
 from tests.bus import new_ledger, until
 from tests.rbd import BACKEND, Rbd, connector_of
 from tests.services.ceph import PYTHON, Ceph
@@ -82,7 +82,7 @@ def watch(rbd: Rbd, ledger: Ledger, *, held: bool = False) -> FenceWatch:
     return FenceWatch(
         ledger,
         lambda _: driver,
-        lambda _: BackendPolicy(),
+        lambda _: BackendPolicy(mode=Mode.AUTO),
         held=lambda _: held,
         count=lambda _: None,
     )
