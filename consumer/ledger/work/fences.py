@@ -192,11 +192,28 @@ def ended(
         case StepResult.DONE:
             made = fences.update().where(intended, fences.c.address == address)
             connection.execute(made.values(state=FenceState.STANDING.value))
+            _reopen(connection, cloud, address)
         case StepResult.TRANSIENT | StepResult.REFUSED | StepResult.WITHHELD:
             own = sa.and_(intended, fences.c.request_id == request_id)
             connection.execute(fences.delete().where(own))
         case StepResult.INTENDED | StepResult.INDETERMINATE:
             pass  # it may stand; the watch over the fences sees
+
+
+def _reopen(connection: sa.Connection, cloud: str, address: str) -> None:
+    """Have the newest fence of a client stand, where the watch ended it before the call acted."""
+    its = sa.and_(fences.c.cloud == cloud, fences.c.address == address)
+    stands = sa.select(fences.c.fence_id).where(its, fences.c.state != FenceState.OVER.value)
+    newest = connection.execute(sa.select(sa.func.max(fences.c.fence_id)).where(its)).scalar()
+    if newest is None or connection.execute(stands).first() is not None:
+        return
+    again = {
+        "state": FenceState.STANDING.value,
+        "until": None,
+        "renewed_at": database_now(connection),
+    }
+    over = dict.fromkeys(("ended_at", "ended_by", "ended_why"))
+    connection.execute(fences.update().where(fences.c.fence_id == newest).values(again | over))
 
 
 def _read(

@@ -178,6 +178,26 @@ def test_what_may_still_be_made_is_not_lifted(ledger: Ledger) -> None:
     assert [one.state for one in ledger.fences.standing()] == [FenceState.STANDING]
 
 
+@pytest.mark.parametrize("result", [StepResult.DONE, StepResult.REFUSED])
+def test_one_that_the_watch_ended_in_the_midst_of_a_call_stands(
+    ledger: Ledger, result: StepResult
+) -> None:
+    """The list was read before the call acted, and written down after -> the fence stands.
+
+    Else a client would be refused for years, on no record. A call that did nothing makes none.
+    """
+    _, file = working(ledger)
+    intend(file)
+    file.result("req-1", StepResult.INDETERMINATE, "")
+    (fence,) = ledger.fences.standing()
+    intend(file, "req-2")
+    ledger.fences.over(fence.fence_id, "detachd", "it was never made")
+    file.result("req-2", result, "")
+    standing = ledger.fences.standing()
+    assert [one.fence_id for one in standing] == [fence.fence_id] * (result is StepResult.DONE)
+    assert all((one.ended_at, one.until) == (None, None) for one in standing)
+
+
 def test_what_is_over_stays_over(ledger: Ledger) -> None:
     """A watch that saw it before it ended writes late -> nothing of it changes."""
     number = made(ledger)
