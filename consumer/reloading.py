@@ -1,6 +1,8 @@
 """The configuration is read anew while the service runs (SIGHUP): modes and brakes, nothing else.
 
-1. A file with any problem changes nothing: the service goes on with what it has.
+1. A file with any problem changes nothing: the service goes on with what it has. A mode or brake
+   that was named and is named no more is a problem: a file of which only the beginning is written
+   yet looks the same, and its backend would get the mode of [backend_defaults], which may be auto.
 2. What changed is logged, with the old value and the new one. What changed and cannot be taken over
    before a restart is logged by its name alone, because it may be a secret.
 3. A mode holds from the next look on, and each write has a look right before it: an attempt that is
@@ -40,7 +42,7 @@ class Reloader:
     def __init__(self, paths: Sequence[Path], take: Callable[[Settings], Sequence[str]]) -> None:
         self._paths = list(paths) or files.default_files()
         self._take = take
-        self._at_the_start = _assignments(self._paths)
+        self._at_the_start = self._taken = _assignments(self._paths)
 
     def reload(self) -> None:
         """Read, take over and log. Blocks for the file system; a wrong file raises nothing."""
@@ -58,8 +60,14 @@ class Reloader:
     def _read(self) -> tuple[Sequence[str], Settings | None, Sequence[str]]:
         """Return the problems of the files, their settings, and what needs a restart."""
         try:
+            named = _assignments(self._paths)
             read = configuration.load(self._paths)
-            return (), read, restart_needed(self._at_the_start, _assignments(self._paths))
+            if named != _assignments(self._paths):
+                return ["a file was written while it was read"], None, ()
+            if gone := no_longer_named(self._taken, named):
+                return gone, None, ()
+            self._taken = named
+            return (), read, restart_needed(self._at_the_start, named)
         except ConfigurationError as wrong:
             return wrong.problems, None, ()
         except cfg.Error as wrong:  # a file that changed after it was checked
@@ -82,6 +90,16 @@ def restart_needed(before: Assignments, after: Assignments) -> list[str]:
         for section, name in sorted({*before, *after})
         if before.get((section, name)) != after.get((section, name))
         and not _taken_over(section, name)
+    ]
+
+
+def no_longer_named(before: Assignments, after: Assignments) -> list[str]:
+    """Return a sentence for each mode or brake that the files named before and do not now. Pure."""
+    return [
+        f"[{section}] {name} is not named any more, as in a file that is half written; write its "
+        "value there, or restart"
+        for section, name in sorted({*before} - {*after})
+        if _taken_over(section, name)
     ]
 
 

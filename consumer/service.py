@@ -184,11 +184,10 @@ class Service:
         return self.kill_switch.pulled() or self.ledger.paused(backend) is not None
 
     def _fence_watch(self, driver_of: DriverOf, count: Observer) -> FenceWatch:
-        backends = self._settings.backends
         return FenceWatch(
             self.ledger,
             driver_of,
-            lambda backend: backends.of(backend).policy,
+            lambda backend: self._backends.of(backend).policy,
             held=self._held,
             count=count,
         )

@@ -404,7 +404,7 @@ class ClaimLostError(Exception):
 
 
 class PausedError(Exception):
-    """detachd is paused; nothing outside is written until `detachd resume`."""
+    """A person wants nothing written now: detachd is paused, or the client's fence is lifted."""
 
 
 class CrowdedError(Exception):

@@ -13,6 +13,7 @@ from consumer.cli.app import positive
 from consumer.cli.case import plain
 from consumer.cli.configured import add_actor, add_config_file, ledger_of
 from consumer.errors import BadInputError
+from consumer.ledger.work.fences import Fence
 from consumer.status.words import printable
 
 LIFT_SECONDS = 30.0
@@ -94,24 +95,30 @@ class FenceLift(Command):
         by, reason = parsed_args.actor, parsed_args.reason
         with ledger_of(parsed_args) as ledger:
             fence = ledger.fences.begin_lift(parsed_args.fence, by, reason)
-            _lift(parsed_args, fence.backend, fence.address)
+            _lift(parsed_args, fence)
             ledger.fences.over(fence.fence_id, by, reason)
         self.app.stdout.write(f"lifted the fence of {printable(fence.address)}\n")
 
 
-def _lift(arguments: argparse.Namespace, backend: str, address: str) -> None:
-    """Have the driver lift it. Raises NotLiftedError."""
+def _lift(arguments: argparse.Namespace, fence: Fence) -> None:
+    """Have the driver lift it, of the cluster that has it. Raises NotLiftedError."""
     from consumer.cloud import Drivers, control_plane
     from consumer.settings.configuration import load
     from consumer.settings.files import default_files
     from consumer.work.driver_calls import BoundedDrivers
     from drivers.errors import OutsideError
 
+    address = fence.address
     settings = load(list(arguments.config_file) or default_files())
     drivers = BoundedDrivers(Drivers(settings, control_plane(settings).cinder), settings.backends)
     try:
-        left = drivers(backend).lift_fence(address, timeout_seconds=LIFT_SECONDS)
+        left = drivers(fence.backend).lift_fence(address, timeout_seconds=LIFT_SECONDS)
     except OutsideError as error:
         raise NotLiftedError(f"the fence of {address} was not lifted: {error}") from error
+    if fence.cluster not in (None, left.cluster):
+        raise NotLiftedError(
+            f"backend {fence.backend} is cluster {left.cluster} now, and the fence of {address} is "
+            f"in cluster {fence.cluster}: remove it there"
+        )
     if address in left.until:
         raise NotLiftedError(f"the cluster still refuses {address}")

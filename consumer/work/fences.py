@@ -8,7 +8,10 @@ all that time, and know nothing of the fence: it would write again (docs/decisio
 2. It is not prolonged before: Ceph keeps the time of an entry that it has. So a fence is made for
    years, and one that ends earlier, because somebody else had made it, is watched closely.
 3. One that somebody removed in the cluster before its time is left removed, and told.
-4. While detachd is paused, or the kill switch is on, nothing is fenced.
+4. While detachd is paused, the kill switch is on, or the backend is in mode observe, nothing is
+   fenced. A client that is let in by that is told.
+5. A list of fences counts only if it is of the cluster that has the fence. Where the backend is
+   another cluster by now, the fence stays on record as it is, and that is logged.
 
 Several services may watch: to fence twice does no harm.
 """
@@ -28,7 +31,7 @@ from consumer.ledger import Ledger, LedgerUnavailableError
 from consumer.ledger.work.fences import Fence, FenceState
 from drivers.base import Fences, StorageDriver
 from drivers.errors import OutsideError
-from handlers.judgement.policy import BackendPolicy
+from handlers.judgement.policy import BackendPolicy, Mode
 
 LOG = logging.getLogger(__name__)
 
@@ -142,6 +145,9 @@ class FenceWatch:
     def _watch(self, driver: StorageDriver, its: Iterable[Fence]) -> None:
         seen = driver.fences(timeout_seconds=LOOK_SECONDS)
         for fence in its:
+            if fence.cluster not in (None, seen.cluster):
+                _tell_of_another_cluster(fence, seen.cluster)
+                continue
             until = seen.until.get(fence.address)
             doing = decide(fence, until, self._ledger.now(), host_off=self._is_off(fence))
             self._do(driver, fence, doing, seen)
@@ -159,7 +165,13 @@ class FenceWatch:
     def _make_again(self, driver: StorageDriver, fence: Fence) -> None:
         """Fence the client again, unless nothing may be written, or a person lifts it just now."""
         number, address = fence.fence_id, fence.address
-        if self._held(fence.backend) or self._ledger.fences.one(number).state is not fence.state:
+        if self._ledger.fences.one(number).state is not fence.state:
+            return
+        if self._held(fence.backend) or self._policy_of(fence.backend).mode is Mode.OBSERVE:
+            LOG.warning(
+                "fence %d of %s has run out, and is not made again now: backend %s is paused or in "
+                "mode observe", number, address, fence.backend,
+            )  # fmt: skip
             return
         seen = driver.renew_fence(address, timeout_seconds=LOOK_SECONDS)
         if (until := seen.until.get(address)) is None:
@@ -175,3 +187,10 @@ class FenceWatch:
             return False
         word = self._ledger.off_word(fence.host)
         return word is not None and word.said_at > fence.fenced_at
+
+
+def _tell_of_another_cluster(fence: Fence, cluster: str) -> None:
+    LOG.warning(
+        "backend %s is cluster %s now; whether cluster %s still has fence %d of %s is not known",
+        fence.backend, cluster, fence.cluster, fence.fence_id, fence.address,
+    )  # fmt: skip

@@ -72,7 +72,7 @@ def release(cluster: Any, rbd: Any, asked: Answer) -> Answer:
     """
     tell({"acting": True})
     if asked["address"] is not None:
-        words = {"blocklistop": "add", "addr": asked["address"], "expire": asked["seconds"]}
+        words = {"blocklistop": "add", "addr": asked["address"], "expire": asked["expire"]}
         _commanded(cluster, "osd blocklist", words)
         cluster.wait_for_latest_osdmap()
     for lock in asked["locks"]:

@@ -99,7 +99,7 @@ class Cluster:
             for lock in locks
         ]
         about = {"names": list(names), "places": self._places(), "locks": held}
-        return self._ask("release", deadline, **about, address=address, seconds=seconds)
+        return self._ask("release", deadline, **about, address=address, expire=seconds)
 
     def about(self, deadline: Deadline) -> Answer:
         """Return the cluster's fsid, and the versions of Python and of Ceph's libraries."""
@@ -124,9 +124,12 @@ class Cluster:
         return [[place.pool, place.namespace] for place in self.options.pools]
 
     def _ask(self, op: str, deadline: Deadline, **about: Any) -> Answer:
-        asked = {"op": op, "conf": self.options.conf, "user": self.options.user, **about}
         # A little later than we kill it, so that its end by itself is for when we are dead.
-        asked["seconds"] = max(deadline.left_seconds, 0.0) + KILL_SECONDS
+        seconds = max(deadline.left_seconds, 0.0) + KILL_SECONDS
+        # As arguments, so that a name of the question that is used twice is an error.
+        asked = dict(
+            op=op, conf=self.options.conf, user=self.options.user, seconds=seconds, **about
+        )
         code, output, errors = self._ended(json.dumps(asked).encode(), deadline)
         answer, acting = read(output)
         if code is None:

@@ -92,8 +92,9 @@ Step = Released | Unlock | Fence
 def decide(sighting: Sighting, learned: ClientInstance | None) -> Step:
     """Return what is to be done about a volume's images; raises a PermanentError. Pure.
 
-    Nobody there: released. The learned client is there, as it was: fenced. It is fenced already:
-    released, whoever else is there. Any other client, or one that nobody has learned: refused.
+    Nobody there: released. The learned client is there, as it was: fenced. It is fenced already,
+    and for long: released, whoever else is there. Any other client, or one that nobody has learned:
+    refused.
     """
     there = {(w.client, w.address) for w in sighting.watchers}
     there |= {(k.client, k.address) for k in sighting.locks if not is_spent(k, sighting)}
@@ -101,7 +102,7 @@ def decide(sighting: Sighting, learned: ClientInstance | None) -> Step:
     if learned is not None and ours in there:
         _refuse_unsafe(sighting, learned)
         return Fence(learned.address, _owned(sighting, lambda k: (k.client, k.address) == ours))
-    if there and (learned is None or learned.address not in sighting.fences):
+    if there and (learned is None or learned.address not in sighting.lasting):
         raise _stranger(sorted(there), learned)
     spent = _owned(
         sighting,

@@ -4,7 +4,10 @@
    another process of the same host does not have.
 2. Whoever opened an image to write watches it. A client that was killed is listed for 30 s more and
    may leave its lock. Whoever reads only leaves no trace: "nobody" says nothing of readers.
-3. An image that is found under none of its names is unknown, in the trash too.
+3. A fence that ends soon proves nothing: a process that was stopped or cut off knows nothing of it,
+   and writes again when it is over. librbd fences for an hour, and so does an administrator who
+   names no time.
+4. An image that is found under none of its names is unknown, in the trash too.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import dataclasses
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from drivers.base import Connection, Export, Fences, Observation, VolumeRef
@@ -26,6 +29,10 @@ LOCATION = re.compile(r"(?:[^\s/:@]+/){0,2}([^\s/:@]+)")  # an image's name, its
 KERNEL_COOKIES = 0xFFFF_0000_0000_0000
 """From here on the Linux kernel counts its watches (CEPH_LINGER_ID_START, osd_client.h); librbd's
 are addresses in its own memory, which end far below."""
+
+
+LASTING = timedelta(days=30)
+"""How long a fence must last to prove that its client writes no more; ours are of years."""
 
 
 class UnreadableError(PermanentError):
@@ -73,12 +80,16 @@ class Image:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sighting:
-    """Images at one look. ``fences`` says until when each fenced address is."""
+    """Images at one look. ``fences`` says until when each fenced address is.
+
+    ``lasting``: those of the fenced addresses whose fence does not end soon.
+    """
 
     fsid: str
     images: tuple[Image, ...]
     trash: tuple[str, ...]
     fences: Mapping[str, str]
+    lasting: frozenset[str]
 
     @property
     def watchers(self) -> tuple[Watcher, ...]:
@@ -92,13 +103,16 @@ class Sighting:
 
 
 def read_sighting(answer: Mapping[str, Any]) -> Sighting:
-    """Read an answer; raises UnreadableError."""
+    """Read an answer that came just now; raises UnreadableError."""
+    soon = datetime.now(UTC) + LASTING
     try:
+        until = {str(a): datetime.fromisoformat(u) for a, u in answer["fences"].items()}
         return Sighting(
             fsid=answer["fsid"],
             images=tuple(_image(one) for one in answer["images"]),
             trash=tuple("/".join(filter(None, entry)) for entry in answer["trash"]),
             fences={str(a): str(until) for a, until in answer["fences"].items()},
+            lasting=frozenset(address for address, end in until.items() if end > soon),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnreadableError(
@@ -181,8 +195,8 @@ def observation(sighting: Sighting) -> Observation:
 def connections_of(sighting: Sighting) -> tuple[Connection, ...]:
     """Return a connection for each client that watches an image or has a lock on it.
 
-    Whoever watches may write again at any time; fenced, it may not. A lock of a fenced client that
-    watches no more is nobody's: the next client to open the image removes it.
+    Whoever watches may write again at any time; fenced, it may not. A lock of a client that is
+    fenced for long and watches no more is nobody's: the next one to open the image removes it.
     """
     watching = [(w.client, w.address) for w in sighting.watchers]
     locking = [(k.client, k.address) for k in sighting.locks if not is_spent(k, sighting)]
@@ -190,7 +204,7 @@ def connections_of(sighting: Sighting) -> tuple[Connection, ...]:
         Connection(
             name=client,
             address=address,
-            access=address not in sighting.fences,
+            access=address not in sighting.fences or (client, address) not in watching,
             sessions=watching.count((client, address)),
             host_ip=ip_of(address),
             cookies=tuple(
@@ -202,10 +216,10 @@ def connections_of(sighting: Sighting) -> tuple[Connection, ...]:
 
 
 def is_spent(lock: Lock, sighting: Sighting) -> bool:
-    """Tell whether a lock's owner is fenced and watches no more: it can write no more."""
+    """Tell whether a lock's owner is fenced for long and watches no more: it can write no more."""
     owner = (lock.client, lock.address)
     watches = owner in [(w.client, w.address) for w in sighting.watchers]
-    return lock.address in sighting.fences and not watches
+    return lock.address in sighting.lasting and not watches
 
 
 def exports_of(sighting: Sighting, options: RbdOptions) -> tuple[Export, ...]:

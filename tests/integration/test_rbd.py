@@ -99,7 +99,7 @@ def test_spent_lock_of_a_fenced_client_is_nobody_s(rbd: Rbd) -> None:
     volume = rbd.volume()
     client = rbd.opened(volume, A)
     (watcher,) = rbd.ceph.watchers_of(rbd.spec(volume))
-    rbd.ceph.ceph("osd", "blocklist", "add", watcher["address"], "60")
+    rbd.ceph.ceph("osd", "blocklist", "add", watcher["address"], "94608000")
     assert client.ended() == 4
     until(lambda: rbd.ceph.watchers_of(rbd.spec(volume)) == [])
     assert len(rbd.ceph.locks_of(rbd.spec(volume))) == 1

@@ -23,6 +23,7 @@ from tests.services.ceph import Ceph
 from tests.services.rbd_client import FENCED
 from tests.services.rbd_clients import RbdClient, RbdClients
 
+YEARS = 94_608_000
 A, B = "compute-a", "compute-b"
 SECONDS = 30.0
 
@@ -88,6 +89,7 @@ def test_fenced_writer_gets_its_error_and_nobody_else_does(
     assert writer.missing_writes(content(rbd, volume, tmp_path)) == []
     assert neighbour.makes_progress()
     until_when = rbd.ceph.blocklist()[attachment.learned.address]
+    assert (datetime.fromisoformat(until_when) - datetime.now(UTC)).days in {1094, 1095}
     assert f"Fenced {attachment.learned.address} until {until_when} (req-test)" in caplog.text
     assert rbd.ceph.locks_of(rbd.spec(volume)) == []
     assert rbd.driver().observe(volume, timeout_seconds=SECONDS).connections == ()
@@ -123,16 +125,37 @@ def test_lock_of_a_killed_client_is_removed(rbd: Rbd, tmp_path: Path) -> None:
 
 
 def test_lock_of_a_fenced_client_is_removed_without_a_fence(rbd: Rbd) -> None:
-    """Somebody fenced the client and left its lock -> it goes, although nobody was learned."""
+    """Somebody fenced it for years and left its lock -> it goes, although nobody was learned."""
     volume = rbd.volume()
     fenced = rbd.opened(volume, A)
     (watcher,) = rbd.ceph.watchers_of(rbd.spec(volume))
-    rbd.ceph.ceph("osd", "blocklist", "add", watcher["address"], "3600")
+    rbd.ceph.ceph("osd", "blocklist", "add", watcher["address"], str(YEARS))
     assert fenced.ended() == FENCED
     before = rbd.ceph.blocklist()
     release(rbd, volume, Attachment(volume.volume_id, None, None, connector_of(A)))
     assert rbd.ceph.locks_of(rbd.spec(volume)) == []
     assert rbd.ceph.blocklist() == before
+
+
+def test_lock_of_a_client_that_was_fenced_for_seconds_is_not_spent(rbd: Rbd) -> None:
+    """A stopped client was fenced for seconds only, its watch ended -> shown, and not released.
+
+    The fence ends and the client goes on: it writes, and would write to the next one's volume.
+    """
+    volume = rbd.volume()
+    with rbd.ceph.forgetful(1):
+        stopped = rbd.opened(volume, A)
+    (watcher,) = rbd.ceph.watchers_of(rbd.spec(volume))
+    stopped.pause()
+    rbd.ceph.ceph("osd", "blocklist", "add", watcher["address"], "4")
+    until(lambda: rbd.ceph.watchers_of(rbd.spec(volume)) == [])
+    (connection,) = rbd.driver().observe(volume, timeout_seconds=SECONDS).connections
+    assert connection.belongs_to(connector_of(A))
+    with pytest.raises(NotLearnedError):
+        release(rbd, volume, Attachment(volume.volume_id, "row", "server", connector_of(A)))
+    until(lambda: watcher["address"] not in rbd.ceph.blocklist())
+    stopped.resume()
+    assert stopped.makes_progress()
 
 
 # -- who is not fenced -----------------------------------------------------------------------------

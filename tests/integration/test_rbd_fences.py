@@ -12,10 +12,13 @@ import pytest
 from consumer.ledger import Ledger
 from consumer.ledger.work.fences import Fence, FenceState
 from consumer.work.fences import FenceWatch
-from drivers.base import Attachment, ClientInstance, VolumeRef
+from drivers.base import ClientInstance, VolumeRef
+from drivers.child import Deadline
 from drivers.errors import IndeterminateError, PermanentError
+from drivers.rbd.cluster import OwnedLock
+from drivers.rbd.image import read_sighting
 from handlers.case import StepKind, StepResult
-from handlers.judgement.policy import BackendPolicy
+from handlers.judgement.policy import BackendPolicy, Mode
 from tests.bus import new_ledger, until
 from tests.rbd import BACKEND, Rbd, connector_of
 from tests.services.ceph import PYTHON, Ceph
@@ -82,7 +85,7 @@ def watch(rbd: Rbd, ledger: Ledger, *, held: bool = False) -> FenceWatch:
     return FenceWatch(
         ledger,
         lambda _: driver,
-        lambda _: BackendPolicy(),
+        lambda _: BackendPolicy(mode=Mode.AUTO),
         held=lambda _: held,
         count=lambda _: None,
     )
@@ -121,9 +124,15 @@ def test_a_client_that_knows_nothing_of_its_fence_writes_when_it_is_over(rbd: Rb
 
 
 def release(rbd: Rbd, volume: VolumeRef) -> None:
-    """Have the driver remove the lock that the fenced client left."""
-    attachment = Attachment(volume.volume_id, None, None, connector_of(A))
-    rbd.driver().force_detach(volume, attachment, request_id="req", timeout_seconds=SECONDS)
+    """Remove the lock that the fenced client left, as a release that has fenced it does."""
+    cluster, names = rbd.driver()._cluster, volume.names()
+    seen = read_sighting(cluster.look(names, Deadline.after(SECONDS)))
+    locks = [
+        OwnedLock(image.place, image.image_id, lock.client, lock.cookie)
+        for image in seen.images
+        for lock in image.locks
+    ]
+    cluster.release(names, None, 0.0, locks, Deadline.after(SECONDS))
 
 
 def test_ceph_does_not_prolong_a_fence(rbd: Rbd) -> None:

@@ -3,6 +3,9 @@
 A fence is written down with the intent to make it, in the same transaction, so that none is made
 that is on no record. It is over when it has run out and is needed no more, when a person has lifted
 it, when somebody has removed it in the cluster, or when it turns out that it was never made.
+
+A call and a lift of the same client exclude one another: the cluster may carry them out in either
+order, and would refuse a client of which no record says so, or let in one that a case relies on.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from consumer.ledger.database.engine import Database, database_now
 from consumer.ledger.database.tables import fences
 from consumer.ledger.errors import NoSuchFenceError, WrongStateError
 from consumer.ledger.work.decisions import DecisionKind, Word, decide
-from handlers.case import Case, StepResult
+from handlers.case import Case, PausedError, StepResult
 
 CLIENT = "client"
 """The name in a step's target of the address of the client that it ends."""
@@ -137,20 +140,27 @@ class Fences:
         """Write down a person's decision to lift it: from now on nobody renews it.
 
         It may be called again, where the cluster did not answer then. Raises NoSuchFenceError, and
-        WrongStateError for one that is over.
+        WrongStateError for one that is over, or of which it is not known yet whether it was made.
         """
         said = Word(actor, reason)
         return self._database.write(lambda c: _begin_lift(c, self._cloud, fence_id, said))
 
 
 def intend(connection: sa.Connection, case: Case, backend: str, made: Made, now: datetime) -> None:
-    """Write down the fence that a call is about to make, unless one of that client stands."""
+    """Write down the fence that a call is about to make, unless one of that client stands.
+
+    Raises PausedError while a person lifts that one.
+    """
     target, address = made.target, made.target[CLIENT]
     open_ = sa.and_(
         fences.c.cloud == case.cloud, fences.c.backend == backend, fences.c.address == address,
         fences.c.state != FenceState.OVER.value,
     )  # fmt: skip
-    if connection.execute(sa.select(fences.c.fence_id).where(open_)).first() is not None:
+    now_there = connection.execute(
+        sa.select(fences.c.fence_id, fences.c.state).where(open_)
+    ).first()
+    if now_there is not None:
+        _refuse_while_lifted(now_there)
         return
     row = {
         "cloud": case.cloud, "backend": backend, "address": address,
@@ -160,6 +170,14 @@ def intend(connection: sa.Connection, case: Case, backend: str, made: Made, now:
         "state": FenceState.INTENDED.value, "fenced_at": now,
     }  # fmt: skip
     connection.execute(fences.insert(), row)
+
+
+def _refuse_while_lifted(fence: Any) -> None:
+    if fence.state == FenceState.LIFTING.value:
+        raise PausedError(
+            f"a person lifts fence {fence.fence_id} of this client, and the cluster has not let it "
+            f"in yet; `detachd fence lift {fence.fence_id}` asks it again"
+        )
 
 
 def ended(
@@ -174,11 +192,28 @@ def ended(
         case StepResult.DONE:
             made = fences.update().where(intended, fences.c.address == address)
             connection.execute(made.values(state=FenceState.STANDING.value))
+            _reopen(connection, cloud, address)
         case StepResult.TRANSIENT | StepResult.REFUSED | StepResult.WITHHELD:
             own = sa.and_(intended, fences.c.request_id == request_id)
             connection.execute(fences.delete().where(own))
         case StepResult.INTENDED | StepResult.INDETERMINATE:
             pass  # it may stand; the watch over the fences sees
+
+
+def _reopen(connection: sa.Connection, cloud: str, address: str) -> None:
+    """Have the newest fence of a client stand, where the watch ended it before the call acted."""
+    its = sa.and_(fences.c.cloud == cloud, fences.c.address == address)
+    stands = sa.select(fences.c.fence_id).where(its, fences.c.state != FenceState.OVER.value)
+    newest = connection.execute(sa.select(sa.func.max(fences.c.fence_id)).where(its)).scalar()
+    if newest is None or connection.execute(stands).first() is not None:
+        return
+    again = {
+        "state": FenceState.STANDING.value,
+        "until": None,
+        "renewed_at": database_now(connection),
+    }
+    over = dict.fromkeys(("ended_at", "ended_by", "ended_why"))
+    connection.execute(fences.update().where(fences.c.fence_id == newest).values(again | over))
 
 
 def _read(
@@ -224,6 +259,11 @@ def _begin_lift(connection: sa.Connection, cloud: str, fence_id: int, said: Word
     fence = _one(connection, cloud, fence_id)
     if fence.state is FenceState.OVER:
         raise WrongStateError(f"fence {fence_id} is over: {fence.ended_why}")
+    if fence.state is FenceState.INTENDED:
+        raise WrongStateError(
+            f"the call that is to make fence {fence_id} may still act; the cluster's list tells "
+            "within an hour whether it did"
+        )
     _change(connection, fence_id, state=FenceState.LIFTING.value)
     detail = {"fence": fence_id, "address": fence.address, "backend": fence.backend}
     now = database_now(connection)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from consumer.reloading import Reloader, mode_changes, with_modes
+from consumer.settings import configuration
 from consumer.settings.configuration import Settings, load
 from handlers.judgement.policy import Mode
 
@@ -77,6 +78,52 @@ def test_a_wrong_file_changes_nothing(
     assert held.taken == []
     assert line.startswith("ERROR the configuration was not read anew, nothing changes: ")
     assert why in line
+
+
+FROZEN = """[DEFAULT]
+transport_url = rabbit://u:canary@h/
+[ledger]
+connection = sqlite:////nowhere/ledger.sqlite
+[backend_defaults]
+mode = auto
+[backend:a@b]
+mode = auto
+[backend:frozen@b]
+mode = observe
+[brakes]
+per_day = 100
+"""
+
+
+def test_a_file_that_is_half_written_changes_nothing(
+    held: Held, reload: Callable[[str], list[str]]
+) -> None:
+    """SIGHUP while an editor has written some lines -> a backend in observe is not put in auto."""
+    reload(FROZEN)
+    held.taken.clear()
+    lines = FROZEN.splitlines(keepends=True)
+    for written in range(len(lines)):
+        told = reload("".join(lines[:written]))
+        assert held.taken == []
+        assert told[0].startswith("ERROR the configuration was not read anew, nothing changes: ")
+    reload(FROZEN.replace("mode = observe", "mode = approve"))
+    (taken,) = held.taken
+    assert taken.backends.of("frozen@b").policy.mode is Mode.APPROVE
+
+
+def test_a_file_that_is_written_while_it_is_read_changes_nothing(
+    held: Held, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was whole at one reading and half at the next -> nothing is taken."""
+
+    def half(paths: Sequence[Path]) -> Settings:
+        held.file.write_text(BASIS.partition("[backend:")[0])
+        return load(paths)
+
+    monkeypatch.setattr(configuration, "load", half)
+    held.reloader.reload()
+    assert held.taken == []
+    assert "a file was written while it was read" in caplog.text
 
 
 def test_a_file_that_is_gone_changes_nothing(held: Held, caplog: pytest.LogCaptureFixture) -> None:

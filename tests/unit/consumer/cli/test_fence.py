@@ -93,6 +93,17 @@ def test_a_cluster_without_an_answer(
     assert ledger.fences.one(number).state is FenceState.LIFTING
 
 
+@pytest.mark.usefixtures("cluster")
+def test_a_backend_that_is_another_cluster_by_now(ledger: Ledger, ask: Ask) -> None:
+    """The backend was given another cluster, which has no such fence -> said, and not lifted."""
+    number = made(ledger)
+    ledger.fences.seen(number, "fsid-0", UNTIL)
+    code, _, err = ask("lift", str(number), "--reason", "started anew")
+    assert code != 0
+    assert "is in cluster fsid-0: remove it there" in err
+    assert ledger.fences.one(number).state is FenceState.LIFTING
+
+
 @pytest.mark.usefixtures("cluster", "ledger")
 def test_a_fence_that_is_not_there(ask: Ask) -> None:
     """No fence has the number -> said, with where to look."""

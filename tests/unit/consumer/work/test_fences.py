@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+from consumer.ledger import Ledger
 from consumer.ledger.work.fences import Fence, FenceState
-from consumer.work.fences import SKEW, UNSURE, Doing, decide, is_about_to_end
+from consumer.work.fences import SKEW, UNSURE, Doing, FenceWatch, decide, is_about_to_end
+from drivers.base import Attachment, Capabilities, Fences, Observation, StorageDriver, VolumeRef
+from handlers.judgement.policy import BackendPolicy, Mode
+from tests.bus import new_ledger
+from tests.unit.consumer.ledger.work.test_fences import BACKEND, made
 
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
 LATER = NOW + timedelta(days=1000)
@@ -57,3 +63,82 @@ def test_a_fence_of_years_is_looked_at_now_and_then() -> None:
     assert is_about_to_end(dataclasses.replace(STANDS, until=NOW + timedelta(seconds=90)), NOW)
     assert not is_about_to_end(dataclasses.replace(LIFTING, until=NOW), NOW)
     assert not is_about_to_end(MAYBE, NOW)
+
+
+class Empty(StorageDriver):
+    """A cluster that refuses nobody, until it is asked to."""
+
+    capabilities = Capabilities(sees_connections=True, sees_hosts=True, by_learned_client=True)
+
+    def __init__(self, cluster: str) -> None:
+        super().__init__(BACKEND, {})
+        self.cluster = cluster
+        self.refused: dict[str, datetime] = {}
+
+    def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
+        """Nobody asks."""
+        raise AssertionError
+
+    def terminate_connection(
+        self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
+    ) -> None:
+        """Nobody asks."""
+        raise AssertionError
+
+    detach = terminate_connection
+
+    def fences(self, *, timeout_seconds: float) -> Fences:
+        """Tell whom it refuses."""
+        del timeout_seconds
+        return Fences(self.cluster, dict(self.refused))
+
+    def renew_fence(self, address: str, *, timeout_seconds: float) -> Fences:
+        """Refuse a client."""
+        self.refused[address] = LATER
+        return self.fences(timeout_seconds=timeout_seconds)
+
+
+def watched(ledger: Ledger, driver: Empty, mode: Mode = Mode.AUTO) -> None:
+    """Look once, as a service whose backend is this cluster, in this mode."""
+    FenceWatch(
+        ledger,
+        lambda _: driver,
+        lambda _: BackendPolicy(mode=mode),
+        held=lambda _: False,
+        count=lambda _: None,
+    ).watch_once()
+
+
+@pytest.mark.parametrize("lifting", [False, True])
+@pytest.mark.parametrize("until", [NOW - timedelta(days=1), LATER])
+def test_another_cluster_says_nothing_of_a_fence(
+    tmp_path: Path, until: datetime, lifting: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The backend was given another cluster, which has no such fence -> on record as it was.
+
+    The cluster that has it may still do so: it is neither removed, nor lifted, nor made elsewhere.
+    """
+    with new_ledger(tmp_path) as ledger:
+        number, other = made(ledger), Empty("fsid-2")
+        ledger.fences.seen(number, "fsid-1", until)
+        if lifting:
+            ledger.fences.begin_lift(number, "anna", "compute1 was started anew")
+        before = ledger.fences.one(number)
+        watched(ledger, other)
+        assert ledger.fences.one(number) == before
+        assert other.refused == {}
+    assert "is cluster fsid-2 now" in caplog.text
+
+
+@pytest.mark.parametrize(("mode", "again"), [(Mode.OBSERVE, 0), (Mode.APPROVE, 1), (Mode.AUTO, 1)])
+def test_in_mode_observe_none_is_made_again(
+    tmp_path: Path, mode: Mode, again: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fence ran out, and its backend is in mode observe -> nothing is written, and it is told."""
+    with new_ledger(tmp_path) as ledger:
+        number, cluster = made(ledger), Empty("fsid-1")
+        ledger.fences.seen(number, "fsid-1", NOW - timedelta(days=400))
+        watched(ledger, cluster, mode)
+        assert ledger.fences.one(number).state is FenceState.STANDING
+    assert len(cluster.refused) == again
+    assert ("is not made again now" in caplog.text) is (not again)

@@ -33,15 +33,16 @@ LEARNED = ClientInstance(A, "client.1", 140, datetime(2026, 11, 28, 11, tzinfo=U
 OURS, THEIRS = Watcher(A, "client.1", 140), Watcher(B, "client.2", 150)
 OUR_LOCK, THEIR_LOCK = Lock("client.1", "auto 140", A), Lock("client.2", "auto 150", B)
 OWNED = OwnedLock(VOLUMES, "10", "client.1", "auto 140")
-UNTIL = "2026-11-29T11:00:00+0000"
+UNTIL = "2029-11-27T11:00:00+0000"
 
 
-def seen(*there: Watcher | Lock, fenced: tuple[str, ...] = ()) -> Sighting:
-    """Return a look at one image that these watch or have locked."""
+def seen(*there: Watcher | Lock, fenced: tuple[str, ...] = (), lasting: bool = True) -> Sighting:
+    """Return a look at one image that these watch or have locked; fenced for long, or not."""
     watchers = tuple(w for w in there if isinstance(w, Watcher))
     locks = tuple(k for k in there if isinstance(k, Lock))
     image = Image(VOLUMES, "volume-1", "10", watchers, locks)
-    return Sighting("f", (image,), (), dict.fromkeys(fenced, UNTIL))
+    fences = dict.fromkeys(fenced, UNTIL)
+    return Sighting("f", (image,), (), fences, frozenset(fenced) if lasting else frozenset())
 
 
 @pytest.mark.parametrize("learned", [LEARNED, None])
@@ -150,6 +151,19 @@ def test_fenced_client_is_released_whoever_came_after_it() -> None:
     assert decide(seen(THEIRS, OUR_LOCK, fenced=(A,)), LEARNED) == Unlock((OWNED,))
 
 
+def test_a_fence_that_ends_soon_releases_nobody() -> None:
+    """Somebody fenced it for an hour -> the learned one is fenced, with a record; others refused.
+
+    A process that was stopped meanwhile writes again after that hour.
+    """
+    soon = seen(OUR_LOCK, fenced=(A,), lasting=False)
+    assert decide(soon, LEARNED) == Fence(A, (OWNED,))
+    with pytest.raises(NotLearnedError):
+        decide(soon, None)
+    with pytest.raises(AnotherClientError):
+        decide(seen(THEIRS, fenced=(A,), lasting=False), LEARNED)
+
+
 def test_fence_of_another_client_releases_nobody() -> None:
     """Another client of the host is fenced -> whoever has the image is a stranger still."""
     with pytest.raises(AnotherClientError):
@@ -174,6 +188,7 @@ def test_other_images_are_those_of_this_client_alone() -> None:
         ),
         (),
         {},
+        frozenset(),
     )
     assert other_images(everything, seen(OURS), A) == (
         "volumes/volume-11",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -75,24 +76,31 @@ def test_orphan_lock_is_a_connection_without_session() -> None:
 
 def test_fenced_client_has_no_access() -> None:
     """A client is fenced and still listed -> its session is shown, access it has none."""
-    (connection,) = connections_of(sighting(fences={A: "2026-11-22T12:23:52+0000"}))
+    (connection,) = connections_of(sighting(fences={A: "2029-11-22T12:23:52+0000"}))
     assert (connection.access, connection.sessions) == (False, 1)
 
 
 def test_fence_of_another_client_of_the_host_is_not_this_one_s() -> None:
     """Another nonce of the same host is fenced, or another port -> this client has access."""
     for other in ("192.0.2.5:0/1", "192.0.2.5:1/2992418896", "192.0.2.5:0/0"):
-        (connection,) = connections_of(sighting(fences={other: "until"}))
+        (connection,) = connections_of(sighting(fences={other: "2029-11-22T12:23:52+0000"}))
         assert connection.access
 
 
 def test_lock_of_a_fenced_client_is_nobody_s() -> None:
     """The owner of the last lock is fenced -> nobody, and the control tells of the lock."""
-    left = sighting(watchers=[], fences={A: "2026-11-22T12:23:52+0000"})
+    left = sighting(watchers=[], fences={A: "2029-11-22T12:23:52+0000"})
     seen = observation(left)
     assert seen.connections == ()
     assert "client.4167 at" in seen.control
-    assert "fenced until 2026-11-22T12:23:52+0000" in seen.control
+    assert "fenced until 2029-11-22T12:23:52+0000" in seen.control
+
+
+def test_lock_of_a_client_that_is_fenced_for_an_hour_is_a_connection() -> None:
+    """The owner of the last lock is fenced, not for long -> shown: it may write when that ends."""
+    soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    (connection,) = connections_of(sighting(watchers=[], fences={A: soon}))
+    assert (connection.access, connection.sessions) == (True, 0)
 
 
 @pytest.mark.parametrize(
@@ -159,10 +167,10 @@ def test_location_of_another_form_is_no_name(location: str) -> None:
 
 def test_no_image_is_unknown_and_the_trash_is_told() -> None:
     """No image -> NotFoundError; in the trash: its text says so."""
-    none = Sighting("f", (), (), {})
+    none = Sighting("f", (), (), {}, frozenset())
     with pytest.raises(NotFoundError, match="no image volume-"):
         found(VolumeRef(VOLUME, "h@b"), none, OPTIONS)
-    trashed = Sighting("f", (), (f"volumes/volume-{VOLUME}",), {})
+    trashed = Sighting("f", (), (f"volumes/volume-{VOLUME}",), {}, frozenset())
     with pytest.raises(NotFoundError, match="is in the trash"):
         found(VolumeRef(VOLUME, "h@b"), trashed, OPTIONS)
 

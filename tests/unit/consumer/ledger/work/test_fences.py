@@ -10,7 +10,7 @@ import pytest
 
 from consumer.ledger import Claim, DecisionKind, Ledger, NoSuchFenceError, WrongStateError
 from consumer.ledger.work.fences import FenceState
-from handlers.case import CaseFile, StepKind, StepResult
+from handlers.case import CaseFile, PausedError, StepKind, StepResult
 from tests.unit.consumer.ledger.making import ATTACHMENT, VOLUME, claim_one, due_case
 
 ADDRESS, BACKEND = "192.0.2.1:0/1001", "storage-1@rbd"
@@ -144,6 +144,58 @@ def test_a_person_lifts_it(ledger: Ledger) -> None:
     )  # fmt: skip
     with pytest.raises(WrongStateError, match="is over"):
         ledger.fences.begin_lift(number, "anna", "again")
+
+
+def test_none_is_made_while_a_person_lifts_it(ledger: Ledger) -> None:
+    """A case wants to fence a client that a person lets in just now -> it waits; then it is made.
+
+    The cluster might carry out the lift last, and the case would rely on a fence that is gone.
+    """
+    _, file = working(ledger)
+    intend(file)
+    file.result("req-1", StepResult.DONE, "")
+    (fence,) = ledger.fences.standing()
+    ledger.fences.begin_lift(fence.fence_id, "anna", "compute1 was started anew")
+    with pytest.raises(PausedError, match=f"a person lifts fence {fence.fence_id} "):
+        intend(file, "req-2")
+    ledger.fences.over(fence.fence_id, "anna", "compute1 was started anew")
+    intend(file, "req-2")
+    file.result("req-2", StepResult.DONE, "")
+    assert [one.state for one in ledger.fences.standing()] == [FenceState.STANDING]
+
+
+def test_what_may_still_be_made_is_not_lifted(ledger: Ledger) -> None:
+    """The call gave no answer yet, and a person lifts the fence -> refused, and it stays on record.
+
+    The cluster might carry out the call last: a client would be refused for years, on no record.
+    """
+    _, file = working(ledger)
+    intend(file)
+    (fence,) = ledger.fences.standing()
+    with pytest.raises(WrongStateError, match="may still act"):
+        ledger.fences.begin_lift(fence.fence_id, "anna", "compute1 was started anew")
+    file.result("req-1", StepResult.DONE, "")
+    assert [one.state for one in ledger.fences.standing()] == [FenceState.STANDING]
+
+
+@pytest.mark.parametrize("result", [StepResult.DONE, StepResult.REFUSED])
+def test_one_that_the_watch_ended_in_the_midst_of_a_call_stands(
+    ledger: Ledger, result: StepResult
+) -> None:
+    """The list was read before the call acted, and written down after -> the fence stands.
+
+    Else a client would be refused for years, on no record. A call that did nothing makes none.
+    """
+    _, file = working(ledger)
+    intend(file)
+    file.result("req-1", StepResult.INDETERMINATE, "")
+    (fence,) = ledger.fences.standing()
+    intend(file, "req-2")
+    ledger.fences.over(fence.fence_id, "detachd", "it was never made")
+    file.result("req-2", result, "")
+    standing = ledger.fences.standing()
+    assert [one.fence_id for one in standing] == [fence.fence_id] * (result is StepResult.DONE)
+    assert all((one.ended_at, one.until) == (None, None) for one in standing)
 
 
 def test_what_is_over_stays_over(ledger: Ledger) -> None:
