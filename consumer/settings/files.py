@@ -29,6 +29,8 @@ NO_NUMBER = {
     "could not convert string to float: ": "a number",
 }
 
+DOLLAR = "has a $, which refers to another option, and there is none; write $$ for a plain $"
+
 Sections = Mapping[str, Mapping[str, Any]]
 Declared = Mapping[str, Sequence[cfg.Opt]]
 
@@ -156,6 +158,9 @@ def bad_values(conf: cfg.ConfigOpts, declared: Declared) -> Iterator[str]:
                 value = group[opt.dest]
             except cfg.ConfigSourceValueError as error:
                 yield f"[{section}] {opt.dest}: {_reason(error)}"
+            except (cfg.NoSuchOptError, cfg.NoSuchGroupError, cfg.TemplateSubstitutionError):
+                # Its text would have what stands behind the $, which may be a part of a password.
+                yield f"[{section}] {opt.dest}: {DOLLAR}"
             else:
                 if value is None and opt.default is not None:
                     yield f"[{section}] {opt.dest}: has no value; set one or remove the line"
