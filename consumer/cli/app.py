@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.metadata
+import io
 import logging
 import os
 import re
@@ -37,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.ExitStack() as last:
             if sys.stdout is None:  # closed by who started it: what is printed is not wanted
                 last.enter_context(contextlib.redirect_stdout(last.enter_context(nowhere())))
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                # A name that the terminal's encoding lacks is no reason to say nothing.
+                sys.stdout.reconfigure(errors="backslashreplace")
             return DetachdApp().run(arguments or ["help"])
     except SystemExit as done:  # argparse ends --help, --version and wrong usage this way
         return done.code if isinstance(done.code, int) else FAILED if done.code else DONE

@@ -56,6 +56,7 @@ def examine_files(paths: Sequence[Path]) -> tuple[Settings | None, list[Finding]
         *(list(_words_left(given)) or [good(area, f"{read}: no error")]),
         *_unset(settings),
         *_modes_of(given),
+        *_variables(given),
         *_backends(settings),
     ]
 
@@ -114,6 +115,11 @@ def _modes_of(paths: Sequence[Path]) -> Iterator[Finding]:
                     f"{path} may hold passwords, and every user of this machine can read it",
                     f"chmod o-rwx {path}",
                 )
+
+
+def _variables(paths: Sequence[Path]) -> Iterator[Finding]:
+    for said in configuration.unknown_variables(paths, os.environ):
+        yield warning("configuration", said, "correct its name, or unset it")
 
 
 # -- the backends, by what is configured -----------------------------------------------------------

@@ -345,3 +345,16 @@ def test_a_stream_that_is_closed_changes_no_exit_code(closed: str) -> None:
         ["/bin/sh", "-c", command], check=False, capture_output=True, text=True, cwd=ROOT
     )
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_a_name_that_the_encoding_lacks_is_shown_escaped(tmp_path: Path) -> None:
+    """A terminal of ASCII and a path with an umlaut -> the output, with that letter escaped."""
+    file = tmp_path / "d\u00e9tach.conf"
+    file.write_text("[backend_defaults]\ndriver = simulator\n")
+    ran = subprocess.run(
+        [sys.executable, "-m", "consumer", "config", "check", "--config-file", str(file)],
+        check=False, capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "200"},
+    )  # fmt: skip
+    assert "d\\xe9tach.conf" in ran.stdout
+    assert ran.stderr == ""

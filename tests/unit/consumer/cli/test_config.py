@@ -112,6 +112,23 @@ def test_what_to_write_in_a_url_is_said_as_it_is_typed(tmp_path: Path, capsys: C
     assert ".." not in shown
 
 
+def test_a_variable_with_a_typing_error_is_named(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OS_CINDER__PASWORD -> a warning with the name that was meant, and never with its value."""
+    file = tmp_path / "detachd.conf"
+    file.write_text(sample.simulated(tmp_path))
+    file.chmod(0o600)
+    monkeypatch.setenv("OS_LEDGER__CONECTION", "s3cr3t")
+    monkeypatch.setenv("OS_AUTH_URL", "of the client of OpenStack")
+    assert main(["config", "check", "-f", "json", "--config-file", str(file)]) == 3
+    shown = capsys.readouterr().out
+    assert "OS_LEDGER__CONECTION in the environment names no option" in shown
+    assert "did you mean OS_LEDGER__CONNECTION?" in shown
+    assert "OS_AUTH_URL" not in shown
+    assert "s3cr3t" not in shown
+
+
 def test_the_sample_has_nothing_that_detachd_does_not_read(printed: Callable[..., str]) -> None:
     """`config sample` -> no Kafka, no RPC, no connection pools, and transport_url at the top."""
     text = printed("config", "sample")
