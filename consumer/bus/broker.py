@@ -294,9 +294,7 @@ def _check_encoded(url: str) -> None:
     # A host without a user before one that has a user: a comma in a password makes the same.
     cut = any("@" in later and "@" not in host for host, later in itertools.pairwise(hosts))
     if twice or cut or "@" in rest[len(authority) :]:
-        raise UnencodedUrlError(
-            f"{UnencodedUrlError.__doc__} {UnencodedUrlError.fix.capitalize()}."
-        )
+        raise UnencodedUrlError(f"{UnencodedUrlError.__doc__} {UnencodedUrlError.fix}")
 
 
 def _hosts(url: oslo_messaging.TransportURL) -> tuple[BrokerHost, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from cliff.command import Command
 from cliff.lister import Lister
 
-from consumer.cli.app import positive
+from consumer.cli.app import positive, stated_reason
 from consumer.cli.case_list import since
 from consumer.cli.configured import add_actor, add_config_file, ledger_of
 from consumer.errors import BadInputError
@@ -66,7 +66,9 @@ class AnnouncementResend(Command):
         )
         parser.add_argument("--all", action="store_true", help="all that reached no queue")
         parser.add_argument("--since", type=since, metavar="TIME", help=SINCE)
-        parser.add_argument("--reason", required=True, help="the reason, for the log")
+        parser.add_argument(
+            "--reason", type=stated_reason, required=True, help="the reason, for the log"
+        )
         add_actor(parser)
         add_config_file(parser)
         return parser

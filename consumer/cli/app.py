@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
+import io
 import logging
+import os
 import re
 import sys
 import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TextIO
 
 from cliff.app import App
@@ -17,10 +21,12 @@ from cliff.command import Command
 
 from consumer.cli.commands import Commands, whole
 from consumer.errors import BadInputError
+from consumer.status.words import printable
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 LONGEST_SECONDS = 366 * 86400
+LONGEST_REASON = 1000
 MOST = 2**31 - 1
 """The largest integer that every database accepts."""
 
@@ -29,9 +35,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``detachd`` with ``argv`` (without the program's name) and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return DetachdApp().run(arguments or ["help"])
+        with contextlib.ExitStack() as last:
+            if sys.stdout is None:  # closed by who started it: what is printed is not wanted
+                last.enter_context(contextlib.redirect_stdout(last.enter_context(nowhere())))
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                # A name that the terminal's encoding lacks is no reason to say nothing.
+                sys.stdout.reconfigure(errors="backslashreplace")
+            return DetachdApp().run(arguments or ["help"])
     except SystemExit as done:  # argparse ends --help, --version and wrong usage this way
         return done.code if isinstance(done.code, int) else FAILED if done.code else DONE
+
+
+def nowhere() -> TextIO:
+    """Return a stream whose text is thrown away."""
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 def version() -> str:
@@ -68,7 +85,10 @@ def _gist(error: BaseException, text: str) -> str:
 
 
 class ErrorFormatter(logging.Formatter):
-    """Prints an error as its causes, one per line, and everything else unchanged."""
+    """Prints an error as its causes, one per line, and everything else unchanged.
+
+    A cause may quote a name or a reason that somebody gave: no control character gets through.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text for the terminal."""
@@ -76,7 +96,8 @@ class ErrorFormatter(logging.Formatter):
             return super().format(record)
         if record.exc_info:
             return "".join(traceback.format_exception(record.msg)).rstrip()
-        return "detachd: " + "\n".join(causes(record.msg))
+        lines = "\n".join(causes(record.msg)).splitlines()
+        return "detachd: " + "\n".join(map(printable, lines))
 
 
 class DetachdApp(App):
@@ -174,6 +195,21 @@ def positive(text: str) -> int:
     if number > MOST:
         raise argparse.ArgumentTypeError(f"{number} is too large; the maximum is {MOST}")
     return number
+
+
+def stated_reason(text: str) -> str:
+    """Parse what a person gives as a reason or a note, for argparse: some text, and not a book.
+
+    It is shown in one line of tables, and again and again by `detachd status`.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a reason needs words")
+    if len(text) > LONGEST_REASON:
+        raise argparse.ArgumentTypeError(
+            f"it has {len(text)} characters; write at most {LONGEST_REASON}, and name a "
+            "ticket for more"
+        )
+    return text
 
 
 def moment_or_seconds(text: str) -> datetime | float:

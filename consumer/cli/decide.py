@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from cliff.command import Command
 
 from consumer.cli import case_show
-from consumer.cli.app import moment_or_seconds
+from consumer.cli.app import moment_or_seconds, stated_reason
 from consumer.cli.configured import add_actor, add_config_file, ledger_of
 from consumer.cli.text import width
 from consumer.ledger import CaseRecord, NoSuchCaseError, WrongStateError
@@ -126,7 +126,7 @@ def add_cases(parser: argparse.ArgumentParser) -> None:
 
 def add_word(parser: argparse.ArgumentParser, what: str = "the reason, for the history") -> None:
     """Add who decides it and why."""
-    parser.add_argument("--reason", required=True, help=what)
+    parser.add_argument("--reason", type=stated_reason, required=True, help=what)
     add_actor(parser)
     add_config_file(parser)
 

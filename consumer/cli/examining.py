@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import stat
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,7 @@ from consumer.cloud import ControlPlane, Drivers, control_plane, parks_all
 from consumer.errors import ConfigurationError
 from consumer.findings import Finding, Level, error, good, note, warning
 from consumer.ledger import Ledger, LedgerError
-from consumer.settings import buses, configuration, files
+from consumer.settings import buses, configuration, files, sample
 from consumer.settings.configuration import Settings
 from consumer.settings.ledger import open_ledger
 from consumer.status.words import ago
@@ -52,9 +53,10 @@ def examine_files(paths: Sequence[Path]) -> tuple[Settings | None, list[Finding]
         return None, [error(area, problem) for problem in wrong.problems]
     read = ", ".join(map(str, given))
     return settings, [
-        good(area, f"{read}: no error"),
+        *(list(_words_left(given)) or [good(area, f"{read}: no error")]),
         *_unset(settings),
         *_modes_of(given),
+        *_variables(given),
         *_backends(settings),
     ]
 
@@ -85,6 +87,21 @@ def _unset(settings: Settings) -> Iterator[Finding]:
             yield error(f"bus {bus.bus}", "transport_url is not set", "set it in [DEFAULT]")
 
 
+def _words_left(paths: Sequence[Path]) -> Iterator[Finding]:
+    """Yield an error for each word of `config minimal` that nobody has replaced."""
+    said: dict[tuple[str, str], str] = {}
+    for path in paths:
+        for section, values in files.parse(path).items():
+            said |= {(section, option): value[-1] for option, value in values.items()}
+    for (section, option), value in said.items():
+        if f"OS_{section}__{option}".upper() in os.environ:
+            continue
+        for word in sample.words_left(value, section, option):
+            yield error(
+                "configuration", f"[{section}] {option} still has the word {word}", "replace it"
+            )
+
+
 def _is_unset(settings: Settings, bus: ListenerSettings) -> bool:
     return bus.bus == DEFAULT and settings.conf.transport_url == UNSET
 
@@ -98,6 +115,11 @@ def _modes_of(paths: Sequence[Path]) -> Iterator[Finding]:
                     f"{path} may hold passwords, and every user of this machine can read it",
                     f"chmod o-rwx {path}",
                 )
+
+
+def _variables(paths: Sequence[Path]) -> Iterator[Finding]:
+    for said in configuration.unknown_variables(paths, os.environ):
+        yield warning("configuration", said, "correct its name, or unset it")
 
 
 # -- the backends, by what is configured -----------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 from cliff.command import Command
 from cliff.lister import Lister
 
-from consumer.cli.app import positive
+from consumer.cli.app import positive, stated_reason
 from consumer.cli.case import plain
 from consumer.cli.configured import add_actor, add_config_file, ledger_of
 from consumer.errors import BadInputError
@@ -82,7 +82,9 @@ class FenceLift(Command):
         parser.add_argument(
             "fence", type=positive, metavar="FENCE", help="its number in `detachd fence list`"
         )
-        parser.add_argument("--reason", required=True, help="how you know that it does not run")
+        parser.add_argument(
+            "--reason", type=stated_reason, required=True, help="how you know that it does not run"
+        )
         add_actor(parser)
         add_config_file(parser)
         return parser

@@ -9,7 +9,7 @@ from typing import Any
 from cliff.command import Command
 from cliff.lister import Lister
 
-from consumer.cli.app import moment_or_seconds, positive
+from consumer.cli.app import moment_or_seconds, positive, stated_reason
 from consumer.cli.case import plain
 from consumer.cli.configured import add_actor, add_config_file, ledger_of
 from consumer.errors import BadInputError
@@ -50,7 +50,7 @@ class HostAttest(Command):
             help="a time (2026-11-30T08:00, in UTC unless it names a zone), or for how long: 90m, "
             "12h, 3d; 30 days at most",
         )
-        add("--reason", required=True, help="how you know it, for the history")
+        add("--reason", type=stated_reason, required=True, help="how you know it, for the history")
         add_actor(parser)
         add_config_file(parser)
         return parser
@@ -100,7 +100,9 @@ class HostRevoke(Command):
         """Return the parser of this command."""
         parser = super().get_parser(prog_name)
         parser.add_argument("host", metavar="HOST", help="the name of the compute host")
-        parser.add_argument("--reason", required=True, help="the reason, for the history")
+        parser.add_argument(
+            "--reason", type=stated_reason, required=True, help="the reason, for the history"
+        )
         add_actor(parser)
         add_config_file(parser)
         return parser

@@ -11,7 +11,7 @@ from cliff.command import Command
 from cliff.lister import Lister
 from cliff.show import ShowOne
 
-from consumer.cli.app import DONE, FAILED, positive
+from consumer.cli.app import DONE, FAILED, positive, stated_reason
 from consumer.cli.case import as_dict, plain
 from consumer.cli.configured import add_actor, add_config_file, ledger_of, settings_of
 from consumer.ledger import BodyState, QuarantinedBody
@@ -94,7 +94,10 @@ class QuarantineReplay(Command):
         )
         which.add_argument("--all", action="store_true", help="all messages in state held")
         parser.add_argument(
-            "--reason", default="replayed from quarantine", help="the reason (default: %(default)s)"
+            "--reason",
+            type=stated_reason,
+            default="replayed from quarantine",
+            help="the reason (default: %(default)s)",
         )
         add_actor(parser)
         add_config_file(parser)
@@ -123,7 +126,9 @@ class QuarantineDiscard(Command):
         """Return the parser of this command."""
         parser = super().get_parser(prog_name)
         parser.add_argument("hash", metavar="HASH", nargs="+", help="a hash, or its beginning")
-        parser.add_argument("--reason", required=True, help="the reason, for the record")
+        parser.add_argument(
+            "--reason", type=stated_reason, required=True, help="the reason, for the record"
+        )
         add_actor(parser)
         add_config_file(parser)
         return parser

@@ -9,6 +9,7 @@ from cliff.command import Command
 
 from consumer.bus.broker import url_explained
 from consumer.bus.sender import NotConfirmedError
+from consumer.cli.app import stated_reason
 from consumer.cli.configured import add_actor, add_config_file, settings_of
 from consumer.intake.replay_queue import (
     NotReplayableError,
@@ -36,7 +37,10 @@ class ReplayFile(Command):
         parser = super().get_parser(prog_name)
         parser.add_argument("file", metavar="PATH", help="a file, or - for standard input")
         parser.add_argument(
-            "--reason", default="replayed from a file", help="the reason (default: %(default)s)"
+            "--reason",
+            type=stated_reason,
+            default="replayed from a file",
+            help="the reason (default: %(default)s)",
         )
         add_actor(parser)
         add_config_file(parser)

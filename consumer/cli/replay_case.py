@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cliff.command import Command
 
-from consumer.cli.app import DONE, FAILED, MOST, positive
+from consumer.cli.app import DONE, FAILED, MOST, positive, stated_reason
 from consumer.cli.case_list import add_filters, check_known, filter_of
 from consumer.cli.configured import add_actor, add_config_file, settings_of
 from consumer.cli.ramp import Ramp, Replaying, StoppedError
@@ -48,7 +48,11 @@ class ReplayCase(Command):
         )
         add_filters(parser)
         add = parser.add_argument
-        add("--reason", help="the reason, for the history; required, but for a preview")
+        add(
+            "--reason",
+            type=stated_reason,
+            help="the reason, for the history; required, but for a preview",
+        )
         add("--preview", action="store_true", help="look at each now, and replay none")
         add("--canary", type=positive, default=0, metavar="N", help="replay so many first")
         add("--rate", type=positive, metavar="N", help="replay the others at so many a minute")

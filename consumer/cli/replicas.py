@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from cliff.command import Command
 from cliff.lister import Lister
 
+from consumer.cli.app import stated_reason
 from consumer.cli.case_list import check_backend
 from consumer.cli.configured import add_actor, add_config_file, ledger_of
+from consumer.status.words import printable
 
 if TYPE_CHECKING:
     from consumer.ledger import Ledger
@@ -29,7 +31,9 @@ class Pause(Command):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("--reason", required=True, help="the reason, for the history")
+        parser.add_argument(
+            "--reason", type=stated_reason, required=True, help="the reason, for the history"
+        )
         _add_backend(parser, "pause only this backend")
         add_actor(parser)
         add_config_file(parser)
@@ -46,7 +50,9 @@ class Pause(Command):
         if before is None:
             self.app.stdout.write(f"paused{_of(backend)}\n")
         else:
-            self.app.stdout.write(f"already paused by {before.actor}: {before.reason}\n")
+            self.app.stdout.write(
+                printable(f"already paused by {before.actor}: {before.reason}") + "\n"
+            )
 
 
 class Resume(Command):
@@ -75,7 +81,9 @@ class Resume(Command):
             left = ledger.pauses()
         what = backend or "detachd"
         self.app.stdout.write(f"resumed{_of(backend)}\n" if was else f"{what} was not paused\n")
-        self.app.stdout.writelines(f"{p.words}; `{p.resume}` ends that\n" for p in left)
+        self.app.stdout.writelines(
+            printable(f"{p.words}; `{p.resume}` ends that") + "\n" for p in left
+        )
 
 
 def _add_backend(parser: argparse.ArgumentParser, text: str) -> None:

@@ -121,7 +121,10 @@ def _served(cloud: Cloud, simulator: SimulatorSettings | None, listen: str | Non
         raise BadInputError(str(error)) from None
     except OSError as error:
         where = listen or simulator.address
-        raise BadInputError(f"cannot listen on {where}: {error.strerror}") from None
+        raise BadInputError(
+            f"cannot listen on {where}: {error.strerror}; end another `detachd simulate` that has "
+            "it, or set another address in [simulator]"
+        ) from None
     try:
         yield server.address
     finally:

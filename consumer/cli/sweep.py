@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from cliff.command import Command
 from cliff.lister import Lister
 
-from consumer.cli.app import positive
+from consumer.cli.app import positive, stated_reason
 from consumer.cli.configured import add_actor, add_config_file, ledger_of
 
 MOST_LISTED = 1000
@@ -61,7 +61,9 @@ class SweepAcknowledge(Command):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("--reason", required=True, help="the reason, for the history")
+        parser.add_argument(
+            "--reason", type=stated_reason, required=True, help="the reason, for the history"
+        )
         add_actor(parser)
         add_config_file(parser)
         return parser

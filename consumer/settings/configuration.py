@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from oslo_config import cfg
@@ -95,17 +95,7 @@ def load(paths: Sequence[Path] = ()) -> Settings:
 def _check_files(files: Sequence[Path]) -> None:
     logs.set_defaults()
     parsed = {path: config_files.parse(path) for path in files}
-    titles = {s for sections in parsed.values() for s in sections}
-    of_drivers, found = drivers.declared(titles)
-    of_openstack, more = openstack.declared(parsed.values())
-    config_files.raise_if([*found, *more])
-    declared = {
-        **config_files.library_options(),
-        **{group.name: opts for group, opts in options.list_opts()},
-        **of_openstack,
-        **_bus_and_backend_sections(titles),
-        **of_drivers,
-    }
+    declared = _declared(parsed)
     config_files.raise_if(
         problem
         for path, sections in parsed.items()
@@ -113,6 +103,30 @@ def _check_files(files: Sequence[Path]) -> None:
         for problem in find(path, sections, declared)
     )
     config_files.raise_if(config_files.bad_values(config_files.read(files, declared), declared))
+
+
+def unknown_variables(files: Sequence[Path], variables: Iterable[str]) -> list[str]:
+    """Return a sentence for each variable that is meant for an option that these files lack.
+
+    Raises ConfigurationError.
+    """
+    declared = _declared({path: config_files.parse(path) for path in files})
+    return list(config_files.unknown_in_environment(variables, declared))
+
+
+def _declared(parsed: Mapping[Path, config_files.Sections]) -> config_files.Declared:
+    """Return every option there is with these files. Raises ConfigurationError."""
+    titles = {s for sections in parsed.values() for s in sections}
+    of_drivers, found = drivers.declared(titles)
+    of_openstack, more = openstack.declared(parsed.values())
+    config_files.raise_if([*found, *more])
+    return {
+        **config_files.library_options(),
+        **{group.name: opts for group, opts in options.list_opts()},
+        **of_openstack,
+        **_bus_and_backend_sections(titles),
+        **of_drivers,
+    }
 
 
 def _bus_and_backend_sections(sections: Iterable[str]) -> dict[str, list[cfg.Opt]]:

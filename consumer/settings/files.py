@@ -29,6 +29,8 @@ NO_NUMBER = {
     "could not convert string to float: ": "a number",
 }
 
+DOLLAR = "has a $, which refers to another option, and there is none; write $$ for a plain $"
+
 Sections = Mapping[str, Mapping[str, Any]]
 Declared = Mapping[str, Sequence[cfg.Opt]]
 
@@ -120,6 +122,20 @@ def unknown_names(path: Path, sections: Sections, declared: Declared) -> Iterato
             yield f"{path}: [{section}] " + _unknown_option(name, known)
 
 
+def unknown_in_environment(variables: Iterable[str], declared: Declared) -> Iterator[str]:
+    """Yield a sentence for each variable that is written as oslo.config reads it, for no option.
+
+    It may also be that of another service, which a container has in its environment too. Pure.
+    """
+    names = _names(declared)
+    known = {f"OS_{section}__{name}".upper() for section in names for name in names[section]}
+    for variable in sorted(set(variables) - known):
+        if variable.startswith("OS_") and "__" in variable:
+            yield f"{variable} in the environment names no option" + _hint(
+                _nearest(variable, known)
+            )
+
+
 def _unknown_option(name: str, known: Iterable[str]) -> str:
     # Without "=", the part before the first colon is parsed as the name: it may be a secret.
     first, space, _ = name.partition(" ")
@@ -156,6 +172,9 @@ def bad_values(conf: cfg.ConfigOpts, declared: Declared) -> Iterator[str]:
                 value = group[opt.dest]
             except cfg.ConfigSourceValueError as error:
                 yield f"[{section}] {opt.dest}: {_reason(error)}"
+            except (cfg.NoSuchOptError, cfg.NoSuchGroupError, cfg.TemplateSubstitutionError):
+                # Its text would have what stands behind the $, which may be a part of a password.
+                yield f"[{section}] {opt.dest}: {DOLLAR}"
             else:
                 if value is None and opt.default is not None:
                     yield f"[{section}] {opt.dest}: has no value; set one or remove the line"

@@ -6,8 +6,12 @@ drivers that others have installed. ``etc/detachd.conf.sample`` is the same text
 
 from __future__ import annotations
 
+import configparser
+import functools
 import io
+import re
 import secrets
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from oslo_config import cfg, generator
@@ -67,6 +71,31 @@ driver = simulator
 mode = auto
 late_horizon_seconds = 5
 """
+
+
+WORD = re.compile(r"\b(?:RABBIT-HOST|KEYSTONE-HOST|PASSWORD)\b")
+"""The words in capitals."""
+
+
+def words_left(text: str, section: str, option: str) -> list[str]:
+    """Return the words of MINIMAL that this option still has, where MINIMAL has them. Pure.
+
+    A word is looked for where it was printed, and nowhere else: there it is hardly meant.
+    """
+    return [
+        word for word in WORD.findall(text) if word in _words_printed().get((section, option), ())
+    ]
+
+
+@functools.cache
+def _words_printed() -> Mapping[tuple[str, str], Sequence[str]]:
+    printed = configparser.RawConfigParser(default_section="")
+    printed.read_string(MINIMAL)
+    return {
+        (section, option): WORD.findall(value)
+        for section in printed.sections()
+        for option, value in printed.items(section)
+    }
 
 
 def sample() -> str:

@@ -33,6 +33,10 @@ from consumer.ledger.errors import LedgerUnavailableError, LedgerUrlError
 
 _NOT_OPENED = "unable to open database file"
 _NOT_WRITTEN = "attempt to write a readonly database"
+_NO_ROOM = ("database or disk is full", "disk I/O error", _NOT_OPENED)
+"""What SQLite says on a full disk, also where it cannot make the files beside the ledger."""
+_PAGES_BYTES = 64 * 1024
+"""What SQLite needs to open a ledger: the shared memory beside it has 32 KB."""
 _REMEDY = "see connection in [ledger]"
 
 
@@ -41,9 +45,13 @@ def file_explained(message: str, file: str | None) -> str:
 
     ``message`` is SQLite's. Blocks for the file system only.
     """
-    if file is None or not (_NOT_OPENED in message or _NOT_WRITTEN in message):
+    if file is None:
         return ""
     path = Path(file).absolute()
+    if trouble := _of_the_disk(message, path.parent):
+        return trouble
+    if not (_NOT_OPENED in message or _NOT_WRITTEN in message):
+        return ""
     if _is_directory(path):
         return f"{path} is a directory; use a file in it ({_REMEDY})"
     if not _is_directory(path.parent):
@@ -55,6 +63,20 @@ def file_explained(message: str, file: str | None) -> str:
         f"the user {os.geteuid()} may not write {path}, or other files in {path.parent}; "
         "run detachd's commands as the user that the service runs as"
     )
+
+
+def _of_the_disk(message: str, directory: Path) -> str:
+    """Return what the file system of this directory has to do with it; "" for nothing."""
+    try:
+        system = os.statvfs(directory)
+    except OSError:
+        return ""
+    room = system.f_bavail * system.f_frsize
+    if room < _PAGES_BYTES and any(words in message for words in _NO_ROOM):
+        return f"the file system of {directory} is full ({room} bytes are free); make room on it"
+    if system.f_flag & os.ST_RDONLY and (_NOT_OPENED in message or _NOT_WRITTEN in message):
+        return f"the file system of {directory} is mounted read-only; mount it for writing"
+    return ""
 
 
 def _is_directory(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import shlex
 import subprocess
@@ -14,13 +15,14 @@ from pathlib import Path
 import pytest
 
 from consumer.cli import app, configured
-from consumer.cli.app import MOST, causes, main, positive
+from consumer.cli.app import LONGEST_REASON, MOST, causes, main, positive, stated_reason
 from consumer.cli.commands import Listed, every
 from consumer.errors import ConfigurationError
 from consumer.ledger import LedgerUnavailableError, NoSuchCaseError
 from consumer.settings.ledger import ledger_alone
 
 Captured = pytest.CaptureFixture[str]
+ROOT = Path(__file__).parents[4]
 
 
 # -- what is shown ---------------------------------------------------------------------------------
@@ -297,3 +299,62 @@ def test_number_that_cannot_be_counted_to_is_wrong_usage(text: str, words: str) 
     with pytest.raises(argparse.ArgumentTypeError, match=words):
         positive(text)
     assert positive("2147483647") == MOST
+
+
+# -- what a clumsy or hostile operator gives -------------------------------------------------------
+
+
+def commands_with_a_reason() -> list[str]:
+    """List the commands that take --reason, from their parsers."""
+    return [
+        one.name
+        for one in every()
+        if "--reason" in one.load()(app.DetachdApp(), None).get_parser(one.name).format_help()
+    ]
+
+
+def test_every_reason_that_is_stored_is_short_and_has_words() -> None:
+    """--reason of each command but resume's, which is logged -> parsed by the same rule."""
+    for name in commands_with_a_reason():
+        command = next(one for one in every() if one.name == name)
+        parser = command.load()(app.DetachdApp(), None).get_parser(name)
+        (action,) = (one for one in parser._actions if "--reason" in one.option_strings)
+        assert (action.type is stated_reason) == (name != "resume"), name
+
+
+@pytest.mark.parametrize("text", ["", " \n", "x" * (LONGEST_REASON + 1)], ids=["", "blank", "long"])
+def test_a_reason_without_words_or_without_end_is_refused(text: str, capsys: Captured) -> None:
+    """It would fill each line of `detachd status` for everybody -> refused, with the limit."""
+    assert main(["pause", "--reason", text]) == 2
+    assert len(capsys.readouterr().err) < 600
+
+
+def test_an_error_that_quotes_control_characters_shows_them_escaped() -> None:
+    """A reason or a name with an escape sequence -> the terminal never gets it; lines stay."""
+    error = LedgerUnavailableError("paused by eve: \x1b[2Jgone\nsecond line")
+    record = logging.LogRecord("detachd", logging.ERROR, "", 0, error, None, None)
+    shown = app.ErrorFormatter().format(record)
+    assert shown == "detachd: paused by eve: \\x1b[2Jgone\nsecond line"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_is_closed_changes_no_exit_code(closed: str) -> None:
+    """Started with a closed stream (cron, a daemon) -> done as ever, and no word about None."""
+    command = f"{shlex.quote(sys.executable)} -m consumer rule list {closed}"
+    ran = subprocess.run(
+        ["/bin/sh", "-c", command], check=False, capture_output=True, text=True, cwd=ROOT
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_a_name_that_the_encoding_lacks_is_shown_escaped(tmp_path: Path) -> None:
+    """A terminal of ASCII and a path with an umlaut -> the output, with that letter escaped."""
+    file = tmp_path / "d\u00e9tach.conf"
+    file.write_text("[backend_defaults]\ndriver = simulator\n")
+    ran = subprocess.run(
+        [sys.executable, "-m", "consumer", "config", "check", "--config-file", str(file)],
+        check=False, capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "200"},
+    )  # fmt: skip
+    assert "d\\xe9tach.conf" in ran.stdout
+    assert ran.stderr == ""

@@ -12,7 +12,7 @@ from oslo_config import cfg
 from consumer.bus import broker
 from consumer.bus.broker import BrokerSettings, options_read
 from consumer.cli.app import main
-from consumer.settings import configuration
+from consumer.settings import configuration, sample
 
 Captured = pytest.CaptureFixture[str]
 ROOT = Path(__file__).parents[4]
@@ -47,6 +47,32 @@ def test_the_minimal_configuration_is_short_and_has_no_error(
     assert configuration.load([file]).ledger.url == "sqlite:////var/lib/detachd/ledger.sqlite"
 
 
+def test_words_of_the_minimal_configuration_that_nobody_replaced_are_errors(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`config minimal`, checked as printed -> each word left; not one that a later source sets."""
+    file, secrets = tmp_path / "detachd.conf", tmp_path / "secrets.conf"
+    file.write_text(sample.MINIMAL)
+    file.chmod(0o600)
+    assert main(["config", "check", "--config-file", str(file)]) == 4
+    shown = capsys.readouterr().out
+    for option, word in (
+        ("[DEFAULT] transport_url", "PASSWORD"),
+        ("[DEFAULT] transport_url", "RABBIT-HOST"),
+        ("[cinder] auth_url", "KEYSTONE-HOST"),
+        ("[cinder] password", "PASSWORD"),
+    ):
+        assert f"{option} still has the word {word}" in shown
+    assert "no error" not in shown
+    secrets.write_text("[DEFAULT]\ntransport_url = rabbit://detachd:x@there:5672/\n")
+    secrets.chmod(0o600)
+    file.write_text(sample.MINIMAL.replace("KEYSTONE-HOST", "there"))
+    monkeypatch.setenv("OS_CINDER__PASSWORD", "x")
+    both = ["--config-file", str(file), "--config-file", str(secrets)]
+    assert main(["config", "check", *both]) == 0
+    assert "errors: 0" in capsys.readouterr().out
+
+
 def test_a_trial_has_a_secret_of_its_own(
     printed: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,6 +99,34 @@ def test_check_names_what_is_wrong_and_connects_to_nothing(
     file.write_text("[backend_defaults]\nmoed = auto\n")
     assert main(["config", "check", "--config-file", str(file)]) == 4
     assert "did you mean mode?" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_to_write_in_a_url_is_said_as_it_is_typed(tmp_path: Path, capsys: Captured) -> None:
+    """A password with a / -> the placeholders in capitals, and one full stop at the end."""
+    file = tmp_path / "detachd.conf"
+    file.write_text("[DEFAULT]\ntransport_url = rabbit://u:s3/cr@127.0.0.1:1/\n")
+    assert main(["config", "check", "-f", "json", "--config-file", str(file)]) == 4
+    shown = capsys.readouterr().out
+    assert "Write rabbit://USER:PASSWORD@HOST:5672/VHOST with %40 for @" in shown
+    assert "for ?." in shown
+    assert ".." not in shown
+
+
+def test_a_variable_with_a_typing_error_is_named(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OS_CINDER__PASWORD -> a warning with the name that was meant, and never with its value."""
+    file = tmp_path / "detachd.conf"
+    file.write_text(sample.simulated(tmp_path))
+    file.chmod(0o600)
+    monkeypatch.setenv("OS_LEDGER__CONECTION", "s3cr3t")
+    monkeypatch.setenv("OS_AUTH_URL", "of the client of OpenStack")
+    assert main(["config", "check", "-f", "json", "--config-file", str(file)]) == 3
+    shown = capsys.readouterr().out
+    assert "OS_LEDGER__CONECTION in the environment names no option" in shown
+    assert "did you mean OS_LEDGER__CONNECTION?" in shown
+    assert "OS_AUTH_URL" not in shown
+    assert "s3cr3t" not in shown
 
 
 def test_the_sample_has_nothing_that_detachd_does_not_read(printed: Callable[..., str]) -> None:

@@ -69,7 +69,9 @@ def test_an_address_that_is_taken_is_named(simulate: Callable[..., int], capsys:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         assert simulate(more=f"[simulator]\naddress = {address}\nauthkey = k\n") == 2
-    assert f"cannot listen on {address}: Address already in use" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"cannot listen on {address}: Address already in use" in said
+    assert "end another `detachd simulate`" in said
 
 
 class Answers:

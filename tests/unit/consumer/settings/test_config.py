@@ -625,3 +625,31 @@ def test_a_byte_order_mark_is_named(tmp_path: Path) -> None:
     file.write_bytes(b"\xef\xbb\xbf[DEFAULT]\ndebug = true\n")
     (problem,) = refused([file])
     assert "line 1: it begins with a byte order mark" in problem
+
+
+DOLLARS = {
+    "[DEFAULT] transport_url": "[DEFAULT]\ntransport_url = rabbit://u:pa$s3cr3t@127.0.0.1:1/\n",
+    "[cinder] password": "[cinder]\nauth_type = password\npassword = ge$s3cr3t\n",
+    "[ledger] connection": "[ledger]\nconnection = postgresql://d:x$s3cr3t@h/d\n",
+    "[simulator] authkey": "[simulator]\naddress = 127.0.0.1:1\nauthkey = ${none.s3cr3t}\n",
+}
+
+
+@pytest.mark.parametrize("option", DOLLARS)
+def test_a_password_with_a_dollar_is_named_by_its_option(
+    option: str, problems: Callable[[str], str]
+) -> None:
+    """A $ that oslo.config takes for a reference -> the option, the remedy, and no secret."""
+    text = problems(DOLLARS[option])
+    assert text == f"{option}: {config_files.DOLLAR}"
+    assert "$$" in text
+
+
+def test_a_reference_to_another_option_and_a_doubled_dollar_stay(
+    read: Callable[[str], Settings],
+) -> None:
+    """$name of an option that there is, and $$ -> read as oslo.config means them."""
+    text = "[simulator]\naddress = 127.0.0.1:1\nauthkey = a$$b$address\n"
+    simulator = read(text).simulator
+    assert simulator is not None
+    assert simulator.authkey == "a$b127.0.0.1:1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,47 @@ def test_file_that_may_not_be_written_names_the_user(tmp_path: Path, words: str)
     text = file_explained(f"(sqlite3.OperationalError) {words}", str(tmp_path / "ledger.sqlite"))
     assert text.startswith(f"the user {os.geteuid()} may not write {tmp_path}/ledger")
     assert "as the user that the service runs as" in text
+
+
+@dataclasses.dataclass(frozen=True)
+class FileSystem:
+    """What statvfs tells, as far as it is asked for."""
+
+    f_bavail: int = 1_000_000
+    f_frsize: int = 4096
+    f_flag: int = 0
+
+
+@pytest.mark.parametrize(
+    ("words", "system", "cause"),
+    [
+        ("disk I/O error", FileSystem(f_bavail=0), "is full (0 bytes are free); make room on it"),
+        ("database or disk is full", FileSystem(f_bavail=2), "is full (8192 bytes are free); make"),
+        ("unable to open database file", FileSystem(f_bavail=0), "is full (0 bytes are free)"),
+        ("unable to open database file", FileSystem(f_flag=os.ST_RDONLY), "is mounted read-only;"),
+        (
+            "attempt to write a readonly database",
+            FileSystem(f_flag=os.ST_RDONLY),
+            "is mounted read-only;",
+        ),
+    ],
+)
+def test_a_disk_that_takes_nothing_more_is_named_and_nobody_is_blamed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: str, system: FileSystem, cause: str
+) -> None:
+    """No room, or mounted read-only -> that, and what to do; not the rights of the user."""
+    monkeypatch.setattr(os, "statvfs", lambda _: system)
+    text = file_explained(f"(sqlite3.OperationalError) {words}", str(tmp_path / "ledger.sqlite"))
+    assert text.startswith(f"the file system of {tmp_path} {cause}")
+    assert "may not write" not in text
+
+
+def test_an_input_error_on_a_disk_with_room_is_left_to_sqlite(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The same words where there is room -> a disk that may be broken: nothing is explained."""
+    monkeypatch.setattr(os, "statvfs", lambda _: FileSystem())
+    assert file_explained("disk I/O error", str(tmp_path / "ledger.sqlite")) == ""
 
 
 def test_other_trouble_is_left_to_sqlite(tmp_path: Path) -> None:
