@@ -113,6 +113,18 @@ def test_detach_of_what_nova_does_not_have(ground: Ground) -> None:
         detach(ground, ground.servers.shared(FIRST), ground.volume())
 
 
+def test_detach_of_what_nobody_has(ground: Ground) -> None:
+    """A volume that does not exist, as `detachd doctor` asks -> not found, and all stays."""
+    server_id = ground.servers.shared(FIRST)
+    volume_id = attached(ground, server_id)
+    eventually(ground, volume_id, ATTACHED, server_id)
+    with pytest.raises(NotFoundError):
+        detach(ground, server_id, str(uuid.uuid4()))
+    assert ground.look(volume_id) == ATTACHED
+    assert ground.servers.holding(volume_id) == (server_id,)
+    assert told(ground, server_id, volume_id).task_state is None
+
+
 @pytest.mark.parametrize("status", ["available", "attaching", "reserved", "error", "maintenance"])
 def test_detach_refused_by_the_volumes_status(ground: Ground, status: str) -> None:
     """Cinder's status is not in-use -> refused as a conflict, and nothing has changed."""
