@@ -280,6 +280,9 @@ class Nova(Protocol):
         by itself.
         """
 
+    def volumes_of(self, instance_id: str, *, timeout_seconds: float) -> frozenset[str] | None:
+        """Return the volumes for which a server has a block device; None where Nova has none."""
+
     def deleted_server(self, instance_id: str, *, timeout_seconds: float) -> DeletedServer | None:
         """Return what is on record of a server that this Nova had; None where it has no record.
 

@@ -81,12 +81,14 @@ class OpenStackApi:
     """The server; use it as a context manager. Replies are by ``METHOD path``, in order.
 
     The last reply for a line is given again and again. ``requests`` are those to Cinder and Nova,
-    ``tokens`` counts what Keystone issued. ``regions`` are those of a service in the catalog.
+    ``wire`` the lines of all, ``tokens`` counts what Keystone issued. ``regions`` are those of a
+    service in the catalog.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.replies: dict[str, list[Reply]] = {}
         self.requests: list[Request] = []
+        self.wire: list[str] = []
         self.tokens = 0
         self.regions: dict[str, tuple[str, ...]] = {}
         self.cinder_newest, self.nova_newest = "3.71", "2.100"
@@ -160,6 +162,7 @@ class OpenStackApi:
     def answer(self, request: Request) -> Reply:
         """Return what this request gets."""
         with self._lock:
+            self.wire.append(request.line)
             if (reply := self._own(request)) is not None:
                 return reply
             self.requests.append(request)
@@ -237,6 +240,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve()
 
     def do_DELETE(self) -> None:
+        self._serve()
+
+    def do_PUT(self) -> None:
+        self._serve()
+
+    def do_PATCH(self) -> None:
         self._serve()
 
     def log_message(self, *_: object) -> None:

@@ -1,7 +1,9 @@
-"""Looks at a bus for ``detachd doctor``: asks the broker by name, and declares nothing.
+"""Looks at a bus for ``detachd doctor``: asks the broker by name, and makes nothing.
 
-A passive declaration tells whether a queue or an exchange is there. RabbitMQ asks for no permission
-for it, so the rights of the user show only when the service declares its own queues.
+A passive declaration tells whether an exchange is there. RabbitMQ asks for no permission for it. A
+queue is asked for with a type that does not exist (``queue_type.NO_TYPE``): RabbitMQ refuses that,
+and so tells whether the user may declare the queue, and the type of one that is there. Another
+broker is only asked whether it is there.
 """
 
 from __future__ import annotations
@@ -11,9 +13,15 @@ from collections.abc import Iterator
 import kombu
 
 from consumer.bus.broker import BROKER_ERRORS, CHANNEL_ERRORS, connect, describe
-from consumer.bus.queue_type import version_of
+from consumer.bus.queue_type import refuses_no_type, version_of
 from consumer.bus.settings import ListenerSettings
-from consumer.bus.topology import Binding, QueueSettings, own_channel
+from consumer.bus.topology import (
+    Binding,
+    Declared,
+    HomeNodeDownError,
+    QueueSettings,
+    own_channel,
+)
 from consumer.bus.unconsumed import unconsumed
 from consumer.findings import Finding, error, good, note, warning
 
@@ -54,17 +62,33 @@ def _queue(
     connection: kombu.Connection, queue: QueueSettings, bus: ListenerSettings, area: str
 ) -> Finding:
     try:
-        there = queue.exists(connection)
+        there = _there(connection, queue)
+    except HomeNodeDownError as down:
+        return error(area, str(down))
     except CHANNEL_ERRORS as refused:
         return error(area, f"queue {queue.name}: {describe(refused)}", _rights(bus))
-    if there:
-        return good(area, f"queue {queue.name} is there; {_type(queue)}")
+    if there is not None:
+        return _unlike(there, area) or good(area, f"{there} is there")
     said = f"queue {queue.name} is not there yet; the service declares it; {_type(queue)}"
     return note(area, said, _rights(bus))
 
 
+def _there(connection: kombu.Connection, queue: QueueSettings) -> Declared | None:
+    """Return what is known of a queue that is there, or None."""
+    if refuses_no_type(version_of(connection)):
+        return queue.told(connection)
+    return Declared(queue.name, None, "") if queue.exists(connection) else None
+
+
+def _unlike(there: Declared, area: str) -> Finding | None:
+    """Return how a queue differs from the settings, as the service would say it."""
+    if there.problem is not None:
+        return error(area, there.problem)
+    return note(area, there.note) if there.note is not None else None
+
+
 def _type(queue: QueueSettings) -> str:
-    """Return which type is asked for, and why. Which one it has, only a declaration would tell."""
+    """Return which type is asked for, and why."""
     wanted, why = queue.choice.wanted, queue.choice.why
     if wanted is None:
         return f"its type is {why}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import kombu
@@ -13,6 +13,7 @@ from consumer.bus.broker import CHANNEL_ERRORS, describe
 from consumer.bus.queue_type import (
     FOUND,
     LIMIT,
+    NO_TYPE,
     Form,
     QueueType,
     TypeChoice,
@@ -105,11 +106,26 @@ class QueueSettings:
         for form in forms(choice, version, self.group_size):
             error = self._refusal(connection, form)
             if error is None:
-                return self._declared(choice, form, found=bool(refusals))
+                return self._declared(choice, form.type, FOUND if refusals else form.why)
             if not exists(describe(error)):
                 raise error
             refusals.append(describe(error))
         return self._unlike(refusals)
+
+    def told(self, connection: kombu.Connection) -> Declared | None:
+        """Return what the queue is by how the broker refuses ``NO_TYPE``; None if there is none.
+
+        Changes nothing, and asks for the right to declare the queue. Only for a broker of which
+        ``refuses_no_type`` holds. Blocks for the answers; raises BROKER_ERRORS, for a missing right
+        too.
+        """
+        asked = {"x-queue-type": NO_TYPE}
+        refusals = [self._refused(connection, own | asked) for own in (self._own, {})]
+        if not any(map(exists, refusals)):
+            return None
+        if (kind := type_in(refusals[0])) is None:
+            return self._unlike(refusals)
+        return self._declared(self.choice, kind, FOUND)
 
     def ready(self, channel: Any) -> int:
         """Return how many messages wait for a consumer. Blocks for the broker's answer."""
@@ -144,11 +160,25 @@ class QueueSettings:
         error = self._refusal(connection, untyped(version, self.group_size))
         return default_choice(None if error is None else describe(error))
 
-    def _refusal(self, connection: kombu.Connection, form: Form) -> Exception | None:
+    @property
+    def _own(self) -> dict[str, Any]:
+        """Return the arguments that do not depend on the type."""
         own = {"x-max-length": self.max_length, "x-overflow": self.overflow}
-        if self.max_bytes is not None:
-            own["x-max-length-bytes"] = self.max_bytes
-        queue = kombu.Queue(self.name, durable=True, queue_arguments={**form.arguments, **own})
+        bytes_too = {} if self.max_bytes is None else {"x-max-length-bytes": self.max_bytes}
+        return {**own, **bytes_too}
+
+    def _refused(self, connection: kombu.Connection, arguments: Mapping[str, Any]) -> str:
+        error = self._declaring(connection, arguments)
+        return "" if error is None else describe(error)
+
+    def _refusal(self, connection: kombu.Connection, form: Form) -> Exception | None:
+        return self._declaring(connection, {**form.arguments, **self._own})
+
+    def _declaring(
+        self, connection: kombu.Connection, arguments: Mapping[str, Any]
+    ) -> Exception | None:
+        """Declare the queue with these arguments; return how the broker refuses them."""
+        queue = kombu.Queue(self.name, durable=True, queue_arguments=arguments)
         try:
             with own_channel(connection) as channel:
                 queue(channel).queue_declare()
@@ -160,13 +190,13 @@ class QueueSettings:
             return error
         return None
 
-    def _declared(self, choice: TypeChoice, form: Form, *, found: bool) -> Declared:
-        """Return the answer for a declaration that the broker accepted."""
-        answer = Declared(self.name, form.type, FOUND if found else form.why)
-        if choice.wanted in (None, form.type):
+    def _declared(self, choice: TypeChoice, kind: QueueType, why: str) -> Declared:
+        """Return the answer for a queue that differs by its type at most."""
+        answer = Declared(self.name, kind, why)
+        if choice.wanted in (None, kind):
             return answer
         said = (
-            f"queue {self.name!r} exists as a {form.type.value} queue, but {choice.why}; "
+            f"queue {self.name!r} exists as a {kind.value} queue, but {choice.why}; "
             f"detachd uses it unchanged. {_MOVE}"
         )
         if choice.insisted:

@@ -11,19 +11,21 @@ import platform
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cliff.columns import FormattableColumn
 from cliff.command import Command
-from oslo_config import cfg
 
 from consumer.cli.app import version
 from consumer.cli.case_show import as_fields
 from consumer.cli.configured import add_config_file, settings_of
-from consumer.ledger import CaseRecord
-from consumer.settings.configuration import Settings
-from consumer.settings.ledger import open_ledger
 from handlers.notification.redaction import scrub
+
+if TYPE_CHECKING:
+    from oslo_config import cfg
+
+    from consumer.ledger import CaseRecord
+    from consumer.settings.configuration import Settings
 
 MASKED = "***"
 SECRET_NAME = re.compile(
@@ -61,6 +63,8 @@ class CaseBundle(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Write the file. Raises NoSuchCaseError, and FileExistsError rather than overwrite."""
+        from consumer.settings.ledger import open_ledger
+
         settings = settings_of(parsed_args)
         with contextlib.closing(open_ledger(settings.cloud, settings.ledger)) as ledger:
             ledger.check_schema()

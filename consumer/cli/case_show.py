@@ -6,20 +6,22 @@ import argparse
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cliff.columns import FormattableColumn
 from cliff.show import ShowOne
 
-from consumer.cli import explained, timeline
+from consumer.cli import explained
 from consumer.cli.case import as_dict, plain
 from consumer.cli.configured import add_config_file, ledger_of
 from consumer.cli.text import abbreviated, width, wrapped
-from consumer.ledger import CaseRecord, NotificationRecord
 from consumer.status.one_case import explanation, in_short, last_look
 from consumer.status.words import harmless, printable
 from handlers.case import Case
 from handlers.recovery.explanation import Explanation
+
+if TYPE_CHECKING:
+    from consumer.ledger import CaseRecord, NotificationRecord
 
 TEXT = "text"
 SHOWN = (
@@ -123,6 +125,8 @@ def _text(
     record: CaseRecord, now: datetime, columns: int, arguments: argparse.Namespace
 ) -> Iterator[str]:
     if arguments.timeline:
+        from consumer.cli import timeline
+
         yield from _head(record.case, now, columns)
         yield from timeline.lines(record, columns)
         return

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from cliff.command import Command
 
@@ -13,12 +14,13 @@ from consumer.cli import case_show
 from consumer.cli.app import moment_or_seconds, stated_reason
 from consumer.cli.configured import add_actor, add_config_file, ledger_of
 from consumer.cli.text import width
-from consumer.ledger import CaseRecord, NoSuchCaseError, WrongStateError
 from consumer.status.one_case import explanation
 from handlers.case import Action, CaseState
 
+if TYPE_CHECKING:
+    from consumer.ledger import CaseRecord
+
 SHOWN_CHARACTERS = 16
-REFUSED = (NoSuchCaseError, WrongStateError)
 
 
 class CaseApprove(Command):
@@ -89,6 +91,8 @@ class CaseApprove(Command):
 
     def _shown(self, record: CaseRecord, action: Action | None) -> str | None:
         """Show the plan on the terminal; return its fingerprint if the answer is yes."""
+        from consumer.ledger import WrongStateError
+
         case = record.case
         if case.state is not CaseState.AWAITING_APPROVAL or case.fingerprint is None:
             raise WrongStateError(
@@ -106,6 +110,8 @@ class CaseApprove(Command):
 
 def _mark(record: CaseRecord, action: Action | None) -> str | None:
     """Return the fingerprint of what was shown. Raises WrongStateError without such an action."""
+    from consumer.ledger import WrongStateError
+
     if action is None:
         return record.case.fingerprint
     for one in explanation(record).instead:
@@ -136,11 +142,13 @@ def for_each(case_ids: Sequence[str], decide: Callable[[str], None]) -> None:
 
     Raises WrongStateError with a line for each refusal.
     """
+    from consumer.ledger import NoSuchCaseError, WrongStateError
+
     refused: list[str] = []
     for case_id in case_ids:
         try:
             decide(case_id)
-        except REFUSED as error:
+        except (NoSuchCaseError, WrongStateError) as error:
             if len(case_ids) == 1:
                 raise
             refused.append(str(error))

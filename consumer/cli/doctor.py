@@ -39,6 +39,10 @@ class Doctor(Command):
                 "--config", action="store_true",
                 help="examine the files alone, without any connection, as `detachd config check`",
             )  # fmt: skip
+            parser.add_argument(
+                "--try-detach", action="store_true",
+                help="also ask Nova to detach a volume that nobody has, which tells its policy",
+            )  # fmt: skip
         parser.add_argument(
             "-f", "--format", choices=["text", "json"], default="text", help="(default: text)"
         )
@@ -51,7 +55,7 @@ class Doctor(Command):
 
         settings, found = examining.examine_files(parsed_args.config_file)
         if settings is not None and not (self.files_alone or parsed_args.config):
-            found += examining.examine_all(settings)
+            found += examining.examine_all(settings, try_detach=parsed_args.try_detach)
         if parsed_args.format == "json":
             self.app.stdout.write(json.dumps(as_json(found), indent=2) + "\n")
         else:

@@ -61,14 +61,17 @@ def examine_files(paths: Sequence[Path]) -> tuple[Settings | None, list[Finding]
     ]
 
 
-def examine_all(settings: Settings) -> Iterator[Finding]:
-    """Yield what is found of all that detachd talks to. Blocks for each, within its time limit."""
+def examine_all(settings: Settings, *, try_detach: bool = False) -> Iterator[Finding]:
+    """Yield what is found of all that detachd talks to. Blocks for each, within its time limit.
+
+    ``try_detach``: Nova is asked to detach a volume that nobody has.
+    """
     yield from _ledger(settings)
     yield from _use_cases(settings)
     for bus in _buses_of(settings):
         if not _is_unset(settings, bus):  # that was said of the files
             yield from examine(bus)
-    yield from _cloud(settings)
+    yield from _cloud(settings, try_detach=try_detach)
 
 
 def worst(findings: Sequence[Finding]) -> Level:
@@ -249,7 +252,7 @@ class _Question:
     todo: str
 
 
-def _cloud(settings: Settings) -> Iterator[Finding]:
+def _cloud(settings: Settings, *, try_detach: bool) -> Iterator[Finding]:
     try:
         clouds = control_plane(settings)
     except ConfigurationError as wrong:
@@ -259,7 +262,7 @@ def _cloud(settings: Settings) -> Iterator[Finding]:
     cinder, nova = _cinder(clouds), list(_nova(clouds))
     yield from (cinder, *nova)
     if all(finding.level < Level.ERROR for finding in (cinder, *nova)):
-        yield from rights.reads(clouds)
+        yield from rights.reads(clouds, try_detach=try_detach)
     yield from _drivers(settings, clouds)
 
 

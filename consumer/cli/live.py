@@ -34,7 +34,6 @@ from handlers.recovery.looking import Viewer
 FULL_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 OTHER_IDS = "a volume or a server is named by its full id"
 LOOK_SECONDS = 30.0
-SERVERS_A_PAGE, MOST_PAGES = 500, 20
 DETACHING = frozenset({"detaching", "error_detaching"})
 NO_CASE = "no case is open: looked at as the one that a sweep would open, {operation} by {why}"
 
@@ -88,11 +87,11 @@ class Eyes:
     def server(self, instance_id: str) -> tuple[str, ...] | None:
         """Return the volumes of a server by Cinder and by Nova; None where neither knows it.
 
-        Blocks for both, and for a listing of Nova's. Raises OutsideError.
+        Blocks for both. Raises OutsideError.
         """
         limit = LOOK_SECONDS
         rows = self.clouds.cinder.attachments_of(instance_id, timeout_seconds=limit)
-        by_nova = self._by_nova(instance_id)
+        by_nova = self.clouds.nova.volumes_of(instance_id, timeout_seconds=limit)
         if not rows and by_nova is None:
             return None
         return tuple(sorted({row.volume_id for row in rows} | (by_nova or frozenset())))
@@ -103,20 +102,6 @@ class Eyes:
             return self.clouds.cinder.volume(volume_id, timeout_seconds=LOOK_SECONDS) is not None
         except OutsideError:
             return True
-
-    def _by_nova(self, instance_id: str) -> frozenset[str] | None:
-        """Return the volumes for which Nova has a block device of this server."""
-        after: str | None = None
-        for _ in range(MOST_PAGES):
-            page = self.clouds.nova.servers(
-                after=after, limit=SERVERS_A_PAGE, timeout_seconds=LOOK_SECONDS
-            )
-            found = (s.volumes for s in page.servers if s.instance_id == instance_id)
-            if (volumes := next(found, None)) is not None:
-                return volumes
-            if (after := page.after) is None:
-                return None
-        return None
 
     def _on_record(self, volume_id: str, case_id: str | None = None) -> OnRecord:
         if self.ledger is None:

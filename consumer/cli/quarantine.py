@@ -11,13 +11,14 @@ from cliff.command import Command
 from cliff.lister import Lister
 from cliff.show import ShowOne
 
+from consumer.body_state import BodyState
 from consumer.cli.app import DONE, FAILED, positive, stated_reason
 from consumer.cli.case import as_dict, plain
 from consumer.cli.configured import add_actor, add_config_file, ledger_of, settings_of
-from consumer.ledger import BodyState, QuarantinedBody
 
 if TYPE_CHECKING:
     from consumer.intake.deciding import Decided, Quarantines
+    from consumer.ledger import QuarantinedBody
 
 LIST_COLUMNS = (
     "Hash", "State", "Reason", "Bus", "Routing key", "Size", "Times", "First seen", "Last seen",

@@ -183,7 +183,7 @@ def _orders(
 
     Raises NotConfirmedError that says how many were sent, and ConfigurationError.
     """
-    from consumer.cli.replay import sending
+    from consumer.cli.sending import sending
     from consumer.intake.replay_queue import CaseOrder, Requester, body_of
 
     requester = Requester(arguments.actor, arguments.reason)

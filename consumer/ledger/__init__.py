@@ -5,6 +5,7 @@ A message is acked only after it is durable here, and an announcement is publish
 committed here. The rest of detachd uses the class ``Ledger`` only.
 """
 
+from consumer.body_state import BodyState
 from consumer.ledger.database.address import Tls, check_url
 from consumer.ledger.database.cases import HistoryKind
 from consumer.ledger.database.schema import Upgraded
@@ -34,7 +35,7 @@ from consumer.ledger.history.reading import (
     StateCount,
 )
 from consumer.ledger.intake.accept import Accepted, Arrival
-from consumer.ledger.intake.quarantine import BodyState, QuarantinedBody
+from consumer.ledger.intake.quarantine import QuarantinedBody
 from consumer.ledger.intake.replay import Replay, Replayed
 from consumer.ledger.ledger import Ledger
 from consumer.ledger.work.allowances import Brake

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
+from consumer.body_state import BodyState
 from consumer.ledger.database import schema
 from consumer.ledger.database.address import Tls
 from consumer.ledger.database.engine import Database, database_now
@@ -26,7 +27,7 @@ from consumer.ledger.history.archive import Archived, Pruned, archive, prune
 from consumer.ledger.history.reading import CaseRecord, Filter, Listing, StateCount
 from consumer.ledger.intake import quarantine
 from consumer.ledger.intake.accept import Accepted, Arrival, Intake, accept
-from consumer.ledger.intake.quarantine import BodyState, QuarantinedBody
+from consumer.ledger.intake.quarantine import QuarantinedBody
 from consumer.ledger.intake.replay import Replay, Replayed, accept_replay
 from consumer.ledger.intake.second_looks import SecondLooks
 from consumer.ledger.work import (

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from consumer.ledger import CaseRecord
 from consumer.status.words import ago
 from handlers.case import Case
 from handlers.recovery.explanation import About, Explanation, explain
+
+if TYPE_CHECKING:
+    from consumer.ledger import CaseRecord
 
 
 def last_look(record: CaseRecord) -> Mapping[str, Any]:

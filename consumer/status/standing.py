@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from consumer.body_state import BodyState
 from consumer.status.words import age, ago, printable
 from handlers.case import OPEN_STATES, CaseState
 
@@ -38,8 +39,6 @@ class Standing:
 
 def read(ledger: Ledger) -> Standing:
     """Read it from the ledger. Raises LedgerUnavailableError."""
-    from consumer.ledger import BodyState  # noqa: PLC0415 - the help is fast without it
-
     return Standing(
         ledger=ledger.name,
         pauses=ledger.pauses(),

@@ -184,11 +184,8 @@ class NovaClient:
         other users another project's server does not exist either.
         """
         with self._endpoint.within(timeout_seconds) as asking:
-            call = Call("GET", f"/servers/{instance_id}", asking.pin(BASE), (instance_id,))
-            try:
-                record = asking.read(call, lambda d: nova_shapes.server_record(d, instance_id))
-            except NotFoundError:
-                _services(asking, None)
+            record = _shown(asking, instance_id, lambda record: record)
+            if record is None:
                 return None
             host = nova_shapes.host_of(record)
             up = _services(asking, host) if host else None
@@ -245,6 +242,11 @@ class NovaClient:
         found = tuple(ServerVolumes(server.instance_id, server.volumes) for server in listed)
         return ServersPage(found, following)
 
+    def volumes_of(self, instance_id: str, *, timeout_seconds: float) -> frozenset[str] | None:
+        """Return the volumes of a server; one request. None as in ``server``, one request more."""
+        with self._endpoint.within(timeout_seconds) as asking:
+            return _shown(asking, instance_id, nova_shapes.volumes_shown)
+
     def swapping(self, instance_id: str, *, timeout_seconds: float) -> bool:
         """Tell whether a swap of one of its volumes is under way; see ``Nova.swapping``.
 
@@ -292,6 +294,18 @@ class NovaClient:
             answer = asking.ask(call)
             if answer.status != HTTPStatus.ACCEPTED:
                 raise asking.nonsense(call, f"it is {answer.status}, not 202")
+
+
+def _shown(
+    asking: Conversation, instance_id: str, read: Callable[[nova_shapes.Record], T]
+) -> T | None:
+    """Return what is read of a server; None where it is not there, and an admin is told so."""
+    call = Call("GET", f"/servers/{instance_id}", asking.pin(BASE), (instance_id,))
+    try:
+        return asking.read(call, lambda d: read(nova_shapes.server_record(d, instance_id)))
+    except NotFoundError:
+        _services(asking, None)
+        return None
 
 
 def _services(asking: Conversation, host: str | None) -> bool | None:

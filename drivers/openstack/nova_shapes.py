@@ -73,6 +73,11 @@ def server_record(document: Any, instance_id: str) -> Record:
     return record
 
 
+def volumes_shown(record: Record) -> frozenset[str]:
+    """Return the volumes for which a server that was shown or listed has a block device."""
+    return frozenset(text(volume, "id") for volume in items(record, VOLUMES))
+
+
 def host_of(record: Record) -> str | None:
     """Return the compute host that the server is on, None where it is on none."""
     return optional(record, HOST) or None
@@ -213,7 +218,7 @@ def _listed_server(record: Record) -> ListedServer:
         instance_id=text(record, "id"),
         host=host_of(record),
         task_state=optional(record, TASK_STATE),
-        volumes=frozenset(text(volume, "id") for volume in items(record, VOLUMES)),
+        volumes=volumes_shown(record),
     )
 
 

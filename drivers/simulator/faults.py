@@ -4,7 +4,7 @@ The methods that can be struck go by ``actor.method``: the faces' (``cinder.volu
 ``cinder.reserve``, ``cinder.unreserve``, ``cinder.roll_detaching``, ``cinder.complete``,
 ``cinder.delete_attachment``, ``cinder.terminate_connection``, ``cinder.force_detach``,
 ``nova.server``, ``nova.deleted_server``, ``nova.compute_up``, ``nova.holders``,
-``nova.swapping``, ``nova.detach``,
+``nova.swapping``, ``nova.volumes_of``, ``nova.detach``,
 ``driver.observe``, ``driver.terminate_connection``, ``driver.detach``, ``driver.list_exports``)
 and, one floor below, what cinder-volume asks of its own driver (``backend.initialize_connection``,
 ``backend.terminate_connection``, ``backend.remove_export``). A fault below makes Cinder itself
@@ -28,7 +28,7 @@ METHODS = frozenset({
     "cinder.complete", "cinder.delete_attachment", "cinder.terminate_connection",
     "cinder.force_detach",
     "nova.server", "nova.deleted_server", "nova.compute_up", "nova.holders", "nova.detach",
-    "nova.swapping",
+    "nova.swapping", "nova.volumes_of",
     "driver.observe", "driver.terminate_connection", "driver.detach", "driver.list_exports",
     "backend.initialize_connection", "backend.terminate_connection", "backend.remove_export",
 })  # fmt: skip

@@ -255,6 +255,14 @@ class NovaFace:
         asked = Asked("nova", "servers", None, None, timeout_seconds, writes=False)
         return self._perform(asked, lambda: self._servers(after, limit))
 
+    def volumes_of(self, instance_id: str, *, timeout_seconds: float) -> frozenset[str] | None:
+        """Return the volumes for which a server has a block device; None where there is none."""
+        asked = Asked(
+            "nova", "volumes_of", None, None, timeout_seconds,
+            writes=False, arguments=(("instance_id", instance_id),),
+        )  # fmt: skip
+        return self._perform(asked, lambda: self._volumes_of(instance_id))
+
     def deleted_server(self, instance_id: str, *, timeout_seconds: float) -> DeletedServer | None:
         """Return what is on record of a server that this Nova had, None where it has no record."""
         asked = Asked(
@@ -299,6 +307,10 @@ class NovaFace:
         )
         more = bool(page) and page[-1] != listed[-1]
         return ServersPage(found, page[-1] if more else None)
+
+    def _volumes_of(self, instance_id: str) -> frozenset[str] | None:
+        record = self.compute.estate.known_server(instance_id)
+        return None if record is None else frozenset(d.volume_id for d in record.devices)
 
     def _detach(self, instance_id: str, volume_id: str) -> None:
         if self.compute.is_offloaded(instance_id):

@@ -103,6 +103,7 @@ def test_nova_knows_no_such_server(ground: Ground) -> None:
     nobody, volume_id = str(uuid.uuid4()), ground.volume()
     assert ground.nova.server(nobody, volume_id, timeout_seconds=TIMEOUT_SECONDS) is None
     assert ground.nova.deleted_server(nobody, timeout_seconds=TIMEOUT_SECONDS) is None
+    assert ground.nova.volumes_of(nobody, timeout_seconds=TIMEOUT_SECONDS) is None
     with pytest.raises(NotFoundError):
         detach(ground, nobody, volume_id)
 
@@ -111,6 +112,22 @@ def test_detach_of_what_nova_does_not_have(ground: Ground) -> None:
     """A server without the volume -> not found."""
     with pytest.raises(NotFoundError):
         detach(ground, ground.servers.shared(FIRST), ground.volume())
+
+
+def test_detach_of_what_nobody_has(ground: Ground) -> None:
+    """A volume that does not exist, as `detachd doctor` asks -> not found, and all stays."""
+    server_id = ground.servers.shared(FIRST)
+    volume_id = attached(ground, server_id)
+    eventually(ground, volume_id, ATTACHED, server_id)
+    held = ground.nova.volumes_of(server_id, timeout_seconds=TIMEOUT_SECONDS)
+    with pytest.raises(NotFoundError):
+        detach(ground, server_id, str(uuid.uuid4()))
+    assert ground.nova.volumes_of(server_id, timeout_seconds=TIMEOUT_SECONDS) == held
+    assert held is not None
+    assert volume_id in held
+    assert ground.look(volume_id) == ATTACHED
+    assert ground.servers.holding(volume_id) == (server_id,)
+    assert told(ground, server_id, volume_id).task_state is None
 
 
 @pytest.mark.parametrize("status", ["available", "attaching", "reserved", "error", "maintenance"])

@@ -45,6 +45,16 @@ def bus_of(tmp_path: Path, url: str, more: str = "") -> ListenerSettings:
     return bus
 
 
+def vhost(broker: Broker) -> str:
+    """Return the name of the virtual host."""
+    return broker.url.rpartition("/")[2]
+
+
+def queues(broker: Broker) -> str:
+    """Return every queue with its type and its arguments, by the broker's own tool."""
+    return broker.server.ctl("list_queues", "-p", vhost(broker), "name", "type", "arguments")
+
+
 def said(found: list[Finding], level: Level) -> str:
     """Return what is said at this level."""
     return " | ".join(f.said for f in found if f.level is level)
@@ -61,6 +71,53 @@ def test_empty_virtual_host(tmp_path: Path, broker: Broker, connection: kombu.Co
     for queue in OURS:
         with pytest.raises(connection.channel_errors, match="NOT_FOUND"):
             connection.channel().queue_declare(queue, passive=True)
+
+
+@pytest.mark.usefixtures("connection")
+@pytest.mark.parametrize(
+    ("is_a", "option", "expected"),
+    [
+        ("classic", "", (Level.GOOD, "a classic queue (it exists with this type) is there")),
+        ("quorum", "", (Level.GOOD, "a quorum queue (it exists with this type) is there")),
+        ("quorum", "queue_type = quorum\n", (Level.GOOD, "a quorum queue")),
+        (
+            "classic",
+            "queue_type = quorum\n",
+            (Level.ERROR, "exists as a classic queue, but queue_t"),
+        ),
+        (
+            "quorum",
+            "queue_type = classic\n",
+            (Level.ERROR, "exists as a quorum queue, but queue_ty"),
+        ),
+        ("classic", "queue_max_length = 7000\n", (Level.ERROR, "x-max-length")),
+    ],
+)
+def test_queue_is_told_with_its_type(
+    tmp_path: Path, broker: Broker, is_a: str, option: str, expected: tuple[Level, str]
+) -> None:
+    """A queue of a type -> that type; another one than an option names -> an error; no change."""
+    made = bus_of(tmp_path, broker.transport_url, f"[listener]\nqueue_type = {is_a}\n").queue
+    with kombu.Connection(broker.url) as own:
+        assert made.settle(own).problem is None
+    before = queues(broker)
+    found = list(examine(bus_of(tmp_path, broker.transport_url, f"[listener]\n{option}")))
+    (about,) = [f for f in found if OURS[0] in f.said]
+    level, words = expected
+    assert about.level is level
+    assert words in about.said
+    assert queues(broker) == before
+
+
+def test_user_who_may_not_declare_a_queue(tmp_path: Path, broker: Broker) -> None:
+    """No right to configure our names -> an error with the command, before the service is begun."""
+    broker.server.ctl("add_user", "onlooker", "onlooker")
+    broker.server.ctl("set_permissions", "-p", vhost(broker), "onlooker", "^$", ".*", ".*")
+    url = broker.transport_url.partition("@")[2]
+    found = list(examine(bus_of(tmp_path, f"rabbit://onlooker:onlooker@{url}")))
+    refused = [f for f in found if "ACCESS_REFUSED" in f.said]
+    assert [f.level for f in refused] == [Level.ERROR, Level.ERROR]
+    assert all("rabbitmqctl set_permissions -p" in f.todo for f in refused)
 
 
 def test_publishers_queue_that_nobody_consumes(

@@ -6,13 +6,13 @@ The body itself is on the broker's quarantine queue.
 from __future__ import annotations
 
 import dataclasses
-import enum
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
+from consumer.body_state import BodyState
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import insert_or_update
 from consumer.ledger.database.records import Stored
@@ -65,14 +65,6 @@ def _storable(text: str) -> str:
 
 
 SHORTEST_PREFIX = 4
-
-
-class BodyState(enum.Enum):
-    """The decision on a body. A body that arrives again is held again after any decision."""
-
-    HELD = HELD
-    REPLAYED = "replayed"
-    DISCARDED = "discarded"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

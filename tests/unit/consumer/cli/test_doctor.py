@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +15,13 @@ from consumer.cli import examining, rights
 from consumer.cli.app import main
 from consumer.findings import Level
 from consumer.ledger import Ledger
-from drivers.errors import PermanentError, TransientError
+from drivers.errors import (
+    IndeterminateError,
+    NotFoundError,
+    OutsideError,
+    PermanentError,
+    TransientError,
+)
 from drivers.openstack.place import Place
 from drivers.simulator import Cloud
 from drivers.simulator.remote import serve_cloud
@@ -130,13 +137,75 @@ def test_api_that_gives_no_answer_is_an_error_and_no_end() -> None:
 
 @pytest.mark.usefixtures("ledger")
 def test_what_a_look_reads_is_read_once(ask: Ask, cloud: Cloud) -> None:
-    """A cloud with a server and a volume -> each kind of read is made, and nothing is changed."""
+    """A cloud with a server and a volume -> each kind of read is made."""
     cloud.attach(cloud.create_volume(), cloud.boot_server())
     _, found = ask()
     assert "what a look reads: 3 of 3 kinds" in of(found, "cinder")
     assert "what a look reads: 3 of 3 kinds" in of(found, "nova")
     assert len(cloud.calls()) > 6
+
+
+@pytest.mark.usefixtures("ledger")
+def test_nova_is_asked_to_detach_what_nobody_has(ask: Ask, cloud: Cloud) -> None:
+    """Told to, with a server there -> one write, of another id; permitted; all is as it was."""
+    volume_id, server_id = cloud.create_volume(), cloud.boot_server()
+    cloud.attach(volume_id, server_id)
+    before = cloud.cinder.volume(volume_id, timeout_seconds=5)
+    _, found = ask()
+    assert "was not asked; `detachd doctor --try-detach`" in of(found, "nova")
     assert cloud.calls(writes=True) == ()
+    _, found = ask("--try-detach")
+    assert "it permits a detach" in of(found, "nova")
+    (asked,) = cloud.calls(writes=True)
+    assert (asked.asked.actor, asked.asked.method) == ("nova", "detach")
+    assert asked.asked.volume_id != volume_id
+    assert cloud.cinder.volume(volume_id, timeout_seconds=5) == before
+    assert "os-force_detach, os-complete and the DELETE" in of(found, "cinder")
+
+
+@pytest.mark.parametrize(
+    ("answer", "level", "words"),
+    [
+        (PermanentError("403"), Level.ERROR, "it refuses detachd a detach: 403"),
+        (TransientError("503"), Level.NOTE, "is not known: 503"),
+        (IndeterminateError("500"), Level.NOTE, "is not known: 500"),
+        (None, Level.NOTE, "is not known: Nova accepted"),
+    ],
+)
+def test_what_nova_answers_to_that_detach(
+    cloud: Cloud, answer: OutsideError | None, level: Level, words: str
+) -> None:
+    """Forbidden -> an error; no clear answer -> not known, and never permitted."""
+    cloud.attach(cloud.create_volume(), cloud.boot_server())
+    nova = _Answering(cloud.nova, "detach", answer)
+    clouds = examining.ControlPlane(cloud.cinder, nova)
+    found = list(rights.reads(clouds, try_detach=True))
+    assert [f.level for f in found if words in f.said] == [level]
+    assert not [f for f in found if f.said.startswith("it permits")]
+
+
+def test_server_that_goes_meanwhile_proves_nothing(cloud: Cloud) -> None:
+    """404, and then no server -> the policy is not known."""
+    nova = _Answering(cloud.nova, "detach", NotFoundError("404"))
+    found = rights._denied(nova, str(uuid.uuid4()), str(uuid.uuid4()))
+    assert (found.level, "was deleted meanwhile" in found.said) == (Level.NOTE, True)
+
+
+class _Answering:
+    """An API that answers one kind of call in its own way."""
+
+    def __init__(self, api: Any, method: str, answer: OutsideError | None) -> None:
+        self._api, self._method, self._answer = api, method, answer
+
+    def __getattr__(self, name: str) -> Any:
+        if name != self._method:
+            return getattr(self._api, name)
+
+        def answered(*given: object, **named: object) -> None:
+            if self._answer is not None:
+                raise self._answer
+
+        return answered
 
 
 class _Shy:

@@ -199,6 +199,8 @@ def test_server_is_looked_at_by_each_of_its_volumes(cloud: Cloud, run: Run) -> N
     code, out, _ = run(server, "-f", "json")
     looks = json.loads(out)["looks"]
     assert {one["volume_id"] for one in looks} == {healthy, held}
+    assert len(cloud.calls("nova.volumes_of")) == 1
+    assert cloud.calls("nova.servers") == ()
     assert code == 4
 
 

@@ -361,6 +361,21 @@ def test_nonsense_about_the_deletion(api: OpenStackApi, nova: NovaClient, body: 
 # -- swaps of volumes ------------------------------------------------------------------------------
 
 
+def test_volumes_of_a_server(api: OpenStackApi, nova: NovaClient) -> None:
+    """Two volumes -> both by one request; a server that is not there -> None, told to an admin."""
+    shown = {"server": answers.listed(SERVER, VOLUME, "other")}
+    api.script(SHOW, Reply(200, shown), Reply(200, answers.server()), GONE)
+    api.script("GET /nova/os-services", Reply(200, answers.computes()))
+    assert nova.volumes_of(SERVER, timeout_seconds=LIMIT) == {VOLUME, "other"}
+    assert api.asked() == [SHOW]
+    with pytest.raises(TransientError):  # nothing is said of volumes
+        nova.volumes_of(SERVER, timeout_seconds=LIMIT)
+    assert nova.volumes_of(SERVER, timeout_seconds=LIMIT) is None
+    api.script("GET /nova/os-services", fault(403, "forbidden", "Policy doesn't allow it"))
+    with pytest.raises(PermanentError):
+        nova.volumes_of(SERVER, timeout_seconds=LIMIT)
+
+
 def swapping(nova: NovaClient) -> bool:
     return nova.swapping(SERVER, timeout_seconds=LIMIT)
 
