@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cliff.command import Command
 from cliff.lister import Lister
@@ -13,8 +13,10 @@ from consumer.cli.app import positive, stated_reason
 from consumer.cli.case import plain
 from consumer.cli.configured import add_actor, add_config_file, ledger_of
 from consumer.errors import BadInputError
-from consumer.ledger.work.fences import Fence
 from consumer.status.words import printable
+
+if TYPE_CHECKING:
+    from consumer.ledger.work.fences import Fence
 
 LIFT_SECONDS = 30.0
 COLUMNS = (

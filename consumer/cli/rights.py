@@ -1,8 +1,9 @@
 """Whether Cinder and Nova let detachd read what a look reads, and call what a plan calls.
 
 Each read is made once. Of the writes only Nova's detach can be tried without effect, and is where a
-person asks for it: Nova looks for the server, asks its policy, and only then looks for the volume (``delete`` of
-nova/api/openstack/compute/volume_attachments.py), so that it is asked for a volume that nobody has.
+person asks for it: Nova looks for the server, asks its policy, and only then looks for the volume
+(``delete`` of nova/api/openstack/compute/volume_attachments.py), so that it is asked for a volume
+that nobody has.
 Cinder looks for the volume or the attachment before it asks its policy: one that does not exist is
 404 to everybody, and of one that exists the call would be made.
 """
