@@ -131,10 +131,10 @@ def test_lock_of_a_fenced_client_is_removed_without_a_fence(rbd: Rbd) -> None:
     (watcher,) = rbd.ceph.watchers_of(rbd.spec(volume))
     rbd.ceph.ceph("osd", "blocklist", "add", watcher["address"], str(YEARS))
     assert fenced.ended() == FENCED
-    before = rbd.ceph.blocklist()
+    before = set(rbd.ceph.blocklist())
     release(rbd, volume, Attachment(volume.volume_id, None, None, connector_of(A)))
     assert rbd.ceph.locks_of(rbd.spec(volume)) == []
-    assert rbd.ceph.blocklist() == before
+    assert not rbd.ceph.blocklist().keys() - before  # those of other tests run out meanwhile
 
 
 def test_lock_of_a_client_that_was_fenced_for_seconds_is_not_spent(rbd: Rbd) -> None:
@@ -163,10 +163,10 @@ def test_lock_of_a_client_that_was_fenced_for_seconds_is_not_spent(rbd: Rbd) -> 
 
 def refused(rbd: Rbd, volume: VolumeRef, attachment: Attachment, **options: object) -> str:
     """Have a driver refuse; return its words. Nobody was fenced."""
-    before = rbd.ceph.blocklist()
+    before = set(rbd.ceph.blocklist())
     with pytest.raises(PermanentError, match="Refused, nothing done") as raised:
         release(rbd, volume, attachment, **options)
-    assert rbd.ceph.blocklist() == before
+    assert not rbd.ceph.blocklist().keys() - before  # those of other tests run out meanwhile
     return f"{type(raised.value).__name__}: {raised.value}"
 
 
@@ -281,11 +281,11 @@ def test_client_that_changes_between_two_looks_is_left_alone(rbd: Rbd) -> None:
             new.append(rbd.opened(volume, B))
             return super().list_images(deadline)
 
-    before = rbd.ceph.blocklist()
+    before = set(rbd.ceph.blocklist())
     deadline = Deadline.after(SECONDS)
     with pytest.raises(AnotherClientError):
         Release(Moving(options), options, volume, attachment.learned, "req-1", deadline).run()
-    assert rbd.ceph.blocklist() == before
+    assert not rbd.ceph.blocklist().keys() - before  # those of other tests run out meanwhile
     assert new[0].makes_progress()
 
 

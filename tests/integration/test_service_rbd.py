@@ -81,7 +81,9 @@ class Ground:
     on: RbdCloud
     gate: Gate
 
-    def configure(self, policy: BackendPolicy = STEADY, **options: object) -> None:
+    def configure(
+        self, policy: BackendPolicy = STEADY, *, looks: int = 600, **options: object
+    ) -> None:
         """Write the service's configuration; ``options`` are the driver's."""
         own = {"conf": self.on.rbd.ceph.configuration, "python": self.gate.program}
         self.site.detachd.configure(
@@ -89,7 +91,7 @@ class Ground:
             **{
                 "backend_defaults": {"driver": "rbd"},
                 "driver:rbd": {**own, **options},
-                "learning": {"looks_per_minute": 600, "again_seconds": 1.0},
+                "learning": {"looks_per_minute": looks, "again_seconds": 1.0},
                 "sweep": {
                     "enabled": True, "interval_seconds": 1.0, "in_use_interval_seconds": 1.0,
                 },
@@ -243,6 +245,8 @@ def test_the_client_that_was_learned_is_fenced_and_nobody_else(ground: Ground) -
 
 def test_a_client_that_nobody_learned_is_left_to_a_person(ground: Ground) -> None:
     """The host's connector came with the trouble, so nothing was learned -> parked; it writes."""
+    # A slow look may begin before the trouble, and end when the connector is known.
+    ground.configure(looks=0, pools=ground.on.rbd.place)
     play, before = ground.attached(A), fenced(ground)
     with ground.site.detachd.serve() as service:
         service.ready()
