@@ -82,24 +82,23 @@ def _ledger_families(state: LedgerState) -> Iterator[GaugeMetricFamily]:
         "Age of the oldest announcement not sent yet.",
         state.outbox_oldest_age_seconds,
     )
-    breakers = GaugeMetricFamily(
-        f"{NAMESPACE}_breaker_open",
+    yield _of_backends(
+        "breaker_open",
         "1 while the circuit breaker of the backend is open: its last releases failed.",
-        labels=["backend"],
+        state.open_breakers,
     )
-    for backend in state.open_breakers:
-        breakers.add_metric([backend], 1.0)
-    yield breakers
     yield from _fences(state.fences)
     yield _gauge("paused", "1 while detachd is paused.", float(state.paused))
-    paused = GaugeMetricFamily(
-        f"{NAMESPACE}_backend_paused",
-        "1 while this backend alone is paused.",
-        labels=["backend"],
+    yield _of_backends(
+        "backend_paused", "1 while this backend alone is paused.", state.paused_backends
     )
-    for backend in state.paused_backends:
-        paused.add_metric([backend], 1.0)
-    yield paused
+
+
+def _of_backends(name: str, help_text: str, backends: Iterable[str]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"{NAMESPACE}_{name}", help_text, labels=["backend"])
+    for backend in backends:
+        family.add_metric([backend], 1.0)
+    return family
 
 
 def _fences(by_backend: Mapping[str, tuple[int, float]]) -> Iterator[GaugeMetricFamily]:
