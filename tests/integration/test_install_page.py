@@ -25,11 +25,11 @@ def narrow(rabbitmq: RabbitMQ, tmp_path: Path) -> Iterator[Site]:
         r"R='(\S+)'\n.*set_permissions --vhost / detachd \"\$R\" \"\$R\" \"\$R\"", PAGE
     )
     assert found is not None
-    rabbitmq.ctl("add_user", "narrow", "a-password-worth-hiding")
+    rabbitmq.ctl("add_user", "installed", "a-password-worth-hiding")
     vhost = url.rpartition("/")[2]
-    rabbitmq.ctl("set_permissions", "--vhost", vhost, "narrow", *[found[1]] * 3)
+    rabbitmq.ctl("set_permissions", "--vhost", vhost, "installed", *[found[1]] * 3)
     with open_site(Broker(rabbitmq, url, "a-password-worth-hiding"), tmp_path) as site:
-        own = url.replace("amqp://guest:guest@", "rabbit://narrow:a-password-worth-hiding@")
+        own = url.replace("amqp://guest:guest@", "rabbit://installed:a-password-worth-hiding@")
         site.detachd.configure(DEFAULT={"transport_url": own})
         yield site
         site.check_logs()
