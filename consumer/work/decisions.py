@@ -38,16 +38,21 @@ class DecisionLog:
 
 def in_words(decision: Decision) -> str:
     """Return a decision on one line: who, what, about which case, why."""
+    detail = dict(decision.detail)
     about = f" case {decision.case_id}" if decision.case_id else ""
-    detail = "".join(f" {name}={value}" for name, value in decision.detail.items() if value)
+    if decision.kind in OF_DETACHD:  # of one backend, or of the whole
+        backend = detail.pop("backend", None)
+        about = f" backend {backend}" if backend else " detachd"
+    more = "".join(f" {name}={value}" for name, value in detail.items() if value)
     reason = " ".join(decision.reason.split()) or "no reason given"
     when = decision.decided_at.isoformat(timespec="seconds")
-    return f"{decision.actor} {SAID[decision.kind]}{about} at {when}{detail}: {reason}"
+    return f"{decision.actor} {SAID[decision.kind]}{about} at {when}{more}: {reason}"
 
 
+OF_DETACHD = (DecisionKind.PAUSED, DecisionKind.RESUMED)
 SAID = {
-    DecisionKind.PAUSED: "paused detachd",
-    DecisionKind.RESUMED: "resumed detachd",
+    DecisionKind.PAUSED: "paused",
+    DecisionKind.RESUMED: "resumed",
     DecisionKind.APPROVED: "approved the plan of",
     DecisionKind.CLOSED: "closed",
     DecisionKind.ACKNOWLEDGED: "acknowledged",

@@ -31,6 +31,20 @@ def test_decisions_are_logged_once_with_who_and_why(
     assert resumed.endswith(": no reason given")
 
 
+def test_pause_of_one_backend_is_not_logged_as_one_of_all(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One backend is paused and resumed -> the log names it, and does not say detachd."""
+    with caplog.at_level("INFO"), new_ledger(tmp_path) as ledger:
+        ledger.pause("alice", "the array", backend="h@lvm")
+        ledger.resume("bob", "done", backend="h@lvm")
+        DecisionLog(ledger).log_once()
+    of_ours = [r for r in caplog.records if r.name == "consumer.work.decisions"]
+    paused, resumed = (record.getMessage() for record in of_ours)
+    assert paused.startswith("alice paused backend h@lvm at 20")
+    assert resumed.startswith("bob resumed backend h@lvm at 20")
+
+
 def test_ledger_that_is_away_ends_no_service(tmp_path: Path) -> None:
     """The ledger has no tables, or cannot be reached -> it goes on, and stops when asked."""
     (tmp_path / "ledger.sqlite").mkdir()
