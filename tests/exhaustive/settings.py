@@ -142,6 +142,26 @@ QUICK = (
 )
 """The bounded form: what every run of the tests searches, and where safeguards are taken away."""
 
+WORD = dataclasses.replace(POLICY, trust_off_word=True)
+"""A person's word that a host is powered off counts."""
+
+DEAD = (
+    Setting("a host dies in a detach", bounded(HELD, "detach", user=1, deaths=1, words=1), WORD),
+    Setting("a host dies in an attach", bounded(FREE, "attach", user=1, deaths=1, words=1), WORD),
+    Setting(
+        "a host dies, and its server is deleted",
+        bounded(HELD, "delete", user=1, faults=1, deaths=1, words=1),
+        WORD,
+    ),
+    Setting(
+        "a host dies while a detach is stuck",
+        bounded(WISHED, "delete", user=1, deaths=1, words=1),
+        WORD,
+        early=True,
+    ),
+)
+"""Hosts that go down and come back, and what a person says of them, rightly or wrongly."""
+
 MENDED = (
     Setting(
         "attached again while Nova is at our detach",
