@@ -384,8 +384,8 @@ class SeeingDriver(StorageDriver):
     """A driver that sees accesses and sessions, as ``drivers/tgt`` does."""
 
     capabilities = Capabilities(
-        sees_connections=True, sees_hosts=True, lists_exports=True, revokes_access=True,
-        ends_sessions=True,
+        sees_connections=True, sees_hosts=True, sees_sessions=True, lists_exports=True,
+        revokes_access=True, ends_sessions=True,
     )  # fmt: skip
 
     def __init__(self, sides: _Sides) -> None:
@@ -422,6 +422,12 @@ class NamelessDriver(SeeingDriver):
     capabilities = dataclasses.replace(SeeingDriver.capabilities, sees_hosts=False)
 
 
+class AccessSeeingDriver(SeeingDriver):
+    """One that sees who is let in, and not who is in session."""
+
+    capabilities = dataclasses.replace(SeeingDriver.capabilities, sees_sessions=False)
+
+
 class OnlySeeingDriver(SeeingDriver):
     """One that cannot keep a host out."""
 
@@ -431,7 +437,7 @@ class OnlySeeingDriver(SeeingDriver):
 
 
 DRIVERS = {
-    "": SeeingDriver, "sessions": SeeingDriver, "names": NamelessDriver,
+    "": SeeingDriver, "sessions": AccessSeeingDriver, "names": NamelessDriver,
     "revoking": OnlySeeingDriver,
 }  # fmt: skip
 

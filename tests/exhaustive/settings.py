@@ -119,6 +119,11 @@ QUICK = (
         bounded(FREE, "attach", user=1, faults=2)._replace(lacks="revoking"),
     ),
     Setting(
+        "a driver that sees no sessions",
+        bounded(FREE, "attach", "forget", user=1, faults=2)._replace(lacks="sessions"),
+        dataclasses.replace(POLICY, trust_blind=False),
+    ),
+    Setting(
         "observe",
         bounded(FREE, "attach", user=1, faults=1),
         dataclasses.replace(POLICY, mode=Mode.OBSERVE),
@@ -160,6 +165,12 @@ DEAD = (
         early=True,
     ),
 )
+UNSEEN_SESSIONS = Setting(
+    "a host dies, its server is deleted, and sessions are not seen",
+    bounded(HELD, "delete", user=1, faults=1, deaths=1, words=1)._replace(lacks="sessions"),
+    dataclasses.replace(WORD, trust_blind=False),
+)
+DEAD = (*DEAD, UNSEEN_SESSIONS)
 """Hosts that go down and come back, and what a person says of them, rightly or wrongly."""
 
 MENDED = (

@@ -28,6 +28,7 @@ NOTICED: Mapping[str, str] = {
     "guard NOVA_AT_IT": "attached again while Nova is at our detach",
     "guard LATE_ATTACH_UNSEEN": "an attach, blind",
     "guard CANNOT_REVOKE": "a driver that cannot revoke",
+    "guard SESSIONS_UNSEEN": "a driver that sees no sessions",
     "guard OBSERVE, and the mode asked again before each call": "observe",
     "guard APPROVE": "approve",
     "condition CLEAN": "an attach",

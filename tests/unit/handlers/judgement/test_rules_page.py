@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers.base import CONNECTOR_LISTS, CONNECTOR_TEXTS
+from drivers.base import CONNECTOR_LISTS, CONNECTOR_TEXTS, Capabilities
 from handlers.judgement import facts, rules
 from handlers.judgement.diagnosis import rule_ids
 from handlers.judgement.facts import Predicate
@@ -94,8 +94,9 @@ def test_every_verdict_is_explained() -> None:
 def test_the_settings_that_the_page_names_exist() -> None:
     """A setting in the text -> a field of the policy, so that the page does not outlive it.
 
-    Or a key of a connector, which looks the same.
+    Or a key of a connector, or what a driver can do, which look the same.
     """
     named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", PAGE.read_text()))
-    known = {*BackendPolicy.__dataclass_fields__, *CONNECTOR_TEXTS, *CONNECTOR_LISTS}
+    known = {*BackendPolicy.__dataclass_fields__, *Capabilities.__dataclass_fields__}
+    known |= {*CONNECTOR_TEXTS, *CONNECTOR_LISTS}
     assert named <= known, named - known
