@@ -152,17 +152,14 @@ def _resets(world: World) -> Iterator[Move]:
             yield Move(f"operator: resets the status to available and {words}", after, told)
 
 
-# -- hosts that go down, and what a person says of them ---------------------------------------------
+# -- hosts that go down, and what a person says of them --------------------------------------------
 
 WAITS = ("begun", "reserved")
 """The stages in which a job is still a message that waits for its compute."""
 
 
 def _hosts(world: World) -> Iterator[Move]:
-    """A host goes down or comes back; a person says that it is powered off, as it is or by mistake.
-
-    A machine takes minutes to boot.
-    """
+    """Let a host go down or come back, or a person say that it is off, rightly or wrongly."""
     for host in ("h1", "h2"):
         if host in world.down:
             yield from _comes_back(world, host)
@@ -187,7 +184,8 @@ def _goes_down(world: World, host: str) -> Iterator[Move]:
 def _comes_back(world: World, host: str) -> Iterator[Move]:
     """Come back: deletions and what has waited are done, what was broken off is over.
 
-    A host that was off may start its guests again, those that have their disk as far as Nova knows.
+    A host that was off takes minutes to boot. It may start its guests again, those that have their
+    disk as far as Nova knows.
     """
     up = world._replace(
         down=tuple(h for h in world.down if h != host),

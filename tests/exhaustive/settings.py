@@ -159,18 +159,11 @@ DEAD = (
         WORD,
     ),
     Setting(
-        "a host dies while a detach is stuck",
-        bounded(WISHED, "delete", user=1, deaths=1, words=1),
-        WORD,
-        early=True,
+        "a host dies, its server is deleted, and sessions are not seen",
+        bounded(HELD, "delete", user=1, faults=1, deaths=1, words=1)._replace(lacks="sessions"),
+        dataclasses.replace(WORD, trust_blind=False),
     ),
 )
-UNSEEN_SESSIONS = Setting(
-    "a host dies, its server is deleted, and sessions are not seen",
-    bounded(HELD, "delete", user=1, faults=1, deaths=1, words=1)._replace(lacks="sessions"),
-    dataclasses.replace(WORD, trust_blind=False),
-)
-DEAD = (*DEAD, UNSEEN_SESSIONS)
 """Hosts that go down and come back, and what a person says of them, rightly or wrongly."""
 
 MENDED = (
@@ -192,6 +185,17 @@ MENDED = (
 """What was once a counterexample; searched by every run too, ten seconds each."""
 
 FULL = (
+    Setting(
+        "a host dies while a detach is stuck",
+        bounded(WISHED, "delete", user=1, deaths=1, words=1),
+        WORD,
+        early=True,
+    ),
+    Setting(
+        "two hosts die",
+        bounded(BOTH, "delete", "detach", user=2, deaths=2, words=2),
+        WORD,
+    ),
     Setting(
         "detached while its first try is late",
         bounded(FIRST_TRY_LATE, "detach", user=1, faults=1),

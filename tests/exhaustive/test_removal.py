@@ -16,11 +16,11 @@ from tests.exhaustive import removal
 from tests.exhaustive.relevance import made_a_difference, may_differ
 from tests.exhaustive.removal import Safeguard
 from tests.exhaustive.search import Found, Search, Setting
-from tests.exhaustive.settings import FULL, MENDED, QUICK
+from tests.exhaustive.settings import DEAD, FULL, MENDED, QUICK
 
 WHOLE = "DETACHD_EXHAUSTIVE" in os.environ
 MOST = 40_000
-SETTINGS = {setting.name: setting for setting in (*FULL, *MENDED, *QUICK)}
+SETTINGS = {setting.name: setting for setting in (*FULL, *MENDED, *DEAD, *QUICK)}
 
 NOTICED: Mapping[str, str] = {
     "guard BLIND_NOT_TRUSTED": "blind and not trusted",

@@ -82,8 +82,8 @@ class Budget(NamedTuple):
     """How often each may still happen.
 
     ``user``: attach, detach, delete and migrate. ``faults``: a call to the backend that fails or
-    hangs, a cinder-api that is away, a compute that is killed, a guest that refuses. ``own``:
-    a call of ours that hangs. ``resets``: an operator's reset-state. ``deaths``: a nova-compute or a
+    hangs, a cinder-api that is away, a compute that is killed, a guest that refuses. ``own``: a
+    call of ours that hangs. ``resets``: an operator's reset-state. ``deaths``: a nova-compute or a
     whole host that goes down. ``words``: a person who says that a host is powered off.
     """
 
