@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from hypothesis import strategies as st
 
-from drivers.base import Capabilities, Connection
+from drivers.base import Capabilities, ClientInstance, Connection, Reach
 from handlers.case import Intent, StepKind, StepResult
 from handlers.judgement.evidence import Fact, Holding, Unknown
 from handlers.judgement.policy import BackendPolicy, LateAttach, Mode
@@ -26,7 +26,9 @@ from tests.unit.handlers.judgement.pictures import (
     Y,
     access,
     attachment,
+    client,
     connector,
+    ip,
     server,
 )
 from tests.unit.handlers.judgement.writer_pictures import SHARED, SHUT_OUT, TWO
@@ -40,6 +42,12 @@ BASES = (
     acting.ATTACHED, acting.SHELVED, acting.MIGRATING, acting.ENDED, *GHOSTS, TWO,
     SHARED, SHUT_OUT, Picture(),
 )  # fmt: skip
+LEARNED = ClientInstance(f"{ip(H1)}:0/1001", "client.1", 7, OPENED_AT)
+OF_CLIENTS = tuple(
+    picture.but(addressed=True, learned=((A, LEARNED),), backend=(client(H1, 1, 7),))
+    for picture in (acting.UC1, acting.UC3, acting.ENDED, acting.ONE_DELETED, acting.ATTACHED)
+)
+"""On a backend that knows clients, of which one was learned."""
 
 hosts = st.sampled_from([H1, H2, H3])
 ids = st.sampled_from([A, B, C])
@@ -88,8 +96,8 @@ connections = st.builds(
     name=st.sampled_from([access(h).name for h in (H1, H2, H3)] + ["stranger"]),
     host=st.none() | hosts,
     access=st.booleans(),
-    sessions=st.integers(0, 2),
-)
+    sessions=st.sampled_from([0, 0, 1, 2, None]),
+) | st.builds(client, hosts, st.integers(1, 2), st.sampled_from([7, 8]))
 backends = (
     st.lists(connections, max_size=3).map(tuple) | st.just(UNSEEN) | st.just(BLIND) | st.just(())
 )
@@ -133,6 +141,32 @@ FACTS: dict[str, st.SearchStrategy[object]] = {
     "elsewhere": st.lists(holdings, max_size=2).map(tuple),
     "asked": st.booleans(),
     "protocol": st.sampled_from([None, None, Fact("iscsi"), Fact("scaleio"), Unknown("?")]),
+    "addressed": st.booleans(),
+    "learned": st.lists(
+        st.tuples(
+            ids,
+            st.builds(
+                ClientInstance,
+                hosts.map(lambda host: f"{ip(host)}:0/1001"),
+                st.sampled_from(["client.1", "client.2"]),
+                st.sampled_from([7, 8]),
+                st.just(OPENED_AT),
+            ),
+        ),
+        max_size=2,
+        unique_by=lambda pair: pair[0],
+    ).map(tuple),
+    "reach": st.sampled_from(
+        [
+            None,
+            None,
+            Fact(Reach((), 0)),
+            Fact(Reach(("image-2",), 0)),
+            Fact(Reach(("image-2",), 1)),
+            Fact(Reach((), 9, whole_host=True)),
+            Unknown("no answer"),
+        ]
+    ),
     "swapping": st.sampled_from([None, None, Fact(False), Fact(True), Unknown("Nova: no answer")]),
     "service_up": st.booleans(),
     "operation": st.sampled_from(Operation),
@@ -179,13 +213,24 @@ def unwanted(picture: Picture) -> bool:
     return unheard and StepKind.CINDER_COMPLETE in kinds
 
 
-capabilities = st.builds(
+by_client = st.builds(
     Capabilities,
-    sees_connections=st.booleans(),
-    revokes_access=st.booleans(),
+    sees_connections=st.just(True),
+    sees_hosts=st.just(True),
+    sees_sessions=st.just(True),
     ends_sessions=st.booleans(),
-    acts_through_cinder=st.booleans(),
-    accepts_no_connector=st.booleans(),
+    by_learned_client=st.just(True),
+)
+capabilities = (
+    st.builds(
+        Capabilities,
+        sees_connections=st.booleans(),
+        revokes_access=st.booleans(),
+        ends_sessions=st.booleans(),
+        acts_through_cinder=st.booleans(),
+        accepts_no_connector=st.booleans(),
+    )
+    | by_client
 )
 policies = st.builds(
     BackendPolicy,

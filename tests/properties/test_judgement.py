@@ -28,6 +28,8 @@ from handlers.recovery.conclusion import Attempted
 from handlers.recovery.summary import summarise
 from tests.properties.evidences import (
     GHOSTS,
+    OF_CLIENTS,
+    by_client,
     capabilities,
     ids,
     instances,
@@ -308,6 +310,47 @@ def test_the_backend_is_released_before_cinder_is_told(
         assert not s.shared_host
     if StepKind.NOVA_DETACH in kinds:
         assert set(kinds) <= {StepKind.CINDER_ROLL_DETACHING, StepKind.NOVA_DETACH}
+
+
+@given(pictures(OF_CLIENTS) | pictures(), capabilities, policies, moments)
+def test_no_access_is_ended_that_a_guest_may_be_using(
+    picture: Picture, capabilities: Capabilities, policy: BackendPolicy, now: datetime
+) -> None:
+    """No objection to a release -> the host has no session, as far as anybody sees, or no guest.
+
+    Where nobody sees sessions, the operator has accepted that.
+    """
+    steps = make_plan(picture.diagnosis, capabilities)
+    s = picture.situation
+    ends = {step.kind for step in steps} & (FREES_IN_CINDER | {StepKind.BACKEND_FORCE_DETACH})
+    means = Means(capabilities, policy, now, fingerprint(picture.diagnosis, steps))
+    if not ends or guard(s, steps, means) is not None or s.guest_ended:
+        return
+    assert not any(connection.sessions for connection in s.own)
+    assert policy.trust_blind or all(connection.sessions == 0 for connection in s.own)
+
+
+@given(pictures(OF_CLIENTS), by_client, policies, moments)
+def test_only_the_learned_client_is_ended_and_what_it_loses_is_known(
+    picture: Picture, able: Capabilities, policy: BackendPolicy, now: datetime
+) -> None:
+    """A driver of single clients, no objection -> the one that was learned, and no other is there.
+
+    It has no more beside the volume than the operator allows.
+    """
+    steps = make_plan(picture.diagnosis, able)
+    s = picture.situation
+    means = Means(able, policy, now, fingerprint(picture.diagnosis, steps))
+    ends = StepKind.BACKEND_FORCE_DETACH in {step.kind for step in steps}
+    if not ends or guard(s, steps, means) is not None:
+        return
+    assert s.learned is not None
+    subject = s.attachment.attachment_id if s.attachment else s.case.attachment_id
+    assert s.learned == dict(picture.learned)[subject or ""]
+    assert all(connection.is_of(s.learned) for connection in (*s.own, *s.foreign))
+    if s.own:
+        assert isinstance(s.reach, Fact)
+        assert not s.reach.value.goes_too_far
 
 
 @given(pictures(), capabilities, policies, moments)
