@@ -390,15 +390,13 @@ def situate(
     instance_id = attachment.instance_id if attachment else case.instance_id
     others = tuple(r for r in volume.attachments if r is not attachment)
     learned = dict(evidence.connectors)
-    moving = any(r.instance_id == instance_id for r in others)
-    at_home = None if moving else servers.get(instance_id or "")
     ended_on = dict(evidence.ended_on).get(instance_id or "")
-    connector = _connector(case, attachment, at_home, None if moving else ended_on, learned)
-    seen = _connections(evidence.backend) if evidence.hosts_known else ()
-    explained = explained_by(others, servers, learned)
+    moving = any(r.instance_id == instance_id for r in others)
+    at_home = (None, None) if moving else (servers.get(instance_id or ""), ended_on)
+    connector = _connector(case, attachment, *at_home, learned)
     client = _client(case, attachment, evidence)
-    rest = [c for c in seen if (client and c.is_of(client)) or not belongs(c, explained)]
-    own = tuple(c for c in rest if connector and c.belongs_to(connector))
+    left = _unexplained(evidence, explained_by(others, servers, learned), client)
+    own = tuple(c for c in left if connector and c.belongs_to(connector))
     return Situation(
         case=case,
         volume=volume,
@@ -416,7 +414,7 @@ def situate(
         shared_host=connector is not None and shares(connector, others, servers, learned),
         backend=evidence.backend,
         own=own,
-        foreign=tuple(c for c in rest if c not in own),
+        foreign=tuple(c for c in left if c not in own),
         nameless=() if evidence.hosts_known else _connections(evidence.backend),
         holding=evidence.holding,
         elsewhere=evidence.elsewhere,
@@ -427,6 +425,14 @@ def situate(
         reach=evidence.reach,
         late_attach=LateAttach.DETACH if intents.detach_ordered(case) else late_attach,
     )
+
+
+def _unexplained(
+    evidence: Evidence, by_others: tuple[Connector, ...], client: ClientInstance | None
+) -> tuple[Connection, ...]:
+    """Return the connections that no other row explains; the subject's own client is none's."""
+    seen = _connections(evidence.backend) if evidence.hosts_known else ()
+    return tuple(c for c in seen if (client and c.is_of(client)) or not belongs(c, by_others))
 
 
 def _client(
