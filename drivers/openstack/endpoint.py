@@ -69,7 +69,8 @@ class Call:
     """One HTTP request as it is meant. ``request_id`` is what makes it a write.
 
     ``subjects`` are the ids of what it is about: a 404 has to name one of them to be believed.
-    ``service_token`` asks for one to go along, where there is one.
+    ``checked``: Cinder asks Nova before it, unless it carries a service token. ``service_token``
+    sends one along, where there is one.
     """
 
     method: str
@@ -79,6 +80,7 @@ class Call:
     params: Mapping[str, str] = dataclasses.field(default_factory=dict)
     body: Mapping[str, Any] | None = None
     request_id: str | None = None
+    checked: bool = False
     service_token: bool = False
 
     @property
@@ -211,18 +213,31 @@ class Endpoint:
     """One API. Thread-safe.
 
     ``name`` is what errors call it, ``section`` the one that configures it. ``service_auth`` is an
-    auth plugin that sends a service token along, for the calls that ask for one.
+    auth plugin that sends a service token along: with the calls that ask for one, and where
+    ``always_vouches`` with each that Cinder checks.
     """
 
     def __init__(
-        self, name: str, section: str, adapter: Adapter, service_auth: BaseAuthPlugin | None = None
+        self,
+        name: str,
+        section: str,
+        adapter: Adapter,
+        service_auth: BaseAuthPlugin | None = None,
+        *,
+        always_vouches: bool = False,
     ) -> None:
         self.name = name
         self.section = section
         self._adapter = adapter
         self._service_auth = service_auth
+        self._always_vouches = always_vouches
         self._newest: Microversion | None = None
         self._unambiguous: Any = None  # the token whose catalog was found to name one region
+
+    @property
+    def has_service_token(self) -> bool:
+        """Tell whether a call can carry a service token."""
+        return self._service_auth is not None
 
     @contextlib.contextmanager
     def within(self, seconds: float) -> Iterator[Conversation]:
@@ -304,7 +319,8 @@ class Endpoint:
         extra: dict[str, Any] = {}
         if call.body is not None:
             extra["json"] = call.body
-        if call.service_token and self._service_auth is not None:
+        vouches = call.service_token or (call.checked and self._always_vouches)
+        if vouches and self._service_auth is not None:
             extra["auth"] = self._service_auth
         return self._adapter.request(
             call.path,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from drivers.base import CONNECTOR_LISTS, CONNECTOR_TEXTS
+from drivers.openstack import session
 from handlers.judgement import facts, rules
 from handlers.judgement.diagnosis import rule_ids
 from handlers.judgement.facts import Predicate
@@ -94,8 +95,9 @@ def test_every_verdict_is_explained() -> None:
 def test_the_settings_that_the_page_names_exist() -> None:
     """A setting in the text -> a field of the policy, so that the page does not outlive it.
 
-    Or a key of a connector, which looks the same.
+    Or a key of a connector, which looks the same, or an option of ``[service_user]``.
     """
     named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", PAGE.read_text()))
-    known = {*BackendPolicy.__dataclass_fields__, *CONNECTOR_TEXTS, *CONNECTOR_LISTS}
+    token = {option.dest for option in session.options(session.SERVICE_USER)}
+    known = {*BackendPolicy.__dataclass_fields__, *CONNECTOR_TEXTS, *CONNECTOR_LISTS} | token
     assert named <= known, named - known
