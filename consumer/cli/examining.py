@@ -262,6 +262,7 @@ def _cloud(settings: Settings, *, try_detach: bool, try_writes: str | None) -> I
         yield from (error("cloud", problem) for problem in wrong.problems)
         return
     yield from _regions(clouds)
+    yield from rights.of_service_user(clouds)
     cinder, nova = _cinder(clouds), list(_nova(clouds))
     yield from (cinder, *nova)
     if all(finding.level < Level.ERROR for finding in (cinder, *nova)):

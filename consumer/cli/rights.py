@@ -25,7 +25,7 @@ from drivers.openstack.place import Place
 
 LOOK_SECONDS = 20.0
 PERMIT = "the user needs the role admin, or a policy that permits it (docs/openstack.md)"
-ADMIN = "admin"
+ADMIN, SERVICE = "admin", "service"
 WRITES = "by the default policies admin is enough for what a plan calls"
 UNKNOWN_WRITES = (
     "whether it permits os-terminate_connection, os-force_detach, os-complete and the DELETE of an "
@@ -81,6 +81,26 @@ def roles(places: tuple[Place, Place]) -> Iterator[Finding]:
                 f"give it the role {ADMIN}, or see to it that the policies of {place.section} "
                 "permit it all that docs/openstack.md lists",
             )
+
+
+def of_service_user(clouds: ControlPlane) -> Iterator[Finding]:
+    """Yield whether the user of the service token gets one, and its roles. Blocks for Keystone."""
+    try:
+        named = clouds.service_roles and clouds.service_roles(LOOK_SECONDS)
+    except OutsideError as away:
+        yield error("service_user", f"it gets no service token: {away}")
+        return
+    if not named:
+        return
+    told = f"its user has the roles {', '.join(sorted(named))}"
+    if SERVICE in named:
+        yield good("service_user", f"{told}; by default Cinder takes a token of the role {SERVICE}")
+        return
+    yield warning(
+        "service_user",
+        f"{told}, and not {SERVICE}, which is the default of Cinder's service_token_roles",
+        f"give it the role {SERVICE}, or see which roles [keystone_authtoken] of cinder.conf names",
+    )
 
 
 def _of_cinder(cinder: Cinder) -> Generator[Finding, None, str | None]:

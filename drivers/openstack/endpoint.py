@@ -286,6 +286,21 @@ class Endpoint:
             except (ksa.ClientException, OSError, *BROKEN_ANSWERS) as error:
                 raise self._unanswered(Call("GET", "/", ""), bounded, error) from None
 
+    def service_roles(self, seconds: float) -> frozenset[str] | None:
+        """Return the roles of the user of the service token; None where none is configured.
+
+        Blocks for Keystone where a token is due. Raises TransientError and PermanentError.
+        """
+        if self._service_auth is None:
+            return None
+        own: Any = getattr(self._service_auth, "service_auth", None)
+        call = Call("GET", "/", "", service_token=True)
+        with exchange.within(seconds) as bounded:
+            try:
+                return _roles(own, self._adapter)
+            except (ksa.ClientException, OSError, *BROKEN_ANSWERS) as error:
+                raise self._unanswered(call, bounded, error) from None
+
     def _authenticated(self, call: Call) -> requests.Response:
         """Make one request, once more where its token was refused and another thread renewed it.
 
@@ -319,8 +334,7 @@ class Endpoint:
         extra: dict[str, Any] = {}
         if call.body is not None:
             extra["json"] = call.body
-        vouches = call.service_token or (call.checked and self._always_vouches)
-        if vouches and self._service_auth is not None:
+        if self._vouches(call):
             extra["auth"] = self._service_auth
         return self._adapter.request(
             call.path,
@@ -334,9 +348,14 @@ class Endpoint:
             **extra,
         )
 
+    def _vouches(self, call: Call) -> bool:
+        """Tell whether the call carries a service token."""
+        wanted = call.service_token or (call.checked and self._always_vouches)
+        return wanted and self._service_auth is not None
+
     def _unanswered(self, call: Call, bounded: exchange.Exchange, error: Exception) -> OutsideError:
         if isinstance(error, ksa.HttpError):
-            return self._refused_by_keystone(error)
+            return self._refused_by_keystone(error, call)
         if isinstance(error, NEVER_SENT):
             words = scrubbed(str(error))
             return PermanentError(f"{self.name} cannot be called; check [{self.section}]: {words}")
@@ -344,11 +363,12 @@ class Endpoint:
             return unanswered(f"{self.name} gave no answer to {call}: {_why(error)}", call)
         return TransientError(f"{self.name} was not reached for {call}: {_why(error)}")
 
-    def _refused_by_keystone(self, error: ksa.HttpError) -> OutsideError:
+    def _refused_by_keystone(self, error: ksa.HttpError, call: Call) -> OutsideError:
         """Sort what Keystone answered on the way: the call itself has not gone out."""
         message = f"{self.name} was not called: Keystone answered {error.http_status}"
         if isinstance(error, ksa.HTTPClientError) and error.http_status not in REPEATABLE:
-            return PermanentError(f"{message}; check the credentials in [{self.section}]")
+            also = " and [service_user]" if self._vouches(call) else ""
+            return PermanentError(f"{message}; check the credentials in [{self.section}]{also}")
         return TransientError(message)
 
 
@@ -420,13 +440,12 @@ def _place(section: str, adapter: Adapter) -> Place:
         region=data.region_name if data is not None else None,
         regions=_regions(adapter),
         configured=adapter.region_name,
-        roles=_roles(adapter),
+        roles=_roles(auth, adapter),
     )
 
 
-def _roles(adapter: Adapter) -> frozenset[str]:
+def _roles(auth: Any, adapter: Adapter) -> frozenset[str]:
     """Return the roles that the token gives; none where the plugin has no such token."""
-    auth: Any = adapter.session.auth
     if not hasattr(auth, "get_access"):
         return frozenset()
     return frozenset(auth.get_access(adapter.session).role_names or ())

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from consumer.cli import rights
 from consumer.cli.rights import TRIAL_MARK
+from consumer.cloud import control_plane
 from consumer.findings import Level
+from consumer.settings.configuration import load
 from drivers.errors import NotFoundError, PermanentError
 from tests.behaviour.ground import HOSTS
 from tests.behaviour.on_lab import LabGround
 from tests.behaviour.states import call
 from tests.behaviour.test_nova import attached, attachment_of
+from tests.lab import clients
 from tests.lab.openstack import OpenStack
 
 POLICY = """\
@@ -53,6 +58,18 @@ def on_trial(ground: LabGround) -> str:
     body = {"metadata": {TRIAL_MARK: "true"}}
     ground.admin.do("block-storage", "POST", f"/volumes/{volume_id}/metadata", body)
     return volume_id
+
+
+def test_roles_of_the_service_user_are_told(openstack: OpenStack, tmp_path: Path) -> None:
+    """The lab's service user, and one with a wrong password -> its roles, and an error."""
+    path = tmp_path / "detachd.conf"
+    user, service = (openstack.credentials(n) for n in ("detachd", "detachd-service"))
+    for password, levels in ((service.password, [Level.GOOD]), ("wrong", [Level.ERROR])):
+        vouching = dataclasses.replace(service, password=password)
+        path.write_text(clients.sections(user, vouching, always=False))
+        found = list(rights.of_service_user(control_plane(load([path]))))
+        assert [f.level for f in found] == levels
+    assert "check the credentials in [cinder] and [service_user]" in found[0].said
 
 
 def test_writes_are_tried_on_a_volume_that_was_made_for_it(ground: LabGround) -> None:

@@ -371,3 +371,26 @@ def test_text_fits_the_terminal(
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= columns
     assert lines[-1].startswith("errors: ")
+
+
+@pytest.mark.parametrize(
+    ("roles", "levels"),
+    [(None, []), (frozenset({"service"}), [Level.GOOD]), (frozenset({"admin"}), [Level.WARNING])],
+)
+def test_roles_of_the_service_user_are_told(
+    cloud: Cloud, roles: frozenset[str] | None, levels: list[Level]
+) -> None:
+    """No service token, one that Cinder takes by default, one that it does not -> told of each."""
+    clouds = examining.ControlPlane(cloud.cinder, cloud.nova, None, lambda _: roles)
+    assert [f.level for f in rights.of_service_user(clouds)] == levels
+
+
+def test_a_service_user_that_keystone_refuses_is_an_error(cloud: Cloud) -> None:
+    """A wrong password in [service_user] -> found before a person orders a token."""
+
+    def refused(_: float) -> frozenset[str]:
+        raise PermanentError("Keystone answered 401")
+
+    clouds = examining.ControlPlane(cloud.cinder, cloud.nova, None, refused)
+    (found,) = rights.of_service_user(clouds)
+    assert (found.level, "401" in found.said) == (Level.ERROR, True)
