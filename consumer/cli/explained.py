@@ -121,6 +121,8 @@ def _instead(instead: ToldInstead, columns: int) -> Iterator[str]:
     yield f"{'':<{INDENT}}{mark}"
     for sentence in instead.stops:
         yield from wrapped("", f"not now: {sentence}", columns, INDENT)
+    for sentence in instead.waits:
+        yield from wrapped("", f"it would wait: {sentence}", columns, INDENT)
 
 
 def _guards(told: Explanation, columns: int, *, every: bool) -> Iterator[str]:

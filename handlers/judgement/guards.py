@@ -17,7 +17,7 @@ from datetime import datetime
 
 from drivers.base import Capabilities
 from handlers import intents
-from handlers.case import Action, StepKind
+from handlers.case import ORDERED_OF_PARKED, Action, StepKind
 from handlers.judgement import accounting, approval, facts
 from handlers.judgement.diagnosis import holds
 from handlers.judgement.evidence import Fact
@@ -359,6 +359,8 @@ OF_AN_ORDER = frozenset({Guard.ORDERED_DETACH, Guard.NO_SERVICE_TOKEN, Guard.ORD
 """These stand against what a person ordered, and not against the plan as it is without that."""
 ASKS = frozenset({Guard.APPROVE, Guard.UNSEEN_FINDING})
 """These stand only until a person has said yes to the plan."""
+PASSES = frozenset(guard for guard in Guard if guard.becomes is Becomes.LATER)
+_OF_PARKED = frozenset(action.value for action in ORDERED_OF_PARKED)
 PARKS = frozenset(guard for guard in Guard if guard.becomes is Becomes.PARKED)
 
 
@@ -401,6 +403,17 @@ class Asked:
     def releases(self) -> bool:
         """Tell whether a step releases the backend or frees the volume in Cinder."""
         return bool(self.kinds & UNDOES_ATTACH)
+
+
+def bars(action: str, guard: str) -> bool:
+    """Tell whether a guard that held at the last look stands against giving this order now.
+
+    Both are the names that history keeps. An order waits for what passes by itself where it may be
+    given of a parked case, as each look at that makes the call again; each guard is asked anew when
+    the order is carried out.
+    """
+    waits = {one.name for one in PASSES} if action in _OF_PARKED else set()
+    return guard not in waits | {one.name for one in ASKS}
 
 
 def approved(s: Situation, steps: tuple[Step, ...], means: Means) -> bool:

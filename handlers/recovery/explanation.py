@@ -19,7 +19,7 @@ from typing import Any
 from handlers.case import ORDERED_OF_PARKED, Action, CaseState, StepKind
 from handlers.judgement import facts
 from handlers.judgement.facts import Predicate
-from handlers.judgement.guards import ASKS, NEEDS_SIGHT, OF_THE_RECORD, Becomes, Guard
+from handlers.judgement.guards import ASKS, NEEDS_SIGHT, OF_THE_RECORD, Becomes, Guard, bars
 from handlers.judgement.parties import By
 from handlers.judgement.rule import ACTING, Verdict
 from handlers.recovery import sides
@@ -154,13 +154,14 @@ class ToldInstead:
     """A plan that only a person may order, by ``case approve --action``.
 
     ``stops`` are the sentences of the guards that stand against it, but for those that wait for a
-    person's yes alone.
+    person's yes alone; ``waits`` of those that it would wait for.
     """
 
     action: str
     plan: tuple[ToldCall, ...]
     fingerprint: str
     stops: tuple[str, ...]
+    waits: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -287,7 +288,8 @@ def _instead(look: Mapping[str, Any]) -> Iterator[ToldInstead]:
             action,
             tuple(_call(n, step) for n, step in enumerate(told["plan"], start=1)),
             told["guards"]["fingerprint"],
-            tuple(known.get(name, name) for name in held if name not in yes),
+            tuple(known.get(name, name) for name in held if bars(action, name)),
+            tuple(known[name] for name in held if name not in yes and not bars(action, name)),
         )
 
 

@@ -15,11 +15,10 @@ from consumer.ledger.database.tables import history
 from consumer.ledger.errors import PlanChangedError, WrongStateError
 from consumer.ledger.work.decisions import DecisionKind, Word, decide
 from handlers.case import ORDERED_OF_PARKED, Action, Case, CaseState
-from handlers.judgement.guards import ASKS, Guard
+from handlers.judgement.guards import Guard, bars
 from handlers.recovery.changes import changes
 
 SHORTEST_FINGERPRINT = 8
-_YES = frozenset(guard.name for guard in ASKS)
 _SENTENCES = {guard.name: guard.sentence for guard in Guard}
 
 
@@ -112,7 +111,7 @@ def _ordered(case: Case, looks: list[Any], plan: str, action: Action) -> str:
             f"case {case.case_id}: its plan can only be approved as it is, without --action "
             f"{action.value}; `detachd case show {case.case_id}` shows it"
         )
-    held = [name for name in told["guards"]["held"] if name not in _YES]
+    held = [name for name in told["guards"]["held"] if bars(action.value, name)]
     if held:
         raise WrongStateError(
             f"case {case.case_id}: {action.value} cannot be ordered now: "

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from drivers.errors import ConflictError
+from drivers.errors import ConflictError, IndeterminateError
 from drivers.simulator import Cloud, Fault
 from handlers.case import Action, CaseState, Conclusion, Outcome
 from handlers.judgement import approval
@@ -179,6 +179,24 @@ def test_a_crash_at_any_place_of_what_was_ordered() -> None:
             assert trial.crash_at is None
             assert status(cloud, trial) == "available"
             assert_unharmed(cloud, trial)
+
+
+def test_an_order_waits_for_a_call_that_gave_no_answer(cloud: Cloud) -> None:
+    """Cinder cannot ask Nova (500) at each look -> it is offered, and waits a late horizon."""
+    trial = Trial(released_in_nova(cloud), DETACH)
+    cloud.have_service_token()
+    cloud.script(Fault.before("cinder.delete_attachment", IndeterminateError, times=1))
+    outcome = trial.run(recovery_on(cloud, dataclasses.replace(ALONE, max_failures=1)))
+    assert (outcome.state, status(cloud, trial)) == (CaseState.PARKED, "detaching")
+    told = offered(outcome)
+    assert set(told["guards"]["held"]) == {"OWN_CALL_UNANSWERED"}
+    say_yes(trial, told["guards"]["fingerprint"], Action.SERVICE_TOKEN)
+    before, ordered_at = calls(cloud), trial.now
+    trial.attempt(recovery_on(cloud, ALONE))
+    assert calls(cloud) == before
+    assert trial.run(recovery_on(cloud, ALONE)).conclusion is Conclusion.MENDED
+    assert (trial.now - ordered_at).total_seconds() >= ALONE.late_horizon_seconds
+    assert_unharmed(cloud, trial)
 
 
 def test_a_refusal_of_something_else_offers_none(cloud: Cloud) -> None:

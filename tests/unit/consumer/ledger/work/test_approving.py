@@ -225,9 +225,14 @@ TOKEN = Action.SERVICE_TOKEN
 
 
 @pytest.mark.parametrize("state", [ASKED, CaseState.PARKED])
-def test_order_a_service_token(ledger: Ledger, state: CaseState) -> None:
-    """Offered by the last look of a case that a person has -> due, with the order on record."""
-    case_id = left(ledger, state, evidence=offering(TWO, action=TOKEN), failed=True)
+@pytest.mark.parametrize("held", [(), ("OWN_CALL_UNANSWERED",)])
+def test_order_a_service_token(ledger: Ledger, state: CaseState, held: tuple[str, ...]) -> None:
+    """Offered by the last look of a case that a person has -> due, with the order on record.
+
+    So it is where that look's own call gave no answer: the order waits until it cannot act.
+    """
+    evidence = offering(TWO, *held, action=TOKEN)
+    case_id = left(ledger, state, evidence=evidence, failed=True)
     ledger.approve(case_id, "alice", "Cinder asks another Nova", plan=TWO[:12], action=TOKEN)
     case = claim_one(ledger).case
     assert (case.approved_fingerprint, case.approved_action) == (TWO, TOKEN)
