@@ -217,7 +217,8 @@ class Connection:
     """One host's access to a volume, as the backend shows it.
 
     ``access`` says that the host may connect (an ACL entry, a mapping, a client key),
-    ``sessions`` how many live sessions, watchers or nexuses it holds. Either means "not clean".
+    ``sessions`` how many live sessions, watchers or nexuses it holds, None where the driver does
+    not declare ``sees_sessions``. Either means "not clean".
     ``host_ip`` is set by a backend that knows a host by nothing but the IP address that it comes
     from, in the form of ``in_usual_form``; ``name`` is then the client's and no host's, and
     ``cookies`` are the numbers of its sessions.
@@ -227,7 +228,7 @@ class Connection:
     host: str | None = None
     address: str | None = None
     access: bool = True
-    sessions: int = 0
+    sessions: int | None = 0
     host_ip: str | None = None
     cookies: tuple[int, ...] = ()
 
@@ -311,6 +312,11 @@ class Capabilities:
     nothing verifies its success: the operator has to set ``trust_blind``.
     ``sees_hosts``: the host of a connection can be recognised by its connector. Without it any
     connection parks a release; no connection is still proof.
+    ``sees_sessions``: the sessions of a connection are those that the backend has, so that 0 says
+    that nobody uses it. Without it none are believed: whether the host uses its access is unknown,
+    and only an operator who has set ``trust_blind`` lets such an access be ended. The backend then
+    has to refuse every read and write of a host without access (LUN masking does): a session that
+    goes on without access would not be seen at all.
     ``lists_exports``: ``list_exports`` answers, and the backend is searched for ghosts.
     ``revokes_access``: a released host cannot connect again. Without it the driver is never called,
     unless it declares ``by_learned_client``: Cinder's own calls release, and are made only where
@@ -328,6 +334,7 @@ class Capabilities:
 
     sees_connections: bool
     sees_hosts: bool = False
+    sees_sessions: bool = False
     lists_exports: bool = False
     revokes_access: bool = False
     ends_sessions: bool = False
@@ -338,6 +345,8 @@ class Capabilities:
     def __post_init__(self) -> None:
         if self.sees_hosts and not self.sees_connections:
             raise ValueError("a driver that sees hosts declares that it sees connections too")
+        if self.sees_sessions and not self.sees_connections:
+            raise ValueError("a driver that sees sessions declares that it sees connections too")
         if self.by_learned_client and self.revokes_access:
             raise ValueError(
                 "a driver that ends one client does not keep its host from coming back"

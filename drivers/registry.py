@@ -14,6 +14,8 @@ dictionary, for a driver's tests.
 from __future__ import annotations
 
 import copy
+import functools
+import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -65,7 +67,7 @@ class AmbiguousDriverError(RegistryError):
 
 def names() -> tuple[str, ...]:
     """Return the names of all installed storage drivers, sorted."""
-    return tuple(sorted({e.name for e in entry_points(group=GROUP)}))
+    return tuple(sorted({e.name for e in _declared(tuple(sys.path))}))
 
 
 def load(name: str) -> type[StorageDriver]:
@@ -123,12 +125,23 @@ def build(name: str, backend: str, options: Mapping[str, Any], *, cinder: Cinder
 
 def _find(name: str) -> EntryPoint:
     """Return the one entry point; the same one found twice (two paths to a package) is one."""
-    found = {e.value: e for e in entry_points(group=GROUP, name=name)}
+    found = {e.value: e for e in _declared(tuple(sys.path)) if e.name == name}
     if not found:
         raise UnknownDriverError(name, names())
     if len(found) > 1:
         raise AmbiguousDriverError(name, tuple(sorted(found)))
     return next(iter(found.values()))
+
+
+@functools.lru_cache(maxsize=1)
+def _declared(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Return what the packages on a ``sys.path`` declare.
+
+    Read once, as it takes the metadata of every installed package: 20 ms, and all workers at once
+    where each meets a backend for the first time. What is installed later is found after a restart.
+    """
+    del path  # sys.path, for the cache alone
+    return tuple(entry_points(group=GROUP))
 
 
 SECTION = "driver"

@@ -78,7 +78,9 @@ def _told(who: str, heard: Heard) -> bool:
 def _seen(able: Capabilities) -> str:
     if not able.sees_connections:
         return "the backend CANNOT BE SEEN"
-    return "seen" if able.sees_hosts else "seen, but not which host a connection is of"
+    if not able.sees_hosts:
+        return "seen, but not which host a connection is of"
+    return "seen" if able.sees_sessions else "seen, but not whether a host uses its access"
 
 
 def _done(use_case: UseCase, backend: Backend, able: Capabilities) -> str:
@@ -99,6 +101,8 @@ def _done(use_case: UseCase, backend: Backend, able: Capabilities) -> str:
 def _released(backend: Backend, able: Capabilities, by: str) -> str:
     if parked := _parked(backend, able):
         return f"PARKED ({parked})"
+    if able.sees_connections and not able.sees_sessions and not backend.policy.trust_blind:
+        return f"released {by} where the host has no access, else PARKED (trust_blind is not set)"
     proof = "" if able.sees_connections else ", on the driver's word"
     if able.by_learned_client:
         proof = " where its client was learned while all was well, else parked"

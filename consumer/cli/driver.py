@@ -136,4 +136,5 @@ def _connection(connection: Connection) -> str:
     access = "has access" if connection.access else "has no access"
     where = connection.host or connection.host_ip or connection.address or ""
     at = f" ({where})" if where and where != connection.name else ""
-    return f"{connection.name}{at}: {access}, sessions: {connection.sessions}"
+    sessions = "not shown" if connection.sessions is None else connection.sessions
+    return f"{connection.name}{at}: {access}, sessions: {sessions}"

@@ -47,9 +47,12 @@ def default_files() -> list[Path]:
 def _is_missing(path: Path) -> bool:
     """Tell whether the file surely does not exist; other errors appear when it is read."""
     try:
-        return not path.exists()
+        path.stat()  # from Python 3.14 on, exists() is False for every error
+    except (FileNotFoundError, NotADirectoryError):
+        return True
     except OSError:
         return False
+    return False
 
 
 def raise_if(found: Iterable[str]) -> None:

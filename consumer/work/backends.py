@@ -91,14 +91,17 @@ POLICY_HELP: Mapping[str, str] = {
     "trust_blind": (
         "Accept the success that is reported by a storage driver which cannot see the connections "
         "on the backend, for example cinder_managed. The outcome then has verified_by = driver "
-        "instead of verified_by = probe. If false, detachd releases nothing on such a backend."
+        "instead of verified_by = probe. If false, detachd releases nothing on such a backend. "
+        "Where a driver sees who has access, and not who uses it, this option lets detachd end an "
+        "access which Nova has no record of."
     ),
     "trust_off_word": (
         "Let a person's word count that a compute host is powered off (`detachd host attest`). "
         "Where nothing else is in the way, what waits for that host is then released. It counts "
         "only if the driver sees the backend and the host has no session on the volume. Set it "
         "only where such a word is sure: the host of a wrong word loses a disk that it writes to. "
-        "Where the backend's protocol shows no sessions, nothing contradicts a wrong word."
+        "Where the driver shows no sessions, nothing contradicts a wrong word, and trust_blind has "
+        "to be set too."
     ),
     "allow_no_connector": (
         "Allow a recovery for which the connector of the attachment's host is not known. The "

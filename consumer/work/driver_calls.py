@@ -3,10 +3,12 @@
 A driver promises to keep to its time limit. It may break that promise, for example where a library
 of the vendor hangs. So:
 
-1. Each call runs in a thread of its own. Past its time limit and a grace period the call is given
-   up: the caller gets IndeterminateError and goes on.
+1. Each call runs in another thread than its caller's. Past its time limit and a grace period the
+   call is given up: the caller gets IndeterminateError and goes on.
 2. A thread cannot be ended from outside. It is written off and stays on the list of hanging calls
    until it returns. A write on that list may still act (``consumer/work/hanging.py``).
+   A thread that was written off makes no further call. One that returned in time does, so that
+   what a driver keeps for each thread, a connection as a rule, serves more than one call.
 3. At most so many calls of one backend hang; then that backend is stopped: its driver is not called
    until one of them returns, or the process is restarted. No other backend notices.
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -51,6 +54,8 @@ T = TypeVar("T")
 
 MAKING_SECONDS = 30.0
 """How long a driver's constructor may take, which is to open nothing that could block."""
+IDLE_SECONDS = 30.0
+"""How long a thread waits for a further call, and keeps the driver's connection of that thread."""
 ASK_AGAIN_SECONDS = 60.0
 """How long a case of a stopped backend waits at least. Longer than a pause within an attempt."""
 
@@ -79,6 +84,19 @@ class Returned:
     how: str
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Asked:
+    """One call that a thread is to make; ``log_context`` names the case in what it logs."""
+
+    name: str
+    call: Callable[[], Any]
+    future: concurrent.futures.Future[Any]
+    log_context: context.RequestContext | None
+
+
+_Inbox = queue.SimpleQueue[_Asked]
+
+
 class BackendCalls:
     """The calls to the driver of one backend. Thread-safe."""
 
@@ -96,6 +114,7 @@ class BackendCalls:
         self._returned = returned
         self._lock = threading.Lock()
         self._hanging: dict[concurrent.futures.Future[Any], HangingCall] = {}
+        self._idle: list[_Inbox] = []
 
     def make(
         self,
@@ -115,16 +134,8 @@ class BackendCalls:
         """
         self._refuse_if_stopped()
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
-        thread = threading.Thread(
-            target=self._run,
-            args=(call, future, context.get_current()),
-            name=f"{self._backend} {method}",
-            daemon=True,  # if it hangs, the process can still end
-        )
-        try:
-            thread.start()
-        except RuntimeError as error:
-            raise TransientError("the machine has no thread left for the call") from error
+        name = f"{self._backend} {method}"
+        self._give_to_a_thread(_Asked(name, call, future, context.get_current()))
         concurrent.futures.wait((future,), limit_seconds)
         if self._is_given_up(future, method, request_id):
             raise self._gave_up(method, limit_seconds)
@@ -163,28 +174,72 @@ class BackendCalls:
         if (why := self.stopped()) is not None:
             raise TransientError(why, retry_after_seconds=ASK_AGAIN_SECONDS)
 
-    def _run(
-        self,
-        call: Callable[[], T],
-        future: concurrent.futures.Future[T],
-        log_context: context.RequestContext | None,
-    ) -> None:
-        if log_context is not None:
-            log_context.update_store()  # so that what the driver logs names the case
-        try:
-            result = call()
-        except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
-            self._hand_over(future, partial(future.set_exception, error), _named(error))
-        else:
-            self._hand_over(future, partial(future.set_result, result), "it succeeded")
+    def _give_to_a_thread(self, asked: _Asked) -> None:
+        """Have an idle thread make the call, or a new one.
 
-    def _hand_over(
-        self, future: concurrent.futures.Future[T], give: Callable[[], None], how: str
-    ) -> None:
+        A thread keeps the context of its last call, so a call without one gets a new thread.
+        """
+        with self._lock:
+            idle = self._idle.pop() if self._idle and asked.log_context is not None else None
+        (idle or self._new_thread()).put(asked)
+
+    def _new_thread(self) -> _Inbox:
+        inbox: _Inbox = queue.SimpleQueue()
+        # A daemon: where it hangs, the process can still end.
+        thread = threading.Thread(target=self._serve, args=(inbox,), daemon=True)
         try:
-            give()
-        except concurrent.futures.InvalidStateError:  # nobody waits for it any more
-            self._came_back(future, how)
+            thread.start()
+        except RuntimeError as error:
+            raise TransientError("the machine has no thread left for the call") from error
+        return inbox
+
+    def _serve(self, inbox: _Inbox) -> None:
+        """Make calls until one was given up, or no further one comes."""
+        while (asked := self._next(inbox)) is not None:
+            if not self._run(asked, inbox):
+                return
+            del asked  # with what it returned
+
+    def _next(self, inbox: _Inbox) -> _Asked | None:
+        try:
+            return inbox.get(timeout=IDLE_SECONDS)
+        except queue.Empty:
+            pass
+        with self._lock:
+            if inbox in self._idle:
+                self._idle.remove(inbox)
+                return None
+        return inbox.get()  # it was taken in the last moment: the call is on its way
+
+    def _run(self, asked: _Asked, inbox: _Inbox) -> bool:
+        """Make the call, and tell whether its caller was still there."""
+        threading.current_thread().name = asked.name
+        if asked.log_context is not None:
+            asked.log_context.update_store()  # so that what the driver logs names the case
+        future = asked.future
+        try:
+            result = asked.call()
+        except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
+            give, how = partial(future.set_exception, error), _named(error)
+        else:
+            give, how = partial(future.set_result, result), "it succeeded"
+        if self._hand_over(inbox, give):
+            return True
+        self._came_back(future, how)
+        return False
+
+    def _hand_over(self, inbox: _Inbox, give: Callable[[], None]) -> bool:
+        """Give the caller what the call returned, and tell whether it still waits for it.
+
+        The thread is idle before its caller goes on, whose next call is to find it.
+        """
+        with self._lock:
+            try:
+                give()
+            except concurrent.futures.InvalidStateError:
+                return False
+            self._idle.append(inbox)
+            return True
 
     def _is_given_up(
         self, future: concurrent.futures.Future[T], method: str, request_id: str | None

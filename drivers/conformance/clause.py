@@ -124,9 +124,16 @@ def connections_of(ground: Ground, subject: Subject) -> tuple[Connection, ...]:
     return tuple(c for c in connections if c.belongs_to(subject.connector))
 
 
-def comparable(connections: tuple[Connection, ...]) -> frozenset[tuple[str, bool, int]]:
-    """Return what can be compared of connections: the name, access or not, the sessions."""
-    return frozenset((c.name, c.access, c.sessions) for c in connections)
+def comparable(
+    connections: tuple[Connection, ...], *, sessions: bool = True
+) -> frozenset[tuple[str, bool, int | None]]:
+    """Return what can be compared of connections: the name, access or not, the sessions if seen."""
+    return frozenset((c.name, c.access, c.sessions if sessions else None) for c in connections)
+
+
+def live(connections: tuple[Connection, ...]) -> int:
+    """Return how many sessions they have together, as far as that is shown."""
+    return sum(c.sessions or 0 for c in connections)
 
 
 def shown(connections: tuple[Connection, ...]) -> str:

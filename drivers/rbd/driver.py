@@ -45,6 +45,7 @@ class RbdDriver(StorageDriver):
     capabilities = Capabilities(
         sees_connections=True,
         sees_hosts=True,
+        sees_sessions=True,
         lists_exports=True,
         ends_sessions=True,
         by_learned_client=True,

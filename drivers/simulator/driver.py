@@ -43,6 +43,7 @@ class SimulatorDriver(StorageDriver):
     capabilities = Capabilities(
         sees_connections=True,
         sees_hosts=True,
+        sees_sessions=True,
         lists_exports=True,
         revokes_access=True,
         ends_sessions=True,

@@ -28,6 +28,7 @@ class TgtDriver(StorageDriver):
     capabilities = Capabilities(
         sees_connections=True,
         sees_hosts=True,
+        sees_sessions=True,
         lists_exports=True,
         revokes_access=True,
         ends_sessions=True,

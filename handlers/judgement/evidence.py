@@ -403,7 +403,15 @@ def _backend(ref: VolumeRef, sources: Sources) -> tuple[BackendEvidence, bool]:
         observation = sources.retry("backend", "observe", ask)
     except OutsideError as error:
         return Unknown(f"backend {ref.backend}: {error}"), False
-    return _seen(observation, ref.backend), driver.capabilities.sees_hosts
+    able = driver.capabilities
+    shown = observation if able.sees_sessions else _without_sessions(observation)
+    return _seen(shown, ref.backend), able.sees_hosts
+
+
+def _without_sessions(observation: Observation) -> Observation:
+    """Leave out sessions that the driver does not declare to see: its 0 would be no proof."""
+    connections = (dataclasses.replace(c, sessions=None) for c in observation.connections)
+    return dataclasses.replace(observation, connections=tuple(connections))
 
 
 def _seen(observation: Observation, backend: str) -> BackendEvidence:

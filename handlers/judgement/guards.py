@@ -184,6 +184,17 @@ class Guard(enum.Enum):
         "left. Then the session is a login of the host itself that no guest uses, and a driver "
         "that can end sessions ends it.",
     )
+    SESSIONS_UNSEEN = Reason(
+        "the host has access, and the driver does not show whether a guest uses it; set "
+        "trust_blind for this backend, so that detachd ends an access that Nova has no record of",
+        Becomes.PARKED,
+        "The release would end an access, the driver does not declare that it sees sessions "
+        "(`sees_sessions`), and the operator has not set `trust_blind` for the backend. Where "
+        "cinder-api fails in the very last call of an attach, Nova forgets the block device while "
+        "the guest goes on using the disk; a session would show that. Nova's record that the "
+        "compute of this very host ended the guest lifts this guard, and so does a backend on "
+        "which the host has no access.",
+    )
     SHARED_TARGETS = Reason(
         "other volumes may be behind the same session, which the driver would end",
         Becomes.PARKED,
@@ -341,6 +352,7 @@ NEEDS_SIGHT = frozenset(
         Guard.NEVER_LEARNED,
         Guard.REACHES_OTHERS,
         Guard.LIVE_SESSION,
+        Guard.SESSIONS_UNSEEN,
     }
 )
 """These ask of what the backend was seen to have. Where it was not seen, a no means nothing."""
@@ -543,6 +555,10 @@ def _live_session(a: Asked) -> bool:
     return a.releases and (a.s.guest_may_write or cannot_end_it)
 
 
+def _sessions_unseen(a: Asked) -> bool:
+    return _must_end_access(a) and a.s.sessions_unseen and not a.means.policy.trust_blind
+
+
 def _shared_targets(a: Asked) -> bool:
     direct = BACKEND in a.kinds and not a.means.capabilities.acts_through_cinder
     return direct and a.s.volume.ref.shared_targets and a.means.capabilities.ends_sessions
@@ -640,6 +656,7 @@ QUESTIONS: Mapping[Guard, Callable[[Asked], float | bool]] = {
     Guard.NEVER_LEARNED: _never_learned,
     Guard.REACHES_OTHERS: _reaches_others,
     Guard.LIVE_SESSION: _live_session,
+    Guard.SESSIONS_UNSEEN: _sessions_unseen,
     Guard.SHARED_TARGETS: _shared_targets,
     Guard.COMES_BACK: _comes_back,
     Guard.ORDERED_DETACH: _ordered_detach,

@@ -312,6 +312,15 @@ class Situation:
         return any(connection.sessions for connection in (*self.own, *self.nameless))
 
     @property
+    def sessions_unseen(self) -> bool:
+        """Tell whether the subject's host has access, and its driver does not show if it uses it.
+
+        Where Nova's record says that its compute ended the guest on this very host, no guest does.
+        """
+        there = (*self.own, *self.nameless)
+        return any(c.sessions is None for c in there) and not self.guest_ended
+
+    @property
     def guest_may_write(self) -> bool:
         """Tell whether a guest may be using the disk: a live session, and no proof of its end.
 
@@ -342,7 +351,7 @@ class Situation:
         Then "every connection of the volume" is the subject's, whichever host it is.
         """
         connections = _connections(self.backend)
-        one = len(connections) == 1 and not connections[0].sessions
+        one = len(connections) == 1 and connections[0].sessions == 0
         return one and self.attachment is not None and not self.others
 
     @property

@@ -225,6 +225,10 @@ def _connection(connection: Mapping[str, Any]) -> str:
     name, host = connection["name"], connection["host"]
     who = f"{host} ({name})" if host and host != name else name
     access = "has access" if connection["access"] else "has no access"
-    count = connection["sessions"]
-    sessions = f"{count} live session{'s' if count != 1 else ''}" if count else "no live session"
-    return f"{who} {access}, {sessions}"
+    return f"{who} {access}, {_sessions(connection['sessions'])}"
+
+
+def _sessions(count: int | None) -> str:
+    if count is None:
+        return "sessions are not shown"
+    return f"{count} live session{'s' if count != 1 else ''}" if count else "no live session"

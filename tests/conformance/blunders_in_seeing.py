@@ -138,7 +138,31 @@ class SeesNamesOnly(Sees):
 class SeesUnseen(SimulatorDriver):
     """Declares to be blind, and tells what it sees all the same."""
 
-    capabilities = dataclasses.replace(SEES, sees_connections=False, sees_hosts=False)
+    capabilities = dataclasses.replace(
+        SEES, sees_connections=False, sees_hosts=False, sees_sessions=False
+    )
+
+
+class SeesNoSessions(Sees):
+    """Tells who is let in, and of everybody that he uses it not."""
+
+    def altered(self, connections: tuple[Connection, ...]) -> tuple[Connection, ...]:
+        return tuple(dataclasses.replace(c, sessions=0) for c in connections if c.access)
+
+
+class DoesNotDeclareThatItSeesSessions(SimulatorDriver):
+    """Tells sessions, and declares that it does not see any."""
+
+    capabilities = dataclasses.replace(SEES, sees_sessions=False)
+
+
+class SeesAccessAndSaysSo(Sees):
+    """Tells who is let in, and declares that it sees no sessions: no blunder."""
+
+    capabilities = dataclasses.replace(SEES, sees_sessions=False)
+
+    def altered(self, connections: tuple[Connection, ...]) -> tuple[Connection, ...]:
+        return tuple(dataclasses.replace(c, sessions=0) for c in connections)
 
 
 class DoesNotDeclareHosts(SimulatorDriver):

@@ -138,6 +138,9 @@ BREAKERS: dict[str, tuple[Kind, ...]] = {
     # what is declared
     "test_blind_driver_refuses_to_look": (seeing.SeesUnseen,),
     "test_hosts_are_told_only_where_declared": (seeing.SeesNamesOnly, seeing.DoesNotDeclareHosts),
+    "test_sessions_are_told_only_where_declared": (
+        seeing.SeesNoSessions, seeing.DoesNotDeclareThatItSeesSessions,
+    ),
     "test_sessions_end_only_where_declared": (
         seeing.DoesNotDeclareSessions, releasing.SaysDoneAndDoesNothing,
     ),
@@ -152,6 +155,8 @@ GOOD: dict[str, Kind] = {
     "test_undeclared_list_is_refused": CinderManagedDriver,
     "test_blind_driver_refuses_to_look": CinderManagedDriver,
     "test_without_connector_everybody_is_released": releasing.TakesEverybody,
+    "test_connected_hosts_are_seen_as_they_are": seeing.SeesAccessAndSaysSo,
+    "test_sessions_are_told_only_where_declared": seeing.SeesAccessAndSaysSo,
 }
 """What passes the clauses that are about a driver which declares something else than most."""
 

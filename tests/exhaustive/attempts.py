@@ -41,6 +41,7 @@ from handlers.case import (
     Intent,
     LateCalls,
     LearnedClient,
+    OffWord,
     Outcome,
     StepKind,
     StepResult,
@@ -90,6 +91,8 @@ class Seen(NamedTuple):
     lacks: str
     known: tuple[str, ...]
     tried: int | None
+    down: tuple[str, ...] = ()
+    said_off: tuple[str, ...] = ()
 
 
 def see(world: World, known: tuple[str, ...], tried: int | None) -> Seen:
@@ -100,12 +103,14 @@ def see(world: World, known: tuple[str, ...], tried: int | None) -> Seen:
         rows=world.rows,
         servers=tuple(server._replace(guest="") for server in world.servers),
         access=() if world.blind else world.access,
-        sessions=() if world.blind else sessions,
+        sessions=() if world.blind or world.lacks == "sessions" else sessions,
         multiattach=world.multiattach,
         blind=world.blind,
         lacks=world.lacks,
         known=known,
         tried=tried,
+        down=world.down,
+        said_off=world.said_off,
     )
 
 
@@ -237,14 +242,16 @@ class _File:
         """Return the connector of a host that was learned."""
         return connector(host) if host in self._sides.seen.known else None
 
-    def off_word(self, host: str) -> None:
-        """Nobody says that a host is powered off: no host of this world is."""
+    def off_word(self, host: str) -> OffWord | None:
+        """Return a person's word that a host is powered off."""
+        said = host in self._sides.seen.said_off
+        return OffWord(host, "a person", NOW, NOW + HORIZON, "unplugged") if said else None
 
     def word_counted(self, host: str) -> None:
         """Nothing counted."""
 
     def heard_of(self, host: str, why: str, *, seen_anew: bool = False) -> None:
-        """No word is there to be ended."""
+        """Let a word stand that ought to end: what it says is then wrong for longer."""
 
     def learned_clients(self) -> Mapping[str, ClientInstance]:
         """No client is learned: the drivers of this world know hosts."""
@@ -336,14 +343,14 @@ class _Sides:
         self, instance_id: str, volume_id: str, *, timeout_seconds: float
     ) -> ShownServer | None:
         found = next(s for s in self.seen.servers if s.name == instance_id)
-        return None if found.gone else _shown_server(found)
+        return None if found.gone else _shown_server(found, self.seen.down)
 
     def deleted_server(self, instance_id: str, *, timeout_seconds: float) -> DeletedServer:
         found = next(s for s in self.seen.servers if s.name == instance_id)
         return DeletedServer(instance_id, found.ended_on or None)
 
     def compute_up(self, host: str, *, timeout_seconds: float) -> bool:
-        return True
+        return host not in self.seen.down
 
     def holders(self, volume_id: str, host: str, *, timeout_seconds: float) -> tuple[str, ...]:
         return tuple(
@@ -368,11 +375,11 @@ def _shown_row(row: Row) -> CinderAttachment:
     return CinderAttachment(row.name, row.status, row.server, row.status != RESERVED, host)
 
 
-def _shown_server(server: Server) -> ShownServer:
+def _shown_server(server: Server, down: tuple[str, ...]) -> ShownServer:
     devices = (BlockDevice(server.device),) if server.device else ()
     return ShownServer(
         instance_id=server.name, vm_state="active", task_state=server.task or None,
-        host=server.host, compute_up=True, launched=True, block_devices=devices,
+        host=server.host, compute_up=server.host not in down, launched=True, block_devices=devices,
     )  # fmt: skip
 
 
@@ -380,8 +387,8 @@ class SeeingDriver(StorageDriver):
     """A driver that sees accesses and sessions, as ``drivers/tgt`` does."""
 
     capabilities = Capabilities(
-        sees_connections=True, sees_hosts=True, lists_exports=True, revokes_access=True,
-        ends_sessions=True,
+        sees_connections=True, sees_hosts=True, sees_sessions=True, lists_exports=True,
+        revokes_access=True, ends_sessions=True,
     )  # fmt: skip
 
     def __init__(self, sides: _Sides) -> None:
@@ -418,6 +425,12 @@ class NamelessDriver(SeeingDriver):
     capabilities = dataclasses.replace(SeeingDriver.capabilities, sees_hosts=False)
 
 
+class AccessSeeingDriver(SeeingDriver):
+    """One that sees who is let in, and not who is in session."""
+
+    capabilities = dataclasses.replace(SeeingDriver.capabilities, sees_sessions=False)
+
+
 class OnlySeeingDriver(SeeingDriver):
     """One that cannot keep a host out."""
 
@@ -426,7 +439,10 @@ class OnlySeeingDriver(SeeingDriver):
     )
 
 
-DRIVERS = {"": SeeingDriver, "names": NamelessDriver, "revoking": OnlySeeingDriver}
+DRIVERS = {
+    "": SeeingDriver, "sessions": AccessSeeingDriver, "names": NamelessDriver,
+    "revoking": OnlySeeingDriver,
+}  # fmt: skip
 
 
 class _Recovery(Recovery):

@@ -4,6 +4,9 @@ Nova's order of work is that of nova/compute/manager.py and nova/virt/block_devi
 reserves, connects (with tries), opens the disk and completes; a detach takes the disk from the
 guest and then deletes the row (with tries); a deletion ends the guest first and swallows Cinder's
 errors; a live migration makes the second row, moves the guest, and deletes the source's row.
+
+A nova-compute that is down goes on with nothing: what it was asked for waits, what it was at breaks
+off. nova-api then deletes a server by itself, and nobody ends the guest.
 """
 
 from __future__ import annotations
@@ -57,10 +60,12 @@ class Move:
 def moves(world: World) -> Iterator[Move]:
     """Yield everything that may happen next outside detachd."""
     for job in world.jobs:
-        yield from _JOBS[job.kind](world, job)
+        if not world.stalled(job):
+            yield from _JOBS[job.kind](world, job)
     for late in dict.fromkeys(world.late):
         yield _landing(world, late)
     yield from _users(world)
+    yield from _hosts(world)
 
 
 def _landing(world: World, late: Late) -> Move:
@@ -97,7 +102,9 @@ def _wishes(world: World, name: str) -> Iterator[tuple[str, Move]]:
         job = Job("detach", name, row.name, "begun", request)
         after = with_job(world._replace(status="detaching"), job, job)
         yield "detach", Move(f"user: asks Nova to detach {row.name} from {name}", after)
-    if server.device or server.guest:
+    if server.device and server.host in world.down:
+        yield from (("delete", move) for move in _deleted_by_the_api(world, name, request))
+    elif server.device or server.guest:
         job = Job("delete", name, server.device, "begun", request)
         after = with_server(with_job(world, job, job), server._replace(task="deleting"))
         yield "delete", Move(f"user: deletes server {name}", after)
@@ -143,6 +150,80 @@ def _resets(world: World) -> Iterator[Move]:
                 for w, when in ((world, "start"), (after, "end"))
             )  # fmt: skip
             yield Move(f"operator: resets the status to available and {words}", after, told)
+
+
+# -- hosts that go down, and what a person says of them --------------------------------------------
+
+WAITS = ("begun", "reserved")
+"""The stages in which a job is still a message that waits for its compute."""
+
+
+def _hosts(world: World) -> Iterator[Move]:
+    """Let a host go down or come back, or a person say that it is off, rightly or wrongly."""
+    for host in ("h1", "h2"):
+        if host in world.down:
+            yield from _comes_back(world, host)
+        elif world.budget.deaths:
+            yield from _goes_down(spend(world, "deaths"), host)
+        if host in world.down and world.budget.words and host not in world.said_off:
+            said = tuple(sorted({*world.said_off, host}))
+            words = f"a person says that {host} is powered off"
+            yield Move(words, spend(world, "words")._replace(said_off=said))
+
+
+def _goes_down(world: World, host: str) -> Iterator[Move]:
+    down = world._replace(down=tuple(sorted({*world.down, host})))
+    yield Move(f"host {host}: its nova-compute dies, its guests run on", down)
+    dark = down._replace(dark=tuple(sorted({*world.dark, host})))
+    for server in world.servers:
+        if server.guest == host:
+            dark = _close(dark, server.name)
+    yield Move(f"host {host}: loses its power", dark)
+
+
+def _comes_back(world: World, host: str) -> Iterator[Move]:
+    """Come back: deletions and what has waited are done, what was broken off is over.
+
+    A host that was off takes minutes to boot. It may start its guests again, those that have their
+    disk as far as Nova knows.
+    """
+    up = world._replace(
+        down=tuple(h for h in world.down if h != host),
+        dark=tuple(h for h in world.dark if h != host),
+    )
+    for job in world.jobs:
+        if world.stalled(job) and job.stage not in WAITS and job.kind != "delete":
+            up = _over(up, job)
+    if host not in world.dark:
+        yield Move(f"host {host}: its nova-compute is up again", up)
+        return
+    yield Move(f"host {host}: has power again, and no guest is started", up, long=True)
+    for server in up.servers:
+        row = up.row(server.device)
+        if server.host == host and host in up.access and row and row.status == ATTACHED:
+            started = with_server(up, server._replace(guest=host))
+            words = f"host {host}: has power again and starts the guest of {server.name}"
+            yield Move(words, started, long=True)
+
+
+def _deleted_by_the_api(world: World, name: str, request: str) -> Iterator[Move]:
+    """Let nova-api delete a server of a host that is down: Cinder is asked, no guest is ended."""
+    server = world.server(name)
+    for job in world.jobs:
+        if job.server == name:
+            world = _over(world, job)
+    gone = with_server(world, server._replace(device="", task="", gone=True))
+    job = Job("delete", name, server.device, "asked", request)
+    row = world.row(server.device)
+    words = f"user: deletes server {name}; nova-api does it alone"
+    start = _told(gone, job, "detach.start") if row and row.status != RESERVED else ()
+    if row is None:
+        yield Move(words, gone)
+        return
+    after = delete_attachment(gone, row)
+    yield Move(words, after, (*start, *_told(after, job, "detach.end", publisher=messages.API)))
+    if world.budget.faults:
+        yield Move(f"{words}; Cinder fails, which is swallowed", spend(gone, "faults"), start)
 
 
 # -- what several jobs have in common --------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from handlers.announcement import Event
-from handlers.case import Case, CaseState, Conclusion, Outcome
+from handlers.case import Case, CaseState, Conclusion, Outcome, StepKind
 from handlers.judgement import guards
 from handlers.judgement.policy import BackendPolicy, Mode
 from handlers.judgement.rule import Verdict
@@ -100,11 +100,17 @@ def of_an_outcome(outcome: Outcome, mind: Mind, world: World) -> str:
         if wrong := [f for f in found if f not in left_out]:
             return f"closed as {outcome.verdict} although: {', '.join(wrong)}"
     # A wish to detach that is put off is not to be seen in the world.
-    wish = outcome.verdict == Verdict.NOVA_DETACH.value
+    wish = outcome.verdict == Verdict.NOVA_DETACH.value or _rolled_back(mind)
     parked = outcome.state is CaseState.PARKED and not outcome.held and not wish
     if parked and not found and not mind.going.truth.troubles:
         return f"parked although all is well: {outcome.reason}"
     return ""
+
+
+def _rolled_back(mind: Mind) -> bool:
+    assert mind.going is not None
+    case = mind.case(mind.going.claimed.case_id)
+    return any(intent.kind is StepKind.CINDER_ROLL_DETACHING for intent in case.intents)
 
 
 def at_the_end(world: World, mind: Mind) -> str:

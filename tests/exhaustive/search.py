@@ -170,7 +170,8 @@ class Search:
         """Tell whether nothing is under way that must be over within a late horizon."""
         calls_end = all(late.long for late in world.late) and all(c.long for c in world.left)
         at_the_backend = any(job.stage.startswith("asked") for job in world.jobs)
-        return calls_end and (self._slow or not world.jobs) and not at_the_backend
+        at_work = any(not world.stalled(job) for job in world.jobs)
+        return calls_end and (self._slow or not at_work) and not at_the_backend
 
     def _attempt(self, state: State, mind: Mind) -> Iterator[Next]:
         assert mind.going is not None

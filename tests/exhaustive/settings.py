@@ -119,6 +119,11 @@ QUICK = (
         bounded(FREE, "attach", user=1, faults=2)._replace(lacks="revoking"),
     ),
     Setting(
+        "a driver that sees no sessions",
+        bounded(FREE, "attach", "forget", user=1, faults=2)._replace(lacks="sessions"),
+        dataclasses.replace(POLICY, trust_blind=False),
+    ),
+    Setting(
         "observe",
         bounded(FREE, "attach", user=1, faults=1),
         dataclasses.replace(POLICY, mode=Mode.OBSERVE),
@@ -142,6 +147,25 @@ QUICK = (
 )
 """The bounded form: what every run of the tests searches, and where safeguards are taken away."""
 
+WORD = dataclasses.replace(POLICY, trust_off_word=True)
+"""A person's word that a host is powered off counts."""
+
+DEAD = (
+    Setting("a host dies in a detach", bounded(HELD, "detach", user=1, deaths=1, words=1), WORD),
+    Setting("a host dies in an attach", bounded(FREE, "attach", user=1, deaths=1, words=1), WORD),
+    Setting(
+        "a host dies, and its server is deleted",
+        bounded(HELD, "delete", user=1, faults=1, deaths=1, words=1),
+        WORD,
+    ),
+    Setting(
+        "a host dies, its server is deleted, and sessions are not seen",
+        bounded(HELD, "delete", user=1, faults=1, deaths=1, words=1)._replace(lacks="sessions"),
+        dataclasses.replace(WORD, trust_blind=False),
+    ),
+)
+"""Hosts that go down and come back, and what a person says of them, rightly or wrongly."""
+
 MENDED = (
     Setting(
         "attached again while Nova is at our detach",
@@ -161,6 +185,17 @@ MENDED = (
 """What was once a counterexample; searched by every run too, ten seconds each."""
 
 FULL = (
+    Setting(
+        "a host dies while a detach is stuck",
+        bounded(WISHED, "delete", user=1, deaths=1, words=1),
+        WORD,
+        early=True,
+    ),
+    Setting(
+        "two hosts die",
+        bounded(BOTH, "delete", "detach", user=2, deaths=2, words=2),
+        WORD,
+    ),
     Setting(
         "detached while its first try is late",
         bounded(FIRST_TRY_LATE, "detach", user=1, faults=1),

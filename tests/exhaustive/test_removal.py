@@ -16,11 +16,11 @@ from tests.exhaustive import removal
 from tests.exhaustive.relevance import made_a_difference, may_differ
 from tests.exhaustive.removal import Safeguard
 from tests.exhaustive.search import Found, Search, Setting
-from tests.exhaustive.settings import FULL, MENDED, QUICK
+from tests.exhaustive.settings import DEAD, FULL, MENDED, QUICK
 
 WHOLE = "DETACHD_EXHAUSTIVE" in os.environ
 MOST = 40_000
-SETTINGS = {setting.name: setting for setting in (*FULL, *MENDED, *QUICK)}
+SETTINGS = {setting.name: setting for setting in (*FULL, *MENDED, *DEAD, *QUICK)}
 
 NOTICED: Mapping[str, str] = {
     "guard BLIND_NOT_TRUSTED": "blind and not trusted",
@@ -28,6 +28,7 @@ NOTICED: Mapping[str, str] = {
     "guard NOVA_AT_IT": "attached again while Nova is at our detach",
     "guard LATE_ATTACH_UNSEEN": "an attach, blind",
     "guard CANNOT_REVOKE": "a driver that cannot revoke",
+    "guard SESSIONS_UNSEEN": "a driver that sees no sessions",
     "guard OBSERVE, and the mode asked again before each call": "observe",
     "guard APPROVE": "approve",
     "condition CLEAN": "an attach",

@@ -8,6 +8,7 @@ import pytest
 
 from tests.exhaustive.search import Found, Search, Setting
 from tests.exhaustive.settings import (
+    DEAD,
     FORGOTTEN,
     FULL,
     MENDED,
@@ -16,7 +17,7 @@ from tests.exhaustive.settings import (
     QUICK,
 )
 
-BOUNDED = (*QUICK, *MENDED)
+BOUNDED = (*QUICK, *MENDED, *DEAD)
 WHOLE = "DETACHD_EXHAUSTIVE" in os.environ
 MOST = int(os.environ.get("DETACHD_EXHAUSTIVE_STATES", "150000"))
 """At how many states of one world the full form stops, which it says."""

@@ -82,8 +82,9 @@ class Budget(NamedTuple):
     """How often each may still happen.
 
     ``user``: attach, detach, delete and migrate. ``faults``: a call to the backend that fails or
-    hangs, a cinder-api that is away, a compute that is killed, a guest that refuses. ``own``:
-    a call of ours that hangs. ``resets``: an operator's reset-state.
+    hangs, a cinder-api that is away, a compute that is killed, a guest that refuses. ``own``: a
+    call of ours that hangs. ``resets``: an operator's reset-state. ``deaths``: a nova-compute or a
+    whole host that goes down. ``words``: a person who says that a host is powered off.
     """
 
     user: int = 0
@@ -92,6 +93,8 @@ class Budget(NamedTuple):
     crashes: int = 0
     resets: int = 0
     sweeps: int = 0
+    deaths: int = 0
+    words: int = 0
 
 
 class World(NamedTuple):
@@ -100,7 +103,9 @@ class World(NamedTuple):
     ``access`` are the hosts that the backend lets in. ``blind``: the driver is Cinder's own;
     ``lacks`` names what a driver that sees cannot do. ``wishes`` are the operations that users may
     ask for: migrate as often as it is there. Forget is Nova's, and lets the guest keep the disk.
-    ``operations`` counts those that users asked for, ``rows_made`` the rows.
+    ``operations`` counts those that users asked for, ``rows_made`` the rows. ``down`` are the hosts
+    whose nova-compute is down, ``dark`` those of them without power; ``said_off`` are the hosts of
+    which a person says so, rightly or wrongly.
     """
 
     status: str
@@ -117,6 +122,9 @@ class World(NamedTuple):
     wishes: tuple[str, ...] = ("attach", "detach", "delete", "migrate")
     operations: int = 0
     rows_made: int = 0
+    down: tuple[str, ...] = ()
+    dark: tuple[str, ...] = ()
+    said_off: tuple[str, ...] = ()
 
     def row(self, name: str) -> Row | None:
         """Return the row of this name, None where there is none."""
@@ -125,6 +133,10 @@ class World(NamedTuple):
     def server(self, name: str) -> Server:
         """Return the server of this name."""
         return next(server for server in self.servers if server.name == name)
+
+    def stalled(self, job: Job) -> bool:
+        """Tell whether the compute that is to go on with a job is down; Cinder goes on."""
+        return self.server(job.server).host in self.down and not job.stage.startswith("asked")
 
     def using(self) -> tuple[Server, ...]:
         """Return the servers whose guest has the disk open."""

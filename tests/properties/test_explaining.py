@@ -76,7 +76,7 @@ def test_of_a_backend_that_nobody_saw_nothing_is_told(
     now: datetime,
 ) -> None:
     """Blind, or no answer -> no text says who is let in, has a session, or that it is clean."""
-    able = dataclasses.replace(able, sees_connections=False, sees_hosts=False)
+    able = dataclasses.replace(able, sees_connections=False, sees_hosts=False, sees_sessions=False)
     told = explained(picture.but(backend=answer, hosts_known=False), policy, able, now)
     for text in texts(told):
         assert not CLAIMS.search(text), (told.rule, text)

@@ -31,7 +31,7 @@ def check_schema(database: Database) -> None:
     Raises ClusterUnfitError if the database is a cluster that cannot keep a ledger.
     """
     check_cluster(database)
-    if database.file is not None and not Path(database.file).exists():
+    if _is_missing(database):
         raise SchemaBehindError(
             f"There is no ledger at {database.name}: correct [ledger] connection if it names a "
             "wrong file; for a new ledger run `detachd ledger upgrade`"
@@ -59,9 +59,22 @@ def check_cluster(database: Database) -> None:
 
 def present(database: Database) -> str | None:
     """Return the revision at which the tables are, None if there are none."""
-    if database.file is not None and not Path(database.file).exists():
+    if _is_missing(database):
         return None  # a connection would create an empty file
     return database.read(_revision)
+
+
+def _is_missing(database: Database) -> bool:
+    """Tell whether the ledger's file surely does not exist; other errors appear when it is read."""
+    if database.file is None:
+        return False
+    try:
+        Path(database.file).stat()  # exists() does not tell a directory that may not be entered
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _revision(connection: sa.Connection) -> str | None:

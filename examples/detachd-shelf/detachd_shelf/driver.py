@@ -30,6 +30,7 @@ class ShelfDriver(StorageDriver):
     capabilities = Capabilities(
         sees_connections=True,
         sees_hosts=True,
+        sees_sessions=True,
         lists_exports=True,
         revokes_access=True,
         ends_sessions=True,

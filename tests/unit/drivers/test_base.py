@@ -33,9 +33,11 @@ def test_migrated_volume_goes_by_two_names() -> None:
 
 
 def test_capabilities_that_contradict_each_other_are_refused() -> None:
-    """Hosts without connections -> ValueError, so that the plug-in is told as broken."""
+    """Hosts or sessions without connections -> ValueError, so that the plug-in is called broken."""
     with pytest.raises(ValueError, match="sees connections too"):
         Capabilities(sees_connections=False, sees_hosts=True)
+    with pytest.raises(ValueError, match="sees connections too"):
+        Capabilities(sees_connections=False, sees_sessions=True)
 
 
 # -- connectors ------------------------------------------------------------------------------------

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from oslo_context import context
 
 from consumer.counting import Answered, CallGivenUp, CallReturnedLate, HangingCalls
+from consumer.work import driver_calls
 from consumer.work.driver_calls import BoundedDrivers, DriverEvent
 from drivers.base import Attachment, Capabilities, Connector, Export, Observation, StorageDriver
 from drivers.base import VolumeRef as Ref
@@ -296,3 +298,90 @@ def test_a_constructor_that_hangs_holds_up_its_own_backend_alone(
     until(lambda: not bounded.hanging(), 10.0)
     assert bounded.take_returned() == ()
     CALLS["observe"](bounded(LAB))
+
+
+# -- the threads that make the calls ---------------------------------------------------------------
+
+
+class Noting(Hanging):
+    """Notes by which thread it is called, and what that thread's log lines name."""
+
+    def __init__(self, backend: str, method: str | None = None) -> None:
+        super().__init__(backend, method)
+        self.threads: list[int] = []
+        self.named: list[str | None] = []
+
+    def _do(self, method: str) -> None:
+        self.threads.append(threading.get_native_id())
+        now = context.get_current()
+        self.named.append(now.request_id if now else None)
+        super()._do(method)
+
+
+@pytest.fixture
+def working() -> Iterator[None]:
+    """Let this thread work on a case, as far as logging knows."""
+    context.RequestContext(request_id="req-first")
+    yield
+    del context._request_store.context
+
+
+@pytest.mark.usefixtures("working")
+def test_calls_one_after_another_are_made_by_one_thread() -> None:
+    """Three looks -> one thread, so that a connection which it keeps serves all of them."""
+    driver = Noting(LAB)
+    bounded = BoundedDrivers(lambda _: driver, backends(driver_grace_seconds=GRACE))(LAB)
+    for number in range(3):
+        context.RequestContext(request_id=f"req-{number}")
+        READS["observe"](bounded)
+    assert len(set(driver.threads)) == 1
+    assert driver.named == ["req-0", "req-1", "req-2"]
+
+
+@pytest.mark.usefixtures("working")
+def test_calls_at_the_same_time_do_not_wait_for_each_other() -> None:
+    """One look hangs and another comes -> the other is made at once, by another thread."""
+    driver = Noting(LAB, "list_exports")
+    bounded = BoundedDrivers(lambda _: driver, backends(driver_grace_seconds=GRACE))(LAB)
+    with pytest.raises(IndeterminateError):
+        READS["list_exports"](bounded)
+    READS["observe"](bounded)
+    driver.let_go.set()
+    assert len(set(driver.threads)) == 2
+
+
+@pytest.mark.usefixtures("working")
+def test_the_thread_of_a_call_that_was_given_up_makes_no_further_one() -> None:
+    """A look hangs, is given up, and returns -> its thread ends; the next look has another one."""
+    driver = Noting(LAB, "list_exports")
+    bounded = BoundedDrivers(lambda _: driver, backends(driver_grace_seconds=GRACE))(LAB)
+    with pytest.raises(IndeterminateError):
+        READS["list_exports"](bounded)
+    driver.let_go.set()
+    until(lambda: driver.threads[0] not in {t.native_id for t in threading.enumerate()})
+    READS["observe"](bounded)
+    assert driver.threads[1] != driver.threads[0]
+
+
+@pytest.mark.usefixtures("working")
+def test_a_call_of_no_case_is_not_logged_as_that_of_the_last_case() -> None:
+    """A case's look, then a look of the sweep -> the sweep's log lines name no case."""
+    driver = Noting(LAB)
+    bounded = BoundedDrivers(lambda _: driver, backends(driver_grace_seconds=GRACE))(LAB)
+    READS["observe"](bounded)
+    in_another = threading.Thread(target=READS["observe"], args=(bounded,))
+    in_another.start()
+    in_another.join()
+    assert driver.named == ["req-first", None]
+
+
+@pytest.mark.usefixtures("working")
+def test_a_thread_without_a_call_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No call for a while -> no thread is left; the next call is made all the same."""
+    monkeypatch.setattr(driver_calls, "IDLE_SECONDS", 0.05)
+    driver = Noting(LAB)
+    bounded = BoundedDrivers(lambda _: driver, backends(driver_grace_seconds=GRACE))(LAB)
+    READS["observe"](bounded)
+    until(lambda: driver.threads[0] not in {t.native_id for t in threading.enumerate()})
+    READS["observe"](bounded)
+    assert len(driver.threads) == 2

@@ -63,8 +63,9 @@ OPENED_AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 NOW = OPENED_AT + timedelta(minutes=20)
 
 SEEING = Capabilities(
-    sees_connections=True, sees_hosts=True, revokes_access=True, ends_sessions=True
-)
+    sees_connections=True, sees_hosts=True, sees_sessions=True, revokes_access=True,
+    ends_sessions=True,
+)  # fmt: skip
 THROUGH_CINDER = Capabilities(sees_connections=False, acts_through_cinder=True)
 
 

@@ -150,6 +150,23 @@ def test_session_after_the_guest_s_end_is_ended_by_who_can() -> None:
     assert objecting(ENDED, AUTO, cannot) is Guard.LIVE_SESSION
 
 
+UNSHOWN = dataclasses.replace(access(H1), sessions=None)
+
+
+@pytest.mark.parametrize("picture", [UC1, UC3, HELD], ids=["UC1", "UC3", "UC5"])
+def test_access_is_not_ended_where_nothing_shows_whether_a_guest_uses_it(picture: Picture) -> None:
+    """The driver shows no sessions -> parked; the operator accepts that -> no objection."""
+    unshown = picture.but(backend=(UNSHOWN,))
+    assert objecting(unshown) is Guard.SESSIONS_UNSEEN
+    assert objecting(unshown, TRUSTED) is None
+    assert objecting(unshown.but(backend=())) is None
+
+
+def test_access_that_is_unused_by_nova_s_record_is_ended_whatever_the_driver_shows() -> None:
+    """Nova says that the guest was ended on that host -> no session is in question."""
+    assert objection(ENDED.but(backend=(UNSHOWN,))) is None
+
+
 @pytest.mark.parametrize(
     "picture",
     [

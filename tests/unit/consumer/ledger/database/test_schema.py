@@ -11,7 +11,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from consumer.ledger import Claim, Ledger, SchemaAheadError, SchemaBehindError, Upgraded
+from consumer.ledger import (
+    Claim,
+    Ledger,
+    LedgerError,
+    SchemaAheadError,
+    SchemaBehindError,
+    Upgraded,
+)
 from consumer.ledger.database import schema, upgrade
 from consumer.ledger.database.tables import metadata
 from consumer.ledger.migrations import versions
@@ -46,6 +53,14 @@ def ledger(database_url: str) -> Iterator[Ledger]:
     ledger = Ledger(database_url)
     ledger.upgrade()
     yield ledger
+    ledger.close()
+
+
+def test_file_that_may_not_be_looked_for(tmp_path: Path) -> None:
+    """The system does not say whether there is such a file -> its reason, not "there is none"."""
+    ledger = Ledger(f"sqlite:///{tmp_path / ('a' * 300)}")
+    with pytest.raises(LedgerError, match="cannot be used"):
+        ledger.check_schema()
     ledger.close()
 
 
