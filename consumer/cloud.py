@@ -35,11 +35,15 @@ DriverOf = Callable[[str], StorageDriver]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ControlPlane:
-    """Cinder and Nova, and where they are by the catalog, if there is one."""
+    """Cinder and Nova, and where they are by the catalog, if there is one.
+
+    ``service_roles`` asks for the roles of the user of the service token; None: there is none.
+    """
 
     cinder: Cinder
     nova: Nova
     places: Callable[[float], tuple[Place, Place]] | None = None
+    service_roles: Callable[[float], frozenset[str] | None] | None = None
 
 
 def control_plane(settings: Settings) -> ControlPlane:
@@ -59,7 +63,10 @@ def control_plane(settings: Settings) -> ControlPlane:
         return cinder.place(seconds), nova.place(seconds)
 
     return ControlPlane(
-        CinderClient(cinder), NovaClient(nova, lambda seconds: apart(*places(seconds))), places
+        CinderClient(cinder),
+        NovaClient(nova, lambda seconds: apart(*places(seconds))),
+        places,
+        cinder.service_roles,
     )
 
 

@@ -224,14 +224,23 @@ class Cinder(Protocol):
     def complete(self, attachment_id: str, *, request_id: str, timeout_seconds: float) -> None:
         """``os-complete``: the row becomes attached and the volume in-use."""
 
+    def has_service_token(self) -> bool:
+        """Tell whether a service token is configured, which a call can carry. Asks nobody."""
+
     def delete_attachment(
-        self, attachment_id: str, *, request_id: str, timeout_seconds: float
+        self,
+        attachment_id: str,
+        *,
+        request_id: str,
+        timeout_seconds: float,
+        service_token: bool = False,
     ) -> None:
         """``DELETE /attachments/{id}``: terminate, drop the row, recompute from what remains.
 
         Cinder terminates with the connector that it has stored, and not at all where the row is
         still ``reserved``. A row that is gone is success. ConflictError where Cinder's guard
-        (CVE-2023-2088) says that Nova uses the attachment.
+        (CVE-2023-2088) says that Nova uses the attachment, which it does not ask where
+        ``service_token`` is true.
         """
 
     def terminate_connection(
@@ -247,6 +256,7 @@ class Cinder(Protocol):
         *,
         request_id: str,
         timeout_seconds: float,
+        service_token: bool = False,
     ) -> None:
         """``os-force_detach``, never without a connector: terminate, unreserve, then detach."""
 

@@ -71,10 +71,16 @@ class StepKind(enum.Enum):
 class Action(enum.Enum):
     """What only a person may order instead of what a plan asks for.
 
-    ``DETACH``: Nova detaches what the plan would leave attached.
+    ``DETACH``: Nova detaches what the plan would leave attached. ``SERVICE_TOKEN``: the call that
+    Cinder's own check refused (CVE-2023-2088) is made with a service token, which ends that check.
     """
 
     DETACH = "detach"
+    SERVICE_TOKEN = "service-token"  # noqa: S105 - a name
+
+
+ORDERED_OF_PARKED = frozenset({Action.SERVICE_TOKEN})
+"""What may be ordered of a parked case too: it parks because the call was refused."""
 
 
 class StepResult(enum.Enum):

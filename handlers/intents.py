@@ -26,6 +26,8 @@ REACHES_BACKEND = frozenset(
         StepKind.CINDER_FORCE_DETACH,
     }
 )
+CHECKED_BY_CINDER = frozenset({StepKind.CINDER_DELETE_ATTACHMENT, StepKind.CINDER_FORCE_DETACH})
+"""Before these Cinder asks Nova who uses the attachment (``attachment_deletion_allowed``)."""
 ACTS_LATE = REACHES_BACKEND | {StepKind.CINDER_UNRESERVE, StepKind.NOVA_DETACH}
 """What does harm where it acts after its caller has given up.
 
@@ -88,6 +90,17 @@ def detach_ordered(case: Case) -> bool:
     made = (i for i in may_have_acted(case.intents) if i.kind is StepKind.CINDER_COMPLETE)
     begun = any(i.intended_at is not None and i.intended_at >= since for i in made)
     return begun and (case.mended_at is None or case.mended_at < since)
+
+
+def cinder_refused(case: Case, attachment_id: str | None) -> bool:
+    """Tell whether the last call for this attachment that Cinder checks with Nova led to nothing.
+
+    It was refused, as Cinder's check does (409), or had no answer, as where Cinder cannot ask Nova
+    (500). Which of both it was, and why, is in the history of the case.
+    """
+    asked = (i for i in reversed(since_recovered(case)) if i.kind in CHECKED_BY_CINDER)
+    last = next((i for i in asked if i.attachment_id == attachment_id), None)
+    return last is not None and last.result in (StepResult.REFUSED, StepResult.INDETERMINATE)
 
 
 def wish_pending(case: Case, attachment_id: str) -> StepKind | None:

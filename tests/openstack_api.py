@@ -223,6 +223,7 @@ class OpenStackApi:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 64  # 5 by default: fourteen at once were reset on a busy machine
     api: OpenStackApi
 
     def handle_error(self, request: object, client_address: object) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from cliff.command import Command
@@ -13,6 +12,7 @@ from cliff.command import Command
 from consumer.cli.app import MOST
 from consumer.cli.case import plain
 from consumer.cli.case_bundle import redacted
+from consumer.cli.case_list import since
 from consumer.cli.configured import add_config_file, ledger_of
 
 
@@ -29,9 +29,9 @@ class AuditExport(Command):
         parser = super().get_parser(prog_name)
         parser.add_argument(
             "--since",
-            type=_moment,
+            type=since,
             metavar="TIME",
-            help="only what happened at or after this time, in ISO 8601 with its zone",
+            help="only what happened since then: 90m, 6h, 2d, or a time in ISO 8601",
         )
         add_config_file(parser)
         return parser
@@ -50,13 +50,3 @@ class AuditExport(Command):
     def _print(self, line: Mapping[str, Any]) -> None:
         shown = redacted({name: plain(value) for name, value in line.items()})
         self.app.stdout.write(json.dumps(shown) + "\n")
-
-
-def _moment(text: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is no time in ISO 8601") from None
-    if at.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text} has no zone, for example +00:00")
-    return at

@@ -15,7 +15,7 @@ from consumer.cli.app import moment_or_seconds, stated_reason
 from consumer.cli.configured import add_actor, add_config_file, ledger_of
 from consumer.cli.text import width
 from consumer.status.one_case import explanation
-from handlers.case import Action, CaseState
+from handlers.case import ORDERED_OF_PARKED, Action, CaseState
 
 if TYPE_CHECKING:
     from consumer.ledger import CaseRecord
@@ -54,7 +54,8 @@ class CaseApprove(Command):
             help=(
                 "order this instead, where `detachd case show` offers it; --plan is then the "
                 "fingerprint of the plan with it. detach: what would be left attached is detached "
-                "by Nova"
+                "by Nova. service-token: the call that Cinder's own check refused is made with a "
+                "service token, for this case alone"
             ),
         )
         add_word(self._parser)
@@ -94,7 +95,9 @@ class CaseApprove(Command):
         from consumer.ledger import WrongStateError
 
         case = record.case
-        if case.state is not CaseState.AWAITING_APPROVAL or case.fingerprint is None:
+        orders = action in ORDERED_OF_PARKED and case.state is CaseState.PARKED
+        asks = case.state is CaseState.AWAITING_APPROVAL and case.fingerprint is not None
+        if not orders and not asks:
             raise WrongStateError(
                 f"case {case.case_id} is {case.state.value} and has no plan to approve"
             )

@@ -43,6 +43,13 @@ class Doctor(Command):
                 "--try-detach", action="store_true",
                 help="also ask Nova to detach a volume that nobody has, which tells its policy",
             )  # fmt: skip
+            parser.add_argument(
+                "--try-writes", metavar="VOLUME",
+                help=(
+                    "also reserve this volume and give it back, which tells policies of Cinder: "
+                    "one that you made for it, with the metadata detachd_trial=true"
+                ),
+            )  # fmt: skip
         parser.add_argument(
             "-f", "--format", choices=["text", "json"], default="text", help="(default: text)"
         )
@@ -55,7 +62,9 @@ class Doctor(Command):
 
         settings, found = examining.examine_files(parsed_args.config_file)
         if settings is not None and not (self.files_alone or parsed_args.config):
-            found += examining.examine_all(settings, try_detach=parsed_args.try_detach)
+            found += examining.examine_all(
+                settings, try_detach=parsed_args.try_detach, try_writes=parsed_args.try_writes
+            )
         if parsed_args.format == "json":
             self.app.stdout.write(json.dumps(as_json(found), indent=2) + "\n")
         else:

@@ -61,17 +61,20 @@ def examine_files(paths: Sequence[Path]) -> tuple[Settings | None, list[Finding]
     ]
 
 
-def examine_all(settings: Settings, *, try_detach: bool = False) -> Iterator[Finding]:
+def examine_all(
+    settings: Settings, *, try_detach: bool = False, try_writes: str | None = None
+) -> Iterator[Finding]:
     """Yield what is found of all that detachd talks to. Blocks for each, within its time limit.
 
-    ``try_detach``: Nova is asked to detach a volume that nobody has.
+    ``try_detach``: Nova is asked to detach a volume that nobody has. ``try_writes``: the volume
+    that Cinder is asked to reserve and to give back.
     """
     yield from _ledger(settings)
     yield from _use_cases(settings)
     for bus in _buses_of(settings):
         if not _is_unset(settings, bus):  # that was said of the files
             yield from examine(bus)
-    yield from _cloud(settings, try_detach=try_detach)
+    yield from _cloud(settings, try_detach=try_detach, try_writes=try_writes)
 
 
 def worst(findings: Sequence[Finding]) -> Level:
@@ -252,17 +255,18 @@ class _Question:
     todo: str
 
 
-def _cloud(settings: Settings, *, try_detach: bool) -> Iterator[Finding]:
+def _cloud(settings: Settings, *, try_detach: bool, try_writes: str | None) -> Iterator[Finding]:
     try:
         clouds = control_plane(settings)
     except ConfigurationError as wrong:
         yield from (error("cloud", problem) for problem in wrong.problems)
         return
     yield from _regions(clouds)
+    yield from rights.of_service_user(clouds)
     cinder, nova = _cinder(clouds), list(_nova(clouds))
     yield from (cinder, *nova)
     if all(finding.level < Level.ERROR for finding in (cinder, *nova)):
-        yield from rights.reads(clouds, try_detach=try_detach)
+        yield from rights.reads(clouds, try_detach=try_detach, try_writes=try_writes)
     yield from _drivers(settings, clouds)
 
 

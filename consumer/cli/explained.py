@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
@@ -32,7 +33,30 @@ def lines(told: Explanation, now: datetime, columns: int, *, every: bool = False
     for number, text in enumerate(told.missing):
         yield from wrapped("" if number else "Missing", text, columns, INDENT)
     for number, command in enumerate(told.next or ("nothing",)):
-        yield f"{'' if number else 'Next':<{INDENT}}{command}"
+        for part, line in enumerate(_to_type(command, columns)):
+            yield f"{'' if number or part else 'Next':<{INDENT}}{line}"
+
+
+def _to_type(command: str, columns: int) -> Iterator[str]:
+    """Yield a command in lines that a shell takes as one; what it is for stands before a long one.
+
+    It is broken before an option alone.
+    """
+    room = columns - INDENT
+    if len(command) <= room:
+        yield command
+        return
+    words, _, what = command.partition("  # ")
+    if what:
+        yield f"# {what}:"
+    line, *options = re.split(r" (?=--)", words)
+    for option in options:
+        if len(f"{line} {option} \\") > room:
+            yield f"{line} \\"
+            line = f"  {option}"
+        else:
+            line = f"{line} {option}"
+    yield line
 
 
 def _sides(sides: Sequence[Side], now: datetime, columns: int) -> Iterator[str]:
@@ -97,6 +121,8 @@ def _instead(instead: ToldInstead, columns: int) -> Iterator[str]:
     yield f"{'':<{INDENT}}{mark}"
     for sentence in instead.stops:
         yield from wrapped("", f"not now: {sentence}", columns, INDENT)
+    for sentence in instead.waits:
+        yield from wrapped("", f"it would wait: {sentence}", columns, INDENT)
 
 
 def _guards(told: Explanation, columns: int, *, every: bool) -> Iterator[str]:

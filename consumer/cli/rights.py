@@ -4,8 +4,12 @@ Each read is made once. Of the writes only Nova's detach can be tried without ef
 person asks for it: Nova looks for the server, asks its policy, and only then looks for the volume
 (``delete`` of nova/api/openstack/compute/volume_attachments.py), so that it is asked for a volume
 that nobody has.
-Cinder looks for the volume or the attachment before it asks its policy: one that does not exist is
-404 to everybody, and of one that exists the call would be made.
+Cinder looks for the volume or the attachment before it asks its policy (cinder/volume/api.py,
+cinder/api/v3/attachments.py): one that does not exist is 404 to everybody, and of one that exists
+the call would be made. Its compare-and-swaps find nothing to change on a volume in another status,
+but one that is in use may come to that status between our look and the call. So they are tried on a
+volume alone that a person made for it. The other calls of a plan end a connection, or need an
+attachment: they are not tried.
 """
 
 from __future__ import annotations
@@ -21,12 +25,19 @@ from drivers.openstack.place import Place
 
 LOOK_SECONDS = 20.0
 PERMIT = "the user needs the role admin, or a policy that permits it (docs/openstack.md)"
-ADMIN = "admin"
+ADMIN, SERVICE = "admin", "service"
 WRITES = "by the default policies admin is enough for what a plan calls"
 UNKNOWN_WRITES = (
-    "whether it permits os-reserve, os-unreserve, os-roll_detaching, os-terminate_connection, "
-    "os-force_detach, os-complete and the DELETE of an attachment is not known: it would tell only "
-    "by doing it"
+    "whether it permits os-terminate_connection, os-force_detach, os-complete and the DELETE of an "
+    "attachment is not known: it would tell only by doing it"
+)
+NOT_TRIED_WRITES = (
+    "whether it permits os-reserve, os-unreserve and os-roll_detaching was not asked; `detachd "
+    "doctor --try-writes VOLUME` asks it on a volume that you made for that"
+)
+TRIAL_MARK = "detachd_trial"
+TO_MAKE_ONE = (
+    f"make one: openstack volume create --size 1 --property {TRIAL_MARK}=true detachd-trial"
 )
 
 NOT_TRIED = (
@@ -37,12 +48,20 @@ NOT_TRIED = (
 Read = Callable[[], object]
 
 
-def reads(clouds: ControlPlane, *, try_detach: bool = False) -> Iterator[Finding]:
+def reads(
+    clouds: ControlPlane, *, try_detach: bool = False, try_writes: str | None = None
+) -> Iterator[Finding]:
     """Yield what is found of each read that a look makes. Blocks for each of them.
 
-    With ``try_detach`` Nova is asked to detach a volume that nobody has, too.
+    With ``try_detach`` Nova is asked to detach a volume that nobody has, too. ``try_writes`` is a
+    volume that a person made for it, which is reserved and given back.
     """
     volume_id = yield from _of_cinder(clouds.cinder)
+    if try_writes is not None:
+        yield from _writes(clouds.cinder, try_writes)
+    else:
+        yield note("cinder", NOT_TRIED_WRITES)
+    yield note("cinder", UNKNOWN_WRITES)
     server_id = yield from _of_nova(clouds.nova, volume_id or str(uuid.uuid4()))
     if server_id is not None:
         yield _detach(clouds.nova, server_id) if try_detach else note("nova", NOT_TRIED)
@@ -62,6 +81,26 @@ def roles(places: tuple[Place, Place]) -> Iterator[Finding]:
                 f"give it the role {ADMIN}, or see to it that the policies of {place.section} "
                 "permit it all that docs/openstack.md lists",
             )
+
+
+def of_service_user(clouds: ControlPlane) -> Iterator[Finding]:
+    """Yield whether the user of the service token gets one, and its roles. Blocks for Keystone."""
+    try:
+        named = clouds.service_roles and clouds.service_roles(LOOK_SECONDS)
+    except OutsideError as away:
+        yield error("service_user", f"it gets no service token: {away}")
+        return
+    if not named:
+        return
+    told = f"its user has the roles {', '.join(sorted(named))}"
+    if SERVICE in named:
+        yield good("service_user", f"{told}; by default Cinder takes a token of the role {SERVICE}")
+        return
+    yield warning(
+        "service_user",
+        f"{told}, and not {SERVICE}, which is the default of Cinder's service_token_roles",
+        f"give it the role {SERVICE}, or see which roles [keystone_authtoken] of cinder.conf names",
+    )
 
 
 def _of_cinder(cinder: Cinder) -> Generator[Finding, None, str | None]:
@@ -89,8 +128,47 @@ def _of_cinder(cinder: Cinder) -> Generator[Finding, None, str | None]:
             volume_id, timeout_seconds=limit
         )
     yield from _tried("cinder", asked)
-    yield note("cinder", UNKNOWN_WRITES)
     return found
+
+
+def _writes(cinder: Cinder, volume_id: str) -> Iterator[Finding]:
+    """Reserve a volume that was made for it, and give it back; each call tells its policy."""
+    if (why := _unfit(cinder, volume_id)) is not None:
+        yield warning("cinder", f"nothing was written to {volume_id}: {why}", TO_MAKE_ONE)
+        return
+    yield _written("os-roll_detaching", cinder.roll_detaching, volume_id)
+    yield _written("os-reserve", cinder.reserve, volume_id)
+    yield _written("os-unreserve", cinder.unreserve, volume_id)
+    if (why := _unfit(cinder, volume_id)) is not None:
+        todo = f"openstack volume set --state available {volume_id}"
+        yield error("cinder", f"volume {volume_id} is not as it was before: {why}", todo)
+
+
+def _unfit(cinder: Cinder, volume_id: str) -> str | None:
+    """Return why the volume is not one to be tried on, None where it is."""
+    try:
+        volume = cinder.volume(volume_id, timeout_seconds=LOOK_SECONDS)
+    except OutsideError as away:
+        return str(away)
+    if volume is None:
+        return "there is no such volume"
+    if TRIAL_MARK not in volume.marks:
+        return f"its metadata has no {TRIAL_MARK}=true, so it may be somebody's"
+    if volume.status != "available" or volume.attachments:
+        return f"it is {volume.status} with {len(volume.attachments)} attachments"
+    return None
+
+
+def _written(name: str, call: Callable[..., None], volume_id: str) -> Finding:
+    """Make the call: 403 is a refusal, and so it is known only where it is that or a success."""
+    request_id = f"req-{uuid.uuid4()}"
+    try:
+        call(volume_id, request_id=request_id, timeout_seconds=LOOK_SECONDS)
+    except PermanentError as refused:
+        return error("cinder", f"it refuses detachd {name}: {refused}", PERMIT)
+    except OutsideError as away:
+        return note("cinder", f"whether it permits {name} is not known: {away}")
+    return good("cinder", f"it permits {name}: it was tried on volume {volume_id}")
 
 
 def _of_nova(nova: Nova, volume_id: str) -> Generator[Finding, None, str | None]:

@@ -201,6 +201,11 @@ def _read_one(conf: cfg.ConfigOpts, section: str) -> ListenerSettings:
 
 def _own_broker_problems(conf: cfg.ConfigOpts, sections: Sequence[str]) -> Iterator[str]:
     announcing = conf.oslo_messaging_notifications.transport_url or conf.transport_url
+    if announcing.partition("://")[0] == "amqp":
+        yield (
+            "transport_url begins with amqp://, which kombu takes and oslo.messaging, which sends "
+            "the announcements, does not: write rabbit://"
+        )
     if sections and announcing == _NO_BROKER:
         yield (
             f"[{sections[0]}] is set, but [DEFAULT] has no transport_url: announcements and "

@@ -200,8 +200,17 @@ class CinderClient:
             )
             _check(asking, call, asking.ask(call), HTTPStatus.NO_CONTENT)
 
+    def has_service_token(self) -> bool:
+        """Tell whether ``[service_user]`` says how to get a service token; asks nobody."""
+        return self._endpoint.has_service_token
+
     def delete_attachment(
-        self, attachment_id: str, *, request_id: str, timeout_seconds: float
+        self,
+        attachment_id: str,
+        *,
+        request_id: str,
+        timeout_seconds: float,
+        service_token: bool = False,
     ) -> None:
         """``DELETE /attachments/{id}``; a 404 that names the row is success."""
         with self._endpoint.within(timeout_seconds) as asking:
@@ -211,7 +220,8 @@ class CinderClient:
                 asking.pin(ATTACHMENTS),
                 subjects=(attachment_id,),
                 request_id=request_id,
-                service_token=True,
+                checked=True,
+                service_token=service_token,
             )
             with contextlib.suppress(NotFoundError):
                 asking.read(call, lambda document: items(document, "attachments"))
@@ -222,7 +232,7 @@ class CinderClient:
         """``os-terminate_connection``; a refusal comes before anything is done."""
         body = {"os-terminate_connection": {"connector": connector.to_mapping()}}
         with self._endpoint.within(timeout_seconds) as asking:
-            _act(asking, volume_id, body, request_id, service_token=True)
+            _act(asking, volume_id, body, request_id, checked=True)
 
     def force_detach(
         self,
@@ -232,6 +242,7 @@ class CinderClient:
         *,
         request_id: str,
         timeout_seconds: float,
+        service_token: bool = False,
     ) -> None:
         """``os-force_detach``: terminate, unreserve and detach, one after the other.
 
@@ -243,7 +254,10 @@ class CinderClient:
             argument["attachment_id"] = attachment_id
         with self._endpoint.within(timeout_seconds) as asking:
             body = {"os-force_detach": argument}
-            call = _action(asking, volume_id, body, request_id, service_token=True)
+            call = dataclasses.replace(
+                _action(asking, volume_id, body, request_id, checked=True),
+                service_token=service_token,
+            )
             answer = asking.send(call)
             if (refused := asking.refusal(call, answer)) is not None:
                 raise _half_done(asking, volume_id, answer, refused)
@@ -256,10 +270,10 @@ def _act(
     body: Mapping[str, Any],
     request_id: str,
     *,
-    service_token: bool = False,
+    checked: bool = False,
 ) -> None:
     """Make one action on a volume; all of them answer 202 without a body."""
-    call = _action(asking, volume_id, body, request_id, service_token=service_token)
+    call = _action(asking, volume_id, body, request_id, checked=checked)
     _check(asking, call, asking.ask(call), HTTPStatus.ACCEPTED)
 
 
@@ -269,7 +283,7 @@ def _action(
     body: Mapping[str, Any],
     request_id: str,
     *,
-    service_token: bool,
+    checked: bool,
 ) -> Call:
     return Call(
         "POST",
@@ -278,7 +292,7 @@ def _action(
         subjects=(volume_id,),
         body=body,
         request_id=request_id,
-        service_token=service_token,
+        checked=checked,
     )
 
 

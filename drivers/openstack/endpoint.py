@@ -69,7 +69,8 @@ class Call:
     """One HTTP request as it is meant. ``request_id`` is what makes it a write.
 
     ``subjects`` are the ids of what it is about: a 404 has to name one of them to be believed.
-    ``service_token`` asks for one to go along, where there is one.
+    ``checked``: Cinder asks Nova before it, unless it carries a service token. ``service_token``
+    sends one along, where there is one.
     """
 
     method: str
@@ -79,6 +80,7 @@ class Call:
     params: Mapping[str, str] = dataclasses.field(default_factory=dict)
     body: Mapping[str, Any] | None = None
     request_id: str | None = None
+    checked: bool = False
     service_token: bool = False
 
     @property
@@ -211,18 +213,31 @@ class Endpoint:
     """One API. Thread-safe.
 
     ``name`` is what errors call it, ``section`` the one that configures it. ``service_auth`` is an
-    auth plugin that sends a service token along, for the calls that ask for one.
+    auth plugin that sends a service token along: with the calls that ask for one, and where
+    ``always_vouches`` with each that Cinder checks.
     """
 
     def __init__(
-        self, name: str, section: str, adapter: Adapter, service_auth: BaseAuthPlugin | None = None
+        self,
+        name: str,
+        section: str,
+        adapter: Adapter,
+        service_auth: BaseAuthPlugin | None = None,
+        *,
+        always_vouches: bool = False,
     ) -> None:
         self.name = name
         self.section = section
         self._adapter = adapter
         self._service_auth = service_auth
+        self._always_vouches = always_vouches
         self._newest: Microversion | None = None
         self._unambiguous: Any = None  # the token whose catalog was found to name one region
+
+    @property
+    def has_service_token(self) -> bool:
+        """Tell whether a call can carry a service token."""
+        return self._service_auth is not None
 
     @contextlib.contextmanager
     def within(self, seconds: float) -> Iterator[Conversation]:
@@ -271,6 +286,21 @@ class Endpoint:
             except (ksa.ClientException, OSError, *BROKEN_ANSWERS) as error:
                 raise self._unanswered(Call("GET", "/", ""), bounded, error) from None
 
+    def service_roles(self, seconds: float) -> frozenset[str] | None:
+        """Return the roles of the user of the service token; None where none is configured.
+
+        Blocks for Keystone where a token is due. Raises TransientError and PermanentError.
+        """
+        if self._service_auth is None:
+            return None
+        own: Any = getattr(self._service_auth, "service_auth", None)
+        call = Call("GET", "/", "", service_token=True)
+        with exchange.within(seconds) as bounded:
+            try:
+                return _roles(own, self._adapter)
+            except (ksa.ClientException, OSError, *BROKEN_ANSWERS) as error:
+                raise self._unanswered(call, bounded, error) from None
+
     def _authenticated(self, call: Call) -> requests.Response:
         """Make one request, once more where its token was refused and another thread renewed it.
 
@@ -304,7 +334,7 @@ class Endpoint:
         extra: dict[str, Any] = {}
         if call.body is not None:
             extra["json"] = call.body
-        if call.service_token and self._service_auth is not None:
+        if self._vouches(call):
             extra["auth"] = self._service_auth
         return self._adapter.request(
             call.path,
@@ -318,9 +348,14 @@ class Endpoint:
             **extra,
         )
 
+    def _vouches(self, call: Call) -> bool:
+        """Tell whether the call carries a service token."""
+        wanted = call.service_token or (call.checked and self._always_vouches)
+        return wanted and self._service_auth is not None
+
     def _unanswered(self, call: Call, bounded: exchange.Exchange, error: Exception) -> OutsideError:
         if isinstance(error, ksa.HttpError):
-            return self._refused_by_keystone(error)
+            return self._refused_by_keystone(error, call)
         if isinstance(error, NEVER_SENT):
             words = scrubbed(str(error))
             return PermanentError(f"{self.name} cannot be called; check [{self.section}]: {words}")
@@ -328,11 +363,12 @@ class Endpoint:
             return unanswered(f"{self.name} gave no answer to {call}: {_why(error)}", call)
         return TransientError(f"{self.name} was not reached for {call}: {_why(error)}")
 
-    def _refused_by_keystone(self, error: ksa.HttpError) -> OutsideError:
+    def _refused_by_keystone(self, error: ksa.HttpError, call: Call) -> OutsideError:
         """Sort what Keystone answered on the way: the call itself has not gone out."""
         message = f"{self.name} was not called: Keystone answered {error.http_status}"
         if isinstance(error, ksa.HTTPClientError) and error.http_status not in REPEATABLE:
-            return PermanentError(f"{message}; check the credentials in [{self.section}]")
+            also = " and [service_user]" if self._vouches(call) else ""
+            return PermanentError(f"{message}; check the credentials in [{self.section}]{also}")
         return TransientError(message)
 
 
@@ -404,13 +440,12 @@ def _place(section: str, adapter: Adapter) -> Place:
         region=data.region_name if data is not None else None,
         regions=_regions(adapter),
         configured=adapter.region_name,
-        roles=_roles(adapter),
+        roles=_roles(auth, adapter),
     )
 
 
-def _roles(adapter: Adapter) -> frozenset[str]:
+def _roles(auth: Any, adapter: Adapter) -> frozenset[str]:
     """Return the roles that the token gives; none where the plugin has no such token."""
-    auth: Any = adapter.session.auth
     if not hasattr(auth, "get_access"):
         return frozenset()
     return frozenset(auth.get_access(adapter.session).role_names or ())

@@ -62,7 +62,10 @@ GROUPS: Mapping[str, cfg.OptGroup] = {
         help=(
             "Cinder refuses to delete an attachment that Nova uses (CVE-2023-2088), unless the "
             "request carries a service token. detachd usually needs no service token: it deletes "
-            "an attachment only when Nova does not use it any more, and then Cinder agrees."
+            "an attachment only when Nova does not use it any more, and then Cinder agrees. With "
+            "auth_type and its options set, a person can order one for a single case whose call "
+            "Cinder refused: `detachd case approve --action service-token`. The user needs a role "
+            "that Cinder's service_token_roles names (service)."
         ),
     ),
 }
@@ -72,7 +75,8 @@ SEND_TOKEN = cfg.BoolOpt(
     help=(
         "Send a service token with the three calls that Cinder checks: the DELETE of an "
         "attachment, os-terminate_connection and os-force_detach. detachd makes these calls only "
-        "when Nova does not use the attachment any more."
+        "when Nova does not use the attachment any more. If false, the token is sent only for a "
+        "case for which a person orders it."
     ),
 )
 
@@ -109,9 +113,11 @@ def configured(conf: cfg.ConfigOpts, section: str) -> bool:
 def cinder_endpoint(conf: cfg.ConfigOpts) -> Endpoint:
     """Build the endpoint of Cinder; connects to nothing. Raises SessionError."""
     auth, service_auth = _auth(conf, CINDER), None
-    if conf[SERVICE_USER].send_service_user_token:
+    always = conf[SERVICE_USER].send_service_user_token
+    if always or configured(conf, SERVICE_USER):
         service_auth = ServiceTokenAuthWrapper(auth, _auth(conf, SERVICE_USER))
-    return Endpoint("Cinder", CINDER, _adapter(conf, CINDER, auth), service_auth)
+    adapter = _adapter(conf, CINDER, auth)
+    return Endpoint("Cinder", CINDER, adapter, service_auth, always_vouches=always)
 
 
 def nova_endpoint(conf: cfg.ConfigOpts) -> Endpoint:

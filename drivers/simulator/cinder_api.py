@@ -200,7 +200,8 @@ class CinderApi:
             raise UnansweredError("Cinder could not ask Nova who uses the attachment")
         server = self.estate.known_server(attachment.instance_id)
         devices = server.devices_of(volume.volume_id) if server else []
-        if any(d.attachment_id == attachment.attachment_id for d in devices):
+        named = any(d.attachment_id == attachment.attachment_id for d in devices)
+        if named or attachment.attachment_id in self.estate.named_elsewhere:
             raise ConflictError(
                 f"Cinder: attachment {attachment.attachment_id} is used by instance "
                 f"{attachment.instance_id}."
@@ -295,14 +296,22 @@ class CinderFace:
         asked = self._about(attachment_id, "complete", request_id, timeout_seconds)
         self._perform(asked, lambda: self.api.complete(attachment_id))
 
+    def has_service_token(self) -> bool:
+        """Tell whether the service has a service token that it can send on an order."""
+        return self.api.estate.has_service_token or self._trusted
+
     def delete_attachment(
-        self, attachment_id: str, *, request_id: str, timeout_seconds: float
+        self,
+        attachment_id: str,
+        *,
+        request_id: str,
+        timeout_seconds: float,
+        service_token: bool = False,
     ) -> None:
         """``DELETE /attachments/{id}``."""
         asked = self._about(attachment_id, "delete_attachment", request_id, timeout_seconds)
-        self._perform(
-            asked, lambda: self.api.delete_attachment(attachment_id, trusted=self._trusted)
-        )
+        trusted = self._trusted or (service_token and self.has_service_token())
+        self._perform(asked, lambda: self.api.delete_attachment(attachment_id, trusted=trusted))
 
     def terminate_connection(
         self, volume_id: str, connector: Connector, *, request_id: str, timeout_seconds: float
@@ -325,17 +334,17 @@ class CinderFace:
         *,
         request_id: str,
         timeout_seconds: float,
+        service_token: bool = False,
     ) -> None:
         """``os-force_detach``."""
         asked = Asked(
             "cinder", "force_detach", volume_id, request_id, timeout_seconds, writes=True,
             arguments=(("attachment_id", attachment_id), ("host", connector.host)),
         )  # fmt: skip
+        trusted = self._trusted or (service_token and self.has_service_token())
         self._perform(
             asked,
-            lambda: self.api.force_detach(
-                volume_id, attachment_id, connector, trusted=self._trusted
-            ),
+            lambda: self.api.force_detach(volume_id, attachment_id, connector, trusted=trusted),
         )
 
     @property

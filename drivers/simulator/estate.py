@@ -44,6 +44,8 @@ class Estate:
     cinder_api_up: bool = True
     nova_api_up: bool = True
     service_token: bool = False
+    has_service_token: bool = False
+    named_elsewhere: set[str] = dataclasses.field(default_factory=set)
     protocol: str | None = "iscsi"
     counter: itertools.count[int] = dataclasses.field(default_factory=lambda: itertools.count(1))
 

@@ -17,11 +17,17 @@ from datetime import datetime
 
 from drivers.base import Capabilities
 from handlers import intents
-from handlers.case import Action, StepKind
+from handlers.case import ORDERED_OF_PARKED, Action, StepKind
 from handlers.judgement import accounting, approval, facts
 from handlers.judgement.diagnosis import holds
 from handlers.judgement.evidence import Fact
-from handlers.judgement.plan import Step, cinder_skips_backend, is_ordered_detach
+from handlers.judgement.plan import (
+    Step,
+    action_of,
+    cinder_skips_backend,
+    is_ordered_detach,
+    nova_let_go,
+)
 from handlers.judgement.policy import BackendPolicy, Mode
 from handlers.judgement.situation import Situation
 from handlers.notification import Operation
@@ -212,6 +218,26 @@ class Guard(enum.Enum):
         "attachments, and where a message said that the attach ended well: then its user has the "
         "volume, and may use it.",
     )
+    NO_SERVICE_TOKEN = Reason(
+        "no service token is configured: set auth_type and its options in [service_user], of a "
+        "user with a role that Cinder's service_token_roles names",
+        Becomes.PARKED,
+        "A person may order that a call which Cinder refused is made with a service token "
+        "(`detachd case approve --action service-token`). There is none without `auth_type` or "
+        "`auth_section` in `[service_user]`. The order does not need `send_service_user_token`, "
+        "which sends the token for every case.",
+    )
+    ORDERED_TOKEN = Reason(
+        "a guest may hold the disk, or it is not known that none does: Nova's side is not proven "
+        "gone, and a service token would end the check of Cinder that asks Nova",
+        Becomes.PARKED,
+        "A service token ends Cinder's own check of who uses the attachment (CVE-2023-2088), so "
+        "detachd's own look is all that is left. The order is not offered, and one that was given "
+        "is not carried out, where Nova has a block device of the attachment, or one that names no "
+        "attachment; where Nova did not answer, or has no record that it ever had the server; "
+        "where it did not list who uses the volume on the host; where the host holds a live "
+        "session that a guest may be using; and where the backend should be seen and cannot be.",
+    )
     SERVICE_DOWN = Reason(
         "cinder-volume of this backend is not up",
         Becomes.LATER,
@@ -341,8 +367,12 @@ OF_THE_RECORD = frozenset(
     }
 )
 """These ask of what the ledger holds of the volume. Without it, a no means nothing."""
+OF_AN_ORDER = frozenset({Guard.ORDERED_DETACH, Guard.NO_SERVICE_TOKEN, Guard.ORDERED_TOKEN})
+"""These stand against what a person ordered, and not against the plan as it is without that."""
 ASKS = frozenset({Guard.APPROVE, Guard.UNSEEN_FINDING})
 """These stand only until a person has said yes to the plan."""
+PASSES = frozenset(guard for guard in Guard if guard.becomes is Becomes.LATER)
+_OF_PARKED = frozenset(action.value for action in ORDERED_OF_PARKED)
 PARKS = frozenset(guard for guard in Guard if guard.becomes is Becomes.PARKED)
 
 
@@ -356,12 +386,16 @@ class Objection:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Means:
-    """What the plan would be carried out with: the driver, the operator's policy, the time."""
+    """What the plan would be carried out with: the driver, the operator's policy, the time.
+
+    ``service_token`` tells whether there is one to send where a person orders it.
+    """
 
     capabilities: Capabilities
     policy: BackendPolicy
     now: datetime
     fingerprint: str
+    service_token: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -381,6 +415,22 @@ class Asked:
     def releases(self) -> bool:
         """Tell whether a step releases the backend or frees the volume in Cinder."""
         return bool(self.kinds & UNDOES_ATTACH)
+
+
+def bars(action: str, guard: str) -> bool:
+    """Tell whether a guard that held at the last look stands against giving this order now.
+
+    Both are the names that history keeps. An order waits for what passes by itself where it may be
+    given of a parked case, as each look at that makes the call again; each guard is asked anew when
+    the order is carried out.
+    """
+    waits = {one.name for one in PASSES} if action in _OF_PARKED else set()
+    return guard not in waits | {one.name for one in ASKS}
+
+
+def approved(s: Situation, steps: tuple[Step, ...], means: Means) -> bool:
+    """Tell whether a person has approved these steps as they are now, and that still holds."""
+    return _approved(Asked(s, steps, means))
 
 
 def guard(s: Situation, steps: tuple[Step, ...], means: Means) -> Objection | None:
@@ -524,6 +574,16 @@ def _ordered_detach(a: Asked) -> bool:
     return is_ordered_detach(a.steps) and unfit
 
 
+def _no_service_token(a: Asked) -> bool:
+    return action_of(a.steps) is Action.SERVICE_TOKEN and not a.means.service_token
+
+
+def _ordered_token(a: Asked) -> bool:
+    unseen = accounting.let_go_unproven(a.s) or facts.backend_unknown(a.s)
+    proven = nova_let_go(a.s) and not unseen and not a.s.guest_may_write
+    return action_of(a.steps) is Action.SERVICE_TOKEN and not proven
+
+
 def _service_down(a: Asked) -> bool:
     return not a.s.volume.service_up and bool(a.kinds - {BACKEND})
 
@@ -578,7 +638,7 @@ def _approved(a: Asked) -> bool:
     valid = age_seconds <= a.means.policy.approval_valid_seconds
     unused = not approval.carried_out_since_approved(case)
     same = case.approved_fingerprint == a.means.fingerprint
-    as_said = is_ordered_detach(a.steps) == (case.approved_action is Action.DETACH)
+    as_said = action_of(a.steps) is case.approved_action
     return valid and unused and same and as_said
 
 
@@ -600,6 +660,8 @@ QUESTIONS: Mapping[Guard, Callable[[Asked], float | bool]] = {
     Guard.SHARED_TARGETS: _shared_targets,
     Guard.COMES_BACK: _comes_back,
     Guard.ORDERED_DETACH: _ordered_detach,
+    Guard.NO_SERVICE_TOKEN: _no_service_token,
+    Guard.ORDERED_TOKEN: _ordered_token,
     Guard.SERVICE_DOWN: _service_down,
     Guard.REACH_UNKNOWN: _reach_unknown,
     Guard.PROTOCOL_UNKNOWN: _protocol_unknown,

@@ -46,6 +46,7 @@ class Step:
 
     ``host`` is the one that the attachment is on, whether its connector is known or not. ``reach``
     is what the client that is ended has beside the volume, where single clients are ended.
+    ``service_token``: a person ordered that the call carries one, so that Cinder asks Nova nothing.
     """
 
     kind: StepKind
@@ -54,6 +55,7 @@ class Step:
     conditions: frozenset[Condition]
     host: str | None = None
     reach: Reach | None = None
+    service_token: bool = False
 
     def target(self) -> dict[str, Any]:
         """Return what history keeps of the step: plain JSON values, no secret."""
@@ -65,6 +67,7 @@ class Step:
             "host": self.host,
             "initiator": connector.initiator if connector else None,
             **self._client(),
+            **({"service_token": True} if self.service_token else {}),
         }
 
     def _client(self) -> dict[str, Any]:
@@ -106,17 +109,42 @@ def ordered(diagnosis: Diagnosis, capabilities: Capabilities, action: Action) ->
     """Return the plan with what a person may order instead; none where there is no such. Pure.
 
     ``DETACH``: an attach that would be rolled forward, and so stay, is completed and then detached
-    by Nova, which is told of a detach only of what Cinder calls in-use.
+    by Nova, which is told of a detach only of what Cinder calls in-use. ``SERVICE_TOKEN``: a
+    release whose call Cinder refused is made with a service token, and is the same otherwise.
     """
     s = diagnosis.situation
+    if s is None:
+        return ()
     match action:
         case Action.DETACH:
-            attaches = diagnosis.verdict is Verdict.ROLL_FORWARD and s is not None
-            if s is None or not attaches or s.case.operation is not Operation.ATTACH:
+            attaches = diagnosis.verdict is Verdict.ROLL_FORWARD
+            if not attaches or s.case.operation is not Operation.ATTACH:
                 return ()
             return (*make_plan(diagnosis, capabilities), _detach_in_use(s))
+        case Action.SERVICE_TOKEN:
+            if diagnosis.verdict is not Verdict.RELEASE or not _refused_by_cinder(s):
+                return ()
+            return _with_token(make_plan(diagnosis, capabilities))
         case _:
             assert_never(action)
+
+
+def action_of(steps: tuple[Step, ...]) -> Action | None:
+    """Return what a person has to order for these steps to be made, None for nothing."""
+    if is_ordered_detach(steps):
+        return Action.DETACH
+    return Action.SERVICE_TOKEN if any(step.service_token for step in steps) else None
+
+
+def _refused_by_cinder(s: Situation) -> bool:
+    return s.attachment is not None and intents.cinder_refused(s.case, s.attachment.attachment_id)
+
+
+def _with_token(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Return the steps with a service token for the calls that Cinder checks; none without such."""
+    checked = intents.CHECKED_BY_CINDER
+    told = tuple(dataclasses.replace(step, service_token=step.kind in checked) for step in steps)
+    return told if any(step.service_token for step in told) else ()
 
 
 def of_one_round(steps: tuple[Step, ...]) -> tuple[Step, ...]:
@@ -330,7 +358,7 @@ def _attachments(s: Situation) -> frozenset[tuple[str, str]]:
 def _met(condition: Condition, s: Situation) -> bool:
     match condition:
         case Condition.LET_GO:
-            met = _answered(s) and not s.named_by_device and not s.devices_without_attachment
+            met = nova_let_go(s)
         case Condition.UNUSED:
             met = not accounting.let_go_unproven(s)
         case Condition.QUIET:
@@ -348,6 +376,11 @@ def _met(condition: Condition, s: Situation) -> bool:
         case _:
             assert_never(condition)
     return met
+
+
+def nova_let_go(s: Situation) -> bool:
+    """Tell whether Nova spoke of the attachment, and holds nothing of it."""
+    return _answered(s) and not s.named_by_device and not s.devices_without_attachment
 
 
 def _answered(s: Situation) -> bool:

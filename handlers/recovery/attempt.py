@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from drivers.base import Capabilities
 from handlers.case import Action, Case, CaseFile, Intent, StepKind, StepResult
 from handlers.judgement.approval import fingerprint
 from handlers.judgement.evidence import Evidence
-from handlers.judgement.guards import Guard, Means, objections
+from handlers.judgement.guards import OF_AN_ORDER, Means, approved, objections
 from handlers.judgement.plan import Step, make_plan, ordered
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import Diagnosis
@@ -73,36 +74,47 @@ class Attempt:
         self.case = dataclasses.replace(self.case, intents=(*self.case.intents, ended))
 
     def judge(
-        self, diagnosis: Diagnosis, s: Situation, capabilities: Capabilities
+        self,
+        diagnosis: Diagnosis,
+        s: Situation,
+        capabilities: Capabilities,
+        has_service_token: Callable[[], bool],
     ) -> tuple[tuple[Step, ...], Judged]:
         """Return the plan that a diagnosis asks for, and what the guards say of it now.
 
         It is the plan that a person ordered instead, where that was approved as it is now.
         """
-        plans = ((action, ordered(diagnosis, capabilities, action)) for action in Action)
-        instead = tuple(
-            Instead(action, steps, self._judged(diagnosis, s, capabilities, steps))
-            for action, steps in plans
-            if steps
-        )
-        if (chosen := next(filter(self._is_ordered, instead), None)) is not None:
-            return chosen.steps, chosen.judged
+        instead = []
+        for action in Action:
+            if steps := ordered(diagnosis, capabilities, action):
+                token = action is Action.SERVICE_TOKEN and has_service_token()
+                means = self._means(diagnosis, capabilities, steps, service_token=token)
+                judged = Judged(means.fingerprint, objections(s, steps, means))
+                if self._is_ordered(action, judged) and approved(s, steps, means):
+                    return steps, judged
+                instead.append(Instead(action, steps, judged))
         steps = make_plan(diagnosis, capabilities)
-        judged = self._judged(diagnosis, s, capabilities, steps)
-        return steps, dataclasses.replace(judged, instead=instead)
+        means = self._means(diagnosis, capabilities, steps)
+        held = objections(s, steps, means)
+        return steps, Judged(means.fingerprint, held, tuple(instead))
 
-    def _judged(
-        self, diagnosis: Diagnosis, s: Situation, able: Capabilities, steps: tuple[Step, ...]
-    ) -> Judged:
-        means = Means(able, self.policy, self.now, fingerprint(diagnosis, steps))
-        return Judged(means.fingerprint, objections(s, steps, means))
+    def _means(
+        self,
+        diagnosis: Diagnosis,
+        able: Capabilities,
+        steps: tuple[Step, ...],
+        *,
+        service_token: bool = False,
+    ) -> Means:
+        mark = fingerprint(diagnosis, steps)
+        return Means(able, self.policy, self.now, mark, service_token)
 
-    def _is_ordered(self, instead: Instead) -> bool:
+    def _is_ordered(self, action: Action, judged: Judged) -> bool:
         """Tell whether a person ordered this very plan, and it is still possible."""
-        case, judged = self.case, instead.judged
-        unfit = any(held.guard is Guard.ORDERED_DETACH for held in judged.objections)
+        case = self.case
+        unfit = any(held.guard in OF_AN_ORDER for held in judged.objections)
         same = case.approved_fingerprint == judged.fingerprint
-        return same and case.approved_action is instead.action and not unfit
+        return same and case.approved_action is action and not unfit
 
     def came_to(
         self,

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from handlers.case import CaseState, StepKind
+from handlers.case import ORDERED_OF_PARKED, Action, CaseState, StepKind
 from handlers.judgement import facts
 from handlers.judgement.facts import Predicate
-from handlers.judgement.guards import ASKS, NEEDS_SIGHT, OF_THE_RECORD, Becomes, Guard
+from handlers.judgement.guards import ASKS, NEEDS_SIGHT, OF_THE_RECORD, Becomes, Guard, bars
 from handlers.judgement.parties import By
 from handlers.judgement.rule import ACTING, Verdict
 from handlers.recovery import sides
@@ -121,6 +121,7 @@ class ToldCall:
     connector_keys: tuple[str, ...]
     client: str | None = None
     also_loses: tuple[str, ...] | None = None
+    service_token: bool = False
 
     @property
     def in_full(self) -> str:
@@ -129,7 +130,8 @@ class ToldCall:
         of = f"attachment {attachment}" if attachment and attachment not in self.call else ""
         on = f"host {self.host}" if self.host else ""
         keys = f"connector {', '.join(self.connector_keys)}" if self.connector_keys else ""
-        with_ = "; ".join(text for text in (of, on, keys, self._fence) if text)
+        token = "with a service token: Cinder does not ask Nova" if self.service_token else ""
+        with_ = "; ".join(text for text in (of, on, keys, self._fence, token) if text)
         return f"{self.call} ({with_})" if with_ else self.call
 
     @property
@@ -152,13 +154,14 @@ class ToldInstead:
     """A plan that only a person may order, by ``case approve --action``.
 
     ``stops`` are the sentences of the guards that stand against it, but for those that wait for a
-    person's yes alone.
+    person's yes alone; ``waits`` of those that it would wait for.
     """
 
     action: str
     plan: tuple[ToldCall, ...]
     fingerprint: str
     stops: tuple[str, ...]
+    waits: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -285,7 +288,8 @@ def _instead(look: Mapping[str, Any]) -> Iterator[ToldInstead]:
             action,
             tuple(_call(n, step) for n, step in enumerate(told["plan"], start=1)),
             told["guards"]["fingerprint"],
-            tuple(known.get(name, name) for name in held if name not in yes),
+            tuple(known.get(name, name) for name in held if bars(action, name)),
+            tuple(known[name] for name in held if name not in yes and not bars(action, name)),
         )
 
 
@@ -302,6 +306,7 @@ def _call(number: int, step: Mapping[str, Any]) -> ToldCall:
         tuple(step.get("connector") or ()) if named else (),
         step.get("client"),
         tuple(step["also_loses"]) if step.get("also_loses") is not None else None,
+        step.get("service_token", False),
     )
 
 
@@ -412,12 +417,18 @@ def _to_approve(told: Explanation, about: About, case: str) -> Iterator[str]:
         return
     plan = told.fingerprint[:SHOWN_FINGERPRINT]
     yield f'detachd case approve {case} --plan {plan} --reason "..."'
-    for one in told.instead:
-        if not one.stops:
-            order = f"--action {one.action} --plan {one.fingerprint[:SHOWN_FINGERPRINT]}"
-            yield f'detachd case approve {case} {order} --reason "..."  # instead'
+    yield from _to_order(told, case, tuple(Action))
     if _decides(told) == Guard.UNSEEN_FINDING.name:
         yield 'detachd sweep acknowledge --reason "..."  # all that the first found'
+
+
+def _to_order(told: Explanation, case: str, actions: Collection[Action]) -> Iterator[str]:
+    """Yield how to order what a person may order instead of the plan."""
+    names = {action.value for action in actions}
+    for one in told.instead:
+        if one.action in names and not one.stops:
+            order = f"--action {one.action} --plan {one.fingerprint[:SHOWN_FINGERPRINT]}"
+            yield f'detachd case approve {case} {order} --reason "..."  # instead'
 
 
 def _to_go_on(told: Explanation, about: About, case: str, backend: str) -> Iterator[str]:
@@ -427,6 +438,8 @@ def _to_go_on(told: Explanation, about: About, case: str, backend: str) -> Itera
         yield replay
     elif about.state is CaseState.PARKED:
         yield f"{replay}  # once that is there"
+        if not about.live:
+            yield from _to_order(told, case, ORDERED_OF_PARKED)
     else:
         again = "case show" if about.live else "explain"
         yield f"detachd {again} {case}"

@@ -104,5 +104,5 @@ def look_now(viewer: Viewer, file: ReadOnlyFile) -> Mapping[str, Any]:
     if diagnosis.verdict not in ACTING or s is None:
         return attempt.came_to(evidence, diagnosis).evidence
     capabilities = viewer.driver_of(s.volume.ref.backend).capabilities
-    steps, judged = attempt.judge(diagnosis, s, capabilities)
+    steps, judged = attempt.judge(diagnosis, s, capabilities, viewer.cinder.has_service_token)
     return attempt.came_to(evidence, diagnosis, steps, judged).evidence

@@ -126,7 +126,9 @@ class Recovery:
         capabilities = self._viewer.driver_of(s.volume.ref.backend).capabilities
         if attempt.case.late.asked_at is not None or attempt.case.intents:
             attempt.hear_of_late_calls()
-        steps, judged = attempt.judge(diagnosis, s, capabilities)
+        steps, judged = attempt.judge(
+            diagnosis, s, capabilities, self._viewer.cinder.has_service_token
+        )
         attempted, mark = attempt.came_to(evidence, diagnosis, steps, judged), judged.fingerprint
         if judged.objections:
             return self._object(attempt, attempted, judged.objections[0], mark)

@@ -71,7 +71,12 @@ class Calls:
                 cinder.complete(attachment, request_id=request_id, timeout_seconds=limit)
             case StepKind.CINDER_DELETE_ATTACHMENT:
                 attachment = _required(on.attachment_id, "attachment")
-                cinder.delete_attachment(attachment, request_id=request_id, timeout_seconds=limit)
+                cinder.delete_attachment(
+                    attachment,
+                    request_id=request_id,
+                    timeout_seconds=limit,
+                    service_token=step.service_token,
+                )
             case StepKind.CINDER_FORCE_DETACH:
                 cinder.force_detach(
                     on.volume_id,
@@ -79,6 +84,7 @@ class Calls:
                     _connector(on.connector),
                     request_id=request_id,
                     timeout_seconds=limit,
+                    service_token=step.service_token,
                 )
             case StepKind.BACKEND_FORCE_DETACH | StepKind.NOVA_DETACH:
                 raise AssertionError(f"{step.kind} is not Cinder's")

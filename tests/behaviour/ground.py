@@ -110,6 +110,10 @@ class Ground(Protocol):
         """Cinder, asked with a service token."""
 
     @property
+    def vouching_on_order(self) -> Cinder:
+        """Cinder, asked with a service token where the call says so."""
+
+    @property
     def nova(self) -> Nova:
         """Nova."""
 

@@ -111,6 +111,7 @@ class LabGround:
         user, service = lab.credentials("detachd"), lab.credentials("detachd-service")
         self.cinder = clients.cinder(user)
         self.vouching = clients.cinder(user, vouching=service)
+        self.vouching_on_order = clients.cinder(user, vouching=service, always=False)
         self.nova = clients.nova(user)
 
     def clean_up(self) -> None:

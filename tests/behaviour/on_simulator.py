@@ -168,6 +168,13 @@ class SimulatorGround:
         self.cloud.set_service_token(sent=True)
         return self.cloud.cinder
 
+    @property
+    def vouching_on_order(self) -> Cinder:
+        """Cinder, asked with a service token where the call says so."""
+        self.cloud.set_service_token(sent=False)
+        self.cloud.have_service_token()
+        return self.cloud.cinder
+
     def connector(self, host: str) -> Connector:
         """Return the connector of a host."""
         return self.cloud.connector(host)

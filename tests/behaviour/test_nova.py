@@ -339,6 +339,17 @@ class TestGuard:
         ground.vouching.delete_attachment(attachment, **call())
         eventually(ground, volume_id, FREE, server_id)
 
+    def test_lets_a_service_token_pass_that_was_ordered(self, ground: Ground) -> None:
+        """Configured, and not for every call -> refused without the order, carried out with it."""
+        server_id = ground.servers.boot(FIRST)
+        volume_id = attached(ground, server_id)
+        attachment, cinder = attachment_of(ground, volume_id), ground.vouching_on_order
+        assert cinder.has_service_token()
+        with pytest.raises(ConflictError):
+            cinder.delete_attachment(attachment, **call())
+        cinder.delete_attachment(attachment, **call(), service_token=True)
+        eventually(ground, volume_id, FREE, server_id)
+
     def test_does_not_look_at_a_reserved_attachment(self, ground: Ground) -> None:
         """A shelved server's row, without connection info -> not guarded: its reservation goes."""
         server_id = ground.servers.boot(FIRST)

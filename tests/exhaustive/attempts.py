@@ -317,6 +317,9 @@ class _Sides:
     def roll_detaching(self, volume_id: str, **_: Any) -> None:
         self.call("cinder.roll_detaching")
 
+    def has_service_token(self) -> bool:
+        return True
+
     def protocol_of(self, volume: Volume, *, timeout_seconds: float) -> str:
         return "iscsi"
 

@@ -76,6 +76,8 @@ UNNOTICED: Mapping[str, str] = {
         "what ended well is then completed as ordered, and UC2.completed, which asks for the same, "
         "leaves it attached"
     ),
+    "guard NO_SERVICE_TOKEN": "Cinder refuses nothing here, so that no token is ever ordered",
+    "guard ORDERED_TOKEN": "Cinder refuses nothing here, so that no token is ever ordered",
     "guard UNSEEN_FINDING": "no sweep here is the first one of an old cloud",
     "condition UNUSED": "no row of a server that uses the volume is dropped here",
     "condition LET_GO": "the table that is asked anew before the call asks the same of Nova",

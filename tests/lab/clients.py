@@ -13,30 +13,34 @@ from tests.lab.rest import Credentials
 
 
 def accounts(
-    user: Credentials, vouching: Credentials | None = None
+    user: Credentials, vouching: Credentials | None = None, *, always: bool = True
 ) -> dict[str, dict[str, object]]:
     """Return ``[cinder]`` and ``[nova]`` for a user as they stand in detachd.conf.
 
-    With ``vouching``, the user of the service token, ``[service_user]`` too.
+    With ``vouching``, the user of the service token, ``[service_user]`` too; it is sent only with
+    the calls that ask for it where not ``always``.
     """
     region = {"region_name": user.region}
     own = {name: _account(user) | region for name in ("cinder", "nova")}
     if vouching is not None:
-        own["service_user"] = {"send_service_user_token": "true"} | _account(vouching)
+        own["service_user"] = {"send_service_user_token": str(always)} | _account(vouching)
     return own
 
 
-def sections(user: Credentials, vouching: Credentials | None = None) -> str:
+def sections(user: Credentials, vouching: Credentials | None = None, *, always: bool = True) -> str:
     """Return the same as text."""
     return "".join(
         f"[{name}]\n" + "".join(f"{option} = {value}\n" for option, value in options.items())
-        for name, options in accounts(user, vouching).items()
+        for name, options in accounts(user, vouching, always=always).items()
     )
 
 
-def cinder(user: Credentials, vouching: Credentials | None = None) -> CinderClient:
+def cinder(
+    user: Credentials, vouching: Credentials | None = None, *, always: bool = True
+) -> CinderClient:
     """Return a client of Cinder for a user."""
-    return CinderClient(session.cinder_endpoint(_conf(sections(user, vouching))))
+    conf = _conf(sections(user, vouching, always=always))
+    return CinderClient(session.cinder_endpoint(conf))
 
 
 def nova(user: Credentials) -> NovaClient:

@@ -14,12 +14,11 @@ from consumer.ledger.database.locks import lock_volumes
 from consumer.ledger.database.tables import history
 from consumer.ledger.errors import PlanChangedError, WrongStateError
 from consumer.ledger.work.decisions import DecisionKind, Word, decide
-from handlers.case import Action, Case, CaseState
-from handlers.judgement.guards import ASKS, Guard
+from handlers.case import ORDERED_OF_PARKED, Action, Case, CaseState
+from handlers.judgement.guards import Guard, bars
 from handlers.recovery.changes import changes
 
 SHORTEST_FINGERPRINT = 8
-_YES = frozenset(guard.name for guard in ASKS)
 _SENTENCES = {guard.name: guard.sentence for guard in Guard}
 
 
@@ -39,21 +38,27 @@ def approve(
     the same plan on other evidence.
     """
     case = locked_case(connection, cloud, case_id)
-    if case.state is not CaseState.AWAITING_APPROVAL:
+    if case.state not in _approvable(action):
         raise WrongStateError(
             f"case {case.case_id} is {case.state.value}; only a case in state "
-            f"{CaseState.AWAITING_APPROVAL.value} can be approved"
+            f"{' or '.join(state.value for state in _approvable(action))} can be approved"
         )
-    if case.fingerprint is None:
+    if case.fingerprint is None and action is None:
         raise WrongStateError(f"case {case.case_id} has no plan that could be approved")
     looks = [row for row in of_case(connection, case.case_id, history, "history_id") if row.detail]
     if action is None:
         _check_shown(case, looks, plan.lower())
-        _approved(connection, case, word, case.fingerprint)
+        _approved(connection, case, word, case.fingerprint or "")
     else:
         mark = _ordered(case, looks, plan.lower(), action)
         _approved(connection, case, word, mark, action)
     return case.case_id
+
+
+def _approvable(action: Action | None) -> tuple[CaseState, ...]:
+    """Return the states in which a case can be approved: parked too, after a refusal of Cinder."""
+    asks = (CaseState.AWAITING_APPROVAL,)
+    return (*asks, CaseState.PARKED) if action in ORDERED_OF_PARKED else asks
 
 
 def locked_case(connection: sa.Connection, cloud: str, case_id: str) -> Case:
@@ -106,7 +111,7 @@ def _ordered(case: Case, looks: list[Any], plan: str, action: Action) -> str:
             f"case {case.case_id}: its plan can only be approved as it is, without --action "
             f"{action.value}; `detachd case show {case.case_id}` shows it"
         )
-    held = [name for name in told["guards"]["held"] if name not in _YES]
+    held = [name for name in told["guards"]["held"] if bars(action.value, name)]
     if held:
         raise WrongStateError(
             f"case {case.case_id}: {action.value} cannot be ordered now: "

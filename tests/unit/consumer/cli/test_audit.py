@@ -95,8 +95,9 @@ def test_no_secret_is_exported(ledger: Ledger, run: Run) -> None:
 
 
 def test_export_can_begin_at_a_time(ledger: Ledger, run: Run) -> None:
-    """--since in the future -> no line; without a zone -> wrong usage."""
+    """--since in the future -> no line; a duration, as elsewhere; anything else -> wrong usage."""
     worked(ledger)
     assert run("--since", "2199-01-01T00:00:00+00:00") == (0, "", "")
     assert len(exported(run("--since", "1999-01-01T00:00:00+00:00")[1])) == 5
-    assert run("--since", "2199-01-01")[0] == 2
+    assert len(exported(run("--since", "2d")[1])) == 5
+    assert run("--since", "lately")[0] == 2

@@ -16,10 +16,10 @@ from consumer.cli import case_show, timeline
 from consumer.ledger import CaseRecord
 from consumer.status import one_case
 from consumer.status.words import age, printable
-from handlers.case import CaseState
+from handlers.case import CaseState, StepKind, StepResult
 from handlers.judgement.policy import Mode
 from tests.unit.consumer.cli.told import acted, look, record
-from tests.unit.handlers.judgement.acting_pictures import BESIDE, UC1, UC4, UC5
+from tests.unit.handlers.judgement.acting_pictures import BESIDE, UC1, UC3, UC4, UC5
 from tests.unit.handlers.judgement.pictures import (
     BLIND,
     NOW,
@@ -28,6 +28,7 @@ from tests.unit.handlers.judgement.pictures import (
     UNSEEN,
     Picture,
     X,
+    intent,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -50,6 +51,11 @@ CASES = {
     ),
     "server-gone-nova-silent": kept(UC1.but(servers=(), unseen=(X,)), CaseState.DUE, Mode.AUTO),
     "leak-beside-others": kept(BESIDE, CaseState.AWAITING_APPROVAL, Mode.APPROVE),
+    "refused-by-cinder": kept(
+        UC3.but(intents=(intent(StepKind.CINDER_DELETE_ATTACHMENT, StepResult.REFUSED),)),
+        CaseState.PARKED,
+        Mode.AUTO,
+    ),
 }
 
 

@@ -186,3 +186,24 @@ def test_an_order_that_no_look_offers_is_refused(ledger: Ledger, run: Run) -> No
     assert code == 2
     assert "can only be approved as it is" in err
     assert state_of(ledger, case_id) is CaseState.AWAITING_APPROVAL
+
+
+TOKEN_STEP = EVIDENCE["plan"][0] | {"step": "cinder.delete_attachment", "service_token": True}  # type: ignore[index]
+
+
+def test_a_service_token_is_shown_and_ordered_of_a_parked_case(ledger: Ledger, run: Run) -> None:
+    """Cinder refused the call -> the plan with a token, its command, and that command works."""
+    guards = {"fingerprint": ORDERED, "asked": 1, "held": {"OWN_CALL_UNANSWERED": 300.0}}
+    told = {"service-token": {"plan": [TOKEN_STEP], "guards": guards}}
+    evidence = EVIDENCE | {"verdict": "release", "rule": "UC3.dead", "instead": told}
+    case_id = asked(ledger, evidence=evidence, state=CaseState.PARKED, fingerprint=None)
+    _, out, _ = run("case", "show", case_id)
+    assert "with a service token: Cinder does not ask Nova" in " ".join(out.split())
+    assert "it would wait: a call of our own gave no answer" in " ".join(out.split())
+    typed = " ".join(out.replace("\\\n", " ").split())
+    order = f"--action service-token --plan {ORDERED[:12]}"
+    assert f'detachd case approve {case_id[:8]} {order} --reason "..."' in typed
+    words = ("--action", "service-token", "--plan", ORDERED[:12], "--reason", "Cinder asks cell 2")
+    code, out, _ = run("case", "approve", case_id, *words)
+    assert (code, out) == (0, f"approved the plan of case {case_id} with service-token\n")
+    assert ledger.case(case_id).case.approved_action is Action.SERVICE_TOKEN

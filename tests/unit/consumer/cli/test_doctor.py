@@ -163,6 +163,57 @@ def test_nova_is_asked_to_detach_what_nobody_has(ask: Ask, cloud: Cloud) -> None
     assert "os-force_detach, os-complete and the DELETE" in of(found, "cinder")
 
 
+def on_trial(cloud: Cloud) -> str:
+    """Make a volume as a person makes one for this."""
+    volume_id = cloud.create_volume()
+    cloud.set_metadata(volume_id, detachd_trial="true")
+    return volume_id
+
+
+@pytest.mark.usefixtures("ledger")
+def test_cinder_is_tried_on_a_volume_that_was_made_for_it(ask: Ask, cloud: Cloud) -> None:
+    """Reserved, given back, and as it was -> what is permitted; the rest is not known."""
+    volume_id = on_trial(cloud)
+    before = cloud.cinder.volume(volume_id, timeout_seconds=5)
+    _, found = ask("--try-writes", volume_id)
+    told = of(found, "cinder")
+    for name in ("os-roll_detaching", "os-reserve", "os-unreserve"):
+        assert f"it permits {name}" in told
+    assert "os-terminate_connection, os-force_detach, os-complete and the DELETE" in told
+    assert "was not asked" not in told
+    assert cloud.cinder.volume(volume_id, timeout_seconds=5) == before
+    made = [f"{c.asked.actor}.{c.asked.method}" for c in cloud.calls(writes=True)]
+    assert made == ["cinder.roll_detaching", "cinder.reserve", "cinder.unreserve"]
+
+
+def test_a_volume_that_may_be_somebody_s_is_not_touched(cloud: Cloud) -> None:
+    """No mark, attached, in another status, or gone -> why, how to make one, and no write."""
+    plain, used, moving = cloud.create_volume(), on_trial(cloud), on_trial(cloud)
+    cloud.attach(used, cloud.boot_server())
+    cloud.set_status(moving, "attaching")
+    words = {
+        plain: "its metadata has no detachd_trial=true",
+        used: "it is in-use with 1 attachments",
+        moving: "it is attaching with 0 attachments",
+        str(uuid.uuid4()): "there is no such volume",
+    }
+    for volume_id, why in words.items():
+        (found,) = rights._writes(cloud.cinder, volume_id)
+        assert (found.level, why in found.said) == (Level.WARNING, True)
+        assert "--property detachd_trial=true" in str(found.todo)
+    assert cloud.calls(writes=True) == ()
+
+
+def test_what_cinder_refuses_is_an_error_and_what_is_left_is_told(cloud: Cloud) -> None:
+    """os-unreserve is forbidden -> it says so, and that the volume is left reserved."""
+    volume_id = on_trial(cloud)
+    cinder = _Answering(cloud.cinder, "unreserve", PermanentError("403"))
+    found = list(rights._writes(cinder, volume_id))
+    assert [f.level for f in found] == [Level.GOOD, Level.GOOD, Level.ERROR, Level.ERROR]
+    assert "it refuses detachd os-unreserve: 403" in found[2].said
+    assert "it is attaching" in found[3].said
+
+
 @pytest.mark.parametrize(
     ("answer", "level", "words"),
     [
@@ -320,3 +371,26 @@ def test_text_fits_the_terminal(
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= columns
     assert lines[-1].startswith("errors: ")
+
+
+@pytest.mark.parametrize(
+    ("roles", "levels"),
+    [(None, []), (frozenset({"service"}), [Level.GOOD]), (frozenset({"admin"}), [Level.WARNING])],
+)
+def test_roles_of_the_service_user_are_told(
+    cloud: Cloud, roles: frozenset[str] | None, levels: list[Level]
+) -> None:
+    """No service token, one that Cinder takes by default, one that it does not -> told of each."""
+    clouds = examining.ControlPlane(cloud.cinder, cloud.nova, None, lambda _: roles)
+    assert [f.level for f in rights.of_service_user(clouds)] == levels
+
+
+def test_a_service_user_that_keystone_refuses_is_an_error(cloud: Cloud) -> None:
+    """A wrong password in [service_user] -> found before a person orders a token."""
+
+    def refused(_: float) -> frozenset[str]:
+        raise PermanentError("Keystone answered 401")
+
+    clouds = examining.ControlPlane(cloud.cinder, cloud.nova, None, refused)
+    (found,) = rights.of_service_user(clouds)
+    assert (found.level, "401" in found.said) == (Level.ERROR, True)

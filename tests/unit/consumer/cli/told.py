@@ -12,13 +12,13 @@ from typing import Any
 
 from consumer.ledger import CaseRecord, HistoryKind, HistoryRecord, IntentRecord, OutboxRecord
 from drivers.base import Capabilities
-from handlers.case import CaseState, Priority, StepKind, StepResult
+from handlers.case import Action, CaseState, Priority, StepKind, StepResult
 from handlers.judgement.approval import fingerprint
 from handlers.judgement.guards import Means, objections
-from handlers.judgement.plan import make_plan
+from handlers.judgement.plan import make_plan, ordered
 from handlers.judgement.policy import BackendPolicy, Mode
 from handlers.judgement.rule import ACTING
-from handlers.recovery.summary import Judged, summarise
+from handlers.recovery.summary import Instead, Judged, summarise
 from tests.unit.handlers.judgement.pictures import NOW, OPENED_AT, SEEING, Picture
 
 REAL = {
@@ -52,13 +52,26 @@ def look(
     if steps:
         mark = fingerprint(diagnosis, steps)
         means = Means(able, policy, LOOKED_AT, mark)
-        judged = Judged(mark, objections(picture.situation, steps, means))
+        held, instead = objections(picture.situation, steps, means), _instead(picture, means)
+        judged = Judged(mark, held, instead)
     asked = dict.fromkeys(("cinder", "nova", "backend"), LOOKED_AT)
     if "blind" in summarise(picture.evidence, diagnosis)["backend"]:
         del asked["backend"]
     made = summarise(picture.evidence, diagnosis, steps, judged=judged, asked_at=asked)
     found: dict[str, Any] = real(made)
     return found
+
+
+def _instead(picture: Picture, means: Means) -> tuple[Instead, ...]:
+    """Return what a person may order instead, with a service token at hand."""
+    found = []
+    for action in Action:
+        if steps := ordered(picture.diagnosis, means.capabilities, action):
+            mark = fingerprint(picture.diagnosis, steps)
+            able = dataclasses.replace(means, fingerprint=mark, service_token=True)
+            held = objections(picture.situation, steps, able)
+            found.append(Instead(action, steps, Judged(mark, held)))
+    return tuple(found)
 
 
 def record(picture: Picture, state: CaseState, seen: dict[str, Any], **fields: Any) -> CaseRecord:

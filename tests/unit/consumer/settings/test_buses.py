@@ -83,6 +83,15 @@ def test_password_of_a_bus_shows_nowhere(read: Read) -> None:
     assert "canary" not in repr(read(ANNOUNCE + CELL1))
 
 
+@pytest.mark.parametrize("section", ["DEFAULT", "oslo_messaging_notifications"])
+def test_amqp_is_refused_where_announcements_are_sent(read: Read, section: str) -> None:
+    """amqp://, as other programs write it -> refused by the check, and not at the start alone."""
+    text = f"[{section}]\ntransport_url = amqp://u:canary@main/\n"
+    assert "write rabbit://" in problems(read, text)
+    only_heard = "[bus:one]\ntransport_url = amqp://u:p@one/\n"
+    assert [one.bus for one in read(ANNOUNCE + only_heard)] == ["one"]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

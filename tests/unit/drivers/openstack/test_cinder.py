@@ -676,6 +676,27 @@ def test_service_token_goes_with_the_guarded_calls_only(
     assert all(("x-service-token" in r.headers) is sent for r in guarded)
 
 
+CREDENTIALS = "[service_user]\nsend_service_user_token = false\n"
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_service_token_goes_with_the_call_that_asks_for_it(
+    api: OpenStackApi, tmp_path: Path, ordered: bool
+) -> None:
+    """Configured and not for every call -> with the ordered call alone, and never with others."""
+    cinder = api.cinder(tmp_path, CREDENTIALS)
+    assert cinder.has_service_token()
+    api.script(ACTION, Reply(202))
+    api.script(f"DELETE /attachments/{ROW}", Reply(200, answers.attachments()))
+    told: dict[str, Any] = {"request_id": "req-1", "timeout_seconds": LIMIT}
+    cinder.delete_attachment(ROW, service_token=ordered, **told)
+    cinder.force_detach(VOLUME, ROW, CONNECTOR, service_token=ordered, **told)
+    checked = [r for r in api.requests if r.method in ("DELETE", "POST") and "token" not in r.path]
+    assert [("x-service-token" in r.headers) for r in checked] == [ordered, ordered]
+    cinder.terminate_connection(VOLUME, CONNECTOR, **told)
+    assert "x-service-token" not in api.requests[-1].headers
+
+
 def test_no_secret_leaves_the_client(
     api: OpenStackApi, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -136,3 +136,9 @@ def test_keystone_away(api: OpenStackApi, tmp_path: Path) -> None:
     conf = api.conf(tmp_path, "[cinder]\nauth_url = http://127.0.0.1:9/v3\n")
     with pytest.raises(TransientError):
         session.cinder_endpoint(conf).place(5)
+
+
+def test_roles_of_the_service_user_come_with_its_token(api: OpenStackApi, tmp_path: Path) -> None:
+    """[service_user] with an auth plugin -> its roles, by a token of its own."""
+    conf = api.conf(tmp_path)
+    assert session.cinder_endpoint(conf).service_roles(20.0) == frozenset({"admin"})

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from drivers.base import CONNECTOR_LISTS, CONNECTOR_TEXTS, Capabilities
+from drivers.openstack import session
 from handlers.judgement import facts, rules
 from handlers.judgement.diagnosis import rule_ids
 from handlers.judgement.facts import Predicate
@@ -94,9 +95,11 @@ def test_every_verdict_is_explained() -> None:
 def test_the_settings_that_the_page_names_exist() -> None:
     """A setting in the text -> a field of the policy, so that the page does not outlive it.
 
-    Or a key of a connector, or what a driver can do, which look the same.
+    Or a key of a connector, what a driver can do, or an option of ``[service_user]``, which look
+    the same.
     """
     named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", PAGE.read_text()))
     known = {*BackendPolicy.__dataclass_fields__, *Capabilities.__dataclass_fields__}
     known |= {*CONNECTOR_TEXTS, *CONNECTOR_LISTS}
+    known |= {option.dest for option in session.options(session.SERVICE_USER)}
     assert named <= known, named - known

@@ -168,10 +168,11 @@ def test_each_decision_is_logged_by_one_service(ledger: Ledger, second: Ledger) 
     assert len(reasons) == 12
 
 
-def offering(mark: str, *held: str) -> dict[str, Any]:
-    """Return the evidence of a look beside whose plan a person may order a detach."""
+def offering(mark: str, *held: str, action: Action = Action.DETACH) -> dict[str, Any]:
+    """Return the evidence of a look beside whose plan a person may order something else."""
     guards = {"fingerprint": mark, "asked": 20, "held": dict.fromkeys(held)}
-    return look("attaching", "cinder.complete", instead={"detach": {"plan": [], "guards": guards}})
+    told = {action.value: {"plan": [], "guards": guards}}
+    return look("attaching", "cinder.complete", instead=told)
 
 
 def test_order_a_detach_instead(ledger: Ledger) -> None:
@@ -218,3 +219,45 @@ def test_a_later_yes_without_the_order_is_a_yes_to_the_plan(ledger: Ledger) -> N
     assert ledger.case(case_id).case.approved_action is None
     ledger.approve(case_id, "bob", "why", plan=ONE)
     assert claim_one(ledger).case.approved_action is None
+
+
+TOKEN = Action.SERVICE_TOKEN
+
+
+@pytest.mark.parametrize("state", [ASKED, CaseState.PARKED])
+@pytest.mark.parametrize("held", [(), ("OWN_CALL_UNANSWERED",)])
+def test_order_a_service_token(ledger: Ledger, state: CaseState, held: tuple[str, ...]) -> None:
+    """Offered by the last look of a case that a person has -> due, with the order on record.
+
+    So it is where that look's own call gave no answer: the order waits until it cannot act.
+    """
+    evidence = offering(TWO, *held, action=TOKEN)
+    case_id = left(ledger, state, evidence=evidence, failed=True)
+    ledger.approve(case_id, "alice", "Cinder asks another Nova", plan=TWO[:12], action=TOKEN)
+    case = claim_one(ledger).case
+    assert (case.approved_fingerprint, case.approved_action) == (TWO, TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("held", "says"),
+    [
+        ("NO_SERVICE_TOKEN", r"set auth_type and its options in \[service_user\]"),
+        ("ORDERED_TOKEN", "Nova's side is not proven gone"),
+        ("OBSERVE", "the mode is observe"),
+    ],
+)
+def test_a_service_token_that_cannot_be_ordered(ledger: Ledger, held: str, says: str) -> None:
+    """None is configured, a guest may hold the disk, mode observe -> refused in words."""
+    evidence = offering(TWO, held, action=TOKEN)
+    case_id = left(ledger, CaseState.PARKED, evidence=evidence)
+    with pytest.raises(WrongStateError, match=says):
+        ledger.approve(case_id, "alice", "why", plan=TWO, action=TOKEN)
+    assert ledger.case(case_id).case.state is CaseState.PARKED
+
+
+@pytest.mark.parametrize("action", [None, Action.DETACH])
+def test_a_parked_case_takes_no_other_yes(ledger: Ledger, action: Action | None) -> None:
+    """Parked, and a plain yes or another order -> refused: it is replayed instead."""
+    case_id = left(ledger, CaseState.PARKED, fingerprint=TWO, evidence=offering(TWO))
+    with pytest.raises(WrongStateError, match="is parked; only a case in state"):
+        ledger.approve(case_id, "alice", "why", plan=TWO, action=action)
