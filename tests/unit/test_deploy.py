@@ -1,4 +1,7 @@
-"""What is deployed, as far as it can be judged without systemd and a builder of images."""
+"""What is deployed, as far as it can be judged without starting it.
+
+tests/integration/test_systemd.py starts the unit.
+"""
 
 from __future__ import annotations
 
