@@ -7,22 +7,24 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cliff.command import Command
-from cliff.lister import Lister
 
 from consumer.cli.app import positive, stated_reason
 from consumer.cli.case_list import since
 from consumer.cli.configured import add_actor, add_config_file, ledger_of
+from consumer.cli.listing import Listing
 from consumer.errors import BadInputError
 
 SINCE = "only those made since then: 90m, 6h, 2d, or a time in ISO 8601"
 
 
-class AnnouncementList(Lister):
+class AnnouncementList(Listing):
     """List the announcements that reached no queue, the oldest first.
 
     The broker returned them, because no queue was bound for them. detachd does not send them again
     by itself.
     """
+
+    nothing = "no announcements that reached no queue"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cliff.command import Command
-from cliff.lister import Lister
 
 from consumer.cli.app import positive, stated_reason
 from consumer.cli.case import plain
 from consumer.cli.configured import add_actor, add_config_file, ledger_of
+from consumer.cli.listing import Listing
 from consumer.errors import BadInputError
 from consumer.status.words import printable
 
@@ -29,11 +29,13 @@ class NotLiftedError(BadInputError):
     """The cluster did not let the client in again; the text says why."""
 
 
-class FenceList(Lister):
+class FenceList(Listing):
     """List the clients that were fenced, the newest first, and how each fence ended.
 
     `Client` is the full address, by which the cluster knows the fence.
     """
+
+    nothing = "no fences"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""

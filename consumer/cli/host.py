@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cliff.command import Command
-from cliff.lister import Lister
 
 from consumer.cli.app import moment_or_seconds, positive, stated_reason
 from consumer.cli.case import plain
 from consumer.cli.configured import add_actor, add_config_file, ledger_of
+from consumer.cli.listing import Listing
 from consumer.errors import BadInputError
 from consumer.status.words import printable
 
@@ -114,8 +114,10 @@ class HostRevoke(Command):
         self.app.stdout.write(f"revoked what was said of host {printable(parsed_args.host)}\n")
 
 
-class HostList(Lister):
+class HostList(Listing):
     """List what persons said of hosts that are powered off, the newest first, and what ended it."""
+
+    nothing = "no host was said to be off"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from cliff.columns import FormattableColumn
 from cliff.command import Command
-from cliff.lister import Lister
 from cliff.show import ShowOne
 
 from consumer.body_state import BodyState
 from consumer.cli.app import DONE, FAILED, positive, stated_reason
 from consumer.cli.case import as_dict, plain
 from consumer.cli.configured import add_actor, add_config_file, ledger_of, settings_of
+from consumer.cli.listing import Listing
 
 if TYPE_CHECKING:
     from consumer.intake.deciding import Decided, Quarantines
@@ -38,8 +38,10 @@ class Hash(FormattableColumn[str]):
         return self._value
 
 
-class QuarantineList(Lister):
+class QuarantineList(Listing):
     """List the messages in quarantine, the most recent first."""
+
+    nothing = "no messages in quarantine"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cliff.command import Command
-from cliff.lister import Lister
 
 from consumer.cli.app import stated_reason
 from consumer.cli.case_list import check_backend
 from consumer.cli.configured import add_actor, add_config_file, ledger_of
+from consumer.cli.listing import Listing
 from consumer.status.words import printable
 
 if TYPE_CHECKING:
@@ -102,12 +102,14 @@ def _own(ledger: Ledger, backend: str | None) -> PauseRecord | None:
 COLUMNS = ("Owner", "Host", "Process", "Version", "Started", "Last heartbeat", "Alive")
 
 
-class ReplicaList(Lister):
+class ReplicaList(Listing):
     """List the services that use this ledger, the most recent heartbeat first.
 
     A service that was stopped is not listed. A service that was killed is listed for a week. Alive
     means a heartbeat within the last minute, by the database's clock.
     """
+
+    nothing = "no services"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""

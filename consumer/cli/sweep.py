@@ -6,20 +6,22 @@ import argparse
 from collections.abc import Iterable, Sequence
 
 from cliff.command import Command
-from cliff.lister import Lister
 
 from consumer.cli.app import positive, stated_reason
 from consumer.cli.configured import add_actor, add_config_file, ledger_of
+from consumer.cli.listing import Listing
 
 MOST_LISTED = 1000
 
 
-class SweepList(Lister):
+class SweepList(Listing):
     """List what the last sweep saw in transition or exported, the longest unchanged first.
 
     Not each of them is stuck: a shelved server's reservation may be right for months. `detachd
     case list` shows those of which a case was made.
     """
+
+    nothing = "no findings"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""
