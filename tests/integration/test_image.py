@@ -104,14 +104,13 @@ def test_a_volume_is_mended_by_it_and_it_is_healthy_and_stops(
 ) -> None:
     """Run beside a broker and a simulated cloud -> works, is healthy for podman, ends with 0."""
     etc, lib = tmp_path / "etc", tmp_path / "lib"
-    for place in (etc, lib):
-        place.mkdir()
-        os.chown(place, USER_ID, USER_ID)
     places = [f"--volume={etc}:/etc/detachd:ro", f"--volume={lib}:/var/lib/detachd"]
     with open_site(broker, tmp_path) as site:
         ledger = {"connection": "sqlite:////var/lib/detachd/ledger.sqlite"}
         site.detachd.configure(UNHURRIED, ledger=ledger, exporter={"port": 10713})
-        (etc / "detachd.conf").write_text(site.detachd.file.read_text())
+        for line in directories():
+            words = line.replace("/etc/detachd", str(etc)).replace("/var/lib/detachd", str(lib))
+            subprocess.run(shlex.split(words), check=True, cwd=tmp_path)
         podman.run(*told(*places, "--rm", "--no-healthcheck", "detachd", "ledger", "upgrade"))
         name = f"detachd-{os.getpid()}"
         running = subprocess.Popen(
@@ -130,6 +129,12 @@ def test_a_volume_is_mended_by_it_and_it_is_healthy_and_stops(
         finally:
             running.kill()
             podman.run("rm", "--force", name)
+
+
+def directories() -> list[str]:
+    """Return the lines of the page that make the directories and the configuration."""
+    page = (wheel.ROOT / "deploy" / "README.md").read_text().split("## The image\n")[1]
+    return re.findall("^    (install .*)$", page, re.MULTILINE)
 
 
 def healthy(podman: Podman, name: str) -> bool:

@@ -276,3 +276,45 @@ def test_the_driver_tgt_sees_a_target_with_the_lines_of_the_page(unit: Unit) -> 
     unit.looks("tgt", {"control_port": 7}, volume, *FOR_TGT)
     assert unit.found() == [host]
     unit.machine.run("systemctl", "stop", "target")
+
+
+@pytest.mark.timeout(500)
+def test_the_lines_of_the_pages_lead_to_a_running_service(
+    broker: Broker, tmp_path: Path, machine: Machine
+) -> None:
+    """A machine without detachd, the lines of the two pages typed by root -> it runs, for both."""
+    del machine  # for its reasons to skip
+    built = wheel.build(tmp_path)
+    with open_site(broker, tmp_path) as site, Machine() as fresh:
+        if not fresh.does(
+            "python3", "-c", "import sys, ensurepip; sys.exit(sys.version_info < (3, 11))"
+        ):
+            pytest.skip("the machine's own Python is older than 3.11, or has no python3-venv")
+        fresh.run("userdel", "detachd")
+        fresh.path(f"/srv/{built.name}").write_bytes(built.read_bytes())
+        constraints = (wheel.ROOT / "constraints.txt").read_text()
+        fresh.write("/srv/constraints.txt", constraints)
+        replaced = f"-q -c /srv/constraints.txt '/srv/{built.name}[postgresql]'"
+        for line in (
+            *first_lines("The package"),
+            *first_lines("A user and directories on the host"),
+        ):
+            fresh.run("sh", "-c", line.replace("'detachd[postgresql]'", replaced))
+        site.detachd.configure(UNHURRIED, ledger={"connection": LEDGER})
+        fresh.path(CONFIGURATION).write_text(site.detachd.file.read_text())
+        fresh.run("detachd", "config", "check")
+        fresh.run("detachd", "ledger", "upgrade")
+        for line in first_lines("The unit", DEPLOYING):
+            fresh.run("sh", "-c", line)
+        assert fresh.shown(NAME, "ActiveState") == "active"
+        assert "1 alive" in fresh.run("runuser", "-u", "detachd", "--", "detachd", "status")
+        assert "1 alive" in fresh.run("detachd", "status")
+        assert fresh.path("/usr/local/share/man/man1/detachd.1").exists()
+
+
+def first_lines(title: str, page: str = INSTALLING) -> list[str]:
+    """Return the first lines to be typed below a heading of a page."""
+    below = page.split(f"## {title}\n")[1]
+    block = re.search(r"^(?:    \S.*\n)+", below, re.MULTILINE)
+    assert block is not None
+    return block[0].replace("    ", "").splitlines()
