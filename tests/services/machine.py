@@ -68,7 +68,8 @@ chroot . /sbin/ldconfig
 for each in systemd-journald-audit.socket systemd-modules-load.service modprobe@.service; do
     ln -s /dev/null "etc/systemd/system/$each"  # no business of ours with the kernel
 done
-printf '[Unit]\\nWants=systemd-journald.service\\n' > etc/systemd/system/trial.target
+printf '[Unit]\\nRequires=sysinit.target\\nAfter=sysinit.target\\n' \\
+    > etc/systemd/system/trial.target
 mkdir tmp/old
 pivot_root . tmp/old
 umount -l /tmp/old
