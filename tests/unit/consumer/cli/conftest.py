@@ -41,6 +41,8 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
         "[backend_defaults]\ndriver = simulator\n"
     )
 
+    path.write_text(text)
+
     def run_command(*words: str, section: str = "") -> tuple[int, str, str]:
         path.write_text(text + section)
         code = main([*words, "--config-file", str(path)])
