@@ -15,7 +15,7 @@ AT_ONCE := PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=
 
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help venv demo demo-openstack services lab-environment lab lab-stop test test-versions test-releases record-runs check types style imports quick-tests bench campaigns exhaustive config-sample docs constraints clean
+.PHONY: help venv demo demo-openstack services lab-environment lab lab-stop test test-versions test-releases image record-runs check types style imports quick-tests bench campaigns exhaustive config-sample docs constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -53,6 +53,9 @@ test-versions: venv ## Run the quick tests with other releases and Pythons: two 
 
 test-releases: services venv ## Run the behaviour suite and the use cases on an older OpenStack: 15 minutes for each
 	@tools/test-releases
+
+image: venv ## Build the image of deploy/Containerfile and run it (root, podman): two minutes
+	@tools/build-image
 
 record-runs: services venv lab-environment ## Run what docs/compatibility.md is made from, and record it: an hour
 	@tools/record-runs

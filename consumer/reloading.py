@@ -86,7 +86,7 @@ def _assignments(paths: Sequence[Path]) -> Assignments:
 def restart_needed(before: Assignments, after: Assignments) -> list[str]:
     """Return the options that have changed and are not taken over. Pure."""
     return [
-        f"[{section}] {name}"
+        f"[{_written(section)}] {name}"
         for section, name in sorted({*before, *after})
         if before.get((section, name)) != after.get((section, name))
         and not _taken_over(section, name)
@@ -96,11 +96,16 @@ def restart_needed(before: Assignments, after: Assignments) -> list[str]:
 def no_longer_named(before: Assignments, after: Assignments) -> list[str]:
     """Return a sentence for each mode or brake that the files named before and do not now. Pure."""
     return [
-        f"[{section}] {name} is not named any more, as in a file that is half written; write its "
-        "value there, or restart"
+        f"[{_written(section)}] {name} is not named any more, as in a file that is half written; "
+        "write its value there, or restart"
         for section, name in sorted({*before} - {*after})
         if _taken_over(section, name)
     ]
+
+
+def _written(section: str) -> str:
+    """Return a section's name as it is written in a file; the others have no capitals."""
+    return "DEFAULT" if section == "default" else section
 
 
 def _taken_over(section: str, name: str) -> bool:

@@ -12,7 +12,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 
 from consumer.bus.broker import url_explained
@@ -29,7 +29,7 @@ from consumer.health import Health, Strangers
 from consumer.intake.listener import Listener
 from consumer.intake.replay_queue import ReplaySettings
 from consumer.intake.replayer import Replayer
-from consumer.ledger import Ledger, Replica
+from consumer.ledger import Ledger, Pause, Replica
 from consumer.loop import Loop
 from consumer.observing import Observer
 from consumer.outside import Outside
@@ -41,6 +41,8 @@ from consumer.settings.configuration import Settings
 from consumer.settings.ledger import open_ledger
 from consumer.status import page as status_page
 from consumer.status.page import StatusPage
+from consumer.status.standing import doubt_of
+from consumer.status.words import printable
 from consumer.work.backends import Backends
 from consumer.work.decisions import DecisionLog
 from consumer.work.driver_calls import BoundedDrivers
@@ -332,11 +334,13 @@ class Service:
         a Keystone that is down is no error either.
         """
         self.ledger.check_schema()
+        pauses = self.ledger.pauses()
         if self.region_check is not None:
             self.region_check.refuse_ambiguous()
         self.exporter.start()
         self._sign_of_life.hold()
         _introduce(self._settings, self.owner, self.exporter.port)
+        _doubt(pauses, self._settings.backends)
         for loop in (*self._lasting_loops(), *self._input_loops()):
             loop.start()
 
@@ -411,6 +415,12 @@ def _bus_parts(
     with url_explained():
         replayer = Replayer(ReplaySettings.from_conf(conf), ledger, count)
         return listeners, replayer, Publisher.from_conf(conf, ledger, owner, count)
+
+
+def _doubt(pauses: Iterable[Pause], backends: Backends) -> None:
+    for pause in pauses:
+        if doubt := doubt_of(pause, backends.by_name):
+            LOG.warning("%s; %s", printable(pause.words), doubt)
 
 
 def _introduce(settings: Settings, owner: str, port: int) -> None:

@@ -42,6 +42,8 @@ REQUEST_SECONDS = 10.0
 CLEANUP_SECONDS = 1.0
 THREADS = 4
 CONNECTIONS = 700
+LOWEST_PORT = 1024
+"""Of those that every user may listen on, by the default of ip_unprivileged_port_start."""
 BACKLOG = 1024
 LONGEST_HEAD, LONGEST_BODY = 16 * 1024, 64 * 1024
 
@@ -190,11 +192,16 @@ def _listen(address: str, port: int, app: WSGIApplication) -> _Server:
     except (OSError, ValueError) as error:  # ValueError: the name has no address
         raise ExporterError(
             f"the exporter cannot listen on {address} port {port}: "
-            f"{getattr(error, 'strerror', None) or error}; "
-            "set address and port in [exporter] to an address and a port that are free"
+            f"{getattr(error, 'strerror', None) or error}; {_advice(error, port)}"
         ) from error
     dispatcher.set_thread_count(THREADS)
     return server
+
+
+def _advice(error: OSError | ValueError, port: int) -> str:
+    if isinstance(error, PermissionError) and port < LOWEST_PORT:
+        return f"below {LOWEST_PORT} it needs a right of root: set [exporter] port to a higher one"
+    return "set address and port in [exporter] to an address and a port that are free"
 
 
 def application(

@@ -24,7 +24,7 @@ class AnnouncementList(Listing):
     by itself.
     """
 
-    nothing = "no announcement was returned for want of a queue"
+    nothing = "no announcements that reached no queue"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""

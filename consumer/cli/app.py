@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib.metadata
 import io
 import logging
@@ -65,7 +66,7 @@ def causes(error: BaseException) -> list[str]:
     chain = [error]
     while (cause := chain[-1].__cause__) is not None:
         chain.append(cause)
-    texts = [str(each).strip() or type(each).__name__ for each in chain]
+    texts = [_text(each) for each in chain]
     shown = texts[:1]
     for number, text in enumerate(texts[1:], start=1):
         wraps = any(_flat(deeper) in _flat(text) for deeper in texts[number + 1 :])
@@ -73,6 +74,16 @@ def causes(error: BaseException) -> list[str]:
         if not wraps and not repeats:
             shown.append(text)
     return shown[::-1]
+
+
+def _text(error: BaseException) -> str:
+    """Return what an error says: for a system error its file and its words, without its number."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error).strip() or type(error).__name__
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    lost = "what was to be written is not complete: " if error.errno == errno.ENOSPC else ""
+    return f"{lost}{error.strerror}"
 
 
 def _flat(text: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from cliff.command import Command
 
 from consumer.cli.doctor import Doctor
+from consumer.errors import BadInputError
 
 SHIPPED = (
     ("metrics", "alerts"),
@@ -91,9 +92,12 @@ class ConfigFiles(Command):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
-        """Write them, and print the path of each."""
+        """Write them, and print the path of each. Raises BadInputError, OSError."""
+        directory = parsed_args.directory
+        if directory.exists() and not directory.is_dir():
+            raise BadInputError(f"{directory} is a file; name a directory")
         for name, found in shipped():
-            path = parsed_args.directory / name
+            path = directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(found.read_bytes())
             self.app.stdout.write(f"{path}\n")

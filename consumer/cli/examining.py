@@ -31,7 +31,7 @@ from consumer.work import backends
 from consumer.work.backends import Backend
 from consumer.work.driver_calls import BoundedDrivers
 from drivers import registry
-from drivers.errors import OutsideError
+from drivers.errors import OutsideError, PermanentError
 from drivers.openstack.place import described, doubts
 from handlers.judgement.policy import Mode
 
@@ -288,7 +288,7 @@ def _cinder(clouds: ControlPlane) -> Finding:
     try:
         volumes = clouds.cinder.count_volumes(timeout_seconds=LOOK_SECONDS)
     except OutsideError as away:
-        return error("cinder", str(away), "the user needs the admin role in Cinder")
+        return error("cinder", str(away), _remedy(away, "Cinder"))
     if not volumes:
         return warning(
             "cinder",
@@ -299,6 +299,11 @@ def _cinder(clouds: ControlPlane) -> Finding:
     return good("cinder", f"it answers, and shows {volumes} volumes of all projects")
 
 
+def _remedy(away: OutsideError, service: str) -> str:
+    """Return what to do; nothing more than the error says where the service gave no answer."""
+    return f"the user needs the admin role in {service}" if isinstance(away, PermanentError) else ""
+
+
 def _nova(clouds: ControlPlane) -> Iterator[Finding]:
     try:
         clouds.nova.servers(after=None, limit=1, timeout_seconds=LOOK_SECONDS)
@@ -306,7 +311,7 @@ def _nova(clouds: ControlPlane) -> Iterator[Finding]:
         clouds.nova.compute_up(NO_HOST, timeout_seconds=LOOK_SECONDS)
         yield good("nova", "it lets detachd see which compute services are up")
     except OutsideError as away:
-        yield error("nova", str(away), "the user needs the admin role in Nova")
+        yield error("nova", str(away), _remedy(away, "Nova"))
 
 
 def _drivers(settings: Settings, clouds: ControlPlane) -> Iterator[Finding]:

@@ -35,7 +35,7 @@ class FenceList(Listing):
     `Client` is the full address, by which the cluster knows the fence.
     """
 
-    nothing = "no fence to list"
+    nothing = "no fences"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""

@@ -117,7 +117,7 @@ class HostRevoke(Command):
 class HostList(Listing):
     """List what persons said of hosts that are powered off, the newest first, and what ended it."""
 
-    nothing = "no word was said of a host"
+    nothing = "no host was said to be off"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""

@@ -41,7 +41,7 @@ class Hash(FormattableColumn[str]):
 class QuarantineList(Listing):
     """List the messages in quarantine, the most recent first."""
 
-    nothing = "no quarantined message to list"
+    nothing = "no messages in quarantine"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""

@@ -109,7 +109,7 @@ class ReplicaList(Listing):
     means a heartbeat within the last minute, by the database's clock.
     """
 
-    nothing = "no service uses this ledger"
+    nothing = "no services"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""

@@ -122,11 +122,16 @@ def _served(cloud: Cloud, simulator: SimulatorSettings | None, listen: str | Non
     except OSError as error:
         where = listen or simulator.address
         raise BadInputError(
-            f"cannot listen on {where}: {error.strerror}; end another `detachd simulate` that has "
-            "it, or set another address in [simulator]"
+            f"cannot listen on {where}: {error.strerror}; {_advice(error)}"
         ) from None
     try:
         yield server.address
     finally:
         cloud.close()  # first, so that a call that hangs does not keep the server
         server.close()
+
+
+def _advice(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "below 1024 it needs a right of root: set a higher port in [simulator] address"
+    return "end another `detachd simulate` that has it, or set another address in [simulator]"

@@ -13,7 +13,7 @@ from cliff.command import Command
 
 from consumer.cli.app import version
 from consumer.cli.case_list import aligned
-from consumer.cli.configured import add_config_file, ledger_of
+from consumer.cli.configured import add_config_file, backends_configured, ledger_of
 from consumer.cli.text import width, wrapped
 from consumer.status.standing import Standing, by_name, read, row, sentences
 from handlers.case import CaseState
@@ -43,7 +43,7 @@ class Status(Command):
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Read and print it."""
         with ledger_of(parsed_args) as ledger:
-            standing = read(ledger)
+            standing = read(ledger, backends_configured(parsed_args.config_file))
         now = datetime.now(UTC)
         if parsed_args.format == "json":
             self.app.stdout.write(json.dumps(as_json(standing), indent=2) + "\n")

@@ -21,7 +21,7 @@ class SweepList(Listing):
     case list` shows those of which a case was made.
     """
 
-    nothing = "the sweeps found nothing that is still there"
+    nothing = "no findings"
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""

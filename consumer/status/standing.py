@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,10 @@ UNKNOWN_BACKEND = "not known yet"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Standing:
-    """What the ledger says of detachd and its cases at one moment; times of the database."""
+    """What the ledger says of detachd and its cases at one moment; times of the database.
+
+    ``sections`` are the backends that have a section of their own in the configuration.
+    """
 
     ledger: str
     pauses: tuple[Pause, ...]
@@ -35,9 +38,10 @@ class Standing:
     brakes: tuple[Brake, ...] = ()
     breakers: Mapping[str, Breaker] = dataclasses.field(default_factory=dict)
     fences: Mapping[str, tuple[int, float]] = dataclasses.field(default_factory=dict)
+    sections: Collection[str] = ()
 
 
-def read(ledger: Ledger) -> Standing:
+def read(ledger: Ledger, sections: Collection[str] = ()) -> Standing:
     """Read it from the ledger. Raises LedgerUnavailableError."""
     return Standing(
         ledger=ledger.name,
@@ -51,6 +55,7 @@ def read(ledger: Ledger) -> Standing:
         brakes=ledger.brakes(BRAKES_SECONDS),
         breakers=ledger.open_breakers(),
         fences=ledger.fences.ages(),
+        sections=sections,
     )
 
 
@@ -79,12 +84,27 @@ def sentences(standing: Standing, version: str, now: datetime) -> Iterator[tuple
 
 
 def _pause(standing: Standing, now: datetime) -> str:
-    return "; ".join(_paused(pause, now) for pause in standing.pauses) or "not paused"
+    told = (_paused(pause, standing.sections, now) for pause in standing.pauses)
+    return "; ".join(told) or "not paused"
 
 
-def _paused(pause: Pause, now: datetime) -> str:
+def _paused(pause: Pause, sections: Collection[str], now: datetime) -> str:
     what = f"backend {printable(pause.backend)} is " if pause.backend else ""
-    return f"{what}PAUSED by {pause.actor}, {ago(pause.paused_at, now)}: {pause.reason}"
+    said = f"{what}PAUSED by {pause.actor}, {ago(pause.paused_at, now)}: {pause.reason}"
+    return f"{said} ({doubt})" if (doubt := doubt_of(pause, sections)) else said
+
+
+def doubt_of(pause: Pause, sections: Collection[str]) -> str:
+    """Return what to check about a pause whose backend has no section, where others have; or "".
+
+    A backend may have the defaults, and no section. But one that was renamed has lost its pause.
+    """
+    if not pause.backend or not sections or pause.backend in sections:
+        return ""
+    return (
+        f"there is no section [backend:{printable(pause.backend)}]; if the backend has another "
+        "name now, it is not paused under that"
+    )
 
 
 def _brakes(standing: Standing, now: datetime) -> str:

@@ -156,7 +156,10 @@ class Caller:
         try:
             line = self._line(limit)
         except (OSError, EOFError) as error:
-            raise TransientError(f"The simulated cloud cannot be reached: {error}.") from None
+            why = getattr(error, "strerror", None) or error
+            raise TransientError(
+                f"The simulated cloud cannot be reached: {why}; `detachd simulate` runs one."
+            ) from None
         except AuthenticationError:
             raise PermanentError("The simulated cloud does not accept this authkey.") from None
         try:

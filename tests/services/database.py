@@ -61,6 +61,14 @@ class PrivateDatabase(PrivateService):
     def drop_database(self, url: str) -> None:
         """Remove one that fresh_database made, whoever is still connected to it."""
 
+    @abstractmethod
+    def back_up(self, url: str) -> Path:
+        """Write a database into a file, as docs/install.md says, while others use it."""
+
+    @abstractmethod
+    def restore(self, url: str, file: Path) -> None:
+        """Put what ``back_up`` wrote in the place of a database, whoever is connected to it."""
+
     def execute(self, *statements: str) -> list[tuple[object, ...]]:
         """Run them on one new connection, outside any transaction; return the rows of the last.
 

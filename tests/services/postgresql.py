@@ -42,6 +42,25 @@ class PostgreSQL(PrivateDatabase):
         """Remove one that fresh_database made, whoever is still connected to it."""
         self.execute(f"DROP DATABASE {make_url(url).database} WITH (FORCE)")
 
+    def back_up(self, url: str) -> Path:
+        """Write a database into a file by ``pg_dump``."""
+        file = self.directory / f"{make_url(url).database}.sql"
+        self._run(self._programs / "pg_dump", f"--file={file}", self._client(url))
+        return file
+
+    def restore(self, url: str, file: Path) -> None:
+        """Make the database anew, and have ``psql`` read the file."""
+        self.drop_database(url)
+        self.execute(f"CREATE DATABASE {make_url(url).database}")
+        stop = "--set=ON_ERROR_STOP=1"
+        self._run(self._programs / "psql", "--no-psqlrc", stop, f"--file={file}", self._client(url))
+
+    def _client(self, url: str) -> str:
+        """Return what PostgreSQL's own programs connect by."""
+        words = self._write("passwords", f"127.0.0.1:{self.port}:*:{USER}:{self.password}\n")
+        where = f"host=127.0.0.1 port={self.port} user={USER} dbname={make_url(url).database}"
+        return f"--dbname={where} passfile={words}"
+
     def as_plain_user(self, url: str) -> str:
         """Return the URL itself: ``default_transaction_read_only`` binds administrators too."""
         return url

@@ -1,4 +1,7 @@
-"""What is deployed, as far as it can be judged without systemd and a builder of images."""
+"""What is deployed, as far as it can be judged without starting it.
+
+tests/integration/test_systemd.py starts the unit, and `make image` builds and runs the image.
+"""
 
 from __future__ import annotations
 
@@ -107,6 +110,12 @@ def test_the_image_is_not_of_root_and_stops_in_good_order() -> None:
     assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", found["USER"])
     assert found["STOPSIGNAL"] == "SIGTERM"
     assert json.loads(found["ENTRYPOINT"]) + json.loads(found["CMD"]) == ["detachd", "serve"]
+
+
+def test_the_image_is_built_in_the_format_that_has_health_checks() -> None:
+    """`podman build` without a format -> the HEALTHCHECK is dropped, so the lines name one."""
+    (line,) = re.findall("^# +podman build .*", CONTAINERFILE, re.MULTILINE)
+    assert "--format docker" in line
 
 
 @pytest.mark.parametrize(("stuck", "code"), [((), 0), (("the worker stands still",), 1)])

@@ -294,10 +294,17 @@ def _options(address: sa.URL) -> dict[str, Any]:
 def _make_private(_dialect: Any, _record: Any, arguments: list[Any], _options: Any) -> None:
     """Make a file that is not there yet readable for its owner alone.
 
-    SQLite gives its ``-wal`` and ``-shm`` the same mode. If it cannot be made, SQLite says why.
+    One that root makes belongs to the owner of its directory, as whom the service runs. SQLite
+    gives its ``-wal`` and ``-shm`` the same owner and mode. If it cannot be made, SQLite says why.
     """
     with contextlib.suppress(OSError):
-        os.close(os.open(arguments[0], os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        made = os.open(arguments[0], os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        try:
+            if os.geteuid() == 0:
+                place = Path(arguments[0]).absolute().parent.stat()
+                os.fchown(made, place.st_uid, place.st_gid)
+        finally:
+            os.close(made)
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

@@ -144,7 +144,7 @@ def test_what_needs_a_restart_is_named_without_its_value(
     for _ in range(2):
         lines = reload(changed + "[worker]\nthreads = 8\n")
         assert lines[-1] == (
-            "WARNING changed, but not before a restart: [brakes] kill_switch_file, [default] "
+            "WARNING changed, but not before a restart: [brakes] kill_switch_file, [DEFAULT] "
             "transport_url, [worker] threads"
         )
         assert "canary" not in "".join(lines)

@@ -87,6 +87,7 @@ def build(tmp_path: Path, cloud: Cloud) -> Iterator[Build]:
         driver: str = "simulator",
         upgrade: bool = True,
         status_page: bool = False,
+        section: str = "",
         **parts: Any,
     ) -> Service:
         path = tmp_path / "detachd.conf"
@@ -100,6 +101,7 @@ def build(tmp_path: Path, cloud: Cloud) -> Iterator[Build]:
                 driver=driver,
                 status_page=status_page,
             )
+            + section
         )
         simulated = Parts(ControlPlane(cloud.cinder, cloud.nova), cloud.driver)
         service = Service(load([path]), dataclasses.replace(simulated, **parts))
@@ -302,6 +304,22 @@ def test_bad_transport_url_is_refused_without_showing_it(build: Build, url: str)
         build(transport_url=url)
     assert "rabbit://" in str(error.value)
     assert "ary" not in str(error.value)
+
+
+def test_a_pause_of_a_backend_without_a_section_is_a_warning_at_start(
+    build: Build, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Paused under a name that no section has -> said; the pause of one that has one is not."""
+    service = build(section="[backend:new@lvm]\n")
+    for name in ("old@lvm", "new@lvm"):
+        service.ledger.pause("alice", "the array is down", backend=name)
+    service.start()
+    service.stop()
+    service.wait()
+    warned = [r.getMessage() for r in caplog.records if "there is no section" in r.getMessage()]
+    assert [text.partition(";")[0] for text in warned] == [
+        "backend old@lvm is paused by alice: the array is down"
+    ]
 
 
 def test_mode_and_version_are_told_at_start(build: Build, caplog: pytest.LogCaptureFixture) -> None:

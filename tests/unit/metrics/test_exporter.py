@@ -1,12 +1,14 @@
 """The exporter, asked over a real socket."""
 
 import contextlib
+import errno
 import json
 import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import pytest
 import requests
@@ -179,6 +181,19 @@ def test_a_port_in_use_is_an_error_that_names_it(
     assert f"127.0.0.1 port {exporter.port}" in str(error.value)
     assert "in use" in str(error.value)
     assert "[exporter]" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("port", "advice"), [(80, "below 1024 it needs a right of root"), (8080, "that are free")]
+)
+def test_a_port_that_only_root_may_have_is_an_error_in_words(
+    components: Components, monkeypatch: pytest.MonkeyPatch, port: int, advice: str
+) -> None:
+    """Permission denied -> why, and a higher port; above 1024 it has another cause."""
+    refused = PermissionError(errno.EACCES, "Permission denied")
+    monkeypatch.setattr(exporter_module, "_Server", Mock(side_effect=refused))
+    with pytest.raises(ExporterError, match=f"port {port}: Permission denied; .*{advice}"):
+        Exporter("127.0.0.1", port, CollectorRegistry(), components).start()
 
 
 def test_an_address_of_another_machine_is_an_error_in_words(components: Components) -> None:

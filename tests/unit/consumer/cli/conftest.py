@@ -31,14 +31,20 @@ def cloud() -> Iterator[Cloud]:
 
 @pytest.fixture
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run ``detachd`` on that ledger; return exit code, stdout and stderr."""
+    """Run ``detachd`` on that ledger; return exit code, stdout and stderr.
+
+    ``section`` is what the configuration has besides.
+    """
     path = tmp_path / "detachd.conf"
-    path.write_text(
+    text = (
         f"[ledger]\nconnection = sqlite:///{tmp_path}/ledger.sqlite\n"
         "[backend_defaults]\ndriver = simulator\n"
     )
 
-    def run_command(*words: str) -> tuple[int, str, str]:
+    path.write_text(text)
+
+    def run_command(*words: str, section: str = "") -> tuple[int, str, str]:
+        path.write_text(text + section)
         code = main([*words, "--config-file", str(path)])
         shown = capsys.readouterr()
         return code, shown.out, shown.err

@@ -208,8 +208,9 @@ def raised(*errors: Exception) -> Exception:
         ),
         (
             [OSError(28, "No space left"), RuntimeError("no db")],
-            ["[Errno 28] No space left", "no db"],
+            ["what was to be written is not complete: No space left", "no db"],
         ),
+        ([NotADirectoryError(20, "Not a directory", "/a/b")], ["/a/b: Not a directory"]),
         ([KeyError()], ["KeyError"]),
     ],
     ids=[
@@ -220,6 +221,7 @@ def raised(*errors: Exception) -> Exception:
         "three",
         "the system's words repeated",
         "the system's words",
+        "the system's words of a file",
         "no words",
     ],
 )

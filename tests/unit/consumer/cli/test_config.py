@@ -177,3 +177,14 @@ def test_a_transport_url_that_is_missing_is_said_without_a_connection(
     file.write_text("[ledger]\nconnection = sqlite:////nowhere/ledger.sqlite\n")
     assert main(["config", "check", "--config-file", str(file)]) == 4
     assert "transport_url is not set" in capsys.readouterr().out
+
+
+def test_files_into_a_file_are_refused_in_words(tmp_path: Path, capsys: Captured) -> None:
+    """`config files FILE` -> exit 2, and to name a directory; below a file -> the path and why."""
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert main(["config", "files", str(file)]) == 2
+    assert capsys.readouterr().err == f"detachd: {file} is a file; name a directory\n"
+    assert main(["config", "files", str(file / "below")]) == 1
+    assert capsys.readouterr().err == f"detachd: {file}/below/alerts: Not a directory\n"
+    assert file.read_text() == "mine"

@@ -84,3 +84,17 @@ def test_pause_and_services_are_said(
     assert "1 alive: ctl1 (9.9)" in out
     assert "\x1b" not in out
     assert max(map(len, out.splitlines())) <= columns
+
+
+def test_a_pause_whose_backend_has_no_section_is_doubted(ledger: Ledger, run: Run) -> None:
+    """Sections, but none of this name -> what to check; not where no backend has a section."""
+    ledger.pause("alice", "the array is down", backend="old@lvm")
+    doubt = "there is no section [backend:old@lvm]"
+    assert doubt not in flat(run("status")[1])
+    for name, doubted in (("new@lvm", True), ("old@lvm", False)):
+        assert (doubt in flat(run("status", section=f"[backend:{name}]\n")[1])) is doubted
+
+
+def flat(text: str) -> str:
+    """Return a text without its line breaks."""
+    return " ".join(text.split())

@@ -25,6 +25,7 @@ from tests.unit.consumer.ledger.breaking import CrashError, lose_next_commit
 from tests.unit.consumer.ledger.making import accept, at_once, places, told
 
 SECRET = "s3cret"
+SERVICE = 42710
 
 
 @pytest.fixture
@@ -262,6 +263,20 @@ def test_no_such_directory(tmp_path: Path) -> None:
     ledger = Ledger(f"sqlite:///{tmp_path / 'missing' / 'ledger.sqlite'}")
     with pytest.raises(LedgerUnavailableError, match=r"missing/ledger\.sqlite"):
         ledger.upgrade()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file that is another's")
+def test_file_that_root_makes_belongs_to_the_owner_of_its_directory(tmp_path: Path) -> None:
+    """`ledger upgrade` as root, the directory is the service's -> the service can open the ledger.
+
+    The two files beside it are made by whoever opens it first, and belong to the same owner.
+    """
+    os.chown(tmp_path, SERVICE, SERVICE)
+    with contextlib.closing(Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")) as ledger:
+        ledger.upgrade()
+        owners = {f.name: (f.stat().st_uid, f.stat().st_gid) for f in tmp_path.iterdir()}
+    assert {"ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"} <= owners.keys()
+    assert set(owners.values()) == {(SERVICE, SERVICE)}
 
 
 def test_file_of_the_ledger_is_its_owner_s_alone(tmp_path: Path) -> None:
