@@ -1,56 +1,125 @@
-"""Asks a Ceph cluster one thing. A program of its own: ``python3 -I asking.py``.
+"""Asks a Ceph cluster one thing after the other. A program: ``python3 -I asking.py``.
 
 The Python that runs it is the system's, which has Ceph's bindings; it imports nothing of detachd.
 Ceph's library blocks for ever where a monitor or an OSD hangs; this process can be killed then. It
-also ends by itself after ``seconds`` of the question: whoever asked may have died, and what was
-asked must not be done hours later, when the cluster answers again.
+also ends by itself, when stdin ends and when a question takes too long: whoever asked may have
+died, and what was asked must not be done hours later, when the cluster answers again. (The signal
+of a parent's death would not do: Linux sends it at the end of the thread that started us.)
 
-The question comes as one JSON object on stdin. The answer goes to stdout, an object on a line. The
-line ``{"acting": true}`` comes before it where something may be changed from then on. Images are
-opened to be read, which leaves no watch and takes no lock. The exit code is 0 wherever there is an
-answer, also ``{"failed": WHY}``.
+A question is one JSON object on a line of stdin, with a ``number``. What is told of it goes to
+stdout, an object with the same number on a line. One with ``acting`` comes before the answer where
+something may be changed from then on; if nobody reads it any more, we end there. An answer is also
+``failed`` WHY. One connection serves all questions, as long as the configuration and the keyrings
+stay as they were; ``changed`` says that they have not, and that nothing was asked. Images are
+opened to be read, which leaves no watch and takes no lock.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import signal
 import struct
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 LOCK = "rbd_lock"  # RBD_LOCK_NAME, src/librbd/internal.h
 CLIENT = 8  # CEPH_ENTITY_TYPE_CLIENT
+IDLE_SECONDS = 300.0
+"""After so long without a question it ends. Whoever asks has given it up before that."""
 
 Answer = dict[str, Any]
+Files = dict[str, tuple[int, ...] | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Connection:
+    """A connection to the cluster, and the files that it was made from, as they were then."""
+
+    cluster: Any
+    conf: str
+    user: str
+    files: Files
+
+    def is_of(self, asked: Answer) -> bool:
+        """Tell whether a new connection would be made from the same."""
+        same = (self.conf, self.user) == (asked["conf"], asked["user"])
+        return same and signed(list(self.files)) == self.files
 
 
 def main() -> None:
-    """Answer the one question."""
-    asked: dict[str, Any] = json.load(sys.stdin)
-    # Nothing handles SIGALRM, so that the kernel ends the process, whatever the library waits for.
-    signal.setitimer(signal.ITIMER_REAL, asked["seconds"])
+    """Answer questions until stdin ends, or until a new connection is needed."""
+    connection = None
+    for line in sys.stdin:
+        asked: Answer = json.loads(line)
+        if not _limited(asked):
+            tell(asked, {"failed": "late", "words": "the question came after its time"})
+            return
+        if connection is not None and not connection.is_of(asked):
+            tell(asked, {"changed": True})
+            return
+        connection, answer = answered(connection, asked)
+        tell(asked, answer)
+        signal.setitimer(signal.ITIMER_REAL, IDLE_SECONDS)
+
+
+def answered(connection: Connection | None, asked: Answer) -> tuple[Connection | None, Answer]:
+    """Answer one question, and connect for it first where that is needed."""
     try:
         import rados
         import rbd
     except ImportError as error:
-        tell({"failed": "bindings", "words": str(error)})
-        return
+        return None, {"failed": "bindings", "words": str(error)}
     try:
-        cluster = rados.Rados(conffile=asked["conf"], rados_id=asked["user"])
-        cluster.connect()
-        answer = ASKED[asked["op"]](cluster, rbd, asked)
+        connection = connection or connected(rados, asked)
+        # A connection of before has the map of OSDs of before, and we may be fenced by now. What
+        # is asked with the newest map waits for the OSD to have that too.
+        connection.cluster.wait_for_latest_osdmap()
+        return connection, ASKED[asked["op"]](connection.cluster, rbd, asked)
     except (rados.Error, rbd.Error, RefusedError) as error:
         number = getattr(error, "errno", None)
-        answer = {"failed": number or type(error).__name__, "words": str(error)}
-    tell(answer)
+        return connection, {"failed": number or type(error).__name__, "words": str(error)}
 
 
-def tell(answer: Answer) -> None:
-    """Write one line, at once."""
-    sys.stdout.write(json.dumps(answer) + "\n")
+def _limited(asked: Answer) -> bool:
+    """Have the kernel end this process when the question's time is up; False if it is already.
+
+    ``until`` is of the machine's monotonic clock: a question may lie in the pipe while we are
+    stopped. Nothing handles SIGALRM, so that we end whatever the library waits for.
+    """
+    seconds = min(asked["seconds"], asked["until"] - time.monotonic())
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.0))
+    return bool(seconds > 0)
+
+
+def connected(rados: Any, asked: Answer) -> Connection:
+    """Connect; each file is signed before it is read."""
+    conf, user = asked["conf"], asked["user"]
+    files = signed([conf])
+    cluster = rados.Rados(conffile=conf, rados_id=user)
+    files |= signed([path.strip() for path in cluster.conf_get("keyring").split(",")])
+    cluster.connect()
+    return Connection(cluster, conf, user, files)
+
+
+def signed(paths: list[str]) -> Files:
+    """Return by what a change of each file shows; None for one that is not there."""
+    files: Files = {}
+    for path in paths:
+        files[path] = None
+        with contextlib.suppress(OSError):
+            s = Path(path).stat()
+            files[path] = (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+    return files
+
+
+def tell(asked: Answer, what: Answer) -> None:
+    """Write one line about a question, at once."""
+    sys.stdout.write(json.dumps({"number": asked["number"], **what}) + "\n")
     sys.stdout.flush()
 
 
@@ -70,7 +139,7 @@ def release(cluster: Any, rbd: Any, asked: Answer) -> Answer:
     What comes after the fence carries the map of OSDs that has it, so that an OSD which has not
     heard of the fence yet learns of it first (as src/librbd/managed_lock/BreakRequest.cc does).
     """
-    tell({"acting": True})
+    tell(asked, {"acting": True})
     if asked["address"] is not None:
         words = {"blocklistop": "add", "addr": asked["address"], "expire": asked["expire"]}
         _commanded(cluster, "osd blocklist", words)
@@ -99,7 +168,7 @@ def fences(cluster: Any, rbd: Any, asked: Answer) -> Answer:
     """
     del rbd
     if (change := asked.get("change")) is not None:
-        tell({"acting": True})
+        tell(asked, {"acting": True})
         _commanded(cluster, "osd blocklist", change)
     return {"fsid": cluster.get_fsid(), "fences": _fences(cluster)}
 
