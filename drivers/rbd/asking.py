@@ -53,6 +53,8 @@ class Connection:
 
 def main() -> None:
     """Answer questions until stdin ends, or until a new connection is needed."""
+    # What stops the service may go to all its processes, and the service ends its calls first.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     connection = None
     for line in sys.stdin:
         asked: Answer = json.loads(line)
