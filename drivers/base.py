@@ -348,8 +348,9 @@ class StorageDriver(ABC):
     """What looks at one Cinder backend and acts on it (``host@backend``).
 
     Rules for every method: bounded by ``timeout_seconds`` (a call that is not is given up, and its
-    thread is lost: docs/decisions/0018); never retries by itself; raises
-    ``TransientError``, ``IndeterminateError`` or ``PermanentError`` and nothing else; thread-safe.
+    thread is lost, or its process is killed: docs/decisions/0018, 0034); never retries by itself;
+    raises ``TransientError``, ``IndeterminateError`` or ``PermanentError`` and nothing else;
+    thread-safe.
     """
 
     capabilities: ClassVar[Capabilities]
