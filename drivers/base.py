@@ -192,10 +192,15 @@ class Reach:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fences:
-    """Which clients a cluster refuses now, each by its full address, and until when."""
+    """Which clients a cluster refuses now, each by its full address, and until when.
+
+    ``as_of`` is a time of the cluster's own clock, by which the last entry was taken out that is
+    not there any more, and which is not in its future. None where the cluster tells none.
+    """
 
     cluster: str
     until: Mapping[str, datetime]
+    as_of: datetime | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -166,13 +166,15 @@ def about(cluster: Any, rbd: Any, asked: Answer) -> Answer:
 def fences(cluster: Any, rbd: Any, asked: Answer) -> Answer:
     """Return whom the cluster refuses; first refuse one client, or let it in again, if asked to.
 
-    To remove an entry that is not there is success (``isn't blocklisted``).
+    To remove an entry that is not there is success (``isn't blocklisted``). ``as_of`` is when this
+    map of OSDs was made, by the monitors' clock: an entry was taken out of it no later.
     """
     del rbd
     if (change := asked.get("change")) is not None:
         tell(asked, {"acting": True})
         _commanded(cluster, "osd blocklist", change)
-    return {"fsid": cluster.get_fsid(), "fences": _fences(cluster)}
+    now = json.loads(_commanded(cluster, "osd dump", {"format": "json"}))
+    return {"fsid": now["fsid"], "fences": now["blocklist"], "as_of": now["modified"]}
 
 
 def _unlock(cluster: Any, lock: Answer) -> None:

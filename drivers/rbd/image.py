@@ -124,7 +124,8 @@ def read_fences(answer: Mapping[str, Any]) -> Fences:
     """Read whom the cluster refuses, of the addresses with a nonce; raises UnreadableError."""
     try:
         until = {str(a): datetime.fromisoformat(u) for a, u in answer["fences"].items()}
-        return Fences(answer["fsid"], {a: at for a, at in until.items() if nonce_of(a)})
+        as_of = datetime.fromisoformat(answer["as_of"])
+        return Fences(answer["fsid"], {a: at for a, at in until.items() if nonce_of(a)}, as_of)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnreadableError(
             f"The cluster told what this driver cannot read: {error!r}."

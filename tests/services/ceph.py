@@ -224,6 +224,7 @@ class Ceph(PrivateService):
         """Freeze the ``mon`` or the ``osd`` (SIGSTOP) while the block lasts."""
         process = self._children[0 if part == "mon" else -1]
         process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)  # each of its threads: a look takes 3 ms
         try:
             yield
         finally:

@@ -56,6 +56,25 @@ def test_what_is_done(fence: Fence, until: datetime | None, off: bool, doing: Do
     assert decide(fence, until, NOW, host_off=off) is doing
 
 
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("as_of", "doing"),
+    [
+        (LATER - SKEW - timedelta(seconds=1), Doing.REMOVED),
+        (LATER - SKEW / 2, Doing.MAKE_AGAIN),
+        (LATER + timedelta(seconds=1), Doing.MAKE_AGAIN),
+    ],
+)
+@pytest.mark.parametrize("database", [NOW - 1000 * HOUR, LATER - HOUR, LATER + HOUR])
+def test_whether_it_had_run_out_is_said_by_the_cluster_s_clock(
+    database: datetime, as_of: datetime, doing: Doing
+) -> None:
+    """The database's clock is an hour behind, or ahead -> what is done is the same."""
+    assert decide(STANDS, None, database, host_off=False, as_of=as_of) is doing
+
+
 def test_a_fence_of_years_is_looked_at_now_and_then() -> None:
     """It has days left -> no close look; seconds left, or none -> a close one, until it stands."""
     assert not is_about_to_end(STANDS, NOW)
@@ -74,6 +93,7 @@ class Empty(StorageDriver):
         super().__init__(BACKEND, {})
         self.cluster = cluster
         self.refused: dict[str, datetime] = {}
+        self.as_of: datetime | None = None
 
     def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
         """Nobody asks."""
@@ -90,7 +110,7 @@ class Empty(StorageDriver):
     def fences(self, *, timeout_seconds: float) -> Fences:
         """Tell whom it refuses."""
         del timeout_seconds
-        return Fences(self.cluster, dict(self.refused))
+        return Fences(self.cluster, dict(self.refused), self.as_of)
 
     def renew_fence(self, address: str, *, timeout_seconds: float) -> Fences:
         """Refuse a client."""
@@ -98,9 +118,9 @@ class Empty(StorageDriver):
         return self.fences(timeout_seconds=timeout_seconds)
 
 
-def watched(ledger: Ledger, driver: Empty, mode: Mode = Mode.AUTO) -> None:
-    """Look once, as a service whose backend is this cluster, in this mode."""
-    FenceWatch(
+def watched(ledger: Ledger, driver: Empty, mode: Mode = Mode.AUTO) -> bool:
+    """Look once, as a service whose backend is this cluster; tell whether one is about to end."""
+    return FenceWatch(
         ledger,
         lambda _: driver,
         lambda _: BackendPolicy(mode=mode),
@@ -142,3 +162,21 @@ def test_in_mode_observe_none_is_made_again(
         assert ledger.fences.one(number).state is FenceState.STANDING
     assert len(cluster.refused) == again
     assert ("is not made again now" in caplog.text) is (not again)
+
+
+def test_a_database_whose_clock_is_behind(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Ten minutes behind the cluster, a fence ends in five by the latter -> watched closely; told.
+
+    Where it is gone then it had run out, and is made again; by the database it was removed.
+    """
+    with new_ledger(tmp_path) as ledger:
+        number, until = made(ledger), ledger.now() + timedelta(minutes=15)
+        address, driver = ledger.fences.one(number).address, Empty("fsid-1")
+        driver.refused, driver.as_of = {address: until}, ledger.now()
+        assert not watched(ledger, driver)
+        driver.as_of = until - timedelta(minutes=1, seconds=30)
+        assert watched(ledger, driver)
+        assert "s behind that of the cluster" in caplog.text
+        driver.refused, driver.as_of = {}, until + timedelta(seconds=1)
+        watched(ledger, driver)
+        assert driver.refused == {address: LATER}
