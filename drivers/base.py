@@ -175,14 +175,16 @@ class ClientInstance:
 class Reach:
     """What one client has beside a volume, and would lose with it if it were ended.
 
-    ``others`` are the backend's own names of the other volumes that it has open; ``allowed`` is how
-    many of these the operator lets it lose. ``whole_host``: it is the one client of its host for
-    everything there, so that no count says what it would lose.
+    ``others`` are the storage's own names of the other volumes that it has open, of whichever
+    backend; ``allowed`` is how many of these the operator lets it lose. ``whole_host``: it is the
+    one client of its host for everything there, so that no count says what it would lose.
+    ``unseen``: where it may have more, and the driver's user may not look.
     """
 
     others: tuple[str, ...]
     allowed: int
     whole_host: bool = False
+    unseen: tuple[str, ...] = ()
 
     @property
     def goes_too_far(self) -> bool:

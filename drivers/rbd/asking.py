@@ -18,17 +18,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import signal
 import struct
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 LOCK = "rbd_lock"  # RBD_LOCK_NAME, src/librbd/internal.h
 CLIENT = 8  # CEPH_ENTITY_TYPE_CLIENT
+DENIED = frozenset({errno.EPERM, errno.EACCES})
+NO_IMAGES = frozenset({errno.EOPNOTSUPP})  # of a pool that keeps data alone, erasure-coded
+FEW, AT_ONCE = 8, 8
 IDLE_SECONDS = 300.0
 """After so long without a question it ends. Whoever asks has given it up before that."""
 
@@ -135,6 +140,40 @@ def listing(cluster: Any, rbd: Any, asked: Answer) -> Answer:
     return _seen(cluster, rbd, asked["places"], None)
 
 
+def everywhere(cluster: Any, rbd: Any, asked: Answer) -> Answer:
+    """Look at every image of every pool and namespace; say where we may not look (``unseen``)."""
+    import rados
+
+    del asked
+    images: list[Answer] = []
+    unseen: list[str] = []
+    for pool in sorted(cluster.list_pools()):
+        for looking in (_of_pool, _of_namespaces):
+            try:
+                images += looking(cluster, rbd, pool)
+            except (rados.Error, rbd.Error) as error:
+                if error.errno in DENIED:
+                    what = "" if looking is _of_pool else "namespaces of "
+                    unseen.append(f"{what}{pool}")
+                elif error.errno not in NO_IMAGES:
+                    raise
+    found = {"images": images, "trash": [], "unseen": unseen}
+    return {"fsid": cluster.get_fsid(), "fences": _fences(cluster), **found}
+
+
+def _of_pool(cluster: Any, rbd: Any, pool: str) -> list[Answer]:
+    ioctx = _opened(cluster, [pool, ""])
+    return _images(rbd, ioctx, [pool, ""], rbd.RBD().list(ioctx))
+
+
+def _of_namespaces(cluster: Any, rbd: Any, pool: str) -> list[Answer]:
+    found: list[Answer] = []
+    for namespace in rbd.RBD().namespace_list(cluster.open_ioctx(pool)):
+        ioctx = _opened(cluster, [pool, namespace])
+        found += _images(rbd, ioctx, [pool, namespace], rbd.RBD().list(ioctx))
+    return found
+
+
 def release(cluster: Any, rbd: Any, asked: Answer) -> Answer:
     """Fence one client by its full address, then remove these locks, then look.
 
@@ -204,11 +243,7 @@ def _seen(cluster: Any, rbd: Any, places: list[list[str]], names: list[str] | No
     fences = _fences(cluster)
     for place in places:
         ioctx = _opened(cluster, place)
-        for name in rbd.RBD().list(ioctx) if names is None else names:
-            try:
-                images.append({"place": place, "name": name, **_image(rbd, ioctx, name)})
-            except rbd.ImageNotFound:
-                continue
+        images += _images(rbd, ioctx, place, rbd.RBD().list(ioctx) if names is None else names)
         if names is not None:
             deleted = {entry["name"] for entry in rbd.RBD().trash_list(ioctx)}
             trash += [[*place, name] for name in names if name in deleted]
@@ -226,6 +261,21 @@ def _opened(cluster: Any, place: list[str]) -> Any:
     ioctx = cluster.open_ioctx(pool)
     ioctx.set_namespace(namespace)
     return ioctx
+
+
+def _images(rbd: Any, ioctx: Any, place: list[str], names: list[str]) -> list[Answer]:
+    """Look at the images of these names that are there; several at once, as each mostly waits."""
+
+    def one(name: str) -> list[Answer]:
+        try:
+            return [{"place": place, "name": name, **_image(rbd, ioctx, name)}]
+        except rbd.ImageNotFound:
+            return []
+
+    if len(names) <= FEW:
+        return [image for name in names for image in one(name)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return [image for found in pool.map(one, names) for image in found]
 
 
 def _image(rbd: Any, ioctx: Any, name: str) -> Answer:
@@ -266,8 +316,8 @@ def _text(value: str) -> bytes:
 
 
 ASKED: dict[str, Callable[[Any, Any, Answer], Answer]] = {
-    "look": look, "list": listing, "release": release, "fences": fences, "fence": fences,
-    "lift": fences, "about": about,
+    "look": look, "list": listing, "everywhere": everywhere, "release": release, "fences": fences,
+    "fence": fences, "lift": fences, "about": about,
 }  # fmt: skip
 
 if __name__ == "__main__":

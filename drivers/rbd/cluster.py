@@ -87,6 +87,10 @@ class Cluster:
         """Return the same of every image in the pools."""
         return self._ask("list", deadline, places=self._places())
 
+    def everywhere(self, deadline: Deadline) -> Answer:
+        """Return the same of every image of the cluster, and where we may not look."""
+        return self._ask("everywhere", deadline)
+
     def release(
         self,
         names: tuple[str, ...],

@@ -62,8 +62,8 @@ OPTS = (
         default=0,
         min=0,
         help=(
-            "How many other images of the pools a client may have open to be fenced all the same. "
-            "It loses all of them. QEMU has a client for each disk, so that it is 0."
+            "How many other images of the cluster a client may have open to be fenced all the "
+            "same. It loses all of them. QEMU has a client for each disk, so that it is 0."
         ),
     ),
     cfg.StrOpt(

@@ -20,8 +20,8 @@ from drivers.errors import IndeterminateError, NotFoundError
 from drivers.rbd import RbdDriver
 from drivers.rbd.cluster import RefusedError
 from tests.bus import until
-from tests.rbd import Rbd
-from tests.services.ceph import KEYS, Ceph
+from tests.rbd import Rbd, make_key, own_user
+from tests.services.ceph import Ceph
 from tests.services.rbd_clients import RbdClients
 
 A = "compute-a"
@@ -169,24 +169,6 @@ def test_right_that_came_later_is_noticed(rbd: Rbd, tmp_path: Path) -> None:
     rbd.ceph.ceph("auth", "caps", "client.limited", "mon", "allow r", "osd", "allow rx")
     assert seen(driver, volume) == ()
     assert program_of(driver) != pid
-
-
-def own_user(rbd: Rbd, directory: Path, user: str, **rights: str) -> tuple[Path, Path]:
-    """Make a user, and a configuration that has its keyring; return the paths of both."""
-    keyring, conf = directory / "keyring", directory / "ceph.conf"
-    keyring.write_text(make_key(rbd, user, **rights))
-    text = rbd.ceph.configuration.read_text()
-    conf.write_text(
-        text.replace(f"keyring = {rbd.ceph.directory}/$name.keyring", f"keyring = {keyring}")
-    )
-    return conf, keyring
-
-
-def make_key(rbd: Rbd, user: str, **rights: str) -> str:
-    """Make a key of the user, with detachd's rights or others; return a keyring with it."""
-    caps = {**KEYS["client.detachd"], **rights}
-    words = [word for service, right in caps.items() for word in (service, right)]
-    return rbd.ceph.ceph("auth", "get-or-create", f"client.{user}", *words)
 
 
 def test_program_ends_with_the_service(rbd: Rbd, tmp_path: Path) -> None:
