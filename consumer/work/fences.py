@@ -47,6 +47,8 @@ SKEW = timedelta(seconds=60)
 """How far the clocks of two monitors may be from one another; Ceph warns from 0.05 s on. Where the
 cluster does not tell its time: how far its clock may be from that of the database."""
 DETACHD = "detachd"
+STILL_REFUSED = "a person lifts it, and the cluster refuses the client still; lift it again"
+LET_IN = "it has run out, and is not made again while detachd is paused or only observes"
 
 
 class Doing(enum.Enum):
@@ -173,7 +175,7 @@ class FenceWatch:
         self._compare_clocks(driver.backend, seen.as_of)
         for fence in its:
             if fence.cluster not in (None, seen.cluster):
-                _tell_of_another_cluster(fence, seen.cluster)
+                self._tell_of_another_cluster(fence, seen.cluster)
                 continue
             until = seen.until.get(fence.address)
             now, off = self._ledger.now(), self._is_off(fence)
@@ -183,6 +185,10 @@ class FenceWatch:
     def _do(self, driver: StorageDriver, fence: Fence, doing: Doing, seen: Fences) -> None:
         if doing is Doing.MAKE_AGAIN:
             self._make_again(driver, fence)
+        elif doing is Doing.NOTHING and fence.state is FenceState.LIFTING:
+            self._note(fence, STILL_REFUSED)
+        elif doing is Doing.NOTHING:
+            self._note(fence, None)
         elif doing is Doing.NOTE:
             self._ledger.fences.seen(fence.fence_id, seen.cluster, seen.until[fence.address])
         elif doing in OVER:
@@ -196,6 +202,7 @@ class FenceWatch:
         if self._ledger.fences.one(number).state is not fence.state:
             return
         if self._held(fence.backend) or self._policy_of(fence.backend).mode is Mode.OBSERVE:
+            self._note(fence, LET_IN)
             LOG.warning(
                 "fence %d of %s has run out, and is not made again now: backend %s is paused or in "
                 "mode observe", number, address, fence.backend,
@@ -216,9 +223,17 @@ class FenceWatch:
         word = self._ledger.off_word(fence.host)
         return word is not None and word.said_at > fence.fenced_at
 
+    def _tell_of_another_cluster(self, fence: Fence, cluster: str) -> None:
+        self._note(
+            fence,
+            f"the backend is cluster {cluster} now; whether cluster {fence.cluster} still has it "
+            "is not known",
+        )
+        LOG.warning(
+            "backend %s is cluster %s now; whether cluster %s still has fence %d of %s is not "
+            "known", fence.backend, cluster, fence.cluster, fence.fence_id, fence.address,
+        )  # fmt: skip
 
-def _tell_of_another_cluster(fence: Fence, cluster: str) -> None:
-    LOG.warning(
-        "backend %s is cluster %s now; whether cluster %s still has fence %d of %s is not known",
-        fence.backend, cluster, fence.cluster, fence.fence_id, fence.address,
-    )  # fmt: skip
+    def _note(self, fence: Fence, trouble: str | None) -> None:
+        if fence.trouble != trouble:
+            self._ledger.fences.note_trouble(fence.fence_id, trouble)

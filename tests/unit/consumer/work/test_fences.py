@@ -10,7 +10,15 @@ import pytest
 
 from consumer.ledger import Ledger
 from consumer.ledger.work.fences import Fence, FenceState
-from consumer.work.fences import SKEW, UNSURE, Doing, FenceWatch, decide, is_about_to_end
+from consumer.work.fences import (
+    SKEW,
+    STILL_REFUSED,
+    UNSURE,
+    Doing,
+    FenceWatch,
+    decide,
+    is_about_to_end,
+)
 from drivers.base import Attachment, Capabilities, Fences, Observation, StorageDriver, VolumeRef
 from handlers.judgement.policy import BackendPolicy, Mode
 from tests.bus import new_ledger
@@ -145,7 +153,9 @@ def test_another_cluster_says_nothing_of_a_fence(
             ledger.fences.begin_lift(number, "anna", "compute1 was started anew")
         before = ledger.fences.one(number)
         watched(ledger, other)
-        assert ledger.fences.one(number) == before
+        now = ledger.fences.one(number)
+        assert dataclasses.replace(now, trouble=None) == before
+        assert "is cluster fsid-2 now" in (now.trouble or "")
         assert other.refused == {}
     assert "is cluster fsid-2 now" in caplog.text
 
@@ -159,7 +169,9 @@ def test_in_mode_observe_none_is_made_again(
         number, cluster = made(ledger), Empty("fsid-1")
         ledger.fences.seen(number, "fsid-1", NOW - timedelta(days=400))
         watched(ledger, cluster, mode)
-        assert ledger.fences.one(number).state is FenceState.STANDING
+        fence = ledger.fences.one(number)
+        assert fence.state is FenceState.STANDING
+        assert ("is not made again" in (fence.trouble or "")) is (not again)
     assert len(cluster.refused) == again
     assert ("is not made again now" in caplog.text) is (not again)
 
@@ -180,3 +192,18 @@ def test_a_database_whose_clock_is_behind(tmp_path: Path, caplog: pytest.LogCapt
         driver.refused, driver.as_of = {}, until + timedelta(seconds=1)
         watched(ledger, driver)
         assert driver.refused == {address: LATER}
+
+
+def test_a_lift_that_does_not_end_is_shown_until_it_does(tmp_path: Path) -> None:
+    """A person lifts it and the cluster refuses the client still -> on record; then it is over."""
+    with new_ledger(tmp_path) as ledger:
+        number, cluster = made(ledger), Empty("fsid-1")
+        cluster.refused = {ledger.fences.one(number).address: LATER}
+        watched(ledger, cluster)
+        ledger.fences.begin_lift(number, "anna", "compute1 was started anew")
+        watched(ledger, cluster)
+        assert ledger.fences.one(number).trouble == STILL_REFUSED
+        cluster.refused.clear()
+        watched(ledger, cluster)
+        over = ledger.fences.one(number)
+        assert (over.state, over.trouble) == (FenceState.OVER, None)
