@@ -308,10 +308,10 @@ def test_client_that_changes_between_two_looks_is_left_alone(rbd: Rbd) -> None:
     new: list[RbdClient] = []
 
     class Moving(Cluster):
-        def list_images(self, deadline: Deadline) -> Answer:
+        def everywhere(self, deadline: Deadline) -> Answer:
             old.close()
             new.append(rbd.opened(volume, B))
-            return super().list_images(deadline)
+            return super().everywhere(deadline)
 
     before = set(rbd.ceph.blocklist())
     deadline = Deadline.after(SECONDS)
