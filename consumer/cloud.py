@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import threading
 from collections.abc import Callable, Mapping
@@ -11,9 +12,11 @@ from typing import Any
 from consumer.errors import ConfigurationError
 from consumer.settings import openstack
 from consumer.settings.configuration import Settings, SimulatorSettings
-from consumer.work.backends import Backend
+from consumer.work.backends import DEFAULTS, PREFIX, Backend, Backends, RunIn
 from drivers import registry
+from drivers.apart import ApartDriver, NotMadeError
 from drivers.base import StorageDriver
+from drivers.cinder_managed import ThroughCinder
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import PermanentError
 from drivers.openstack import session
@@ -29,6 +32,9 @@ NO_CONTROL_PLANE = (
 
 SIMULATOR = "simulator"
 """The storage driver of the simulated cloud, which may take its address from ``[simulator]``."""
+
+CALLS_BESIDE_CASES = 4
+"""Of one backend at once: a listing, a look that learns, one at fences, one for a person."""
 
 DriverOf = Callable[[str], StorageDriver]
 
@@ -137,6 +143,7 @@ class Drivers:
         self._cinder = cinder
         self._made: dict[str, StorageDriver] = {}
         self._lock = threading.Lock()
+        _refuse_apart(settings.backends)
         for name in dict.fromkeys(
             [*settings.backends.by_name, *settings.driver_options.backends()]
         ):
@@ -154,14 +161,45 @@ class Drivers:
             return self._made.setdefault(backend, new)
 
     def _make(self, backend: str) -> StorageDriver:
-        name = self._settings.backends.of(backend).driver or ""
+        settings = self._settings.backends.of(backend)
+        name = settings.driver or ""
         options = self._settings.driver_options.of(name, backend)
         try:
             if self._settings.simulator and name == SIMULATOR:
                 options = _completed(options, self._settings.simulator)
+            if settings.run_in is RunIn.PROCESS:
+                return _apart(name, settings, backend, options)
             return registry.build(name, backend, options, cinder=self._cinder)
-        except registry.RegistryError as error:
+        except (registry.RegistryError, NotMadeError) as error:
             raise PermanentError(str(error)) from error
+
+
+def _refuse_apart(backends: Backends) -> None:
+    """Raise ConfigurationError where a driver shall run in a process that cannot."""
+    for backend in (one for one in backends.all() if one.run_in is RunIn.PROCESS):
+        section = DEFAULTS if backend is backends.defaults else PREFIX + backend.name
+        try:
+            through_cinder = issubclass(registry.load(backend.driver or ""), ThroughCinder)
+        except registry.RegistryError as error:
+            raise ConfigurationError([str(error)]) from error
+        if through_cinder:
+            why = (
+                f"[{section}] run_in = process: the driver {backend.driver} acts through Cinder, "
+                "by detachd's own client, which keeps to its time limits; set run_in = thread"
+            )
+            raise ConfigurationError([why])
+
+
+def _apart(name: str, settings: Backend, backend: str, options: Mapping[str, Any]) -> StorageDriver:
+    """Return a driver whose calls run in child processes; blocks while the first one starts."""
+    return ApartDriver(
+        registry.load(name),
+        backend,
+        options,
+        functools.partial(registry.build, name, backend, dict(options), cinder=None),
+        grace_seconds=settings.policy.driver_grace_seconds,
+        most=settings.concurrency + CALLS_BESIDE_CASES,
+    )
 
 
 def _completed(options: Mapping[str, Any], simulator: SimulatorSettings) -> Mapping[str, Any]:

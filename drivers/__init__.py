@@ -52,5 +52,7 @@ constructor's options. Use the real backend: a fake only shows that your driver 
 
 and ``driver = mine`` in ``[backend_defaults]`` or ``[backend:HOST@BACKEND]``, where its time limits
 (``look_timeout_seconds``, ``call_timeout_seconds``) and how many cases of it are worked at once
-(``concurrency``) stand as well. For a name that is not installed, the error lists those that are.
+(``concurrency``) stand as well. With ``run_in = process`` each call has a process for itself, and
+several processes have a driver each: keep nothing in memory that one call needs from another. For a
+name that is not installed, the error lists those that are.
 """

@@ -175,14 +175,16 @@ class ClientInstance:
 class Reach:
     """What one client has beside a volume, and would lose with it if it were ended.
 
-    ``others`` are the backend's own names of the other volumes that it has open; ``allowed`` is how
-    many of these the operator lets it lose. ``whole_host``: it is the one client of its host for
-    everything there, so that no count says what it would lose.
+    ``others`` are the storage's own names of the other volumes that it has open, of whichever
+    backend; ``allowed`` is how many of these the operator lets it lose. ``whole_host``: it is the
+    one client of its host for everything there, so that no count says what it would lose.
+    ``unseen``: where it may have more, and the driver's user may not look.
     """
 
     others: tuple[str, ...]
     allowed: int
     whole_host: bool = False
+    unseen: tuple[str, ...] = ()
 
     @property
     def goes_too_far(self) -> bool:
@@ -192,10 +194,15 @@ class Reach:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fences:
-    """Which clients a cluster refuses now, each by its full address, and until when."""
+    """Which clients a cluster refuses now, each by its full address, and until when.
+
+    ``as_of`` is a time of the cluster's own clock, by which the last entry was taken out that is
+    not there any more, and which is not in its future. None where the cluster tells none.
+    """
 
     cluster: str
     until: Mapping[str, datetime]
+    as_of: datetime | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -357,8 +364,9 @@ class StorageDriver(ABC):
     """What looks at one Cinder backend and acts on it (``host@backend``).
 
     Rules for every method: bounded by ``timeout_seconds`` (a call that is not is given up, and its
-    thread is lost: docs/decisions/0018); never retries by itself; raises
-    ``TransientError``, ``IndeterminateError`` or ``PermanentError`` and nothing else; thread-safe.
+    thread is lost, or its process is killed: docs/decisions/0018, 0034); never retries by itself;
+    raises ``TransientError``, ``IndeterminateError`` or ``PermanentError`` and nothing else;
+    thread-safe.
     """
 
     capabilities: ClassVar[Capabilities]

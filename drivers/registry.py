@@ -105,15 +105,20 @@ def _unfit(driver: type[StorageDriver]) -> str | None:
     return None
 
 
-def build(name: str, backend: str, options: Mapping[str, Any], *, cinder: Cinder) -> StorageDriver:
+def build(
+    name: str, backend: str, options: Mapping[str, Any], *, cinder: Cinder | None
+) -> StorageDriver:
     """Load the driver and make one for a backend (``host@backend``) with a value for each option.
 
     A driver that acts through Cinder gets the client of the service. What the driver itself cannot
     use raises BrokenDriverError with the driver's own words.
     """
     driver = load(name)
+    if cinder is None and issubclass(driver, ThroughCinder):
+        why = f"for backend {backend} in a process: it acts through Cinder; set run_in = thread."
+        raise BrokenDriverError(_find(name), why)
     try:
-        if issubclass(driver, ThroughCinder):
+        if cinder is not None and issubclass(driver, ThroughCinder):
             return driver(backend, options, cinder=cinder)
         return driver(backend, options)
     except ValueError as error:

@@ -11,7 +11,7 @@ SCRIPT = """#!/bin/sh
 if ! read -r left effect 2> /dev/null < {plan}; then exec {real} "$@"; fi
 if [ "$left" -gt 0 ]; then echo "$((left - 1)) $effect" > {plan}; exec {real} "$@"; fi
 rm {plan}
-[ "$effect" = 0 ] || {real} "$@" > /dev/null 2>&1
+[ "$effect" = 0 ] || head -n 1 | {real} "$@" > /dev/null 2>&1
 echo "failed on purpose" >&2
 exit 1
 """

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import uuid
+from pathlib import Path
 from typing import Any
 
 from drivers.base import Connector, VolumeRef
 from drivers.rbd import RbdDriver
 from drivers.registry import parsed
-from tests.services.ceph import PYTHON, Ceph
+from tests.services.ceph import KEYS, PYTHON, Ceph
 from tests.services.rbd_clients import RbdClient, RbdClients
 
 BACKEND = "storage-1@rbd"
@@ -54,3 +55,21 @@ class Rbd:
         """Have a host open the volume's image, and write to it for ever unless told otherwise."""
         how = {"address": address_of(host), "name": host, **how}
         return self.clients.start(how.pop("spec", self.spec(volume)), **how).opened()
+
+
+def own_user(rbd: Rbd, directory: Path, user: str, **rights: str) -> tuple[Path, Path]:
+    """Make a user, and a configuration that has its keyring; return the paths of both."""
+    keyring, conf = directory / "keyring", directory / "ceph.conf"
+    keyring.write_text(make_key(rbd, user, **rights))
+    text = rbd.ceph.configuration.read_text()
+    conf.write_text(
+        text.replace(f"keyring = {rbd.ceph.directory}/$name.keyring", f"keyring = {keyring}")
+    )
+    return conf, keyring
+
+
+def make_key(rbd: Rbd, user: str, **rights: str) -> str:
+    """Make a key of the user, with detachd's rights or others; return a keyring with it."""
+    caps = {**KEYS["client.detachd"], **rights}
+    words = [word for service, right in caps.items() for word in (service, right)]
+    return rbd.ceph.ceph("auth", "get-or-create", f"client.{user}", *words)

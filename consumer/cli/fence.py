@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LIFT_SECONDS = 30.0
 COLUMNS = (
     "Fence", "State", "Backend", "Client", "Host", "Volume", "Case", "Fenced", "Renewed", "Until",
-    "Ended", "Ended by", "Why",
+    "Ended", "Ended by", "Why", "Trouble",
 )  # fmt: skip
 
 
@@ -32,7 +32,8 @@ class NotLiftedError(BadInputError):
 class FenceList(Listing):
     """List the clients that were fenced, the newest first, and how each fence ended.
 
-    `Client` is the full address, by which the cluster knows the fence.
+    `Client` is the full address, by which the cluster knows the fence. `Trouble` says why a fence
+    that a person lifts stands still, or one that is to stand does not.
     """
 
     nothing = "no fences"
@@ -63,6 +64,7 @@ class FenceList(Listing):
                 for value in (
                     f.fence_id, f.state.value, f.backend, f.address, f.host, f.volume_id, f.case_id,
                     f.fenced_at, f.renewed_at, f.until, f.ended_at, f.ended_by, f.ended_why,
+                    f.trouble,
                 )
             )
             for f in shown
@@ -96,12 +98,17 @@ class FenceLift(Command):
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Write the decision down, then ask the cluster.
 
-        Raises NoSuchFenceError, WrongStateError, NotLiftedError.
+        Why it was not lifted is kept for the list. Raises NoSuchFenceError, WrongStateError,
+        NotLiftedError.
         """
         by, reason = parsed_args.actor, parsed_args.reason
         with ledger_of(parsed_args) as ledger:
             fence = ledger.fences.begin_lift(parsed_args.fence, by, reason)
-            _lift(parsed_args, fence)
+            try:
+                _lift(parsed_args, fence)
+            except NotLiftedError as error:
+                ledger.fences.note_trouble(fence.fence_id, str(error))
+                raise
             ledger.fences.over(fence.fence_id, by, reason)
         self.app.stdout.write(f"lifted the fence of {printable(fence.address)}\n")
 

@@ -6,7 +6,9 @@ of the vendor hangs. So:
 1. Each call runs in another thread than its caller's. Past its time limit and a grace period the
    call is given up: the caller gets IndeterminateError and goes on.
 2. A thread cannot be ended from outside. It is written off and stays on the list of hanging calls
-   until it returns. A write on that list may still act (``consumer/work/hanging.py``).
+   until it returns. A write on that list may still act (``consumer/work/hanging.py``). Where the
+   driver runs in a process (``drivers/apart.py``), that is killed within the grace period, and the
+   thread returns; if it cannot be killed, the thread stays on the list like any other.
    A thread that was written off makes no further call. One that returned in time does, so that
    what a driver keeps for each thread, a connection as a rule, serves more than one call.
 3. At most so many calls of one backend hang; then that backend is stopped: its driver is not called
@@ -29,6 +31,7 @@ from oslo_context import context
 
 from consumer.counting import Answered, CallGivenUp, CallReturnedLate, HangingCalls
 from consumer.work.backends import Backends
+from drivers.apart import DriverFailedError, HungError
 from drivers.base import (
     Attachment,
     ClientInstance,
@@ -139,7 +142,9 @@ class BackendCalls:
         concurrent.futures.wait((future,), limit_seconds)
         if self._is_given_up(future, method, request_id):
             raise self._gave_up(method, limit_seconds)
-        return self._result(future, writes=request_id is not None) if asks else future.result()
+        return (
+            self._result(future, method, writes=request_id is not None) if asks else future.result()
+        )
 
     def hanging(self) -> tuple[HangingCall, ...]:
         """Return the calls that were given up and have not returned."""
@@ -157,12 +162,15 @@ class BackendCalls:
             "itself when one of them returns)"
         )
 
-    def _result(self, future: concurrent.futures.Future[T], *, writes: bool) -> T:
+    def _result(self, future: concurrent.futures.Future[T], method: str, *, writes: bool) -> T:
         problem: str | None = None
         try:
             return future.result()
         except OutsideError as error:
             problem = _problem(error, writes=writes)
+            if isinstance(error, HungError):
+                self._report(CallGivenUp(self._backend, method))
+                LOG.warning("%s", error)
             raise
         except BaseException as error:
             problem = f"its storage driver {_named(error).removeprefix('it ')}"
@@ -296,6 +304,8 @@ def _problem(error: OutsideError, *, writes: bool) -> str | None:
 
 def _named(error: BaseException) -> str:
     """Return the kind of error alone: the text of a foreign one may hold anything."""
+    if isinstance(error, DriverFailedError):
+        return f"it failed with {error.name}"
     return f"it failed with {type(error).__name__}"
 
 

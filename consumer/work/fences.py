@@ -7,7 +7,9 @@ all that time, and know nothing of the fence: it would write again (docs/decisio
    says that the host is powered off (and the operator lets such a word count), it is not.
 2. It is not prolonged before: Ceph keeps the time of an entry that it has. So a fence is made for
    years, and one that ends earlier, because somebody else had made it, is watched closely.
-3. One that somebody removed in the cluster before its time is left removed, and told.
+3. One that somebody removed in the cluster before its time is left removed, and told. That it was
+   before its time is said by the cluster's own clock. Where that leaves it open, the fence had run
+   out: to fence a client again that somebody has let in costs less than the other error.
 4. While detachd is paused, the kill switch is on, or the backend is in mode observe, nothing is
    fenced. A client that is let in by that is told.
 5. A list of fences counts only if it is of the cluster that has the fence. Where the backend is
@@ -42,8 +44,11 @@ LOOK_SECONDS = 20.0
 UNSURE = timedelta(hours=1)
 """How long a fence that may have been made is looked for: a call that gave no answer acts late."""
 SKEW = timedelta(seconds=60)
-"""How far the clock of the cluster may be from that of the database."""
+"""How far the clocks of two monitors may be from one another; Ceph warns from 0.05 s on. Where the
+cluster does not tell its time: how far its clock may be from that of the database."""
 DETACHD = "detachd"
+STILL_REFUSED = "a person lifts it, and the cluster refuses the client still; lift it again"
+LET_IN = "it has run out, and is not made again while detachd is paused or only observes"
 
 
 class Doing(enum.Enum):
@@ -61,11 +66,19 @@ class Doing(enum.Enum):
 OVER = frozenset({Doing.RAN_OUT, Doing.REMOVED, Doing.NEVER_MADE, Doing.LIFTED})
 
 
-def decide(fence: Fence, until: datetime | None, now: datetime, *, host_off: bool) -> Doing:
+def decide(
+    fence: Fence,
+    until: datetime | None,
+    now: datetime,
+    *,
+    host_off: bool,
+    as_of: datetime | None = None,
+) -> Doing:
     """Return what is to be done about a fence. Pure.
 
-    ``until``: how long the cluster refuses the client, None where it does not. ``host_off``: a word
-    that counts says that its host is powered off, since it was fenced.
+    ``until``: how long the cluster refuses the client, None where it does not. ``now``: of the
+    database. ``as_of``: of the cluster, when it has refused it for the last time at the latest.
+    ``host_off``: a word that counts says that its host is powered off, since it was fenced.
     """
     if until is not None:
         is_news = fence.until != until or fence.state is FenceState.INTENDED
@@ -76,7 +89,7 @@ def decide(fence: Fence, until: datetime | None, now: datetime, *, host_off: boo
         case FenceState.LIFTING:
             return Doing.LIFTED
         case FenceState.STANDING:
-            if fence.until is not None and now < fence.until - SKEW:
+            if fence.until is not None and (as_of or now) < fence.until - SKEW:
                 return Doing.REMOVED
             return Doing.RAN_OUT if host_off else Doing.MAKE_AGAIN
         case FenceState.OVER:
@@ -110,6 +123,7 @@ class FenceWatch:
         self._held = held
         self._count = count
         self._poll_seconds = poll_seconds
+        self._behind: dict[str, timedelta] = {}
 
     def run(self, stop: threading.Event) -> None:
         """Watch until ``stop`` is set. Returns at most one look later."""
@@ -140,21 +154,41 @@ class FenceWatch:
         if not standing:
             return False
         now = self._ledger.now()
-        return any(is_about_to_end(fence, now) for fence in self._ledger.fences.standing())
+        return any(
+            is_about_to_end(fence, now + self._behind.get(fence.backend, timedelta()))
+            for fence in self._ledger.fences.standing()
+        )
+
+    def _compare_clocks(self, backend: str, as_of: datetime | None) -> None:
+        """Note how far the database's clock is behind the cluster's at least, where that shows."""
+        behind = as_of - self._ledger.now() if as_of else timedelta()
+        if behind > max(SKEW, 2 * self._behind.get(backend, timedelta())):
+            seconds = behind.total_seconds()
+            LOG.warning(
+                "the clock of the database is %.0f s behind that of the cluster of backend %s",
+                seconds, backend,
+            )  # fmt: skip
+        self._behind[backend] = max(behind, self._behind.get(backend, timedelta()))
 
     def _watch(self, driver: StorageDriver, its: Iterable[Fence]) -> None:
         seen = driver.fences(timeout_seconds=LOOK_SECONDS)
+        self._compare_clocks(driver.backend, seen.as_of)
         for fence in its:
             if fence.cluster not in (None, seen.cluster):
-                _tell_of_another_cluster(fence, seen.cluster)
+                self._tell_of_another_cluster(fence, seen.cluster)
                 continue
             until = seen.until.get(fence.address)
-            doing = decide(fence, until, self._ledger.now(), host_off=self._is_off(fence))
+            now, off = self._ledger.now(), self._is_off(fence)
+            doing = decide(fence, until, now, host_off=off, as_of=seen.as_of)
             self._do(driver, fence, doing, seen)
 
     def _do(self, driver: StorageDriver, fence: Fence, doing: Doing, seen: Fences) -> None:
         if doing is Doing.MAKE_AGAIN:
             self._make_again(driver, fence)
+        elif doing is Doing.NOTHING and fence.state is FenceState.LIFTING:
+            self._note(fence, STILL_REFUSED)
+        elif doing is Doing.NOTHING:
+            self._note(fence, None)
         elif doing is Doing.NOTE:
             self._ledger.fences.seen(fence.fence_id, seen.cluster, seen.until[fence.address])
         elif doing in OVER:
@@ -168,6 +202,7 @@ class FenceWatch:
         if self._ledger.fences.one(number).state is not fence.state:
             return
         if self._held(fence.backend) or self._policy_of(fence.backend).mode is Mode.OBSERVE:
+            self._note(fence, LET_IN)
             LOG.warning(
                 "fence %d of %s has run out, and is not made again now: backend %s is paused or in "
                 "mode observe", number, address, fence.backend,
@@ -188,9 +223,17 @@ class FenceWatch:
         word = self._ledger.off_word(fence.host)
         return word is not None and word.said_at > fence.fenced_at
 
+    def _tell_of_another_cluster(self, fence: Fence, cluster: str) -> None:
+        self._note(
+            fence,
+            f"the backend is cluster {cluster} now; whether cluster {fence.cluster} still has it "
+            "is not known",
+        )
+        LOG.warning(
+            "backend %s is cluster %s now; whether cluster %s still has fence %d of %s is not "
+            "known", fence.backend, cluster, fence.cluster, fence.fence_id, fence.address,
+        )  # fmt: skip
 
-def _tell_of_another_cluster(fence: Fence, cluster: str) -> None:
-    LOG.warning(
-        "backend %s is cluster %s now; whether cluster %s still has fence %d of %s is not known",
-        fence.backend, cluster, fence.cluster, fence.fence_id, fence.address,
-    )  # fmt: skip
+    def _note(self, fence: Fence, trouble: str | None) -> None:
+        if fence.trouble != trouble:
+            self._ledger.fences.note_trouble(fence.fence_id, trouble)

@@ -1,56 +1,132 @@
-"""Asks a Ceph cluster one thing. A program of its own: ``python3 -I asking.py``.
+"""Asks a Ceph cluster one thing after the other. A program: ``python3 -I asking.py``.
 
 The Python that runs it is the system's, which has Ceph's bindings; it imports nothing of detachd.
 Ceph's library blocks for ever where a monitor or an OSD hangs; this process can be killed then. It
-also ends by itself after ``seconds`` of the question: whoever asked may have died, and what was
-asked must not be done hours later, when the cluster answers again.
+also ends by itself, when stdin ends and when a question takes too long: whoever asked may have
+died, and what was asked must not be done hours later, when the cluster answers again. (The signal
+of a parent's death would not do: Linux sends it at the end of the thread that started us.)
 
-The question comes as one JSON object on stdin. The answer goes to stdout, an object on a line. The
-line ``{"acting": true}`` comes before it where something may be changed from then on. Images are
-opened to be read, which leaves no watch and takes no lock. The exit code is 0 wherever there is an
-answer, also ``{"failed": WHY}``.
+A question is one JSON object on a line of stdin, with a ``number``. What is told of it goes to
+stdout, an object with the same number on a line. One with ``acting`` comes before the answer where
+something may be changed from then on; if nobody reads it any more, we end there. An answer is also
+``failed`` WHY. One connection serves all questions, as long as the configuration and the keyrings
+stay as they were; ``changed`` says that they have not, and that nothing was asked. Images are
+opened to be read, which leaves no watch and takes no lock.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import errno
 import json
 import signal
 import struct
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 LOCK = "rbd_lock"  # RBD_LOCK_NAME, src/librbd/internal.h
 CLIENT = 8  # CEPH_ENTITY_TYPE_CLIENT
+DENIED = frozenset({errno.EPERM, errno.EACCES})
+NO_IMAGES = frozenset({errno.EOPNOTSUPP})  # of a pool that keeps data alone, erasure-coded
+FEW, AT_ONCE = 8, 8
+IDLE_SECONDS = 300.0
+"""After so long without a question it ends. Whoever asks has given it up before that."""
 
 Answer = dict[str, Any]
+Files = dict[str, tuple[int, ...] | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Connection:
+    """A connection to the cluster, and the files that it was made from, as they were then."""
+
+    cluster: Any
+    conf: str
+    user: str
+    files: Files
+
+    def is_of(self, asked: Answer) -> bool:
+        """Tell whether a new connection would be made from the same."""
+        same = (self.conf, self.user) == (asked["conf"], asked["user"])
+        return same and signed(list(self.files)) == self.files
 
 
 def main() -> None:
-    """Answer the one question."""
-    asked: dict[str, Any] = json.load(sys.stdin)
-    # Nothing handles SIGALRM, so that the kernel ends the process, whatever the library waits for.
-    signal.setitimer(signal.ITIMER_REAL, asked["seconds"])
+    """Answer questions until stdin ends, or until a new connection is needed."""
+    # What stops the service may go to all its processes, and the service ends its calls first.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    connection = None
+    for line in sys.stdin:
+        asked: Answer = json.loads(line)
+        if not _limited(asked):
+            tell(asked, {"failed": "late", "words": "the question came after its time"})
+            return
+        if connection is not None and not connection.is_of(asked):
+            tell(asked, {"changed": True})
+            return
+        connection, answer = answered(connection, asked)
+        tell(asked, answer)
+        signal.setitimer(signal.ITIMER_REAL, IDLE_SECONDS)
+
+
+def answered(connection: Connection | None, asked: Answer) -> tuple[Connection | None, Answer]:
+    """Answer one question, and connect for it first where that is needed."""
     try:
         import rados
         import rbd
     except ImportError as error:
-        tell({"failed": "bindings", "words": str(error)})
-        return
+        return None, {"failed": "bindings", "words": str(error)}
     try:
-        cluster = rados.Rados(conffile=asked["conf"], rados_id=asked["user"])
-        cluster.connect()
-        answer = ASKED[asked["op"]](cluster, rbd, asked)
+        connection = connection or connected(rados, asked)
+        # A connection of before has the map of OSDs of before, and we may be fenced by now. What
+        # is asked with the newest map waits for the OSD to have that too.
+        connection.cluster.wait_for_latest_osdmap()
+        return connection, ASKED[asked["op"]](connection.cluster, rbd, asked)
     except (rados.Error, rbd.Error, RefusedError) as error:
         number = getattr(error, "errno", None)
-        answer = {"failed": number or type(error).__name__, "words": str(error)}
-    tell(answer)
+        return connection, {"failed": number or type(error).__name__, "words": str(error)}
 
 
-def tell(answer: Answer) -> None:
-    """Write one line, at once."""
-    sys.stdout.write(json.dumps(answer) + "\n")
+def _limited(asked: Answer) -> bool:
+    """Have the kernel end this process when the question's time is up; False if it is already.
+
+    ``until`` is of the machine's monotonic clock: a question may lie in the pipe while we are
+    stopped. Nothing handles SIGALRM, so that we end whatever the library waits for.
+    """
+    seconds = min(asked["seconds"], asked["until"] - time.monotonic())
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.0))
+    return bool(seconds > 0)
+
+
+def connected(rados: Any, asked: Answer) -> Connection:
+    """Connect; each file is signed before it is read."""
+    conf, user = asked["conf"], asked["user"]
+    files = signed([conf])
+    cluster = rados.Rados(conffile=conf, rados_id=user)
+    files |= signed([path.strip() for path in cluster.conf_get("keyring").split(",")])
+    cluster.connect()
+    return Connection(cluster, conf, user, files)
+
+
+def signed(paths: list[str]) -> Files:
+    """Return by what a change of each file shows; None for one that is not there."""
+    files: Files = {}
+    for path in paths:
+        files[path] = None
+        with contextlib.suppress(OSError):
+            s = Path(path).stat()
+            files[path] = (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+    return files
+
+
+def tell(asked: Answer, what: Answer) -> None:
+    """Write one line about a question, at once."""
+    sys.stdout.write(json.dumps({"number": asked["number"], **what}) + "\n")
     sys.stdout.flush()
 
 
@@ -64,13 +140,47 @@ def listing(cluster: Any, rbd: Any, asked: Answer) -> Answer:
     return _seen(cluster, rbd, asked["places"], None)
 
 
+def everywhere(cluster: Any, rbd: Any, asked: Answer) -> Answer:
+    """Look at every image of every pool and namespace; say where we may not look (``unseen``)."""
+    import rados
+
+    del asked
+    images: list[Answer] = []
+    unseen: list[str] = []
+    for pool in sorted(cluster.list_pools()):
+        for looking in (_of_pool, _of_namespaces):
+            try:
+                images += looking(cluster, rbd, pool)
+            except (rados.Error, rbd.Error) as error:
+                if error.errno in DENIED:
+                    what = "" if looking is _of_pool else "namespaces of "
+                    unseen.append(f"{what}{pool}")
+                elif error.errno not in NO_IMAGES:
+                    raise
+    found = {"images": images, "trash": [], "unseen": unseen}
+    return {"fsid": cluster.get_fsid(), "fences": _fences(cluster), **found}
+
+
+def _of_pool(cluster: Any, rbd: Any, pool: str) -> list[Answer]:
+    ioctx = _opened(cluster, [pool, ""])
+    return _images(rbd, ioctx, [pool, ""], rbd.RBD().list(ioctx))
+
+
+def _of_namespaces(cluster: Any, rbd: Any, pool: str) -> list[Answer]:
+    found: list[Answer] = []
+    for namespace in rbd.RBD().namespace_list(cluster.open_ioctx(pool)):
+        ioctx = _opened(cluster, [pool, namespace])
+        found += _images(rbd, ioctx, [pool, namespace], rbd.RBD().list(ioctx))
+    return found
+
+
 def release(cluster: Any, rbd: Any, asked: Answer) -> Answer:
     """Fence one client by its full address, then remove these locks, then look.
 
     What comes after the fence carries the map of OSDs that has it, so that an OSD which has not
     heard of the fence yet learns of it first (as src/librbd/managed_lock/BreakRequest.cc does).
     """
-    tell({"acting": True})
+    tell(asked, {"acting": True})
     if asked["address"] is not None:
         words = {"blocklistop": "add", "addr": asked["address"], "expire": asked["expire"]}
         _commanded(cluster, "osd blocklist", words)
@@ -95,13 +205,15 @@ def about(cluster: Any, rbd: Any, asked: Answer) -> Answer:
 def fences(cluster: Any, rbd: Any, asked: Answer) -> Answer:
     """Return whom the cluster refuses; first refuse one client, or let it in again, if asked to.
 
-    To remove an entry that is not there is success (``isn't blocklisted``).
+    To remove an entry that is not there is success (``isn't blocklisted``). ``as_of`` is when this
+    map of OSDs was made, by the monitors' clock: an entry was taken out of it no later.
     """
     del rbd
     if (change := asked.get("change")) is not None:
-        tell({"acting": True})
+        tell(asked, {"acting": True})
         _commanded(cluster, "osd blocklist", change)
-    return {"fsid": cluster.get_fsid(), "fences": _fences(cluster)}
+    now = json.loads(_commanded(cluster, "osd dump", {"format": "json"}))
+    return {"fsid": now["fsid"], "fences": now["blocklist"], "as_of": now["modified"]}
 
 
 def _unlock(cluster: Any, lock: Answer) -> None:
@@ -131,11 +243,7 @@ def _seen(cluster: Any, rbd: Any, places: list[list[str]], names: list[str] | No
     fences = _fences(cluster)
     for place in places:
         ioctx = _opened(cluster, place)
-        for name in rbd.RBD().list(ioctx) if names is None else names:
-            try:
-                images.append({"place": place, "name": name, **_image(rbd, ioctx, name)})
-            except rbd.ImageNotFound:
-                continue
+        images += _images(rbd, ioctx, place, rbd.RBD().list(ioctx) if names is None else names)
         if names is not None:
             deleted = {entry["name"] for entry in rbd.RBD().trash_list(ioctx)}
             trash += [[*place, name] for name in names if name in deleted]
@@ -153,6 +261,21 @@ def _opened(cluster: Any, place: list[str]) -> Any:
     ioctx = cluster.open_ioctx(pool)
     ioctx.set_namespace(namespace)
     return ioctx
+
+
+def _images(rbd: Any, ioctx: Any, place: list[str], names: list[str]) -> list[Answer]:
+    """Look at the images of these names that are there; several at once, as each mostly waits."""
+
+    def one(name: str) -> list[Answer]:
+        try:
+            return [{"place": place, "name": name, **_image(rbd, ioctx, name)}]
+        except rbd.ImageNotFound:
+            return []
+
+    if len(names) <= FEW:
+        return [image for name in names for image in one(name)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return [image for found in pool.map(one, names) for image in found]
 
 
 def _image(rbd: Any, ioctx: Any, name: str) -> Answer:
@@ -193,8 +316,8 @@ def _text(value: str) -> bytes:
 
 
 ASKED: dict[str, Callable[[Any, Any, Answer], Answer]] = {
-    "look": look, "list": listing, "release": release, "fences": fences, "fence": fences,
-    "lift": fences, "about": about,
+    "look": look, "list": listing, "everywhere": everywhere, "release": release, "fences": fences,
+    "fence": fences, "lift": fences, "about": about,
 }  # fmt: skip
 
 if __name__ == "__main__":

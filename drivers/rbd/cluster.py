@@ -1,25 +1,25 @@
-"""Runs ``asking.py`` for one request and says what its end means: may the cluster have acted.
+"""Asks a cluster by ``asking.py`` and says what its end means: may the cluster have acted.
 
-1. An answer counts only if the program has ended well, in time, with one object to read.
-2. A look that failed did nothing. A release that says that it failed before the line ``acting``
+1. A look that failed did nothing. A release that says that it failed before the line ``acting``
    did nothing; any other that failed may have acted, and a frozen monitor carries it out when it
    goes on.
-3. A program that hangs is killed at the deadline, for a library that blocks for ever. If this
-   process dies first, it ends by itself a moment later.
+2. A program that hangs is killed at the deadline, for a library that blocks for ever.
+3. A program that has answered a read is kept, with its connection, for the next look. It is
+   believed only where it answers: anything else, a refusal too, may be because it is old, and is
+   asked of a new one. It has half of the time for that.
+4. What changes something, and what takes long, has a new program. One that has changed something
+   is not kept.
+5. Nothing is remembered here: each look is a question to the cluster.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import errno
-import json
-import os
-import subprocess
+import weakref
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
 
-from drivers.child import KILL_SECONDS, Deadline, end
+from drivers.child import Deadline
 from drivers.errors import (
     IndeterminateError,
     NotFoundError,
@@ -27,14 +27,13 @@ from drivers.errors import (
     PermanentError,
     TransientError,
 )
+from drivers.kept import Kept
 from drivers.rbd.options import Place, RbdOptions
+from drivers.rbd.program import Answer, Program, Told
 
-PROGRAM = Path(__file__).with_name("asking.py")
-ACTING = {"acting": True}
+QUICK = frozenset({"look", "fences", "about"})
 CHANGES = frozenset({"release", "fence", "lift"})
 REFUSALS = frozenset({errno.EPERM, errno.EACCES, errno.EINVAL})
-
-Answer = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,15 +58,26 @@ class NoPoolError(NotFoundError):
     """A pool of the option ``pools``, or a namespace in it, does not exist in this cluster."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, weakref_slot=True)
 class Cluster:
     """One cluster, asked as one user. Each method blocks until the deadline at most.
+
+    The programs that it keeps end with it.
 
     Raises IndeterminateError where no answer came in time, TransientError where surely nothing was
     done, RefusedError, NoPoolError or NoBindingsError.
     """
 
     options: RbdOptions
+    programs: Kept[Program] = dataclasses.field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Not shared with another backend of the same cluster: one whose pool hangs would take all
+        # programs from it.
+        options = self.options
+        kept = Kept(lambda: started(options), options.programs)
+        object.__setattr__(self, "programs", kept)
+        weakref.finalize(self, kept.close)
 
     def look(self, names: tuple[str, ...], deadline: Deadline) -> Answer:
         """Return what the cluster holds of the images of these names, in all pools."""
@@ -76,6 +86,10 @@ class Cluster:
     def list_images(self, deadline: Deadline) -> Answer:
         """Return the same of every image in the pools."""
         return self._ask("list", deadline, places=self._places())
+
+    def everywhere(self, deadline: Deadline) -> Answer:
+        """Return the same of every image of the cluster, and where we may not look."""
+        return self._ask("everywhere", deadline)
 
     def release(
         self,
@@ -123,30 +137,42 @@ class Cluster:
     def _places(self) -> list[list[str]]:
         return [[place.pool, place.namespace] for place in self.options.pools]
 
-    def _ask(self, op: str, deadline: Deadline, **about: Any) -> Answer:
-        # A little later than we kill it, so that its end by itself is for when we are dead.
-        seconds = max(deadline.left_seconds, 0.0) + KILL_SECONDS
+    def _ask(self, op: str, deadline: Deadline, **about: object) -> Answer:
         # As arguments, so that a name of the question that is used twice is an error.
-        asked = dict(
-            op=op, conf=self.options.conf, user=self.options.user, seconds=seconds, **about
-        )
-        code, output, errors = self._ended(json.dumps(asked).encode(), deadline)
-        answer, acting = read(output)
-        if code is None:
+        question = dict(op=op, conf=self.options.conf, user=self.options.user, **about)
+        told, is_new = self._asked(question, deadline, new=op not in QUICK)
+        if not told.is_success and not is_new:
+            told, _ = self._asked(question, deadline, new=True)
+        return self._meant(op, told)
+
+    def _asked(self, question: Answer, deadline: Deadline, *, new: bool) -> tuple[Told, bool]:
+        """Ask a program; return what it told, and whether it was a new one."""
+        changes = question["op"] in CHANGES
+        with self.programs.lend(deadline, new=new) as lent:
+            until = deadline if lent.is_new else Deadline.after(deadline.left_seconds / 2)
+            told = lent.one.ask(question, until, last=changes)
+            lent.is_sound = told.is_success and not changes
+            return told, lent.is_new
+
+    def _meant(self, op: str, told: Told) -> Answer:
+        """Return the answer of a program, or raise what it means that there is no good one."""
+        if told.answer is not None and told.is_success:
+            return told.answer
+        if told.answer is not None:
+            raise self.failure(told.answer, acting=told.acting)
+        if told.hangs:
             raise IndeterminateError(f"{self.options.where} gave no answer in time to: {op}.")
-        if code or answer is None:
-            # Whatever has run a change for us may have lost the line that says so.
-            words = f"{errors.strip()[-200:] or 'no message'}; exit code {code}"
-            kind = IndeterminateError if op in CHANGES else TransientError
-            raise kind(f"Asking {self.options.where} gave no answer ({words}).")
-        if "failed" in answer:
-            raise self.failure(answer, acting=acting)
-        return answer
+        # Whatever has run a change for us may have lost the line that says so.
+        kind = IndeterminateError if op in CHANGES else TransientError
+        words = f"{told.errors.strip()[-200:] or 'no message'}; exit code {told.code}"
+        raise kind(f"Asking {self.options.where} gave no answer ({words}).")
 
     def failure(self, answer: Answer, *, acting: bool) -> OutsideError:
         """Return what a failure means. Pure."""
-        failed, words = answer["failed"], answer.get("words", "")
+        failed, words = answer.get("failed"), answer.get("words", "")
         match failed:
+            case "late" | None:
+                return TransientError(f"Nothing was asked of {self.options.where}: {answer}.")
             case "bindings":
                 return NoBindingsError(
                     f"{self.options.python} has no bindings of Ceph ({words}): install "
@@ -163,46 +189,15 @@ class Cluster:
         kind = IndeterminateError if acting else TransientError
         return kind(f"{self.options.where} failed with {failed}: {words}.")
 
-    def _ended(self, question: bytes, deadline: Deadline) -> tuple[int | None, bytes, str]:
-        """Run the program; the exit code is None where it had to be killed."""
-        if deadline.left_seconds <= 0:
-            raise TransientError(f"No time was left to ask {self.options.where}.")
-        try:
-            process = self._started()
-        except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-            raise PermanentError(
-                f"{self.options.python} cannot be run ({error.strerror}): set the driver's option "
-                "python to the Python of the system."
-            ) from error
-        except OSError as error:
-            raise TransientError(f"{self.options.python} was not started: {error}.") from error
-        try:
-            left = max(deadline.left_seconds, 0.0)
-            output, errors = process.communicate(question, timeout=left)
-        except subprocess.TimeoutExpired as late:
-            return None, late.output or b"", ""
-        finally:
-            end(process)
-        return process.returncode, output, errors.decode(errors="replace")
 
-    def _started(self) -> subprocess.Popen[bytes]:
-        """Start it in a process group of its own: our Ctrl-C is not meant for it, our kill is."""
-        return subprocess.Popen(  # noqa: S603 - the operator's own program, no shell
-            [self.options.python, "-I", str(PROGRAM)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
-            process_group=0,
-        )
-
-
-def read(output: bytes) -> tuple[Answer | None, bool]:
-    """Return the last whole line as an answer, if it is one, and whether ``acting`` came. Pure."""
-    lines = output.split(b"\n")[:-1]
+def started(options: RbdOptions) -> Program:
+    """Start a program; PermanentError where there is none, TransientError where it cannot be."""
     try:
-        told = [json.loads(line) for line in lines]
-    except ValueError:
-        return None, b'"acting"' in output
-    answers = [line for line in told if isinstance(line, dict) and line != ACTING]
-    return (answers[0] if len(answers) == 1 else None), ACTING in told
+        return Program(options.python)
+    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        raise PermanentError(
+            f"{options.python} cannot be run ({error.strerror}): set the driver's option python to "
+            "the Python of the system."
+        ) from error
+    except OSError as error:
+        raise TransientError(f"{options.python} was not started: {error}.") from error

@@ -88,12 +88,12 @@ class RbdDriver(StorageDriver):
     def reach_of(
         self, volume: VolumeRef, client: ClientInstance, *, timeout_seconds: float
     ) -> Reach:
-        """Return the other images of the pools that this client has open to write, or has locked.
+        """Return the other images of the cluster that this client has open to write, or locked.
 
-        Opens each image of the pools to be read: some milliseconds for each. A kernel's client has
-        all that its host has mapped, in any pool.
+        Of every pool and namespace, those of other backends too, where the user may look. Opens
+        each image to be read. A kernel's client has all that its host has mapped.
         """
-        answer = self._cluster.list_images(Deadline.after(timeout_seconds))
+        answer = self._cluster.everywhere(Deadline.after(timeout_seconds))
         return reach(read_sighting(answer), names_of(volume, self._options), client, self._options)
 
     def fences(self, *, timeout_seconds: float) -> Fences:

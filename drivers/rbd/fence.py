@@ -171,12 +171,14 @@ def reach(
     everything: Sighting, names: tuple[str, ...], client: ClientInstance, options: RbdOptions
 ) -> Reach:
     """Return what a client has beside the images of these names. Pure."""
-    own = tuple(image for image in everything.images if image.name in names)
+    own = tuple(
+        image for image in everything.images if image.name in names and image.place in options.pools
+    )
     volume = dataclasses.replace(everything, images=own)
     watches = [w for w in everything.watchers if w.address == client.address]
     kernel = client.cookie >= KERNEL_COOKIES or any(watch.is_kernel for watch in watches)
     others = other_images(everything, volume, client.address)
-    return Reach(others, options.other_images, whole_host=kernel)
+    return Reach(others, options.other_images, whole_host=kernel, unseen=everything.unseen)
 
 
 def other_images(everything: Sighting, volume: Sighting, address: str) -> tuple[str, ...]:
@@ -258,7 +260,7 @@ class Release:
             yield self._look()
 
     def _count_other_images(self, sighting: Sighting, address: str) -> None:
-        everything = read_sighting(self.cluster.list_images(self.deadline))
+        everything = read_sighting(self.cluster.everywhere(self.deadline))
         others = other_images(everything, sighting, address)
         if len(others) > self.options.other_images:
             shown = ", ".join(others[:SHOWN])

@@ -82,7 +82,8 @@ class Image:
 class Sighting:
     """Images at one look. ``fences`` says until when each fenced address is.
 
-    ``lasting``: those of the fenced addresses whose fence does not end soon.
+    ``lasting``: those of the fenced addresses whose fence does not end soon. ``unseen``: where
+    there may be more images, and the user may not look.
     """
 
     fsid: str
@@ -90,6 +91,7 @@ class Sighting:
     trash: tuple[str, ...]
     fences: Mapping[str, str]
     lasting: frozenset[str]
+    unseen: tuple[str, ...] = ()
 
     @property
     def watchers(self) -> tuple[Watcher, ...]:
@@ -113,6 +115,7 @@ def read_sighting(answer: Mapping[str, Any]) -> Sighting:
             trash=tuple("/".join(filter(None, entry)) for entry in answer["trash"]),
             fences={str(a): str(until) for a, until in answer["fences"].items()},
             lasting=frozenset(address for address, end in until.items() if end > soon),
+            unseen=tuple(str(place) for place in answer.get("unseen", ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnreadableError(
@@ -124,7 +127,8 @@ def read_fences(answer: Mapping[str, Any]) -> Fences:
     """Read whom the cluster refuses, of the addresses with a nonce; raises UnreadableError."""
     try:
         until = {str(a): datetime.fromisoformat(u) for a, u in answer["fences"].items()}
-        return Fences(answer["fsid"], {a: at for a, at in until.items() if nonce_of(a)})
+        as_of = datetime.fromisoformat(answer["as_of"])
+        return Fences(answer["fsid"], {a: at for a, at in until.items() if nonce_of(a)}, as_of)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnreadableError(
             f"The cluster told what this driver cannot read: {error!r}."

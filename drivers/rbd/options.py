@@ -62,8 +62,8 @@ OPTS = (
         default=0,
         min=0,
         help=(
-            "How many other images of the pools a client may have open to be fenced all the same. "
-            "It loses all of them. QEMU has a client for each disk, so that it is 0."
+            "How many other images of the cluster a client may have open to be fenced all the "
+            "same. It loses all of them. QEMU has a client for each disk, so that it is 0."
         ),
     ),
     cfg.StrOpt(
@@ -71,7 +71,16 @@ OPTS = (
         default="/usr/bin/python3",
         help=(
             "The path of the Python that has the bindings rados and rbd: the one of the system, "
-            "for which Ceph's packages are made. The driver runs it for each request."
+            "for which Ceph's packages are made. The driver runs programs with it."
+        ),
+    ),
+    cfg.IntOpt(
+        "programs",
+        default=8,
+        min=2,
+        help=(
+            "How many programs of 'python' may ask the cluster at the same time; a request beyond "
+            "them waits, within its time limit. Those that have nothing to do are ended."
         ),
     ),
 )
@@ -106,6 +115,7 @@ class RbdOptions:
     fence_seconds: float
     other_images: int
     python: str
+    programs: int
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> RbdOptions:

@@ -213,6 +213,9 @@ def _learned(look: Mapping[str, Any]) -> Iterator[Answer]:
             yield _unknown(reason, "what else it has open: ")
         case {"others": others, "whole_host": whole_host}:
             yield Answer(AnswerKind.FACT, _reach(others, whole_host=whole_host))
+            if unseen := look["reach"].get("unseen"):
+                why = f"detachd's user may not look at {', '.join(unseen)}"
+                yield _unknown(why, "what else it has open there: ")
 
 
 def _reach(others: list[str], *, whole_host: bool) -> str:

@@ -116,7 +116,8 @@ def _learned(s: Situation | None) -> dict[str, Any]:
 def _reach(answer: ReachEvidence | None) -> dict[str, Any]:
     match answer:
         case Fact(reach):
-            return {"reach": dataclasses.asdict(reach) | {"others": list(reach.others)}}
+            lists = {"others": list(reach.others), "unseen": list(reach.unseen)}
+            return {"reach": dataclasses.asdict(reach) | lists}
         case Unknown(reason):
             return {"reach": {"unknown": reason}}
         case None:

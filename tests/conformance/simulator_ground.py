@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator
 
+from drivers import registry
+from drivers.apart import ApartDriver
 from drivers.base import Connection, Connector, StorageDriver, VolumeRef
 from drivers.cinder_managed import ThroughCinder
 from drivers.conformance import Ground
@@ -132,3 +135,16 @@ class SimulatorGround(Ground):
         volume = self.cloud.cinder.volume(volume_id, timeout_seconds=1)
         assert volume is not None
         return volume.ref
+
+
+class GroundInAProcess(SimulatorGround):
+    """The same, but each driver makes its calls in a child process, which asks the served cloud."""
+
+    def __init__(self, cloud: Cloud, address: str) -> None:
+        super().__init__(cloud)
+        self.address = address
+
+    def _made(self, backend: str) -> StorageDriver:
+        options = {"address": self.address, "authkey": AUTHKEY}
+        make = functools.partial(registry.build, "simulator", backend, options, cinder=None)
+        return ApartDriver(SimulatorDriver, backend, options, make, grace_seconds=2.0, most=8)

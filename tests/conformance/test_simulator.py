@@ -7,7 +7,8 @@ import pytest
 from drivers.cinder_managed import CinderManagedDriver
 from drivers.conformance import Ground, StorageDriverConformance
 from drivers.simulator import Cloud
-from tests.conformance.simulator_ground import SimulatorGround
+from drivers.simulator.remote import serve_cloud
+from tests.conformance.simulator_ground import AUTHKEY, GroundInAProcess, SimulatorGround
 
 
 class SimulatorConformance(StorageDriverConformance):
@@ -30,6 +31,19 @@ class TestSimulatorDriver(SimulatorConformance):
     def ground(self, cloud: Cloud) -> Ground:
         """Return the cloud with its own backend."""
         return SimulatorGround(cloud)
+
+
+class TestSimulatorDriverInAProcess(SimulatorConformance):
+    """The same driver with every call in a child process, which asks the cloud over a socket."""
+
+    timeout_seconds = 1.0
+    settle_seconds = 0.1
+
+    @pytest.fixture
+    def ground(self, cloud: Cloud) -> Iterator[Ground]:
+        """Return the cloud, served to other processes."""
+        with serve_cloud(cloud, authkey=AUTHKEY.encode()) as server:
+            yield GroundInAProcess(cloud, server.address)
 
 
 class TestCinderManagedDriver(SimulatorConformance):

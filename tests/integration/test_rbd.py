@@ -14,7 +14,8 @@ import pytest
 
 from drivers.base import Connection, VolumeRef
 from drivers.errors import IndeterminateError, NotFoundError, PermanentError
-from drivers.rbd.cluster import PROGRAM, NoBindingsError, NoPoolError
+from drivers.rbd.cluster import NoBindingsError, NoPoolError
+from drivers.rbd.program import PROGRAM
 from tests.bus import until
 from tests.rbd import BACKEND, Rbd, address_of, connector_of
 from tests.services.ceph import PYTHON, Ceph
@@ -183,8 +184,19 @@ def test_list_has_what_is_in_use(rbd: Rbd) -> None:
 
 def test_request_is_not_made_later_where_who_asked_is_dead(rbd: Rbd) -> None:
     """The service dies while the monitor hangs -> its program ends, before the monitor goes on."""
-    asked = {"op": "look", "conf": str(rbd.ceph.configuration), "user": "detachd"}
-    question = json.dumps(asked | {"places": [], "names": [], "seconds": 1.0}).encode()
+    asked: dict[str, object] = {
+        "op": "look",
+        "conf": str(rbd.ceph.configuration),
+        "user": "detachd",
+    }
+    asked |= {
+        "number": 1,
+        "seconds": 1.0,
+        "until": time.monotonic() + 60,
+        "places": [],
+        "names": [],
+    }
+    question = json.dumps(asked).encode() + b"\n"
     with rbd.ceph.frozen("mon"):
         program = subprocess.Popen(
             [PYTHON, "-I", str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL

@@ -18,7 +18,7 @@ from drivers.errors import IndeterminateError, PermanentError, TransientError
 from drivers.rbd.cluster import Answer, Cluster
 from drivers.rbd.fence import AnotherClientError, NotLearnedError, OtherImagesError, Release
 from tests.bus import until
-from tests.rbd import Rbd, connector_of
+from tests.rbd import Rbd, connector_of, own_user
 from tests.services.ceph import Ceph
 from tests.services.rbd_client import FENCED
 from tests.services.rbd_clients import RbdClient, RbdClients
@@ -204,6 +204,38 @@ def test_client_of_many_images_is_left_alone(rbd: Rbd) -> None:
     assert writer.ended() == FENCED
 
 
+@pytest.mark.parametrize("elsewhere", ["images", "images/of-another"])
+def test_images_of_another_backend_count_too(rbd: Rbd, elsewhere: str) -> None:
+    """The client has an image of a pool or namespace of another backend -> refused, told."""
+    volume = rbd.volume()
+    if "/" in elsewhere:
+        rbd.ceph.create_namespace(elsewhere)
+    other = dataclasses.replace(rbd, place=elsewhere)
+    name = other.spec(other.volume())
+    writer = rbd.opened(volume, A, also=(name,))
+    attachment = learned(rbd, volume, A)
+    words = refused(rbd, volume, attachment)
+    assert OtherImagesError.__name__ in words
+    assert name in words
+    assert writer.makes_progress()
+    assert attachment.learned is not None
+    reach = rbd.driver().reach_of(volume, attachment.learned, timeout_seconds=30)
+    assert (reach.others, reach.unseen, reach.goes_too_far) == ((name,), (), True)
+
+
+def test_pools_that_may_not_be_looked_at_are_told(rbd: Rbd, tmp_path: Path) -> None:
+    """The user may look at one pool -> the others are named, and their namespaces."""
+    volume = rbd.volume()
+    rbd.opened(volume, A)
+    rights = "allow rx pool=volumes"
+    conf, _ = own_user(rbd, tmp_path, "one-pool", osd=rights)
+    client = learned(rbd, volume, A).learned
+    assert client is not None
+    driver = rbd.driver(conf=conf, user="one-pool")
+    reach = driver.reach_of(volume, client, timeout_seconds=30)
+    assert (reach.others, reach.unseen) == ((), ("images", "namespaces of images"))
+
+
 @pytest.mark.parametrize(
     "connector", [None, connector_of(B), Connector(host=A, initiator="iqn.1994-05.com.redhat:a")]
 )
@@ -276,10 +308,10 @@ def test_client_that_changes_between_two_looks_is_left_alone(rbd: Rbd) -> None:
     new: list[RbdClient] = []
 
     class Moving(Cluster):
-        def list_images(self, deadline: Deadline) -> Answer:
+        def everywhere(self, deadline: Deadline) -> Answer:
             old.close()
             new.append(rbd.opened(volume, B))
-            return super().list_images(deadline)
+            return super().everywhere(deadline)
 
     before = set(rbd.ceph.blocklist())
     deadline = Deadline.after(SECONDS)

@@ -39,13 +39,13 @@ STEADY = dataclasses.replace(
 BRIEF = dataclasses.replace(STEADY, look_timeout_seconds=4.0, call_timeout_seconds=4.0)
 
 GATE = """#!/bin/sh
-question=$(cat)
+read -r question
 case "$question" in
     *'"op": "release"'*)
         : > {arrived}
         while [ -e {closed} ]; do sleep 0.02; done ;;
 esac
-printf '%s' "$question" | exec {python} "$@"
+{{ printf '%s\n' "$question"; exec cat; }} | exec {python} "$@"
 """
 
 

@@ -67,8 +67,8 @@ memstore_device_bytes = 1073741824
 # What a read of an image's header needs, and nothing of what is in the image. The last is by the
 # names of Cinder's volumes: where there is no image, Ceph looks for one of the old format.
 METADATA = (
-    "rbd_id.", "rbd_header.", "rbd_directory", "rbd_trash", "rbd_info", "rbd_object_map.",
-    "volume-",
+    "rbd_id.", "rbd_header.", "rbd_directory", "rbd_namespace", "rbd_trash", "rbd_info",
+    "rbd_object_map.", "volume-",
 )  # fmt: skip
 FULL_ADDRESS = "^[^/]+:[0-9]+/[1-9][0-9]*$"  # of one client: never a host's whole address
 
@@ -224,6 +224,7 @@ class Ceph(PrivateService):
         """Freeze the ``mon`` or the ``osd`` (SIGSTOP) while the block lasts."""
         process = self._children[0 if part == "mon" else -1]
         process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)  # each of its threads: a look takes 3 ms
         try:
             yield
         finally:

@@ -39,10 +39,14 @@ def main() -> int:
     cluster = rados.Rados(conffile=told.conf, rados_id=told.user)
     try:
         cluster.connect()
-        pool = cluster.open_ioctx(told.pool)
-        pool.set_namespace(told.namespace)
-        names = [told.image] * told.opens + told.also
-        images = [rbd.Image(pool, name, read_only=told.reads) for name in names]
+        own = "/".join((told.pool, told.namespace, told.image))
+        images = []
+        for spec in [own] * told.opens + told.also:
+            place, _, name = spec.rpartition("/")
+            pool, _, namespace = (place or f"{told.pool}/{told.namespace}").partition("/")
+            ioctx = cluster.open_ioctx(pool)
+            ioctx.set_namespace(namespace)
+            images.append(rbd.Image(ioctx, name, read_only=told.reads))
     except (rados.Error, rbd.Error) as error:
         print(f"refused: {error!r}", flush=True)
         return REFUSED

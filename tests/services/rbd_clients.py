@@ -27,9 +27,9 @@ class RbdClient(Writer):
     Its watch outlives it by 30 s where it is killed.
 
     ``address`` is where the cluster sees it come from, one of 127.0.0.0/8. It opens the image
-    ``opens`` times, and each of ``also``, images of the same pool. ``writes`` is how many blocks it
-    writes, for ever where it is negative, round and round from ``first_block``, with a pause of
-    ``pace_seconds`` after each; ``reads``: it opens the image to read only.
+    ``opens`` times, and each of ``also``, images of its pool or POOL/IMAGE. ``writes`` is how many
+    blocks it writes, for ever where it is negative, round and round from ``first_block``, with a
+    pause of ``pace_seconds`` after each; ``reads``: it opens the image to read only.
     """
 
     def __init__(

@@ -549,6 +549,7 @@ fences = Table(
     Column("ended_at", Moment),
     Column("ended_by", String(255)),
     Column("ended_why", FreeText),
+    Column("trouble", FreeText),
     Index(None, "cloud", "state"),
     Index(None, "request_id"),
     **MARIADB,

@@ -39,7 +39,10 @@ class FenceState(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fence:
-    """A fence on record; database times, but for ``until``, which is the cluster's."""
+    """A fence on record; database times, but for ``until``, which is the cluster's.
+
+    ``trouble``: why it is not as it is meant to be, lifted or made again, where it is not.
+    """
 
     fence_id: int
     backend: str
@@ -58,6 +61,7 @@ class Fence:
     ended_at: datetime | None
     ended_by: str | None
     ended_why: str | None
+    trouble: str | None = None
 
     @property
     def began_at(self) -> datetime:
@@ -122,15 +126,21 @@ class Fences:
                 (fences.c.state == FenceState.INTENDED.value, FenceState.STANDING.value),
                 else_=fences.c.state,
             )
-            _change(connection, fence_id, cluster=cluster, until=until, state=made)
+            _change(connection, fence_id, cluster=cluster, until=until, state=made, trouble=None)
 
         self._database.write(note)
 
     def renewed(self, fence_id: int, cluster: str, until: datetime) -> None:
         """Note that it was renewed, until when."""
         self._database.write(
-            lambda c: _change(c, fence_id, cluster=cluster, until=until, renewed_at=database_now(c))
+            lambda c: _change(
+                c, fence_id, cluster=cluster, until=until, renewed_at=database_now(c), trouble=None
+            )
         )
+
+    def note_trouble(self, fence_id: int, trouble: str | None) -> None:
+        """Note why it is not as it is meant to be, or that it is; nothing of one that is over."""
+        self._database.write(lambda c: _change(c, fence_id, trouble=trouble))
 
     def over(self, fence_id: int, by: str, why: str) -> None:
         """Note that it is over."""
@@ -149,18 +159,14 @@ class Fences:
 def intend(connection: sa.Connection, case: Case, backend: str, made: Made, now: datetime) -> None:
     """Write down the fence that a call is about to make, unless one of that client stands.
 
-    Raises PausedError while a person lifts that one.
+    Raises PausedError while a person lifts one of that client, of another backend too: both may be
+    of one cluster.
     """
     target, address = made.target, made.target[CLIENT]
-    open_ = sa.and_(
-        fences.c.cloud == case.cloud, fences.c.backend == backend, fences.c.address == address,
-        fences.c.state != FenceState.OVER.value,
-    )  # fmt: skip
-    now_there = connection.execute(
-        sa.select(fences.c.fence_id, fences.c.state).where(open_)
-    ).first()
-    if now_there is not None:
-        _refuse_while_lifted(now_there)
+    open_ = _open_of(connection, case.cloud, address)
+    for fence in open_:
+        _refuse_while_lifted(fence)
+    if any(fence.backend == backend for fence in open_):
         return
     row = {
         "cloud": case.cloud, "backend": backend, "address": address,
@@ -172,8 +178,14 @@ def intend(connection: sa.Connection, case: Case, backend: str, made: Made, now:
     connection.execute(fences.insert(), row)
 
 
-def _refuse_while_lifted(fence: Any) -> None:
-    if fence.state == FenceState.LIFTING.value:
+def _open_of(connection: sa.Connection, cloud: str, address: str) -> tuple[Fence, ...]:
+    """Return the fences of a client that are not over, of any backend."""
+    its = sa.and_(fences.c.address == address, fences.c.state != FenceState.OVER.value)
+    return _read(connection, cloud, its)
+
+
+def _refuse_while_lifted(fence: Fence) -> None:
+    if fence.state is FenceState.LIFTING:
         raise PausedError(
             f"a person lifts fence {fence.fence_id} of this client, and the cluster has not let it "
             f"in yet; `detachd fence lift {fence.fence_id}` asks it again"
@@ -251,20 +263,25 @@ def _change(connection: sa.Connection, fence_id: int, **values: Any) -> None:
 def _end(connection: sa.Connection, fence_id: int, by: str, why: str) -> None:
     now = database_now(connection)
     _change(
-        connection, fence_id, state=FenceState.OVER.value, ended_at=now, ended_by=by, ended_why=why
-    )
+        connection, fence_id, state=FenceState.OVER.value, ended_at=now, ended_by=by,
+        ended_why=why, trouble=None,
+    )  # fmt: skip
 
 
 def _begin_lift(connection: sa.Connection, cloud: str, fence_id: int, said: Word) -> Fence:
     fence = _one(connection, cloud, fence_id)
     if fence.state is FenceState.OVER:
         raise WrongStateError(f"fence {fence_id} is over: {fence.ended_why}")
-    if fence.state is FenceState.INTENDED:
-        raise WrongStateError(
-            f"the call that is to make fence {fence_id} may still act; the cluster's list tells "
-            "within an hour whether it did"
-        )
-    _change(connection, fence_id, state=FenceState.LIFTING.value)
+    for one in (its := _open_of(connection, cloud, fence.address)):
+        if one.state is FenceState.INTENDED:
+            raise WrongStateError(
+                f"the call that is to make fence {one.fence_id} may still act; the cluster's list "
+                "tells within an hour whether it did"
+            )
+    for one in its:
+        # What another backend of the same cluster has on record is the same entry there.
+        if one.fence_id == fence_id or one.cluster == fence.cluster is not None:
+            _change(connection, one.fence_id, state=FenceState.LIFTING.value)
     detail = {"fence": fence_id, "address": fence.address, "backend": fence.backend}
     now = database_now(connection)
     decide(connection, cloud, DecisionKind.LIFTED, said, now, case_id=fence.case_id, detail=detail)

@@ -13,6 +13,7 @@ import pytest
 from consumer.cloud import Drivers, any_lists, control_plane
 from consumer.errors import ConfigurationError
 from consumer.settings.configuration import Settings, load
+from drivers.apart import ApartDriver
 from drivers.base import VolumeRef
 from drivers.cinder_managed import CinderManagedDriver
 from drivers.errors import PermanentError, TransientError
@@ -227,3 +228,38 @@ def test_service_of_a_real_cloud_loads_no_simulator() -> None:
     command = [sys.executable, "-c", program]
     ran = subprocess.run(command, check=True, capture_output=True, text=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_driver_of_a_backend_runs_in_a_process(read: Read) -> None:
+    """``run_in = process`` -> a child makes its calls, with the options of its section."""
+    text = "[backend:a@b]\ndriver = rbd\nrun_in = process\n[driver:rbd:a@b]\npython = /none\n"
+    driver = Drivers(read(text), Cloud().cinder)("a@b")
+    assert isinstance(driver, ApartDriver)
+    assert driver.kind == "RbdDriver"
+    with pytest.raises(PermanentError, match="/none cannot be run"):
+        driver.observe(VolumeRef("volume-1", "a@b"), timeout_seconds=20)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "run_in = process\n[backend:a@b]\ndriver = cinder_managed\n",
+            r"\[backend:a@b\] run_in = process",
+        ),
+        (
+            "[backend:a@b]\ndriver = cinder_managed\nrun_in = process\n",
+            r"\[backend:a@b\] run_in = process",
+        ),
+        (
+            "[backend:a@b]\ndriver = rbd\nrun_in = process\n[driver:rbd:a@b]\npython = none\n",
+            "the option python must be an absolute path",
+        ),
+    ],
+)
+def test_driver_that_cannot_run_in_a_process_is_told_at_start(
+    read: Read, text: str, words: str
+) -> None:
+    """One that acts through Cinder, or whose options are wrong -> the section and the reason."""
+    with pytest.raises(ConfigurationError, match=words):
+        Drivers(read(text), Cloud().cinder)

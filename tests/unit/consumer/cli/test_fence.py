@@ -91,6 +91,8 @@ def test_a_cluster_without_an_answer(
     assert code != 0
     assert "was not lifted: no answer" in err
     assert ledger.fences.one(number).state is FenceState.LIFTING
+    (row,) = listed(ask)
+    assert (row["State"], row["Trouble"]) == ("lifting", err.strip().removeprefix("detachd: "))
 
 
 @pytest.mark.usefixtures("cluster")
@@ -101,6 +103,7 @@ def test_a_backend_that_is_another_cluster_by_now(ledger: Ledger, ask: Ask) -> N
     code, _, err = ask("lift", str(number), "--reason", "started anew")
     assert code != 0
     assert "is in cluster fsid-0: remove it there" in err
+    assert "remove it there" in listed(ask)[0]["Trouble"]
     assert ledger.fences.one(number).state is FenceState.LIFTING
 
 

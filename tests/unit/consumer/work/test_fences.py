@@ -10,7 +10,15 @@ import pytest
 
 from consumer.ledger import Ledger
 from consumer.ledger.work.fences import Fence, FenceState
-from consumer.work.fences import SKEW, UNSURE, Doing, FenceWatch, decide, is_about_to_end
+from consumer.work.fences import (
+    SKEW,
+    STILL_REFUSED,
+    UNSURE,
+    Doing,
+    FenceWatch,
+    decide,
+    is_about_to_end,
+)
 from drivers.base import Attachment, Capabilities, Fences, Observation, StorageDriver, VolumeRef
 from handlers.judgement.policy import BackendPolicy, Mode
 from tests.bus import new_ledger
@@ -56,6 +64,25 @@ def test_what_is_done(fence: Fence, until: datetime | None, off: bool, doing: Do
     assert decide(fence, until, NOW, host_off=off) is doing
 
 
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("as_of", "doing"),
+    [
+        (LATER - SKEW - timedelta(seconds=1), Doing.REMOVED),
+        (LATER - SKEW / 2, Doing.MAKE_AGAIN),
+        (LATER + timedelta(seconds=1), Doing.MAKE_AGAIN),
+    ],
+)
+@pytest.mark.parametrize("database", [NOW - 1000 * HOUR, LATER - HOUR, LATER + HOUR])
+def test_whether_it_had_run_out_is_said_by_the_cluster_s_clock(
+    database: datetime, as_of: datetime, doing: Doing
+) -> None:
+    """The database's clock is an hour behind, or ahead -> what is done is the same."""
+    assert decide(STANDS, None, database, host_off=False, as_of=as_of) is doing
+
+
 def test_a_fence_of_years_is_looked_at_now_and_then() -> None:
     """It has days left -> no close look; seconds left, or none -> a close one, until it stands."""
     assert not is_about_to_end(STANDS, NOW)
@@ -74,6 +101,7 @@ class Empty(StorageDriver):
         super().__init__(BACKEND, {})
         self.cluster = cluster
         self.refused: dict[str, datetime] = {}
+        self.as_of: datetime | None = None
 
     def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
         """Nobody asks."""
@@ -90,7 +118,7 @@ class Empty(StorageDriver):
     def fences(self, *, timeout_seconds: float) -> Fences:
         """Tell whom it refuses."""
         del timeout_seconds
-        return Fences(self.cluster, dict(self.refused))
+        return Fences(self.cluster, dict(self.refused), self.as_of)
 
     def renew_fence(self, address: str, *, timeout_seconds: float) -> Fences:
         """Refuse a client."""
@@ -98,9 +126,9 @@ class Empty(StorageDriver):
         return self.fences(timeout_seconds=timeout_seconds)
 
 
-def watched(ledger: Ledger, driver: Empty, mode: Mode = Mode.AUTO) -> None:
-    """Look once, as a service whose backend is this cluster, in this mode."""
-    FenceWatch(
+def watched(ledger: Ledger, driver: Empty, mode: Mode = Mode.AUTO) -> bool:
+    """Look once, as a service whose backend is this cluster; tell whether one is about to end."""
+    return FenceWatch(
         ledger,
         lambda _: driver,
         lambda _: BackendPolicy(mode=mode),
@@ -125,7 +153,9 @@ def test_another_cluster_says_nothing_of_a_fence(
             ledger.fences.begin_lift(number, "anna", "compute1 was started anew")
         before = ledger.fences.one(number)
         watched(ledger, other)
-        assert ledger.fences.one(number) == before
+        now = ledger.fences.one(number)
+        assert dataclasses.replace(now, trouble=None) == before
+        assert "is cluster fsid-2 now" in (now.trouble or "")
         assert other.refused == {}
     assert "is cluster fsid-2 now" in caplog.text
 
@@ -139,6 +169,41 @@ def test_in_mode_observe_none_is_made_again(
         number, cluster = made(ledger), Empty("fsid-1")
         ledger.fences.seen(number, "fsid-1", NOW - timedelta(days=400))
         watched(ledger, cluster, mode)
-        assert ledger.fences.one(number).state is FenceState.STANDING
+        fence = ledger.fences.one(number)
+        assert fence.state is FenceState.STANDING
+        assert ("is not made again" in (fence.trouble or "")) is (not again)
     assert len(cluster.refused) == again
     assert ("is not made again now" in caplog.text) is (not again)
+
+
+def test_a_database_whose_clock_is_behind(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Ten minutes behind the cluster, a fence ends in five by the latter -> watched closely; told.
+
+    Where it is gone then it had run out, and is made again; by the database it was removed.
+    """
+    with new_ledger(tmp_path) as ledger:
+        number, until = made(ledger), ledger.now() + timedelta(minutes=15)
+        address, driver = ledger.fences.one(number).address, Empty("fsid-1")
+        driver.refused, driver.as_of = {address: until}, ledger.now()
+        assert not watched(ledger, driver)
+        driver.as_of = until - timedelta(minutes=1, seconds=30)
+        assert watched(ledger, driver)
+        assert "s behind that of the cluster" in caplog.text
+        driver.refused, driver.as_of = {}, until + timedelta(seconds=1)
+        watched(ledger, driver)
+        assert driver.refused == {address: LATER}
+
+
+def test_a_lift_that_does_not_end_is_shown_until_it_does(tmp_path: Path) -> None:
+    """A person lifts it and the cluster refuses the client still -> on record; then it is over."""
+    with new_ledger(tmp_path) as ledger:
+        number, cluster = made(ledger), Empty("fsid-1")
+        cluster.refused = {ledger.fences.one(number).address: LATER}
+        watched(ledger, cluster)
+        ledger.fences.begin_lift(number, "anna", "compute1 was started anew")
+        watched(ledger, cluster)
+        assert ledger.fences.one(number).trouble == STILL_REFUSED
+        cluster.refused.clear()
+        watched(ledger, cluster)
+        over = ledger.fences.one(number)
+        assert (over.state, over.trouble) == (FenceState.OVER, None)

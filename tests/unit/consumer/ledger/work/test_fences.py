@@ -237,3 +237,41 @@ def test_how_many_and_how_old_by_backend(ledger: Ledger) -> None:
     ((backend, (count, age)),) = ledger.fences.ages().items()
     assert (backend, count) == (BACKEND, 2)
     assert 0 <= age < 60
+
+
+def second(ledger: Ledger, *, cluster: str = "fsid-1") -> tuple[int, int]:
+    """Have a client that two backends have fenced, the first in fsid-1; return both numbers."""
+    first = made(ledger)
+    ledger.fences.seen(first, "fsid-1", UNTIL)
+    due_case(ledger, volume_id="volume-2", request_id="req-b", attachment_id="att-b")
+    file = ledger.casefile(claim_one(ledger))
+    file.locate("storage-2@rbd")
+    intend(file, "req-2")
+    file.result("req-2", StepResult.DONE, "")
+    (other,) = (f.fence_id for f in ledger.fences.standing() if f.fence_id != first)
+    ledger.fences.seen(other, cluster, UNTIL)
+    return first, other
+
+
+@pytest.mark.parametrize(
+    ("cluster", "state"),
+    [("fsid-1", FenceState.LIFTING), ("fsid-2", FenceState.STANDING)],
+)
+def test_a_lift_is_of_all_backends_of_that_cluster(
+    ledger: Ledger, cluster: str, state: FenceState
+) -> None:
+    """Two backends have fenced one client -> lifted for both if it is one entry of one cluster."""
+    first, other = second(ledger, cluster=cluster)
+    ledger.fences.begin_lift(first, "anna", "compute1 was started anew")
+    assert ledger.fences.one(other).state is state
+
+
+def test_no_backend_fences_a_client_while_it_is_lifted_by_another(ledger: Ledger) -> None:
+    """A person lifts it for one backend -> the case of another one waits."""
+    number = made(ledger)
+    ledger.fences.begin_lift(number, "anna", "compute1 was started anew")
+    due_case(ledger, volume_id="volume-2", request_id="req-b", attachment_id="att-b")
+    file = ledger.casefile(claim_one(ledger))
+    file.locate("storage-2@rbd")
+    with pytest.raises(PausedError, match=f"lifts fence {number}"):
+        intend(file, "req-2")

@@ -1,0 +1,368 @@
+"""A storage driver in child processes, which can be killed where a thread cannot.
+
+A child has one call at a time, so that whoever else is at work is not hit when it is killed.
+
+1. A call that has not returned in the middle of its grace is killed, by SIGKILL, with all processes
+   of its group. What it has sent to the backend may still be carried out: IndeterminateError.
+2. It is over for us only when the kernel has collected the child. One that hangs in the kernel
+   cannot be killed at once; its call does not return before, and counts as hanging meanwhile.
+3. A child ends with this process. It waits for the end of its socket in a thread, and kills its
+   group then. Where the driver keeps that thread from running, the kernel kills the child: by the
+   signal of its parent's death, which Linux sends at the end of the thread that has started it. So
+   one thread starts all children, and lives as long as the process.
+4. Errors keep their three kinds. Of any other error only the name comes over.
+
+What a driver has started in a process group of its own is not killed with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from logging.handlers import QueueHandler
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, cast
+
+from drivers.base import StorageDriver
+from drivers.child import Deadline
+from drivers.errors import (
+    ConflictError,
+    IndeterminateError,
+    NotFoundError,
+    OutsideError,
+    PermanentError,
+    TransientError,
+)
+from drivers.kept import Kept
+
+LOG = logging.getLogger(__name__)
+CHILD = "from drivers.apart import serve; serve()"
+KINDS = (NotFoundError, ConflictError, PermanentError, IndeterminateError, TransientError)
+WRITES = frozenset({"terminate_connection", "detach", "force_detach", "renew_fence", "lift_fence"})
+NOTHING = ""
+MAKING_SECONDS = 25.0
+DIE_WITH_PARENT = 1  # prctl PR_SET_PDEATHSIG
+STARTER = ThreadPoolExecutor(1, "starts drivers")
+
+Make = Callable[[], StorageDriver]
+"""Makes the driver in the child; can be pickled."""
+
+
+class HungError(IndeterminateError):
+    """A call of a storage driver did not return in time, and its process was killed."""
+
+
+class DriverFailedError(Exception):
+    """A driver raised an error that is none of the three kinds; ``name`` is the error's class."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the storage driver failed with {name}")
+        self.name = name
+
+
+class NotMadeError(Exception):
+    """The driver could not be made; the text is the one of the error that was raised for it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Question:
+    """One call of a method."""
+
+    method: str
+    args: tuple[Any, ...]
+    named: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Done:
+    """What the method has returned."""
+
+    value: Any
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failed:
+    """What it raised: a place in KINDS, or None and the name of the class."""
+
+    kind: int | None
+    words: str
+    retry_after_seconds: float = 0.0
+
+    @classmethod
+    def by(cls, error: BaseException) -> Failed:
+        """Return what comes over of an error."""
+        if not isinstance(error, OutsideError):
+            return cls(None, type(error).__name__)
+        kinds = [number for number, kind in enumerate(KINDS) if isinstance(error, kind)]
+        after = getattr(error, "retry_after_seconds", 0.0)
+        return cls((*kinds, KINDS.index(IndeterminateError))[0], str(error), after)
+
+    def error(self) -> Exception:
+        """Return the error as the caller would have had it."""
+        if self.kind is None:
+            return DriverFailedError(self.words)
+        if KINDS[self.kind] is TransientError:
+            return TransientError(self.words, retry_after_seconds=self.retry_after_seconds)
+        return KINDS[self.kind](self.words)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NotMade:
+    """Why there is no driver."""
+
+    words: str
+
+
+# -- here ------------------------------------------------------------------------------------------
+
+
+class Child:
+    """One child process with its own driver, for one call after the other."""
+
+    def __init__(self, make: Make) -> None:
+        """Start it; raises TransientError where the machine cannot."""
+        try:
+            self._process, ours = STARTER.submit(_started).result()
+        except (OSError, RuntimeError) as error:
+            raise TransientError(f"no process was started for the call: {error}") from error
+        self._connection = Connection(ours.detach())
+        self._killing = threading.Lock()
+        self._was_killed = self._is_over = False
+        self._unsent = [list(sys.path), logging.getLogger().getEffectiveLevel(), make]
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return int(self._process.pid)
+
+    @property
+    def is_alive(self) -> bool:
+        """Tell whether it may be asked again."""
+        # Not collected, so that its number stays that of its group until that is killed.
+        how = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return not self._was_killed and os.waitid(os.P_PID, self._process.pid, how) is None
+
+    def ask(self, question: Question, deadline: Deadline) -> Done | Failed | NotMade | None:
+        """Have it make one call. None where it was killed at the deadline, or has ended."""
+        killer = threading.Timer(max(deadline.left_seconds, 0.0), self._kill)
+        killer.daemon = True
+        try:
+            killer.start()
+        except RuntimeError as error:
+            raise TransientError("the machine has no thread left for the call") from error
+        try:
+            for what in (*self._unsent, question):
+                self._connection.send(what)
+            self._unsent.clear()
+            while isinstance(told := self._connection.recv(), logging.LogRecord):
+                logging.getLogger(told.name).handle(told)
+        except (EOFError, OSError):
+            return None
+        finally:
+            killer.cancel()
+        return cast("Done | Failed | NotMade", told)
+
+    @property
+    def was_killed(self) -> bool:
+        """Tell whether it was killed because it did not answer."""
+        return self._was_killed
+
+    def end(self) -> None:
+        """Kill it and its group, and wait until it is gone, however long that takes."""
+        self._kill()
+        with self._killing:
+            self._is_over = True  # its number may soon be another one's
+        self._process.wait()
+        self._connection.close()
+
+    def _kill(self) -> None:
+        with self._killing:
+            self._was_killed = True
+            if not self._is_over:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def _started() -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start a child; return it, and our end of the socket that it has for its stdin."""
+    ours, theirs = socket.socketpair()
+    with theirs, contextlib.ExitStack() as undone:
+        undone.enter_context(ours)
+        process = subprocess.Popen(  # noqa: S603 - ourselves
+            [sys.executable, "-P", "-c", CHILD], stdin=theirs.fileno(), process_group=0
+        )
+        undone.pop_all()
+        return process, ours
+
+
+def _carried(method: str, *, calls: int = 1) -> Any:
+    """Return a method that is called in a child, ``calls`` time limits long."""
+
+    def call(self: ApartDriver, *args: Any, timeout_seconds: float, **named: Any) -> Any:
+        named["timeout_seconds"] = timeout_seconds
+        return self.ask(method, args, named, calls * timeout_seconds + self.grace_seconds / 2)
+
+    return call
+
+
+class ApartDriver(StorageDriver):
+    """A driver whose every call is made in a child process."""
+
+    how_reached = _carried("how_reached")
+    observe = _carried("observe")
+    list_exports = _carried("list_exports")
+    reach_of = _carried("reach_of")
+    fences = _carried("fences")
+    renew_fence = _carried("renew_fence")
+    lift_fence = _carried("lift_fence")
+    terminate_connection = _carried("terminate_connection")
+    detach = _carried("detach")
+    force_detach = _carried("force_detach", calls=2)
+
+    def __init__(
+        self,
+        kind: type[StorageDriver],
+        backend: str,
+        options: Mapping[str, Any],
+        make: Make,
+        *,
+        grace_seconds: float,
+        most: int,
+    ) -> None:
+        """Make a driver of this kind once, in a child, to see whether it can be made.
+
+        ``most``: how many calls there may be at once. Blocks while it is made. Raises NotMadeError.
+        """
+        super().__init__(backend, options)
+        self.capabilities = kind.capabilities  # type: ignore[misc]  # of the class, elsewhere
+        self.opts = kind.opts  # type: ignore[misc]
+        self._kind = kind.__name__
+        self.grace_seconds = grace_seconds
+        self._children = Kept(lambda: Child(make), most)
+        weakref.finalize(self, self._children.close)
+        try:
+            self.ask(NOTHING, (), {}, MAKING_SECONDS)
+        except OutsideError as error:
+            raise NotMadeError(str(error)) from error
+
+    @property
+    def kind(self) -> str:
+        """The name of the driver's own class."""
+        return self._kind
+
+    def ask(self, method: str, args: tuple[Any, ...], named: dict[str, Any], seconds: float) -> Any:
+        """Have a child make the call; blocks for so long, and until a killed child is gone."""
+        deadline = Deadline.after(seconds)
+        with self._children.lend(deadline) as lent:
+            if lent.is_new or lent.one.is_alive:
+                told = lent.one.ask(Question(method, args, named), deadline)
+                lent.is_sound = is_plain(told) and lent.one.is_alive
+                return self._meant(method, told, lent.one)
+        return self.ask(method, args, named, deadline.left_seconds)  # it had ended meanwhile
+
+    def _meant(self, method: str, told: Done | Failed | NotMade | None, child: Child) -> Any:
+        match told:
+            case Done(value):
+                return value
+            case NotMade(words):
+                raise NotMadeError(words)
+            case Failed() as failed:
+                raise failed.error()
+            case None if child.was_killed:
+                raise HungError(
+                    f"the storage driver of backend {self.backend} did not return from "
+                    f"{method or 'its constructor'} in time; its process {child.pid} is killed, "
+                    "and what it has asked for may still happen"
+                )
+        kind = IndeterminateError if method in WRITES else TransientError
+        raise kind(
+            f"the process of the storage driver of backend {self.backend} ended in the middle of "
+            f"{method or 'its constructor'}"
+        )
+
+
+def is_plain(told: Done | Failed | NotMade | None) -> bool:
+    """Tell whether the driver has returned or raised one of the three kinds. Pure."""
+    return isinstance(told, Done) or (isinstance(told, Failed) and told.kind is not None)
+
+
+# -- in the child ----------------------------------------------------------------------------------
+
+
+class _Carrying(QueueHandler):
+    """Sends what is logged to the process that logs."""
+
+    def __init__(self, send: Callable[[object], None]) -> None:
+        super().__init__(cast("Any", None))
+        self._send = send
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        self._send(record)
+
+
+def serve() -> None:
+    """Make the driver and its calls until the other side is gone. The main of a child."""
+    ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+    # What stops the service may go to all its processes, and the service ends its calls first.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    connection = Connection(os.dup(0))
+    _leave_the_standard_streams()
+    threading.Thread(target=_end_with, args=(connection.fileno(),), daemon=True).start()
+    sending = threading.Lock()
+
+    def send(what: object) -> None:
+        with sending:
+            connection.send(what)
+
+    sys.path[:] = connection.recv()
+    logging.getLogger().setLevel(connection.recv())
+    logging.getLogger().addHandler(_Carrying(send))
+    answer = _answering(connection.recv())
+    while True:
+        send(answer(connection.recv()))
+
+
+def _leave_the_standard_streams() -> None:
+    """Have the driver read nothing, and print where the journal is."""
+    with Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)
+
+
+def _end_with(socket_number: int) -> None:
+    """End with all that was started when the other side of the socket is gone."""
+    poll = select.poll()
+    poll.register(socket_number, select.POLLRDHUP)
+    poll.poll()
+    os.killpg(0, signal.SIGKILL)
+
+
+def _answering(make: Make) -> Callable[[Question], Done | Failed | NotMade]:
+    """Make the driver; return what calls it, or what says why there is none."""
+    try:
+        driver = make()
+    except Exception as error:  # noqa: BLE001 - the one who asks is told
+        not_made = NotMade(str(error))
+        return lambda _: not_made
+
+    def answer(question: Question) -> Done | Failed:
+        try:
+            call = getattr(driver, question.method) if question.method else lambda: None
+            return Done(call(*question.args, **question.named))
+        except BaseException as error:  # noqa: BLE001 - the one who asks is told
+            return Failed.by(error)
+
+    return answer

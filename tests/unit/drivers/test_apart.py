@@ -1,0 +1,306 @@
+"""A driver in a child process: what hangs is killed, and what it says comes over."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from drivers import errors
+from drivers.apart import ApartDriver, DriverFailedError, HungError, NotMadeError
+from drivers.base import Attachment, ClientInstance, Connector, StorageDriver, VolumeRef
+from drivers.errors import IndeterminateError, OutsideError, TransientError
+from tests.bus import until
+from tests.unit.drivers.hanging_in_a_process import BACKEND, Hanging, made
+
+REF = VolumeRef("volume-1", BACKEND)
+ROW = Attachment("volume-1", "row-1", "server-1", Connector(host="compute1"))
+CLIENT = ClientInstance("192.0.2.1:0/1", "client.1", 1, datetime(2026, 1, 1, tzinfo=UTC))
+GRACE = 0.4
+LONG = 20.0
+
+Call = Callable[[StorageDriver, float], object]
+READS: dict[str, Call] = {
+    "how_reached": lambda d, s: d.how_reached(timeout_seconds=s),
+    "observe": lambda d, s: d.observe(REF, timeout_seconds=s),
+    "list_exports": lambda d, s: d.list_exports(timeout_seconds=s),
+    "reach_of": lambda d, s: d.reach_of(REF, CLIENT, timeout_seconds=s),
+    "fences": lambda d, s: d.fences(timeout_seconds=s),
+}
+WRITES: dict[str, Call] = {
+    "renew_fence": lambda d, s: d.renew_fence(CLIENT.address, timeout_seconds=s),
+    "lift_fence": lambda d, s: d.lift_fence(CLIENT.address, timeout_seconds=s),
+    "terminate_connection": lambda d, s: d.terminate_connection(
+        REF, ROW, request_id="req-1", timeout_seconds=s
+    ),
+    "detach": lambda d, s: d.detach(REF, ROW, request_id="req-1", timeout_seconds=s),
+}
+CALLS = READS | WRITES
+
+
+class Play:
+    """A driver in a process, and what it was asked."""
+
+    def __init__(self, directory: Path, *, most: int = 4, **plan: tuple[bool, str]) -> None:
+        self.log = directory / "log"
+        self.log.touch()
+        self.plan = plan
+        options = {"log": str(self.log), "plan": plan}
+        self.driver = ApartDriver(
+            Hanging,
+            BACKEND,
+            options,
+            functools.partial(made, options),
+            grace_seconds=GRACE,
+            most=most,
+        )
+
+    def calls(self) -> list[tuple[int, str]]:
+        """Return process and method of each call that was carried out."""
+        lines = [line.split() for line in self.log.read_text().splitlines()]
+        return [(int(pid), method) for pid, method in lines]
+
+    def free(self) -> list[int]:
+        """Return the processes that wait for a call."""
+        return [lent.one.pid for lent in self.driver._children._free]
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether there is such a process, which has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+# -- what hangs ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before acting", "after acting"])
+@pytest.mark.parametrize("method", CALLS)
+def test_call_that_hangs_is_killed(tmp_path: Path, method: str, before: bool) -> None:
+    """It hangs, deaf to SIGTERM -> IndeterminateError in time; the next call has another."""
+    play = Play(tmp_path, **{method: (before, "hang")})
+    (pid,) = play.free()
+    began = time.monotonic()
+    with pytest.raises(HungError, match=f"did not return from {method} in time") as raised:
+        CALLS[method](play.driver, 0.2)
+    assert isinstance(raised.value, IndeterminateError)
+    assert time.monotonic() - began < 0.2 + GRACE + 1.0
+    assert not is_running(pid)
+    assert play.calls() == ([] if before else [(pid, method)])
+    other = "observe" if method != "observe" else "fences"
+    CALLS[other](play.driver, LONG)
+    assert play.calls()[-1][0] != pid
+
+
+def test_call_that_stops_all_of_python_is_killed(tmp_path: Path) -> None:
+    """The library hangs and keeps Python's lock -> killed like any other."""
+    with pytest.raises(HungError):
+        CALLS["observe"](Play(tmp_path, observe=(False, "hog")).driver, 0.2)
+
+
+def test_what_the_driver_has_started_is_killed_too(tmp_path: Path) -> None:
+    """It hangs because a program of its own does -> both are gone."""
+    play = Play(tmp_path, detach=(False, "hang with a child"))
+    (pid,) = play.free()
+    with ThreadPoolExecutor(1) as pool:
+        hung = pool.submit(CALLS["detach"], play.driver, 1.0)
+        until(lambda: children_of(pid) != [])
+        started = children_of(pid)
+        assert isinstance(hung.exception(), HungError)
+    assert not any(is_running(each) for each in (pid, *started))
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    paths = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for path in paths for child in path.read_text().split()]
+
+
+def test_nobody_else_is_slowed_by_one_that_hangs(tmp_path: Path) -> None:
+    """One call hangs -> another one of the same backend is made meanwhile, and is not killed."""
+    play = Play(tmp_path, detach=(True, "hang"))
+    with ThreadPoolExecutor(1) as pool:
+        hung = pool.submit(CALLS["detach"], play.driver, 1.5)
+        until(lambda: play.driver._children.at_work == 1)
+        for _ in range(3):
+            CALLS["observe"](play.driver, LONG)
+        assert not hung.done()
+        assert isinstance(hung.exception(), HungError)
+    assert len({pid for pid, _ in play.calls()}) == 1
+
+
+def test_force_detach_has_the_limit_of_two_calls(tmp_path: Path) -> None:
+    """It terminates, and hangs in detach -> killed after two limits, not after one."""
+    play = Play(tmp_path, detach=(True, "hang"))
+    began = time.monotonic()
+    with pytest.raises(HungError):
+        play.driver.force_detach(REF, ROW, request_id="req-1", timeout_seconds=0.4)
+    assert time.monotonic() - began >= 0.8
+    assert [method for _, method in play.calls()] == ["terminate_connection"]
+
+
+def test_process_that_cannot_be_killed_keeps_its_call(tmp_path: Path) -> None:
+    """It is killed and is not gone -> the call does not return before it is."""
+    play = Play(tmp_path, detach=(True, "hang"))
+    child = play.driver._children._free[0].one
+    gone = threading.Event()
+    collect = child._process.wait
+    child._process.wait = lambda: (gone.wait(30), collect())[1]  # type: ignore[method-assign,assignment]
+    with ThreadPoolExecutor(1) as pool:
+        hung = pool.submit(CALLS["detach"], play.driver, 0.1)
+        until(lambda: child.was_killed)
+        time.sleep(0.2)
+        assert not hung.done()
+        gone.set()
+        assert isinstance(hung.exception(), HungError)
+
+
+# -- what comes over -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", CALLS)
+def test_answer_is_the_driver_s(tmp_path: Path, method: str) -> None:
+    """A call -> what the same driver returns in a thread; one process serves all."""
+    play = Play(tmp_path)
+    here = made({"log": str(tmp_path / "other"), "plan": {}})
+    assert CALLS[method](play.driver, LONG) == CALLS[method](here, LONG)
+    assert len(play.free()) == 1
+    assert (play.driver.kind, play.driver.capabilities) == ("Hanging", Hanging.capabilities)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["TransientError", "IndeterminateError", "PermanentError", "NotFoundError", "ConflictError"],
+)
+def test_error_keeps_its_kind(tmp_path: Path, kind: str) -> None:
+    """One of the three kinds -> the same kind with its text; the process is asked again."""
+    play = Play(tmp_path, detach=(False, kind))
+    (pid,) = play.free()
+    with pytest.raises(OutsideError, match=f"said {kind}") as raised:
+        CALLS["detach"](play.driver, LONG)
+    assert type(raised.value) is getattr(errors, kind)
+    assert play.free() == [pid]
+
+
+def test_how_long_to_wait_comes_over(tmp_path: Path) -> None:
+    """The backend said when to come back -> so does the error."""
+    with pytest.raises(TransientError, match="busy") as raised:
+        CALLS["observe"](Play(tmp_path, observe=(False, "wait")).driver, LONG)
+    assert raised.value.retry_after_seconds == 7.0
+
+
+def test_of_another_error_only_the_name_comes_over(tmp_path: Path) -> None:
+    """An error of no kind, whose text is a secret -> its name; the process is ended."""
+    play = Play(tmp_path, observe=(False, "foreign"))
+    (pid,) = play.free()
+    with pytest.raises(DriverFailedError, match="failed with KeyError") as raised:
+        CALLS["observe"](play.driver, LONG)
+    assert "secret" not in str(raised.value)
+    assert not is_running(pid)
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"), [("observe", TransientError), ("detach", IndeterminateError)]
+)
+def test_process_that_dies_in_a_call(tmp_path: Path, method: str, kind: type[Exception]) -> None:
+    """It crashes in the middle -> a read did nothing, a write perhaps; the next has another."""
+    play = Play(tmp_path, **{method: (False, "die")})
+    (pid,) = play.free()
+    with pytest.raises(kind, match="ended in the middle of"):
+        CALLS[method](play.driver, LONG)
+    CALLS["fences"](play.driver, LONG)
+    assert play.calls()[-1][0] != pid
+
+
+def test_process_that_died_between_two_calls_is_not_asked(tmp_path: Path) -> None:
+    """It was killed while it waited -> the next call is made by another one, and once."""
+    play = Play(tmp_path)
+    (pid,) = play.free()
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not is_running(pid))
+    CALLS["detach"](play.driver, LONG)
+    ((another, method),) = play.calls()
+    assert (another != pid, method) == (True, "detach")
+
+
+def test_log_lines_are_the_service_s(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The driver logs -> the line has its logger and its words, in the thread of the call."""
+    play = Play(tmp_path, observe=(False, "log"), fences=(False, "print"))
+    CALLS["observe"](play.driver, LONG)
+    assert ("a.vendor", logging.WARNING, "a word of the vendor") in caplog.record_tuples
+    CALLS["fences"](play.driver, LONG)
+
+
+def test_stop_signal_of_all_processes_does_not_cut_a_call(tmp_path: Path) -> None:
+    """SIGTERM goes to the child too, as systemd may send it -> the service's calls are made."""
+    play = Play(tmp_path)
+    (pid,) = play.free()
+    os.kill(pid, signal.SIGTERM)
+    CALLS["detach"](play.driver, LONG)
+    assert play.calls() == [(pid, "detach")]
+
+
+def test_options_that_do_not_go_together_are_said(tmp_path: Path) -> None:
+    """The constructor refuses -> NotMadeError with its words, and no process is left."""
+    make = functools.partial(made, {"refuses": True, "log": str(tmp_path / "log"), "plan": {}})
+    with pytest.raises(NotMadeError, match="the option portal is wrong"):
+        ApartDriver(Hanging, BACKEND, {}, make, grace_seconds=GRACE, most=1)
+
+
+# -- its end ---------------------------------------------------------------------------------------
+
+
+def test_processes_end_with_the_driver(tmp_path: Path) -> None:
+    """The driver is dropped -> so are its processes."""
+    play = Play(tmp_path)
+    (pid,) = play.free()
+    del play
+    until(lambda: not is_running(pid))
+
+
+@pytest.mark.parametrize("what", ["idle", "hang", "hog"])
+def test_processes_end_with_the_service(tmp_path: Path, what: str) -> None:
+    """The service is killed; no call, one that hangs, one that stops all Python -> it is gone."""
+    script = tmp_path / "service.py"
+    script.write_text(SERVICE.format(log=str(tmp_path / "log"), what=what))
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, cwd=Path.cwd(),
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    ) as service:  # fmt: skip
+        assert service.stdout is not None
+        pid = int(service.stdout.readline())
+        if what != "idle":
+            until((tmp_path / "log").exists)
+        assert is_running(pid)
+        service.kill()
+    until(lambda: not is_running(pid))
+
+
+SERVICE = """
+import functools
+from drivers.apart import ApartDriver
+from drivers.base import VolumeRef
+from tests.unit.drivers.hanging_in_a_process import BACKEND, Hanging, made
+options = {{"log": {log!r}, "plan": {{"observe": (False, {what!r})}}}}
+driver = ApartDriver(
+    Hanging, BACKEND, options, functools.partial(made, options), grace_seconds=60, most=1
+)
+print(driver._children._free[0].one.pid, flush=True)
+if {what!r} != "idle":
+    driver.observe(VolumeRef("volume-1", BACKEND), timeout_seconds=60)
+import time
+time.sleep(60)
+"""
