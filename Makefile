@@ -31,7 +31,7 @@ demo-openstack: services venv lab-environment ## Run the demo on a small real Op
 
 services: ## Install RabbitMQ, PostgreSQL, MariaDB, promtool, tgt ... if missing (root; starts none)
 	@tools/install-services
-	@tools/install-debian-13
+	@tools/install-debian 13
 
 lab-environment: venv ## Install the OpenStack of tests/lab, outside the checkout (once; takes minutes)
 	@$(BIN)/python -m tests.lab.environment

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.services import chroot, rbd_admin
+from tests.services.chroot import Debian
 from tests.services.ports import free_port
 from tests.services.service import PrivateService, ServiceFailedError, executable
 
@@ -300,6 +301,6 @@ def program(name: str) -> tuple[str | Path, ...]:
         case "installed":
             return (executable("Ceph", PACKAGES, name),)
         case "18":
-            return (*chroot.entrance("Ceph 18"), name)
+            return (*chroot.entrance(Debian.THIRTEEN, "Ceph 18"), name)
         case other:
             raise ValueError(f"DETACHD_CEPH is installed or 18, not {other!r}")

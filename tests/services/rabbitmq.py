@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.services import chroot
+from tests.services.chroot import Debian
 from tests.services.ports import free_port
 from tests.services.service import PrivateService, executable
 from tests.services.tls import Tls
@@ -138,8 +139,9 @@ class RabbitMQ(PrivateService):
 def programs() -> tuple[Command, Command, Command]:
     """Return the commands of server, control and epmd, of the broker that DETACHD_RABBITMQ chooses.
 
-    That is ``installed`` (the default) or ``4.0``, which is that of Debian 13 in a chroot. Raises
-    ServiceMissingError where it is not here, ValueError for any other word.
+    That is ``installed`` (the default), or in a chroot ``4.0``, which is that of Debian 13, or
+    ``testing``, that of Debian's testing. Raises ServiceMissingError where it is not here,
+    ValueError for any other word.
     """
     # Not the wrapper in /usr/sbin: that changes to the user rabbitmq and loses the environment.
     place = "/usr/lib/rabbitmq/bin"
@@ -151,11 +153,12 @@ def programs() -> tuple[Command, Command, Command]:
                 (executable("RabbitMQ", "rabbitmq-server", control),),
                 (executable("Erlang", "rabbitmq-server", "epmd"),),
             )
-        case "4.0":
-            inside = chroot.entrance("RabbitMQ 4")
+        case "4.0" | "testing" as chosen:
+            debian = Debian.THIRTEEN if chosen == "4.0" else Debian.TESTING
+            inside = chroot.entrance(debian, "RabbitMQ 4")
             return (*inside, server), (*inside, control), (*inside, "epmd")
         case other:
-            raise ValueError(f"DETACHD_RABBITMQ is installed or 4.0, not {other!r}")
+            raise ValueError(f"DETACHD_RABBITMQ is installed, 4.0 or testing, not {other!r}")
 
 
 def _different_ports(count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""RabbitMQ 4 and Ceph 18 of Debian 13: a tool makes them, a variable chooses each."""
+"""RabbitMQ and Ceph of other Debians: a tool makes them, a variable chooses each."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import pytest
 
 from tests.services import chroot
 from tests.services.ceph import Ceph
+from tests.services.chroot import Debian
 from tests.services.fixtures import installed
 from tests.services.rabbitmq import RabbitMQ
 
-TOOL = Path(__file__).parents[2] / "tools" / "install-debian-13"
+TOOL = Path(__file__).parents[2] / "tools" / "install-debian"
 
 
 @pytest.fixture
@@ -31,11 +32,11 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def tool(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def tool(*words: str, debian: str = "13", **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the tool, without CI but for what ``environment`` says."""
     base = {name: value for name, value in os.environ.items() if name != "CI"}
     return subprocess.run(
-        [TOOL, *words], check=False, capture_output=True, text=True, env=base | environment
+        [TOOL, debian, *words], check=False, capture_output=True, text=True, env=base | environment
     )
 
 
@@ -74,15 +75,16 @@ def test_it_is_on_loopback_and_leaves_its_root_as_it_was(
 ) -> None:
     """Chosen -> it answers, at loopback alone; no mount of it is seen here, its root unchanged."""
     installed(kind)
-    before = inside(chroot.place() / "etc") | inside(chroot.place() / "var")
+    root = chroot.place(Debian.THIRTEEN)
+    before = inside(root / "etc") | inside(root / "var")
     with installed(kind) as service:
         assert f"{kind.__name__} {version(service).partition('.')[0]}" in request.node.name
         loopback = {"0100007F", "00000000000000000000000001000000"}
         assert "0100007F" in listening(service.processes()) <= loopback
         mounts = Path("/proc/self/mounts").read_text()
         assert str(service.directory) not in mounts
-        assert str(chroot.place()) not in mounts
-    assert inside(chroot.place() / "etc") | inside(chroot.place() / "var") == before
+        assert str(root) not in mounts
+    assert inside(root / "etc") | inside(root / "var") == before
 
 
 @pytest.mark.usefixtures("chosen", "empty_cache")
@@ -102,7 +104,7 @@ def test_not_made_is_skipped_on_a_laptop_and_fails_in_ci(
 @pytest.mark.parametrize(
     ("kind", "variable", "known"),
     [
-        (RabbitMQ, "DETACHD_RABBITMQ", r"installed or 4\.0"),
+        (RabbitMQ, "DETACHD_RABBITMQ", r"installed, 4\.0 or testing"),
         (Ceph, "DETACHD_CEPH", "installed or 18"),
     ],
 )
@@ -115,19 +117,20 @@ def test_an_unknown_choice_is_no_choice(
         kind()
 
 
-def test_the_tool_makes_it_where_the_tests_look(empty_cache: Path) -> None:
+@pytest.mark.parametrize("debian", Debian)
+def test_the_tool_makes_it_where_the_tests_look(empty_cache: Path, debian: Debian) -> None:
     """Tool and tests -> one place, in the cache of the user, whatever its packages are."""
-    said = Path(tool("where").stdout.strip())
-    assert said == chroot.place()
+    said = Path(tool("where", debian=debian.value).stdout.strip())
+    assert said == chroot.place(debian)
     assert empty_cache in said.parents
 
 
 def test_other_packages_are_another_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package is added to the list -> what was made before is not taken for it."""
-    before, longer = chroot.place(), tmp_path / "packages"
-    longer.write_text(f"{chroot.PACKAGES.read_text()}hello\n")
-    monkeypatch.setattr(chroot, "PACKAGES", longer)
-    assert chroot.place() != before
+    before, longer = chroot.place(Debian.THIRTEEN), tmp_path / "packages"
+    longer.write_text(f"{Debian.THIRTEEN.packages.read_text()}hello\n")
+    monkeypatch.setattr(Debian, "packages", longer)
+    assert chroot.place(Debian.THIRTEEN) != before
 
 
 @pytest.mark.parametrize(("environment", "code"), [({}, 0), ({"CI": "true"}, 1)])
@@ -161,4 +164,11 @@ def test_a_mirror_that_does_not_answer_leaves_nothing_half_made(
         assert done.returncode == 0, done.stderr
         assert "E: no mirror" in done.stderr
         assert "the tests that need it are skipped" in done.stderr
-        assert not chroot.place().exists()
+        assert not chroot.place(Debian.THIRTEEN).exists()
+
+
+def test_a_debian_that_nobody_knows_is_refused() -> None:
+    """A slip in the name -> an error with the names that there are."""
+    done = tool(debian="14")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "There are: 13, testing" in done.stderr
