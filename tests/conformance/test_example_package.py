@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import wheel
+
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "detachd-shelf"
-SOURCES = ("consumer", "handlers", "drivers", "metrics")
-PROJECT = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "*.egg-info", "build", ".*_cache")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -41,24 +41,19 @@ def run(*command: str | Path, cwd: Path) -> str:
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a directory that holds the example's tests, and an environment with both wheels."""
     place = tmp_path_factory.mktemp("outside")
-    detachd = place / "source"
-    for package in SOURCES:
-        shutil.copytree(ROOT / package, detachd / package, ignore=LEFT_BEHIND)
-    for name in PROJECT:
-        shutil.copy(ROOT / name, detachd / name)
+    detachd = wheel.build(place / "detachd")
     shutil.copytree(EXAMPLE, place / "example", ignore=LEFT_BEHIND)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     offline = ["--no-deps", "--no-index"]
     wheels = [*pip, "wheel", *offline, "--no-build-isolation", "--wheel-dir", place / "wheels"]
-    run(*wheels, detachd, place / "example", cwd=place)
+    run(*wheels, place / "example", cwd=place)
     venv.create(place / "venv", with_pip=False)
     python = place / "venv" / "bin" / "python"
-    built = sorted((place / "wheels").glob("*.whl"))
-    assert [wheel.name.partition("-")[0] for wheel in built] == ["detachd", "detachd_shelf"]
-    run(*pip, "--python", python, "install", *offline, *built, cwd=place)
+    (example,) = (place / "wheels").glob("detachd_shelf-*.whl")
+    run(*pip, "--python", python, "install", *offline, detachd, example, cwd=place)
     (site,) = (place / "venv").glob("lib/python*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    shutil.rmtree(detachd)
+    shutil.rmtree(place / "detachd")
     shutil.rmtree(place / "example" / "detachd_shelf")
     return place
 

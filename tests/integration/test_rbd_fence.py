@@ -281,7 +281,7 @@ def test_frozen_in_the_middle_is_perhaps_done_and_done_the_next_time(
     writer = rbd.opened(volume, A)
     attachment, options = learned(rbd, volume, A), rbd.driver()._options
     cluster = FreezingCluster(options, rbd.ceph, part, frozen_later)
-    deadline = Deadline.after(4.0)
+    deadline = Deadline.after(8.0)
     with pytest.raises(IndeterminateError, match="Perhaps done"):
         Release(cluster, options, volume, attachment.learned, "req-test", deadline).run()
     frozen_later.close()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -135,10 +136,19 @@ def test_program_that_was_fenced_itself_is_replaced(rbd: Rbd) -> None:
 
 
 def own_address(rbd: Rbd) -> str:
-    """Return the address of detachd's client, of which there is one session with the monitor."""
-    sessions = rbd.ceph.ceph("tell", "mon.a", "sessions")
-    (one,) = [s for s in json.loads(sessions) if s["entity_name"] == "client.detachd"]
+    """Return the address of detachd's client, once its session with the monitor is the only one.
+
+    Those of the tests before may take a while to end.
+    """
+    until(lambda: len(own_sessions(rbd)) == 1)
+    (one,) = own_sessions(rbd)
     return str(one["addrs"]["addrvec"][0]["addr"]) + "/" + str(one["addrs"]["addrvec"][0]["nonce"])
+
+
+def own_sessions(rbd: Rbd) -> list[dict[str, Any]]:
+    """Return the sessions that the monitor has of detachd's user."""
+    sessions = json.loads(rbd.ceph.ceph("tell", "mon.a", "sessions"))
+    return [session for session in sessions if session["entity_name"] == "client.detachd"]
 
 
 def test_new_key_is_used_at_once(rbd: Rbd, tmp_path: Path) -> None:
