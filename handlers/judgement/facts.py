@@ -31,6 +31,8 @@ from handlers.notification import Operation
 SETTLED_STATUSES = frozenset({"available", "attaching", "in-use", "detaching", "reserved"})
 SETTLED_MIGRATIONS = frozenset({None, "", "none", "success", "error"})
 UNFINISHED_ROWS = frozenset({"reserved", "attaching", "error_attaching"})
+WAS_ATTACHED = frozenset({ATTACHED, "detaching", "error_detaching"})
+"""The statuses that only a row which has been attached comes to."""
 GUEST_STATES = frozenset({"active", "paused", "rescued", "resized", "stopped", "suspended"})
 SHELVED = "shelved_offloaded"
 TRANSFER = "awaiting-transfer"
@@ -470,12 +472,14 @@ def deleted_without_its_guest(s: Situation) -> bool:
 
 @predicate
 def guest_may_have_it(s: Situation) -> bool:
-    """The row is attached, or the attach is known to have ended, or it had come as far as attaching
-    where the backend cannot be seen.
+    """The row is attached, or a detach of it failed or is under way, or the attach is known to have
+    ended, or it had come as far as attaching where the backend, or who is in session, cannot be
+    seen.
     """
     was_attached = s.case.end_seen and s.case.operation is Operation.ATTACH
-    may_have_come_far = s.blind and s.attachment_status == "attaching"
-    return s.attachment_status == ATTACHED or was_attached or may_have_come_far
+    unseen = s.blind or s.sessions_unseen
+    may_have_come_far = unseen and s.attachment_status == "attaching"
+    return s.attachment_status in WAS_ATTACHED or was_attached or may_have_come_far
 
 
 @where_blind(

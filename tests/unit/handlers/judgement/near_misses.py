@@ -117,6 +117,10 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "the server is gone, the backend cannot be seen": {
                 "servers": (), "gone": (X,), "backend": BLIND
             },
+            "the server is gone, the row is in error, and its host is still let in": {
+                "attachments": (attachment(A, "error_detaching"),), "servers": (), "gone": (X,),
+                "backend": (access(H1),),
+            },
             "a task runs": {"servers": (server(X, task_state="deleting"),)},
             "the compute is down": {"servers": (server(X, compute_up=False),)},
             "the compute is not known to be up": {"servers": (server(X, compute_up=None),)},
@@ -200,6 +204,10 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "this Nova never had the server": {"servers": (), "stranger": (X,)},
             "Nova names the row": {"servers": (server(X, A),)},
             "a block device that names nothing": {"servers": (server(X, None),)},
+            "the server is gone, and its host is still let in": {"servers": (), "gone": (X,)},
+            "the server is gone, and nobody can see the backend": {
+                "servers": (), "gone": (X,), "backend": BLIND
+            },
             "the row is attached": {"attachments": (attachment(A),)},
             "the volume is free for others": {"status": "available"},
             "a task runs": {"servers": (server(X, task_state="deleting"),)},
