@@ -23,7 +23,7 @@ from drivers.control_plane import DETACHABLE, Server
 from handlers import intents
 from handlers.case import CaseState, OtherCase, StepKind, Trigger
 from handlers.judgement import accounting, off, writers
-from handlers.judgement.evidence import Absent, Fact, NoControl, Unknown
+from handlers.judgement.evidence import Absent, Fact, NoControl, Unknown, left_behind
 from handlers.judgement.policy import LateAttach
 from handlers.judgement.situation import ATTACHED, Situation
 from handlers.notification import Operation
@@ -425,14 +425,19 @@ def no_block_device(s: Situation) -> bool:
 @predicate
 def wrong_attachment_named(s: Situation) -> bool:
     """Its server has several rows, and Nova names an unfinished one beside an attached one, or an
-    attached one of which nothing proves that it is on the server's host.
+    attached one of which nothing proves that it is on the server's host, or which is recorded on
+    another one.
     """
     agreed = s.status == "in-use" and s.named_by_device and s.attachment_status == ATTACHED
     if agreed and any(attachment.status == ATTACHED for attachment in s.siblings):
         return not s.on_host_of_its_server
     attachments = ([s.attachment] if s.attachment else []) + list(s.siblings)
-    unfinished = any(r.status != ATTACHED and s.names(r) for r in attachments)
-    return unfinished and any(r.status == ATTACHED for r in attachments)
+    named = [r for r in attachments if s.names(r)]
+    unfinished = any(r.status != ATTACHED for r in named)
+    on_another_host = any(left_behind(r, s.servers) for r in named)
+    attached = [r for r in attachments if r.status == ATTACHED]
+    unnamed = any(r not in named for r in attached)
+    return (unfinished and bool(attached)) or (on_another_host and unnamed)
 
 
 @predicate

@@ -335,11 +335,15 @@ SECTIONS = (
                 ),
                 when=(facts.wrong_attachment_named,),
                 meant=(
-                    "After a live migration that failed twice over, Nova names the destination's "
-                    "row while the guest runs on the source's."
+                    "After a live migration that failed twice over, or in which a compute was "
+                    "restarted, Nova names the destination's row while the guest runs on the "
+                    "source's."
                 ),
                 done="Parked: a release by Nova's record could take the disk from the guest.",
-                source="A rollback whose clean-up failed too (made).",
+                source=(
+                    "A rollback whose clean-up failed too (made); a post-copy migration that "
+                    "failed, a source's compute that was restarted in a migration (read)."
+                ),
             ),
         ),
     ),
