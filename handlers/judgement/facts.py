@@ -79,8 +79,13 @@ def where_blind(sentence: str, *, seen: str = "") -> Callable[[Predicate], Predi
 
 @predicate
 def volume_in_error(s: Situation) -> bool:
-    """The volume's status begins with `error`, or is `maintenance`."""
-    return s.status.startswith("error") or s.status == "maintenance"
+    """The volume's status begins with `error`, or is `maintenance` and no migration of the volume
+    is under way.
+    """
+    # A migration with `lock_volume` keeps an available volume in maintenance meanwhile (Cinder,
+    # cinder/volume/api.py migrate_volume).
+    kept = s.status == "maintenance" and s.volume.migration_status in SETTLED_MIGRATIONS
+    return s.status.startswith("error") or kept
 
 
 @predicate
