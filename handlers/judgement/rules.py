@@ -1126,6 +1126,35 @@ SECTIONS = (
                 ),
             ),
             Rule(
+                "C3.never-ran",
+                Verdict.CLEAN,
+                (
+                    "Cinder has no record of the attachment and the backend is clean; Nova keeps a "
+                    "block device for it of a server that never ran and is on no host"
+                ),
+                when=(
+                    facts.no_attachment,
+                    facts.device_without_attachment,
+                    facts.server_never_ran,
+                    facts.status_fits_other_attachments,
+                    facts.clean_or_given_back,
+                ),
+                unless=(facts.unexplained_beside_its_devices,),
+                where_blind=(
+                    "Cinder has no record of the attachment, and Nova keeps a block device for it "
+                    "of a server that never ran and is on no host; the backend cannot be seen"
+                ),
+                meant=(
+                    "A boot from the volume was given up: Nova gives the volume back to Cinder, "
+                    "and keeps its own record until the server, which is in error, is deleted."
+                ),
+                done="Clean: the server never had a guest that could be writing.",
+                source=(
+                    "Nova bug 1899649; nova/compute/manager.py `_do_build_and_run_instance`, a "
+                    "build that is aborted (read)."
+                ),
+            ),
+            Rule(
                 "P22.record-alone",
                 Verdict.PARK,
                 (
@@ -1149,8 +1178,8 @@ SECTIONS = (
                 "P6.guest-holds",
                 Verdict.PARK,
                 (
-                    "by Nova's records a server has the volume in use, or may have, and by "
-                    "Cinder's it has not: the guest may be writing"
+                    "by Nova's records a server has the volume in use, or may have, in a way that "
+                    "Cinder's do not show: the guest may be writing"
                 ),
                 when=(facts.guest_holds,),
                 unless=("P22.record-alone",),
