@@ -248,6 +248,12 @@ def attachment_is_in_error_detaching(s: Situation) -> bool:
 
 
 @predicate
+def attachment_is_in_error_attaching(s: Situation) -> bool:
+    """The row is error_attaching."""
+    return s.attachment_status == "error_attaching"
+
+
+@predicate
 def attachment_is_of_no_server(s: Situation) -> bool:
     """The row names no server: it is of a host, or of another client than Nova."""
     return s.attachment is not None and s.attachment.instance_id is None

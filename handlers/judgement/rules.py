@@ -717,6 +717,35 @@ SECTIONS = (
                 source="Multiattach (read).",
             ),
             Rule(
+                "P27.let-in-beside-a-row",
+                Verdict.PARK,
+                (
+                    "danger: a row of the volume is left, Cinder gives the volume to others all "
+                    "the same, and the backend still has a connection"
+                ),
+                when=(facts.available, facts.has_attachment, facts.no_block_device),
+                unless=(facts.attachment_is_in_error_attaching, facts.no_connection),
+                where_blind=(
+                    "danger: a row of the volume is left, Cinder gives the volume to others all "
+                    "the same, and the backend cannot be seen"
+                ),
+                meant=(
+                    "A detach failed at its end and left its row in error, or a person reset the "
+                    "status of an attach or a detach that was stuck, and its row is left. The next "
+                    "server gets a volume to which an earlier host may write. Beside a row, "
+                    "Cinder's reserve cannot keep others out: giving it back would leave the "
+                    "volume in-use."
+                ),
+                done=(
+                    "Parked. With the row deleted (`cinder attachment-delete`, which ends the "
+                    "connection too), a replay ends what is left."
+                ),
+                source=(
+                    "A driver whose removal of the export failed in a detach; `reset-state "
+                    "--state available` alone (read)."
+                ),
+            ),
+            Rule(
                 "P5.server-deleted",
                 Verdict.PARK,
                 (
@@ -881,6 +910,32 @@ SECTIONS = (
                 ),
                 source="A driver whose removal of the export failed in a detach (read).",
                 use_case=UseCase.UC3,
+            ),
+            Rule(
+                "UC1.row-left",
+                Verdict.RELEASE,
+                (
+                    "the attach never finished and Nova holds nothing; the status was reset by "
+                    "hand: the volume is available, the backend clean, and only the row is left"
+                ),
+                when=(
+                    facts.available,
+                    facts.attachment_is_unfinished,
+                    facts.no_other_attachment,
+                    facts.no_block_device,
+                    facts.no_connection,
+                ),
+                meant=(
+                    "An attach was stuck, a person reset the status alone, and its row was left: "
+                    "Cinder itself makes no volume available that has such a row. The next attach "
+                    "would make a second one beside it."
+                ),
+                done=(
+                    "Release of that row in Cinder alone: the volume is free, so that its host may "
+                    "be given it anew at any time."
+                ),
+                source="`reset-state --state available` of a volume that was attaching (read).",
+                use_case=UseCase.UC1,
             ),
             Rule(
                 "UC5.leaked",
@@ -1489,34 +1544,6 @@ SECTIONS = (
                     "`cinder attachment-delete` of the one that is named ends it."
                 ),
                 source="A multiattach volume, two servers of one host, one detach failed (read).",
-            ),
-            Rule(
-                "P27.let-in-after-a-failed-detach",
-                Verdict.PARK,
-                (
-                    "danger: a detach failed at its end and left its row in error, Cinder gives "
-                    "the volume to others all the same, and the backend still has a connection"
-                ),
-                when=(
-                    facts.available,
-                    facts.attachment_is_in_error_detaching,
-                    facts.no_block_device,
-                ),
-                unless=(facts.no_connection,),
-                where_blind=(
-                    "danger: a detach failed at its end and left its row in error, Cinder gives "
-                    "the volume to others all the same, and the backend cannot be seen"
-                ),
-                meant=(
-                    "The next server gets a volume to which an earlier host may write. Beside a "
-                    "row, Cinder's reserve cannot keep others out: giving it back would leave the "
-                    "volume in-use."
-                ),
-                done=(
-                    "Parked. With the row deleted (`cinder attachment-delete`, which ends the "
-                    "connection too), a replay ends what is left."
-                ),
-                source="A driver whose removal of the export failed in a detach (read).",
             ),
             Rule(
                 "P24.deleted-on-a-shared-host",

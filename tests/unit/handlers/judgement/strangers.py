@@ -98,6 +98,29 @@ STRANGERS: tuple[tuple[str, Picture, str], ...] = (
         UC1.but(servers=(), gone=(X,), backend=(FC,)),
         "P5.server-deleted",
     ),
+    # -- a person reset the status alone, and others may get the volume
+    *(
+        (f"reset to available, the row is {status}, and {words}", UC5.but(
+            attachments=(attachment(A, status),), **change), "P27.let-in-beside-a-row")
+        for status in ("reserved", "attaching", "attached")
+        for words, change in (
+            ("its host is let in", {"backend": (access(H1),)}),
+            ("the array does not show who is in session", {"backend": (FC,)}),
+            ("nobody can see the backend", {"backend": BLIND}),
+        )
+    ),
+    (
+        "a detach failed, the volume is free, and its server was deleted since",
+        IN_ERROR.but(status="available", backend=(access(H1),)),
+        "P27.let-in-beside-a-row",
+    ),
+    (
+        "an attached row was reset, and its server is deleted: its host is let in",
+        IN_ERROR.but(
+            status="available", attachments=(attachment(A, host=H1),), backend=(access(H1),)
+        ),
+        "P27.let-in-beside-a-row",
+    ),
     # -- a boot from a volume was given up
     ("a boot from a volume was given up, nova 1899649", GIVEN_UP, "C3.never-ran"),
     ("the same, and nobody can see the backend", GIVEN_UP.but(backend=BLIND), "C3.never-ran"),
