@@ -684,6 +684,7 @@ SECTIONS = (
                     facts.detaching,
                     facts.attachment_is_attached,
                     facts.named_by_device,
+                    facts.no_second_attachment,
                     facts.other_attachments,
                     facts.detach_of_this_row,
                     facts.shared_host,
