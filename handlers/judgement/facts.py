@@ -654,6 +654,15 @@ def clean_or_guest_gone(s: Situation) -> bool:
     return s.clean or s.guest_ended or its_host_is_off(s)
 
 
+@where_blind("Nova has its server.")
+@predicate
+def server_exists_or_clean(s: Situation) -> bool:
+    """Nova has its server, or the probe proves that the backend has no connection but those that
+    other rows explain.
+    """
+    return s.server is not None or s.clean
+
+
 @where_blind(
     "The backend cannot be seen.",
     seen="The backend has a connection of its host, or one whose host the driver cannot tell.",

@@ -1060,7 +1060,7 @@ SECTIONS = (
                 when=(
                     facts.no_detach_under_way,
                     facts.attachment_is_unfinished,
-                    facts.server_exists,
+                    facts.server_exists_or_clean,
                     facts.other_attachments_named,
                     facts.other_attachments_attached,
                 ),
@@ -1071,7 +1071,8 @@ SECTIONS = (
                 ),
                 meant=(
                     "The destination's row of a live migration that was rolled back, or the "
-                    "failed second attach of a multiattach volume."
+                    "failed second attach of a multiattach volume, whose server may be deleted "
+                    "since."
                 ),
                 done="Release of that row alone; Cinder then recomputes in-use.",
                 source="A destination that timed out (made).",

@@ -19,6 +19,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     ONE_DELETED,
     UC1,
     UC3,
+    UC4,
     UC5,
 )
 from tests.unit.handlers.judgement.pictures import (
@@ -44,6 +45,14 @@ NEVER_RAN = server(X, "dead", vm_state="error", launched=False, host=None, compu
 GIVEN_UP = Picture(servers=(NEVER_RAN,), operation=DETACH).but(end_seen=True)
 """A boot from a volume that exists was given up: Nova gave the volume back."""
 IN_ERROR = DELETED.but(attachments=(attachment(A, "error_detaching", host=H1),))
+LOSER = ATTACHED.but(
+    attachments=(attachment(A, "reserved", Y), attachment(B, host=H1)),
+    servers=(server(X, B),),
+    gone=(Y,),
+    instance_id=Y,
+    host=None,
+)
+"""Cinder gave a volume for one server to two of them; the one without it was deleted."""
 FC = Connection("iqn.2026-01.test:compute-1", sessions=None)
 """What an array of Fibre Channel shows of a host: its access, and no session."""
 
@@ -187,6 +196,21 @@ STRANGERS: tuple[tuple[str, Picture, str], ...] = (
             gone=(X,), backend=(), operation=Operation.DETACH,
         ),
         "P8.access-lost",
+    ),
+    # -- the loser of a race is deleted, its row stays beside the winner's
+    ("two servers reserved the volume at once, and the one without it was deleted", LOSER,
+     "S1.stray-row"),
+    ("the same, and nobody can see the backend", LOSER.but(
+        attachments=(attachment(A, "attaching", Y, host=H2), attachment(B, host=H1)),
+        backend=BLIND, host=H2), "P5.server-deleted"),
+    ("the same, and its guest runs on", LOSER.but(
+        attachments=(attachment(A, "attaching", Y, host=H2), attachment(B, host=H1)),
+        backend=(access(H1, sessions=1), access(H2, sessions=1)), host=H2), "P15.two-writers"),
+    ("this Nova never had it", LOSER.but(gone=(), stranger=(Y,)), "X2.nova-unknown"),
+    (
+        "a detach is on record, and a second row of the same server is on the same host",
+        UC4.but(attachments=(attachment(A, host=H1), attachment(B, host=H1))),
+        "P10.whose-wish",
     ),
     # -- two computes with one initiator name
     (
