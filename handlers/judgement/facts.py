@@ -23,7 +23,7 @@ from drivers.control_plane import DETACHABLE, Server
 from handlers import intents
 from handlers.case import CaseState, OtherCase, StepKind, Trigger
 from handlers.judgement import accounting, off, writers
-from handlers.judgement.evidence import Absent, Fact, NoControl, Unknown
+from handlers.judgement.evidence import Absent, Fact, NoControl, Unknown, left_behind
 from handlers.judgement.policy import LateAttach
 from handlers.judgement.situation import ATTACHED, Situation
 from handlers.notification import Operation
@@ -31,6 +31,8 @@ from handlers.notification import Operation
 SETTLED_STATUSES = frozenset({"available", "attaching", "in-use", "detaching", "reserved"})
 SETTLED_MIGRATIONS = frozenset({None, "", "none", "success", "error"})
 UNFINISHED_ROWS = frozenset({"reserved", "attaching", "error_attaching"})
+WAS_ATTACHED = frozenset({ATTACHED, "detaching", "error_detaching"})
+"""The statuses that only a row which has been attached comes to."""
 GUEST_STATES = frozenset({"active", "paused", "rescued", "resized", "stopped", "suspended"})
 SHELVED = "shelved_offloaded"
 TRANSFER = "awaiting-transfer"
@@ -77,8 +79,13 @@ def where_blind(sentence: str, *, seen: str = "") -> Callable[[Predicate], Predi
 
 @predicate
 def volume_in_error(s: Situation) -> bool:
-    """The volume's status begins with `error`, or is `maintenance`."""
-    return s.status.startswith("error") or s.status == "maintenance"
+    """The volume's status begins with `error`, or is `maintenance` and no migration of the volume
+    is under way.
+    """
+    # A migration with `lock_volume` keeps an available volume in maintenance meanwhile (Cinder,
+    # cinder/volume/api.py migrate_volume).
+    kept = s.status == "maintenance" and s.volume.migration_status in SETTLED_MIGRATIONS
+    return s.status.startswith("error") or kept
 
 
 @predicate
@@ -241,6 +248,12 @@ def attachment_is_in_error_detaching(s: Situation) -> bool:
 
 
 @predicate
+def attachment_is_in_error_attaching(s: Situation) -> bool:
+    """The row is error_attaching."""
+    return s.attachment_status == "error_attaching"
+
+
+@predicate
 def attachment_is_of_no_server(s: Situation) -> bool:
     """The row names no server: it is of a host, or of another client than Nova."""
     return s.attachment is not None and s.attachment.instance_id is None
@@ -371,6 +384,14 @@ def server_gone(s: Situation) -> bool:
 
 
 @predicate
+def server_never_ran(s: Situation) -> bool:
+    """Its server never ran, is at no task and on no host: its build was given up."""
+    server = s.server
+    at_rest = server is not None and server.task_state is None and server.host is None
+    return at_rest and server is not None and not server.launched
+
+
+@predicate
 def server_shelved(s: Situation) -> bool:
     """Its server is shelved and offloaded."""
     return s.server is not None and s.server.vm_state == SHELVED
@@ -423,14 +444,19 @@ def no_block_device(s: Situation) -> bool:
 @predicate
 def wrong_attachment_named(s: Situation) -> bool:
     """Its server has several rows, and Nova names an unfinished one beside an attached one, or an
-    attached one of which nothing proves that it is on the server's host.
+    attached one of which nothing proves that it is on the server's host, or which is recorded on
+    another one.
     """
     agreed = s.status == "in-use" and s.named_by_device and s.attachment_status == ATTACHED
     if agreed and any(attachment.status == ATTACHED for attachment in s.siblings):
         return not s.on_host_of_its_server
     attachments = ([s.attachment] if s.attachment else []) + list(s.siblings)
-    unfinished = any(r.status != ATTACHED and s.names(r) for r in attachments)
-    return unfinished and any(r.status == ATTACHED for r in attachments)
+    named = [r for r in attachments if s.names(r)]
+    unfinished = any(r.status != ATTACHED for r in named)
+    on_another_host = any(left_behind(r, s.servers) for r in named)
+    attached = [r for r in attachments if r.status == ATTACHED]
+    unnamed = any(r not in named for r in attached)
+    return (unfinished and bool(attached)) or (on_another_host and unnamed)
 
 
 @predicate
@@ -470,12 +496,14 @@ def deleted_without_its_guest(s: Situation) -> bool:
 
 @predicate
 def guest_may_have_it(s: Situation) -> bool:
-    """The row is attached, or the attach is known to have ended, or it had come as far as attaching
-    where the backend cannot be seen.
+    """The row is attached, or a detach of it failed or is under way, or the attach is known to have
+    ended, or it had come as far as attaching where the backend, or who is in session, cannot be
+    seen.
     """
     was_attached = s.case.end_seen and s.case.operation is Operation.ATTACH
-    may_have_come_far = s.blind and s.attachment_status == "attaching"
-    return s.attachment_status == ATTACHED or was_attached or may_have_come_far
+    unseen = s.blind or s.sessions_unseen
+    may_have_come_far = unseen and s.attachment_status == "attaching"
+    return s.attachment_status in WAS_ATTACHED or was_attached or may_have_come_far
 
 
 @where_blind(
@@ -626,6 +654,15 @@ def clean_or_guest_gone(s: Situation) -> bool:
     return s.clean or s.guest_ended or its_host_is_off(s)
 
 
+@where_blind("Nova has its server.")
+@predicate
+def server_exists_or_clean(s: Situation) -> bool:
+    """Nova has its server, or the probe proves that the backend has no connection but those that
+    other rows explain.
+    """
+    return s.server is not None or s.clean
+
+
 @where_blind(
     "The backend cannot be seen.",
     seen="The backend has a connection of its host, or one whose host the driver cannot tell.",
@@ -719,6 +756,16 @@ def _backend_was_asked(s: Situation) -> bool:
     """
     began = s.case.starts > 0 or s.case.nova_started
     return s.case.connector is not None or (began and s.case.operation is Operation.ATTACH)
+
+
+@where_blind("The backend cannot be seen; nothing suggests a leak, and nobody wrote the status.")
+@predicate
+def clean_or_given_back(s: Situation) -> bool:
+    """The probe proves that the backend has no connection but those that other rows explain; or it
+    cannot be seen, nothing suggests a leak, and nobody wrote the status by hand.
+    """
+    by_hand = s.case.trigger is Trigger.RESET
+    return s.clean or (s.blind and no_leak_suspected(s) and not by_hand)
 
 
 @predicate
@@ -870,6 +917,12 @@ def unexplained_own(s: Situation) -> bool:
 def unexplained_party(s: Situation) -> bool:
     """Something on the volume is explained by no record."""
     return bool(accounting.unexplained(s))
+
+
+@predicate
+def unexplained_beside_its_devices(s: Situation) -> bool:
+    """Something on the volume is explained by no record, beside block devices of its own server."""
+    return accounting.unexplained_beside_own_devices(s)
 
 
 @predicate

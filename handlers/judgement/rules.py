@@ -335,11 +335,15 @@ SECTIONS = (
                 ),
                 when=(facts.wrong_attachment_named,),
                 meant=(
-                    "After a live migration that failed twice over, Nova names the destination's "
-                    "row while the guest runs on the source's."
+                    "After a live migration that failed twice over, or in which a compute was "
+                    "restarted, Nova names the destination's row while the guest runs on the "
+                    "source's."
                 ),
                 done="Parked: a release by Nova's record could take the disk from the guest.",
-                source="A rollback whose clean-up failed too (made).",
+                source=(
+                    "A rollback whose clean-up failed too (made); a post-copy migration that "
+                    "failed, a source's compute that was restarted in a migration (read)."
+                ),
             ),
         ),
     ),
@@ -680,6 +684,7 @@ SECTIONS = (
                     facts.detaching,
                     facts.attachment_is_attached,
                     facts.named_by_device,
+                    facts.no_second_attachment,
                     facts.other_attachments,
                     facts.detach_of_this_row,
                     facts.shared_host,
@@ -711,6 +716,35 @@ SECTIONS = (
                 meant="Cinder's status does not say of which attachment.",
                 done="Parked.",
                 source="Multiattach (read).",
+            ),
+            Rule(
+                "P27.let-in-beside-a-row",
+                Verdict.PARK,
+                (
+                    "danger: a row of the volume is left, Cinder gives the volume to others all "
+                    "the same, and the backend still has a connection"
+                ),
+                when=(facts.available, facts.has_attachment, facts.no_block_device),
+                unless=(facts.attachment_is_in_error_attaching, facts.no_connection),
+                where_blind=(
+                    "danger: a row of the volume is left, Cinder gives the volume to others all "
+                    "the same, and the backend cannot be seen"
+                ),
+                meant=(
+                    "A detach failed at its end and left its row in error, or a person reset the "
+                    "status of an attach or a detach that was stuck, and its row is left. The next "
+                    "server gets a volume to which an earlier host may write. Beside a row, "
+                    "Cinder's reserve cannot keep others out: giving it back would leave the "
+                    "volume in-use."
+                ),
+                done=(
+                    "Parked. With the row deleted (`cinder attachment-delete`, which ends the "
+                    "connection too), a replay ends what is left."
+                ),
+                source=(
+                    "A driver whose removal of the export failed in a detach; `reset-state "
+                    "--state available` alone (read)."
+                ),
             ),
             Rule(
                 "P5.server-deleted",
@@ -879,6 +913,32 @@ SECTIONS = (
                 use_case=UseCase.UC3,
             ),
             Rule(
+                "UC1.row-left",
+                Verdict.RELEASE,
+                (
+                    "the attach never finished and Nova holds nothing; the status was reset by "
+                    "hand: the volume is available, the backend clean, and only the row is left"
+                ),
+                when=(
+                    facts.available,
+                    facts.attachment_is_unfinished,
+                    facts.no_other_attachment,
+                    facts.no_block_device,
+                    facts.no_connection,
+                ),
+                meant=(
+                    "An attach was stuck, a person reset the status alone, and its row was left: "
+                    "Cinder itself makes no volume available that has such a row. The next attach "
+                    "would make a second one beside it."
+                ),
+                done=(
+                    "Release of that row in Cinder alone: the volume is free, so that its host may "
+                    "be given it anew at any time."
+                ),
+                source="`reset-state --state available` of a volume that was attaching (read).",
+                use_case=UseCase.UC1,
+            ),
+            Rule(
                 "UC5.leaked",
                 Verdict.TERMINATE,
                 (
@@ -1000,7 +1060,7 @@ SECTIONS = (
                 when=(
                     facts.no_detach_under_way,
                     facts.attachment_is_unfinished,
-                    facts.server_exists,
+                    facts.server_exists_or_clean,
                     facts.other_attachments_named,
                     facts.other_attachments_attached,
                 ),
@@ -1011,7 +1071,8 @@ SECTIONS = (
                 ),
                 meant=(
                     "The destination's row of a live migration that was rolled back, or the "
-                    "failed second attach of a multiattach volume."
+                    "failed second attach of a multiattach volume, whose server may be deleted "
+                    "since."
                 ),
                 done="Release of that row alone; Cinder then recomputes in-use.",
                 source="A destination that timed out (made).",
@@ -1122,6 +1183,35 @@ SECTIONS = (
                 ),
             ),
             Rule(
+                "C3.never-ran",
+                Verdict.CLEAN,
+                (
+                    "Cinder has no record of the attachment and the backend is clean; Nova keeps a "
+                    "block device for it of a server that never ran and is on no host"
+                ),
+                when=(
+                    facts.no_attachment,
+                    facts.device_without_attachment,
+                    facts.server_never_ran,
+                    facts.status_fits_other_attachments,
+                    facts.clean_or_given_back,
+                ),
+                unless=(facts.unexplained_beside_its_devices,),
+                where_blind=(
+                    "Cinder has no record of the attachment, and Nova keeps a block device for it "
+                    "of a server that never ran and is on no host; the backend cannot be seen"
+                ),
+                meant=(
+                    "A boot from the volume was given up: Nova gives the volume back to Cinder, "
+                    "and keeps its own record until the server, which is in error, is deleted."
+                ),
+                done="Clean: the server never had a guest that could be writing.",
+                source=(
+                    "Nova bug 1899649; nova/compute/manager.py `_do_build_and_run_instance`, a "
+                    "build that is aborted (read)."
+                ),
+            ),
+            Rule(
                 "P22.record-alone",
                 Verdict.PARK,
                 (
@@ -1145,8 +1235,8 @@ SECTIONS = (
                 "P6.guest-holds",
                 Verdict.PARK,
                 (
-                    "by Nova's records a server has the volume in use, or may have, and by "
-                    "Cinder's it has not: the guest may be writing"
+                    "by Nova's records a server has the volume in use, or may have, in a way that "
+                    "Cinder's do not show: the guest may be writing"
                 ),
                 when=(facts.guest_holds,),
                 unless=("P22.record-alone",),
@@ -1456,34 +1546,6 @@ SECTIONS = (
                     "`cinder attachment-delete` of the one that is named ends it."
                 ),
                 source="A multiattach volume, two servers of one host, one detach failed (read).",
-            ),
-            Rule(
-                "P27.let-in-after-a-failed-detach",
-                Verdict.PARK,
-                (
-                    "danger: a detach failed at its end and left its row in error, Cinder gives "
-                    "the volume to others all the same, and the backend still has a connection"
-                ),
-                when=(
-                    facts.available,
-                    facts.attachment_is_in_error_detaching,
-                    facts.no_block_device,
-                ),
-                unless=(facts.no_connection,),
-                where_blind=(
-                    "danger: a detach failed at its end and left its row in error, Cinder gives "
-                    "the volume to others all the same, and the backend cannot be seen"
-                ),
-                meant=(
-                    "The next server gets a volume to which an earlier host may write. Beside a "
-                    "row, Cinder's reserve cannot keep others out: giving it back would leave the "
-                    "volume in-use."
-                ),
-                done=(
-                    "Parked. With the row deleted (`cinder attachment-delete`, which ends the "
-                    "connection too), a replay ends what is left."
-                ),
-                source="A driver whose removal of the export failed in a detach (read).",
             ),
             Rule(
                 "P24.deleted-on-a-shared-host",

@@ -240,8 +240,7 @@ def test_writes_that_failed_are_all_that_were_made_and_not_done() -> None:
 
 
 DANGER = (
-    "P6.guest-holds|P18.open-to-others|P19.given-away|"
-    "P25.guest-not-ended|P27.let-in-after-a-failed-detach"
+    "P6.guest-holds|P18.open-to-others|P19.given-away|P25.guest-not-ended|P27.let-in-beside-a-row"
 )
 
 

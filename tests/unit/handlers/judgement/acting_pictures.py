@@ -71,6 +71,8 @@ WISH_NAMED = UC4.but(
 ROLLED = UC4.but(status="in-use", intents=(intent(StepKind.CINDER_ROLL_DETACHING),), attempts=2)
 OVERWRITTEN = UC4.but(status="attaching", attachments=(attachment(A, "attaching"),), backend=())
 ROW_IN_ERROR = UC3.but(status="available", attachments=(attachment(A, "error_detaching"),))
+ROW_LEFT = UC1.but(status="available", backend=())
+"""An attach was stuck, and a person reset the status alone."""
 UC5 = Picture(backend=(access(H1),))
 HELD = UC5.but(status="attaching", intents=(intent(StepKind.CINDER_RESERVE),), attempts=2)
 GHOST = UC5.but(attachment_id=None, instance_id=None, servers=(), holding=holding())

@@ -22,6 +22,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     OVERWRITTEN,
     ROLLED,
     ROW_IN_ERROR,
+    ROW_LEFT,
     STRAY,
     UC1,
     UC1_LEGACY,
@@ -117,6 +118,10 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "the server is gone, the backend cannot be seen": {
                 "servers": (), "gone": (X,), "backend": BLIND
             },
+            "the server is gone, the row is in error, and its host is still let in": {
+                "attachments": (attachment(A, "error_detaching"),), "servers": (), "gone": (X,),
+                "backend": (access(H1),),
+            },
             "a task runs": {"servers": (server(X, task_state="deleting"),)},
             "the compute is down": {"servers": (server(X, compute_up=False),)},
             "the compute is not known to be up": {"servers": (server(X, compute_up=None),)},
@@ -200,6 +205,10 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "this Nova never had the server": {"servers": (), "stranger": (X,)},
             "Nova names the row": {"servers": (server(X, A),)},
             "a block device that names nothing": {"servers": (server(X, None),)},
+            "the server is gone, and its host is still let in": {"servers": (), "gone": (X,)},
+            "the server is gone, and nobody can see the backend": {
+                "servers": (), "gone": (X,), "backend": BLIND
+            },
             "the row is attached": {"attachments": (attachment(A),)},
             "the volume is free for others": {"status": "available"},
             "a task runs": {"servers": (server(X, task_state="deleting"),)},
@@ -274,6 +283,26 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
                 "servers": (server(X), server(Y)),
             },
             "the row is attached": {"attachments": (attachment(A),)},
+        },
+    ),
+    "UC1.row-left": (
+        ROW_LEFT,
+        {
+            "its host is let in": {"backend": (access(H1),)},
+            "a stranger is let in": {"backend": (access("stranger"),)},
+            "nobody can see the backend": {"backend": BLIND},
+            "Nova names the row": {"servers": (server(X, A),)},
+            "Nova has a block device that names nothing": {"servers": (server(X, None),)},
+            "Nova does not answer": {"servers": (), "unseen": (X,)},
+            "this Nova never had the server": {"servers": (), "stranger": (X,)},
+            "a task runs": {"servers": (server(X, task_state="rebuilding"),)},
+            "the compute is down": {"servers": (server(X, compute_up=False),)},
+            "the row is attached": {"attachments": (attachment(A),)},
+            "the row is no server's": {"attachments": (attachment(A, "attaching", None),)},
+            "another row is there": {
+                "attachments": (attachment(A, "attaching"), attachment(B, "reserved", Y)),
+                "servers": (server(X), server(Y)),
+            },
         },
     ),
     "UC4.rolled": (

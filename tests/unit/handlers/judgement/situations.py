@@ -19,6 +19,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     RESIZED,
     ROLLED,
     ROW_IN_ERROR,
+    ROW_LEFT,
     SHELVED,
     STRAY,
     UC1,
@@ -104,6 +105,13 @@ ACTING_AND_HEALTHY: tuple[tuple[str, Picture, str], ...] = (
         ROW_IN_ERROR,
         "UC3.row-in-error",
     ),
+    ("an attach was stuck, and its volume was reset to available", ROW_LEFT, "UC1.row-left"),
+    (
+        "the same, and its row was only reserved",
+        ROW_LEFT.but(attachments=(attachment(A, "reserved"),)),
+        "UC1.row-left",
+    ),
+    ("the same, and its server is deleted", ROW_LEFT.but(servers=(), gone=(X,)), "UC1.row-left"),
     (
         "unshelving broke off, the server was deleted: its last host, of no message, is let in",
         UC1.but(

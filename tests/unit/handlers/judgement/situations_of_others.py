@@ -358,7 +358,7 @@ NOT_FOR_US: tuple[tuple[str, Picture, str], ...] = (
         (
             f"a detach left its row in error on a free volume, and {words}",
             ROW_IN_ERROR.but(**change),
-            "P27.let-in-after-a-failed-detach",
+            "P27.let-in-beside-a-row",
         )
         for words, change in (
             ("its host is let in", {"backend": (access(H1),)}),

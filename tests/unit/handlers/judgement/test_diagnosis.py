@@ -35,6 +35,7 @@ from tests.unit.handlers.judgement.pictures import (
 )
 from tests.unit.handlers.judgement.situations import ACTING_AND_HEALTHY
 from tests.unit.handlers.judgement.situations_of_others import NOT_FOR_US
+from tests.unit.handlers.judgement.strangers import STRANGERS
 from tests.unit.handlers.judgement.writer_pictures import TWO, TWO_WRITERS, WRITERS
 
 TABLE = (
@@ -44,6 +45,7 @@ TABLE = (
     *COMPLETED_ATTACHES,
     *GHOSTS,
     *WRITERS,
+    *STRANGERS,
 )
 NEAR_MISSES = [
     pytest.param(base.but(**change), id=f"{rule}, but {words}")

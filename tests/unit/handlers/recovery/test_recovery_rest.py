@@ -322,3 +322,28 @@ def test_more_servers_to_ask_need_a_longer_lease(cloud: Cloud) -> None:
     trial.run(recovery_on(cloud))
     assert trial.leases == [QUICK.step_seconds(servers=2 + MOST_HOSTS + 1)]
     assert [i.kind for i in trial.kept.intents] == [StepKind.BACKEND_FORCE_DETACH]
+
+
+def test_the_row_that_a_half_reset_left_goes_where_nobody_is_let_in(cloud: Cloud) -> None:
+    """A stuck attach, its status reset to available -> the row goes, and nobody else is called."""
+    scene = scenes.uc1(cloud)
+    cloud.set_status(scene.volume_id, "available")
+    trial = Trial(scene, ATTACH)
+    outcome = trial.run(recovery_on(cloud))
+    assert (trial.made(), outcome.state) == (
+        [StepKind.CINDER_DELETE_ATTACHMENT.value],
+        CaseState.CLOSED,
+    )
+    volume = cloud.cinder.volume(scene.volume_id, timeout_seconds=1.0)
+    assert volume is not None
+    assert (volume.status, volume.attachments) == ("available", ())
+
+
+def test_a_half_reset_is_told_as_a_danger_while_a_host_is_let_in(cloud: Cloud) -> None:
+    """The same, and the host is let in still -> nothing is written, and a person is told."""
+    scene = scenes.orphaned_attach(cloud)
+    cloud.set_status(scene.volume_id, "available")
+    trial = Trial(scene, ATTACH)
+    outcome = trial.run(recovery_on(cloud))
+    assert (trial.made(), outcome.state) == ([], CaseState.PARKED)
+    assert outcome.rule == "P27.let-in-beside-a-row"
