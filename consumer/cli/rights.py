@@ -20,7 +20,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from consumer.cloud import ControlPlane
 from consumer.findings import Finding, Level, error, good, note, warning
 from drivers.control_plane import Cinder, Nova
-from drivers.errors import NotFoundError, OutsideError, PermanentError
+from drivers.errors import ConflictError, NotFoundError, OutsideError, PermanentError
 from drivers.openstack.place import Place
 
 LOOK_SECONDS = 20.0
@@ -185,6 +185,8 @@ def _written(name: str, call: Callable[..., None], volume_id: str) -> Finding:
     request_id = f"req-{uuid.uuid4()}"
     try:
         call(volume_id, request_id=request_id, timeout_seconds=LOOK_SECONDS)
+    except (ConflictError, NotFoundError) as changed:  # by somebody else since we looked
+        return note("cinder", f"whether it permits {name} is not known: {changed}")
     except PermanentError as refused:
         return error("cinder", f"it refuses detachd {name}: {refused}", PERMIT)
     except OutsideError as away:

@@ -216,6 +216,8 @@ def test_what_somebody_else_has_reserved_is_not_given_back(
     found = list(rights._writes(_Answering(cloud.cinder, "reserve", answer), volume_id))
     assert "only on a volume that detachd has surely reserved" in found[2].said
     assert [c.asked.method for c in cloud.calls(writes=True)] == ["roll_detaching"]
+    is_refusal = type(answer) is PermanentError
+    assert found[1].level is (Level.ERROR if is_refusal else Level.NOTE)
 
 
 def test_doctor_that_was_killed_in_the_middle_leaves_what_the_next_one_tells(cloud: Cloud) -> None:
