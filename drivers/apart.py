@@ -11,6 +11,12 @@ A child has one call at a time, so that whoever else is at work is not hit when 
    signal of its parent's death, which Linux sends at the end of the thread that has started it. So
    one thread starts all children, and lives as long as the process.
 4. Errors keep their three kinds. Of any other error only the name comes over.
+5. An answer counts only if it has the number of the question. A driver may fork, and the fork go on
+   as if it were the driver: it has no end of the socket.
+6. A call that comes to be made after its time is not made. The kernel ends a child whose call is
+   past it, for the case that we are stopped ourselves.
+7. A child runs the code that is installed when it starts. Where that is another than ours, by an
+   upgrade without a restart, it makes no call: fields could be taken for others.
 
 What a driver has started in a process group of its own is not killed with it.
 """
@@ -20,6 +26,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import itertools
 import logging
 import os
 import select
@@ -28,6 +35,8 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+import types
 import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -36,8 +45,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, cast
 
-from drivers.base import StorageDriver
-from drivers.child import Deadline
+from drivers import base
+from drivers.base import Capabilities, StorageDriver
+from drivers.child import KILL_SECONDS, Deadline
 from drivers.errors import (
     ConflictError,
     IndeterminateError,
@@ -55,6 +65,9 @@ WRITES = frozenset({"terminate_connection", "detach", "force_detach", "renew_fen
 NOTHING = ""
 MAKING_SECONDS = 25.0
 DIE_WITH_PARENT = 1  # prctl PR_SET_PDEATHSIG
+FOR_THE_SERVICE = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+UPGRADED = "detachd or the storage driver was upgraded while detachd runs: restart detachd"
+TOO_LATE = "Nothing done: the call came to be made after its time."
 STARTER = ThreadPoolExecutor(1, "starts drivers")
 
 Make = Callable[[], StorageDriver]
@@ -79,8 +92,10 @@ class NotMadeError(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Question:
-    """One call of a method."""
+    """One call of a method, with its number; it is not begun after ``until`` (monotonic)."""
 
+    number: int
+    until: float
     method: str
     args: tuple[Any, ...]
     named: dict[str, Any]
@@ -126,22 +141,36 @@ class NotMade:
     words: str
 
 
+Answer = Done | Failed | NotMade
+
+
+def contract(capabilities: Capabilities) -> str:
+    """Return what both sides have to agree on: what is pickled, by position, and what it means."""
+    fields = {
+        kind.__qualname__: [field.name for field in dataclasses.fields(kind)]
+        for kind in (*vars(base).values(), *globals().values())
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    }
+    return f"{sorted(fields.items())} {[kind.__name__ for kind in KINDS]} {capabilities}"
+
+
 # -- here ------------------------------------------------------------------------------------------
 
 
 class Child:
     """One child process with its own driver, for one call after the other."""
 
-    def __init__(self, make: Make) -> None:
+    def __init__(self, make: Make, agreed: str) -> None:
         """Start it; raises TransientError where the machine cannot."""
         try:
-            self._process, ours = STARTER.submit(_started).result()
+            self._process, self._socket = STARTER.submit(_started).result()
         except (OSError, RuntimeError) as error:
             raise TransientError(f"no process was started for the call: {error}") from error
-        self._connection = Connection(ours.detach())
+        self._connection = Connection(self._socket.fileno())
+        self._numbers = itertools.count(1)
         self._killing = threading.Lock()
         self._was_killed = self._is_over = False
-        self._unsent = [list(sys.path), logging.getLogger().getEffectiveLevel(), make]
+        self._unsent = [list(sys.path), logging.getLogger().getEffectiveLevel(), agreed, make]
 
     @property
     def pid(self) -> int:
@@ -155,8 +184,14 @@ class Child:
         how = os.WEXITED | os.WNOHANG | os.WNOWAIT
         return not self._was_killed and os.waitid(os.P_PID, self._process.pid, how) is None
 
-    def ask(self, question: Question, deadline: Deadline) -> Done | Failed | NotMade | None:
-        """Have it make one call. None where it was killed at the deadline, or has ended."""
+    def ask(
+        self, method: str, args: tuple[Any, ...], named: dict[str, Any], deadline: Deadline
+    ) -> Answer | None:
+        """Have it make one call.
+
+        None where it was killed at the deadline, has ended, or says what is no answer to this.
+        """
+        question = Question(next(self._numbers), deadline.at_seconds, method, args, named)
         killer = threading.Timer(max(deadline.left_seconds, 0.0), self._kill)
         killer.daemon = True
         try:
@@ -173,7 +208,8 @@ class Child:
             return None
         finally:
             killer.cancel()
-        return cast("Done | Failed | NotMade", told)
+        number, answer = told
+        return cast("Answer", answer) if number == question.number else None
 
     @property
     def was_killed(self) -> bool:
@@ -187,6 +223,7 @@ class Child:
             self._is_over = True  # its number may soon be another one's
         self._process.wait()
         self._connection.close()
+        self._socket.detach()  # the same one
 
     def _kill(self) -> None:
         with self._killing:
@@ -194,6 +231,9 @@ class Child:
             if not self._is_over:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self._process.pid, signal.SIGKILL)
+                with contextlib.suppress(OSError):
+                    # Another process may have its end: of a fork by a library in C.
+                    self._socket.shutdown(socket.SHUT_RDWR)
 
 
 def _started() -> tuple[subprocess.Popen[bytes], socket.socket]:
@@ -251,7 +291,8 @@ class ApartDriver(StorageDriver):
         self.opts = kind.opts  # type: ignore[misc]
         self._kind = kind.__name__
         self.grace_seconds = grace_seconds
-        self._children = Kept(lambda: Child(make), most)
+        agreed = contract(kind.capabilities)
+        self._children = Kept(lambda: Child(make, agreed), most)
         weakref.finalize(self, self._children.close)
         try:
             self.ask(NOTHING, (), {}, MAKING_SECONDS)
@@ -268,17 +309,19 @@ class ApartDriver(StorageDriver):
         deadline = Deadline.after(seconds)
         with self._children.lend(deadline) as lent:
             if lent.is_new or lent.one.is_alive:
-                told = lent.one.ask(Question(method, args, named), deadline)
+                told = lent.one.ask(method, args, named, deadline)
                 lent.is_sound = is_plain(told) and lent.one.is_alive
                 return self._meant(method, told, lent.one)
         return self.ask(method, args, named, deadline.left_seconds)  # it had ended meanwhile
 
-    def _meant(self, method: str, told: Done | Failed | NotMade | None, child: Child) -> Any:
+    def _meant(self, method: str, told: Answer | None, child: Child) -> Any:
         match told:
             case Done(value):
                 return value
-            case NotMade(words):
+            case NotMade(words) if method == NOTHING:
                 raise NotMadeError(words)
+            case NotMade(words):  # an earlier child could make it
+                raise TransientError(f"Nothing done: {words}")
             case Failed() as failed:
                 raise failed.error()
             case None if child.was_killed:
@@ -294,7 +337,7 @@ class ApartDriver(StorageDriver):
         )
 
 
-def is_plain(told: Done | Failed | NotMade | None) -> bool:
+def is_plain(told: Answer | None) -> bool:
     """Tell whether the driver has returned or raised one of the three kinds. Pure."""
     return isinstance(told, Done) or (isinstance(told, Failed) and told.kind is not None)
 
@@ -316,23 +359,52 @@ class _Carrying(QueueHandler):
 def serve() -> None:
     """Make the driver and its calls until the other side is gone. The main of a child."""
     ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
-    # What stops the service may go to all its processes, and the service ends its calls first.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _leave_signals_to_the_service()
     connection = Connection(os.dup(0))
+    os.register_at_fork(after_in_child=connection.close)
     _leave_the_standard_streams()
     threading.Thread(target=_end_with, args=(connection.fileno(),), daemon=True).start()
     sending = threading.Lock()
 
     def send(what: object) -> None:
-        with sending:
-            connection.send(what)
+        if not connection.closed:
+            with sending:
+                connection.send(what)
 
     sys.path[:] = connection.recv()
     logging.getLogger().setLevel(connection.recv())
     logging.getLogger().addHandler(_Carrying(send))
-    answer = _answering(connection.recv())
-    while True:
-        send(answer(connection.recv()))
+    answer = _answering(agreed=connection.recv(), make=connection.recv())
+    while not connection.closed:
+        question = connection.recv()
+        send((question.number, _in_time(answer, question)))
+
+
+def _leave_signals_to_the_service() -> None:
+    """Ignore what may go to all processes of the unit; the service ends its calls first.
+
+    By a handler, which the programs that the driver runs do not inherit.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    for number in FOR_THE_SERVICE:
+        signal.signal(number, _unheard)
+        signal.siginterrupt(number, False)
+
+
+def _unheard(number: int, frame: types.FrameType | None) -> None:
+    """Do nothing."""
+
+
+def _in_time(answer: Callable[[Question], Answer], question: Question) -> Answer:
+    """Answer; the kernel ends this process a little later than the other side kills it."""
+    left_seconds = question.until - time.monotonic()
+    if left_seconds <= 0:
+        return Failed.by(TransientError(TOO_LATE))
+    signal.setitimer(signal.ITIMER_REAL, left_seconds + KILL_SECONDS)
+    try:
+        return answer(question)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
 def _leave_the_standard_streams() -> None:
@@ -350,13 +422,15 @@ def _end_with(socket_number: int) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _answering(make: Make) -> Callable[[Question], Done | Failed | NotMade]:
+def _answering(agreed: str, make: Make) -> Callable[[Question], Answer]:
     """Make the driver; return what calls it, or what says why there is none."""
     try:
         driver = make()
     except Exception as error:  # noqa: BLE001 - the one who asks is told
         not_made = NotMade(str(error))
         return lambda _: not_made
+    if contract(type(driver).capabilities) != agreed:
+        return lambda _: NotMade(UPGRADED)
 
     def answer(question: Question) -> Done | Failed:
         try:

@@ -27,7 +27,7 @@ from consumer.settings import buses, configuration, files, sample
 from consumer.settings.configuration import Settings
 from consumer.settings.ledger import open_ledger
 from consumer.status.words import ago
-from consumer.work import backends
+from consumer.work import backends, kill_switch
 from consumer.work.backends import Backend
 from consumer.work.driver_calls import BoundedDrivers
 from drivers import registry
@@ -265,9 +265,18 @@ def _cloud(settings: Settings, *, try_detach: bool, try_writes: str | None) -> I
     yield from rights.of_service_user(clouds)
     cinder, nova = _cinder(clouds), list(_nova(clouds))
     yield from (cinder, *nova)
+    if (try_detach or try_writes) and (switch := _kill_switch(settings)) is not None:
+        yield warning("cloud", f"no call was tried: the kill switch {switch} is there")
+        try_detach, try_writes = False, None
     if all(finding.level < Level.ERROR for finding in (cinder, *nova)):
         yield from rights.reads(clouds, try_detach=try_detach, try_writes=try_writes)
     yield from _drivers(settings, clouds)
+
+
+def _kill_switch(settings: Settings) -> Path | None:
+    """Return the file that stops all writes of this host, where it is there."""
+    path = settings.brakes.kill_switch_file
+    return Path(path) if path and kill_switch.is_there(Path(path)) else None
 
 
 def _regions(clouds: ControlPlane) -> Iterator[Finding]:

@@ -15,12 +15,12 @@ attachment: they are not tried.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 from consumer.cloud import ControlPlane
-from consumer.findings import Finding, error, good, note, warning
+from consumer.findings import Finding, Level, error, good, note, warning
 from drivers.control_plane import Cinder, Nova
-from drivers.errors import NotFoundError, OutsideError, PermanentError
+from drivers.errors import ConflictError, NotFoundError, OutsideError, PermanentError
 from drivers.openstack.place import Place
 
 LOOK_SECONDS = 20.0
@@ -38,6 +38,10 @@ NOT_TRIED_WRITES = (
 TRIAL_MARK = "detachd_trial"
 TO_MAKE_ONE = (
     f"make one: openstack volume create --size 1 --property {TRIAL_MARK}=true detachd-trial"
+)
+NOT_GIVEN_BACK = (
+    "whether it permits os-unreserve is not known: it is tried only on a volume that detachd has "
+    "surely reserved itself"
 )
 
 NOT_TRIED = (
@@ -133,29 +137,46 @@ def _of_cinder(cinder: Cinder) -> Generator[Finding, None, str | None]:
 
 def _writes(cinder: Cinder, volume_id: str) -> Iterator[Finding]:
     """Reserve a volume that was made for it, and give it back; each call tells its policy."""
-    if (why := _unfit(cinder, volume_id)) is not None:
-        yield warning("cinder", f"nothing was written to {volume_id}: {why}", TO_MAKE_ONE)
+    if (unfit := _unfit(cinder, volume_id)) is not None:
+        why, todo = unfit
+        yield warning("cinder", f"nothing was written to {volume_id}: {why}", todo)
         return
     yield _written("os-roll_detaching", cinder.roll_detaching, volume_id)
-    yield _written("os-reserve", cinder.reserve, volume_id)
-    yield _written("os-unreserve", cinder.unreserve, volume_id)
-    if (why := _unfit(cinder, volume_id)) is not None:
-        todo = f"openstack volume set --state available {volume_id}"
+    yield from _reserved_and_given_back(cinder, volume_id)
+    if (unfit := _unfit(cinder, volume_id)) is not None:
+        why, todo = unfit
         yield error("cinder", f"volume {volume_id} is not as it was before: {why}", todo)
 
 
-def _unfit(cinder: Cinder, volume_id: str) -> str | None:
-    """Return why the volume is not one to be tried on, None where it is."""
+def _reserved_and_given_back(cinder: Cinder, volume_id: str) -> Sequence[Finding]:
+    """Make both calls before anything is told of them.
+
+    The second only where surely we have reserved it: it may be somebody else who has by now, an
+    attach of Nova or another doctor.
+    """
+    reserved = _written("os-reserve", cinder.reserve, volume_id)
+    if reserved.level is not Level.GOOD:
+        return reserved, note("cinder", NOT_GIVEN_BACK)
+    return reserved, _written("os-unreserve", cinder.unreserve, volume_id)
+
+
+def _unfit(cinder: Cinder, volume_id: str) -> tuple[str, str] | None:
+    """Return why the volume is not one to be tried on, and what to do; None where it is."""
     try:
         volume = cinder.volume(volume_id, timeout_seconds=LOOK_SECONDS)
     except OutsideError as away:
-        return str(away)
+        return str(away), ""
     if volume is None:
-        return "there is no such volume"
+        return "there is no such volume", TO_MAKE_ONE
     if TRIAL_MARK not in volume.marks:
-        return f"its metadata has no {TRIAL_MARK}=true, so it may be somebody's"
-    if volume.status != "available" or volume.attachments:
-        return f"it is {volume.status} with {len(volume.attachments)} attachments"
+        return f"its metadata has no {TRIAL_MARK}=true, so it may be somebody's", TO_MAKE_ONE
+    number = len(volume.attachments)
+    if volume.status == "attaching" and not number:
+        # As a doctor leaves it that was killed in the middle, or an answer that got lost.
+        why = "it is attaching with 0 attachments, as while it is tried, or where that was stopped"
+        return why, f"if nobody uses it: openstack volume set --state available {volume_id}"
+    if volume.status != "available" or number:
+        return f"it is {volume.status} with {number} attachments", TO_MAKE_ONE
     return None
 
 
@@ -164,6 +185,8 @@ def _written(name: str, call: Callable[..., None], volume_id: str) -> Finding:
     request_id = f"req-{uuid.uuid4()}"
     try:
         call(volume_id, request_id=request_id, timeout_seconds=LOOK_SECONDS)
+    except (ConflictError, NotFoundError) as changed:  # by somebody else since we looked
+        return note("cinder", f"whether it permits {name} is not known: {changed}")
     except PermanentError as refused:
         return error("cinder", f"it refuses detachd {name}: {refused}", PERMIT)
     except OutsideError as away:

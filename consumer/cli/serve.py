@@ -124,6 +124,8 @@ def waiting_for_signals(
 
     for each in SIGNALS:
         signal.signal(each, handle)
+    # Where whoever starts us ignores it, the kernel collects the programs of drivers, not we.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number, act in acts.items():
         signal.signal(number, lambda *_, act=act: woken.put(act))
 

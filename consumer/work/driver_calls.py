@@ -9,8 +9,9 @@ of the vendor hangs. So:
    until it returns. A write on that list may still act (``consumer/work/hanging.py``). Where the
    driver runs in a process (``drivers/apart.py``), that is killed within the grace period, and the
    thread returns; if it cannot be killed, the thread stays on the list like any other.
-   A thread that was written off makes no further call. One that returned in time does, so that
-   what a driver keeps for each thread, a connection as a rule, serves more than one call.
+   A thread that was written off makes no further call, and none begins one whose time is up. One
+   that returned in time does, so that what a driver keeps for each thread, a connection as a rule,
+   serves more than one call.
 3. At most so many calls of one backend hang; then that backend is stopped: its driver is not called
    until one of them returns, or the process is restarted. No other backend notices.
 """
@@ -89,12 +90,22 @@ class Returned:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Asked:
-    """One call that a thread is to make; ``log_context`` names the case in what it logs."""
+    """One call that a thread is to make; ``log_context`` names the case in what it logs.
+
+    ``until`` (monotonic) it has to return, so that it is not begun later.
+    """
 
     name: str
     call: Callable[[], Any]
     future: concurrent.futures.Future[Any]
     log_context: context.RequestContext | None
+    until: float
+
+    def make(self) -> Any:
+        """Make it; raises what it raises, and TransientError where it is too late for it."""
+        if time.monotonic() > self.until:
+            raise TransientError("Nothing done: the call came to be made after its time.")
+        return self.call()
 
 
 _Inbox = queue.SimpleQueue[_Asked]
@@ -138,7 +149,8 @@ class BackendCalls:
         self._refuse_if_stopped()
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         name = f"{self._backend} {method}"
-        self._give_to_a_thread(_Asked(name, call, future, context.get_current()))
+        until = time.monotonic() + limit_seconds
+        self._give_to_a_thread(_Asked(name, call, future, context.get_current(), until))
         concurrent.futures.wait((future,), limit_seconds)
         if self._is_given_up(future, method, request_id):
             raise self._gave_up(method, limit_seconds)
@@ -226,7 +238,7 @@ class BackendCalls:
             asked.log_context.update_store()  # so that what the driver logs names the case
         future = asked.future
         try:
-            result = asked.call()
+            result = asked.make()
         except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
             give, how = partial(future.set_exception, error), _named(error)
         else:

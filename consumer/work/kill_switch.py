@@ -20,6 +20,17 @@ LOG = logging.getLogger(__name__)
 INTERVAL_SECONDS = 1.0
 
 
+def is_there(path: Path) -> bool:
+    """Tell whether the file is there, or cannot be looked for. Blocks for the file system."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 class KillSwitch:
     """Looks for the file, and keeps the ledger's pause in step with it. Thread-safe.
 
@@ -42,15 +53,7 @@ class KillSwitch:
 
     def pulled(self) -> bool:
         """Tell whether the file is there, or cannot be looked for. Blocks for the file system."""
-        if self._path is None:
-            return False
-        try:
-            self._path.lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError:
-            return True
-        return True
+        return self._path is not None and is_there(self._path)
 
     def run(self, stop: threading.Event) -> None:
         """Keep the ledger in step until ``stop`` is set."""

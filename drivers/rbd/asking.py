@@ -58,8 +58,9 @@ class Connection:
 
 def main() -> None:
     """Answer questions until stdin ends, or until a new connection is needed."""
-    # What stops the service may go to all its processes, and the service ends its calls first.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # May go to all processes of the service, which ends its calls first.
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     connection = None
     for line in sys.stdin:
         asked: Answer = json.loads(line)

@@ -30,6 +30,7 @@ from drivers.base import (
 
 BACKEND = "storage-1@apart"
 LOG = logging.getLogger("a.vendor")
+EXPORT = Export("target", "volume-1")
 
 
 class Hanging(StorageDriver):
@@ -53,6 +54,7 @@ class Hanging(StorageDriver):
             log.write(f"{os.getpid()} {method}\n")
         if not before and what is not None:
             self._carry_out(what)
+        self.listed: Any = (lambda: None) if what == "be unpicklable" else (EXPORT,)
 
     def _carry_out(self, what: str) -> None:
         kinds = {kind.__name__: kind for kind in vars(errors).values() if isinstance(kind, type)}
@@ -61,8 +63,6 @@ class Hanging(StorageDriver):
                 time.sleep(600)
             case "hog":
                 ctypes.PyDLL(None).sleep(600)  # with Python's lock: no other thread runs
-            case "hang with a child":
-                subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"], check=False)
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "log":
@@ -73,8 +73,10 @@ class Hanging(StorageDriver):
                 raise KeyError("a secret")
             case "wait":
                 raise errors.TransientError("busy", retry_after_seconds=7.0)
-            case kind:
+            case kind if kind in kinds:
                 raise kinds[kind](f"said {kind}")
+            case _:
+                _start_another(what)
 
     def how_reached(self, *, timeout_seconds: float) -> str:
         """Say how."""
@@ -92,7 +94,8 @@ class Hanging(StorageDriver):
         """List."""
         del timeout_seconds
         self._do("list_exports")
-        return (Export("target", "volume-1"),)
+        listed: tuple[Export, ...] = self.listed
+        return listed
 
     def reach_of(
         self, volume: VolumeRef, client: ClientInstance, *, timeout_seconds: float
@@ -133,6 +136,23 @@ class Hanging(StorageDriver):
         """Detach."""
         del volume, attachment, request_id, timeout_seconds
         self._do("detach")
+
+
+def _start_another(what: str) -> None:
+    match what:
+        case "hang with a child":
+            subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"], check=False)
+        case "fork":
+            os.fork()  # and both go on as the driver
+        case "hang in a fork":
+            if ctypes.PyDLL(None).fork() == 0:  # as a library in C does
+                os.setsid()
+                time.sleep(10)
+                os._exit(0)
+            time.sleep(600)
+        case "end a program":
+            with subprocess.Popen(["/bin/sleep", "600"]) as program:
+                program.terminate()
 
 
 def made(options: dict[str, Any]) -> StorageDriver:

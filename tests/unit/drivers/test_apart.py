@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from drivers import errors
-from drivers.apart import ApartDriver, DriverFailedError, HungError, NotMadeError
+from drivers import apart, errors
+from drivers.apart import ApartDriver, Child, DriverFailedError, HungError, NotMadeError
 from drivers.base import Attachment, ClientInstance, Connector, StorageDriver, VolumeRef
 from drivers.errors import IndeterminateError, OutsideError, TransientError
+from drivers.kept import Kept
 from tests.bus import until
 from tests.unit.drivers.hanging_in_a_process import BACKEND, Hanging, made
 
@@ -168,7 +169,101 @@ def test_process_that_cannot_be_killed_keeps_its_call(tmp_path: Path) -> None:
         assert isinstance(hung.exception(), HungError)
 
 
+def test_fork_that_outlives_the_process_does_not_hold_up_the_call(tmp_path: Path) -> None:
+    """A fork by the vendor's library has the socket too, out of reach -> over in time."""
+    play = Play(tmp_path, detach=(True, "hang in a fork"))
+    began = time.monotonic()
+    with pytest.raises(HungError):
+        CALLS["detach"](play.driver, 0.2)
+    assert time.monotonic() - began < 0.2 + GRACE + 3.0
+
+
+def test_call_whose_time_is_up_is_not_made(tmp_path: Path) -> None:
+    """The machine stood still between question and call -> nothing done, and no call."""
+    driver = made({"log": str(tmp_path / "log"), "plan": {}})
+    answer = apart._answering(apart.contract(Hanging.capabilities), lambda: driver)
+    late = apart.Question(1, time.monotonic() - 1.0, "detach", (), {})
+    told = apart._in_time(answer, late)
+    assert told == apart.Failed(apart.KINDS.index(TransientError), apart.TOO_LATE)
+    assert not (tmp_path / "log").exists()
+
+
+def test_child_ends_its_call_where_the_service_stands_still(tmp_path: Path) -> None:
+    """The service does not kill it at its time -> the kernel ends it a little later."""
+    play = Play(tmp_path, detach=(True, "hang"))
+    child = play.driver._children._free[0].one
+    child._kill = lambda: None  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1) as pool:
+        over = pool.submit(CALLS["detach"], play.driver, 0.2)
+        until(lambda: not is_running(child.pid))
+        assert isinstance(over.exception(), IndeterminateError)
+
+
 # -- what comes over -------------------------------------------------------------------------------
+
+
+def test_answer_of_a_fork_is_nobody_s(tmp_path: Path) -> None:
+    """The driver forks and both go on -> the next call gets its own answer, not the fork's."""
+    play = Play(tmp_path, observe=(False, "fork"))
+    here = made({"log": str(tmp_path / "other"), "plan": {}})
+    for method in ("observe", "fences", "list_exports"):
+        assert CALLS[method](play.driver, LONG) == CALLS[method](here, LONG)
+    assert [method for _, method in play.calls()] == ["observe", "fences", "list_exports"]
+
+
+def test_answer_to_another_question_is_none(tmp_path: Path) -> None:
+    """What a child says has another number -> a write may have been made, and it is ended."""
+    play = Play(tmp_path)
+    (pid,) = play.free()
+    play.driver._children._free[0].one._numbers = iter((7, 7))  # type: ignore[assignment]
+    CALLS["observe"](play.driver, LONG)
+    child = play.driver._children._free[0].one
+    ask = child._connection.recv
+    child._connection.recv = lambda: (6, ask()[1])  # type: ignore[method-assign]
+    with pytest.raises(IndeterminateError):
+        CALLS["detach"](play.driver, LONG)
+    assert not is_running(pid)
+
+
+@pytest.mark.parametrize("changed", ["fields", "capabilities"])
+def test_code_that_was_upgraded_meanwhile_makes_no_call(tmp_path: Path, changed: str) -> None:
+    """The child's contract is another than ours -> nothing done, by any child; and why."""
+    play = Play(tmp_path)
+    play.driver._children.close()
+    theirs = apart.contract(Hanging.capabilities)
+    if changed == "fields":
+        theirs = theirs.replace("'sessions'", "'more', 'sessions'")
+    else:
+        theirs = theirs.replace("sees_hosts=True", "sees_hosts=False")
+    assert theirs != apart.contract(Hanging.capabilities)
+    make = functools.partial(made, dict(play.driver.options))
+    play.driver._children = Kept(lambda: Child(make, theirs), 1)
+    with pytest.raises(TransientError, match=f"Nothing done: {apart.UPGRADED}"):
+        CALLS["detach"](play.driver, LONG)
+    assert play.calls() == []
+
+
+def test_driver_that_can_no_longer_be_made(tmp_path: Path) -> None:
+    """The first child could make it, a later one cannot -> nothing done, with its words."""
+    play = Play(tmp_path)
+    play.driver._children.close()
+    make = functools.partial(made, {"refuses": True})
+    play.driver._children = Kept(lambda: Child(make, apart.contract(Hanging.capabilities)), 1)
+    with pytest.raises(TransientError, match="Nothing done: the option portal is wrong"):
+        CALLS["detach"](play.driver, LONG)
+
+
+def test_what_cannot_be_pickled_is_no_answer(tmp_path: Path) -> None:
+    """The driver returns such a thing -> an error of that call; the next has another process."""
+    play = Play(tmp_path, list_exports=(False, "be unpicklable"))
+    with pytest.raises(TransientError, match="ended in the middle of list_exports"):
+        CALLS["list_exports"](play.driver, LONG)
+    CALLS["observe"](play.driver, LONG)
+
+
+def test_programs_of_the_driver_can_be_ended_by_it(tmp_path: Path) -> None:
+    """It ends its own program by SIGTERM, as many do -> the program ends."""
+    CALLS["observe"](Play(tmp_path, observe=(False, "end a program")).driver, 5.0)
 
 
 @pytest.mark.parametrize("method", CALLS)
@@ -244,11 +339,14 @@ def test_log_lines_are_the_service_s(tmp_path: Path, caplog: pytest.LogCaptureFi
     CALLS["fences"](play.driver, LONG)
 
 
-def test_stop_signal_of_all_processes_does_not_cut_a_call(tmp_path: Path) -> None:
-    """SIGTERM goes to the child too, as systemd may send it -> the service's calls are made."""
+@pytest.mark.parametrize("number", apart.FOR_THE_SERVICE)
+def test_signal_to_all_processes_of_the_unit_does_not_cut_a_call(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """SIGTERM, SIGHUP, SIGUSR2 go to the child too (systemctl kill) -> the call is made."""
     play = Play(tmp_path)
     (pid,) = play.free()
-    os.kill(pid, signal.SIGTERM)
+    os.kill(pid, number)
     CALLS["detach"](play.driver, LONG)
     assert play.calls() == [(pid, "detach")]
 

@@ -16,6 +16,7 @@ from consumer.cli.app import main
 from consumer.findings import Level
 from consumer.ledger import Ledger
 from drivers.errors import (
+    ConflictError,
     IndeterminateError,
     NotFoundError,
     OutsideError,
@@ -29,6 +30,7 @@ from tests.bus import new_ledger
 from tests.unit.consumer.due import open_case
 
 Ask = Callable[..., tuple[int, list[dict[str, str]]]]
+LOST = IndeterminateError("no answer")
 
 
 @pytest.fixture
@@ -194,13 +196,48 @@ def test_a_volume_that_may_be_somebody_s_is_not_touched(cloud: Cloud) -> None:
     words = {
         plain: "its metadata has no detachd_trial=true",
         used: "it is in-use with 1 attachments",
-        moving: "it is attaching with 0 attachments",
+        moving: "it is attaching with 0 attachments, as while it is tried",
         str(uuid.uuid4()): "there is no such volume",
     }
     for volume_id, why in words.items():
         (found,) = rights._writes(cloud.cinder, volume_id)
         assert (found.level, why in found.said) == (Level.WARNING, True)
-        assert "--property detachd_trial=true" in str(found.todo)
+        remedy = "--state available" if volume_id == moving else "--property detachd_trial=true"
+        assert remedy in str(found.todo)
+    assert cloud.calls(writes=True) == ()
+
+
+@pytest.mark.parametrize("answer", [ConflictError("400"), PermanentError("403"), LOST])
+def test_what_somebody_else_has_reserved_is_not_given_back(
+    cloud: Cloud, answer: OutsideError
+) -> None:
+    """It was not we, or perhaps not, who reserved it: another doctor, an attach -> no unreserve."""
+    volume_id = on_trial(cloud)
+    found = list(rights._writes(_Answering(cloud.cinder, "reserve", answer), volume_id))
+    assert "only on a volume that detachd has surely reserved" in found[2].said
+    assert [c.asked.method for c in cloud.calls(writes=True)] == ["roll_detaching"]
+    is_refusal = type(answer) is PermanentError
+    assert found[1].level is (Level.ERROR if is_refusal else Level.NOTE)
+
+
+def test_doctor_that_was_killed_in_the_middle_leaves_what_the_next_one_tells(cloud: Cloud) -> None:
+    """Killed after the reserve -> the next one writes nothing, and says how to give it back."""
+    volume_id = on_trial(cloud)
+    cloud.cinder.reserve(volume_id, request_id="req-1", timeout_seconds=5)
+    (found,) = rights._writes(cloud.cinder, volume_id)
+    assert "where that was stopped" in found.said
+    assert found.todo == f"if nobody uses it: openstack volume set --state available {volume_id}"
+
+
+@pytest.mark.usefixtures("ledger")
+def test_nothing_is_tried_while_the_kill_switch_is_there(
+    ask: Ask, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is there, and a person asks for every try -> it says so, and writes nothing."""
+    cloud.attach(cloud.create_volume(), cloud.boot_server())
+    monkeypatch.setattr(examining.kill_switch, "is_there", lambda _: True)
+    _, found = ask("--try-detach", "--try-writes", on_trial(cloud))
+    assert "no call was tried: the kill switch" in of(found, "cloud")
     assert cloud.calls(writes=True) == ()
 
 

@@ -293,6 +293,14 @@ def test_first_signal_is_heard_and_the_second_does_its_default() -> None:
 
 
 @pytest.mark.usefixtures("handlers")
+def test_ends_of_our_programs_are_ours_to_collect() -> None:
+    """Whoever started us ignores SIGCHLD -> its default is back, and programs keep their exit."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    serve.waiting_for_signals(threading.Event())
+    assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL
+
+
+@pytest.mark.usefixtures("handlers")
 @pytest.mark.timeout(20)
 def test_signal_while_the_lock_of_the_event_is_held_is_heard() -> None:
     """SIGTERM between two instructions of a wait for the event -> no deadlock with itself."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -361,6 +362,20 @@ def test_the_thread_of_a_call_that_was_given_up_makes_no_further_one() -> None:
     until(lambda: driver.threads[0] not in {t.native_id for t in threading.enumerate()})
     READS["observe"](bounded)
     assert driver.threads[1] != driver.threads[0]
+
+
+def test_a_call_whose_thread_comes_too_late_is_not_made() -> None:
+    """The machine stood still before the thread had begun -> given up, and the call is not made."""
+    made: list[str] = []
+    returned: list[driver_calls.Returned] = []
+    calls = driver_calls.BackendCalls(LAB, 4, report=lambda _: None, returned=returned.append)
+    inboxes: list[Any] = []
+    calls._new_thread = lambda: inboxes.append(queue.SimpleQueue()) or inboxes[-1]  # type: ignore[method-assign,func-returns-value]
+    with pytest.raises(IndeterminateError, match="given up"):
+        calls.make("detach", lambda: made.append("x"), limit_seconds=0.02, request_id="req-1")
+    assert calls._run(inboxes[0].get(), inboxes[0]) is False
+    assert (made, [call.request_id for call in calls.hanging()]) == ([], [])
+    assert [back.request_id for back in returned] == ["req-1"]
 
 
 @pytest.mark.usefixtures("working")

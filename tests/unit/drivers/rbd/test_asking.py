@@ -47,3 +47,17 @@ def test_question_that_takes_too_long_ends_it() -> None:
         program.stdin.write(asked(seconds=0.000_001, until=time.monotonic() + 60))
         program.stdin.flush()
         assert program.wait(20) == -signal.SIGALRM
+
+
+def test_signals_to_all_processes_of_the_unit_do_not_end_it() -> None:
+    """`systemctl stop` or `systemctl kill -s HUP` -> the question under way is answered."""
+    with started() as program:
+        assert program.stdin is not None
+        program.stdin.write(asked(seconds=60.0, until=time.monotonic() + 60))
+        program.stdin.flush()
+        assert program.stdout is not None
+        program.stdout.readline()  # it has begun, so that it has said what it ignores
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
+            program.send_signal(number)
+        program.stdin.close()
+        assert program.wait(20) == 0
