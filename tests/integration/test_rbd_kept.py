@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -129,26 +128,19 @@ def test_program_that_was_fenced_itself_is_replaced(rbd: Rbd) -> None:
     """Somebody fences detachd's own client -> the next look has its answer from another one."""
     volume = rbd.volume()
     rbd.opened(volume, A, writes=0)
+    before = own_addresses(rbd)
     driver, pid = warm(rbd, volume)
-    rbd.ceph.ceph("osd", "blocklist", "add", own_address(rbd), "600")
+    (address,) = own_addresses(rbd) - before
+    rbd.ceph.ceph("osd", "blocklist", "add", address, "600")
     assert len(seen(driver, volume)) == 1
     assert program_of(driver) != pid
 
 
-def own_address(rbd: Rbd) -> str:
-    """Return the address of detachd's client, once its session with the monitor is the only one.
-
-    Those of the tests before may take a while to end.
-    """
-    until(lambda: len(own_sessions(rbd)) == 1)
-    (one,) = own_sessions(rbd)
-    return str(one["addrs"]["addrvec"][0]["addr"]) + "/" + str(one["addrs"]["addrvec"][0]["nonce"])
-
-
-def own_sessions(rbd: Rbd) -> list[dict[str, Any]]:
-    """Return the sessions that the monitor has of detachd's user."""
+def own_addresses(rbd: Rbd) -> set[str]:
+    """Return the addresses of detachd's clients, those of earlier tests too, as the monitor has."""
     sessions = json.loads(rbd.ceph.ceph("tell", "mon.a", "sessions"))
-    return [session for session in sessions if session["entity_name"] == "client.detachd"]
+    ours = [s["addrs"]["addrvec"][0] for s in sessions if s["entity_name"] == "client.detachd"]
+    return {f"{address['addr']}/{address['nonce']}" for address in ours}
 
 
 def test_new_key_is_used_at_once(rbd: Rbd, tmp_path: Path) -> None:
