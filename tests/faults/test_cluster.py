@@ -21,11 +21,15 @@ import pytest
 from consumer.bus.broker import BROKER_ERRORS, BrokerSettings, connect
 from consumer.bus.settings import ListenerSettings
 from consumer.bus.topology import own_channel
+from consumer.demo.scenes import SCENES
 from consumer.intake.listener import Listener
 from consumer.ledger import Ledger
 from tests.announcing import END, START, announce, outbox, stock_listener
 from tests.bus import Notes, Peer, configured, new_ledger, running, settings, stored, until
+from tests.integration.service_process import BRISK
+from tests.integration.site import Broker, open_site
 from tests.integration.test_announcing import hurried
+from tests.integration.test_service_sweep import SWEEP
 from tests.recorded import HEALTHY, Recorded, recording, renewed
 from tests.services.fixtures import installed
 from tests.services.rabbitmq_cluster import Cluster, ClusterNode
@@ -328,6 +332,41 @@ def test_classic_queue_whose_node_is_down(
             until(lambda: ids(after) <= set(stored(tmp_path)))
             until(lambda: listener.status().problems == ())
     assert set(stored(tmp_path)) == ids([*before, *queued, *after])
+
+
+def test_what_was_lost_while_the_node_was_down_is_found_by_the_sweep(
+    cluster: Cluster, vhost: str, tmp_path: Path
+) -> None:
+    """A failure is told while the queue's node is down, so nobody keeps it -> the sweep mends it.
+
+    It does so while the node is down: a volume that is stuck in Cinder's lists needs no message.
+    """
+    home, other = cluster.nodes[:2]
+    broker = Broker(other, at(other, vhost).replace("rabbit:", "amqp:"), "guest")
+    with open_site(broker, tmp_path) as site:
+        site.detachd.places = dataclasses.replace(
+            site.detachd.places, transport_url=cluster.url(vhost)
+        )
+        listener = Listener(ours(at(home, vhost), "classic"), site.ledger)
+        listener.run_once()
+        listener.close()
+        assert home_of(cluster, home, vhost) is home
+        site.detachd.configure(BRISK, sweep=SWEEP, listener={"queue_type": "classic"})
+        with site.detachd.serve() as service:
+            service.ready()
+            (act,) = site.arrange([scene for scene in SCENES if scene.name.startswith("UC1")])
+            site.introduce([act])
+            until(lambda: site.ledger.connector_of(act.stage.host) is not None)
+            home.kill()
+            until(lambda: "one node that has it is down" in service.readiness()[1], PATIENCE)
+            told = [Recorded(m.exchange, m.routing_key, m.body) for m in act.messages]
+            assert [site.peer.put_mandatory(message) for message in told] == [False] * len(told)
+            until(lambda: site.status(act.volume_id) == "available", PATIENCE)
+            home.start()
+            until(lambda: "one node that has it is down" not in service.readiness()[1], PATIENCE)
+            assert service.terminate() == 0
+        (record,) = site.cases(act.volume_id)
+    assert [n.notification.source.value for n in record.notifications] == ["sweep"]
 
 
 def test_spare_queue_while_the_node_is_down(
