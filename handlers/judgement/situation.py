@@ -385,15 +385,11 @@ def situate(
     case: Case, volume: Volume, evidence: Evidence, late_attach: LateAttach = LateAttach.KEEP
 ) -> Situation:
     """Work out the subject's row, server, connector and connections. Pure."""
-    servers = dict(evidence.servers)
+    servers, learned = dict(evidence.servers), dict(evidence.connectors)
     attachment, ambiguous = subject_of(case, volume, servers)
     instance_id = attachment.instance_id if attachment else case.instance_id
     others = tuple(r for r in volume.attachments if r is not attachment)
-    learned = dict(evidence.connectors)
-    ended_on = dict(evidence.ended_on).get(instance_id or "")
-    moving = any(r.instance_id == instance_id for r in others)
-    at_home = (None, None) if moving else (servers.get(instance_id or ""), ended_on)
-    connector = _connector(case, attachment, *at_home, learned)
+    connector = _connector(case, attachment, others, evidence)
     client = _client(case, attachment, evidence)
     left = _unexplained(evidence, explained_by(others, servers, learned), client)
     own = tuple(c for c in left if connector and c.belongs_to(connector))
@@ -405,7 +401,7 @@ def situate(
         others=others,
         instance_id=instance_id,
         servers=servers,
-        ended_on=ended_on,
+        ended_on=dict(evidence.ended_on).get(instance_id or ""),
         deleted_by=dict(evidence.deleted_by).get(instance_id or "", ()),
         never_built=instance_id in evidence.never_built,
         computes=dict(evidence.computes),
@@ -446,24 +442,27 @@ def _client(
 def _connector(
     case: Case,
     attachment: CinderAttachment | None,
-    at_home: ServerEvidence | None,
-    last: str | None,
-    learned: Mapping[str, Connector],
+    others: tuple[CinderAttachment, ...],
+    evidence: Evidence,
 ) -> Connector | None:
     """Take the recorded identity first: the attachment's own, its host's, its server's host's.
 
-    Of a deleted server it is that of the host where Nova ended its guest, the ``last`` one.
-
-    ``at_home`` is the server, None where it has further rows: of two rows of one server at most one
-    is on the host that the server is on, and nothing says that it is this one.
+    Of a deleted server it is that of the host where Nova ended its guest. Of two rows of one server
+    at most one is on the host that the server is on, and nothing says that it is this one.
     """
+    learned = dict(evidence.connectors)
     if case.connector is not None:
         return case.connector
     if attachment is not None and attachment.host is not None:
         return learned.get(attachment.host)
     if case.host is not None:
         return learned.get(case.host)
-    host = at_home.value.host if isinstance(at_home, Fact) else last
+    instance_id = attachment.instance_id if attachment else case.instance_id
+    if any(other.instance_id == instance_id for other in others):
+        return None
+    server = dict(evidence.servers).get(instance_id or "")
+    ended_on = dict(evidence.ended_on).get(instance_id or "")
+    host = server.value.host if isinstance(server, Fact) else ended_on
     return learned.get(host) if host else None
 
 
