@@ -78,12 +78,6 @@ def other_users(s: Situation) -> tuple[Party, ...]:
     )
 
 
-def unexplained_beside_own_devices(s: Situation) -> bool:
-    """Tell whether a party is unexplained that is no block device of the subject's server."""
-    own = Party(Kind.BLOCK_DEVICE, f"block device of server {s.instance_id}")
-    return any(party != own for party in unexplained(s))
-
-
 # -- accesses and sessions -------------------------------------------------------------------------
 
 

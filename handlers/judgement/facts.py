@@ -384,14 +384,6 @@ def server_gone(s: Situation) -> bool:
 
 
 @predicate
-def server_never_ran(s: Situation) -> bool:
-    """Its server never ran, is at no task and on no host: its build was given up."""
-    server = s.server
-    at_rest = server is not None and server.task_state is None and server.host is None
-    return at_rest and server is not None and not server.launched
-
-
-@predicate
 def server_shelved(s: Situation) -> bool:
     """Its server is shelved and offloaded."""
     return s.server is not None and s.server.vm_state == SHELVED
@@ -758,16 +750,6 @@ def _backend_was_asked(s: Situation) -> bool:
     return s.case.connector is not None or (began and s.case.operation is Operation.ATTACH)
 
 
-@where_blind("The backend cannot be seen; nothing suggests a leak, and nobody wrote the status.")
-@predicate
-def clean_or_given_back(s: Situation) -> bool:
-    """The probe proves that the backend has no connection but those that other rows explain; or it
-    cannot be seen, nothing suggests a leak, and nobody wrote the status by hand.
-    """
-    by_hand = s.case.trigger is Trigger.RESET
-    return s.clean or (s.blind and no_leak_suspected(s) and not by_hand)
-
-
 @predicate
 def shared_host(s: Situation) -> bool:
     """Another row or its server is on the attachment's host, or may be."""
@@ -917,12 +899,6 @@ def unexplained_own(s: Situation) -> bool:
 def unexplained_party(s: Situation) -> bool:
     """Something on the volume is explained by no record."""
     return bool(accounting.unexplained(s))
-
-
-@predicate
-def unexplained_beside_its_devices(s: Situation) -> bool:
-    """Something on the volume is explained by no record, beside block devices of its own server."""
-    return accounting.unexplained_beside_own_devices(s)
 
 
 @predicate

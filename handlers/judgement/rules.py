@@ -1183,35 +1183,6 @@ SECTIONS = (
                 ),
             ),
             Rule(
-                "C3.never-ran",
-                Verdict.CLEAN,
-                (
-                    "Cinder has no record of the attachment and the backend is clean; Nova keeps a "
-                    "block device for it of a server that never ran and is on no host"
-                ),
-                when=(
-                    facts.no_attachment,
-                    facts.device_without_attachment,
-                    facts.server_never_ran,
-                    facts.status_fits_other_attachments,
-                    facts.clean_or_given_back,
-                ),
-                unless=(facts.unexplained_beside_its_devices,),
-                where_blind=(
-                    "Cinder has no record of the attachment, and Nova keeps a block device for it "
-                    "of a server that never ran and is on no host; the backend cannot be seen"
-                ),
-                meant=(
-                    "A boot from the volume was given up: Nova gives the volume back to Cinder, "
-                    "and keeps its own record until the server, which is in error, is deleted."
-                ),
-                done="Clean: the server never had a guest that could be writing.",
-                source=(
-                    "Nova bug 1899649; nova/compute/manager.py `_do_build_and_run_instance`, a "
-                    "build that is aborted (read)."
-                ),
-            ),
-            Rule(
                 "P22.record-alone",
                 Verdict.PARK,
                 (

@@ -131,15 +131,15 @@ STRANGERS: tuple[tuple[str, Picture, str], ...] = (
         "P27.let-in-beside-a-row",
     ),
     # -- a boot from a volume was given up
-    ("a boot from a volume was given up, nova 1899649", GIVEN_UP, "C3.never-ran"),
-    ("the same, and nobody can see the backend", GIVEN_UP.but(backend=BLIND), "C3.never-ran"),
+    ("a boot from a volume was given up, nova 1899649", GIVEN_UP, "P6.guest-holds"),
+    ("the same, and nobody can see the backend", GIVEN_UP.but(backend=BLIND), "P6.guest-holds"),
     (
         "the same, and another server has got the volume since",
         GIVEN_UP.but(
             status="in-use", attachments=(attachment(B, instance_id=Y, host=H2),),
             servers=(NEVER_RAN, server(Y, B, host=H2)), backend=(access(H2, sessions=1),),
         ),
-        "C3.never-ran",
+        "P6.guest-holds",
     ),
     ("the same, and its host is still let in", GIVEN_UP.but(backend=(access(H1, sessions=1),)),
      "P6.guest-holds"),
