@@ -222,6 +222,13 @@ def options(inherited: Backend | None = None) -> list[cfg.Opt]:
                 "does not block the others."
             ),
         ),
+        *_call_options(inherited),
+        *_policy_options(inherited.policy if inherited else BackendPolicy()),
+    ]
+
+
+def _call_options(inherited: Backend | None) -> list[cfg.Opt]:
+    return [
         cfg.IntOpt(
             "hanging_calls",
             default=inherited.hanging_calls if inherited else HANGING_CALLS,
@@ -247,7 +254,6 @@ def options(inherited: Backend | None = None) -> list[cfg.Opt]:
                 "cinder_managed, which has time limits of its own."
             ),
         ),
-        *_policy_options(inherited.policy if inherited else BackendPolicy()),
     ]
 
 
