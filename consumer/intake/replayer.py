@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from typing import assert_never
@@ -42,6 +43,9 @@ from handlers.notification import Notification
 LOG = logging.getLogger(__name__)
 
 Count = Callable[[Happened], None]
+
+LOOK_AGAIN_SECONDS = 5.0
+"""How long a problem of a queue is believed, one that passes by itself for instance."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -120,10 +124,16 @@ class Replayer:
                 assert_never(other)
 
     def settled(self, batch: Batch, subscription: Subscription) -> None:
-        """Wait until the broker has the ack of a message without an id: it is not in doubt then."""
+        """Wait until the broker has the ack of a message without an id: it is not in doubt then.
+
+        Where a queue has a problem, the queues are looked at again now and then.
+        """
         if batch.tags and self._in_doubt is not None:
             subscription.ready()  # when it has answered, the broker has the ack
             self._in_doubt = None
+        look_at = subscription.refreshed_at + LOOK_AGAIN_SECONDS
+        if subscription.problems and time.monotonic() >= look_at:
+            subscription.refresh()
 
     def interrupted(self, *, disconnected: bool) -> None:
         """Do nothing: the message stays in doubt until it is redelivered."""

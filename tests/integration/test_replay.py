@@ -16,6 +16,7 @@ import pytest
 
 import consumer.bus.subscription
 import consumer.intake.replayer
+from consumer.bus.queue_type import choose
 from consumer.bus.sender import NotConfirmedError
 from consumer.bus.subscription import Subscription
 from consumer.bus.topology import QueueSettings
@@ -362,3 +363,23 @@ def test_poison_keeps_its_bytes(
     assert message.headers["x-detachd-sha256"] == hashlib.sha256(body).hexdigest()
     assert message.headers["x-detachd-routing-key"] == REPLAY
     assert len(quarantined(tmp_path)) == 1
+
+
+def test_a_problem_that_has_passed_is_not_told_for_ever(
+    monkeypatch: pytest.MonkeyPatch, peer: Peer, settings: ReplaySettings, ledger: Ledger
+) -> None:
+    """The quarantine is of another type, then it is gone -> told, declared anew, told no more."""
+    monkeypatch.setattr(consumer.intake.replayer, "LOOK_AGAIN_SECONDS", 0.2)
+    name = settings.quarantine.name
+    kombu.Queue(name, durable=True, queue_arguments={"x-queue-type": "quorum"})(
+        peer.channel
+    ).declare()
+    classic = choose("classic", quorum_queues=False, hosts=1)
+    as_set = dataclasses.replace(
+        settings, quarantine=dataclasses.replace(settings.quarantine, choice=classic)
+    )
+    replayer = Replayer(as_set, ledger)
+    with running(replayer):
+        until(lambda: name in "".join(replayer.status().problems))
+        peer.channel.queue_delete(name)
+        until(lambda: replayer.status().connected and replayer.status().problems == ())
