@@ -77,6 +77,12 @@ class LabServers:
         asked = self._servers.ask_detach(server_id, volume_id)
         assert asked.ok, asked
 
+    def is_detach_taken(self, volume_id: str, server_id: str) -> bool:
+        """Ask Nova to detach; tell whether it takes that, in the state that the volume is in."""
+        asked = self._servers.ask_detach(server_id, volume_id)
+        assert asked.ok or asked.status in (400, 404, 409), asked
+        return asked.ok
+
     def has_device(self, volume_id: str, server_id: str) -> bool:
         """Tell whether Nova has a block device for a volume."""
         return volume_id in self._servers.devices(server_id)

@@ -160,9 +160,11 @@ def _write_and_detach(stage: Stage, tally: Tally, over: threading.Event) -> None
     elif ended := _ended_by_us(stage, tally.asked_at):
         tally.cut.append(f"{stage.volume_id}: {ended} and then {writer.said[-500:]}")
     writer.kill()
-    stage.begin_detach()
+    servers = stage.site.ground.servers
+    if not servers.is_detach_taken(stage.volume_id, stage.server_id):
+        return  # the detach before, which had failed, is carried on by detachd at this moment
     until(lambda: _detach_is_over(stage), "it is detached, or attached as before", 240.0)
-    tally.detached += stage.site.ground.servers.is_free(stage.volume_id, stage.server_id)
+    tally.detached += servers.is_free(stage.volume_id, stage.server_id)
 
 
 def _writes(writer: Initiator) -> bool:
