@@ -189,7 +189,7 @@ def _come_to_rest(stages: list[Stage]) -> None:
     for stage in stages:
         _ended(stage, lambda stage=stage: stage.look().status in ("available", "in-use"))
         if servers.has_device(stage.volume_id, stage.server_id):
-            stage.begin_detach()
+            stage.site.ground.servers.is_detach_taken(stage.volume_id, stage.server_id)
     with ThreadPoolExecutor(USED_AT_ONCE) as pool:
         list(pool.map(_of_use_again, stages))
 
