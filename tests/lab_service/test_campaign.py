@@ -160,11 +160,17 @@ def _write_and_detach(stage: Stage, tally: Tally, over: threading.Event) -> None
     elif ended := _ended_by_us(stage, tally.asked_at):
         tally.cut.append(f"{stage.volume_id}: {ended} and then {writer.said[-500:]}")
     writer.kill()
-    servers = stage.site.ground.servers
-    # Where Nova refuses, the detach before, which had failed, is carried on by detachd just now.
-    servers.is_detach_taken(stage.volume_id, stage.server_id)
+    _detach(stage)
+    tally.detached += stage.site.ground.servers.is_free(stage.volume_id, stage.server_id)
+
+
+def _detach(stage: Stage) -> None:
+    """Ask Nova to detach it, and wait until it is detached, or attached as before.
+
+    Nova refuses it where a late try has put the volume back to attaching, which detachd mends.
+    """
+    stage.site.ground.servers.is_detach_taken(stage.volume_id, stage.server_id)
     until(lambda: _detach_is_over(stage), "it is detached, or attached as before", 240.0)
-    tally.detached += servers.is_free(stage.volume_id, stage.server_id)
 
 
 def _writes(writer: Initiator) -> bool:
@@ -180,6 +186,14 @@ def _ended_by_us(stage: Stage, since: datetime) -> list[str]:
 
 
 def _detach_is_over(stage: Stage) -> bool:
+    """Tell whether the volume is at rest.
+
+    In-use it also is for a moment between detachd's two calls for a detach that failed: it takes
+    Cinder's `detaching` back, then asks Nova again. Whoever uses it then has it taken away by the
+    detach that he has asked for.
+    """
+    if any(record.case.state is CaseState.DUE for record in stage.site.cases(stage.volume_id)):
+        return False
     return stage.look().status in ("available", "in-use")
 
 
@@ -187,9 +201,9 @@ def _come_to_rest(stages: list[Stage]) -> None:
     """Detach what is attached; each case has to end and each volume to be of use again."""
     servers = stages[0].site.ground.servers
     for stage in stages:
-        _ended(stage, lambda stage=stage: stage.look().status in ("available", "in-use"))
-        if servers.has_device(stage.volume_id, stage.server_id):
-            stage.site.ground.servers.is_detach_taken(stage.volume_id, stage.server_id)
+        _ended(stage, lambda stage=stage: _detach_is_over(stage))
+        while servers.has_device(stage.volume_id, stage.server_id):
+            _detach(stage)
     with ThreadPoolExecutor(USED_AT_ONCE) as pool:
         list(pool.map(_of_use_again, stages))
 
