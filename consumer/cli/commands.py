@@ -36,8 +36,9 @@ class Listed:
         """
         module, _, attribute = self.value.partition(":")
         command: type[Command] = getattr(importlib.import_module(module), attribute)
+        # By setattr, as cliff's types allow none of these to be replaced.
         if self.example:
-            setattr(command, "_epilog", f"Example: {self.example}")  # noqa: B010 - typed as None
+            setattr(command, "_epilog", f"Example: {self.example}")  # noqa: B010
         setattr(command, "_load_hooks", _without_extensions)  # noqa: B010
         setattr(command, "get_epilog", _own_epilog)  # noqa: B010
         return command
@@ -48,7 +49,7 @@ def _without_extensions(command: Command) -> None:
 
 
 def _own_epilog(command: Command) -> str:
-    return command._epilog or ""  # noqa: SLF001
+    return command._epilog or ""  # noqa: SLF001 - set in load
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
