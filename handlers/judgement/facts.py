@@ -36,8 +36,13 @@ WAS_ATTACHED = frozenset({ATTACHED, "detaching", "error_detaching"})
 GUEST_STATES = frozenset({"active", "paused", "rescued", "resized", "stopped", "suspended"})
 SHELVED = "shelved_offloaded"
 TRANSFER = "awaiting-transfer"
-TEMPORARY = re.compile("backup-vol-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""Cinder, cinder/volume/driver.py ``_create_temp_cloned_volume``: the source's id follows."""
+TEMPORARY = re.compile(
+    r"(backup-vol-|\[revert\] temporary volume created from snapshot )"
+    "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+)
+"""Cinder, cinder/volume/driver.py ``_create_temp_volume``: for a backup, the source's id follows;
+cinder/volume/manager.py ``_revert_to_snapshot_generic``: for a revert, that of the snapshot. Both
+are available, without a row, and a host of Cinder's copies what is on them."""
 NOVA_DETACH_ATTEMPTS = 3
 
 
@@ -92,7 +97,7 @@ def volume_in_error(s: Situation) -> bool:
 def volume_busy(s: Situation) -> bool:
     """The volume's status is none of available, reserved, attaching, in-use and detaching, nor is
     it up for transfer without a row; or a migration of the volume is under way; or it is a
-    temporary volume that Cinder makes for a backup, by its name, and has no row.
+    temporary volume that Cinder makes for a backup or a revert, by its name, and has no row.
     """
     up_for_transfer = s.status == TRANSFER and not s.volume.attachments
     return not (s.status in SETTLED_STATUSES or up_for_transfer) or _used_by_cinder(s)
