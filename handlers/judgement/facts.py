@@ -19,13 +19,13 @@ import dataclasses
 import re
 from collections.abc import Callable
 
-from drivers.control_plane import DETACHABLE, Server
+from drivers.control_plane import DETACHABLE, CinderAttachment, Server
 from handlers import intents
 from handlers.case import CaseState, OtherCase, StepKind, Trigger
 from handlers.judgement import accounting, off, writers
 from handlers.judgement.evidence import Absent, Fact, NoControl, Unknown, left_behind
 from handlers.judgement.policy import LateAttach
-from handlers.judgement.situation import ATTACHED, Situation
+from handlers.judgement.situation import ATTACHED, RESERVED, Situation, has_ended
 from handlers.notification import Operation
 
 SETTLED_STATUSES = frozenset({"available", "attaching", "in-use", "detaching", "reserved"})
@@ -298,6 +298,30 @@ def other_attachments_named(s: Situation) -> bool:
 
 
 @predicate
+def other_attachments_in_order(s: Situation) -> bool:
+    """The volume has other rows, and each is in order or over: it is attached and a block device of
+    its own server names it; or it is reserved for a server that is shelved and offloaded, and named
+    too; or its server is deleted, and either the probe proves that the backend has no connection,
+    or Nova says that the guest ended on the row's host.
+    """
+    return bool(s.others) and all(_is_in_order(s, r) or _is_over(s, r) for r in s.others)
+
+
+def _is_in_order(s: Situation, row: CinderAttachment) -> bool:
+    """Tell whether its server has the volume by this row, or is to get it back by it."""
+    server = s.holder(row)
+    shelved = server is not None and server.vm_state == SHELVED
+    in_use = server is not None and row.status == ATTACHED
+    return in_use or (shelved and row.status == RESERVED)
+
+
+def _is_over(s: Situation, row: CinderAttachment) -> bool:
+    """Tell whether the row's server is deleted, and its guest proven to use the volume no more."""
+    gone = isinstance(s.servers.get(row.instance_id or ""), Absent)
+    return gone and (no_connection(s) or has_ended(row, s.servers, s.guests_ended))
+
+
+@predicate
 def other_attachments_attached(s: Situation) -> bool:
     """Every other row of the volume is attached."""
     return all(r.status == ATTACHED for r in s.others)
@@ -306,15 +330,15 @@ def other_attachments_attached(s: Situation) -> bool:
 @predicate
 def other_attachment_in_transition(s: Situation) -> bool:
     """The volume is attaching or detaching, and not for the attachment: its row is gone, or its row
-    is attached and named while another one comes, or its row is unfinished while another goes; or
-    another client reserved the volume without a row.
+    is named, and attached or reserved for a shelved server, while another one comes, or its row is
+    unfinished while another goes; or another client reserved the volume without a row.
     """
     if s.ambiguous or s.status not in ("attaching", "detaching"):
         return False
     if s.attachment is None:
         return bool(s.others) or _reserved_by_another_client(s)
     if s.status == "attaching":
-        return bool(s.others) and s.attachment_status == ATTACHED and s.named_by_device
+        return bool(s.others) and _is_in_order(s, s.attachment)
     return bool(s.others) and s.attachment_status in UNFINISHED_ROWS
 
 
@@ -418,6 +442,12 @@ def _ran_and_is(server: Server | None, states: frozenset[str]) -> bool:
 def named_by_device(s: Situation) -> bool:
     """A block device of its server names the row."""
     return s.named_by_device
+
+
+@predicate
+def named_or_server_gone(s: Situation) -> bool:
+    """A block device of its server names the row, or its server is deleted."""
+    return s.named_by_device or s.server_gone
 
 
 @predicate
@@ -685,7 +715,7 @@ def foreign_connection(s: Situation) -> bool:
     """The backend has a connection that no record explains, or one whose host the driver cannot
     tell.
     """
-    return bool(s.foreign or s.nameless)
+    return bool(s.nameless) or any(accounting.row_of(s, c) is None for c in s.foreign)
 
 
 @predicate
@@ -759,6 +789,15 @@ def _backend_was_asked(s: Situation) -> bool:
 def shared_host(s: Situation) -> bool:
     """Another row or its server is on the attachment's host, or may be."""
     return s.shared_host
+
+
+@where_blind("Another row or its server is on the attachment's host, or may be.")
+@predicate
+def shared_connection(s: Situation) -> bool:
+    """Another row or its server is on the attachment's host, or may be, and the backend has a
+    connection, or cannot be seen.
+    """
+    return s.shared_host and not no_connection(s)
 
 
 @predicate

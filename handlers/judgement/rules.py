@@ -710,7 +710,7 @@ SECTIONS = (
                 when=(
                     facts.detaching,
                     facts.attachment_is_attached,
-                    facts.named_by_device,
+                    facts.named_or_server_gone,
                     facts.other_attachments,
                 ),
                 meant="Cinder's status does not say of which attachment.",
@@ -1054,15 +1054,14 @@ SECTIONS = (
                 "S1.stray-row",
                 Verdict.RELEASE,
                 (
-                    "an unfinished row that no block device names is left beside attached rows "
-                    "that are named"
+                    "an unfinished row that no block device names is left beside rows that are in "
+                    "order, or over"
                 ),
                 when=(
                     facts.no_detach_under_way,
                     facts.attachment_is_unfinished,
                     facts.server_exists_or_clean,
-                    facts.other_attachments_named,
-                    facts.other_attachments_attached,
+                    facts.other_attachments_in_order,
                 ),
                 unless=(
                     facts.named_by_device,
@@ -1113,18 +1112,24 @@ SECTIONS = (
                 Verdict.RELEASE,
                 (
                     "one of several servers is deleted, its guest is proven to be gone, its row is "
-                    "left beside others that are right"
+                    "left beside others that are in order, or over too"
                 ),
                 when=(
                     facts.in_use,
                     facts.attachment_is_attached,
                     facts.server_gone,
                     facts.clean_or_guest_ended,
-                    facts.other_attachments_named,
-                    facts.other_attachments_attached,
+                    facts.other_attachments_in_order,
                 ),
-                unless=(facts.shared_host, facts.guest_lost_access, facts.its_host_in_session),
-                meant="The row outlived its server; the other servers go on using the volume.",
+                unless=(
+                    facts.shared_connection,
+                    facts.guest_lost_access,
+                    facts.its_host_in_session,
+                ),
+                meant=(
+                    "The row outlived its server; the other servers go on using the volume, or "
+                    "are deleted too, and their rows come next."
+                ),
                 done=(
                     "Release of that row alone; Cinder then recomputes in-use. Not where its host "
                     "is in session: a server whose row was dropped may be on the same host."
@@ -1526,7 +1531,7 @@ SECTIONS = (
                     "host uses the volume, or may, so that the backend cannot show that the "
                     "deleted one's guest does not"
                 ),
-                when=(facts.server_gone, facts.has_attachment, facts.shared_host),
+                when=(facts.server_gone, facts.has_attachment, facts.shared_connection),
                 where_blind=(
                     "the server is deleted and its row is left, another server of the same host "
                     "uses the volume, or may, and the backend cannot be seen"

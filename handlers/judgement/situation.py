@@ -100,6 +100,17 @@ def _of_a_deleted_server(
     return gone if len(gone) == len(rest) == 1 else []
 
 
+def has_ended(
+    attachment: CinderAttachment,
+    servers: Mapping[str, ServerEvidence],
+    guests_ended: Mapping[str, str],
+) -> bool:
+    """Tell whether Nova says that the guest of a row's deleted server was ended on its host."""
+    gone = isinstance(servers.get(attachment.instance_id or ""), Absent)
+    host = guests_ended.get(attachment.instance_id or "")
+    return gone and host is not None and host == attachment.host
+
+
 def belongs(connection: Connection, connectors: tuple[Connector, ...]) -> bool:
     """Tell whether a connection is of one of these hosts."""
     return any(connection.belongs_to(connector) for connector in connectors)
@@ -117,11 +128,23 @@ def shares(
         for attachment in attachments
     ):
         return True
-    answers = [servers.get(attachment.instance_id or "") for attachment in attachments]
     return any(
-        not isinstance(answer, Fact) or _may_be_on(answer.value.host, connector, learned)
-        for answer in answers
+        _may_be_on(answer.value.host, connector, learned)
+        if isinstance(answer := servers.get(attachment.instance_id or ""), Fact)
+        else not (isinstance(answer, Absent) and _was_elsewhere(attachment, connector, learned))
+        for attachment in attachments
     )
+
+
+def _was_elsewhere(
+    attachment: CinderAttachment, connector: Connector, learned: Mapping[str, Connector]
+) -> bool:
+    """Tell whether the row of a deleted server names another host, and had followed its server.
+
+    Only a row of the old way, which has no connection info, stays behind where a server is moved.
+    """
+    followed = attachment.host is not None and attachment.has_connection_info
+    return followed and not _may_be_on(attachment.host, connector, learned)
 
 
 def _may_be_on(host: str | None, connector: Connector, learned: Mapping[str, Connector]) -> bool:
@@ -158,11 +181,14 @@ class Situation:
     whether it never came to a compute; ``computes`` are the compute services that were asked for
     beside those of the servers' hosts.
 
+    ``guests_ended`` has the same host for each deleted server.
+
     ``connector`` is the recorded identity of the subject's host, ``connectors`` those that were
     learned of every host in question, and ``shared_host`` says that another row or its server is on
-    that same host, or may be. Connections that the hosts of the other rows explain are left out. Of
-    the rest, ``own`` are those of the subject's host and ``foreign`` those that no record explains.
-    Where the driver cannot tell hosts, all connections are ``nameless`` instead.
+    that same host, or may be, but for one whose guest was ended there. Connections that the hosts
+    of the other rows explain are left out. Of the rest, ``own`` are those of the subject's host and
+    ``foreign`` those that no record explains. Where the driver cannot tell hosts, all connections
+    are ``nameless`` instead.
 
     ``holding`` is what Nova says of the subject's host where no instance is known, ``elsewhere`` of
     other hosts; ``swapping`` whether it is swapping a volume of the subject's server for another.
@@ -199,6 +225,7 @@ class Situation:
     off: tuple[OffWord, ...] = ()
     learned: ClientInstance | None = None
     reach: ReachEvidence | None = None
+    guests_ended: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def status(self) -> str:
@@ -389,6 +416,8 @@ def situate(
     attachment, ambiguous = subject_of(case, volume, servers)
     instance_id = attachment.instance_id if attachment else case.instance_id
     others = tuple(r for r in volume.attachments if r is not attachment)
+    ended = dict(evidence.ended_on)
+    lasting = tuple(r for r in others if not has_ended(r, servers, ended))
     connector = _connector(case, attachment, others, evidence)
     client = _client(case, attachment, evidence)
     left = _unexplained(evidence, explained_by(others, servers, learned), client)
@@ -401,13 +430,13 @@ def situate(
         others=others,
         instance_id=instance_id,
         servers=servers,
-        ended_on=dict(evidence.ended_on).get(instance_id or ""),
+        ended_on=ended.get(instance_id or ""),
         deleted_by=dict(evidence.deleted_by).get(instance_id or "", ()),
         never_built=instance_id in evidence.never_built,
         computes=dict(evidence.computes),
         connector=connector,
         connectors=learned,
-        shared_host=connector is not None and shares(connector, others, servers, learned),
+        shared_host=connector is not None and shares(connector, lasting, servers, learned),
         backend=evidence.backend,
         own=own,
         foreign=tuple(c for c in left if c not in own),
@@ -419,6 +448,7 @@ def situate(
         off=evidence.off,
         learned=client,
         reach=evidence.reach,
+        guests_ended=ended,
         late_attach=LateAttach.DETACH if intents.detach_ordered(case) else late_attach,
     )
 
