@@ -33,7 +33,7 @@ SETTLED_MIGRATIONS = frozenset({None, "", "none", "success", "error"})
 UNFINISHED_ROWS = frozenset({"reserved", "attaching", "error_attaching"})
 WAS_ATTACHED = frozenset({ATTACHED, "detaching", "error_detaching"})
 """The statuses that only a row which has been attached comes to."""
-GUEST_STATES = frozenset({"active", "paused", "rescued", "resized", "stopped", "suspended"})
+GUEST_STATES = DETACHABLE - {"shelved_offloaded"} | {"rescued", "suspended"}
 SHELVED = "shelved_offloaded"
 TRANSFER = "awaiting-transfer"
 TEMPORARY = re.compile(
@@ -164,14 +164,27 @@ def no_detach_under_way(s: Situation) -> bool:
     return s.status in ("in-use", "attaching", "reserved")
 
 
+@where_blind(
+    "The volume is reserved or attaching; or it is available and the row is in error; or it is "
+    "in-use because a driver that acts through Cinder was asked to release it.",
+    seen=(
+        "The volume is reserved or attaching; or it is available and the row is in error; or it is "
+        "in-use, and no row of it is more than unfinished."
+    ),
+)
 @predicate
 def attach_unfinished(s: Situation) -> bool:
     """The volume is reserved or attaching; or it is available and the row is in error; or it is
-    in-use because a driver that acts through Cinder was asked to release it.
+    in-use, no row of it is more than unfinished, and the backend is seen or a driver that acts
+    through Cinder was asked to release it.
     """
     in_error = s.status == "available" and s.attachment_status == "error_attaching"
-    # Cinder's own terminate, asked by a driver that acts through it, turns attaching into in-use.
-    rolled = s.status == "in-use" and intents.asked_driver(s.case)
+    # Whoever ends the connection or gives back the reserve, such a driver or a person, turns
+    # attaching into in-use, as there is a row (Cinder, cinder/volume/api.py unreserve_volume).
+    # A person who says by hand that it is in use leaves the same, which only the backend refutes.
+    unfinished = all(r.status in UNFINISHED_ROWS for r in s.volume.attachments)
+    known_idle = not s.blind or intents.asked_driver(s.case)
+    rolled = s.status == "in-use" and unfinished and known_idle
     return s.status in ("attaching", "reserved") or in_error or rolled
 
 
@@ -421,7 +434,7 @@ def server_shelved(s: Situation) -> bool:
 @predicate
 def has_guest(s: Situation) -> bool:
     """Its server ran and has a guest, which may be switched off: it is active, paused, rescued,
-    resized, stopped or suspended.
+    resized, shelved and not offloaded, soft-deleted, stopped or suspended.
     """
     return _ran_and_is(s.server, GUEST_STATES)
 

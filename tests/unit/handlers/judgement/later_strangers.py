@@ -14,6 +14,9 @@ from tests.unit.handlers.judgement.acting_pictures import (
     GHOST,
     ONE_DELETED,
     SHELVED,
+    UC1,
+    UC2,
+    UC4,
 )
 from tests.unit.handlers.judgement.pictures import (
     BLIND,
@@ -178,4 +181,48 @@ BESIDE_OTHERS: tuple[tuple[str, Picture, str], ...] = (
      ONE_DELETED.but(status="detaching", backend=(access(H2, sessions=1),)), "P10.whose-wish"),
 )  # fmt: skip
 
-LATER_STRANGERS = (*OF_CINDER, *BESIDE_OTHERS)
+GIVEN_BACK = UC1.but(status="in-use")
+"""An attach never finished, and somebody ended its connection through Cinder, or its reserve."""
+NAMED_IN_USE = GIVEN_BACK.but(servers=(server(X, A),), backend=(access(H1, sessions=1),))
+OF_STATUS: tuple[tuple[str, Picture, str], ...] = (
+    # -- somebody else has dealt with it: os-terminate_connection, os-unreserve (cinder/volume/api)
+    ("an operator ended the connection of a stuck attach by hand", GIVEN_BACK, "UC1.unfinished"),
+    ("the same, and nobody is let in", GIVEN_BACK.but(backend=()), "UC1.unfinished"),
+    ("the same, and the row was only reserved",
+     GIVEN_BACK.but(attachments=(attachment(A, "reserved"),), backend=()), "UC1.unfinished"),
+    ("a failed driver check left in-use and a row in error, cinder/volume/manager.py",
+     GIVEN_BACK.but(attachments=(attachment(A, "error_attaching"),), backend=()),
+     "UC1.unfinished"),
+    (
+        "a person says by hand that it is in use, and nobody can see the backend",
+        GIVEN_BACK.but(backend=BLIND), "P0.not-understood",
+    ),
+    ("the same by hand, and Nova's block device names the row", NAMED_IN_USE,
+     "P0.not-understood"),
+    ("the same, and its server is being built", GIVEN_BACK.but(servers=(
+        server(X, vm_state="building", task_state="spawning", host=None),)), "B2.server-busy"),
+    ("the same, and its server was deleted, and nobody can see the backend",
+     GIVEN_BACK.but(servers=(), gone=(X,), backend=BLIND), "P5.server-deleted"),
+    # -- servers that are off and keep their volumes: Nova attaches and detaches there as elsewhere
+    *(
+        (f"{words} of a server that is {state}", picture.but(servers=(
+            server(X, A, vm_state=state),)), rule)
+        for state in ("shelved", "soft-delete")
+        for words, picture, rule in (
+            ("Cinder was not told of the attach", UC2, "UC2.attached"),
+            ("Cinder was not told of the attach, which nobody can see,", UC2.but(backend=BLIND),
+             "UC2.attached"),
+            ("an attach broke off before the backend was asked", UC2.but(backend=()),
+             "P13.broke-off"),
+            ("a detach came to nothing", UC4, "UC4.wish-on-record"),
+            ("the volume is attached", ATTACHED, "H2.attached"),
+        )
+    ),
+    (
+        "an offloading broke off between two volumes",
+        SHELVED.but(servers=(server(X, A, vm_state="shelved"),)),
+        "P13.broke-off",
+    ),
+)  # fmt: skip
+
+LATER_STRANGERS = (*OF_CINDER, *BESIDE_OTHERS, *OF_STATUS)
