@@ -617,6 +617,12 @@ def no_instance_to_ask(s: Situation) -> bool:
 
 
 @predicate
+def no_block_device_known(s: Situation) -> bool:
+    """Nova proves that no block device of its server holds the volume, or no instance is known."""
+    return no_block_device(s) or s.instance_id is None
+
+
+@predicate
 def no_block_device_or_host_uses_nothing(s: Situation) -> bool:
     """Nova proves that no block device of its server holds the volume; or, where no instance is
     known, that no server may be using it on the one host.

@@ -27,6 +27,7 @@ ACCESS_LOST = "P8.access-lost"
 ANOTHER_USER = "P20.another-user"
 GUEST_NOT_ENDED = "P25.guest-not-ended"
 UNEXPLAINED = "P17.unexplained"
+STATUS_WITHOUT_ROW = "P30.status-without-a-row"
 LEFT_OVER = "P28.other-left-over"
 OTHER_UNEXPLAINED = "B8.other-unexplained"
 
@@ -379,7 +380,12 @@ SECTIONS = (
                     "server uses the volume"
                 ),
                 when=(facts.no_instance_to_ask,),
-                unless=("C1.nothing-left", "C2.nothing-left-blind", "UC3.host-let-go"),
+                unless=(
+                    "C1.nothing-left",
+                    "C2.nothing-left-blind",
+                    "UC3.host-let-go",
+                    STATUS_WITHOUT_ROW,
+                ),
                 meant=(
                     "Nova cannot be asked whether a server uses the volume. A host that "
                     "is no compute may use it."
@@ -1496,6 +1502,39 @@ SECTIONS = (
                 ),
                 done="Parked: a detach has to be asked for, or Cinder's record be dropped.",
                 source="`reset-state` to in-use of a volume that nobody has (read).",
+            ),
+            Rule(
+                STATUS_WITHOUT_ROW,
+                Verdict.PARK,
+                (
+                    "Cinder calls the volume reserved or in-use and has no attachment of it, and "
+                    "the backend has no connection: nothing but the status is left, and only a "
+                    "person can correct it"
+                ),
+                when=(
+                    facts.reserved_or_in_use,
+                    facts.no_attachments,
+                    facts.no_block_device_known,
+                ),
+                unless=(facts.connection_seen, facts.guest_holds),
+                where_blind=(
+                    "Cinder calls the volume reserved or in-use and has no attachment of it; the "
+                    "backend cannot be seen"
+                ),
+                meant=(
+                    "A reserve broke off before its row was made, a detach was rolled back after "
+                    "its row was gone, or the status was set by hand. Nova refuses to attach it "
+                    "and to detach it."
+                ),
+                done=(
+                    "Parked: no call of Cinder's undoes this on a condition. "
+                    "`cinder reset-state --state available` frees it, once it is sure that nobody "
+                    "uses it."
+                ),
+                source=(
+                    "A reserve whose row was never written (cinder/volume/api.py "
+                    "`_attachment_reserve`); `os-roll_detaching`, which asks for no row (read)."
+                ),
             ),
             Rule(
                 "P26.let-go-on-a-shared-host",

@@ -7,11 +7,14 @@ of Cinder or Nova that was read.
 
 from __future__ import annotations
 
+from drivers.base import Connection
+from handlers.judgement.evidence import Fact
 from handlers.notification import Operation
 from tests.unit.handlers.judgement.acting_pictures import (
     ATTACHED,
     DETACH,
     GHOST,
+    LEFT,
     ONE_DELETED,
     SHELVED,
     UC1,
@@ -22,6 +25,8 @@ from tests.unit.handlers.judgement.pictures import (
     BLIND,
     H1,
     H2,
+    H3,
+    UNSEEN,
     A,
     B,
     Picture,
@@ -225,4 +230,102 @@ OF_STATUS: tuple[tuple[str, Picture, str], ...] = (
     ),
 )  # fmt: skip
 
-LATER_STRANGERS = (*OF_CINDER, *BESIDE_OTHERS, *OF_STATUS)
+NO_ROW = Picture(status="reserved")
+"""cinder-api died between its reserve and the row (cinder/volume/api.py _attachment_reserve)."""
+NO_ROW_NOR_SERVER = NO_ROW.but(attachment_id=None, instance_id=None, servers=(), host=None)
+"""The same, found by a sweep."""
+WITHOUT_ROW: tuple[tuple[str, Picture, str], ...] = (
+    ("a reserve whose row was never written", NO_ROW, "P30.status-without-a-row"),
+    ("the same, found by a sweep", NO_ROW_NOR_SERVER, "P30.status-without-a-row"),
+    ("the same, and nobody can see the backend", NO_ROW_NOR_SERVER.but(backend=BLIND),
+     "P30.status-without-a-row"),
+    ("the same, and its server is deleted", NO_ROW.but(servers=(), gone=(X,)),
+     "P30.status-without-a-row"),
+    (
+        "a detach was rolled back after its row was gone: os-roll_detaching asks for none",
+        NO_ROW.but(status="in-use", operation=DETACH), "P30.status-without-a-row",
+    ),
+    ("a host is let in beside it", NO_ROW.but(backend=(access(H1),)), "P17.unexplained"),
+    ("a session is open beside it", NO_ROW.but(
+        status="in-use", backend=(access(H1, sessions=1),)), "P17.unexplained"),
+    ("a server still has a block device for it, of a row that is gone",
+     NO_ROW.but(status="in-use", servers=(server(X, A),)), "P6.guest-holds"),
+    ("Nova does not answer for its server", NO_ROW.but(servers=(), unseen=(X,)),
+     "X2.nova-unknown"),
+    ("the backend does not answer", NO_ROW.but(backend=UNSEEN), "X3.backend-unknown"),
+    ("the attach has just begun, and its server is being built",
+     NO_ROW.but(servers=(server(X, task_state="scheduling", host=None),)), "B2.server-busy"),
+    (
+        "a legacy client's reserve, of which the case knows the row that is gone",
+        NO_ROW.but(status="attaching"), "B3.other-attachment",
+    ),
+)  # fmt: skip
+FAILED_EVACUATION = Picture(
+    status="reserved",
+    attachments=(attachment(A, "reserved"),),
+    servers=(server(X, A, vm_state="error", compute_up=False),),
+    backend=(access(H1, sessions=1),),
+    host=None,
+)
+"""Nova had exchanged the row for a new one when the rebuild failed; the old guest may run on."""
+FAILED_REBUILD = Picture(
+    status="in-use",
+    attachments=(attachment(B, host=H1), attachment(A, "reserved")),
+    servers=(server(X, B, vm_state="error"),),
+    backend=(access(H1, sessions=1),),
+    host=None,
+)
+"""A rebuild with a new image made a new row, and could not delete the old one."""
+RENAMED = ATTACHED.but(attachments=(attachment(A, host="compute-1.example.org"),))
+PORTS = tuple(Connection(f"50:01:43:80:12:34:56:{port}", sessions=None) for port in ("78", "7a"))
+OF_MOVES: tuple[tuple[str, Picture, str], ...] = (
+    ("an evacuation broke off after the exchange of rows, nova/compute/manager.py",
+     FAILED_EVACUATION, "B4.compute-down"),
+    ("the same, and the old host is back",
+     FAILED_EVACUATION.but(servers=(server(X, A, vm_state="error"),)), "P12.no-guest-to-ask"),
+    (
+        "a cold migration failed at its end, and the source is still let in",
+        FAILED_EVACUATION.but(
+            servers=(server(X, A, vm_state="error", host=H2),), backend=(access(H1),)
+        ),
+        "P12.no-guest-to-ask",
+    ),
+    ("a rebuild with a new image left its new row beside the old one", FAILED_REBUILD,
+     "S1.stray-row"),
+    ("the same, seen from the old row",
+     FAILED_REBUILD.but(attachment_id=B, operation=DETACH), "P9.unfinished-sibling"),
+    ("the same, while it is under way", FAILED_REBUILD.but(servers=(
+        server(X, B, task_state="rebuild_block_device_mapping"),)), "B2.server-busy"),
+    ("the image could not be written: the volume is in error", Picture(
+        status="error", attachments=(attachment(A, "reserved"),),
+        servers=(server(X, A, vm_state="error"),)), "P1.volume-error"),
+    ("the same, and a person reset the status", Picture(
+        attachments=(attachment(A, "reserved"),),
+        servers=(server(X, A, vm_state="error"),)), "P6.guest-holds"),
+    ("a swap of volumes died: the new volume's row is left", Picture(
+        status="reserved", attachments=(attachment(A, "reserved"),), host=None),
+     "UC1.unfinished"),
+    ("the same, and the swap may go on", Picture(
+        status="reserved", attachments=(attachment(A, "reserved"),), host=None,
+        swapping=Fact(True)), "B2.server-busy"),
+    ("a compute got another name, its rows have the old one", RENAMED, "H2.attached"),
+    ("the same, and nobody can see the backend", RENAMED.but(backend=BLIND), "H2.attached"),
+    ("two Fibre Channel ports of one host whose connector was never seen",
+     ATTACHED.but(known=(), attachments=(attachment(A, host=H1),), backend=PORTS),
+     "H2.attached"),
+    ("a client that is no server made a row and never connected", Picture(
+        status="reserved", attachments=(attachment(A, "reserved", None),), instance_id=None,
+        servers=(), host=None), "P4.no-instance"),
+    (
+        "a live migration's source is left beside a third server's attachment",
+        LEFT.but(
+            multiattach=True,
+            attachments=(*LEFT.attachments, attachment(C, instance_id=Z, host=H3)),
+            servers=(*LEFT.servers, server(Z, C, host=H3)),
+            backend=(*LEFT.backend, access(H3, sessions=1)),
+        ),
+        "S2.left-on-source",
+    ),
+)  # fmt: skip
+
+LATER_STRANGERS = (*OF_CINDER, *BESIDE_OTHERS, *OF_STATUS, *WITHOUT_ROW, *OF_MOVES)
