@@ -1428,6 +1428,33 @@ SECTIONS = (
                 source="Backends without a driver that sees.",
             ),
             Rule(
+                "P31.leak-unseen",
+                Verdict.PARK,
+                (
+                    "Cinder deleted the row of this attachment without asking the backend, as far "
+                    "as the messages tell, and that cannot be seen: its host may still be let in, "
+                    "and the volume has other attachments"
+                ),
+                when=(
+                    facts.blind,
+                    facts.no_attachment,
+                    facts.access_left,
+                    facts.other_attachments,
+                    facts.status_fits_other_attachments,
+                ),
+                unless=(facts.device_without_attachment, facts.unexplained_party),
+                meant=(
+                    "The destination's row of a live migration was given up while the backend was "
+                    "being asked, or that of a second server on the same host. To end one "
+                    "connection of several takes a driver that sees."
+                ),
+                done=(
+                    "Parked: on the array a person can see whether the host still has access, "
+                    "which must not be ended if another attachment of it needs it."
+                ),
+                source="A destination that timed out (made on a backend that is seen).",
+            ),
+            Rule(
                 UNEXPLAINED,
                 Verdict.PARK,
                 (

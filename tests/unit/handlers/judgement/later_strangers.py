@@ -328,4 +328,25 @@ OF_MOVES: tuple[tuple[str, Picture, str], ...] = (
     ),
 )  # fmt: skip
 
-LATER_STRANGERS = (*OF_CINDER, *BESIDE_OTHERS, *OF_STATUS, *WITHOUT_ROW, *OF_MOVES)
+GIVEN_UP = ATTACHED.but(
+    attachments=(attachment(B, host=H1),), servers=(server(X, B),), backend=BLIND, host=None,
+    released_unasked=True,
+)  # fmt: skip
+"""Cinder's API deleted the destination's row while the backend was being asked."""
+UNSEEN_LEAKS: tuple[tuple[str, Picture, str], ...] = (
+    ("a destination's row was given up, and nobody can see the backend", GIVEN_UP,
+     "P31.leak-unseen"),
+    ("the same, and the backend is seen to let nobody else in",
+     GIVEN_UP.but(backend=(access(H1, sessions=1),)), "C1.nothing-left"),
+    ("the same, and the backend had never been asked", GIVEN_UP.but(starts=0),
+     "C2.nothing-left-blind"),
+    ("the same, and the migration still runs",
+     GIVEN_UP.but(servers=(server(X, B, task_state="migrating"),)), "B2.server-busy"),
+    ("the same, and no other attachment is left",
+     GIVEN_UP.but(status="available", attachments=(), servers=(server(X),), host=H1),
+     "UC5.leaked"),
+)  # fmt: skip
+
+LATER_STRANGERS = (
+    *OF_CINDER, *BESIDE_OTHERS, *OF_STATUS, *WITHOUT_ROW, *OF_MOVES, *UNSEEN_LEAKS,
+)  # fmt: skip
