@@ -139,12 +139,16 @@ def shares(
 def _was_elsewhere(
     attachment: CinderAttachment, connector: Connector, learned: Mapping[str, Connector]
 ) -> bool:
-    """Tell whether the row of a deleted server names another host, and had followed its server.
+    """Tell whether the row of a deleted server names another host, and had followed its server."""
+    return has_followed(attachment) and not _may_be_on(attachment.host, connector, learned)
+
+
+def has_followed(attachment: CinderAttachment) -> bool:
+    """Tell whether a row is on the last host that its server had it on.
 
     Only a row of the old way, which has no connection info, stays behind where a server is moved.
     """
-    followed = attachment.host is not None and attachment.has_connection_info
-    return followed and not _may_be_on(attachment.host, connector, learned)
+    return attachment.host is not None and attachment.has_connection_info
 
 
 def _may_be_on(host: str | None, connector: Connector, learned: Mapping[str, Connector]) -> bool:
@@ -160,13 +164,23 @@ def explained_by(
     servers: Mapping[str, ServerEvidence],
     learned: Mapping[str, Connector],
 ) -> tuple[Connector, ...]:
-    """Return the connectors of the hosts on which the servers of these rows are.
+    """Return the connectors of the hosts on which the servers of these rows are, or were.
 
     Of a host whose connector was never seen only the name is known; some backends report it too.
     """
-    answers = (servers.get(attachment.instance_id or "") for attachment in attachments)
-    hosts = (a.value.host for a in answers if isinstance(a, Fact) and a.value.host)
-    return tuple(learned.get(host, Connector(host=host)) for host in hosts)
+    hosts = (_host_of(r, servers.get(r.instance_id or "")) for r in attachments)
+    return tuple(learned.get(host, Connector(host=host)) for host in hosts if host)
+
+
+def _host_of(attachment: CinderAttachment, answer: ServerEvidence | None) -> str | None:
+    """Return the host of a row's server; of a deleted one the row's, if it had followed it."""
+    match answer:
+        case Fact(server):
+            return server.host
+        case Absent():
+            return attachment.host if has_followed(attachment) else None
+        case _:
+            return None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
