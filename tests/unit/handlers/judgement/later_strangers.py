@@ -347,6 +347,29 @@ UNSEEN_LEAKS: tuple[tuple[str, Picture, str], ...] = (
      "UC5.leaked"),
 )  # fmt: skip
 
+SWITCHED_OFF = ATTACHED.but(servers=(server(X, A, powered_off=True),), backend=())
+"""A guest shut itself down, so that nobody has the image open; Nova says active for a while."""
+OF_POWER: tuple[tuple[str, Picture, str], ...] = (
+    ("a guest has shut itself down, nova/compute/manager.py _sync_instance_power_state",
+     SWITCHED_OFF, "H2.attached"),
+    ("a server was off when it was resized, and waits to be confirmed",
+     SWITCHED_OFF.but(servers=(server(X, A, vm_state="resized", powered_off=True),)),
+     "H2.attached"),
+    ("the same, and it was attached the old way",
+     SWITCHED_OFF.but(servers=(server(X, None, powered_off=True),)),
+     "H3.attached-the-old-way"),
+    ("a guest that is paused", ATTACHED.but(servers=(server(X, A, vm_state="paused"),),
+     backend=()), "P8.access-lost"),
+    ("a guest that runs, beside one that is off", ATTACHED.but(
+        multiattach=True, attachments=(attachment(A), attachment(B, instance_id=Y, host=H2)),
+        servers=(server(X, A, powered_off=True), server(Y, B, host=H2)), backend=()),
+     "P8.access-lost"),
+    ("a guest that is off on one host, and another server's session",
+     ATTACHED.but(servers=(server(X, A, powered_off=True),), backend=(
+         access(H1), access(H2, sessions=1)), elsewhere=(holding(host=H2),)),
+     "P15.two-writers"),
+)  # fmt: skip
+
 LATER_STRANGERS = (
-    *OF_CINDER, *BESIDE_OTHERS, *OF_STATUS, *WITHOUT_ROW, *OF_MOVES, *UNSEEN_LEAKS,
+    *OF_CINDER, *BESIDE_OTHERS, *OF_STATUS, *WITHOUT_ROW, *OF_MOVES, *UNSEEN_LEAKS, *OF_POWER,
 )  # fmt: skip
