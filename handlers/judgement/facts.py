@@ -458,9 +458,11 @@ def named_by_device(s: Situation) -> bool:
 
 
 @predicate
-def named_or_server_gone(s: Situation) -> bool:
-    """A block device of its server names the row, or its server is deleted."""
-    return s.named_by_device or s.server_gone
+def held_or_server_gone(s: Situation) -> bool:
+    """A block device of its server holds the volume, and each names a row; or its server is
+    deleted.
+    """
+    return (bool(s.devices) and not s.devices_without_attachment) or s.server_gone
 
 
 @predicate

@@ -716,7 +716,7 @@ SECTIONS = (
                 when=(
                     facts.detaching,
                     facts.attachment_is_attached,
-                    facts.named_or_server_gone,
+                    facts.held_or_server_gone,
                     facts.other_attachments,
                 ),
                 meant="Cinder's status does not say of which attachment.",

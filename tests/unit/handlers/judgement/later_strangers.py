@@ -176,12 +176,31 @@ BESIDE_OTHERS: tuple[tuple[str, Picture, str], ...] = (
         ),
         "P24.deleted-on-a-shared-host",
     ),
+    *(
+        (f"one of two servers of one host is deleted, nobody is let in, the other one is {words}",
+         ON_ONE_HOST.but(gone=(X,), servers=(server(Y, B, **state),)), rule)
+        for words, state, rule in (
+            ("stopped", {"vm_state": "stopped"}, "S4.deleted-beside-others"),
+            ("switched off", {"powered_off": True}, "S4.deleted-beside-others"),
+            ("running", {}, "P8.access-lost"),
+            ("being started", {"vm_state": "stopped", "task_state": "powering-on"},
+             "B2.server-busy"),
+        )
+    ),
     # -- the wish of which nobody says whose it is
     (
         "one of two servers is deleted while a detach is on record",
         ONE_DELETED.but(status="detaching"),
         "P10.whose-wish",
     ),
+    (
+        "a server is detached that was migrated, and the source's row is left",
+        LEFT.but(status="detaching"), "P10.whose-wish",
+    ),
+    ("the same, and the server names a row that is gone", LEFT.but(
+        status="detaching", servers=(server(X, "gone", host=H2),)), "P6.guest-holds"),
+    ("the same, and the server has let go of both", LEFT.but(
+        status="detaching", servers=(server(X, host=H2),)), "P0.not-understood"),
     ("the same, and its host is let in no more",
      ONE_DELETED.but(status="detaching", backend=(access(H2, sessions=1),)), "P10.whose-wish"),
 )  # fmt: skip
