@@ -310,6 +310,11 @@ def other_attachments_named(s: Situation) -> bool:
     return bool(s.others) and s.others_named_by_devices == s.others
 
 
+@where_blind(
+    "The volume has other rows, and each is in order or over: it is attached and a block device of "
+    "its own server names it; or it is reserved for a server that is shelved and offloaded, and "
+    "named too; or its server is deleted, and Nova says that the guest ended on the row's host."
+)
 @predicate
 def other_attachments_in_order(s: Situation) -> bool:
     """The volume has other rows, and each is in order or over: it is attached and a block device of
