@@ -201,6 +201,7 @@ class _Batch:
 
     def apply(self, notification: Notification) -> None:
         signal = Signal.of(notification)
+        # What our own call caused is history of the case that made it, and says nothing new.
         own = next((r for r in signal.request_ids if r in self._intents), None)
         if own is not None:
             self._file(signal, self._intents[own])
@@ -246,6 +247,7 @@ class _Batch:
             self._open_case(notification, operation, Trigger.DEADLINE, deadline_at)
             return
         updated = self._absorbed(case, notification)
+        # A new operation on what a person has: it is looked at when that one should have ended.
         if updated.state in FOR_A_PERSON:
             updated = looked_at_by(updated, self._deadline_at(operation))
         claimed = case.case_id in self._claimed

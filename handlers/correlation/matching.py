@@ -291,6 +291,7 @@ def _proven(signal: Signal, own: Sequence[Case]) -> Match | None:
         if equal:
             return Match(equal[-1], proven=True)
     shared = [c for c in own if shares_request(signal, c)]
+    # One request may be of several cases: Nova attaches all volumes of a new server in one.
     return Match(shared[-1], proven=len(shared) == 1) if shared else None
 
 
