@@ -71,7 +71,7 @@ imports: venv
 	@$(BIN)/lint-imports --no-logo
 
 quick-tests: venv
-	@$(AT_ONCE) $(BIN)/python -m pytest -q -n 3 --dist worksteal --hypothesis-profile=quick \
+	@$(AT_ONCE) $(BIN)/python -m pytest -q -n 4 --dist worksteal --hypothesis-profile=quick \
 		-m "not integration and not slow" tests/unit tests/properties
 
 bench: services venv ## Run the benchmarks (no other target runs them)

@@ -79,6 +79,7 @@ class Breaker:
         """
         if self.opened_at is None or limits.failures == 0:
             return 0.0
+        # Bounded, so that no number of failures makes a time that ``timedelta`` cannot hold.
         doubled = limits.open_seconds * 2 ** min(max(self.opens - 1, 0), 16)
         open_until = self.opened_at + timedelta(
             seconds=min(doubled, max(limits.longest_seconds, limits.open_seconds))
@@ -102,6 +103,7 @@ class Breaker:
             return dataclasses.replace(self, failures=failures)  # begun before it opened
         if failures < limits.failures:
             return dataclasses.replace(self, failures=failures)
+        # Without ``probe_until``: the one release that was tried has failed.
         return Breaker(failures, self.opens + 1, opened_at=now)
 
 
@@ -180,6 +182,8 @@ class BrakedError(Exception):
 def wait_seconds(full_at: datetime | None, now: datetime, bucket: Bucket) -> float:
     """Return how long there is no token yet; 0 if there is one. ``full_at`` None: never used."""
     due = max(full_at or now, now)
+    # A bucket that was left alone may be used ``burst`` times at once, and is not overfilled by
+    # time.
     ahead = due - now - bucket.interval * (bucket.burst - 1)
     return max(ahead.total_seconds(), 0.0)
 

@@ -49,6 +49,7 @@ def may_have_acted(intents: tuple[Intent, ...]) -> tuple[Intent, ...]:
 def acted_on(case: Case) -> Grounds | None:
     """Return the grounds of the last write, else intent, since the case was recovered."""
     recent = since_recovered(case)
+    # A write that surely did nothing names its grounds only where there is no other.
     last = (may_have_acted(recent) or recent)[-1:]
     return last[0].grounds if last else None
 
@@ -58,6 +59,7 @@ def holds_reserve(case: Case) -> bool:
 
     A reserve without an answer may have acted, and may still act after a later unreserve.
     """
+    # Oldest first: an unreserve ends only the reserves before it.
     reserved = in_doubt = False
     for intent in case.intents:
         if intent.kind is StepKind.CINDER_RESERVE:
@@ -175,6 +177,7 @@ def detach_seconds(case: Case, horizon_seconds: float, now: datetime) -> float:
 
 def attach_seconds(case: Case, horizon_seconds: float, now: datetime) -> float:
     """Return how long a try of the attach may still act: the last one heard, or that of opening."""
+    # Without a start on the bus the attach began before its case did, at the latest.
     tried_at = case.late.attach_tried_at or case.round_began_at
     return _left(max(tried_at, case.round_began_at), horizon_seconds, now)
 

@@ -67,6 +67,8 @@ def announce(case: Case, diagnosis: Diagnosis, details: Details) -> Announcement
         "verdict": diagnosis.verdict.value,
         "rule": diagnosis.rule,
         "reason": details.reason,
+        # The case first: a look may have found another row to be the subject, and who listens joins
+        # by this.
         "attachment_id": case.attachment_id
         or (s.attachment.attachment_id if s and s.attachment else None),
         "instance_uuid": s.instance_id if s else case.instance_id,
@@ -102,6 +104,7 @@ def dismissed(case: Case, actor: str, reason: str, now: datetime) -> Announcemen
 
 def _volume_keys(case: Case, volume: Volume | None) -> dict[str, Any]:
     if volume is None:
+        # Cinder did not answer, or has no such volume: of the usual keys only these are known.
         return {"volume_id": case.volume_id, "host": case.backend, "status": None}
     return {
         "volume_id": case.volume_id,

@@ -53,7 +53,7 @@ waiting) raises ``signal_seq``, so that a diagnosis made without it is made agai
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -175,6 +175,10 @@ class _Batch:
         self._claimed = recorded.claimed
         self._before = {case.case_id: case for case in recorded.cases}
         self._cases = dict(self._before)
+        # A batch may be about hundreds of volumes: what is about one must not read all the cases.
+        self._by_volume: dict[str | None, dict[str, Case]] = {}
+        for case in recorded.cases:
+            self._by_volume.setdefault(case.volume_id, {})[case.case_id] = case
         self._orphans = {signal.message_id: signal for signal in recorded.orphans}
         self._stored_orphans = frozenset(self._orphans)
         self._intents = recorded.intents
@@ -200,6 +204,7 @@ class _Batch:
 
     def apply(self, notification: Notification) -> None:
         signal = Signal.of(notification)
+        # What our own call caused is history of the case that made it, and says nothing new.
         own = next((r for r in signal.request_ids if r in self._intents), None)
         if own is not None:
             self._file(signal, self._intents[own])
@@ -212,10 +217,9 @@ class _Batch:
 
     def _look_once(self, signal: Signal) -> None:
         """Leave out the second looks that another look at the volume makes superfluous."""
-        touched = {c.volume_id for c in self._cases.values() if c.case_id in self._looked_at_again}
+        touched = {self._cases[case_id].volume_id for case_id in self._looked_at_again}
         for volume_id in touched | {signal.volume_id}:
-            of_volume = [c for c in self._cases.values() if c.volume_id == volume_id]
-            for before, after in superfluous(of_volume):
+            for before, after in superfluous(list(self._of(volume_id))):
                 self._move(after, signal)
                 if not after.open:
                     self._looked_at_again.discard(before.case_id)
@@ -240,12 +244,13 @@ class _Batch:
     def _start(self, notification: Notification, signal: Signal) -> None:
         operation = _operation(signal)
         self._unsuspect(notification, signal)
-        case = self._found(signal, operation) or find_bare(signal, operation, self._open())
+        case = self._found(signal, operation) or find_bare(signal, operation, self._open(signal))
         if case is None:
             deadline_at = self._deadline_at(operation)
             self._open_case(notification, operation, Trigger.DEADLINE, deadline_at)
             return
         updated = self._absorbed(case, notification)
+        # A new operation on what a person has: it is looked at when that one should have ended.
         if updated.state in FOR_A_PERSON:
             updated = looked_at_by(updated, self._deadline_at(operation))
         claimed = case.case_id in self._claimed
@@ -254,8 +259,8 @@ class _Batch:
 
     def _suspect(self, end: Signal) -> None:
         """Suspect a leak of the attach whose row this end, which no detach began, shows no more."""
-        others = find_only(end, Operation.DETACH, self._open())
-        given_up = None if others else find_given_up(end, self._open())
+        others = find_only(end, Operation.DETACH, self._open(end))
+        given_up = None if others else find_given_up(end, self._open(end))
         if given_up is not None and not given_up.released_unasked:
             suspected = dataclasses.replace(self._counted(given_up), released_unasked=True)
             self._move(settling(suspected, Trigger.RELEASED_UNASKED, self._settled_at), end)
@@ -269,7 +274,7 @@ class _Batch:
         if row is None or not row.unasked:
             return
         own = dataclasses.replace(end, attachment_id=row.attachment_id, instance_id=row.instance_id)
-        match = find_proven(own, Operation.ATTACH, self._open())
+        match = find_proven(own, Operation.ATTACH, self._open(end))
         if match is not None and match.proven:
             attach = self._counted(absorb_signal(match.case, own))
             suspected = dataclasses.replace(attach, released_unasked=True)
@@ -277,7 +282,7 @@ class _Batch:
 
     def _unsuspect(self, notification: Notification, signal: Signal) -> None:
         """Drop the suspicion that an end raised which had overtaken this start of the backend's."""
-        for case in self._open():
+        for case in self._open(signal):
             if case.released_unasked and asked_the_backend(notification, case):
                 self._move(dataclasses.replace(case, released_unasked=False), signal)
 
@@ -296,8 +301,8 @@ class _Batch:
         if notification.source is Source.SWEEP:
             self._sighted(notification, signal)
             return
-        found = self._found(signal, operation) or find_only(signal, operation, self._open())
-        found = found or find_reset(notification, self._open())
+        found = self._found(signal, operation) or find_only(signal, operation, self._open(signal))
+        found = found or find_reset(notification, self._open(signal))
         if found is not None:
             case = self._absorbed(found, notification)
             move = due if notification.reset else settling  # a person has just moved it
@@ -312,7 +317,7 @@ class _Batch:
         A person who has the case was told of its attachment; what the sweep found of the volume as
         a whole may be news, and need not be of that attachment.
         """
-        case, whole = find_swept(notification, self._open()), signal.attachment_id is None
+        case, whole = find_swept(notification, self._open(signal)), signal.attachment_id is None
         if case is None:
             self._open_case(notification, _operation(signal), Trigger.SWEEP, self._settled_at)
             return
@@ -333,7 +338,7 @@ class _Batch:
             self._put(settling(updated, Trigger.ERROR, self._settled_at), signal)
 
     def _end(self, notification: Notification, signal: Signal) -> None:
-        operation, cases = _operation(signal), self._open()
+        operation, cases = _operation(signal), self._open(signal)
         if (match := find_proven(signal, operation, cases)) and match.proven:
             case = tell_apart(match.case, signal)
             updated = note_end(self._absorbed(case, notification), signal)
@@ -365,7 +370,7 @@ class _Batch:
         self._filed[signal.message_id] = None
         if signal.volume_id is None:
             return
-        concerned = concerned_by(signal, (c for c in self._cases.values() if c.open))
+        concerned = concerned_by(signal, (c for c in self._of(signal.volume_id) if c.open))
         move = due if notification.tells_of_deletion else settling
         for case in reversed(concerned):
             counted = self._counted(case)
@@ -460,7 +465,7 @@ class _Batch:
             settled_at=self._settled_at,
             deadline_at=self._deadline_at(case.operation),
             look_at=self._look_at,
-            unusual=signal.shows_others or unusual_company(case, self._cases.values()),
+            unusual=signal.shows_others or unusual_company(case, self._of(case.volume_id)),
             spare=len(self._looked_at_again) < self._spare_looks,
         )
 
@@ -469,28 +474,32 @@ class _Batch:
 
     # --- the cases of the batch -----------------------------------------------------------------
 
-    def _open(self) -> list[Case]:
-        """Return the cases whose operation may still be in progress, or that were looked at."""
-        return [case for case in self._cases.values() if case.open and not case.only_ended]
+    def _of(self, volume_id: str | None) -> Collection[Case]:
+        return self._by_volume.get(volume_id, {}).values()
+
+    def _open(self, signal: Signal) -> list[Case]:
+        """Return the volume's cases whose operation may go on still, or that were looked at."""
+        of_volume = self._of(signal.volume_id)
+        return [case for case in of_volume if case.open and not case.only_ended]
 
     def _found(self, signal: Signal, operation: Operation) -> Case | None:
         """Return the open case that a start or error is about, else the ended one that it proves.
 
         The next operation of the same instance must not be taken for one that has ended.
         """
-        if match := find(signal, operation, self._open()):
+        if match := find(signal, operation, self._open(signal)):
             return match.case
         before = self._ended_before(signal, operation)
         return None if before is None or begins_anew(signal, before) else before
 
     def _closed_before(self, signal: Signal, operation: Operation) -> Case | None:
-        closed = [c for c in self._cases.values() if not c.open or c.only_ended]
+        closed = [c for c in self._of(signal.volume_id) if not c.open or c.only_ended]
         match = find_proven(signal, operation, closed)
         return match.case if match else companion(signal, closed)
 
     def _ended_before(self, signal: Signal, operation: Operation) -> Case | None:
         """Return the case that this belongs to and that an end, not a diagnosis, has closed."""
-        ended = (case for case in self._cases.values() if case.only_ended)
+        ended = (case for case in self._of(signal.volume_id) if case.only_ended)
         match = find_proven(signal, operation, ended)
         return match.case if match and match.proven else None
 
@@ -506,6 +515,7 @@ class _Batch:
         if case.only_ended and case.open:
             self._looked_at_again.add(case.case_id)
         self._cases[case.case_id] = case
+        self._by_volume.setdefault(case.volume_id, {})[case.case_id] = case
 
     def _file(self, signal: Signal, case_id: str) -> None:
         """File a message under its case; one that moves several cases is filed under the first."""

@@ -132,13 +132,15 @@ def find_reset(notification: Notification, cases: Iterable[Case]) -> Case | None
 
     Not one of another attachment, where both are named.
     """
+    if not notification.reset:
+        return None
     signal = Signal.of(notification)
     of_volume = [
         case
         for case in cases
         if case.volume_id == signal.volume_id and not _contradicts(signal, case)
     ]
-    return of_volume[-1] if of_volume and notification.reset else None
+    return of_volume[-1] if of_volume else None
 
 
 def concerned_by(signal: Signal, cases: Iterable[Case]) -> Sequence[Case]:
@@ -296,6 +298,7 @@ def _proven(signal: Signal, own: Sequence[Case]) -> Match | None:
         if equal:
             return Match(equal[-1], proven=True)
     shared = [c for c in own if shares_request(signal, c)]
+    # One request may be of several cases: Nova attaches all volumes of a new server in one.
     return Match(shared[-1], proven=len(shared) == 1) if shared else None
 
 

@@ -144,6 +144,7 @@ def implausible(counted: int, before: int | None) -> str | None:
 
 def ripe(standing: Standing, patience: Patience) -> bool:
     """Tell whether it was seen before, has not moved for too long, and was not looked at lately."""
+    # Not at the first sight, whatever the patience: one list may have caught a healthy transition.
     if standing.age_seconds <= 0 or standing.age_seconds < patience.of(standing.sighting.status):
         return False
     return standing.offered_seconds is None or standing.offered_seconds >= patience.again_seconds

@@ -68,6 +68,7 @@ def tell_apart(case: Case, end: Signal) -> Case:
     """
     cinder = end.source is Source.CINDER and case.operation is Operation.DETACH
     went = [row for row in case.shown if row.attachment_id not in end.shown]
+    # More than one went meanwhile: the end does not say which of them it is about.
     if not cinder or case.attachment_id is not None or len(went) != 1:
         return case
     (row,) = went
@@ -108,6 +109,7 @@ def note_end(case: Case, signal: Signal) -> Case:
 
 def count_signal(case: Case, *, claimed: bool) -> Case:
     """Count a message of the case, where a diagnosis may be under way that does not know of it."""
+    # A case that waits and that no worker has is judged from scratch when its time comes.
     counts = claimed or case.state is not CaseState.WAITING
     return dataclasses.replace(case, signal_seq=case.signal_seq + 1) if counts else case
 
@@ -289,6 +291,7 @@ def superfluous(cases: Sequence[Case]) -> Sequence[tuple[Case, Case]]:
     attachment stands for its attach, and else the attach for the others. What is kept is looked at
     when the last of them would have been.
     """
+    # After a repeated start the look is for the late first try, which no other look waits for.
     planned = [c for c in cases if c.only_ended and c.open and c.starts <= 1]
     looked_at = [c for c in cases if c.open and c.state is not CaseState.WAITING]
     others = [c for c in looked_at if c not in planned]
@@ -330,6 +333,7 @@ def due(case: Case, trigger: Trigger, at: datetime) -> Case:
     That a status was written by hand is remembered whatever comes after it.
     """
     sooner = earlier(case.next_attempt_at, at)
+    # A reset by hand leaves the backend as it was, which the rules must know whatever came later.
     kept = case.trigger if case.trigger is Trigger.RESET else trigger
     return dataclasses.replace(
         _unseen(case), state=CaseState.DUE, trigger=kept, next_attempt_at=sooner

@@ -107,6 +107,8 @@ def unexplained_connections(
     ports = [c for c in left if _names_a_port(s, c)]
     if missing and ports:  # they may all be those of one host
         left, missing = [c for c in left if c not in ports], missing[1:]
+    # The last ones are spared first, so an access is spared before a session, which a guest may
+    # use.
     left.sort(key=lambda connection: not connection.sessions)
     spared = _spared(s, left, missing)
     return tuple(c for c in left if host_of(s, c) not in spared)
@@ -171,6 +173,7 @@ def _may_be_named(told: str | None, names: tuple[str, ...]) -> bool:
     is_name = told is not None and HOST_NAME.fullmatch(told) and not WWPN.fullmatch(told)
     if told is None or not names or not is_name:
         return True
+    # Whole words only: "compute1" is not found in "compute10".
     short = (re.escape(name.partition(".")[0]) for name in names)
     return any(re.search(rf"(?<![a-z0-9]){n}(?![a-z0-9])", told, re.IGNORECASE) for n in short)
 

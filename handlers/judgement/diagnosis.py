@@ -79,6 +79,7 @@ def diagnose(
             return Diagnosis(Verdict.GONE, VOLUME_GONE, control, None, None)
         case Fact(volume):
             situation = situate(case, volume, evidence, late_attach)
+    # The last rule asks for nothing, so that there is always one.
     decides = next(rule for rule in RULES if _holds(rule, situation))
     said = decides.where_blind if situation.blind and decides.where_blind else decides.reason
     reason = said + _unseen(situation) + _users(situation) + _hosts(decides, situation)
@@ -101,6 +102,7 @@ def hosts_to_ask_of(first: Diagnosis) -> tuple[str, ...]:
         return ()
     going = accounting.hosts_let_go(s) if first.verdict in RELEASING else ()
     left = () if s.nameless else accounting.unexplained_hosts(s)
+    # The order counts: a look asks of ``MOST_HOSTS`` hosts only.
     return tuple(dict.fromkeys((*going, *left)))
 
 

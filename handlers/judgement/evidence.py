@@ -191,7 +191,9 @@ def gather(case: Case, sources: Sources) -> Evidence:
     volume = look_at_volume(case, sources)
     if not isinstance(volume, Fact):
         return Evidence(volume)
+    # Before that backend is asked, which may hang: the room of a backend is counted by this.
     sources.located(volume.value.ref.backend)
+    # A dict, not a set: the order of the questions is the same in every run.
     instances = dict.fromkeys(
         [case.instance_id, *(attachment.instance_id for attachment in volume.value.attachments)],
     )
@@ -369,6 +371,8 @@ def _computes(
         def ask(host: str = host or "") -> bool | None:
             return sources.nova.compute_up(host, timeout_seconds=sources.timeout_seconds)
 
+        # A host of which Nova did not say is left out: who reads it takes it for not known to be
+        # up.
         with contextlib.suppress(OutsideError):
             if (up := sources.retry("nova", "compute_up", ask)) is not None:
                 yield host or "", up
@@ -417,6 +421,8 @@ def _without_sessions(observation: Observation) -> Observation:
 def _seen(observation: Observation, backend: str) -> BackendEvidence:
     if observation.connections:
         return Fact(observation)
+    # A driver that lists nothing may have listed the wrong place: without a control it proves
+    # nothing.
     if not observation.control:
         return Unknown(
             f"backend {backend}: the driver reported no connection and no positive control"
@@ -460,6 +466,8 @@ def _holding(volume_id: str, host: str, sources: Sources, *, down: bool = False)
         asks = up or (down and up is False)
         holders = sources.retry("nova", "holders", ask_holders) if asks else None
     except OutsideError as error:
+        # Whether the compute answered or not: a list that is missing makes the whole answer
+        # unknown.
         return Holding(host, None, _no_answer(f"Nova: {error}", error))
     return Holding(host, up, None if holders is None else Fact(holders))
 

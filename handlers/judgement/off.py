@@ -27,6 +27,7 @@ def counts(s: Situation) -> frozenset[str]:
     """Return the hosts that are powered off by a person's word, where the word counts here."""
     if not s.off or s.nameless or not isinstance(s.backend, Fact | Absent):
         return frozenset()
+    # A session of an initiator that nobody knows may be that of the host that is said to be off.
     if any(contradicted(s)) or not _sessions_are_told_apart(s):
         return frozenset()
     return frozenset(word.host for word in s.off)

@@ -164,14 +164,19 @@ def is_ordered_detach(steps: tuple[Step, ...]) -> bool:
 def _release(s: Situation, capabilities: Capabilities) -> tuple[Step, ...]:
     if _one_call_for_both(s, capabilities):
         kind = StepKind.CINDER_FORCE_DETACH
+        # No look comes between the backend and Cinder here, so all is asked for before the one
+        # call.
         conditions = (*UNHELD, Condition.QUIET, Condition.CLEAN)
         return (_step(s, kind, {s.status}, *conditions),)
     last = _release_in_cinder(s)
     if not _needs_backend_call(s, capabilities):
         return (_step(s, last, {s.status}, *UNHELD, Condition.CLEAN),)
+    # Without a connector the call ends every connection, so there must be this one alone.
     needs = [*UNHELD, Condition.QUIET] + ([] if s.connector else [Condition.SOLE])
     return (
         _step(s, StepKind.BACKEND_FORCE_DETACH, {s.status}, *needs),
+        # Cinder's record goes last, and only where the look after the driver's call shows nothing
+        # left.
         _step(s, last, _left_by_driver(s, capabilities), *UNHELD, Condition.CLEAN),
     )
 
@@ -244,6 +249,7 @@ def cinder_skips_backend(s: Situation) -> bool:
 
 def _terminate(s: Situation, capabilities: Capabilities) -> tuple[Step, ...]:
     force = StepKind.BACKEND_FORCE_DETACH
+    # Only what is available is reserved meanwhile; ``attaching`` here is our own reserve.
     if s.status not in ("available", "attaching"):
         return (_step(s, force, {s.status}, *UNHELD, Condition.QUIET),)
     release = _step(s, force, {"attaching"}, *UNHELD, Condition.QUIET, Condition.HELD)
@@ -255,6 +261,7 @@ def _terminate(s: Situation, capabilities: Capabilities) -> tuple[Step, ...]:
         Condition.CLEAN,
     )
     if s.status == "available":
+        # First, so that nobody attaches the volume while the driver ends the old connection.
         reserve = _step(s, StepKind.CINDER_RESERVE, {"available"}, *UNHELD, Condition.QUIET)
         return (reserve, release, unreserve)
     return (unreserve,) if _released(s) else (release, unreserve)
@@ -272,6 +279,7 @@ def _nova_detach(s: Situation) -> tuple[Step, ...]:
     detach = _detach_in_use(s)
     if s.status == "in-use":
         return (detach,)
+    # Nova's API refuses to detach what Cinder calls detaching already (400).
     return (_step(s, StepKind.CINDER_ROLL_DETACHING, {"detaching"}, *DETACH_NEEDS), detach)
 
 
@@ -305,6 +313,7 @@ def unmet(step: Step, planned: Diagnosis, now: Diagnosis) -> str | None:
     before, s = planned.situation, now.situation
     if before is None or s is None:
         return f"Cinder could not be read again before the call: {now.reason}"
+    # First what is plainly another thing: its sentence tells a person more than that of a rule.
     if reason := _changed(step, before, s) or _client_changed(step, s):
         return reason
     if now.verdict is not planned.verdict and not _carries_on(step, now):

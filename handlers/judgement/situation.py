@@ -45,6 +45,7 @@ def subject_of(
     several servers', about that of the only one that is deleted.
     """
     if case.attachment_id is not None:
+        # A row that is gone leaves the case without a row: it is not about one of the others then.
         own = (
             attachment
             for attachment in volume.attachments
@@ -153,6 +154,7 @@ def has_followed(attachment: CinderAttachment) -> bool:
 
 def _may_be_on(host: str | None, connector: Connector, learned: Mapping[str, Connector]) -> bool:
     if host is None or host == connector.host:
+        # Nova says of a server at rest that it is on no host, and then it shares none.
         return host is not None
     if host in learned:
         return bool(connector.names() & learned[host].names())

@@ -72,8 +72,11 @@ def _excess(s: Situation, excluded: Set[str | None] = frozenset()) -> int:
     using = set(writers(s)) - excluded
     if len(using) <= 1:
         return 0
+    # Any number of hosts may write there, but each only with a row of its own.
     if s.volume.ref.multiattach:
         return _unexplained(s, excluded) - _moving(s)
+    # The second count has no allowance: two hosts that each have a server of the volume are two
+    # guests.
     return max(len(using) - _moving(s), len(using & _hosts_of_servers(s))) - 1
 
 
@@ -131,6 +134,8 @@ def _has_lost_access(s: Situation, attachment: CinderAttachment) -> bool:
         return False
     if server.powered_off:  # by itself, or it was off when it was resized
         return False
+    # The backend was seen and lets nobody in, so no name is needed to know that this host is not
+    # in.
     if isinstance(s.backend, Absent):
         return True
     connector = _connector_of_guest(s, attachment, server)

@@ -30,6 +30,7 @@ def read(message: Message, kind: EventType) -> Notification:
         operation=kind.operation,
         phase=kind.phase,
         volume_id=required(payload, "volume_id", "payload.volume_id"),
+        # Where no row is proven, all may still be of one server.
         instance_id=attachment.instance_id if attachment else _common_instance(kind, attachments),
         attachment_id=attachment.attachment_id if attachment else None,
         request_id=message.request_id,
@@ -142,6 +143,7 @@ def _attachment(attachment: object, where: str) -> NotifiedAttachment:
     if not isinstance(attachment, dict):
         raise BrokenMessageError(f"{where} is not an object")
     connector = _connector(attachment.get("connector"))
+    # A row that is not attached yet has no ``attached_host``; its connector names the same host.
     host = attachment.get("attached_host") or (connector.host if connector else None)
     return NotifiedAttachment(
         attachment_id=required(attachment, "id", f"{where}.id"),
@@ -161,5 +163,6 @@ def _connector(text: object) -> Connector | None:
     except orjson.JSONDecodeError:
         return None
     connector = Connector.from_mapping(properties) if isinstance(properties, dict) else Connector()
+    # PostgreSQL stores no NUL in JSON. A connector without any key that we know names nobody.
     fit = connector != Connector() and "\\u0000" not in connector.to_json()
     return connector if fit else None

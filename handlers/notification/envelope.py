@@ -34,6 +34,7 @@ class Message:
     def message_id(self) -> str:
         """Return the publisher's id, or one made of the body, the same for the same bytes."""
         own = identifier(self.fields.get("message_id"))
+        # So that a redelivery is known as one also where the publisher gave no id.
         return own or f"sha256:{hashlib.sha256(self.body).hexdigest()}"
 
     @property
@@ -57,6 +58,7 @@ class Message:
         text = self.fields.get("timestamp")
         try:
             at = datetime.fromisoformat(text) if isinstance(text, str) else None
+            # astimezone overflows for the first and the last day that a datetime can hold.
             return at and (at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC))
         except (ValueError, OverflowError):
             return None
@@ -78,6 +80,8 @@ def open_envelope(body: bytes) -> Message:
 
 def _enveloped(outer: Mapping[str, Any]) -> Mapping[str, Any]:
     version, text = outer.get("oslo.version"), outer["oslo.message"]
+    # Another major version may mean another thing by the same keys; it is quarantined, not guessed
+    # at.
     if not isinstance(version, str) or version.partition(".")[0] != "2":
         raise BrokenMessageError("the envelope's oslo.version is not 2.x")
     if not isinstance(text, str):

@@ -163,6 +163,8 @@ def may_concern(body: bytes) -> bool:
     at = body.find(_KEY)
     while at >= 0:
         if (match := _KEY_AND_VALUE.match(body, at)) is not None:
+            # A value that is escaped may be ours in other letters ("\u0076olume..."): the parser
+            # decides.
             if match[1] is None or match[1] in _WANTED:
                 return True
             seen = True

@@ -52,6 +52,7 @@ def read_legacy(message: Message, kind: EventType) -> Notification:
         return _legacy_end(message, kind)
     args = member(message.payload, "args", "payload.args")
     block_device = _object(args.get("bdm"))
+    # attach_volume is called with a block device, the other methods with ids.
     ids = {key: block_device.get(key) or args.get(key) for key in ("volume_id", "attachment_id")}
     return _notification(
         message,
@@ -136,6 +137,7 @@ def _object(value: object) -> Mapping[str, Any]:
 
 def _versioned_fault(data: Mapping[str, Any]) -> str | None:
     """Return the exception's class and message, scrubbed; the traceback stays behind."""
+    # Not the traceback, which shows with what the functions were called.
     parts = [_fault(data.get(key)) for key in ("exception", "exception_message")]
     return ": ".join(part for part in parts if part)[:FAULT_LENGTH] or None
 

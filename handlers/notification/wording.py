@@ -87,6 +87,7 @@ def wording(text: str, length: int) -> str:
 
     Takes linear time. Of a text that is longer than what is read, the rest is left out.
     """
+    # A value that looks like a word ("password: volume") would pass the vocabulary.
     read = scrub(text[:LONGEST_READ])
     kept = _GAPS.sub(LEFT_OUT, "".join(_kept(read)))
     whole = kept == read and len(text) <= LONGEST_READ

@@ -85,6 +85,8 @@ class Attempt:
         It is the plan that a person ordered instead, where that was approved as it is now.
         """
         instead = []
+        # All that may be ordered is judged, also what was not: a person is shown what he may
+        # choose.
         for action in Action:
             if steps := ordered(diagnosis, capabilities, action):
                 token = action is Action.SERVICE_TOKEN and has_service_token()

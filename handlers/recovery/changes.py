@@ -47,6 +47,7 @@ def _differing(path: str, before: Any, now: Any) -> Iterator[str]:
             if name not in WORDS:
                 yield from _differing(_joined(path, name), before.get(name), now.get(name))
         return
+    # The words of an error hold a request id or a time, and differ each time.
     if not (path.endswith("unknown") and isinstance(before, str) and isinstance(now, str)):
         yield f"{path}: {_in_words(before)} -> {_in_words(now)}"
 
@@ -56,6 +57,7 @@ def _by_name(entries: list[Any]) -> dict[str, Any]:
     named: dict[str, Any] = {}
     for entry in entries:
         name = _name(entry)
+        # Two entries of one name are both kept: one that came beside another is news.
         while name in named:
             name += "'"
         named[name] = entry

@@ -156,6 +156,7 @@ def _unseen(attempted: Attempted) -> Outcome:
     however often it is asked. Danger comes before: two writers, a session on a free volume.
     """
     case, s = attempted.case, attempted.diagnosis.situation
+    # Only the one look after an end of the bus: a later one was asked for by something else.
     after_its_end = case.end_seen and case.first_clean_at is not None and case.attempts <= 1
     if after_its_end and not case.intents and s is not None and facts.never_in_nova(s):
         reason = f"it ended well by the bus; {attempted.diagnosis.reason}"
@@ -294,6 +295,7 @@ def _recovered(attempted: Attempted) -> Outcome:
     """Announce the end, unless a call may still take the disk from the next server."""
     reason, verified_by = attempted.diagnosis.reason, _verified_by(attempted.diagnosis)
     horizon = attempted.policy.late_horizon_seconds
+    # Due, not settling: the end is yet to be announced, and settling says that it was.
     if left := intents.terminating_seconds(attempted.case, horizon, attempted.now):
         not_yet = f"{reason}; but a call that gave no answer may still act"
         return attempted.outcome(CaseState.DUE, not_yet, delay_seconds=left)
@@ -325,6 +327,8 @@ def _verified_by(diagnosis: Diagnosis) -> VerifiedBy | None:
         return None
     if diagnosis.verdict is Verdict.CLEAN:
         return VerifiedBy.DRIVER if s.blind else VerifiedBy.PROBE
+    # For what is attached the backend vouches only where it shows a connection that may be of this
+    # host.
     return VerifiedBy.PROBE if s.own or s.nameless else None
 
 
@@ -381,6 +385,7 @@ def wait(attempted: Attempted, reason: str, delay_seconds: float | None = None) 
     if attempted.age_seconds > policy.patience_seconds and not asked:
         reason = f"{reason}, for longer than patience_seconds"
         return park(attempted, reason, ReasonKind.WAITED)
+    # Linear, without jitter: nothing failed, and what is waited for ends at its own time.
     growing = min(policy.retry_backoff_seconds * case.attempts, policy.retry_backoff_max_seconds)
     delay = growing if delay_seconds is None else delay_seconds
     return attempted.outcome(CaseState.DUE, reason, delay_seconds=delay)

@@ -321,6 +321,7 @@ def _guards(look: Mapping[str, Any], about: About) -> tuple[ToldGuard, ...] | No
     decides = next(iter(held), None)
     unknown = _not_asked(look, about)
     known = [_guard(g, held, decides, asked=g not in unknown) for g in Guard]
+    # A record of another version may name a guard that this one does not know: it is shown bare.
     gone = [name for name in held if name not in Guard.__members__]
     renamed = [ToldGuard(n, GuardAnswer.STOP, n == decides, n, "", held[n]) for n in gone]
     return (*known, *renamed)

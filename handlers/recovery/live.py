@@ -103,6 +103,8 @@ def look_now(viewer: Viewer, file: ReadOnlyFile) -> Mapping[str, Any]:
     s = diagnosis.situation
     if diagnosis.verdict not in ACTING or s is None:
         return attempt.came_to(evidence, diagnosis).evidence
+    # From here as ``Recovery`` does it, so that a person sees the plan and the guards of the
+    # service.
     capabilities = viewer.driver_of(s.volume.ref.backend).capabilities
     steps, judged = attempt.judge(diagnosis, s, capabilities, viewer.cinder.has_service_token)
     return attempt.came_to(evidence, diagnosis, steps, judged).evidence

@@ -65,10 +65,12 @@ class Viewer:
         The attempt then has the policy of the backend on which Cinder says the volume is. Raises
         what ``CaseFile.locate`` raises, where no message had named that backend.
         """
+        # Each look says when it asked; an attempt has several.
         attempt.asked_at.clear()
         evidence = self._gather(attempt)
         self._note_volume(attempt, evidence.volume)
         if isinstance(evidence.volume, Fact):
+            # The volume may have been migrated to another backend since the messages of the case.
             attempt.policy = self.policy_of(evidence.volume.value.ref.backend)
         diagnosis = diagnose(attempt.case, evidence, attempt.policy.late_attach)
         if diagnosis.situation is not None and evidence.off:
@@ -104,6 +106,8 @@ class Viewer:
         """
         sources = self._sources(attempt)
         evidence = gather(attempt.case, sources)
+        # A first diagnosis tells which of the costly questions matter; most looks need none of
+        # them.
         first = diagnose(attempt.case, evidence, attempt.policy.late_attach)
         counts = off.counts(first.situation) if first.situation is not None else frozenset()
         elsewhere = ask_of_hosts(attempt.case, hosts_to_ask_of(first), sources, counts)

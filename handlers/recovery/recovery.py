@@ -77,6 +77,7 @@ class Recovery:
         case = file.case
         policy = self._viewer.policy_of(case.backend or "")
         attempt = Attempt(file, case, policy, time.monotonic())
+        # Before any look: it may be the look itself that kills the process each time.
         if (condemned := condemn(case)) is not None:
             return conclusion.conclude(attempt.came_to(NOT_LOOKED, condemned))
         for _ in range(ROUNDS):
@@ -88,6 +89,7 @@ class Recovery:
     def _round(self, attempt: Attempt) -> Outcome | None:
         """Look, decide and act once. None: look again."""
         evidence, diagnosis = self._viewer.look(attempt)
+        # A single look may have caught Cinder and Nova between two writes of one healthy operation.
         told = diagnosis.verdict is Verdict.PARK or conclusion.endangers(diagnosis)
         if told and not self._confirmed(attempt, diagnosis.rule):
             return None
@@ -124,6 +126,8 @@ class Recovery:
         self, attempt: Attempt, evidence: Evidence, diagnosis: Diagnosis, s: Situation
     ) -> Outcome | None:
         capabilities = self._viewer.driver_of(s.volume.ref.backend).capabilities
+        # One more query of the ledger, so only where something may be under way. A step that must
+        # wait for it reads it once more before its call (``Stepper``).
         if attempt.case.late.asked_at is not None or attempt.case.intents:
             attempt.hear_of_late_calls()
         steps, judged = attempt.judge(
@@ -146,6 +150,7 @@ class Recovery:
         self, attempt: Attempt, attempted: Attempted, objection: Objection, mark: str
     ) -> Outcome | None:
         blocking = objection.guard
+        # Under the guard's name, not the rule's: two looks must find the same obstacle.
         if blocking in PARKS and not self._confirmed(attempt, blocking.name):
             return None
         self._viewer.count(Guarded(blocking.name.lower()))
@@ -196,6 +201,8 @@ class Recovery:
                 self._stepper.make(attempt, plan, step)
         except (EvidenceChangedError, ConflictError, IndeterminateError, NotFoundError) as error:
             attempt.trouble = str(error)
+            # What was seen has changed, or the call may have acted. Both ask for another look, not
+            # for the same call again.
             attempt.setbacks += 1
             if attempt.setbacks >= SETBACKS:
                 return conclusion.later(attempt.updated(plan.attempted), attempt.trouble)

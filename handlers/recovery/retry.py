@@ -114,6 +114,7 @@ def delay_seconds(
     At least a tenth of the bound, so that a draw near zero is not a busy loop. ``draw`` returns a
     number from 0 to 1.
     """
+    # Two to the power of a thousand failures is no float any more.
     exponent = min(max(failures - 1, 0), 32)
     bound = min(
         math.ldexp(policy.retry_backoff_seconds, exponent), policy.retry_backoff_max_seconds

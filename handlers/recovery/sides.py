@@ -68,6 +68,7 @@ def _unknown(reason: str, what: str = "") -> Answer:
 
 def _cinder(volume: Mapping[str, Any]) -> Iterator[Answer]:
     match volume:
+        # An empty mapping would match every pattern below that asks for no key.
         case _ if not volume:
             yield _not_asked(NO_LOOK)
         case {"unknown": reason}:
@@ -79,6 +80,7 @@ def _cinder(volume: Mapping[str, Any]) -> Iterator[Answer]:
             rows = volume.get("attachments")
             for row in rows or ():
                 yield Answer(AnswerKind.FACT, _row(row))
+            # None where an older version kept no list: then it is not known that there is none.
             if rows == []:
                 yield Answer(AnswerKind.FACT, "no attachment")
 
@@ -191,6 +193,7 @@ def _backend(look: Mapping[str, Any]) -> Iterator[Answer]:
             yield Answer(AnswerKind.BLIND, f"CANNOT BE SEEN: {driver} has no sight of it")
         case {"unknown": reason}:
             yield _unknown(reason)
+        # Absent is said with its control; only a record of an older version has none.
         case {"connections": [], "control": control}:
             yield _absent("no connection", control)
         case {"connections": connections}:

@@ -137,9 +137,15 @@ class Stepper:
         s = plan.situation
         # Two questions of each server, two of each host; one of the swaps, and one of the protocol
         # or of what else the client has.
+        # The lease must outlast the look before the call too, so it is as long as the longest look
+        # can be.
         lease_seconds = policy.step_seconds(len(s.servers) + MOST_HOSTS + 1)
         intent = self._intend(attempt, plan, step, lease_seconds)
+        # By our own clock, from before the lease was written: the lease cannot end before this time
+        # comes.
         call_by = began + lease_seconds - policy.longest_call_seconds
+        # What stands here also when the thread is ended by an error that nobody foresaw: it may
+        # have acted.
         result, detail = StepResult.INDETERMINATE, "interrupted"
         try:
             self._look_and_call(attempt, plan, step, intent.request_id, call_by)
@@ -181,12 +187,14 @@ class Stepper:
             lease_seconds=lease_seconds,
             announcement=start,
         )
+        # Only once the intent is committed, as the announcement went with it.
         attempt.started = not attempt.case.failures_were_told
         attempt.case = attempt.case.about(step.target())
         return intent
 
     def _look_before_call(self, attempt: Attempt, plan: Plan, step: Step, call_by: float) -> None:
         _, now = self.viewer.look(attempt)
+        # A person may have protected the volume since the plan was made.
         if now.situation is not None and attempt.policy.protects(now.situation.volume):
             raise EvidenceChangedError(Guard.PROTECTED.sentence)
         if _only_observes(attempt):
@@ -219,6 +227,7 @@ class Stepper:
         """
         limit = attempt.policy.call_timeout_seconds
         ref = plan.situation.volume.ref
+        # "cinder.reserve": the labels of the metric are the two parts of the step's name.
         system, _, method = step.kind.value.partition(".")
 
         def make() -> None:

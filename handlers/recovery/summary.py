@@ -170,6 +170,7 @@ def _party(party: Accounted) -> dict[str, Any]:
 
 def _step(step: Step) -> dict[str, Any]:
     connector = step.attachment.connector
+    # The names of its keys alone: an initiator's name is no secret, but it serves nobody here.
     keys = list(connector.to_mapping()) if connector else []
     return {"step": step.kind.value} | step.target() | {"connector": keys}
 
@@ -177,6 +178,7 @@ def _step(step: Step) -> dict[str, Any]:
 def _guards(judged: Judged) -> dict[str, Any]:
     """Return the guards that hold, with how many seconds each will; all others do not hold."""
     held = {held.guard.name: held.wait_seconds for held in judged.objections}
+    # ``asked`` tells a later version how many guards there were, so that it invents no answers.
     return {"fingerprint": judged.fingerprint, "asked": len(Guard), "held": held}
 
 

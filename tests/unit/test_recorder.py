@@ -15,6 +15,8 @@ from tests.compatibility import records
 from tests.compatibility.recorder import LISTS, VARIABLE, pins, suite_of
 from tests.compatibility.records import ROOT, Counts, Run, Used
 
+pytestmark = pytest.mark.slow  # each runs a pytest of its own
+
 TESTS = """
 import pytest
 import sqlalchemy as sa

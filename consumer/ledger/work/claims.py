@@ -325,7 +325,10 @@ def _claim_free(
         for case in gathered(connection, request.cloud, due)
     ]
     # Only the swap decides: on SQLite the rows were not locked when they were read.
-    return [new for new in claimed if _swap(connection, new)]
+    ours = [new for new in claimed if _swap(connection, new)]
+    if ours:
+        _COUNTED.run(connection, *map(_counters, ours))
+    return ours
 
 
 def gathered(connection: sa.Connection, cloud: str, of: Collection[Case]) -> list[Case]:
@@ -425,8 +428,9 @@ def _swap(connection: sa.Connection, new: Claim) -> bool:
         "swap_fence": new.fence - 1,
         "swap_lapsed": new.claimed_at - galera.slack(connection),
     }
-    if _SWAP.run(connection, values) != 1:
-        return False
-    counted = {"attempts": new.case.attempts, "crashes": new.case.crashes}
-    _COUNTED.run(connection, {"counted_case_id": new.case.case_id, **counted})
-    return True
+    return _SWAP.run(connection, values) == 1
+
+
+def _counters(new: Claim) -> dict[str, Any]:
+    case = new.case
+    return {"counted_case_id": case.case_id, "attempts": case.attempts, "crashes": case.crashes}

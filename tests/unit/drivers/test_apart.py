@@ -88,6 +88,7 @@ def is_running(pid: int) -> bool:
 # -- what hangs ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # together: each waits for two processes to start
 @pytest.mark.parametrize("before", [True, False], ids=["before acting", "after acting"])
 @pytest.mark.parametrize("method", CALLS)
 def test_call_that_hangs_is_killed(tmp_path: Path, method: str, before: bool) -> None:

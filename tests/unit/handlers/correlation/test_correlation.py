@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import cProfile
 import dataclasses
 import itertools
+import pstats
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -730,3 +732,31 @@ def test_attach_after_a_reset() -> None:
     changes = after([RESET_DONE, START])
     case = one(changes)
     assert (case.state, case.attachment_id) == (CaseState.DUE, ATTACHMENT)
+
+
+# --- what a batch costs ---
+
+
+@pytest.mark.parametrize("phase", [Phase.START, Phase.ERROR])
+def test_batch_of_many_volumes(phase: Phase) -> None:
+    """Four times as many volumes in a batch -> four times the work, not sixteen times."""
+    few, many = (_calls_made(_of_many_volumes(phase, number)) for number in (50, 200))
+    assert many <= 4.2 * few
+
+
+def _of_many_volumes(phase: Phase, number: int) -> list[Notification]:
+    """Return an attach of each of so many volumes that began or failed, and its end."""
+    message = told(Operation.ATTACH, phase, attachment_id=ATTACHMENT, request_id=REQUEST)
+    begun = [
+        dataclasses.replace(message, message_id=f"begun-{n}", volume_id=f"vol-{n}")
+        for n in range(number)
+    ]
+    ends = [dataclasses.replace(END, message_id=f"end-{n}", volume_id=f"vol-{n}")
+            for n in range(number)]  # fmt: skip
+    return [*begun, *ends]
+
+
+def _calls_made(notifications: Sequence[Notification]) -> int:
+    profile = cProfile.Profile()
+    profile.runcall(after, notifications)
+    return int(pstats.Stats(profile).total_calls)  # type: ignore[attr-defined]
