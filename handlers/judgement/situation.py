@@ -166,23 +166,24 @@ def explained_by(
     servers: Mapping[str, ServerEvidence],
     learned: Mapping[str, Connector],
 ) -> tuple[Connector, ...]:
-    """Return the connectors of the hosts on which the servers of these rows are, or were.
+    """Return the connectors of the hosts on which the servers of these rows are.
 
     Of a host whose connector was never seen only the name is known; some backends report it too.
     """
-    hosts = (_host_of(r, servers.get(r.instance_id or "")) for r in attachments)
-    return tuple(learned.get(host, Connector(host=host)) for host in hosts if host)
+    answers = (servers.get(attachment.instance_id or "") for attachment in attachments)
+    hosts = (a.value.host for a in answers if isinstance(a, Fact) and a.value.host)
+    return tuple(learned.get(host, Connector(host=host)) for host in hosts)
 
 
-def _host_of(attachment: CinderAttachment, answer: ServerEvidence | None) -> str | None:
-    """Return the host of a row's server; of a deleted one the row's, if it had followed it."""
-    match answer:
-        case Fact(server):
-            return server.host
-        case Absent():
-            return attachment.host if has_followed(attachment) else None
-        case _:
-            return None
+def left_by(
+    attachments: tuple[CinderAttachment, ...],
+    servers: Mapping[str, ServerEvidence],
+    learned: Mapping[str, Connector],
+) -> tuple[Connector, ...]:
+    """Return the connectors of the hosts on which deleted servers of these rows were."""
+    gone = (r for r in attachments if isinstance(servers.get(r.instance_id or ""), Absent))
+    hosts = (row.host for row in gone if row.host is not None and has_followed(row))
+    return tuple(learned.get(host, Connector(host=host)) for host in hosts)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -195,16 +196,14 @@ class Situation:
     case's. ``ended_on`` is the host whose nova-compute ended the guest of the subject's deleted
     server, as far as Nova says, ``deleted_by`` the requests that deleted it, ``never_built``
     whether it never came to a compute; ``computes`` are the compute services that were asked for
-    beside those of the servers' hosts.
-
-    ``guests_ended`` has the same host for each deleted server.
+    beside those of the servers' hosts. ``guests_ended`` has the first for each deleted server.
 
     ``connector`` is the recorded identity of the subject's host, ``connectors`` those that were
     learned of every host in question, and ``shared_host`` says that another row or its server is on
     that same host, or may be, but for one whose guest was ended there. Connections that the hosts
     of the other rows explain are left out. Of the rest, ``own`` are those of the subject's host and
-    ``foreign`` those that no record explains. Where the driver cannot tell hosts, all connections
-    are ``nameless`` instead.
+    ``foreign`` those that no record explains, be it that of a deleted server. Where the driver
+    cannot tell hosts, all connections are ``nameless`` instead.
 
     ``holding`` is what Nova says of the subject's host where no instance is known, ``elsewhere`` of
     other hosts; ``swapping`` whether it is swapping a volume of the subject's server for another.
@@ -438,6 +437,7 @@ def situate(
     client = _client(case, attachment, evidence)
     left = _unexplained(evidence, explained_by(others, servers, learned), client)
     own = tuple(c for c in left if connector and c.belongs_to(connector))
+    of_deleted = left_by(others, servers, learned) if connector else ()
     return Situation(
         case=case,
         volume=volume,
@@ -455,7 +455,8 @@ def situate(
         shared_host=connector is not None and shares(connector, lasting, servers, learned),
         backend=evidence.backend,
         own=own,
-        foreign=tuple(c for c in left if c not in own),
+        # What a deleted server left behind is nobody's protection: first it is the subject's.
+        foreign=tuple(c for c in left if c not in own and not belongs(c, of_deleted)),
         nameless=() if evidence.hosts_known else _connections(evidence.backend),
         holding=evidence.holding,
         elsewhere=evidence.elsewhere,
