@@ -1079,7 +1079,7 @@ SECTIONS = (
                     "failed second attach of a multiattach volume, whose server may be deleted "
                     "since."
                 ),
-                done="Release of that row alone; Cinder then recomputes in-use.",
+                done="Release of that row alone; Cinder sets the status by those that are left.",
                 source="A destination that timed out (made).",
             ),
             Rule(
