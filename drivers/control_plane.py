@@ -119,7 +119,8 @@ class Server:
     """A server as Nova's API shows it, with its block devices for one volume.
 
     ``vm_state`` is Nova's: active, stopped, shelved_offloaded, error ... ``compute_up`` is None
-    where Nova did not say. ``launched`` is False for a server that never ran.
+    where Nova did not say. ``launched`` is False for a server that never ran. ``powered_off``:
+    Nova last saw its guest shut down, whatever ``vm_state`` says.
     """
 
     instance_id: str
@@ -129,6 +130,7 @@ class Server:
     compute_up: bool | None
     launched: bool
     block_devices: tuple[BlockDevice, ...]
+    powered_off: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -151,11 +151,15 @@ class LateCalls:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shown:
-    """A row that the start of an operation showed, which did not say which of them it is about."""
+    """A row that the start of an operation showed, which did not say which of them it is about.
+
+    ``unasked``: Cinder's API began it, which deletes such a row without asking the backend.
+    """
 
     attachment_id: str
     instance_id: str | None = None
     host: str | None = None
+    unasked: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

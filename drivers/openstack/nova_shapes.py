@@ -22,6 +22,7 @@ from drivers.openstack.shapes import (
 )
 
 VM_STATE, TASK_STATE = "OS-EXT-STS:vm_state", "OS-EXT-STS:task_state"
+POWER_STATE, SHUTDOWN = "OS-EXT-STS:power_state", 4  # nova/compute/power_state.py
 HOST = "OS-EXT-SRV-ATTR:host"
 LAUNCHED_AT = "OS-SRV-USG:launched_at"
 COMPUTE = "nova-compute"
@@ -135,6 +136,7 @@ def assembled(record: Record, devices: tuple[BlockDevice, ...], *, up: bool | No
         compute_up=up,
         launched=optional(record, LAUNCHED_AT) is not None,
         block_devices=devices,
+        powered_off=record.get(POWER_STATE) == SHUTDOWN,
     )
 
 

@@ -8,7 +8,8 @@ instance, host, backend, connector. The questions are asked in this order:
    intent's case and moves nothing.
 2. **Released unasked** (UC5's signature): it joins or opens the *attach* case of that attachment
    and makes it due when errors have settled. It never closes a case. The detach's end that follows
-   in the same request is history of that case and brings its diagnosis forward. An older Cinder
+   in the same request is history of that case and brings its diagnosis forward. Where the start
+   shows several rows that are reserved, the end tells which of them it was. An older Cinder
    sends that end alone: it is kept, and the attach case of its request whose row it does not show
    any more is suspected too, until a start of the backend's own tells otherwise.
 3. **Start**: it opens a case that waits until the operation's deadline, or joins one. A repeated
@@ -61,6 +62,7 @@ from handlers.correlation.matching import (
     Signal,
     Timing,
     asked_the_backend,
+    begins_anew,
     companion,
     concerned_by,
     find,
@@ -89,6 +91,7 @@ from handlers.correlation.transitions import (
     settling,
     superfluous,
     tell_apart,
+    told_apart,
 )
 from handlers.notification import Notification, Operation, Phase, Source
 
@@ -262,6 +265,21 @@ class _Batch:
             suspected = dataclasses.replace(self._counted(given_up), released_unasked=True)
             self._move(settling(suspected, Trigger.RELEASED_UNASKED, self._settled_at), end)
 
+    def _released_among(self, before: Case, after: Case, end: Signal) -> None:
+        """Suspect a leak of the attach whose row Cinder's API began to delete beside another one.
+
+        Its start shows several rows that are reserved, and not which of them goes; the end does.
+        """
+        row = told_apart(before, after)
+        if row is None or not row.unasked:
+            return
+        own = dataclasses.replace(end, attachment_id=row.attachment_id, instance_id=row.instance_id)
+        match = find_proven(own, Operation.ATTACH, self._open(end))
+        if match is not None and match.proven:
+            attach = self._counted(absorb_signal(match.case, own))
+            suspected = dataclasses.replace(attach, released_unasked=True)
+            self._move(settling(suspected, Trigger.RELEASED_UNASKED, self._settled_at), end)
+
     def _unsuspect(self, notification: Notification, signal: Signal) -> None:
         """Drop the suspicion that an end raised which had overtaken this start of the backend's."""
         for case in self._open(signal):
@@ -325,6 +343,7 @@ class _Batch:
             case = tell_apart(match.case, signal)
             updated = note_end(self._absorbed(case, notification), signal)
             self._put(self._ended(updated, signal), signal)
+            self._released_among(match.case, case, signal)
         elif match is None and (released := companion(signal, cases)):
             updated = self._absorbed(released, notification)
             self._put(due(updated, updated.trigger, self._settled_at), signal)
@@ -406,9 +425,11 @@ class _Batch:
                 self._suspect(orphan)
 
     def _offer(self, case_id: str, orphan: Signal) -> None:
-        adopting = self._adopting(self._cases[case_id], orphan)
+        before = self._cases[case_id]
+        adopting = self._adopting(before, orphan)
         if adopting is not None:
             self._move(adopting, orphan)
+            self._released_among(before, adopting, orphan)
             del self._orphans[orphan.message_id]
             stored = orphan.message_id in self._stored_orphans
             (self._adopted if stored else self._filed)[orphan.message_id] = case_id
@@ -466,8 +487,10 @@ class _Batch:
 
         The next operation of the same instance must not be taken for one that has ended.
         """
-        match = find(signal, operation, self._open(signal))
-        return match.case if match else self._ended_before(signal, operation)
+        if match := find(signal, operation, self._open(signal)):
+            return match.case
+        before = self._ended_before(signal, operation)
+        return None if before is None or begins_anew(signal, before) else before
 
     def _closed_before(self, signal: Signal, operation: Operation) -> Case | None:
         closed = [c for c in self._of(signal.volume_id) if not c.open or c.only_ended]

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 from typing import Self
 
 from handlers.case import FOR_A_PERSON, Case, CaseState, Conclusion, Trigger
-from handlers.notification import Notification, Operation, Phase, Source, published_by_api
+from handlers.notification import Notification, Operation, Phase, Source
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,8 +86,7 @@ class Signal:
             request_ids=tuple(dict.fromkeys(r for r in request_ids if r)),
             shows_others=_shows_others(notification),
             shown=frozenset(row.attachment_id for row in notification.attachments),
-            by_api=notification.source is Source.CINDER
-            and published_by_api(notification.publisher_id),
+            by_api=notification.by_api,
         )
 
 
@@ -222,6 +221,16 @@ def find_given_up(signal: Signal, cases: Iterable[Case]) -> Case | None:
     return case if case.attachment_id not in signal.shown else None
 
 
+def begins_anew(signal: Signal, ended: Case) -> bool:
+    """Tell whether this start is of another operation than the one that has ended.
+
+    Nova begins an operation once, and says so once. A request id alone, which an orchestrator may
+    share among many, does not make the next one the same.
+    """
+    begins = signal.phase is Phase.START and signal.source is not Source.CINDER
+    return begins and ended.nova_started
+
+
 def asked_the_backend(notification: Notification, case: Case) -> bool:
     """Tell whether the backend itself began to detach the row of this attach.
 
@@ -230,9 +239,7 @@ def asked_the_backend(notification: Notification, case: Case) -> bool:
     """
     row = notification.attachment
     begins = (notification.operation, notification.phase) == (Operation.DETACH, Phase.START)
-    by_backend = notification.source is Source.CINDER and not published_by_api(
-        notification.publisher_id
-    )
+    by_backend = notification.source is Source.CINDER and not notification.by_api
     return (
         begins
         and by_backend

@@ -82,6 +82,14 @@ def tell_apart(case: Case, end: Signal) -> Case:
     )
 
 
+def told_apart(before: Case, after: Case) -> Shown | None:
+    """Return the row that a case was found to be about by what its end does not show any more."""
+    if before.attachment_id is not None:
+        return None
+    shown = (row for row in before.shown if row.attachment_id == after.attachment_id)
+    return next(shown, None)
+
+
 def absorb_signal(case: Case, signal: Signal) -> Case:
     """Do the same with what is left of a message that was kept for its case."""
     return dataclasses.replace(
@@ -119,12 +127,12 @@ def learned(notifications: Iterable[Notification]) -> Mapping[str, Learned]:
 
 def _shown(case: Case, notification: Notification, attachment_id: str | None) -> tuple[Shown, ...]:
     begins = _starts(case, notification) and case.operation is Operation.DETACH
-    few = 1 < len(notification.attachments) <= MOST_SHOWN
-    if not begins or not few or attachment_id is not None:
+    unasked = notification.by_api
+    # Cinder's API begins only what is reserved (cinder/volume/api.py attachment_delete).
+    rows = [r for r in notification.attachments if not unasked or r.status == "reserved"]
+    if not begins or not 1 < len(rows) <= MOST_SHOWN or attachment_id is not None:
         return ()
-    return tuple(
-        Shown(row.attachment_id, row.instance_id, row.host) for row in notification.attachments
-    )
+    return tuple(Shown(r.attachment_id, r.instance_id, r.host, unasked) for r in rows)
 
 
 def _attachment(

@@ -191,6 +191,16 @@ def host_of(s: Situation, connection: Connection) -> str:
     return next(hosts, None) or connection.host or connection.name
 
 
+def row_of(s: Situation, connection: Connection) -> str | None:
+    """Return the attachment of whose host this connection is, where the driver can tell hosts."""
+    own = (
+        row.attachment_id
+        for row in s.volume.attachments
+        if any(connection.belongs_to(c) for c in connectors_of(s, row))
+    )
+    return None if s.nameless else next(own, None)
+
+
 def hosts_let_in(s: Situation) -> tuple[str, ...]:
     """Return every host that has a connection."""
     return tuple(dict.fromkeys(host_of(s, connection) for connection in seen(s)))

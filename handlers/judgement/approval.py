@@ -38,6 +38,8 @@ from handlers.judgement.situation import Situation
 BEGINS = frozenset({StepKind.CINDER_RESERVE, StepKind.CINDER_ROLL_DETACHING})
 """The first steps of plans that are carried on after a crash without a second approval."""
 
+POWER = "powered_off"
+"""No plan rests on it: a guest that is off has the volume as one that runs has it."""
 Answer = ServerEvidence | BackendEvidence | HoldersEvidence | SwapEvidence | ProtocolEvidence | None
 
 
@@ -89,8 +91,15 @@ def _evidence(s: Situation) -> dict[str, Any]:
         "pools": _answer(s.pools),
         "backend": _answer(s.backend),
         "nameless": bool(s.nameless),
+        **_ended_of_others(s),
         **({"off": sorted(off.counts(s))} if s.off else {}),
     }
+
+
+def _ended_of_others(s: Situation) -> dict[str, Any]:
+    """Return where the guests of other deleted servers were ended, if any."""
+    ended = {i: host for i, host in s.guests_ended.items() if i != s.instance_id}
+    return {"ended": ended} if ended else {}
 
 
 def _holding(holding: Holding) -> dict[str, Any]:
@@ -118,8 +127,8 @@ def _unordered(value: Any) -> Any:
     if isinstance(value, Connection):
         return _unordered(value.to_mapping())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {field.name: _unordered(getattr(value, field.name)) for field in fields}
+        names = (field.name for field in dataclasses.fields(value))
+        return {name: _unordered(getattr(value, name)) for name in names if name != POWER}
     if isinstance(value, Mapping):
         return {key: _unordered(item) for key, item in value.items()}
     if isinstance(value, list | tuple | frozenset | set):

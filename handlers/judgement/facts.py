@@ -19,13 +19,13 @@ import dataclasses
 import re
 from collections.abc import Callable
 
-from drivers.control_plane import DETACHABLE, Server
+from drivers.control_plane import DETACHABLE, CinderAttachment, Server
 from handlers import intents
 from handlers.case import CaseState, OtherCase, StepKind, Trigger
 from handlers.judgement import accounting, off, writers
 from handlers.judgement.evidence import Absent, Fact, NoControl, Unknown, left_behind
 from handlers.judgement.policy import LateAttach
-from handlers.judgement.situation import ATTACHED, Situation
+from handlers.judgement.situation import ATTACHED, RESERVED, Situation, has_ended
 from handlers.notification import Operation
 
 SETTLED_STATUSES = frozenset({"available", "attaching", "in-use", "detaching", "reserved"})
@@ -33,11 +33,16 @@ SETTLED_MIGRATIONS = frozenset({None, "", "none", "success", "error"})
 UNFINISHED_ROWS = frozenset({"reserved", "attaching", "error_attaching"})
 WAS_ATTACHED = frozenset({ATTACHED, "detaching", "error_detaching"})
 """The statuses that only a row which has been attached comes to."""
-GUEST_STATES = frozenset({"active", "paused", "rescued", "resized", "stopped", "suspended"})
+GUEST_STATES = DETACHABLE - {"shelved_offloaded"} | {"rescued", "suspended"}
 SHELVED = "shelved_offloaded"
 TRANSFER = "awaiting-transfer"
-TEMPORARY = re.compile("backup-vol-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""Cinder, cinder/volume/driver.py ``_create_temp_cloned_volume``: the source's id follows."""
+TEMPORARY = re.compile(
+    r"(backup-vol-|\[revert\] temporary volume created from snapshot )"
+    "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+)
+"""Cinder, cinder/volume/driver.py ``_create_temp_volume``: for a backup, the source's id follows;
+cinder/volume/manager.py ``_revert_to_snapshot_generic``: for a revert, that of the snapshot. Both
+are available, without a row, and a host of Cinder's copies what is on them."""
 NOVA_DETACH_ATTEMPTS = 3
 
 
@@ -92,7 +97,7 @@ def volume_in_error(s: Situation) -> bool:
 def volume_busy(s: Situation) -> bool:
     """The volume's status is none of available, reserved, attaching, in-use and detaching, nor is
     it up for transfer without a row; or a migration of the volume is under way; or it is a
-    temporary volume that Cinder makes for a backup, by its name, and has no row.
+    temporary volume that Cinder makes for a backup or a revert, by its name, and has no row.
     """
     up_for_transfer = s.status == TRANSFER and not s.volume.attachments
     return not (s.status in SETTLED_STATUSES or up_for_transfer) or _used_by_cinder(s)
@@ -159,14 +164,27 @@ def no_detach_under_way(s: Situation) -> bool:
     return s.status in ("in-use", "attaching", "reserved")
 
 
+@where_blind(
+    "The volume is reserved or attaching; or it is available and the row is in error; or it is "
+    "in-use because a driver that acts through Cinder was asked to release it.",
+    seen=(
+        "The volume is reserved or attaching; or it is available and the row is in error; or it is "
+        "in-use, and no row of it is more than unfinished."
+    ),
+)
 @predicate
 def attach_unfinished(s: Situation) -> bool:
     """The volume is reserved or attaching; or it is available and the row is in error; or it is
-    in-use because a driver that acts through Cinder was asked to release it.
+    in-use, no row of it is more than unfinished, and the backend is seen or a driver that acts
+    through Cinder was asked to release it.
     """
     in_error = s.status == "available" and s.attachment_status == "error_attaching"
-    # Cinder's own terminate, asked by a driver that acts through it, turns attaching into in-use.
-    rolled = s.status == "in-use" and intents.asked_driver(s.case)
+    # Whoever ends the connection or gives back the reserve, such a driver or a person, turns
+    # attaching into in-use, as there is a row (Cinder, cinder/volume/api.py unreserve_volume).
+    # A person who says by hand that it is in use leaves the same, which only the backend refutes.
+    unfinished = all(r.status in UNFINISHED_ROWS for r in s.volume.attachments)
+    known_idle = not s.blind or intents.asked_driver(s.case)
+    rolled = s.status == "in-use" and unfinished and known_idle
     return s.status in ("attaching", "reserved") or in_error or rolled
 
 
@@ -292,6 +310,35 @@ def other_attachments_named(s: Situation) -> bool:
     return bool(s.others) and s.others_named_by_devices == s.others
 
 
+@where_blind(
+    "The volume has other rows, and each is in order or over: it is attached and a block device of "
+    "its own server names it; or it is reserved for a server that is shelved and offloaded, and "
+    "named too; or its server is deleted, and Nova says that the guest ended on the row's host."
+)
+@predicate
+def other_attachments_in_order(s: Situation) -> bool:
+    """The volume has other rows, and each is in order or over: it is attached and a block device of
+    its own server names it; or it is reserved for a server that is shelved and offloaded, and named
+    too; or its server is deleted, and either the probe proves that the backend has no connection,
+    or Nova says that the guest ended on the row's host.
+    """
+    return bool(s.others) and all(_is_in_order(s, r) or _is_over(s, r) for r in s.others)
+
+
+def _is_in_order(s: Situation, row: CinderAttachment) -> bool:
+    """Tell whether its server has the volume by this row, or is to get it back by it."""
+    server = s.holder(row)
+    shelved = server is not None and server.vm_state == SHELVED
+    in_use = server is not None and row.status == ATTACHED
+    return in_use or (shelved and row.status == RESERVED)
+
+
+def _is_over(s: Situation, row: CinderAttachment) -> bool:
+    """Tell whether the row's server is deleted, and its guest proven to use the volume no more."""
+    gone = isinstance(s.servers.get(row.instance_id or ""), Absent)
+    return gone and (no_connection(s) or has_ended(row, s.servers, s.guests_ended))
+
+
 @predicate
 def other_attachments_attached(s: Situation) -> bool:
     """Every other row of the volume is attached."""
@@ -301,15 +348,15 @@ def other_attachments_attached(s: Situation) -> bool:
 @predicate
 def other_attachment_in_transition(s: Situation) -> bool:
     """The volume is attaching or detaching, and not for the attachment: its row is gone, or its row
-    is attached and named while another one comes, or its row is unfinished while another goes; or
-    another client reserved the volume without a row.
+    is named, and attached or reserved for a shelved server, while another one comes, or its row is
+    unfinished while another goes; or another client reserved the volume without a row.
     """
     if s.ambiguous or s.status not in ("attaching", "detaching"):
         return False
     if s.attachment is None:
         return bool(s.others) or _reserved_by_another_client(s)
     if s.status == "attaching":
-        return bool(s.others) and s.attachment_status == ATTACHED and s.named_by_device
+        return bool(s.others) and _is_in_order(s, s.attachment)
     return bool(s.others) and s.attachment_status in UNFINISHED_ROWS
 
 
@@ -392,7 +439,7 @@ def server_shelved(s: Situation) -> bool:
 @predicate
 def has_guest(s: Situation) -> bool:
     """Its server ran and has a guest, which may be switched off: it is active, paused, rescued,
-    resized, stopped or suspended.
+    resized, shelved and not offloaded, soft-deleted, stopped or suspended.
     """
     return _ran_and_is(s.server, GUEST_STATES)
 
@@ -413,6 +460,14 @@ def _ran_and_is(server: Server | None, states: frozenset[str]) -> bool:
 def named_by_device(s: Situation) -> bool:
     """A block device of its server names the row."""
     return s.named_by_device
+
+
+@predicate
+def held_or_server_gone(s: Situation) -> bool:
+    """A block device of its server holds the volume, and each names a row; or its server is
+    deleted.
+    """
+    return (bool(s.devices) and not s.devices_without_attachment) or s.server_gone
 
 
 @predicate
@@ -569,6 +624,12 @@ def no_instance_to_ask(s: Situation) -> bool:
 
 
 @predicate
+def no_block_device_known(s: Situation) -> bool:
+    """Nova proves that no block device of its server holds the volume, or no instance is known."""
+    return no_block_device(s) or s.instance_id is None
+
+
+@predicate
 def no_block_device_or_host_uses_nothing(s: Situation) -> bool:
     """Nova proves that no block device of its server holds the volume; or, where no instance is
     known, that no server may be using it on the one host.
@@ -680,7 +741,7 @@ def foreign_connection(s: Situation) -> bool:
     """The backend has a connection that no record explains, or one whose host the driver cannot
     tell.
     """
-    return bool(s.foreign or s.nameless)
+    return bool(s.nameless) or any(accounting.row_of(s, c) is None for c in s.foreign)
 
 
 @predicate
@@ -756,6 +817,15 @@ def shared_host(s: Situation) -> bool:
     return s.shared_host
 
 
+@where_blind("Another row or its server is on the attachment's host, or may be.")
+@predicate
+def shared_connection(s: Situation) -> bool:
+    """Another row or its server is on the attachment's host, or may be, and the backend has a
+    connection, or cannot be seen.
+    """
+    return s.shared_host and not no_connection(s)
+
+
 @predicate
 def connector_known(s: Situation) -> bool:
     """The connector of its host is known."""
@@ -764,8 +834,8 @@ def connector_known(s: Situation) -> bool:
 
 @predicate
 def guest_lost_access(s: Situation) -> bool:
-    """A guest that runs on a compute that is up has the volume by an attached row, and its host has
-    no access on the backend.
+    """A guest that runs, and that Nova did not last see switched off, on a compute that is up has
+    the volume by an attached row, and its host has no access on the backend.
     """
     return bool(writers.lost_access(s))
 

@@ -10,7 +10,6 @@ import dataclasses
 import enum
 from collections.abc import Iterator
 
-from drivers.base import Connection
 from drivers.control_plane import BlockDevice, CinderAttachment, Server
 from handlers.judgement import accounting
 from handlers.judgement.accounting import Kind
@@ -56,20 +55,10 @@ def _connections(s: Situation) -> Iterator[Accounted]:
         words = f"{kind.value} of {accounting.host_of(s, connection)}"
         if connection in left:
             yield Accounted(kind, words)
-        elif (row := _row_of(s, connection)) is not None:
+        elif (row := accounting.row_of(s, connection)) is not None:
             yield Accounted(kind, words, By.ATTACHMENT, row)
         else:
             yield Accounted(kind, words, By.MAYBE)
-
-
-def _row_of(s: Situation, connection: Connection) -> str | None:
-    """Return the attachment of whose host this connection is, where the driver can tell hosts."""
-    own = (
-        row.attachment_id
-        for row in s.volume.attachments
-        if any(connection.belongs_to(c) for c in accounting.connectors_of(s, row))
-    )
-    return None if s.nameless else next(own, None)
 
 
 def _guests(s: Situation) -> Iterator[Accounted]:

@@ -27,6 +27,7 @@ ACCESS_LOST = "P8.access-lost"
 ANOTHER_USER = "P20.another-user"
 GUEST_NOT_ENDED = "P25.guest-not-ended"
 UNEXPLAINED = "P17.unexplained"
+STATUS_WITHOUT_ROW = "P30.status-without-a-row"
 LEFT_OVER = "P28.other-left-over"
 OTHER_UNEXPLAINED = "B8.other-unexplained"
 
@@ -379,7 +380,12 @@ SECTIONS = (
                     "server uses the volume"
                 ),
                 when=(facts.no_instance_to_ask,),
-                unless=("C1.nothing-left", "C2.nothing-left-blind", "UC3.host-let-go"),
+                unless=(
+                    "C1.nothing-left",
+                    "C2.nothing-left-blind",
+                    "UC3.host-let-go",
+                    STATUS_WITHOUT_ROW,
+                ),
                 meant=(
                     "Nova cannot be asked whether a server uses the volume. A host that "
                     "is no compute may use it."
@@ -710,7 +716,7 @@ SECTIONS = (
                 when=(
                     facts.detaching,
                     facts.attachment_is_attached,
-                    facts.named_by_device,
+                    facts.held_or_server_gone,
                     facts.other_attachments,
                 ),
                 meant="Cinder's status does not say of which attachment.",
@@ -1054,15 +1060,14 @@ SECTIONS = (
                 "S1.stray-row",
                 Verdict.RELEASE,
                 (
-                    "an unfinished row that no block device names is left beside attached rows "
-                    "that are named"
+                    "an unfinished row that no block device names is left beside rows that are in "
+                    "order, or over"
                 ),
                 when=(
                     facts.no_detach_under_way,
                     facts.attachment_is_unfinished,
                     facts.server_exists_or_clean,
-                    facts.other_attachments_named,
-                    facts.other_attachments_attached,
+                    facts.other_attachments_in_order,
                 ),
                 unless=(
                     facts.named_by_device,
@@ -1074,7 +1079,7 @@ SECTIONS = (
                     "failed second attach of a multiattach volume, whose server may be deleted "
                     "since."
                 ),
-                done="Release of that row alone; Cinder then recomputes in-use.",
+                done="Release of that row alone; Cinder sets the status by those that are left.",
                 source="A destination that timed out (made).",
             ),
             Rule(
@@ -1113,18 +1118,24 @@ SECTIONS = (
                 Verdict.RELEASE,
                 (
                     "one of several servers is deleted, its guest is proven to be gone, its row is "
-                    "left beside others that are right"
+                    "left beside others that are in order, or over too"
                 ),
                 when=(
                     facts.in_use,
                     facts.attachment_is_attached,
                     facts.server_gone,
                     facts.clean_or_guest_ended,
-                    facts.other_attachments_named,
-                    facts.other_attachments_attached,
+                    facts.other_attachments_in_order,
                 ),
-                unless=(facts.shared_host, facts.guest_lost_access, facts.its_host_in_session),
-                meant="The row outlived its server; the other servers go on using the volume.",
+                unless=(
+                    facts.shared_connection,
+                    facts.guest_lost_access,
+                    facts.its_host_in_session,
+                ),
+                meant=(
+                    "The row outlived its server; the other servers go on using the volume, or "
+                    "are deleted too, and their rows come next."
+                ),
                 done=(
                     "Release of that row alone; Cinder then recomputes in-use. Not where its host "
                     "is in session: a server whose row was dropped may be on the same host."
@@ -1417,6 +1428,33 @@ SECTIONS = (
                 source="Backends without a driver that sees.",
             ),
             Rule(
+                "P31.leak-unseen",
+                Verdict.PARK,
+                (
+                    "Cinder deleted the row of this attachment without asking the backend, as far "
+                    "as the messages tell, and that cannot be seen: its host may still be let in, "
+                    "and the volume has other attachments"
+                ),
+                when=(
+                    facts.blind,
+                    facts.no_attachment,
+                    facts.access_left,
+                    facts.other_attachments,
+                    facts.status_fits_other_attachments,
+                ),
+                unless=(facts.device_without_attachment, facts.unexplained_party),
+                meant=(
+                    "The destination's row of a live migration was given up while the backend was "
+                    "being asked, or that of a second server on the same host. To end one "
+                    "connection of several takes a driver that sees."
+                ),
+                done=(
+                    "Parked: on the array a person can see whether the host still has access, "
+                    "which must not be ended if another attachment of it needs it."
+                ),
+                source="A destination that timed out (made on a backend that is seen).",
+            ),
+            Rule(
                 UNEXPLAINED,
                 Verdict.PARK,
                 (
@@ -1493,6 +1531,39 @@ SECTIONS = (
                 source="`reset-state` to in-use of a volume that nobody has (read).",
             ),
             Rule(
+                STATUS_WITHOUT_ROW,
+                Verdict.PARK,
+                (
+                    "Cinder calls the volume reserved or in-use and has no attachment of it, and "
+                    "the backend has no connection: nothing but the status is left, and only a "
+                    "person can correct it"
+                ),
+                when=(
+                    facts.reserved_or_in_use,
+                    facts.no_attachments,
+                    facts.no_block_device_known,
+                ),
+                unless=(facts.connection_seen, facts.guest_holds),
+                where_blind=(
+                    "Cinder calls the volume reserved or in-use and has no attachment of it; the "
+                    "backend cannot be seen"
+                ),
+                meant=(
+                    "A reserve broke off before its row was made, a detach was rolled back after "
+                    "its row was gone, or the status was set by hand. Nova refuses to attach it "
+                    "and to detach it."
+                ),
+                done=(
+                    "Parked: no call of Cinder's undoes this on a condition. "
+                    "`cinder reset-state --state available` frees it, once it is sure that nobody "
+                    "uses it."
+                ),
+                source=(
+                    "A reserve whose row was never written (cinder/volume/api.py "
+                    "`_attachment_reserve`); `os-roll_detaching`, which asks for no row (read)."
+                ),
+            ),
+            Rule(
                 "P26.let-go-on-a-shared-host",
                 Verdict.PARK,
                 (
@@ -1526,7 +1597,7 @@ SECTIONS = (
                     "host uses the volume, or may, so that the backend cannot show that the "
                     "deleted one's guest does not"
                 ),
-                when=(facts.server_gone, facts.has_attachment, facts.shared_host),
+                when=(facts.server_gone, facts.has_attachment, facts.shared_connection),
                 where_blind=(
                     "the server is deleted and its row is left, another server of the same host "
                     "uses the volume, or may, and the backend cannot be seen"

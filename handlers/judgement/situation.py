@@ -101,6 +101,17 @@ def _of_a_deleted_server(
     return gone if len(gone) == len(rest) == 1 else []
 
 
+def has_ended(
+    attachment: CinderAttachment,
+    servers: Mapping[str, ServerEvidence],
+    guests_ended: Mapping[str, str],
+) -> bool:
+    """Tell whether Nova says that the guest of a row's deleted server was ended on its host."""
+    gone = isinstance(servers.get(attachment.instance_id or ""), Absent)
+    host = guests_ended.get(attachment.instance_id or "")
+    return gone and host is not None and host == attachment.host
+
+
 def belongs(connection: Connection, connectors: tuple[Connector, ...]) -> bool:
     """Tell whether a connection is of one of these hosts."""
     return any(connection.belongs_to(connector) for connector in connectors)
@@ -118,11 +129,27 @@ def shares(
         for attachment in attachments
     ):
         return True
-    answers = [servers.get(attachment.instance_id or "") for attachment in attachments]
     return any(
-        not isinstance(answer, Fact) or _may_be_on(answer.value.host, connector, learned)
-        for answer in answers
+        _may_be_on(answer.value.host, connector, learned)
+        if isinstance(answer := servers.get(attachment.instance_id or ""), Fact)
+        else not (isinstance(answer, Absent) and _was_elsewhere(attachment, connector, learned))
+        for attachment in attachments
     )
+
+
+def _was_elsewhere(
+    attachment: CinderAttachment, connector: Connector, learned: Mapping[str, Connector]
+) -> bool:
+    """Tell whether the row of a deleted server names another host, and had followed its server."""
+    return has_followed(attachment) and not _may_be_on(attachment.host, connector, learned)
+
+
+def has_followed(attachment: CinderAttachment) -> bool:
+    """Tell whether a row is on the last host that its server had it on.
+
+    Only a row of the old way, which has no connection info, stays behind where a server is moved.
+    """
+    return attachment.host is not None and attachment.has_connection_info
 
 
 def _may_be_on(host: str | None, connector: Connector, learned: Mapping[str, Connector]) -> bool:
@@ -148,6 +175,17 @@ def explained_by(
     return tuple(learned.get(host, Connector(host=host)) for host in hosts)
 
 
+def left_by(
+    attachments: tuple[CinderAttachment, ...],
+    servers: Mapping[str, ServerEvidence],
+    learned: Mapping[str, Connector],
+) -> tuple[Connector, ...]:
+    """Return the connectors of the hosts on which deleted servers of these rows were."""
+    gone = (r for r in attachments if isinstance(servers.get(r.instance_id or ""), Absent))
+    hosts = (row.host for row in gone if row.host is not None and has_followed(row))
+    return tuple(learned.get(host, Connector(host=host)) for host in hosts)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Situation:
     """One volume seen from one attachment, the *subject*.
@@ -158,13 +196,14 @@ class Situation:
     case's. ``ended_on`` is the host whose nova-compute ended the guest of the subject's deleted
     server, as far as Nova says, ``deleted_by`` the requests that deleted it, ``never_built``
     whether it never came to a compute; ``computes`` are the compute services that were asked for
-    beside those of the servers' hosts.
+    beside those of the servers' hosts. ``guests_ended`` has the first for each deleted server.
 
     ``connector`` is the recorded identity of the subject's host, ``connectors`` those that were
     learned of every host in question, and ``shared_host`` says that another row or its server is on
-    that same host, or may be. Connections that the hosts of the other rows explain are left out. Of
-    the rest, ``own`` are those of the subject's host and ``foreign`` those that no record explains.
-    Where the driver cannot tell hosts, all connections are ``nameless`` instead.
+    that same host, or may be, but for one whose guest was ended there. Connections that the hosts
+    of the other rows explain are left out. Of the rest, ``own`` are those of the subject's host and
+    ``foreign`` those that no record explains, be it that of a deleted server. Where the driver
+    cannot tell hosts, all connections are ``nameless`` instead.
 
     ``holding`` is what Nova says of the subject's host where no instance is known, ``elsewhere`` of
     other hosts; ``swapping`` whether it is swapping a volume of the subject's server for another.
@@ -201,6 +240,7 @@ class Situation:
     off: tuple[OffWord, ...] = ()
     learned: ClientInstance | None = None
     reach: ReachEvidence | None = None
+    guests_ended: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def status(self) -> str:
@@ -391,10 +431,13 @@ def situate(
     attachment, ambiguous = subject_of(case, volume, servers)
     instance_id = attachment.instance_id if attachment else case.instance_id
     others = tuple(r for r in volume.attachments if r is not attachment)
+    ended = dict(evidence.ended_on)
+    lasting = tuple(r for r in others if not has_ended(r, servers, ended))
     connector = _connector(case, attachment, others, evidence)
     client = _client(case, attachment, evidence)
     left = _unexplained(evidence, explained_by(others, servers, learned), client)
     own = tuple(c for c in left if connector and c.belongs_to(connector))
+    of_deleted = left_by(others, servers, learned) if connector else ()
     return Situation(
         case=case,
         volume=volume,
@@ -403,16 +446,17 @@ def situate(
         others=others,
         instance_id=instance_id,
         servers=servers,
-        ended_on=dict(evidence.ended_on).get(instance_id or ""),
+        ended_on=ended.get(instance_id or ""),
         deleted_by=dict(evidence.deleted_by).get(instance_id or "", ()),
         never_built=instance_id in evidence.never_built,
         computes=dict(evidence.computes),
         connector=connector,
         connectors=learned,
-        shared_host=connector is not None and shares(connector, others, servers, learned),
+        shared_host=connector is not None and shares(connector, lasting, servers, learned),
         backend=evidence.backend,
         own=own,
-        foreign=tuple(c for c in left if c not in own),
+        # What a deleted server left behind is nobody's protection: first it is the subject's.
+        foreign=tuple(c for c in left if c not in own and not belongs(c, of_deleted)),
         nameless=() if evidence.hosts_known else _connections(evidence.backend),
         holding=evidence.holding,
         elsewhere=evidence.elsewhere,
@@ -421,6 +465,7 @@ def situate(
         off=evidence.off,
         learned=client,
         reach=evidence.reach,
+        guests_ended=ended,
         late_attach=LateAttach.DETACH if intents.detach_ordered(case) else late_attach,
     )
 

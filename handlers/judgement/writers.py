@@ -132,6 +132,8 @@ def _has_lost_access(s: Situation, attachment: CinderAttachment) -> bool:
     server = _guest(s, attachment)
     if server is None or server.vm_state not in RUNS or server.compute_up is not True:
         return False
+    if server.powered_off:  # by itself, or it was off when it was resized
+        return False
     # The backend was seen and lets nobody in, so no name is needed to know that this host is not
     # in.
     if isinstance(s.backend, Absent):

@@ -72,6 +72,11 @@ class Notification:
         return next(shown, None)
 
     @property
+    def by_api(self) -> bool:
+        """Tell whether Cinder's API host published it, not a backend's."""
+        return self.source is Source.CINDER and published_by_api(self.publisher_id)
+
+    @property
     def reset(self) -> bool:
         """Tell whether a status was written by hand, which drops rows or keeps them as they are."""
         return self.source is Source.CINDER and self.event_type.startswith(RESET_STATUS)
@@ -91,10 +96,9 @@ class Notification:
         bare reservation that is given up looks the same and is harmless; the probe decides.
         """
         begins = self.operation is Operation.DETACH and self.phase is Phase.START
-        by_api = self.source is Source.CINDER and published_by_api(self.publisher_id)
         return (
             begins
-            and by_api
+            and self.by_api
             and self.attachment is not None
             and self.attachment.status == "reserved"
         )

@@ -22,6 +22,7 @@ class Ends(enum.Enum):
     WAITS = "one case waits; nothing is done or announced"
     PARKED = "one case is parked and announced as that alone; nothing is done"
     MENDED = "each case is closed; the steps are done, their start and end are announced"
+    EACH = "each case is closed; of each that was mended the start and the end are announced"
     ROLLED = "at most rolled back, and no end is announced: parked, or said to be attached"
 
 
@@ -216,6 +217,14 @@ VARIANTS: Mapping[str, Expected] = MappingProxyType(
         "shelved_server_detach": DETACHED_BY_NOVA,
         "soft_deleted_server_detach": DETACHED_BY_NOVA,
         "source_row_deleted_access_gone": _parked("guest may be writing"),
+        "double_reserve_beside_shelved": Expected(
+            Ends.MENDED,
+            ("in-use", ("attached", "reserved"), ("compute-9-other",)),
+            (DELETE, RELEASE),
+        ),
+        "given_back_by_hand": RELEASED,
+        "multiattach_all_deleted": Expected(Ends.EACH, FREE, ((*RELEASE, *RELEASE),)),
+        "reverted_temp_volume_hci": UNALARMED,
         "two_writers_ended": TWO_WRITERS,
     }
 )
@@ -240,6 +249,8 @@ TRUSTED: Mapping[str, Expected] = MappingProxyType(
         "building_came_to_a_compute": _parked("no connector"),
         "deleted_in_building": RELEASED,
         "detach_from_shelved": NOTHING,
+        "given_back_by_hand": PARKED,
+        "multiattach_all_deleted": Expected(Ends.EACH, FREE, ((*DELETE, *DELETE),)),
         "row_in_error_in_use": RELEASED,
         "shelved_deleted": NOTHING,
         "uc5_without_start_then_attached": _parked("may be left"),

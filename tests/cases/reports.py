@@ -198,7 +198,18 @@ def _backed_up(playing: Cast) -> None:
     """
     cloud = playing.cloud
     source = cloud.create_volume(status="backing-up", attach_status="attached")
-    cloud.set_volume(playing.volume_id, display_name=f"backup-vol-{source}")
+    _copied(playing, f"backup-vol-{source}")
+
+
+def _reverted(playing: Cast) -> None:
+    """Name it as Cinder does that copies a snapshot back (``_revert_to_snapshot_generic``)."""
+    playing.cloud.create_volume(status="reverting", attach_status="detached")
+    _copied(playing, f"[revert] temporary volume created from snapshot {uuid.uuid4()}")
+
+
+def _copied(playing: Cast, name: str) -> None:
+    cloud = playing.cloud
+    cloud.set_volume(playing.volume_id, display_name=name)
     (link,) = playing.report.backend
     cloud.unexport(playing.volume_id, link["host"])
     cloud.export(playing.volume_id, link["host"], sessions=link["sessions"], purpose=PURPOSE)
@@ -255,6 +266,7 @@ ARRANGED: Mapping[str, Sequence[Callable[[Cast], None]]] = MappingProxyType(
         "ironic_node_attached": (_no_compute("compute-16-other"),),
         "ironic_node_session": (_no_compute("compute-15-other"),),
         "other_region_opened_no_session": (_never_had,),
+        "reverted_temp_volume_hci": (_reverted,),
         "unshelve_then_deleted": (_ended_where_it_was,),
         "vmware_host": (_of_vmware,),
     }

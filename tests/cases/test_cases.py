@@ -92,6 +92,9 @@ AS_EXPECTED: Mapping[Ends, Callable[[Ended], bool]] = {
         _open(e) == e.in_state(CaseState.PARKED) == 1 and e.announced == ("parked",)
     ),
     Ends.MENDED: lambda e: not _open(e) and e.announced == ("start", "end"),
+    Ends.EACH: lambda e: (
+        not _open(e) and e.announced == ("start", "end") * sum(bool(c.done) for c in e.cases)
+    ),
     Ends.ROLLED: lambda e: bool(e.cases) and "end" not in e.announced,
 }
 

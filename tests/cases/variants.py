@@ -150,6 +150,51 @@ def _source_down(told: Told) -> None:
     )  # fmt: skip
 
 
+def _all_deleted(told: Told) -> None:
+    """Have every server be deleted and its guest be ended where it was; only a sweep tells."""
+    states = told["states before"]
+    for server in states["nova"]:
+        server |= {"deleted": True, "ended_on": server["host"], "devices": []}
+    for link in states["backend"]:
+        link["sessions"] = 0
+    told["config"]["sweep"] = True
+
+
+def _beside_a_shelved_one(told: Told) -> None:
+    """Have a third server be shelved and offloaded, for which the volume is reserved too."""
+    states = told["states before"]
+    states["cinder"]["multiattach"] = True
+    states["cinder"]["rows"].append(
+        {
+            "id": OTHER_ROW, "status": "reserved", "instance": OTHER_SERVER, "host": None,
+            "has_connection_info": False,
+        }
+    )  # fmt: skip
+    states["nova"].append(
+        {
+            "id": OTHER_SERVER, "deleted": False, "vm_state": "shelved_offloaded",
+            "task_state": None, "host": None, "compute_up": None, "ended_on": None,
+            "devices": [{"attachment": OTHER_ROW}],
+        }
+    )  # fmt: skip
+
+
+def _alone_and_given_back(told: Told) -> None:
+    """Have the second attach be the only one, and an operator have ended its connection."""
+    states = told["states before"]
+    states["cinder"]["rows"] = states["cinder"]["rows"][1:]
+    (row,) = states["cinder"]["rows"]
+    row |= {"status": "attaching", "host": "compute-9", "has_connection_info": True}
+    states["nova"] = states["nova"][:1]
+
+
+def _named(name: str) -> Callable[[Told], None]:
+    def change(told: Told) -> None:
+        told["name"] = name
+
+    return change
+
+
 def _without_sweep(told: Told) -> None:
     told["config"]["sweep"] = False
 
@@ -236,6 +281,15 @@ VARIANTS: Mapping[str, tuple[str, Callable[[Told], None]]] = MappingProxyType(
         "shelved_server_detach": ("stopped_server_detach", _server(vm_state="shelved")),
         "soft_deleted_server_detach": ("stopped_server_detach", _server(vm_state="soft-delete")),
         "source_row_deleted_access_gone": ("source_row_deleted_access_kept", _let_in()),
+        "double_reserve_beside_shelved": ("double_reserve", _beside_a_shelved_one),
+        "given_back_by_hand": (
+            "double_reserve",
+            _all(_alone_and_given_back, _let_in(("compute-9", True, 0)), _nobody_holds_it),
+        ),
+        "multiattach_all_deleted": (
+            "multiattach_server_deleted", _all(_all_deleted, _nobody_holds_it),
+        ),
+        "reverted_temp_volume_hci": ("backup_temp_volume_hci", _named("reverted_temp_volume_hci")),
         "two_writers_ended": ("two_writers_looked_at", _ended_on_the_bus),
     }
 )  # fmt: skip

@@ -122,7 +122,7 @@ def _codec(kind: Any) -> tuple[Convert | None, Convert | None]:
         return operator.attrgetter("value"), kind
     if dataclasses.is_dataclass(kind):
         shape: Shape[Any] = Shape(typing.cast("type[Any]", kind))
-        return shape.values, lambda values: shape.of(values[name] for name in shape.names)
+        return shape.values, lambda values: shape.of(values.get(name) for name in shape.names)
     return None, None
 
 

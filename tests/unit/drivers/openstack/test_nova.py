@@ -130,6 +130,20 @@ def test_compute_of_any_host(api: OpenStackApi, nova: NovaClient) -> None:
     assert api.requests[-1].query == {"binary": "nova-compute", "host": "elsewhere"}
 
 
+@pytest.mark.parametrize(
+    ("power_state", "off"),
+    [(1, False), (3, False), (4, True), (6, False), (0, False), ("4", False)],
+)
+def test_server_whose_guest_is_off(
+    api: OpenStackApi, nova: NovaClient, power_state: object, off: bool
+) -> None:
+    """Shut down, though the server is active -> off; crashed, paused or not known -> not."""
+    show(api, answers.server(**{"OS-EXT-STS:power_state": power_state}))
+    seen = nova.server(SERVER, VOLUME, timeout_seconds=LIMIT)
+    assert seen is not None
+    assert seen.powered_off is off
+
+
 def test_server_that_is_on_no_host_and_never_ran(api: OpenStackApi, nova: NovaClient) -> None:
     """Shelved, or failed before it was placed -> no compute is asked about."""
     columns = {"OS-EXT-SRV-ATTR:host": None, "OS-SRV-USG:launched_at": None}

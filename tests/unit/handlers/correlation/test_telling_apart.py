@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from handlers.case import Case, Shown
+from handlers.case import Case, Shown, Trigger
 from handlers.correlation.correlation import Recorded, correlate
 from handlers.correlation.matching import Signal, Timing
 from handlers.notification import Notification, NotifiedAttachment, Operation, Phase, Source
@@ -114,3 +114,41 @@ def test_an_ordinary_start_keeps_nothing() -> None:
     assert several.shown == (
         Shown("att-1", INSTANCE, "compute-1"), Shown("att-2", INSTANCE, "compute-2")
     )  # fmt: skip
+
+
+RESERVED = (
+    NotifiedAttachment("att-1", "reserved", INSTANCE, None, None),
+    NotifiedAttachment("att-3", "reserved", "inst-3", None, None),
+)
+BEGAN = told(request_id=REQUEST, instance_id=INSTANCE, attachments=RESERVED)
+BY_API = told(
+    Operation.DETACH, request_id=REQUEST, attachments=(*RESERVED, DESTINATION),
+    publisher_id="volume.labhost",
+)  # fmt: skip
+WENT = told(
+    Operation.DETACH, Phase.END, request_id=REQUEST, attachments=(RESERVED[1], DESTINATION),
+    publisher_id="volume.labhost",
+)  # fmt: skip
+
+
+def test_reserved_row_that_went_beside_another_one() -> None:
+    """Cinder's API deletes one of two reserved rows -> the attach of that one may have leaked."""
+    attach, detach = cases_after((BEGAN, BY_API, WENT))
+    assert (attach.operation, attach.attachment_id) == (Operation.ATTACH, "att-1")
+    assert (attach.released_unasked, attach.trigger) == (True, Trigger.RELEASED_UNASKED)
+    assert {shown.attachment_id for shown in detach.shown} == {"att-1", "att-3"}
+    assert detach.attachment_id == "att-1"
+
+
+def test_row_that_the_backend_was_asked_for() -> None:
+    """The backend itself begins with one of several rows -> nothing is suspected at its end."""
+    asked = dataclasses.replace(BY_API, publisher_id="volume.labhost@lab")
+    attach, _ = cases_after((BEGAN, asked, WENT))
+    assert not attach.released_unasked
+
+
+def test_attach_of_another_request() -> None:
+    """The attach that is open is of another server and request -> it is not suspected."""
+    elsewhere = dataclasses.replace(BEGAN, request_id="req-9", instance_id="inst-3")
+    attach, _ = cases_after((elsewhere, BY_API, WENT))
+    assert (attach.released_unasked, attach.attachment_id) == (False, None)

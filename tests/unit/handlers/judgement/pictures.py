@@ -198,6 +198,7 @@ class Picture:
     learned: tuple[tuple[str, ClientInstance], ...] = ()
     reach: ReachEvidence | None = None
     service_up: bool = True
+    display_name: str | None = None
     operation: Operation = Operation.ATTACH
     attachment_id: str | None = A
     instance_id: str | None = X
@@ -233,7 +234,10 @@ class Picture:
         ref = VolumeRef(
             VOLUME, self.place, multiattach=self.multiattach, shared_targets=self.shared_targets
         )
-        return Volume(ref, self.status, self.migration, self.attachments, self.service_up)
+        return Volume(
+            ref, self.status, self.migration, self.attachments, self.service_up,
+            display_name=self.display_name,
+        )  # fmt: skip
 
     @property
     def evidence(self) -> Evidence:

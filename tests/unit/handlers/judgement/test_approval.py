@@ -139,9 +139,16 @@ CHANGES: dict[str, Callable[[Situation], Situation]] = {
     "a volume is being swapped": other(swapping=Fact(True)),
     "whether one is swapped is unknown": other(swapping=Unknown("no answer")),
     "where a guest was ended": other(ended_on=H1),
+    "where another server's guest was ended": other(guests_ended={Y: H2}),
     "who deleted the server": other(deleted_by=("req-2",)),
     "it never came to a compute": other(never_built=True),
 }
+
+
+def test_switching_a_guest_off_changes_nothing_that_was_approved() -> None:
+    """A guest of another server is off now -> the same: no plan rests on that."""
+    s, diagnosis = FULL.situation, FULL.diagnosis
+    assert of(of_server(powered_off=True)(s), diagnosis) == of(s, diagnosis)
 
 
 @pytest.mark.parametrize("what", CHANGES)

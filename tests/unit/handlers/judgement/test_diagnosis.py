@@ -19,6 +19,7 @@ from handlers.notification import Operation
 from tests.unit.handlers.judgement.acting_pictures import UC1, UC5
 from tests.unit.handlers.judgement.completed_pictures import COMPLETED_ATTACHES
 from tests.unit.handlers.judgement.ghost_pictures import GHOSTS
+from tests.unit.handlers.judgement.later_strangers import LATER_STRANGERS
 from tests.unit.handlers.judgement.left_pictures import LEFT_FOR_A_PERSON
 from tests.unit.handlers.judgement.near_misses import BASES, SEES_TO_IT
 from tests.unit.handlers.judgement.pictures import (
@@ -46,6 +47,7 @@ TABLE = (
     *GHOSTS,
     *WRITERS,
     *STRANGERS,
+    *LATER_STRANGERS,
 )
 NEAR_MISSES = [
     pytest.param(base.but(**change), id=f"{rule}, but {words}")

@@ -123,6 +123,35 @@ BOTH_OF_ONE_VOLUME = ROLLED.but(
 )
 
 
+STRAY_BESIDE_ENDED = STRAY.but(
+    attachments=(attachment(A, "attaching"), attachment(B, instance_id=Y, host=H1)),
+    servers=(server(X),), gone=(Y,), ended=((Y, H1),), multiattach=True, host=H1,
+    backend=(access(H1),),
+)  # fmt: skip
+"""A failed attach on the host of a deleted server, whose guest is known to have ended there."""
+
+
+def test_session_beside_a_deleted_server_s_row_is_the_subject_s() -> None:
+    """Its host is that of the other row, too -> a live session there is still held back for."""
+    in_session = STRAY_BESIDE_ENDED.but(backend=(access(H1, sessions=1),))
+    assert STRAY_BESIDE_ENDED.diagnosis.rule == in_session.diagnosis.rule == "S1.stray-row"
+    assert objecting(STRAY_BESIDE_ENDED) is None
+    assert objecting(in_session) is Guard.LIVE_SESSION
+
+
+def test_connection_of_a_deleted_server_s_host_is_no_stranger_s() -> None:
+    """Another host's connection has a row of a deleted server -> it stands against nothing."""
+    elsewhere = STRAY_BESIDE_ENDED.but(
+        attachments=(attachment(A, "attaching"), attachment(B, instance_id=Y, host=H2)),
+        ended=((Y, H2),), backend=(access(H1), access(H2)),
+    )  # fmt: skip
+    assert objecting(elsewhere) is None
+    old = attachment(B, instance_id=Y, host=H2, info=False)
+    unfollowed = elsewhere.but(attachments=(attachment(A, "attaching"), old))
+    assert objecting(unfollowed) is Guard.FOREIGN_CONNECTION
+    assert objecting(elsewhere.but(backend=(access(H1), access(H3)))) is Guard.FOREIGN_CONNECTION
+
+
 def test_nova_s_detach_is_held_back_by_what_the_accounting_leaves_unexplained() -> None:
     """One way of explaining -> the other server's host that was never learned holds nothing back.
 

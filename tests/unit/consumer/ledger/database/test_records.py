@@ -30,7 +30,7 @@ KINDS: dict[Any, Any] = {
     Connector: CONNECTOR,
     tuple[str, ...]: ("req-1", "req-2"),
     tuple[ReasonKind, ...]: (ReasonKind.GUARD, ReasonKind.DANGER),
-    tuple[Shown, ...]: (Shown("att-1", "inst-1", "compute-1"), Shown("att-2")),
+    tuple[Shown, ...]: (Shown("att-1", "inst-1", "compute-1", True), Shown("att-2")),
 }
 
 
@@ -64,6 +64,14 @@ def test_case_comes_back(ledger: Ledger, case: Case) -> None:
     closed_at = None if case.open else NOW
     assert read == dataclasses.replace(case, updated_at=NOW, closed_at=closed_at)
     assert ledger.case(case.case_id).case == read
+
+
+def test_part_of_a_field_that_is_newer_than_the_row() -> None:
+    """A release before wrote a row that a start showed, without a part -> that part's default."""
+    values = CASES.values(dataclasses.replace(BARE, shown=(Shown("att-1"),)))
+    for row in values["shown"]:
+        del row["unasked"]
+    assert CASES.of(values[name] for name in CASES.names).shown == (Shown("att-1"),)
 
 
 def test_only_what_differs_is_written(ledger: Ledger) -> None:
