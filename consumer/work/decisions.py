@@ -61,4 +61,5 @@ SAID = {
     DecisionKind.RESENT: "sent unrouted announcements again",
     DecisionKind.ATTESTED: "attested that a host is powered off",
     DecisionKind.REVOKED: "revoked that a host is powered off",
+    DecisionKind.LIFTED: "lifted a fence of",
 }
