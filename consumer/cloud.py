@@ -15,7 +15,7 @@ from consumer.settings.configuration import Settings, SimulatorSettings
 from consumer.work.backends import DEFAULTS, PREFIX, Backend, Backends, RunIn
 from drivers import registry
 from drivers.apart import ApartDriver, NotMadeError
-from drivers.base import StorageDriver
+from drivers.base import Capabilities, StorageDriver
 from drivers.cinder_managed import ThroughCinder
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import PermanentError
@@ -101,22 +101,13 @@ def _none_or_both(simulator: SimulatorSettings | None, configured: tuple[str, ..
     return None
 
 
-def any_lists(settings: Settings) -> bool:
-    """Tell whether the driver of any backend can list exports.
+def capabilities(settings: Settings) -> list[Capabilities]:
+    """Return what the driver of each backend can do, of each driver once.
 
     Raises RegistryError for a driver that cannot be loaded.
     """
     drivers = {backend.driver or "" for backend in settings.backends.all()}
-    return any(registry.load(name).capabilities.lists_exports for name in drivers)
-
-
-def any_learns(settings: Settings) -> bool:
-    """Tell whether the driver of any backend ends single clients, which have to be learned.
-
-    Raises RegistryError for a driver that cannot be loaded.
-    """
-    drivers = {backend.driver or "" for backend in settings.backends.all()}
-    return any(registry.load(name).capabilities.by_learned_client for name in drivers)
+    return [registry.load(name).capabilities for name in drivers]
 
 
 def parks_all(backend: Backend) -> bool:

@@ -20,8 +20,7 @@ from consumer.cloud import (
     ControlPlane,
     DriverOf,
     Drivers,
-    any_learns,
-    any_lists,
+    capabilities,
     control_plane,
     parks_all,
 )
@@ -126,6 +125,7 @@ class Service:
         self.kill_switch = KillSwitch(
             settings.brakes.kill_switch_file, self.ledger, socket.gethostname()
         )
+        self._capabilities = capabilities(settings)
         self.worker = self._worker(clouds, driver_of, count)
         self.sweeper = self._sweeper(clouds, driver_of, count)
         self.learner = self._learner(clouds, driver_of, count)
@@ -176,8 +176,8 @@ class Service:
             owner=self.owner,
             settings=self._settings.sweep,
             count=count,
-            ghosts=any_lists(self._settings),
-            learns=any_learns(self._settings),
+            ghosts=any(one.lists_exports for one in self._capabilities),
+            learns=any(one.by_learned_client for one in self._capabilities),
             nova=clouds.nova,
         )
 
@@ -198,7 +198,8 @@ class Service:
         self, clouds: ControlPlane, driver_of: DriverOf, count: Observer
     ) -> Learner | None:
         settings = self._settings
-        if not settings.learning.looks_per_minute or not any_learns(settings):
+        needed = any(one.by_learned_client for one in self._capabilities)
+        if not settings.learning.looks_per_minute or not needed:
             return None
         return Learner(
             (clouds.cinder, clouds.nova),

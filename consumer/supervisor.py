@@ -65,17 +65,13 @@ class Supervisor:
         if not self._address:
             return
         # An abstract socket is written with @, and has a zero byte there.
-        address = self._address.replace("@", "\0", 1) if self._abstract else self._address
+        address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as one:
                 one.setblocking(False)
                 one.sendto(line.encode(), address)
         except OSError as error:
             LOG.warning("systemd could not be told %s: %s", line, error.strerror or error)
-
-    @property
-    def _abstract(self) -> bool:
-        return self._address.startswith("@")
 
 
 def _watchdog_seconds(environment: Mapping[str, str]) -> float:

@@ -84,6 +84,7 @@ BROKER_ERRORS: tuple[type[Exception], ...] = (
 CHANNEL_ERRORS: tuple[type[Exception], ...] = Transport.channel_errors
 """What kombu raises if the broker refuses one request; the connection stays open."""
 
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 15.0
 """How long the broker may take to answer a request before the connection counts as lost."""
@@ -163,10 +164,10 @@ class BrokerSettings:
     login_method: str
     heartbeat_seconds: int
     durable_exchanges: bool
-    tls: Mapping[str, Any] | None = None
-    tls_names: bool = True
-    quorum_queues: bool = False
-    is_named: bool = True
+    tls: Mapping[str, Any] | None
+    tls_names: bool
+    quorum_queues: bool
+    is_named: bool
 
     @classmethod
     def from_conf(
@@ -413,19 +414,13 @@ def describe(error: BaseException) -> str:
     return text or type(error).__name__
 
 
-def backoff_seconds(
-    failures: int,
-    *,
-    first: float = 0.5,
-    most: float = 30.0,
-    draw: Callable[[], float] = random.random,
-) -> float:
+def backoff_seconds(failures: int, *, draw: Callable[[], float] = random.random) -> float:
     """Return how long to wait after so many failures in a row: exponential, with jitter.
 
     The pause is at least a fifth of its bound, so that a small random number makes no busy loop.
     ``draw`` returns a number from 0 to 1.
     """
-    bound = min(first * 2.0 ** min(max(failures - 1, 0), 32), most)
+    bound = min(FIRST_PAUSE_SECONDS * 2.0 ** min(max(failures - 1, 0), 32), LONGEST_PAUSE_SECONDS)
     return bound * max(0.2, draw())
 
 

@@ -47,11 +47,11 @@ class Properties:
     fields before that place are set.
     """
 
-    content_type: str | None = None
-    content_encoding: str | None = None
-    message_id: str | None = None
-    user_id: str | None = None
-    headers: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    content_type: str | None
+    content_encoding: str | None
+    message_id: str | None
+    user_id: str | None
+    headers: Mapping[str, str | None]
     problem: str | None = None
 
 

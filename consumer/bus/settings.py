@@ -166,12 +166,12 @@ class ListenerSettings:
     bindings: tuple[Binding, ...]
     queue: QueueSettings
     quarantine: QueueSettings
-    max_body_bytes: int = 1024 * 1024
-    prefetch: int = 1000
-    pace: Pace = dataclasses.field(default_factory=Pace)
-    rebind_seconds: float = 60.0
-    bus: str = DEFAULT
-    spare: QueueSettings | None = None
+    max_body_bytes: int
+    prefetch: int
+    pace: Pace
+    rebind_seconds: float
+    bus: str
+    spare: QueueSettings | None
 
     @classmethod
     def from_conf(

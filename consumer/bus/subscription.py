@@ -91,7 +91,7 @@ class Pace:
     first message.
     """
 
-    size: int = 500
+    size: int
     most_bytes: int = MOST_BYTES
     idle_seconds: float = 0.05
     seconds: float = 0.25

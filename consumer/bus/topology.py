@@ -25,7 +25,6 @@ from consumer.bus.queue_type import (
     version_of,
 )
 
-_ACCESS_REFUSED = 403
 _NOT_FOUND = 404
 _NOT_EQUIVALENT = 406
 _HOME_DOWN = "is down or inaccessible"
@@ -142,14 +141,9 @@ class QueueSettings:
             return False
         return True
 
-    @property
-    def entity(self) -> Any:
-        """Return kombu's queue, without a channel and without the arguments to declare it."""
-        return kombu.Queue(self.name, durable=True)
-
     def on(self, channel: Any) -> Any:
         """Return kombu's queue on a channel, without the arguments to declare it."""
-        return self.entity(channel)
+        return kombu.Queue(self.name, channel=channel, durable=True)
 
     def _choice(self, connection: kombu.Connection, version: tuple[int, ...] | None) -> TypeChoice:
         """Return the type that the settings ask for; if they do not say, ask the broker."""

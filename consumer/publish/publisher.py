@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Self, assert_never
 
 import kombu
@@ -33,20 +32,12 @@ from consumer.bus.sender import Confirmation, ConfirmedSender, NotConfirmedError
 from consumer.bus.topology import declare_exchange, exchange_problem
 from consumer.counting import EventKind, Happened
 from consumer.ledger import Ledger, LedgerUnavailableError, Outgoing
-from consumer.publish.driver import DRIVER, Announced, ConfirmedDriver
+from consumer.publish.driver import DRIVER, Announced
 from handlers.case import Priority
 from handlers.counting import uncounted
 
 LOG = logging.getLogger(__name__)
 
-
-__all__ = [
-    "GROUP",
-    "OPTS",
-    "ConfirmedDriver",
-    "Publisher",
-    "PublisherStatus",
-]
 
 GROUP = cfg.OptGroup("publisher", title="The publishing of announcements")
 OPTS = [
@@ -93,7 +84,6 @@ _LEASE_SECONDS = 30.0
 class PublisherStatus:
     """The status of the publisher; ``problems`` are sentences for the operator."""
 
-    last_sent_at: datetime | None
     problems: tuple[str, ...]
 
 
@@ -111,8 +101,8 @@ class Publisher:
         *,
         exchange: str,
         owner: str,
-        poll_seconds: float = 1.0,
-        unrouted_after_seconds: float = 60.0,
+        poll_seconds: float,
+        unrouted_after_seconds: float,
         count: Callable[[Happened], None] = uncounted,
     ) -> None:
         self._ledger = ledger
@@ -127,7 +117,6 @@ class Publisher:
         self._failures = 0
         self._problem: str | None = None
         self._unconfirmed, self._unconfirmed_until = "", -math.inf
-        self._last_sent_at: datetime | None = None
 
     @classmethod
     def from_conf(
@@ -166,7 +155,7 @@ class Publisher:
         problem = self._problem
         if problem is None and time.monotonic() < self._unconfirmed_until:
             problem = f"announcements wait: {self._unconfirmed}"
-        return PublisherStatus(self._last_sent_at, () if problem is None else (problem,))
+        return PublisherStatus(() if problem is None else (problem,))
 
     def run(self, stop: threading.Event, *, flush_seconds: float = 30.0) -> None:
         """Publish until ``stop`` is set, then publish what is due, for at most ``flush_seconds``.
@@ -261,7 +250,6 @@ class Publisher:
         self._unconfirmed_until = -math.inf
         self._confirmed.append(outgoing.outbox_id)
         self._count(Happened(EventKind.SENT, outgoing.event_type))
-        self._last_sent_at = datetime.now(UTC)
         return True
 
     def _unroutable(self, outgoing: Outgoing) -> bool:
