@@ -38,10 +38,10 @@ from consumer.ledger.work import (
     control,
     dismissing,
     finish,
+    late,
     off_words,
     outbox,
     replicas,
-    under_way,
 )
 from consumer.ledger.work.allowances import Brake
 from consumer.ledger.work.casefile import LedgerCaseFile, connector_of
@@ -235,11 +235,11 @@ class Ledger:
 
         Their late horizon begins anew. Needs no claim: it decides nothing.
         """
-        return self._database.write(lambda c: under_way.keep(c, request_ids))
+        return self._database.write(lambda c: late.keep_under_way(c, request_ids))
 
     def came_back(self, owner: str, request_id: str, how: str) -> str | None:
         """Record that such a write has returned, and look at its volume; return the case's id."""
-        return self._database.write(lambda c: under_way.came_back(c, owner, request_id, how))
+        return self._database.write(lambda c: late.came_back(c, owner, request_id, how))
 
     # --- announcements --------------------------------------------------------------------------
 
@@ -338,11 +338,13 @@ class Ledger:
 
         With ``backend``, only for the volumes of that one.
         """
-        self._database.write(lambda c: control.pause(c, self._cloud, actor, reason, backend))
+        word = Word(actor, reason)
+        self._database.write(lambda c: control.pause(c, self._cloud, word, backend))
 
     def resume(self, actor: str, reason: str = "", *, backend: str | None = None) -> None:
         """End the pause of all, or of one backend, if there is one."""
-        self._database.write(lambda c: control.resume(c, self._cloud, actor, reason, backend))
+        word = Word(actor, reason)
+        self._database.write(lambda c: control.resume(c, self._cloud, word, backend))
 
     def paused(self, backend: str | None = None) -> Pause | None:
         """Return the pause of all, else that of this backend, or None."""
@@ -423,8 +425,7 @@ class Ledger:
 
     def off_word(self, host: str) -> OffWord | None:
         """Return the word that stands now for a host."""
-        words = self._database.read(lambda c: off_words.standing(c, self._cloud, host))
-        return words[-1] if words else None
+        return self._database.read(lambda c: off_words.of_host(c, self._cloud, host))
 
     def off_words(self, *, limit: int = 100) -> tuple[SaidOff, ...]:
         """Return the words on record, the newest first, also those that have ended."""
@@ -442,9 +443,9 @@ class Ledger:
         """Return words that ended by themselves and that nobody was told of; no other gets them."""
         return self._database.write(lambda c: off_words.take_untold(c, self._cloud))
 
-    def take_decisions(self, *, limit: int = 100) -> tuple[Decision, ...]:
-        """Return decisions of people that no service has logged yet; no other gets them."""
-        return self._database.write(lambda c: take_unlogged(c, self._cloud, limit))
+    def take_decisions(self) -> tuple[Decision, ...]:
+        """Return some decisions of people that no service has logged yet; no other gets them."""
+        return self._database.write(lambda c: take_unlogged(c, self._cloud))
 
     def cases(
         self,

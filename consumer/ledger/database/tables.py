@@ -106,9 +106,6 @@ class FreeText(TypeDecorator[str]):
         return None if value is None else _encodable(value.replace("\0", "\ufffd"))
 
 
-HELD = "held"
-"""The state of a quarantined body without a decision."""
-
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",

@@ -32,12 +32,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from consumer.body_state import BodyState
 from consumer.ledger.database.engine import Database, database_now
 from consumer.ledger.database.locks import GATE, fence_floor, raise_fence_floor, take_turn
 from consumer.ledger.database.records import Row
 from consumer.ledger.database.tables import (
     ARCHIVE_OF,
-    HELD,
     archived_cases,
     archived_notifications,
     cases,
@@ -258,37 +258,52 @@ def prune(database: Database, cloud: str, retention_seconds: float, limit: int) 
 
 def _prune_decisions(connection: sa.Connection, aged: Aged) -> int:
     """Delete decisions that were made and logged before the cutoff; return their number."""
+    of = decisions.c
     over = sa.and_(
-        decisions.c.cloud == aged.cloud,
-        decisions.c.logged_at < aged.cutoff,
-        decisions.c.decided_at < aged.cutoff,
-    )
-    chosen = sa.select(decisions.c.decision_id).where(over).limit(aged.limit)
-    ids = list(connection.execute(chosen).scalars())
-    if not ids:
-        return 0
-    return connection.execute(decisions.delete().where(decisions.c.decision_id.in_(ids))).rowcount
+        of.cloud == aged.cloud, of.logged_at < aged.cutoff, of.decided_at < aged.cutoff
+    )  # fmt: skip
+    return _delete(connection, of.decision_id, over, aged)
 
 
 def _prune_words(connection: sa.Connection, aged: Aged) -> int:
     """Delete words for hosts that were over before the cutoff; return their number."""
     over = sa.and_(off_words.c.cloud == aged.cloud, off_words.c.until < aged.cutoff)
-    chosen = sa.select(off_words.c.word_id).where(over).limit(aged.limit)
-    ids = list(connection.execute(chosen).scalars())
-    if not ids:
-        return 0
-    connection.execute(off_words_counted.delete().where(off_words_counted.c.word_id.in_(ids)))
-    return connection.execute(off_words.delete().where(off_words.c.word_id.in_(ids))).rowcount
+    return _delete(connection, off_words.c.word_id, over, aged, off_words_counted.c.word_id)
 
 
 def _prune_fences(connection: sa.Connection, aged: Aged) -> int:
     """Delete fences that were over before the cutoff; return their number."""
     over = sa.and_(fences.c.cloud == aged.cloud, fences.c.ended_at < aged.cutoff)
-    chosen = sa.select(fences.c.fence_id).where(over).limit(aged.limit)
-    ids = list(connection.execute(chosen).scalars())
+    return _delete(connection, fences.c.fence_id, over, aged)
+
+
+def _prune_bodies(connection: sa.Connection, aged: Aged) -> int:
+    """Delete quarantined bodies with a decision; return their number."""
+    of = quarantine.c
+    over = sa.and_(
+        of.cloud == aged.cloud,
+        of.state != BodyState.HELD.value,
+        of.last_at < aged.cutoff,
+        of.decided_at < aged.cutoff,
+    )
+    return _delete(connection, of.quarantine_id, over, aged)
+
+
+def _delete(
+    connection: sa.Connection,
+    key: sa.Column[Any],
+    over: sa.ColumnElement[bool],
+    aged: Aged,
+    *referring: sa.Column[Any],
+) -> int:
+    """Delete some rows that are over, and those that refer to them first; return their number."""
+    ids = list(connection.execute(sa.select(key).where(over).limit(aged.limit)).scalars())
     if not ids:
         return 0
-    return connection.execute(fences.delete().where(fences.c.fence_id.in_(ids))).rowcount
+    for column in referring:
+        connection.execute(column.table.delete().where(column.in_(ids)))
+    # ``over`` again: a body may have arrived anew since its number was read.
+    return connection.execute(key.table.delete().where(key.in_(ids), over)).rowcount
 
 
 def _prune_cases(connection: sa.Connection, aged: Aged) -> tuple[int, int]:
@@ -306,19 +321,3 @@ def _prune_archived(connection: sa.Connection, aged: Aged) -> tuple[int, int]:
     old = finished(aged, ARCHIVE_OF).with_for_update(skip_locked=True)
     case_ids = list(connection.execute(old).scalars())
     return (len(case_ids), remove(connection, case_ids, ARCHIVE_OF)) if case_ids else (0, 0)
-
-
-def _prune_bodies(connection: sa.Connection, aged: Aged) -> int:
-    """Delete quarantined bodies with a decision; return their number."""
-    over = sa.and_(
-        quarantine.c.cloud == aged.cloud,
-        quarantine.c.state != HELD,
-        quarantine.c.last_at < aged.cutoff,
-        quarantine.c.decided_at < aged.cutoff,
-    )
-    chosen = sa.select(quarantine.c.quarantine_id).where(over).limit(aged.limit)
-    ids = connection.execute(chosen).scalars().all()
-    if not ids:
-        return 0
-    deletion = quarantine.delete().where(quarantine.c.quarantine_id.in_(ids), over)
-    return connection.execute(deletion).rowcount

@@ -16,7 +16,7 @@ from consumer.body_state import BodyState
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import insert_or_update
 from consumer.ledger.database.records import Stored
-from consumer.ledger.database.tables import HELD, quarantine
+from consumer.ledger.database.tables import quarantine
 from consumer.ledger.errors import NoSuchBodyError
 
 NAME_LENGTH = 255
@@ -48,7 +48,7 @@ def record(connection: sa.Connection, cloud: str, body: Unreadable) -> None:
         "times": 1,
         "first_at": now,
         "last_at": now,
-        "state": HELD,
+        "state": BodyState.HELD.value,
     }
     keys = ("cloud", "body_sha256")
     connection.execute(insert_or_update(connection.dialect.name, quarantine, keys, _on_repeat), row)

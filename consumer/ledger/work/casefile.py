@@ -21,7 +21,7 @@ from consumer.ledger.work.control import PAUSED, check_not_paused
 from consumer.ledger.work.late import late_calls
 from consumer.ledger.work.outbox import announce
 from drivers.base import ClientInstance, Connector
-from handlers.brakes import UNLIMITED, BrakedError, BreakerLimits, Held, Limits, Spending
+from handlers.brakes import BrakedError, BreakerLimits, Held, Limits, Spending
 from handlers.case import (
     Announcement,
     Case,
@@ -97,9 +97,9 @@ class LedgerCaseFile:
         self,
         database: Database,
         claim: Claim,
-        located: Callable[[str], None] = lambda _: None,
-        limits: Limits = UNLIMITED,
-        renewed: Callable[[float], None] = lambda _: None,
+        located: Callable[[str], None],
+        limits: Limits,
+        renewed: Callable[[float], None],
     ) -> None:
         self._database = database
         self._renewed = renewed
@@ -204,8 +204,7 @@ class LedgerCaseFile:
     def off_word(self, host: str) -> OffWord | None:
         """Return a person's word that the host is powered off, if it stands now."""
         cloud = self.case.cloud
-        words = self._database.read(lambda c: off_words.standing(c, cloud, host))
-        return words[-1] if words else None
+        return self._database.read(lambda c: off_words.of_host(c, cloud, host))
 
     def word_counted(self, host: str) -> None:
         """Record that the word for this host counted in a look at the volume."""

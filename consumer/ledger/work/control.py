@@ -33,7 +33,7 @@ class Pause:
     paused_at: datetime
     actor: str
     reason: str
-    backend: str | None = None
+    backend: str | None
 
     @property
     def words(self) -> str:
@@ -47,21 +47,16 @@ class Pause:
         return "detachd resume" + (f" --backend {self.backend}" if self.backend else "")
 
 
-def pause(
-    connection: sa.Connection, cloud: str, actor: str, reason: str, backend: str | None = None
-) -> None:
+def pause(connection: sa.Connection, cloud: str, word: Word, backend: str | None) -> None:
     """Pause one backend, or all; an earlier pause of the same that still lasts stays as it is."""
     if _own(pauses_now(connection, cloud), backend) is None:
         now = database_now(connection)
-        row = {"cloud": cloud, "paused_at": now, "paused_by": actor, "reason": reason}
+        row = {"cloud": cloud, "paused_at": now, "paused_by": word.actor, "reason": word.reason}
         connection.execute(pauses.insert(), row | {"backend": backend})
-        word = Word(actor, reason)
         decide(connection, cloud, DecisionKind.PAUSED, word, now, detail=_about(backend))
 
 
-def resume(
-    connection: sa.Connection, cloud: str, actor: str, reason: str = "", backend: str | None = None
-) -> None:
+def resume(connection: sa.Connection, cloud: str, word: Word, backend: str | None) -> None:
     """End the pause of one backend, or that of all; without it, do nothing. Others go on."""
     now = database_now(connection)
     present = pauses.update().where(
@@ -69,8 +64,7 @@ def resume(
         pauses.c.resumed_at.is_(None),
         pauses.c.backend.is_(None) if backend is None else pauses.c.backend == backend,
     )
-    if connection.execute(present.values(resumed_at=now, resumed_by=actor)).rowcount:
-        word = Word(actor, reason)
+    if connection.execute(present.values(resumed_at=now, resumed_by=word.actor)).rowcount:
         decide(connection, cloud, DecisionKind.RESUMED, word, now, detail=_about(backend))
 
 

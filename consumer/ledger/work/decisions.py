@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import Prepared
+from consumer.ledger.database.records import Stored
 from consumer.ledger.database.tables import decisions
 
 
@@ -55,12 +56,14 @@ class Decision:
     detail: Mapping[str, Any]
 
 
+MOST_AT_ONCE = 100
+_DECISION = Stored(Decision, decisions)
 _ADDED = Prepared.insert(decisions)
 _UNLOGGED = (
     sa.select(decisions)
     .where(decisions.c.cloud == sa.bindparam("cloud"), decisions.c.logged_at.is_(None))
     .order_by(decisions.c.decision_id)
-    .limit(sa.bindparam("most", type_=sa.Integer()))
+    .limit(MOST_AT_ONCE)
 )
 _TAKEN = Prepared(
     decisions.update()
@@ -87,20 +90,14 @@ def decide(
     _ADDED.run(connection, row)
 
 
-def take_unlogged(connection: sa.Connection, cloud: str, limit: int) -> tuple[Decision, ...]:
+def take_unlogged(connection: sa.Connection, cloud: str) -> tuple[Decision, ...]:
     """Return decisions that no service has logged yet, oldest first; no other gets them."""
-    rows = connection.execute(_UNLOGGED, {"cloud": cloud, "most": limit}).all()
+    rows = connection.execute(_UNLOGGED, {"cloud": cloud}).all()
     if not rows:
         return ()
     now = database_now(connection)
-    mine = (
-        row
+    return tuple(
+        _DECISION.read(row)
         for row in rows
         if _TAKEN.run(connection, {"taken_id": row.decision_id, "taken_at": now}) == 1
-    )
-    return tuple(
-        Decision(
-            row.decided_at, DecisionKind(row.kind), row.actor, row.reason, row.case_id, row.detail
-        )
-        for row in mine
     )

@@ -38,15 +38,11 @@ def close(connection: sa.Connection, cloud: str, case_id: str, word: Word) -> st
     _check_nobody_works(connection, case, now)
     _check_nothing_is_open(connection, case)
     closed = dataclasses.replace(
-        unacknowledged(case),
+        unapproved(unacknowledged(case)),
         state=CaseState.CLOSED,
         conclusion=Conclusion.DISMISSED,
         next_attempt_at=None,
         signal_seq=case.signal_seq + 1,
-        approved_by=None,
-        approved_fingerprint=None,
-        approved_at=None,
-        approved_action=None,
     )
     rewrite(connection, [(case, closed)], now)
     note(
@@ -121,6 +117,17 @@ def unacknowledged(case: Case) -> Case:
     """Return the case as one that counts."""
     return dataclasses.replace(
         case, acknowledged_until=None, acknowledged_by=None, acknowledged_rule=None
+    )
+
+
+def unapproved(case: Case) -> Case:
+    """Return the case without its approval."""
+    return dataclasses.replace(
+        case,
+        approved_by=None,
+        approved_fingerprint=None,
+        approved_at=None,
+        approved_action=None,
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from consumer.ledger.database.engine import Database, database_now
+from consumer.ledger.database.records import Stored
 from consumer.ledger.database.tables import fences
 from consumer.ledger.errors import NoSuchFenceError, WrongStateError
 from consumer.ledger.work.decisions import DecisionKind, Word, decide
@@ -67,6 +68,9 @@ class Fence:
     def began_at(self) -> datetime:
         """When its present span began."""
         return self.renewed_at or self.fenced_at
+
+
+_FENCE = Stored(Fence, fences)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -239,7 +243,7 @@ def _read(
         ordered = ordered.order_by(fences.c.fence_id)
     else:
         ordered = ordered.order_by(fences.c.fence_id.desc()).limit(newest)
-    return tuple(_fence(row) for row in connection.execute(ordered))
+    return tuple(_FENCE.read(row) for row in connection.execute(ordered))
 
 
 def _one(connection: sa.Connection, cloud: str, fence_id: int) -> Fence:
@@ -247,12 +251,6 @@ def _one(connection: sa.Connection, cloud: str, fence_id: int) -> Fence:
     if not found:
         raise NoSuchFenceError(f"there is no fence {fence_id}; `detachd fence list` shows them")
     return found[0]
-
-
-def _fence(row: Any) -> Fence:
-    names = {field.name for field in dataclasses.fields(Fence)} - {"state"}
-    values = {name: getattr(row, name) for name in names}
-    return Fence(state=FenceState(row.state), **values)
 
 
 def _change(connection: sa.Connection, fence_id: int, **values: Any) -> None:

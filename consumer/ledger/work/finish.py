@@ -22,7 +22,7 @@ from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.records import CASES
 from consumer.ledger.database.tables import cases, history
 from consumer.ledger.work.claims import Claim, free_volume
-from consumer.ledger.work.dismissing import unacknowledged
+from consumer.ledger.work.dismissing import unacknowledged, unapproved
 from consumer.ledger.work.outbox import announce
 from handlers.case import FOR_A_PERSON, Case, CaseState, Outcome, ReasonKind
 
@@ -74,7 +74,7 @@ def finished(connection: sa.Connection, claim: Claim) -> bool | None:
 def _reached(case: Case, outcome: Outcome, now: datetime) -> Case:
     delay = None if outcome.state is CaseState.CLOSED else outcome.delay_seconds
     if outcome.state is CaseState.AWAITING_APPROVAL and not outcome.held:
-        case = _asking_anew(case)
+        case = unapproved(case)  # a person is asked again, so it serves nothing more
     return dataclasses.replace(
         case,
         state=outcome.state,
@@ -95,17 +95,6 @@ def ends_acknowledgement(case: Case, outcome: Outcome) -> bool:
     over = outcome.state is CaseState.CLOSED
     told = outcome.state in FOR_A_PERSON and not outcome.held
     return danger or over or (told and outcome.rule != case.acknowledged_rule)
-
-
-def _asking_anew(case: Case) -> Case:
-    """Return the case without its approval: a person is asked again, so it serves nothing more."""
-    return dataclasses.replace(
-        case,
-        approved_by=None,
-        approved_fingerprint=None,
-        approved_at=None,
-        approved_action=None,
-    )
 
 
 def _left_due(case: Case, outcome: Outcome, now: datetime) -> Case:

@@ -24,8 +24,8 @@ from handlers.notification import VOLUME_DELETED, Source
 class Known:
     """Whether a volume was seen in Cinder, and whether Cinder told of its deletion."""
 
-    seen: bool = False
-    deleted: bool = False
+    seen: bool
+    deleted: bool
 
 
 _OLD = notifications.c.publisher_id == FIRST_PUBLISHER

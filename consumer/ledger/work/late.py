@@ -8,7 +8,11 @@
 3. The end that answers the start of a detach has both its request ids, because Cinder makes one
    request for each try.
 4. A call of ours that was given up and whose thread still runs is under way: its row says so again
-   every few seconds (``consumer/ledger/work/under_way.py``), as long as that process lives.
+   every few seconds, as long as that process lives. Its end (``result_at``) moves on with the clock
+   until the thread has returned, so that its late horizon cannot be over before. No claim is needed
+   for that: nothing is decided, and the time only grows. The result stays what it was; a fresh look
+   shows what the call has done. When it has returned, it wakes the open cases of its volume, as a
+   signal does.
 5. A start without an end does not prove that its call is in progress. Usually the opposite can be
    proven: if the backend refuses at once, Nova reports an error within a moment. It has then made
    five tries, and Cinder had answered each of them before the next.
@@ -22,9 +26,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from consumer.ledger.database.cases import HistoryKind, note
+from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.records import Row
 from consumer.ledger.database.tables import cases, intents, notifications
-from handlers.case import LateCalls, StepResult
+from handlers.case import CaseState, LateCalls, StepResult
 from handlers.intents import ACTS_LATE, UNANSWERED
 from handlers.notification import Operation, Phase, Source
 
@@ -94,12 +100,13 @@ def _starts(operation: str, request: sa.ColumnElement[Any]) -> sa.Select[Any]:
 
 
 _NO_REQUEST = sa.literal("")
+_UNANSWERED = sorted(result.value for result in UNANSWERED)
 _LATE = sa.union_all(
     _line(OWN_CALL, _NO_REQUEST, sa.func.coalesce(intents.c.result_at, intents.c.intended_at))
     .join(intents, intents.c.case_id == cases.c.case_id)
     .where(
         intents.c.kind.in_(sorted(kind.value for kind in ACTS_LATE)),
-        intents.c.result.in_(sorted(result.value for result in UNANSWERED)),
+        intents.c.result.in_(_UNANSWERED),
         # What a claim is about to do is not under way.
         sa.or_(
             intents.c.result != StepResult.INTENDED.value,
@@ -199,3 +206,45 @@ def _host(publisher_id: str) -> str:
     """Return the host of ``nova-compute:HOST``, or of ``compute.HOST`` in the legacy format."""
     _, colon, host = publisher_id.partition(":")
     return host if colon else publisher_id.partition(".")[2]
+
+
+# --- calls of ours that hang ---------------------------------------------------------------------
+
+_CASE_OF = (
+    sa.select(cases.c.case_id, cases.c.cloud, cases.c.volume_id)
+    .join(intents, intents.c.case_id == cases.c.case_id)
+    .where(intents.c.request_id == sa.bindparam("request_id"))
+)
+
+
+def keep_under_way(connection: sa.Connection, request_ids: Collection[str]) -> int:
+    """Record that these calls are still under way now; return how many are on record."""
+    now = database_now(connection)
+    under_way = intents.update().where(
+        intents.c.request_id.in_(sorted(request_ids)), intents.c.result.in_(_UNANSWERED)
+    )
+    return connection.execute(under_way.values(result_at=now)).rowcount
+
+
+def came_back(connection: sa.Connection, owner: str, request_id: str, how: str) -> str | None:
+    """Record that a call which was given up has returned; return its case, None if it is gone.
+
+    Its late horizon begins now.
+    """
+    keep_under_way(connection, [request_id])
+    of = connection.execute(_CASE_OF, {"request_id": request_id}).first()
+    if of is None:
+        return None
+    now = database_now(connection)
+    note(
+        connection, of.case_id, HistoryKind.RETURNED_LATE, owner, now,
+        reason=how, detail={"request_id": request_id},
+    )  # fmt: skip
+    due = {"next_attempt_at": now, "updated_at": now, "signal_seq": cases.c.signal_seq + 1}
+    looked_at = (
+        cases.c.cloud == of.cloud,
+        cases.c.volume_id == of.volume_id,
+        cases.c.state.not_in([CaseState.CLOSED.value, CaseState.WAITING.value]),
+    )
+    connection.execute(cases.update().where(*looked_at).values(due))
+    return str(of.case_id)

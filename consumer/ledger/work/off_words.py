@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from consumer.ledger.database.engine import database_now
+from consumer.ledger.database.prepared import insert_absent
 from consumer.ledger.database.tables import connectors, notifications, off_words, off_words_counted
 from consumer.ledger.errors import NoSuchHostError, WrongStateError
 from consumer.ledger.work.decisions import DecisionKind, Word, decide
@@ -79,6 +80,12 @@ def standing(connection: sa.Connection, cloud: str, host: str | None = None) -> 
     return tuple(_word(row) for row in rows)
 
 
+def of_host(connection: sa.Connection, cloud: str, host: str) -> OffWord | None:
+    """Return the word that stands now for a host."""
+    words = standing(connection, cloud, host)
+    return words[-1] if words else None
+
+
 def every(connection: sa.Connection, cloud: str, limit: int) -> tuple[SaidOff, ...]:
     """Return the words on record, the newest first."""
     counted = (
@@ -115,14 +122,10 @@ def counted(connection: sa.Connection, cloud: str, host: str, volume_id: str) ->
     ids = connection.execute(
         sa.select(off_words.c.word_id).where(_standing(cloud, now), off_words.c.host == host)
     ).scalars()
-    rows = [{"word_id": i, "volume_id": volume_id, "counted_at": now} for i in ids]
-    for row in rows:
-        there = sa.select(off_words_counted.c.word_id).where(
-            off_words_counted.c.word_id == row["word_id"],
-            off_words_counted.c.volume_id == volume_id,
-        )
-        if connection.execute(there).first() is None:
-            connection.execute(off_words_counted.insert(), row)
+    if rows := [{"word_id": i, "volume_id": volume_id, "counted_at": now} for i in ids]:
+        keys = ("word_id", "volume_id")
+        absent = insert_absent(connection.dialect.name, off_words_counted, keys)
+        connection.execute(absent, rows)
 
 
 def heard_of(
