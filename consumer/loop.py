@@ -1,11 +1,16 @@
-"""A loop of the service: its thread, its end, and whether it still turns."""
+"""A loop of the service: its thread, its end, whether it still turns, and what ends no turn."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+from consumer.counting import EventKind, Happened
+from consumer.ledger import LedgerUnavailableError
+from handlers.counting import uncounted
 
 LOG = logging.getLogger(__name__)
 
@@ -110,3 +115,24 @@ class Loop:
             )
             self.failed = True
             self._on_death()
+
+
+@contextlib.contextmanager
+def one_turn(
+    log: logging.Logger,
+    what: str,
+    count: Callable[[Happened], None] = uncounted,
+    label: str | None = None,
+) -> Iterator[None]:
+    """Log what goes wrong in one turn of a loop, so that the next turn follows.
+
+    ``what`` is done in it, for the log. An unexpected error is also counted, under ``label``.
+    """
+    try:
+        yield
+    except LedgerUnavailableError as error:
+        # The worker asks the ledger every second and logs a warning for it: one line is enough.
+        log.debug("%s is postponed: %s", what, error)
+    except Exception:  # the top of the loop: a bug must not end it
+        log.exception("%s failed unexpectedly; it will be repeated", what)
+        count(Happened(EventKind.INTERNAL_ERROR, label))

@@ -48,10 +48,10 @@ from consumer.work.driver_calls import BoundedDrivers
 from consumer.work.fences import FenceWatch
 from consumer.work.hanging import HangingWrites
 from consumer.work.hosts_off import HostsOff
-from consumer.work.housekeeping import Heartbeat, Pruner
+from consumer.work.housekeeping import Pruner
 from consumer.work.kill_switch import KillSwitch
 from consumer.work.learning import Learner
-from consumer.work.liveness import SignOfLife
+from consumer.work.liveness import Heartbeat, SignOfLife
 from consumer.work.outside_looks import OutsideLooks
 from consumer.work.region import RegionCheck
 from consumer.work.server_looks import ServerLooker

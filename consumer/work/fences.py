@@ -28,9 +28,10 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from consumer.counting import EventKind, Happened
-from consumer.ledger import Ledger, LedgerUnavailableError
+from consumer.counting import Happened
+from consumer.ledger import Ledger
 from consumer.ledger.work.fences import Fence, FenceState
+from consumer.loop import one_turn
 from drivers.base import Fences, StorageDriver
 from drivers.errors import OutsideError
 from handlers.judgement.policy import BackendPolicy, Mode
@@ -130,14 +131,9 @@ class FenceWatch:
         pause_seconds = self._poll_seconds
         while not stop.wait(pause_seconds):
             pause_seconds = self._poll_seconds
-            try:
+            with one_turn(LOG, "watching the fences", self._count, "fences"):
                 if self.watch_once():
                     pause_seconds = min(CLOSE_SECONDS, self._poll_seconds)
-            except LedgerUnavailableError as error:  # the worker logs a warning for it
-                LOG.debug("the fences were not looked at: %s", error)
-            except Exception:  # the top of the loop: the next look may do better
-                LOG.exception("watching the fences failed; it will be repeated")
-                self._count(Happened(EventKind.INTERNAL_ERROR, "fences"))
 
     def watch_once(self) -> bool:
         """Look at all of them once; tell whether one is about to run out.

@@ -13,11 +13,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from consumer.ledger import Ledger, LedgerUnavailableError
 from consumer.work.backends import Backends
-from consumer.work.driver_calls import HangingCall, Returned
+from consumer.work.driver_calls import BoundedDrivers, HangingCall, Returned
 
 LOG = logging.getLogger(__name__)
 
@@ -28,23 +27,13 @@ class UntoldError(Exception):
     """The ledger could not be told in time that a write is still under way."""
 
 
-class Drivers(Protocol):
-    """The part of ``BoundedDrivers`` that is used here."""
-
-    def hanging(self) -> tuple[HangingCall, ...]:
-        """Return the calls that were given up and have not returned."""
-
-    def take_returned(self) -> tuple[Returned, ...]:
-        """Return the writes that have returned since; each is given once."""
-
-
 class HangingWrites:
     """Tells the ledger which writes of this process are still under way."""
 
     def __init__(
         self,
         ledger: Ledger,
-        drivers: Drivers,
+        drivers: BoundedDrivers,
         backends: Backends,
         *,
         owner: str,

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable
 
 from consumer.counting import EventKind, Happened
-from consumer.ledger import Ledger, LedgerUnavailableError
+from consumer.ledger import Ledger
+from consumer.loop import one_turn
 from drivers.control_plane import Nova
 from drivers.errors import OutsideError
 
@@ -45,16 +46,12 @@ class HostsOff:
 
     def watch_once(self) -> None:
         """Ask and tell. Blocks for Nova, for at most ``LOOK_SECONDS`` a host, and the database."""
-        try:
+        # No word is relied upon because this loop stands still: each look asks for itself.
+        with one_turn(LOG, "watching hosts that are said to be off", self._count, "hosts off"):
             for word in self._ledger.hosts_off():
                 if self._is_up(word.host):
                     self._ledger.heard_of(word.host, "its nova-compute is up")
             self._tell()
-        except LedgerUnavailableError as error:  # the worker logs a warning for it
-            LOG.debug("the words for hosts were not read: %s", error)
-        except Exception:  # the top of the loop: each look checks the word for itself
-            LOG.exception("watching the hosts that are said to be off failed; it will be repeated")
-            self._count(Happened(EventKind.INTERNAL_ERROR, "hosts off"))
 
     def _is_up(self, host: str) -> bool:
         try:

@@ -25,6 +25,7 @@ from consumer.ledger.work.rounds import Apart, Round
 from drivers.control_plane import Cinder, CinderAttachment, Nova, Volume
 from drivers.errors import PermanentError
 from handlers.correlation import sweep
+from handlers.notification import Notification
 
 LOG = logging.getLogger(__name__)
 
@@ -235,4 +236,9 @@ def _arrivals(
 ) -> Sequence[Arrival]:
     attachment = rows[0] if len(rows) == 1 else None
     found = sweep.found_apart(volume, attachment, instance_id, what, number)
-    return [Arrival(found, hashlib.sha256(found.message_id.encode()).hexdigest(), BUS)]
+    return [arrival_of(found, BUS)]
+
+
+def arrival_of(found: Notification, bus: str) -> Arrival:
+    """Return for the ledger what detachd itself has found, which came in no body."""
+    return Arrival(found, hashlib.sha256(found.message_id.encode()).hexdigest(), bus)

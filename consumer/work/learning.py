@@ -24,9 +24,10 @@ from typing import Self
 
 from oslo_config import cfg
 
-from consumer.counting import EventKind, Happened
-from consumer.ledger import Ledger, LedgerUnavailableError
+from consumer.counting import Happened
+from consumer.ledger import Ledger
 from consumer.ledger.work.learned import ToLookAt
+from consumer.loop import one_turn
 from drivers.base import ClientInstance, StorageDriver
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import OutsideError, PermanentError
@@ -140,13 +141,8 @@ class Learner:
         """Look until ``stop`` is set. Returns at most one look later."""
         pause_seconds = MINUTE_SECONDS / self._settings.looks_per_minute
         while not stop.wait(pause_seconds):
-            try:
+            with one_turn(LOG, "looking at an attached volume", self._count, "learning"):
                 self.look_once()
-            except LedgerUnavailableError as error:  # the worker logs a warning for it
-                LOG.debug("the looks at attached volumes are postponed: %s", error)
-            except Exception:  # the top of the loop: the next look may do better
-                LOG.exception("a look at an attached volume failed; the next one follows")
-                self._count(Happened(EventKind.INTERNAL_ERROR, "learning"))
 
     def look_once(self) -> ToLookAt | None:
         """Look at the one that is due first; return it, None where none is, or none may be.

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import hashlib
 import itertools
 import logging
 import random
@@ -27,10 +26,11 @@ from typing import Self, TypeVar
 
 from oslo_config import cfg
 
-from consumer.counting import EventKind, Happened
-from consumer.ledger import Arrival, Ledger, LedgerUnavailableError
+from consumer.counting import Happened
+from consumer.ledger import Ledger
 from consumer.ledger.work.sweeps import DueSweep
-from consumer.work.in_use import InUseRound, Progress, RoundSettings
+from consumer.loop import one_turn
+from consumer.work.in_use import BUS, InUseRound, Progress, RoundSettings, arrival_of
 from drivers.base import Export, StorageDriver
 from drivers.control_plane import Cinder, ListedAttachment, ListedVolume, Nova
 from drivers.errors import OutsideError
@@ -219,41 +219,28 @@ class SweepSettings:
     patience: Patience
     page_size: int
     timeout_seconds: float
-    most_cases: int = 50
-    in_use_interval_seconds: float = 21_600.0
-    in_use_pages: int = 0
+    most_cases: int
+    in_use_interval_seconds: float
+    in_use_pages: int
 
-    @property
-    def round(self) -> RoundSettings:
-        """The settings of the round over all attached volumes."""
+    def round(self, *, free: bool, learns: bool) -> RoundSettings:
+        """Return the settings of the round over all attached volumes."""
         return RoundSettings(
             interval_seconds=self.in_use_interval_seconds,
             pages=self.in_use_pages,
             page_size=self.page_size,
             timeout_seconds=self.timeout_seconds,
             again_seconds=self.patience.again_seconds,
+            free=free,
+            learns=learns,
         )
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Self:
         """Read the section."""
-        section = conf.sweep
-        return cls(
-            enabled=section.enabled,
-            interval_seconds=section.interval_seconds,
-            patience=Patience(
-                attaching_seconds=section.attaching_seconds,
-                detaching_seconds=section.detaching_seconds,
-                reserved_seconds=section.reserved_seconds,
-                error_seconds=section.error_seconds,
-                again_seconds=section.again_seconds,
-            ),
-            page_size=section.page_size,
-            timeout_seconds=section.timeout_seconds,
-            most_cases=section.most_cases,
-            in_use_interval_seconds=section.in_use_interval_seconds,
-            in_use_pages=section.in_use_pages,
-        )
+        section = dict(conf.sweep)
+        patience = {one.name: section.pop(one.name) for one in dataclasses.fields(Patience)}
+        return cls(patience=Patience(**patience), **section)
 
     def problems(self, rpc_response_timeout_seconds: float) -> Iterator[str]:
         """Yield a sentence for each option that does not go with Cinder's RPC timeout."""
@@ -269,7 +256,6 @@ class SweepSettings:
                 )
 
 
-BUS = "sweep"
 MOST_VOLUMES = 1000
 """How many suspected volumes one sweep reads, those in transition longest first."""
 
@@ -377,20 +363,15 @@ class Sweeper:
         self._settings = settings
         self._count = count
         self._seeks_ghosts = ghosts
-        of_round = dataclasses.replace(settings.round, free=not ghosts, learns=learns)
+        of_round = settings.round(free=not ghosts, learns=learns)
         self._round = InUseRound(cinder, nova, ledger, of_round) if nova else None
 
     def run(self, stop: threading.Event) -> None:
         """Sweep at intervals until ``stop`` is set. Returns at most one call to Cinder later."""
         quarter = self._settings.interval_seconds / 4
         while not stop.wait(random.uniform(0, quarter)):  # noqa: S311 - jitter is no secret
-            try:
+            with one_turn(LOG, "the sweep", self._count, "sweeper"):
                 self.sweep_once(stop)
-            except LedgerUnavailableError as error:  # the worker logs a warning for it
-                LOG.debug("the sweep is postponed: %s", error)
-            except Exception:  # the top of the loop: the next sweep may do better
-                LOG.exception("the sweep failed unexpectedly; it will be repeated")
-                self._count(Happened(EventKind.INTERNAL_ERROR, "sweeper"))
 
     def sweep_once(self, stop: threading.Event) -> SweepReport | None:
         """Make one sweep; None if another replica has swept, or if ``stop`` was set meanwhile.
@@ -498,7 +479,7 @@ class Sweeper:
             if stop.is_set() or opened >= self._settings.most_cases:
                 break
             found = self._suspects(of_volume, hosts)
-            opened += self._ledger.accept([_arrival(n) for n in found]).opened
+            opened += self._ledger.accept([arrival_of(n, BUS) for n in found]).opened
             self._ledger.sweeps.offered([s.sighting.key for s in of_volume])
             suspects, read = suspects + len(found), read + 1
         if left := len(by_volume) - read:
@@ -516,8 +497,3 @@ class Sweeper:
             standings[0].sighting.volume_id, timeout_seconds=self._settings.timeout_seconds
         )
         return () if volume is None else tuple(sweep.suspects(volume, standings, hosts))
-
-
-def _arrival(notification: Notification) -> Arrival:
-    body_sha256 = hashlib.sha256(notification.message_id.encode()).hexdigest()
-    return Arrival(notification, body_sha256, BUS)

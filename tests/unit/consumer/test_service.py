@@ -24,7 +24,8 @@ from consumer.ledger.database.tables import cases
 from consumer.publish.publisher import Publisher
 from consumer.service import Parts, Service
 from consumer.settings.configuration import load
-from consumer.work.housekeeping import Heartbeat, Pruner
+from consumer.work.housekeeping import Pruner
+from consumer.work.liveness import Heartbeat
 from consumer.work.worker import Worker
 from drivers.control_plane import Volume
 from drivers.simulator import DEFAULT_BACKEND, Cloud

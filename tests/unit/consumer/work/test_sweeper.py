@@ -37,6 +37,9 @@ SETTINGS = SweepSettings(
     patience=Patience(900, 900, 1800, 900, 86_400),
     page_size=2,
     timeout_seconds=1.0,
+    most_cases=50,
+    in_use_interval_seconds=21_600.0,
+    in_use_pages=0,
 )
 
 
