@@ -21,8 +21,8 @@ from consumer.bus.topology import (
     HomeNodeDownError,
     QueueSettings,
     own_channel,
+    unconsumed,
 )
-from consumer.bus.unconsumed import unconsumed
 from consumer.findings import Finding, error, good, note, warning
 
 NAME = "detachd doctor"

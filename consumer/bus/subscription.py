@@ -21,8 +21,8 @@ from consumer.bus.topology import (
     HomeNodeBackError,
     HomeNodeDownError,
     QueueSettings,
+    unconsumed,
 )
-from consumer.bus.unconsumed import unconsumed
 
 COMPRESSED = "compression"
 """The header by which kombu's publishers say how a body is compressed."""

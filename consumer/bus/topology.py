@@ -1,4 +1,4 @@
-"""What detachd declares on the broker: its queues, and the exchanges that they are bound to."""
+"""What is on the broker: detachd's queues, the exchanges that they are bound to, others' queues."""
 
 from __future__ import annotations
 
@@ -310,6 +310,30 @@ def own_channel(connection: kombu.Connection) -> Iterator[Any]:
         yield channel
     finally:
         connection.maybe_close_channel(channel)
+
+
+def unconsumed(connection: kombu.Connection, bindings: Iterable[Binding]) -> Mapping[str, int]:
+    """Return for each queue that a publisher makes how many messages wait that nobody consumes.
+
+    0: there is no such queue, the broker does not let us look at it, or it has a consumer. Asks for
+    each by its name, which changes nothing. Blocks for the broker's answers; raises BROKER_ERRORS
+    if the connection is lost.
+    """
+    # oslo.messaging's notifier declares a queue TOPIC.PRIORITY for what it publishes
+    # (oslo_messaging/_drivers/impl_rabbit.py, _publish_and_creates_default_queue). detachd has a
+    # queue of its own on the same exchange, so it neither consumes nor deletes these: they may be
+    # another service's.
+    names = dict.fromkeys(key for binding in bindings for key in binding.routing_keys)
+    return {name: _waiting(connection, name) for name in names}
+
+
+def _waiting(connection: kombu.Connection, name: str) -> int:
+    try:
+        with own_channel(connection) as channel:
+            asked = kombu.Queue(name, channel=channel).queue_declare(passive=True)
+    except CHANNEL_ERRORS:
+        return 0
+    return 0 if asked.consumer_count else int(asked.message_count)
 
 
 def _exists(connection: kombu.Connection, name: str) -> bool:
