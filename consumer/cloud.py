@@ -56,6 +56,8 @@ def control_plane(settings: Settings) -> ControlPlane:
     """Return Cinder and Nova as configured; connects to nothing yet. Raises ConfigurationError."""
     configured = openstack.configured(settings.conf)
     if settings.simulator is not None and not configured:
+        # Only where nothing real is configured: one that is half configured must not work on a
+        # simulated cloud.
         return _simulated(settings.simulator)
     if problem := _none_or_both(settings.simulator, configured):
         raise ConfigurationError([problem])
@@ -147,8 +149,11 @@ class Drivers:
         """Return the driver of ``host@backend``."""
         if (made := self._made.get(backend)) is not None:
             return made
+        # Without the lock: a constructor that hangs would hold up every other backend.
         new = self._make(backend)
         with self._lock:
+            # Two threads may both have made it: one is used, so that a driver's state is not in two
+            # places.
             return self._made.setdefault(backend, new)
 
     def _make(self, backend: str) -> StorageDriver:
@@ -161,6 +166,8 @@ class Drivers:
             if settings.run_in is RunIn.PROCESS:
                 return _apart(name, settings, backend, options)
             return registry.build(name, backend, options, cinder=self._cinder)
+        # Permanent: an option that is wrong now is wrong at the next attempt, and a person should
+        # see it.
         except (registry.RegistryError, NotMadeError) as error:
             raise PermanentError(str(error)) from error
 
@@ -187,8 +194,10 @@ def _apart(name: str, settings: Backend, backend: str, options: Mapping[str, Any
         registry.load(name),
         backend,
         options,
+        # A recipe and not the driver: what a library has opened does not survive a fork.
         functools.partial(registry.build, name, backend, dict(options), cinder=None),
         grace_seconds=settings.policy.driver_grace_seconds,
+        # Processes, each for one call: as many as can be wanted at once.
         most=settings.concurrency + CALLS_BESIDE_CASES,
     )
 

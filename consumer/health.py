@@ -37,6 +37,8 @@ class Strangers:
     def note(self, sought: VolumeSought) -> None:
         """Take in what Cinder said of one volume."""
         with self._lock:
+            # One that it knows is proof that it is the right Cinder; what it denied before was
+            # deleted.
             if sought.known:
                 self._denied.clear()
             else:
@@ -119,11 +121,13 @@ class Health:
                 fences=self._ledger.fences.ages(),
             )
         except LedgerError as error:
+            # No error for the scrape: the other metrics are needed most while the ledger is away.
             LOG.warning("the metrics of the ledger are not available: %s", error)
             return None
 
     def _cloud(self) -> Sequence[Check]:
         right, outside = self._strangers.check(), self._outside.checks()
+        # Both are the component "cinder": a page has one line for it, and the worse one counts.
         if not right.ok:
             return (right, *(check for check in outside if check.component != right.component))
         return outside
@@ -148,6 +152,7 @@ class Health:
 
     def _db(self) -> Check:
         try:
+            # Any query would do as a probe; this one is needed for the reasons anyway.
             pauses = self._ledger.pauses()
         except LedgerError as error:
             return Check("ledger", ok=False, reason=str(error))

@@ -41,6 +41,7 @@ class Pulse(threading.Event):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the loop shall stop, at most ``timeout`` seconds: a pause is no standstill."""
+        # A loop in its pause is alive however long the pause is; its turn ends with it.
         self._waits = True
         try:
             return super().wait(timeout)
@@ -87,6 +88,7 @@ class Loop:
 
     def wait(self, seconds: float) -> bool:
         """Wait until it has ended, at most ``seconds``; return whether it ended without failure."""
+        # A thread that was never started cannot be joined: the start may have failed halfway.
         if self._thread.ident is not None:
             self._thread.join(max(seconds, 0.0))
         if self._thread.is_alive():
@@ -109,6 +111,8 @@ class Loop:
         except Exception:  # the top of a thread: the error is logged, and the service stops
             LOG.exception("the %s failed", self.name)
             self.failed = True
+        # Also without an error: a loop that returns by itself has a bug, and the service must not
+        # go on without it.
         if not self._stop.is_set():
             LOG.critical(
                 "the %s ended unexpectedly: the service stops and must be restarted", self.name

@@ -153,7 +153,10 @@ class Observer:
         self._outside.call_duration.labels(system, method).observe(event.seconds)
         if event.error is not None:
             self._outside.call_errors.labels(system, method, event.error).inc()
+        # Backends are reported by their own calls (driver_calls.py), which know more: what hangs,
+        # for example.
         if system in CONTROL_PLANE:
+            # A refusal is an answer, so the service works.
             refused = event.error in REFUSALS or (
                 event.error == PermanentError.__name__ and f"{system}.{method}" in WRITES
             )
@@ -182,6 +185,7 @@ class Observer:
         sweeping.duration.observe(report.seconds)
         sweeping.missed.inc(report.opened)
         self._working.opened.inc(report.opened)
+        # A failed sweep has seen nothing, which is not the same as nothing to see.
         if report.result is not SweepResult.FAILED:
             for status in STATUSES:
                 sweeping.in_transition.labels(status).set(report.seen.get(status, 0))
@@ -196,6 +200,7 @@ class Observer:
     def _outcome(self, outcome: Outcome) -> None:
         working = self._working
         working.attempts.labels(outcome.state.value, outcome.rule).inc()
+        # A case that is held stays with its person: it was counted when it was parked.
         if outcome.state is CaseState.PARKED and not outcome.held:
             working.parked.labels(outcome.rule).inc()
         if outcome.mended:

@@ -98,6 +98,7 @@ class Service:
     def __init__(self, settings: Settings, parts: Parts | None = None) -> None:
         parts = parts or Parts()
         self.over = threading.Event()
+        # Random, because a process id is used again, in a container nearly always the same one.
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._sign_of_life = SignOfLife(self.owner)
         self.instruments = Instruments()
@@ -135,6 +136,7 @@ class Service:
         self.server_looker = ServerLooker(
             clouds.cinder,
             self.ledger,
+            # Half, so that a look is at most half of its delay late.
             poll_seconds=settings.ledger.second_look_seconds / 2,
             count=count,
         )
@@ -153,6 +155,7 @@ class Service:
             driver_of,
             lambda backend: self._backends.of(backend).policy,
             stop=self._stopping,
+            # Asked before each write, so that a pause holds back an attempt that is under way too.
             paused=self._held,
             count=count,
         )
@@ -267,6 +270,7 @@ class Service:
         ]
         self._replaying = Loop("replayer", self.replayer.run, died)
         self._working = Loop("worker", self.worker.run, died)
+        # All of these stop with the input: no attempt needs one of them in order to end.
         swept = self._settings.sweep.enabled
         long = {"bound_seconds": LONG_BOUND_SECONDS}
         self._sweeping = [Loop("sweeper", self.sweeper.run, died, **long)] if swept else []
@@ -334,11 +338,16 @@ class Service:
         that is down is no error: the listener waits for it. Blocks for an answer of Keystone, and
         a Keystone that is down is no error either.
         """
+        # Before anything is started or bound: a wrong schema is the commonest error after an
+        # upgrade.
         self.ledger.check_schema()
         pauses = self.ledger.pauses()
         if self.region_check is not None:
             self.region_check.refuse_ambiguous()
+        # Before the loops: a port that is taken stops the start with nothing to undo.
         self.exporter.start()
+        # Before the heartbeat, which writes the place down: a place without a held name would be
+        # the proof of a death.
         self._sign_of_life.hold()
         _introduce(self._settings, self.owner, self.exporter.port)
         _doubt(pauses, self._settings.backends)
@@ -377,6 +386,7 @@ class Service:
             well = loop.wait(ends_at - time.monotonic()) and well
         # The exporter stops last, so that the end of the service can be observed.
         self.exporter.stop()
+        # A thread that was abandoned may still write its outcome, and would find a closed pool.
         if self._closes_ledger and well:
             self.ledger.close()
         if well:  # otherwise an attempt may still run in this process
@@ -397,6 +407,8 @@ class Service:
 
     def _attempts_left(self) -> float:
         share = self._settings.worker.drain_seconds * FLUSH_SHARE
+        # The rest of drain_seconds is for the outbox: an attempt that ends late must still be
+        # announced.
         return max(self._stop_at - share - time.monotonic(), 0.0)
 
 

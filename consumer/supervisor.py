@@ -68,6 +68,7 @@ class Supervisor:
         address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as one:
+                # systemd may be stopped or slow, and the main thread has to go on.
                 one.setblocking(False)
                 one.sendto(line.encode(), address)
         except OSError as error:
@@ -77,6 +78,8 @@ class Supervisor:
 def _watchdog_seconds(environment: Mapping[str, str]) -> float:
     """Return the interval of the watchdog that systemd has set for this process; 0.0 for none."""
     usec, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", "")
+    # WATCHDOG_PID: the variables are inherited, and another process must not feed a watchdog that
+    # is not its own.
     if not usec.isdecimal() or (pid and pid != str(os.getpid())):
         return 0.0
     return int(usec) / 1e6

@@ -35,6 +35,8 @@ class InMemoryBus:
     def __init__(self) -> None:
         self._connection = kombu.Connection("memory://")
         exchange = kombu.Exchange("detachd", "topic", durable=False)
+        # kombu's memory transport is one broker for the whole process: tests that run in one share
+        # its queues.
         name = f"demo.{uuid.uuid4().hex}"
         queue = kombu.Queue(name, exchange, ANNOUNCEMENTS, durable=False)
         self._queue = queue(self._connection.default_channel)

@@ -83,6 +83,7 @@ def replay_bodies(
     with ReplaySender(quarantines.replay) as sender:
 
         def settle(delivery: Delivery) -> None:
+            # Confirmed when this returns, and only then may the body leave the quarantine.
             sender.send(delivery.body, requester, headers=_origin(delivery.headers))
             decision.note(delivery.body_sha256)
 
@@ -106,6 +107,7 @@ def discard_bodies(
     """
     decision = _Decision(ledger, bodies, BodyState.DISCARDED, requester)
     decided = decision.decide(quarantines, lambda delivery: decision.note(delivery.body_sha256))
+    # A queue that was full has dropped them. Without a decision they would be listed for ever.
     for body_sha256 in decided.missing:
         decision.note(body_sha256)
     return decided
@@ -139,6 +141,7 @@ class _Decision:
     def decide(self, quarantines: Quarantines, settle: Settle) -> Decided:
         for place in quarantines.places:
             self._search(place, settle)
+        # A queue that could not be searched may still have them.
         missing = [] if self._unreached else [b for b in self._expected() if b not in self._copies]
         return Decided(self._copies, tuple(missing), tuple(self._arrived_again), self._unreached)
 
@@ -156,6 +159,8 @@ class _Decision:
         search = Search(self._selector(), settle, self._copies)
         try:
             search.run(place.broker, place.queue)
+        # One cell whose broker is down must not keep people from deciding on the bodies of the
+        # others.
         except SearchError as error:
             self._unreached[place.bus] = str(error)
 

@@ -24,7 +24,9 @@ from consumer.ledger import Ledger
 from handlers.counting import uncounted
 from handlers.notification import may_concern
 
+# Two requests to the broker, so not after each batch.
 _PROBE_SECONDS = 1.0
+# Ten probes: a busy queue is not empty at each of them.
 _CAUGHT_UP_SECONDS = 10.0
 
 Count = Callable[[BatchReport | Happened | QueuesSeen], None]
@@ -107,6 +109,8 @@ class Listener:
         """Note that this batch and all before it are acked; check the bindings and the queue."""
         if batch.tags:
             self._last_message_at = datetime.now(UTC)
+        # The batch that followed the probe is acked now, and so is all that the queue had at that
+        # moment.
         if self._all_sent_at is not None:
             self._caught_up_at, self._all_sent_at = self._all_sent_at, None
         now = time.monotonic()
@@ -115,6 +119,8 @@ class Listener:
             self._count(QueuesSeen(self._settings.bus, subscription.unconsumed()))
         if now >= self._probe_at:
             self._probe_at = now + _PROBE_SECONDS
+            # Not caught up yet: what was sent is on its way to us, and is stored with the next
+            # batch.
             self._all_sent_at = now if subscription.all_sent() else None
 
     def interrupted(self, *, disconnected: bool) -> None:

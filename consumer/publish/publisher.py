@@ -76,6 +76,7 @@ OPTS = [
         "reconnect. Later, such an announcement is marked as unrouted at once and not sent again.",
     ),
 ]
+# Few, because of the lease: those that are not sent within half of it wait for its end.
 _LIMIT = 20
 _LEASE_SECONDS = 30.0
 
@@ -132,6 +133,7 @@ class Publisher:
         """
         register_opts(conf)
         conf.register_opts(OPTS, group=GROUP.name)
+        # A default of ours and no option: an operator sets topics where every service has them.
         conf.set_default("topics", list(TOPICS), group="oslo_messaging_notifications")
         options, broker = conf.publisher, BrokerSettings.from_conf(conf)
         return cls(
@@ -139,6 +141,8 @@ class Publisher:
             oslo_messaging.Notifier(
                 oslo_messaging.get_notification_transport(conf),
                 publisher_id=f"detachd.{options.host}",
+                # By name, so that a driver in [oslo_messaging_notifications], which is for other
+                # services, does not count.
                 driver=DRIVER,
                 topics=conf.oslo_messaging_notifications.topics,
             ),
@@ -163,7 +167,10 @@ class Publisher:
         A publication that is in progress then may take the confirm timeout longer.
         """
         while not stop.is_set():
+            # No pause after a round that sent something (0.0): a backlog is worked off at once.
             stop.wait(self._round())
+        # The attempts have ended by now (Service.wait), so what they announced last is in the
+        # outbox.
         ends_at = time.monotonic() + flush_seconds
         while time.monotonic() < ends_at and not self._round():
             pass
@@ -184,6 +191,7 @@ class Publisher:
             self._note_sent()
 
     def _send_due(self) -> int:
+        # A half: one that is sent after its lease has ended may be sent by another replica too.
         ends_at = time.monotonic() + _LEASE_SECONDS / 2
         settled = 0
         for outgoing in self._ledger.outbox_lease(
@@ -216,6 +224,8 @@ class Publisher:
         except Exception as error:
             LOG.exception("unexpected error; the announcements are kept")
             return self._failed(f"unexpected error: {describe(error)}")
+        # The broker was reached, even if it confirmed nothing: _settle keeps that problem by
+        # itself.
         self._failures, self._problem = 0, None
         return 0.0 if settled else self._poll_seconds
 
@@ -245,15 +255,20 @@ class Publisher:
             delay = self._retry_later(outgoing, announced.error)
             self._unconfirmed_until = time.monotonic() + delay + _LEASE_SECONDS
             return False
+        # One topic without a queue is enough. If it is sent again, the subscribers of the others
+        # recognise it by its message id.
         if Confirmation.RETURNED in announced.answers:
             return self._unroutable(outgoing)
         self._unconfirmed_until = -math.inf
+        # Marked after the round, in one transaction for all. A crash before that sends them again.
         self._confirmed.append(outgoing.outbox_id)
         self._count(Happened(EventKind.SENT, outgoing.event_type))
         return True
 
     def _unroutable(self, outgoing: Outgoing) -> bool:
         problem = f"no queue is bound to exchange {self._exchange!r} for {outgoing.event_type}"
+        # Subscribers reconnect after a restart of the broker too, and their queues may be bound
+        # only then.
         if self._sender.connected_seconds < self._unrouted_after_seconds:
             self._retry_later(outgoing, problem)
             return False
@@ -279,6 +294,7 @@ def _sender(broker: BrokerSettings, exchange: str, timeout_seconds: float) -> Co
         try:
             declare_exchange(connection, exchange, durable=durable)
         except CHANNEL_ERRORS as error:
+            # The text names the setting that is wrong; the broker's own does not.
             problem = exchange_problem(exchange, error, durable=durable)
             raise NotConfirmedError(problem) from error
 
