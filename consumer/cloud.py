@@ -194,7 +194,8 @@ def _apart(name: str, settings: Backend, backend: str, options: Mapping[str, Any
         registry.load(name),
         backend,
         options,
-        # A recipe and not the driver: what a library has opened does not survive a fork.
+        # How it is made, and not the driver itself: what its library opens belongs to the process
+        # that makes the calls.
         functools.partial(registry.build, name, backend, dict(options), cinder=None),
         grace_seconds=settings.policy.driver_grace_seconds,
         # Processes, each for one call: as many as can be wanted at once.

@@ -149,6 +149,7 @@ class BackendCalls:
         self._refuse_if_stopped()
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         name = f"{self._backend} {method}"
+        # Given to the thread too: a call that is begun after its caller has gone could act unseen.
         until = time.monotonic() + limit_seconds
         self._give_to_a_thread(_Asked(name, call, future, context.get_current(), until))
         concurrent.futures.wait((future,), limit_seconds)
@@ -180,11 +181,14 @@ class BackendCalls:
             return future.result()
         except OutsideError as error:
             problem = _problem(error, writes=writes)
+            # The process of the driver was killed in time: the call did return, and is told as one
+            # that hung.
             if isinstance(error, HungError):
                 self._report(CallGivenUp(self._backend, method))
                 LOG.warning("%s", error)
             raise
         except BaseException as error:
+            # The kind of the error alone: its text may hold what a vendor's library put into it.
             problem = f"its storage driver {_named(error).removeprefix('it ')}"
             raise
         finally:
@@ -200,10 +204,13 @@ class BackendCalls:
         A thread keeps the context of its last call, so a call without one gets a new thread.
         """
         with self._lock:
+            # The last one that became idle: the others reach their end when there is less to do.
             idle = self._idle.pop() if self._idle and asked.log_context is not None else None
         (idle or self._new_thread()).put(asked)
 
     def _new_thread(self) -> _Inbox:
+        # An inbox for each thread, so that a call goes to one that is known to wait for it, or to a
+        # new one.
         inbox: _Inbox = queue.SimpleQueue()
         # A daemon: where it hangs, the process can still end.
         thread = threading.Thread(target=self._serve, args=(inbox,), daemon=True)
@@ -218,6 +225,8 @@ class BackendCalls:
         while (asked := self._next(inbox)) is not None:
             if not self._run(asked, inbox):
                 return
+            # So that what it returned, a list of a whole array perhaps, is not kept until the next
+            # call.
             del asked  # with what it returned
 
     def _next(self, inbox: _Inbox) -> _Asked | None:
@@ -226,6 +235,8 @@ class BackendCalls:
         except queue.Empty:
             pass
         with self._lock:
+            # Under the lock, in which a caller takes it: either it is here and leaves, or a call is
+            # coming.
             if inbox in self._idle:
                 self._idle.remove(inbox)
                 return None
@@ -266,6 +277,8 @@ class BackendCalls:
     ) -> bool:
         """Give the call up unless it has returned. Its thread finds it either done or listed."""
         with self._lock:
+            # cancel() fails where the result is there: under the lock exactly one of the two
+            # happens first.
             if not future.cancel():
                 return False
             self._hanging[future] = HangingCall(self._backend, method, request_id, time.monotonic())
@@ -449,6 +462,7 @@ class BoundedDrivers:
         IndeterminateError if its constructor hangs.
         """
         with self._lock:
+            # The lock is held for two lookups only. Making a driver may hang.
             made, calls = self._drivers.get(backend), self._calls_of(backend)
         if made is not None:
             return made

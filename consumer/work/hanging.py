@@ -59,8 +59,10 @@ class HangingWrites:
 
         Raises UntoldError where that has failed for half a late horizon.
         """
+        # Kept here until the ledger has them: the drivers give each only once.
         self._returned += self._drivers.take_returned()
         writes = [call for call in self._drivers.hanging() if call.request_id is not None]
+        # Before the write: the ledger knows of this moment, not of that at which it answered.
         asked_at = self._clock()
         try:
             if writes:
@@ -87,6 +89,8 @@ class HangingWrites:
         for call in writes:
             horizon_seconds = self._backends.of(call.backend).policy.late_horizon_seconds
             silent_seconds = self._clock() - max(self._told_at, call.given_up_at)
+            # Half, so that this process has ended before the horizon has, with the time that
+            # stopping takes.
             if silent_seconds > horizon_seconds / 2:
                 raise UntoldError(
                     f"{call.method} of backend {call.backend} hangs, and the ledger could not be "

@@ -55,6 +55,7 @@ class HostsOff:
 
     def _is_up(self, host: str) -> bool:
         try:
+            # "is True": Nova may not know the host, and that is no sign of life.
             return self._nova.compute_up(host, timeout_seconds=LOOK_SECONDS) is True
         except OutsideError as error:
             LOG.debug("Nova did not say whether %s is up: %s", host, error)

@@ -69,6 +69,8 @@ class Pruner:
         if not self._caught_up():
             return False
         archived = self._archive()
+        # All three are called, whatever the first returns: "or" would leave the others out while
+        # one has more.
         forgotten = self._ledger.learned.forget(BATCH) == BATCH
         return self._forget() or archived or forgotten
 
@@ -93,6 +95,8 @@ class Pruner:
         with one_turn(LOG, "pruning", self._count, "pruner"):
             more = self.prune_once()
         if more:
+            # In proportion, so that a slow database is left alone for longer: a fifth of its time
+            # at most.
             return max((time.monotonic() - began) * PAUSE_FACTOR, SHORTEST_PAUSE_SECONDS)
         # So that replicas that were started together do not prune together.
         return self._round_seconds * random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret

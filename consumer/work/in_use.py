@@ -114,6 +114,7 @@ class InUseRound:
                 return self._servers(now), ()
             return self._rows(now) if now.stage.startswith(ROWS) else self._free(now)
         except PermanentError as error:
+            # Without a marker it is the request itself that is refused.
             if now.marker is None:
                 raise
             LOG.warning("a list is read from its beginning, as its marker is gone: %s", error)
@@ -158,6 +159,7 @@ class InUseRound:
         return self._went_on(now, [volume.volume_id for volume in page], ()), found
 
     def _went_on(self, now: Round, keys: Sequence[str], pairs: Sequence[tuple[str, str]]) -> Round:
+        # A full page may be the last one; then the next page is empty, which is no harm.
         more = len(keys) == self._settings.page_size
         stage, marker = (now.stage, keys[-1]) if more else (self._following(now.stage), None)
         return self._ledger.rounds.note(now, pairs, stage=stage, marker=marker, device=False)
@@ -170,6 +172,7 @@ class InUseRound:
         """Read a volume that others may get, and return what is attached to it all the same."""
         limit = self._settings.timeout_seconds
         volume = self._cinder.volume(volume_id, timeout_seconds=limit)
+        # Read again by itself: the list may be pages old.
         if volume is None or volume.status not in sweep.FREE or not volume.attachments:
             return ()
         server = volume.attachments[0].instance_id
@@ -206,10 +209,12 @@ class InUseRound:
         if server is None:
             if not rows:
                 return ()
+            # The control: only a server that this Nova had can be missing from it.
             record = self._nova.deleted_server(one.instance_id, timeout_seconds=limit)
             return (
                 None if record is None else _arrivals(volume, rows, one.instance_id, GONE, number)
             )
+        # A task is under way: an attach or a detach makes the two differ for a moment.
         if bool(rows) == bool(server.block_devices) or server.task_state is not None:
             return ()
         what = NO_DEVICE if rows else NO_ROW

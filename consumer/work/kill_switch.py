@@ -24,6 +24,7 @@ INTERVAL_SECONDS = 1.0
 def is_there(path: Path) -> bool:
     """Tell whether the file is there, or cannot be looked for. Blocks for the file system."""
     try:
+        # lstat: a symbolic link that leads nowhere is a file that somebody has made.
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return False
@@ -77,5 +78,6 @@ class KillSwitch:
         pause = self._ledger.paused()
         if pulled and pause is None:
             self._ledger.pause(self._actor, "kill switch")
+        # A pause by a person or by the file of another host goes on.
         elif not pulled and pause is not None and pause.actor == self._actor:
             self._ledger.resume(self._actor, "the file of the kill switch is gone")

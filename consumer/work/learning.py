@@ -132,6 +132,8 @@ class Learner:
         self._silences: Counter[str] = Counter()
 
         def once(backend: str) -> BackendPolicy:
+            # A look that fails is made up for by the next one: repeating it would only load a cloud
+            # in trouble.
             return dataclasses.replace(policy_of(backend), tries=1)
 
         self._policy_of = once
@@ -168,6 +170,7 @@ class Learner:
         backend = one.backend or self._backend_of(one)
         if backend is None:
             return False
+        # So that it is passed over without a request to Cinder the next time.
         if one.backend is None:
             self._ledger.learned.note_backend(one.volume_id, one.attachment_id, backend)
         try:

@@ -24,7 +24,9 @@ LOG = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 60.0
 LOOK_SECONDS = 10.0
+# Nova answers with the services of that host, which are none: the smallest answer that it has.
 NO_HOST = "detachd-asks-for-no-host"
+# A list that is short as a rule, and that detachd may read anyway.
 STATUS = "attaching"
 
 

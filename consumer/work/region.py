@@ -54,6 +54,7 @@ class RegionCheck:
     def check(self) -> None:
         """Check once. Blocks for Keystone; what it does not answer is checked the next time."""
         places = self._ask(CHECK_SECONDS)
+        # Said once for each state: the check itself is made every ten minutes.
         if places is None or places == self._said:
             return
         self._said = places

@@ -70,6 +70,7 @@ class ServerLooker:
                 break
             left = self._cinder.attachments_of(instance_id, timeout_seconds=TIMEOUT_SECONDS)
             self._ledger.accept(_arrivals(left, event_type))
+            # After the accept: a process that dies in between asks once more.
             self._ledger.server_looks.looked_at([instance_id])
         return len(servers)
 

@@ -395,12 +395,16 @@ class Sweeper:
         return report
 
     def _sweep(self, due: DueSweep, stop: threading.Event) -> SweepReport | None:
+        # First, so that a Cinder without an answer costs one request.
         counted = self._cinder.count_volumes(timeout_seconds=self._settings.timeout_seconds)
         listed = list(itertools.takewhile(lambda _: not stop.is_set(), self._list()))
         ghosts = self._ghosts()
         if stop.is_set():
             return None
+        # What was in transition when its list was read may be free by now, and the other way round:
+        # the last word counts.
         seen = sweep.latest([*ghosts.shared, *listed, *ghosts.free()])
+        # Before the sightings are stored: what a doubted list does not show is not deleted.
         whole = self._believe(due, counted)
         standings = self._ledger.sweeps.note(seen, whole=whole and not ghosts.unseen)
         offered = self._offer(standings, stop)
@@ -475,11 +479,14 @@ class Sweeper:
             by_volume.setdefault(standing.sighting.volume_id, []).append(standing)
         hosts = self._ledger.sweeps.hosts() if ripe else {}
         suspects = opened = read = 0
+        # A volume at a time, so that the limit of cases is kept to the case.
         for of_volume in itertools.islice(by_volume.values(), MOST_VOLUMES):
             if stop.is_set() or opened >= self._settings.most_cases:
                 break
             found = self._suspects(of_volume, hosts)
             opened += self._ledger.accept([arrival_of(n, BUS) for n in found]).opened
+            # After the accept: a process that dies in between offers them again, and the ledger
+            # knows them.
             self._ledger.sweeps.offered([s.sighting.key for s in of_volume])
             suspects, read = suspects + len(found), read + 1
         if left := len(by_volume) - read:

@@ -199,6 +199,7 @@ class Worker:
         ``drain`` waits for them.
         """
         while not stop.is_set():
+            # Before the dispatch: a slot that becomes free during it ends the wait at once.
             releases = self._slots.releases()
             self._dispatch_or_log()
             self.tell_outlived()
@@ -249,6 +250,7 @@ class Worker:
 
     def _dispatch(self) -> int:
         """Start as many attempts as there are free slots now; return how many."""
+        # Read once: a slot that becomes free meanwhile is for the next round.
         free = self._slots.free()
         if not free or self._halted():
             return 0
@@ -276,6 +278,7 @@ class Worker:
         except RuntimeError:  # the machine has no thread left
             LOG.exception("no thread can be started; the case is released")
             self._count(Happened(EventKind.INTERNAL_ERROR, "worker"))
+            # unused: otherwise the dispatcher would claim the case again at once, for ever.
             self._free_slot(seat, unused=True)
             with contextlib.suppress(
                 LedgerUnavailableError
@@ -288,8 +291,11 @@ class Worker:
 
     def _work(self, claim: Claim, seat: Seat) -> None:
         threading.current_thread().name = f"case-{claim.case.case_id}"
+        # Its constructor sets it for this thread.
         CaseContext(claim.case)
         until = time.monotonic() + self._settings.lease_seconds
+        # Counted from here, a little after the claim: this is for the log alone, and the fence
+        # decides.
         self._leases.extend(seat, self._settings.lease_seconds)
         try:
             self._attempt(claim, seat, until)
@@ -342,11 +348,13 @@ class Worker:
         waiting = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(LedgerUnavailableError),
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=LONGEST_WAIT_SECONDS),
+            # When the lease has ended, another worker may have the volume.
             stop=tenacity.stop_after_delay(max(until - time.monotonic(), 0.0)),
             reraise=True,
         )
         for attempt in waiting:
             with attempt:
+                # The first try may have been committed although it raised.
                 repeated = attempt.retry_state.attempt_number > 1
                 self._ledger.finish(claim, outcome, repeated=repeated)
 

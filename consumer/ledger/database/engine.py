@@ -86,10 +86,12 @@ def _is_directory(path: Path) -> bool:
 Result = TypeVar("Result")
 Work = Callable[[sa.Connection], Result]
 
+# clock_timestamp, not now(): that is the beginning of the transaction, before it waited for a lock.
 NOW = {
     "postgresql": "SELECT clock_timestamp()",
     "mariadb": "SELECT UTC_TIMESTAMP(6)",
 }
+# No lock is held during a call outside, so whoever waits longer waits for something that is broken.
 LOCK_WAIT_SECONDS = 10
 NETWORK_SECONDS = 30
 TRIES = 6
@@ -152,6 +154,8 @@ class Database:
         """
 
         def attempt(connection: sa.Connection, repeated: bool) -> Result:
+            # In the same transaction as the work: another try of the same write cannot come
+            # between.
             earlier = done(connection) if done is not None and repeated else None
             return work(connection) if earlier is None else earlier
 
@@ -168,6 +172,8 @@ class Database:
 
         def once(_: int) -> Result:
             with self.engine.connect() as connection:
+                # So that several statements see one state. The servers begin a transaction with the
+                # first statement.
                 if self.file is not None and not one_statement:
                     connection.exec_driver_sql("BEGIN")
                 return work(connection)
@@ -180,6 +186,7 @@ class Database:
 
     def _repeat(self, once: Callable[[int], Result]) -> Result:
         try:
+            # Outside tenacity: nearly every first try succeeds, and needs none of its bookkeeping.
             return once(1)
         except exc.SQLAlchemyError as error:
             first = error
@@ -205,6 +212,7 @@ def _repeated(once: Callable[[int], Result], first: exc.SQLAlchemyError) -> Resu
 
     def try_again(retrying: tenacity.Retrying) -> Result:
         number: int = retrying.statistics["attempt_number"]
+        # tenacity has to see the first error as one of its tries, to judge it and to wait.
         if number == 1:
             raise first
         return once(number)
@@ -246,6 +254,7 @@ def _engine(address: sa.URL, tls: Tls | None) -> sa.Engine:
     options = _options(address)
     options["connect_args"] |= connect_arguments(address.get_backend_name(), tls)
     try:
+        # Parameters are in the text of every error otherwise, and errors are logged.
         engine = sa.create_engine(address, hide_parameters=True, **options)
     except ModuleNotFoundError as missing:
         extra = address.get_backend_name()
@@ -270,6 +279,8 @@ def _options(address: sa.URL) -> dict[str, Any]:
         case "postgresql":
             arguments: dict[str, Any] = {
                 "connect_timeout": 5,
+                # A server that vanished without a word: TCP alone would send again for a quarter of
+                # an hour.
                 "tcp_user_timeout": NETWORK_SECONDS * 1000,
                 "application_name": "detachd",
                 "options": f"-c lock_timeout={LOCK_WAIT_SECONDS}s",
@@ -280,12 +291,17 @@ def _options(address: sa.URL) -> dict[str, Any]:
                 "connect_timeout": 5,
                 "read_timeout": NETWORK_SECONDS,
                 "write_timeout": NETWORK_SECONDS,
+                # TRADITIONAL: whatever the default of the server, a text that is too long for its
+                # column is refused and not cut.
                 "init_command": "SET SESSION sql_mode = 'TRADITIONAL', "
                 f"innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}",
             }
     return {
         "connect_args": arguments,
+        # With repeatable reads, what is read under a lock could be older than the lock.
         "isolation_level": "READ COMMITTED",
+        # Proxies and wait_timeout end idle connections; half an hour is less than their usual
+        # defaults.
         "pool_recycle": 1800,
         **POOL,
     }
@@ -298,6 +314,7 @@ def _make_private(_dialect: Any, _record: Any, arguments: list[Any], _options: A
     gives its ``-wal`` and ``-shm`` the same owner and mode. If it cannot be made, SQLite says why.
     """
     with contextlib.suppress(OSError):
+        # With a mode from the start: between creating it and a chmod others could open it.
         made = os.open(arguments[0], os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
             if os.geteuid() == 0:
@@ -311,6 +328,8 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
     # No implicit BEGIN by sqlite3: our code begins transactions itself. An event of SQLAlchemy
     # could do that too, but an engine with such events needs a fifth more time for each statement.
     connection.isolation_level = None
+    # WAL: readers do not wait for the writer. FULL: an ack follows the commit, so the commit has to
+    # be on disk.
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
 
@@ -329,6 +348,7 @@ def _invalidate_after_failover(context: sa.engine.ExceptionContext) -> None:
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error and its causes."""
+    # An error may be its own context, by a detour.
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -350,6 +370,7 @@ def _worth_repeating(error: BaseException) -> bool:
         return True
     origin: Any = error.orig
     if (code := getattr(origin, "sqlite_errorcode", None)) is not None:
+        # The higher bits say which kind of busy it is.
         return code & 0xFF in (SQLITE_BUSY, SQLITE_LOCKED)
     return _code(origin) in REPEAT
 
@@ -357,5 +378,7 @@ def _worth_repeating(error: BaseException) -> bool:
 def _unavailable(error: exc.SQLAlchemyError) -> bool:
     if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
         return True
+    # ProgrammingError, DataError and IntegrityError are not among them: a bug or a bad row, which
+    # no waiting mends.
     unusable = exc.OperationalError | exc.InterfaceError | exc.InternalError | exc.TimeoutError
     return isinstance(error, unusable) or type(error) is exc.DatabaseError

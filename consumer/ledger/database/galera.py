@@ -31,6 +31,8 @@ from consumer.ledger.errors import ClusterUnfitError
 
 CLOCKS_APART = timedelta(seconds=5)
 """By how much the clocks of two nodes may differ before a lease is worth nothing."""
+# More make a message without a volume dearer, which changes them all; fewer make batches of two
+# replicas collide.
 STRIPES = 16
 
 # Reads 1, UPDATE and DELETE 2, INSERT 4.
@@ -56,6 +58,7 @@ def prepare(connection: Any, info: dict[Any, Any]) -> None:
         provider = found.get("wsrep_provider", "")
         if found.get("wsrep_on") == "ON" and provider not in ("", "none"):
             cursor.execute(_CAUSAL)
+            # Kept for the connection, in the pool's info: asked once, and read without a statement.
             info[_KEY] = random.randrange(STRIPES)  # noqa: S311 - to spread load, no secret
 
 
@@ -102,6 +105,7 @@ class _Fault:
 def _settings_judged(settings: Mapping[str, str]) -> tuple[_Fault, ...]:
     forced = settings.get("wsrep_forced_binlog_format", "NONE")
     written = forced if forced != "NONE" else settings.get("binlog_format", "ROW")
+    # 0 is no limit.
     rows = int(settings.get("wsrep_max_ws_rows", "0"))
     size = int(settings.get("wsrep_max_ws_size", "0"))
     return (

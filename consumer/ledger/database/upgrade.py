@@ -30,9 +30,12 @@ def upgrade(database: Database) -> Upgraded:
     """
     schema.check_cluster(database)
     before = schema.present(database)
+    # Raises SchemaAheadError with its text; alembic would only say that it cannot find the
+    # revision.
     if before is not None and before not in schema.steps():
         schema.check_schema(database)
     if database.engine.dialect.name == "mariadb":
+        # MariaDB commits at each change of a table, so no transaction can hold the lock.
         database.read(lambda waiting: _with_mariadb_lock(waiting, lambda: database.write(_upgrade)))
     else:
         database.write(_upgrade)
@@ -86,6 +89,7 @@ def _table_made(connection: sa.Connection) -> bool:
     try:
         connection.exec_driver_sql(f"CREATE TABLE {LOCK_TABLE} (one INTEGER PRIMARY KEY)")
     except exc.OperationalError as error:
+        # That is the lock: on a cluster a CREATE TABLE has one place in the order of all nodes.
         if getattr(error.orig, "args", (None,))[0] != TABLE_EXISTS:
             raise
         return False

@@ -100,11 +100,13 @@ def lock_finished(connection: sa.Connection, aged: Aged) -> tuple[list[str], lis
 
     Volumes that another transaction has locked are skipped.
     """
+    # Without locks, as it reads many rows: what is chosen is locked and read again below.
     chosen: list[Row] = list(connection.execute(finished(aged, WORKED_ON)))
     locked = lock_free(connection, aged.cloud, {row.volume_id for row in chosen})
     of_locked = [row.case_id for row in chosen if row.volume_id in locked]
     if not of_locked:
         return [], locked
+    # A replay, or a late message, may have come before the lock.
     still_finished = finished(aged, WORKED_ON).where(cases.c.case_id.in_(of_locked))
     return list(connection.execute(still_finished).scalars()), locked
 
@@ -126,6 +128,7 @@ def lock_free(connection: sa.Connection, cloud: str, volumes: Collection[str]) -
     """
     wanted = sa.and_(claims.c.cloud == cloud, claims.c.volume_id.in_(sorted(volumes)))
     highest = connection.execute(sa.select(sa.func.max(claims.c.fence)).where(wanted)).scalar() or 0
+    # Rarely: each time is a lock on the gate, for which every batch waits.
     if highest > fence_floor(connection, cloud):
         raise_fence_floor(connection, cloud, highest)
     rows = sa.select(claims.c.volume_id).where(wanted).order_by(claims.c.volume_id)
@@ -142,6 +145,7 @@ def forget_volumes(connection: sa.Connection, cloud: str, locked: Collection[str
     bare = claims.delete().where(
         claims.c.cloud == cloud,
         claims.c.volume_id.in_(sorted(locked)),
+        # The row of the gate has the floor for all others.
         claims.c.volume_id != GATE,
         claims.c.owner.is_(None),
         ~of_volume,
@@ -151,6 +155,7 @@ def forget_volumes(connection: sa.Connection, cloud: str, locked: Collection[str
 
 def forget_orphans(connection: sa.Connection, aged: Aged) -> int:
     """Delete messages whose start never arrived; return their number."""
+    # In the deletion once more: a start may have adopted the message since it was chosen.
     without_case = notifications.c.case_id.is_(None)
     old = sa.select(notifications.c.message_id, notifications.c.volume_id).where(
         notifications.c.cloud == aged.cloud, without_case, notifications.c.received_at < aged.cutoff
@@ -185,6 +190,7 @@ def archive(database: Database, cloud: str, archive_seconds: float, limit: int) 
     aged = Aged(cloud, now - timedelta(seconds=archive_seconds), limit)
     moved = database.write(lambda c: _archive_cases(c, aged))
     forgotten = database.write(lambda c: forget_orphans(c, aged))
+    # A batch that was filled: the caller comes again soon.
     return Archived(moved, forgotten, full=limit in (moved, forgotten))
 
 
@@ -195,6 +201,7 @@ def bring_back(connection: sa.Connection, case_id: str) -> None:
     message is in one place. Raises NoSuchCaseError if the case was deleted just now.
     """
     own = sa.select(archived_cases.c.case_id).where(archived_cases.c.case_id == case_id)
+    # The row is the lock against pruning, which locks rows of the archive and not their volumes.
     if connection.execute(own.with_for_update()).first() is None:
         raise NoSuchCaseError(f"there is no case {case_id} any more: it was deleted just now")
     for table in ARCHIVE_OF:
@@ -220,9 +227,12 @@ def _copy(
     """Copy the rows of the cases from one table to another, in the order of its key."""
     names = [c.name for c in source.columns if RENUMBERED.get(target) != c.name]
     rows = sa.select(*(source.c[name] for name in names)).where(source.c.case_id.in_(case_ids))
+    # Rule 2: the message arrived again meanwhile, and its new row stays where it is.
     if source is archived_notifications:
         repeated = sa.exists().where(notifications.c.message_id == source.c.message_id)
         rows = rows.where(~repeated)
+    # In the order of the key: each page of the index is written once, and numbers given anew keep
+    # their order.
     ordered = rows.order_by(*source.primary_key.columns)
     connection.execute(target.insert().from_select(names, ordered))
 

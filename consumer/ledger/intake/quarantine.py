@@ -55,6 +55,7 @@ def record(connection: sa.Connection, cloud: str, body: Unreadable) -> None:
 
 
 def _on_repeat(new: Mapping[str, Any], old: sa.Table) -> Mapping[str, Any]:
+    # The state too: a decision was on the copies that there were then.
     fresh = ("last_at", "reason", "excerpt", "state")
     return {"times": old.c.times + 1} | {name: new[name] for name in fresh}
 
@@ -130,6 +131,7 @@ def decide(
     unchanged = quarantine.update().where(
         quarantine.c.cloud == cloud,
         quarantine.c.body_sha256 == body.body_sha256,
+        # The person has decided on what was shown; a copy that came since is not among that.
         quarantine.c.last_at <= body.last_at,
     )
     values = {

@@ -78,6 +78,7 @@ def _approved(
         state=CaseState.DUE,
         next_attempt_at=now,
         signal_seq=case.signal_seq + 1,  # so that a running attempt leaves the case due
+        # A person has looked at it: earlier crashes are no reason to park it again.
         crashes=0,
         approved_by=word.actor,
         approved_fingerprint=mark,
@@ -111,6 +112,8 @@ def _ordered(case: Case, looks: list[Any], plan: str, action: Action) -> str:
             f"case {case.case_id}: its plan can only be approved as it is, without --action "
             f"{action.value}; `detachd case show {case.case_id}` shows it"
         )
+    # Guards that stood at the last look. The next look asks all of them again before anything is
+    # written.
     held = [name for name in told["guards"]["held"] if bars(action.value, name)]
     if held:
         raise WrongStateError(
@@ -151,6 +154,7 @@ def _evidence_of(looks: list[Any], plan: str) -> Mapping[str, Any] | None:
     found = (
         row.detail["evidence"]
         for row in reversed(looks)
+        # By the beginning, because a person types the beginning.
         if (row.detail.get("fingerprint") or "").startswith(plan) and "evidence" in row.detail
     )
     return next(found, None)

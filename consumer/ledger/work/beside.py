@@ -38,6 +38,7 @@ def open_cases(
     parameters = {"cloud": cloud, "volumes": sorted(volumes)}
     lines: Iterable[Row] = connection.execute(_OF_VOLUMES, parameters) if volumes else ()
     for line in lines:
+        # Here and not in the statement, see above: a volume has few cases.
         if line.state != CaseState.CLOSED.value:
             found[line.volume_id] = (*found.get(line.volume_id, ()), _case(line))
     return found

@@ -64,6 +64,7 @@ def count(
         _close(connection, cloud, backend)
     elif result in FAILED:
         blank = {"cloud": cloud, "backend": backend, "failures": 0, "opens": 0, "turn": 0}
+        # Only now: a backend that never fails has no row.
         connection.execute(insert_absent(connection.dialect.name, breakers, KEYS), blank)
         row = _read(connection, cloud, backend)
         if row is not None:
@@ -100,6 +101,7 @@ def _write(connection: sa.Connection, row: Row, breaker: Breaker) -> bool:
 
 
 def _close(connection: sa.Connection, cloud: str, backend: str) -> None:
+    # Without a failure the row is as it should be: most releases write nothing here.
     counted = breakers.update().where(
         breakers.c.cloud == cloud, breakers.c.backend == backend, breakers.c.failures > 0
     )

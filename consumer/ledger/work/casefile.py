@@ -131,13 +131,16 @@ class LedgerCaseFile:
     def spend(self, spending: Spending) -> None:
         """Count a plan that is about to be begun. Raises BrakedError, LedgerUnavailableError."""
         cloud, limits = self.case.cloud, self._limits
+        # As Cinder names it; the case may have had the name of a message.
         self._backend = spending.backend
 
         def take_all(connection: sa.Connection) -> Held | None:
             backend, breaker = spending.backend, limits.breaker
+            # The breaker first: a plan that it holds back must not use up tokens.
             held = hold(connection, cloud, backend, breaker)
             held = held or take(connection, cloud, limits, spending)
             if held is None and (lost := try_one(connection, cloud, backend, breaker)) is not None:
+                # An error and no answer, so that the tokens that were just taken are rolled back.
                 raise CollidedError(lost)
             return held
 
@@ -170,8 +173,11 @@ class LedgerCaseFile:
             self._fencing[request_id] = client
         self._database.write(
             lambda connection: _intend(connection, self._claim, step),
+            # After a lost commit the intent may be there: writing it again would be refused as a
+            # used request id.
             done=lambda connection: _find(connection, self._claim, request_id),
         )
+        # After the commit: a lease that was not written must not be counted on.
         self._renewed(lease_seconds)
 
     def result(self, request_id: str, result: StepResult, detail: str) -> None:
@@ -191,6 +197,7 @@ class LedgerCaseFile:
         What this claim has intended and not ended is not among them.
         """
         cloud, volume_id = self.case.cloud, self.case.volume_id
+        # An intent is written before its call, and would hold up that very call.
         own = (self.case.case_id, self._claim.fence)
         return self._database.read(lambda c: late_calls(c, cloud, [volume_id], intending=own))[
             volume_id
@@ -251,6 +258,8 @@ def _own(claim: Claim, request_id: str) -> dict[str, Any]:
 def _locate(connection: sa.Connection, claim: Claim, backend: str) -> None:
     _lock_unless_sqlite(connection, claim)
     located = {"located_case_id": claim.case.case_id, "backend": backend}
+    # Nothing changed: the case had a backend, which is well, or the claim is lost, which lock_claim
+    # tells.
     if _LOCATED.run(connection, located | own(claim)) != 1:
         lock_claim(connection, claim)
 
@@ -269,6 +278,8 @@ def _intend(connection: sa.Connection, claim: Claim, step: _Intended) -> str:
     if _RENEWED.run(connection, renewed(claim, now, step.lease_seconds) | values) != 1:
         _renew_or_refuse(connection, claim, step)
     _INTENDED.run(connection, _row(claim, step, now))
+    # A step names the attachment that it is about: from then on the case is about that one and no
+    # other.
     if (subject := claim.case.about(step.target)) is not claim.case:
         connection.execute(_SUBJECT_FOUND, _subject_of(subject))
     note(
@@ -279,6 +290,7 @@ def _intend(connection: sa.Connection, claim: Claim, step: _Intended) -> str:
         reason = str(step.evidence.get("reason", ""))
         made = fences.Made(step.target, step.request_id, reason)
         fences.intend(connection, claim.case, step.backend, made, now)
+    # "start" is announced with the first intent: neither without the other.
     if step.announcement is not None:
         announce(connection, claim.case.cloud, claim.case.case_id, [step.announcement], now)
     return step.request_id
@@ -291,6 +303,7 @@ def _subject_of(case: Case) -> dict[str, Any]:
 
 def _renew_or_refuse(connection: sa.Connection, claim: Claim, step: _Intended) -> None:
     """Raise the reason why the intent was refused; it may not exist any more."""
+    # In this order: whoever lost the claim has to stop, whatever else holds.
     renew(connection, claim, step.lease_seconds)
     check_not_paused(connection, claim.case.cloud, step.backend)
     if _USED.finds(connection, {"request_id": step.request_id}):
@@ -323,6 +336,7 @@ def _result(
     values = {"result": result.value, "detail": ended.detail, "result_at": now}
     if _ENDED.run(connection, _own(claim, request_id) | own(claim) | values) != 1:
         lock_claim(connection, claim)
+        # The claim is valid, so there is no such intent of it: a bug of the caller.
         raise KeyError(request_id)
     if ended.client is not None:
         fences.ended(connection, claim.case.cloud, request_id, ended.client, result)

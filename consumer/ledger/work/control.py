@@ -21,6 +21,8 @@ _ALL = (
 _PRESENT = _ALL.where(
     sa.or_(pauses.c.backend.is_(None), pauses.c.backend == sa.bindparam("paused_backend"))
 )
+# Part of the statement that writes an intent: a pause between a question and a write would be
+# overlooked.
 PAUSED = sa.exists(_PRESENT.with_only_columns(pauses.c.pause_id).order_by(None))
 _IS_PAUSED = Prepared(_PRESENT)
 _ANY_IS_PAUSED = Prepared(_ALL)
@@ -74,6 +76,8 @@ def _about(backend: str | None) -> dict[str, str]:
 
 def pauses_now(connection: sa.Connection, cloud: str) -> tuple[Pause, ...]:
     """Return the pauses that last, the oldest first."""
+    # Prepared, as this is asked each second and before each write; the rows are read only if there
+    # are any.
     if not _ANY_IS_PAUSED.finds(connection, {"cloud": cloud}):
         return ()
     rows = connection.execute(_ALL, {"cloud": cloud})
@@ -85,6 +89,7 @@ def paused(connection: sa.Connection, cloud: str, backend: str | None = None) ->
     if not _IS_PAUSED.finds(connection, {"cloud": cloud, "paused_backend": backend}):
         return None
     present = pauses_now(connection, cloud)
+    # The pause of all first: it has to be ended first.
     return _own(present, None) or _own(present, backend)
 
 

@@ -99,5 +99,6 @@ def take_unlogged(connection: sa.Connection, cloud: str) -> tuple[Decision, ...]
     return tuple(
         _DECISION.read(row)
         for row in rows
+        # Each by its own swap, so that of two replicas one logs it.
         if _TAKEN.run(connection, {"taken_id": row.decision_id, "taken_at": now}) == 1
     )

@@ -42,6 +42,8 @@ def close(connection: sa.Connection, cloud: str, case_id: str, word: Word) -> st
         state=CaseState.CLOSED,
         conclusion=Conclusion.DISMISSED,
         next_attempt_at=None,
+        # As for a signal: an attempt that began before cannot finish the case as if nobody had
+        # closed it.
         signal_seq=case.signal_seq + 1,
     )
     rewrite(connection, [(case, closed)], now)
@@ -107,6 +109,7 @@ def write_note(connection: sa.Connection, cloud: str, case_id: str, word: Word) 
     found = one_case(connection, cloud, case_id)
     if found.archived:
         raise WrongStateError(f"case {found.case.case_id} is in the archive")
+    # Only to keep it from going to the archive at this moment.
     case = locked_case(connection, cloud, found.case.case_id)
     now = database_now(connection)
     _record(connection, case, HistoryKind.NOTED, DecisionKind.NOTED, word, now, {})
@@ -173,6 +176,7 @@ def _check_nobody_works(connection: sa.Connection, case: Case, now: datetime) ->
     row = connection.execute(sa.select(claims).where(mine)).first()
     if row is None:
         return
+    # By another node's clock the lease may still hold.
     if row.lease_expires_at > now - galera.slack(connection):
         raise WrongStateError(
             f"case {case.case_id} is being worked on by {row.owner}; close it when that has ended"
@@ -188,6 +192,7 @@ def _check_nothing_is_open(connection: sa.Connection, case: Case) -> None:
     """
     rows = of_case(connection, case.case_id, intents, "intent_id")
     looked = _fence_of_last_look(connection, case)
+    # A look of a later attempt has shown what became of the calls of earlier ones.
     unseen = [r for r in rows if r.result == StepResult.INTENDED.value and r.fence >= looked]
     if unseen:
         raise WrongStateError(

@@ -126,6 +126,8 @@ class Fences:
         """Note that the cluster refuses the client, and until when."""
 
         def note(connection: sa.Connection) -> None:
+            # What the cluster shows was made. A fence that a person is lifting stays one that is
+            # being lifted.
             made = sa.case(
                 (fences.c.state == FenceState.INTENDED.value, FenceState.STANDING.value),
                 else_=fences.c.state,
@@ -170,6 +172,7 @@ def intend(connection: sa.Connection, case: Case, backend: str, made: Made, now:
     open_ = _open_of(connection, case.cloud, address)
     for fence in open_:
         _refuse_while_lifted(fence)
+    # One record for each client and backend: it stands until it is lifted, whatever calls come.
     if any(fence.backend == backend for fence in open_):
         return
     row = {
@@ -206,11 +209,14 @@ def ended(
     intended = sa.and_(fences.c.cloud == cloud, fences.c.state == FenceState.INTENDED.value)
     match result:
         case StepResult.DONE:
+            # By the address and not the request: an earlier call may have made the record for the
+            # same client.
             made = fences.update().where(intended, fences.c.address == address)
             connection.execute(made.values(state=FenceState.STANDING.value))
             _reopen(connection, cloud, address)
         case StepResult.TRANSIENT | StepResult.REFUSED | StepResult.WITHHELD:
             own = sa.and_(intended, fences.c.request_id == request_id)
+            # It was never a fence, so nothing is to be kept of it. The intent of the call stays.
             connection.execute(fences.delete().where(own))
         case StepResult.INTENDED | StepResult.INDETERMINATE:
             pass  # it may stand; the watch over the fences sees
@@ -225,6 +231,7 @@ def _reopen(connection: sa.Connection, cloud: str, address: str) -> None:
         return
     again = {
         "state": FenceState.STANDING.value,
+        # The watch reads from the cluster until when.
         "until": None,
         "renewed_at": database_now(connection),
     }

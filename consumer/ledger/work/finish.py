@@ -40,6 +40,7 @@ def finish(connection: sa.Connection, claim: Claim, outcome: Outcome) -> bool:
     free_volume(connection, claim)
     now = database_now(connection)
     case_id = claim.case.case_id
+    # Read anew, and not the case of the claim: a signal may have changed other columns meanwhile.
     before = CASES.read(connection.execute(_CASE, {"case_id": case_id}).one())
     newer = before.signal_seq != claim.case.signal_seq
     after = _left_due(before, outcome, now) if newer else _reached(before, outcome, now)
@@ -55,6 +56,7 @@ def finish(connection: sa.Connection, claim: Claim, outcome: Outcome) -> bool:
         fence=claim.fence, state=after.state.value, rule=outcome.rule, verdict=outcome.verdict,
         reason=outcome.reason, detail=_detail(outcome, newer=newer),
     )  # fmt: skip
+    # What the newer signal made untrue is not told: the case has not reached that state.
     announcements = [a for a in outcome.announcements if not (newer and a.reached is outcome.state)]
     announce(connection, claim.case.cloud, case_id, announcements, now)
     return not newer
@@ -117,6 +119,8 @@ def _found(case: Case, outcome: Outcome, now: datetime) -> dict[str, Any]:
         "failures": case.failures + outcome.failed,
         "mended_at": now if outcome.mended else case.mended_at,
         "mended_attempt": case.attempts if outcome.mended else case.mended_attempt,
+        # A look that is not clean begins the count anew: two clean looks count only without another
+        # one between.
         "first_clean_at": (case.first_clean_at or now) if outcome.clean else None,
         "attachment_id": case.attachment_id or outcome.attachment_id,
         "instance_id": case.instance_id or outcome.instance_id,

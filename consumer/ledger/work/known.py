@@ -51,6 +51,8 @@ def unseen_findings(
 
     One statement once a person has acknowledged the list, or where there never was a sweep.
     """
+    # A row without an acknowledgement. Once a person has acknowledged, nothing is an old finding
+    # any more.
     if not case_ids or not connection.execute(_NOT_ACKNOWLEDGED, {"cloud": cloud}).first():
         return frozenset()
     lines = connection.execute(_OF_CASES, {"case_ids": sorted(case_ids)})
@@ -64,6 +66,7 @@ _TOLD = (
     notifications.c.source == Source.CINDER.value,
     notifications.c.event_type == VOLUME_DELETED,
 )
+# Four parts and no OR over them, so that each is read by an index of its own.
 _KNOWN = sa.union_all(
     sa.select(cases.c.volume_id, _SEEN).where(*_OF_VOLUMES, cases.c.volume_seen.is_(sa.true())),
     sa.select(cases.c.volume_id, _SEEN)
@@ -74,6 +77,8 @@ _KNOWN = sa.union_all(
     .where(*_OF_VOLUMES, *_TOLD),
     sa.select(notifications.c.volume_id, _DELETED).where(
         notifications.c.cloud == sa.bindparam("cloud"),
+        # The deletion of a volume without a case is filed with none; this index begins with
+        # case_id.
         notifications.c.case_id.is_(None),
         notifications.c.volume_id.in_(_VOLUMES),
         *_TOLD,

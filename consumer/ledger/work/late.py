@@ -57,6 +57,8 @@ _ENDED = sa.exists().where(
     _end.c.operation == DETACH,
     _end.c.phase == Phase.END.value,
 )
+# Of two messages of one try the first counts, by receipt, and then by id so that one of them is
+# first.
 _RECEIVED_BEFORE = sa.exists().where(
     _before.c.cloud == notifications.c.cloud,
     _before.c.request_id == notifications.c.request_id,
@@ -144,6 +146,8 @@ def late_calls(
     asked: dict[str, Any] = {"cloud": cloud, "volumes": sorted(volumes)}
     asked |= {"intending": case_id, "intending_fence": fence}
     lines = connection.execute(_LATE, asked).all()
+    # Only five tries can be all of Nova's; most volumes have none, and the second statement is not
+    # run.
     requests = sorted({line.request_id for line in lines if line.times == NOVA_TRIES} - {""})
     messages: Sequence[Row] = ()
     if requests:
@@ -171,6 +175,7 @@ def _all_answered(tries: Row, messages: Sequence[Row]) -> bool:
         return False  # more than five tries, or more than one detach
     own = [n for n in of_request if n.source in NOVA_NAMES]
     starts = [n for n in own if n.phase == Phase.START.value]
+    # Two detaches under one request id cannot be told apart.
     if len(starts) != 1 or not _began(starts[0], tries.volume_id):
         return False
     errors = [n for n in own if n.phase == Phase.ERROR.value and _same_work(starts[0], n)]
@@ -179,6 +184,7 @@ def _all_answered(tries: Row, messages: Sequence[Row]) -> bool:
     ]
     if not durations:
         return False
+    # Both by Nova's clock, which may have been set back.
     return timedelta(0) <= min(durations) and max(durations) < SHORTEST_RPC_TIMEOUT
 
 
@@ -231,6 +237,7 @@ def came_back(connection: sa.Connection, owner: str, request_id: str, how: str) 
 
     Its late horizon begins now.
     """
+    # First: the call acted until now, so its horizon begins now.
     keep_under_way(connection, [request_id])
     of = connection.execute(_CASE_OF, {"request_id": request_id}).first()
     if of is None:
@@ -244,6 +251,7 @@ def came_back(connection: sa.Connection, owner: str, request_id: str, how: str) 
     looked_at = (
         cases.c.cloud == of.cloud,
         cases.c.volume_id == of.volume_id,
+        # A closed case stays closed, and one that waits for its end has a deadline of its own.
         cases.c.state.not_in([CaseState.CLOSED.value, CaseState.WAITING.value]),
     )
     connection.execute(cases.update().where(*looked_at).values(due))

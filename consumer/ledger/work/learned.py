@@ -94,9 +94,12 @@ def learn(
     row = {
         "cloud": cloud, "volume_id": volume_id, "attachment_id": seen.attachment_id,
         "backend": seen.backend, "host": seen.host, "address": client.address,
+        # The cookie as text: a number of 64 bits without a sign fits no integer column of the three
+        # databases.
         "client": client.client, "cookie": str(client.cookie), "first_seen_at": client.seen_at,
         "last_seen_at": client.seen_at, "listed_at": client.seen_at, "looked_at": client.seen_at,
     }  # fmt: skip
+    # Another client: the time of the first sight begins anew.
     update = _seen_again if same else _seen_anew
     statement = insert_or_update(connection.dialect.name, learned_clients, _KEYS, update)
     connection.execute(statement, row)
@@ -161,6 +164,7 @@ def _take(
     taken = [
         row
         for row in connection.execute(oldest).mappings().all()
+        # With "due" in the condition: of two services only one finds it due.
         if connection.execute(_at(row, due).values(looked_at=now)).rowcount == 1
     ]
     return tuple(ToLookAt(r["volume_id"], r["attachment_id"], r["backend"]) for r in taken)
@@ -181,5 +185,6 @@ def _forget(connection: sa.Connection, cloud: str, limit: int) -> int:
     gone = sa.and_(table.c.cloud == cloud, table.c.listed_at < cutoff, ~open_case)
     keys = [table.c[name] for name in _KEYS]
     rows = connection.execute(sa.select(*keys).where(gone).limit(limit)).mappings().all()
+    # One by one and with "gone" again: a round may have listed one of them since.
     each = (sa.and_(*(table.c[name] == row[name] for name in _KEYS)) for row in rows)
     return sum(connection.execute(table.delete().where(one, gone)).rowcount for one in each)

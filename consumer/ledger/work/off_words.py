@@ -52,6 +52,7 @@ def attest(
     ends = until if isinstance(until, datetime) else now + timedelta(seconds=until)
     if not now < ends <= now + LONGEST:
         raise WrongStateError(f"--until must be later than now, and {LONGEST.days} days at most")
+    # So that one word at most stands for a host.
     _end(connection, cloud, host, Word(said.actor, "said anew"))
     row = {
         "cloud": cloud, "host": host, "said_by": said.actor, "said_at": now, "until": ends,
@@ -154,6 +155,7 @@ def heard_of(
 def hear(connection: sa.Connection, cloud: str, told: Iterable[Notification]) -> None:
     """End the words for hosts that these messages show to be alive: of one transaction's batch."""
     signs = _signs(told)
+    # Without a sign of life no statement is run: this is in the transaction of each batch.
     if not signs:
         return
     for word in standing(connection, cloud):
@@ -171,6 +173,7 @@ def _signs(told: Iterable[Notification]) -> Mapping[str, tuple[str, datetime | N
     for n in told:
         for host, why in _alive(n):
             _, before = found.get(host, (why, n.published_at))
+            # A message without a time stays without one: it is taken for new, whatever came before.
             found[host] = (why, _later(before, n.published_at))
     return found
 
@@ -181,6 +184,7 @@ def _later(one: datetime | None, other: datetime | None) -> datetime | None:
 
 
 def _alive(n: Notification) -> Iterable[tuple[str, str]]:
+    # nova-compute:HOST is a versioned notification's, compute.HOST a legacy one's.
     service, _, host = n.publisher_id.replace("nova-compute:", "compute.", 1).partition(".")
     if service == "compute" and host:
         yield host, f"it sent {n.event_type}"

@@ -60,6 +60,7 @@ def _heartbeat(new: Mapping[str, sa.ColumnElement[object]], _: sa.Table) -> Mapp
 
 def leave(connection: sa.Connection, owner: str) -> None:
     """Remove a replica that has stopped normally; keep it while it has abandoned claims."""
+    # The row has the place, by which the next service there proves that the owner is dead.
     abandoned = sa.exists().where(claims.c.owner == replicas.c.owner)
     connection.execute(replicas.delete().where(replicas.c.owner == owner, ~abandoned))
 

@@ -124,6 +124,8 @@ def _note(
         blank = {"device_round": NEVER, "row_round": NEVER, "checked_round": NEVER}
         values = [
             blank | {"cloud": cloud, "volume_id": v, "instance_id": i, shown: now.number}
+            # Sorted, so that two transactions lock the rows in the same order; a set, as a list may
+            # name one twice.
             for v, i in sorted(set(pairs))
         ]
 
@@ -138,6 +140,7 @@ def _note(
     devices = now.devices + (len(set(pairs)) if place.device else 0)
     after = dataclasses.replace(now, stage=place.stage, marker=place.marker, devices=devices)
     mine = sa.and_(rounds.c.cloud == cloud, rounds.c.number == now.number)
+    # Only of this round: a replica that was slow must not move the next one back.
     values_of = {"stage": after.stage, "marker": after.marker, "devices": after.devices}
     connection.execute(rounds.update().where(mine).values(values_of))
     return after
@@ -153,6 +156,8 @@ def _apart(
         .where(
             inventory.c.cloud == cloud,
             sa.or_(sa.and_(device, ~row), sa.and_(row, ~device)),
+            # Each pair once in a round, so that one that stays apart does not keep the round from
+            # its end.
             inventory.c.checked_round != now.number,
             sa.or_(inventory.c.offered_at.is_(None), inventory.c.offered_at < lately),
         )

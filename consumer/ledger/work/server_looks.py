@@ -85,7 +85,9 @@ def _take(connection: sa.Connection, cloud: str, limit: int) -> dict[str, str]:
     rows: list[sa.Row[Any]] = list(connection.execute(oldest.where(~too_old)))
     if rows:
         taken = server_looks.c.instance_id.in_([row.instance_id for row in rows])
+        # Not deleted before Cinder has answered: see 2.
         connection.execute(server_looks.update().where(*due, taken).values(due_at=now + AGAIN))
     else:
+        # Only where nothing else is due: a busy table is not searched for what is old.
         connection.execute(server_looks.delete().where(*due, too_old))
     return {row.instance_id: row.event_type for row in rows}

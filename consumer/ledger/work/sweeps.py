@@ -125,6 +125,7 @@ def _begin(
     connection.execute(insert_absent(connection.dialect.name, sweeps, ("cloud",)), blank)
     mine = sa.and_(sweeps.c.cloud == cloud, sweeps.c.next_at <= now)
     later = now + timedelta(seconds=interval_seconds)
+    # The swap: of several replicas the one that moves the time makes the sweep.
     updated = connection.execute(sweeps.update().where(mine).values(owner=owner, next_at=later))
     if updated.rowcount == 0:
         return None
@@ -139,6 +140,7 @@ def _note(
     stored = {_key(row): row for row in connection.execute(_all_of(cloud))}
     fresh = [s for s in seen if s.key not in stored]
     moved = [s for s in seen if s.key in stored and stored[s.key].version != s.version]
+    # What an incomplete list does not show may still be there.
     vanished = stored.keys() - {s.key for s in seen} if whole else ()
     _execute(connection, sightings.insert(), fresh, lambda s: _row(s, cloud, now))
     _execute(connection, _RESTARTED, moved, lambda s: _row(s, cloud, now) | _where(s.key, cloud))
@@ -150,6 +152,7 @@ def _note(
         for s in seen
     )
     return tuple(
+        # What was there before detachd watched may be wanted: a person looks at that list first.
         dataclasses.replace(s, old=first_swept_at is None or s.first_seen_at <= first_swept_at)
         for s in standings
     )
@@ -168,6 +171,7 @@ def _hosts(connection: sa.Connection, cloud: str) -> Mapping[str, str]:
     for row in connection.execute(stored):
         for name in Connector.from_mapping(row.connector).names():
             of.setdefault(name, set()).add(row.host)
+    # A name of two hosts (a cloned initiator) proves nothing of either.
     return {name: next(iter(hosts)) for name, hosts in of.items() if len(hosts) == 1}
 
 
