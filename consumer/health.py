@@ -20,11 +20,11 @@ LOG = logging.getLogger(__name__)
 
 
 MOST_STRANGERS = 3
-"""One volume that was deleted unheard is no reason to doubt the endpoint; several in a row are."""
+"""One volume, deleted unheard of, is no reason to doubt the endpoint; several in a row are."""
 
 
 class Strangers:
-    """The volumes of which Cinder denied that it ever had them, since it last knew one.
+    """The volumes that Cinder denies ever having had, since it last knew one.
 
     A notification names volumes that exist. A Cinder that knows none of several is not the one that
     the bus is about. Thread-safe; blocks on nothing.

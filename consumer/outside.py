@@ -1,4 +1,4 @@
-"""Whether Cinder, Nova and each backend answer: by what they last said, to whoever asked."""
+"""Whether Cinder, Nova and each backend answer, by what each said last, whoever had asked."""
 
 from __future__ import annotations
 

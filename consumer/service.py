@@ -1,6 +1,9 @@
 """The wiring: build, start, stop, wait.
 
-Each loop of the service runs in its own thread. If one ends unexpectedly, the service stops.
+1. Each loop of the service runs in its own thread. If one ends unexpectedly, the service stops.
+2. It stops in the order of the work: what brings in work, the attempts, the announcements of those,
+   the exporter. The attempts and the announcements share ``drain_seconds``.
+3. The ledger is closed, and the sign of life given up, only if no thread was abandoned.
 """
 
 from __future__ import annotations
@@ -308,7 +311,7 @@ class Service:
         return all(listener.caught_up for listener in self.listeners)
 
     def stuck(self) -> Sequence[str]:
-        """Return why which loops do not turn any more: only a restart helps."""
+        """Return a reason for each loop that does not turn any more; only a restart helps."""
         loops = (*self._lasting_loops(), *self._input_loops())
         return tuple(why for loop in loops if (why := loop.stuck()) is not None)
 

@@ -78,7 +78,7 @@ def _there(connection: kombu.Connection, queue: QueueSettings) -> Declared | Non
     """Return what is known of a queue that is there, or None."""
     # Any other broker might take the unknown type and make a queue, and the doctor makes nothing.
     if refuses_no_type(version_of(connection)):
-        return queue.told(connection)
+        return queue.recognised(connection)
     return Declared(queue.name, None, "") if queue.exists(connection) else None
 
 

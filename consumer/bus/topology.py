@@ -118,7 +118,7 @@ class QueueSettings:
             refusals.append(describe(error))
         return self._unlike(refusals)
 
-    def told(self, connection: kombu.Connection) -> Declared | None:
+    def recognised(self, connection: kombu.Connection) -> Declared | None:
         """Return what the queue is by how the broker refuses ``NO_TYPE``; None if there is none.
 
         Changes nothing, and asks for the right to declare the queue. Only for a broker of which

@@ -1,8 +1,10 @@
 """A person's decision on quarantined bodies: replay or discard.
 
-A body leaves the quarantine queue only after it is confirmed on the replay queue, or after the
-ledger has recorded that it was discarded. If the process is killed between the two steps, the body
-is in both places: at worst it is replayed twice.
+1. A body leaves the quarantine queue only after it is confirmed on the replay queue, or after the
+   ledger has recorded that it was discarded. If the process is killed between the two steps, the
+   body is in both places: at worst it is replayed twice.
+2. A decision is on the copies that were shown. A body that arrives again is held again.
+3. A queue that cannot be searched keeps its bodies, and stops no decision on those of others.
 """
 
 from __future__ import annotations

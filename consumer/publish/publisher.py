@@ -1,8 +1,13 @@
 """From the outbox to the bus: hop 8.
 
 Announcements are published through oslo.messaging's Notifier, so that they look like notifications
-of other services, with our own notify driver, so that they are confirmed. Each keeps the message_id
-from the outbox, however often it is sent, so that a receiver recognises a repetition.
+of other services, with our own notify driver, so that they are confirmed.
+
+1. An announcement is marked as sent only after the broker has confirmed it for each topic.
+2. It keeps the message_id from the outbox, however often it is sent, so that a receiver recognises
+   a repetition.
+3. One that the broker refuses holds up the later ones of its case, and no others.
+4. One that no queue is bound for is sent again only while subscribers may be reconnecting.
 """
 
 from __future__ import annotations

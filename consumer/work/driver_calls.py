@@ -141,7 +141,7 @@ class BackendCalls:
     ) -> T:
         """Make one call and return what it returns. Blocks for at most ``limit_seconds``.
 
-        ``asks``: it asks the backend, so that its end tells whether that answers.
+        ``asks``: it is a question to the backend, so its end shows whether the backend answers.
 
         Raises what the call raises; TransientError, with nothing done, if the backend is stopped or
         no thread can be started; and IndeterminateError if the call is given up.

@@ -1,4 +1,4 @@
-"""Watches the hosts that persons say are powered off: one that is heard of again is told."""
+"""Watches the hosts that people say are powered off, and tells when one is heard of again."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SAID = "off"
 
 
 class HostsOff:
-    """Asks Nova for each such host, and tells of each word that ended by itself, once.
+    """Asks Nova for each such host, and logs each word that ended by itself, once.
 
-    A message from the host, and a session of it that an attempt sees anew, end the word where they
-    are seen; here it is told of them too. Several services may do so at the same time.
+    A message from the host ends the word where it is accepted, and a new session of the host where
+    an attempt sees it; both are logged here. Several services may do so at the same time.
     """
 
     def __init__(

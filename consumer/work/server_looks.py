@@ -1,4 +1,4 @@
-"""Asks Cinder what a server left behind to which something happened.
+"""Asks Cinder what a server left behind when something happened to it.
 
 Nova swallows what Cinder refuses while a server is deleted, migrated or evacuated, and its
 notifications name the server's volumes only where ``[notifications] bdms_in_notifications`` is on.

@@ -1,6 +1,9 @@
 """The limits of cases worked on at once, in total and for each backend; and the worker threads.
 
-Threads are reused: for example, a connection that a thread has opened serves its next case too.
+1. A case has one slot from its claim to its end. It may move to another backend, but only if that
+   one has room.
+2. A slot that was freed wakes who waits for it, unless no work was begun in it.
+3. Threads are reused: for example, a connection that a thread has opened serves its next case too.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class _Listing:
                 yield sweep.of_shared(volume_id, export)
 
 
-def seek(
+def find_ghosts(
     available: Iterable[ListedVolume],
     driver_of: Callable[[str], StorageDriver],
     *,
@@ -443,7 +443,7 @@ class Sweeper:
             for status in sweep.FREE
         )
         limit, hosts = self._settings.timeout_seconds, self._ledger.sweeps.hosts()
-        return seek(free, self._driver_of, timeout_seconds=limit, hosts=hosts)
+        return find_ghosts(free, self._driver_of, timeout_seconds=limit, hosts=hosts)
 
     def _believe(self, due: DueSweep, counted: int) -> bool:
         doubt = sweep.implausible(counted, due.counted)

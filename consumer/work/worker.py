@@ -1,6 +1,11 @@
 """Claims due cases, lets the judgement work on them, and writes the outcomes to the ledger.
 
-An attempt that ends in an error of detachd or of its ledger has an outcome too.
+1. A case is claimed only if a slot is free for it, in all and for its backend.
+2. Nothing is claimed while detachd is paused or the kill switch is on, no case of a backend that is
+   paused, and no case whose deadline has passed before all messages are stored.
+3. Each claim ends in an outcome or is released. An attempt that ends in an error of detachd or of
+   its ledger has an outcome too. If not even that can be written, the lease ends.
+4. A claim is never released while a call of its attempt may be in progress.
 """
 
 from __future__ import annotations
@@ -180,7 +185,7 @@ class Worker:
         self._problem: str | None = None
 
     def limit(self, limits: Limits) -> None:
-        """Have every attempt that begins from now on within these limits. Thread-safe."""
+        """Keep every attempt that begins from now on within these limits. Thread-safe."""
         self._limits = limits
 
     def run_once(self) -> int:

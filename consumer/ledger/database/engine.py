@@ -1,7 +1,11 @@
 """The connection to one of the three databases: transactions, their repetition, database time.
 
-Every transaction is a function of a connection. It may be run again from its beginning: after a
-deadlock, a serialisation failure, a lock that was not granted, or a lost connection.
+1. Every transaction is a function of a connection. It may be run again from its beginning: after a
+   deadlock, a serialisation failure, a lock that was not granted, or a lost connection.
+2. A work that must not be done twice says by ``done`` whether an earlier try was committed.
+3. What repetition does not mend is LedgerUnavailableError if the database is away or refuses to
+   work, and is raised as it is otherwise.
+4. No error names the password or the options of the URL, and none has a statement with its values.
 
 If SQLite cannot open a file, it does not say why; the errors here do.
 """

@@ -1,4 +1,12 @@
-"""What recovery writes while it works on a case. Each call is one transaction with a fence."""
+"""What recovery writes while it works on a case. Each call is one transaction.
+
+1. Each write about the case has an effect only while the claim is valid (``OWN``): one that another
+   worker has taken over refuses it with ClaimLostError.
+2. An intent is on record before its call is made, under a request id that was never used before.
+   The same statement renews the lease, and refuses while detachd or the backend is paused.
+3. Tokens are taken for a whole plan or not at all, and none where the circuit breaker holds it.
+4. A call that is to fence a client is on record as a fence from its intent on (``fences``).
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """What people decided, kept for the service, which logs each decision once.
 
-A decision is written in the transaction that carries it out: neither is without the other. It is
-deleted after the retention, once it is logged; that about a case is in the case's history too.
+1. A decision is written in the transaction that carries it out: neither is without the other.
+2. It is logged once, by one service.
+3. It is deleted after the retention, once it is logged; that about a case is in the case's history
+   too.
 """
 
 from __future__ import annotations

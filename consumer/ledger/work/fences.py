@@ -1,11 +1,12 @@
 """The fences that stand: which client of which backend is refused, for which case, and until when.
 
-A fence is written down with the intent to make it, in the same transaction, so that none is made
-that is on no record. It is over when it has run out and is needed no more, when a person has lifted
-it, when somebody has removed it in the cluster, or when it turns out that it was never made.
-
-A call and a lift of the same client exclude one another: the cluster may carry them out in either
-order, and would refuse a client of which no record says so, or let in one that a case relies on.
+1. A fence is written down with the intent to make it, in the same transaction, so that none is made
+   that is on no record.
+2. It is over when it has run out and is needed no more, when a person has lifted it, when somebody
+   has removed it in the cluster, or when it turns out that it was never made.
+3. A call and a lift of the same client exclude one another: the cluster may carry them out in
+   either order, and would refuse a client of which no record says so, or let in one that a case
+   relies on.
 """
 
 from __future__ import annotations

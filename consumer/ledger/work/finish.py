@@ -1,12 +1,12 @@
 """The end of an attempt: state, history and announcements in one transaction, fenced by the claim.
 
-If a signal arrived during the attempt, the attempt has not judged it. Then the case is due at once,
-with any outcome; one that a person has stays with the person meanwhile. What was done and seen is
-kept (``mended_at``, failures, history) and announced. The state of the outcome is not stored, and
-an announcement of that state is not published (``Announcement.reached``).
-
-What a person was told of a case stays until there is news of it (``Outcome.held``): only history
-has the looks in between.
+1. If a signal arrived during the attempt, the attempt has not judged it. Then the case is due at
+   once, with any outcome; one that a person has stays with the person meanwhile.
+2. What was done and seen is kept in any case (``mended_at``, failures, history) and announced. With
+   a newer signal the state of the outcome is not stored, and an announcement of that state is not
+   published (``Announcement.reached``).
+3. What a person was told of a case stays until there is news of it (``Outcome.held``): only history
+   has the looks in between.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Which client of a backend has a volume open for which attachment, learned while all was well.
 
-There is a row for each attachment that a round over the attached volumes listed, or that a look
-found healthy. It says when the attachment was last looked at, and has a client from the first look
-that showed one. Several services may look: a row that one takes is not due for the others.
-
-A row goes when the attachment has been neither listed nor found healthy for a week and no case of
-its volume is open: what is stuck keeps its client, however long.
+1. There is a row for each attachment that a round over the attached volumes listed, or that a look
+   found healthy. It says when the attachment was last looked at, and has a client from the first
+   look that showed one.
+2. Several services may look: a row that one takes is not due for the others.
+3. A row goes when the attachment has been neither listed nor found healthy for a week and no case
+   of its volume is open: what is stuck keeps its client, however long.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Persons' words that compute hosts are powered off: said, counted, revoked, and ended by life.
+"""People's words that compute hosts are powered off: how they begin, count and end.
 
-A word ends at its time, when a person revokes it, and by itself when the host is heard of again.
-What ends it by itself is told by a service, once.
+1. A new word for a host ends the one before it.
+2. It ends at its time, when a person revokes it, and by itself when the host is heard of again.
+3. A word that a sign of life ends has ended in the transaction that stores this sign.
+4. A word that ended by itself is logged by one service, once (``take_untold``).
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ from handlers.notification import Notification, Operation, Phase
 DETACHD = "detachd"
 """Who ends a word by itself."""
 SKEW = timedelta(seconds=60)
-"""How far the clock of a host may be behind the database's: what it published so much earlier than
-the word may be later in truth. A word that ends without need is said again; a host that is alive
-and taken for dead loses a disk."""
+"""How far the clock of a host may be behind the database's: a message whose time is so much before
+the word may have been sent after it. A word that ends without need is said again; a host that is
+alive and taken for dead loses a disk."""
 LONGEST = timedelta(days=30)
 
 

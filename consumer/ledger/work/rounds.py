@@ -1,8 +1,13 @@
 """The slow round of the sweep: how far it is, and what Cinder's and Nova's lists showed.
 
-A round reads Nova's servers and Cinder's rows page by page, over many sweeps. Each page and the
-place where the next one begins are stored in one transaction, so that any replica goes on where the
-last one stopped. A pair of volume and server that only one of the two lists showed is *apart*.
+A round reads Nova's servers and Cinder's rows page by page, over many sweeps. A pair of volume and
+server that only one of the two lists showed is *apart*.
+
+1. Each page and the place where the next one begins are stored in one transaction, so that any
+   replica goes on where the last one stopped.
+2. A pair belongs to the round in which a list showed it last. What both lists no longer show is
+   forgotten at the end of a round.
+3. A pair that is apart is looked into once in a round.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
 """When a sweep is due, and what earlier sweeps saw: by database time, for all replicas.
 
-A sighting is stored as long as Cinder's lists show it, and is deleted when complete lists no longer
-show it. Its time starts again when it has changed.
+1. One replica begins a sweep in each interval.
+2. A sighting is stored as long as Cinder's lists show it, and is deleted when complete lists no
+   longer show it.
+3. Its time starts again when it has changed.
+4. What the lists showed by the end of the first whole sweep may be old: it waits for a person, once
+   for all (``acknowledge``).
 """
 
 from __future__ import annotations
