@@ -451,13 +451,12 @@ class Ledger:
         self,
         *,
         state: CaseState | None = None,
-        backend: str | None = None,
         volume_id: str | None = None,
         limit: int = 100,
     ) -> tuple[Case, ...]:
         """List cases, the newest first."""
         states = (state,) if state else ()
-        wanted = Filter(states=states, backend=backend, volume_id=volume_id, limit=limit)
+        wanted = Filter(states=states, volume_id=volume_id, limit=limit)
         return self._database.read(lambda c: reading.list_cases(c, self._cloud, wanted))
 
     def list_cases(self, wanted: Filter) -> Listing:

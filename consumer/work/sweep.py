@@ -328,13 +328,6 @@ class SweepReport:
     strangers: int = 0
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Offered:
-    suspects: int
-    opened: int
-    left: int
-
-
 class Sweeper:
     """Sweeps if no other replica has swept within the interval.
 
@@ -407,20 +400,20 @@ class Sweeper:
         # Before the sightings are stored: what a doubted list does not show is not deleted.
         whole = self._believe(due, counted)
         standings = self._ledger.sweeps.note(seen, whole=whole and not ghosts.unseen)
-        offered = self._offer(standings, stop)
+        offered, left = self._offer(standings, stop)
         if whole:
             self._ledger.sweeps.believed(counted)
         else:
             self._ledger.sweeps.doubted()
-        progress = self._go_on_with_round(offered.opened, stop)
+        progress = offered + self._go_on_with_round(offered.opened, stop)
         return SweepReport(
             SweepResult.WHOLE if whole else SweepResult.DOUBTED,
             0.0,
             Counter(s.status for s in seen),
-            offered.suspects + progress.suspects,
-            offered.opened + progress.opened,
+            progress.suspects,
+            progress.opened,
             {backend: len(found) for backend, found in ghosts.found.items()},
-            left=offered.left,
+            left=left,
             pages=progress.pages,
             strangers=progress.strangers,
         )
@@ -471,8 +464,11 @@ class Sweeper:
 
     # --- what becomes a case --------------------------------------------------------------------
 
-    def _offer(self, standings: Sequence[Standing], stop: threading.Event) -> _Offered:
-        """Give the ripe ones to the ledger, until as many cases are opened as may be."""
+    def _offer(self, standings: Sequence[Standing], stop: threading.Event) -> tuple[Progress, int]:
+        """Give the ripe ones to the ledger, until as many cases are opened as may be.
+
+        Returns also how many volumes are left for the next sweep.
+        """
         ripe = [s for s in standings if sweep.ripe(s, self._settings.patience)]
         by_volume: dict[str, list[Standing]] = {}
         for standing in sorted(ripe, key=lambda s: -s.age_seconds):
@@ -494,7 +490,7 @@ class Sweeper:
                 "the sweep opened %d cases; %d more suspected volumes wait for the next one "
                 "(`detachd sweep list`)", opened, left,
             )  # fmt: skip
-        return _Offered(suspects, opened, left)
+        return Progress(suspects=suspects, opened=opened), left
 
     def _suspects(
         self, standings: Sequence[Standing], hosts: Mapping[str, str]

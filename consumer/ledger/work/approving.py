@@ -8,12 +8,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.cases import HistoryKind, note, of_case, one_case, rewrite
+from consumer.ledger.database.cases import HistoryKind, of_case, one_case, rewrite
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.locks import lock_volumes
 from consumer.ledger.database.tables import history
 from consumer.ledger.errors import PlanChangedError, WrongStateError
-from consumer.ledger.work.decisions import DecisionKind, Word, decide
+from consumer.ledger.work.decisions import DecisionKind, Word, record
 from handlers.case import ORDERED_OF_PARKED, Action, Case, CaseState
 from handlers.judgement.guards import Guard, bars
 from handlers.recovery.changes import changes
@@ -88,13 +88,8 @@ def _approved(
     rewrite(connection, [(case, approved)], now)
     detail = {"fingerprint": mark, "rule": case.rule}
     detail |= {"action": action.value} if action else {}
-    note(
-        connection, case.case_id, HistoryKind.APPROVED, word.actor, now,
-        state=CaseState.DUE.value, reason=word.reason, detail=detail,
-    )  # fmt: skip
-    decide(
-        connection, case.cloud, DecisionKind.APPROVED, word, now,
-        case_id=case.case_id, detail=detail,
+    record(
+        connection, approved, HistoryKind.APPROVED, DecisionKind.APPROVED, word, now, detail
     )  # fmt: skip
 
 

@@ -112,6 +112,7 @@ class LedgerCaseFile:
         self._database = database
         self._renewed = renewed
         self._claim = claim
+        self._cloud, self._volume_id = claim.case.cloud, claim.case.volume_id
         self._located = located
         self._limits = limits
         self._backend = claim.case.backend
@@ -138,7 +139,7 @@ class LedgerCaseFile:
 
     def spend(self, spending: Spending) -> None:
         """Count a plan that is about to be begun. Raises BrakedError, LedgerUnavailableError."""
-        cloud, limits = self.case.cloud, self._limits
+        cloud, limits = self._cloud, self._limits
         # As Cinder names it; the case may have had the name of a message.
         self._backend = spending.backend
 
@@ -204,44 +205,39 @@ class LedgerCaseFile:
 
         What this claim has intended and not ended is not among them.
         """
-        cloud, volume_id = self.case.cloud, self.case.volume_id
         # An intent is written before its call, and would hold up that very call.
         own = (self.case.case_id, self._claim.fence)
-        return self._database.read(lambda c: late_calls(c, cloud, [volume_id], intending=own))[
-            volume_id
-        ]
+        of_volumes = self._database.read(
+            lambda c: late_calls(c, self._cloud, [self._volume_id], intending=own)
+        )
+        return of_volumes[self._volume_id]
 
     def connector_of(self, host: str) -> Connector | None:
         """Return the newest connector of a compute host that a notification contained."""
-        cloud = self.case.cloud
-        return self._database.read(lambda c: connector_of(c, cloud, host), one_statement=True)
+        return self._database.read(lambda c: connector_of(c, self._cloud, host), one_statement=True)
 
     def off_word(self, host: str) -> OffWord | None:
         """Return a person's word that the host is powered off, if it stands now."""
-        cloud = self.case.cloud
-        return self._database.read(lambda c: off_words.of_host(c, cloud, host))
+        return self._database.read(lambda c: off_words.of_host(c, self._cloud, host))
 
     def word_counted(self, host: str) -> None:
         """Record that the word for this host counted in a look at the volume."""
-        cloud, volume_id = self.case.cloud, self.case.volume_id
-        self._database.write(lambda c: off_words.counted(c, cloud, host, volume_id))
+        self._database.write(lambda c: off_words.counted(c, self._cloud, host, self._volume_id))
 
     def heard_of(self, host: str, why: str, *, seen_anew: bool = False) -> None:
         """End the word for a host that was heard of again."""
-        cloud, volume_id = self.case.cloud, self.case.volume_id if seen_anew else None
-        self._database.write(lambda c: off_words.heard_of(c, cloud, host, why, volume_id))
+        volume_id = self._volume_id if seen_anew else None
+        self._database.write(lambda c: off_words.heard_of(c, self._cloud, host, why, volume_id))
 
     def learned_clients(self) -> Mapping[str, ClientInstance]:
         """Return the clients that were learned for attachments of the volume, by attachment."""
-        cloud, volume_id = self.case.cloud, self.case.volume_id
         return self._database.read(
-            lambda c: learned.of_volume(c, cloud, volume_id), one_statement=True
+            lambda c: learned.of_volume(c, self._cloud, self._volume_id), one_statement=True
         )
 
     def learn(self, seen: LearnedClient) -> ClientInstance | None:
         """Keep which client an attachment has; return the one before where it was another."""
-        cloud, volume_id = self.case.cloud, self.case.volume_id
-        return self._database.write(lambda c: learned.learn(c, cloud, volume_id, seen))
+        return self._database.write(lambda c: learned.learn(c, self._cloud, self._volume_id, seen))
 
 
 def connector_of(connection: sa.Connection, cloud: str, host: str) -> Connector | None:

@@ -16,10 +16,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from consumer.ledger.database.cases import HistoryKind, note
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.records import Stored
 from consumer.ledger.database.tables import decisions
+from handlers.case import Case
 
 
 class DecisionKind(enum.Enum):
@@ -90,6 +92,23 @@ def decide(
         "reason": word.reason, "case_id": case_id, "detail": dict(detail or {}), "logged_at": None,
     }  # fmt: skip
     _ADDED.run(connection, row)
+
+
+def record(  # noqa: PLR0917 - what happened, in the order in which it is read
+    connection: sa.Connection,
+    case: Case,
+    kind: HistoryKind,
+    decision: DecisionKind,
+    word: Word,
+    now: datetime,
+    detail: Mapping[str, Any],
+) -> None:
+    """Write a decision about a case down, and into the history with the state that it has now."""
+    note(
+        connection, case.case_id, kind, word.actor, now,
+        state=case.state.value, reason=word.reason, detail=detail,
+    )  # fmt: skip
+    decide(connection, case.cloud, decision, word, now, case_id=case.case_id, detail=detail)
 
 
 def take_unlogged(connection: sa.Connection, cloud: str) -> tuple[Decision, ...]:

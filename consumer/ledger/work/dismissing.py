@@ -21,7 +21,7 @@ from consumer.ledger.database.tables import claims, history, intents
 from consumer.ledger.errors import WrongStateError
 from consumer.ledger.work.approving import locked_case
 from consumer.ledger.work.claims import intent
-from consumer.ledger.work.decisions import DecisionKind, Word, decide
+from consumer.ledger.work.decisions import DecisionKind, Word, decide, record
 from consumer.ledger.work.outbox import announce
 from handlers.announcement import dismissed
 from handlers.case import FOR_A_PERSON, Case, CaseState, Conclusion, StepResult
@@ -81,9 +81,7 @@ def acknowledge(
     )
     rewrite(connection, [(case, known)], now)
     detail = {"until": ends_at.isoformat(timespec="seconds"), "rule": case.rule}
-    _record(
-        connection, case, HistoryKind.ACKNOWLEDGED, DecisionKind.ACKNOWLEDGED, word, now, detail
-    )
+    record(connection, case, HistoryKind.ACKNOWLEDGED, DecisionKind.ACKNOWLEDGED, word, now, detail)
     return case.case_id, ends_at
 
 
@@ -94,7 +92,7 @@ def end_acknowledgement(connection: sa.Connection, cloud: str, case_id: str, wor
         raise WrongStateError(f"case {case.case_id} is not acknowledged")
     now = database_now(connection)
     rewrite(connection, [(case, unacknowledged(case))], now)
-    _record(
+    record(
         connection, case, HistoryKind.ACKNOWLEDGEMENT_ENDED, DecisionKind.ACKNOWLEDGEMENT_ENDED,
         word, now, {},
     )  # fmt: skip
@@ -112,7 +110,7 @@ def write_note(connection: sa.Connection, cloud: str, case_id: str, word: Word) 
     # Only to keep it from going to the archive at this moment.
     case = locked_case(connection, cloud, found.case.case_id)
     now = database_now(connection)
-    _record(connection, case, HistoryKind.NOTED, DecisionKind.NOTED, word, now, {})
+    record(connection, case, HistoryKind.NOTED, DecisionKind.NOTED, word, now, {})
     return case.case_id
 
 
@@ -132,22 +130,6 @@ def unapproved(case: Case) -> Case:
         approved_at=None,
         approved_action=None,
     )
-
-
-def _record(  # noqa: PLR0917 - what happened, in the order in which it is read
-    connection: sa.Connection,
-    case: Case,
-    kind: HistoryKind,
-    decision: DecisionKind,
-    word: Word,
-    now: datetime,
-    detail: dict[str, str | None],
-) -> None:
-    note(
-        connection, case.case_id, kind, word.actor, now,
-        state=case.state.value, reason=word.reason, detail=detail,
-    )  # fmt: skip
-    decide(connection, case.cloud, decision, word, now, case_id=case.case_id, detail=detail)
 
 
 def _of_a_person(connection: sa.Connection, cloud: str, case_id: str, what: str) -> Case:
