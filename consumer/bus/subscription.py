@@ -182,9 +182,7 @@ class Subscription:
     def _declare_own(self) -> Declared:
         """Declare the queue to consume; return it, with the problem if it is the spare queue.
 
-        Raises HomeNodeDownError if there is no spare queue. While the spare queue is consumed and
-        the node of the own queue is back, it raises HomeNodeBackError: a new connection consumes
-        both.
+        Raises HomeNodeDownError without a spare queue, HomeNodeBackError while one is consumed.
         """
         try:
             declared = self._own.settle(self._connection)
@@ -207,11 +205,9 @@ class Subscription:
         return declared
 
     def _bind(self, binding: Binding, *, durable: bool) -> str | None:
-        """Bind the queue to consume; then unbind a spare queue that is consumed beside it.
-
-        The spare queue so stays empty. It keeps its binding while the own queue has none. So each
-        message comes to one of them, or to both; the ledger recognises the second.
-        """
+        """Bind the queue to consume; then unbind a spare queue that is consumed beside it."""
+        # In this order each message comes to one of them, or to both; the ledger recognises the
+        # second. Unbound, the spare queue runs empty.
         own, *spares = self._consumed
         problem = binding.apply(self._connection, own, durable=durable)
         for spare in spares:

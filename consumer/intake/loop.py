@@ -211,10 +211,10 @@ class QueueLoop(Generic[Parsed]):
     def _count_failure(self, *, broker: bool) -> None:
         """Count a failure for the body that caused it; if it is unknown, take bodies one by one.
 
-        Otherwise one message that triggers a bug would stop its queue for ever. ``broker``: the
-        error is of a kind that a lost connection raises. Such an error is not caused by a body,
-        unless it was raised while bodies were parsed.
+        ``broker``: the error is of a kind that a lost connection raises.
         """
+        # Otherwise one message that triggers a bug would stop its queue for ever. A broker's error
+        # is not caused by a body, unless it was raised while bodies were parsed.
         batch, subscription = self._batch, self._subscription
         if subscription is not None and subscription.current_body is not None:
             self._body_failures.count(sha256(subscription.current_body).hexdigest())

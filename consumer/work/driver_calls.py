@@ -199,10 +199,8 @@ class BackendCalls:
             raise TransientError(why, retry_after_seconds=ASK_AGAIN_SECONDS)
 
     def _give_to_a_thread(self, asked: _Asked) -> None:
-        """Have an idle thread make the call, or a new one.
-
-        A thread keeps the context of its last call, so a call without one gets a new thread.
-        """
+        """Have an idle thread make the call, or a new one."""
+        # A thread keeps the context of its last call, so a call without one gets a new thread.
         with self._lock:
             # The last one that became idle: the others reach their end when there is less to do.
             idle = self._idle.pop() if self._idle and asked.log_context is not None else None
@@ -260,10 +258,8 @@ class BackendCalls:
         return False
 
     def _hand_over(self, inbox: _Inbox, give: Callable[[], None]) -> bool:
-        """Give the caller what the call returned, and tell whether it still waits for it.
-
-        The thread is idle before its caller goes on, whose next call is to find it.
-        """
+        """Give the caller what the call returned, and tell whether it still waits for it."""
+        # Idle before the lock is free, so that the caller's next call finds this thread.
         with self._lock:
             try:
                 give()

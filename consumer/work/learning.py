@@ -163,10 +163,7 @@ class Learner:
         return taken[0] if taken else None
 
     def _is_ours(self, one: ToLookAt) -> bool:
-        """Tell whether it gets a look: the driver of its backend needs learned clients.
-
-        Where it is, is noted, so that those of other drivers are not taken again.
-        """
+        """Tell whether it gets a look: the driver of its backend needs learned clients."""
         backend = one.backend or self._backend_of(one)
         if backend is None:
             return False

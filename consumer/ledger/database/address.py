@@ -158,11 +158,9 @@ def _context(tls: Tls) -> ssl.SSLContext:
 
 
 def _refuse_clear_text() -> None:
-    """Raise LedgerUrlError for a PyMySQL that does without TLS where that was asked for.
-
-    Before 1.2 it goes on without TLS where the server offers none (pymysql/connections.py,
-    ``_request_authentication``), so whoever stands between could read and change everything.
-    """
+    """Raise LedgerUrlError for a PyMySQL that does without TLS where that was asked for."""
+    # Before 1.2 it goes on without TLS where the server offers none (pymysql/connections.py,
+    # _request_authentication), so whoever stands between could read and change everything.
     with contextlib.suppress(metadata.PackageNotFoundError):  # which is told when it is imported
         found = metadata.version("PyMySQL")
         if tuple(int(part) for part in found.split(".")[:2]) < PYMYSQL_THAT_INSISTS:

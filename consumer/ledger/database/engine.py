@@ -312,15 +312,13 @@ def _options(address: sa.URL) -> dict[str, Any]:
 
 
 def _make_private(_dialect: Any, _record: Any, arguments: list[Any], _options: Any) -> None:
-    """Make a file that is not there yet readable for its owner alone.
-
-    One that root makes belongs to the owner of its directory, as whom the service runs. SQLite
-    gives its ``-wal`` and ``-shm`` the same owner and mode. If it cannot be made, SQLite says why.
-    """
+    """Make a file that is not there yet readable for its owner alone."""
+    # SQLite gives its -wal and -shm the same owner and mode. What cannot be made here, SQLite says.
     with contextlib.suppress(OSError):
         # With a mode from the start: between creating it and a chmod others could open it.
         made = os.open(arguments[0], os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
+            # A command that root runs once must not lock out the service, which owns the directory.
             if os.geteuid() == 0:
                 place = Path(arguments[0]).absolute().parent.stat()
                 os.fchown(made, place.st_uid, place.st_gid)

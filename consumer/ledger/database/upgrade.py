@@ -52,11 +52,9 @@ def _upgrade(connection: sa.Connection) -> None:
 
 
 def _with_mariadb_lock(waiting: sa.Connection, work: Callable[[], None]) -> None:
-    """Run ``work`` while no other upgrade runs.
-
-    In MariaDB a lock belongs to a connection, not to a transaction. So a second connection keeps
-    the lock until the upgrade has committed.
-    """
+    """Run ``work`` while no other upgrade runs."""
+    # In MariaDB a lock belongs to a connection, not to a transaction. So a second connection keeps
+    # the lock until the upgrade has committed.
     if galera.is_node(waiting):
         _with_table_as_lock(waiting, work)
         return

@@ -93,11 +93,8 @@ class WriteQueue:
             yield connection
 
     def _pass_lead(self, others: Sequence[_Write[Any]]) -> None:
-        """Wake the next leader, and the threads whose writes are done.
-
-        If this thread was interrupted, some writes are not done. They are queued again as repeated,
-        because they may have been committed.
-        """
+        """Wake the next leader, and the threads whose writes are done."""
+        # Some are not done if this thread was interrupted, and they may have been committed.
         left = [write for write in others if not write.done]
         for write in left:
             write.repeated = True

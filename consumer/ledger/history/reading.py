@@ -212,10 +212,7 @@ def _narrow(cloud: str, wanted: Filter, states: tuple[CaseState, ...]) -> Narrow
 
 
 def _of_project(table: sa.Table, project: str) -> sa.ColumnElement[bool]:
-    """Return the condition that a notification of the case named this project.
-
-    It is asked of each case by the index of its notifications, the archived of an archived one.
-    """
+    """Return the condition that a notification of the case named this project."""
     # A case and its notifications are always in the same place.
     of = notifications if table is cases else ARCHIVE_OF[notifications]
     return sa.exists().where(of.c.case_id == table.c.case_id, of.c.project_id == project)

@@ -360,11 +360,9 @@ def gathered(connection: sa.Connection, cloud: str, of: Collection[Case]) -> lis
 
 
 def _end_calls_of_crashes(connection: sa.Connection, free: Iterable[_Free]) -> None:
-    """Record an end time for calls that a crash left open: the end of the lease.
-
-    A call may begin long after its intent, for example after a slow look. But it never lasts longer
-    than the lease.
-    """
+    """Record an end time for calls that a crash left open: the end of the lease."""
+    # A call may begin long after its intent, for example after a slow look. But it never lasts
+    # longer than the lease.
     crashed = [
         {"crashed": row.case_id, "crashed_fence": row.fence, "ran_out_at": row.ran_out_at}
         for row in free

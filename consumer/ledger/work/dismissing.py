@@ -145,10 +145,7 @@ def _of_a_person(connection: sa.Connection, cloud: str, case_id: str, what: str)
 
 
 def _check_nobody_works(connection: sa.Connection, case: Case, now: datetime) -> None:
-    """Refuse while a worker has the case; take away a claim whose lease has ended.
-
-    Its worker would otherwise finish the case as if nobody had closed it.
-    """
+    """Refuse while a worker has the case; take away a claim whose lease has ended."""
     mine = sa.and_(
         claims.c.cloud == case.cloud,
         claims.c.volume_id == case.volume_id,
@@ -163,15 +160,14 @@ def _check_nobody_works(connection: sa.Connection, case: Case, now: datetime) ->
         raise WrongStateError(
             f"case {case.case_id} is being worked on by {row.owner}; close it when that has ended"
         )
+    # Otherwise its worker could still finish the case as if nobody had closed it.
     freed = {"owner": None, "case_id": None, "lease_expires_at": None}
     connection.execute(claims.update().where(mine).values(**freed))
 
 
 def _check_nothing_is_open(connection: sa.Connection, case: Case) -> None:
-    """Refuse while a write of the case may still act unseen, or our reserve has to be given back.
-
-    A crash leaves a call open that may have been made; only a later look tells what came of it.
-    """
+    """Refuse while a write of the case may still act unseen, or our reserve is to be given back."""
+    # A crash leaves a call open that may have been made; only a later look tells what came of it.
     rows = of_case(connection, case.case_id, intents, "intent_id")
     looked = _fence_of_last_look(connection, case)
     # A look of a later attempt has shown what became of the calls of earlier ones.
