@@ -164,20 +164,20 @@ class Observer:
             self._outside_state.note(Answered(system, problem))
 
     def _batch(self, report: BatchReport) -> None:
-        listening, bus = self._listening, report.bus
+        listening, bus, accepted = self._listening, report.bus, report.accepted
         listening.received.labels(bus).inc(report.received)
         listening.ignored.labels(bus).inc(report.ignored)
         listening.malformed.labels(bus).inc(report.malformed)
-        listening.rejected.labels(bus).inc(report.rejected)
-        listening.stored.labels(bus).inc(report.stored)
-        listening.duplicates.labels(bus).inc(report.duplicates)
+        listening.rejected.labels(bus).inc(len(accepted.rejected))
+        listening.stored.labels(bus).inc(accepted.stored)
+        listening.duplicates.labels(bus).inc(accepted.duplicates)
         for source, number in report.offered.items():
             listening.relevant.labels(source.value).inc(number)
             listening.last_received.labels(source.value).set(time.time())
         if report.accept_seconds is not None:
             listening.accept_duration.observe(report.accept_seconds)
-        self._working.opened.inc(report.opened)
-        self._working.ended.inc(report.closed)
+        self._working.opened.inc(accepted.opened)
+        self._working.ended.inc(accepted.closed)
 
     def _sweep(self, report: SweepReport) -> None:
         sweeping = self._sweeping

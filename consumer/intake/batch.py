@@ -31,11 +31,7 @@ class BatchReport:
     received: int
     ignored: int
     malformed: int
-    rejected: int
-    stored: int
-    duplicates: int
-    opened: int
-    closed: int
+    accepted: Accepted
     offered: Mapping[Source, int]
     accept_seconds: float | None
 
@@ -97,11 +93,7 @@ class BatchIntake:
             received=len(batch.tags),
             ignored=len(batch.tags) - len(arrivals) - len(malformed),
             malformed=len(malformed),
-            rejected=len(accepted.rejected),
-            stored=accepted.stored,
-            duplicates=accepted.duplicates,
-            opened=accepted.opened,
-            closed=accepted.closed,
+            accepted=accepted,
             offered=Counter(arrival.notification.source for arrival in arrivals.values()),
             accept_seconds=seconds,
         )

@@ -74,9 +74,10 @@ class Rounds:
         self, now: Round, pairs: Collection[Pair], *, stage: str, marker: str | None, device: bool
     ) -> Round:
         """Store a page, and where the next one begins; return the round as it is then."""
-        return self._database.write(
-            lambda c: _note(c, self._cloud, now, pairs, _Place(stage, marker, device))
-        )
+        devices = now.devices + (len(set(pairs)) if device else 0)
+        after = dataclasses.replace(now, stage=stage, marker=marker, devices=devices)
+        self._database.write(lambda c: _note(c, self._cloud, after, pairs, device=device))
+        return after
 
     def apart(self, now: Round, limit: int, again_seconds: float) -> tuple[Apart, ...]:
         """Return pairs that are apart, were not checked in this round, or offered lately."""
@@ -89,13 +90,6 @@ class Rounds:
     def end(self, now: Round) -> None:
         """End the round, and forget the pairs that neither list showed."""
         self._database.write(lambda c: _end(c, self._cloud, now))
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Place:
-    stage: str
-    marker: str | None
-    device: bool
 
 
 def _current(
@@ -122,13 +116,13 @@ def _row(cloud: str, of: Round, now: datetime) -> dict[str, Any]:
 
 
 def _note(
-    connection: sa.Connection, cloud: str, now: Round, pairs: Collection[Pair], place: _Place
-) -> Round:
-    shown = "device_round" if place.device else "row_round"
+    connection: sa.Connection, cloud: str, after: Round, pairs: Collection[Pair], *, device: bool
+) -> None:
+    shown = "device_round" if device else "row_round"
     if pairs:
         blank = {"device_round": NEVER, "row_round": NEVER, "checked_round": NEVER}
         values = [
-            blank | {"cloud": cloud, "volume_id": v, "instance_id": i, shown: now.number}
+            blank | {"cloud": cloud, "volume_id": v, "instance_id": i, shown: after.number}
             # Sorted, so that two transactions lock the rows in the same order; a set, as a list may
             # name one twice.
             for v, i in sorted(set(pairs))
@@ -142,13 +136,10 @@ def _note(
         keys = ("cloud", "volume_id", "instance_id")
         statement = insert_or_update(connection.dialect.name, inventory, keys, newest)
         connection.execute(statement, values)
-    devices = now.devices + (len(set(pairs)) if place.device else 0)
-    after = dataclasses.replace(now, stage=place.stage, marker=place.marker, devices=devices)
-    mine = sa.and_(rounds.c.cloud == cloud, rounds.c.number == now.number)
     # Only of this round: a replica that was slow must not move the next one back.
-    values_of = {"stage": after.stage, "marker": after.marker, "devices": after.devices}
-    connection.execute(rounds.update().where(mine).values(values_of))
-    return after
+    mine = sa.and_(rounds.c.cloud == cloud, rounds.c.number == after.number)
+    place = {"stage": after.stage, "marker": after.marker, "devices": after.devices}
+    connection.execute(rounds.update().where(mine).values(place))
 
 
 def _apart(
