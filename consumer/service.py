@@ -15,7 +15,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 
 from consumer.bus.broker import url_explained
@@ -266,39 +266,40 @@ class Service:
         return StatusPage(self.ledger, self._settings.cloud, version("detachd"), address)
 
     def _loops(self) -> None:
-        flush_seconds = self._settings.worker.drain_seconds * FLUSH_SHARE
-        died = self.over.set
-        self._listening = [
-            Loop(f"listener of bus {one.status().bus}", one.run, died) for one in self.listeners
+        """Make the loops that stop first, and those that run until the attempts have ended."""
+        died, flush_seconds = self.over.set, self._settings.worker.drain_seconds * FLUSH_SHARE
+        # The heartbeat is made in its thread: it needs the place, which is known after the start.
+        self._lasting = [
+            Loop("publisher", lambda s: self.publisher.run(s, flush_seconds=flush_seconds), died),
+            Loop("heartbeat", lambda stop: self._heartbeat().run(stop), died),
+            Loop("kill switch", self.kill_switch.run, died),
+            Loop("log of decisions", DecisionLog(self.ledger).run, died),
+            Loop("watch over hanging calls", self.hanging_writes.run, died),
         ]
-        self._replaying = Loop("replayer", self.replayer.run, died)
-        self._working = Loop("worker", self.worker.run, died)
-        # All of these stop with the input: no attempt needs one of them in order to end.
-        swept = self._settings.sweep.enabled
-        long = {"bound_seconds": LONG_BOUND_SECONDS}
-        self._sweeping = [Loop("sweeper", self.sweeper.run, died, **long)] if swept else []
-        looks = Loop("look at the outside", self.outside_looks.run, died, **long)
-        self._sweeping.append(looks)
+        # No attempt needs one of these in order to end.
+        self._input = [
+            Loop("worker", self.worker.run, died),
+            Loop("replayer", self.replayer.run, died),
+            *self._lookers(died),
+            *(Loop(f"listener of bus {one.status().bus}", one.run, died) for one in self.listeners),
+        ]
+
+    def _lookers(self, died: Callable[[], None]) -> Iterator[Loop]:
+        """Yield the loops that look at what no message tells of, as far as they are configured."""
+        ledger, long = self._settings.ledger, {"bound_seconds": LONG_BOUND_SECONDS}
+        if self._settings.sweep.enabled:
+            yield Loop("sweeper", self.sweeper.run, died, **long)
+        yield Loop("look at the outside", self.outside_looks.run, died, **long)
         if self.region_check is not None:
-            self._sweeping.append(Loop("region check", self.region_check.run, died))
-        ledger = self._settings.ledger
+            yield Loop("region check", self.region_check.run, died)
         if ledger.second_looks_per_minute:
-            self._sweeping.append(Loop("look at servers", self.server_looker.run, died, **long))
+            yield Loop("look at servers", self.server_looker.run, died, **long)
         if self.learner is not None:
-            self._sweeping.append(Loop("learning", self.learner.run, died, **long))
-        self._sweeping.append(Loop("watch of fences", self.fence_watch.run, died, **long))
-        self._sweeping.append(Loop("watch of hosts that are off", self.hosts_off.run, died))
-        ages = ledger.archive_seconds > 0 or ledger.retention_seconds > 0
-        self._pruning = [Loop("pruner", self.pruner.run, died)] if ages else []
-        self._beating = Loop("heartbeat", lambda stop: self._heartbeat().run(stop), died)
-        self._hanging = Loop("watch over hanging calls", self.hanging_writes.run, died)
-        self._braking = Loop("kill switch", self.kill_switch.run, died)
-        self._deciding = Loop("log of decisions", DecisionLog(self.ledger).run, died)
-        self._publishing = Loop(
-            "publisher",
-            lambda stop: self.publisher.run(stop, flush_seconds=flush_seconds),
-            died,
-        )
+            yield Loop("learning", self.learner.run, died, **long)
+        yield Loop("watch of fences", self.fence_watch.run, died, **long)
+        yield Loop("watch of hosts that are off", self.hosts_off.run, died)
+        if ledger.archive_seconds or ledger.retention_seconds:
+            yield Loop("pruner", self.pruner.run, died)
 
     def _heartbeat(self) -> Heartbeat:
         host, place = socket.gethostname(), self._sign_of_life.place
@@ -312,7 +313,7 @@ class Service:
 
     def stuck(self) -> Sequence[str]:
         """Return a reason for each loop that does not turn any more; only a restart helps."""
-        loops = (*self._lasting_loops(), *self._input_loops())
+        loops = (*self._lasting, *self._input)
         return tuple(why for loop in loops if (why := loop.stuck()) is not None)
 
     def reload(self, read: Settings) -> Sequence[str]:
@@ -354,7 +355,7 @@ class Service:
         self._sign_of_life.hold()
         _introduce(self._settings, self.owner, self.exporter.port)
         _doubt(pauses, self._settings.backends)
-        for loop in (*self._lasting_loops(), *self._input_loops()):
+        for loop in (*self._lasting, *self._input):
             loop.start()
 
     def stop(self) -> None:
@@ -368,9 +369,9 @@ class Service:
         self._stopping.set()
         # The loops that bring in work stop first, all together. A message that was not acked goes
         # back to its queue.
-        for loop in self._input_loops():
+        for loop in self._input:
             loop.ask_to_stop()
-        for loop in self._input_loops():
+        for loop in self._input:
             loop.wait(self._attempts_left())
 
     def wait(self) -> bool:
@@ -382,10 +383,10 @@ class Service:
         well = self.worker.drain(self._attempts_left())
         # The publisher stops after the attempts, because they write their announcements into the
         # outbox when they end.
-        for loop in self._lasting_loops():
+        for loop in self._lasting:
             loop.ask_to_stop()
         ends_at = time.monotonic() + self._settings.worker.drain_seconds * FLUSH_SHARE
-        for loop in (*self._input_loops(), *self._lasting_loops()):
+        for loop in (*self._input, *self._lasting):
             well = loop.wait(ends_at - time.monotonic()) and well
         # The exporter stops last, so that the end of the service can be observed.
         self.exporter.stop()
@@ -396,17 +397,6 @@ class Service:
             self._sign_of_life.let_go()
         LOG.info("stopped%s", "" if well else ", but a part failed or did not stop in time")
         return well
-
-    def _input_loops(self) -> Sequence[Loop]:
-        """Return the loops that bring in work, and the pruner."""
-        loops = (self._working, self._replaying, *self._sweeping, *self._listening)
-        return (*loops, *self._pruning)
-
-    def _lasting_loops(self) -> Sequence[Loop]:
-        """Return the loops that run until the attempts have ended."""
-        return (
-            self._publishing, self._beating, self._braking, self._deciding, self._hanging,
-        )  # fmt: skip
 
     def _attempts_left(self) -> float:
         share = self._settings.worker.drain_seconds * FLUSH_SHARE

@@ -234,8 +234,8 @@ def test_loop_that_hangs_makes_it_unhealthy(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A turn of the worker takes longer than its bound -> /healthz says which loop, 503."""
-    monkeypatch.setattr(service._working, "_bound_seconds", -1.0)
-    monkeypatch.setattr(service._working._stop, "still_seconds", lambda: 5.0)
+    monkeypatch.setattr(service._input[0], "_bound_seconds", -1.0)
+    monkeypatch.setattr(service._input[0]._stop, "still_seconds", lambda: 5.0)
     page = ask(service, "/healthz")
     assert page.status_code == 503
     assert page.json()["stuck"][0].startswith("the worker has not turned for 5 s")
