@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from consumer.bus.settings import ListenerSettings
 from consumer.bus.subscription import Batch, Subscription
 from consumer.counting import EventKind, Happened, QueuesSeen
 from consumer.intake.batch import BatchIntake, BatchReport, ParsedBatch
-from consumer.intake.loop import QueueLoop
+from consumer.intake.loop import Looped, QueueLoop
 from consumer.intake.quarantine import Quarantine
 from consumer.ledger import Ledger
 from handlers.counting import uncounted
@@ -47,7 +46,7 @@ class ListenerStatus:
     problems: tuple[str, ...]
 
 
-class Listener:
+class Listener(Looped):
     """Stores the notifications of one bus in the ledger, and survives outages of both.
 
     For one thread; ``caught_up`` and ``status`` may be called from any. The methods from ``parse``
@@ -84,18 +83,6 @@ class Listener:
             last_message_at=self._last_message_at,
             problems=self._loop.problems,
         )
-
-    def run(self, stop: threading.Event) -> None:
-        """Listen until ``stop`` is set; see ``QueueLoop.run``."""
-        self._loop.run(stop)
-
-    def run_once(self) -> int:
-        """Process one batch; return how many messages were acked. See ``QueueLoop.run_once``."""
-        return self._loop.run_once()
-
-    def close(self) -> None:
-        """Close the connections. Messages that were not acked go back to the queue."""
-        self._loop.close()
 
     def parse(self, batch: Batch) -> ParsedBatch:
         """Parse each body; see ``BatchIntake.parse``."""

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from consumer.bus.broker import BROKER_ERRORS, backoff_seconds, describe
 from consumer.bus.sender import NotConfirmedError
@@ -292,6 +292,24 @@ class QueueLoop(Generic[Parsed]):
         if self._logged and not problems:
             LOG.info("%s: all problems are solved", self._name)
         self._logged = problems
+
+
+class Looped:
+    """What a listener and a replayer have in common: a loop runs them. For one thread."""
+
+    _loop: QueueLoop[Any]
+
+    def run(self, stop: threading.Event) -> None:
+        """Process messages until ``stop`` is set; see ``QueueLoop.run``."""
+        self._loop.run(stop)
+
+    def run_once(self) -> int:
+        """Process one batch; return how many messages were acked. See ``QueueLoop.run_once``."""
+        return self._loop.run_once()
+
+    def close(self) -> None:
+        """Close the connections. Messages that were not acked go back to the queue."""
+        self._loop.close()
 
 
 class BodyFailures:

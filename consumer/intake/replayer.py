@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from typing import assert_never
 from consumer.bus.subscription import Batch, Delivery, Subscription
 from consumer.counting import EventKind, Happened
 from consumer.intake.batch import record_quarantined
-from consumer.intake.loop import QueueLoop
+from consumer.intake.loop import Looped, QueueLoop
 from consumer.intake.quarantine import Quarantine
 from consumer.intake.replay_queue import (
     SOURCE,
@@ -66,7 +65,7 @@ class _Request:
     replay: Replay
 
 
-class Replayer:
+class Replayer(Looped):
     """Stores replays in the ledger. For one thread.
 
     ``status`` may be called from any thread. The methods from ``parse`` on are those of ``Intake``:
@@ -88,18 +87,6 @@ class Replayer:
     def status(self) -> ReplayStatus:
         """Return the status. Does not block."""
         return ReplayStatus(self._loop.connected, self._loop.problems)
-
-    def run(self, stop: threading.Event) -> None:
-        """Process replays until ``stop`` is set; see ``QueueLoop.run``."""
-        self._loop.run(stop)
-
-    def run_once(self) -> int:
-        """Process one replay; return how many were acked. See ``QueueLoop.run_once``."""
-        return self._loop.run_once()
-
-    def close(self) -> None:
-        """Close the connections. Messages that were not acked go back to the queue."""
-        self._loop.close()
 
     def parse(self, batch: Batch) -> _Request:
         """Parse the single message, and give its replay an id for the ledger."""

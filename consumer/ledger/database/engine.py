@@ -211,6 +211,18 @@ class Database:
             ) from error
 
 
+class PartOfLedger:
+    """A part of the ledger of one cloud.
+
+    Every method of it is one transaction, blocks for the database and may raise
+    LedgerUnavailableError.
+    """
+
+    def __init__(self, database: Database, cloud: str) -> None:
+        self._database = database
+        self._cloud = cloud
+
+
 def _repeated(once: Callable[[int], Result], first: exc.SQLAlchemyError) -> Result:
     """Handle the error of a first try: raise it, or try again with pauses."""
 

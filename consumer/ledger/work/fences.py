@@ -19,7 +19,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.engine import Database, database_now
+from consumer.ledger.database.engine import PartOfLedger, database_now
 from consumer.ledger.database.records import Stored
 from consumer.ledger.database.tables import fences
 from consumer.ledger.errors import NoSuchFenceError, WrongStateError
@@ -83,15 +83,8 @@ class Made:
     reason: str
 
 
-class Fences:
-    """The fences of one cloud.
-
-    Every method is one transaction, blocks for the database and may raise LedgerUnavailableError.
-    """
-
-    def __init__(self, database: Database, cloud: str) -> None:
-        self._database = database
-        self._cloud = cloud
+class Fences(PartOfLedger):
+    """The fences of one cloud."""
 
     def standing(self) -> tuple[Fence, ...]:
         """Return those that are not over, the oldest first."""

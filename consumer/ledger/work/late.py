@@ -20,7 +20,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -48,23 +48,23 @@ _VOLUMES = (
     cases.c.cloud == sa.bindparam("cloud"),
     cases.c.volume_id.in_(sa.bindparam("volumes", expanding=True)),
 )
+
+
+def _of_same_try(other: sa.FromClause) -> Iterator[sa.ColumnElement[bool]]:
+    names = ("cloud", "request_id", "own_request_id", "volume_id")
+    yield from (other.c[name] == notifications.c[name] for name in names)
+    yield other.c.source == Source.CINDER.value
+
+
 _ENDED = sa.exists().where(
-    _end.c.cloud == notifications.c.cloud,
-    _end.c.request_id == notifications.c.request_id,
-    _end.c.own_request_id == notifications.c.own_request_id,
-    _end.c.volume_id == notifications.c.volume_id,
-    _end.c.source == Source.CINDER.value,
+    *_of_same_try(_end),
     _end.c.operation == DETACH,
     _end.c.phase == Phase.END.value,
 )
 # Of two messages of one try the first counts, by receipt, and then by id so that one of them is
 # first.
 _RECEIVED_BEFORE = sa.exists().where(
-    _before.c.cloud == notifications.c.cloud,
-    _before.c.request_id == notifications.c.request_id,
-    _before.c.own_request_id == notifications.c.own_request_id,
-    _before.c.volume_id == notifications.c.volume_id,
-    _before.c.source == Source.CINDER.value,
+    *_of_same_try(_before),
     _before.c.operation == notifications.c.operation,
     _before.c.phase == Phase.START.value,
     sa.or_(

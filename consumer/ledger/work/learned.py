@@ -17,7 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.engine import Database, database_now
+from consumer.ledger.database.engine import PartOfLedger, database_now
 from consumer.ledger.database.prepared import insert_or_update
 from consumer.ledger.database.tables import cases, learned_clients
 from drivers.base import ClientInstance
@@ -39,15 +39,8 @@ class ToLookAt:
     backend: str | None
 
 
-class Learned:
-    """The learned clients of one cloud.
-
-    Every method is one transaction, blocks for the database and may raise LedgerUnavailableError.
-    """
-
-    def __init__(self, database: Database, cloud: str) -> None:
-        self._database = database
-        self._cloud = cloud
+class Learned(PartOfLedger):
+    """The learned clients of one cloud."""
 
     def note_attached(self, rows: Collection[tuple[str, str]]) -> None:
         """Note volume and attachment of rows that Cinder lists as attached: they get looks."""

@@ -19,7 +19,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.engine import Database, database_now
+from consumer.ledger.database.engine import PartOfLedger, database_now
 from consumer.ledger.database.prepared import insert_or_update
 from consumer.ledger.database.tables import inventory, rounds
 
@@ -54,15 +54,8 @@ class Apart:
     device: bool
 
 
-class Rounds:
-    """The rounds of one cloud. Every method is one transaction; may raise LedgerUnavailableError.
-
-    Blocks for the database.
-    """
-
-    def __init__(self, database: Database, cloud: str) -> None:
-        self._database = database
-        self._cloud = cloud
+class Rounds(PartOfLedger):
+    """The rounds of one cloud."""
 
     def current(self, first_stage: str, interval_seconds: float) -> Round | None:
         """Return the round under way, or begin the next one; None before it is due."""

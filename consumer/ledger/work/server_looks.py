@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.engine import Database, database_now
+from consumer.ledger.database.engine import PartOfLedger, database_now
 from consumer.ledger.database.prepared import insert_or_update
 from consumer.ledger.database.tables import server_looks
 from handlers.notification import Notification, Phase
@@ -52,15 +52,8 @@ def _newest(new: Mapping[str, sa.ColumnElement[object]], _: sa.Table) -> Mapping
     return {name: new[name] for name in ("event_type", "told_at", "due_at")}
 
 
-class ServerLooks:
-    """The servers of one cloud that are to be looked at.
-
-    Every method is one transaction, blocks for the database and may raise LedgerUnavailableError.
-    """
-
-    def __init__(self, database: Database, cloud: str) -> None:
-        self._database = database
-        self._cloud = cloud
+class ServerLooks(PartOfLedger):
+    """The servers of one cloud that are to be looked at."""
 
     def take(self, limit: int) -> Mapping[str, str]:
         """Return up to ``limit`` servers that are due, each with the last event told of it."""

@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from consumer.ledger.database.cases import HistoryKind, note
-from consumer.ledger.database.engine import Database, database_now
+from consumer.ledger.database.engine import PartOfLedger, database_now
 from consumer.ledger.database.prepared import insert_absent
 from consumer.ledger.database.tables import cases, connectors, sightings, sweeps
 from drivers.base import Connector
@@ -60,15 +60,8 @@ class Acknowledged:
     by: str | None
 
 
-class Sweeps:
-    """The sweeps of one cloud. Every method is one transaction; may raise LedgerUnavailableError.
-
-    Blocks for the database.
-    """
-
-    def __init__(self, database: Database, cloud: str) -> None:
-        self._database = database
-        self._cloud = cloud
+class Sweeps(PartOfLedger):
+    """The sweeps of one cloud."""
 
     def begin(self, owner: str, interval_seconds: float) -> DueSweep | None:
         """Begin a sweep; None if one began within the interval."""
