@@ -1,4 +1,4 @@
-"""A loop of the service: its thread, its end, whether it still turns, and what ends no turn."""
+"""A loop of the service: its thread, its end, whether it still turns, and what it survives."""
 
 from __future__ import annotations
 

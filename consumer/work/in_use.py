@@ -2,14 +2,16 @@
 
 The commonest complaint is a volume that stays in-use because its server was deleted while Cinder
 was down. No list in transition shows it. A round reads all of Nova's servers with their volumes and
-all of Cinder's rows, a few pages in each sweep, and compares. What only one of them has is read
-again, by itself, from both; only what is still apart then is made a case.
+all of Cinder's rows, a few pages in each sweep, and compares.
 
-Where no driver can list exports, a round also reads the volumes that others may get (available, or
-up for transfer), for those that have an attached row; else the sweep itself reads them each time.
-
-A row whose server this Nova was never known to have is no suspect: bare metal, another region, a
-client of Cinder's own. It is counted.
+1. What only one of them has is read again, by itself, from both; only what is still apart then is
+   made a case.
+2. A row whose server this Nova was never known to have is no suspect: bare metal, another region, a
+   client of Cinder's own. It is counted.
+3. Where Nova lists far less than in the round before, nothing is compared.
+4. Where no driver can list exports, a round also reads the volumes that others may get (available,
+   or up for transfer), for those that have an attached row; else the sweep itself reads them each
+   time.
 """
 
 from __future__ import annotations

@@ -7,6 +7,12 @@ No notification reports them. Causes are an ignored failure of remove_export, a 
 effect after all its callers had given up (UC5), or a status that was reset by hand. Such a volume
 could be attached to another server while the first host still has access.
 
+1. Only what has stayed unchanged for its time is offered to the ledger, and only after its volume
+   was read again.
+2. What a sweep does not see is forgotten only if its lists are complete: Cinder's count is
+   plausible, and every backend has answered.
+3. One sweep opens at most ``most_cases``. The others wait for the next ones, and are counted.
+
 The options are in section [sweep].
 """
 

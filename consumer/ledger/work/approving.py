@@ -1,4 +1,9 @@
-"""A person's yes to a plan: to the one that was shown, on the evidence that was shown."""
+"""A person's yes to a plan.
+
+1. It is a yes to the plan that was shown, on the evidence that was shown: the fingerprint has both.
+2. An action that is ordered instead is one that the last look offers, with no guard against it.
+3. The case is due at once. Its next look judges anew whether the approval still fits the plan.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""A person pauses detachd, or what it does to one backend, and resumes it."""
+"""A person pauses detachd, or what it does to one backend, and resumes it.
+
+1. While a pause lasts, no intent is written for what it covers, and so no call is made.
+2. A pause of all and one of each backend may last at once. None of them changes another.
+"""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@
    gone. A deletion that only began proves nothing, as another region's may still fail.
 
 What has gone to the archive is not asked: it has no index of the volume.
+
+Beside it, which cases only a sweep has told of (``unseen_findings``): they wait for a person.
 """
 
 from __future__ import annotations
