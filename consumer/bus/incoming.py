@@ -23,6 +23,7 @@ from consumer.bus.transport import BufferedTCP, BufferedTLS, Frame
 Signature = tuple[int, int]
 Callback = Callable[[int, Signature, bytes, "Incoming | None"], None]
 
+# The types of frames (AMQP 0-9-1, 4.2.3).
 _METHOD, _HEADER, _BODY, _HEARTBEAT = 1, 2, 3, 8
 _SIGNATURE = struct.Struct(">HH")
 _BODY_SIZE = struct.Struct(">4xQ")

@@ -30,6 +30,7 @@ COMPRESSED = "compression"
 MOST_BYTES = 64 * 1024 * 1024
 """How many bytes of bodies an open batch may have. The last body may exceed it."""
 
+# kombu compares what came and went between two checks, and wants one about every second.
 _HEARTBEAT_SECONDS = 1.0
 _COMPRESSION_KEY = COMPRESSED.encode()
 # Any sender writes this header, and it goes into a header of the quarantine queue.

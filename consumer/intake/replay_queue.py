@@ -156,6 +156,7 @@ class ReplaySender:
 SOURCE = "replay"
 UNKNOWN_ACTOR = "unknown"
 NO_REASON = "no reason given"
+# The width of the columns for the actor, and some lines for the reason.
 ACTOR_LENGTH, REASON_LENGTH = 255, 500
 # The length of a case id; anything longer is no beginning of one.
 LONGEST_ID = 36

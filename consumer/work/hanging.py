@@ -20,6 +20,7 @@ from consumer.work.driver_calls import BoundedDrivers, HangingCall, Returned
 
 LOG = logging.getLogger(__name__)
 
+# Many times within half a late horizon: one failure does not end the service.
 INTERVAL_SECONDS = 5.0
 
 

@@ -14,6 +14,7 @@ from consumer.loop import one_turn
 
 LOG = logging.getLogger(__name__)
 
+# Short transactions. The limits for Galera count on this number (galera.FEWEST_ROWS).
 BATCH = 100
 ROUND_SECONDS = 600.0
 GRACE_SECONDS = 300.0

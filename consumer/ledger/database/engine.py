@@ -17,6 +17,7 @@ import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from sqlite3 import SQLITE_BUSY, SQLITE_LOCKED
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -112,7 +113,6 @@ POOL = {
     "pool_use_lifo": True,
 }
 
-SQLITE_BUSY, SQLITE_LOCKED = 5, 6
 REPEAT = {
     1205, 1213, 1020,  # MariaDB: lock wait timeout, deadlock, record has changed
     "40001", "40P01", "55P03",  # PostgreSQL: serialisation, deadlock, lock not available

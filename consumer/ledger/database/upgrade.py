@@ -19,6 +19,7 @@ LOCK = 5_157_233  # any number that no other program uses for an advisory lock i
 LOCK_NAME = "detachd ledger upgrade"
 LOCK_SECONDS = 60
 LOCK_TABLE = "detachd_upgrade_runs"
+# MariaDB's number of the error.
 TABLE_EXISTS = 1050
 
 

@@ -19,6 +19,7 @@ from consumer.ledger.database.records import Stored
 from consumer.ledger.database.tables import quarantine
 from consumer.ledger.errors import NoSuchBodyError
 
+# The width of the columns. Any sender can choose these names.
 NAME_LENGTH = 255
 
 

@@ -23,6 +23,7 @@ from handlers.case import ORDERED_OF_PARKED, Action, Case, CaseState
 from handlers.judgement.guards import Guard, bars
 from handlers.recovery.changes import changes
 
+# As much as is printed of a fingerprint: with less, a slip could name another plan.
 SHORTEST_FINGERPRINT = 8
 _SENTENCES = {guard.name: guard.sentence for guard in Guard}
 

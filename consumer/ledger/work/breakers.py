@@ -16,12 +16,12 @@ from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import insert_absent
 from consumer.ledger.database.records import Row
 from consumer.ledger.database.tables import breakers
+from consumer.ledger.work.allowances import COLLIDED_SECONDS
 from handlers.brakes import Breaker, BreakerLimits, Held, Scope
 from handlers.case import StepKind, StepResult
 from handlers.intents import REACHES_BACKEND
 
 KEYS = ("cloud", "backend")
-COLLIDED_SECONDS = 1.0
 FAILED = frozenset({StepResult.INDETERMINATE, StepResult.TRANSIENT})
 
 

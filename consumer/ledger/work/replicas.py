@@ -16,6 +16,7 @@ from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import insert_or_update
 from consumer.ledger.database.tables import claims, replicas
 
+# Six heartbeats: one or two may fail while the ledger is busy.
 ALIVE_SECONDS = 60.0
 RETENTION_SECONDS = 7 * 86_400.0
 
