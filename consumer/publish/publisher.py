@@ -83,8 +83,8 @@ OPTS = [
 ]
 # Few, because of the lease: those that are not sent within half of it wait for its end.
 _LIMIT = 20
-# Longer than half of it and a confirm timeout: what is sent in the first half is marked before the
-# lease ends.
+# The first half is for sending (_send_due). What is sent last, within its confirm timeout, is
+# marked before the lease ends.
 _LEASE_SECONDS = 30.0
 
 

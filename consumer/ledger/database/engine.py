@@ -316,8 +316,8 @@ def _options(address: sa.URL) -> dict[str, Any]:
         "connect_args": arguments,
         # With repeatable reads, what is read under a lock could be older than the lock.
         "isolation_level": "READ COMMITTED",
-        # Proxies and wait_timeout end idle connections; half an hour is less than their usual
-        # defaults.
+        # Servers and proxies end connections that were idle for long. One that they have ended
+        # costs a repetition.
         "pool_recycle": 1800,
         **POOL,
     }

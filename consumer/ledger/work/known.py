@@ -53,8 +53,8 @@ def unseen_findings(
 
     One statement once a person has acknowledged the list, or where there never was a sweep.
     """
-    # A row without an acknowledgement. Once a person has acknowledged, nothing is an old finding
-    # any more.
+    # Without such a row there never was a sweep, or a person has acknowledged its list: nothing is
+    # an old finding then.
     if not case_ids or not connection.execute(_NOT_ACKNOWLEDGED, {"cloud": cloud}).first():
         return frozenset()
     lines = connection.execute(_OF_CASES, {"case_ids": sorted(case_ids)})

@@ -54,7 +54,7 @@ def attest(
     ends = until if isinstance(until, datetime) else now + timedelta(seconds=until)
     if not now < ends <= now + LONGEST:
         raise WrongStateError(f"--until must be later than now, and {LONGEST.days} days at most")
-    # So that one word at most stands for a host.
+    # The new one counts from now on, also where it ends earlier than the one before.
     _end(connection, cloud, host, Word(said.actor, "said anew"))
     row = {
         "cloud": cloud, "host": host, "said_by": said.actor, "said_at": now, "until": ends,
