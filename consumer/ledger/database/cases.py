@@ -41,7 +41,7 @@ class FoundCase:
 
 def add(connection: sa.Connection, opened: Iterable[Case], now: datetime) -> None:
     """Write new cases."""
-    if rows := [_row(case, now) for case in opened]:
+    if rows := [CASES.values(case) | _stamps(case, now) for case in opened]:
         _ADDED.run(connection, *rows)
 
 
@@ -63,10 +63,6 @@ def rewrite(connection: sa.Connection, changed: Iterable[tuple[Case, Case]], now
 def _rewriting(names: tuple[str, ...]) -> Prepared:
     own = cases.c.case_id == sa.bindparam("rewritten")
     return Prepared(cases.update().where(own).values({n: sa.bindparam(n) for n in names}))
-
-
-def _row(case: Case, now: datetime) -> Values:
-    return CASES.values(case) | _stamps(case, now)
 
 
 def _stamps(case: Case, now: datetime) -> Values:

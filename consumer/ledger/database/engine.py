@@ -23,7 +23,6 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 import tenacity
 from sqlalchemy import event, exc
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from consumer.ledger.database import galera
 from consumer.ledger.database.address import (
@@ -282,7 +281,7 @@ def _engine(address: sa.URL, tls: Tls | None) -> sa.Engine:
         event.listen(engine, "do_connect", _make_private)
         event.listen(engine, "connect", _prepare_sqlite)
     if engine.dialect.name == "mariadb":
-        event.listen(engine, "connect", _prepare_mariadb)
+        event.listen(engine, "connect", galera.prepare)
     return engine
 
 
@@ -346,10 +345,6 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
     # be on disk.
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
-
-
-def _prepare_mariadb(connection: Any, record: ConnectionPoolEntry) -> None:
-    galera.prepare(connection, record.info)
 
 
 def _invalidate_after_failover(context: sa.engine.ExceptionContext) -> None:

@@ -26,6 +26,7 @@ from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from consumer.ledger.errors import ClusterUnfitError
 
@@ -50,7 +51,7 @@ FEWEST_ROWS = 50_000
 FEWEST_BYTES = 64 * 1024 * 1024
 
 
-def prepare(connection: Any, info: dict[Any, Any]) -> None:
+def prepare(connection: Any, record: ConnectionPoolEntry) -> None:
     """Ask a new DBAPI connection whether its server is a node; if so, make its reads causal."""
     with connection.cursor() as cursor:
         cursor.execute(_IS_CLUSTER)
@@ -59,7 +60,7 @@ def prepare(connection: Any, info: dict[Any, Any]) -> None:
         if found.get("wsrep_on") == "ON" and provider not in ("", "none"):
             cursor.execute(_CAUSAL)
             # Kept for the connection, in the pool's info: asked once, and read without a statement.
-            info[_KEY] = random.randrange(STRIPES)  # noqa: S311 - to spread load, no secret
+            record.info[_KEY] = random.randrange(STRIPES)  # noqa: S311 - to spread load, no secret
 
 
 def is_node(connection: sa.Connection) -> bool:

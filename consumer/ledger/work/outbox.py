@@ -128,7 +128,10 @@ def lease(
     now = database_now(connection)
     until = now + timedelta(seconds=lease_seconds)
     found = connection.execute(_HEADS, {"cloud": cloud, "now": now, "most": limit}).all()
-    return tuple(_leased(row) for row in found if _swap(connection, row, owner=owner, until=until))
+    leased = (row for row in found if _swap(connection, row, owner=owner, until=until))
+    return tuple(
+        dataclasses.replace(_OUTGOING.read(row), attempts=row.attempts + 1) for row in leased
+    )
 
 
 def mark_sent(connection: sa.Connection, ids: Collection[int]) -> None:
@@ -172,10 +175,6 @@ def _swap(connection: sa.Connection, row: Row, *, owner: str, until: datetime) -
         "swap_due_at": row.due_at,
     }
     return _SWAP.run(connection, values) == 1
-
-
-def _leased(row: Row) -> Outgoing:
-    return dataclasses.replace(_OUTGOING.read(row), attempts=row.attempts + 1)
 
 
 def _done(connection: sa.Connection, ids: Collection[int], column: str) -> None:
