@@ -363,7 +363,8 @@ class Ledger:
 
         ``plan`` is its fingerprint, or the beginning of it; ``action`` is what is ordered instead,
         and ``plan`` then that of the plan with it. Raises NoSuchCaseError, WrongStateError
-        unless the case awaits approval, and PlanChangedError unless it has this very plan.
+        unless the case awaits approval, and PlanChangedError where the case has another plan now or
+        the same plan on other evidence.
         """
         word = Word(actor, reason)
         return self._database.write(
@@ -371,7 +372,7 @@ class Ledger:
         )
 
     def close_case(self, case_id: str, actor: str, reason: str) -> str:
-        """Close a case that a person has; return its full id.
+        """Close a case that a person has; return its full id. The next sign opens a new case.
 
         Raises NoSuchCaseError, and WrongStateError where a person does not have it, a worker is at
         it, or what it wrote may still act.
@@ -384,7 +385,8 @@ class Ledger:
     ) -> tuple[str, datetime]:
         """Leave a case that a person has out of the counts until then; return its id and the time.
 
-        ``until`` is a time, or seconds from now. Raises NoSuchCaseError, WrongStateError.
+        ``until`` is a time, or seconds from now. It ends earlier where a look finds danger, or
+        another rule. Raises NoSuchCaseError, WrongStateError.
         """
         word = Word(actor, reason)
         return self._database.write(
@@ -409,7 +411,8 @@ class Ledger:
     def attest_off(self, host: str, until: datetime | float, actor: str, reason: str) -> OffWord:
         """Write down a person's word that a host is powered off until then; return it.
 
-        ``until`` is a time, or seconds from now. Raises WrongStateError.
+        An earlier word for it ends. ``until`` is a time, or seconds from now. Raises
+        WrongStateError for a time that is past or more than 30 days off.
         """
         said = Word(actor, reason)
         return self._database.write(lambda c: off_words.attest(c, self._cloud, host, until, said))

@@ -26,10 +26,7 @@ class Upgraded:
 
 
 def check_schema(database: Database) -> None:
-    """Raise SchemaBehindError or SchemaAheadError unless the tables fit this program.
-
-    Raises ClusterUnfitError if the database is a cluster that cannot keep a ledger.
-    """
+    """Raise an error that says what to do, unless all fits; see ``Ledger.check_schema``."""
     check_cluster(database)
     if _is_missing(database):
         raise SchemaBehindError(

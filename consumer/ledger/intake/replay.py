@@ -73,10 +73,7 @@ class Replayed:
 def accept_replay(
     database: Database, cloud: str, replay: Replay, what: str | Notification
 ) -> Replayed:
-    """Replay a case, by its id or by a notification; durable when this returns.
-
-    Raises NoSuchCaseError, ReplayRefusedError.
-    """
+    """Replay a case, by its id or by a notification; see ``Ledger.replay``."""
     try:
         if isinstance(what, str):
             return database.write(lambda c: _replay_case(c, cloud, replay, what))

@@ -37,12 +37,7 @@ def approve(
     *,
     action: Action | None = None,
 ) -> str:
-    """Approve the plan with this fingerprint; the case is due at once. Return the full case id.
-
-    ``action`` is what is ordered instead; ``plan`` is then the plan with it. Raises
-    NoSuchCaseError, WrongStateError, and PlanChangedError where the case has another plan now or
-    the same plan on other evidence.
-    """
+    """Approve the plan with this fingerprint, or that with ``action``; see ``Ledger.approve``."""
     case = locked_case(connection, cloud, case_id)
     if case.state not in _approvable(action):
         raise WrongStateError(

@@ -29,10 +29,7 @@ from handlers.intents import holds_reserve
 
 
 def close(connection: sa.Connection, cloud: str, case_id: str, word: Word) -> str:
-    """Close a case that a person has; return its full id. Raises NoSuchCaseError, WrongStateError.
-
-    It hides no later trouble of its volume any more: the next sign opens a new case.
-    """
+    """Close a case that a person has; see ``Ledger.close_case``."""
     case = _of_a_person(connection, cloud, case_id, "closed")
     now = database_now(connection)
     _check_nobody_works(connection, case, now)
@@ -63,11 +60,7 @@ def close(connection: sa.Connection, cloud: str, case_id: str, word: Word) -> st
 def acknowledge(
     connection: sa.Connection, cloud: str, case_id: str, until: datetime | float, word: Word
 ) -> tuple[str, datetime]:
-    """Let a case be left out of gauges and alerts until then; return its full id, and the time.
-
-    ``until`` is a time, or for how many seconds from now by the database's clock. It ends earlier
-    where a look finds danger, or another rule. Raises NoSuchCaseError, WrongStateError.
-    """
+    """Let a case be left out of gauges and alerts until then; see ``Ledger.acknowledge``."""
     case = _of_a_person(connection, cloud, case_id, "acknowledged")
     now = database_now(connection)
     ends_at = until if isinstance(until, datetime) else now + timedelta(seconds=until)
@@ -86,7 +79,7 @@ def acknowledge(
 
 
 def end_acknowledgement(connection: sa.Connection, cloud: str, case_id: str, word: Word) -> str:
-    """Count a case again; return its full id. Raises NoSuchCaseError, WrongStateError."""
+    """Count a case again; see ``Ledger.end_acknowledgement``."""
     case = locked_case(connection, cloud, case_id)
     if case.acknowledged_until is None:
         raise WrongStateError(f"case {case.case_id} is not acknowledged")
@@ -100,10 +93,7 @@ def end_acknowledgement(connection: sa.Connection, cloud: str, case_id: str, wor
 
 
 def write_note(connection: sa.Connection, cloud: str, case_id: str, word: Word) -> str:
-    """Write a line into the history of a case; return its full id.
-
-    Raises NoSuchCaseError, and WrongStateError for a case in the archive.
-    """
+    """Write a line into the history of a case; see ``Ledger.write_note``."""
     found = one_case(connection, cloud, case_id)
     if found.archived:
         raise WrongStateError(f"case {found.case.case_id} is in the archive")

@@ -45,11 +45,7 @@ class SaidOff:
 def attest(
     connection: sa.Connection, cloud: str, host: str, until: datetime | float, said: Word
 ) -> OffWord:
-    """Write down that a host is powered off until then; an earlier word for it ends.
-
-    ``until`` is a time, or seconds from now. Raises WrongStateError for a time that is past or more
-    than 30 days off.
-    """
+    """Write down that a host is powered off until then; see ``Ledger.attest_off``."""
     now = database_now(connection)
     ends = until if isinstance(until, datetime) else now + timedelta(seconds=until)
     if not now < ends <= now + LONGEST:
