@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from consumer.bus.settings import DEFAULT
 from consumer.intake.listener import Listener, ListenerStatus
-from consumer.intake.replayer import Replayer
+from consumer.intake.replayer import Replayer, ReplayStatus
 from consumer.ledger import Ledger, LedgerError
 from consumer.outside import Outside
 from consumer.publish.publisher import Publisher
@@ -89,9 +89,9 @@ class Health:
         statuses = [listener.status() for listener in self._listeners]
         return (
             self._service(),
-            *map(_broker, statuses),
+            *(_link(_of_bus("broker", one), one, "all exchanges are bound") for one in statuses),
             *map(_caught_up, statuses),
-            self._replaying(),
+            _link("replay", self._replayer.status(), "consumes replays"),
             self._announcing(),
             *self._cloud(),
             self._db(),
@@ -137,13 +137,6 @@ class Health:
             return Check("service", ok=False, reason="stopping")
         return Check("service", ok=True, reason="running")
 
-    def _replaying(self) -> Check:
-        status = self._replayer.status()
-        if status.problems:
-            return Check("replay", ok=False, reason="; ".join(status.problems))
-        reason = "connected, consumes replays" if status.connected else "not connected yet"
-        return Check("replay", ok=status.connected, reason=reason)
-
     def _announcing(self) -> Check:
         problems = self._publisher.status().problems
         return Check(
@@ -160,13 +153,11 @@ class Health:
         return Check("ledger", ok=True, reason="; ".join(reasons))
 
 
-def _broker(status: ListenerStatus) -> Check:
-    component = _of_bus("broker", status)
+def _link(component: str, status: ListenerStatus | ReplayStatus, well: str) -> Check:
     if status.problems:
         return Check(component, ok=False, reason="; ".join(status.problems))
-    if not status.connected:
-        return Check(component, ok=False, reason="not connected yet")
-    return Check(component, ok=True, reason="connected, all exchanges are bound")
+    reason = f"connected, {well}" if status.connected else "not connected yet"
+    return Check(component, ok=status.connected, reason=reason)
 
 
 def _caught_up(status: ListenerStatus) -> Check:
