@@ -51,6 +51,7 @@ from drivers.errors import (
     PermanentError,
     TransientError,
 )
+from handlers.counting import uncounted
 
 LOG = logging.getLogger(__name__)
 
@@ -425,10 +426,6 @@ class BoundedDriver(StorageDriver):
         )
 
 
-def _unreported(_: object) -> None:
-    """Report nothing: for a command, which makes a few calls and ends."""
-
-
 class BoundedDrivers:
     """The driver of each backend, its calls bounded. Thread-safe.
 
@@ -441,7 +438,7 @@ class BoundedDrivers:
         driver_of: Callable[[str], StorageDriver],
         backends: Backends,
         *,
-        report: Callable[[DriverEvent], None] = _unreported,
+        report: Callable[[DriverEvent], None] = uncounted,
     ) -> None:
         self._driver_of = driver_of
         self._backends = backends
