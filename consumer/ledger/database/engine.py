@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from sqlite3 import SQLITE_BUSY, SQLITE_LOCKED
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 import tenacity
@@ -88,6 +88,7 @@ def _is_directory(path: Path) -> bool:
 
 
 Result = TypeVar("Result")
+P = ParamSpec("P")
 Work = Callable[[sa.Connection], Result]
 
 # clock_timestamp, not now(): that is the beginning of the transaction, before it waited for a lock.
@@ -220,6 +221,24 @@ class PartOfLedger:
     def __init__(self, database: Database, cloud: str) -> None:
         self._database = database
         self._cloud = cloud
+
+    def _read(
+        self,
+        work: Callable[Concatenate[sa.Connection, str, P], Result],
+        *args: P.args,
+        **named: P.kwargs,
+    ) -> Result:
+        """Run ``work`` in a reading transaction, with the connection and the cloud first."""
+        return self._database.read(lambda c: work(c, self._cloud, *args, **named))
+
+    def _write(
+        self,
+        work: Callable[Concatenate[sa.Connection, str, P], Result],
+        *args: P.args,
+        **named: P.kwargs,
+    ) -> Result:
+        """Do the same in a writing one."""
+        return self._database.write(lambda c: work(c, self._cloud, *args, **named))
 
 
 def _repeated(once: Callable[[int], Result], first: exc.SQLAlchemyError) -> Result:

@@ -89,7 +89,7 @@ class Fences(PartOfLedger):
     def standing(self) -> tuple[Fence, ...]:
         """Return those that are not over, the oldest first."""
         wanted = fences.c.state != FenceState.OVER.value
-        return self._database.read(lambda c: _read(c, self._cloud, wanted))
+        return self._read(_read, wanted)
 
     def ages(self) -> Mapping[str, tuple[int, float]]:
         """Return for each backend that has fences how many, and the age of the oldest in seconds.
@@ -110,11 +110,11 @@ class Fences(PartOfLedger):
 
     def every(self, limit: int) -> tuple[Fence, ...]:
         """Return those on record, also those that are over, the newest first."""
-        return self._database.read(lambda c: _read(c, self._cloud, sa.true(), newest=limit))
+        return self._read(_read, sa.true(), newest=limit)
 
     def one(self, fence_id: int) -> Fence:
         """Return one. Raises NoSuchFenceError."""
-        return self._database.read(lambda c: _one(c, self._cloud, fence_id))
+        return self._read(_one, fence_id)
 
     def seen(self, fence_id: int, cluster: str, until: datetime) -> None:
         """Note that the cluster refuses the client, and until when."""
@@ -152,8 +152,7 @@ class Fences(PartOfLedger):
         It may be called again, where the cluster did not answer then. Raises NoSuchFenceError, and
         WrongStateError for one that is over, or of which it is not known yet whether it was made.
         """
-        said = Word(actor, reason)
-        return self._database.write(lambda c: _begin_lift(c, self._cloud, fence_id, said))
+        return self._write(_begin_lift, fence_id, Word(actor, reason))
 
 
 def intend(connection: sa.Connection, case: Case, backend: str, made: Made, now: datetime) -> None:

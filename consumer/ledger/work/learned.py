@@ -45,7 +45,7 @@ class Learned(PartOfLedger):
     def note_attached(self, rows: Collection[tuple[str, str]]) -> None:
         """Note volume and attachment of rows that Cinder lists as attached: they get looks."""
         if rows:
-            self._database.write(lambda c: _note_attached(c, self._cloud, rows))
+            self._write(_note_attached, rows)
 
     def take(
         self, limit: int, again_seconds: float, *, besides: Collection[str] = ()
@@ -54,9 +54,7 @@ class Learned(PartOfLedger):
 
         None of the backends ``besides``. They count as looked at from now on.
         """
-        return self._database.write(
-            lambda c: _take(c, self._cloud, limit, timedelta(seconds=again_seconds), besides)
-        )
+        return self._write(_take, limit, timedelta(seconds=again_seconds), besides)
 
     def note_backend(self, volume_id: str, attachment_id: str, backend: str) -> None:
         """Note on which backend the volume is, for an attachment of which no client is learned."""
@@ -65,7 +63,7 @@ class Learned(PartOfLedger):
 
     def learn(self, volume_id: str, seen: LearnedClient) -> ClientInstance | None:
         """Keep the client of an attachment; return the one before where it was another."""
-        return self._database.write(lambda c: learn(c, self._cloud, volume_id, seen))
+        return self._write(learn, volume_id, seen)
 
     def of_volume(self, volume_id: str) -> Mapping[str, ClientInstance]:
         """Return the clients that were learned for a volume, by attachment."""
@@ -75,7 +73,7 @@ class Learned(PartOfLedger):
 
     def forget(self, limit: int) -> int:
         """Forget up to ``limit`` attachments that are gone; return their number."""
-        return self._database.write(lambda c: _forget(c, self._cloud, limit))
+        return self._write(_forget, limit)
 
 
 def learn(

@@ -59,9 +59,7 @@ class Rounds(PartOfLedger):
 
     def current(self, first_stage: str, interval_seconds: float) -> Round | None:
         """Return the round under way, or begin the next one; None before it is due."""
-        return self._database.write(
-            lambda c: _current(c, self._cloud, first_stage, interval_seconds)
-        )
+        return self._write(_current, first_stage, interval_seconds)
 
     def note(
         self, now: Round, pairs: Collection[Pair], *, stage: str, marker: str | None, device: bool
@@ -69,20 +67,20 @@ class Rounds(PartOfLedger):
         """Store a page, and where the next one begins; return the round as it is then."""
         devices = now.devices + (len(set(pairs)) if device else 0)
         after = dataclasses.replace(now, stage=stage, marker=marker, devices=devices)
-        self._database.write(lambda c: _note(c, self._cloud, after, pairs, device=device))
+        self._write(_note, after, pairs, device=device)
         return after
 
     def apart(self, now: Round, limit: int, again_seconds: float) -> tuple[Apart, ...]:
         """Return pairs that are apart, were not checked in this round, or offered lately."""
-        return self._database.read(lambda c: _apart(c, self._cloud, now, limit, again_seconds))
+        return self._read(_apart, now, limit, again_seconds)
 
     def checked(self, now: Round, pair: Pair, *, offered: bool) -> None:
         """Record that a pair was looked into, and whether a case was made of it."""
-        self._database.write(lambda c: _checked(c, self._cloud, now, pair, offered=offered))
+        self._write(_checked, now, pair, offered=offered)
 
     def end(self, now: Round) -> None:
         """End the round, and forget the pairs that neither list showed."""
-        self._database.write(lambda c: _end(c, self._cloud, now))
+        self._write(_end, now)
 
 
 def _current(

@@ -58,7 +58,7 @@ class ServerLooks(PartOfLedger):
 
     def take(self, limit: int) -> Mapping[str, str]:
         """Return up to ``limit`` servers that are due, each with the last event told of it."""
-        return self._database.write(lambda c: _take(c, self._cloud, limit))
+        return self._write(_take, limit)
 
     def looked_at(self, instance_ids: Collection[str]) -> None:
         """Forget these: Cinder has said what they left behind."""

@@ -65,40 +65,40 @@ class Sweeps(PartOfLedger):
 
     def begin(self, owner: str, interval_seconds: float) -> DueSweep | None:
         """Begin a sweep; None if one began within the interval."""
-        return self._database.write(lambda c: _begin(c, self._cloud, owner, interval_seconds))
+        return self._write(_begin, owner, interval_seconds)
 
     def note(self, seen: Collection[Sighting], *, whole: bool) -> tuple[Standing, ...]:
         """Store what a sweep saw, and return how long each sighting has been unchanged.
 
         If the lists were ``whole``, sightings that they no longer show are deleted.
         """
-        return self._database.write(lambda c: _note(c, self._cloud, seen, whole=whole))
+        return self._write(_note, seen, whole=whole)
 
     def hosts(self) -> Mapping[str, str]:
         """Return the compute host for each name that backends use: initiator, NQN, WWPN.
 
         A name that two hosts have had is left out.
         """
-        return self._database.read(lambda c: _hosts(c, self._cloud))
+        return self._read(_hosts)
 
     def offered(self, keys: Collection[Key]) -> None:
         """Record that these sightings were given to the ledger as suspects."""
-        self._database.write(lambda c: _offered(c, self._cloud, keys))
+        self._write(_offered, keys)
 
     def findings(self, limit: int) -> tuple[Standing, ...]:
         """Return what the last sweeps saw, the longest unchanged first."""
-        return self._database.read(lambda c: _findings(c, self._cloud, limit))
+        return self._read(_findings, limit)
 
     def acknowledged(self) -> Acknowledged | None:
         """Return who has seen the list of findings first, or None."""
-        return self._database.read(lambda c: _acknowledged(c, self._cloud))
+        return self._read(_acknowledged)
 
     def acknowledge(self, actor: str, reason: str) -> int:
         """Record that a person has seen the list; return how many cases that waited are due now.
 
         From then on detachd may act on what only a sweep has found.
         """
-        return self._database.write(lambda c: _acknowledge(c, self._cloud, actor, reason))
+        return self._write(_acknowledge, actor, reason)
 
     def last_whole(self) -> datetime | None:
         """Return when the last sweep with complete lists ended, None if there was none."""
@@ -107,11 +107,11 @@ class Sweeps(PartOfLedger):
 
     def believed(self, counted: int) -> None:
         """Record a sweep with complete lists, and the number of volumes."""
-        self._database.write(lambda c: _believed(c, self._cloud, counted))
+        self._write(_believed, counted)
 
     def doubted(self) -> None:
         """Record a sweep whose lists may be incomplete."""
-        self._database.write(lambda c: _doubted(c, self._cloud))
+        self._write(_doubted)
 
 
 def _begin(
