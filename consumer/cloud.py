@@ -15,7 +15,7 @@ from consumer.settings.configuration import Settings, SimulatorSettings
 from consumer.work.backends import DEFAULTS, PREFIX, Backend, Backends, RunIn
 from drivers import registry
 from drivers.apart import ApartDriver, NotMadeError
-from drivers.base import StorageDriver
+from drivers.base import Capabilities, StorageDriver
 from drivers.cinder_managed import ThroughCinder
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import PermanentError
@@ -56,6 +56,8 @@ def control_plane(settings: Settings) -> ControlPlane:
     """Return Cinder and Nova as configured; connects to nothing yet. Raises ConfigurationError."""
     configured = openstack.configured(settings.conf)
     if settings.simulator is not None and not configured:
+        # Only where nothing real is configured: one that is half configured must not work on a
+        # simulated cloud.
         return _simulated(settings.simulator)
     if problem := _none_or_both(settings.simulator, configured):
         raise ConfigurationError([problem])
@@ -101,22 +103,13 @@ def _none_or_both(simulator: SimulatorSettings | None, configured: tuple[str, ..
     return None
 
 
-def any_lists(settings: Settings) -> bool:
-    """Tell whether the driver of any backend can list exports.
+def capabilities(settings: Settings) -> list[Capabilities]:
+    """Return what the driver of each backend can do, of each driver once.
 
     Raises RegistryError for a driver that cannot be loaded.
     """
     drivers = {backend.driver or "" for backend in settings.backends.all()}
-    return any(registry.load(name).capabilities.lists_exports for name in drivers)
-
-
-def any_learns(settings: Settings) -> bool:
-    """Tell whether the driver of any backend ends single clients, which have to be learned.
-
-    Raises RegistryError for a driver that cannot be loaded.
-    """
-    drivers = {backend.driver or "" for backend in settings.backends.all()}
-    return any(registry.load(name).capabilities.by_learned_client for name in drivers)
+    return [registry.load(name).capabilities for name in drivers]
 
 
 def parks_all(backend: Backend) -> bool:
@@ -156,8 +149,11 @@ class Drivers:
         """Return the driver of ``host@backend``."""
         if (made := self._made.get(backend)) is not None:
             return made
+        # Without the lock: a constructor that hangs would hold up every other backend.
         new = self._make(backend)
         with self._lock:
+            # Two threads may both have made it: one is used, so that a driver's state is not in two
+            # places.
             return self._made.setdefault(backend, new)
 
     def _make(self, backend: str) -> StorageDriver:
@@ -170,6 +166,8 @@ class Drivers:
             if settings.run_in is RunIn.PROCESS:
                 return _apart(name, settings, backend, options)
             return registry.build(name, backend, options, cinder=self._cinder)
+        # Permanent: an option that is wrong now is wrong at the next attempt, and a person should
+        # see it.
         except (registry.RegistryError, NotMadeError) as error:
             raise PermanentError(str(error)) from error
 
@@ -196,8 +194,11 @@ def _apart(name: str, settings: Backend, backend: str, options: Mapping[str, Any
         registry.load(name),
         backend,
         options,
+        # How it is made, and not the driver itself: what its library opens belongs to the process
+        # that makes the calls.
         functools.partial(registry.build, name, backend, dict(options), cinder=None),
         grace_seconds=settings.policy.driver_grace_seconds,
+        # Processes, each for one call: as many as can be wanted at once.
         most=settings.concurrency + CALLS_BESIDE_CASES,
     )
 

@@ -23,7 +23,7 @@ class EventKind(enum.Enum):
     INTERNAL_ERROR = "this loop caught an unexpected error"
     SENT = "the broker confirmed an announcement of this event type"
     UNROUTED = "no queue was bound for an announcement of this event type"
-    HOST_ALIVE = "a host was heard of of which a person's word says this: off"
+    HOST_ALIVE = "a host was heard of that, by a person's word, was in this state: off"
     UNSENT = "an announcement of this event type was not confirmed; it will be sent again"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from consumer.bus.settings import DEFAULT
 from consumer.intake.listener import Listener, ListenerStatus
-from consumer.intake.replayer import Replayer
+from consumer.intake.replayer import Replayer, ReplayStatus
 from consumer.ledger import Ledger, LedgerError
 from consumer.outside import Outside
 from consumer.publish.publisher import Publisher
@@ -20,11 +20,11 @@ LOG = logging.getLogger(__name__)
 
 
 MOST_STRANGERS = 3
-"""One volume that was deleted unheard is no reason to doubt the endpoint; several in a row are."""
+"""One volume, deleted unheard of, is no reason to doubt the endpoint; several in a row are."""
 
 
 class Strangers:
-    """The volumes of which Cinder denied that it ever had them, since it last knew one.
+    """The volumes that Cinder denies ever having had, since it last knew one.
 
     A notification names volumes that exist. A Cinder that knows none of several is not the one that
     the bus is about. Thread-safe; blocks on nothing.
@@ -37,6 +37,8 @@ class Strangers:
     def note(self, sought: VolumeSought) -> None:
         """Take in what Cinder said of one volume."""
         with self._lock:
+            # One that it knows is proof that it is the right Cinder; what it denied before was
+            # deleted.
             if sought.known:
                 self._denied.clear()
             else:
@@ -87,9 +89,9 @@ class Health:
         statuses = [listener.status() for listener in self._listeners]
         return (
             self._service(),
-            *map(_broker, statuses),
+            *(_link(_of_bus("broker", one), one, "all exchanges are bound") for one in statuses),
             *map(_caught_up, statuses),
-            self._replaying(),
+            _link("replay", self._replayer.status(), "consumes replays"),
             self._announcing(),
             *self._cloud(),
             self._db(),
@@ -119,11 +121,13 @@ class Health:
                 fences=self._ledger.fences.ages(),
             )
         except LedgerError as error:
+            # No error for the scrape: the other metrics are needed most while the ledger is away.
             LOG.warning("the metrics of the ledger are not available: %s", error)
             return None
 
     def _cloud(self) -> Sequence[Check]:
         right, outside = self._strangers.check(), self._outside.checks()
+        # Both are the component "cinder": a page has one line for it, and the worse one counts.
         if not right.ok:
             return (right, *(check for check in outside if check.component != right.component))
         return outside
@@ -133,13 +137,6 @@ class Health:
             return Check("service", ok=False, reason="stopping")
         return Check("service", ok=True, reason="running")
 
-    def _replaying(self) -> Check:
-        status = self._replayer.status()
-        if status.problems:
-            return Check("replay", ok=False, reason="; ".join(status.problems))
-        reason = "connected, consumes replays" if status.connected else "not connected yet"
-        return Check("replay", ok=status.connected, reason=reason)
-
     def _announcing(self) -> Check:
         problems = self._publisher.status().problems
         return Check(
@@ -148,6 +145,7 @@ class Health:
 
     def _db(self) -> Check:
         try:
+            # Any query would do as a probe; this one is needed for the reasons anyway.
             pauses = self._ledger.pauses()
         except LedgerError as error:
             return Check("ledger", ok=False, reason=str(error))
@@ -155,13 +153,11 @@ class Health:
         return Check("ledger", ok=True, reason="; ".join(reasons))
 
 
-def _broker(status: ListenerStatus) -> Check:
-    component = _of_bus("broker", status)
+def _link(component: str, status: ListenerStatus | ReplayStatus, well: str) -> Check:
     if status.problems:
         return Check(component, ok=False, reason="; ".join(status.problems))
-    if not status.connected:
-        return Check(component, ok=False, reason="not connected yet")
-    return Check(component, ok=True, reason="connected, all exchanges are bound")
+    reason = f"connected, {well}" if status.connected else "not connected yet"
+    return Check(component, ok=status.connected, reason=reason)
 
 
 def _caught_up(status: ListenerStatus) -> Check:

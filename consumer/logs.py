@@ -33,6 +33,8 @@ class CaseContext(context.RequestContext):
     """The case that a thread works on, as oslo.log needs it. Making it sets it for the thread."""
 
     def __init__(self, case: Case) -> None:
+        # Before super().__init__, which stores the context for the thread: a line may be logged
+        # from then on.
         self.case_id = case.case_id
         self.volume_id = case.volume_id
         super().__init__(request_id=case.request_ids[0] if case.request_ids else "-")
@@ -57,6 +59,7 @@ def set_up(conf: cfg.ConfigOpts, version: str) -> None:
     try:
         log.setup(conf, PRODUCT, version)
     except OSError as error:
+        # oslo.log does not say which of the two it has used.
         problem = f"[DEFAULT] log_file or log_dir: {error.filename}: {error.strerror or error}"
         raise ConfigurationError([problem]) from error
     except log.LogConfigError as error:

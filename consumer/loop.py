@@ -1,11 +1,16 @@
-"""A loop of the service: its thread, its end, and whether it still turns."""
+"""A loop of the service: its thread, its end, whether it still turns, and what it survives."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+from consumer.counting import EventKind, Happened
+from consumer.ledger import LedgerUnavailableError
+from handlers.counting import uncounted
 
 LOG = logging.getLogger(__name__)
 
@@ -36,6 +41,7 @@ class Pulse(threading.Event):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the loop shall stop, at most ``timeout`` seconds: a pause is no standstill."""
+        # A loop in its pause is alive however long the pause is; its turn ends with it.
         self._waits = True
         try:
             return super().wait(timeout)
@@ -82,6 +88,7 @@ class Loop:
 
     def wait(self, seconds: float) -> bool:
         """Wait until it has ended, at most ``seconds``; return whether it ended without failure."""
+        # A thread that was never started cannot be joined: the start may have failed halfway.
         if self._thread.ident is not None:
             self._thread.join(max(seconds, 0.0))
         if self._thread.is_alive():
@@ -104,9 +111,32 @@ class Loop:
         except Exception:  # the top of a thread: the error is logged, and the service stops
             LOG.exception("the %s failed", self.name)
             self.failed = True
+        # Also without an error: a loop that returns by itself has a bug, and the service must not
+        # go on without it.
         if not self._stop.is_set():
             LOG.critical(
                 "the %s ended unexpectedly: the service stops and must be restarted", self.name
             )
             self.failed = True
             self._on_death()
+
+
+@contextlib.contextmanager
+def one_turn(
+    log: logging.Logger,
+    what: str,
+    count: Callable[[Happened], None] = uncounted,
+    label: str | None = None,
+) -> Iterator[None]:
+    """Log what goes wrong in one turn of a loop, so that the next turn follows.
+
+    ``what`` is done in it, for the log. An unexpected error is also counted, under ``label``.
+    """
+    try:
+        yield
+    except LedgerUnavailableError as error:
+        # The worker asks the ledger every second and logs a warning for it: one line is enough.
+        log.debug("%s is postponed: %s", what, error)
+    except Exception:  # the top of the loop: a bug must not end it
+        log.exception("%s failed unexpectedly; it will be repeated", what)
+        count(Happened(EventKind.INTERNAL_ERROR, label))

@@ -153,7 +153,10 @@ class Observer:
         self._outside.call_duration.labels(system, method).observe(event.seconds)
         if event.error is not None:
             self._outside.call_errors.labels(system, method, event.error).inc()
+        # Backends are reported by their own calls (driver_calls.py), which know more: what hangs,
+        # for example.
         if system in CONTROL_PLANE:
+            # A refusal is an answer, so the service works.
             refused = event.error in REFUSALS or (
                 event.error == PermanentError.__name__ and f"{system}.{method}" in WRITES
             )
@@ -161,20 +164,20 @@ class Observer:
             self._outside_state.note(Answered(system, problem))
 
     def _batch(self, report: BatchReport) -> None:
-        listening, bus = self._listening, report.bus
+        listening, bus, accepted = self._listening, report.bus, report.accepted
         listening.received.labels(bus).inc(report.received)
         listening.ignored.labels(bus).inc(report.ignored)
         listening.malformed.labels(bus).inc(report.malformed)
-        listening.rejected.labels(bus).inc(report.rejected)
-        listening.stored.labels(bus).inc(report.stored)
-        listening.duplicates.labels(bus).inc(report.duplicates)
+        listening.rejected.labels(bus).inc(len(accepted.rejected))
+        listening.stored.labels(bus).inc(accepted.stored)
+        listening.duplicates.labels(bus).inc(accepted.duplicates)
         for source, number in report.offered.items():
             listening.relevant.labels(source.value).inc(number)
             listening.last_received.labels(source.value).set(time.time())
         if report.accept_seconds is not None:
             listening.accept_duration.observe(report.accept_seconds)
-        self._working.opened.inc(report.opened)
-        self._working.ended.inc(report.closed)
+        self._working.opened.inc(accepted.opened)
+        self._working.ended.inc(accepted.closed)
 
     def _sweep(self, report: SweepReport) -> None:
         sweeping = self._sweeping
@@ -182,6 +185,7 @@ class Observer:
         sweeping.duration.observe(report.seconds)
         sweeping.missed.inc(report.opened)
         self._working.opened.inc(report.opened)
+        # A failed sweep has seen nothing, which is not the same as nothing to see.
         if report.result is not SweepResult.FAILED:
             for status in STATUSES:
                 sweeping.in_transition.labels(status).set(report.seen.get(status, 0))
@@ -196,6 +200,7 @@ class Observer:
     def _outcome(self, outcome: Outcome) -> None:
         working = self._working
         working.attempts.labels(outcome.state.value, outcome.rule).inc()
+        # A case that is held stays with its person: it was counted when it was parked.
         if outcome.state is CaseState.PARKED and not outcome.held:
             working.parked.labels(outcome.rule).inc()
         if outcome.mended:

@@ -1,4 +1,4 @@
-"""Whether Cinder, Nova and each backend answer: by what they last said, to whoever asked."""
+"""Whether Cinder, Nova and each backend answer, by what each said last, whoever had asked."""
 
 from __future__ import annotations
 
@@ -39,8 +39,10 @@ class Outside:
         """Take in what a component answered."""
         with self._lock:
             before = self._heard.get(answered.component)
+            # Only the look at the start knows it; the answers in between must not wipe it out.
             how = answered.how or (before.how if before is not None else None)
             self._heard[answered.component] = _Heard(self._clock(), answered.problem, how)
+        # Each answer of a cloud would be a line. A change from one problem to another one is none.
         if before is None or (before.problem is None) is not (answered.problem is None):
             _log(answered, first=before is None)
 

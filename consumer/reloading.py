@@ -42,6 +42,7 @@ class Reloader:
     def __init__(self, paths: Sequence[Path], take: Callable[[Settings], Sequence[str]]) -> None:
         self._paths = list(paths) or files.default_files()
         self._take = take
+        # Two: what needs a restart is compared with the start, what was named with the last reload.
         self._at_the_start = self._taken = _assignments(self._paths)
 
     def reload(self) -> None:
@@ -62,6 +63,8 @@ class Reloader:
         try:
             named = _assignments(self._paths)
             read = configuration.load(self._paths)
+            # Read before and after, because the files may be written at this moment; a rename is
+            # seen by this too.
             if named != _assignments(self._paths):
                 return ["a file was written while it was read"], None, ()
             if gone := no_longer_named(self._taken, named):
@@ -70,6 +73,7 @@ class Reloader:
             return (), read, restart_needed(self._at_the_start, named)
         except ConfigurationError as wrong:
             return wrong.problems, None, ()
+        # Its text may quote a line of the file, and so a secret.
         except cfg.Error as wrong:  # a file that changed after it was checked
             return [type(wrong).__name__], None, ()
 

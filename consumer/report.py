@@ -62,6 +62,7 @@ def _line(case: Case) -> str:
 
 def _configuration(conf: cfg.ConfigOpts) -> Iterator[str]:
     """Yield every option with its value, the secret ones masked."""
+    # log_opt_values masks what is declared as secret, and only writes to a logger.
     lines = _Lines()
     conf.log_opt_values(lines, logging.INFO)
     yield from lines.lines

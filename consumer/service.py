@@ -1,6 +1,9 @@
 """The wiring: build, start, stop, wait.
 
-Each loop of the service runs in its own thread. If one ends unexpectedly, the service stops.
+1. Each loop of the service runs in its own thread. If one ends unexpectedly, the service stops.
+2. It stops in the order of the work: what brings in work, the attempts, the announcements of those,
+   the exporter. The attempts and the announcements share ``drain_seconds``.
+3. The ledger is closed, and the sign of life given up, only if no thread was abandoned.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 
 from consumer.bus.broker import url_explained
@@ -20,8 +23,7 @@ from consumer.cloud import (
     ControlPlane,
     DriverOf,
     Drivers,
-    any_learns,
-    any_lists,
+    capabilities,
     control_plane,
     parks_all,
 )
@@ -49,10 +51,10 @@ from consumer.work.driver_calls import BoundedDrivers
 from consumer.work.fences import FenceWatch
 from consumer.work.hanging import HangingWrites
 from consumer.work.hosts_off import HostsOff
-from consumer.work.housekeeping import Heartbeat, Pruner
+from consumer.work.housekeeping import Pruner
 from consumer.work.kill_switch import KillSwitch
 from consumer.work.learning import Learner
-from consumer.work.liveness import SignOfLife
+from consumer.work.liveness import Heartbeat, SignOfLife
 from consumer.work.outside_looks import OutsideLooks
 from consumer.work.region import RegionCheck
 from consumer.work.server_looks import ServerLooker
@@ -99,6 +101,7 @@ class Service:
     def __init__(self, settings: Settings, parts: Parts | None = None) -> None:
         parts = parts or Parts()
         self.over = threading.Event()
+        # Random, because a process id is used again, in a container nearly always the same one.
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._sign_of_life = SignOfLife(self.owner)
         self.instruments = Instruments()
@@ -126,6 +129,7 @@ class Service:
         self.kill_switch = KillSwitch(
             settings.brakes.kill_switch_file, self.ledger, socket.gethostname()
         )
+        self._capabilities = capabilities(settings)
         self.worker = self._worker(clouds, driver_of, count)
         self.sweeper = self._sweeper(clouds, driver_of, count)
         self.learner = self._learner(clouds, driver_of, count)
@@ -135,6 +139,7 @@ class Service:
         self.server_looker = ServerLooker(
             clouds.cinder,
             self.ledger,
+            # Half, so that a look is at most half of its delay late.
             poll_seconds=settings.ledger.second_look_seconds / 2,
             count=count,
         )
@@ -153,6 +158,7 @@ class Service:
             driver_of,
             lambda backend: self._backends.of(backend).policy,
             stop=self._stopping,
+            # Asked before each write, so that a pause holds back an attempt that is under way too.
             paused=self._held,
             count=count,
         )
@@ -176,8 +182,8 @@ class Service:
             owner=self.owner,
             settings=self._settings.sweep,
             count=count,
-            ghosts=any_lists(self._settings),
-            learns=any_learns(self._settings),
+            ghosts=any(one.lists_exports for one in self._capabilities),
+            learns=any(one.by_learned_client for one in self._capabilities),
             nova=clouds.nova,
         )
 
@@ -198,7 +204,8 @@ class Service:
         self, clouds: ControlPlane, driver_of: DriverOf, count: Observer
     ) -> Learner | None:
         settings = self._settings
-        if not settings.learning.looks_per_minute or not any_learns(settings):
+        needed = any(one.by_learned_client for one in self._capabilities)
+        if not settings.learning.looks_per_minute or not needed:
             return None
         return Learner(
             (clouds.cinder, clouds.nova),
@@ -259,38 +266,40 @@ class Service:
         return StatusPage(self.ledger, self._settings.cloud, version("detachd"), address)
 
     def _loops(self) -> None:
-        flush_seconds = self._settings.worker.drain_seconds * FLUSH_SHARE
-        died = self.over.set
-        self._listening = [
-            Loop(f"listener of bus {one.status().bus}", one.run, died) for one in self.listeners
+        """Make the loops that stop first, and those that run until the attempts have ended."""
+        died, flush_seconds = self.over.set, self._settings.worker.drain_seconds * FLUSH_SHARE
+        # The heartbeat is made in its thread: it needs the place, which is known after the start.
+        self._lasting = [
+            Loop("publisher", lambda s: self.publisher.run(s, flush_seconds=flush_seconds), died),
+            Loop("heartbeat", lambda stop: self._heartbeat().run(stop), died),
+            Loop("kill switch", self.kill_switch.run, died),
+            Loop("log of decisions", DecisionLog(self.ledger).run, died),
+            Loop("watch over hanging calls", self.hanging_writes.run, died),
         ]
-        self._replaying = Loop("replayer", self.replayer.run, died)
-        self._working = Loop("worker", self.worker.run, died)
-        swept = self._settings.sweep.enabled
-        long = {"bound_seconds": LONG_BOUND_SECONDS}
-        self._sweeping = [Loop("sweeper", self.sweeper.run, died, **long)] if swept else []
-        looks = Loop("look at the outside", self.outside_looks.run, died, **long)
-        self._sweeping.append(looks)
+        # No attempt needs one of these in order to end.
+        self._input = [
+            Loop("worker", self.worker.run, died),
+            Loop("replayer", self.replayer.run, died),
+            *self._lookers(died),
+            *(Loop(f"listener of bus {one.status().bus}", one.run, died) for one in self.listeners),
+        ]
+
+    def _lookers(self, died: Callable[[], None]) -> Iterator[Loop]:
+        """Yield the loops that look at what no message tells of, as far as they are configured."""
+        ledger, long = self._settings.ledger, {"bound_seconds": LONG_BOUND_SECONDS}
+        if self._settings.sweep.enabled:
+            yield Loop("sweeper", self.sweeper.run, died, **long)
+        yield Loop("look at the outside", self.outside_looks.run, died, **long)
         if self.region_check is not None:
-            self._sweeping.append(Loop("region check", self.region_check.run, died))
-        ledger = self._settings.ledger
+            yield Loop("region check", self.region_check.run, died)
         if ledger.second_looks_per_minute:
-            self._sweeping.append(Loop("look at servers", self.server_looker.run, died, **long))
+            yield Loop("look at servers", self.server_looker.run, died, **long)
         if self.learner is not None:
-            self._sweeping.append(Loop("learning", self.learner.run, died, **long))
-        self._sweeping.append(Loop("watch of fences", self.fence_watch.run, died, **long))
-        self._sweeping.append(Loop("watch of hosts that are off", self.hosts_off.run, died))
-        ages = ledger.archive_seconds > 0 or ledger.retention_seconds > 0
-        self._pruning = [Loop("pruner", self.pruner.run, died)] if ages else []
-        self._beating = Loop("heartbeat", lambda stop: self._heartbeat().run(stop), died)
-        self._hanging = Loop("watch over hanging calls", self.hanging_writes.run, died)
-        self._braking = Loop("kill switch", self.kill_switch.run, died)
-        self._deciding = Loop("log of decisions", DecisionLog(self.ledger).run, died)
-        self._publishing = Loop(
-            "publisher",
-            lambda stop: self.publisher.run(stop, flush_seconds=flush_seconds),
-            died,
-        )
+            yield Loop("learning", self.learner.run, died, **long)
+        yield Loop("watch of fences", self.fence_watch.run, died, **long)
+        yield Loop("watch of hosts that are off", self.hosts_off.run, died)
+        if ledger.archive_seconds or ledger.retention_seconds:
+            yield Loop("pruner", self.pruner.run, died)
 
     def _heartbeat(self) -> Heartbeat:
         host, place = socket.gethostname(), self._sign_of_life.place
@@ -303,8 +312,8 @@ class Service:
         return all(listener.caught_up for listener in self.listeners)
 
     def stuck(self) -> Sequence[str]:
-        """Return why which loops do not turn any more: only a restart helps."""
-        loops = (*self._lasting_loops(), *self._input_loops())
+        """Return a reason for each loop that does not turn any more; only a restart helps."""
+        loops = (*self._lasting, *self._input)
         return tuple(why for loop in loops if (why := loop.stuck()) is not None)
 
     def reload(self, read: Settings) -> Sequence[str]:
@@ -333,15 +342,20 @@ class Service:
         that is down is no error: the listener waits for it. Blocks for an answer of Keystone, and
         a Keystone that is down is no error either.
         """
+        # Before anything is started or bound: a wrong schema is the commonest error after an
+        # upgrade.
         self.ledger.check_schema()
         pauses = self.ledger.pauses()
         if self.region_check is not None:
             self.region_check.refuse_ambiguous()
+        # Before the loops: a port that is taken stops the start with nothing to undo.
         self.exporter.start()
+        # Before the heartbeat, which writes the place down: a place without a held name would be
+        # the proof of a death.
         self._sign_of_life.hold()
         _introduce(self._settings, self.owner, self.exporter.port)
         _doubt(pauses, self._settings.backends)
-        for loop in (*self._lasting_loops(), *self._input_loops()):
+        for loop in (*self._lasting, *self._input):
             loop.start()
 
     def stop(self) -> None:
@@ -355,9 +369,9 @@ class Service:
         self._stopping.set()
         # The loops that bring in work stop first, all together. A message that was not acked goes
         # back to its queue.
-        for loop in self._input_loops():
+        for loop in self._input:
             loop.ask_to_stop()
-        for loop in self._input_loops():
+        for loop in self._input:
             loop.wait(self._attempts_left())
 
     def wait(self) -> bool:
@@ -369,13 +383,14 @@ class Service:
         well = self.worker.drain(self._attempts_left())
         # The publisher stops after the attempts, because they write their announcements into the
         # outbox when they end.
-        for loop in self._lasting_loops():
+        for loop in self._lasting:
             loop.ask_to_stop()
         ends_at = time.monotonic() + self._settings.worker.drain_seconds * FLUSH_SHARE
-        for loop in (*self._input_loops(), *self._lasting_loops()):
+        for loop in (*self._input, *self._lasting):
             well = loop.wait(ends_at - time.monotonic()) and well
         # The exporter stops last, so that the end of the service can be observed.
         self.exporter.stop()
+        # A thread that was abandoned may still write its outcome, and would find a closed pool.
         if self._closes_ledger and well:
             self.ledger.close()
         if well:  # otherwise an attempt may still run in this process
@@ -383,19 +398,10 @@ class Service:
         LOG.info("stopped%s", "" if well else ", but a part failed or did not stop in time")
         return well
 
-    def _input_loops(self) -> Sequence[Loop]:
-        """Return the loops that bring in work, and the pruner."""
-        loops = (self._working, self._replaying, *self._sweeping, *self._listening)
-        return (*loops, *self._pruning)
-
-    def _lasting_loops(self) -> Sequence[Loop]:
-        """Return the loops that run until the attempts have ended."""
-        return (
-            self._publishing, self._beating, self._braking, self._deciding, self._hanging,
-        )  # fmt: skip
-
     def _attempts_left(self) -> float:
         share = self._settings.worker.drain_seconds * FLUSH_SHARE
+        # The rest of drain_seconds is for the outbox: an attempt that ends late must still be
+        # announced.
         return max(self._stop_at - share - time.monotonic(), 0.0)
 
 

@@ -65,22 +65,21 @@ class Supervisor:
         if not self._address:
             return
         # An abstract socket is written with @, and has a zero byte there.
-        address = self._address.replace("@", "\0", 1) if self._abstract else self._address
+        address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as one:
+                # systemd may be stopped or slow, and the main thread has to go on.
                 one.setblocking(False)
                 one.sendto(line.encode(), address)
         except OSError as error:
             LOG.warning("systemd could not be told %s: %s", line, error.strerror or error)
 
-    @property
-    def _abstract(self) -> bool:
-        return self._address.startswith("@")
-
 
 def _watchdog_seconds(environment: Mapping[str, str]) -> float:
     """Return the interval of the watchdog that systemd has set for this process; 0.0 for none."""
     usec, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", "")
+    # WATCHDOG_PID: the variables are inherited, and another process must not feed a watchdog that
+    # is not its own.
     if not usec.isdecimal() or (pid and pid != str(os.getpid())):
         return 0.0
     return int(usec) / 1e6

@@ -67,6 +67,8 @@ def _closed(error: BaseException) -> bool:
 def _chain(error: BaseException) -> list[BaseException]:
     found: list[BaseException] = []
     each: BaseException | None = error
+    # kombu raises OperationalError from the socket's error, sometimes several deep. The list also
+    # ends a chain that leads back to itself.
     while each is not None and each not in found:
         found.append(each)
         each = each.__cause__ or each.__context__
@@ -84,6 +86,7 @@ BROKER_ERRORS: tuple[type[Exception], ...] = (
 CHANNEL_ERRORS: tuple[type[Exception], ...] = Transport.channel_errors
 """What kombu raises if the broker refuses one request; the connection stays open."""
 
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 15.0
 """How long the broker may take to answer a request before the connection counts as lost."""
@@ -92,6 +95,7 @@ TOPICS = ("detachd_notifications",)
 """The topics of announcements, where ``[oslo_messaging_notifications] topics`` names no others."""
 
 _ANY_NAME = "ssl_enforce_hostname_verification = false"
+# The options that differ from one broker to the next: where a section [bus:NAME] may set its own.
 _OF_ONE_BROKER = frozenset(
     {
         "amqp_durable_queues",
@@ -109,6 +113,8 @@ _TRANSPORTS: Mapping[str, str] = {
     "rabbit": "pyamqp",
     "amqp": "pyamqp",
     "kombu+pyamqp": "pyamqp",
+    # For the demo and the tests: oslo.messaging and kombu meet in one process by kombu's memory
+    # transport.
     "kombu+memory": "memory",
     "memory": "memory",
 }
@@ -163,10 +169,12 @@ class BrokerSettings:
     login_method: str
     heartbeat_seconds: int
     durable_exchanges: bool
-    tls: Mapping[str, Any] | None = None
-    tls_names: bool = True
-    quorum_queues: bool = False
-    is_named: bool = True
+    tls: Mapping[str, Any] | None
+    # False: the name in the certificate is not compared, because
+    # "ssl_enforce_hostname_verification" says so.
+    tls_names: bool
+    quorum_queues: bool
+    is_named: bool
 
     @classmethod
     def from_conf(
@@ -183,6 +191,7 @@ class BrokerSettings:
         and ``oslo_messaging.InvalidTransportURL``.
         """
         register_opts(conf)
+        # None is right for the next line: oslo.messaging then takes transport_url of [DEFAULT].
         where = url or conf.oslo_messaging_notifications.transport_url
         _check_encoded(where or conf.transport_url or "")
         parsed = oslo_messaging.TransportURL.parse(conf, where)
@@ -198,8 +207,12 @@ class BrokerSettings:
             virtual_host=parsed.virtual_host or "/",
             login_method=option("rabbit_login_method"),
             heartbeat_seconds=option("heartbeat_timeout_threshold"),
+            # As oslo.messaging declares it: with quorum queues its exchanges are durable, whatever
+            # amqp_durable_queues is.
             durable_exchanges=option("amqp_durable_queues") or option("rabbit_quorum_queue"),
             tls=_tls(option) if option("ssl") else None,
+            # These two options are newer than the oldest oslo.messaging that we support, so they
+            # have defaults here.
             tls_names=option("ssl_enforce_hostname_verification", default=True),
             quorum_queues=option("rabbit_quorum_queue", default=False),
         )
@@ -277,6 +290,7 @@ def unset(opt: cfg.Opt) -> cfg.Opt:
     same = copy.copy(opt)
     same.default = None
     same.deprecated_opts = []  # they would be looked for in the general section
+    # Nobody is to be warned of an option that only a section of ours copies.
     same.deprecated_for_removal = False
     return same
 
@@ -290,9 +304,11 @@ def _check_encoded(url: str) -> None:
     rest = url.partition("://")[2]
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     hosts = authority.split(",")
+    # An @ in a password, and whatever follows it, would be read as the host, and hosts are logged.
     twice = any(host.count("@") > 1 for host in hosts)
     # A host without a user before one that has a user: a comma in a password makes the same.
     cut = any("@" in later and "@" not in host for host, later in itertools.pairwise(hosts))
+    # An @ after the first slash: an unencoded slash, ? or # in the password has cut the rest off.
     if twice or cut or "@" in rest[len(authority) :]:
         raise UnencodedUrlError(f"{UnencodedUrlError.__doc__} {UnencodedUrlError.fix}")
 
@@ -311,6 +327,7 @@ def _tls(option: _Options) -> dict[str, Any]:
         "keyfile": option("ssl_key_file"),
     }
     given = {name: path for name, path in files.items() if path}
+    # Without ssl_ca_file py-amqp loads the CAs of the system.
     return given | {"cert_reqs": ssl.CERT_REQUIRED}
 
 
@@ -353,11 +370,16 @@ def connect(broker: BrokerSettings, name: str, *, heartbeats: bool) -> kombu.Con
     if broker.tls is not None and not broker.tls_names:
         LOG.warning("TLS: the host name in the broker's certificate is not checked (%s)", _ANY_NAME)
     answers = []
+    # Random, so that the replicas of a service do not all meet on the first host of the cluster.
     for host in random.sample(broker.hosts, len(broker.hosts)):
         connection = _connection(broker, host, name, heartbeats=heartbeats)
         try:
+            # Not more often: kombu would repeat with sleeps that no stop ends. The caller has a
+            # backoff.
             return connection.ensure_connection(max_retries=0)
         except BROKER_ERRORS as error:
+            # release() would talk to the broker that has just failed, and could block for its
+            # answer.
             connection.collect()
             why = tls_explained(error, tls_used=broker.tls is not None)
             unset = "" if broker.is_named else " (transport_url names no host)"
@@ -368,6 +390,8 @@ def connect(broker: BrokerSettings, name: str, *, heartbeats: bool) -> kombu.Con
 def _cure(error: BaseException, broker: BrokerSettings) -> str:
     """Return the command by which RabbitMQ lets the user in, where it refuses user or vhost."""
     text, where = describe(error), f"--vhost {broker.virtual_host}"
+    # RabbitMQ has the same code for a virtual host that is missing and for one that the user may
+    # not enter.
     if "NOT_ALLOWED" in text and "not found" in text:
         return f" (rabbitmqctl list_vhosts; rabbitmqctl add_vhost {broker.virtual_host})"
     if "NOT_ALLOWED" in text:
@@ -380,6 +404,8 @@ def _cure(error: BaseException, broker: BrokerSettings) -> str:
 def _connection(
     broker: BrokerSettings, host: BrokerHost, name: str, *, heartbeats: bool
 ) -> kombu.Connection:
+    # kombu's memory transport sleeps between two looks at its queues: 1 s by default, which the
+    # demo would show.
     options = _amqp_options(name) if broker.confirms else {"polling_interval": 0.01}
     names = {"server_hostname": host.hostname.strip("[]")} if broker.tls_names else {}
     return kombu.Connection(
@@ -391,7 +417,10 @@ def _connection(
         transport=BufferedAmqp if broker.confirms else broker.transport,
         login_method=broker.login_method,
         ssl=False if broker.tls is None else dict(broker.tls) | names,
+        # Applies to the TCP connection and again to the handshake of AMQP: twice for each host.
         connect_timeout=CONNECT_SECONDS,
+        # Who waits for a confirm cannot send heartbeats. Such a connection notices a dead broker by
+        # its read timeout.
         heartbeat=broker.heartbeat_seconds if heartbeats else 0,
         transport_options=options,
     )
@@ -399,9 +428,13 @@ def _connection(
 
 def _amqp_options(name: str) -> dict[str, Any]:
     return {
+        # kombu publishes without confirms by default: a message that the broker drops looks like
+        # one that it has.
         "confirm_publish": True,
         "read_timeout": ANSWER_SECONDS,
         "write_timeout": ANSWER_SECONDS,
+        # Ours leaves properties as bytes: py-amqp breaks the connection over one that it cannot
+        # decode (incoming.py).
         "frame_handler": frame_handler,
         "client_properties": {"connection_name": name},
     }
@@ -413,19 +446,14 @@ def describe(error: BaseException) -> str:
     return text or type(error).__name__
 
 
-def backoff_seconds(
-    failures: int,
-    *,
-    first: float = 0.5,
-    most: float = 30.0,
-    draw: Callable[[], float] = random.random,
-) -> float:
+def backoff_seconds(failures: int, *, draw: Callable[[], float] = random.random) -> float:
     """Return how long to wait after so many failures in a row: exponential, with jitter.
 
     The pause is at least a fifth of its bound, so that a small random number makes no busy loop.
     ``draw`` returns a number from 0 to 1.
     """
-    bound = min(first * 2.0 ** min(max(failures - 1, 0), 32), most)
+    # 32: beyond it the power only grows, and a float overflows after a thousand failures.
+    bound = min(FIRST_PAUSE_SECONDS * 2.0 ** min(max(failures - 1, 0), 32), LONGEST_PAUSE_SECONDS)
     return bound * max(0.2, draw())
 
 

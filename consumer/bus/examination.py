@@ -21,8 +21,8 @@ from consumer.bus.topology import (
     HomeNodeDownError,
     QueueSettings,
     own_channel,
+    unconsumed,
 )
-from consumer.bus.unconsumed import unconsumed
 from consumer.findings import Finding, error, good, note, warning
 
 NAME = "detachd doctor"
@@ -32,6 +32,7 @@ def examine(bus: ListenerSettings) -> Iterator[Finding]:
     """Yield what is found on one bus. Blocks for the broker's answers; raises nothing for it."""
     area = f"bus {bus.bus}"
     try:
+        # No heartbeats: the examination is over before the broker expects one.
         with connect(bus.broker, NAME, heartbeats=False) as connection:
             yield from _on(connection, bus, area)
     except BROKER_ERRORS as away:
@@ -75,8 +76,9 @@ def _queue(
 
 def _there(connection: kombu.Connection, queue: QueueSettings) -> Declared | None:
     """Return what is known of a queue that is there, or None."""
+    # Any other broker might take the unknown type and make a queue, and the doctor makes nothing.
     if refuses_no_type(version_of(connection)):
-        return queue.told(connection)
+        return queue.recognised(connection)
     return Declared(queue.name, None, "") if queue.exists(connection) else None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Protocol, Self
 
 import kombu
@@ -35,6 +34,8 @@ class InMemoryBus:
     def __init__(self) -> None:
         self._connection = kombu.Connection("memory://")
         exchange = kombu.Exchange("detachd", "topic", durable=False)
+        # kombu's memory transport is one broker for the whole process: tests that run in one share
+        # its queues.
         name = f"demo.{uuid.uuid4().hex}"
         queue = kombu.Queue(name, exchange, ANNOUNCEMENTS, durable=False)
         self._queue = queue(self._connection.default_channel)
@@ -44,12 +45,7 @@ class InMemoryBus:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._connection.close()
 
     def publish(self, messages: Iterable[Published]) -> None:

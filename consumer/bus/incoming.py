@@ -23,6 +23,7 @@ from consumer.bus.transport import BufferedTCP, BufferedTLS, Frame
 Signature = tuple[int, int]
 Callback = Callable[[int, Signature, bytes, "Incoming | None"], None]
 
+# The types of frames (AMQP 0-9-1, 4.2.3).
 _METHOD, _HEADER, _BODY, _HEARTBEAT = 1, 2, 3, 8
 _SIGNATURE = struct.Struct(">HH")
 _BODY_SIZE = struct.Struct(">4xQ")
@@ -67,6 +68,7 @@ class Incoming:
         else:
             self._missing -= len(payload)
             self._chunks.append(payload)
+        # A body without bytes has no body frame: then the header already completes the message.
         if self._missing > 0:
             return False
         self.body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
@@ -93,6 +95,8 @@ class RawChannel(pyamqp.Channel):  # type: ignore[misc]  # kombu has no types
     ) -> None:
         """Pass a method on, with names that py-amqp can decode."""
         if content is not None:
+            # Only methods with content carry names that a sender writes. All others come from the
+            # broker itself.
             payload = with_readable_names(method_sig, payload)
         super().dispatch_method(method_sig, payload, content)
 
@@ -104,9 +108,11 @@ def with_readable_names(signature: Signature, arguments: bytes) -> bytes:
     with any routing key (RabbitMQ, "Sender-selected Distribution").
     """
     at = _names_begin(signature, arguments)
+    # Nearly always, so the common message is not copied.
     if arguments[at:].isascii():
         return arguments
     pieces = [arguments[:at]]
+    # AMQP 0-9-1: two short strings, each a byte of length and its text.
     for _ in ("exchange", "routing key"):
         ends = at + 1 + int.from_bytes(arguments[at : at + 1], "big")
         name = _readable(arguments[at + 1 : ends])
@@ -141,9 +147,13 @@ def frame_handler(connection: Any, callback: Callback) -> Callable[[Frame], bool
 
     def on_frame(frame: Frame) -> bool:
         kind, channel, payload = frame
+        # py-amqp takes heartbeats for missing unless this number grows; its own handler counts
+        # frames too.
         connection.bytes_recv += 1
         if kind == _HEARTBEAT:
             return False
+        # By channel: frames of messages of several channels may come between one another (AMQP
+        # 0-9-1, 4.2.6).
         message = begun.pop(channel, None)
         if message is None:
             signature = _signature(kind, payload)
@@ -190,6 +200,8 @@ class _Connection(pyamqp.Connection):  # type: ignore[misc]  # kombu has no type
 
     def blocking_read(self, timeout: float | None = None) -> Any:
         """Read and handle one frame; set the socket's timeout only if one is given."""
+        # Setting the timeout of a socket is a system call. A batch sets it once
+        # (Subscription._patience).
         if timeout is not None:
             return super().blocking_read(timeout)
         return self.on_inbound_frame(self.transport.read_frame())

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Protocol
 
+# 32: zlib finds out by the header which of the two it is.
 _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
 _LZMA_BYTES = 32 * 1024 * 1024
 """Three times what kombu's preset needs. A body's header could ask for 4 GiB."""
@@ -121,12 +122,15 @@ def inflate(body: bytes, method: str | None, most: int) -> bytes:
         raise NotInflatedError("the header compression has an unknown method")
     try:
         stream = opener()
+        # One byte more than permitted: with exactly "most" it could not be told from one that goes
+        # on.
         inflated = stream.decompress(body, most + 1)
         whole = stream.eof and not stream.unused_data
     except _BROKEN as error:
         raise _broken(error) from error
     if len(inflated) > most:
         raise NotInflatedError(f"the decompressed body has more than max_body_bytes = {most}")
+    # Bytes after the end: another reader would see another message in them.
     if not whole:
         raise NotInflatedError(
             "the body cannot be decompressed: it is incomplete or has extra bytes"

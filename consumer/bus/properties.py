@@ -47,11 +47,11 @@ class Properties:
     fields before that place are set.
     """
 
-    content_type: str | None = None
-    content_encoding: str | None = None
-    message_id: str | None = None
-    user_id: str | None = None
-    headers: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    content_type: str | None
+    content_encoding: str | None
+    message_id: str | None
+    user_id: str | None
+    headers: Mapping[str, str | None]
     problem: str | None = None
 
 
@@ -93,6 +93,8 @@ def parse_properties(data: bytes) -> Properties:
     problem = None
     try:
         _read_fields(_Bytes(data), fields)
+        # After all fields: a table that cannot be read costs the headers alone, and not the message
+        # id.
         _read_headers(_Bytes(fields.get(_HEADERS, b"")), headers)
     except _UnreadableError as error:
         problem = str(error)
@@ -112,6 +114,8 @@ def parse_properties(data: bytes) -> Properties:
 
 def _read_fields(data: _Bytes, fields: dict[int, bytes]) -> None:
     flags = more = data.number(2)
+    # A sender may set the bit in every word of flags: each word is read once, so this is linear
+    # too.
     while more & _MORE_FLAGS:
         more = data.number(2)  # flags of properties that AMQP 0-9-1 does not define
     for flag, size in _FIELDS:
@@ -130,6 +134,8 @@ def _read_headers(table: _Bytes, headers: dict[str, str | None]) -> None:
 def _text(table: _Bytes) -> str | None:
     """Read the next value; return it if it is text, else None."""
     tag = table.read(1)
+    # Tables and arrays are skipped by their length, not walked: 3,000 nested ones end a parser that
+    # recurses.
     if tag[0] in _WITH_LENGTH:
         value = table.read(table.number(4))
         return _utf8(value) if tag == _TEXT else None

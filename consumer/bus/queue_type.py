@@ -68,8 +68,12 @@ def choose(option: str | None, *, quorum_queues: bool, hosts: int) -> TypeChoice
     if quorum_queues:
         why = "[oslo_messaging_rabbit] rabbit_quorum_queue = true"
         return TypeChoice(QueueType.QUORUM, why, insisted=True)
+    # The only evidence of a cluster that AMQP has: server_properties name a cluster even on a
+    # single node (docs/decisions/0016).
     if hosts > 1:
         why = f"transport_url names {hosts} hosts, which are taken for a cluster"
+        # Not insisted: it is our guess. So a classic queue that is there stays, and no update of
+        # detachd makes a bus unready.
         return TypeChoice(QueueType.QUORUM, why)
     return TypeChoice()
 
@@ -91,6 +95,8 @@ def forms(
     The later ones find out what an existing queue is. ``group_size`` is on how many nodes a new
     quorum queue is; None leaves that to the broker.
     """
+    # Another broker than RabbitMQ may refuse arguments of quorum queues, or take them and mean
+    # something else.
     quorum = () if version is None else tuple(_quorum(choice.why, version, group_size))
     if choice.wanted is QueueType.CLASSIC:
         yield from (_classic(choice.why), *quorum)
@@ -114,6 +120,7 @@ def default_choice(refusal: str | None) -> TypeChoice:
     default = "the default of the virtual host"
     if refusal is None:
         return TypeChoice(None, default)
+    # The queue exists as a classic one and the broker refuses ours, so its default is quorum.
     if type_in(refusal) is QueueType.CLASSIC:
         return TypeChoice(QueueType.QUORUM, f"{default} is quorum")
     if exists(refusal):
@@ -132,6 +139,8 @@ def _quorum(why: str, version: tuple[int, ...], group_size: int | None) -> Itera
     RabbitMQ 4 may have a queue that 3.x made with the high limit, which is as good.
     """
     size = {} if group_size is None else {"x-quorum-initial-group-size": group_size}
+    # Without any limit a queue on RabbitMQ 4 drops a message at its twentieth delivery, and a lost
+    # connection is one.
     limits = (HIGH_LIMIT,) if version[0] < _FIRST_WITH_NO_LIMIT else (NO_LIMIT, HIGH_LIMIT)
     for limit in limits:
         yield Form(QueueType.QUORUM, why, {"x-queue-type": "quorum", LIMIT: limit, **size})
@@ -146,11 +155,13 @@ def version_of(connection: kombu.Connection) -> tuple[int, ...] | None:
     """Return the version of RabbitMQ, as (3, 10, 8); None if the broker is another one."""
     properties = getattr(connection.connection, "server_properties", None) or {}
     numbers = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", str(properties.get("version", "")))
+    # LavinMQ and others speak the protocol, and their versions say nothing of these features.
     if properties.get("product") != "RabbitMQ" or numbers is None:
         return None
     return tuple(int(number) for number in numbers.groups(default="0"))
 
 
+# RabbitMQ 3.10 writes "current is 'quorum'", 4.x "current is the value 'quorum' of type 'longstr'".
 _CURRENT_TYPE = re.compile(r"inequivalent arg 'x-queue-type'.*current is (?:the value )?'?(\w+)")
 
 

@@ -90,6 +90,7 @@ class ConfirmedSender:
             channel = self._connection.channel()
             self._producer = kombu.Producer(channel, on_return=self._on_return)
             self._connected_at = time.monotonic()
+        # From prepare: half a connection must not be taken for one that is ready.
         except NotConfirmedError:
             self._abandon()
             raise
@@ -103,12 +104,16 @@ class ConfirmedSender:
         Raises NotConfirmedError. The connection is then dropped, because py-amqp would take a late
         confirm for that of the next publication.
         """
+        # Only on a connection that was made for an earlier message: one that fails at once when new
+        # is a broker that is down.
         reused = self._connection is not None
         self.connect()
         try:
             return self._publish(parcel)
         except BROKER_ERRORS as error:
             self._abandon()
+            # After a timeout the broker may have the message. Sending it again is for the caller,
+            # who knows whether that does harm.
             if not reused or isinstance(error, TimeoutError):
                 raise NotConfirmedError(describe(error)) from error
         return self.send(parcel)  # the connection was lost while idle: try once more
@@ -129,7 +134,6 @@ class ConfirmedSender:
     def _publish(self, parcel: Parcel) -> Confirmation:
         assert self._producer is not None  # noqa: S101 - connect() made it, or raised
         self._returned = False
-        properties = {} if parcel.message_id is None else {"message_id": parcel.message_id}
         self._producer.publish(
             parcel.body,
             exchange=parcel.exchange,
@@ -137,11 +141,13 @@ class ConfirmedSender:
             headers=dict(parcel.headers),
             content_type=parcel.content_type,
             content_encoding=parcel.content_encoding,
+            # A durable queue keeps only persistent messages over a restart of the broker.
             delivery_mode=_PERSISTENT,
+            # Without it a message that no queue is bound for is confirmed all the same, and lost.
             mandatory=True,
             timeout=self._timeout_seconds,
             confirm_timeout=self._timeout_seconds,
-            **properties,
+            message_id=parcel.message_id,
         )
         return Confirmation.RETURNED if self._returned else Confirmation.CONFIRMED
 

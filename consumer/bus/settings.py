@@ -166,12 +166,12 @@ class ListenerSettings:
     bindings: tuple[Binding, ...]
     queue: QueueSettings
     quarantine: QueueSettings
-    max_body_bytes: int = 1024 * 1024
-    prefetch: int = 1000
-    pace: Pace = dataclasses.field(default_factory=Pace)
-    rebind_seconds: float = 60.0
-    bus: str = DEFAULT
-    spare: QueueSettings | None = None
+    max_body_bytes: int
+    prefetch: int
+    pace: Pace
+    rebind_seconds: float
+    bus: str
+    spare: QueueSettings | None
 
     @classmethod
     def from_conf(
@@ -185,6 +185,7 @@ class ListenerSettings:
         A batch is at most as large as prefetch. Raises what BrokerSettings.from_conf raises.
         """
         conf.register_opts(OPTS, group=GROUP.name)
+        # Options of a section [bus:NAME] are None where it does not set them.
         options = {**conf.listener, **{n: v for n, v in own.items() if v is not None}}
         broker = BrokerSettings.from_conf(conf, own.get("transport_url"), own)
         choice = choose(
@@ -204,6 +205,7 @@ class ListenerSettings:
             ),
             max_body_bytes=options["max_body_bytes"],
             prefetch=options["prefetch"],
+            # A batch larger than prefetch would never fill, and each would wait for its time.
             pace=Pace(size=min(options["batch_size"], options["prefetch"])),
             rebind_seconds=options["rebind_seconds"],
             bus=bus,

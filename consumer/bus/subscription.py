@@ -21,8 +21,8 @@ from consumer.bus.topology import (
     HomeNodeBackError,
     HomeNodeDownError,
     QueueSettings,
+    unconsumed,
 )
-from consumer.bus.unconsumed import unconsumed
 
 COMPRESSED = "compression"
 """The header by which kombu's publishers say how a body is compressed."""
@@ -30,8 +30,10 @@ COMPRESSED = "compression"
 MOST_BYTES = 64 * 1024 * 1024
 """How many bytes of bodies an open batch may have. The last body may exceed it."""
 
+# kombu compares what came and went between two checks, and wants one about every second.
 _HEARTBEAT_SECONDS = 1.0
 _COMPRESSION_KEY = COMPRESSED.encode()
+# Any sender writes this header, and it goes into a header of the quarantine queue.
 _LONGEST_METHOD = 64
 
 
@@ -91,7 +93,7 @@ class Pace:
     first message.
     """
 
-    size: int = 500
+    size: int
     most_bytes: int = MOST_BYTES
     idle_seconds: float = 0.05
     seconds: float = 0.25
@@ -140,11 +142,14 @@ class Subscription:
         self._open_bytes = 0
         self.current_body: bytes | None = None
         self._beaten_at = time.monotonic()
+        # Heartbeats: a broker that hangs keeps its connections open, and a consumer would wait for
+        # ever.
         self._connection = connect(broker, name, heartbeats=True)
         self.problems: tuple[str, ...] = ()
         self.declared: tuple[Declared, ...] = ()
         try:
             self.refresh()
+            # Last: messages arrive from here on, and everything that reads them has to be there.
             self._channel = self._consume(prefetch)
         except BROKER_ERRORS:
             self.abandon()
@@ -178,9 +183,7 @@ class Subscription:
     def _declare_own(self) -> Declared:
         """Declare the queue to consume; return it, with the problem if it is the spare queue.
 
-        Raises HomeNodeDownError if there is no spare queue. While the spare queue is consumed and
-        the node of the own queue is back, it raises HomeNodeBackError: a new connection consumes
-        both.
+        Raises HomeNodeDownError without a spare queue, HomeNodeBackError while one is consumed.
         """
         try:
             declared = self._own.settle(self._connection)
@@ -193,21 +196,24 @@ class Subscription:
             told = [instead, describe(error), spare.problem]
             return dataclasses.replace(spare, problem=" ".join(filter(None, told)))
         if self._consumed[:1] == (self._spare,):
+            # As an error, because the loop answers one with a new connection, and that one consumes
+            # both queues.
             raise HomeNodeBackError(f"the node of queue {self._own.name!r} is back")
         if not self._consumed:
+            # Asked for passively: a spare queue that was never needed is not made.
             spares = [s for s in (self._spare,) if s is not None and s.exists(self._connection)]
             self._consumed = (self._own, *spares)
         return declared
 
     def _bind(self, binding: Binding, *, durable: bool) -> str | None:
-        """Bind the queue to consume; then unbind a spare queue that is consumed beside it.
-
-        The spare queue so stays empty. It keeps its binding while the own queue has none. So each
-        message comes to one of them, or to both; the ledger recognises the second.
-        """
+        """Bind the queue to consume; then unbind a spare queue that is consumed beside it."""
+        # In this order each message comes to one of them, or to both; the ledger recognises the
+        # second. Unbound, the spare queue runs empty.
         own, *spares = self._consumed
         problem = binding.apply(self._connection, own, durable=durable)
         for spare in spares:
+            # Only if the own queue is bound: without either binding, messages would be lost in
+            # between.
             problem = problem or binding.remove(self._connection, spare)
         return problem
 
@@ -221,7 +227,10 @@ class Subscription:
     def collect(self, pace: Pace) -> Batch:
         """Return the next batch, which may be empty. Blocks as ``pace`` says."""
         self._beat()
+        # Messages that keep_alive has received while the last batch waited are in the open batch
+        # already.
         if self._open_batch.tags or self._drain(pace.poll_seconds):
+            # From the first message on, so that a slow trickle is stored every quarter of a second.
             closes_at = time.monotonic() + pace.seconds
             tags, drain = self._open_batch.tags, self._connection.drain_events
             with self._patience(pace.idle_seconds) as patience, contextlib.suppress(TimeoutError):
@@ -231,6 +240,8 @@ class Subscription:
                     and time.monotonic() < closes_at
                 ):
                     drain(timeout=patience)
+        # The loop keeps the old batch until it is durable; what arrives meanwhile goes into the new
+        # one.
         batch, self._open_batch, self._open_bytes = self._open_batch, Batch(), 0
         return batch
 
@@ -246,6 +257,8 @@ class Subscription:
     def ack(self, batch: Batch) -> None:
         """Ack a whole batch. It must be the oldest one that is not acked."""
         if self._broker.confirms:
+            # One frame for up to 500 messages; "multiple" covers all older tags, so batches are
+            # acked in their order.
             self._channel.basic_ack(batch.tags[-1], multiple=True)
             return
         for tag in batch.tags:  # kombu's memory transport ignores multiple
@@ -287,12 +300,16 @@ class Subscription:
 
     def _consume(self, prefetch: int) -> Any:
         channel = self._connection.channel()
+        # py-amqp would convert the body to text by content_encoding, which any sender can set.
         channel.auto_decode = False
         consumer = kombu.Consumer(
             channel,
             [queue.on(channel) for queue in self._consumed],
             on_message=self._on_message,
+            # Without it the error would end each read, again and again for the same message.
             on_decode_error=self._on_undecodable,
+            # refresh() has declared the queues, with arguments that this entity does not have: it
+            # would get a 406.
             auto_declare=False,
             prefetch_count=prefetch,
         )
@@ -315,17 +332,23 @@ class Subscription:
     def _on_message(self, message: Any) -> None:
         body = self.current_body = as_bytes(message.body)
         self._open_batch.tags.append(message.delivery_tag)
+        # Before the filter, so that a body on which the filter itself fails is put aside too.
         problem = self._refused(body)
         if problem is not None:
             self._add(delivery_of(message, body, problem))
+        # A search in the bytes: parsing the properties of each message of a cloud would cost more
+        # than the filter.
         elif isinstance(message, Incoming) and _COMPRESSION_KEY in message.raw_properties:
             self._inflate(delivery_of(message, body))
         elif self._relevant(body):
             self._add(delivery_of(message, body))
+        # Not in a finally: after an error it names the body that caused it.
         self.current_body = None
 
     def _inflate(self, delivery: Delivery) -> None:
         """Keep a message that may be compressed; only for those the properties are read here."""
+        # The bytes may be in another header or value. kombu takes an empty one for "not
+        # compressed".
         if delivery.headers.get(COMPRESSED, "") != "":
             delivery = _inflated(delivery, self._max_body_bytes)
         if delivery.problem is not None or self._relevant(delivery.body):

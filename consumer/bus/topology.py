@@ -1,4 +1,4 @@
-"""What detachd declares on the broker: its queues, and the exchanges that they are bound to."""
+"""What is on the broker: detachd's queues, the exchanges that they are bound to, others' queues."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ from consumer.bus.queue_type import (
     version_of,
 )
 
-_ACCESS_REFUSED = 403
 _NOT_FOUND = 404
 _NOT_EQUIVALENT = 406
 _HOME_DOWN = "is down or inaccessible"
+# RabbitMQ changes neither type nor arguments of a queue that exists, and detachd deletes none: it
+# may hold messages.
 _MOVE = (
     "To apply the settings: wait until the queue is empty, stop detachd, delete the queue, start "
     "detachd; docs/messaging.md has the steps that lose nothing."
@@ -86,6 +87,7 @@ class QueueSettings:
 
     name: str
     max_length: int
+    # The publishers are Nova and Cinder: a monitoring service must never push back on them.
     overflow: str = "drop-head"
     max_bytes: int | None = None
     choice: TypeChoice = dataclasses.field(default_factory=TypeChoice)
@@ -101,24 +103,29 @@ class QueueSettings:
         A queue that exists with another type or other arguments is used unchanged. Blocks for the
         broker's answers; raises BROKER_ERRORS, HomeNodeDownError among them.
         """
+        # Tried one after the other, because the refusal of one form is all that AMQP tells of a
+        # queue that exists.
         version, refusals = version_of(connection), list[str]()
         choice = self._choice(connection, version)
         for form in forms(choice, version, self.group_size):
             error = self._refusal(connection, form)
             if error is None:
                 return self._declared(choice, form.type, FOUND if refusals else form.why)
+            # Not about an existing queue: for example an argument that this broker does not know.
+            # No other form helps.
             if not exists(describe(error)):
                 raise error
             refusals.append(describe(error))
         return self._unlike(refusals)
 
-    def told(self, connection: kombu.Connection) -> Declared | None:
+    def recognised(self, connection: kombu.Connection) -> Declared | None:
         """Return what the queue is by how the broker refuses ``NO_TYPE``; None if there is none.
 
         Changes nothing, and asks for the right to declare the queue. Only for a broker of which
         ``refuses_no_type`` holds. Blocks for the answers; raises BROKER_ERRORS, for a missing right
         too.
         """
+        # RabbitMQ names one difference only: with our arguments perhaps another one than the type.
         asked = {"x-queue-type": NO_TYPE}
         refusals = [self._refused(connection, own | asked) for own in (self._own, {})]
         if not any(map(exists, refusals)):
@@ -142,14 +149,9 @@ class QueueSettings:
             return False
         return True
 
-    @property
-    def entity(self) -> Any:
-        """Return kombu's queue, without a channel and without the arguments to declare it."""
-        return kombu.Queue(self.name, durable=True)
-
     def on(self, channel: Any) -> Any:
         """Return kombu's queue on a channel, without the arguments to declare it."""
-        return self.entity(channel)
+        return kombu.Queue(self.name, channel=channel, durable=True)
 
     def _choice(self, connection: kombu.Connection, version: tuple[int, ...] | None) -> TypeChoice:
         """Return the type that the settings ask for; if they do not say, ask the broker."""
@@ -157,6 +159,7 @@ class QueueSettings:
             return self.choice
         if version is None:
             return TypeChoice(QueueType.CLASSIC, "the broker is not RabbitMQ")
+        # Creates the queue if the default is quorum: then it is the one that is wanted.
         error = self._refusal(connection, untyped(version, self.group_size))
         return default_choice(None if error is None else describe(error))
 
@@ -183,6 +186,7 @@ class QueueSettings:
             with own_channel(connection) as channel:
                 queue(channel).queue_declare()
         except CHANNEL_ERRORS as error:
+            # A 404, as for a queue that is missing. Only the text tells them apart.
             if _HOME_DOWN in str(error):
                 raise HomeNodeDownError(_home_node_down(self.name, error)) from error
             if _code(error) != _NOT_EQUIVALENT:
@@ -199,6 +203,8 @@ class QueueSettings:
             f"queue {self.name!r} exists as a {kind.value} queue, but {choice.why}; "
             f"detachd uses it unchanged. {_MOVE}"
         )
+        # An option names the type: then a queue of the other one makes the bus unready, because
+        # somebody decided it.
         if choice.insisted:
             return dataclasses.replace(answer, problem=said)
         return dataclasses.replace(answer, note=said)
@@ -206,6 +212,8 @@ class QueueSettings:
     def _unlike(self, refusals: list[str]) -> Declared:
         """Return the answer for a queue that exists with other arguments, whatever its type."""
         kind = next(filter(None, map(type_in, refusals)), None)
+        # A refusal for the type alone is expected of the forms of the other type. The one that
+        # names another argument says more.
         told = [text for text in refusals if exists(text) and type_in(text) is None]
         refusal = (told or refusals)[0]
         limited = _LIMITED if LIMIT in refusal else ""
@@ -275,6 +283,8 @@ def declare_exchange(connection: kombu.Connection, name: str, *, durable: bool) 
     that its publisher can declare it too. Blocks for the broker's answers; raises CHANNEL_ERRORS if
     the broker refuses. 406 is possible if another client declares it between our two requests.
     """
+    # Asked for by name first: a declaration with other arguments than the publisher's is a 406, and
+    # Cinder or Nova owns it.
     if not _exists(connection, name):
         with own_channel(connection) as channel:
             kombu.Exchange(name, "topic", channel, durable=durable, auto_delete=False).declare()
@@ -316,6 +326,31 @@ def own_channel(connection: kombu.Connection) -> Iterator[Any]:
         yield channel
     finally:
         connection.maybe_close_channel(channel)
+
+
+def unconsumed(connection: kombu.Connection, bindings: Iterable[Binding]) -> Mapping[str, int]:
+    """Return for each queue that a publisher makes how many messages wait that nobody consumes.
+
+    0: there is no such queue, the broker does not let us look at it, or it has a consumer. Asks for
+    each by its name, which changes nothing. Blocks for the broker's answers; raises BROKER_ERRORS
+    if the connection is lost.
+    """
+    # oslo.messaging's notifier declares a queue TOPIC.PRIORITY for what it publishes
+    # (oslo_messaging/_drivers/impl_rabbit.py, _publish_and_creates_default_queue). detachd has a
+    # queue of its own on the same exchange, so it neither consumes nor deletes these: they may be
+    # another service's.
+    names = dict.fromkeys(key for binding in bindings for key in binding.routing_keys)
+    return {name: _waiting(connection, name) for name in names}
+
+
+def _waiting(connection: kombu.Connection, name: str) -> int:
+    try:
+        with own_channel(connection) as channel:
+            # Passive: an active declaration would make the queue, which then grows for ever.
+            asked = kombu.Queue(name, channel=channel).queue_declare(passive=True)
+    except CHANNEL_ERRORS:
+        return 0
+    return 0 if asked.consumer_count else int(asked.message_count)
 
 
 def _exists(connection: kombu.Connection, name: str) -> bool:

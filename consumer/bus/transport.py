@@ -47,6 +47,7 @@ class FrameReader:
             data, begins = self._data, _HEAD.size
         kind, channel, size = _HEAD.unpack_from(data, self._at)
         ends = begins + size
+        # Not ">": the end mark is one byte behind the payload.
         if ends >= len(data):
             self._need(_HEAD.size + size + 1)
             data, begins, ends = self._data, _HEAD.size, _HEAD.size + size
@@ -57,6 +58,8 @@ class FrameReader:
 
     def _need(self, count: int) -> None:
         """Receive until ``count`` bytes are available, from position 0 on."""
+        # What was consumed is dropped here alone, so each byte is copied once for a piece and not
+        # once for a frame.
         pieces = [self._data[self._at :]]
         missing = count - len(pieces[0])
         try:
@@ -80,11 +83,15 @@ class _Buffered:
         """Return the next frame. Raises TimeoutError, and OSError when the connection is lost."""
         try:
             return self._frames.read()
+        # First, as it is an OSError too. The connection is good: the next read goes on with the
+        # same frame.
         except TimeoutError:
             raise
         except OSError as error:
             if error.errno in _TRY_AGAIN:
                 raise TimeoutError("the broker did not answer in time") from error
+            # py-amqp does not talk to a transport that is not connected, for example when it
+            # closes.
             self.connected = False
             raise
 

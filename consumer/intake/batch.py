@@ -14,6 +14,8 @@ from handlers.notification import Ignored, Malformed, Notification, Source, pars
 from handlers.notification.wording import wording
 
 EXCERPT_LENGTH = 500
+# Before the secrets are removed, which takes time for each byte: the excerpt has 500 characters in
+# the end.
 _EXCERPT_BYTES = 16_000
 
 
@@ -29,11 +31,7 @@ class BatchReport:
     received: int
     ignored: int
     malformed: int
-    rejected: int
-    stored: int
-    duplicates: int
-    opened: int
-    closed: int
+    accepted: Accepted
     offered: Mapping[Source, int]
     accept_seconds: float | None
 
@@ -86,6 +84,8 @@ class BatchIntake:
         the quarantine raises.
         """
         batch, arrivals, malformed = parsed.batch, parsed.arrivals, parsed.malformed
+        # First, so that an outage of the quarantine queue is met before the ledger has done its
+        # work.
         self._quarantine_all(batch, malformed)
         accepted, seconds = self._accept(batch, arrivals)
         return BatchReport(
@@ -93,11 +93,7 @@ class BatchIntake:
             received=len(batch.tags),
             ignored=len(batch.tags) - len(arrivals) - len(malformed),
             malformed=len(malformed),
-            rejected=len(accepted.rejected),
-            stored=accepted.stored,
-            duplicates=accepted.duplicates,
-            opened=accepted.opened,
-            closed=accepted.closed,
+            accepted=accepted,
             offered=Counter(arrival.notification.source for arrival in arrivals.values()),
             accept_seconds=seconds,
         )
@@ -105,6 +101,8 @@ class BatchIntake:
     def _judge(self, delivery: Delivery) -> Notification | Ignored | Malformed:
         if delivery.problem is not None:
             return Malformed(delivery.problem)
+        # Before parsing: the time and memory of a parser grow with the body, and any sender chooses
+        # that.
         if len(delivery.body) > self._max_body_bytes:
             size, most = len(delivery.body), self._max_body_bytes
             return Malformed(f"the body has {size} bytes, more than max_body_bytes = {most}")
@@ -116,6 +114,7 @@ class BatchIntake:
         started_at = time.monotonic()
         accepted = self._ledger.accept(tuple(arrivals.values()))
         seconds = time.monotonic() - started_at
+        # Two arrivals with the same body are one: a copy of either in quarantine is enough.
         places = {arrival.body_sha256: place for place, arrival in arrivals.items()}
         rejected = {places[arrival.body_sha256]: reason for arrival, reason in accepted.rejected}
         self._quarantine_all(batch, rejected)
@@ -125,6 +124,8 @@ class BatchIntake:
         for place, reason in reasons.items():
             delivery = batch.deliveries[place]
             why = delivery.why(reason)
+            # The batch may be stored again after an outage of the ledger: the body is on the queue
+            # by then.
             if place not in batch.quarantined:
                 self._quarantine(delivery, why)
                 batch.quarantined.add(place)

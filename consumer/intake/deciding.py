@@ -1,8 +1,10 @@
 """A person's decision on quarantined bodies: replay or discard.
 
-A body leaves the quarantine queue only after it is confirmed on the replay queue, or after the
-ledger has recorded that it was discarded. If the process is killed between the two steps, the body
-is in both places: at worst it is replayed twice.
+1. A body leaves the quarantine queue only after it is confirmed on the replay queue, or after the
+   ledger has recorded that it was discarded. If the process is killed between the two steps, the
+   body is in both places: at worst it is replayed twice.
+2. A decision is on the copies that were shown. A body that arrives again is held again.
+3. A queue that cannot be searched keeps its bodies, and stops no decision on those of others.
 """
 
 from __future__ import annotations
@@ -83,6 +85,7 @@ def replay_bodies(
     with ReplaySender(quarantines.replay) as sender:
 
         def settle(delivery: Delivery) -> None:
+            # Confirmed when this returns, and only then may the body leave the quarantine.
             sender.send(delivery.body, requester, headers=_origin(delivery.headers))
             decision.note(delivery.body_sha256)
 
@@ -106,6 +109,7 @@ def discard_bodies(
     """
     decision = _Decision(ledger, bodies, BodyState.DISCARDED, requester)
     decided = decision.decide(quarantines, lambda delivery: decision.note(delivery.body_sha256))
+    # A queue that was full has dropped them. Without a decision they would be listed for ever.
     for body_sha256 in decided.missing:
         decision.note(body_sha256)
     return decided
@@ -139,6 +143,7 @@ class _Decision:
     def decide(self, quarantines: Quarantines, settle: Settle) -> Decided:
         for place in quarantines.places:
             self._search(place, settle)
+        # A queue that could not be searched may still have them.
         missing = [] if self._unreached else [b for b in self._expected() if b not in self._copies]
         return Decided(self._copies, tuple(missing), tuple(self._arrived_again), self._unreached)
 
@@ -156,6 +161,8 @@ class _Decision:
         search = Search(self._selector(), settle, self._copies)
         try:
             search.run(place.broker, place.queue)
+        # One cell whose broker is down must not keep people from deciding on the bodies of the
+        # others.
         except SearchError as error:
             self._unreached[place.bus] = str(error)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,13 +17,15 @@ from consumer.bus.settings import ListenerSettings
 from consumer.bus.subscription import Batch, Subscription
 from consumer.counting import EventKind, Happened, QueuesSeen
 from consumer.intake.batch import BatchIntake, BatchReport, ParsedBatch
-from consumer.intake.loop import QueueLoop
+from consumer.intake.loop import Looped, QueueLoop
 from consumer.intake.quarantine import Quarantine
 from consumer.ledger import Ledger
 from handlers.counting import uncounted
 from handlers.notification import may_concern
 
+# Two requests to the broker, so not after each batch.
 _PROBE_SECONDS = 1.0
+# Ten probes: a busy queue is not empty at each of them.
 _CAUGHT_UP_SECONDS = 10.0
 
 Count = Callable[[BatchReport | Happened | QueuesSeen], None]
@@ -45,7 +46,7 @@ class ListenerStatus:
     problems: tuple[str, ...]
 
 
-class Listener:
+class Listener(Looped):
     """Stores the notifications of one bus in the ledger, and survives outages of both.
 
     For one thread; ``caught_up`` and ``status`` may be called from any. The methods from ``parse``
@@ -83,18 +84,6 @@ class Listener:
             problems=self._loop.problems,
         )
 
-    def run(self, stop: threading.Event) -> None:
-        """Listen until ``stop`` is set; see ``QueueLoop.run``."""
-        self._loop.run(stop)
-
-    def run_once(self) -> int:
-        """Process one batch; return how many messages were acked. See ``QueueLoop.run_once``."""
-        return self._loop.run_once()
-
-    def close(self) -> None:
-        """Close the connections. Messages that were not acked go back to the queue."""
-        self._loop.close()
-
     def parse(self, batch: Batch) -> ParsedBatch:
         """Parse each body; see ``BatchIntake.parse``."""
         return self._batches.parse(batch)
@@ -107,6 +96,8 @@ class Listener:
         """Note that this batch and all before it are acked; check the bindings and the queue."""
         if batch.tags:
             self._last_message_at = datetime.now(UTC)
+        # The batch that followed the probe is acked now, and so is all that the queue had at that
+        # moment.
         if self._all_sent_at is not None:
             self._caught_up_at, self._all_sent_at = self._all_sent_at, None
         now = time.monotonic()
@@ -115,6 +106,8 @@ class Listener:
             self._count(QueuesSeen(self._settings.bus, subscription.unconsumed()))
         if now >= self._probe_at:
             self._probe_at = now + _PROBE_SECONDS
+            # Not caught up yet: what was sent is on its way to us, and is stored with the next
+            # batch.
             self._all_sent_at = now if subscription.all_sent() else None
 
     def interrupted(self, *, disconnected: bool) -> None:

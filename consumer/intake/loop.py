@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from consumer.bus.broker import BROKER_ERRORS, backoff_seconds, describe
 from consumer.bus.sender import NotConfirmedError
@@ -36,7 +36,10 @@ LOG = logging.getLogger(__name__)
 MOST_FAILURES = 3
 FAILED_TOO_OFTEN = f"detachd failed {MOST_FAILURES} times on this message; see the log of detachd"
 
+# A bound of memory. The oldest is forgotten: it then fails three times again before it is put
+# aside.
 _MOST_COUNTED_BODIES = 1000
+# Short, so that a stop is noticed while a batch waits.
 _SLICE_SECONDS = 0.5
 
 Parsed = TypeVar("Parsed")
@@ -120,6 +123,8 @@ class QueueLoop(Generic[Parsed]):
             try:
                 self.run_once()
             except BROKER_ERRORS as error:
+                # Before the connection is dropped: the body that is being read is known only until
+                # then.
                 self._count_failure(broker=True)
                 stop.wait(self._disconnect(f"the broker cannot be used: {describe(error)}"))
             except Exception as error:  # the top of the loop: a bug must not end it
@@ -138,6 +143,8 @@ class QueueLoop(Generic[Parsed]):
         """
         subscription = self._subscribed()
         if self._batch is None:
+            # Kept in the object, so that a later call goes on with it after an outage of the
+            # ledger.
             self._batch = self._collect(subscription)
         elif time.monotonic() < self._retry_at:
             subscription.keep_alive(_SLICE_SECONDS)
@@ -167,12 +174,17 @@ class QueueLoop(Generic[Parsed]):
 
     def _made_durable(self, batch: Batch) -> bool:
         if self._parsed is None:
+            # Apart from storing, because an error of parsing has a body for its cause, and one of
+            # storing has not.
             self._parsed = self._intake.parse(batch)
         try:
             self._intake.store(self._parsed)
         except (LedgerUnavailableError, NotConfirmedError) as error:
             self._failures += 1
+            # Not a sleep: run_once goes on to send heartbeats, or the broker takes the messages
+            # away.
             self._retry_at = time.monotonic() + backoff_seconds(self._failures)
+            # Deadlines must not fire while a message waits that may be the end that they wait for.
             self._intake.interrupted(disconnected=False)
             self._problem = f"{self._waiting.format(len(batch.tags))}: {describe(error)}"
             self._log_problems()
@@ -199,14 +211,15 @@ class QueueLoop(Generic[Parsed]):
     def _count_failure(self, *, broker: bool) -> None:
         """Count a failure for the body that caused it; if it is unknown, take bodies one by one.
 
-        Otherwise one message that triggers a bug would stop its queue for ever. ``broker``: the
-        error is of a kind that a lost connection raises. Such an error is not caused by a body,
-        unless it was raised while bodies were parsed.
+        ``broker``: the error is of a kind that a lost connection raises.
         """
+        # Otherwise one message that triggers a bug would stop its queue for ever. A broker's error
+        # is not caused by a body, unless it was raised while bodies were parsed.
         batch, subscription = self._batch, self._subscription
         if subscription is not None and subscription.current_body is not None:
             self._body_failures.count(sha256(subscription.current_body).hexdigest())
         elif batch is not None and (self._parsed is None or not broker):
+            # The next connection has a prefetch of one, so the message that fails comes alone.
             self._singles_left = max(self._singles_left, len(batch.tags))
             if len(batch.tags) == 1 and batch.deliveries:
                 self._body_failures.count(batch.deliveries[0].body_sha256)
@@ -215,6 +228,8 @@ class QueueLoop(Generic[Parsed]):
         """Count down the messages to take one by one; after them return to full batches."""
         left = self._singles_left - len(batch.tags) if batch.tags else 0
         self._singles_left = max(left, 0)
+        # The prefetch of a consumer stays what it was when it began (RabbitMQ, "Consumer
+        # Prefetch").
         if not self._singles_left and self._settings.prefetch > 1:
             subscription.close()  # the next connection has the full prefetch
             self._reset(disconnected=False)
@@ -228,6 +243,7 @@ class QueueLoop(Generic[Parsed]):
                 settings.broker,
                 (settings.queue, settings.quarantine),
                 settings.bindings,
+                # Otherwise the broker would deliver the failing message amid others again.
                 prefetch=1 if self._singles_left else settings.prefetch,
                 max_body_bytes=settings.max_body_bytes,
                 relevant=self._relevant,
@@ -243,6 +259,7 @@ class QueueLoop(Generic[Parsed]):
         """Drop the connection; return how many seconds to wait before the next one."""
         disconnected = self._subscription is not None
         if self._subscription is not None:
+            # close() would wait for an answer of the broker that has just failed.
             self._subscription.abandon()
         self._reset(disconnected=disconnected)
         self._failures += 1
@@ -257,6 +274,7 @@ class QueueLoop(Generic[Parsed]):
 
     def _log_queues(self, subscription: Subscription) -> None:
         """Log which type each queue has, and why; what the settings would rather have."""
+        # Logged at each connection: the type may have changed while detachd was away.
         own, *others = subscription.declared
         LOG.info("%s: listening on %s", self._name, own)
         for queue in others:
@@ -276,6 +294,24 @@ class QueueLoop(Generic[Parsed]):
         self._logged = problems
 
 
+class Looped:
+    """What a listener and a replayer have in common: a loop runs them. For one thread."""
+
+    _loop: QueueLoop[Any]
+
+    def run(self, stop: threading.Event) -> None:
+        """Process messages until ``stop`` is set; see ``QueueLoop.run``."""
+        self._loop.run(stop)
+
+    def run_once(self) -> int:
+        """Process one batch; return how many messages were acked. See ``QueueLoop.run_once``."""
+        return self._loop.run_once()
+
+    def close(self) -> None:
+        """Close the connections. Messages that were not acked go back to the queue."""
+        self._loop.close()
+
+
 class BodyFailures:
     """Counts detachd's failures on each body, for up to a thousand bodies. For one thread.
 
@@ -287,6 +323,7 @@ class BodyFailures:
 
     def count(self, body_sha256: str) -> None:
         """Count an unexpected error that only this body can have caused."""
+        # Taken out and put in again, so that the body that failed longest ago stands first.
         self._counts[body_sha256] = self._counts.pop(body_sha256, 0) + 1
         if len(self._counts) > _MOST_COUNTED_BODIES:
             del self._counts[next(iter(self._counts))]

@@ -45,6 +45,7 @@ class Quarantine:
     def put(self, delivery: Delivery, reason: str) -> None:
         """Put a body on the queue; it is confirmed when this returns. Raises NotConfirmedError."""
         name = self._queue.name
+        # Returned by the default exchange: there is no queue of that name.
         if self._sender.send(self._parcel(delivery, reason)) is Confirmation.RETURNED:
             self._sender.close()  # the next connection declares the queue again
             raise NotConfirmedError(f"queue {name!r} was deleted; detachd declares it again")
@@ -111,7 +112,11 @@ class Search:
 
     def _walk(self, channel: Any, queue: QueueSettings) -> None:
         channel.auto_decode = False
+        # As many as there are now: unwanted ones come back only when the channel closes, so none is
+        # met twice.
         for _ in range(queue.ready(channel)):
+            # One by one and not by a consumer, which would take a prefetch of bodies away from
+            # their places.
             raw = channel.basic_get(queue.name, no_ack=False)
             if raw is None:
                 return
@@ -123,6 +128,7 @@ class Search:
         body_sha256 = delivery.body_sha256
         if not self.selects(body_sha256):
             return
+        # A body of which several copies wait is replayed once.
         if body_sha256 not in self.removed:
             self.settle(delivery)
         self.removed[body_sha256] += 1

@@ -79,6 +79,7 @@ class ReplaySettings:
                 listener.queue,
                 name=replay.queue,
                 max_length=replay.queue_max_length,
+                # The publisher is a person: a refusal is seen, and a dropped replay would not be.
                 overflow="reject-publish",
             ),
             quarantine=listener.quarantine,
@@ -123,6 +124,8 @@ class ReplaySender:
                 self._sender.close()  # the queue was just deleted: a new connection declares it
                 self._resend(parcel)
         except NotConfirmedError as error:
+            # A nack is the answer of a full queue with reject-publish (RabbitMQ, "Queue Length
+            # Limit").
             if isinstance(error.__cause__, MessageNacked):
                 raise NotConfirmedError(self._full()) from error
             raise
@@ -145,6 +148,7 @@ class ReplaySender:
             routing_key=self._queue.name,
             body=body,
             headers={**headers, ACTOR: requester.actor, REPLAY_REASON: requester.reason},
+            # By it the replayer recognises a redelivery, whatever the connection does.
             message_id=str(uuid.uuid4()),
         )
 
@@ -152,7 +156,9 @@ class ReplaySender:
 SOURCE = "replay"
 UNKNOWN_ACTOR = "unknown"
 NO_REASON = "no reason given"
+# The width of the columns for the actor, and some lines for the reason.
 ACTOR_LENGTH, REASON_LENGTH = 255, 500
+# The length of a case id; anything longer is no beginning of one.
 LONGEST_ID = 36
 
 
@@ -210,6 +216,7 @@ def _order(document: bytes) -> CaseOrder | Refused | None:
         fields = orjson.loads(document)
     except orjson.JSONDecodeError:
         return None
+    # A notification may have a field "case" of its own.
     if not isinstance(fields, dict) or "case" not in fields or _is_notification(fields):
         return None
     case_id, actor, reason = (fields.get(name) for name in ("case", "actor", "reason"))
@@ -235,6 +242,7 @@ def replay_of(
     """
     case_order = order if isinstance(order, CaseOrder) else None
     headers = delivery.headers
+    # The user of the broker comes last: it is that of detachd for all replays by its command.
     actor = (case_order and case_order.actor) or _text(headers.get(ACTOR)) or delivery.user_id
     reason = (case_order and case_order.reason) or _text(headers.get(REPLAY_REASON))
     return Replay(
@@ -292,5 +300,6 @@ def unwrap(document: bytes) -> bytes:
             return document
         body = record["body"]
         return body.encode() if isinstance(body, str) else orjson.dumps(body)
+    # Whatever cannot be unwrapped is judged as it is, and says then what is wrong with it.
     except (orjson.JSONDecodeError, orjson.JSONEncodeError, UnicodeEncodeError):
         return document

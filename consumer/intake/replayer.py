@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from typing import assert_never
 from consumer.bus.subscription import Batch, Delivery, Subscription
 from consumer.counting import EventKind, Happened
 from consumer.intake.batch import record_quarantined
-from consumer.intake.loop import QueueLoop
+from consumer.intake.loop import Looped, QueueLoop
 from consumer.intake.quarantine import Quarantine
 from consumer.intake.replay_queue import (
     SOURCE,
@@ -66,7 +65,7 @@ class _Request:
     replay: Replay
 
 
-class Replayer:
+class Replayer(Looped):
     """Stores replays in the ledger. For one thread.
 
     ``status`` may be called from any thread. The methods from ``parse`` on are those of ``Intake``:
@@ -82,26 +81,16 @@ class Replayer:
             settings, self, self._quarantine, relevant=lambda _: True,
             name="replay", connection="detachd replay", waiting="a replay waits unacked",
         )  # fmt: skip
+        # The replay without an id whose ack the broker may not have. Only one: prefetch is one.
         self._in_doubt: Replay | None = None
 
     def status(self) -> ReplayStatus:
         """Return the status. Does not block."""
         return ReplayStatus(self._loop.connected, self._loop.problems)
 
-    def run(self, stop: threading.Event) -> None:
-        """Process replays until ``stop`` is set; see ``QueueLoop.run``."""
-        self._loop.run(stop)
-
-    def run_once(self) -> int:
-        """Process one replay; return how many were acked. See ``QueueLoop.run_once``."""
-        return self._loop.run_once()
-
-    def close(self) -> None:
-        """Close the connections. Messages that were not acked go back to the queue."""
-        self._loop.close()
-
     def parse(self, batch: Batch) -> _Request:
         """Parse the single message, and give its replay an id for the ledger."""
+        # One at a time, because only then can a redelivery be told from a second replay.
         (delivery,) = batch.deliveries
         order = self._order(delivery)
         return _Request(batch, delivery, order, self._identified(delivery, order))
@@ -112,6 +101,7 @@ class Replayer:
         Blocks for the ledger and, for a quarantined message, for the broker's confirm. Raises
         LedgerUnavailableError and NotConfirmedError.
         """
+        # Before it is stored: the connection may be lost at any moment from here on.
         self._in_doubt = None if request.delivery.message_id else request.replay
         match request.order:
             case Refused(reason):
@@ -150,6 +140,7 @@ class Replayer:
         body_sha256, doubt = delivery.body_sha256, self._in_doubt
         if delivery.message_id:
             # Some senders give every message the same id: with the hash of the body it is unique.
+            # uuid5: the same delivery gets the same id, in any process.
             own = uuid.uuid5(uuid.NAMESPACE_OID, f"{delivery.message_id} {body_sha256}")
             return replay_of(delivery, order, f"{SOURCE}:{own}", maybe_repeated=False)
         if delivery.redelivered and doubt is not None and doubt.body_sha256 == body_sha256:
@@ -160,6 +151,7 @@ class Replayer:
     def _replay(self, request: _Request, what: str | Notification) -> None:
         try:
             replayed = self._ledger.replay(request.replay, what)
+        # A person has to look at it. Without an ack it would come again for ever.
         except (NoSuchCaseError, ReplayRefusedError) as error:
             self._quarantine_message(request, str(error))
             return
@@ -169,6 +161,8 @@ class Replayer:
 
     def _quarantine_message(self, request: _Request, reason: str) -> None:
         why = request.delivery.why(reason)
+        # After an outage of the ledger the request is stored again, and the body is on the queue
+        # already.
         if not request.batch.quarantined:
             self._quarantine.put(request.delivery, why)
             request.batch.quarantined.add(0)

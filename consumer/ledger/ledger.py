@@ -20,7 +20,7 @@ from datetime import datetime
 from consumer.body_state import BodyState
 from consumer.ledger.database import schema
 from consumer.ledger.database.address import Tls
-from consumer.ledger.database.engine import Database, database_now
+from consumer.ledger.database.engine import Database, PartOfLedger, database_now
 from consumer.ledger.database.schema import Upgraded
 from consumer.ledger.history import reading
 from consumer.ledger.history.archive import Archived, Pruned, archive, prune
@@ -38,10 +38,10 @@ from consumer.ledger.work import (
     control,
     dismissing,
     finish,
+    late,
     off_words,
     outbox,
     replicas,
-    under_way,
 )
 from consumer.ledger.work.allowances import Brake
 from consumer.ledger.work.casefile import LedgerCaseFile, connector_of
@@ -64,7 +64,7 @@ from handlers.correlation.matching import Timing
 from handlers.notification import Notification
 
 
-class Ledger:
+class Ledger(PartOfLedger):
     """The ledger of one cloud in one database. Thread-safe; connects at the first call.
 
     Raises LedgerUrlError for a URL other than sqlite:///FILE, postgresql://... and mariadb://...,
@@ -80,8 +80,7 @@ class Ledger:
         second_looks_per_minute: int = 0,
         tls: Tls | None = None,
     ) -> None:
-        self._database = Database(url, tls)
-        self._cloud = cloud
+        super().__init__(Database(url, tls), cloud)
         self._intake = Intake(cloud, timing or Timing(), SecondLooks(second_looks_per_minute))
         self.sweeps = Sweeps(self._database, cloud)
         self.rounds = Rounds(self._database, cloud)
@@ -140,25 +139,23 @@ class Ledger:
         ``excerpt`` is shown to people: the caller has removed secrets from it.
         """
         body = quarantine.Unreadable(bus, routing_key, body_sha256, size, reason, excerpt)
-        self._database.write(lambda c: quarantine.record(c, self._cloud, body))
+        self._write(quarantine.record, body)
 
     def quarantined(
         self, *, state: BodyState | None = None, limit: int | None = None
     ) -> tuple[QuarantinedBody, ...]:
         """List the quarantined bodies, the most recent first."""
-        return self._database.read(lambda c: quarantine.list_bodies(c, self._cloud, state, limit))
+        return self._read(quarantine.list_bodies, state, limit)
 
     def quarantined_body(self, body_sha256: str) -> QuarantinedBody:
         """Return one, by its hash or the beginning of it. Raises NoSuchBodyError."""
-        return self._database.read(lambda c: quarantine.one_body(c, self._cloud, body_sha256))
+        return self._read(quarantine.one_body, body_sha256)
 
     def decide_quarantined(
         self, body: QuarantinedBody, state: BodyState, *, actor: str, decision: str
     ) -> bool:
         """Record a decision on a body; return False if it arrived again after it was read."""
-        return self._database.write(
-            lambda c: quarantine.decide(c, self._cloud, body, state, actor=actor, decision=decision)
-        )
+        return self._write(quarantine.decide, body, state, actor=actor, decision=decision)
 
     def replay(self, replay: Replay, what: str | Notification) -> Replayed:
         """Replay a case, by its id or by a notification: it is due at once.
@@ -235,19 +232,17 @@ class Ledger:
 
         Their late horizon begins anew. Needs no claim: it decides nothing.
         """
-        return self._database.write(lambda c: under_way.keep(c, request_ids))
+        return self._database.write(lambda c: late.keep_under_way(c, request_ids))
 
     def came_back(self, owner: str, request_id: str, how: str) -> str | None:
         """Record that such a write has returned, and look at its volume; return the case's id."""
-        return self._database.write(lambda c: under_way.came_back(c, owner, request_id, how))
+        return self._database.write(lambda c: late.came_back(c, owner, request_id, how))
 
     # --- announcements --------------------------------------------------------------------------
 
     def outbox_lease(self, owner: str, *, limit: int, lease_seconds: float) -> tuple[Outgoing, ...]:
         """Lease announcements to publish, the oldest first, at most one for each case."""
-        return self._database.write(
-            lambda c: outbox.lease(c, self._cloud, owner, limit=limit, lease_seconds=lease_seconds)
-        )
+        return self._write(outbox.lease, owner, limit=limit, lease_seconds=lease_seconds)
 
     def outbox_sent(self, ids: Collection[int]) -> None:
         """Mark these as sent: the broker confirmed them."""
@@ -263,7 +258,7 @@ class Ledger:
 
     def unrouted(self, *, since: datetime | None, limit: int) -> tuple[Outgoing, ...]:
         """Return announcements that reached no queue, the oldest first."""
-        return self._database.read(lambda c: outbox.unrouted(c, self._cloud, since, limit))
+        return self._read(outbox.unrouted, since, limit)
 
     def resend(
         self,
@@ -274,20 +269,17 @@ class Ledger:
         since: datetime | None = None,
     ) -> int:
         """Send unrouted announcements again, all of them for None; return how many there are."""
-        word = Word(actor, reason)
-        return self._database.write(
-            lambda c: outbox.resend(c, self._cloud, message_ids, since, word)
-        )
+        return self._write(outbox.resend, message_ids, since, Word(actor, reason))
 
     def outbox_pending(self) -> tuple[int, float]:
         """Return how many announcements are not sent, and the age in seconds of the oldest."""
-        return self._database.read(lambda c: outbox.pending(c, self._cloud))
+        return self._read(outbox.pending)
 
     # --- replicas -------------------------------------------------------------------------------
 
     def beat(self, replica: Replica) -> None:
         """Write the heartbeat of this service."""
-        self._database.write(lambda c: replicas.beat(c, self._cloud, replica))
+        self._write(replicas.beat, replica)
 
     def leave(self, owner: str) -> None:
         """Remove a service that has stopped normally."""
@@ -295,15 +287,15 @@ class Ledger:
 
     def claiming_at(self, place: str) -> tuple[str, ...]:
         """Return which services of this place have claims whose leases have not ended."""
-        return self._database.read(lambda c: replicas.claiming_at(c, self._cloud, place))
+        return self._read(replicas.claiming_at, place)
 
     def end_leases(self, owner: str) -> int:
         """End the leases of a service that is proven dead; return how many there were."""
-        return self._database.write(lambda c: claims.end_leases(c, self._cloud, owner))
+        return self._write(claims.end_leases, owner)
 
     def replicas(self) -> tuple[ReplicaSeen, ...]:
         """List the services that work on this ledger, or did in the last week."""
-        return self._database.read(lambda c: replicas.list_replicas(c, self._cloud))
+        return self._read(replicas.list_replicas)
 
     # --- finished cases -------------------------------------------------------------------------
 
@@ -325,11 +317,11 @@ class Ledger:
 
     def brakes(self, since_seconds: float) -> tuple[Brake, ...]:
         """Return the brakes that held a plan back in the last seconds, the latest first."""
-        return self._database.read(lambda c: allowances.held_since(c, self._cloud, since_seconds))
+        return self._read(allowances.held_since, since_seconds)
 
     def open_breakers(self) -> Mapping[str, Breaker]:
         """Return the circuit breakers that are not closed, by backend."""
-        return self._database.read(lambda c: breakers.open_breakers(c, self._cloud))
+        return self._read(breakers.open_breakers)
 
     # --- what people do and see -----------------------------------------------------------------
 
@@ -338,11 +330,11 @@ class Ledger:
 
         With ``backend``, only for the volumes of that one.
         """
-        self._database.write(lambda c: control.pause(c, self._cloud, actor, reason, backend))
+        self._write(control.pause, Word(actor, reason), backend)
 
     def resume(self, actor: str, reason: str = "", *, backend: str | None = None) -> None:
         """End the pause of all, or of one backend, if there is one."""
-        self._database.write(lambda c: control.resume(c, self._cloud, actor, reason, backend))
+        self._write(control.resume, Word(actor, reason), backend)
 
     def paused(self, backend: str | None = None) -> Pause | None:
         """Return the pause of all, else that of this backend, or None."""
@@ -361,107 +353,95 @@ class Ledger:
 
         ``plan`` is its fingerprint, or the beginning of it; ``action`` is what is ordered instead,
         and ``plan`` then that of the plan with it. Raises NoSuchCaseError, WrongStateError
-        unless the case awaits approval, and PlanChangedError unless it has this very plan.
+        unless the case awaits approval, and PlanChangedError where the case has another plan now or
+        the same plan on other evidence.
         """
-        word = Word(actor, reason)
-        return self._database.write(
-            lambda c: approving.approve(c, self._cloud, case_id, plan, word, action=action)
-        )
+        return self._write(approving.approve, case_id, plan, Word(actor, reason), action=action)
 
     def close_case(self, case_id: str, actor: str, reason: str) -> str:
-        """Close a case that a person has; return its full id.
+        """Close a case that a person has; return its full id. The next sign opens a new case.
 
         Raises NoSuchCaseError, and WrongStateError where a person does not have it, a worker is at
         it, or what it wrote may still act.
         """
-        word = Word(actor, reason)
-        return self._database.write(lambda c: dismissing.close(c, self._cloud, case_id, word))
+        return self._write(dismissing.close, case_id, Word(actor, reason))
 
     def acknowledge(
         self, case_id: str, until: datetime | float, actor: str, reason: str
     ) -> tuple[str, datetime]:
         """Leave a case that a person has out of the counts until then; return its id and the time.
 
-        ``until`` is a time, or seconds from now. Raises NoSuchCaseError, WrongStateError.
+        ``until`` is a time, or seconds from now. It ends earlier where a look finds danger, or
+        another rule. Raises NoSuchCaseError, WrongStateError.
         """
-        word = Word(actor, reason)
-        return self._database.write(
-            lambda c: dismissing.acknowledge(c, self._cloud, case_id, until, word)
-        )
+        return self._write(dismissing.acknowledge, case_id, until, Word(actor, reason))
 
     def end_acknowledgement(self, case_id: str, actor: str, reason: str) -> str:
         """Count a case again; return its full id. Raises NoSuchCaseError, WrongStateError."""
-        word = Word(actor, reason)
-        return self._database.write(
-            lambda c: dismissing.end_acknowledgement(c, self._cloud, case_id, word)
-        )
+        return self._write(dismissing.end_acknowledgement, case_id, Word(actor, reason))
 
     def write_note(self, case_id: str, actor: str, reason: str) -> str:
         """Write into the history of a case; return its full id.
 
         Raises NoSuchCaseError, and WrongStateError for a case in the archive.
         """
-        word = Word(actor, reason)
-        return self._database.write(lambda c: dismissing.write_note(c, self._cloud, case_id, word))
+        return self._write(dismissing.write_note, case_id, Word(actor, reason))
 
     def attest_off(self, host: str, until: datetime | float, actor: str, reason: str) -> OffWord:
         """Write down a person's word that a host is powered off until then; return it.
 
-        ``until`` is a time, or seconds from now. Raises WrongStateError.
+        An earlier word for it ends. ``until`` is a time, or seconds from now. Raises
+        WrongStateError for a time that is past or more than 30 days off.
         """
-        said = Word(actor, reason)
-        return self._database.write(lambda c: off_words.attest(c, self._cloud, host, until, said))
+        return self._write(off_words.attest, host, until, Word(actor, reason))
 
     def revoke_off(self, host: str, actor: str, reason: str) -> None:
         """End the word for a host. Raises NoSuchHostError where none stands."""
-        said = Word(actor, reason)
-        self._database.write(lambda c: off_words.revoke(c, self._cloud, host, said))
+        self._write(off_words.revoke, host, Word(actor, reason))
 
     def hosts_off(self) -> tuple[OffWord, ...]:
         """Return the words that stand now."""
-        return self._database.read(lambda c: off_words.standing(c, self._cloud))
+        return self._read(off_words.standing)
 
     def off_word(self, host: str) -> OffWord | None:
         """Return the word that stands now for a host."""
-        words = self._database.read(lambda c: off_words.standing(c, self._cloud, host))
-        return words[-1] if words else None
+        return self._read(off_words.of_host, host)
 
     def off_words(self, *, limit: int = 100) -> tuple[SaidOff, ...]:
         """Return the words on record, the newest first, also those that have ended."""
-        return self._database.read(lambda c: off_words.every(c, self._cloud, limit))
+        return self._read(off_words.every, limit)
 
     def knows_host(self, host: str) -> bool:
         """Tell whether a notification or a connector ever named this compute host."""
-        return self._database.read(lambda c: off_words.known(c, self._cloud, host))
+        return self._read(off_words.known, host)
 
     def heard_of(self, host: str, why: str) -> bool:
         """End the word for a host that was heard of again; return whether there was one."""
-        return self._database.write(lambda c: off_words.heard_of(c, self._cloud, host, why))
+        return self._write(off_words.heard_of, host, why)
 
     def take_ended_words(self) -> tuple[SaidOff, ...]:
         """Return words that ended by themselves and that nobody was told of; no other gets them."""
-        return self._database.write(lambda c: off_words.take_untold(c, self._cloud))
+        return self._write(off_words.take_untold)
 
-    def take_decisions(self, *, limit: int = 100) -> tuple[Decision, ...]:
-        """Return decisions of people that no service has logged yet; no other gets them."""
-        return self._database.write(lambda c: take_unlogged(c, self._cloud, limit))
+    def take_decisions(self) -> tuple[Decision, ...]:
+        """Return some decisions of people that no service has logged yet; no other gets them."""
+        return self._write(take_unlogged)
 
     def cases(
         self,
         *,
         state: CaseState | None = None,
-        backend: str | None = None,
         volume_id: str | None = None,
         limit: int = 100,
     ) -> tuple[Case, ...]:
         """List cases, the newest first."""
         states = (state,) if state else ()
-        wanted = Filter(states=states, backend=backend, volume_id=volume_id, limit=limit)
-        return self._database.read(lambda c: reading.list_cases(c, self._cloud, wanted))
+        wanted = Filter(states=states, volume_id=volume_id, limit=limit)
+        return self._read(reading.list_cases, wanted)
 
     def list_cases(self, wanted: Filter) -> Listing:
         """List cases as a person needs them: those for a person first, the closed ones last."""
-        return self._database.read(lambda c: reading.list_urgent(c, self._cloud, wanted))
+        return self._read(reading.list_urgent, wanted)
 
     def now(self) -> datetime:
         """Return the time by the database's clock."""
@@ -469,22 +449,22 @@ class Ledger:
 
     def last_heard(self) -> Mapping[tuple[str, str], datetime]:
         """Return when the last notification came from each source on each bus. Reads them all."""
-        return self._database.read(lambda c: reading.last_heard(c, self._cloud))
+        return self._read(reading.last_heard)
 
     def backends_on_record(self) -> tuple[str, ...]:
         """Return the backends of which there is or was a case, in order."""
-        return self._database.read(lambda c: reading.backends(c, self._cloud))
+        return self._read(reading.backends)
 
     def case(self, case_id: str) -> CaseRecord:
         """Return one case, by its id or the beginning of it. Raises NoSuchCaseError."""
-        return self._database.read(lambda c: reading.show_case(c, self._cloud, case_id))
+        return self._read(reading.show_case, case_id)
 
     def on_record(self, volume_id: str, case_id: str | None = None) -> OnRecord:
         """Return what is known of a volume and its open cases, or of one case; changes nothing.
 
         Raises NoSuchCaseError.
         """
-        return self._database.read(lambda c: on_record(c, self._cloud, volume_id, case_id))
+        return self._read(on_record, volume_id, case_id)
 
     def connector_of(self, host: str) -> Connector | None:
         """Return the connector last learned for a compute host from any attachment's message."""
@@ -492,8 +472,8 @@ class Ledger:
 
     def counts(self) -> dict[CaseState, StateCount]:
         """Count the open cases, with every open state in it; the acknowledged ones apart."""
-        return self._database.read(lambda c: reading.count_cases(c, self._cloud))
+        return self._read(reading.count_cases)
 
     def counts_by_backend(self) -> dict[str | None, dict[CaseState, StateCount]]:
         """Count the open cases of each backend that has any; the acknowledged ones apart."""
-        return self._database.read(lambda c: reading.count_by_backend(c, self._cloud))
+        return self._read(reading.count_by_backend)

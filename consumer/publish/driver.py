@@ -29,6 +29,8 @@ class Announced:
         self.outgoing = outgoing
         self.send = send
         self.answers: list[Confirmation] = []
+        # The first value: where the entry point is missing, the Notifier loads no driver and
+        # returns as if all were well.
         self.error: str | None = "the notify driver 'detachd' did not run; is detachd installed?"
 
     def redacted_copy(self) -> Self:
@@ -43,6 +45,7 @@ class Announced:
         """
         request_ids = self.outgoing.payload.get("request_ids") or [None]
         return {
+            # Made of the message id, so that it is the same however often the announcement is sent.
             "request_id": f"req-{self.outgoing.message_id}",
             "global_request_id": request_ids[0],
         }
@@ -64,6 +67,7 @@ class ConfirmedDriver(notifier.Driver):  # type: ignore[misc]  # oslo.messaging 
         try:
             for topic in self.topics:
                 ctxt.answers.append(ctxt.send(f"{topic}.{priority.lower()}", body))
+        # Kept and not raised: the Notifier would log it with the payload, and return.
         except NotConfirmedError as error:
             ctxt.error = describe(error)
         else:
@@ -81,8 +85,12 @@ def on_the_wire(
     inner = {
         **message,
         "message_id": outgoing.message_id,
+        # In the form of oslo.messaging: naive, in UTC. It is when it was decided, not when it was
+        # sent.
         "timestamp": str(outgoing.created_at.astimezone(UTC).replace(tzinfo=None)),
         **{f"_context_{name}": value for name, value in context.items()},
         "_unique_id": uuid.uuid4().hex,
     }
+    # The message as text in the envelope: what messagingv2 puts on the wire, and its listeners
+    # unpack.
     return json.dumps({"oslo.version": "2.0", "oslo.message": json.dumps(inner)}).encode()

@@ -1,8 +1,13 @@
 """From the outbox to the bus: hop 8.
 
 Announcements are published through oslo.messaging's Notifier, so that they look like notifications
-of other services, with our own notify driver, so that they are confirmed. Each keeps the message_id
-from the outbox, however often it is sent, so that a receiver recognises a repetition.
+of other services, with our own notify driver, so that they are confirmed.
+
+1. An announcement is marked as sent only after the broker has confirmed it for each topic.
+2. It keeps the message_id from the outbox, however often it is sent, so that a receiver recognises
+   a repetition.
+3. One that the broker refuses holds up the later ones of its case, and no others.
+4. One that no queue is bound for is sent again only while subscribers may be reconnecting.
 """
 
 from __future__ import annotations
@@ -14,7 +19,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Self, assert_never
 
 import kombu
@@ -33,20 +37,12 @@ from consumer.bus.sender import Confirmation, ConfirmedSender, NotConfirmedError
 from consumer.bus.topology import declare_exchange, exchange_problem
 from consumer.counting import EventKind, Happened
 from consumer.ledger import Ledger, LedgerUnavailableError, Outgoing
-from consumer.publish.driver import DRIVER, Announced, ConfirmedDriver
+from consumer.publish.driver import DRIVER, Announced
 from handlers.case import Priority
 from handlers.counting import uncounted
 
 LOG = logging.getLogger(__name__)
 
-
-__all__ = [
-    "GROUP",
-    "OPTS",
-    "ConfirmedDriver",
-    "Publisher",
-    "PublisherStatus",
-]
 
 GROUP = cfg.OptGroup("publisher", title="The publishing of announcements")
 OPTS = [
@@ -85,7 +81,10 @@ OPTS = [
         "reconnect. Later, such an announcement is marked as unrouted at once and not sent again.",
     ),
 ]
+# Few, because of the lease: those that are not sent within half of it wait for its end.
 _LIMIT = 20
+# The first half is for sending (_send_due). What is sent last, within its confirm timeout, is
+# marked before the lease ends.
 _LEASE_SECONDS = 30.0
 
 
@@ -93,7 +92,6 @@ _LEASE_SECONDS = 30.0
 class PublisherStatus:
     """The status of the publisher; ``problems`` are sentences for the operator."""
 
-    last_sent_at: datetime | None
     problems: tuple[str, ...]
 
 
@@ -111,8 +109,8 @@ class Publisher:
         *,
         exchange: str,
         owner: str,
-        poll_seconds: float = 1.0,
-        unrouted_after_seconds: float = 60.0,
+        poll_seconds: float,
+        unrouted_after_seconds: float,
         count: Callable[[Happened], None] = uncounted,
     ) -> None:
         self._ledger = ledger
@@ -127,7 +125,6 @@ class Publisher:
         self._failures = 0
         self._problem: str | None = None
         self._unconfirmed, self._unconfirmed_until = "", -math.inf
-        self._last_sent_at: datetime | None = None
 
     @classmethod
     def from_conf(
@@ -143,6 +140,7 @@ class Publisher:
         """
         register_opts(conf)
         conf.register_opts(OPTS, group=GROUP.name)
+        # A default of ours and no option: an operator sets topics where every service has them.
         conf.set_default("topics", list(TOPICS), group="oslo_messaging_notifications")
         options, broker = conf.publisher, BrokerSettings.from_conf(conf)
         return cls(
@@ -150,6 +148,8 @@ class Publisher:
             oslo_messaging.Notifier(
                 oslo_messaging.get_notification_transport(conf),
                 publisher_id=f"detachd.{options.host}",
+                # By name, so that a driver in [oslo_messaging_notifications], which is for other
+                # services, does not count.
                 driver=DRIVER,
                 topics=conf.oslo_messaging_notifications.topics,
             ),
@@ -166,7 +166,7 @@ class Publisher:
         problem = self._problem
         if problem is None and time.monotonic() < self._unconfirmed_until:
             problem = f"announcements wait: {self._unconfirmed}"
-        return PublisherStatus(self._last_sent_at, () if problem is None else (problem,))
+        return PublisherStatus(() if problem is None else (problem,))
 
     def run(self, stop: threading.Event, *, flush_seconds: float = 30.0) -> None:
         """Publish until ``stop`` is set, then publish what is due, for at most ``flush_seconds``.
@@ -174,7 +174,10 @@ class Publisher:
         A publication that is in progress then may take the confirm timeout longer.
         """
         while not stop.is_set():
+            # No pause after a round that sent something (0.0): a backlog is worked off at once.
             stop.wait(self._round())
+        # The attempts have ended by now (Service.wait), so what they announced last is in the
+        # outbox.
         ends_at = time.monotonic() + flush_seconds
         while time.monotonic() < ends_at and not self._round():
             pass
@@ -195,6 +198,7 @@ class Publisher:
             self._note_sent()
 
     def _send_due(self) -> int:
+        # A half: one that is sent after its lease has ended may be sent by another replica too.
         ends_at = time.monotonic() + _LEASE_SECONDS / 2
         settled = 0
         for outgoing in self._ledger.outbox_lease(
@@ -227,6 +231,8 @@ class Publisher:
         except Exception as error:
             LOG.exception("unexpected error; the announcements are kept")
             return self._failed(f"unexpected error: {describe(error)}")
+        # The broker was reached, even if it confirmed nothing: _settle keeps that problem by
+        # itself.
         self._failures, self._problem = 0, None
         return 0.0 if settled else self._poll_seconds
 
@@ -256,16 +262,20 @@ class Publisher:
             delay = self._retry_later(outgoing, announced.error)
             self._unconfirmed_until = time.monotonic() + delay + _LEASE_SECONDS
             return False
+        # One topic without a queue is enough. If it is sent again, the subscribers of the others
+        # recognise it by its message id.
         if Confirmation.RETURNED in announced.answers:
             return self._unroutable(outgoing)
         self._unconfirmed_until = -math.inf
+        # Marked after the round, in one transaction for all. A crash before that sends them again.
         self._confirmed.append(outgoing.outbox_id)
         self._count(Happened(EventKind.SENT, outgoing.event_type))
-        self._last_sent_at = datetime.now(UTC)
         return True
 
     def _unroutable(self, outgoing: Outgoing) -> bool:
         problem = f"no queue is bound to exchange {self._exchange!r} for {outgoing.event_type}"
+        # Subscribers reconnect after a restart of the broker too, and their queues may be bound
+        # only then.
         if self._sender.connected_seconds < self._unrouted_after_seconds:
             self._retry_later(outgoing, problem)
             return False
@@ -291,6 +301,7 @@ def _sender(broker: BrokerSettings, exchange: str, timeout_seconds: float) -> Co
         try:
             declare_exchange(connection, exchange, durable=durable)
         except CHANNEL_ERRORS as error:
+            # The text names the setting that is wrong; the broker's own does not.
             problem = exchange_problem(exchange, error, durable=durable)
             raise NotConfirmedError(problem) from error
 

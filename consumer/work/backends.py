@@ -192,6 +192,7 @@ class Backends:
         """Return the settings of ``host@backend``, or the defaults under that name."""
         if backend is not None and backend in self.by_name:
             return self.by_name[backend]
+        # Under its own name, because the driver is made for it and its slots are counted by it.
         return dataclasses.replace(self.defaults, name=backend or self.defaults.name)
 
     def all(self) -> tuple[Backend, ...]:
@@ -271,6 +272,7 @@ def _policy_option(name: str, default: object) -> cfg.Opt:
             return _choice(name, default, MODES)
         case LateAttach():
             return _choice(name, default, LATE_ATTACHES)
+        # Before int: a bool is an int.
         case bool() | str():
             kind = cfg.BoolOpt if isinstance(default, bool) else cfg.StrOpt
             return kind(name, default=default, help=help_text)
@@ -297,6 +299,8 @@ def read(conf: cfg.ConfigOpts) -> Backends:
     defaults = _backend(DEFAULTS, conf[DEFAULTS])
     by_name = {}
     for section in section_names(conf):
+        # With the values of [backend_defaults] as defaults, so that oslo.config does the
+        # inheriting.
         conf.register_opts(options(defaults), group=section)
         name = section[len(PREFIX) :]
         by_name[name] = _backend(name, conf[section])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 
-from consumer.ledger import Decision, DecisionKind, Ledger, LedgerUnavailableError
+from consumer.ledger import Decision, DecisionKind, Ledger
+from consumer.loop import one_turn
 
 LOG = logging.getLogger(__name__)
 
@@ -27,13 +28,9 @@ class DecisionLog:
 
     def log_once(self) -> None:
         """Log the decisions that no service has logged. Blocks for the database."""
-        try:
+        with one_turn(LOG, "reading decisions"):
             for decision in self._ledger.take_decisions():
                 LOG.info("%s", in_words(decision))
-        except LedgerUnavailableError as error:  # the worker logs a warning for it
-            LOG.debug("decisions were not read: %s", error)
-        except Exception:  # the top of the loop: nothing depends on the log
-            LOG.exception("reading decisions failed; it will be repeated")
 
 
 def in_words(decision: Decision) -> str:
@@ -61,4 +58,5 @@ SAID = {
     DecisionKind.RESENT: "sent unrouted announcements again",
     DecisionKind.ATTESTED: "attested that a host is powered off",
     DecisionKind.REVOKED: "revoked that a host is powered off",
+    DecisionKind.LIFTED: "lifted a fence of",
 }

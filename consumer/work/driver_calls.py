@@ -51,6 +51,7 @@ from drivers.errors import (
     PermanentError,
     TransientError,
 )
+from handlers.counting import uncounted
 
 LOG = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ class BackendCalls:
     ) -> T:
         """Make one call and return what it returns. Blocks for at most ``limit_seconds``.
 
-        ``asks``: it asks the backend, so that its end tells whether that answers.
+        ``asks``: it is a question to the backend, so its end shows whether the backend answers.
 
         Raises what the call raises; TransientError, with nothing done, if the backend is stopped or
         no thread can be started; and IndeterminateError if the call is given up.
@@ -149,6 +150,7 @@ class BackendCalls:
         self._refuse_if_stopped()
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         name = f"{self._backend} {method}"
+        # Given to the thread too: a call that is begun after its caller has gone could act unseen.
         until = time.monotonic() + limit_seconds
         self._give_to_a_thread(_Asked(name, call, future, context.get_current(), until))
         concurrent.futures.wait((future,), limit_seconds)
@@ -180,11 +182,14 @@ class BackendCalls:
             return future.result()
         except OutsideError as error:
             problem = _problem(error, writes=writes)
+            # The process of the driver was killed in time: the call did return, and is told as one
+            # that hung.
             if isinstance(error, HungError):
                 self._report(CallGivenUp(self._backend, method))
                 LOG.warning("%s", error)
             raise
         except BaseException as error:
+            # The kind of the error alone: its text may hold what a vendor's library put into it.
             problem = f"its storage driver {_named(error).removeprefix('it ')}"
             raise
         finally:
@@ -195,15 +200,16 @@ class BackendCalls:
             raise TransientError(why, retry_after_seconds=ASK_AGAIN_SECONDS)
 
     def _give_to_a_thread(self, asked: _Asked) -> None:
-        """Have an idle thread make the call, or a new one.
-
-        A thread keeps the context of its last call, so a call without one gets a new thread.
-        """
+        """Have an idle thread make the call, or a new one."""
+        # A thread keeps the context of its last call, so a call without one gets a new thread.
         with self._lock:
+            # The last one that became idle: the others reach their end when there is less to do.
             idle = self._idle.pop() if self._idle and asked.log_context is not None else None
         (idle or self._new_thread()).put(asked)
 
     def _new_thread(self) -> _Inbox:
+        # An inbox for each thread, so that a call goes to one that is known to wait for it, or to a
+        # new one.
         inbox: _Inbox = queue.SimpleQueue()
         # A daemon: where it hangs, the process can still end.
         thread = threading.Thread(target=self._serve, args=(inbox,), daemon=True)
@@ -218,6 +224,8 @@ class BackendCalls:
         while (asked := self._next(inbox)) is not None:
             if not self._run(asked, inbox):
                 return
+            # So that what it returned, a list of a whole array perhaps, is not kept until the next
+            # call.
             del asked  # with what it returned
 
     def _next(self, inbox: _Inbox) -> _Asked | None:
@@ -226,6 +234,8 @@ class BackendCalls:
         except queue.Empty:
             pass
         with self._lock:
+            # Under the lock, in which a caller takes it: either it is here and leaves, or a call is
+            # coming.
             if inbox in self._idle:
                 self._idle.remove(inbox)
                 return None
@@ -249,10 +259,8 @@ class BackendCalls:
         return False
 
     def _hand_over(self, inbox: _Inbox, give: Callable[[], None]) -> bool:
-        """Give the caller what the call returned, and tell whether it still waits for it.
-
-        The thread is idle before its caller goes on, whose next call is to find it.
-        """
+        """Give the caller what the call returned, and tell whether it still waits for it."""
+        # Idle before the lock is free, so that the caller's next call finds this thread.
         with self._lock:
             try:
                 give()
@@ -266,6 +274,8 @@ class BackendCalls:
     ) -> bool:
         """Give the call up unless it has returned. Its thread finds it either done or listed."""
         with self._lock:
+            # cancel() fails where the result is there: under the lock exactly one of the two
+            # happens first.
             if not future.cancel():
                 return False
             self._hanging[future] = HangingCall(self._backend, method, request_id, time.monotonic())
@@ -338,61 +348,37 @@ class BoundedDriver(StorageDriver):
 
     def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
         """Return what the driver sees, or raise IndeterminateError in time."""
-        return self._calls.make(
-            "observe",
-            lambda: self._driver.observe(volume, timeout_seconds=timeout_seconds),
-            limit_seconds=timeout_seconds + self._grace_seconds,
-        )
+        return self._read("observe", partial(self._driver.observe, volume), timeout_seconds)
 
     def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
         """Return what the driver lists, or raise IndeterminateError in time."""
-        return self._calls.make(
-            "list_exports",
-            lambda: self._driver.list_exports(timeout_seconds=timeout_seconds),
-            limit_seconds=timeout_seconds + self._grace_seconds,
-        )
+        return self._read("list_exports", self._driver.list_exports, timeout_seconds)
 
     def how_reached(self, *, timeout_seconds: float) -> str | None:
         """Return what the driver says, or raise IndeterminateError in time."""
-        return self._calls.make(
-            "how_reached",
-            lambda: self._driver.how_reached(timeout_seconds=timeout_seconds),
-            limit_seconds=timeout_seconds + self._grace_seconds,
-        )
+        return self._read("how_reached", self._driver.how_reached, timeout_seconds)
 
     def reach_of(
         self, volume: VolumeRef, client: ClientInstance, *, timeout_seconds: float
     ) -> Reach:
         """Return what the driver counts, or raise IndeterminateError in time."""
-        return self._calls.make(
-            "reach_of",
-            lambda: self._driver.reach_of(volume, client, timeout_seconds=timeout_seconds),
-            limit_seconds=timeout_seconds + self._grace_seconds,
+        return self._read(
+            "reach_of", partial(self._driver.reach_of, volume, client), timeout_seconds
         )
 
     def fences(self, *, timeout_seconds: float) -> Fences:
         """Return whom the cluster refuses, or raise IndeterminateError in time."""
-        return self._calls.make(
-            "fences",
-            lambda: self._driver.fences(timeout_seconds=timeout_seconds),
-            limit_seconds=timeout_seconds + self._grace_seconds,
-        )
+        return self._read("fences", self._driver.fences, timeout_seconds)
 
     def renew_fence(self, address: str, *, timeout_seconds: float) -> Fences:
         """Have the driver renew it, or raise IndeterminateError in time."""
-        return self._calls.make(
-            "renew_fence",
-            lambda: self._driver.renew_fence(address, timeout_seconds=timeout_seconds),
-            limit_seconds=timeout_seconds + self._grace_seconds,
+        return self._read(
+            "renew_fence", partial(self._driver.renew_fence, address), timeout_seconds
         )
 
     def lift_fence(self, address: str, *, timeout_seconds: float) -> Fences:
         """Have the driver lift it, or raise IndeterminateError in time."""
-        return self._calls.make(
-            "lift_fence",
-            lambda: self._driver.lift_fence(address, timeout_seconds=timeout_seconds),
-            limit_seconds=timeout_seconds + self._grace_seconds,
-        )
+        return self._read("lift_fence", partial(self._driver.lift_fence, address), timeout_seconds)
 
     def terminate_connection(
         self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
@@ -415,6 +401,10 @@ class BoundedDriver(StorageDriver):
         """
         self._write("force_detach", volume, attachment, request_id, timeout_seconds, calls=2)
 
+    def _read(self, method: str, read: Callable[..., T], timeout_seconds: float) -> T:
+        call = partial(read, timeout_seconds=timeout_seconds)
+        return self._calls.make(method, call, limit_seconds=timeout_seconds + self._grace_seconds)
+
     def _write(
         self,
         method: str,
@@ -436,10 +426,6 @@ class BoundedDriver(StorageDriver):
         )
 
 
-def _unreported(_: object) -> None:
-    """Report nothing: for a command, which makes a few calls and ends."""
-
-
 class BoundedDrivers:
     """The driver of each backend, its calls bounded. Thread-safe.
 
@@ -452,7 +438,7 @@ class BoundedDrivers:
         driver_of: Callable[[str], StorageDriver],
         backends: Backends,
         *,
-        report: Callable[[DriverEvent], None] = _unreported,
+        report: Callable[[DriverEvent], None] = uncounted,
     ) -> None:
         self._driver_of = driver_of
         self._backends = backends
@@ -469,6 +455,7 @@ class BoundedDrivers:
         IndeterminateError if its constructor hangs.
         """
         with self._lock:
+            # The lock is held for two lookups only. Making a driver may hang.
             made, calls = self._drivers.get(backend), self._calls_of(backend)
         if made is not None:
             return made

@@ -28,9 +28,10 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from consumer.counting import EventKind, Happened
-from consumer.ledger import Ledger, LedgerUnavailableError
+from consumer.counting import Happened
+from consumer.ledger import Ledger
 from consumer.ledger.work.fences import Fence, FenceState
+from consumer.loop import one_turn
 from drivers.base import Fences, StorageDriver
 from drivers.errors import OutsideError
 from handlers.judgement.policy import BackendPolicy, Mode
@@ -130,14 +131,9 @@ class FenceWatch:
         pause_seconds = self._poll_seconds
         while not stop.wait(pause_seconds):
             pause_seconds = self._poll_seconds
-            try:
+            with one_turn(LOG, "watching the fences", self._count, "fences"):
                 if self.watch_once():
                     pause_seconds = min(CLOSE_SECONDS, self._poll_seconds)
-            except LedgerUnavailableError as error:  # the worker logs a warning for it
-                LOG.debug("the fences were not looked at: %s", error)
-            except Exception:  # the top of the loop: the next look may do better
-                LOG.exception("watching the fences failed; it will be repeated")
-                self._count(Happened(EventKind.INTERNAL_ERROR, "fences"))
 
     def watch_once(self) -> bool:
         """Look at all of them once; tell whether one is about to run out.
@@ -145,12 +141,14 @@ class FenceWatch:
         Blocks for each backend that has one, and the ledger. Raises LedgerUnavailableError. A
         backend without an answer is looked at the next time.
         """
+        # By backend, so that each is asked for its list once.
         standing = sorted(self._ledger.fences.standing(), key=lambda fence: fence.backend)
         for backend, its in itertools.groupby(standing, key=lambda fence: fence.backend):
             try:
                 self._watch(self._driver_of(backend), its)
             except OutsideError as error:
                 LOG.warning("the fences of backend %s were not looked at: %s", backend, error)
+        # Nearly always: then no second statement.
         if not standing:
             return False
         now = self._ledger.now()
@@ -192,6 +190,7 @@ class FenceWatch:
         elif doing is Doing.NOTE:
             self._ledger.fences.seen(fence.fence_id, seen.cluster, seen.until[fence.address])
         elif doing in OVER:
+            # Somebody has let a client in that detachd had shut out.
             level = logging.WARNING if doing is Doing.REMOVED else logging.INFO
             LOG.log(level, "fence %d of %s is over: %s", fence.fence_id, fence.address, doing.value)
             self._ledger.fences.over(fence.fence_id, DETACHD, doing.value)
@@ -199,6 +198,7 @@ class FenceWatch:
     def _make_again(self, driver: StorageDriver, fence: Fence) -> None:
         """Fence the client again, unless nothing may be written, or a person lifts it just now."""
         number, address = fence.fence_id, fence.address
+        # Read again right before the call: a person may have begun to lift it since.
         if self._ledger.fences.one(number).state is not fence.state:
             return
         if self._held(fence.backend) or self._policy_of(fence.backend).mode is Mode.OBSERVE:
@@ -221,6 +221,8 @@ class FenceWatch:
         if fence.host is None or not self._policy_of(fence.backend).trust_off_word:
             return False
         word = self._ledger.off_word(fence.host)
+        # The host must have been powered off since: one that was switched on again may have the
+        # client that was fenced (docs/decisions/0024).
         return word is not None and word.said_at > fence.fenced_at
 
     def _tell_of_another_cluster(self, fence: Fence, cluster: str) -> None:

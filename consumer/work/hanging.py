@@ -13,29 +13,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from consumer.ledger import Ledger, LedgerUnavailableError
 from consumer.work.backends import Backends
-from consumer.work.driver_calls import HangingCall, Returned
+from consumer.work.driver_calls import BoundedDrivers, HangingCall, Returned
 
 LOG = logging.getLogger(__name__)
 
+# Many times within half a late horizon: one failure does not end the service.
 INTERVAL_SECONDS = 5.0
 
 
 class UntoldError(Exception):
     """The ledger could not be told in time that a write is still under way."""
-
-
-class Drivers(Protocol):
-    """The part of ``BoundedDrivers`` that is used here."""
-
-    def hanging(self) -> tuple[HangingCall, ...]:
-        """Return the calls that were given up and have not returned."""
-
-    def take_returned(self) -> tuple[Returned, ...]:
-        """Return the writes that have returned since; each is given once."""
 
 
 class HangingWrites:
@@ -44,7 +34,7 @@ class HangingWrites:
     def __init__(
         self,
         ledger: Ledger,
-        drivers: Drivers,
+        drivers: BoundedDrivers,
         backends: Backends,
         *,
         owner: str,
@@ -70,8 +60,10 @@ class HangingWrites:
 
         Raises UntoldError where that has failed for half a late horizon.
         """
+        # Kept here until the ledger has them: the drivers give each only once.
         self._returned += self._drivers.take_returned()
         writes = [call for call in self._drivers.hanging() if call.request_id is not None]
+        # Before the write: the ledger knows of this moment, not of that at which it answered.
         asked_at = self._clock()
         try:
             if writes:
@@ -98,6 +90,8 @@ class HangingWrites:
         for call in writes:
             horizon_seconds = self._backends.of(call.backend).policy.late_horizon_seconds
             silent_seconds = self._clock() - max(self._told_at, call.given_up_at)
+            # Half, so that this process has ended before the horizon has, with the time that
+            # stopping takes.
             if silent_seconds > horizon_seconds / 2:
                 raise UntoldError(
                     f"{call.method} of backend {call.backend} hangs, and the ledger could not be "

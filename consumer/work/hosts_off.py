@@ -1,4 +1,4 @@
-"""Watches the hosts that persons say are powered off: one that is heard of again is told."""
+"""Watches the hosts that people say are powered off, and tells when one is heard of again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable
 
 from consumer.counting import EventKind, Happened
-from consumer.ledger import Ledger, LedgerUnavailableError
+from consumer.ledger import Ledger
+from consumer.loop import one_turn
 from drivers.control_plane import Nova
 from drivers.errors import OutsideError
 
@@ -20,10 +21,10 @@ SAID = "off"
 
 
 class HostsOff:
-    """Asks Nova for each such host, and tells of each word that ended by itself, once.
+    """Asks Nova for each such host, and logs each word that ended by itself, once.
 
-    A message from the host, and a session of it that an attempt sees anew, end the word where they
-    are seen; here it is told of them too. Several services may do so at the same time.
+    A message from the host ends the word where it is accepted, and a new session of the host where
+    an attempt sees it; both are logged here. Several services may do so at the same time.
     """
 
     def __init__(
@@ -45,19 +46,16 @@ class HostsOff:
 
     def watch_once(self) -> None:
         """Ask and tell. Blocks for Nova, for at most ``LOOK_SECONDS`` a host, and the database."""
-        try:
+        # No word is relied upon because this loop stands still: each look asks for itself.
+        with one_turn(LOG, "watching hosts that are said to be off", self._count, "hosts off"):
             for word in self._ledger.hosts_off():
                 if self._is_up(word.host):
                     self._ledger.heard_of(word.host, "its nova-compute is up")
             self._tell()
-        except LedgerUnavailableError as error:  # the worker logs a warning for it
-            LOG.debug("the words for hosts were not read: %s", error)
-        except Exception:  # the top of the loop: each look checks the word for itself
-            LOG.exception("watching the hosts that are said to be off failed; it will be repeated")
-            self._count(Happened(EventKind.INTERNAL_ERROR, "hosts off"))
 
     def _is_up(self, host: str) -> bool:
         try:
+            # "is True": Nova may not know the host, and that is no sign of life.
             return self._nova.compute_up(host, timeout_seconds=LOOK_SECONDS) is True
         except OutsideError as error:
             LOG.debug("Nova did not say whether %s is up: %s", host, error)

@@ -1,7 +1,4 @@
-"""Archives and later deletes finished cases; and writes the heartbeat of this replica.
-
-The heartbeat's loop also ends the leases of replicas that have died on this machine.
-"""
+"""Archives and later deletes finished cases."""
 
 from __future__ import annotations
 
@@ -11,12 +8,13 @@ import threading
 import time
 from collections.abc import Callable
 
-from consumer.counting import EventKind, Happened
-from consumer.ledger import Archived, Ledger, LedgerUnavailableError, Pruned, Replica
-from consumer.work import liveness
+from consumer.counting import Happened
+from consumer.ledger import Archived, Ledger, Pruned
+from consumer.loop import one_turn
 
 LOG = logging.getLogger(__name__)
 
+# Short transactions. The limits for Galera count on this number (galera.FEWEST_ROWS).
 BATCH = 100
 ROUND_SECONDS = 600.0
 GRACE_SECONDS = 300.0
@@ -72,6 +70,8 @@ class Pruner:
         if not self._caught_up():
             return False
         archived = self._archive()
+        # All three are called, whatever the first returns: "or" would leave the others out while
+        # one has more.
         forgotten = self._ledger.learned.forget(BATCH) == BATCH
         return self._forget() or archived or forgotten
 
@@ -92,57 +92,12 @@ class Pruner:
     def _round(self) -> float:
         """Do one batch; return the pause after it in seconds."""
         began = time.monotonic()
-        try:
+        more = False
+        with one_turn(LOG, "pruning", self._count, "pruner"):
             more = self.prune_once()
-        except LedgerUnavailableError as error:  # the worker logs a warning for it
-            LOG.debug("pruning is postponed: %s", error)
-        except Exception:  # the top of the loop: the next round may do better
-            LOG.exception("pruning failed; it will be repeated")
-            self._count(Happened(EventKind.INTERNAL_ERROR, "pruner"))
-        else:
-            if more:
-                return max((time.monotonic() - began) * PAUSE_FACTOR, SHORTEST_PAUSE_SECONDS)
+        if more:
+            # In proportion, so that a slow database is left alone for longer: a fifth of its time
+            # at most.
+            return max((time.monotonic() - began) * PAUSE_FACTOR, SHORTEST_PAUSE_SECONDS)
         # So that replicas that were started together do not prune together.
         return self._round_seconds * random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
-
-
-BEAT_SECONDS = 10.0
-
-
-class Heartbeat:
-    """Writes the heartbeat of this replica into the ledger at intervals.
-
-    It also looks for replicas that have died on this machine, and ends their leases: another worker
-    can continue with their volumes at once.
-    """
-
-    def __init__(
-        self, ledger: Ledger, replica: Replica, beat_seconds: float = BEAT_SECONDS
-    ) -> None:
-        self._ledger = ledger
-        self._replica = replica
-        self._beat_seconds = beat_seconds
-
-    def run(self, stop: threading.Event) -> None:
-        """Write heartbeats until ``stop`` is set, then remove the row. Errors are retried."""
-        while not stop.is_set():
-            self._try(lambda: self._ledger.beat(self._replica))
-            self._try(self._end_leases_of_the_dead)
-            stop.wait(self._beat_seconds)
-        self._try(lambda: self._ledger.leave(self._replica.owner))
-
-    def _end_leases_of_the_dead(self) -> None:
-        if self._replica.place is None:
-            return
-        for owner in self._ledger.claiming_at(self._replica.place):
-            if owner != self._replica.owner and liveness.is_dead(owner):
-                ended = self._ledger.end_leases(owner)
-                LOG.warning("%s has died on this machine; %d of its leases end now", owner, ended)
-
-    def _try(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except LedgerUnavailableError as error:  # the worker logs a warning for it
-            LOG.debug("the heartbeat was not written: %s", error)
-        except Exception:  # the top of the loop: nothing depends on a heartbeat
-            LOG.exception("the heartbeat failed; it will be repeated")

@@ -2,14 +2,16 @@
 
 The commonest complaint is a volume that stays in-use because its server was deleted while Cinder
 was down. No list in transition shows it. A round reads all of Nova's servers with their volumes and
-all of Cinder's rows, a few pages in each sweep, and compares. What only one of them has is read
-again, by itself, from both; only what is still apart then is made a case.
+all of Cinder's rows, a few pages in each sweep, and compares.
 
-Where no driver can list exports, a round also reads the volumes that others may get (available, or
-up for transfer), for those that have an attached row; else the sweep itself reads them each time.
-
-A row whose server this Nova was never known to have is no suspect: bare metal, another region, a
-client of Cinder's own. It is counted.
+1. What only one of them has is read again, by itself, from both; only what is still apart then is
+   made a case.
+2. A row whose server this Nova was never known to have is no suspect: bare metal, another region, a
+   client of Cinder's own. It is counted.
+3. Where Nova lists far less than in the round before, nothing is compared.
+4. Where no driver can list exports, a round also reads the volumes that others may get (available,
+   or up for transfer), for those that have an attached row; else the sweep itself reads them each
+   time.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from consumer.ledger.work.rounds import Apart, Round
 from drivers.control_plane import Cinder, CinderAttachment, Nova, Volume
 from drivers.errors import PermanentError
 from handlers.correlation import sweep
+from handlers.notification import Notification
 
 LOG = logging.getLogger(__name__)
 
@@ -113,6 +116,7 @@ class InUseRound:
                 return self._servers(now), ()
             return self._rows(now) if now.stage.startswith(ROWS) else self._free(now)
         except PermanentError as error:
+            # Without a marker it is the request itself that is refused.
             if now.marker is None:
                 raise
             LOG.warning("a list is read from its beginning, as its marker is gone: %s", error)
@@ -157,6 +161,7 @@ class InUseRound:
         return self._went_on(now, [volume.volume_id for volume in page], ()), found
 
     def _went_on(self, now: Round, keys: Sequence[str], pairs: Sequence[tuple[str, str]]) -> Round:
+        # A full page may be the last one; then the next page is empty, which is no harm.
         more = len(keys) == self._settings.page_size
         stage, marker = (now.stage, keys[-1]) if more else (self._following(now.stage), None)
         return self._ledger.rounds.note(now, pairs, stage=stage, marker=marker, device=False)
@@ -169,6 +174,7 @@ class InUseRound:
         """Read a volume that others may get, and return what is attached to it all the same."""
         limit = self._settings.timeout_seconds
         volume = self._cinder.volume(volume_id, timeout_seconds=limit)
+        # Read again by itself: the list may be pages old.
         if volume is None or volume.status not in sweep.FREE or not volume.attachments:
             return ()
         server = volume.attachments[0].instance_id
@@ -205,10 +211,12 @@ class InUseRound:
         if server is None:
             if not rows:
                 return ()
+            # The control: only a server that this Nova had can be missing from it.
             record = self._nova.deleted_server(one.instance_id, timeout_seconds=limit)
             return (
                 None if record is None else _arrivals(volume, rows, one.instance_id, GONE, number)
             )
+        # A task is under way: an attach or a detach makes the two differ for a moment.
         if bool(rows) == bool(server.block_devices) or server.task_state is not None:
             return ()
         what = NO_DEVICE if rows else NO_ROW
@@ -235,4 +243,9 @@ def _arrivals(
 ) -> Sequence[Arrival]:
     attachment = rows[0] if len(rows) == 1 else None
     found = sweep.found_apart(volume, attachment, instance_id, what, number)
-    return [Arrival(found, hashlib.sha256(found.message_id.encode()).hexdigest(), BUS)]
+    return [arrival_of(found, BUS)]
+
+
+def arrival_of(found: Notification, bus: str) -> Arrival:
+    """Return for the ledger what detachd itself has found, which came in no body."""
+    return Arrival(found, hashlib.sha256(found.message_id.encode()).hexdigest(), bus)

@@ -13,7 +13,8 @@ import logging
 import threading
 from pathlib import Path
 
-from consumer.ledger import Ledger, LedgerUnavailableError
+from consumer.ledger import Ledger
+from consumer.loop import one_turn
 
 LOG = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ INTERVAL_SECONDS = 1.0
 def is_there(path: Path) -> bool:
     """Tell whether the file is there, or cannot be looked for. Blocks for the file system."""
     try:
+        # lstat: a symbolic link that leads nowhere is a file that somebody has made.
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return False
@@ -68,16 +70,14 @@ class KillSwitch:
         if pulled is not self._pulled:
             LOG.warning("the kill switch is %s: %s", "on" if pulled else "off again", self._actor)
         self._pulled = pulled
-        try:
+        # This host stops by the file itself, whether or not the others can be told.
+        with one_turn(LOG, "telling the ledger of the kill switch"):
             self._write(pulled=pulled)
-        except LedgerUnavailableError as error:  # the worker logs a warning for it
-            LOG.debug("the ledger was not told of the kill switch: %s", error)
-        except Exception:  # the top of the loop: this host stops by the file itself
-            LOG.exception("the ledger was not told of the kill switch; it will be repeated")
 
     def _write(self, *, pulled: bool) -> None:
         pause = self._ledger.paused()
         if pulled and pause is None:
             self._ledger.pause(self._actor, "kill switch")
+        # A pause by a person or by the file of another host goes on.
         elif not pulled and pause is not None and pause.actor == self._actor:
             self._ledger.resume(self._actor, "the file of the kill switch is gone")

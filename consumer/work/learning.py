@@ -24,9 +24,10 @@ from typing import Self
 
 from oslo_config import cfg
 
-from consumer.counting import EventKind, Happened
-from consumer.ledger import Ledger, LedgerUnavailableError
+from consumer.counting import Happened
+from consumer.ledger import Ledger
 from consumer.ledger.work.learned import ToLookAt
+from consumer.loop import one_turn
 from drivers.base import ClientInstance, StorageDriver
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import OutsideError, PermanentError
@@ -131,6 +132,8 @@ class Learner:
         self._silences: Counter[str] = Counter()
 
         def once(backend: str) -> BackendPolicy:
+            # A look that fails is made up for by the next one: repeating it would only load a cloud
+            # in trouble.
             return dataclasses.replace(policy_of(backend), tries=1)
 
         self._policy_of = once
@@ -140,13 +143,8 @@ class Learner:
         """Look until ``stop`` is set. Returns at most one look later."""
         pause_seconds = MINUTE_SECONDS / self._settings.looks_per_minute
         while not stop.wait(pause_seconds):
-            try:
+            with one_turn(LOG, "looking at an attached volume", self._count, "learning"):
                 self.look_once()
-            except LedgerUnavailableError as error:  # the worker logs a warning for it
-                LOG.debug("the looks at attached volumes are postponed: %s", error)
-            except Exception:  # the top of the loop: the next look may do better
-                LOG.exception("a look at an attached volume failed; the next one follows")
-                self._count(Happened(EventKind.INTERNAL_ERROR, "learning"))
 
     def look_once(self) -> ToLookAt | None:
         """Look at the one that is due first; return it, None where none is, or none may be.
@@ -165,13 +163,11 @@ class Learner:
         return taken[0] if taken else None
 
     def _is_ours(self, one: ToLookAt) -> bool:
-        """Tell whether it gets a look: the driver of its backend needs learned clients.
-
-        Where it is, is noted, so that those of other drivers are not taken again.
-        """
+        """Tell whether it gets a look: the driver of its backend needs learned clients."""
         backend = one.backend or self._backend_of(one)
         if backend is None:
             return False
+        # So that it is passed over without a request to Cinder the next time.
         if one.backend is None:
             self._ledger.learned.note_backend(one.volume_id, one.attachment_id, backend)
         try:

@@ -12,7 +12,8 @@ is dead, and the leases of a dead owner are ended at once. Invariants:
    only a process of the same place may conclude anything from a name that is free.
 4. Whoever cannot bind its name has no place, so nothing is ever concluded about it.
 
-Where there is no proof, another host for example, a claim ends with its lease.
+Where there is no proof, another host for example, a claim ends with its lease. The heartbeat is for
+people only; its loop looks for dead services in passing.
 """
 
 from __future__ import annotations
@@ -20,9 +21,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import socket
+import threading
 from pathlib import Path
+
+from consumer.ledger import Ledger, Replica
+from consumer.loop import one_turn
+
+LOG = logging.getLogger(__name__)
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 NAMESPACE = Path("/proc/self/ns/net")
@@ -77,3 +85,41 @@ def _bound(owner: str) -> socket.socket:
         held.close()
         raise
     return held
+
+
+BEAT_SECONDS = 10.0
+
+
+class Heartbeat:
+    """Writes the heartbeat of this replica into the ledger at intervals.
+
+    It also looks for replicas that have died on this machine, and ends their leases: another worker
+    can continue with their volumes at once.
+    """
+
+    def __init__(
+        self, ledger: Ledger, replica: Replica, beat_seconds: float = BEAT_SECONDS
+    ) -> None:
+        self._ledger = ledger
+        self._replica = replica
+        self._beat_seconds = beat_seconds
+
+    def run(self, stop: threading.Event) -> None:
+        """Write heartbeats until ``stop`` is set, then remove the row. Errors are retried."""
+        while not stop.is_set():
+            # Apart, so that a ledger that refuses one of them still gets the other.
+            with one_turn(LOG, "the heartbeat"):
+                self._ledger.beat(self._replica)
+            with one_turn(LOG, "ending the leases of dead services"):
+                self._end_leases_of_the_dead()
+            stop.wait(self._beat_seconds)
+        with one_turn(LOG, "the last heartbeat"):
+            self._ledger.leave(self._replica.owner)
+
+    def _end_leases_of_the_dead(self) -> None:
+        if self._replica.place is None:
+            return
+        for owner in self._ledger.claiming_at(self._replica.place):
+            if owner != self._replica.owner and is_dead(owner):
+                ended = self._ledger.end_leases(owner)
+                LOG.warning("%s has died on this machine; %d of its leases end now", owner, ended)

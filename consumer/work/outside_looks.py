@@ -12,9 +12,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from consumer.counting import Answered
+from consumer.loop import one_turn
+from consumer.outside import Outside
 from drivers.base import StorageDriver
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import OutsideError
@@ -23,18 +24,10 @@ LOG = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 60.0
 LOOK_SECONDS = 10.0
+# Nova answers with the services of that host, which are none: the smallest answer that it has.
 NO_HOST = "detachd-asks-for-no-host"
+# A list that is short as a rule, and that detachd may read anyway.
 STATUS = "attaching"
-
-
-class Known(Protocol):
-    """The part of ``consumer.outside.Outside`` that is used here."""
-
-    def silent(self, component: str, seconds: float) -> bool:
-        """Tell whether the component has said nothing for so long, or had a problem."""
-
-    def troubled(self, component: str) -> bool:
-        """Tell whether the component had a problem, and no call of its driver hangs."""
 
 
 class OutsideLooks:
@@ -46,7 +39,7 @@ class OutsideLooks:
         nova: Nova,
         driver_of: Callable[[str], StorageDriver],
         backends: Sequence[str],
-        known: Known,
+        known: Outside,
         report: Callable[[Answered], None],
         *,
         interval_seconds: float = INTERVAL_SECONDS,
@@ -74,13 +67,11 @@ class OutsideLooks:
         self._look([name for name in self._backends if self._known.troubled(f"backend:{name}")])
 
     def _look(self, backends: Sequence[str]) -> None:
-        try:
+        with one_turn(LOG, "looking at Cinder, Nova and the backends"):
             self._ask("cinder", self._ask_cinder)
             self._ask("nova", self._ask_nova)
             for backend in backends:
                 self._ask_backend(backend)
-        except Exception:  # the top of the loop: nothing depends on a look
-            LOG.exception("looking at Cinder, Nova and the backends failed; it will be repeated")
 
     def _ask(self, component: str, question: Callable[[], object]) -> None:
         if not self._known.silent(component, self._interval_seconds):

@@ -1,4 +1,4 @@
-"""Looks at the start, and after each change of the catalog, of which region Cinder and Nova are.
+"""Compares the regions of Cinder and Nova, at the start and after each change of the catalog.
 
 Several regions and no ``region_name``: the service does not start. If Keystone did not answer then,
 each call is refused (``drivers/openstack/endpoint.py``). That both seem to be apart is only logged:
@@ -54,6 +54,7 @@ class RegionCheck:
     def check(self) -> None:
         """Check once. Blocks for Keystone; what it does not answer is checked the next time."""
         places = self._ask(CHECK_SECONDS)
+        # Said once for each state: the check itself is made every ten minutes.
         if places is None or places == self._said:
             return
         self._said = places

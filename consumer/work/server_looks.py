@@ -1,4 +1,4 @@
-"""Asks Cinder what a server left behind to which something happened.
+"""Asks Cinder what a server left behind when something happened to it.
 
 Nova swallows what Cinder refuses while a server is deleted, migrated or evacuated, and its
 notifications name the server's volumes only where ``[notifications] bdms_in_notifications`` is on.
@@ -9,13 +9,14 @@ row that is left becomes a look at its volume. The looks, not the requests, are 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
 
-from consumer.counting import EventKind, Happened
-from consumer.ledger import Arrival, Ledger, LedgerUnavailableError
+from consumer.counting import Happened
+from consumer.ledger import Arrival, Ledger
+from consumer.loop import one_turn
+from consumer.work.in_use import arrival_of
 from drivers.control_plane import Cinder, ListedAttachment
 from drivers.errors import OutsideError
 from handlers.correlation.sweep import left_by_server
@@ -48,15 +49,11 @@ class ServerLooker:
     def run(self, stop: threading.Event) -> None:
         """Look at what is due until ``stop`` is set. Returns at most one request later."""
         while not stop.wait(self._poll_seconds):
-            try:
-                self.look_once(stop)
-            except LedgerUnavailableError as error:  # the worker logs a warning for it
-                LOG.debug("the look at servers is postponed: %s", error)
-            except OutsideError as error:
-                LOG.warning("Cinder does not say what servers left behind: %s", error)
-            except Exception:  # the top of the loop: the next round may do better
-                LOG.exception("the look at servers failed unexpectedly; it will be repeated")
-                self._count(Happened(EventKind.INTERNAL_ERROR, "server looks"))
+            with one_turn(LOG, "the look at servers", self._count, "server looks"):
+                try:
+                    self.look_once(stop)
+                except OutsideError as error:
+                    LOG.warning("Cinder does not say what servers left behind: %s", error)
 
     def look_once(self, stop: threading.Event) -> int:
         """Look at some servers that are due, within the budget; return at how many.
@@ -73,10 +70,10 @@ class ServerLooker:
                 break
             left = self._cinder.attachments_of(instance_id, timeout_seconds=TIMEOUT_SECONDS)
             self._ledger.accept(_arrivals(left, event_type))
+            # After the accept: a process that dies in between asks once more.
             self._ledger.server_looks.looked_at([instance_id])
         return len(servers)
 
 
 def _arrivals(left: Sequence[ListedAttachment], event_type: str) -> Sequence[Arrival]:
-    found = [left_by_server(attachment, event_type) for attachment in left]
-    return [Arrival(n, hashlib.sha256(n.message_id.encode()).hexdigest(), BUS) for n in found]
+    return [arrival_of(left_by_server(attachment, event_type), BUS) for attachment in left]

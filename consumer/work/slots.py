@@ -1,6 +1,9 @@
 """The limits of cases worked on at once, in total and for each backend; and the worker threads.
 
-Threads are reused: for example, a connection that a thread has opened serves its next case too.
+1. A case has one slot from its claim to its end. It may move to another backend, but only if that
+   one has room.
+2. A slot that was freed wakes who waits for it, unless no work was begun in it.
+3. Threads are reused: for example, a connection that a thread has opened serves its next case too.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ class Slots:
         self._occupied: collections.Counter[str] = collections.Counter()
         self._releases = 0
         self._changed = threading.Condition()
+        # Labels are kept for ever: names that anybody can make up would fill the memory of
+        # Prometheus.
         self._confirmed = set(backends.by_name)
 
     def confirm(self, backend: str) -> None:
@@ -56,6 +61,7 @@ class Slots:
     def full(self) -> frozenset[str]:
         """Return the backends whose limit is reached."""
         with self._changed:
+            # Names that have a slot only: the others have room.
             return frozenset(
                 name
                 for name, number in self._occupied.items()
@@ -196,6 +202,8 @@ class WorkerThreads:
         Raises RuntimeError if the system cannot start a thread; then ``work`` is not run.
         """
         with self._lock:
+            # A thread for each piece of unfinished work, so that none waits while the size is not
+            # reached.
             if self._threads < min(self._unfinished + 1, self._size):
                 threading.Thread(target=self._run, name=self._name, daemon=True).start()
                 self._threads += 1
@@ -219,6 +227,7 @@ class WorkerThreads:
     def _leaves(self) -> bool:
         """Remove this thread, unless all threads are needed for unfinished work."""
         with self._lock:
+            # Work was added between the timeout and this lock.
             if self._threads <= self._unfinished:
                 return False
             self._threads -= 1

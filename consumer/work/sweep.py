@@ -7,6 +7,12 @@ No notification reports them. Causes are an ignored failure of remove_export, a 
 effect after all its callers had given up (UC5), or a status that was reset by hand. Such a volume
 could be attached to another server while the first host still has access.
 
+1. Only what has stayed unchanged for its time is offered to the ledger, and only after its volume
+   was read again.
+2. What a sweep does not see is forgotten only if its lists are complete: Cinder's count is
+   plausible, and every backend has answered.
+3. One sweep opens at most ``most_cases``. The others wait for the next ones, and are counted.
+
 The options are in section [sweep].
 """
 
@@ -14,7 +20,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import hashlib
 import itertools
 import logging
 import random
@@ -27,10 +32,11 @@ from typing import Self, TypeVar
 
 from oslo_config import cfg
 
-from consumer.counting import EventKind, Happened
-from consumer.ledger import Arrival, Ledger, LedgerUnavailableError
+from consumer.counting import Happened
+from consumer.ledger import Ledger
 from consumer.ledger.work.sweeps import DueSweep
-from consumer.work.in_use import InUseRound, Progress, RoundSettings
+from consumer.loop import one_turn
+from consumer.work.in_use import BUS, InUseRound, Progress, RoundSettings, arrival_of
 from drivers.base import Export, StorageDriver
 from drivers.control_plane import Cinder, ListedAttachment, ListedVolume, Nova
 from drivers.errors import OutsideError
@@ -82,7 +88,7 @@ class _Listing:
                 yield sweep.of_shared(volume_id, export)
 
 
-def seek(
+def find_ghosts(
     available: Iterable[ListedVolume],
     driver_of: Callable[[str], StorageDriver],
     *,
@@ -219,41 +225,28 @@ class SweepSettings:
     patience: Patience
     page_size: int
     timeout_seconds: float
-    most_cases: int = 50
-    in_use_interval_seconds: float = 21_600.0
-    in_use_pages: int = 0
+    most_cases: int
+    in_use_interval_seconds: float
+    in_use_pages: int
 
-    @property
-    def round(self) -> RoundSettings:
-        """The settings of the round over all attached volumes."""
+    def round(self, *, free: bool, learns: bool) -> RoundSettings:
+        """Return the settings of the round over all attached volumes."""
         return RoundSettings(
             interval_seconds=self.in_use_interval_seconds,
             pages=self.in_use_pages,
             page_size=self.page_size,
             timeout_seconds=self.timeout_seconds,
             again_seconds=self.patience.again_seconds,
+            free=free,
+            learns=learns,
         )
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Self:
         """Read the section."""
-        section = conf.sweep
-        return cls(
-            enabled=section.enabled,
-            interval_seconds=section.interval_seconds,
-            patience=Patience(
-                attaching_seconds=section.attaching_seconds,
-                detaching_seconds=section.detaching_seconds,
-                reserved_seconds=section.reserved_seconds,
-                error_seconds=section.error_seconds,
-                again_seconds=section.again_seconds,
-            ),
-            page_size=section.page_size,
-            timeout_seconds=section.timeout_seconds,
-            most_cases=section.most_cases,
-            in_use_interval_seconds=section.in_use_interval_seconds,
-            in_use_pages=section.in_use_pages,
-        )
+        section = dict(conf.sweep)
+        patience = {one.name: section.pop(one.name) for one in dataclasses.fields(Patience)}
+        return cls(patience=Patience(**patience), **section)
 
     def problems(self, rpc_response_timeout_seconds: float) -> Iterator[str]:
         """Yield a sentence for each option that does not go with Cinder's RPC timeout."""
@@ -269,7 +262,6 @@ class SweepSettings:
                 )
 
 
-BUS = "sweep"
 MOST_VOLUMES = 1000
 """How many suspected volumes one sweep reads, those in transition longest first."""
 
@@ -342,13 +334,6 @@ class SweepReport:
     strangers: int = 0
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Offered:
-    suspects: int
-    opened: int
-    left: int
-
-
 class Sweeper:
     """Sweeps if no other replica has swept within the interval.
 
@@ -377,20 +362,15 @@ class Sweeper:
         self._settings = settings
         self._count = count
         self._seeks_ghosts = ghosts
-        of_round = dataclasses.replace(settings.round, free=not ghosts, learns=learns)
+        of_round = settings.round(free=not ghosts, learns=learns)
         self._round = InUseRound(cinder, nova, ledger, of_round) if nova else None
 
     def run(self, stop: threading.Event) -> None:
         """Sweep at intervals until ``stop`` is set. Returns at most one call to Cinder later."""
         quarter = self._settings.interval_seconds / 4
         while not stop.wait(random.uniform(0, quarter)):  # noqa: S311 - jitter is no secret
-            try:
+            with one_turn(LOG, "the sweep", self._count, "sweeper"):
                 self.sweep_once(stop)
-            except LedgerUnavailableError as error:  # the worker logs a warning for it
-                LOG.debug("the sweep is postponed: %s", error)
-            except Exception:  # the top of the loop: the next sweep may do better
-                LOG.exception("the sweep failed unexpectedly; it will be repeated")
-                self._count(Happened(EventKind.INTERNAL_ERROR, "sweeper"))
 
     def sweep_once(self, stop: threading.Event) -> SweepReport | None:
         """Make one sweep; None if another replica has swept, or if ``stop`` was set meanwhile.
@@ -414,28 +394,32 @@ class Sweeper:
         return report
 
     def _sweep(self, due: DueSweep, stop: threading.Event) -> SweepReport | None:
+        # First, so that a Cinder without an answer costs one request.
         counted = self._cinder.count_volumes(timeout_seconds=self._settings.timeout_seconds)
         listed = list(itertools.takewhile(lambda _: not stop.is_set(), self._list()))
         ghosts = self._ghosts()
         if stop.is_set():
             return None
+        # What was in transition when its list was read may be free by now, and the other way round:
+        # the last word counts.
         seen = sweep.latest([*ghosts.shared, *listed, *ghosts.free()])
+        # Before the sightings are stored: what a doubted list does not show is not deleted.
         whole = self._believe(due, counted)
         standings = self._ledger.sweeps.note(seen, whole=whole and not ghosts.unseen)
-        offered = self._offer(standings, stop)
+        offered, left = self._offer(standings, stop)
         if whole:
             self._ledger.sweeps.believed(counted)
         else:
             self._ledger.sweeps.doubted()
-        progress = self._go_on_with_round(offered.opened, stop)
+        progress = offered + self._go_on_with_round(offered.opened, stop)
         return SweepReport(
             SweepResult.WHOLE if whole else SweepResult.DOUBTED,
             0.0,
             Counter(s.status for s in seen),
-            offered.suspects + progress.suspects,
-            offered.opened + progress.opened,
+            progress.suspects,
+            progress.opened,
             {backend: len(found) for backend, found in ghosts.found.items()},
-            left=offered.left,
+            left=left,
             pages=progress.pages,
             strangers=progress.strangers,
         )
@@ -458,7 +442,7 @@ class Sweeper:
             for status in sweep.FREE
         )
         limit, hosts = self._settings.timeout_seconds, self._ledger.sweeps.hosts()
-        return seek(free, self._driver_of, timeout_seconds=limit, hosts=hosts)
+        return find_ghosts(free, self._driver_of, timeout_seconds=limit, hosts=hosts)
 
     def _believe(self, due: DueSweep, counted: int) -> bool:
         doubt = sweep.implausible(counted, due.counted)
@@ -486,19 +470,25 @@ class Sweeper:
 
     # --- what becomes a case --------------------------------------------------------------------
 
-    def _offer(self, standings: Sequence[Standing], stop: threading.Event) -> _Offered:
-        """Give the ripe ones to the ledger, until as many cases are opened as may be."""
+    def _offer(self, standings: Sequence[Standing], stop: threading.Event) -> tuple[Progress, int]:
+        """Give the ripe ones to the ledger, until as many cases are opened as may be.
+
+        Returns also how many volumes are left for the next sweep.
+        """
         ripe = [s for s in standings if sweep.ripe(s, self._settings.patience)]
         by_volume: dict[str, list[Standing]] = {}
         for standing in sorted(ripe, key=lambda s: -s.age_seconds):
             by_volume.setdefault(standing.sighting.volume_id, []).append(standing)
         hosts = self._ledger.sweeps.hosts() if ripe else {}
         suspects = opened = read = 0
+        # A volume at a time, so that the limit of cases is kept to the case.
         for of_volume in itertools.islice(by_volume.values(), MOST_VOLUMES):
             if stop.is_set() or opened >= self._settings.most_cases:
                 break
             found = self._suspects(of_volume, hosts)
-            opened += self._ledger.accept([_arrival(n) for n in found]).opened
+            opened += self._ledger.accept([arrival_of(n, BUS) for n in found]).opened
+            # After the accept: a process that dies in between offers them again, and the ledger
+            # knows them.
             self._ledger.sweeps.offered([s.sighting.key for s in of_volume])
             suspects, read = suspects + len(found), read + 1
         if left := len(by_volume) - read:
@@ -506,7 +496,7 @@ class Sweeper:
                 "the sweep opened %d cases; %d more suspected volumes wait for the next one "
                 "(`detachd sweep list`)", opened, left,
             )  # fmt: skip
-        return _Offered(suspects, opened, left)
+        return Progress(suspects=suspects, opened=opened), left
 
     def _suspects(
         self, standings: Sequence[Standing], hosts: Mapping[str, str]
@@ -516,8 +506,3 @@ class Sweeper:
             standings[0].sighting.volume_id, timeout_seconds=self._settings.timeout_seconds
         )
         return () if volume is None else tuple(sweep.suspects(volume, standings, hosts))
-
-
-def _arrival(notification: Notification) -> Arrival:
-    body_sha256 = hashlib.sha256(notification.message_id.encode()).hexdigest()
-    return Arrival(notification, body_sha256, BUS)

@@ -1,6 +1,11 @@
 """Claims due cases, lets the judgement work on them, and writes the outcomes to the ledger.
 
-An attempt that ends in an error of detachd or of its ledger has an outcome too.
+1. A case is claimed only if a slot is free for it, in all and for its backend.
+2. Nothing is claimed while detachd is paused or the kill switch is on, no case of a backend that is
+   paused, and no case whose deadline has passed before all messages are stored.
+3. Each claim ends in an outcome or is released. An attempt that ends in an error of detachd or of
+   its ledger has an outcome too. If not even that can be written, the lease ends.
+4. A claim is never released while a call of its attempt may be in progress.
 """
 
 from __future__ import annotations
@@ -180,7 +185,7 @@ class Worker:
         self._problem: str | None = None
 
     def limit(self, limits: Limits) -> None:
-        """Have every attempt that begins from now on within these limits. Thread-safe."""
+        """Keep every attempt that begins from now on within these limits. Thread-safe."""
         self._limits = limits
 
     def run_once(self) -> int:
@@ -199,6 +204,7 @@ class Worker:
         ``drain`` waits for them.
         """
         while not stop.is_set():
+            # Before the dispatch: a slot that becomes free during it ends the wait at once.
             releases = self._slots.releases()
             self._dispatch_or_log()
             self.tell_outlived()
@@ -249,6 +255,7 @@ class Worker:
 
     def _dispatch(self) -> int:
         """Start as many attempts as there are free slots now; return how many."""
+        # Read once: a slot that becomes free meanwhile is for the next round.
         free = self._slots.free()
         if not free or self._halted():
             return 0
@@ -276,6 +283,7 @@ class Worker:
         except RuntimeError:  # the machine has no thread left
             LOG.exception("no thread can be started; the case is released")
             self._count(Happened(EventKind.INTERNAL_ERROR, "worker"))
+            # unused: otherwise the dispatcher would claim the case again at once, for ever.
             self._free_slot(seat, unused=True)
             with contextlib.suppress(
                 LedgerUnavailableError
@@ -288,8 +296,11 @@ class Worker:
 
     def _work(self, claim: Claim, seat: Seat) -> None:
         threading.current_thread().name = f"case-{claim.case.case_id}"
+        # Its constructor sets it for this thread.
         CaseContext(claim.case)
         until = time.monotonic() + self._settings.lease_seconds
+        # Counted from here, a little after the claim: this is for the log alone, and the fence
+        # decides.
         self._leases.extend(seat, self._settings.lease_seconds)
         try:
             self._attempt(claim, seat, until)
@@ -342,11 +353,13 @@ class Worker:
         waiting = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(LedgerUnavailableError),
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=LONGEST_WAIT_SECONDS),
+            # When the lease has ended, another worker may have the volume.
             stop=tenacity.stop_after_delay(max(until - time.monotonic(), 0.0)),
             reraise=True,
         )
         for attempt in waiting:
             with attempt:
+                # The first try may have been committed although it raised.
                 repeated = attempt.retry_state.attempt_number > 1
                 self._ledger.finish(claim, outcome, repeated=repeated)
 

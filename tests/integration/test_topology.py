@@ -10,8 +10,7 @@ from oslo_config import cfg
 
 from consumer.bus import topology
 from consumer.bus.broker import BrokerSettings, connect
-from consumer.bus.topology import Binding, QueueSettings, own_channel
-from consumer.bus.unconsumed import unconsumed
+from consumer.bus.topology import Binding, QueueSettings, own_channel, unconsumed
 from tests.services.rabbitmq import RabbitMQ
 
 QUEUE = QueueSettings("detachd.notifications", 1000)

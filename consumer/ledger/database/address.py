@@ -48,11 +48,15 @@ def address_of(url: str) -> sa.URL:
         )
     if kind == "sqlite":
         _check_file(given.database or ":memory:")
+    # The driver would take what follows the last @ of the authority for the host, and errors name
+    # the host.
     elif url.count("@") > 1:
         raise LedgerUrlError(
             "the ledger's URL has more than one @, so a part of the password would be taken for "
             "the host: write %40 for an @ in the user, the password and every other part"
         )
+    # In the URL they would be passed to the driver and could switch off the verification that
+    # [ledger] asks for.
     if of_tls := [name for name in given.query if name.startswith("ssl")]:
         raise LedgerUrlError(
             f"the ledger's URL has {', '.join(of_tls)}; use the options ssl, ssl_ca_file, "
@@ -68,6 +72,7 @@ def shown(address: sa.URL) -> str:
 
 
 def _check_file(file: str) -> None:
+    # SQLAlchemy also knows file::memory:?cache=shared.
     if ":memory:" in file:
         raise LedgerUrlError(
             "a ledger in memory would be lost at a restart; use a file: sqlite:////PATH"
@@ -113,9 +118,12 @@ def connect_arguments(kind: str, tls: Tls | None) -> Mapping[str, Any]:
         return {}
     if kind == "sqlite":
         raise LedgerUrlError("[ledger] ssl is true, but SQLite has no server: set ssl = false")
+    # For PostgreSQL too, which reads the files itself: only so does an error name the wrong option
+    # at the start.
     context = _context(tls)
     if kind == "postgresql":
         return _libpq(tls)
+    # Only MariaDB: libpq refuses by sslmode.
     _refuse_clear_text()
     return {"ssl": context}
 
@@ -150,11 +158,9 @@ def _context(tls: Tls) -> ssl.SSLContext:
 
 
 def _refuse_clear_text() -> None:
-    """Raise LedgerUrlError for a PyMySQL that does without TLS where that was asked for.
-
-    Before 1.2 it goes on without TLS where the server offers none (pymysql/connections.py,
-    ``_request_authentication``), so whoever stands between could read and change everything.
-    """
+    """Raise LedgerUrlError for a PyMySQL that does without TLS where that was asked for."""
+    # Before 1.2 it goes on without TLS where the server offers none (pymysql/connections.py,
+    # _request_authentication), so whoever stands between could read and change everything.
     with contextlib.suppress(metadata.PackageNotFoundError):  # which is told when it is imported
         found = metadata.version("PyMySQL")
         if tuple(int(part) for part in found.split(".")[:2]) < PYMYSQL_THAT_INSISTS:
@@ -170,6 +176,7 @@ def _unusable(option: str, file: str | None, error: OSError) -> LedgerUrlError:
 
 
 def _libpq(tls: Tls) -> Mapping[str, Any]:
+    # "system" is what libpq 16 and newer call its own search for the CAs.
     system = next((file for file in _SYSTEMS_CAS if Path(file).exists()), "system")
     arguments = {
         "sslmode": "verify-full" if tls.verify_hostname else "verify-ca",

@@ -41,7 +41,7 @@ class FoundCase:
 
 def add(connection: sa.Connection, opened: Iterable[Case], now: datetime) -> None:
     """Write new cases."""
-    if rows := [_row(case, now) for case in opened]:
+    if rows := [CASES.values(case) | _stamps(case, now) for case in opened]:
         _ADDED.run(connection, *rows)
 
 
@@ -50,6 +50,7 @@ def rewrite(connection: sa.Connection, changed: Iterable[tuple[Case, Case]], now
 
     ``updated_at`` and ``closed_at`` are set accordingly.
     """
+    # A statement for each set of columns, so that a storm of like changes is one round trip.
     alike: dict[tuple[str, ...], list[Values]] = {}
     for before, after in changed:
         row = CASES.differing(before, after) | _stamps(after, now)
@@ -62,10 +63,6 @@ def rewrite(connection: sa.Connection, changed: Iterable[tuple[Case, Case]], now
 def _rewriting(names: tuple[str, ...]) -> Prepared:
     own = cases.c.case_id == sa.bindparam("rewritten")
     return Prepared(cases.update().where(own).values({n: sa.bindparam(n) for n in names}))
-
-
-def _row(case: Case, now: datetime) -> Values:
-    return CASES.values(case) | _stamps(case, now)
 
 
 def _stamps(case: Case, now: datetime) -> Values:
@@ -86,6 +83,7 @@ def newest_cases(
     ``few``: the condition selects few cases, so that the index of the time should not be used.
     """
     newest = [
+        # Each part has its own limit, so that neither place is read to its end.
         sa.select(table).where(narrow(table)).order_by(*_age(table, few=few)).limit(limit)
         for table in (cases, ARCHIVE_OF[cases])
     ]
@@ -108,6 +106,7 @@ def number_of(connection: sa.Connection, narrow: Narrow, most: int) -> int:
 def one_case(connection: sa.Connection, cloud: str, case_id: str) -> FoundCase:
     """Return a case, by its id or the beginning of it. Raises NoSuchCaseError."""
     case_id = case_id.lower()
+    # First as a whole id, by the primary key: that is what detachd itself asks for.
     if found := _cases(connection, cloud, lambda t: t.c.case_id == case_id):
         return found[0]
     if len(case_id) < SHORTEST_PREFIX:
@@ -124,6 +123,7 @@ def one_case(connection: sa.Connection, cloud: str, case_id: str) -> FoundCase:
 
 def _cases(connection: sa.Connection, cloud: str, narrow: Narrow) -> list[FoundCase]:
     both = _both(cases, lambda t: sa.and_(t.c.cloud == cloud, narrow(t)))
+    # Two are enough to see that an id is not unique.
     return [FoundCase(CASES.read(row), row.archived) for row in connection.execute(both.limit(2))]
 
 

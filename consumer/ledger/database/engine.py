@@ -1,7 +1,11 @@
 """The connection to one of the three databases: transactions, their repetition, database time.
 
-Every transaction is a function of a connection. It may be run again from its beginning: after a
-deadlock, a serialisation failure, a lock that was not granted, or a lost connection.
+1. Every transaction is a function of a connection. It may be run again from its beginning: after a
+   deadlock, a serialisation failure, a lock that was not granted, or a lost connection.
+2. A work that must not be done twice says by ``done`` whether an earlier try was committed.
+3. What repetition does not mend is LedgerUnavailableError if the database is away or refuses to
+   work, and is raised as it is otherwise.
+4. No error names the password or the options of the URL, and none has a statement with its values.
 
 If SQLite cannot open a file, it does not say why; the errors here do.
 """
@@ -13,12 +17,12 @@ import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from sqlite3 import SQLITE_BUSY, SQLITE_LOCKED
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 import tenacity
 from sqlalchemy import event, exc
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from consumer.ledger.database import galera
 from consumer.ledger.database.address import (
@@ -84,12 +88,15 @@ def _is_directory(path: Path) -> bool:
 
 
 Result = TypeVar("Result")
+P = ParamSpec("P")
 Work = Callable[[sa.Connection], Result]
 
+# clock_timestamp, not now(): that is the beginning of the transaction, before it waited for a lock.
 NOW = {
     "postgresql": "SELECT clock_timestamp()",
     "mariadb": "SELECT UTC_TIMESTAMP(6)",
 }
+# No lock is held during a call outside, so whoever waits longer waits for something that is broken.
 LOCK_WAIT_SECONDS = 10
 NETWORK_SECONDS = 30
 TRIES = 6
@@ -106,7 +113,6 @@ POOL = {
     "pool_use_lifo": True,
 }
 
-SQLITE_BUSY, SQLITE_LOCKED = 5, 6
 REPEAT = {
     1205, 1213, 1020,  # MariaDB: lock wait timeout, deadlock, record has changed
     "40001", "40P01", "55P03",  # PostgreSQL: serialisation, deadlock, lock not available
@@ -152,6 +158,8 @@ class Database:
         """
 
         def attempt(connection: sa.Connection, repeated: bool) -> Result:
+            # In the same transaction as the work: another try of the same write cannot come
+            # between.
             earlier = done(connection) if done is not None and repeated else None
             return work(connection) if earlier is None else earlier
 
@@ -168,6 +176,8 @@ class Database:
 
         def once(_: int) -> Result:
             with self.engine.connect() as connection:
+                # So that several statements see one state. The servers begin a transaction with the
+                # first statement.
                 if self.file is not None and not one_statement:
                     connection.exec_driver_sql("BEGIN")
                 return work(connection)
@@ -180,6 +190,7 @@ class Database:
 
     def _repeat(self, once: Callable[[int], Result]) -> Result:
         try:
+            # Outside tenacity: nearly every first try succeeds, and needs none of its bookkeeping.
             return once(1)
         except exc.SQLAlchemyError as error:
             first = error
@@ -200,11 +211,42 @@ class Database:
             ) from error
 
 
+class PartOfLedger:
+    """A part of the ledger of one cloud.
+
+    Every method of it is one transaction, blocks for the database and may raise
+    LedgerUnavailableError.
+    """
+
+    def __init__(self, database: Database, cloud: str) -> None:
+        self._database = database
+        self._cloud = cloud
+
+    def _read(
+        self,
+        work: Callable[Concatenate[sa.Connection, str, P], Result],
+        *args: P.args,
+        **named: P.kwargs,
+    ) -> Result:
+        """Run ``work`` in a reading transaction, with the connection and the cloud first."""
+        return self._database.read(lambda c: work(c, self._cloud, *args, **named))
+
+    def _write(
+        self,
+        work: Callable[Concatenate[sa.Connection, str, P], Result],
+        *args: P.args,
+        **named: P.kwargs,
+    ) -> Result:
+        """Do the same in a writing one."""
+        return self._database.write(lambda c: work(c, self._cloud, *args, **named))
+
+
 def _repeated(once: Callable[[int], Result], first: exc.SQLAlchemyError) -> Result:
     """Handle the error of a first try: raise it, or try again with pauses."""
 
     def try_again(retrying: tenacity.Retrying) -> Result:
         number: int = retrying.statistics["attempt_number"]
+        # tenacity has to see the first error as one of its tries, to judge it and to wait.
         if number == 1:
             raise first
         return once(number)
@@ -246,6 +288,7 @@ def _engine(address: sa.URL, tls: Tls | None) -> sa.Engine:
     options = _options(address)
     options["connect_args"] |= connect_arguments(address.get_backend_name(), tls)
     try:
+        # Parameters are in the text of every error otherwise, and errors are logged.
         engine = sa.create_engine(address, hide_parameters=True, **options)
     except ModuleNotFoundError as missing:
         extra = address.get_backend_name()
@@ -257,7 +300,7 @@ def _engine(address: sa.URL, tls: Tls | None) -> sa.Engine:
         event.listen(engine, "do_connect", _make_private)
         event.listen(engine, "connect", _prepare_sqlite)
     if engine.dialect.name == "mariadb":
-        event.listen(engine, "connect", _prepare_mariadb)
+        event.listen(engine, "connect", galera.prepare)
     return engine
 
 
@@ -270,6 +313,8 @@ def _options(address: sa.URL) -> dict[str, Any]:
         case "postgresql":
             arguments: dict[str, Any] = {
                 "connect_timeout": 5,
+                # A server that vanished without a word: TCP alone would send again for a quarter of
+                # an hour.
                 "tcp_user_timeout": NETWORK_SECONDS * 1000,
                 "application_name": "detachd",
                 "options": f"-c lock_timeout={LOCK_WAIT_SECONDS}s",
@@ -280,26 +325,30 @@ def _options(address: sa.URL) -> dict[str, Any]:
                 "connect_timeout": 5,
                 "read_timeout": NETWORK_SECONDS,
                 "write_timeout": NETWORK_SECONDS,
+                # TRADITIONAL: whatever the default of the server, a text that is too long for its
+                # column is refused and not cut.
                 "init_command": "SET SESSION sql_mode = 'TRADITIONAL', "
                 f"innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}",
             }
     return {
         "connect_args": arguments,
+        # With repeatable reads, what is read under a lock could be older than the lock.
         "isolation_level": "READ COMMITTED",
+        # Servers and proxies end connections that were idle for long. One that they have ended
+        # costs a repetition.
         "pool_recycle": 1800,
         **POOL,
     }
 
 
 def _make_private(_dialect: Any, _record: Any, arguments: list[Any], _options: Any) -> None:
-    """Make a file that is not there yet readable for its owner alone.
-
-    One that root makes belongs to the owner of its directory, as whom the service runs. SQLite
-    gives its ``-wal`` and ``-shm`` the same owner and mode. If it cannot be made, SQLite says why.
-    """
+    """Make a file that is not there yet readable for its owner alone."""
+    # SQLite gives its -wal and -shm the same owner and mode. What cannot be made here, SQLite says.
     with contextlib.suppress(OSError):
+        # With a mode from the start: between creating it and a chmod others could open it.
         made = os.open(arguments[0], os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
+            # A command that root runs once must not lock out the service, which owns the directory.
             if os.geteuid() == 0:
                 place = Path(arguments[0]).absolute().parent.stat()
                 os.fchown(made, place.st_uid, place.st_gid)
@@ -311,12 +360,10 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
     # No implicit BEGIN by sqlite3: our code begins transactions itself. An event of SQLAlchemy
     # could do that too, but an engine with such events needs a fifth more time for each statement.
     connection.isolation_level = None
+    # WAL: readers do not wait for the writer. FULL: an ack follows the commit, so the commit has to
+    # be on disk.
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
-
-
-def _prepare_mariadb(connection: Any, record: ConnectionPoolEntry) -> None:
-    galera.prepare(connection, record.info)
 
 
 def _invalidate_after_failover(context: sa.engine.ExceptionContext) -> None:
@@ -329,6 +376,7 @@ def _invalidate_after_failover(context: sa.engine.ExceptionContext) -> None:
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error and its causes."""
+    # An error may be its own context, by a detour.
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -350,6 +398,7 @@ def _worth_repeating(error: BaseException) -> bool:
         return True
     origin: Any = error.orig
     if (code := getattr(origin, "sqlite_errorcode", None)) is not None:
+        # The higher bits say which kind of busy it is.
         return code & 0xFF in (SQLITE_BUSY, SQLITE_LOCKED)
     return _code(origin) in REPEAT
 
@@ -357,5 +406,7 @@ def _worth_repeating(error: BaseException) -> bool:
 def _unavailable(error: exc.SQLAlchemyError) -> bool:
     if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
         return True
+    # ProgrammingError, DataError and IntegrityError are not among them: a bug or a bad row, which
+    # no waiting mends.
     unusable = exc.OperationalError | exc.InterfaceError | exc.InternalError | exc.TimeoutError
     return isinstance(error, unusable) or type(error) is exc.DatabaseError

@@ -26,11 +26,14 @@ from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from consumer.ledger.errors import ClusterUnfitError
 
 CLOCKS_APART = timedelta(seconds=5)
 """By how much the clocks of two nodes may differ before a lease is worth nothing."""
+# More make a message without a volume dearer, which changes them all; fewer make batches of two
+# replicas collide.
 STRIPES = 16
 
 # Reads 1, UPDATE and DELETE 2, INSERT 4.
@@ -48,7 +51,7 @@ FEWEST_ROWS = 50_000
 FEWEST_BYTES = 64 * 1024 * 1024
 
 
-def prepare(connection: Any, info: dict[Any, Any]) -> None:
+def prepare(connection: Any, record: ConnectionPoolEntry) -> None:
     """Ask a new DBAPI connection whether its server is a node; if so, make its reads causal."""
     with connection.cursor() as cursor:
         cursor.execute(_IS_CLUSTER)
@@ -56,7 +59,8 @@ def prepare(connection: Any, info: dict[Any, Any]) -> None:
         provider = found.get("wsrep_provider", "")
         if found.get("wsrep_on") == "ON" and provider not in ("", "none"):
             cursor.execute(_CAUSAL)
-            info[_KEY] = random.randrange(STRIPES)  # noqa: S311 - to spread load, no secret
+            # Kept for the connection, in the pool's info: asked once, and read without a statement.
+            record.info[_KEY] = random.randrange(STRIPES)  # noqa: S311 - to spread load, no secret
 
 
 def is_node(connection: sa.Connection) -> bool:
@@ -102,6 +106,7 @@ class _Fault:
 def _settings_judged(settings: Mapping[str, str]) -> tuple[_Fault, ...]:
     forced = settings.get("wsrep_forced_binlog_format", "NONE")
     written = forced if forced != "NONE" else settings.get("binlog_format", "ROW")
+    # 0 is no limit.
     rows = int(settings.get("wsrep_max_ws_rows", "0"))
     size = int(settings.get("wsrep_max_ws_size", "0"))
     return (

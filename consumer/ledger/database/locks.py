@@ -64,6 +64,8 @@ def lock_volumes(
     wanted = sorted(set(volumes))
     rows = _locked(connection, cloud, wanted)
     present = {row.volume_id for row in rows}
+    # Locked again after the insert: another transaction may have inserted the same row, and hold
+    # it.
     if absent := [v for v in wanted if v not in present]:
         insert_volumes(connection, cloud, absent)
         rows = _locked(connection, cloud, wanted)
@@ -79,12 +81,14 @@ def take_turn(connection: sa.Connection, cloud: str, volumes: Collection[str]) -
 
 def pass_gate(connection: sa.Connection, cloud: str, *, exclusive: bool) -> None:
     """Lock the gate until the transaction ends: shared, or so that no other batch can run."""
+    # One writer at a time: whoever writes has passed the gate.
     if connection.dialect.name == "sqlite":
         return
     if galera.is_node(connection):
         own = _STRIPES[galera.stripe(connection)]
         lock_volumes(connection, cloud, _STRIPES if exclusive else [own])
         return
+    # FOR SHARE lets the batches of all listeners run beside one another.
     gate = _GATE.with_for_update(read=not exclusive)
     wanted = {"cloud": cloud, "volumes": [GATE]}
     if connection.execute(gate, wanted).first() is None:
@@ -94,6 +98,7 @@ def pass_gate(connection: sa.Connection, cloud: str, *, exclusive: bool) -> None
 
 def insert_volumes(connection: sa.Connection, cloud: str, volumes: Collection[str]) -> None:
     """Insert rows for these volumes, unless another transaction has done it."""
+    # Not 0: a row of this volume may have been deleted, and a late writer may still have its fence.
     floor = fence_floor(connection, cloud)
     rows = [{"cloud": cloud, "volume_id": v, "fence": floor} for v in sorted(volumes)]
     statement = insert_absent(connection.dialect.name, claims, ("cloud", "volume_id"))

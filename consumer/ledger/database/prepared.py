@@ -41,6 +41,7 @@ class Prepared:
     @classmethod
     def insert(cls, table: sa.Table) -> Self:
         """Prepare an INSERT of complete rows, without a number that the database generates."""
+        # inline: without it SQLAlchemy adds RETURNING for the new number, which nobody reads here.
         columns = [c.name for c in table.columns if c is not table.autoincrement_column]
         return cls(table.insert().inline(), columns)
 
@@ -51,6 +52,7 @@ class Prepared:
         """
         compiled = self._on(connection.dialect)
         given = [compiled.values(row) for row in rows]
+        # A list makes it an executemany, which takes another path in each driver.
         one_or_many = given[0] if len(given) == 1 else given
         return connection.exec_driver_sql(compiled.text, one_or_many).rowcount
 
@@ -58,6 +60,7 @@ class Prepared:
         """Run a SELECT and tell whether it finds a row. Raises what ``run`` raises."""
         compiled = self._on(connection.dialect)
         found = connection.exec_driver_sql(compiled.text, compiled.values(values))
+        # first() also closes the result, so that the connection is free for the next statement.
         return found.first() is not None
 
     def _on(self, dialect: sa.Dialect) -> _Compiled:
@@ -90,16 +93,19 @@ class _Compiled:
 
     def values(self, row: Row) -> Any:
         """Return the values in the form that the driver of this database needs."""
+        # A misspelt name would otherwise be dropped without a word, as missing values are NULL.
         if not row.keys() <= self._names:
             raise KeyError(*(row.keys() - self._names))
         complete = {**self._defaults, **row}
         for name, convert in self._converted:
             complete[name] = convert(complete[name])
+        # A list in between: faster than a generator, and this runs for each row of a storm.
         ordered = tuple([complete[name] for name in self._order])
         return ordered if self._positional else dict(zip(self._order, ordered, strict=True))
 
 
 def _conversion(bind: sa.BindParameter[Any], dialect: sa.Dialect) -> Callable[[Any], Any] | None:
+    # What SQLAlchemy itself would call for each value (sqlalchemy/engine/default.py).
     return bind.type.dialect_impl(dialect).bind_processor(dialect)
 
 

@@ -75,6 +75,7 @@ class Shape(Generic[T]):
         return {
             part.column: part.encode(value) if part.encode and value is not None else value
             for part, was, value in pairs
+            # Mostly the very same object: "is" spares the comparison of long tuples and mappings.
             if value is not was and value != was
         }
 
@@ -84,6 +85,8 @@ class Shape(Generic[T]):
         for field, decode in self._decoded:
             if (value := fields[field]) is not None:
                 fields[field] = decode(value)
+        # A column that is newer than the row: NULL there means what the dataclass has as its
+        # default.
         for field in self._required:
             if fields[field] is None:
                 del fields[field]

@@ -26,10 +26,7 @@ class Upgraded:
 
 
 def check_schema(database: Database) -> None:
-    """Raise SchemaBehindError or SchemaAheadError unless the tables fit this program.
-
-    Raises ClusterUnfitError if the database is a cluster that cannot keep a ledger.
-    """
+    """Raise an error that says what to do, unless all fits; see ``Ledger.check_schema``."""
     check_cluster(database)
     if _is_missing(database):
         raise SchemaBehindError(
@@ -39,6 +36,8 @@ def check_schema(database: Database) -> None:
     found = present(database)
     if found == steps()[0]:
         return
+    # A revision of this program that is not the newest; an unknown one can only be of a newer
+    # program.
     if found is None or found in steps():
         state = f"at {found}" if found else "empty"
         raise SchemaBehindError(
@@ -81,6 +80,8 @@ def _revision(connection: sa.Connection) -> str | None:
     """Return what alembic has noted in its table, None if there is none."""
     if not sa.inspect(connection).has_table(VERSION):
         return None
+    # As alembic names it, whose table this is. Importing alembic would take longer than the
+    # command.
     noted = sa.select(sa.column("version_num", sa.String)).select_from(sa.table(VERSION))
     return connection.execute(noted).scalar()
 

@@ -39,7 +39,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql
 
+# TEXT of MariaDB ends at 64 KiB.
 LongText = Text().with_variant(mysql.LONGTEXT(), "mariadb")
+# SQLite numbers rows by itself only in a column of exactly the type INTEGER.
 BigSerial = BigInteger().with_variant(Integer(), "sqlite")
 
 
@@ -55,6 +57,7 @@ class Moment(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError(f"a time without a zone cannot be stored: {value}")
+        # DATETIME of MariaDB and of SQLite has no zone, so all are written in one.
         utc = value.astimezone(UTC)
         return utc if dialect.name == "postgresql" else utc.replace(tzinfo=None)
 
@@ -106,9 +109,6 @@ class FreeText(TypeDecorator[str]):
         return None if value is None else _encodable(value.replace("\0", "\ufffd"))
 
 
-HELD = "held"
-"""The state of a quarantined body without a decision."""
-
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -121,6 +121,7 @@ metadata = MetaData(
 MARIADB: dict[str, Any] = {
     "mariadb_engine": "InnoDB",
     "mariadb_charset": "utf8mb4",
+    # nopad: with the other collations an id with a space at its end is the same id.
     "mariadb_collate": "utf8mb4_nopad_bin",
 }
 
@@ -289,6 +290,7 @@ outbox = Table(
     Column("payload", JsonText, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("due_at", Moment),
+    # For people only: the lease is due_at.
     Column("taken_by", String(255)),
     Column("attempts", Integer, nullable=False),
     Column("last_error", FreeText),

@@ -19,6 +19,7 @@ LOCK = 5_157_233  # any number that no other program uses for an advisory lock i
 LOCK_NAME = "detachd ledger upgrade"
 LOCK_SECONDS = 60
 LOCK_TABLE = "detachd_upgrade_runs"
+# MariaDB's number of the error.
 TABLE_EXISTS = 1050
 
 
@@ -30,9 +31,12 @@ def upgrade(database: Database) -> Upgraded:
     """
     schema.check_cluster(database)
     before = schema.present(database)
+    # Raises SchemaAheadError with its text; alembic would only say that it cannot find the
+    # revision.
     if before is not None and before not in schema.steps():
         schema.check_schema(database)
     if database.engine.dialect.name == "mariadb":
+        # MariaDB commits at each change of a table, so no transaction can hold the lock.
         database.read(lambda waiting: _with_mariadb_lock(waiting, lambda: database.write(_upgrade)))
     else:
         database.write(_upgrade)
@@ -49,11 +53,9 @@ def _upgrade(connection: sa.Connection) -> None:
 
 
 def _with_mariadb_lock(waiting: sa.Connection, work: Callable[[], None]) -> None:
-    """Run ``work`` while no other upgrade runs.
-
-    In MariaDB a lock belongs to a connection, not to a transaction. So a second connection keeps
-    the lock until the upgrade has committed.
-    """
+    """Run ``work`` while no other upgrade runs."""
+    # In MariaDB a lock belongs to a connection, not to a transaction. So a second connection keeps
+    # the lock until the upgrade has committed.
     if galera.is_node(waiting):
         _with_table_as_lock(waiting, work)
         return
@@ -86,6 +88,7 @@ def _table_made(connection: sa.Connection) -> bool:
     try:
         connection.exec_driver_sql(f"CREATE TABLE {LOCK_TABLE} (one INTEGER PRIMARY KEY)")
     except exc.OperationalError as error:
+        # That is the lock: on a cluster a CREATE TABLE has one place in the order of all nodes.
         if getattr(error.orig, "args", (None,))[0] != TABLE_EXISTS:
             raise
         return False

@@ -42,6 +42,8 @@ class WriteQueue:
         write = _Write(attempt, repeated)
         with self._lock:
             self._waiting.append(write)
+            # Whoever finds no leader is the leader: no thread of its own, and no pause for a writer
+            # that is alone.
             leads, self._has_leader = not self._has_leader, True
         if leads or write.wait():
             self._lead(write)
@@ -57,12 +59,15 @@ class WriteQueue:
             self._pass_lead([write for write in writes if write is not own])
 
     def _commit_together(self, writes: Sequence[_Write[Any]]) -> None:
+        # A single write needs no second try: its error is its own.
         if len(writes) > 1:
             try:
                 with self._transaction() as connection:
                     results = [write.attempt(connection, write.repeated) for write in writes]
             except Exception as error:  # noqa: BLE001 - each write is repeated alone
                 for write in writes:
+                    # An error of the database may have come in the commit; any other came before
+                    # it, with nothing committed.
                     write.repeated = write.repeated or isinstance(error, exc.SQLAlchemyError)
             else:
                 for write, result in zip(writes, results, strict=True):
@@ -88,18 +93,17 @@ class WriteQueue:
             yield connection
 
     def _pass_lead(self, others: Sequence[_Write[Any]]) -> None:
-        """Wake the next leader, and the threads whose writes are done.
-
-        If this thread was interrupted, some writes are not done. They are queued again as repeated,
-        because they may have been committed.
-        """
+        """Wake the next leader, and the threads whose writes are done."""
+        # Some are not done if this thread was interrupted, and they may have been committed.
         left = [write for write in others if not write.done]
         for write in left:
             write.repeated = True
         with self._lock:
+            # In front: they came before those who have queued meanwhile.
             self._waiting[:0] = left
             self._has_leader = bool(self._waiting)
             following = self._waiting[:1]
+        # The leader first: it begins to write while the others wake up.
         for write in following:
             write.wake(leads=True)
         for write in others:
@@ -119,6 +123,8 @@ class _Write(Generic[Result]):
         self._leads = False
         self._results: list[Result] = []
         self._error: Exception | None = None
+        # A lock that is taken: an Event or a Condition takes several locks, and there is one for
+        # each write.
         self._wakeup = threading.Lock()
         self._wakeup.acquire()
 

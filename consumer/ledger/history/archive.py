@@ -32,12 +32,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from consumer.body_state import BodyState
 from consumer.ledger.database.engine import Database, database_now
 from consumer.ledger.database.locks import GATE, fence_floor, raise_fence_floor, take_turn
 from consumer.ledger.database.records import Row
 from consumer.ledger.database.tables import (
     ARCHIVE_OF,
-    HELD,
     archived_cases,
     archived_notifications,
     cases,
@@ -100,11 +100,13 @@ def lock_finished(connection: sa.Connection, aged: Aged) -> tuple[list[str], lis
 
     Volumes that another transaction has locked are skipped.
     """
+    # Without locks, as it reads many rows: what is chosen is locked and read again below.
     chosen: list[Row] = list(connection.execute(finished(aged, WORKED_ON)))
     locked = lock_free(connection, aged.cloud, {row.volume_id for row in chosen})
     of_locked = [row.case_id for row in chosen if row.volume_id in locked]
     if not of_locked:
         return [], locked
+    # A replay, or a late message, may have come before the lock.
     still_finished = finished(aged, WORKED_ON).where(cases.c.case_id.in_(of_locked))
     return list(connection.execute(still_finished).scalars()), locked
 
@@ -126,6 +128,7 @@ def lock_free(connection: sa.Connection, cloud: str, volumes: Collection[str]) -
     """
     wanted = sa.and_(claims.c.cloud == cloud, claims.c.volume_id.in_(sorted(volumes)))
     highest = connection.execute(sa.select(sa.func.max(claims.c.fence)).where(wanted)).scalar() or 0
+    # Rarely: each time is a lock on the gate, for which every batch waits.
     if highest > fence_floor(connection, cloud):
         raise_fence_floor(connection, cloud, highest)
     rows = sa.select(claims.c.volume_id).where(wanted).order_by(claims.c.volume_id)
@@ -142,6 +145,7 @@ def forget_volumes(connection: sa.Connection, cloud: str, locked: Collection[str
     bare = claims.delete().where(
         claims.c.cloud == cloud,
         claims.c.volume_id.in_(sorted(locked)),
+        # The row of the gate has the floor for all others.
         claims.c.volume_id != GATE,
         claims.c.owner.is_(None),
         ~of_volume,
@@ -151,6 +155,7 @@ def forget_volumes(connection: sa.Connection, cloud: str, locked: Collection[str
 
 def forget_orphans(connection: sa.Connection, aged: Aged) -> int:
     """Delete messages whose start never arrived; return their number."""
+    # In the deletion once more: a start may have adopted the message since it was chosen.
     without_case = notifications.c.case_id.is_(None)
     old = sa.select(notifications.c.message_id, notifications.c.volume_id).where(
         notifications.c.cloud == aged.cloud, without_case, notifications.c.received_at < aged.cutoff
@@ -185,6 +190,7 @@ def archive(database: Database, cloud: str, archive_seconds: float, limit: int) 
     aged = Aged(cloud, now - timedelta(seconds=archive_seconds), limit)
     moved = database.write(lambda c: _archive_cases(c, aged))
     forgotten = database.write(lambda c: forget_orphans(c, aged))
+    # A batch that was filled: the caller comes again soon.
     return Archived(moved, forgotten, full=limit in (moved, forgotten))
 
 
@@ -195,6 +201,7 @@ def bring_back(connection: sa.Connection, case_id: str) -> None:
     message is in one place. Raises NoSuchCaseError if the case was deleted just now.
     """
     own = sa.select(archived_cases.c.case_id).where(archived_cases.c.case_id == case_id)
+    # The row is the lock against pruning, which locks rows of the archive and not their volumes.
     if connection.execute(own.with_for_update()).first() is None:
         raise NoSuchCaseError(f"there is no case {case_id} any more: it was deleted just now")
     for table in ARCHIVE_OF:
@@ -220,9 +227,12 @@ def _copy(
     """Copy the rows of the cases from one table to another, in the order of its key."""
     names = [c.name for c in source.columns if RENUMBERED.get(target) != c.name]
     rows = sa.select(*(source.c[name] for name in names)).where(source.c.case_id.in_(case_ids))
+    # Rule 2: the message arrived again meanwhile, and its new row stays where it is.
     if source is archived_notifications:
         repeated = sa.exists().where(notifications.c.message_id == source.c.message_id)
         rows = rows.where(~repeated)
+    # In the order of the key: each page of the index is written once, and numbers given anew keep
+    # their order.
     ordered = rows.order_by(*source.primary_key.columns)
     connection.execute(target.insert().from_select(names, ordered))
 
@@ -258,37 +268,52 @@ def prune(database: Database, cloud: str, retention_seconds: float, limit: int) 
 
 def _prune_decisions(connection: sa.Connection, aged: Aged) -> int:
     """Delete decisions that were made and logged before the cutoff; return their number."""
+    of = decisions.c
     over = sa.and_(
-        decisions.c.cloud == aged.cloud,
-        decisions.c.logged_at < aged.cutoff,
-        decisions.c.decided_at < aged.cutoff,
-    )
-    chosen = sa.select(decisions.c.decision_id).where(over).limit(aged.limit)
-    ids = list(connection.execute(chosen).scalars())
-    if not ids:
-        return 0
-    return connection.execute(decisions.delete().where(decisions.c.decision_id.in_(ids))).rowcount
+        of.cloud == aged.cloud, of.logged_at < aged.cutoff, of.decided_at < aged.cutoff
+    )  # fmt: skip
+    return _delete(connection, of.decision_id, over, aged)
 
 
 def _prune_words(connection: sa.Connection, aged: Aged) -> int:
     """Delete words for hosts that were over before the cutoff; return their number."""
     over = sa.and_(off_words.c.cloud == aged.cloud, off_words.c.until < aged.cutoff)
-    chosen = sa.select(off_words.c.word_id).where(over).limit(aged.limit)
-    ids = list(connection.execute(chosen).scalars())
-    if not ids:
-        return 0
-    connection.execute(off_words_counted.delete().where(off_words_counted.c.word_id.in_(ids)))
-    return connection.execute(off_words.delete().where(off_words.c.word_id.in_(ids))).rowcount
+    return _delete(connection, off_words.c.word_id, over, aged, off_words_counted.c.word_id)
 
 
 def _prune_fences(connection: sa.Connection, aged: Aged) -> int:
     """Delete fences that were over before the cutoff; return their number."""
     over = sa.and_(fences.c.cloud == aged.cloud, fences.c.ended_at < aged.cutoff)
-    chosen = sa.select(fences.c.fence_id).where(over).limit(aged.limit)
-    ids = list(connection.execute(chosen).scalars())
+    return _delete(connection, fences.c.fence_id, over, aged)
+
+
+def _prune_bodies(connection: sa.Connection, aged: Aged) -> int:
+    """Delete quarantined bodies with a decision; return their number."""
+    of = quarantine.c
+    over = sa.and_(
+        of.cloud == aged.cloud,
+        of.state != BodyState.HELD.value,
+        of.last_at < aged.cutoff,
+        of.decided_at < aged.cutoff,
+    )
+    return _delete(connection, of.quarantine_id, over, aged)
+
+
+def _delete(
+    connection: sa.Connection,
+    key: sa.Column[Any],
+    over: sa.ColumnElement[bool],
+    aged: Aged,
+    *referring: sa.Column[Any],
+) -> int:
+    """Delete some rows that are over, and those that refer to them first; return their number."""
+    ids = list(connection.execute(sa.select(key).where(over).limit(aged.limit)).scalars())
     if not ids:
         return 0
-    return connection.execute(fences.delete().where(fences.c.fence_id.in_(ids))).rowcount
+    for column in referring:
+        connection.execute(column.table.delete().where(column.in_(ids)))
+    # ``over`` again: a body may have arrived anew since its number was read.
+    return connection.execute(key.table.delete().where(key.in_(ids), over)).rowcount
 
 
 def _prune_cases(connection: sa.Connection, aged: Aged) -> tuple[int, int]:
@@ -306,19 +331,3 @@ def _prune_archived(connection: sa.Connection, aged: Aged) -> tuple[int, int]:
     old = finished(aged, ARCHIVE_OF).with_for_update(skip_locked=True)
     case_ids = list(connection.execute(old).scalars())
     return (len(case_ids), remove(connection, case_ids, ARCHIVE_OF)) if case_ids else (0, 0)
-
-
-def _prune_bodies(connection: sa.Connection, aged: Aged) -> int:
-    """Delete quarantined bodies with a decision; return their number."""
-    over = sa.and_(
-        quarantine.c.cloud == aged.cloud,
-        quarantine.c.state != HELD,
-        quarantine.c.last_at < aged.cutoff,
-        quarantine.c.decided_at < aged.cutoff,
-    )
-    chosen = sa.select(quarantine.c.quarantine_id).where(over).limit(aged.limit)
-    ids = connection.execute(chosen).scalars().all()
-    if not ids:
-        return 0
-    deletion = quarantine.delete().where(quarantine.c.quarantine_id.in_(ids), over)
-    return connection.execute(deletion).rowcount

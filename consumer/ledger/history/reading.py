@@ -176,6 +176,7 @@ def list_urgent(connection: sa.Connection, cloud: str, wanted: Filter) -> Listin
     """Return the cases, those for a person first and the closed ones last, and their number."""
     states = wanted.states or tuple(CaseState)
     skip, found, total = wanted.skip, list[Case](), 0
+    # State by state, each by its index: one ORDER BY over all would sort every case of the ledger.
     for state in (*OPEN_STATES, CaseState.CLOSED):
         if state not in states:
             continue
@@ -183,7 +184,9 @@ def list_urgent(connection: sa.Connection, cloud: str, wanted: Filter) -> Listin
         number = number_of(connection, narrow, MOST_COUNTED)
         total += number
         left = wanted.limit - len(found)
+        # The pages before are counted and not read.
         if left > 0 and number > skip:
+            # OFFSET would be applied to each of the two places and not to both together.
             page = newest_cases(connection, narrow, skip + left, few=wanted.few)
             found += page[skip:]
         skip = max(skip - number, 0)
@@ -209,10 +212,8 @@ def _narrow(cloud: str, wanted: Filter, states: tuple[CaseState, ...]) -> Narrow
 
 
 def _of_project(table: sa.Table, project: str) -> sa.ColumnElement[bool]:
-    """Return the condition that a notification of the case named this project.
-
-    It is asked of each case by the index of its notifications, the archived of an archived one.
-    """
+    """Return the condition that a notification of the case named this project."""
+    # A case and its notifications are always in the same place.
     of = notifications if table is cases else ARCHIVE_OF[notifications]
     return sa.exists().where(of.c.case_id == table.c.case_id, of.c.project_id == project)
 
@@ -290,6 +291,7 @@ def _counted(
     until = cases.c.acknowledged_until
     known = sa.and_(until.is_not(None), until > now)
     apart = sa.func.sum(sa.case((known, 1), else_=0))
+    # Without ELSE it is NULL for those that are known, which min leaves out.
     oldest = sa.func.min(sa.case((~known, cases.c.opened_at)))
     by = (cases.c.state, *also)
     statement = (

@@ -94,6 +94,7 @@ def write_changes(
     """Write the new and changed cases, the notifications, history and connectors."""
     add(connection, changes.opened, now)
     rewrite(connection, changes.changed, now)
+    # After the cases, which the rows refer to.
     stored = [_stored(arrival, changes, cloud, now) for arrival in fresh]
     _write(connection, notifications.insert(), stored)
     adopted = [
@@ -103,6 +104,7 @@ def write_changes(
     _write(connection, _ADOPTED, adopted)
     _write(connection, history.insert(), [_moved(move, now) for move in changes.moves])
     _learn(connection, fresh, cloud, now)
+    # In the same transaction: a word that a message ends must not count for a moment longer.
     off_words.hear(connection, cloud, (arrival.notification for arrival in fresh))
 
 
@@ -236,6 +238,7 @@ def read_known(
     parameters = {
         "cloud": cloud, "volumes": list(claimed), "requests": requests, "since": since,
     }  # fmt: skip
+    # Only what opens a case can find the end that came before it.
     opens = any(n.phase in (Phase.START, Phase.ERROR) for n in batch)
     found = _cases(connection, parameters)
     return Recorded(
@@ -249,6 +252,7 @@ def read_known(
 
 def _cases(connection: sa.Connection, parameters: Mapping[str, Any]) -> tuple[Case, ...]:
     found = [CASES.read(row) for row in connection.execute(_CASES, parameters)]
+    # Oldest first, for the correlation; the statement must not sort (see _CASES).
     return tuple(sorted(found, key=lambda case: (case.opened_at, case.case_id)))
 
 
@@ -299,11 +303,14 @@ def accept(database: Database, intake: Intake, arrivals: Sequence[Arrival]) -> A
     try:
         accepted = database.write(lambda connection: _store(connection, intake, arrivals))
     except (exc.StatementError, ValueError, TypeError, OverflowError) as error:
+        # An outage: the whole batch is refused and not bisected, or each half would wait for it
+        # again.
         if not of_the_data(error):
             raise
         if len(arrivals) == 1:
             return Accepted(rejected=((arrivals[0], cause(error)[:REASON_LENGTH]),))
     else:
+        # After the commit: what was rolled back has planned no look.
         intake.looks.spend(accepted.second_looks)
         return accepted
     half = len(arrivals) // 2
@@ -351,6 +358,7 @@ def _lock(
         if n.volume_id is None and n.phase is Phase.ERROR
         for r in Signal.of(n).request_ids
     }
+    # Before the volumes are locked: in the other order two batches could wait for each other.
     pass_gate(connection, cloud, exclusive=bool(requests))
     volumes = {n.volume_id for n in batch if n.volume_id is not None}
     if requests:
@@ -361,6 +369,7 @@ def _lock(
 def _fresh(connection: sa.Connection, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
     by_id: dict[str, Arrival] = {}
     for arrival in arrivals:
+        # The first of two in one batch counts, as the first of two batches would.
         by_id.setdefault(arrival.notification.message_id, arrival)
     stored = set(connection.execute(_STORED, {"ids": list(by_id)}).scalars())
     return [arrival for message_id, arrival in by_id.items() if message_id not in stored]
@@ -375,6 +384,7 @@ def _correlated(
     now: datetime,
 ) -> Changes:
     batch, timing = [arrival.notification for arrival in fresh], intake.timing
+    # What is older is no longer matched, so a batch reads little, however much is kept.
     since = now - timedelta(seconds=timing.memory_seconds)
     known = read_known(connection, intake.cloud, batch, claimed=claimed, since=since)
     return correlate(

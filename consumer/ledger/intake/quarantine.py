@@ -16,9 +16,10 @@ from consumer.body_state import BodyState
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import insert_or_update
 from consumer.ledger.database.records import Stored
-from consumer.ledger.database.tables import HELD, quarantine
+from consumer.ledger.database.tables import quarantine
 from consumer.ledger.errors import NoSuchBodyError
 
+# The width of the columns. Any sender can choose these names.
 NAME_LENGTH = 255
 
 
@@ -48,13 +49,14 @@ def record(connection: sa.Connection, cloud: str, body: Unreadable) -> None:
         "times": 1,
         "first_at": now,
         "last_at": now,
-        "state": HELD,
+        "state": BodyState.HELD.value,
     }
     keys = ("cloud", "body_sha256")
     connection.execute(insert_or_update(connection.dialect.name, quarantine, keys, _on_repeat), row)
 
 
 def _on_repeat(new: Mapping[str, Any], old: sa.Table) -> Mapping[str, Any]:
+    # The state too: a decision was on the copies that there were then.
     fresh = ("last_at", "reason", "excerpt", "state")
     return {"times": old.c.times + 1} | {name: new[name] for name in fresh}
 
@@ -130,6 +132,7 @@ def decide(
     unchanged = quarantine.update().where(
         quarantine.c.cloud == cloud,
         quarantine.c.body_sha256 == body.body_sha256,
+        # The person has decided on what was shown; a copy that came since is not among that.
         quarantine.c.last_at <= body.last_at,
     )
     values = {

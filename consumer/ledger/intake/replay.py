@@ -73,10 +73,7 @@ class Replayed:
 def accept_replay(
     database: Database, cloud: str, replay: Replay, what: str | Notification
 ) -> Replayed:
-    """Replay a case, by its id or by a notification; durable when this returns.
-
-    Raises NoSuchCaseError, ReplayRefusedError.
-    """
+    """Replay a case, by its id or by a notification; see ``Ledger.replay``."""
     try:
         if isinstance(what, str):
             return database.write(lambda c: _replay_case(c, cloud, replay, what))
@@ -92,6 +89,8 @@ def _replay_case(connection: sa.Connection, cloud: str, replay: Replay, case_id:
     # No lock is needed: nothing is changed, and history is never changed.
     if found.archived and _in_history(connection, found.case.case_id, replay):
         return Replayed(found.case.case_id, found.case.state, repeated=True)
+    # As accept does it, and first: a volume that is locked before the gate can be waited for in a
+    # circle.
     pass_gate(connection, cloud, exclusive=False)
     lock_volumes(connection, cloud, [found.case.volume_id])
     # Read again under the lock: it may have been changed, archived or replayed meanwhile.
@@ -110,6 +109,7 @@ def _replay_case(connection: sa.Connection, cloud: str, replay: Replay, case_id:
 def _replay_notification(
     connection: sa.Connection, cloud: str, replay: Replay, notification: Notification
 ) -> Replayed:
+    # Before the locks, to know what to lock; what is decided is read again under them.
     filed = _filed(connection, cloud, notification)
     volumes = _volumes(connection, cloud, notification, filed)
     candidates = _locked(connection, cloud, volumes, exclusive=notification.volume_id is None)
@@ -189,6 +189,7 @@ def _in_history(connection: sa.Connection, case_id: str, replay: Replay) -> bool
         if detail.get("delivery_id") == replay.delivery_id:
             return True
         same = replay.maybe_repeated and detail.get("body_sha256") == replay.body_sha256
+        # No look since that replay, so this one would order nothing new.
         if same and row.history_id > max(looks, default=0):
             return True
     return False
@@ -214,6 +215,8 @@ def _store(
         "bus": replay.bus,
         "body_sha256": replay.body_sha256,
     }
+    # Under the id of the delivery: that of the original may be stored, and a second replay of it is
+    # another one.
     connection.execute(notifications.insert(), NOTIFICATIONS.values(notification) | own)
     waiting = notifications.update().where(  # the original, where it was kept without a case
         notifications.c.cloud == cloud,

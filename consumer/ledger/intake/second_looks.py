@@ -41,6 +41,8 @@ class SecondLooks:
         """Count looks that were planned."""
         with self._lock:
             self._refill()
+            # A bound, so that a storm of unusual cases uses up the next minute and not the next
+            # hours.
             self._left = max(self._left - looks, float(-self._per_minute))
 
     def _refill(self) -> None:

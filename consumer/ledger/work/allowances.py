@@ -76,6 +76,7 @@ class _Allowance:
         values: dict[str, Any] = {"taken": self.row.taken + 1}
         if self.scope is not Scope.DAY:
             values["full_at"] = spent(self.row.full_at, now, self.limits.of(self.scope))
+        # On a cluster a lock does not reach the other nodes; a changed row does.
         unchanged = self.own().where(allowances.c.taken == self.row.taken)
         return connection.execute(unchanged.values(values)).rowcount == 1
 
@@ -90,17 +91,20 @@ def take(connection: sa.Connection, cloud: str, limits: Limits, spending: Spendi
     Raises CollidedError, with which the transaction must be rolled back.
     """
     now = database_now(connection)
+    # Sorted: two replicas that lock the same rows in the same order cannot deadlock.
     wanted = sorted(_wanted(limits, spending, now), key=lambda w: (w[0].value, w[1]))
     if not wanted:
         return None
     found = _allowances(connection, cloud, limits, wanted)
     for one in found:
         if (held := one.held(now)) is not None:
+            # For display alone. It commits although no token is taken.
             connection.execute(one.own().values(held_at=now))
             return held
     for one in found:
         if not one.take(connection, now):
             raise CollidedError(Held(one.scope, one.row.name, COLLIDED_SECONDS))
+    # Here, where a plan is begun anyway: no loop is needed for a few rows a day.
     _forget(connection, cloud, now)
     return None
 

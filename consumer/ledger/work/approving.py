@@ -1,4 +1,9 @@
-"""A person's yes to a plan: to the one that was shown, on the evidence that was shown."""
+"""A person's yes to a plan.
+
+1. It is a yes to the plan that was shown, on the evidence that was shown: the fingerprint has both.
+2. An action that is ordered instead is one that the last look offers, with no guard against it.
+3. The case is due at once. Its next look judges anew whether the approval still fits the plan.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +13,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.cases import HistoryKind, note, of_case, one_case, rewrite
+from consumer.ledger.database.cases import HistoryKind, of_case, one_case, rewrite
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.locks import lock_volumes
 from consumer.ledger.database.tables import history
 from consumer.ledger.errors import PlanChangedError, WrongStateError
-from consumer.ledger.work.decisions import DecisionKind, Word, decide
+from consumer.ledger.work.decisions import DecisionKind, Word, record
 from handlers.case import ORDERED_OF_PARKED, Action, Case, CaseState
 from handlers.judgement.guards import Guard, bars
 from handlers.recovery.changes import changes
 
+# As much as is printed of a fingerprint: with less, a slip could name another plan.
 SHORTEST_FINGERPRINT = 8
 _SENTENCES = {guard.name: guard.sentence for guard in Guard}
 
@@ -31,12 +37,7 @@ def approve(
     *,
     action: Action | None = None,
 ) -> str:
-    """Approve the plan with this fingerprint; the case is due at once. Return the full case id.
-
-    ``action`` is what is ordered instead; ``plan`` is then the plan with it. Raises
-    NoSuchCaseError, WrongStateError, and PlanChangedError where the case has another plan now or
-    the same plan on other evidence.
-    """
+    """Approve the plan with this fingerprint, or that with ``action``; see ``Ledger.approve``."""
     case = locked_case(connection, cloud, case_id)
     if case.state not in _approvable(action):
         raise WrongStateError(
@@ -78,6 +79,7 @@ def _approved(
         state=CaseState.DUE,
         next_attempt_at=now,
         signal_seq=case.signal_seq + 1,  # so that a running attempt leaves the case due
+        # A person has looked at it: earlier crashes are no reason to park it again.
         crashes=0,
         approved_by=word.actor,
         approved_fingerprint=mark,
@@ -87,13 +89,8 @@ def _approved(
     rewrite(connection, [(case, approved)], now)
     detail = {"fingerprint": mark, "rule": case.rule}
     detail |= {"action": action.value} if action else {}
-    note(
-        connection, case.case_id, HistoryKind.APPROVED, word.actor, now,
-        state=CaseState.DUE.value, reason=word.reason, detail=detail,
-    )  # fmt: skip
-    decide(
-        connection, case.cloud, DecisionKind.APPROVED, word, now,
-        case_id=case.case_id, detail=detail,
+    record(
+        connection, approved, HistoryKind.APPROVED, DecisionKind.APPROVED, word, now, detail
     )  # fmt: skip
 
 
@@ -111,6 +108,8 @@ def _ordered(case: Case, looks: list[Any], plan: str, action: Action) -> str:
             f"case {case.case_id}: its plan can only be approved as it is, without --action "
             f"{action.value}; `detachd case show {case.case_id}` shows it"
         )
+    # Guards that stood at the last look. The next look asks all of them again before anything is
+    # written.
     held = [name for name in told["guards"]["held"] if bars(action.value, name)]
     if held:
         raise WrongStateError(
@@ -151,6 +150,7 @@ def _evidence_of(looks: list[Any], plan: str) -> Mapping[str, Any] | None:
     found = (
         row.detail["evidence"]
         for row in reversed(looks)
+        # By the beginning, because a person types the beginning.
         if (row.detail.get("fingerprint") or "").startswith(plan) and "evidence" in row.detail
     )
     return next(found, None)

@@ -1,6 +1,7 @@
 """The other open cases of a volume, as far as they matter to a case that is claimed.
 
-A person is told once of one cause, and the wish that Cinder has on record may be another case's.
+One cause is told to a person once, so a case has to know what another case of its volume has told.
+And the wish that Cinder has on record, to attach or to detach, may come from another case.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def open_cases(
     parameters = {"cloud": cloud, "volumes": sorted(volumes)}
     lines: Iterable[Row] = connection.execute(_OF_VOLUMES, parameters) if volumes else ()
     for line in lines:
+        # Here and not in the statement, see above: a volume has few cases.
         if line.state != CaseState.CLOSED.value:
             found[line.volume_id] = (*found.get(line.volume_id, ()), _case(line))
     return found

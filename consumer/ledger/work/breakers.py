@@ -16,12 +16,12 @@ from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import insert_absent
 from consumer.ledger.database.records import Row
 from consumer.ledger.database.tables import breakers
+from consumer.ledger.work.allowances import COLLIDED_SECONDS
 from handlers.brakes import Breaker, BreakerLimits, Held, Scope
 from handlers.case import StepKind, StepResult
 from handlers.intents import REACHES_BACKEND
 
 KEYS = ("cloud", "backend")
-COLLIDED_SECONDS = 1.0
 FAILED = frozenset({StepResult.INDETERMINATE, StepResult.TRANSIENT})
 
 
@@ -64,6 +64,7 @@ def count(
         _close(connection, cloud, backend)
     elif result in FAILED:
         blank = {"cloud": cloud, "backend": backend, "failures": 0, "opens": 0, "turn": 0}
+        # Only now: a backend that never fails has no row.
         connection.execute(insert_absent(connection.dialect.name, breakers, KEYS), blank)
         row = _read(connection, cloud, backend)
         if row is not None:
@@ -100,6 +101,7 @@ def _write(connection: sa.Connection, row: Row, breaker: Breaker) -> bool:
 
 
 def _close(connection: sa.Connection, cloud: str, backend: str) -> None:
+    # Without a failure the row is as it should be: most releases write nothing here.
     counted = breakers.update().where(
         breakers.c.cloud == cloud, breakers.c.backend == backend, breakers.c.failures > 0
     )

@@ -1,4 +1,12 @@
-"""What recovery writes while it works on a case. Each call is one transaction with a fence."""
+"""What recovery writes while it works on a case. Each call is one transaction.
+
+1. Each write about the case has an effect only while the claim is valid (``OWN``): one that another
+   worker has taken over refuses it with ClaimLostError.
+2. An intent is on record before its call is made, under a request id that was never used before.
+   The same statement renews the lease, and refuses while detachd or the backend is paused.
+3. Tokens are taken for a whole plan or not at all, and none where the circuit breaker holds it.
+4. A call that is to fence a client is on record as a fence from its intent on (``fences``).
+"""
 
 from __future__ import annotations
 
@@ -21,7 +29,7 @@ from consumer.ledger.work.control import PAUSED, check_not_paused
 from consumer.ledger.work.late import late_calls
 from consumer.ledger.work.outbox import announce
 from drivers.base import ClientInstance, Connector
-from handlers.brakes import UNLIMITED, BrakedError, BreakerLimits, Held, Limits, Spending
+from handlers.brakes import BrakedError, BreakerLimits, Held, Limits, Spending
 from handlers.case import (
     Announcement,
     Case,
@@ -97,13 +105,14 @@ class LedgerCaseFile:
         self,
         database: Database,
         claim: Claim,
-        located: Callable[[str], None] = lambda _: None,
-        limits: Limits = UNLIMITED,
-        renewed: Callable[[float], None] = lambda _: None,
+        located: Callable[[str], None],
+        limits: Limits,
+        renewed: Callable[[float], None],
     ) -> None:
         self._database = database
         self._renewed = renewed
         self._claim = claim
+        self._cloud, self._volume_id = claim.case.cloud, claim.case.volume_id
         self._located = located
         self._limits = limits
         self._backend = claim.case.backend
@@ -130,14 +139,17 @@ class LedgerCaseFile:
 
     def spend(self, spending: Spending) -> None:
         """Count a plan that is about to be begun. Raises BrakedError, LedgerUnavailableError."""
-        cloud, limits = self.case.cloud, self._limits
+        cloud, limits = self._cloud, self._limits
+        # As Cinder names it; the case may have had the name of a message.
         self._backend = spending.backend
 
         def take_all(connection: sa.Connection) -> Held | None:
             backend, breaker = spending.backend, limits.breaker
+            # The breaker first: a plan that it holds back must not use up tokens.
             held = hold(connection, cloud, backend, breaker)
             held = held or take(connection, cloud, limits, spending)
             if held is None and (lost := try_one(connection, cloud, backend, breaker)) is not None:
+                # An error and no answer, so that the tokens that were just taken are rolled back.
                 raise CollidedError(lost)
             return held
 
@@ -170,8 +182,11 @@ class LedgerCaseFile:
             self._fencing[request_id] = client
         self._database.write(
             lambda connection: _intend(connection, self._claim, step),
+            # After a lost commit the intent may be there: writing it again would be refused as a
+            # used request id.
             done=lambda connection: _find(connection, self._claim, request_id),
         )
+        # After the commit: a lease that was not written must not be counted on.
         self._renewed(lease_seconds)
 
     def result(self, request_id: str, result: StepResult, detail: str) -> None:
@@ -190,44 +205,39 @@ class LedgerCaseFile:
 
         What this claim has intended and not ended is not among them.
         """
-        cloud, volume_id = self.case.cloud, self.case.volume_id
+        # An intent is written before its call, and would hold up that very call.
         own = (self.case.case_id, self._claim.fence)
-        return self._database.read(lambda c: late_calls(c, cloud, [volume_id], intending=own))[
-            volume_id
-        ]
+        of_volumes = self._database.read(
+            lambda c: late_calls(c, self._cloud, [self._volume_id], intending=own)
+        )
+        return of_volumes[self._volume_id]
 
     def connector_of(self, host: str) -> Connector | None:
         """Return the newest connector of a compute host that a notification contained."""
-        cloud = self.case.cloud
-        return self._database.read(lambda c: connector_of(c, cloud, host), one_statement=True)
+        return self._database.read(lambda c: connector_of(c, self._cloud, host), one_statement=True)
 
     def off_word(self, host: str) -> OffWord | None:
         """Return a person's word that the host is powered off, if it stands now."""
-        cloud = self.case.cloud
-        words = self._database.read(lambda c: off_words.standing(c, cloud, host))
-        return words[-1] if words else None
+        return self._database.read(lambda c: off_words.of_host(c, self._cloud, host))
 
     def word_counted(self, host: str) -> None:
         """Record that the word for this host counted in a look at the volume."""
-        cloud, volume_id = self.case.cloud, self.case.volume_id
-        self._database.write(lambda c: off_words.counted(c, cloud, host, volume_id))
+        self._database.write(lambda c: off_words.counted(c, self._cloud, host, self._volume_id))
 
     def heard_of(self, host: str, why: str, *, seen_anew: bool = False) -> None:
         """End the word for a host that was heard of again."""
-        cloud, volume_id = self.case.cloud, self.case.volume_id if seen_anew else None
-        self._database.write(lambda c: off_words.heard_of(c, cloud, host, why, volume_id))
+        volume_id = self._volume_id if seen_anew else None
+        self._database.write(lambda c: off_words.heard_of(c, self._cloud, host, why, volume_id))
 
     def learned_clients(self) -> Mapping[str, ClientInstance]:
         """Return the clients that were learned for attachments of the volume, by attachment."""
-        cloud, volume_id = self.case.cloud, self.case.volume_id
         return self._database.read(
-            lambda c: learned.of_volume(c, cloud, volume_id), one_statement=True
+            lambda c: learned.of_volume(c, self._cloud, self._volume_id), one_statement=True
         )
 
     def learn(self, seen: LearnedClient) -> ClientInstance | None:
         """Keep which client an attachment has; return the one before where it was another."""
-        cloud, volume_id = self.case.cloud, self.case.volume_id
-        return self._database.write(lambda c: learned.learn(c, cloud, volume_id, seen))
+        return self._database.write(lambda c: learned.learn(c, self._cloud, self._volume_id, seen))
 
 
 def connector_of(connection: sa.Connection, cloud: str, host: str) -> Connector | None:
@@ -252,6 +262,8 @@ def _own(claim: Claim, request_id: str) -> dict[str, Any]:
 def _locate(connection: sa.Connection, claim: Claim, backend: str) -> None:
     _lock_unless_sqlite(connection, claim)
     located = {"located_case_id": claim.case.case_id, "backend": backend}
+    # Nothing changed: the case had a backend, which is well, or the claim is lost, which lock_claim
+    # tells.
     if _LOCATED.run(connection, located | own(claim)) != 1:
         lock_claim(connection, claim)
 
@@ -270,6 +282,8 @@ def _intend(connection: sa.Connection, claim: Claim, step: _Intended) -> str:
     if _RENEWED.run(connection, renewed(claim, now, step.lease_seconds) | values) != 1:
         _renew_or_refuse(connection, claim, step)
     _INTENDED.run(connection, _row(claim, step, now))
+    # A step names the attachment that it is about: from then on the case is about that one and no
+    # other.
     if (subject := claim.case.about(step.target)) is not claim.case:
         connection.execute(_SUBJECT_FOUND, _subject_of(subject))
     note(
@@ -280,6 +294,7 @@ def _intend(connection: sa.Connection, claim: Claim, step: _Intended) -> str:
         reason = str(step.evidence.get("reason", ""))
         made = fences.Made(step.target, step.request_id, reason)
         fences.intend(connection, claim.case, step.backend, made, now)
+    # "start" is announced with the first intent: neither without the other.
     if step.announcement is not None:
         announce(connection, claim.case.cloud, claim.case.case_id, [step.announcement], now)
     return step.request_id
@@ -292,6 +307,7 @@ def _subject_of(case: Case) -> dict[str, Any]:
 
 def _renew_or_refuse(connection: sa.Connection, claim: Claim, step: _Intended) -> None:
     """Raise the reason why the intent was refused; it may not exist any more."""
+    # In this order: whoever lost the claim has to stop, whatever else holds.
     renew(connection, claim, step.lease_seconds)
     check_not_paused(connection, claim.case.cloud, step.backend)
     if _USED.finds(connection, {"request_id": step.request_id}):
@@ -324,6 +340,7 @@ def _result(
     values = {"result": result.value, "detail": ended.detail, "result_at": now}
     if _ENDED.run(connection, _own(claim, request_id) | own(claim) | values) != 1:
         lock_claim(connection, claim)
+        # The claim is valid, so there is no such intent of it: a bug of the caller.
         raise KeyError(request_id)
     if ended.client is not None:
         fences.ended(connection, claim.case.cloud, request_id, ended.client, result)

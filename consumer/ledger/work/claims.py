@@ -52,6 +52,7 @@ OWN = [
     claims.c[name] == sa.bindparam(f"claim_{name}")
     for name in ("cloud", "volume_id", "owner", "fence")
 ]
+# With its type, as the CASE around it hides from SQLAlchemy which column it is for.
 _UNTIL = sa.bindparam("claim_until", type_=claims.c.lease_expires_at.type)
 RENEWAL = (
     claims.update()
@@ -153,6 +154,8 @@ def own(claim: Claim) -> dict[str, Any]:
     }
 
 
+# The candidates of one round may all be locked or taken by other workers; then the next ones are
+# tried.
 ROUNDS = 3
 
 _DUE = (
@@ -259,6 +262,8 @@ def claim(connection: sa.Connection, request: ClaimRequest) -> tuple[Claim, ...]
         candidates = _candidates(connection, remaining, now, passed)
         if not candidates:
             break
+        # Also those that were claimed, and those whose rows others had locked: none is worth a
+        # second look now.
         passed |= candidates.keys()
         claimed += _claim_free(connection, remaining, candidates, now)
         if len(claimed) == request.limit:
@@ -271,6 +276,7 @@ def _narrowed(request: ClaimRequest, claimed: Sequence[Claim]) -> ClaimRequest:
     if request.room is None or not claimed:
         return dataclasses.replace(request, limit=request.limit - len(claimed))
     room, of = request.room, Counter(claim.case.backend or "" for claim in claimed)
+    # What this call has claimed is not in the slots yet.
     full = {backend for backend, number in of.items() if number >= room(backend)}
     return dataclasses.replace(
         request,
@@ -285,6 +291,7 @@ def _due(request: ClaimRequest, now: datetime) -> dict[str, Any]:
     return {
         "cloud": request.cloud,
         "now": now,
+        # No state is "", so nothing is left out.
         "left_alone": "" if request.deadlines else CaseState.WAITING.value,
         "excluded": sorted(request.exclude_backends),
     }
@@ -304,6 +311,7 @@ def _candidates(
         if has_room and volume_id not in oldest:
             oldest[volume_id] = case_id
             of[backend or ""] += 1
+    # The statement ordered them: the oldest first.
     return dict(list(oldest.items())[: request.limit])
 
 
@@ -317,6 +325,7 @@ def _claim_free(
     claimed = [
         Claim(
             case=_counted(case, free[case.volume_id]),
+            # What is decided with the old number is refused from the swap on.
             fence=free[case.volume_id].fence + 1,
             owner=request.owner,
             claimed_at=now,
@@ -354,11 +363,9 @@ def gathered(connection: sa.Connection, cloud: str, of: Collection[Case]) -> lis
 
 
 def _end_calls_of_crashes(connection: sa.Connection, free: Iterable[_Free]) -> None:
-    """Record an end time for calls that a crash left open: the end of the lease.
-
-    A call may begin long after its intent, for example after a slow look. But it never lasts longer
-    than the lease.
-    """
+    """Record an end time for calls that a crash left open: the end of the lease."""
+    # A call may begin long after its intent, for example after a slow look. But it never lasts
+    # longer than the lease.
     crashed = [
         {"crashed": row.case_id, "crashed_fence": row.fence, "ran_out_at": row.ran_out_at}
         for row in free
@@ -372,6 +379,7 @@ def _counted(case: Case, free: _Free) -> Case:
     """Return the case as claimed. If its own lease had ended, the attempt counts as a crash."""
     return dataclasses.replace(
         case,
+        # Counted at the claim, so that an attempt that ends in a crash counts too.
         attempts=case.attempts + 1,
         crashes=case.crashes + (free.case_id == case.case_id),
     )

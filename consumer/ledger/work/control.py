@@ -1,4 +1,8 @@
-"""A person pauses detachd, or what it does to one backend, and resumes it."""
+"""A person pauses detachd, or what it does to one backend, and resumes it.
+
+1. While a pause lasts, no intent is written for what it covers, and so no call is made.
+2. A pause of all and one of each backend may last at once. None of them changes another.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,8 @@ _ALL = (
 _PRESENT = _ALL.where(
     sa.or_(pauses.c.backend.is_(None), pauses.c.backend == sa.bindparam("paused_backend"))
 )
+# Part of the statement that writes an intent: a pause between a question and a write would be
+# overlooked.
 PAUSED = sa.exists(_PRESENT.with_only_columns(pauses.c.pause_id).order_by(None))
 _IS_PAUSED = Prepared(_PRESENT)
 _ANY_IS_PAUSED = Prepared(_ALL)
@@ -33,7 +39,7 @@ class Pause:
     paused_at: datetime
     actor: str
     reason: str
-    backend: str | None = None
+    backend: str | None
 
     @property
     def words(self) -> str:
@@ -47,21 +53,16 @@ class Pause:
         return "detachd resume" + (f" --backend {self.backend}" if self.backend else "")
 
 
-def pause(
-    connection: sa.Connection, cloud: str, actor: str, reason: str, backend: str | None = None
-) -> None:
+def pause(connection: sa.Connection, cloud: str, word: Word, backend: str | None) -> None:
     """Pause one backend, or all; an earlier pause of the same that still lasts stays as it is."""
     if _own(pauses_now(connection, cloud), backend) is None:
         now = database_now(connection)
-        row = {"cloud": cloud, "paused_at": now, "paused_by": actor, "reason": reason}
+        row = {"cloud": cloud, "paused_at": now, "paused_by": word.actor, "reason": word.reason}
         connection.execute(pauses.insert(), row | {"backend": backend})
-        word = Word(actor, reason)
         decide(connection, cloud, DecisionKind.PAUSED, word, now, detail=_about(backend))
 
 
-def resume(
-    connection: sa.Connection, cloud: str, actor: str, reason: str = "", backend: str | None = None
-) -> None:
+def resume(connection: sa.Connection, cloud: str, word: Word, backend: str | None) -> None:
     """End the pause of one backend, or that of all; without it, do nothing. Others go on."""
     now = database_now(connection)
     present = pauses.update().where(
@@ -69,8 +70,7 @@ def resume(
         pauses.c.resumed_at.is_(None),
         pauses.c.backend.is_(None) if backend is None else pauses.c.backend == backend,
     )
-    if connection.execute(present.values(resumed_at=now, resumed_by=actor)).rowcount:
-        word = Word(actor, reason)
+    if connection.execute(present.values(resumed_at=now, resumed_by=word.actor)).rowcount:
         decide(connection, cloud, DecisionKind.RESUMED, word, now, detail=_about(backend))
 
 
@@ -80,6 +80,8 @@ def _about(backend: str | None) -> dict[str, str]:
 
 def pauses_now(connection: sa.Connection, cloud: str) -> tuple[Pause, ...]:
     """Return the pauses that last, the oldest first."""
+    # Prepared, as this is asked each second and before each write; the rows are read only if there
+    # are any.
     if not _ANY_IS_PAUSED.finds(connection, {"cloud": cloud}):
         return ()
     rows = connection.execute(_ALL, {"cloud": cloud})
@@ -91,6 +93,7 @@ def paused(connection: sa.Connection, cloud: str, backend: str | None = None) ->
     if not _IS_PAUSED.finds(connection, {"cloud": cloud, "paused_backend": backend}):
         return None
     present = pauses_now(connection, cloud)
+    # The pause of all first: it has to be ended first.
     return _own(present, None) or _own(present, backend)
 
 

@@ -1,7 +1,9 @@
 """What people decided, kept for the service, which logs each decision once.
 
-A decision is written in the transaction that carries it out: neither is without the other. It is
-deleted after the retention, once it is logged; that about a case is in the case's history too.
+1. A decision is written in the transaction that carries it out: neither is without the other.
+2. It is logged once, by one service.
+3. It is deleted after the retention, once it is logged; that about a case is in the case's history
+   too.
 """
 
 from __future__ import annotations
@@ -14,9 +16,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from consumer.ledger.database.cases import HistoryKind, note
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import Prepared
+from consumer.ledger.database.records import Stored
 from consumer.ledger.database.tables import decisions
+from handlers.case import Case
 
 
 class DecisionKind(enum.Enum):
@@ -55,12 +60,14 @@ class Decision:
     detail: Mapping[str, Any]
 
 
+MOST_AT_ONCE = 100
+_DECISION = Stored(Decision, decisions)
 _ADDED = Prepared.insert(decisions)
 _UNLOGGED = (
     sa.select(decisions)
     .where(decisions.c.cloud == sa.bindparam("cloud"), decisions.c.logged_at.is_(None))
     .order_by(decisions.c.decision_id)
-    .limit(sa.bindparam("most", type_=sa.Integer()))
+    .limit(MOST_AT_ONCE)
 )
 _TAKEN = Prepared(
     decisions.update()
@@ -87,20 +94,32 @@ def decide(
     _ADDED.run(connection, row)
 
 
-def take_unlogged(connection: sa.Connection, cloud: str, limit: int) -> tuple[Decision, ...]:
+def record(  # noqa: PLR0917 - what happened, in the order in which it is read
+    connection: sa.Connection,
+    case: Case,
+    kind: HistoryKind,
+    decision: DecisionKind,
+    word: Word,
+    now: datetime,
+    detail: Mapping[str, Any],
+) -> None:
+    """Write a decision about a case down, and into the history with the state that it has now."""
+    note(
+        connection, case.case_id, kind, word.actor, now,
+        state=case.state.value, reason=word.reason, detail=detail,
+    )  # fmt: skip
+    decide(connection, case.cloud, decision, word, now, case_id=case.case_id, detail=detail)
+
+
+def take_unlogged(connection: sa.Connection, cloud: str) -> tuple[Decision, ...]:
     """Return decisions that no service has logged yet, oldest first; no other gets them."""
-    rows = connection.execute(_UNLOGGED, {"cloud": cloud, "most": limit}).all()
+    rows = connection.execute(_UNLOGGED, {"cloud": cloud}).all()
     if not rows:
         return ()
     now = database_now(connection)
-    mine = (
-        row
-        for row in rows
-        if _TAKEN.run(connection, {"taken_id": row.decision_id, "taken_at": now}) == 1
-    )
     return tuple(
-        Decision(
-            row.decided_at, DecisionKind(row.kind), row.actor, row.reason, row.case_id, row.detail
-        )
-        for row in mine
+        _DECISION.read(row)
+        for row in rows
+        # Each by its own swap, so that of two replicas one logs it.
+        if _TAKEN.run(connection, {"taken_id": row.decision_id, "taken_at": now}) == 1
     )

@@ -21,7 +21,7 @@ from consumer.ledger.database.tables import claims, history, intents
 from consumer.ledger.errors import WrongStateError
 from consumer.ledger.work.approving import locked_case
 from consumer.ledger.work.claims import intent
-from consumer.ledger.work.decisions import DecisionKind, Word, decide
+from consumer.ledger.work.decisions import DecisionKind, Word, decide, record
 from consumer.ledger.work.outbox import announce
 from handlers.announcement import dismissed
 from handlers.case import FOR_A_PERSON, Case, CaseState, Conclusion, StepResult
@@ -29,24 +29,19 @@ from handlers.intents import holds_reserve
 
 
 def close(connection: sa.Connection, cloud: str, case_id: str, word: Word) -> str:
-    """Close a case that a person has; return its full id. Raises NoSuchCaseError, WrongStateError.
-
-    It hides no later trouble of its volume any more: the next sign opens a new case.
-    """
+    """Close a case that a person has; see ``Ledger.close_case``."""
     case = _of_a_person(connection, cloud, case_id, "closed")
     now = database_now(connection)
     _check_nobody_works(connection, case, now)
     _check_nothing_is_open(connection, case)
     closed = dataclasses.replace(
-        unacknowledged(case),
+        unapproved(unacknowledged(case)),
         state=CaseState.CLOSED,
         conclusion=Conclusion.DISMISSED,
         next_attempt_at=None,
+        # As for a signal: an attempt that began before cannot finish the case as if nobody had
+        # closed it.
         signal_seq=case.signal_seq + 1,
-        approved_by=None,
-        approved_fingerprint=None,
-        approved_at=None,
-        approved_action=None,
     )
     rewrite(connection, [(case, closed)], now)
     note(
@@ -65,11 +60,7 @@ def close(connection: sa.Connection, cloud: str, case_id: str, word: Word) -> st
 def acknowledge(
     connection: sa.Connection, cloud: str, case_id: str, until: datetime | float, word: Word
 ) -> tuple[str, datetime]:
-    """Let a case be left out of gauges and alerts until then; return its full id, and the time.
-
-    ``until`` is a time, or for how many seconds from now by the database's clock. It ends earlier
-    where a look finds danger, or another rule. Raises NoSuchCaseError, WrongStateError.
-    """
+    """Let a case be left out of gauges and alerts until then; see ``Ledger.acknowledge``."""
     case = _of_a_person(connection, cloud, case_id, "acknowledged")
     now = database_now(connection)
     ends_at = until if isinstance(until, datetime) else now + timedelta(seconds=until)
@@ -83,20 +74,18 @@ def acknowledge(
     )
     rewrite(connection, [(case, known)], now)
     detail = {"until": ends_at.isoformat(timespec="seconds"), "rule": case.rule}
-    _record(
-        connection, case, HistoryKind.ACKNOWLEDGED, DecisionKind.ACKNOWLEDGED, word, now, detail
-    )
+    record(connection, case, HistoryKind.ACKNOWLEDGED, DecisionKind.ACKNOWLEDGED, word, now, detail)
     return case.case_id, ends_at
 
 
 def end_acknowledgement(connection: sa.Connection, cloud: str, case_id: str, word: Word) -> str:
-    """Count a case again; return its full id. Raises NoSuchCaseError, WrongStateError."""
+    """Count a case again; see ``Ledger.end_acknowledgement``."""
     case = locked_case(connection, cloud, case_id)
     if case.acknowledged_until is None:
         raise WrongStateError(f"case {case.case_id} is not acknowledged")
     now = database_now(connection)
     rewrite(connection, [(case, unacknowledged(case))], now)
-    _record(
+    record(
         connection, case, HistoryKind.ACKNOWLEDGEMENT_ENDED, DecisionKind.ACKNOWLEDGEMENT_ENDED,
         word, now, {},
     )  # fmt: skip
@@ -104,16 +93,14 @@ def end_acknowledgement(connection: sa.Connection, cloud: str, case_id: str, wor
 
 
 def write_note(connection: sa.Connection, cloud: str, case_id: str, word: Word) -> str:
-    """Write a line into the history of a case; return its full id.
-
-    Raises NoSuchCaseError, and WrongStateError for a case in the archive.
-    """
+    """Write a line into the history of a case; see ``Ledger.write_note``."""
     found = one_case(connection, cloud, case_id)
     if found.archived:
         raise WrongStateError(f"case {found.case.case_id} is in the archive")
+    # Only to keep it from going to the archive at this moment.
     case = locked_case(connection, cloud, found.case.case_id)
     now = database_now(connection)
-    _record(connection, case, HistoryKind.NOTED, DecisionKind.NOTED, word, now, {})
+    record(connection, case, HistoryKind.NOTED, DecisionKind.NOTED, word, now, {})
     return case.case_id
 
 
@@ -124,20 +111,15 @@ def unacknowledged(case: Case) -> Case:
     )
 
 
-def _record(  # noqa: PLR0917 - what happened, in the order in which it is read
-    connection: sa.Connection,
-    case: Case,
-    kind: HistoryKind,
-    decision: DecisionKind,
-    word: Word,
-    now: datetime,
-    detail: dict[str, str | None],
-) -> None:
-    note(
-        connection, case.case_id, kind, word.actor, now,
-        state=case.state.value, reason=word.reason, detail=detail,
-    )  # fmt: skip
-    decide(connection, case.cloud, decision, word, now, case_id=case.case_id, detail=detail)
+def unapproved(case: Case) -> Case:
+    """Return the case without its approval."""
+    return dataclasses.replace(
+        case,
+        approved_by=None,
+        approved_fingerprint=None,
+        approved_at=None,
+        approved_action=None,
+    )
 
 
 def _of_a_person(connection: sa.Connection, cloud: str, case_id: str, what: str) -> Case:
@@ -153,10 +135,7 @@ def _of_a_person(connection: sa.Connection, cloud: str, case_id: str, what: str)
 
 
 def _check_nobody_works(connection: sa.Connection, case: Case, now: datetime) -> None:
-    """Refuse while a worker has the case; take away a claim whose lease has ended.
-
-    Its worker would otherwise finish the case as if nobody had closed it.
-    """
+    """Refuse while a worker has the case; take away a claim whose lease has ended."""
     mine = sa.and_(
         claims.c.cloud == case.cloud,
         claims.c.volume_id == case.volume_id,
@@ -166,21 +145,22 @@ def _check_nobody_works(connection: sa.Connection, case: Case, now: datetime) ->
     row = connection.execute(sa.select(claims).where(mine)).first()
     if row is None:
         return
+    # By another node's clock the lease may still hold.
     if row.lease_expires_at > now - galera.slack(connection):
         raise WrongStateError(
             f"case {case.case_id} is being worked on by {row.owner}; close it when that has ended"
         )
+    # Otherwise its worker could still finish the case as if nobody had closed it.
     freed = {"owner": None, "case_id": None, "lease_expires_at": None}
     connection.execute(claims.update().where(mine).values(**freed))
 
 
 def _check_nothing_is_open(connection: sa.Connection, case: Case) -> None:
-    """Refuse while a write of the case may still act unseen, or our reserve has to be given back.
-
-    A crash leaves a call open that may have been made; only a later look tells what came of it.
-    """
+    """Refuse while a write of the case may still act unseen, or our reserve is to be given back."""
+    # A crash leaves a call open that may have been made; only a later look tells what came of it.
     rows = of_case(connection, case.case_id, intents, "intent_id")
     looked = _fence_of_last_look(connection, case)
+    # A look of a later attempt has shown what became of the calls of earlier ones.
     unseen = [r for r in rows if r.result == StepResult.INTENDED.value and r.fence >= looked]
     if unseen:
         raise WrongStateError(

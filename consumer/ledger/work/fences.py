@@ -1,11 +1,12 @@
 """The fences that stand: which client of which backend is refused, for which case, and until when.
 
-A fence is written down with the intent to make it, in the same transaction, so that none is made
-that is on no record. It is over when it has run out and is needed no more, when a person has lifted
-it, when somebody has removed it in the cluster, or when it turns out that it was never made.
-
-A call and a lift of the same client exclude one another: the cluster may carry them out in either
-order, and would refuse a client of which no record says so, or let in one that a case relies on.
+1. A fence is written down with the intent to make it, in the same transaction, so that none is made
+   that is on no record.
+2. It is over when it has run out and is needed no more, when a person has lifted it, when somebody
+   has removed it in the cluster, or when it turns out that it was never made.
+3. A call and a lift of the same client exclude one another: the cluster may carry them out in
+   either order, and would refuse a client of which no record says so, or let in one that a case
+   relies on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.engine import Database, database_now
+from consumer.ledger.database.engine import PartOfLedger, database_now
+from consumer.ledger.database.records import Stored
 from consumer.ledger.database.tables import fences
 from consumer.ledger.errors import NoSuchFenceError, WrongStateError
 from consumer.ledger.work.decisions import DecisionKind, Word, decide
@@ -69,6 +71,9 @@ class Fence:
         return self.renewed_at or self.fenced_at
 
 
+_FENCE = Stored(Fence, fences)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Made:
     """What a call is about to make: the step's target, the call's request id, and the reason."""
@@ -78,20 +83,13 @@ class Made:
     reason: str
 
 
-class Fences:
-    """The fences of one cloud.
-
-    Every method is one transaction, blocks for the database and may raise LedgerUnavailableError.
-    """
-
-    def __init__(self, database: Database, cloud: str) -> None:
-        self._database = database
-        self._cloud = cloud
+class Fences(PartOfLedger):
+    """The fences of one cloud."""
 
     def standing(self) -> tuple[Fence, ...]:
         """Return those that are not over, the oldest first."""
         wanted = fences.c.state != FenceState.OVER.value
-        return self._database.read(lambda c: _read(c, self._cloud, wanted))
+        return self._read(_read, wanted)
 
     def ages(self) -> Mapping[str, tuple[int, float]]:
         """Return for each backend that has fences how many, and the age of the oldest in seconds.
@@ -112,16 +110,18 @@ class Fences:
 
     def every(self, limit: int) -> tuple[Fence, ...]:
         """Return those on record, also those that are over, the newest first."""
-        return self._database.read(lambda c: _read(c, self._cloud, sa.true(), newest=limit))
+        return self._read(_read, sa.true(), newest=limit)
 
     def one(self, fence_id: int) -> Fence:
         """Return one. Raises NoSuchFenceError."""
-        return self._database.read(lambda c: _one(c, self._cloud, fence_id))
+        return self._read(_one, fence_id)
 
     def seen(self, fence_id: int, cluster: str, until: datetime) -> None:
         """Note that the cluster refuses the client, and until when."""
 
         def note(connection: sa.Connection) -> None:
+            # What the cluster shows was made. A fence that a person is lifting stays one that is
+            # being lifted.
             made = sa.case(
                 (fences.c.state == FenceState.INTENDED.value, FenceState.STANDING.value),
                 else_=fences.c.state,
@@ -152,8 +152,7 @@ class Fences:
         It may be called again, where the cluster did not answer then. Raises NoSuchFenceError, and
         WrongStateError for one that is over, or of which it is not known yet whether it was made.
         """
-        said = Word(actor, reason)
-        return self._database.write(lambda c: _begin_lift(c, self._cloud, fence_id, said))
+        return self._write(_begin_lift, fence_id, Word(actor, reason))
 
 
 def intend(connection: sa.Connection, case: Case, backend: str, made: Made, now: datetime) -> None:
@@ -166,6 +165,7 @@ def intend(connection: sa.Connection, case: Case, backend: str, made: Made, now:
     open_ = _open_of(connection, case.cloud, address)
     for fence in open_:
         _refuse_while_lifted(fence)
+    # One record for each client and backend: it stands until it is lifted, whatever calls come.
     if any(fence.backend == backend for fence in open_):
         return
     row = {
@@ -202,11 +202,14 @@ def ended(
     intended = sa.and_(fences.c.cloud == cloud, fences.c.state == FenceState.INTENDED.value)
     match result:
         case StepResult.DONE:
+            # By the address and not the request: an earlier call may have made the record for the
+            # same client.
             made = fences.update().where(intended, fences.c.address == address)
             connection.execute(made.values(state=FenceState.STANDING.value))
             _reopen(connection, cloud, address)
         case StepResult.TRANSIENT | StepResult.REFUSED | StepResult.WITHHELD:
             own = sa.and_(intended, fences.c.request_id == request_id)
+            # It was never a fence, so nothing is to be kept of it. The intent of the call stays.
             connection.execute(fences.delete().where(own))
         case StepResult.INTENDED | StepResult.INDETERMINATE:
             pass  # it may stand; the watch over the fences sees
@@ -221,6 +224,7 @@ def _reopen(connection: sa.Connection, cloud: str, address: str) -> None:
         return
     again = {
         "state": FenceState.STANDING.value,
+        # The watch reads from the cluster until when.
         "until": None,
         "renewed_at": database_now(connection),
     }
@@ -239,7 +243,7 @@ def _read(
         ordered = ordered.order_by(fences.c.fence_id)
     else:
         ordered = ordered.order_by(fences.c.fence_id.desc()).limit(newest)
-    return tuple(_fence(row) for row in connection.execute(ordered))
+    return tuple(_FENCE.read(row) for row in connection.execute(ordered))
 
 
 def _one(connection: sa.Connection, cloud: str, fence_id: int) -> Fence:
@@ -247,12 +251,6 @@ def _one(connection: sa.Connection, cloud: str, fence_id: int) -> Fence:
     if not found:
         raise NoSuchFenceError(f"there is no fence {fence_id}; `detachd fence list` shows them")
     return found[0]
-
-
-def _fence(row: Any) -> Fence:
-    names = {field.name for field in dataclasses.fields(Fence)} - {"state"}
-    values = {name: getattr(row, name) for name in names}
-    return Fence(state=FenceState(row.state), **values)
 
 
 def _change(connection: sa.Connection, fence_id: int, **values: Any) -> None:

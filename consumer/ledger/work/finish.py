@@ -1,12 +1,12 @@
 """The end of an attempt: state, history and announcements in one transaction, fenced by the claim.
 
-If a signal arrived during the attempt, the attempt has not judged it. Then the case is due at once,
-with any outcome; one that a person has stays with the person meanwhile. What was done and seen is
-kept (``mended_at``, failures, history) and announced. The state of the outcome is not stored, and
-an announcement of that state is not published (``Announcement.reached``).
-
-What a person was told of a case stays until there is news of it (``Outcome.held``): only history
-has the looks in between.
+1. If a signal arrived during the attempt, the attempt has not judged it. Then the case is due at
+   once, with any outcome; one that a person has stays with the person meanwhile.
+2. What was done and seen is kept in any case (``mended_at``, failures, history) and announced. With
+   a newer signal the state of the outcome is not stored, and an announcement of that state is not
+   published (``Announcement.reached``).
+3. What a person was told of a case stays until there is news of it (``Outcome.held``): only history
+   has the looks in between.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.records import CASES
 from consumer.ledger.database.tables import cases, history
 from consumer.ledger.work.claims import Claim, free_volume
-from consumer.ledger.work.dismissing import unacknowledged
+from consumer.ledger.work.dismissing import unacknowledged, unapproved
 from consumer.ledger.work.outbox import announce
 from handlers.case import FOR_A_PERSON, Case, CaseState, Outcome, ReasonKind
 
@@ -40,6 +40,7 @@ def finish(connection: sa.Connection, claim: Claim, outcome: Outcome) -> bool:
     free_volume(connection, claim)
     now = database_now(connection)
     case_id = claim.case.case_id
+    # Read anew, and not the case of the claim: a signal may have changed other columns meanwhile.
     before = CASES.read(connection.execute(_CASE, {"case_id": case_id}).one())
     newer = before.signal_seq != claim.case.signal_seq
     after = _left_due(before, outcome, now) if newer else _reached(before, outcome, now)
@@ -55,6 +56,7 @@ def finish(connection: sa.Connection, claim: Claim, outcome: Outcome) -> bool:
         fence=claim.fence, state=after.state.value, rule=outcome.rule, verdict=outcome.verdict,
         reason=outcome.reason, detail=_detail(outcome, newer=newer),
     )  # fmt: skip
+    # What the newer signal made untrue is not told: the case has not reached that state.
     announcements = [a for a in outcome.announcements if not (newer and a.reached is outcome.state)]
     announce(connection, claim.case.cloud, case_id, announcements, now)
     return not newer
@@ -74,7 +76,7 @@ def finished(connection: sa.Connection, claim: Claim) -> bool | None:
 def _reached(case: Case, outcome: Outcome, now: datetime) -> Case:
     delay = None if outcome.state is CaseState.CLOSED else outcome.delay_seconds
     if outcome.state is CaseState.AWAITING_APPROVAL and not outcome.held:
-        case = _asking_anew(case)
+        case = unapproved(case)  # a person is asked again, so it serves nothing more
     return dataclasses.replace(
         case,
         state=outcome.state,
@@ -97,17 +99,6 @@ def ends_acknowledgement(case: Case, outcome: Outcome) -> bool:
     return danger or over or (told and outcome.rule != case.acknowledged_rule)
 
 
-def _asking_anew(case: Case) -> Case:
-    """Return the case without its approval: a person is asked again, so it serves nothing more."""
-    return dataclasses.replace(
-        case,
-        approved_by=None,
-        approved_fingerprint=None,
-        approved_at=None,
-        approved_action=None,
-    )
-
-
 def _left_due(case: Case, outcome: Outcome, now: datetime) -> Case:
     return dataclasses.replace(
         case,
@@ -128,6 +119,8 @@ def _found(case: Case, outcome: Outcome, now: datetime) -> dict[str, Any]:
         "failures": case.failures + outcome.failed,
         "mended_at": now if outcome.mended else case.mended_at,
         "mended_attempt": case.attempts if outcome.mended else case.mended_attempt,
+        # A look that is not clean begins the count anew: two clean looks count only without another
+        # one between.
         "first_clean_at": (case.first_clean_at or now) if outcome.clean else None,
         "attachment_id": case.attachment_id or outcome.attachment_id,
         "instance_id": case.instance_id or outcome.instance_id,

@@ -6,6 +6,8 @@
    gone. A deletion that only began proves nothing, as another region's may still fail.
 
 What has gone to the archive is not asked: it has no index of the volume.
+
+Beside it, which cases only a sweep has told of (``unseen_findings``): they wait for a person.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from handlers.notification import VOLUME_DELETED, Source
 class Known:
     """Whether a volume was seen in Cinder, and whether Cinder told of its deletion."""
 
-    seen: bool = False
-    deleted: bool = False
+    seen: bool
+    deleted: bool
 
 
 _OLD = notifications.c.publisher_id == FIRST_PUBLISHER
@@ -51,6 +53,8 @@ def unseen_findings(
 
     One statement once a person has acknowledged the list, or where there never was a sweep.
     """
+    # Without such a row there never was a sweep, or a person has acknowledged its list: nothing is
+    # an old finding then.
     if not case_ids or not connection.execute(_NOT_ACKNOWLEDGED, {"cloud": cloud}).first():
         return frozenset()
     lines = connection.execute(_OF_CASES, {"case_ids": sorted(case_ids)})
@@ -64,6 +68,7 @@ _TOLD = (
     notifications.c.source == Source.CINDER.value,
     notifications.c.event_type == VOLUME_DELETED,
 )
+# Four parts and no OR over them, so that each is read by an index of its own.
 _KNOWN = sa.union_all(
     sa.select(cases.c.volume_id, _SEEN).where(*_OF_VOLUMES, cases.c.volume_seen.is_(sa.true())),
     sa.select(cases.c.volume_id, _SEEN)
@@ -74,6 +79,8 @@ _KNOWN = sa.union_all(
     .where(*_OF_VOLUMES, *_TOLD),
     sa.select(notifications.c.volume_id, _DELETED).where(
         notifications.c.cloud == sa.bindparam("cloud"),
+        # The deletion of a volume without a case is filed with none; this index begins with
+        # case_id.
         notifications.c.case_id.is_(None),
         notifications.c.volume_id.in_(_VOLUMES),
         *_TOLD,

@@ -8,7 +8,11 @@
 3. The end that answers the start of a detach has both its request ids, because Cinder makes one
    request for each try.
 4. A call of ours that was given up and whose thread still runs is under way: its row says so again
-   every few seconds (``consumer/ledger/work/under_way.py``), as long as that process lives.
+   every few seconds, as long as that process lives. Its end (``result_at``) moves on with the clock
+   until the thread has returned, so that its late horizon cannot be over before. No claim is needed
+   for that: nothing is decided, and the time only grows. The result stays what it was; a fresh look
+   shows what the call has done. When it has returned, it wakes the open cases of its volume, as a
+   signal does.
 5. A start without an end does not prove that its call is in progress. Usually the opposite can be
    proven: if the backend refuses at once, Nova reports an error within a moment. It has then made
    five tries, and Cinder had answered each of them before the next.
@@ -16,15 +20,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
+from consumer.ledger.database.cases import HistoryKind, note
+from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.records import Row
 from consumer.ledger.database.tables import cases, intents, notifications
-from handlers.case import LateCalls, StepResult
+from handlers.case import CaseState, LateCalls, StepResult
 from handlers.intents import ACTS_LATE, UNANSWERED
 from handlers.notification import Operation, Phase, Source
 
@@ -42,21 +48,23 @@ _VOLUMES = (
     cases.c.cloud == sa.bindparam("cloud"),
     cases.c.volume_id.in_(sa.bindparam("volumes", expanding=True)),
 )
+
+
+def _of_same_try(other: sa.FromClause) -> Iterator[sa.ColumnElement[bool]]:
+    names = ("cloud", "request_id", "own_request_id", "volume_id")
+    yield from (other.c[name] == notifications.c[name] for name in names)
+    yield other.c.source == Source.CINDER.value
+
+
 _ENDED = sa.exists().where(
-    _end.c.cloud == notifications.c.cloud,
-    _end.c.request_id == notifications.c.request_id,
-    _end.c.own_request_id == notifications.c.own_request_id,
-    _end.c.volume_id == notifications.c.volume_id,
-    _end.c.source == Source.CINDER.value,
+    *_of_same_try(_end),
     _end.c.operation == DETACH,
     _end.c.phase == Phase.END.value,
 )
+# Of two messages of one try the first counts, by receipt, and then by id so that one of them is
+# first.
 _RECEIVED_BEFORE = sa.exists().where(
-    _before.c.cloud == notifications.c.cloud,
-    _before.c.request_id == notifications.c.request_id,
-    _before.c.own_request_id == notifications.c.own_request_id,
-    _before.c.volume_id == notifications.c.volume_id,
-    _before.c.source == Source.CINDER.value,
+    *_of_same_try(_before),
     _before.c.operation == notifications.c.operation,
     _before.c.phase == Phase.START.value,
     sa.or_(
@@ -94,12 +102,13 @@ def _starts(operation: str, request: sa.ColumnElement[Any]) -> sa.Select[Any]:
 
 
 _NO_REQUEST = sa.literal("")
+_UNANSWERED = sorted(result.value for result in UNANSWERED)
 _LATE = sa.union_all(
     _line(OWN_CALL, _NO_REQUEST, sa.func.coalesce(intents.c.result_at, intents.c.intended_at))
     .join(intents, intents.c.case_id == cases.c.case_id)
     .where(
         intents.c.kind.in_(sorted(kind.value for kind in ACTS_LATE)),
-        intents.c.result.in_(sorted(result.value for result in UNANSWERED)),
+        intents.c.result.in_(_UNANSWERED),
         # What a claim is about to do is not under way.
         sa.or_(
             intents.c.result != StepResult.INTENDED.value,
@@ -137,6 +146,8 @@ def late_calls(
     asked: dict[str, Any] = {"cloud": cloud, "volumes": sorted(volumes)}
     asked |= {"intending": case_id, "intending_fence": fence}
     lines = connection.execute(_LATE, asked).all()
+    # Only five tries can be all of Nova's; most volumes have none, and the second statement is not
+    # run.
     requests = sorted({line.request_id for line in lines if line.times == NOVA_TRIES} - {""})
     messages: Sequence[Row] = ()
     if requests:
@@ -164,6 +175,7 @@ def _all_answered(tries: Row, messages: Sequence[Row]) -> bool:
         return False  # more than five tries, or more than one detach
     own = [n for n in of_request if n.source in NOVA_NAMES]
     starts = [n for n in own if n.phase == Phase.START.value]
+    # Two detaches under one request id cannot be told apart.
     if len(starts) != 1 or not _began(starts[0], tries.volume_id):
         return False
     errors = [n for n in own if n.phase == Phase.ERROR.value and _same_work(starts[0], n)]
@@ -172,6 +184,7 @@ def _all_answered(tries: Row, messages: Sequence[Row]) -> bool:
     ]
     if not durations:
         return False
+    # Both by Nova's clock, which may have been set back.
     return timedelta(0) <= min(durations) and max(durations) < SHORTEST_RPC_TIMEOUT
 
 
@@ -199,3 +212,47 @@ def _host(publisher_id: str) -> str:
     """Return the host of ``nova-compute:HOST``, or of ``compute.HOST`` in the legacy format."""
     _, colon, host = publisher_id.partition(":")
     return host if colon else publisher_id.partition(".")[2]
+
+
+# --- calls of ours that hang ---------------------------------------------------------------------
+
+_CASE_OF = (
+    sa.select(cases.c.case_id, cases.c.cloud, cases.c.volume_id)
+    .join(intents, intents.c.case_id == cases.c.case_id)
+    .where(intents.c.request_id == sa.bindparam("request_id"))
+)
+
+
+def keep_under_way(connection: sa.Connection, request_ids: Collection[str]) -> int:
+    """Record that these calls are still under way now; return how many are on record."""
+    now = database_now(connection)
+    under_way = intents.update().where(
+        intents.c.request_id.in_(sorted(request_ids)), intents.c.result.in_(_UNANSWERED)
+    )
+    return connection.execute(under_way.values(result_at=now)).rowcount
+
+
+def came_back(connection: sa.Connection, owner: str, request_id: str, how: str) -> str | None:
+    """Record that a call which was given up has returned; return its case, None if it is gone.
+
+    Its late horizon begins now.
+    """
+    # First: the call acted until now, so its horizon begins now.
+    keep_under_way(connection, [request_id])
+    of = connection.execute(_CASE_OF, {"request_id": request_id}).first()
+    if of is None:
+        return None
+    now = database_now(connection)
+    note(
+        connection, of.case_id, HistoryKind.RETURNED_LATE, owner, now,
+        reason=how, detail={"request_id": request_id},
+    )  # fmt: skip
+    due = {"next_attempt_at": now, "updated_at": now, "signal_seq": cases.c.signal_seq + 1}
+    looked_at = (
+        cases.c.cloud == of.cloud,
+        cases.c.volume_id == of.volume_id,
+        # A closed case stays closed, and one that waits for its end has a deadline of its own.
+        cases.c.state.not_in([CaseState.CLOSED.value, CaseState.WAITING.value]),
+    )
+    connection.execute(cases.update().where(*looked_at).values(due))
+    return str(of.case_id)

@@ -1,11 +1,11 @@
 """Which client of a backend has a volume open for which attachment, learned while all was well.
 
-There is a row for each attachment that a round over the attached volumes listed, or that a look
-found healthy. It says when the attachment was last looked at, and has a client from the first look
-that showed one. Several services may look: a row that one takes is not due for the others.
-
-A row goes when the attachment has been neither listed nor found healthy for a week and no case of
-its volume is open: what is stuck keeps its client, however long.
+1. There is a row for each attachment that a round over the attached volumes listed, or that a look
+   found healthy. It says when the attachment was last looked at, and has a client from the first
+   look that showed one.
+2. Several services may look: a row that one takes is not due for the others.
+3. A row goes when the attachment has been neither listed nor found healthy for a week and no case
+   of its volume is open: what is stuck keeps its client, however long.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.engine import Database, database_now
+from consumer.ledger.database.engine import PartOfLedger, database_now
 from consumer.ledger.database.prepared import insert_or_update
 from consumer.ledger.database.tables import cases, learned_clients
 from drivers.base import ClientInstance
@@ -39,20 +39,13 @@ class ToLookAt:
     backend: str | None
 
 
-class Learned:
-    """The learned clients of one cloud.
-
-    Every method is one transaction, blocks for the database and may raise LedgerUnavailableError.
-    """
-
-    def __init__(self, database: Database, cloud: str) -> None:
-        self._database = database
-        self._cloud = cloud
+class Learned(PartOfLedger):
+    """The learned clients of one cloud."""
 
     def note_attached(self, rows: Collection[tuple[str, str]]) -> None:
         """Note volume and attachment of rows that Cinder lists as attached: they get looks."""
         if rows:
-            self._database.write(lambda c: _note_attached(c, self._cloud, rows))
+            self._write(_note_attached, rows)
 
     def take(
         self, limit: int, again_seconds: float, *, besides: Collection[str] = ()
@@ -61,9 +54,7 @@ class Learned:
 
         None of the backends ``besides``. They count as looked at from now on.
         """
-        return self._database.write(
-            lambda c: _take(c, self._cloud, limit, timedelta(seconds=again_seconds), besides)
-        )
+        return self._write(_take, limit, timedelta(seconds=again_seconds), besides)
 
     def note_backend(self, volume_id: str, attachment_id: str, backend: str) -> None:
         """Note on which backend the volume is, for an attachment of which no client is learned."""
@@ -72,7 +63,7 @@ class Learned:
 
     def learn(self, volume_id: str, seen: LearnedClient) -> ClientInstance | None:
         """Keep the client of an attachment; return the one before where it was another."""
-        return self._database.write(lambda c: learn(c, self._cloud, volume_id, seen))
+        return self._write(learn, volume_id, seen)
 
     def of_volume(self, volume_id: str) -> Mapping[str, ClientInstance]:
         """Return the clients that were learned for a volume, by attachment."""
@@ -82,7 +73,7 @@ class Learned:
 
     def forget(self, limit: int) -> int:
         """Forget up to ``limit`` attachments that are gone; return their number."""
-        return self._database.write(lambda c: _forget(c, self._cloud, limit))
+        return self._write(_forget, limit)
 
 
 def learn(
@@ -94,9 +85,12 @@ def learn(
     row = {
         "cloud": cloud, "volume_id": volume_id, "attachment_id": seen.attachment_id,
         "backend": seen.backend, "host": seen.host, "address": client.address,
+        # The cookie as text: a number of 64 bits without a sign fits no integer column of the three
+        # databases.
         "client": client.client, "cookie": str(client.cookie), "first_seen_at": client.seen_at,
         "last_seen_at": client.seen_at, "listed_at": client.seen_at, "looked_at": client.seen_at,
     }  # fmt: skip
+    # Another client: the time of the first sight begins anew.
     update = _seen_again if same else _seen_anew
     statement = insert_or_update(connection.dialect.name, learned_clients, _KEYS, update)
     connection.execute(statement, row)
@@ -161,6 +155,7 @@ def _take(
     taken = [
         row
         for row in connection.execute(oldest).mappings().all()
+        # With "due" in the condition: of two services only one finds it due.
         if connection.execute(_at(row, due).values(looked_at=now)).rowcount == 1
     ]
     return tuple(ToLookAt(r["volume_id"], r["attachment_id"], r["backend"]) for r in taken)
@@ -181,5 +176,6 @@ def _forget(connection: sa.Connection, cloud: str, limit: int) -> int:
     gone = sa.and_(table.c.cloud == cloud, table.c.listed_at < cutoff, ~open_case)
     keys = [table.c[name] for name in _KEYS]
     rows = connection.execute(sa.select(*keys).where(gone).limit(limit)).mappings().all()
+    # One by one and with "gone" again: a round may have listed one of them since.
     each = (sa.and_(*(table.c[name] == row[name] for name in _KEYS)) for row in rows)
     return sum(connection.execute(table.delete().where(one, gone)).rowcount for one in each)

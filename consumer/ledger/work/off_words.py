@@ -1,7 +1,9 @@
-"""Persons' words that compute hosts are powered off: said, counted, revoked, and ended by life.
+"""People's words that compute hosts are powered off: how they begin, count and end.
 
-A word ends at its time, when a person revokes it, and by itself when the host is heard of again.
-What ends it by itself is told by a service, once.
+1. A new word for a host ends the one before it.
+2. It ends at its time, when a person revokes it, and by itself when the host is heard of again.
+3. A word that a sign of life ends has ended in the transaction that stores this sign.
+4. A word that ended by itself is logged by one service, once (``take_untold``).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from consumer.ledger.database.engine import database_now
+from consumer.ledger.database.prepared import insert_absent
 from consumer.ledger.database.tables import connectors, notifications, off_words, off_words_counted
 from consumer.ledger.errors import NoSuchHostError, WrongStateError
 from consumer.ledger.work.decisions import DecisionKind, Word, decide
@@ -22,9 +25,9 @@ from handlers.notification import Notification, Operation, Phase
 DETACHD = "detachd"
 """Who ends a word by itself."""
 SKEW = timedelta(seconds=60)
-"""How far the clock of a host may be behind the database's: what it published so much earlier than
-the word may be later in truth. A word that ends without need is said again; a host that is alive
-and taken for dead loses a disk."""
+"""How far the clock of a host may be behind the database's: a message whose time is so much before
+the word may have been sent after it. A word that ends without need is said again; a host that is
+alive and taken for dead loses a disk."""
 LONGEST = timedelta(days=30)
 
 
@@ -42,15 +45,12 @@ class SaidOff:
 def attest(
     connection: sa.Connection, cloud: str, host: str, until: datetime | float, said: Word
 ) -> OffWord:
-    """Write down that a host is powered off until then; an earlier word for it ends.
-
-    ``until`` is a time, or seconds from now. Raises WrongStateError for a time that is past or more
-    than 30 days off.
-    """
+    """Write down that a host is powered off until then; see ``Ledger.attest_off``."""
     now = database_now(connection)
     ends = until if isinstance(until, datetime) else now + timedelta(seconds=until)
     if not now < ends <= now + LONGEST:
         raise WrongStateError(f"--until must be later than now, and {LONGEST.days} days at most")
+    # The new one counts from now on, also where it ends earlier than the one before.
     _end(connection, cloud, host, Word(said.actor, "said anew"))
     row = {
         "cloud": cloud, "host": host, "said_by": said.actor, "said_at": now, "until": ends,
@@ -77,6 +77,12 @@ def standing(connection: sa.Connection, cloud: str, host: str | None = None) -> 
         wanted = sa.and_(wanted, off_words.c.host == host)
     rows = connection.execute(sa.select(off_words).where(wanted).order_by(off_words.c.word_id))
     return tuple(_word(row) for row in rows)
+
+
+def of_host(connection: sa.Connection, cloud: str, host: str) -> OffWord | None:
+    """Return the word that stands now for a host."""
+    words = standing(connection, cloud, host)
+    return words[-1] if words else None
 
 
 def every(connection: sa.Connection, cloud: str, limit: int) -> tuple[SaidOff, ...]:
@@ -115,14 +121,10 @@ def counted(connection: sa.Connection, cloud: str, host: str, volume_id: str) ->
     ids = connection.execute(
         sa.select(off_words.c.word_id).where(_standing(cloud, now), off_words.c.host == host)
     ).scalars()
-    rows = [{"word_id": i, "volume_id": volume_id, "counted_at": now} for i in ids]
-    for row in rows:
-        there = sa.select(off_words_counted.c.word_id).where(
-            off_words_counted.c.word_id == row["word_id"],
-            off_words_counted.c.volume_id == volume_id,
-        )
-        if connection.execute(there).first() is None:
-            connection.execute(off_words_counted.insert(), row)
+    if rows := [{"word_id": i, "volume_id": volume_id, "counted_at": now} for i in ids]:
+        keys = ("word_id", "volume_id")
+        absent = insert_absent(connection.dialect.name, off_words_counted, keys)
+        connection.execute(absent, rows)
 
 
 def heard_of(
@@ -151,6 +153,7 @@ def heard_of(
 def hear(connection: sa.Connection, cloud: str, told: Iterable[Notification]) -> None:
     """End the words for hosts that these messages show to be alive: of one transaction's batch."""
     signs = _signs(told)
+    # Without a sign of life no statement is run: this is in the transaction of each batch.
     if not signs:
         return
     for word in standing(connection, cloud):
@@ -168,6 +171,7 @@ def _signs(told: Iterable[Notification]) -> Mapping[str, tuple[str, datetime | N
     for n in told:
         for host, why in _alive(n):
             _, before = found.get(host, (why, n.published_at))
+            # A message without a time stays without one: it is taken for new, whatever came before.
             found[host] = (why, _later(before, n.published_at))
     return found
 
@@ -178,6 +182,7 @@ def _later(one: datetime | None, other: datetime | None) -> datetime | None:
 
 
 def _alive(n: Notification) -> Iterable[tuple[str, str]]:
+    # nova-compute:HOST is a versioned notification's, compute.HOST a legacy one's.
     service, _, host = n.publisher_id.replace("nova-compute:", "compute.", 1).partition(".")
     if service == "compute" and host:
         yield host, f"it sent {n.event_type}"

@@ -30,10 +30,12 @@ from consumer.ledger.database.tables import outbox
 from consumer.ledger.work.decisions import DecisionKind, Word, decide
 from handlers.case import Announcement, Priority
 
+# Earlier than any announcement.
 BEFORE_ALL = datetime(1970, 1, 2, tzinfo=UTC)
 
 
 def _heads() -> sa.Select[Any]:
+    # Of a case only the first that is not sent: "end" must not overtake "start".
     earlier = outbox.alias()
     blocked = sa.exists().where(
         earlier.c.case_id == outbox.c.case_id,
@@ -58,6 +60,7 @@ _HEADS = _heads()
 _ANNOUNCED = Prepared.insert(outbox)
 _SWAP = Prepared(
     outbox.update()
+    # By attempts and due_at: whatever another publisher did with it changes one of them.
     .where(*(outbox.c[n] == sa.bindparam(f"swap_{n}") for n in ("outbox_id", "attempts", "due_at")))
     .values({name: sa.bindparam(name) for name in ("due_at", "taken_by", "attempts")})
 )
@@ -101,6 +104,7 @@ def announce(
     """Write announcements into the outbox, in their order, due at once."""
     rows = [
         {
+            # Here and not when it is sent: each sending has the same one.
             "message_id": str(uuid.uuid4()),
             "cloud": cloud,
             "case_id": case_id,
@@ -124,7 +128,10 @@ def lease(
     now = database_now(connection)
     until = now + timedelta(seconds=lease_seconds)
     found = connection.execute(_HEADS, {"cloud": cloud, "now": now, "most": limit}).all()
-    return tuple(_leased(row) for row in found if _swap(connection, row, owner=owner, until=until))
+    leased = (row for row in found if _swap(connection, row, owner=owner, until=until))
+    return tuple(
+        dataclasses.replace(_OUTGOING.read(row), attempts=row.attempts + 1) for row in leased
+    )
 
 
 def mark_sent(connection: sa.Connection, ids: Collection[int]) -> None:
@@ -170,10 +177,6 @@ def _swap(connection: sa.Connection, row: Row, *, owner: str, until: datetime) -
     return _SWAP.run(connection, values) == 1
 
 
-def _leased(row: Row) -> Outgoing:
-    return dataclasses.replace(_OUTGOING.read(row), attempts=row.attempts + 1)
-
-
 def _done(connection: sa.Connection, ids: Collection[int], column: str) -> None:
     if ids:
         values = {"sent_at": None, "unrouted_at": None, column: database_now(connection)}
@@ -206,6 +209,7 @@ def resend(
     """
     which = _unrouted(cloud, since)
     if message_ids is not None:
+        # In addition to unrouted: one that was sent is never sent again by a person's slip.
         which = sa.and_(which, outbox.c.message_id.in_(message_ids))
     now = database_now(connection)
     again = {"due_at": now, "unrouted_at": None, "taken_by": None, "last_error": None}

@@ -16,6 +16,7 @@ from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import insert_or_update
 from consumer.ledger.database.tables import claims, replicas
 
+# Six heartbeats: one or two may fail while the ledger is busy.
 ALIVE_SECONDS = 60.0
 RETENTION_SECONDS = 7 * 86_400.0
 
@@ -60,6 +61,7 @@ def _heartbeat(new: Mapping[str, sa.ColumnElement[object]], _: sa.Table) -> Mapp
 
 def leave(connection: sa.Connection, owner: str) -> None:
     """Remove a replica that has stopped normally; keep it while it has abandoned claims."""
+    # The row has the place, by which the next service there proves that the owner is dead.
     abandoned = sa.exists().where(claims.c.owner == replicas.c.owner)
     connection.execute(replicas.delete().where(replicas.c.owner == owner, ~abandoned))
 

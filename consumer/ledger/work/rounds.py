@@ -1,8 +1,13 @@
 """The slow round of the sweep: how far it is, and what Cinder's and Nova's lists showed.
 
-A round reads Nova's servers and Cinder's rows page by page, over many sweeps. Each page and the
-place where the next one begins are stored in one transaction, so that any replica goes on where the
-last one stopped. A pair of volume and server that only one of the two lists showed is *apart*.
+A round reads Nova's servers and Cinder's rows page by page, over many sweeps. A pair of volume and
+server that only one of the two lists showed is *apart*.
+
+1. Each page and the place where the next one begins are stored in one transaction, so that any
+   replica goes on where the last one stopped.
+2. A pair belongs to the round in which a list showed it last. What both lists no longer show is
+   forgotten at the end of a round.
+3. A pair that is apart is looked into once in a round.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.engine import Database, database_now
+from consumer.ledger.database.engine import PartOfLedger, database_now
 from consumer.ledger.database.prepared import insert_or_update
 from consumer.ledger.database.tables import inventory, rounds
 
@@ -49,48 +54,33 @@ class Apart:
     device: bool
 
 
-class Rounds:
-    """The rounds of one cloud. Every method is one transaction; may raise LedgerUnavailableError.
-
-    Blocks for the database.
-    """
-
-    def __init__(self, database: Database, cloud: str) -> None:
-        self._database = database
-        self._cloud = cloud
+class Rounds(PartOfLedger):
+    """The rounds of one cloud."""
 
     def current(self, first_stage: str, interval_seconds: float) -> Round | None:
         """Return the round under way, or begin the next one; None before it is due."""
-        return self._database.write(
-            lambda c: _current(c, self._cloud, first_stage, interval_seconds)
-        )
+        return self._write(_current, first_stage, interval_seconds)
 
     def note(
         self, now: Round, pairs: Collection[Pair], *, stage: str, marker: str | None, device: bool
     ) -> Round:
         """Store a page, and where the next one begins; return the round as it is then."""
-        return self._database.write(
-            lambda c: _note(c, self._cloud, now, pairs, _Place(stage, marker, device))
-        )
+        devices = now.devices + (len(set(pairs)) if device else 0)
+        after = dataclasses.replace(now, stage=stage, marker=marker, devices=devices)
+        self._write(_note, after, pairs, device=device)
+        return after
 
     def apart(self, now: Round, limit: int, again_seconds: float) -> tuple[Apart, ...]:
         """Return pairs that are apart, were not checked in this round, or offered lately."""
-        return self._database.read(lambda c: _apart(c, self._cloud, now, limit, again_seconds))
+        return self._read(_apart, now, limit, again_seconds)
 
     def checked(self, now: Round, pair: Pair, *, offered: bool) -> None:
         """Record that a pair was looked into, and whether a case was made of it."""
-        self._database.write(lambda c: _checked(c, self._cloud, now, pair, offered=offered))
+        self._write(_checked, now, pair, offered=offered)
 
     def end(self, now: Round) -> None:
         """End the round, and forget the pairs that neither list showed."""
-        self._database.write(lambda c: _end(c, self._cloud, now))
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Place:
-    stage: str
-    marker: str | None
-    device: bool
+        self._write(_end, now)
 
 
 def _current(
@@ -117,13 +107,15 @@ def _row(cloud: str, of: Round, now: datetime) -> dict[str, Any]:
 
 
 def _note(
-    connection: sa.Connection, cloud: str, now: Round, pairs: Collection[Pair], place: _Place
-) -> Round:
-    shown = "device_round" if place.device else "row_round"
+    connection: sa.Connection, cloud: str, after: Round, pairs: Collection[Pair], *, device: bool
+) -> None:
+    shown = "device_round" if device else "row_round"
     if pairs:
         blank = {"device_round": NEVER, "row_round": NEVER, "checked_round": NEVER}
         values = [
-            blank | {"cloud": cloud, "volume_id": v, "instance_id": i, shown: now.number}
+            blank | {"cloud": cloud, "volume_id": v, "instance_id": i, shown: after.number}
+            # Sorted, so that two transactions lock the rows in the same order; a set, as a list may
+            # name one twice.
             for v, i in sorted(set(pairs))
         ]
 
@@ -135,12 +127,10 @@ def _note(
         keys = ("cloud", "volume_id", "instance_id")
         statement = insert_or_update(connection.dialect.name, inventory, keys, newest)
         connection.execute(statement, values)
-    devices = now.devices + (len(set(pairs)) if place.device else 0)
-    after = dataclasses.replace(now, stage=place.stage, marker=place.marker, devices=devices)
-    mine = sa.and_(rounds.c.cloud == cloud, rounds.c.number == now.number)
-    values_of = {"stage": after.stage, "marker": after.marker, "devices": after.devices}
-    connection.execute(rounds.update().where(mine).values(values_of))
-    return after
+    # Only of this round: a replica that was slow must not move the next one back.
+    mine = sa.and_(rounds.c.cloud == cloud, rounds.c.number == after.number)
+    place = {"stage": after.stage, "marker": after.marker, "devices": after.devices}
+    connection.execute(rounds.update().where(mine).values(place))
 
 
 def _apart(
@@ -153,6 +143,8 @@ def _apart(
         .where(
             inventory.c.cloud == cloud,
             sa.or_(sa.and_(device, ~row), sa.and_(row, ~device)),
+            # Each pair once in a round, so that one that stays apart does not keep the round from
+            # its end.
             inventory.c.checked_round != now.number,
             sa.or_(inventory.c.offered_at.is_(None), inventory.c.offered_at < lately),
         )

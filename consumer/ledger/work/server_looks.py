@@ -14,11 +14,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from consumer.ledger.database.engine import Database, database_now
+from consumer.ledger.database.engine import PartOfLedger, database_now
 from consumer.ledger.database.prepared import insert_or_update
 from consumer.ledger.database.tables import server_looks
 from handlers.notification import Notification, Phase
 
+# As long as ten servers take at most, each within its time limit (consumer/work/server_looks.py).
 AGAIN = timedelta(minutes=5)
 FORGOTTEN = timedelta(days=1)
 
@@ -52,19 +53,12 @@ def _newest(new: Mapping[str, sa.ColumnElement[object]], _: sa.Table) -> Mapping
     return {name: new[name] for name in ("event_type", "told_at", "due_at")}
 
 
-class ServerLooks:
-    """The servers of one cloud that are to be looked at.
-
-    Every method is one transaction, blocks for the database and may raise LedgerUnavailableError.
-    """
-
-    def __init__(self, database: Database, cloud: str) -> None:
-        self._database = database
-        self._cloud = cloud
+class ServerLooks(PartOfLedger):
+    """The servers of one cloud that are to be looked at."""
 
     def take(self, limit: int) -> Mapping[str, str]:
         """Return up to ``limit`` servers that are due, each with the last event told of it."""
-        return self._database.write(lambda c: _take(c, self._cloud, limit))
+        return self._write(_take, limit)
 
     def looked_at(self, instance_ids: Collection[str]) -> None:
         """Forget these: Cinder has said what they left behind."""
@@ -85,7 +79,9 @@ def _take(connection: sa.Connection, cloud: str, limit: int) -> dict[str, str]:
     rows: list[sa.Row[Any]] = list(connection.execute(oldest.where(~too_old)))
     if rows:
         taken = server_looks.c.instance_id.in_([row.instance_id for row in rows])
+        # Not deleted before Cinder has answered: see 2.
         connection.execute(server_looks.update().where(*due, taken).values(due_at=now + AGAIN))
     else:
+        # Only where nothing else is due: a busy table is not searched for what is old.
         connection.execute(server_looks.delete().where(*due, too_old))
     return {row.instance_id: row.event_type for row in rows}

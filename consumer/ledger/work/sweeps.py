@@ -1,7 +1,11 @@
 """When a sweep is due, and what earlier sweeps saw: by database time, for all replicas.
 
-A sighting is stored as long as Cinder's lists show it, and is deleted when complete lists no longer
-show it. Its time starts again when it has changed.
+1. One replica begins a sweep in each interval.
+2. A sighting is stored as long as Cinder's lists show it, and is deleted when complete lists no
+   longer show it.
+3. Its time starts again when it has changed.
+4. What the lists showed by the end of the first whole sweep may be old: it waits for a person, once
+   for all (``acknowledge``).
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from consumer.ledger.database.cases import HistoryKind, note
-from consumer.ledger.database.engine import Database, database_now
+from consumer.ledger.database.engine import PartOfLedger, database_now
 from consumer.ledger.database.prepared import insert_absent
 from consumer.ledger.database.tables import cases, connectors, sightings, sweeps
 from drivers.base import Connector
@@ -56,52 +60,45 @@ class Acknowledged:
     by: str | None
 
 
-class Sweeps:
-    """The sweeps of one cloud. Every method is one transaction; may raise LedgerUnavailableError.
-
-    Blocks for the database.
-    """
-
-    def __init__(self, database: Database, cloud: str) -> None:
-        self._database = database
-        self._cloud = cloud
+class Sweeps(PartOfLedger):
+    """The sweeps of one cloud."""
 
     def begin(self, owner: str, interval_seconds: float) -> DueSweep | None:
         """Begin a sweep; None if one began within the interval."""
-        return self._database.write(lambda c: _begin(c, self._cloud, owner, interval_seconds))
+        return self._write(_begin, owner, interval_seconds)
 
     def note(self, seen: Collection[Sighting], *, whole: bool) -> tuple[Standing, ...]:
         """Store what a sweep saw, and return how long each sighting has been unchanged.
 
         If the lists were ``whole``, sightings that they no longer show are deleted.
         """
-        return self._database.write(lambda c: _note(c, self._cloud, seen, whole=whole))
+        return self._write(_note, seen, whole=whole)
 
     def hosts(self) -> Mapping[str, str]:
         """Return the compute host for each name that backends use: initiator, NQN, WWPN.
 
         A name that two hosts have had is left out.
         """
-        return self._database.read(lambda c: _hosts(c, self._cloud))
+        return self._read(_hosts)
 
     def offered(self, keys: Collection[Key]) -> None:
         """Record that these sightings were given to the ledger as suspects."""
-        self._database.write(lambda c: _offered(c, self._cloud, keys))
+        self._write(_offered, keys)
 
     def findings(self, limit: int) -> tuple[Standing, ...]:
         """Return what the last sweeps saw, the longest unchanged first."""
-        return self._database.read(lambda c: _findings(c, self._cloud, limit))
+        return self._read(_findings, limit)
 
     def acknowledged(self) -> Acknowledged | None:
         """Return who has seen the list of findings first, or None."""
-        return self._database.read(lambda c: _acknowledged(c, self._cloud))
+        return self._read(_acknowledged)
 
     def acknowledge(self, actor: str, reason: str) -> int:
         """Record that a person has seen the list; return how many cases that waited are due now.
 
         From then on detachd may act on what only a sweep has found.
         """
-        return self._database.write(lambda c: _acknowledge(c, self._cloud, actor, reason))
+        return self._write(_acknowledge, actor, reason)
 
     def last_whole(self) -> datetime | None:
         """Return when the last sweep with complete lists ended, None if there was none."""
@@ -110,11 +107,11 @@ class Sweeps:
 
     def believed(self, counted: int) -> None:
         """Record a sweep with complete lists, and the number of volumes."""
-        self._database.write(lambda c: _believed(c, self._cloud, counted))
+        self._write(_believed, counted)
 
     def doubted(self) -> None:
         """Record a sweep whose lists may be incomplete."""
-        self._database.write(lambda c: _doubted(c, self._cloud))
+        self._write(_doubted)
 
 
 def _begin(
@@ -125,6 +122,7 @@ def _begin(
     connection.execute(insert_absent(connection.dialect.name, sweeps, ("cloud",)), blank)
     mine = sa.and_(sweeps.c.cloud == cloud, sweeps.c.next_at <= now)
     later = now + timedelta(seconds=interval_seconds)
+    # The swap: of several replicas the one that moves the time makes the sweep.
     updated = connection.execute(sweeps.update().where(mine).values(owner=owner, next_at=later))
     if updated.rowcount == 0:
         return None
@@ -139,6 +137,7 @@ def _note(
     stored = {_key(row): row for row in connection.execute(_all_of(cloud))}
     fresh = [s for s in seen if s.key not in stored]
     moved = [s for s in seen if s.key in stored and stored[s.key].version != s.version]
+    # What an incomplete list does not show may still be there.
     vanished = stored.keys() - {s.key for s in seen} if whole else ()
     _execute(connection, sightings.insert(), fresh, lambda s: _row(s, cloud, now))
     _execute(connection, _RESTARTED, moved, lambda s: _row(s, cloud, now) | _where(s.key, cloud))
@@ -150,6 +149,7 @@ def _note(
         for s in seen
     )
     return tuple(
+        # What was there before detachd watched may be wanted: a person looks at that list first.
         dataclasses.replace(s, old=first_swept_at is None or s.first_seen_at <= first_swept_at)
         for s in standings
     )
@@ -168,6 +168,7 @@ def _hosts(connection: sa.Connection, cloud: str) -> Mapping[str, str]:
     for row in connection.execute(stored):
         for name in Connector.from_mapping(row.connector).names():
             of.setdefault(name, set()).add(row.host)
+    # A name of two hosts (a cloned initiator) proves nothing of either.
     return {name: next(iter(hosts)) for name, hosts in of.items() if len(hosts) == 1}
 
 

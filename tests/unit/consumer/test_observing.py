@@ -22,7 +22,7 @@ from consumer.counting import (
     Released,
 )
 from consumer.intake.batch import BatchReport
-from consumer.ledger import Archived, Pruned
+from consumer.ledger import Accepted, Archived, Pruned
 from consumer.observing import Counted, Observer
 from consumer.work.sweep import SweepReport, SweepResult
 from handlers.case import CaseState, Conclusion, UseCase, VerifiedBy
@@ -31,17 +31,17 @@ from handlers.judgement.diagnosis import rule_ids
 from handlers.notification import Source
 from metrics.instruments import Instruments
 from tests.unit.consumer.due import LAB, outcome
+from tests.unit.consumer.ledger.making import arrival, attach_error
 
+REFUSED = arrival(attach_error())
 REPORT = BatchReport(
     bus="east",
     received=10,
     ignored=4,
     malformed=1,
-    rejected=1,
-    stored=3,
-    duplicates=1,
-    opened=2,
-    closed=1,
+    accepted=Accepted(
+        stored=3, duplicates=1, opened=2, closed=1, rejected=((REFUSED, "too long"),)
+    ),
     offered={Source.CINDER: 4, Source.NOVA_LEGACY: 1},
     accept_seconds=0.002,
 )

@@ -24,7 +24,8 @@ from consumer.ledger.database.tables import cases
 from consumer.publish.publisher import Publisher
 from consumer.service import Parts, Service
 from consumer.settings.configuration import load
-from consumer.work.housekeeping import Heartbeat, Pruner
+from consumer.work.housekeeping import Pruner
+from consumer.work.liveness import Heartbeat
 from consumer.work.worker import Worker
 from drivers.control_plane import Volume
 from drivers.simulator import DEFAULT_BACKEND, Cloud
@@ -233,8 +234,8 @@ def test_loop_that_hangs_makes_it_unhealthy(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A turn of the worker takes longer than its bound -> /healthz says which loop, 503."""
-    monkeypatch.setattr(service._working, "_bound_seconds", -1.0)
-    monkeypatch.setattr(service._working._stop, "still_seconds", lambda: 5.0)
+    monkeypatch.setattr(service._input[0], "_bound_seconds", -1.0)
+    monkeypatch.setattr(service._input[0]._stop, "still_seconds", lambda: 5.0)
     page = ask(service, "/healthz")
     assert page.status_code == 503
     assert page.json()["stuck"][0].startswith("the worker has not turned for 5 s")

@@ -83,7 +83,7 @@ def test_recorded_attach_is_in_the_ledger_and_acked(
     assert sorted(stored(tmp_path)) == sorted(relevant(messages))
     assert peer.take(QUEUE) is None
     report = notes.reports[-1]
-    assert (report.received, report.stored) == (len(messages), len(relevant(messages)))
+    assert (report.received, report.accepted.stored) == (len(messages), len(relevant(messages)))
     assert report.ignored == 2  # volume.create.start and .end
     assert report.offered[Source.CINDER] == 4
     assert report.accept_seconds is not None
@@ -117,7 +117,7 @@ def test_repetition_is_stored_once(
     peer.publish(messages)
     assert listener.run_once() == len(messages)
     assert stored(tmp_path) == once
-    assert notes.reports[-1].duplicates == len(once)
+    assert notes.reports[-1].accepted.duplicates == len(once)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_one_malformed_does_not_stop_its_batch(
     assert listener.run_once() == len(others) + 2
     assert sorted(stored(tmp_path)) == sorted(relevant([first, *others]))
     assert peer.take_all(QUARANTINE) == [b"{"]
-    assert (notes.reports[-1].malformed, notes.reports[-1].rejected) == (1, 0)
+    assert (notes.reports[-1].malformed, notes.reports[-1].accepted.rejected) == (1, ())
 
 
 def test_too_large_goes_to_quarantine_unread(peer: Peer, ledger: Ledger, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_what_the_database_refuses_goes_to_quarantine(
     assert sorted([*stored(tmp_path), bad.message_id]) == sorted(relevant(messages))
     assert peer.take_all(QUARANTINE) == [bad.body]
     assert quarantined(tmp_path) == ["no such row here"]
-    assert notes.reports[-1].rejected == 1
+    assert len(notes.reports[-1].accepted.rejected) == 1
 
 
 def test_ledger_gone_then_back(

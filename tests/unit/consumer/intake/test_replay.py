@@ -323,6 +323,6 @@ def test_run_until_stopped(peer: Peer, ledger: Ledger, settings: ReplaySettings)
 def test_queue_is_durable_bounded_and_rather_refuses(settings: ReplaySettings) -> None:
     """The defaults -> a durable queue of that name, bounded, that refuses what is too much."""
     queue = settings.queue
-    assert (queue.name, queue.entity.durable) == (REPLAY, True)
+    assert (queue.name, queue.on(None).durable) == (REPLAY, True)
     assert (queue.max_length, queue.overflow) == (20_000, "reject-publish")
     assert settings.quarantine.name == QUARANTINE

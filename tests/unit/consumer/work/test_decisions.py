@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from consumer.ledger import Ledger
-from consumer.work.decisions import DecisionLog
+from consumer.ledger import Decision, DecisionKind, Ledger
+from consumer.work.decisions import DecisionLog, in_words
 from tests.bus import new_ledger, until
 
 
@@ -43,6 +45,14 @@ def test_pause_of_one_backend_is_not_logged_as_one_of_all(
     paused, resumed = (record.getMessage() for record in of_ours)
     assert paused.startswith("alice paused backend h@lvm at 20")
     assert resumed.startswith("bob resumed backend h@lvm at 20")
+
+
+@pytest.mark.parametrize("kind", DecisionKind)
+def test_each_kind_of_decision_has_words(kind: DecisionKind) -> None:
+    """A decision of any kind -> a line says who decided what; none stops those after it."""
+    decided_at = datetime(2026, 11, 28, tzinfo=UTC)
+    line = in_words(Decision(decided_at, kind, "alice", "seen", "c-1", {}))
+    assert re.fullmatch(r"alice [a-z ]+(c-1|detachd) at 2026-11-28T00:00:00\+00:00: seen", line)
 
 
 def test_ledger_that_is_away_ends_no_service(tmp_path: Path) -> None:

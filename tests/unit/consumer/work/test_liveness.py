@@ -15,8 +15,7 @@ import pytest
 
 from consumer.ledger import Ledger, Replica
 from consumer.work import liveness
-from consumer.work.housekeeping import Heartbeat
-from consumer.work.liveness import SignOfLife
+from consumer.work.liveness import Heartbeat, SignOfLife
 from handlers.case import ClaimLostError
 from tests.bus import new_ledger, running, until
 from tests.unit.consumer.ledger.making import claim_one, due_case, renew

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from consumer.counting import EventKind, Happened
 from consumer.ledger import Ledger, LedgerUnavailableError
 from consumer.ledger.database.tables import sightings, sweeps
-from consumer.work.sweep import Sweeper, SweepReport, SweepResult, SweepSettings, seek
+from consumer.work.sweep import Sweeper, SweepReport, SweepResult, SweepSettings, find_ghosts
 from drivers.control_plane import ListedVolume, Volume
 from drivers.simulator import DEFAULT_BACKEND, Cloud, Fault
 from handlers.case import Case, CaseState, Trigger
@@ -37,6 +37,9 @@ SETTINGS = SweepSettings(
     patience=Patience(900, 900, 1800, 900, 86_400),
     page_size=2,
     timeout_seconds=1.0,
+    most_cases=50,
+    in_use_interval_seconds=21_600.0,
+    in_use_pages=0,
 )
 
 
@@ -394,7 +397,7 @@ def test_available_volumes_are_not_kept() -> None:
             yield volume
 
     with Cloud() as cloud:
-        seek(available(), cloud.driver, timeout_seconds=1.0)
+        find_ghosts(available(), cloud.driver, timeout_seconds=1.0)
     assert most <= 2
 
 

@@ -212,7 +212,8 @@ def test_listed_with_the_others(ledger: Ledger) -> None:
     assert [c.case_id for c in others] == before
     assert [c.case_id for c in ledger.cases(limit=3)] == [newest.case_id, *before[:2]]
     assert [c.case_id for c in ledger.cases(state=CaseState.PARKED)] == [parked.case.case_id]
-    assert [c.case_id for c in ledger.cases(backend="h@b")] == [parked.case.case_id]
+    of_backend = ledger.list_cases(Filter(backend="h@b")).cases
+    assert [c.case_id for c in of_backend] == [parked.case.case_id]
     assert [c.volume_id for c in ledger.cases(volume_id="vol-1")] == ["vol-1"]
     assert len(ledger.cases(state=CaseState.CLOSED)) == 3
     # For a person: what is parked first, what is closed last, page by page the same.
