@@ -14,11 +14,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cliff.columns import FormattableColumn
-from cliff.command import Command
 
 from consumer.cli.app import version
 from consumer.cli.case_show import as_fields
-from consumer.cli.configured import add_config_file, settings_of
+from consumer.cli.configured import ConfiguredCommand, settings_of
 from handlers.notification.redaction import scrub
 
 if TYPE_CHECKING:
@@ -41,16 +40,14 @@ PACKAGES = (
 ASSIGNED = re.compile(r"(?P<name>\S+)\s*= (?P<value>.*)", re.DOTALL)
 
 
-class CaseBundle(Command):
+class CaseBundle(ConfiguredCommand):
     """Write one case into a JSON file for a ticket: record, explanation, configuration, versions.
 
     Secrets are masked: options that are declared secret or named like one, and whatever in a text
     looks like a credential. Read it before you send it all the same: it names hosts and servers.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("id", metavar="ID", help="the id of the case, or its beginning")
         parser.add_argument(
             "-o",
@@ -58,8 +55,6 @@ class CaseBundle(Command):
             metavar="FILE",
             help="a file that does not exist yet, or - (default: detachd-case-ID.json)",
         )
-        add_config_file(parser)
-        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Write the file. Raises NoSuchCaseError, and FileExistsError rather than overwrite."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from cliff.lister import Lister
 
 from consumer.cli.app import counting, moment_or_seconds, positive
-from consumer.cli.case import plain
-from consumer.cli.configured import add_config_file, backends_configured, ledger_of
+from consumer.cli.configured import ConfiguredCommand, backends_configured, ledger_of
+from consumer.cli.records import plain
 from consumer.cli.text import width
 from consumer.errors import BadInputError
 from consumer.status.causes import grouped
@@ -35,22 +35,18 @@ ONLY_WIDE = frozenset({"VOLUME", "BACKEND", "RULE"})
 MOST_GROUPED = 10_000
 
 
-class CaseList(Lister):
+class CaseList(ConfiguredCommand, Lister):
     """List the cases: those for a person first, the closed ones last, each kind newest first.
 
     Ids may be given by their beginning. `-f json` prints every field in full.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         add_filters(parser)
         add = parser.add_argument
         add("--group", action="store_true", help="count the open cases by state, rule and cause")
         add("--limit", type=positive, default=100, help="maximum number (default: %(default)s)")
         add("--skip", type=counting, default=0, help="leave out so many first, for paging")
-        add_config_file(parser)
-        return parser
 
     def take_action(
         self, parsed_args: argparse.Namespace

@@ -12,8 +12,8 @@ from cliff.columns import FormattableColumn
 from cliff.show import ShowOne
 
 from consumer.cli import explained
-from consumer.cli.case import as_dict, plain
-from consumer.cli.configured import add_config_file, ledger_of
+from consumer.cli.configured import ConfiguredCommand, ledger_of
+from consumer.cli.records import as_dict, plain
 from consumer.cli.text import abbreviated, width, wrapped
 from consumer.status.one_case import explanation, in_short, last_look
 from consumer.status.words import harmless, printable
@@ -57,16 +57,14 @@ class Explained(FormattableColumn[Explanation]):
         return json.loads(json.dumps(self._value.plain()))
 
 
-class CaseShow(ShowOne):
+class CaseShow(ConfiguredCommand, ShowOne):
     """Show one case: what was seen, what it means, the plan, and what to type next.
 
     Reads the record alone; `detachd explain` looks now. -f json, yaml, table and the others have
     every field, the notifications, the history, the writes and the announcements.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command, with one format more: text, the default."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         (formats,) = (a for a in parser._actions if a.dest == "formatter")  # noqa: SLF001 - cliff has no other way
         formats.choices = [*(formats.choices or ()), TEXT]
         formats.default, formats.help = TEXT, "the output format, defaults to text"
@@ -77,8 +75,6 @@ class CaseShow(ShowOne):
         parser.add_argument(
             "--timeline", action="store_true", help="draw the case over time instead"
         )
-        add_config_file(parser)
-        return parser
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         """Print the text, or what another format asks for. Raises NoSuchCaseError."""

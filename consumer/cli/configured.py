@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from cliff.command import Command
 
+from consumer.cli.app import stated_reason
 from consumer.settings import DEFAULT_FILE
 
 if TYPE_CHECKING:  # their imports take half a second, which the help must not wait for
@@ -81,17 +82,31 @@ def add_actor(parser: argparse.ArgumentParser) -> None:
     )
 
 
-class LedgerUpgrade(Command):
+def add_word(parser: argparse.ArgumentParser, why: str) -> None:
+    """Add why a person decides this, which is required, and who does; ``why`` is the help."""
+    parser.add_argument("--reason", type=stated_reason, required=True, help=why)
+    add_actor(parser)
+
+
+class ConfiguredCommand(Command):
+    """A command with ``--config-file``; what else it takes is added by ``_add_arguments``."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of this command, ``--config-file`` last."""
+        parser = super().get_parser(prog_name)
+        self._add_arguments(parser)
+        add_config_file(parser)
+        return parser
+
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the arguments that this command alone has: none."""
+
+
+class LedgerUpgrade(ConfiguredCommand):
     """Create the tables of the ledger, or migrate them to this version of detachd.
 
     Stop the service before an upgrade. It is safe to run this command again.
     """
-
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
-        add_config_file(parser)
-        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Run the migrations that are missing."""

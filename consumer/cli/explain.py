@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from cliff.command import Command
-
 from consumer.cli import explained
-from consumer.cli.configured import add_config_file, settings_of
+from consumer.cli.configured import ConfiguredCommand, settings_of
 from consumer.cli.text import abbreviated, width, wrapped
 from consumer.status.words import harmless, printable
 from handlers.recovery.explanation import Outlook, explain
@@ -30,7 +28,7 @@ COMES_TO = {
 }
 
 
-class Explain(Command):
+class Explain(ConfiguredCommand):
     """Look now at a volume, a case or each volume of a server, and say what it means.
 
     Makes the calls that the service makes to look, and no other: nothing is changed, in the cloud
@@ -39,9 +37,7 @@ class Explain(Command):
     looks the first of 4, 5, 3, 0. 1 is a failure, 2 bad input.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "id",
             metavar="VOLUME|CASE|SERVER",
@@ -51,8 +47,6 @@ class Explain(Command):
             "-f", "--format", choices=["text", "json"], default="text", help="default: text"
         )
         parser.add_argument("--all", action="store_true", help="show every guard, and ids in full")
-        add_config_file(parser)
-        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Look, print, and return the exit code.

@@ -8,11 +8,9 @@ import dataclasses
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from cliff.command import Command
-
 from consumer.cli.app import DONE, FAILED, MOST, positive, stated_reason
 from consumer.cli.case_list import add_filters, check_known, filter_of
-from consumer.cli.configured import add_actor, add_config_file, settings_of
+from consumer.cli.configured import ConfiguredCommand, add_actor, settings_of
 from consumer.cli.ramp import Ramp, Replaying, StoppedError
 from consumer.errors import BadInputError
 from consumer.status.words import printable
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 SHOWN_ID = 8
 
 
-class ReplayCase(Command):
+class ReplayCase(ConfiguredCommand):
     """Replay cases: detachd diagnoses each of them at once, whatever its state is.
 
     The cases are named by id, or chosen by filters, which without --state choose among those that
@@ -40,9 +38,7 @@ class ReplayCase(Command):
     not. Exit status 1 says that it stopped.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "ids", metavar="ID", nargs="*", help="the id of a case, or its beginning"
         )
@@ -61,8 +57,6 @@ class ReplayCase(Command):
             help="stop when so many of them are parked again",
         )  # fmt: skip
         add_actor(parser)
-        add_config_file(parser)
-        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Replay. Raises NoSuchCaseError with nothing sent, NotConfirmedError, BadInputError."""

@@ -14,11 +14,9 @@ import threading
 from collections.abc import Callable, Mapping
 from types import FrameType
 
-from cliff.command import Command
-
 from consumer import logs
 from consumer.cli.app import DONE, FAILED, version
-from consumer.cli.configured import add_config_file, settings_of
+from consumer.cli.configured import ConfiguredCommand, settings_of
 
 M_ARENA_MAX = -8
 """From glibc's ``malloc.h``; see mallopt(3)."""
@@ -43,7 +41,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 LOOK_SECONDS = 0.5
 
 
-class Serve(Command):
+class Serve(ConfiguredCommand):
     """Run the service in the foreground. SIGTERM and SIGINT stop it.
 
     SIGHUP reads the configuration anew, for modes and brakes; everything else needs a restart. A
@@ -53,12 +51,6 @@ class Serve(Command):
     A second signal ends it at once; no data is lost, and the work continues after the next start.
     Exit code 1 means that a part of the service failed or did not stop in time: restart it.
     """
-
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
-        add_config_file(parser)
-        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Start the service, wait for a signal or the failure of a part, and stop it."""

@@ -10,10 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from cliff.command import Command
-
 from consumer.cli.case_list import lines
-from consumer.cli.configured import add_config_file, settings_of
+from consumer.cli.configured import ConfiguredCommand, settings_of
 from consumer.cli.text import width
 from consumer.status.words import ABBREVIATED
 from handlers.case import OPEN_STATES, Case
@@ -38,7 +36,7 @@ class InTransition:
     case: Case | None = None
 
 
-class Stuck(Command):
+class Stuck(ConfiguredCommand):
     """List what is in transition in Cinder now: a live look that changes nothing.
 
     Much of it is no trouble: an attach that is under way, or a shelved server's reservation.
@@ -46,14 +44,10 @@ class Stuck(Command):
     0.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "-f", "--format", choices=["text", "json"], default="text", help="(default: text)"
         )
-        add_config_file(parser)
-        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Ask Cinder, and print. Raises OutsideError if a list cannot be read."""
