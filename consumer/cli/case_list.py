@@ -15,9 +15,8 @@ from consumer.cli.configured import ConfiguredCommand, backends_configured, ledg
 from consumer.cli.records import plain
 from consumer.cli.text import width
 from consumer.errors import BadInputError
-from consumer.status.causes import grouped
-from consumer.status.rows import Cells, of_cases, of_groups
-from consumer.status.words import printable
+from consumer.status.rows import Cells, grouped, of_cases, of_groups
+from consumer.status.words import cut, printable
 from handlers.case import OPEN_STATES, Case, CaseState
 
 if TYPE_CHECKING:
@@ -175,7 +174,7 @@ def lines(rows: Iterable[Cells], columns: int) -> Iterator[str]:
     room = max(columns - max(map(len, fixed), default=0) - len(GAP), SHORTEST_REASON)
     widest = max(map(len, fixed), default=0)
     for line, reason in zip(fixed, ["REASON", *(row["REASON"] for row in left)], strict=False):
-        yield f"{line:<{widest}}{GAP}{_cut(reason, room)}"
+        yield f"{line:<{widest}}{GAP}{cut(reason, room)}"
 
 
 def aligned(rows: Sequence[Cells]) -> Iterator[str]:
@@ -185,10 +184,6 @@ def aligned(rows: Sequence[Cells]) -> Iterator[str]:
     wide = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
     for row in ({name: name for name in wide}, *rows):
         yield GAP.join(f"{row[name]:<{wide[name]}}" for name in wide).rstrip()
-
-
-def _cut(text: str, room: int) -> str:
-    return text if len(text) <= room else text[: room - 1].rstrip() + "…"
 
 
 def _closing(listing: Listing, arguments: argparse.Namespace) -> Iterator[str]:

@@ -31,6 +31,7 @@ SHOWN = (
     "failures", "mended_at", "approved_by",
 )  # fmt: skip
 LABEL = 11
+TIME, LANE = 12, 10
 
 
 class Entries(FormattableColumn[Sequence[Mapping[str, Any]]]):
@@ -121,10 +122,8 @@ def _text(
     record: CaseRecord, now: datetime, columns: int, arguments: argparse.Namespace
 ) -> Iterator[str]:
     if arguments.timeline:
-        from consumer.cli import timeline
-
         yield from _head(record.case, now, columns)
-        yield from timeline.lines(record, columns)
+        yield from timeline(record, columns)
         return
     yield from text(record, now, columns, every=arguments.all)
 
@@ -153,6 +152,25 @@ def _head(case: Case, now: datetime, columns: int) -> Iterator[str]:
     ):  # fmt: skip
         yield from wrapped(label, value or "not known", columns, LABEL)
     yield ""
+
+
+def timeline(record: CaseRecord, columns: int) -> Iterator[str]:
+    """Yield the case from its first sign on, each moment with the time since then."""
+    from consumer.status.course import LANES, moments, with_gaps
+
+    found = moments(record)
+    if not found:
+        yield "nothing is on record"
+        return
+    began = found[0].at
+    yield f"{began:%Y-%m-%d %H:%M:%S} UTC is +0 s"
+    for moment, since, quiet in with_gaps(found, began):
+        if quiet is not None:
+            yield f"{'':<{TIME}}:  {quiet} later"
+        label = f"{'+' + since:<{TIME}}{LANES[moment.lane]}  {moment.lane:<{LANE}}"
+        yield from wrapped(label, moment.text, columns, TIME + LANE + 3)
+    yield ""
+    yield "  ".join(f"{mark} {lane}" for lane, mark in LANES.items())
 
 
 def _details(record: CaseRecord) -> Iterator[str]:

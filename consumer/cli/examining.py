@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import stat
 from collections.abc import Collection, Iterator, Sequence
@@ -244,15 +243,6 @@ def _heard(ledger: Ledger) -> Iterator[Finding]:
 
 
 # -- Cinder and Nova -------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Question:
-    """What is asked of one of them, and what the answer means."""
-
-    area: str
-    right: str
-    todo: str
 
 
 def _cloud(settings: Settings, *, try_detach: bool, try_writes: str | None) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from typing import TYPE_CHECKING
 
 from consumer.cli.app import DONE, FAILED, MOST, positive, stated_reason
@@ -60,12 +60,14 @@ class ReplayCase(ConfiguredCommand):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Replay. Raises NoSuchCaseError with nothing sent, NotConfirmedError, BadInputError."""
+        from consumer.settings.ledger import open_ledger
+
         _check(parsed_args)
         settings = settings_of(parsed_args)
         if parsed_args.preview:
             return self._preview(settings, parsed_args)
         ramp = Ramp(parsed_args.canary, parsed_args.rate, parsed_args.stop_after)
-        with _opened(settings) as ledger:
+        with contextlib.closing(open_ledger(settings.cloud, settings.ledger)) as ledger:
             if parsed_args.ids and not ramp.watches and parsed_args.rate is None:
                 return self._by_id(settings, ledger, parsed_args)
             cases = _chosen(ledger, parsed_args)
@@ -145,14 +147,6 @@ def _check(arguments: argparse.Namespace) -> None:
         raise BadInputError("name cases by their ids, or choose them by filters such as --state")
     if not arguments.preview and not arguments.reason:
         raise BadInputError("give --reason: it is kept in the history of each case")
-
-
-@contextlib.contextmanager
-def _opened(settings: Settings) -> Iterator[Ledger]:
-    from consumer.settings.ledger import open_ledger
-
-    with contextlib.closing(open_ledger(settings.cloud, settings.ledger)) as ledger:
-        yield ledger
 
 
 def _chosen(ledger: Ledger, arguments: argparse.Namespace) -> Sequence[Case]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
 from consumer.ledger import Filter, LedgerError, NoSuchCaseError
-from consumer.status import causes, course, one_case, rows, standing
+from consumer.status import course, one_case, rows, standing
 from consumer.status.rendering import policy, render
 from handlers.case import OPEN_STATES, CaseState
 from handlers.recovery.explanation import NOT_RECORDED, SHOWN_FINGERPRINT
@@ -118,7 +118,7 @@ class StatusPage:
         stands = standing.read(self.ledger)
         listed = self.ledger.list_cases(asked.filter())
         every = self.ledger.list_cases(Filter(states=OPEN_STATES, limit=GROUPED))
-        groups = causes.grouped(every.cases)
+        groups = rows.grouped(every.cases)
         shown = [*zip(groups, rows.of_groups(groups, now), strict=True)][:GROUPS]
         return render(
             "overview.html",
@@ -127,9 +127,9 @@ class StatusPage:
                 "waiting": sum(len(g.cases) for g in groups if g.cases[0].state in FOR_A_PERSON),
                 "sentences": standing.sentences(stands, self.version, now),
                 "backends": [standing.row(name, n) for name, n in standing.by_name(stands)],
-                "steps": causes.STEPS,
+                "steps": rows.STEPS,
                 "groups": [
-                    (cells, causes.by_age(group, now), _link_to(group)) for group, cells in shown
+                    (cells, rows.by_age(group, now), _link_to(group)) for group, cells in shown
                 ],
                 "more_groups": len(groups) - len(shown),
                 "grouped": (len(every.cases), every.total),
@@ -202,7 +202,7 @@ def _number(text: str) -> int:
     return number
 
 
-def _link_to(group: causes.Group) -> str:
+def _link_to(group: rows.Group) -> str:
     one = group.cases[0]
     others = {"backend": one.backend or "", "rule": one.rule or ""}
     return Asked((one.state,), others).link()

@@ -21,7 +21,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from consumer.status.words import ago, printable
+from consumer.status.words import ago, cut, printable
 
 LONGEST, LONGEST_CELL = 1500, 200
 """How many characters of one text are shown, and of one in a list."""
@@ -61,7 +61,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["cell"] = lambda value: _cut(printable(str(value)), LONGEST_CELL)
+    made.filters["cell"] = lambda value: cut(printable(str(value)), LONGEST_CELL)
     made.filters["ago"] = ago
     return made
 
@@ -70,8 +70,4 @@ def _shown(value: object) -> object:
     """Return what an expression of a template puts onto the page, before it is escaped."""
     if isinstance(value, Markup):
         return value
-    return _cut(printable(str(value)), LONGEST)
-
-
-def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+    return cut(printable(str(value)), LONGEST)

@@ -32,6 +32,11 @@ def _escaped(character: str) -> str:
     return f"\\x{code:02x}" if code <= BYTE else f"\\u{code:04x}"
 
 
+def cut(text: str, longest: int) -> str:
+    """Return at most so many characters of the text, and a sign where more was left out."""
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+
+
 def harmless(value: Any) -> Any:
     """Return plain JSON values with every text in them ``printable``."""
     return changed(value, printable)
