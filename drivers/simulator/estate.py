@@ -13,9 +13,16 @@ import threading
 import uuid
 
 from drivers.base import Connector
-from drivers.errors import NotFoundError
+from drivers.errors import NotFoundError, TransientError
 from drivers.simulator.backend import Backend
-from drivers.simulator.state import ERROR_ROW, AttachmentRecord, ServerRecord, Service, VolumeRecord
+from drivers.simulator.state import (
+    ERROR_ROW,
+    AttachmentRecord,
+    Link,
+    ServerRecord,
+    Service,
+    VolumeRecord,
+)
 
 
 def new_id() -> str:
@@ -48,6 +55,16 @@ class Estate:
     named_elsewhere: set[str] = dataclasses.field(default_factory=set)
     protocol: str | None = "iscsi"
     counter: itertools.count[int] = dataclasses.field(default_factory=lambda: itertools.count(1))
+
+    def refuse_if_down(self, actor: str) -> None:
+        """Raise TransientError where the API that is asked takes no connection now."""
+        if not {"cinder": self.cinder_api_up, "nova": self.nova_api_up}.get(actor, True):
+            raise TransientError(f"Connection to {actor}-api refused.")
+
+    def links(self, volume: VolumeRecord) -> tuple[Link, ...]:
+        """Return every host's way to the volume; none where the backend does not know it."""
+        record = self.backends[volume.backend].exports.get(volume.name)
+        return tuple(record.links.values()) if record else ()
 
     def volume(self, volume_id: str) -> VolumeRecord:
         """Return the volume; NotFoundError where there is none."""

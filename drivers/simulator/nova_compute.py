@@ -23,7 +23,7 @@ from drivers.control_plane import (
     ServersPage,
     ServerVolumes,
 )
-from drivers.errors import ConflictError, NotFoundError, PermanentError, TransientError
+from drivers.errors import ConflictError, NotFoundError, PermanentError
 from drivers.simulator.cinder_api import CinderApi
 from drivers.simulator.estate import Estate
 from drivers.simulator.faults import Landing
@@ -99,8 +99,8 @@ class Compute:
     def finish_detach(self, volume_id: str, instance_id: str, guest: Guest) -> None:
         """Do the compute's part of a detach that was accepted.
 
-        A guest that refuses is rolled back to in-use. Where Cinder fails, the guest has already
-        close the disk, the block device stays and so does ``detaching``.
+        A guest that refuses is rolled back to in-use. Where Cinder fails, the guest has closed the
+        disk already; the block device stays, and so does ``detaching``.
         """
         server = self.estate.server(instance_id)
         match guest:
@@ -172,12 +172,12 @@ class Compute:
         self.api.delete_attachment(attachment_id, trusted=True)
 
     def _guest_link(self, volume_id: str, instance_id: str) -> Link | None:
-        volume = self.estate.volume(volume_id)
-        record = self.estate.backend_of(volume).exports.get(volume.name)
         host = self.estate.server(instance_id).guest_host
-        if record is None or host is None:
+        if host is None:
             return None
-        return record.links.get(self.estate.connector_of(host).initiator or host)
+        name = self.estate.connector_of(host).initiator or host
+        links = self.estate.links(self.estate.volume(volume_id))
+        return next((link for link in links if link.name == name), None)
 
     def _persist(self, call: Callable[[], None]) -> None:
         for tries_left in reversed(range(TRIES)):
@@ -229,73 +229,53 @@ class NovaFace:
     def server(self, instance_id: str, volume_id: str, *, timeout_seconds: float) -> Server | None:
         """Return the server with its block devices for the volume, or None."""
         asked = Asked(
-            "nova", "server", volume_id, None, timeout_seconds,
-            writes=False, arguments=(("instance_id", instance_id),),
-        )  # fmt: skip
-        return self._perform(asked, lambda: self._server(instance_id, volume_id))
+            "nova", "server", volume_id, None, timeout_seconds, (("instance_id", instance_id),)
+        )
+        return self.board.perform(asked, lambda: self._server(instance_id, volume_id))
 
     def compute_up(self, host: str, *, timeout_seconds: float) -> bool | None:
         """Tell whether the host's compute service is up."""
-        asked = Asked(
-            "nova", "compute_up", None, None, timeout_seconds,
-            writes=False, arguments=(("host", host),),
-        )  # fmt: skip
-        return self._perform(asked, lambda: self.compute.estate.compute_up(host))
+        asked = Asked("nova", "compute_up", None, None, timeout_seconds, (("host", host),))
+        return self.board.perform(asked, lambda: self.compute.estate.compute_up(host))
 
     def holders(self, volume_id: str, host: str, *, timeout_seconds: float) -> tuple[str, ...]:
         """Return the servers that may be using the volume on this host, by Nova's records."""
-        asked = Asked(
-            "nova", "holders", volume_id, None, timeout_seconds,
-            writes=False, arguments=(("host", host),),
-        )  # fmt: skip
-        return self._perform(asked, lambda: self.compute.holders(volume_id, host))
+        asked = Asked("nova", "holders", volume_id, None, timeout_seconds, (("host", host),))
+        return self.board.perform(asked, lambda: self.compute.holders(volume_id, host))
 
     def servers(self, *, after: str | None, limit: int, timeout_seconds: float) -> ServersPage:
         """Return one page of all servers that are not deleted, with their volumes."""
-        asked = Asked("nova", "servers", None, None, timeout_seconds, writes=False)
-        return self._perform(asked, lambda: self._servers(after, limit))
+        asked = Asked("nova", "servers", None, None, timeout_seconds)
+        return self.board.perform(asked, lambda: self._servers(after, limit))
 
     def volumes_of(self, instance_id: str, *, timeout_seconds: float) -> frozenset[str] | None:
         """Return the volumes for which a server has a block device; None where there is none."""
         asked = Asked(
-            "nova", "volumes_of", None, None, timeout_seconds,
-            writes=False, arguments=(("instance_id", instance_id),),
-        )  # fmt: skip
-        return self._perform(asked, lambda: self._volumes_of(instance_id))
+            "nova", "volumes_of", None, None, timeout_seconds, (("instance_id", instance_id),)
+        )
+        return self.board.perform(asked, lambda: self._volumes_of(instance_id))
 
     def deleted_server(self, instance_id: str, *, timeout_seconds: float) -> DeletedServer | None:
         """Return what is on record of a server that this Nova had, None where it has no record."""
         asked = Asked(
-            "nova", "deleted_server", None, None, timeout_seconds,
-            writes=False, arguments=(("instance_id", instance_id),),
-        )  # fmt: skip
-        return self._perform(asked, lambda: self._deleted_server(instance_id))
+            "nova", "deleted_server", None, None, timeout_seconds, (("instance_id", instance_id),)
+        )
+        return self.board.perform(asked, lambda: self._deleted_server(instance_id))
 
     def swapping(self, instance_id: str, *, timeout_seconds: float) -> bool:
         """Tell whether a volume of the server is being swapped for another one."""
         asked = Asked(
-            "nova", "swapping", None, None, timeout_seconds,
-            writes=False, arguments=(("instance_id", instance_id),),
-        )  # fmt: skip
-        return self._perform(asked, lambda: self.compute.estate.server(instance_id).swapping)
+            "nova", "swapping", None, None, timeout_seconds, (("instance_id", instance_id),)
+        )
+        return self.board.perform(asked, lambda: self.compute.estate.server(instance_id).swapping)
 
     def detach(
         self, instance_id: str, volume_id: str, *, request_id: str, timeout_seconds: float
     ) -> None:
         """Ask Nova to detach; the compute's part happens as scripted, by default at once."""
-        asked = Asked(
-            "nova", "detach", volume_id, request_id, timeout_seconds,
-            writes=True, arguments=(("instance_id", instance_id),),
-        )  # fmt: skip
-        self._perform(asked, lambda: self._detach(instance_id, volume_id))
-
-    def _perform(self, asked: Asked, act: Callable[[], T]) -> T:
-        def reached() -> T:
-            if not self.compute.estate.nova_api_up:
-                raise TransientError("Connection to nova-api refused.")
-            return act()
-
-        return self.board.perform(asked, reached)
+        about = (("instance_id", instance_id),)
+        asked = Asked("nova", "detach", volume_id, request_id, timeout_seconds, about)
+        self.board.perform(asked, lambda: self._detach(instance_id, volume_id))
 
     def _servers(self, after: str | None, limit: int) -> ServersPage:
         estate = self.compute.estate

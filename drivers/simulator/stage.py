@@ -137,9 +137,7 @@ class Hosts:
             return tuple(self._changes)
 
     def _links(self, volume_id: str) -> tuple[Link, ...]:
-        volume = self._estate.volume(volume_id)
-        record = self._estate.backend_of(volume).exports.get(volume.name)
-        return tuple(record.links.values()) if record else ()
+        return self._estate.links(self._estate.volume(volume_id))
 
     def _note(self, backend: str, volume: str, link: Link, granted: bool) -> None:
         number = next(self._estate.counter)
@@ -256,7 +254,7 @@ class Stage(Hosts):
                     server.guest_running = False
                     self._stop_guest(server.instance_id)
             for volume in self._estate.volumes.values():
-                for link in self._estate.backend_of(volume).export((volume.name,)).links.values():
+                for link in self._estate.links(volume):
                     link.sessions = 0 if link.host == host else link.sessions
             self._estate.dead_computes.add(host)
 
@@ -303,7 +301,7 @@ class Stage(Hosts):
         return attachment.attachment_id
 
     def set_attachment(self, attachment_id: str, **columns: Any) -> None:
-        """Set columns of RowRecord: status, connector, has_connection_info ..."""
+        """Set columns of AttachmentRecord: status, connector, has_connection_info ..."""
         with self._estate.lock:
             _set(self._estate.attachment(attachment_id), columns)
 
@@ -341,7 +339,7 @@ class Stage(Hosts):
     def _log_out(self, instance_id: str) -> None:
         for volume in self._estate.volumes.values():
             if instance_id in volume.opened_by:
-                for link in self._estate.backend_of(volume).export((volume.name,)).links.values():
+                for link in self._estate.links(volume):
                     if link.host == self._estate.server(instance_id).guest_host and not link.stuck:
                         link.sessions = 0
 

@@ -54,7 +54,7 @@ class StorageFace:
 
     def observe(self, backend: str, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
         """Say who is connected to the volume."""
-        asked = Asked("driver", "observe", volume.volume_id, None, timeout_seconds, writes=False)
+        asked = Asked("driver", "observe", volume.volume_id, None, timeout_seconds)
         return self.board.perform(asked, lambda: self._backend(backend).observe(volume.ids()))
 
     def terminate_connection(
@@ -86,7 +86,7 @@ class StorageFace:
 
     def list_exports(self, backend: str, *, timeout_seconds: float) -> tuple[Export, ...]:
         """Return every volume that a host has access to."""
-        asked = Asked("driver", "list_exports", None, None, timeout_seconds, writes=False)
+        asked = Asked("driver", "list_exports", None, None, timeout_seconds)
         return self.board.perform(asked, lambda: self._backend(backend).listing())
 
     def _backend(self, name: str) -> Backend:
@@ -103,7 +103,5 @@ def _about(
     timeout_seconds: float,
 ) -> Asked:
     host = attachment.connector.host if attachment.connector else None
-    return Asked(
-        "driver", method, volume.volume_id, request_id, timeout_seconds,
-        writes=True, arguments=(("attachment_id", attachment.attachment_id), ("host", host)),
-    )  # fmt: skip
+    about = (("attachment_id", attachment.attachment_id), ("host", host))
+    return Asked("driver", method, volume.volume_id, request_id, timeout_seconds, about)

@@ -38,9 +38,14 @@ class Switchboard:
 
     def perform(self, asked: Asked, act: Callable[[], T]) -> T:
         """Carry out one call and write it down; raises the kinds of ``drivers.errors``."""
+
+        def reached() -> T:
+            self.estate.refuse_if_down(asked.actor)
+            return act()
+
         number = self.journal.begin(asked)
         try:
-            result = self._answer(asked, act)
+            result = self._answer(asked, reached)
         except OutsideError as error:
             self.journal.end(number, type(error).__name__)
             raise

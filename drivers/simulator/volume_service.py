@@ -165,8 +165,8 @@ class VolumeService:
 
     def _terminate(self, volume: VolumeRecord, connector: Connector) -> None:
         """Keep the connection where a second row is on the same host, as real drivers do."""
-        attachments_exist = sum(r.connector == connector for r in volume.attachments.values())
-        if attachments_exist <= 1:
+        on_this_host = sum(r.connector == connector for r in volume.attachments.values())
+        if on_this_host <= 1:
             self.estate.backend_of(volume).terminate(volume.name, connector)
 
     def _remove_export(self, volume: VolumeRecord) -> None:
