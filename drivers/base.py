@@ -7,6 +7,7 @@ in ``drivers/__init__.py``, and subclasses ``StorageDriver``.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
 import json
 import re
@@ -27,6 +28,7 @@ CONNECTOR_EXTRAS = (
     "nvme_native_multipath", "os_type", "platform", "system uuid", "uuid",
 )  # fmt: skip
 LONGEST_VALUE = 255
+UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 SECRET_SHAPES = re.compile(r"DHHC-1:|://[^/]*@|-----BEGIN", re.IGNORECASE)
 
 NEEDED_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType({
@@ -153,6 +155,21 @@ class VolumeRef:
         under each of these, and under what ``provider_location`` says where its backend fills that.
         """
         return tuple(template % name for name in self.ids())
+
+
+def id_in(name: str, template: str) -> str | None:
+    """Return the volume's id in a name that was made by this template, None for any other name.
+
+    The opposite of ``VolumeRef.names``, for ``Export.volume_id``.
+    """
+    match = _form(template).fullmatch(name)
+    return match[1] if match else None
+
+
+@functools.cache
+def _form(template: str) -> re.Pattern[str]:
+    before, _, after = template.partition("%s")
+    return re.compile(f"{re.escape(before)}({UUID}){re.escape(after)}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

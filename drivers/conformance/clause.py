@@ -151,6 +151,12 @@ def needs_sight(driver: StorageDriver) -> None:
         pytest.skip("the driver declares that it is blind")
 
 
+def needs_a_list(driver: StorageDriver) -> None:
+    """Skip where the driver declares that it lists no exports."""
+    if not driver.capabilities.lists_exports:
+        pytest.skip("the driver declares that it cannot list exports")
+
+
 def must(holds: bool, otherwise: str) -> None:
     """Fail the clause with these words where something does not hold."""
     if not holds:

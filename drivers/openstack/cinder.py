@@ -30,7 +30,15 @@ from drivers.openstack.shapes import items
 
 T = TypeVar("T")
 
-MICROVERSION = "3.27"
+VOLUME = ("3.61", "3.48")
+"""3.48 shared_targets, 3.61 cluster_name. From 3.69 on shared_targets may be null."""
+ATTACHMENTS, COMPLETE, SUMMARY, ACTION, POOLS = "3.27", "3.44", "3.12", "3.0", "3.0"
+SERVICES = "3.7"
+"""The cluster's name. From 3.49 on the list asks the scheduler for every pool first."""
+
+EMPTY_INSTANCE = "from instance  using the Compute API"
+"""Cinder's guard names an empty instance where it found no single row to ask Nova about."""
+REFUSED_BY_SCHEMA = "Invalid input for field"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,7 +73,7 @@ def page(
     Raises NotFoundError where ``after`` does not exist any more.
     """
     found: list[T] = []
-    microversion = asking.pin(MICROVERSION)
+    microversion = asking.pin(ATTACHMENTS)
     while len(found) < limit:
         params = _params(listing.status_filter, status, after, limit - len(found))
         subjects = (after,) if after is not None else ()
@@ -93,18 +101,6 @@ def _part(asking: Conversation, listing: Listing[T], call: Call) -> Sequence[T]:
     if keys != sorted({*keys}) or (keys and keys[0] <= call.params.get("marker", "")):
         raise asking.nonsense(call, "the list is not ordered by id, or begins before its marker")
     return part
-
-
-VOLUME = ("3.61", "3.48")
-"""3.48 shared_targets, 3.61 cluster_name. From 3.69 on shared_targets may be null."""
-ATTACHMENTS, COMPLETE, SUMMARY, ACTION = "3.27", "3.44", "3.12", "3.0"
-POOLS = "3.0"
-SERVICES = "3.7"
-"""The cluster's name. From 3.49 on the list asks the scheduler for every pool first."""
-
-EMPTY_INSTANCE = "from instance  using the Compute API"
-"""Cinder's guard names an empty instance where it found no single row to ask Nova about."""
-REFUSED_BY_SCHEMA = "Invalid input for field"
 
 
 class CinderClient:

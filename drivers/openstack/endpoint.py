@@ -150,11 +150,6 @@ def unanswered(message: str, call: Call) -> OutsideError:
     return IndeterminateError(message) if call.writes else TransientError(message)
 
 
-def nonsense(service: str, call: Call, what: str) -> OutsideError:
-    """Return the kind of a success that the service cannot have given."""
-    return unanswered(f"{service}'s answer to {call} cannot be used: {what}", call)
-
-
 def scrubbed(words: str) -> str:
     """Return the text of another program as one short line, passwords and tokens masked."""
     return str(strutils.mask_password(" ".join(words.split())[:LONGEST_WORDS]))
@@ -428,7 +423,8 @@ class Conversation:
 
     def nonsense(self, call: Call, what: str) -> OutsideError:
         """Return the error for a success that the service cannot have given."""
-        return nonsense(self.endpoint.name, call, what)
+        message = f"{self.endpoint.name}'s answer to {call} cannot be used: {what}"
+        return unanswered(message, call)
 
 
 def _place(section: str, adapter: Adapter) -> Place:

@@ -36,6 +36,15 @@ from drivers.openstack.shapes import items
 
 T = TypeVar("T")
 
+BASE = "2.79"
+"""Block devices with and without an attachment. It needs 2.59 for migrations by page, 2.69 for a
+cell that is down to show, and 2.75 for ``servers`` of a hypervisor even where there are none."""
+WITH_ATTACHMENTS = "2.89"
+"""Block devices by their attachment; those without one are hidden (bug 2160224)."""
+ACTIONS = "2.62"
+"""Actions of deleted servers (2.21), with the host of each event (2.62)."""
+DELETIONS = 3
+
 PAGE_SIZE = 500
 SOFT_DELETED = "1"
 """Any text at all: those in ``soft-delete`` keep their volumes, and are left out without it."""
@@ -152,16 +161,6 @@ def _pages(
         if following == marker:
             raise asking.nonsense(call, "the next page is the same")
         marker = following
-
-
-BASE = "2.79"
-"""``servers`` of a hypervisor even where there are none: 2.75; migrations by page: 2.59."""
-"""Block devices with and without an attachment; 2.69 and later: a cell that is down shows."""
-WITH_ATTACHMENTS = "2.89"
-"""Block devices by their attachment; those without one are hidden (bug 2160224)."""
-ACTIONS = "2.62"
-"""Actions of deleted servers (2.21), with the host of each event (2.62)."""
-DELETIONS = 3
 
 
 class NovaClient:

@@ -12,18 +12,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from drivers.base import Connection, Export, Fences, Observation, VolumeRef
+from drivers.base import Connection, Export, Fences, Observation, VolumeRef, id_in
 from drivers.errors import NotFoundError, PermanentError
 from drivers.rbd.options import Place, RbdOptions
 
-UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 ADDRESS = re.compile(r"(?:v[12]:|any:)?(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):(\d+)/(\d+)")
 LOCATION = re.compile(r"(?:[^\s/:@]+/){0,2}([^\s/:@]+)")  # an image's name, its pool before it
 KERNEL_COOKIES = 0xFFFF_0000_0000_0000
@@ -107,32 +107,37 @@ class Sighting:
 def read_sighting(answer: Mapping[str, Any]) -> Sighting:
     """Read an answer that came just now; raises UnreadableError."""
     soon = datetime.now(UTC) + LASTING
-    try:
-        until = {str(a): datetime.fromisoformat(u) for a, u in answer["fences"].items()}
+    with _strictly():
         return Sighting(
             fsid=answer["fsid"],
             images=tuple(_image(one) for one in answer["images"]),
             trash=tuple("/".join(filter(None, entry)) for entry in answer["trash"]),
             fences={str(a): str(until) for a, until in answer["fences"].items()},
-            lasting=frozenset(address for address, end in until.items() if end > soon),
+            lasting=frozenset(address for address, end in _until(answer).items() if end > soon),
             unseen=tuple(str(place) for place in answer.get("unseen", ())),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UnreadableError(
-            f"The cluster told what this driver cannot read: {error!r}."
-        ) from None
 
 
 def read_fences(answer: Mapping[str, Any]) -> Fences:
     """Read whom the cluster refuses, of the addresses with a nonce; raises UnreadableError."""
+    with _strictly():
+        until = {address: at for address, at in _until(answer).items() if nonce_of(address)}
+        return Fences(answer["fsid"], until, datetime.fromisoformat(answer["as_of"]))
+
+
+@contextlib.contextmanager
+def _strictly() -> Iterator[None]:
+    """Make an UnreadableError of whatever an answer of another form raises in the block."""
     try:
-        until = {str(a): datetime.fromisoformat(u) for a, u in answer["fences"].items()}
-        as_of = datetime.fromisoformat(answer["as_of"])
-        return Fences(answer["fsid"], {a: at for a, at in until.items() if nonce_of(a)}, as_of)
+        yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnreadableError(
             f"The cluster told what this driver cannot read: {error!r}."
         ) from None
+
+
+def _until(answer: Mapping[str, Any]) -> dict[str, datetime]:
+    return {str(a): datetime.fromisoformat(u) for a, u in answer["fences"].items()}
 
 
 def _image(one: Mapping[str, Any]) -> Image:
@@ -228,14 +233,9 @@ def is_spent(lock: Lock, sighting: Sighting) -> bool:
 
 def exports_of(sighting: Sighting, options: RbdOptions) -> tuple[Export, ...]:
     """Return the images that a client has open to write, or has locked."""
-    before, _, after = options.volume_name_template.partition("%s")
-    form = re.compile(f"{re.escape(before)}({UUID}){re.escape(after)}")
-    return tuple(_exports(sighting, form))
-
-
-def _exports(sighting: Sighting, form: re.Pattern[str]) -> Iterable[Export]:
+    exports = []
     for image in sighting.images:
-        alone = dataclasses.replace(sighting, images=(image,))
-        if connections := connections_of(alone):
-            match = form.fullmatch(image.name)
-            yield Export(image.spec, match[1] if match else None, connections)
+        if connections := connections_of(dataclasses.replace(sighting, images=(image,))):
+            volume_id = id_in(image.name, options.volume_name_template)
+            exports.append(Export(image.spec, volume_id, connections))
+    return tuple(exports)

@@ -16,7 +16,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Iterator
 
-from drivers.base import Connection, Export, Observation, VolumeRef
+from drivers.base import Connection, Export, Observation, VolumeRef, id_in
 from drivers.errors import NotFoundError, PermanentError
 from drivers.tgt.options import ISCSI_NAME, TgtOptions
 
@@ -139,9 +139,6 @@ def _matches(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
         place = match.end()
 
 
-UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-
-
 class ElsewhereError(PermanentError):
     """The volume is behind a target whose name it should not have."""
 
@@ -209,14 +206,11 @@ def in_words(rule: str) -> str:
 
 def exports_of(listed: Iterable[Target], options: TgtOptions) -> tuple[Export, ...]:
     """Return the targets that some host has access to or a session with."""
-    before, _, after = options.target_template.partition("%s")
-    form = re.compile(f"{re.escape(before)}({UUID}){re.escape(after)}")
-    exports = []
-    for target in listed:
-        if connections := connections_of(target):
-            match = form.fullmatch(target.name)
-            exports.append(Export(target.name, match[1] if match else None, connections))
-    return tuple(exports)
+    return tuple(
+        Export(target.name, id_in(target.name, options.target_template), connections)
+        for target in listed
+        if (connections := connections_of(target))
+    )
 
 
 def _connection(target: Target, initiator: str, *, access: bool) -> Connection:
