@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 
+# SIGKILL takes effect at once, except in the kernel: whoever is longer there is left behind.
 KILL_SECONDS = 1.0
 
 
@@ -30,6 +31,7 @@ class Deadline:
     @property
     def left_seconds(self) -> float:
         """How much time is left; nought or less once it is over."""
+        # Monotonic: a step of the wall clock must not end or prolong a call.
         return self.at_seconds - time.monotonic()
 
 
@@ -39,11 +41,15 @@ def end(process: subprocess.Popen[bytes]) -> None:
     It was started with ``process_group=0``. What may not be killed (a wrapper that became root's)
     or hangs in the kernel is left behind; subprocess collects it when it ends.
     """
+    # Only what was not waited for: once collected, its number may be another process's.
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
+            # SIGKILL: a program whose library hangs handles no other signal.
             os.killpg(process.pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
+            # Collected here if it ends in time, so that no zombie is left for each call that hung.
             process.wait(KILL_SECONDS)
+    # By hand, as Popen closes them only by ``with``, which would wait without a limit.
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             pipe.close()

@@ -22,7 +22,10 @@ from typing import Generic, Protocol, TypeVar
 from drivers.child import Deadline
 from drivers.errors import TransientError
 
+# A storm of cases comes within seconds; after a minute without a call the memory is worth more than
+# the start (30 to 45 MB against a tenth of a second).
 IDLE_SECONDS = 60.0
+# A right that was taken away is used no longer than this (docs/decisions/0031).
 LIFE_SECONDS = 600.0
 
 
@@ -71,10 +74,13 @@ class Kept(Generic[E]):
         Blocks while as many as may be are at work, and raises TransientError at the deadline, or
         whatever starting one raises.
         """
+        # What may block, ending and starting a process, is done outside the lock, with the place
+        # already taken.
         lent, unwanted = self._taken(deadline, new=new)
         try:
             for one in unwanted:
                 one.end()
+            # A place was counted for it: whatever raises from here on, ``finally`` gives it back.
             lent = lent or Lent(self._start())
             yield lent
         finally:
@@ -98,18 +104,24 @@ class Kept(Generic[E]):
     def _taken(self, deadline: Deadline, *, new: bool) -> tuple[Lent[E] | None, list[E]]:
         """Take a free one, or the place for a new one; with those that have to be ended first."""
         with self._changed:
+            # Asked again below: the wait may have ended by the deadline, or another thread was
+            # faster.
             self._changed.wait_for(self._is_room, max(deadline.left_seconds, 0.0))
             if not self._is_room():
                 raise TransientError(
                     f"Nothing done: {self._most} requests at once are under way already."
                 )
+            # With room, but no time: a process that is asked now would be killed before it answers.
             if deadline.left_seconds <= 0:
                 raise TransientError("Nothing done: no time was left.")
             unwanted = [lent for lent in self._free if lent.is_stale]
             self._free = [lent for lent in self._free if lent not in unwanted]
             self._number -= len(unwanted)
+            # The last one that came back: the others get old enough to be ended.
             taken = None if new or not self._free else self._free.pop()
             if taken is None and self._number >= self._most:
+                # All places are taken by idle ones, and a new one is wanted: the one that is idle
+                # for longest goes.
                 unwanted.append(self._free.pop(0))
             elif taken is None:
                 self._number += 1
@@ -119,6 +131,7 @@ class Kept(Generic[E]):
         return bool(self._free) or self._number < self._most
 
     def _take_back(self, lent: Lent[E] | None) -> None:
+        # In doubt it is ended: an answer that nobody took would be taken for the next question's.
         keep = lent is not None and lent.is_sound and not self._is_closed
         if lent is not None and not keep:
             lent.one.end()
@@ -128,5 +141,7 @@ class Kept(Generic[E]):
                 lent.free_since = time.monotonic()
                 self._free.append(lent)
             else:
+                # The place is free only now, after the end: at most so many processes are there at
+                # any time.
                 self._number -= 1
             self._changed.notify_all()

@@ -106,11 +106,13 @@ class Sighting:
 
 def read_sighting(answer: Mapping[str, Any]) -> Sighting:
     """Read an answer that came just now; raises UnreadableError."""
+    # Our clock against the cluster's: a difference of minutes does not matter beside 30 days.
     soon = datetime.now(UTC) + LASTING
     with _strictly():
         return Sighting(
             fsid=answer["fsid"],
             images=tuple(_image(one) for one in answer["images"]),
+            # The default namespace is the empty text.
             trash=tuple("/".join(filter(None, entry)) for entry in answer["trash"]),
             fences={str(a): str(until) for a, until in answer["fences"].items()},
             lasting=frozenset(address for address, end in _until(answer).items() if end > soon),
@@ -156,6 +158,7 @@ def ip_of(address: str) -> str:
     """Return the IP of a client's address, in its usual form; ValueError where it has none."""
     if (match := ADDRESS.fullmatch(address)) is None:
         raise ValueError(f"no address of a client: {address!r}")
+    # In the usual form, as ``Connector.addresses`` gives it.
     return str(ipaddress.ip_address(match[1] or match[2]))
 
 
@@ -169,6 +172,7 @@ def names_of(volume: VolumeRef, options: RbdOptions) -> tuple[str, ...]:
     """Return every name that the volume's image may have."""
     match = LOCATION.fullmatch(volume.provider_location or "")
     located = (match[1],) if match else ()
+    # Without repeating one: the located name is mostly one of the two.
     return tuple(dict.fromkeys((*volume.names(options.volume_name_template), *located)))
 
 
@@ -213,6 +217,7 @@ def connections_of(sighting: Sighting) -> tuple[Connection, ...]:
         Connection(
             name=client,
             address=address,
+            # A fenced client may not write; one that only has a lock may open the image again.
             access=address not in sighting.fences or (client, address) not in watching,
             sessions=watching.count((client, address)),
             host_ip=ip_of(address),
@@ -220,6 +225,7 @@ def connections_of(sighting: Sighting) -> tuple[Connection, ...]:
                 w.cookie for w in sighting.watchers if (w.client, w.address) == (client, address)
             ),
         )
+        # Watchers first, each once: a client that has both is one connection.
         for client, address in dict.fromkeys([*watching, *locking])
     )
 
@@ -228,6 +234,7 @@ def is_spent(lock: Lock, sighting: Sighting) -> bool:
     """Tell whether a lock's owner is fenced for long and watches no more: it can write no more."""
     owner = (lock.client, lock.address)
     watches = owner in [(w.client, w.address) for w in sighting.watchers]
+    # Both: a fence that ends soon lets a stopped process write again, and a watcher is there still.
     return lock.address in sighting.lasting and not watches
 
 

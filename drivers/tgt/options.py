@@ -92,6 +92,7 @@ class TgtOptions:
                 "the option target_template must have %s once, where the volume's id goes, and no "
                 f"other %: not {self.target_template!r}"
             )
+        # Checked with an id in it: only then it is a name.
         given = {"target_template": self.target_template % "id"}
         if self.control_target is not None:
             given["control_target"] = self.control_target

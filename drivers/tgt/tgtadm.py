@@ -35,6 +35,7 @@ class Refusal(enum.Enum):
     OTHER = ""
 
 
+# Whatever ends between our look and our request ends by itself: success.
 GONE_ALREADY = frozenset(
     {Refusal.NO_TARGET, Refusal.NO_SESSION, Refusal.NO_CONNECTION, Refusal.NO_RULE}
 )
@@ -45,6 +46,7 @@ class RefusedError(PermanentError):
 
     def __init__(self, words: str) -> None:
         super().__init__(f"tgtd refused: {words}")
+        # OTHER is the last one, and its empty text is in every text.
         self.refusal = next(r for r in Refusal if r.value in words)
 
 
@@ -88,6 +90,7 @@ class Tgtadm:
     def _ended(
         self, command: list[str], deadline: Deadline, *, writes: bool
     ) -> tuple[int, str, str]:
+        # A command that is killed at once may still have sent its request.
         if deadline.left_seconds <= 0:
             raise TransientError(f"No time was left to ask tgtd at {self.options.place}.")
         try:
@@ -104,6 +107,7 @@ class Tgtadm:
         except subprocess.TimeoutExpired as error:
             raise unanswered(self.options.place, writes=writes) from error
         finally:
+            # Here, as it is also to be ended where an error of ours comes in between.
             end(process)
         return process.returncode, _text(output), _text(errors).strip()
 
@@ -116,6 +120,7 @@ class Tgtadm:
             stderr=subprocess.PIPE,
             env={
                 "PATH": os.environ.get("PATH", os.defpath),
+                # The words of a refusal are recognised, and strerror's are of the locale.
                 "LC_ALL": "C",
                 "TGT_IPC_SOCKET": self.options.socket,
             },
@@ -127,7 +132,9 @@ def failure(code: int, errors: str, place: str, *, writes: bool) -> OutsideError
     """Return what an end of ``tgtadm`` means, None where it did as asked. Pure."""
     if code == 0 and not errors:
         return None
+    # Its name before each line says nothing to the reader.
     words = errors.replace("tgtadm: ", "").replace("\n", "; ") or "without a message"
+    # Before the exit code: that is 22 too where it could not connect.
     if UNSENT in errors:
         return TransientError(
             f"No tgtd takes requests at {place}: it is down, or control_port or socket is wrong, "
