@@ -148,6 +148,7 @@ class Sweeping:
         if enabled:
             self.last_whole.set_to_current_time()
         else:
+            # With NaN every comparison is false, so that the alert on an old sweep stays silent.
             self.last_whole.set(math.nan)
 
 
@@ -318,6 +319,7 @@ class Instruments:
         self._build.labels(version).set(1)
         self.set_modes(modes)
         for backend in modes:
+            # A series from the start: a backend without a call that hangs shows 0 and not nothing.
             self.hanging.calls.labels(backend)
             self.hanging.stopped.labels(backend)
 
@@ -325,6 +327,7 @@ class Instruments:
         """Set the mode of each backend, instead of those of before."""
         for backend, mode in modes.items():
             self._mode.labels(backend, mode).set(1)
+        # The old mode's series would stay at 1 beside the new one.
         for backend, mode in self._modes.items() - modes.items():
             self._mode.remove(backend, mode)
         self._modes = dict(modes)

@@ -54,7 +54,9 @@ from drivers.openstack.shapes import NotAdminError, ShapeError
 
 T = TypeVar("T")
 
+# The text becomes a case's reason, and a line of a list.
 LONGEST_WORDS = 300
+# Cinder answers 400 and not 409 where a volume's status forbids a call; Nova passes these words on.
 STATE_FORBIDS = ("Invalid volume", "Invalid input received: Invalid volume")
 EXPLAINED: Mapping[int, str] = {
     HTTPStatus.UNAUTHORIZED: ": the credentials are not accepted",
@@ -114,6 +116,7 @@ class Answer:
         """Parse the body; whatever is not JSON is None."""
         try:
             document = orjson.loads(body)
+        # A proxy's page of HTML, or nothing: the status alone has to do then.
         except orjson.JSONDecodeError:
             document = None
         return cls(status, document, retry_after)
@@ -121,6 +124,7 @@ class Answer:
     @property
     def fault(self) -> Fault | None:
         """The refusal in the service's own words, None where they are not its own."""
+        # One key, with a message in it: a proxy's JSON does not look like this.
         if not isinstance(self.document, dict) or len(self.document) != 1:
             return None
         name, inner = next(iter(self.document.items()))
@@ -133,12 +137,14 @@ def refusal(service: str, call: Call, answer: Answer) -> OutsideError | None:
     kind, message = answer.status // 100, _message(service, call, answer)
     if kind == SUCCESS:
         return None
+    # First of all: 413 and 429 are 4xx, and would be "refused for good".
     if answer.status in (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.TOO_MANY_REQUESTS):
         return _over_limit(message, answer)
     if kind == REDIRECT:
         return PermanentError(
             f"{message}: it redirects; configure an endpoint that answers without a redirect"
         )
+    # 408 is the one 4xx that is no word of the service's.
     final = kind == CLIENT_ERROR and answer.status != HTTPStatus.REQUEST_TIMEOUT
     if final or answer.status == HTTPStatus.NOT_IMPLEMENTED:
         return _refused(message, call, answer)
@@ -169,8 +175,10 @@ def _refused(message: str, call: Call, answer: Answer) -> OutsideError:
 
 
 def _not_found(message: str, call: Call, fault: Fault | None) -> OutsideError:
+    # A 404 of a wrong URL, or of a proxy, names nothing that we have named.
     if fault and any(subject in fault.message for subject in call.subjects):
         return NotFoundError(message)
+    # Not the service's own words: perhaps a proxy's, whose next answer may be another.
     if fault is None and not call.writes:
         return TransientError(f"{message}, and not in its own words: perhaps a proxy answered")
     return PermanentError(message)
@@ -185,6 +193,7 @@ def _conflicts(answer: Answer) -> bool:
 
 def _over_limit(message: str, answer: Answer) -> TransientError:
     asked = answer.retry_after or ""
+    # The header may be a date instead; then our own backoff has to do.
     seconds = float(asked) if asked.isdecimal() else 0.0
     wish = f"; it asks us to wait {seconds:g} s" if seconds else ""
     return TransientError(f"{message}{wish}", retry_after_seconds=seconds)
@@ -197,6 +206,7 @@ REPEATABLE = (
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.TOO_MANY_REQUESTS,
 )
+# The catalog or the plugin failed: there was no URL, or no token, to send the call with.
 NEVER_SENT = (ksa.AuthorizationFailure, ksa.AuthPluginException, ksa.CatalogException)
 
 VERSIONED = re.compile(r".*?/v\d+(\.\d+)?(?=/|$)")
@@ -226,6 +236,7 @@ class Endpoint:
         self._adapter = adapter
         self._service_auth = service_auth
         self._always_vouches = always_vouches
+        # Asked once for all threads; two that ask at once get the same answer.
         self._newest: Microversion | None = None
         self._unambiguous: Any = None  # the token whose catalog was found to name one region
 
@@ -252,6 +263,7 @@ class Endpoint:
             )
         except (ksa.ClientException, OSError, *BROKEN_ANSWERS) as error:
             raise self._unanswered(call, bounded, error) from None
+        # Answered: a write that follows in the same conversation begins anew.
         bounded.outstanding = False
         if found.status == HTTPStatus.NOT_ACCEPTABLE:
             self._newest = None  # it was replaced by another release: ask it again
@@ -288,6 +300,7 @@ class Endpoint:
         """
         if self._service_auth is None:
             return None
+        # The wrapper sends both tokens; the roles that count are those of its second user.
         own: Any = getattr(self._service_auth, "service_auth", None)
         call = Call("GET", "/", "", service_token=True)
         with exchange.within(seconds) as bounded:
@@ -307,6 +320,7 @@ class Endpoint:
         if response.status_code != HTTPStatus.UNAUTHORIZED:
             return response
         refused = response.request.headers.get(AUTHENTICATED_BY)
+        # The same token: the credentials are wrong. Another one: a thread beside us has renewed it.
         return response if refused == self._adapter.get_token() else self._request(call)
 
     def _refuse_ambiguous(self) -> None:
@@ -317,6 +331,7 @@ class Endpoint:
         """
         auth: Any = self._adapter.session.auth
         access = auth.get_access(self._adapter.session) if hasattr(auth, "get_access") else None
+        # By identity: each renewal makes a new object, with the catalog of then.
         if access is None or access is self._unambiguous:
             return
         adapter = self._adapter
@@ -337,7 +352,10 @@ class Endpoint:
             params=dict(call.params),
             microversion=call.microversion,
             global_request_id=call.request_id,
+            # A redirect that is followed is a second request, and nobody knows what the first one
+            # has done.
             redirect=False,
+            # keystoneauth would make one exception of all 4xx, and lose what the service said.
             raise_exc=False,
             log=False,  # the bodies hold secrets
             **extra,
@@ -349,11 +367,14 @@ class Endpoint:
         return wanted and self._service_auth is not None
 
     def _unanswered(self, call: Call, bounded: exchange.Exchange, error: Exception) -> OutsideError:
+        # Our own answers raise nothing (``raise_exc``): an HTTP error here is Keystone's.
         if isinstance(error, ksa.HttpError):
             return self._refused_by_keystone(error, call)
         if isinstance(error, NEVER_SENT):
             words = scrubbed(str(error))
             return PermanentError(f"{self.name} cannot be called; check [{self.section}]: {words}")
+        # Whether bytes of the write have left was noted where they leave (exchange.py), not guessed
+        # from the error.
         if bounded.outstanding or not call.writes:
             return unanswered(f"{self.name} gave no answer to {call}: {_why(error)}", call)
         return TransientError(f"{self.name} was not reached for {call}: {_why(error)}")
@@ -396,6 +417,7 @@ class Conversation:
         """
         newest = self.endpoint.newest(self.bounded)
         for microversion in microversions:
+            # As numbers: as texts, 3.9 would be newer than 3.61.
             if tuple(int(part) for part in microversion.split(".")) <= newest:
                 return microversion
         spoken = ".".join(str(part) for part in newest)
@@ -432,6 +454,7 @@ def _place(section: str, adapter: Adapter) -> Place:
     data = adapter.get_endpoint_data()
     return Place(
         section=section,
+        # Two sections may write the same Keystone with and without the slash.
         keystone=(getattr(auth, "auth_url", None) or "").rstrip("/") or None,
         region=data.region_name if data is not None else None,
         regions=_regions(adapter),
@@ -450,6 +473,7 @@ def _roles(auth: Any, adapter: Adapter) -> frozenset[str]:
 def _regions(adapter: Adapter) -> frozenset[str]:
     """Return the regions for which the catalog has the service; none if it is not asked."""
     auth: Any = adapter.session.auth
+    # With an endpoint_override the catalog is not asked, so that it says nothing of the region.
     if adapter.endpoint_override is not None or not hasattr(auth, "get_access"):
         return frozenset()
     catalog = auth.get_access(adapter.session).service_catalog
@@ -476,6 +500,7 @@ def _newest(adapter: Adapter) -> Microversion | None:
 
 def _why(error: BaseException) -> str:
     """Return the innermost cause in few words: no URL, no header, no body."""
+    # keystoneauth and requests wrap each error twice, with the URL in the text.
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     if isinstance(error, TimeoutError):

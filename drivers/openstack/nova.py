@@ -43,8 +43,10 @@ WITH_ATTACHMENTS = "2.89"
 """Block devices by their attachment; those without one are hidden (bug 2160224)."""
 ACTIONS = "2.62"
 """Actions of deleted servers (2.21), with the host of each event (2.62)."""
+# Each is one request more.
 DELETIONS = 3
 
+# Nova's own limit of a page (``max_limit``) is 1000 by default.
 PAGE_SIZE = 500
 SOFT_DELETED = "1"
 """Any text at all: those in ``soft-delete`` keep their volumes, and are left out without it."""
@@ -60,8 +62,10 @@ def holders(asking: Conversation, volume_id: str, host: str) -> tuple[str, ...]:
     """
     on_host = {"host": host, "soft_deleted": SOFT_DELETED}
     listed, holding = _listed(asking, volume_id, on_host, lambda s: s.host == host)
+    # Nova moves the record last: the guest may be here while its server is still on another host.
     moving = {"task_state": nova_shapes.MIGRATING}
     _, also = _listed(asking, volume_id, moving, lambda s: s.task_state == nova_shapes.MIGRATING)
+    # One that is on the host again has a guest there by its own record.
     evacuated = _evacuated(asking, host) - listed
     _check_whole(asking, host, listed)
     return tuple(dict.fromkeys([*holding, *also, *sorted(evacuated)]))
@@ -78,6 +82,7 @@ def _listed(
     holding: list[str] = []
     params = {"all_tenants": "1", **filters}
     for call, page in _pages(asking, "/servers/detail", params, nova_shapes.listed_servers):
+        # Nova drops a filter that the user may not use, and lists everything.
         if not all(fits(server) for server in page):
             raise asking.nonsense(call, "it was not filtered as asked")
         listed |= {server.instance_id for server in page}
@@ -124,6 +129,7 @@ def _evacuated(asking: Conversation, host: str) -> set[str]:
         if not all(evacuation.source == host for evacuation in page):
             raise asking.nonsense(call, "it was not filtered as asked")
         for evacuation in page:
+            # Nova lists the newest first, and only the last one tells who is where.
             newest.setdefault(evacuation.instance_id, evacuation.completed)
     return {instance_id for instance_id, completed in newest.items() if not completed}
 
@@ -133,6 +139,8 @@ def _check_whole(asking: Conversation, host: str, listed: set[str]) -> None:
 
     Asked last, so that the cell is shown to answer after the lists were made too.
     """
+    # A hypervisor goes by its full name or by its short one; the answer is compared with the whole
+    # host.
     pattern = host.partition(".")[0]
     params = {"hypervisor_hostname_pattern": pattern, "with_servers": "true"}
     call = Call("GET", "/os-hypervisors/detail", asking.pin(BASE), (pattern,), params)
@@ -158,6 +166,7 @@ def _pages(
         yield call, page
         if following is None:
             return
+        # Otherwise a broken Nova would keep us reading for ever.
         if following == marker:
             raise asking.nonsense(call, "the next page is the same")
         marker = following
@@ -224,6 +233,8 @@ class NovaClient:
                 host = asking.read(action(request_id), nova_shapes.ended_on)
                 if host is not None:
                     return DeletedServer(instance_id, host, life.deletions)
+            # Only where no deletion tells of a host: a server that was never built has no guest to
+            # be ended.
             never_built = life.creation is not None and asking.read(
                 action(life.creation), nova_shapes.came_to_no_compute
             )
@@ -268,6 +279,7 @@ class NovaClient:
         may have kept back. Raises PermanentError where the catalog says that this Nova is of
         another region: its hosts may have the same names, and their servers other volumes.
         """
+        # Before anything is asked: an empty list of the wrong region looks like proof.
         if said := self._apart(timeout_seconds):
             raise PermanentError(f"Nova's word for a host proves nothing: {said}.")
         with self._endpoint.within(timeout_seconds) as asking:
@@ -323,6 +335,8 @@ def _block_devices(
     """Ask at 2.89 and below it; of a Nova before 2.89 only below, and then none is named."""
     path, subjects = f"/servers/{instance_id}/os-volume_attachments", (instance_id,)
     with_attachments = None
+    # First the one with names: a device that is added between the two is nameless then, and nothing
+    # acts on it.
     if asking.pin(WITH_ATTACHMENTS, BASE) == WITH_ATTACHMENTS:
         with_attachments = asking.ask(Call("GET", path, WITH_ATTACHMENTS, subjects)).document
 

@@ -63,6 +63,7 @@ def server_record(document: Any, instance_id: str) -> Record:
     record = mapping(mapping(document, "the answer").get("server"), "server")
     if text(record, "id") != instance_id:
         raise ShapeError("it is about another server")
+    # Before the check for an admin, which such a record would not pass either.
     if VM_STATE not in record and record.get("status") == "UNKNOWN":
         raise ShapeError("the cell of the server is down")
     if HOST not in record:
@@ -91,6 +92,8 @@ def compute_up(document: Any, host: str) -> bool | None:
     for service in items(document, "services"):
         if service.get("binary") == COMPUTE and service.get("host") == host:
             state = optional(service, "state")
+            # ``forced_down`` is an administrator's word, and overrules a heartbeat that is still
+            # fresh.
             return None if state is None else state == "up" and not service.get("forced_down")
     return None
 
@@ -239,8 +242,10 @@ def listed_evacuations(document: Any) -> tuple[Sequence[Evacuation], str | None]
 
 
 def _evacuation(record: Record) -> Evacuation:
+    # Nova shows the compute to admins only, and null to others.
     if present(record, "source_compute") is None:
         raise NotAdminError("it lacks source_compute")
+    # The filter was dropped: then the newest of a server could be a migration of another kind.
     if text(record, "migration_type") != EVACUATION:
         raise ShapeError("a migration is no evacuation")
     return Evacuation(

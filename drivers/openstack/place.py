@@ -53,6 +53,7 @@ def described(cinder: Place, nova: Place) -> str:
 
 def apart(cinder: Place, nova: Place) -> str | None:
     """Return a sentence where the catalog says that both are of different regions, else None."""
+    # What the catalog does not tell is not claimed.
     if None in (cinder.region, nova.region) or cinder.region == nova.region:
         return None
     return (
