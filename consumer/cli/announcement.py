@@ -65,6 +65,7 @@ class AnnouncementResend(ConfiguredCommand):
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Send them. Raises BadInputError where it is not clear which, or one is not unrouted."""
         every = parsed_args.all or parsed_args.since is not None
+        # Neither, or both: "all" by accident would send what was sent long ago.
         if bool(parsed_args.messages) == every:
             raise BadInputError("name announcements by message_id, or give --all or --since")
         chosen = None if every else set(parsed_args.messages)

@@ -35,6 +35,7 @@ class AuditExport(ConfiguredCommand):
         from consumer.status.audited import lines
 
         with ledger_of(parsed_args) as ledger:
+            # Ids first, then one case at a time: years of history do not fit into memory.
             ids = [case.case_id for case in ledger.cases(limit=MOST)]
             for case_id in reversed(ids):
                 for line in lines(ledger.case(case_id)):

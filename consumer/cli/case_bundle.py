@@ -69,6 +69,8 @@ class CaseBundle(ConfiguredCommand):
             self.app.stdout.write(text)
             return
         path = parsed_args.output or f"detachd-case-{record.case.case_id[:13]}.json"
+        # O_EXCL: no file is overwritten and no symbolic link followed; 0600: it names hosts and
+        # servers.
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123 - with a mode
             file.write(text)
         self.app.stdout.write(f"wrote {path}; read it before you send it\n")
@@ -88,6 +90,8 @@ def bundle(record: CaseRecord, settings: Settings, ledger: str, now: datetime) -
         "packages": dict(_packages()),
         "ledger": scrub(ledger),
         "configuration": configuration(settings.conf),
+        # To JSON and back: tuples and mappings of other types would pass the match of ``redacted``
+        # unseen.
         "case": redacted(json.loads(json.dumps(fields))),
     }
 
@@ -129,10 +133,12 @@ class _Lines:
 def configuration(conf: cfg.ConfigOpts) -> dict[str, str]:
     """Return every option by name, masked where it is declared secret or named like one."""
     kept = _Lines()
+    # oslo.config's own walk over all options masks those that are declared secret.
     conf.log_opt_values(kept, 0)
     options = (found for line in kept.lines if (found := ASSIGNED.fullmatch(line)))
     return {o["name"]: _shown(o["name"], o["value"]) for o in options}
 
 
 def _shown(name: str, value: str) -> str:
+    # By the name too: the options of others' drivers may lack ``secret=True``.
     return MASKED if SECRET_NAME.search(name) else scrub(value)

@@ -70,6 +70,7 @@ class CaseList(ConfiguredCommand, Lister):
         for line in lines(listed, width()):
             self.app.stdout.write(line + "\n")
         for line in _closing(self._listing, parsed_args):
+            # To stderr, so that what a pipe gets is cases only.
             self.app.stderr.write(line + "\n")
         return 0
 
@@ -124,6 +125,7 @@ def _read(ledger: Ledger, arguments: argparse.Namespace) -> Listing:
     wanted = dataclasses.replace(filter_of(arguments), limit=arguments.limit, skip=arguments.skip)
     if arguments.group:
         states = wanted.states or OPEN_STATES
+        # Groups are made of all cases, not of a page.
         wanted = dataclasses.replace(wanted, states=states, limit=MOST_GROUPED, skip=0)
     listing = ledger.list_cases(wanted)
     if not listing.total:
@@ -168,6 +170,7 @@ def _row(case: Case) -> tuple[Any, ...]:
 def lines(rows: Iterable[Cells], columns: int) -> Iterator[str]:
     """Yield a heading and a line for each row; the reason takes the room that is left."""
     shown = [{k: printable(v) for k, v in row.items()} for row in rows]
+    # Ids before all: a command needs one, and the reason tells most of the rest.
     hidden = ONLY_WIDE if columns < WIDE and "ID" in (shown or [{}])[0] else frozenset()
     left = [{k: v for k, v in row.items() if k not in hidden} for row in shown]
     fixed = list(aligned([{k: v for k, v in row.items() if k != "REASON"} for row in left]))

@@ -79,6 +79,7 @@ class CaseShow(ConfiguredCommand, ShowOne):
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         """Print the text, or what another format asks for. Raises NoSuchCaseError."""
+        # The text has no columns to choose from.
         if parsed_args.columns and parsed_args.formatter == TEXT:
             parsed_args.formatter = "table"
         if parsed_args.formatter != TEXT:
@@ -134,6 +135,7 @@ def text(record: CaseRecord, now: datetime, columns: int, *, every: bool = False
     ids = () if every else (case.volume_id, case.attachment_id, case.instance_id)
     told = explanation(record, abbreviated(look, ids))
     yield from _head(case, now, columns)
+    # The same words twice would look like two reasons.
     if case.reason and not case.reason.startswith(told.reason):
         yield from wrapped("Reason", case.reason, columns, explained.INDENT)
     yield from explained.lines(told, now, columns, every=every)

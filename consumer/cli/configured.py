@@ -61,12 +61,14 @@ def backends_configured(given: Sequence[Path]) -> tuple[str, ...]:
     """Return the names of the sections [backend:NAME]. Raises ConfigurationError."""
     from consumer.settings import files
 
+    # By the titles alone, which needs no driver to be imported.
     sections = (title for path in given or files.default_files() for title in files.parse(path))
     return tuple(title[8:] for title in sections if title.lower().startswith("backend:"))
 
 
 def actor() -> str:
     """Return who runs the command: the user who called sudo, else the user of the process."""
+    # Who decided is asked of the history; "root" says nothing.
     if name := os.environ.get("SUDO_USER"):
         return name
     try:

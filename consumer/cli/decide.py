@@ -60,6 +60,7 @@ class CaseApprove(ConfiguredCommand):
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Approve. Raises NoSuchCaseError, WrongStateError."""
         plans = parsed_args.plan
+        # An approval without a plan that somebody saw would serve whatever the plan is by then.
         if not plans and not on_a_terminal():
             self._parser.error(
                 "this is not a terminal, so nobody can be shown the plan: give --plan FINGERPRINT, "
@@ -104,6 +105,7 @@ class CaseApprove(ConfiguredCommand):
         self.app.stdout.write(f"approve {named}? [yes/no] ")
         self.app.stdout.flush()
         answer = sys.stdin.readline().strip().lower()
+        # The whole word: Enter, or one key by accident, approves nothing.
         return mark if answer == "yes" else None
 
 
@@ -141,6 +143,7 @@ def for_each(case_ids: Sequence[str], decide: Callable[[str], None]) -> None:
         try:
             decide(case_id)
         except (NoSuchCaseError, WrongStateError) as error:
+            # Its own error class says more than a list of one.
             if len(case_ids) == 1:
                 raise
             refused.append(str(error))

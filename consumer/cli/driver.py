@@ -98,6 +98,7 @@ def _made(
     volume = clouds.cinder.volume(volume_id, timeout_seconds=limit)
     if volume is None:
         raise NoSuchVolumeError(f"Cinder has no volume {volume_id}; name it by its full id")
+    # Bounded as in the service, so that a driver that hangs is seen here and not there.
     driver = BoundedDrivers(Drivers(settings, clouds.cinder), settings.backends)(backend)
     if not driver.capabilities.sees_connections:
         name = settings.backends.of(backend).driver

@@ -18,7 +18,9 @@ from handlers.recovery.explanation import Outlook, explain
 if TYPE_CHECKING:
     from consumer.cli.live import Looked
 
+# 0 to 2 are taken: done, failed, bad input.
 EXIT = {Outlook.NOTHING: 0, Outlook.ACT: 3, Outlook.PERSON: 4, Outlook.WAIT: 5}
+# A person before all: a script must not overlook it among many volumes.
 WORST_FIRST = (Outlook.PERSON, Outlook.WAIT, Outlook.ACT, Outlook.NOTHING)
 COMES_TO = {
     Outlook.NOTHING: "nothing to do",

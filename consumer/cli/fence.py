@@ -89,6 +89,8 @@ class FenceLift(ConfiguredCommand):
         """
         by, reason = parsed_args.actor, parsed_args.reason
         with ledger_of(parsed_args) as ledger:
+            # Written first: from now on no watch makes the fence again, also where the cluster
+            # gives no answer.
             fence = ledger.fences.begin_lift(parsed_args.fence, by, reason)
             try:
                 _lift(parsed_args, fence)
@@ -112,10 +114,13 @@ def _lift(arguments: argparse.Namespace, fence: Fence) -> None:
         left = drivers(fence.backend).lift_fence(address, timeout_seconds=LIFT_SECONDS)
     except OutsideError as error:
         raise NotLiftedError(f"the fence of {address} was not lifted: {error}") from error
+    # The options may name another cluster now: there the fence was never, and its absence proves
+    # nothing.
     if fence.cluster not in (None, left.cluster):
         raise NotLiftedError(
             f"backend {fence.backend} is cluster {left.cluster} now, and the fence of {address} is "
             f"in cluster {fence.cluster}: remove it there"
         )
+    # What the cluster says now counts, not that the command succeeded.
     if address in left.until:
         raise NotLiftedError(f"the cluster still refuses {address}")

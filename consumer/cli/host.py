@@ -50,8 +50,10 @@ class HostAttest(ConfiguredCommand):
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Ask Nova, then write it down. Raises HostNotOffError, WrongStateError."""
         host = parsed_args.host
+        # Before the ledger is opened: a host that is up needs no word.
         up = _compute_up(parsed_args)
         with ledger_of(parsed_args) as ledger:
+            # A mistyped name would be a word that never counts, and nobody would notice.
             if up is None and not ledger.knows_host(host):
                 raise HostNotOffError(
                     f"nobody knows a compute host {host}: Nova has no nova-compute of that name, "

@@ -82,6 +82,7 @@ class Eyes:
                 looked = self._look(case, record, why)
                 host = self._let_in_alone(looked.look)
                 again = dataclasses.replace(case, host=host)
+                # Looked at again as a case of that host, which a sweep would open.
                 yield self._look(again, record, why) if host else looked
 
     def server(self, instance_id: str) -> tuple[str, ...] | None:
@@ -183,6 +184,7 @@ class Eyes:
             threading.Event(),
             uncounted,
         )
+        # As a worker has it, whose claim counts the attempt.
         claimed = dataclasses.replace(case, attempts=case.attempts + 1)
         file = ReadOnlyFile(claimed, record.now, self._learned, self._off, self._clients)
         look = look_now(viewer, file)
@@ -223,6 +225,7 @@ def looks_at(eyes: Eyes, wanted: str) -> Iterator[Looked]:
     if (case := _case(eyes, wanted)) is not None:
         yield case
         return
+    # A volume first, also where Cinder gives no answer: its look then says why.
     if eyes.may_be_volume(wanted) or (volumes := eyes.server(wanted)) is None:
         yield from eyes.volume(wanted)
         return
@@ -242,5 +245,6 @@ def _case(eyes: Eyes, wanted: str) -> Looked | None:
     except NoSuchCaseError as error:
         if other:
             return None
+        # Only a full id can be anything else than a case's.
         raise NoSuchCaseError(f"{error}; {OTHER_IDS}") from None
     return eyes.case(found.case_id, found.volume_id)

@@ -111,6 +111,7 @@ class QuarantineReplay(ConfiguredCommand):
             decided = replay_bodies(ledger, _quarantines(parsed_args), chosen, requester)
         _print_done(self, decided, "replayed")
         _print_problems(self, decided, "it cannot be replayed")
+        # With --all, what is gone by now was replayed or discarded by somebody else.
         incomplete = decided.missing and not parsed_args.all
         return FAILED if incomplete or decided.unreached else DONE
 

@@ -68,6 +68,7 @@ class ReplayCase(ConfiguredCommand):
             return self._preview(settings, parsed_args)
         ramp = Ramp(parsed_args.canary, parsed_args.rate, parsed_args.stop_after)
         with contextlib.closing(open_ledger(settings.cloud, settings.ledger)) as ledger:
+            # The way that needs no ledger: an order for a case is a message.
             if parsed_args.ids and not ramp.watches and parsed_args.rate is None:
                 return self._by_id(settings, ledger, parsed_args)
             cases = _chosen(ledger, parsed_args)

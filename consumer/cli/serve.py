@@ -38,6 +38,7 @@ def share_one_arena() -> None:
 
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# How often systemd's watchdog is fed, and how late a failed part is noticed.
 LOOK_SECONDS = 0.5
 
 
@@ -63,6 +64,7 @@ class Serve(ConfiguredCommand):
         logs.set_up(settings.conf, version())
         service = Service(settings)
         supervisor = Supervisor()
+        # Before the start: a SIGTERM that comes in the middle of it is not lost.
         wait = waiting_for_signals(
             service.over,
             lambda: supervisor.alive(service.stuck),
@@ -72,8 +74,10 @@ class Serve(ConfiguredCommand):
             },
         )
         service.start()
+        # First, so that no garbage is frozen with the rest.
         gc.collect()
         gc.freeze()  # so that the objects of the program itself are not scanned at each collection
+        # Only now: what systemd starts after us may rely on it.
         supervisor.started()
         wait()
         supervisor.stopping()

@@ -84,6 +84,7 @@ class Simulate(ConfiguredCommand):
             thread.start()
             wait()
             over.set()
+            # Before the sender is closed, which the scenes use.
             thread.join()
             through.close()
 

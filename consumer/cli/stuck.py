@@ -78,6 +78,7 @@ def in_transition(cinder: Cinder, pages: Any) -> list[InTransition]:
     for row in attachments_in_transition(cinder, pages):
         rows.setdefault(row.volume_id, []).append(row)
     found = (_made(i, volumes.get(i), rows.get(i, ())) for i in dict.fromkeys((*volumes, *rows)))
+    # What has only rows in transition has no time, and comes last.
     latest = datetime.max.replace(tzinfo=UTC)
     return sorted(found, key=lambda one: (one.since or latest, one.volume_id))
 
@@ -114,7 +115,10 @@ def _cases(settings: Settings) -> tuple[Mapping[str, Case], str | None]:
             ledger.check_schema()
             listing = ledger.list_cases(Filter(states=OPEN_STATES, limit=MOST_CASES))
     except LedgerError as error:
+        # Cinder's answer is worth showing without the ledger.
         return {}, str(error)
+    # Reversed: of several cases of a volume the first of the list counts, which is the one for a
+    # person.
     return {case.volume_id: case for case in reversed(listing.cases)}, None
 
 

@@ -155,7 +155,9 @@ class Story:
             "payload": payload,
             "timestamp": datetime.now(UTC).strftime(TIME_FORMAT),
         }
+        # Nova's notifications carry the request id alone; Cinder's carry Nova's as the global one.
         message |= context or {"_context_request_id": self.request_id}
+        # oslo.messaging puts the message as a text into its envelope.
         envelope = {"oslo.version": "2.0", "oslo.message": json.dumps(message)}
         return Message(exchange, f"{topic}.{priority.lower()}", json.dumps(envelope).encode())
 

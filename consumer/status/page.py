@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 PATH = "/status"
 AT_ONCE = 2
 CASES, GROUPED, GROUPS, MOMENTS = 50, 2000, 40, 400
+# Checked before the ledger is asked: the path may hold anything.
 CASE_ID = re.compile(r"[0-9a-f][0-9a-f-]{3,63}")
+# A page is skipped to in the database: what is farther costs as much as all before it.
 LAST_PAGE = 1000
 FILTERS = ("backend", "rule", "host", "server", "volume", "project")
 LONGEST_FILTER = 255
@@ -92,6 +94,8 @@ class StatusPage:
     def _answer(self, environ: WSGIEnvironment) -> tuple[HTTPStatus, bytes]:
         if refused := _refused(environ, self.address):
             return _notice(HTTPStatus.FORBIDDEN, refused)
+        # Not waited for: a thread of the exporter that waits here is one that Prometheus does not
+        # get.
         if not self._room.acquire(blocking=False):
             busy = "Other pages are being made. Load this one again in a moment."
             return _notice(HTTPStatus.SERVICE_UNAVAILABLE, busy)
@@ -117,6 +121,7 @@ class StatusPage:
         now = datetime.now(UTC)
         stands = standing.read(self.ledger)
         listed = self.ledger.list_cases(asked.filter())
+        # All open ones, also where the list is filtered: the groups say what there is to choose.
         every = self.ledger.list_cases(Filter(states=OPEN_STATES, limit=GROUPED))
         groups = rows.grouped(every.cases)
         shown = [*zip(groups, rows.of_groups(groups, now), strict=True)][:GROUPS]
@@ -183,12 +188,15 @@ FOR_A_PERSON = frozenset({CaseState.PARKED, CaseState.AWAITING_APPROVAL})
 def asked_for(query: str) -> Asked:
     """Read the query of the first page. Raises NoSuchPageError for what no link of ours has."""
     try:
+        # Strict: a byte that is no UTF-8 would become another filter, and show a list of something
+        # else.
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=16)
         states = tuple(CaseState(value) for name, value in pairs if name == "state")
         page = next((_number(value) for name, value in pairs if name == "page"), 1)
     except ValueError as error:  # UnicodeDecodeError is one
         raise NoSuchPageError from error
     others = {name: value for name, value in pairs if name not in ("state", "page")}
+    # PostgreSQL takes no NUL in a text, and would answer with an error.
     long = any(len(value) > LONGEST_FILTER or "\0" in value for value in others.values())
     if long or not set(others) <= set(FILTERS):
         raise NoSuchPageError
@@ -196,6 +204,7 @@ def asked_for(query: str) -> Asked:
 
 
 def _number(text: str) -> int:
+    # int() also takes digits of other scripts, blanks and signs, and huge numbers slowly.
     number = int(text) if text.isascii() and text.isdigit() and len(text) < len(str(10**6)) else 0
     if not 1 <= number <= LAST_PAGE:
         raise NoSuchPageError
@@ -272,7 +281,9 @@ def _is_here(client: str, address: str) -> bool:
         ip = ipaddress.ip_address(client)
     except ValueError:
         return False
+    # A socket that listens on IPv6 shows a client of IPv4 as ::ffff:127.0.0.1.
     mapped = getattr(ip, "ipv4_mapped", None) or ip
+    # A connection from this machine to its own outer address comes from that address.
     return bool(mapped.is_loopback) or str(mapped) == address
 
 

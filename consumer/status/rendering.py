@@ -55,7 +55,9 @@ def render(template: str, values: Mapping[str, Any]) -> bytes:
 def _environment() -> Environment:
     made = Environment(
         loader=PackageLoader("consumer.status"),
+        # For every template, whatever its file is called.
         autoescape=True,
+        # A name that is misspelt in a template is an error, and no empty place.
         undefined=StrictUndefined,
         finalize=_shown,
         trim_blocks=True,
@@ -68,6 +70,7 @@ def _environment() -> Environment:
 
 def _shown(value: object) -> object:
     """Return what an expression of a template puts onto the page, before it is escaped."""
+    # Our style sheet; it is longer than any text may be.
     if isinstance(value, Markup):
         return value
     return cut(printable(str(value)), LONGEST)

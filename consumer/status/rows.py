@@ -18,6 +18,7 @@ from handlers.case import Case, CaseState
 
 Cells = Mapping[str, str]
 SHORT_STATES = {CaseState.AWAITING_APPROVAL: "approve?"}
+# Request ids, uuids, hashes and numbers: what differs from case to case with one cause.
 VARYING = re.compile(r"(?:req-)?[0-9a-f]{8}-[0-9a-f-]{27}|\b[0-9a-f]{32,}\b|\d+(?:\.\d+)?")
 
 
@@ -43,6 +44,7 @@ def grouped(cases: Sequence[Case]) -> list[Group]:
     def cause(case: Case) -> tuple[str, str, str, str]:
         return case.state.value, case.rule or "", case.backend or "", gist(case.reason)
 
+    # Sorted by the same key, as groupby joins neighbours alone.
     found = itertools.groupby(sorted(cases, key=cause), key=cause)
     groups = [Group(tuple(members), key[-1]) for key, members in found]
     return sorted(groups, key=lambda group: -len(group.cases))
@@ -99,6 +101,7 @@ def of_groups(groups: Iterable[Group], now: datetime) -> Iterator[Cells]:
 
 def _age(since: datetime, now: datetime) -> str:
     """Return an age in its largest unit: 3d, 5h, 12m, 40s."""
+    # A list has room for one unit; ``words.age`` gives up to two.
     first = age((now - since).total_seconds()).split(" ")
     return first[0] + first[1][0]
 
@@ -109,6 +112,7 @@ def _shortened(ids: Sequence[str]) -> Callable[[str], str]:
     distinct = (
         length
         for length in range(ABBREVIATED, longest + 1)
+        # A command takes the beginning of an id, if only one case begins so.
         if len({one[:length] for one in ids}) == len(set(ids))
     )
     length = next(distinct, longest)

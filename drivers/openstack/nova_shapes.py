@@ -242,7 +242,7 @@ def listed_evacuations(document: Any) -> tuple[Sequence[Evacuation], str | None]
 
 
 def _evacuation(record: Record) -> Evacuation:
-    # Nova shows the compute to admins only, and null to others.
+    # It is null where the user may not see it.
     if present(record, "source_compute") is None:
         raise NotAdminError("it lacks source_compute")
     # The filter was dropped: then the newest of a server could be a migration of another kind.

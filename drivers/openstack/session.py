@@ -178,7 +178,7 @@ def _adapter(conf: cfg.ConfigOpts, section: str, auth: BaseAuthPlugin) -> Adapte
             f"[{section}] valid_interfaces: {', '.join(sorted(wrong))} is none of public, "
             "internal, admin"
         )
-    # keystoneauth raises the same only at the first call.
+    # keystoneauth would raise a TypeError, without the name of the section.
     if group.version and (group.min_version or group.max_version):
         raise SessionError(f"[{section}] has version beside min_version or max_version")
     return Adapter(

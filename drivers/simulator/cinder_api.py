@@ -104,6 +104,7 @@ class CinderApi:
             return
         volume = self.estate.volume(attachment.volume_id)
         self._guard(volume, attachment, trusted=trusted)
+        # So a backend that was exported for a reserved row stays so: this is how UC5 arises.
         if attachment.status != "reserved":
             self.service.attachment_delete(volume, attachment)
         estate.finish_detach(self.estate, volume, attachment_id)
@@ -155,6 +156,7 @@ class CinderApi:
         try:
             self.detach(volume_id, attachment_id, trusted=trusted)
         except ConflictError as error:
+            # The first half is done by now, whatever the second one says.
             raise IndeterminateError(f"{error} The connection may be gone already.") from None
 
     def detach(self, volume_id: str, attachment_id: str | None, *, trusted: bool) -> None:
@@ -194,6 +196,7 @@ class CinderApi:
             return
         if attachment.volume_id != volume.volume_id:
             raise ConflictError("Cinder: mismatched volume and attachment.")
+        # Without either Cinder has nobody to ask about, and lets it pass.
         if attachment.instance_id is None or not attachment.has_connection_info:
             return
         if not self.estate.nova_api_up:

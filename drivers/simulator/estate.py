@@ -39,6 +39,7 @@ def made_up_connector(host: str) -> Connector:
 class Estate:
     """The state of the cloud. Whoever reads or writes it holds ``lock``."""
 
+    # Re-entrant: a flow of Nova's calls Cinder's methods while it holds it.
     lock: threading.RLock = dataclasses.field(default_factory=threading.RLock)
     volumes: dict[str, VolumeRecord] = dataclasses.field(default_factory=dict)
     attachments: dict[str, AttachmentRecord] = dataclasses.field(default_factory=dict)
@@ -127,6 +128,7 @@ def mark_attaching(
         connector,
         connector.host,
     )
+    # Whatever they were: this undoes a retry that won, which is UC2.
     volume.status = volume.attach_status = "attaching"
 
 
@@ -152,6 +154,7 @@ def recompute(volume: VolumeRecord) -> None:
     is not written while a migration or an upload owns the volume's status.
     """
     statuses = [r.status for r in volume.attachments.values() if not r.status.startswith(ERROR_ROW)]
+    # ``min`` of texts is the order of the alphabet, which is that of Cinder's query.
     volume.attach_status = min(statuses, default="detached")
     if volume.attach_status != "detached" or not _owned_by_another_flow(volume):
         volume.status = STATUS_OF.get(volume.attach_status, volume.attach_status)

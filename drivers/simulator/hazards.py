@@ -213,6 +213,7 @@ def _cut(before: Picture, after: Picture) -> Iterator[str]:
         access_ended = (link.access and link.host not in still_in) or (
             link.sessions and link.host not in in_session
         )
+        # Users after the call: a guest that gave the disk back within it loses nothing.
         user = after.users.get(link.host) or link.purpose
         if access_ended and user:
             yield f"{link.host} lost its access, which served {user}"
@@ -277,6 +278,7 @@ class Watch:
         Access that was given only after our last call is not our doing.
         """
         server = self._estate.server(instance_id)
+        # Several hosts are right there; and what we never touched is not our doing.
         if volume.multiattach or server.migrating_to or volume.touched is None:
             return
         for link in self._estate.links(volume):
@@ -289,6 +291,7 @@ class Watch:
 
     def _compare(self, volume: VolumeRecord, before: Picture, asked: Asked) -> None:
         after = self._picture(volume)
+        # A call that changed nothing did no harm, and does not count as a touch.
         if after.same_record(before):
             return
         if asked.name == UNRESERVE and self._given_back(volume, after):

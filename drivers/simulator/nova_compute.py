@@ -33,6 +33,7 @@ from drivers.simulator.switchboard import Switchboard, UnansweredError
 
 T = TypeVar("T")
 
+# nova/volume/cinder.py, the decorator of attachment_update and attachment_delete.
 TRIES = 5
 
 
@@ -64,6 +65,7 @@ class Compute:
     def clean_up(self, attachment: AttachmentRecord, *, reaches_cinder: bool = True) -> None:
         """Undo a failed attach: delete the row if Cinder lets it, the block device always."""
         server = self.estate.server(attachment.instance_id or "")
+        # Always, even if the row stays: this is how a row without a block device arises.
         server.devices = [d for d in server.devices if d.attachment_id != attachment.attachment_id]
         if reaches_cinder:
             with contextlib.suppress(PermanentError):
@@ -93,6 +95,7 @@ class Compute:
         if server.vm_state not in DETACHABLE:
             raise ConflictError(f"Nova: cannot detach while the instance is {server.vm_state}.")
         if self.estate.compute_up(server.host) is False:
+            # Nova answers 409 rather than queue the request for a host that does not answer.
             raise ConflictError(f"Nova: the compute service of {server.host} is down.")
         self._ask_cinder(lambda: self.api.begin_detaching(volume_id))
 

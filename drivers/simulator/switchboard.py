@@ -43,6 +43,7 @@ class Switchboard:
             self.estate.refuse_if_down(asked.actor)
             return act()
 
+        # Before anything may fail: a call that hangs is in the journal too.
         number = self.journal.begin(asked)
         try:
             result = self._answer(asked, reached)
@@ -53,6 +54,7 @@ class Switchboard:
             self.journal.end(number, OK)
             return result
         finally:
+            # After the call, whatever became of it: an effect may wait for so many of them.
             self.late.count(asked.name, asked.volume_id)
 
     def later(self, label: str, volume_id: str, landing: Landing, work: Callable[[], None]) -> None:
@@ -118,6 +120,7 @@ class Switchboard:
         """Sleep, but no longer than the caller waits; IndeterminateError when the limit is hit."""
         if seconds <= 0:
             return
+        # An event and no sleep: ``close`` wakes it.
         self.closed.wait(min(seconds, asked.timeout_seconds))
         if seconds >= asked.timeout_seconds:
             raise IndeterminateError(

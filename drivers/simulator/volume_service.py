@@ -40,6 +40,7 @@ class VolumeService:
 
         def connect(step: Step) -> None:
             self._export(step, volume, connector, attachment.instance_id)
+            # Cinder looks for the row only after its driver has returned.
             if attachment.attachment_id in volume.attachments:
                 estate.mark_attaching(volume, attachment, connector)
 

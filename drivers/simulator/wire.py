@@ -25,6 +25,7 @@ from drivers.control_plane import Cinder, Nova
 from drivers.errors import IndeterminateError, OutsideError, PermanentError, TransientError
 from drivers.simulator.storage_face import Storage
 
+# The far end keeps to the limit itself; this is for the way there and back.
 GRACE_SECONDS = 0.5
 SCENE_SECONDS = 60.0
 KINDS: dict[str, type[OutsideError]] = {
@@ -82,6 +83,7 @@ class Line:
 
     def __init__(self, address: tuple[str, int], authkey: bytes, timeout_seconds: float) -> None:
         self._socket = socket.create_connection(address, timeout_seconds)
+        # The limit is the kernel's from here on (``_limit``).
         self._socket.setblocking(True)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._frames = Frames(self._socket)
@@ -115,6 +117,7 @@ class Line:
         if seconds == self._limited_to:
             return
         self._limited_to = seconds
+        # A struct timeval.
         whole = int(seconds)
         limit = struct.pack("@ll", whole, int((seconds - whole) * 1_000_000))
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
