@@ -24,7 +24,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -213,8 +212,8 @@ def _advice(error: OSError | ValueError, port: int) -> str:
 def application(
     registry: CollectorRegistry,
     checks: Checks,
-    stuck: Stuck = nothing_is_stuck,
-    mounted: Mapping[str, WSGIApplication] = MappingProxyType({}),
+    stuck: Stuck,
+    mounted: Mapping[str, WSGIApplication],
 ) -> WSGIApplication:
     """Return the three pages, and those that are mounted, as a WSGI application."""
     metrics = make_wsgi_app(registry)

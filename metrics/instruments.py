@@ -297,10 +297,10 @@ class Instruments:
     Nothing here blocks or raises on a value; counting is thread-safe.
     """
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+    def __init__(self) -> None:
         # Otherwise each counter has a second series, which nothing uses.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
-        self.registry = registry if registry is not None else CollectorRegistry()
+        self.registry = CollectorRegistry()
         make = Maker(self.registry)
         self.listening = Listening(make)
         self.sweeping = Sweeping(make)

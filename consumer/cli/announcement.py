@@ -6,10 +6,9 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from consumer.cli.app import positive
 from consumer.cli.case_list import since
 from consumer.cli.configured import ConfiguredCommand, add_word, ledger_of
-from consumer.cli.records import Listing
+from consumer.cli.records import Listing, add_limit
 from consumer.errors import BadInputError
 
 SINCE = "only those made since then: 90m, 6h, 2d, or a time in ISO 8601"
@@ -26,9 +25,7 @@ class AnnouncementList(Listing):
 
     def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--since", type=since, metavar="TIME", help=SINCE)
-        parser.add_argument(
-            "--limit", type=positive, default=100, help="maximum number (default: %(default)s)"
-        )
+        add_limit(parser)
 
     def take_action(
         self, parsed_args: argparse.Namespace

@@ -128,13 +128,11 @@ class DetachdApp(App):
     # Otherwise cliff prints what the libraries log at INFO.
     DEFAULT_VERBOSE_LEVEL = 0
 
-    def __init__(self, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__(
             description="Find stuck volume attachments and release them when it is proven safe.",
             version=version(),
             command_manager=Commands("detachd.cli"),
-            stdout=stdout,
-            stderr=stderr,
             deferred_help=True,
         )
         self._error: BaseException | None = None

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from cliff.lister import Lister
 
-from consumer.cli.app import counting, moment_or_seconds, positive
+from consumer.cli.app import counting, moment_or_seconds
 from consumer.cli.configured import ConfiguredCommand, backends_configured, ledger_of
-from consumer.cli.records import plain
+from consumer.cli.records import add_limit, plain
 from consumer.cli.text import width
 from consumer.errors import BadInputError
 from consumer.status.rows import Cells, grouped, of_cases, of_groups
@@ -44,7 +44,7 @@ class CaseList(ConfiguredCommand, Lister):
         add_filters(parser)
         add = parser.add_argument
         add("--group", action="store_true", help="count the open cases by state, rule and cause")
-        add("--limit", type=positive, default=100, help="maximum number (default: %(default)s)")
+        add_limit(parser)
         add("--skip", type=counting, default=0, help="leave out so many first, for paging")
 
     def take_action(

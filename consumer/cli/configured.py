@@ -90,6 +90,13 @@ def add_word(parser: argparse.ArgumentParser, why: str) -> None:
     add_actor(parser)
 
 
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """Add ``--format`` of a command that has a text of its own, and JSON for programs."""
+    parser.add_argument(
+        "-f", "--format", choices=["text", "json"], default="text", help="(default: text)"
+    )
+
+
 class ConfiguredCommand(Command):
     """A command with ``--config-file``; what else it takes is added by ``_add_arguments``."""
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from consumer.cli.configured import ConfiguredCommand
+from consumer.cli.configured import ConfiguredCommand, add_format
 from consumer.cli.text import width, wrapped
 from consumer.findings import Finding, Level
 from consumer.status.words import printable
@@ -46,9 +46,7 @@ class Doctor(ConfiguredCommand):
                     "one that you made for it, with the metadata detachd_trial=true"
                 ),
             )  # fmt: skip
-        parser.add_argument(
-            "-f", "--format", choices=["text", "json"], default="text", help="(default: text)"
-        )
+        add_format(parser)
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Examine, print, and return the exit status."""

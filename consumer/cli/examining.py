@@ -62,7 +62,7 @@ def examine_files(paths: Sequence[Path]) -> tuple[Settings | None, list[Finding]
 
 
 def examine_all(
-    settings: Settings, *, try_detach: bool = False, try_writes: str | None = None
+    settings: Settings, *, try_detach: bool, try_writes: str | None
 ) -> Iterator[Finding]:
     """Yield what is found of all that detachd talks to. Blocks for each, within its time limit.
 

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from consumer.cli.app import moment_or_seconds, positive
+from consumer.cli.app import moment_or_seconds
 from consumer.cli.configured import ConfiguredCommand, add_word, ledger_of, settings_of
-from consumer.cli.records import Listing, plain
+from consumer.cli.records import Listing, add_limit, plain
 from consumer.errors import BadInputError
 from consumer.status.words import printable
 
@@ -105,9 +105,7 @@ class HostList(Listing):
     nothing = "no host was said to be off"
 
     def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "--limit", type=positive, default=100, help="maximum number (default: %(default)s)"
-        )
+        add_limit(parser)
 
     def take_action(
         self, parsed_args: argparse.Namespace

@@ -65,7 +65,7 @@ class Eyes:
     backends: Backends
     cloud: str
     ledger: Ledger | None
-    away: str | None = None
+    away: str | None
 
     def case(self, case_id: str, volume_id: str) -> Looked:
         """Look at the attachment of a case. Raises NoSuchCaseError, LedgerUnavailableError."""

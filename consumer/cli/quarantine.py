@@ -11,7 +11,7 @@ from cliff.command import Command
 from cliff.show import ShowOne
 
 from consumer.body_state import BodyState
-from consumer.cli.app import DONE, FAILED, positive, stated_reason
+from consumer.cli.app import DONE, FAILED, stated_reason
 from consumer.cli.configured import (
     ConfiguredCommand,
     add_actor,
@@ -19,7 +19,7 @@ from consumer.cli.configured import (
     ledger_of,
     settings_of,
 )
-from consumer.cli.records import Listing, as_dict, plain
+from consumer.cli.records import Listing, add_limit, as_dict, plain
 
 if TYPE_CHECKING:
     from consumer.intake.deciding import Decided, Quarantines
@@ -51,9 +51,7 @@ class QuarantineList(Listing):
     def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         states = [state.value for state in BodyState]
         parser.add_argument("--state", choices=states, help="list only messages in this state")
-        parser.add_argument(
-            "--limit", type=positive, default=100, help="maximum number (default: %(default)s)"
-        )
+        add_limit(parser)
 
     def take_action(
         self, parsed_args: argparse.Namespace

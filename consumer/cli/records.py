@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from cliff.lister import Lister
 
+from consumer.cli.app import positive
 from consumer.cli.configured import ConfiguredCommand
 
 
@@ -29,6 +30,13 @@ class Listing(ConfiguredCommand, Lister):
             self.app.stderr.write(f"{self.nothing}\n")
             return 0
         return int(super().produce_output(parsed_args, column_names, rows))
+
+
+def add_limit(parser: argparse.ArgumentParser) -> None:
+    """Add ``--limit``: how many records are listed."""
+    parser.add_argument(
+        "--limit", type=positive, default=100, help="maximum number (default: %(default)s)"
+    )
 
 
 def as_dict(record: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from consumer.cli.app import version
 from consumer.cli.case_list import aligned
-from consumer.cli.configured import ConfiguredCommand, backends_configured, ledger_of
+from consumer.cli.configured import ConfiguredCommand, add_format, backends_configured, ledger_of
 from consumer.cli.text import width, wrapped
 from consumer.status.standing import Standing, by_name, read, row, sentences
 from handlers.case import CaseState
@@ -30,9 +30,7 @@ class Status(ConfiguredCommand):
     """
 
     def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "-f", "--format", choices=["text", "json"], default="text", help="(default: text)"
-        )
+        add_format(parser)
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Read and print it."""

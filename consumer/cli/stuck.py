@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from consumer.cli.case_list import lines
-from consumer.cli.configured import ConfiguredCommand, settings_of
+from consumer.cli.configured import ConfiguredCommand, add_format, settings_of
 from consumer.cli.text import width
 from consumer.status.words import ABBREVIATED
 from handlers.case import OPEN_STATES, Case
@@ -45,9 +45,7 @@ class Stuck(ConfiguredCommand):
     """
 
     def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "-f", "--format", choices=["text", "json"], default="text", help="(default: text)"
-        )
+        add_format(parser)
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Ask Cinder, and print. Raises OutsideError if a list cannot be read."""

@@ -82,13 +82,9 @@ def last_attach(stage: Stage) -> Message:
     return story.cinder("attach.end", "in-use", row, publisher=API_PUBLISHER)
 
 
-def _attach_begins(stage: Stage, attachment_id: str, *, tries: int = 1) -> list[Message]:
-    story = stage.story()
-    start = [
-        story.cinder("attach.start", "reserved", stage.shown(attachment_id, "reserved"))
-        for _ in range(tries)
-    ]
-    return [story.nova("attach.start"), *start]
+def _attach_begins(stage: Stage, attachment_id: str) -> list[Message]:
+    story, row = stage.story(), stage.shown(attachment_id, "reserved")
+    return [story.nova("attach.start"), story.cinder("attach.start", "reserved", row)]
 
 
 def unfinished_attach(stage: Stage) -> Sequence[Message]:

@@ -186,11 +186,11 @@ class LedgerSettings:
     attach_deadline_seconds: float
     detach_deadline_seconds: float
     error_settle_seconds: float
-    second_look_seconds: float = 600.0
-    second_looks_per_minute: int = 0
-    archive_days: int = 0
-    retention_days: int = 0
-    tls: Tls | None = None
+    second_look_seconds: float
+    second_looks_per_minute: int
+    archive_days: int
+    retention_days: int
+    tls: Tls | None
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Self:
@@ -247,7 +247,7 @@ class LedgerSettings:
                 )
 
 
-def ledger_alone(paths: Sequence[Path] = ()) -> Ledger:
+def ledger_alone(paths: Sequence[Path]) -> Ledger:
     """Return the ledger of a configuration, with nothing read but [cloud] and [ledger].
 
     Commands that need no more start in half the time so, and work beside a broken section. Blocks

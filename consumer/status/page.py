@@ -51,8 +51,8 @@ class NoSuchPageError(Exception):
 class Asked:
     """Which cases the first page is to list: by state, by what else, and which page of them."""
 
-    states: tuple[CaseState, ...] = ()
-    others: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    states: tuple[CaseState, ...]
+    others: Mapping[str, str]
     page: int = 1
 
     def filter(self) -> Filter:

@@ -41,9 +41,9 @@ class Told:
 
     answer: Answer | None
     acting: bool
-    hangs: bool = False
-    code: int | None = None
-    errors: str = ""
+    hangs: bool
+    code: int | None
+    errors: str
 
     @property
     def is_success(self) -> bool:
