@@ -56,12 +56,12 @@ class Explain(ConfiguredCommand):
         Blocks for the looks. Raises ConfigurationError, NoSuchCaseError, LedgerError for a case
         when the ledger is away, and OutsideError where a server's volumes cannot be listed.
         """
-        from consumer.cli.live import eyes_of, looks_at
+        from consumer.cli.live import live_looks, looks_at
 
         settings = settings_of(parsed_args)
-        with eyes_of(settings) as eyes:
-            looks = tuple(looks_at(eyes, parsed_args.id))
-            away = eyes.away
+        with live_looks(settings) as live:
+            looks = tuple(looks_at(live, parsed_args.id))
+            away = live.away
         if parsed_args.format == "json":
             self.app.stdout.write(json.dumps(_plain(parsed_args.id, looks, away), indent=2) + "\n")
         else:

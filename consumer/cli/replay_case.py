@@ -122,15 +122,15 @@ class ReplayCase(ConfiguredCommand):
         self.app.stderr.write(f"{text}\n")
 
     def _preview(self, settings: Settings, arguments: argparse.Namespace) -> int:
-        from consumer.cli.live import eyes_of
+        from consumer.cli.live import live_looks
 
-        with eyes_of(settings) as eyes:
-            if eyes.ledger is None:
-                raise BadInputError(f"the cases cannot be read: {eyes.away}")
-            cases = _chosen(eyes.ledger, arguments)
+        with live_looks(settings) as live:
+            if live.ledger is None:
+                raise BadInputError(f"the cases cannot be read: {live.away}")
+            cases = _chosen(live.ledger, arguments)
             counted: dict[str, int] = {}
             for case in cases:
-                looked = eyes.case(case.case_id, case.volume_id)
+                looked = live.case(case.case_id, case.volume_id)
                 outlook = looked.told.outlook.value
                 counted[outlook] = counted.get(outlook, 0) + 1
                 self.app.stdout.write(printable(_in_short(case, looked)) + "\n")

@@ -104,11 +104,11 @@ def _part(asking: Conversation, listing: Listing[T], call: Call) -> Sequence[T]:
     keys = [listing.key(one) for one in part]
     # Cinder drops a filter that it does not know, or that the user may not use, without a word.
     if any(listing.status(one) != status for one in part):
-        raise asking.nonsense(call, f"not all of the list are {status}")
+        raise asking.unusable(call, f"not all of the list are {status}")
     # A list out of order would never end, or end too early, as the next page begins after the last
     # id.
     if keys != sorted({*keys}) or (keys and keys[0] <= call.params.get("marker", "")):
-        raise asking.nonsense(call, "the list is not ordered by id, or begins before its marker")
+        raise asking.unusable(call, "the list is not ordered by id, or begins before its marker")
     return part
 
 
@@ -166,7 +166,7 @@ class CinderClient:
             # As above: without the filter these are the rows of all servers, and each would be
             # looked at.
             if any(row.instance_id != instance_id for row in rows):
-                raise asking.nonsense(call, "it was not filtered as asked")
+                raise asking.unusable(call, "it was not filtered as asked")
             return tuple(rows)
 
     def protocol_of(self, volume: Volume, *, timeout_seconds: float) -> str | None:
@@ -310,7 +310,7 @@ def _check(asking: Conversation, call: Call, answer: Answer, status: HTTPStatus)
     # Cinder gives this action exactly this success; another one is a proxy's, and then the call may
     # not have arrived.
     if answer.status != status:
-        raise asking.nonsense(call, f"it is {answer.status}, not {status.value}")
+        raise asking.unusable(call, f"it is {answer.status}, not {status.value}")
 
 
 def _record(asking: Conversation, volume_id: str) -> cinder_shapes.Record:

@@ -219,7 +219,7 @@ class Endpoint:
 
     ``name`` is what errors call it, ``section`` the one that configures it. ``service_auth`` is an
     auth plugin that sends a service token along: with the calls that ask for one, and where
-    ``always_vouches`` with each that Cinder checks.
+    ``always_sends_token`` with each that Cinder checks.
     """
 
     def __init__(
@@ -229,13 +229,13 @@ class Endpoint:
         adapter: Adapter,
         service_auth: BaseAuthPlugin | None = None,
         *,
-        always_vouches: bool = False,
+        always_sends_token: bool = False,
     ) -> None:
         self.name = name
         self.section = section
         self._adapter = adapter
         self._service_auth = service_auth
-        self._always_vouches = always_vouches
+        self._always_sends_token = always_sends_token
         # Asked once for all threads; two that ask at once get the same answer.
         self._newest: Microversion | None = None
         self._unambiguous: Any = None  # the token whose catalog was found to name one region
@@ -344,7 +344,7 @@ class Endpoint:
         extra: dict[str, Any] = {}
         if call.body is not None:
             extra["json"] = call.body
-        if self._vouches(call):
+        if self._sends_token(call):
             extra["auth"] = self._service_auth
         return self._adapter.request(
             call.path,
@@ -361,9 +361,9 @@ class Endpoint:
             **extra,
         )
 
-    def _vouches(self, call: Call) -> bool:
+    def _sends_token(self, call: Call) -> bool:
         """Tell whether the call carries a service token."""
-        wanted = call.service_token or (call.checked and self._always_vouches)
+        wanted = call.service_token or (call.checked and self._always_sends_token)
         return wanted and self._service_auth is not None
 
     def _unanswered(self, call: Call, bounded: exchange.Exchange, error: Exception) -> OutsideError:
@@ -383,7 +383,7 @@ class Endpoint:
         """Sort what Keystone answered on the way: the call itself has not gone out."""
         message = f"{self.name} was not called: Keystone answered {error.http_status}"
         if isinstance(error, ksa.HTTPClientError) and error.http_status not in REPEATABLE:
-            also = " and [service_user]" if self._vouches(call) else ""
+            also = " and [service_user]" if self._sends_token(call) else ""
             return PermanentError(f"{message}; check the credentials in [{self.section}]{also}")
         return TransientError(message)
 
@@ -441,9 +441,9 @@ class Conversation:
                 f"user of [{self.endpoint.section}] needs the role admin."
             ) from None
         except ShapeError as error:
-            raise self.nonsense(call, str(error)) from None
+            raise self.unusable(call, str(error)) from None
 
-    def nonsense(self, call: Call, what: str) -> OutsideError:
+    def unusable(self, call: Call, what: str) -> OutsideError:
         """Return the error for a success that the service cannot have given."""
         message = f"{self.endpoint.name}'s answer to {call} cannot be used: {what}"
         return unanswered(message, call)

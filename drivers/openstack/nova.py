@@ -84,7 +84,7 @@ def _listed(
     for call, page in _pages(asking, "/servers/detail", params, nova_shapes.listed_servers):
         # Nova drops a filter that the user may not use, and lists everything.
         if not all(fits(server) for server in page):
-            raise asking.nonsense(call, "it was not filtered as asked")
+            raise asking.unusable(call, "it was not filtered as asked")
         listed |= {server.instance_id for server in page}
         holding += _holding(asking, volume_id, page)
     return listed, holding
@@ -127,7 +127,7 @@ def _evacuated(asking: Conversation, host: str) -> set[str]:
     params = {"source_compute": host, "migration_type": nova_shapes.EVACUATION}
     for call, page in _pages(asking, "/os-migrations", params, nova_shapes.listed_evacuations):
         if not all(evacuation.source == host for evacuation in page):
-            raise asking.nonsense(call, "it was not filtered as asked")
+            raise asking.unusable(call, "it was not filtered as asked")
         for evacuation in page:
             # Nova lists the newest first, and only the last one tells who is where.
             newest.setdefault(evacuation.instance_id, evacuation.completed)
@@ -168,22 +168,22 @@ def _pages(
             return
         # Otherwise a broken Nova would keep us reading for ever.
         if following == marker:
-            raise asking.nonsense(call, "the next page is the same")
+            raise asking.unusable(call, "the next page is the same")
         marker = following
 
 
 class NovaClient:
     """Meets ``drivers.control_plane.Nova``. Thread-safe; connects to nothing until called.
 
-    ``apart`` says, within so many seconds, why this may be the Nova of another region than the
-    volumes are in, or None; it may raise the kinds of errors.
+    ``other_region`` says, within so many seconds, why this may be the Nova of another region than
+    the volumes are in, or None; it may raise the kinds of errors.
     """
 
     def __init__(
-        self, endpoint: Endpoint, apart: Callable[[float], str | None] = lambda _: None
+        self, endpoint: Endpoint, other_region: Callable[[float], str | None] = lambda _: None
     ) -> None:
         self._endpoint = endpoint
-        self._apart = apart
+        self._other_region = other_region
 
     def server(self, instance_id: str, volume_id: str, *, timeout_seconds: float) -> Server | None:
         """Return the server with all its block devices for the volume.
@@ -248,7 +248,7 @@ class NovaClient:
             call = Call("GET", "/servers/detail", asking.pin(BASE), params=params)
             listed, following = asking.read(call, nova_shapes.listed_servers)
             if following is not None and following == after:
-                raise asking.nonsense(call, "the next page is the same")
+                raise asking.unusable(call, "the next page is the same")
         found = tuple(ServerVolumes(server.instance_id, server.volumes) for server in listed)
         return ServersPage(found, following)
 
@@ -280,7 +280,7 @@ class NovaClient:
         another region: its hosts may have the same names, and their servers other volumes.
         """
         # Before anything is asked: an empty list of the wrong region looks like proof.
-        if said := self._apart(timeout_seconds):
+        if said := self._other_region(timeout_seconds):
             raise PermanentError(f"Nova's word for a host proves nothing: {said}.")
         with self._endpoint.within(timeout_seconds) as asking:
             return holders(asking, volume_id, host)
@@ -304,7 +304,7 @@ class NovaClient:
             )
             answer = asking.ask(call)
             if answer.status != HTTPStatus.ACCEPTED:
-                raise asking.nonsense(call, f"it is {answer.status}, not 202")
+                raise asking.unusable(call, f"it is {answer.status}, not 202")
 
 
 def _shown(

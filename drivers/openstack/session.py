@@ -120,7 +120,7 @@ def cinder_endpoint(conf: cfg.ConfigOpts) -> Endpoint:
         # Made also where it is not sent always: a person may order it for one case.
         service_auth = ServiceTokenAuthWrapper(auth, _auth(conf, SERVICE_USER))
     adapter = _adapter(conf, CINDER, auth)
-    return Endpoint("Cinder", CINDER, adapter, service_auth, always_vouches=always)
+    return Endpoint("Cinder", CINDER, adapter, service_auth, always_sends_token=always)
 
 
 def nova_endpoint(conf: cfg.ConfigOpts) -> Endpoint:

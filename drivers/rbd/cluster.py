@@ -27,7 +27,7 @@ from drivers.errors import (
     PermanentError,
     TransientError,
 )
-from drivers.kept import Kept
+from drivers.process_pool import ProcessPool
 from drivers.rbd.options import Place, RbdOptions
 from drivers.rbd.program import Answer, Program, Told
 
@@ -74,14 +74,14 @@ class Cluster:
     """
 
     options: RbdOptions
-    programs: Kept[Program] = dataclasses.field(init=False, repr=False, compare=False)
+    programs: ProcessPool[Program] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Not shared with another backend of the same cluster: one whose pool hangs would take all
         # programs from it.
         options = self.options
         # ``options`` and not ``self``: a reference back would keep the programs for ever.
-        kept = Kept(lambda: started(options), options.programs)
+        kept = ProcessPool(lambda: started(options), options.programs)
         object.__setattr__(self, "programs", kept)
         weakref.finalize(self, kept.close)
 

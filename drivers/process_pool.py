@@ -40,7 +40,7 @@ E = TypeVar("E", bound=Endable)
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class Lent(Generic[E]):
+class Borrowed(Generic[E]):
     """A process and who has it. ``is_sound`` is set by the one who has its whole answer."""
 
     one: E
@@ -56,19 +56,19 @@ class Lent(Generic[E]):
         return now - self.free_since > IDLE_SECONDS or now - self.started_at > LIFE_SECONDS
 
 
-class Kept(Generic[E]):
+class ProcessPool(Generic[E]):
     """At most ``most`` processes. Thread-safe."""
 
     def __init__(self, start: Callable[[], E], most: int) -> None:
         self._start = start
         self._most = most
         self._changed = threading.Condition()
-        self._free: list[Lent[E]] = []
+        self._free: list[Borrowed[E]] = []
         self._number = 0
         self._is_closed = False
 
     @contextmanager
-    def lend(self, deadline: Deadline, *, new: bool = False) -> Iterator[Lent[E]]:
+    def lend(self, deadline: Deadline, *, new: bool = False) -> Iterator[Borrowed[E]]:
         """Lend a process for one request: a ``new`` one, or one that is free.
 
         Blocks while as many as may be are at work, and raises TransientError at the deadline, or
@@ -81,7 +81,7 @@ class Kept(Generic[E]):
             for one in unwanted:
                 one.end()
             # A place was counted for it: whatever raises from here on, ``finally`` gives it back.
-            lent = lent or Lent(self._start())
+            lent = lent or Borrowed(self._start())
             yield lent
         finally:
             self._take_back(lent)
@@ -101,7 +101,7 @@ class Kept(Generic[E]):
         for lent in ended:
             lent.one.end()
 
-    def _taken(self, deadline: Deadline, *, new: bool) -> tuple[Lent[E] | None, list[E]]:
+    def _taken(self, deadline: Deadline, *, new: bool) -> tuple[Borrowed[E] | None, list[E]]:
         """Take a free one, or the place for a new one; with those that have to be ended first."""
         with self._changed:
             # Asked again below: the wait may have ended by the deadline, or another thread was
@@ -130,7 +130,7 @@ class Kept(Generic[E]):
     def _is_room(self) -> bool:
         return bool(self._free) or self._number < self._most
 
-    def _take_back(self, lent: Lent[E] | None) -> None:
+    def _take_back(self, lent: Borrowed[E] | None) -> None:
         # In doubt it is ended: an answer that nobody took would be taken for the next question's.
         keep = lent is not None and lent.is_sound and not self._is_closed
         if lent is not None and not keep:

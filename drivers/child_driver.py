@@ -56,16 +56,16 @@ from drivers.errors import (
     PermanentError,
     TransientError,
 )
-from drivers.kept import Kept
+from drivers.process_pool import ProcessPool
 
 LOG = logging.getLogger(__name__)
 # Not ``multiprocessing``: its spawn imports the main module again, all of detachd, for each child.
-CHILD = "from drivers.apart import serve; serve()"
+CHILD = "from drivers.child_driver import serve; serve()"
 # The narrower kinds first: the first that fits is the one that comes over.
 KINDS = (NotFoundError, ConflictError, PermanentError, IndeterminateError, TransientError)
 WRITES = frozenset({"terminate_connection", "detach", "force_detach", "renew_fence", "lift_fence"})
 # The question that asks for no method: whether the driver could be made.
-NOTHING = ""
+NO_METHOD = ""
 MAKING_SECONDS = 25.0
 DIE_WITH_PARENT = 1  # prctl PR_SET_PDEATHSIG
 FOR_THE_SERVICE = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
@@ -273,10 +273,10 @@ def _started() -> tuple[subprocess.Popen[bytes], socket.socket]:
         return process, ours
 
 
-def _carried(method: str, *, calls: int = 1) -> Any:
+def _made_in_a_child(method: str, *, calls: int = 1) -> Any:
     """Return a method that is called in a child, ``calls`` time limits long."""
 
-    def call(self: ApartDriver, *args: Any, timeout_seconds: float, **named: Any) -> Any:
+    def call(self: ChildDriver, *args: Any, timeout_seconds: float, **named: Any) -> Any:
         named["timeout_seconds"] = timeout_seconds
         # Half of the grace: the other half is for the kill, before the caller gives the call up.
         return self.ask(method, args, named, calls * timeout_seconds + self.grace_seconds / 2)
@@ -284,19 +284,19 @@ def _carried(method: str, *, calls: int = 1) -> Any:
     return call
 
 
-class ApartDriver(StorageDriver):
+class ChildDriver(StorageDriver):
     """A driver whose every call is made in a child process."""
 
-    how_reached = _carried("how_reached")
-    observe = _carried("observe")
-    list_exports = _carried("list_exports")
-    reach_of = _carried("reach_of")
-    fences = _carried("fences")
-    renew_fence = _carried("renew_fence")
-    lift_fence = _carried("lift_fence")
-    terminate_connection = _carried("terminate_connection")
-    detach = _carried("detach")
-    force_detach = _carried("force_detach", calls=2)
+    how_reached = _made_in_a_child("how_reached")
+    observe = _made_in_a_child("observe")
+    list_exports = _made_in_a_child("list_exports")
+    reach_of = _made_in_a_child("reach_of")
+    fences = _made_in_a_child("fences")
+    renew_fence = _made_in_a_child("renew_fence")
+    lift_fence = _made_in_a_child("lift_fence")
+    terminate_connection = _made_in_a_child("terminate_connection")
+    detach = _made_in_a_child("detach")
+    force_detach = _made_in_a_child("force_detach", calls=2)
 
     def __init__(
         self,
@@ -319,11 +319,11 @@ class ApartDriver(StorageDriver):
         self.grace_seconds = grace_seconds
         agreed = contract(kind.capabilities)
         # The lambda holds no reference to self, or the driver would never be collected.
-        self._children = Kept(lambda: Child(make, agreed), most)
+        self._children = ProcessPool(lambda: Child(make, agreed), most)
         weakref.finalize(self, self._children.close)
         try:
             # Once at the start, so that wrong options are told then and not by the first case.
-            self.ask(NOTHING, (), {}, MAKING_SECONDS)
+            self.ask(NO_METHOD, (), {}, MAKING_SECONDS)
         except OutsideError as error:
             raise NotMadeError(str(error)) from error
 
@@ -349,7 +349,7 @@ class ApartDriver(StorageDriver):
         match told:
             case Done(value):
                 return value
-            case NotMade(words) if method == NOTHING:
+            case NotMade(words) if method == NO_METHOD:
                 raise NotMadeError(words)
             case NotMade(words):  # an earlier child could make it
                 raise TransientError(f"Nothing done: {words}")
@@ -425,12 +425,12 @@ def _leave_signals_to_the_service() -> None:
     # It ends a call that is past its time (see 6); ignored by our parent, it would not.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     for number in FOR_THE_SERVICE:
-        signal.signal(number, _unheard)
+        signal.signal(number, _ignored)
         # Otherwise a system call of the driver's C library would end with EINTR.
         signal.siginterrupt(number, False)
 
 
-def _unheard(number: int, frame: types.FrameType | None) -> None:
+def _ignored(number: int, frame: types.FrameType | None) -> None:
     """Do nothing."""
 
 
