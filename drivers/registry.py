@@ -6,6 +6,9 @@ A package of one's own adds a driver without a change here; its setup.cfg says
     detachd.storage_drivers =
         mine = my_package.driver:MyDriver
 
+1. A driver that cannot be used is an error with its name and the cause, whatever its module raises.
+2. No error shows the value of a secret option, nor a foreign text that may hold one.
+
 A driver's own options are ``oslo.config`` ones, which its class declares as ``opts``. The service
 reads them from ``[driver:NAME]`` and ``[driver:NAME:HOST@BACKEND]``; ``parsed`` makes the same of a
 dictionary, for a driver's tests.

@@ -1,7 +1,9 @@
-"""Looks at volumes as the service does, with its clients and drivers, and writes nothing anywhere.
+"""Looks at volumes as the service does, with its clients and drivers.
 
-A volume that never had a case is looked at as the one that a sweep would open: of each of its
-attachments, or of none. What the ledger would tell is left out, and said to be, where it is away.
+1. It makes the calls of a look and no other, and writes nothing anywhere.
+2. A volume that never had a case is looked at as the one that a sweep would open: of each of its
+   attachments, or of none.
+3. What the ledger would tell is left out where it is away, and that is said.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Checks configuration files before oslo.config reads them.
 
-oslo.config ignores unknown names: with a typing error in ``mode``, its default would be used. Here
-an unknown name is an error, which suggests the most similar name. Messages never contain a line of
-the file, because it may contain a password.
+1. An unknown name is an error, which suggests the most similar name. oslo.config ignores it: with a
+   typing error in ``mode``, its default would be used.
+2. No message contains a line of the file, because it may contain a password.
+3. Every problem is told in one run.
 """
 
 from __future__ import annotations

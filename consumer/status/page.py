@@ -1,12 +1,12 @@
 """The status page: what is stuck, and one case, for a browser. It reads the ledger and no more.
 
-It has no authentication, so it answers only this machine, and only under a name of this machine:
-a page of the internet that a browser here has open could otherwise have its own name resolved to
-this address, and read along. From elsewhere a person comes by ``ssh -L``.
-
-A page is bounded: ``CASES`` a page, ``GROUPED`` cases by cause, ``MOMENTS`` of a case's course, and
-no text longer than ``rendering.LONGEST``. ``AT_ONCE`` are made at the same time, fewer than the
-exporter has threads, so that a ledger that hangs leaves threads for Prometheus and the supervisor.
+1. It has no authentication, so it answers only this machine, and only under a name of this machine:
+   a page of the internet that a browser here has open could otherwise have its own name resolved to
+   this address, and read along. From elsewhere a person comes by ``ssh -L``.
+2. A page is bounded: ``CASES`` a page, ``GROUPED`` cases by cause, ``MOMENTS`` of a case's course,
+   and no text longer than ``rendering.LONGEST``.
+3. ``AT_ONCE`` are made at the same time, fewer than the exporter has threads, so that a ledger that
+   hangs leaves threads for Prometheus and the supervisor.
 """
 
 from __future__ import annotations

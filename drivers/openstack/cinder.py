@@ -3,8 +3,11 @@
 A look is three requests, or two where the volume is gone; each write is one. Facts about the API
 are from Cinder 29 (cinder/api/v3, cinder/api/contrib, cinder/volume/api.py).
 
-A list comes a page at a time. Cinder cuts a page at its own ``osapi_max_limit`` silently, and the
-list of attachments has no links to a next one: only an empty page says that there is no more.
+1. An answer counts only if it has what Cinder shows to an admin alone: to others another project's
+   volumes do not exist.
+2. A list is what was asked for: each item is compared with the filter, and the order is checked.
+3. Cinder cuts a page at its own ``osapi_max_limit`` silently, and the list of attachments has no
+   links to a next one: only an empty page says that there is no more.
 """
 
 from __future__ import annotations

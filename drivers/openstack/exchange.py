@@ -1,11 +1,15 @@
 """HTTP with one time limit for a whole call, which knows whether a request has gone out.
 
 requests and urllib3 bound each wait for the next bytes: a peer that sends one byte at a time keeps
-a call for ever, and an exception does not say whether the request had left. Here every wait on a
-socket ends with the ``Exchange`` that is under way in the thread, whatever of it is going on: a
-token being fetched, versions being discovered, the call itself. Names are looked up by the system's
-resolver, which has bounds of its own (resolv.conf: ``timeout``, ``attempts``); a request whose time
-is up by then is not sent.
+a call for ever, and an exception does not say whether the request had left. Here:
+
+1. Every wait on a socket ends with the ``Exchange`` that is under way in the thread, whatever of it
+   is going on: a token being fetched, versions being discovered, the call itself.
+2. Before the first byte of a write leaves, the exchange is ``outstanding``, and it stays so until
+   the write is answered. No error in between can mean "not sent".
+3. A request whose time is up is not sent. The system's resolver has bounds of its own (resolv.conf:
+   ``timeout``, ``attempts``), and may use up the time before.
+4. Nothing is sent a second time here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
 """How Cinder and Nova are reached: the sections ``[cinder]``, ``[nova]`` and ``[service_user]``.
 
-They are written as in nova.conf, with any auth plugin of keystoneauth. What bounds and repeats a
-call is ours (``[backend_defaults]``), so keystoneauth's options for that are not taken.
+1. They are written as in nova.conf, with any auth plugin of keystoneauth.
+2. What bounds and repeats a call is ours (``[backend_defaults]``), so that keystoneauth's options
+   for it are not taken.
+3. Nothing here connects: that a section is wrong shows at the start, that Keystone is away does not
+   keep the service from starting.
 """
 
 from __future__ import annotations

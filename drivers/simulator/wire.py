@@ -1,9 +1,12 @@
 """A simulated cloud at the far end of a loopback connection.
 
-One connection a thread, opened when the thread first calls. Both ends prove that they know the key
-(``multiprocessing``'s challenge) before anything is unpickled. A message is a pickle behind its
-length: a call is ``(face, method, args, kwargs)``, the answer ``(True, value)`` or
-``(False, error class, text)``.
+1. One connection a thread, opened when the thread first calls.
+2. Both ends prove that they know the key (``multiprocessing``'s challenge) before anything is
+   unpickled.
+3. After an error a connection is not used again: a late answer would be taken for the next call's.
+
+A message is a pickle behind its length: a call is ``(face, method, args, kwargs)``, the answer
+``(True, value)`` or ``(False, error class, text)``.
 """
 
 from __future__ import annotations
