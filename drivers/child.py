@@ -12,6 +12,9 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+
+from drivers.errors import PermanentError, TransientError
 
 # SIGKILL takes effect at once, except in the kernel: whoever is longer there is left behind.
 KILL_SECONDS = 1.0
@@ -33,6 +36,22 @@ class Deadline:
         """How much time is left; nought or less once it is over."""
         # Monotonic: a step of the wall clock must not end or prolong a call.
         return self.at_seconds - time.monotonic()
+
+
+@contextlib.contextmanager
+def starting(program: str, advice: str) -> Iterator[None]:
+    """Make one of the kinds of errors of what keeps this program from being started in the block.
+
+    PermanentError, with the advice, where there is none that this user may run. Else
+    TransientError.
+    """
+    try:
+        yield
+    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        raise PermanentError(f"{program} cannot be run ({error.strerror}): {advice}.") from error
+    except OSError as error:
+        # No memory, or too many processes or files: another try may go well.
+        raise TransientError(f"{program} was not started: {error}.") from error
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -19,7 +19,7 @@ import errno
 import weakref
 from collections.abc import Iterable
 
-from drivers.child import Deadline
+from drivers.child import Deadline, starting
 from drivers.errors import (
     IndeterminateError,
     NotFoundError,
@@ -206,12 +206,5 @@ class Cluster:
 
 def started(options: RbdOptions) -> Program:
     """Start a program; PermanentError where there is none, TransientError where it cannot be."""
-    try:
+    with starting(options.python, "set the driver's option python to the Python of the system"):
         return Program(options.python)
-    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-        raise PermanentError(
-            f"{options.python} cannot be run ({error.strerror}): set the driver's option python to "
-            "the Python of the system."
-        ) from error
-    except OSError as error:
-        raise TransientError(f"{options.python} was not started: {error}.") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
 
 from drivers.base import Attachment, Connector, Export, Observation, VolumeRef
 from drivers.errors import PermanentError
@@ -11,38 +10,6 @@ from drivers.simulator.backend import Backend
 from drivers.simulator.estate import Estate
 from drivers.simulator.hazards import Asked
 from drivers.simulator.switchboard import Switchboard
-
-
-class Storage(Protocol):
-    """The backends of a cloud, in process or at the far end of a connection."""
-
-    def observe(self, backend: str, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
-        """Say who is connected to the volume."""
-
-    def terminate_connection(
-        self,
-        backend: str,
-        volume: VolumeRef,
-        attachment: Attachment,
-        *,
-        request_id: str,
-        timeout_seconds: float,
-    ) -> None:
-        """Revoke the access of the attachment's host, then end its sessions."""
-
-    def detach(
-        self,
-        backend: str,
-        volume: VolumeRef,
-        attachment: Attachment,
-        *,
-        request_id: str,
-        timeout_seconds: float,
-    ) -> None:
-        """Remove the volume's target if no other host has access."""
-
-    def list_exports(self, backend: str, *, timeout_seconds: float) -> tuple[Export, ...]:
-        """Return every volume that a host has access to."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from typing import Any, cast
 from drivers import errors
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import IndeterminateError, OutsideError, PermanentError, TransientError
-from drivers.simulator.storage_face import Storage
+from drivers.simulator.storage_face import StorageFace
 
 # The far end keeps to the limit itself; this is for the way there and back.
 GRACE_SECONDS = 0.5
@@ -212,7 +212,7 @@ class RemoteFaces:
         self._caller = caller
         self.cinder = cast("Cinder", Forwarder(caller, "cinder"))
         self.nova = cast("Nova", Forwarder(caller, "nova"))
-        self.storage = cast("Storage", Forwarder(caller, "storage"))
+        self.storage = cast("StorageFace", Forwarder(caller, "storage"))
 
     def close(self) -> None:
         """Close every connection; later calls connect anew."""

@@ -17,11 +17,12 @@ import enum
 import os
 import subprocess
 
-from drivers.child import Deadline, end
+from drivers.child import Deadline, end, starting
 from drivers.errors import IndeterminateError, OutsideError, PermanentError, TransientError
 from drivers.tgt.options import TgtOptions
 
 EINVAL = 22  # whatever tgtd refuses
+ADVICE = "install the package tgt, or set the driver's option tgtadm"
 UNSENT = "failed to send request hdr"  # the same where it could not connect, for any reason
 
 
@@ -93,15 +94,8 @@ class Tgtadm:
         # A command that is killed at once may still have sent its request.
         if deadline.left_seconds <= 0:
             raise TransientError(f"No time was left to ask tgtd at {self.options.place}.")
-        try:
+        with starting(self.options.tgtadm, ADVICE):
             process = self._started(command)
-        except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-            raise PermanentError(
-                f"{self.options.tgtadm} cannot be run ({error.strerror}): install the package tgt, "
-                "or set the driver's option tgtadm."
-            ) from error
-        except OSError as error:
-            raise TransientError(f"{self.options.tgtadm} was not started: {error}.") from error
         try:
             output, errors = process.communicate(timeout=max(deadline.left_seconds, 0.0))
         except subprocess.TimeoutExpired as error:
