@@ -140,11 +140,11 @@ class ReplayCase(ConfiguredCommand):
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    chosen = arguments.state or any(
-        getattr(arguments, name) is not None
-        for name in ("backend", "volume", "server", "host", "rule", "since")
-    )
-    if bool(arguments.ids) == bool(chosen):
+    from consumer.ledger import Filter
+
+    # Compared as a whole, so that a filter that is added later is not forgotten here.
+    chosen = filter_of(arguments) != Filter()
+    if bool(arguments.ids) == chosen:
         raise BadInputError("name cases by their ids, or choose them by filters such as --state")
     if not arguments.preview and not arguments.reason:
         raise BadInputError("give --reason: it is kept in the history of each case")
