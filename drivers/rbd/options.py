@@ -154,5 +154,5 @@ class RbdOptions:
         if template.count("%") != 1 or "%s" not in template or "/" in template:
             raise ValueError(
                 "the option volume_name_template must have %s once, where the volume's id goes, "
-                f"and no other %: not {template!r}"
+                f"no other % and no /, as it has no pool: not {template!r}"
             )
