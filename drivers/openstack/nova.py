@@ -96,7 +96,8 @@ def _holding(asking: Conversation, volume_id: str, page: Sequence[ListedServer])
     A host is of one cell, and a cell's block devices are read at once: where one server of a host
     shows a volume, the others of that page that show none have none.
     """
-    answered = {server.host for server in page if server.volumes}
+    # Only of a host: servers that are on none may be of any cell.
+    answered = {server.host for server in page if server.volumes and server.host}
     for server in page:
         if server.volumes or server.host in answered:
             has_it = volume_id in server.volumes
