@@ -32,13 +32,18 @@ class AuditExport(ConfiguredCommand):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Read each case by itself, the oldest first, and print its lines."""
+        from consumer.ledger import NoSuchCaseError
         from consumer.status.audited import lines
 
         with ledger_of(parsed_args) as ledger:
             # Ids first, then one case at a time: years of history do not fit into memory.
             ids = [case.case_id for case in ledger.cases(limit=MOST)]
             for case_id in reversed(ids):
-                for line in lines(ledger.case(case_id)):
+                try:
+                    record = ledger.case(case_id)
+                except NoSuchCaseError:
+                    continue  # deleted meanwhile, by its age
+                for line in lines(record):
                     if parsed_args.since is None or line["at"] >= parsed_args.since:
                         self._print(line)
 
