@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # their imports take half a second, which the help must not w
     from consumer.ledger import Ledger
     from consumer.settings.configuration import Settings
 
+BACKEND = "backend:"  # consumer.work.backends.PREFIX, whose import takes long
+
 
 def add_config_file(parser: argparse.ArgumentParser) -> None:
     """Add ``--config-file``, which may be given more than once."""
@@ -63,7 +65,7 @@ def backends_configured(given: Sequence[Path]) -> tuple[str, ...]:
 
     # By the titles alone, which needs no driver to be imported.
     sections = (title for path in given or files.default_files() for title in files.parse(path))
-    return tuple(title[8:] for title in sections if title.lower().startswith("backend:"))
+    return tuple(title[len(BACKEND) :] for title in sections if title.lower().startswith(BACKEND))
 
 
 def actor() -> str:

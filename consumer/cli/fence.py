@@ -49,8 +49,9 @@ class FenceList(Listing):
     ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
         """Read the list."""
         with ledger_of(parsed_args) as ledger:
-            every = ledger.fences.every(parsed_args.limit)
-            shown = every if parsed_args.all else ledger.fences.standing()[::-1]
+            fences = ledger.fences
+            every = parsed_args.all
+            shown = fences.every(parsed_args.limit) if every else fences.standing()[::-1]
         return COLUMNS, [
             tuple(
                 plain(value)

@@ -18,6 +18,7 @@ from handlers.case import OPEN_STATES, Case
 
 if TYPE_CHECKING:
     from consumer.settings.configuration import Settings
+    from consumer.work.sweep import Pages
     from drivers.control_plane import Cinder, ListedAttachment, ListedVolume
 
 MOST_CASES = 10_000
@@ -67,7 +68,7 @@ class Stuck(ConfiguredCommand):
         return FOUND if known else NOTHING
 
 
-def in_transition(cinder: Cinder, pages: Any) -> list[InTransition]:
+def in_transition(cinder: Cinder, pages: Pages) -> list[InTransition]:
     """Return the volumes, the longest unchanged first. Blocks for Cinder, page by page."""
     from consumer.work.sweep import attachments_in_transition, volumes_in_transition
 
