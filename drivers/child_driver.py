@@ -194,6 +194,8 @@ class Child:
         """Tell whether it may be asked again."""
         # Not collected, so that its number stays that of its group until that is killed.
         how = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        # One that is just dying may still count as alive. It is asked then, and gives no answer: a
+        # write is IndeterminateError although nothing was done, which is the safe side.
         return not self._was_killed and os.waitid(os.P_PID, self._process.pid, how) is None
 
     def ask(
