@@ -48,6 +48,7 @@ class LedgerCollector(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Read the ledger once. Blocks for as long as ``read`` does."""
+        # Once for all: the counts of one scrape are of one moment.
         state = self._read()
         yield _gauge("ledger_up", "1 if the ledger could be read.", float(state is not None))
         if state is not None:
@@ -131,6 +132,7 @@ class ReadinessCollector(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Check each component once. Blocks for as long as the checks do."""
+        # Once for both metrics: each call may ask Cinder, Nova and the broker.
         checks = self._checks().items()
         yield _labelled(
             "ready",

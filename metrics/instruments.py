@@ -312,6 +312,7 @@ class Instruments:
         self._mode = make.gauge(
             "mode_info", "Always 1; how far detachd may go on each backend.", "backend", "mode"
         )
+        # prometheus_client does not tell which labels a gauge has.
         self._modes: dict[str, str] = {}
 
     def describe(self, version: str, modes: Mapping[str, str]) -> None:

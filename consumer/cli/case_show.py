@@ -67,6 +67,8 @@ class CaseShow(ConfiguredCommand, ShowOne):
 
     def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         (formats,) = (a for a in parser._actions if a.dest == "formatter")  # noqa: SLF001 - cliff has no other way
+        # cliff finds formatters by entry points, for all commands of all programs; this one is ours
+        # alone.
         formats.choices = [*(formats.choices or ()), TEXT]
         formats.default, formats.help = TEXT, "the output format, defaults to text"
         parser.add_argument("id", metavar="ID", help="the id of the case, or its beginning")

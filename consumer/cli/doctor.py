@@ -15,6 +15,7 @@ from consumer.status.words import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+# 1 and 2 are taken by all commands: failed, bad input.
 EXIT = {Level.GOOD: 0, Level.NOTE: 0, Level.WARNING: 3, Level.ERROR: 4}
 MARKS = {Level.GOOD: "ok", Level.NOTE: "note", Level.WARNING: "WARNING", Level.ERROR: "ERROR"}
 INDENT = 9

@@ -77,6 +77,7 @@ class DriverProbe(ConfiguredCommand):
         limit = settings.backends.of(parsed_args.backend).policy.look_timeout_seconds
         volume, driver = _made(settings, parsed_args.backend, parsed_args.volume, limit)
         self._say(_asked(parsed_args.backend, driver, volume))
+        # Only the look: the making of the driver and Cinder's answer are no part of its limit.
         began = time.monotonic()
         seen = driver.observe(volume.ref, timeout_seconds=limit)
         seconds = time.monotonic() - began

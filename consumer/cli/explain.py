@@ -110,6 +110,7 @@ def text(looked: Looked, now: datetime, columns: int, *, every: bool = False) ->
     ids = () if every else (case.volume_id, case.attachment_id, case.instance_id)
     look = abbreviated(harmless(looked.look), ids)
     about = looked.about
+    # They quote a database's error and a person's reason.
     away, paused = (printable(t) if t else None for t in (about.ledger_away, about.paused))
     told = explain(look, dataclasses.replace(about, ledger_away=away, paused=paused))
     yield f"Volume {case.volume_id}: {COMES_TO[told.outlook]}"

@@ -104,6 +104,7 @@ class QuarantineReplay(ConfiguredCommand):
 
         requester = Requester(parsed_args.actor, parsed_args.reason)
         with ledger_of(parsed_args) as ledger:
+            # All are looked up first: with one unknown hash nothing is replayed.
             bodies = [ledger.quarantined_body(text) for text in parsed_args.hash]
             chosen = None if parsed_args.all else bodies
             decided = replay_bodies(ledger, _quarantines(parsed_args), chosen, requester)

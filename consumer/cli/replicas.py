@@ -38,7 +38,9 @@ class Pause(ConfiguredCommand):
         backend = parsed_args.backend
         with ledger_of(parsed_args) as ledger:
             if backend is not None:
+                # A pause of a mistyped backend would hold nothing back, and look as if it did.
                 check_backend(ledger, backend, parsed_args.config_file)
+            # Read before: the ledger keeps the first pause, with the reason of whoever came first.
             before = _own(ledger, backend)
             ledger.pause(parsed_args.actor, parsed_args.reason, backend=backend)
         if before is None:
@@ -68,6 +70,7 @@ class Resume(ConfiguredCommand):
                 check_backend(ledger, backend, parsed_args.config_file)
             was = _own(ledger, backend)
             ledger.resume(parsed_args.actor, parsed_args.reason, backend=backend)
+            # Whoever ends one pause wants to know that another one still holds.
             left = ledger.pauses()
         what = backend or "detachd"
         self.app.stdout.write(f"resumed{_of(backend)}\n" if was else f"{what} was not paused\n")

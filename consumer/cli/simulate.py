@@ -80,6 +80,7 @@ class Simulate(ConfiguredCommand):
                 while parsed_args.every and not over.wait(parsed_args.every):
                     player.play(scenes, over)
 
+            # In a thread: the main one waits for signals, and the scenes wait for a subscriber.
             thread = threading.Thread(target=play, name="scenes")
             thread.start()
             wait()

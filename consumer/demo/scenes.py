@@ -134,6 +134,7 @@ def detach_never_carried_out(stage: Stage) -> Sequence[Message]:
 def leaked_by_a_timeout(stage: Stage) -> Sequence[Message]:
     """UC5: every try timed out, Nova gave up, and then the backend finished the call."""
     cloud = stage.cloud
+    # Five, as Nova tries: one fewer, and the last try would win.
     fault = Fault.late("backend.initialize_connection", volume_id=stage.volume_id, times=5)
     cloud.script(fault)
     attach = cloud.begin_attach(stage.volume_id, stage.instance_id)

@@ -127,6 +127,7 @@ class Story:
         )
 
     def _attachment(self, attachment: SentAttachment) -> dict[str, Any]:
+        # A text in the JSON, as Cinder's database has it.
         connector = json.dumps(attachment.connector.to_mapping()) if attachment.connector else None
         return {
             "id": attachment.attachment_id, "volume_id": self.volume_id,

@@ -101,6 +101,7 @@ def doubt_of(pause: Pause, sections: Collection[str]) -> str:
 
     A backend may have the defaults, and no section. But one that was renamed has lost its pause.
     """
+    # Where no backend has a section, all have the defaults, and a name cannot be checked.
     if not pause.backend or not sections or pause.backend in sections:
         return ""
     return (

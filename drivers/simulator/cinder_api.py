@@ -85,6 +85,8 @@ class CinderApi:
         if status == "in-use" and not volume.attachments:
             raise ConflictError("Cinder: a volume without attachments cannot be in-use.")
         volume.status = status
+        # ``reset-state`` without an attach_status leaves it, as Cinder does: the two may then
+        # contradict each other.
         volume.attach_status = attach_status or volume.attach_status
         if attach_status == "detached":
             for attachment_id in list(volume.attachments):
@@ -120,6 +122,7 @@ class CinderApi:
         """``os-unreserve``: attaching to in-use where rows are, else to available."""
         volume = self.estate.volume(volume_id)
         if volume.status == "attaching":
+            # Any row counts here, also a reserved one.
             volume.status = "in-use" if volume.attachments else "available"
 
     def begin_detaching(self, volume_id: str) -> None:
@@ -202,8 +205,11 @@ class CinderApi:
         if not self.estate.nova_api_up:
             raise UnansweredError("Cinder could not ask Nova who uses the attachment")
         server = self.estate.known_server(attachment.instance_id)
+        # A server that this Nova does not know uses nothing, so that the guard lets it pass.
         devices = server.devices_of(volume.volume_id) if server else []
         named = any(d.attachment_id == attachment.attachment_id for d in devices)
+        # Cinder may be configured with another Nova than ours: then its guard refuses what we see
+        # as gone.
         if named or attachment.attachment_id in self.estate.named_elsewhere:
             raise ConflictError(
                 f"Cinder: attachment {attachment.attachment_id} is used by instance "

@@ -53,6 +53,7 @@ class SimulatorDriver(StorageDriver):
         self, backend: str, options: Mapping[str, Any], *, cloud: Clouded | None = None
     ) -> None:
         super().__init__(backend, options)
+        # In one process without a network for most tests; over the wire for the service by itself.
         self._cloud = cloud if cloud is not None else _connected(options)
 
     def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:

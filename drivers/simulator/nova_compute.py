@@ -75,6 +75,7 @@ class Compute:
         """Log the host in and give the guest the disk."""
         self.estate.volume(volume_id).opened_by.add(instance_id)
         if (link := self._guest_link(volume_id, instance_id)) is not None:
+            # A host that is in session already keeps what it has.
             link.sessions = max(link.sessions, 1)
 
     def close_disk(self, volume_id: str, instance_id: str) -> None:
@@ -110,6 +111,7 @@ class Compute:
             case Guest.REFUSES:
                 self.api.roll_detaching(volume_id)
             case Guest.COMPUTE_DIES:
+                # The guest goes on: only its compute is not heard of any more.
                 self.estate.dead_computes.add(server.host or "")
             case Guest.LETS_GO:
                 self.close_disk(volume_id, instance_id)
@@ -200,7 +202,9 @@ class Compute:
 
 def _may_use(server: ServerRecord, volume_id: str, host: str) -> bool:
     """Tell whether the server may be using the volume there, by what Nova has on record."""
+    # A guest under migration may be on the host before the record is.
     near = server.host == host or server.task_state == "migrating"
+    # Whatever volumes its record has now: the old guest has those of then.
     outlived = server.evacuated_from == host and server.host != host
     return outlived or (near and bool(server.devices_of(volume_id)))
 

@@ -34,6 +34,7 @@ class StorageFace:
         timeout_seconds: float,
     ) -> None:
         """Revoke the access of the attachment's host, then end its sessions."""
+        # The driver has refused a missing one; nothing belongs to an empty one.
         connector = attachment.connector or Connector()
         asked = _about("terminate_connection", volume, attachment, request_id, timeout_seconds)
         self.board.perform(asked, lambda: self._backend(backend).revoke(volume.ids(), connector))
