@@ -160,7 +160,7 @@ def _head(case: Case, now: datetime, columns: int) -> Iterator[str]:
 
 def timeline(record: CaseRecord, columns: int) -> Iterator[str]:
     """Yield the case from its first sign on, each moment with the time since then."""
-    from consumer.status.course import LANES, moments, with_gaps
+    from consumer.status.timeline import LANES, moments, with_gaps
 
     found = moments(record)
     if not found:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
 from consumer.ledger import Filter, LedgerError, NoSuchCaseError
-from consumer.status import course, one_case, rows, standing
+from consumer.status import one_case, rows, standing, timeline
 from consumer.status.rendering import policy, render
 from handlers.case import OPEN_STATES, CaseState
 from handlers.recovery.explanation import NOT_RECORDED, SHOWN_FINGERPRINT
@@ -151,7 +151,7 @@ class StatusPage:
     def _case(self, record: CaseRecord) -> bytes:
         now, case = datetime.now(UTC), record.case
         told = one_case.explanation(record)
-        moments = course.moments(record)
+        moments = timeline.moments(record)
         shown = moments[-MOMENTS:]
         return render(
             "case.html",
@@ -166,8 +166,10 @@ class StatusPage:
                 "not_recorded": NOT_RECORDED,
                 "began": f"{moments[0].at:%Y-%m-%d %H:%M:%S} UTC" if moments else "",
                 "moments": [
-                    (m.lane, course.LANES[m.lane], m.text, f"+{since}", gap)
-                    for m, since, gap in course.with_gaps(shown, moments[0].at if moments else now)
+                    (m.lane, timeline.LANES[m.lane], m.text, f"+{since}", gap)
+                    for m, since, gap in timeline.with_gaps(
+                        shown, moments[0].at if moments else now
+                    )
                 ],
                 "earlier": len(moments) - len(shown),
             },

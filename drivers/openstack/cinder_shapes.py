@@ -56,11 +56,11 @@ def volume_record(document: Any, volume_id: str) -> Record:
     record = mapping(mapping(document, "the answer").get("volume"), "volume")
     if text(record, "id") != volume_id:
         raise ShapeError("it is about another volume")
-    assembled(admins(record), (), up=False)
+    assembled(shown_to_an_admin(record), (), up=False)
     return record
 
 
-def admins(record: Record) -> Record:
+def shown_to_an_admin(record: Record) -> Record:
     """Return the record of a volume, having seen what only the role admin is shown.
 
     Cinder adds ``migration_status`` exactly where the request's context is an admin's
@@ -196,7 +196,7 @@ def listed_volumes(document: Any) -> Sequence[ListedVolume]:
         ListedVolume(
             volume_id=text(record, "id"),
             status=text(record, "status"),
-            backend=backend_of(admins(record)) or None,
+            backend=backend_of(shown_to_an_admin(record)) or None,
             updated_at=optional(record, "updated_at"),
             name_id=optional(record, NAME_ID),
             attached=bool(items(record, "attachments")),

@@ -230,18 +230,18 @@ class _BoundedTls(_Bounded, HTTPSConnection):
     """The same with TLS."""
 
 
-class _Whole(HTTPConnectionPool):
+class _LengthChecked(HTTPConnectionPool):
     """Takes an answer that breaks off for an error; urllib3 1.26 would take it for a short one."""
 
     def urlopen(self, *args: Any, **kwargs: Any) -> Any:
         return super().urlopen(*args, **{**kwargs, "enforce_content_length": True})
 
 
-class _Pool(_Whole):
+class _Pool(_LengthChecked):
     ConnectionCls = _Bounded
 
 
-class _TlsPool(_Whole, HTTPSConnectionPool):
+class _TlsPool(_LengthChecked, HTTPSConnectionPool):
     ConnectionCls = _BoundedTls
 
 

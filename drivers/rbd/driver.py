@@ -23,13 +23,13 @@ from drivers.rbd.fence import Release, reach
 from drivers.rbd.image import (
     UnreadableError,
     exports_of,
-    found,
     ip_of,
     names_of,
     nonce_of,
     observation,
     read_fences,
     read_sighting,
+    require_image,
 )
 from drivers.rbd.options import OPTS, RbdOptions
 
@@ -66,7 +66,7 @@ class RbdDriver(StorageDriver):
         """
         names = names_of(volume, self._options)
         answer = self._cluster.look(names, Deadline.after(timeout_seconds))
-        return observation(found(volume, read_sighting(answer), self._options))
+        return observation(require_image(volume, read_sighting(answer), self._options))
 
     def how_reached(self, *, timeout_seconds: float) -> str:
         """Return the cluster's fsid, and which Python and libraries ask it."""

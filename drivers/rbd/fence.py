@@ -24,11 +24,11 @@ from drivers.rbd.image import (
     Image,
     Lock,
     Sighting,
-    found,
     is_spent,
     names_of,
     nonce_of,
     read_sighting,
+    require_image,
 )
 from drivers.rbd.options import RbdOptions
 
@@ -287,7 +287,7 @@ class Release:
 
     def _look(self) -> Sighting:
         answer = self.cluster.look(self._names, self.deadline)
-        return found(self.volume, read_sighting(answer), self.options)
+        return require_image(self.volume, read_sighting(answer), self.options)
 
     @property
     def _names(self) -> tuple[str, ...]:

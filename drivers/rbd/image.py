@@ -176,7 +176,7 @@ def names_of(volume: VolumeRef, options: RbdOptions) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*volume.names(options.volume_name_template), *located)))
 
 
-def found(volume: VolumeRef, sighting: Sighting, options: RbdOptions) -> Sighting:
+def require_image(volume: VolumeRef, sighting: Sighting, options: RbdOptions) -> Sighting:
     """Return the sighting if it has an image of the volume, else raise NotFoundError."""
     if sighting.images:
         return sighting
