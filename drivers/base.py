@@ -1,6 +1,6 @@
 """The contract of a storage driver, and the types that it uses.
 
-Nothing here does anything: a driver's author reads this page, ``drivers/errors.py`` and the guide
+Nothing here asks a backend: a driver's author reads this page, ``drivers/errors.py`` and the guide
 in ``drivers/__init__.py``, and subclasses ``StorageDriver``.
 """
 
@@ -168,6 +168,16 @@ class VolumeRef:
         under each of these, and under what ``provider_location`` says where its backend fills that.
         """
         return tuple(template % name for name in self.ids())
+
+
+def check_template(option: str, template: str) -> None:
+    """Raise ValueError, in an operator's words, for what ``VolumeRef.names`` could not use."""
+    # Anything else would fail at the first volume, by a TypeError of Python.
+    if template.count("%") != 1 or "%s" not in template:
+        raise ValueError(
+            f"the option {option} must have %s once, where the volume's id goes, and no other %: "
+            f"not {template!r}"
+        )
 
 
 def id_in(name: str, template: str) -> str | None:

@@ -152,7 +152,7 @@ class StatusPage:
         now, case = datetime.now(UTC), record.case
         told = one_case.explanation(record)
         moments = timeline.moments(record)
-        shown = moments[-MOMENTS:]
+        shown, began = moments[-MOMENTS:], moments[0].at if moments else now
         return render(
             "case.html",
             {
@@ -164,12 +164,10 @@ class StatusPage:
                 "now": now,
                 "fingerprint": (told.fingerprint or "")[:SHOWN_FINGERPRINT],
                 "not_recorded": NOT_RECORDED,
-                "began": f"{moments[0].at:%Y-%m-%d %H:%M:%S} UTC" if moments else "",
+                "began": f"{began:%Y-%m-%d %H:%M:%S} UTC" if moments else "",
                 "moments": [
                     (m.lane, timeline.LANES[m.lane], m.text, f"+{since}", gap)
-                    for m, since, gap in timeline.with_gaps(
-                        shown, moments[0].at if moments else now
-                    )
+                    for m, since, gap in timeline.with_gaps(shown, began)
                 ],
                 "earlier": len(moments) - len(shown),
             },

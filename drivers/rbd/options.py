@@ -10,6 +10,8 @@ from typing import Any
 
 from oslo_config import cfg
 
+from drivers.base import check_template
+
 # ``@`` begins the name of a snapshot, ``/`` that of an image.
 PLACE = re.compile(r"[^/@\s]+(?:/[^/@\s]+)?")
 
@@ -149,10 +151,9 @@ class RbdOptions:
             raise ValueError(f"the option user goes without 'client.': not {self.user!r}")
         if self.lift_user.startswith("client."):
             raise ValueError(f"the option lift_user goes without 'client.': not {self.lift_user!r}")
-        template = self.volume_name_template
-        # Anything else would fail at the first volume, by a TypeError of Python.
-        if template.count("%") != 1 or "%s" not in template or "/" in template:
+        check_template("volume_name_template", self.volume_name_template)
+        if "/" in self.volume_name_template:
             raise ValueError(
-                "the option volume_name_template must have %s once, where the volume's id goes, "
-                f"no other % and no /, as it has no pool: not {template!r}"
+                "the option volume_name_template goes without the pool: not "
+                f"{self.volume_name_template!r}"
             )
