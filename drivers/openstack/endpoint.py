@@ -214,6 +214,10 @@ AUTHENTICATED_BY = "X-Auth-Token"
 Microversion = tuple[int | float, ...]
 
 
+ROOT = Call("GET", "/", "")
+"""What errors name where no call of ours is meant, but the catalog or the versions."""
+
+
 class Endpoint:
     """One API. Thread-safe.
 
@@ -256,13 +260,11 @@ class Endpoint:
 
         Raises TransientError, IndeterminateError and PermanentError where there is none.
         """
-        try:
+        with self._sorting_errors(call, bounded):
             response = self._authenticated(call)
             found = Answer.read(
                 response.status_code, response.content, response.headers.get("Retry-After")
             )
-        except (ksa.ClientException, OSError, *BROKEN_ANSWERS) as error:
-            raise self._unanswered(call, bounded, error) from None
         # Answered: a write that follows in the same conversation begins anew.
         bounded.outstanding = False
         if found.status == HTTPStatus.NOT_ACCEPTABLE:
@@ -272,11 +274,8 @@ class Endpoint:
     def newest(self, bounded: exchange.Exchange) -> Microversion:
         """Return the newest microversion that the API supports; it is asked once."""
         if self._newest is None:
-            question = Call("GET", "/", "")
-            try:
+            with self._sorting_errors(ROOT, bounded):
                 newest = _newest(self._adapter)
-            except (ksa.ClientException, OSError, *BROKEN_ANSWERS) as error:
-                raise self._unanswered(question, bounded, error) from None
             if not newest:
                 raise TransientError(f"{self.name} did not say which microversions it supports.")
             self._newest = newest
@@ -287,11 +286,8 @@ class Endpoint:
 
         Blocks for Keystone where a new token is due. Raises TransientError and PermanentError.
         """
-        with exchange.within(seconds) as bounded:
-            try:
-                return _place(self.section, self._adapter)
-            except (ksa.ClientException, OSError, *BROKEN_ANSWERS) as error:
-                raise self._unanswered(Call("GET", "/", ""), bounded, error) from None
+        with exchange.within(seconds) as bounded, self._sorting_errors(ROOT, bounded):
+            return _place(self.section, self._adapter)
 
     def service_roles(self, seconds: float) -> frozenset[str] | None:
         """Return the roles of the user of the service token; None where none is configured.
@@ -302,12 +298,17 @@ class Endpoint:
             return None
         # The wrapper sends both tokens; the roles that count are those of its second user.
         own: Any = getattr(self._service_auth, "service_auth", None)
-        call = Call("GET", "/", "", service_token=True)
-        with exchange.within(seconds) as bounded:
-            try:
-                return _roles(own, self._adapter)
-            except (ksa.ClientException, OSError, *BROKEN_ANSWERS) as error:
-                raise self._unanswered(call, bounded, error) from None
+        call = dataclasses.replace(ROOT, service_token=True)
+        with exchange.within(seconds) as bounded, self._sorting_errors(call, bounded):
+            return _roles(own, self._adapter)
+
+    @contextlib.contextmanager
+    def _sorting_errors(self, call: Call, bounded: exchange.Exchange) -> Iterator[None]:
+        """Make one of our kinds of what keystoneauth and the transport raise in the block."""
+        try:
+            yield
+        except (ksa.ClientException, OSError, *BROKEN_ANSWERS) as error:
+            raise self._unanswered(call, bounded, error) from None
 
     def _authenticated(self, call: Call) -> requests.Response:
         """Make one request, once more where its token was refused and another thread renewed it.
