@@ -14,15 +14,15 @@ from consumer.settings import openstack
 from consumer.settings.configuration import Settings, SimulatorSettings
 from consumer.work.backends import DEFAULTS, PREFIX, Backend, Backends, RunIn
 from drivers import registry
-from drivers.apart import ApartDriver, NotMadeError
 from drivers.base import Capabilities, StorageDriver
+from drivers.child_driver import ChildDriver, NotMadeError
 from drivers.cinder_managed import ThroughCinder
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import PermanentError
 from drivers.openstack import session
 from drivers.openstack.cinder import CinderClient
 from drivers.openstack.nova import NovaClient
-from drivers.openstack.place import Place, apart
+from drivers.openstack.place import Place, different_regions
 from handlers.judgement.policy import Mode
 
 NO_CONTROL_PLANE = (
@@ -72,7 +72,7 @@ def control_plane(settings: Settings) -> ControlPlane:
 
     return ControlPlane(
         CinderClient(cinder),
-        NovaClient(nova, lambda seconds: apart(*places(seconds))),
+        NovaClient(nova, lambda seconds: different_regions(*places(seconds))),
         places,
         cinder.service_roles,
     )
@@ -190,7 +190,7 @@ def _refuse_apart(backends: Backends) -> None:
 
 def _apart(name: str, settings: Backend, backend: str, options: Mapping[str, Any]) -> StorageDriver:
     """Return a driver whose calls run in child processes; blocks while the first one starts."""
-    return ApartDriver(
+    return ChildDriver(
         registry.load(name),
         backend,
         options,

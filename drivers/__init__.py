@@ -15,13 +15,13 @@ default is the latter two, one after the other. Each call has a time limit, make
 its own, and leaves all other hosts alone.
 
 **Where it looks.** Under every name that the volume may have: ``VolumeRef.names`` has those by
-Cinder's ``volume_name_template``, the migrated one first; ``provider_location`` says more where
-Cinder's driver fills it. A volume that is found under none is *unknown* (``NotFoundError``), and
-so is one that was looked for on the wrong port or in the wrong pool. "No host is
-connected" is the strongest answer in the service: after it Cinder gives the volume to the next
-server. So an observation
-has a ``control``, the proof that the right place was asked: the daemon answered and knows the
-volume, or one that is known to be there.
+Cinder's ``volume_name_template``, the migrated one first (``check_template`` checks such an option,
+``id_in`` reads a name back); ``provider_location`` says more where Cinder's driver fills it. A
+volume that is found under none is *unknown* (``NotFoundError``), and so is one that was looked for
+on the wrong port or in the wrong pool. "No host is connected" is the strongest answer in the
+service: after it Cinder gives the volume to the next server. So an observation has a ``control``,
+the proof that the right place was asked: the daemon answered and knows the volume, or one that is
+known to be there.
 
 **How it fails.** ``drivers/errors.py`` has three kinds, sorted by whether the call may have acted.
 ``TransientError``: surely not (the connection was refused). ``IndeterminateError``: perhaps, or it

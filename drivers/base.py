@@ -1,12 +1,13 @@
 """The contract of a storage driver, and the types that it uses.
 
-Nothing here does anything: a driver's author reads this page, ``drivers/errors.py`` and the guide
+Nothing here asks a backend: a driver's author reads this page, ``drivers/errors.py`` and the guide
 in ``drivers/__init__.py``, and subclasses ``StorageDriver``.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
 import json
 import re
@@ -20,13 +21,18 @@ from oslo_config import cfg
 
 from drivers.errors import IndeterminateError, PermanentError, TransientError
 
+# An allow-list and no deny-list: what a driver of Cinder adds to a connector tomorrow may be a
+# secret, and then it is left out by itself.
 CONNECTOR_TEXTS = ("host", "initiator", "ip", "nqn", "nvme_hostid", "mountpoint", "sdc_guid")
 CONNECTOR_LISTS = ("wwpns", "wwnns", "host_ips")
 CONNECTOR_EXTRAS = (
     "do_local_attach", "enforce_multipath", "found_dsc", "mode", "multipath",
     "nvme_native_multipath", "os_type", "platform", "system uuid", "uuid",
 )  # fmt: skip
+# Longer than any name of a host or an initiator (an IQN has at most 223 characters).
 LONGEST_VALUE = 255
+UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+# A DH-HMAC-CHAP key of NVMe, a password in a URL, a private key: none is kept, whatever its name.
 SECRET_SHAPES = re.compile(r"DHHC-1:|://[^/]*@|-----BEGIN", re.IGNORECASE)
 
 NEEDED_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType({
@@ -71,22 +77,26 @@ class Connector:
     def from_mapping(cls, properties: Mapping[str, Any]) -> Connector:
         """Take the keys of the allow-list; values of the wrong type are left out."""
         texts: dict[str, Any] = {k: v for k in CONNECTOR_TEXTS if _is_text(v := properties.get(k))}
+        # Tuples, so that the dataclass can be hashed and compared.
         texts |= {k: _texts(properties.get(k)) for k in CONNECTOR_LISTS}
         extras = tuple(
             (k, v)
             for k in CONNECTOR_EXTRAS
+            # os-brick sends ``multipath`` and ``do_local_attach`` as booleans.
             if _is_text(v := properties.get(k)) or isinstance(v, bool | int)
         )
         return cls(**texts, extras=extras)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the dictionary that Cinder's API takes for ``connector``; absent keys stay out."""
+        # Absent and not null, as os-brick leaves out what a host does not have.
         texts = {k: getattr(self, k) for k in CONNECTOR_TEXTS if getattr(self, k)}
         lists = {k: list(getattr(self, k)) for k in CONNECTOR_LISTS if getattr(self, k)}
         return texts | lists | dict(self.extras)
 
     def to_json(self) -> str:
         """Return the same as canonical JSON text: equal connectors give equal text."""
+        # Sorted, because the fingerprint of a plan that a person approves is made over this text.
         return json.dumps(self.to_mapping(), sort_keys=True)
 
     def names(self) -> frozenset[str]:
@@ -95,6 +105,7 @@ class Connector:
 
     def addresses(self) -> frozenset[str]:
         """Return the IP addresses that this host has told of, each in its usual form."""
+        # Compared with what a backend tells, which may write the same IPv6 address in another way.
         return frozenset(in_usual_form(ip) for ip in (self.ip, *self.host_ips) if ip)
 
     def missing(self, protocol: str | None) -> tuple[str, ...]:
@@ -103,6 +114,8 @@ class Connector:
         ``protocol`` is Cinder's ``driver_volume_type``. Where it is not known, nobody can say what
         else than the host is needed.
         """
+        # ``host`` in any case: docs/connectors.md lists what Cinder's drivers read, and nearly all
+        # read it.
         needed = NEEDED_KEYS.get(protocol.lower(), ()) if protocol is not None else ()
         return tuple(key for key in ("host", *needed) if not getattr(self, key))
 
@@ -144,6 +157,8 @@ class VolumeRef:
 
     def ids(self) -> tuple[str, ...]:
         """Return every id that the backend may use for it, the likeliest first."""
+        # Both, because a migration that is under way or that failed has left the volume under
+        # either.
         return (self.name_id, self.volume_id) if self.name_id else (self.volume_id,)
 
     def names(self, template: str = "volume-%s") -> tuple[str, ...]:
@@ -153,6 +168,31 @@ class VolumeRef:
         under each of these, and under what ``provider_location`` says where its backend fills that.
         """
         return tuple(template % name for name in self.ids())
+
+
+def check_template(option: str, template: str) -> None:
+    """Raise ValueError, in an operator's words, for what ``VolumeRef.names`` could not use."""
+    # Anything else would fail at the first volume, by a TypeError of Python.
+    if template.count("%") != 1 or "%s" not in template:
+        raise ValueError(
+            f"the option {option} must have %s once, where the volume's id goes, and no other %: "
+            f"not {template!r}"
+        )
+
+
+def id_in(name: str, template: str) -> str | None:
+    """Return the volume's id in a name that was made by this template, None for any other name.
+
+    The opposite of ``VolumeRef.names``, for ``Export.volume_id``.
+    """
+    match = _form(template).fullmatch(name)
+    return match[1] if match else None
+
+
+@functools.cache
+def _form(template: str) -> re.Pattern[str]:
+    before, _, after = template.partition("%s")
+    return re.compile(f"{re.escape(before)}({UUID}){re.escape(after)}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -189,6 +229,8 @@ class Reach:
     @property
     def goes_too_far(self) -> bool:
         """Tell whether more would be lost than the operator allows."""
+        # A whole host never fits a number: what it has mapped cannot be counted
+        # (docs/decisions/0025).
         return self.whole_host or len(self.others) > self.allowed
 
 
@@ -240,12 +282,10 @@ class Connection:
     cookies: tuple[int, ...] = ()
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return it as plain JSON values, without what this backend does not tell.
-
-        So a connection that has neither ``host_ip`` nor ``cookies`` is kept, and approved, as one
-        always was.
-        """
+        """Return it as plain JSON values, without what this backend does not tell."""
         mapping = dataclasses.asdict(self) | {"cookies": list(self.cookies)}
+        # The plan that a person approves has a fingerprint over this text. A key that is new for a
+        # driver that does not fill it would make each approval void.
         unset = {name for name in ("host_ip", "cookies") if not mapping[name]}
         return {name: value for name, value in mapping.items() if name not in unset}
 
@@ -254,6 +294,7 @@ class Connection:
 
         One whose session has ended may have left access, a lock for instance; it is the same.
         """
+        # Both: another process of the host has another nonce, and each new client another number.
         same = (self.name, self.address) == (client.client, client.address)
         return same and (client.cookie in self.cookies or not self.cookies)
 
@@ -263,9 +304,12 @@ class Connection:
         By initiator name or, failing that, host; where ``host_ip`` is set, by that alone.
         """
         if self.host_ip is not None:
+            # No second way: a name that a client gives itself must not make it a host's.
             return self.host_ip in connector.addresses()
         if self.name in connector.names():
             return True
+        # By the host only where the connector has no name at all: with one, a connection of another
+        # name is of another initiator, even if it says that it is of this host.
         return not connector.names() and self.host is not None and self.host == connector.host
 
 
@@ -290,6 +334,8 @@ class Observation:
         ``seen_at`` is when the observation was made, of an attachment that was healthy then.
         """
         match self.of(connector):
+            # One connection with one session. Of two nobody can say which is the guest's, and a
+            # wrong one would be fenced.
             case (Connection(address=str(address), cookies=(cookie,)) as only,):
                 return ClientInstance(address, only.name, cookie, seen_at)
             case _:
@@ -350,6 +396,7 @@ class Capabilities:
     by_learned_client: bool = False
 
     def __post_init__(self) -> None:
+        # Refused when the class is made, so that such a driver is reported as broken at the start.
         if self.sees_hosts and not self.sees_connections:
             raise ValueError("a driver that sees hosts declares that it sees connections too")
         if self.sees_sessions and not self.sees_connections:
@@ -497,5 +544,6 @@ class StorageDriver(ABC):
         )
         try:
             self.detach(volume, attachment, request_id=request_id, timeout_seconds=timeout_seconds)
+        # Of an IndeterminateError nothing has to be said anew.
         except (TransientError, PermanentError) as error:
             raise IndeterminateError(f"Terminated, then: {error}") from error

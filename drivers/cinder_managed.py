@@ -33,10 +33,14 @@ class ThroughCinder(StorageDriver):
         Cinder refuses it for a volume with several rows (a conflict), ends it with an os-unreserve,
         and touches no row.
         """
+        # Cinder takes a missing connector for all hosts, and many of its drivers then end every
+        # connection.
         if attachment.connector is None:
             raise PermanentError(
                 "Refused, nothing done: without a connector every host would lose its access."
             )
+        # Not os-force_detach: this one touches no row. The row goes last, by a call that is
+        # conditional.
         self.cinder.terminate_connection(
             volume.volume_id,
             attachment.connector,

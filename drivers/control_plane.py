@@ -67,6 +67,7 @@ class Volume:
     marks: frozenset[str] = frozenset()
 
 
+# As a person writes "no" into metadata, which are texts only.
 UNSET = frozenset({"", "0", "false", "no", "none", "off"})
 
 

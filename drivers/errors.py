@@ -15,6 +15,7 @@ class OutsideError(Exception):
     """
 
     def __init__(self, message: str | None = None) -> None:
+        # The docstring of an error is the message that an operator reads where there is no other.
         super().__init__(message or (self.__doc__ or "").partition("\n")[0])
 
 

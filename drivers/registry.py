@@ -6,6 +6,9 @@ A package of one's own adds a driver without a change here; its setup.cfg says
     detachd.storage_drivers =
         mine = my_package.driver:MyDriver
 
+1. A driver that cannot be used is an error with its name and the cause, whatever its module raises.
+2. No error shows the value of a secret option, nor a foreign text that may hold one.
+
 A driver's own options are ``oslo.config`` ones, which its class declares as ``opts``. The service
 reads them from ``[driver:NAME]`` and ``[driver:NAME:HOST@BACKEND]``; ``parsed`` makes the same of a
 dictionary, for a driver's tests.
@@ -67,6 +70,7 @@ class AmbiguousDriverError(RegistryError):
 
 def names() -> tuple[str, ...]:
     """Return the names of all installed storage drivers, sorted."""
+    # A set: a package that is found on two paths declares its drivers twice.
     return tuple(sorted({e.name for e in _declared(tuple(sys.path))}))
 
 
@@ -93,12 +97,14 @@ def load(name: str) -> type[StorageDriver]:
 
 def _unfit(driver: type[StorageDriver]) -> str | None:
     """Return what the class lacks of the contract, as far as that shows without making one."""
+    # Found here and not by a TypeError when the first case of that backend comes.
     if missing := sorted(driver.__abstractmethods__):
         return f"it lacks {', '.join(missing)}."
     if not isinstance(getattr(driver, "capabilities", None), Capabilities):
         return "it does not declare its capabilities."
     if not all(isinstance(opt, cfg.Opt) for opt in driver.opts):
         return "its opts are not options of oslo.config."
+    # oslo.config would raise DuplicateOptError from within, without the name of the driver.
     names = [opt.dest for opt in driver.opts]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         return f"it declares the option {twice[0]} twice."
@@ -114,6 +120,8 @@ def build(
     use raises BrokenDriverError with the driver's own words.
     """
     driver = load(name)
+    # In a child process there is no client: it holds tokens and connections of ours
+    # (docs/decisions/0034).
     if cinder is None and issubclass(driver, ThroughCinder):
         why = f"for backend {backend} in a process: it acts through Cinder; set run_in = thread."
         raise BrokenDriverError(_find(name), why)
@@ -133,6 +141,8 @@ def _find(name: str) -> EntryPoint:
     found = {e.value: e for e in _declared(tuple(sys.path)) if e.name == name}
     if not found:
         raise UnknownDriverError(name, names())
+    # Which of two would be taken depends on the order of sys.path, and would change by an
+    # installation.
     if len(found) > 1:
         raise AmbiguousDriverError(name, tuple(sorted(found)))
     return next(iter(found.values()))
@@ -161,6 +171,7 @@ def parsed(opts: Iterable[cfg.Opt], values: Mapping[str, object]) -> Mapping[str
     declared = {opt.dest: opt for opt in opts}
     conf = cfg.ConfigOpts()
     conf.register_opts(optional(declared.values()), group=SECTION)
+    # Without this oslo.config would look for /etc/detachd/detachd.conf, also in a driver's test.
     conf([], project="detachd", default_config_files=[], default_config_dirs=[])
     for name, value in values.items():
         if name not in declared:
@@ -177,6 +188,7 @@ def _set(conf: cfg.ConfigOpts, opt: cfg.Opt, value: object) -> None:
     try:
         conf.set_override(opt.dest, value, group=SECTION)
     except ValueError as error:
+        # The error of oslo.config quotes the value.
         why = "its value is not allowed" if opt.secret else error
         raise ValueError(f"the option {opt.dest}: {why}") from None
 
@@ -186,6 +198,7 @@ def optional(opts: Iterable[cfg.Opt]) -> list[cfg.Opt]:
 
     It would, for each section by itself, where one section completes another.
     """
+    # Copies: the options are class attributes of the driver, shared by every ConfigOpts.
     copies = [copy.copy(opt) for opt in opts]
     for opt in copies:
         opt.required = False

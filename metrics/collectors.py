@@ -48,6 +48,7 @@ class LedgerCollector(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Read the ledger once. Blocks for as long as ``read`` does."""
+        # Once for all: the counts of one scrape are of one moment.
         state = self._read()
         yield _gauge("ledger_up", "1 if the ledger could be read.", float(state is not None))
         if state is not None:
@@ -55,68 +56,65 @@ class LedgerCollector(Collector):
 
 
 def _ledger_families(state: LedgerState) -> Iterator[GaugeMetricFamily]:
-    count = GaugeMetricFamily(
-        f"{NAMESPACE}_cases", "Cases by state, without acknowledged ones.", labels=["state"]
+    cases = state.cases.items()
+    yield _labelled(
+        "cases",
+        "Cases by state, without acknowledged ones.",
+        "state",
+        {name: number for name, (number, _) in cases},
     )
-    age = GaugeMetricFamily(
-        f"{NAMESPACE}_case_oldest_age_seconds",
+    yield _labelled(
+        "case_oldest_age_seconds",
         "Age of the oldest case that is not acknowledged.",
-        labels=["state"],
+        "state",
+        {name: oldest for name, (_, oldest) in cases},
     )
-    known = GaugeMetricFamily(
-        f"{NAMESPACE}_cases_acknowledged",
+    yield _labelled(
+        "cases_acknowledged",
         "Cases that a person has acknowledged for a time, by state.",
-        labels=["state"],
+        "state",
+        state.acknowledged,
     )
-    for name, number in state.acknowledged.items():
-        known.add_metric([name], number)
-    for name, (number, oldest) in state.cases.items():
-        count.add_metric([name], number)
-        age.add_metric([name], oldest)
-    yield count
-    yield age
-    yield known
     yield _gauge("outbox_pending", "Announcements not sent yet.", state.outbox_pending)
     yield _gauge(
         "outbox_oldest_age_seconds",
         "Age of the oldest announcement not sent yet.",
         state.outbox_oldest_age_seconds,
     )
-    yield _of_backends(
+    yield _labelled(
         "breaker_open",
         "1 while the circuit breaker of the backend is open: its last releases failed.",
-        state.open_breakers,
+        "backend",
+        dict.fromkeys(state.open_breakers, 1.0),
     )
     yield from _fences(state.fences)
     yield _gauge("paused", "1 while detachd is paused.", float(state.paused))
-    yield _of_backends(
-        "backend_paused", "1 while this backend alone is paused.", state.paused_backends
+    yield _labelled(
+        "backend_paused",
+        "1 while this backend alone is paused.",
+        "backend",
+        dict.fromkeys(state.paused_backends, 1.0),
     )
-
-
-def _of_backends(name: str, help_text: str, backends: Iterable[str]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(f"{NAMESPACE}_{name}", help_text, labels=["backend"])
-    for backend in backends:
-        family.add_metric([backend], 1.0)
-    return family
 
 
 def _fences(by_backend: Mapping[str, tuple[int, float]]) -> Iterator[GaugeMetricFamily]:
-    count = GaugeMetricFamily(
-        f"{NAMESPACE}_fences", "Clients of the backend that are fenced.", labels=["backend"]
-    )
-    age = GaugeMetricFamily(
-        f"{NAMESPACE}_fence_oldest_age_seconds", "Age of the oldest fence.", labels=["backend"]
-    )
-    for backend, (number, oldest) in by_backend.items():
-        count.add_metric([backend], number)
-        age.add_metric([backend], oldest)
-    yield count
-    yield age
+    counts = {backend: number for backend, (number, _) in by_backend.items()}
+    ages = {backend: oldest for backend, (_, oldest) in by_backend.items()}
+    yield _labelled("fences", "Clients of the backend that are fenced.", "backend", counts)
+    yield _labelled("fence_oldest_age_seconds", "Age of the oldest fence.", "backend", ages)
 
 
 def _gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"{NAMESPACE}_{name}", help_text, value=value)
+
+
+def _labelled(
+    name: str, help_text: str, label: str, values: Mapping[str, float]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"{NAMESPACE}_{name}", help_text, labels=[label])
+    for of, value in values.items():
+        family.add_metric([of], value)
+    return family
 
 
 class ReadinessCollector(Collector):
@@ -134,16 +132,17 @@ class ReadinessCollector(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Check each component once. Blocks for as long as the checks do."""
-        ready = GaugeMetricFamily(
-            f"{NAMESPACE}_ready", "1 if the component is ready.", labels=["component"]
+        # Once for both metrics: each call may ask Cinder, Nova and the broker.
+        checks = self._checks().items()
+        yield _labelled(
+            "ready",
+            "1 if the component is ready.",
+            "component",
+            {name: float(ok) for name, (ok, _) in checks},
         )
-        degraded = GaugeMetricFamily(
-            f"{NAMESPACE}_degraded",
+        yield _labelled(
+            "degraded",
             "1 if the component is ready, but something that it needs does not work now.",
-            labels=["component"],
+            "component",
+            {name: float(is_degraded) for name, (_, is_degraded) in checks},
         )
-        for component, (ok, is_degraded) in self._checks().items():
-            ready.add_metric([component], float(ok))
-            degraded.add_metric([component], float(is_degraded))
-        yield ready
-        yield degraded

@@ -24,7 +24,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
+# Prometheus gives a scrape ten seconds by default.
 REQUEST_SECONDS = 10.0
 CLEANUP_SECONDS = 1.0
 THREADS = 4
@@ -85,6 +85,8 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 
     def received(self, data: bytes) -> bool:
         """Take what the client sent."""
+        # The first bytes of a request, and not of the connection: Prometheus keeps one open between
+        # scrapes.
         if self.request is None:
             self.begun_at = time.time()
         return bool(super().received(data))
@@ -106,6 +108,7 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         At once: waitress closes what is marked as ``will_close`` when the client reads, and this
         one may never read. It runs in the thread of all connections.
         """
+        # A copy, as closing takes it out of the dictionary.
         for channel in list(self.active_channels.values()):
             if channel.is_too_slow(now - REQUEST_SECONDS):
                 channel.handle_close()
@@ -165,6 +168,7 @@ class Exporter:
     def start(self) -> None:
         """Listen and serve in a separate thread. Raises ExporterError if it cannot listen."""
         self._server = _listen(self._address, self._port, self._app)
+        # A daemon: a page that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._server.run, name="exporter", daemon=True)
         self._thread.start()
 
@@ -194,6 +198,7 @@ def _listen(address: str, port: int, app: WSGIApplication) -> _Server:
             f"the exporter cannot listen on {address} port {port}: "
             f"{getattr(error, 'strerror', None) or error}; {_advice(error, port)}"
         ) from error
+    # Only now: a failure to bind would leave the threads running.
     dispatcher.set_thread_count(THREADS)
     return server
 
@@ -207,8 +212,8 @@ def _advice(error: OSError | ValueError, port: int) -> str:
 def application(
     registry: CollectorRegistry,
     checks: Checks,
-    stuck: Stuck = nothing_is_stuck,
-    mounted: Mapping[str, WSGIApplication] = MappingProxyType({}),
+    stuck: Stuck,
+    mounted: Mapping[str, WSGIApplication],
 ) -> WSGIApplication:
     """Return the three pages, and those that are mounted, as a WSGI application."""
     metrics = make_wsgi_app(registry)
@@ -219,6 +224,7 @@ def application(
             return _answer(start_response, "405 Method Not Allowed", {"allowed": ["GET", "HEAD"]})
         match environ.get("PATH_INFO"):
             case "/metrics":
+                # prometheus_client answers 405 to a HEAD, which supervisors and probes send.
                 page = metrics(environ | {"REQUEST_METHOD": "GET"}, start_response)
             case "/healthz":
                 page = _liveness(start_response, stuck())
@@ -242,6 +248,7 @@ def _liveness(start_response: StartResponse, stuck: Sequence[str]) -> Iterable[b
 
 
 def _mounted_at(mounted: Mapping[str, WSGIApplication], path: str | None) -> WSGIApplication | None:
+    # With the slash on both sides: /statusx is not below /status.
     below = (app for at, app in mounted.items() if f"{path}/".startswith(f"{at}/"))
     return next(below, None)
 
@@ -263,5 +270,6 @@ def _component(check: Check) -> dict[str, object]:
 def _answer(start_response: StartResponse, status: str, body: object) -> Iterable[bytes]:
     page = json.dumps(body).encode() + b"\n"
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(page)))]
+    # An old answer of /readyz would keep a sick process in service.
     start_response(status, [*headers, ("Cache-Control", "no-store")])
     return [page]

@@ -148,6 +148,7 @@ class Sweeping:
         if enabled:
             self.last_whole.set_to_current_time()
         else:
+            # With NaN every comparison is false, so that the alert on an old sweep stays silent.
             self.last_whole.set(math.nan)
 
 
@@ -296,10 +297,10 @@ class Instruments:
     Nothing here blocks or raises on a value; counting is thread-safe.
     """
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+    def __init__(self) -> None:
         # Otherwise each counter has a second series, which nothing uses.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
-        self.registry = registry if registry is not None else CollectorRegistry()
+        self.registry = CollectorRegistry()
         make = Maker(self.registry)
         self.listening = Listening(make)
         self.sweeping = Sweeping(make)
@@ -311,6 +312,7 @@ class Instruments:
         self._mode = make.gauge(
             "mode_info", "Always 1; how far detachd may go on each backend.", "backend", "mode"
         )
+        # prometheus_client does not tell which labels a gauge has.
         self._modes: dict[str, str] = {}
 
     def describe(self, version: str, modes: Mapping[str, str]) -> None:
@@ -318,6 +320,7 @@ class Instruments:
         self._build.labels(version).set(1)
         self.set_modes(modes)
         for backend in modes:
+            # A series from the start: a backend without a call that hangs shows 0 and not nothing.
             self.hanging.calls.labels(backend)
             self.hanging.stopped.labels(backend)
 
@@ -325,6 +328,7 @@ class Instruments:
         """Set the mode of each backend, instead of those of before."""
         for backend, mode in modes.items():
             self._mode.labels(backend, mode).set(1)
+        # The old mode's series would stay at 1 beside the new one.
         for backend, mode in self._modes.items() - modes.items():
             self._mode.remove(backend, mode)
         self._modes = dict(modes)

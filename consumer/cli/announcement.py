@@ -6,12 +6,9 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from cliff.command import Command
-
-from consumer.cli.app import positive, stated_reason
 from consumer.cli.case_list import since
-from consumer.cli.configured import add_actor, add_config_file, ledger_of
-from consumer.cli.listing import Listing
+from consumer.cli.configured import ConfiguredCommand, add_word, ledger_of
+from consumer.cli.records import Listing, add_limit
 from consumer.errors import BadInputError
 
 SINCE = "only those made since then: 90m, 6h, 2d, or a time in ISO 8601"
@@ -26,15 +23,9 @@ class AnnouncementList(Listing):
 
     nothing = "no announcements that reached no queue"
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--since", type=since, metavar="TIME", help=SINCE)
-        parser.add_argument(
-            "--limit", type=positive, default=100, help="maximum number (default: %(default)s)"
-        )
-        add_config_file(parser)
-        return parser
+        add_limit(parser)
 
     def take_action(
         self, parsed_args: argparse.Namespace
@@ -53,31 +44,25 @@ class AnnouncementList(Listing):
         ]
 
 
-class AnnouncementResend(Command):
+class AnnouncementResend(ConfiguredCommand):
     """Send announcements that reached no queue again, under the same message_id.
 
     Bind the subscriber's queue first: without one they are returned again. Those of one case are
     sent in their order.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "messages", metavar="MESSAGE", nargs="*", help="the message_id of an announcement"
         )
         parser.add_argument("--all", action="store_true", help="all that reached no queue")
         parser.add_argument("--since", type=since, metavar="TIME", help=SINCE)
-        parser.add_argument(
-            "--reason", type=stated_reason, required=True, help="the reason, for the log"
-        )
-        add_actor(parser)
-        add_config_file(parser)
-        return parser
+        add_word(parser, "the reason, for the log")
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Send them. Raises BadInputError where it is not clear which, or one is not unrouted."""
         every = parsed_args.all or parsed_args.since is not None
+        # Neither, or both: "all" by accident would send what was sent long ago.
         if bool(parsed_args.messages) == every:
             raise BadInputError("name announcements by message_id, or give --all or --since")
         chosen = None if every else set(parsed_args.messages)

@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if isinstance(sys.stdout, io.TextIOWrapper):
                 # A name that the terminal's encoding lacks is no reason to say nothing.
                 sys.stdout.reconfigure(errors="backslashreplace")
+            # Without a command cliff would start a shell of its own.
             return DetachdApp().run(arguments or ["help"])
     except SystemExit as done:  # argparse ends --help, --version and wrong usage this way
         return done.code if isinstance(done.code, int) else FAILED if done.code else DONE
@@ -64,11 +65,13 @@ def causes(error: BaseException) -> list[str]:
     that of a cause which an outer error already contains.
     """
     chain = [error]
+    # ``__cause__`` and not ``__context__``: what was raised ``from None`` is not meant to be read.
     while (cause := chain[-1].__cause__) is not None:
         chain.append(cause)
     texts = [_text(each) for each in chain]
     shown = texts[:1]
     for number, text in enumerate(texts[1:], start=1):
+        # SQLAlchemy repeats the driver's text in its own.
         wraps = any(_flat(deeper) in _flat(text) for deeper in texts[number + 1 :])
         repeats = any(_gist(chain[number], text) in _flat(outer) for outer in shown)
         if not wraps and not repeats:
@@ -118,17 +121,18 @@ class DetachdApp(App):
     """
 
     NAME = "detachd"
+    # cliff prints errors by the class's LOG. A logger of our own keeps its handler when a command
+    # sets up the logging.
     LOG = logging.getLogger("detachd.complaints")
     CONSOLE_MESSAGE_FORMAT = "%(levelname)s %(name)s: %(message)s"
+    # Otherwise cliff prints what the libraries log at INFO.
     DEFAULT_VERBOSE_LEVEL = 0
 
-    def __init__(self, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__(
             description="Find stuck volume attachments and release them when it is proven safe.",
             version=version(),
             command_manager=Commands("detachd.cli"),
-            stdout=stdout,
-            stderr=stderr,
             deferred_help=True,
         )
         self._error: BaseException | None = None
@@ -143,6 +147,7 @@ class DetachdApp(App):
 
         It always shows the name detachd.
         """
+        # cliff adds a --version of its own, with the name of whatever file was started.
         own = {"conflict_handler": "resolve", "prog": self.NAME}
         parser = super().build_option_parser(description, version, (argparse_kwargs or {}) | own)
         parser.add_argument("--version", action="version", version=f"{self.NAME} {version}")
@@ -155,6 +160,8 @@ class DetachdApp(App):
         try:
             return super().run(argv)
         finally:
+            # cliff adds handlers to the root logger at each run, and tests run many commands in one
+            # process.
             for handler in set(root.handlers).difference(handlers):
                 handler.close()
             root.setLevel(level)
@@ -171,6 +178,7 @@ class DetachdApp(App):
     def initialize_app(self, argv: list[str]) -> None:
         """Show tracebacks with -v."""
         del argv
+        # cliff shows a traceback with --debug alone.
         self.options.debug = self.options.debug or self.options.verbose_level > 0
 
     def print_help_if_requested(self) -> None:
@@ -186,6 +194,7 @@ class DetachdApp(App):
     def run_subcommand(self, argv: list[str]) -> int:
         """Run one command and return its exit code."""
         result = super().run_subcommand(argv)
+        # cliff has one exit code for all errors.
         return BAD_INPUT if isinstance(self._error, BadInputError) else result
 
     def clean_up(self, cmd: Command, result: int, err: BaseException | None) -> None:
@@ -236,4 +245,6 @@ def moment_or_seconds(text: str) -> datetime | float:
         raise argparse.ArgumentTypeError(
             f"{text} is neither a time such as 2026-11-30T08:00 nor a duration such as 90m, 12h, 3d"
         ) from None
+    # UTC, as all times that are printed: the local zone of an operator and that of the machine may
+    # differ.
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -7,16 +7,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from cliff.command import Command
-
 from consumer.cli.app import MOST
-from consumer.cli.case import plain
 from consumer.cli.case_bundle import redacted
 from consumer.cli.case_list import since
-from consumer.cli.configured import add_config_file, ledger_of
+from consumer.cli.configured import ConfiguredCommand, ledger_of
+from consumer.cli.records import plain
 
 
-class AuditExport(Command):
+class AuditExport(ConfiguredCommand):
     """Print every decision and every write of all cases, one JSON object a line, by case.
 
     A decision has who made it (a service by host and process, or a person), the rule, the reason
@@ -24,26 +22,28 @@ class AuditExport(Command):
     it. What looks like a credential is masked. The archive is included.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--since",
             type=since,
             metavar="TIME",
             help="only what happened since then: 90m, 6h, 2d, or a time in ISO 8601",
         )
-        add_config_file(parser)
-        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Read each case by itself, the oldest first, and print its lines."""
+        from consumer.ledger import NoSuchCaseError
         from consumer.status.audited import lines
 
         with ledger_of(parsed_args) as ledger:
+            # Ids first, then one case at a time: years of history do not fit into memory.
             ids = [case.case_id for case in ledger.cases(limit=MOST)]
             for case_id in reversed(ids):
-                for line in lines(ledger.case(case_id)):
+                try:
+                    record = ledger.case(case_id)
+                except NoSuchCaseError:
+                    continue  # deleted meanwhile, by its age
+                for line in lines(record):
                     if parsed_args.since is None or line["at"] >= parsed_args.since:
                         self._print(line)
 

@@ -14,11 +14,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cliff.columns import FormattableColumn
-from cliff.command import Command
 
 from consumer.cli.app import version
 from consumer.cli.case_show import as_fields
-from consumer.cli.configured import add_config_file, settings_of
+from consumer.cli.configured import ConfiguredCommand, settings_of
 from handlers.notification.redaction import scrub
 
 if TYPE_CHECKING:
@@ -41,16 +40,14 @@ PACKAGES = (
 ASSIGNED = re.compile(r"(?P<name>\S+)\s*= (?P<value>.*)", re.DOTALL)
 
 
-class CaseBundle(Command):
+class CaseBundle(ConfiguredCommand):
     """Write one case into a JSON file for a ticket: record, explanation, configuration, versions.
 
     Secrets are masked: options that are declared secret or named like one, and whatever in a text
     looks like a credential. Read it before you send it all the same: it names hosts and servers.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("id", metavar="ID", help="the id of the case, or its beginning")
         parser.add_argument(
             "-o",
@@ -58,8 +55,6 @@ class CaseBundle(Command):
             metavar="FILE",
             help="a file that does not exist yet, or - (default: detachd-case-ID.json)",
         )
-        add_config_file(parser)
-        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Write the file. Raises NoSuchCaseError, and FileExistsError rather than overwrite."""
@@ -74,6 +69,8 @@ class CaseBundle(Command):
             self.app.stdout.write(text)
             return
         path = parsed_args.output or f"detachd-case-{record.case.case_id[:13]}.json"
+        # O_EXCL: no file is overwritten and no symbolic link followed; 0600: it names hosts and
+        # servers.
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123 - with a mode
             file.write(text)
         self.app.stdout.write(f"wrote {path}; read it before you send it\n")
@@ -93,6 +90,8 @@ def bundle(record: CaseRecord, settings: Settings, ledger: str, now: datetime) -
         "packages": dict(_packages()),
         "ledger": scrub(ledger),
         "configuration": configuration(settings.conf),
+        # To JSON and back: tuples and mappings of other types would pass the match of ``redacted``
+        # unseen.
         "case": redacted(json.loads(json.dumps(fields))),
     }
 
@@ -134,10 +133,12 @@ class _Lines:
 def configuration(conf: cfg.ConfigOpts) -> dict[str, str]:
     """Return every option by name, masked where it is declared secret or named like one."""
     kept = _Lines()
+    # oslo.config's own walk over all options masks those that are declared secret.
     conf.log_opt_values(kept, 0)
     options = (found for line in kept.lines if (found := ASSIGNED.fullmatch(line)))
     return {o["name"]: _shown(o["name"], o["value"]) for o in options}
 
 
 def _shown(name: str, value: str) -> str:
+    # By the name too: the options of others' drivers may lack ``secret=True``.
     return MASKED if SECRET_NAME.search(name) else scrub(value)

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from cliff.lister import Lister
 
-from consumer.cli.app import counting, moment_or_seconds, positive
-from consumer.cli.case import plain
-from consumer.cli.configured import add_config_file, backends_configured, ledger_of
+from consumer.cli.app import counting, moment_or_seconds
+from consumer.cli.configured import ConfiguredCommand, backends_configured, ledger_of
+from consumer.cli.records import add_limit, plain
 from consumer.cli.text import width
 from consumer.errors import BadInputError
-from consumer.status.causes import grouped
-from consumer.status.rows import Cells, of_cases, of_groups
-from consumer.status.words import printable
+from consumer.status.rows import Cells, grouped, of_cases, of_groups
+from consumer.status.words import cut, printable
 from handlers.case import OPEN_STATES, Case, CaseState
 
 if TYPE_CHECKING:
@@ -35,22 +34,18 @@ ONLY_WIDE = frozenset({"VOLUME", "BACKEND", "RULE"})
 MOST_GROUPED = 10_000
 
 
-class CaseList(Lister):
+class CaseList(ConfiguredCommand, Lister):
     """List the cases: those for a person first, the closed ones last, each kind newest first.
 
     Ids may be given by their beginning. `-f json` prints every field in full.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         add_filters(parser)
         add = parser.add_argument
         add("--group", action="store_true", help="count the open cases by state, rule and cause")
-        add("--limit", type=positive, default=100, help="maximum number (default: %(default)s)")
+        add_limit(parser)
         add("--skip", type=counting, default=0, help="leave out so many first, for paging")
-        add_config_file(parser)
-        return parser
 
     def take_action(
         self, parsed_args: argparse.Namespace
@@ -75,6 +70,7 @@ class CaseList(Lister):
         for line in lines(listed, width()):
             self.app.stdout.write(line + "\n")
         for line in _closing(self._listing, parsed_args):
+            # To stderr, so that what a pipe gets is cases only.
             self.app.stderr.write(line + "\n")
         return 0
 
@@ -129,6 +125,7 @@ def _read(ledger: Ledger, arguments: argparse.Namespace) -> Listing:
     wanted = dataclasses.replace(filter_of(arguments), limit=arguments.limit, skip=arguments.skip)
     if arguments.group:
         states = wanted.states or OPEN_STATES
+        # Groups are made of all cases, not of a page.
         wanted = dataclasses.replace(wanted, states=states, limit=MOST_GROUPED, skip=0)
     listing = ledger.list_cases(wanted)
     if not listing.total:
@@ -173,13 +170,14 @@ def _row(case: Case) -> tuple[Any, ...]:
 def lines(rows: Iterable[Cells], columns: int) -> Iterator[str]:
     """Yield a heading and a line for each row; the reason takes the room that is left."""
     shown = [{k: printable(v) for k, v in row.items()} for row in rows]
+    # Ids before all: a command needs one, and the reason tells most of the rest.
     hidden = ONLY_WIDE if columns < WIDE and "ID" in (shown or [{}])[0] else frozenset()
     left = [{k: v for k, v in row.items() if k not in hidden} for row in shown]
     fixed = list(aligned([{k: v for k, v in row.items() if k != "REASON"} for row in left]))
     room = max(columns - max(map(len, fixed), default=0) - len(GAP), SHORTEST_REASON)
     widest = max(map(len, fixed), default=0)
     for line, reason in zip(fixed, ["REASON", *(row["REASON"] for row in left)], strict=False):
-        yield f"{line:<{widest}}{GAP}{_cut(reason, room)}"
+        yield f"{line:<{widest}}{GAP}{cut(reason, room)}"
 
 
 def aligned(rows: Sequence[Cells]) -> Iterator[str]:
@@ -189,10 +187,6 @@ def aligned(rows: Sequence[Cells]) -> Iterator[str]:
     wide = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
     for row in ({name: name for name in wide}, *rows):
         yield GAP.join(f"{row[name]:<{wide[name]}}" for name in wide).rstrip()
-
-
-def _cut(text: str, room: int) -> str:
-    return text if len(text) <= room else text[: room - 1].rstrip() + "…"
 
 
 def _closing(listing: Listing, arguments: argparse.Namespace) -> Iterator[str]:

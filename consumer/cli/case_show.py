@@ -12,8 +12,8 @@ from cliff.columns import FormattableColumn
 from cliff.show import ShowOne
 
 from consumer.cli import explained
-from consumer.cli.case import as_dict, plain
-from consumer.cli.configured import add_config_file, ledger_of
+from consumer.cli.configured import ConfiguredCommand, ledger_of
+from consumer.cli.records import as_dict, plain
 from consumer.cli.text import abbreviated, width, wrapped
 from consumer.status.one_case import explanation, in_short, last_look
 from consumer.status.words import harmless, printable
@@ -31,6 +31,7 @@ SHOWN = (
     "failures", "mended_at", "approved_by",
 )  # fmt: skip
 LABEL = 11
+TIME, LANE = 12, 10
 
 
 class Entries(FormattableColumn[Sequence[Mapping[str, Any]]]):
@@ -57,17 +58,17 @@ class Explained(FormattableColumn[Explanation]):
         return json.loads(json.dumps(self._value.plain()))
 
 
-class CaseShow(ShowOne):
+class CaseShow(ConfiguredCommand, ShowOne):
     """Show one case: what was seen, what it means, the plan, and what to type next.
 
     Reads the record alone; `detachd explain` looks now. -f json, yaml, table and the others have
     every field, the notifications, the history, the writes and the announcements.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command, with one format more: text, the default."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         (formats,) = (a for a in parser._actions if a.dest == "formatter")  # noqa: SLF001 - cliff has no other way
+        # cliff finds formatters by entry points, for all commands of all programs; this one is ours
+        # alone.
         formats.choices = [*(formats.choices or ()), TEXT]
         formats.default, formats.help = TEXT, "the output format, defaults to text"
         parser.add_argument("id", metavar="ID", help="the id of the case, or its beginning")
@@ -77,11 +78,10 @@ class CaseShow(ShowOne):
         parser.add_argument(
             "--timeline", action="store_true", help="draw the case over time instead"
         )
-        add_config_file(parser)
-        return parser
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         """Print the text, or what another format asks for. Raises NoSuchCaseError."""
+        # The text has no columns to choose from.
         if parsed_args.columns and parsed_args.formatter == TEXT:
             parsed_args.formatter = "table"
         if parsed_args.formatter != TEXT:
@@ -125,10 +125,8 @@ def _text(
     record: CaseRecord, now: datetime, columns: int, arguments: argparse.Namespace
 ) -> Iterator[str]:
     if arguments.timeline:
-        from consumer.cli import timeline
-
         yield from _head(record.case, now, columns)
-        yield from timeline.lines(record, columns)
+        yield from timeline(record, columns)
         return
     yield from text(record, now, columns, every=arguments.all)
 
@@ -139,6 +137,7 @@ def text(record: CaseRecord, now: datetime, columns: int, *, every: bool = False
     ids = () if every else (case.volume_id, case.attachment_id, case.instance_id)
     told = explanation(record, abbreviated(look, ids))
     yield from _head(case, now, columns)
+    # The same words twice would look like two reasons.
     if case.reason and not case.reason.startswith(told.reason):
         yield from wrapped("Reason", case.reason, columns, explained.INDENT)
     yield from explained.lines(told, now, columns, every=every)
@@ -157,6 +156,25 @@ def _head(case: Case, now: datetime, columns: int) -> Iterator[str]:
     ):  # fmt: skip
         yield from wrapped(label, value or "not known", columns, LABEL)
     yield ""
+
+
+def timeline(record: CaseRecord, columns: int) -> Iterator[str]:
+    """Yield the case from its first sign on, each moment with the time since then."""
+    from consumer.status.timeline import LANES, moments, with_gaps
+
+    found = moments(record)
+    if not found:
+        yield "nothing is on record"
+        return
+    began = found[0].at
+    yield f"{began:%Y-%m-%d %H:%M:%S} UTC is +0 s"
+    for moment, since, quiet in with_gaps(found, began):
+        if quiet is not None:
+            yield f"{'':<{TIME}}:  {quiet} later"
+        label = f"{'+' + since:<{TIME}}{LANES[moment.lane]}  {moment.lane:<{LANE}}"
+        yield from wrapped(label, moment.text, columns, TIME + LANE + 3)
+    yield ""
+    yield "  ".join(f"{mark} {lane}" for lane, mark in LANES.items())
 
 
 def _details(record: CaseRecord) -> Iterator[str]:

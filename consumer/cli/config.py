@@ -15,13 +15,12 @@ from consumer.errors import BadInputError
 
 SHIPPED = (
     ("metrics", "alerts"),
-    ("metrics", "dashboards"),
     ("metrics", "runbooks"),
     ("handlers.announcement", ""),
     ("consumer", "deploy"),
 )
 """Where the packages keep what an installer needs, as package and folder."""
-KINDS = (".yaml", ".json", ".md", ".service", ".timer", ".conf")
+KINDS = (".yaml", ".json", ".md", ".service")
 
 
 class ConfigSample(Command):
@@ -107,8 +106,6 @@ def shipped() -> Iterator[tuple[str, Traversable]]:
     """Yield each file that belongs beside the configuration, with the name that it is given."""
     for package, folder in SHIPPED:
         place = files(package) / folder if folder else files(package)
-        if not place.is_dir():
-            continue
         for found in sorted(place.iterdir(), key=lambda one: one.name):
             if found.name.endswith(KINDS):
                 yield f"{folder or 'schemas'}/{found.name}", found

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 
 from cliff.command import Command
 
+from consumer.cli.app import stated_reason
 from consumer.settings import DEFAULT_FILE
 
 if TYPE_CHECKING:  # their imports take half a second, which the help must not wait for
     from consumer.ledger import Ledger
     from consumer.settings.configuration import Settings
+
+BACKEND = "backend:"  # consumer.work.backends.PREFIX, whose import takes long
 
 
 def add_config_file(parser: argparse.ArgumentParser) -> None:
@@ -60,12 +63,14 @@ def backends_configured(given: Sequence[Path]) -> tuple[str, ...]:
     """Return the names of the sections [backend:NAME]. Raises ConfigurationError."""
     from consumer.settings import files
 
+    # By the titles alone, which needs no driver to be imported.
     sections = (title for path in given or files.default_files() for title in files.parse(path))
-    return tuple(title[8:] for title in sections if title.lower().startswith("backend:"))
+    return tuple(title[len(BACKEND) :] for title in sections if title.lower().startswith(BACKEND))
 
 
 def actor() -> str:
     """Return who runs the command: the user who called sudo, else the user of the process."""
+    # Who decided is asked of the history; "root" says nothing.
     if name := os.environ.get("SUDO_USER"):
         return name
     try:
@@ -81,17 +86,38 @@ def add_actor(parser: argparse.ArgumentParser) -> None:
     )
 
 
-class LedgerUpgrade(Command):
+def add_word(parser: argparse.ArgumentParser, why: str) -> None:
+    """Add why a person decides this, which is required, and who does; ``why`` is the help."""
+    parser.add_argument("--reason", type=stated_reason, required=True, help=why)
+    add_actor(parser)
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """Add ``--format`` of a command that has a text of its own, and JSON for programs."""
+    parser.add_argument(
+        "-f", "--format", choices=["text", "json"], default="text", help="(default: text)"
+    )
+
+
+class ConfiguredCommand(Command):
+    """A command with ``--config-file``; what else it takes is added by ``_add_arguments``."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of this command, ``--config-file`` last."""
+        parser = super().get_parser(prog_name)
+        self._add_arguments(parser)
+        add_config_file(parser)
+        return parser
+
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the arguments that this command alone has: none."""
+
+
+class LedgerUpgrade(ConfiguredCommand):
     """Create the tables of the ledger, or migrate them to this version of detachd.
 
     Stop the service before an upgrade. It is safe to run this command again.
     """
-
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
-        add_config_file(parser)
-        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Run the migrations that are missing."""

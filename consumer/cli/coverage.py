@@ -33,6 +33,7 @@ class Heard:
 
 def of(backend: Backend, able: Capabilities, heard: Heard, area: str) -> Iterator[Finding]:
     """Yield the answer for each use case on a backend; those that are alike in one line."""
+    # By what is said: five lines that say one thing are read by nobody.
     alike: dict[tuple[str, bool], list[UseCase]] = {}
     for use_case in UseCase:
         detected = _detected(use_case, able, heard)
@@ -47,6 +48,8 @@ def of(backend: Backend, able: Capabilities, heard: Heard, area: str) -> Iterato
 
 
 def _undetected(words: str, area: str, heard: Heard) -> Finding:
+    # Without the ledger nothing is known of notifications; that is told where the ledger is
+    # examined.
     if heard.sources is None:
         return note(area, words)
     return warning(
@@ -91,6 +94,7 @@ def _done(use_case: UseCase, backend: Backend, able: Capabilities) -> str:
     if use_case in RELEASES:
         return _released(backend, able, by)
     if use_case is UseCase.UC2:
+        # UC2 needs no release: the backend is not asked, so that a blind driver will do.
         kept = backend.policy.late_attach is LateAttach.KEEP
         return f"{'completed' if kept else 'completed and detached by Nova'} {by}"
     if parked := _parked(backend, able):
@@ -113,6 +117,7 @@ def _parked(backend: Backend, able: Capabilities) -> str | None:
     """Return why whatever needs a release is parked, or None."""
     if not able.sees_connections and not backend.policy.trust_blind:
         return "the driver is blind, and trust_blind is not set"
+    # A release after which the host may connect again proves nothing (``Capabilities``).
     if not (able.revokes_access or able.acts_through_cinder or able.by_learned_client):
         return "the driver can keep no host out"
     return None

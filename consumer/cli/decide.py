@@ -8,11 +8,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from cliff.command import Command
-
 from consumer.cli import case_show
-from consumer.cli.app import moment_or_seconds, stated_reason
-from consumer.cli.configured import add_actor, add_config_file, ledger_of
+from consumer.cli.app import moment_or_seconds
+from consumer.cli.configured import ConfiguredCommand, add_word, ledger_of
 from consumer.cli.text import width
 from consumer.status.one_case import explanation
 from handlers.case import ORDERED_OF_PARKED, Action, CaseState
@@ -20,10 +18,10 @@ from handlers.case import ORDERED_OF_PARKED, Action, CaseState
 if TYPE_CHECKING:
     from consumer.ledger import CaseRecord
 
-SHOWN_CHARACTERS = 16
+FOR_THE_HISTORY = "the reason, for the history"
 
 
-class CaseApprove(Command):
+class CaseApprove(ConfiguredCommand):
     """Approve the plan that you were shown. detachd then carries it out at once.
 
     Give the fingerprint of that plan, which `detachd case show` and `detachd explain` show. On a
@@ -34,11 +32,10 @@ class CaseApprove(Command):
     so it does when the approval is older than approval_valid_seconds.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        self._parser = super().get_parser(prog_name)
-        add_cases(self._parser)
-        self._parser.add_argument(
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        self._parser = parser
+        add_cases(parser)
+        parser.add_argument(
             "--plan",
             action="append",
             default=[],
@@ -48,7 +45,7 @@ class CaseApprove(Command):
                 "more; once for each case, in the same order"
             ),
         )
-        self._parser.add_argument(
+        parser.add_argument(
             "--action",
             choices=[action.value for action in Action],
             help=(
@@ -58,12 +55,12 @@ class CaseApprove(Command):
                 "service token, for this case alone"
             ),
         )
-        add_word(self._parser)
-        return self._parser
+        add_word(parser, FOR_THE_HISTORY)
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Approve. Raises NoSuchCaseError, WrongStateError."""
         plans = parsed_args.plan
+        # An approval without a plan that somebody saw would serve whatever the plan is by then.
         if not plans and not on_a_terminal():
             self._parser.error(
                 "this is not a terminal, so nobody can be shown the plan: give --plan FINGERPRINT, "
@@ -108,6 +105,7 @@ class CaseApprove(Command):
         self.app.stdout.write(f"approve {named}? [yes/no] ")
         self.app.stdout.flush()
         answer = sys.stdin.readline().strip().lower()
+        # The whole word: Enter, or one key by accident, approves nothing.
         return mark if answer == "yes" else None
 
 
@@ -133,13 +131,6 @@ def add_cases(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("ids", metavar="CASE", nargs="+", help="the id of a case, or its beginning")
 
 
-def add_word(parser: argparse.ArgumentParser, what: str = "the reason, for the history") -> None:
-    """Add who decides it and why."""
-    parser.add_argument("--reason", type=stated_reason, required=True, help=what)
-    add_actor(parser)
-    add_config_file(parser)
-
-
 def for_each(case_ids: Sequence[str], decide: Callable[[str], None]) -> None:
     """Decide each case, whatever becomes of the others; then raise what was refused.
 
@@ -152,6 +143,7 @@ def for_each(case_ids: Sequence[str], decide: Callable[[str], None]) -> None:
         try:
             decide(case_id)
         except (NoSuchCaseError, WrongStateError) as error:
+            # Its own error class says more than a list of one.
             if len(case_ids) == 1:
                 raise
             refused.append(str(error))
@@ -159,7 +151,7 @@ def for_each(case_ids: Sequence[str], decide: Callable[[str], None]) -> None:
         raise WrongStateError("\n".join(refused))
 
 
-class CaseClose(Command):
+class CaseClose(ConfiguredCommand):
     """Close a parked case, or one that awaits approval, without a recovery.
 
     detachd changes nothing outside. The case hides no later trouble of its volume any more: the
@@ -169,12 +161,9 @@ class CaseClose(Command):
     It is refused while a worker is at the case, and while what detachd wrote for it may still act.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         add_cases(parser)
-        add_word(parser)
-        return parser
+        add_word(parser, FOR_THE_HISTORY)
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Close. Raises NoSuchCaseError, WrongStateError."""
@@ -186,16 +175,14 @@ class CaseClose(Command):
         self.app.stdout.write(f"closed case {case_id}\n")
 
 
-class CaseAcknowledge(Command):
+class CaseAcknowledge(ConfiguredCommand):
     """Say that you know of a parked case, so that gauges and alerts leave it out for a time.
 
     detachd still looks at it. The acknowledgement ends by itself at that time, and at once when a
     look finds danger or another rule.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         add_cases(parser)
         when = parser.add_mutually_exclusive_group(required=True)
         when.add_argument(
@@ -206,8 +193,7 @@ class CaseAcknowledge(Command):
             "12h, 3d",
         )
         when.add_argument("--over", action="store_true", help="end the acknowledgement now")
-        add_word(parser)
-        return parser
+        add_word(parser, FOR_THE_HISTORY)
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Acknowledge. Raises NoSuchCaseError, WrongStateError."""
@@ -227,15 +213,12 @@ class CaseAcknowledge(Command):
             for_each(parsed_args.ids, acknowledge)
 
 
-class CaseNote(Command):
+class CaseNote(ConfiguredCommand):
     """Write a line into the history of a case."""
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("id", metavar="CASE", help="the id of the case, or its beginning")
-        add_word(parser, what="the text, for the history")
-        return parser
+        add_word(parser, "the text, for the history")
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Write it. Raises NoSuchCaseError, WrongStateError."""

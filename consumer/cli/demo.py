@@ -35,6 +35,7 @@ TABLE_WIDTH = 120
 def console() -> Console:
     """Return the terminal; if output is not a terminal, a console as wide as the table."""
     made = Console()
+    # A pipe has no width; a file shall have the whole table.
     return made if made.is_terminal else Console(width=max(made.width, TABLE_WIDTH))
 
 
@@ -90,6 +91,7 @@ def _card(row: Row) -> Table:
 
 
 def _change(before: str, after: str) -> str:
+    # rich takes words in brackets for its markup.
     return before.replace("[", r"\[") + "\n→ " + after.replace("[", r"\[")
 
 
@@ -127,6 +129,7 @@ class Demo(Command):
         """Play, print, and return the exit code."""
         from consumer.demo.performance import perform
 
+        # What the service logs would tear the live table.
         logging.getLogger().setLevel(logging.ERROR)
         rows = perform(lambda _: None) if parsed_args.json else _show_live()
         if parsed_args.json:

@@ -7,9 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from cliff.command import Command
-
-from consumer.cli.configured import add_config_file
+from consumer.cli.configured import ConfiguredCommand, add_format
 from consumer.cli.text import width, wrapped
 from consumer.findings import Finding, Level
 from consumer.status.words import printable
@@ -17,12 +15,13 @@ from consumer.status.words import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+# 1 and 2 are taken by all commands: failed, bad input.
 EXIT = {Level.GOOD: 0, Level.NOTE: 0, Level.WARNING: 3, Level.ERROR: 4}
 MARKS = {Level.GOOD: "ok", Level.NOTE: "note", Level.WARNING: "WARNING", Level.ERROR: "ERROR"}
 INDENT = 9
 
 
-class Doctor(Command):
+class Doctor(ConfiguredCommand):
     """Examine what detachd needs, and say what to do. It changes nothing.
 
     The exit status is that of the worst finding: 0 for none that matters, 3 for a warning, 4 for an
@@ -31,9 +30,7 @@ class Doctor(Command):
 
     files_alone = False
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         if not self.files_alone:
             parser.add_argument(
                 "--config", action="store_true",
@@ -50,11 +47,7 @@ class Doctor(Command):
                     "one that you made for it, with the metadata detachd_trial=true"
                 ),
             )  # fmt: skip
-        parser.add_argument(
-            "-f", "--format", choices=["text", "json"], default="text", help="(default: text)"
-        )
-        add_config_file(parser)
-        return parser
+        add_format(parser)
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Examine, print, and return the exit status."""

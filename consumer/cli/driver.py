@@ -8,10 +8,9 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from cliff.command import Command
 from cliff.lister import Lister
 
-from consumer.cli.configured import add_config_file, settings_of
+from consumer.cli.configured import ConfiguredCommand, settings_of
 from consumer.errors import BadInputError
 from consumer.status.words import printable
 
@@ -61,20 +60,16 @@ class BlindDriverError(BadInputError):
     """The driver of this backend cannot see who is connected, so there is nothing to try."""
 
 
-class DriverProbe(Command):
+class DriverProbe(ConfiguredCommand):
     """Look at one volume with the storage driver of a backend, as detachd does, and change nothing.
 
     It tries a driver and its options on the real array before detachd relies on them. Try it on a
     volume that is attached, where a host must be shown, and on one that is not.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("backend", help="as `openstack volume service list` has it: HOST@NAME")
         parser.add_argument("volume", help="the id of a volume")
-        add_config_file(parser)
-        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Look, and print what the backend holds."""
@@ -82,6 +77,7 @@ class DriverProbe(Command):
         limit = settings.backends.of(parsed_args.backend).policy.look_timeout_seconds
         volume, driver = _made(settings, parsed_args.backend, parsed_args.volume, limit)
         self._say(_asked(parsed_args.backend, driver, volume))
+        # Only the look: the making of the driver and Cinder's answer are no part of its limit.
         began = time.monotonic()
         seen = driver.observe(volume.ref, timeout_seconds=limit)
         seconds = time.monotonic() - began
@@ -103,6 +99,7 @@ def _made(
     volume = clouds.cinder.volume(volume_id, timeout_seconds=limit)
     if volume is None:
         raise NoSuchVolumeError(f"Cinder has no volume {volume_id}; name it by its full id")
+    # Bounded as in the service, so that a driver that hangs is seen here and not there.
     driver = BoundedDrivers(Drivers(settings, clouds.cinder), settings.backends)(backend)
     if not driver.capabilities.sees_connections:
         name = settings.backends.of(backend).driver

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import stat
 from collections.abc import Collection, Iterator, Sequence
@@ -47,6 +46,7 @@ def examine_files(paths: Sequence[Path]) -> tuple[Settings | None, list[Finding]
     area = "configuration"
     try:
         given = list(paths) or files.default_files()
+        # Everything else needs it: a wrong file is the one finding then.
         settings = configuration.load(given)
         buses.check_files(_buses_of(settings))
     except ConfigurationError as wrong:
@@ -62,7 +62,7 @@ def examine_files(paths: Sequence[Path]) -> tuple[Settings | None, list[Finding]
 
 
 def examine_all(
-    settings: Settings, *, try_detach: bool = False, try_writes: str | None = None
+    settings: Settings, *, try_detach: bool, try_writes: str | None
 ) -> Iterator[Finding]:
     """Yield what is found of all that detachd talks to. Blocks for each, within its time limit.
 
@@ -100,6 +100,7 @@ def _words_left(paths: Sequence[Path]) -> Iterator[Finding]:
         for section, values in files.parse(path).items():
             said |= {(section, option): value[-1] for option, value in values.items()}
     for (section, option), value in said.items():
+        # oslo.config reads the variable before any file.
         if f"OS_{section}__{option}".upper() in os.environ:
             continue
         for word in sample.words_left(value, section, option):
@@ -214,6 +215,7 @@ def _ledger_file(settings: Settings) -> Iterator[Finding]:
 
 def _clock(ledger: Ledger) -> Iterator[Finding]:
     before = datetime.now(UTC)
+    # Compared with the middle of the request: half of the way is our own delay.
     theirs = ledger.now()
     skew = (theirs - (before + (datetime.now(UTC) - before) / 2)).total_seconds()
     if abs(skew) > MOST_SKEW_SECONDS:
@@ -246,15 +248,6 @@ def _heard(ledger: Ledger) -> Iterator[Finding]:
 # -- Cinder and Nova -------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Question:
-    """What is asked of one of them, and what the answer means."""
-
-    area: str
-    right: str
-    todo: str
-
-
 def _cloud(settings: Settings, *, try_detach: bool, try_writes: str | None) -> Iterator[Finding]:
     try:
         clouds = control_plane(settings)
@@ -265,9 +258,11 @@ def _cloud(settings: Settings, *, try_detach: bool, try_writes: str | None) -> I
     yield from rights.of_service_user(clouds)
     cinder, nova = _cinder(clouds), list(_nova(clouds))
     yield from (cinder, *nova)
+    # A person has said that nothing is to be written from this host.
     if (try_detach or try_writes) and (switch := _kill_switch(settings)) is not None:
         yield warning("cloud", f"no call was tried: the kill switch {switch} is there")
         try_detach, try_writes = False, None
+    # Otherwise each read would tell the same once more.
     if all(finding.level < Level.ERROR for finding in (cinder, *nova)):
         yield from rights.reads(clouds, try_detach=try_detach, try_writes=try_writes)
     yield from _drivers(settings, clouds)
@@ -317,6 +312,7 @@ def _nova(clouds: ControlPlane) -> Iterator[Finding]:
     try:
         clouds.nova.servers(after=None, limit=1, timeout_seconds=LOOK_SECONDS)
         yield good("nova", "it answers, and lists servers of all projects")
+        # Of a host that does not exist: only the right to ask is of interest.
         clouds.nova.compute_up(NO_HOST, timeout_seconds=LOOK_SECONDS)
         yield good("nova", "it lets detachd see which compute services are up")
     except OutsideError as away:

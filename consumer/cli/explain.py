@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from cliff.command import Command
-
 from consumer.cli import explained
-from consumer.cli.configured import add_config_file, settings_of
+from consumer.cli.configured import ConfiguredCommand, settings_of
 from consumer.cli.text import abbreviated, width, wrapped
 from consumer.status.words import harmless, printable
 from handlers.recovery.explanation import Outlook, explain
@@ -20,7 +18,9 @@ from handlers.recovery.explanation import Outlook, explain
 if TYPE_CHECKING:
     from consumer.cli.live import Looked
 
+# 0 to 2 are taken: done, failed, bad input.
 EXIT = {Outlook.NOTHING: 0, Outlook.ACT: 3, Outlook.PERSON: 4, Outlook.WAIT: 5}
+# A person before all: a script must not overlook it among many volumes.
 WORST_FIRST = (Outlook.PERSON, Outlook.WAIT, Outlook.ACT, Outlook.NOTHING)
 COMES_TO = {
     Outlook.NOTHING: "nothing to do",
@@ -30,7 +30,7 @@ COMES_TO = {
 }
 
 
-class Explain(Command):
+class Explain(ConfiguredCommand):
     """Look now at a volume, a case or each volume of a server, and say what it means.
 
     Makes the calls that the service makes to look, and no other: nothing is changed, in the cloud
@@ -39,9 +39,7 @@ class Explain(Command):
     looks the first of 4, 5, 3, 0. 1 is a failure, 2 bad input.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "id",
             metavar="VOLUME|CASE|SERVER",
@@ -51,8 +49,6 @@ class Explain(Command):
             "-f", "--format", choices=["text", "json"], default="text", help="default: text"
         )
         parser.add_argument("--all", action="store_true", help="show every guard, and ids in full")
-        add_config_file(parser)
-        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Look, print, and return the exit code.
@@ -60,12 +56,12 @@ class Explain(Command):
         Blocks for the looks. Raises ConfigurationError, NoSuchCaseError, LedgerError for a case
         when the ledger is away, and OutsideError where a server's volumes cannot be listed.
         """
-        from consumer.cli.live import eyes_of, looks_at
+        from consumer.cli.live import live_looks, looks_at
 
         settings = settings_of(parsed_args)
-        with eyes_of(settings) as eyes:
-            looks = tuple(looks_at(eyes, parsed_args.id))
-            away = eyes.away
+        with live_looks(settings) as live:
+            looks = tuple(looks_at(live, parsed_args.id))
+            away = live.away
         if parsed_args.format == "json":
             self.app.stdout.write(json.dumps(_plain(parsed_args.id, looks, away), indent=2) + "\n")
         else:
@@ -114,6 +110,7 @@ def text(looked: Looked, now: datetime, columns: int, *, every: bool = False) ->
     ids = () if every else (case.volume_id, case.attachment_id, case.instance_id)
     look = abbreviated(harmless(looked.look), ids)
     about = looked.about
+    # They quote a database's error and a person's reason.
     away, paused = (printable(t) if t else None for t in (about.ledger_away, about.paused))
     told = explain(look, dataclasses.replace(about, ledger_away=away, paused=paused))
     yield f"Volume {case.volume_id}: {COMES_TO[told.outlook]}"

@@ -49,6 +49,7 @@ def _to_type(command: str, columns: int) -> Iterator[str]:
     words, _, what = command.partition("  # ")
     if what:
         yield f"# {what}:"
+    # A value in quotes may have blanks; before an option there is always one to break at.
     line, *options = re.split(r" (?=--)", words)
     for option in options:
         if len(f"{line} {option} \\") > room:

@@ -6,12 +6,9 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cliff.command import Command
-
-from consumer.cli.app import positive, stated_reason
-from consumer.cli.case import plain
-from consumer.cli.configured import add_actor, add_config_file, ledger_of
-from consumer.cli.listing import Listing
+from consumer.cli.app import positive
+from consumer.cli.configured import ConfiguredCommand, add_word, ledger_of, settings_of
+from consumer.cli.records import Listing, plain
 from consumer.errors import BadInputError
 from consumer.status.words import printable
 
@@ -38,9 +35,7 @@ class FenceList(Listing):
 
     nothing = "no fences"
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--limit",
             type=positive,
@@ -48,16 +43,15 @@ class FenceList(Listing):
             help="with --all: how many (default: %(default)s)",
         )
         parser.add_argument("--all", action="store_true", help="also those that are over")
-        add_config_file(parser)
-        return parser
 
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
         """Read the list."""
         with ledger_of(parsed_args) as ledger:
-            every = ledger.fences.every(parsed_args.limit)
-            shown = every if parsed_args.all else ledger.fences.standing()[::-1]
+            fences = ledger.fences
+            every = parsed_args.all
+            shown = fences.every(parsed_args.limit) if every else fences.standing()[::-1]
         return COLUMNS, [
             tuple(
                 plain(value)
@@ -71,7 +65,7 @@ class FenceList(Listing):
         ]  # fmt: skip
 
 
-class FenceLift(Command):
+class FenceLift(ConfiguredCommand):
     """Let a fenced client in again, before its time.
 
     Lift a fence only when the process that was fenced does not run any more: its host was switched
@@ -82,18 +76,11 @@ class FenceLift(Command):
     more from the moment you ask, also where the cluster gives no answer; then ask again.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "fence", type=positive, metavar="FENCE", help="its number in `detachd fence list`"
         )
-        parser.add_argument(
-            "--reason", type=stated_reason, required=True, help="how you know that it does not run"
-        )
-        add_actor(parser)
-        add_config_file(parser)
-        return parser
+        add_word(parser, "how you know that it does not run")
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Write the decision down, then ask the cluster.
@@ -103,6 +90,8 @@ class FenceLift(Command):
         """
         by, reason = parsed_args.actor, parsed_args.reason
         with ledger_of(parsed_args) as ledger:
+            # Written first: from now on no watch makes the fence again, also where the cluster
+            # gives no answer.
             fence = ledger.fences.begin_lift(parsed_args.fence, by, reason)
             try:
                 _lift(parsed_args, fence)
@@ -116,22 +105,23 @@ class FenceLift(Command):
 def _lift(arguments: argparse.Namespace, fence: Fence) -> None:
     """Have the driver lift it, of the cluster that has it. Raises NotLiftedError."""
     from consumer.cloud import Drivers, control_plane
-    from consumer.settings.configuration import load
-    from consumer.settings.files import default_files
     from consumer.work.driver_calls import BoundedDrivers
     from drivers.errors import OutsideError
 
     address = fence.address
-    settings = load(list(arguments.config_file) or default_files())
+    settings = settings_of(arguments)
     drivers = BoundedDrivers(Drivers(settings, control_plane(settings).cinder), settings.backends)
     try:
         left = drivers(fence.backend).lift_fence(address, timeout_seconds=LIFT_SECONDS)
     except OutsideError as error:
         raise NotLiftedError(f"the fence of {address} was not lifted: {error}") from error
+    # The options may name another cluster now: there the fence was never, and its absence proves
+    # nothing.
     if fence.cluster not in (None, left.cluster):
         raise NotLiftedError(
             f"backend {fence.backend} is cluster {left.cluster} now, and the fence of {address} is "
             f"in cluster {fence.cluster}: remove it there"
         )
+    # What the cluster says now counts, not that the command succeeded.
     if address in left.until:
         raise NotLiftedError(f"the cluster still refuses {address}")

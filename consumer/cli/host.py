@@ -6,12 +6,9 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from cliff.command import Command
-
-from consumer.cli.app import moment_or_seconds, positive, stated_reason
-from consumer.cli.case import plain
-from consumer.cli.configured import add_actor, add_config_file, ledger_of
-from consumer.cli.listing import Listing
+from consumer.cli.app import moment_or_seconds
+from consumer.cli.configured import ConfiguredCommand, add_word, ledger_of, settings_of
+from consumer.cli.records import Listing, add_limit, plain
 from consumer.errors import BadInputError
 from consumer.status.words import printable
 
@@ -23,7 +20,7 @@ class HostNotOffError(BadInputError):
     """The word cannot be taken; the text says what speaks against it."""
 
 
-class HostAttest(Command):
+class HostAttest(ConfiguredCommand):
     """Say that a compute host is powered off, so that what waits for it can be released.
 
     Say it only of a host that has no power: switched off by its management controller, or
@@ -36,9 +33,7 @@ class HostAttest(Command):
     again.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         add = parser.add_argument
         add("host", metavar="HOST", help="the name of the compute host, as Nova knows it")
         add("--off", action="store_true", required=True, help="it is powered off")
@@ -50,16 +45,15 @@ class HostAttest(Command):
             help="a time (2026-11-30T08:00, in UTC unless it names a zone), or for how long: 90m, "
             "12h, 3d; 30 days at most",
         )
-        add("--reason", type=stated_reason, required=True, help="how you know it, for the history")
-        add_actor(parser)
-        add_config_file(parser)
-        return parser
+        add_word(parser, "how you know it, for the history")
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Ask Nova, then write it down. Raises HostNotOffError, WrongStateError."""
         host = parsed_args.host
+        # Before the ledger is opened: a host that is up needs no word.
         up = _compute_up(parsed_args)
         with ledger_of(parsed_args) as ledger:
+            # A mistyped name would be a word that never counts, and nobody would notice.
             if up is None and not ledger.knows_host(host):
                 raise HostNotOffError(
                     f"nobody knows a compute host {host}: Nova has no nova-compute of that name, "
@@ -74,11 +68,9 @@ class HostAttest(Command):
 def _compute_up(arguments: argparse.Namespace) -> bool | None:
     """Return what Nova says of its nova-compute: False or None. Raises HostNotOffError."""
     from consumer.cloud import control_plane
-    from consumer.settings.configuration import load
-    from consumer.settings.files import default_files
     from drivers.errors import OutsideError
 
-    nova = control_plane(load(list(arguments.config_file) or default_files())).nova
+    nova = control_plane(settings_of(arguments)).nova
     try:
         up = nova.compute_up(arguments.host, timeout_seconds=LOOK_SECONDS)
     except OutsideError as away:
@@ -93,19 +85,12 @@ def _compute_up(arguments: argparse.Namespace) -> bool | None:
     return up
 
 
-class HostRevoke(Command):
+class HostRevoke(ConfiguredCommand):
     """Take back the word that a host is powered off: from now on nothing rests on it."""
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("host", metavar="HOST", help="the name of the compute host")
-        parser.add_argument(
-            "--reason", type=stated_reason, required=True, help="the reason, for the history"
-        )
-        add_actor(parser)
-        add_config_file(parser)
-        return parser
+        add_word(parser, "the reason, for the history")
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Revoke. Raises NoSuchHostError."""
@@ -119,14 +104,8 @@ class HostList(Listing):
 
     nothing = "no host was said to be off"
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
-        parser.add_argument(
-            "--limit", type=positive, default=100, help="maximum number (default: %(default)s)"
-        )
-        add_config_file(parser)
-        return parser
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        add_limit(parser)
 
     def take_action(
         self, parsed_args: argparse.Namespace

@@ -1,7 +1,9 @@
-"""Looks at volumes as the service does, with its clients and drivers, and writes nothing anywhere.
+"""Looks at volumes as the service does, with its clients and drivers.
 
-A volume that never had a case is looked at as the one that a sweep would open: of each of its
-attachments, or of none. What the ledger would tell is left out, and said to be, where it is away.
+1. It makes the calls of a look and no other, and writes nothing anywhere.
+2. A volume that never had a case is looked at as the one that a sweep would open: of each of its
+   attachments, or of none.
+3. What the ledger would tell is left out where it is away, and that is said.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ class Looked:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Eyes:
+class LiveLooks:
     """What a look is made with. ``away`` says why the ledger could not be read, else it is None."""
 
     clouds: ControlPlane
@@ -65,7 +67,7 @@ class Eyes:
     backends: Backends
     cloud: str
     ledger: Ledger | None
-    away: str | None = None
+    away: str | None
 
     def case(self, case_id: str, volume_id: str) -> Looked:
         """Look at the attachment of a case. Raises NoSuchCaseError, LedgerUnavailableError."""
@@ -82,6 +84,7 @@ class Eyes:
                 looked = self._look(case, record, why)
                 host = self._let_in_alone(looked.look)
                 again = dataclasses.replace(case, host=host)
+                # Looked at again as a case of that host, which a sweep would open.
                 yield self._look(again, record, why) if host else looked
 
     def server(self, instance_id: str) -> tuple[str, ...] | None:
@@ -183,6 +186,7 @@ class Eyes:
             threading.Event(),
             uncounted,
         )
+        # As a worker has it, whose claim counts the attempt.
         claimed = dataclasses.replace(case, attempts=case.attempts + 1)
         file = ReadOnlyFile(claimed, record.now, self._learned, self._off, self._clients)
         look = look_now(viewer, file)
@@ -199,13 +203,13 @@ class Eyes:
 
 
 @contextlib.contextmanager
-def eyes_of(settings: Settings) -> Iterator[Eyes]:
+def live_looks(settings: Settings) -> Iterator[LiveLooks]:
     """Make the clients and drivers that the service makes; open the ledger where it answers."""
     clouds = control_plane(settings)
     drivers = BoundedDrivers(Drivers(settings, clouds.cinder), settings.backends)
     with contextlib.closing(open_ledger(settings.cloud, settings.ledger)) as ledger:
         away = _away(ledger)
-        yield Eyes(
+        yield LiveLooks(
             clouds, drivers, settings.backends, settings.cloud, None if away else ledger, away
         )
 
@@ -218,29 +222,31 @@ def _away(ledger: Ledger) -> str | None:
     return None
 
 
-def looks_at(eyes: Eyes, wanted: str) -> Iterator[Looked]:
+def looks_at(live: LiveLooks, wanted: str) -> Iterator[Looked]:
     """Yield the looks at what an id stands for: a case, a volume, or a server."""
-    if (case := _case(eyes, wanted)) is not None:
+    if (case := _case(live, wanted)) is not None:
         yield case
         return
-    if eyes.may_be_volume(wanted) or (volumes := eyes.server(wanted)) is None:
-        yield from eyes.volume(wanted)
+    # A volume first, also where Cinder gives no answer: its look then says why.
+    if live.may_be_volume(wanted) or (volumes := live.server(wanted)) is None:
+        yield from live.volume(wanted)
         return
     for volume_id in volumes:
-        yield from eyes.volume(volume_id)
+        yield from live.volume(volume_id)
 
 
-def _case(eyes: Eyes, wanted: str) -> Looked | None:
+def _case(live: LiveLooks, wanted: str) -> Looked | None:
     """Return the look at a case of this id; None where it can be the id of something else."""
     other = FULL_ID.fullmatch(wanted) is not None
-    if eyes.ledger is None:
+    if live.ledger is None:
         if other:
             return None
-        raise LedgerError(f"a case cannot be found without the ledger: {eyes.away}")
+        raise LedgerError(f"a case cannot be found without the ledger: {live.away}")
     try:
-        found = eyes.ledger.case(wanted).case
+        found = live.ledger.case(wanted).case
     except NoSuchCaseError as error:
         if other:
             return None
+        # Only a full id can be anything else than a case's.
         raise NoSuchCaseError(f"{error}; {OTHER_IDS}") from None
-    return eyes.case(found.case_id, found.volume_id)
+    return live.case(found.case_id, found.volume_id)

@@ -9,10 +9,10 @@ from typing import assert_never
 from cliff.display import DisplayCommandBase
 from cliff.formatters.base import SingleFormatter
 
+from consumer.cli.app import BAD_INPUT
 from consumer.errors import BadInputError
 from handlers.notification import Ignored, Malformed, Notification, Phase, parse
 
-BAD_INPUT = 2
 COLUMNS = (
     "source", "event_type", "operation", "phase", "volume_id", "instance_id", "attachment_id",
     "request_id", "relevant", "reason",

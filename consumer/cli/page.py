@@ -95,6 +95,7 @@ def _typed(action: argparse.Action) -> str:
 
 def _help(action: argparse.Action) -> str:
     shown = dict(vars(action))
+    # Its default is whoever runs `make docs`.
     if action.dest == "actor":
         shown["default"] = THE_USER
     text = (action.help or "") % shown
@@ -132,6 +133,7 @@ def _man() -> Iterator[str]:
 
 
 def _roff(text: str) -> str:
+    # A plain hyphen becomes a typographic one in some pagers, and cannot be copied then.
     escaped = text.replace("\\", "\\e").replace("-", "\\-")
     return re.sub(r"^([.'])", r"\\&\1", escaped)
 

@@ -11,10 +11,15 @@ from cliff.command import Command
 from cliff.show import ShowOne
 
 from consumer.body_state import BodyState
-from consumer.cli.app import DONE, FAILED, positive, stated_reason
-from consumer.cli.case import as_dict, plain
-from consumer.cli.configured import add_actor, add_config_file, ledger_of, settings_of
-from consumer.cli.listing import Listing
+from consumer.cli.app import DONE, FAILED, stated_reason
+from consumer.cli.configured import (
+    ConfiguredCommand,
+    add_actor,
+    add_word,
+    ledger_of,
+    settings_of,
+)
+from consumer.cli.records import Listing, add_limit, as_dict, plain
 
 if TYPE_CHECKING:
     from consumer.intake.deciding import Decided, Quarantines
@@ -43,16 +48,10 @@ class QuarantineList(Listing):
 
     nothing = "no messages in quarantine"
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         states = [state.value for state in BodyState]
         parser.add_argument("--state", choices=states, help="list only messages in this state")
-        parser.add_argument(
-            "--limit", type=positive, default=100, help="maximum number (default: %(default)s)"
-        )
-        add_config_file(parser)
-        return parser
+        add_limit(parser)
 
     def take_action(
         self, parsed_args: argparse.Namespace
@@ -64,15 +63,11 @@ class QuarantineList(Listing):
         return LIST_COLUMNS, [_row(body) for body in found]
 
 
-class QuarantineShow(ShowOne):
+class QuarantineShow(ConfiguredCommand, ShowOne):
     """Show one message: its origin, why it is held, its text without secrets, and the decision."""
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("hash", metavar="HASH", help="the hash, or its beginning")
-        add_config_file(parser)
-        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
         """Read it. Raises NoSuchBodyError."""
@@ -81,16 +76,14 @@ class QuarantineShow(ShowOne):
         return tuple(fields), tuple(plain(value) for value in fields.values())
 
 
-class QuarantineReplay(Command):
+class QuarantineReplay(ConfiguredCommand):
     """Replay messages from quarantine, after you removed the cause of the problem.
 
     Each message is first put on the replay queue and then removed from quarantine. A message that
     still cannot be read returns to quarantine.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument(
             "hash", metavar="HASH", nargs="*", default=[], help="a hash, or its beginning"
@@ -103,8 +96,6 @@ class QuarantineReplay(Command):
             help="the reason (default: %(default)s)",
         )
         add_actor(parser)
-        add_config_file(parser)
-        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Replay them; return 1 if a given one is missing or a queue could not be searched."""
@@ -113,28 +104,23 @@ class QuarantineReplay(Command):
 
         requester = Requester(parsed_args.actor, parsed_args.reason)
         with ledger_of(parsed_args) as ledger:
+            # All are looked up first: with one unknown hash nothing is replayed.
             bodies = [ledger.quarantined_body(text) for text in parsed_args.hash]
             chosen = None if parsed_args.all else bodies
             decided = replay_bodies(ledger, _quarantines(parsed_args), chosen, requester)
         _print_done(self, decided, "replayed")
         _print_problems(self, decided, "it cannot be replayed")
+        # With --all, what is gone by now was replayed or discarded by somebody else.
         incomplete = decided.missing and not parsed_args.all
         return FAILED if incomplete or decided.unreached else DONE
 
 
-class QuarantineDiscard(Command):
+class QuarantineDiscard(ConfiguredCommand):
     """Delete messages from quarantine. Their hash, the reason and the actor stay recorded."""
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("hash", metavar="HASH", nargs="+", help="a hash, or its beginning")
-        parser.add_argument(
-            "--reason", type=stated_reason, required=True, help="the reason, for the record"
-        )
-        add_actor(parser)
-        add_config_file(parser)
-        return parser
+        add_word(parser, "the reason, for the record")
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Discard them; return 1 if a queue could not be searched. Raises NoSuchBodyError."""

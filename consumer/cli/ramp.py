@@ -12,6 +12,7 @@ from datetime import datetime
 
 from handlers.case import Case, CaseState
 
+# A look takes seconds.
 POLL_SECONDS = 1.0
 RESTS = frozenset({
     CaseState.PARKED, CaseState.AWAITING_APPROVAL, CaseState.CLOSED, CaseState.SETTLING,
@@ -54,6 +55,7 @@ class Sent:
         if now.state not in RESTS:
             return False
         if self.rested:
+            # The order is carried out later, by a service: until then the case rests as before.
             return now.round_began_at > self.round_began_at and now.attempts > 0
         return now.updated_at > self.updated_at
 
@@ -81,9 +83,11 @@ class Replaying:
             self._send(case)
         if first:
             self._await_first(len(others))
+        # The rate counts from here: the first ones may have taken minutes.
         began = self.clock()
         for number, case in enumerate(others):
             self._pause_until(began + number * self._pause_seconds)
+            # Right before the next is sent, so that at most those under way come too much.
             self._check(len(others) - number)
             self._send(case)
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import argparse
 
-from cliff.command import Command
-
 from consumer.cli.app import stated_reason
-from consumer.cli.configured import add_actor, add_config_file, settings_of
+from consumer.cli.configured import ConfiguredCommand, add_actor, settings_of
 
 
-class ReplayFile(Command):
+class ReplayFile(ConfiguredCommand):
     """Replay recorded notifications: detachd diagnoses the volume of each of them at once.
 
     The input is the same as for `detachd notification inspect`: one message, or JSON lines.
     Messages that concern no attachment are skipped. If one message cannot be read, none is sent.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("file", metavar="PATH", help="a file, or - for standard input")
         parser.add_argument(
             "--reason",
@@ -28,8 +24,6 @@ class ReplayFile(Command):
             help="the reason (default: %(default)s)",
         )
         add_actor(parser)
-        add_config_file(parser)
-        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Send them. Raises UnreadableInputError, NotReplayableError, NotConfirmedError."""

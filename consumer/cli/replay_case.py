@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from typing import TYPE_CHECKING
-
-from cliff.command import Command
 
 from consumer.cli.app import DONE, FAILED, MOST, positive, stated_reason
 from consumer.cli.case_list import add_filters, check_known, filter_of
-from consumer.cli.configured import add_actor, add_config_file, settings_of
+from consumer.cli.configured import ConfiguredCommand, add_actor, settings_of
 from consumer.cli.ramp import Ramp, Replaying, StoppedError
 from consumer.errors import BadInputError
 from consumer.status.words import printable
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 SHOWN_ID = 8
 
 
-class ReplayCase(Command):
+class ReplayCase(ConfiguredCommand):
     """Replay cases: detachd diagnoses each of them at once, whatever its state is.
 
     The cases are named by id, or chosen by filters, which without --state choose among those that
@@ -40,9 +38,7 @@ class ReplayCase(Command):
     not. Exit status 1 says that it stopped.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "ids", metavar="ID", nargs="*", help="the id of a case, or its beginning"
         )
@@ -61,17 +57,18 @@ class ReplayCase(Command):
             help="stop when so many of them are parked again",
         )  # fmt: skip
         add_actor(parser)
-        add_config_file(parser)
-        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Replay. Raises NoSuchCaseError with nothing sent, NotConfirmedError, BadInputError."""
+        from consumer.settings.ledger import open_ledger
+
         _check(parsed_args)
         settings = settings_of(parsed_args)
         if parsed_args.preview:
             return self._preview(settings, parsed_args)
         ramp = Ramp(parsed_args.canary, parsed_args.rate, parsed_args.stop_after)
-        with _opened(settings) as ledger:
+        with contextlib.closing(open_ledger(settings.cloud, settings.ledger)) as ledger:
+            # The way that needs no ledger: an order for a case is a message.
             if parsed_args.ids and not ramp.watches and parsed_args.rate is None:
                 return self._by_id(settings, ledger, parsed_args)
             cases = _chosen(ledger, parsed_args)
@@ -125,15 +122,15 @@ class ReplayCase(Command):
         self.app.stderr.write(f"{text}\n")
 
     def _preview(self, settings: Settings, arguments: argparse.Namespace) -> int:
-        from consumer.cli.live import eyes_of
+        from consumer.cli.live import live_looks
 
-        with eyes_of(settings) as eyes:
-            if eyes.ledger is None:
-                raise BadInputError(f"the cases cannot be read: {eyes.away}")
-            cases = _chosen(eyes.ledger, arguments)
+        with live_looks(settings) as live:
+            if live.ledger is None:
+                raise BadInputError(f"the cases cannot be read: {live.away}")
+            cases = _chosen(live.ledger, arguments)
             counted: dict[str, int] = {}
             for case in cases:
-                looked = eyes.case(case.case_id, case.volume_id)
+                looked = live.case(case.case_id, case.volume_id)
                 outlook = looked.told.outlook.value
                 counted[outlook] = counted.get(outlook, 0) + 1
                 self.app.stdout.write(printable(_in_short(case, looked)) + "\n")
@@ -143,22 +140,14 @@ class ReplayCase(Command):
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    chosen = arguments.state or any(
-        getattr(arguments, name) is not None
-        for name in ("backend", "volume", "server", "host", "rule", "since")
-    )
-    if bool(arguments.ids) == bool(chosen):
+    from consumer.ledger import Filter
+
+    # Compared as a whole, so that a filter that is added later is not forgotten here.
+    chosen = filter_of(arguments) != Filter()
+    if bool(arguments.ids) == chosen:
         raise BadInputError("name cases by their ids, or choose them by filters such as --state")
     if not arguments.preview and not arguments.reason:
         raise BadInputError("give --reason: it is kept in the history of each case")
-
-
-@contextlib.contextmanager
-def _opened(settings: Settings) -> Iterator[Ledger]:
-    from consumer.settings.ledger import open_ledger
-
-    with contextlib.closing(open_ledger(settings.cloud, settings.ledger)) as ledger:
-        yield ledger
 
 
 def _chosen(ledger: Ledger, arguments: argparse.Namespace) -> Sequence[Case]:

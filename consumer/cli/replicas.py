@@ -6,12 +6,10 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cliff.command import Command
-
 from consumer.cli.app import stated_reason
 from consumer.cli.case_list import check_backend
-from consumer.cli.configured import add_actor, add_config_file, ledger_of
-from consumer.cli.listing import Listing
+from consumer.cli.configured import ConfiguredCommand, add_actor, ledger_of
+from consumer.cli.records import Listing
 from consumer.status.words import printable
 
 if TYPE_CHECKING:
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     from consumer.ledger import Pause as PauseRecord
 
 
-class Pause(Command):
+class Pause(ConfiguredCommand):
     """Pause every service on this ledger until `detachd resume`: no more writes to the cloud.
 
     The pause takes effect before the next write to Cinder, Nova or a backend. A call that is in
@@ -28,23 +26,21 @@ class Pause(Command):
     With --backend only the volumes of that backend are left alone, all others go on.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--reason", type=stated_reason, required=True, help="the reason, for the history"
         )
         _add_backend(parser, "pause only this backend")
         add_actor(parser)
-        add_config_file(parser)
-        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Pause."""
         backend = parsed_args.backend
         with ledger_of(parsed_args) as ledger:
             if backend is not None:
+                # A pause of a mistyped backend would hold nothing back, and look as if it did.
                 check_backend(ledger, backend, parsed_args.config_file)
+            # Read before: the ledger keeps the first pause, with the reason of whoever came first.
             before = _own(ledger, backend)
             ledger.pause(parsed_args.actor, parsed_args.reason, backend=backend)
         if before is None:
@@ -55,20 +51,16 @@ class Pause(Command):
             )
 
 
-class Resume(Command):
+class Resume(ConfiguredCommand):
     """End the pause that `detachd pause` began.
 
     Without --backend it ends the pause of all; backends that were paused alone stay paused.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--reason", default="", help="the reason, for the log of the service")
         _add_backend(parser, "end the pause of this backend")
         add_actor(parser)
-        add_config_file(parser)
-        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Resume."""
@@ -78,6 +70,7 @@ class Resume(Command):
                 check_backend(ledger, backend, parsed_args.config_file)
             was = _own(ledger, backend)
             ledger.resume(parsed_args.actor, parsed_args.reason, backend=backend)
+            # Whoever ends one pause wants to know that another one still holds.
             left = ledger.pauses()
         what = backend or "detachd"
         self.app.stdout.write(f"resumed{_of(backend)}\n" if was else f"{what} was not paused\n")
@@ -110,12 +103,6 @@ class ReplicaList(Listing):
     """
 
     nothing = "no services"
-
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
-        add_config_file(parser)
-        return parser
 
     def take_action(
         self, parsed_args: argparse.Namespace

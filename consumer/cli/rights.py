@@ -119,6 +119,7 @@ def _of_cinder(cinder: Cinder) -> Generator[Finding, None, str | None]:
         ),
     }
     found = None
+    # One that is in use first: only it has attachments to be read.
     for status in ("in-use", "available"):
         try:
             listed = cinder.volumes_in(status, after=None, limit=1, timeout_seconds=limit)
@@ -141,6 +142,7 @@ def _writes(cinder: Cinder, volume_id: str) -> Iterator[Finding]:
         why, todo = unfit
         yield warning("cinder", f"nothing was written to {volume_id}: {why}", todo)
         return
+    # Harmless on a volume that is available: it changes one that is detaching alone.
     yield _written("os-roll_detaching", cinder.roll_detaching, volume_id)
     yield from _reserved_and_given_back(cinder, volume_id)
     if (unfit := _unfit(cinder, volume_id)) is not None:
@@ -168,6 +170,7 @@ def _unfit(cinder: Cinder, volume_id: str) -> tuple[str, str] | None:
         return str(away), ""
     if volume is None:
         return "there is no such volume", TO_MAKE_ONE
+    # A mark that a person has set, so that nobody's volume is reserved by a wrong id.
     if TRIAL_MARK not in volume.marks:
         return f"its metadata has no {TRIAL_MARK}=true, so it may be somebody's", TO_MAKE_ONE
     number = len(volume.attachments)
@@ -237,6 +240,8 @@ def _detach(nova: Nova, server_id: str) -> Finding:
     try:
         nova.detach(server_id, nobodys, request_id=request_id, timeout_seconds=limit)
     except NotFoundError:
+        # Nova asks its policy before it looks for the volume: a 404 means that the policy let it
+        # pass.
         return _denied(nova, server_id, nobodys)
     except PermanentError as refused:
         return error("nova", f"it refuses detachd a detach: {refused}", PERMIT)

@@ -14,11 +14,9 @@ import threading
 from collections.abc import Callable, Mapping
 from types import FrameType
 
-from cliff.command import Command
-
 from consumer import logs
 from consumer.cli.app import DONE, FAILED, version
-from consumer.cli.configured import add_config_file, settings_of
+from consumer.cli.configured import ConfiguredCommand, settings_of
 
 M_ARENA_MAX = -8
 """From glibc's ``malloc.h``; see mallopt(3)."""
@@ -40,10 +38,11 @@ def share_one_arena() -> None:
 
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# How often systemd's watchdog is fed, and how late a failed part is noticed.
 LOOK_SECONDS = 0.5
 
 
-class Serve(Command):
+class Serve(ConfiguredCommand):
     """Run the service in the foreground. SIGTERM and SIGINT stop it.
 
     SIGHUP reads the configuration anew, for modes and brakes; everything else needs a restart. A
@@ -53,12 +52,6 @@ class Serve(Command):
     A second signal ends it at once; no data is lost, and the work continues after the next start.
     Exit code 1 means that a part of the service failed or did not stop in time: restart it.
     """
-
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
-        add_config_file(parser)
-        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Start the service, wait for a signal or the failure of a part, and stop it."""
@@ -71,6 +64,7 @@ class Serve(Command):
         logs.set_up(settings.conf, version())
         service = Service(settings)
         supervisor = Supervisor()
+        # Before the start: a SIGTERM that comes in the middle of it is not lost.
         wait = waiting_for_signals(
             service.over,
             lambda: supervisor.alive(service.stuck),
@@ -80,8 +74,10 @@ class Serve(Command):
             },
         )
         service.start()
+        # First, so that no garbage is frozen with the rest.
         gc.collect()
         gc.freeze()  # so that the objects of the program itself are not scanned at each collection
+        # Only now: what systemd starts after us may rely on it.
         supervisor.started()
         wait()
         supervisor.stopping()

@@ -8,9 +8,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cliff.command import Command
-
-from consumer.cli.configured import add_config_file, settings_of
+from consumer.cli.configured import ConfiguredCommand, settings_of
 from consumer.errors import BadInputError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ NO_SIMULATOR = (
 )
 
 
-class Simulate(Command):
+class Simulate(ConfiguredCommand):
     """Run a simulated cloud in the foreground, for a trial of alerts, subscribers and options.
 
     It has Cinder, Nova and a storage backend in memory. Each scene makes a volume that is stuck, or
@@ -35,9 +33,7 @@ class Simulate(Command):
     It runs until SIGTERM or SIGINT. Everything in the cloud is gone then.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--listen",
             metavar="HOST:PORT",
@@ -63,8 +59,6 @@ class Simulate(Command):
             metavar="SECONDS",
             help="play the scenes again and again, on new volumes, with so many seconds between",
         )
-        add_config_file(parser)
-        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Serve the cloud, play the scenes, and wait for a signal."""
@@ -86,10 +80,12 @@ class Simulate(Command):
                 while parsed_args.every and not over.wait(parsed_args.every):
                     player.play(scenes, over)
 
+            # In a thread: the main one waits for signals, and the scenes wait for a subscriber.
             thread = threading.Thread(target=play, name="scenes")
             thread.start()
             wait()
             over.set()
+            # Before the sender is closed, which the scenes use.
             thread.join()
             through.close()
 

@@ -9,11 +9,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from cliff.command import Command
-
 from consumer.cli.app import version
 from consumer.cli.case_list import aligned
-from consumer.cli.configured import add_config_file, backends_configured, ledger_of
+from consumer.cli.configured import ConfiguredCommand, add_format, backends_configured, ledger_of
 from consumer.cli.text import width, wrapped
 from consumer.status.standing import Standing, by_name, read, row, sentences
 from handlers.case import CaseState
@@ -24,21 +22,15 @@ if TYPE_CHECKING:
 LABEL = 15
 
 
-class Status(Command):
+class Status(ConfiguredCommand):
     """Show what is stuck by backend, since when, and what stands still: one screen.
 
     It reads the ledger alone. Whether the buses, Cinder and Nova answer is what /readyz of each
     service says.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
-        parser.add_argument(
-            "-f", "--format", choices=["text", "json"], default="text", help="(default: text)"
-        )
-        add_config_file(parser)
-        return parser
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        add_format(parser)
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Read and print it."""

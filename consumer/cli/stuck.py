@@ -10,16 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from cliff.command import Command
-
 from consumer.cli.case_list import lines
-from consumer.cli.configured import add_config_file, settings_of
+from consumer.cli.configured import ConfiguredCommand, add_format, settings_of
 from consumer.cli.text import width
 from consumer.status.words import ABBREVIATED
 from handlers.case import OPEN_STATES, Case
 
 if TYPE_CHECKING:
     from consumer.settings.configuration import Settings
+    from consumer.work.sweep import Pages
     from drivers.control_plane import Cinder, ListedAttachment, ListedVolume
 
 MOST_CASES = 10_000
@@ -38,7 +37,7 @@ class InTransition:
     case: Case | None = None
 
 
-class Stuck(Command):
+class Stuck(ConfiguredCommand):
     """List what is in transition in Cinder now: a live look that changes nothing.
 
     Much of it is no trouble: an attach that is under way, or a shelved server's reservation.
@@ -46,14 +45,8 @@ class Stuck(Command):
     0.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
-        parser.add_argument(
-            "-f", "--format", choices=["text", "json"], default="text", help="(default: text)"
-        )
-        add_config_file(parser)
-        return parser
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        add_format(parser)
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Ask Cinder, and print. Raises OutsideError if a list cannot be read."""
@@ -75,7 +68,7 @@ class Stuck(Command):
         return FOUND if known else NOTHING
 
 
-def in_transition(cinder: Cinder, pages: Any) -> list[InTransition]:
+def in_transition(cinder: Cinder, pages: Pages) -> list[InTransition]:
     """Return the volumes, the longest unchanged first. Blocks for Cinder, page by page."""
     from consumer.work.sweep import attachments_in_transition, volumes_in_transition
 
@@ -84,6 +77,7 @@ def in_transition(cinder: Cinder, pages: Any) -> list[InTransition]:
     for row in attachments_in_transition(cinder, pages):
         rows.setdefault(row.volume_id, []).append(row)
     found = (_made(i, volumes.get(i), rows.get(i, ())) for i in dict.fromkeys((*volumes, *rows)))
+    # What has only rows in transition has no time, and comes last.
     latest = datetime.max.replace(tzinfo=UTC)
     return sorted(found, key=lambda one: (one.since or latest, one.volume_id))
 
@@ -120,7 +114,10 @@ def _cases(settings: Settings) -> tuple[Mapping[str, Case], str | None]:
             ledger.check_schema()
             listing = ledger.list_cases(Filter(states=OPEN_STATES, limit=MOST_CASES))
     except LedgerError as error:
+        # Cinder's answer is worth showing without the ledger.
         return {}, str(error)
+    # Reversed: of several cases of a volume the first of the list counts, which is the one for a
+    # person.
     return {case.volume_id: case for case in reversed(listing.cases)}, None
 
 

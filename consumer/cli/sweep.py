@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Sequence
 
-from cliff.command import Command
-
-from consumer.cli.app import positive, stated_reason
-from consumer.cli.configured import add_actor, add_config_file, ledger_of
-from consumer.cli.listing import Listing
+from consumer.cli.app import positive
+from consumer.cli.configured import ConfiguredCommand, add_word, ledger_of
+from consumer.cli.records import Listing
 
 MOST_LISTED = 1000
 
@@ -23,17 +21,13 @@ class SweepList(Listing):
 
     nothing = "no findings"
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--limit",
             type=positive,
             default=MOST_LISTED,
             help="show at most so many (default: %(default)s)",
         )
-        add_config_file(parser)
-        return parser
 
     def take_action(
         self, parsed_args: argparse.Namespace
@@ -53,22 +47,15 @@ class SweepList(Listing):
         ]
 
 
-class SweepAcknowledge(Command):
+class SweepAcknowledge(ConfiguredCommand):
     """Say that you have seen what the sweeps found. Once for each ledger.
 
     Until then detachd acts on nothing that the first sweep found, also in mode auto: it may be
     older than the installation. The cases that wait for this are diagnosed again at once.
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of this command."""
-        parser = super().get_parser(prog_name)
-        parser.add_argument(
-            "--reason", type=stated_reason, required=True, help="the reason, for the history"
-        )
-        add_actor(parser)
-        add_config_file(parser)
-        return parser
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        add_word(parser, "the reason, for the history")
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Record it, and say how many cases are due now."""

@@ -22,6 +22,7 @@ def width() -> int:
 def wrapped(label: str, text: str, columns: int, indent: int) -> Iterator[str]:
     """Yield the text under a label of ``indent`` characters; a long word is never lost."""
     room = max(columns - indent, 20)
+    # Ids have hyphens, and are copied.
     parts = textwrap.wrap(printable(text), room, break_on_hyphens=False) or [""]
     yield f"{label:<{indent}}{parts[0]}".rstrip()
     yield from (" " * indent + part for part in parts[1:])
@@ -50,6 +51,7 @@ def abbreviated(value: Any, ids: Iterable[str | None]) -> Any:
     """
     known = {one for one in ids if one is not None and len(one) > ABBREVIATED}
     beginnings = [one[:ABBREVIATED] for one in known]
+    # Two ids that begin alike would look like one.
     alone = [one for one in known if beginnings.count(one[:ABBREVIATED]) == 1]
 
     def cut(text: str) -> str:

@@ -24,6 +24,7 @@ from consumer.settings import configuration
 from drivers.simulator import Cloud
 from handlers.case import Case, CaseState, StepResult
 
+# The scenes take about six.
 PATIENCE_SECONDS = 15.0
 POLL_SECONDS = 0.1
 ENDED = (CaseState.CLOSED, CaseState.PARKED)
@@ -118,6 +119,7 @@ def perform(progress: Callable[[Mapping[str, str]], None]) -> list[Row]:
             serving(cloud, Path(directory)) as service,
             InMemoryBus() as bus,
         ):
+            # First: a host whose connector nobody has heard of cannot be released.
             bus.publish([last_attach(act.stage) for act in acts])
             bus.publish([message for act in acts for message in act.messages])
             _watch(service.ledger, acts, bus, progress)
@@ -138,9 +140,11 @@ def serving(cloud: Cloud, directory: Path, more: str = "") -> Iterator[Service]:
     parts = Parts(ControlPlane(cloud.cinder, cloud.nova), cloud.driver)
     service = Service(configuration.load([file]), parts)
     service.ledger.upgrade()
+    # Otherwise nothing that a first sweep finds would be acted on.
     service.ledger.sweeps.acknowledge("the demo", "the cloud is as new as the ledger")
     service.start()
     try:
+        # What is published before a queue is bound is lost.
         _until(lambda: all(one.status().connected for one in service.listeners))
         yield service
     finally:
@@ -242,6 +246,7 @@ def _as_expected(act: Act, row: Row, record: CaseRecord | None, after: Observed)
         and record.case.state.value == expected.state
         and after.status == expected.cinder
         and after.backend == tuple(sorted(hosts))
+        # The simulation saw everything: a right result by a dangerous way is no success.
         and not act.stage.cloud.hazards()
     )
 

@@ -18,6 +18,7 @@ from consumer.errors import BadInputError
 from drivers.simulator import Cloud
 
 EXCHANGES = ("nova", "cinder")
+# Soon enough after `detachd serve` was started; a person waits.
 AGAIN_SECONDS = 2.0
 
 Say = Callable[[str], object]
@@ -83,6 +84,7 @@ class Player:
         for problem in self._attempts(message):
             if problem is None:
                 return True
+            # Said once, and again only when it is another problem.
             if problem != said:
                 self._say(said := problem)
             if stop.wait(AGAIN_SECONDS):

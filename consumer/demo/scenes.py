@@ -82,13 +82,9 @@ def last_attach(stage: Stage) -> Message:
     return story.cinder("attach.end", "in-use", row, publisher=API_PUBLISHER)
 
 
-def _attach_begins(stage: Stage, attachment_id: str, *, tries: int = 1) -> list[Message]:
-    story = stage.story()
-    start = [
-        story.cinder("attach.start", "reserved", stage.shown(attachment_id, "reserved"))
-        for _ in range(tries)
-    ]
-    return [story.nova("attach.start"), *start]
+def _attach_begins(stage: Stage, attachment_id: str) -> list[Message]:
+    story, row = stage.story(), stage.shown(attachment_id, "reserved")
+    return [story.nova("attach.start"), story.cinder("attach.start", "reserved", row)]
 
 
 def unfinished_attach(stage: Stage) -> Sequence[Message]:
@@ -138,6 +134,7 @@ def detach_never_carried_out(stage: Stage) -> Sequence[Message]:
 def leaked_by_a_timeout(stage: Stage) -> Sequence[Message]:
     """UC5: every try timed out, Nova gave up, and then the backend finished the call."""
     cloud = stage.cloud
+    # Five, as Nova tries: one fewer, and the last try would win.
     fault = Fault.late("backend.initialize_connection", volume_id=stage.volume_id, times=5)
     cloud.script(fault)
     attach = cloud.begin_attach(stage.volume_id, stage.instance_id)

@@ -127,6 +127,7 @@ class Story:
         )
 
     def _attachment(self, attachment: SentAttachment) -> dict[str, Any]:
+        # A text in the JSON, as Cinder's database has it.
         connector = json.dumps(attachment.connector.to_mapping()) if attachment.connector else None
         return {
             "id": attachment.attachment_id, "volume_id": self.volume_id,
@@ -155,7 +156,9 @@ class Story:
             "payload": payload,
             "timestamp": datetime.now(UTC).strftime(TIME_FORMAT),
         }
+        # Nova's notifications carry the request id alone; Cinder's carry Nova's as the global one.
         message |= context or {"_context_request_id": self.request_id}
+        # oslo.messaging puts the message as a text into its envelope.
         envelope = {"oslo.version": "2.0", "oslo.message": json.dumps(message)}
         return Message(exchange, f"{topic}.{priority.lower()}", json.dumps(envelope).encode())
 

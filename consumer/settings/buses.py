@@ -46,6 +46,7 @@ class QueueUse:
 
     def shared(self, other: QueueUse) -> str | None:
         """Return the queue that both share, on a host that both may use; None if there is none."""
+        # By host and virtual host: two brokers may have queues of one name.
         both = self._places() & other._places()
         return "{2} of {0}, virtual host {1}".format(*min(both)) if both else None
 
@@ -72,6 +73,7 @@ def uses(buses: Sequence[ListenerSettings], replay: ReplaySettings) -> list[Queu
     own = QueueUse(
         Task.QUARANTINE, "[listener] quarantine_queue", replay.broker, replay.quarantine.name
     )
+    # The quarantine of replays is usually that of a bus, and would clash with itself.
     listed = any((use.broker, use.name) == (own.broker, own.name) for use in found)
     return [
         *found,
@@ -148,6 +150,7 @@ def read(conf: cfg.ConfigOpts) -> tuple[ListenerSettings, ...]:
     with broker.url_explained():
         replay = ReplaySettings.from_conf(conf)
     own, queues = _own_broker_problems(conf, sections), queue_problems(found, replay)
+    # Buses whose names differ by case alone have the same queues too: one sentence is enough.
     problems = [*own, *(list(_case_problems(found)) or queues)]
     if problems:
         raise ConfigurationError(problems)
@@ -185,6 +188,7 @@ def _the_only_one(conf: cfg.ConfigOpts) -> ListenerSettings:
 
 
 def _read_one(conf: cfg.ConfigOpts, section: str) -> ListenerSettings:
+    # Only now: which sections there are is known from the files.
     conf.register_opts(options(), group=section)
     own, name = conf[section], section[len(PREFIX) :]
     if not _NAME.fullmatch(name):

@@ -24,6 +24,7 @@ from consumer.work.worker import WorkerSettings
 from drivers import registry
 from handlers.judgement.policy import BackendPolicy
 
+# Nova tries each call up to five times, each of which may last an RPC timeout.
 LATE_RPC_TIMEOUTS = 5
 
 
@@ -86,6 +87,8 @@ def load(paths: Sequence[Path] = ()) -> Settings:
     Blocks on the file system only. Raises ConfigurationError with every problem that was found.
     """
     files = list(paths) or config_files.default_files()
+    # First all names and values, by options that are not required: so one run tells of every
+    # problem.
     _check_files(files)
     settings = _settings(_conf(files))
     config_files.raise_if(problems(settings))
@@ -190,6 +193,7 @@ def _section_problems(all_of_them: Backends) -> Iterator[str]:
     for name in all_of_them.by_name:
         if name.count("@") != 1 or "#" in name:
             yield f"[{backends.PREFIX}{name}]: a backend is named HOST@BACKEND, without #POOL"
+        # oslo.config reads sections without regard to case, so that both would be one.
         if (other := seen.setdefault(name.lower(), name)) != name:
             yield f"[{backends.PREFIX}{name}] and [{backends.PREFIX}{other}] differ by case only"
 
@@ -207,6 +211,7 @@ def _driver_problems(section: str, backend: Backend) -> Iterator[str]:
 
 def _patience_problems(section: str, backend: Backend, settings: Settings) -> Iterator[str]:
     policy, rpc = backend.policy, settings.rpc_response_timeout_seconds
+    # A lease that ends in the middle of a call lets another worker take the volume.
     if settings.worker.lease_seconds < policy.longest_step_seconds:
         yield _short_lease(section, policy, settings.worker.lease_seconds)
     if policy.late_horizon_seconds < LATE_RPC_TIMEOUTS * rpc:
@@ -222,12 +227,14 @@ def _patience_problems(section: str, backend: Backend, settings: Settings) -> It
             f"the {days} days after which [ledger] archives or deletes the calls for a volume; "
             "lower the first or raise the second"
         )
+    # Cinder answers 500 when its RPC timeout is over: that answer tells more than our own timeout.
     if policy.call_timeout_seconds <= rpc:
         yield (
             f"[{section}] call_timeout_seconds = {policy.call_timeout_seconds:g} must be longer "
             f"than rpc_response_timeout_seconds = {rpc:g} in [cloud]: detachd would miss Cinder's "
             "answer"
         )
+    # One thread is all that there is in a small installation: it may be given to one backend.
     if backend.concurrency >= (threads := settings.worker.threads) > 1:
         yield (
             f"[{section}] concurrency = {backend.concurrency} leaves no thread for other backends "

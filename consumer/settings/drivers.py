@@ -49,6 +49,7 @@ class DriverOptions:
 
     def of(self, driver: str, backend: str) -> Values:
         """Return the options of a driver for ``host@backend``; its own section comes first."""
+        # The own section has every value by now, the inherited ones too (``_values``).
         return self.own.get((driver, backend)) or self.shared.get(driver, {})
 
     def backends(self) -> tuple[str, ...]:
@@ -92,6 +93,7 @@ def declared(titles: Iterable[str]) -> tuple[dict[str, list[cfg.Opt]], list[str]
         try:
             opts[section.title] = optional(registry.load(section.driver).opts)
         except registry.RegistryError as error:
+            # So that its options are not reported as unknown too: the driver is the one problem.
             opts[section.title] = []
             problems.append(f"[{section.title}]: {error}")
     return opts, problems
@@ -125,6 +127,8 @@ def _values(conf: cfg.ConfigOpts, title: str, opts: Iterable[cfg.Opt], inherited
     conf.register_opts(mine, group=title)
     return {
         opt.dest: conf[title][opt.dest]
+        # A value and not another default: oslo.config would substitute a ``$`` in it once more
+        # (docs/decisions/0008).
         if opt.dest not in inherited or _is_set(conf, title, opt.dest)
         else inherited[opt.dest]
         for opt in mine
@@ -133,6 +137,7 @@ def _values(conf: cfg.ConfigOpts, title: str, opts: Iterable[cfg.Opt], inherited
 
 def _is_set(conf: cfg.ConfigOpts, title: str, name: str) -> bool:
     found = conf.get_location(name, title)
+    # Set by a file or a variable, and not by a default.
     return found is not None and found.location.is_user_controlled
 
 

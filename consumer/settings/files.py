@@ -1,8 +1,9 @@
 """Checks configuration files before oslo.config reads them.
 
-oslo.config ignores unknown names: with a typing error in ``mode``, its default would be used. Here
-an unknown name is an error, which suggests the most similar name. Messages never contain a line of
-the file, because it may contain a password.
+1. An unknown name is an error, which suggests the most similar name. oslo.config ignores it: with a
+   typing error in ``mode``, its default would be used.
+2. No message contains a line of the file, because it may contain a password.
+3. Every problem is told in one run.
 """
 
 from __future__ import annotations
@@ -65,9 +66,11 @@ def parse(path: Path) -> Sections:
     """Return the sections of one file. Raises ConfigurationError if it cannot be read."""
     sections: dict[str, dict[str, Any]] = {}
     try:
+        # oslo.config's own parser, so that what we check is what it will read.
         cfg.ConfigParser(str(path), sections).parse()
     except cfg.ParseError as error:
         problem = f"{path}, line {error.lineno}: {_marked(path, error) or error.msg}"
+        # ``from None``: the error quotes the line, which may be a password.
         raise ConfigurationError([problem]) from None
     except UnicodeDecodeError as error:
         raise ConfigurationError([f"{path} is not a text file: {error.reason}"]) from None
@@ -88,6 +91,7 @@ def library_options() -> Declared:
     """Return the options of oslo.log and oslo.messaging by section."""
     declared: dict[str, list[cfg.Opt]] = {}
     for point in importlib.metadata.entry_points(group="oslo.config.opts"):
+        # Only what detachd reads: to load all would import every service that is installed here.
         if point.name in LIBRARIES:
             for group, opts in point.load()():
                 declared.setdefault(_section(group), []).extend(opts)
@@ -133,6 +137,7 @@ def unknown_in_environment(variables: Iterable[str], declared: Declared) -> Iter
     names = _names(declared)
     known = {f"OS_{section}__{name}".upper() for section in names for name in names[section]}
     for variable in sorted(set(variables) - known):
+        # OS_AUTH_URL and the like are of command-line clients, and have one underscore.
         if variable.startswith("OS_") and "__" in variable:
             yield f"{variable} in the environment names no option" + _hint(
                 _nearest(variable, known)
@@ -144,6 +149,7 @@ def _unknown_option(name: str, known: Iterable[str]) -> str:
     first, space, _ = name.partition(" ")
     if space:
         return f"has a line that begins with {first!r} and has no '='"
+    # With a hyphen is how options are written on a command line.
     return f"has no option {name}" + _hint(_nearest(name.replace("-", "_"), known))
 
 
@@ -172,6 +178,7 @@ def bad_values(conf: cfg.ConfigOpts, declared: Declared) -> Iterator[str]:
         group = conf if section == "DEFAULT" else conf[section]
         for opt in opts:
             try:
+                # Each is read, as oslo.config parses a value only then.
                 value = group[opt.dest]
             except cfg.ConfigSourceValueError as error:
                 yield f"[{section}] {opt.dest}: {_reason(error)}"

@@ -23,6 +23,7 @@ from consumer.ledger import Ledger, LedgerUrlError, Timing, Tls, check_url
 from consumer.settings import files
 from handlers.notification import Operation
 
+# Five for the call, and five for the clean-up after it.
 NOVA_TRIES = 10
 DEFAULT_RPC_TIMEOUTS = NOVA_TRIES * 3 // 2
 
@@ -33,6 +34,7 @@ def deadline_options() -> list[cfg.Opt]:
         cfg.FloatOpt(
             _name(operation),
             min=1.0,
+            # For the default of rpc_response_timeout; the real one follows the option.
             sample_default=DEFAULT_RPC_TIMEOUTS * 60.0,
             help=(
                 f"How long detachd waits for the end of the {operation.value}, in seconds after it "
@@ -179,15 +181,16 @@ DAY_SECONDS = 86_400.0
 class LedgerSettings:
     """The settings of the ledger: its URL, deadlines, archive and retention."""
 
+    # It has the password of the database.
     url: str = dataclasses.field(repr=False)
     attach_deadline_seconds: float
     detach_deadline_seconds: float
     error_settle_seconds: float
-    second_look_seconds: float = 600.0
-    second_looks_per_minute: int = 0
-    archive_days: int = 0
-    retention_days: int = 0
-    tls: Tls | None = None
+    second_look_seconds: float
+    second_looks_per_minute: int
+    archive_days: int
+    retention_days: int
+    tls: Tls | None
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Self:
@@ -244,13 +247,14 @@ class LedgerSettings:
                 )
 
 
-def ledger_alone(paths: Sequence[Path] = ()) -> Ledger:
+def ledger_alone(paths: Sequence[Path]) -> Ledger:
     """Return the ledger of a configuration, with nothing read but [cloud] and [ledger].
 
     Commands that need no more start in half the time so, and work beside a broken section. Blocks
     on the file system only. Raises ConfigurationError with every problem that was found.
     """
     paths = list(paths) or files.default_files()
+    # Nothing else is imported: the libraries of the other sections take half of a command's time.
     declared = {CLOUD.name: CLOUD_OPTIONS, GROUP.name: OPTS}
     problems: list[str] = []
     for path in paths:

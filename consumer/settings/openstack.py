@@ -43,6 +43,7 @@ def declared(files: Iterable[Sections]) -> tuple[dict[str, list[cfg.Opt]], list[
     opts: dict[str, list[cfg.Opt]] = {}
     problems: list[str] = []
     for section in SECTIONS:
+        # As keystoneauth does: the plugin is that of the section which has the credentials.
         source = values.get(section, {}).get("auth_section") or section
         plugin = values.get(source.lower(), {}).get("auth_type") or SAMPLE_PLUGIN
         try:

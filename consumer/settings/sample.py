@@ -89,6 +89,7 @@ def words_left(text: str, section: str, option: str) -> list[str]:
 
 @functools.cache
 def _words_printed() -> Mapping[tuple[str, str], Sequence[str]]:
+    # [DEFAULT] is a section like the others here; configparser would hand its values on to all.
     printed = configparser.RawConfigParser(default_section="")
     printed.read_string(MINIMAL)
     return {
@@ -115,5 +116,6 @@ def simulated(directory: Path, transport_url: str = A_BROKER_HERE) -> str:
         transport_url=transport_url.replace("$", "$$"),  # oslo.config replaces $NAME
         ledger=directory.absolute() / "detachd-trial.sqlite",
         address=SIMULATED_ADDRESS,
+        # A new one each time: whoever knows it can send the simulator a pickle.
         authkey=secrets.token_urlsafe(24),
     )

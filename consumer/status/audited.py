@@ -17,6 +17,7 @@ def lines(record: CaseRecord) -> Iterator[dict[str, Any]]:
         *(_decision(record, line) for line in record.history if line.kind not in OF_WRITES),
         *(_write(record, intent) for intent in record.intents),
     ]
+    # By time, and not all decisions first: what a write was decided by stands right before it.
     yield from sorted(made, key=lambda line: line["at"])
 
 
@@ -27,6 +28,7 @@ def _about(record: CaseRecord) -> dict[str, Any]:
 
 
 def _decision(record: CaseRecord, line: HistoryRecord) -> dict[str, Any]:
+    # A copy, as the evidence is taken out of it below.
     detail = dict(line.detail or {})
     return {
         "at": line.recorded_at,
@@ -79,6 +81,7 @@ def _approved_by(record: CaseRecord, intent: IntentRecord) -> str | None:
         for line in record.history
         if line.kind is HistoryKind.APPROVED and line.recorded_at <= intent.intended_at
     ]
+    # An earlier one was for another plan.
     return approvals[-1] if approvals else None
 
 
@@ -89,6 +92,7 @@ def _evidence_after(record: CaseRecord, intent: IntentRecord) -> Any:
         for line in record.history
         if line.kind is HistoryKind.CONCLUDED
         and line.detail
+        # By the database's clock on both sides.
         and line.recorded_at >= intent.intended_at
     )
     return next(later, None)

@@ -1,12 +1,12 @@
 """The status page: what is stuck, and one case, for a browser. It reads the ledger and no more.
 
-It has no authentication, so it answers only this machine, and only under a name of this machine:
-a page of the internet that a browser here has open could otherwise have its own name resolved to
-this address, and read along. From elsewhere a person comes by ``ssh -L``.
-
-A page is bounded: ``CASES`` a page, ``GROUPED`` cases by cause, ``MOMENTS`` of a case's course, and
-no text longer than ``rendering.LONGEST``. ``AT_ONCE`` are made at the same time, fewer than the
-exporter has threads, so that a ledger that hangs leaves threads for Prometheus and the supervisor.
+1. It has no authentication, so it answers only this machine, and only under a name of this machine:
+   a page of the internet that a browser here has open could otherwise have its own name resolved to
+   this address, and read along. From elsewhere a person comes by ``ssh -L``.
+2. A page is bounded: ``CASES`` a page, ``GROUPED`` cases by cause, ``MOMENTS`` of a case's course,
+   and no text longer than ``rendering.LONGEST``.
+3. ``AT_ONCE`` are made at the same time, fewer than the exporter has threads, so that a ledger that
+   hangs leaves threads for Prometheus and the supervisor.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
 from consumer.ledger import Filter, LedgerError, NoSuchCaseError
-from consumer.status import causes, course, one_case, rows, standing
+from consumer.status import one_case, rows, standing, timeline
 from consumer.status.rendering import policy, render
 from handlers.case import OPEN_STATES, CaseState
 from handlers.recovery.explanation import NOT_RECORDED, SHOWN_FINGERPRINT
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 PATH = "/status"
 AT_ONCE = 2
 CASES, GROUPED, GROUPS, MOMENTS = 50, 2000, 40, 400
+# Checked before the ledger is asked: the path may hold anything.
 CASE_ID = re.compile(r"[0-9a-f][0-9a-f-]{3,63}")
+# A page is skipped to in the database: what is farther costs as much as all before it.
 LAST_PAGE = 1000
 FILTERS = ("backend", "rule", "host", "server", "volume", "project")
 LONGEST_FILTER = 255
@@ -49,8 +51,8 @@ class NoSuchPageError(Exception):
 class Asked:
     """Which cases the first page is to list: by state, by what else, and which page of them."""
 
-    states: tuple[CaseState, ...] = ()
-    others: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    states: tuple[CaseState, ...]
+    others: Mapping[str, str]
     page: int = 1
 
     def filter(self) -> Filter:
@@ -92,6 +94,8 @@ class StatusPage:
     def _answer(self, environ: WSGIEnvironment) -> tuple[HTTPStatus, bytes]:
         if refused := _refused(environ, self.address):
             return _notice(HTTPStatus.FORBIDDEN, refused)
+        # Not waited for: a thread of the exporter that waits here is one that Prometheus does not
+        # get.
         if not self._room.acquire(blocking=False):
             busy = "Other pages are being made. Load this one again in a moment."
             return _notice(HTTPStatus.SERVICE_UNAVAILABLE, busy)
@@ -117,8 +121,9 @@ class StatusPage:
         now = datetime.now(UTC)
         stands = standing.read(self.ledger)
         listed = self.ledger.list_cases(asked.filter())
+        # All open ones, also where the list is filtered: the groups say what there is to choose.
         every = self.ledger.list_cases(Filter(states=OPEN_STATES, limit=GROUPED))
-        groups = causes.grouped(every.cases)
+        groups = rows.grouped(every.cases)
         shown = [*zip(groups, rows.of_groups(groups, now), strict=True)][:GROUPS]
         return render(
             "overview.html",
@@ -127,9 +132,9 @@ class StatusPage:
                 "waiting": sum(len(g.cases) for g in groups if g.cases[0].state in FOR_A_PERSON),
                 "sentences": standing.sentences(stands, self.version, now),
                 "backends": [standing.row(name, n) for name, n in standing.by_name(stands)],
-                "steps": causes.STEPS,
+                "steps": rows.STEPS,
                 "groups": [
-                    (cells, causes.by_age(group, now), _link_to(group)) for group, cells in shown
+                    (cells, rows.by_age(group, now), _link_to(group)) for group, cells in shown
                 ],
                 "more_groups": len(groups) - len(shown),
                 "grouped": (len(every.cases), every.total),
@@ -146,8 +151,8 @@ class StatusPage:
     def _case(self, record: CaseRecord) -> bytes:
         now, case = datetime.now(UTC), record.case
         told = one_case.explanation(record)
-        moments = course.moments(record)
-        shown = moments[-MOMENTS:]
+        moments = timeline.moments(record)
+        shown, began = moments[-MOMENTS:], moments[0].at if moments else now
         return render(
             "case.html",
             {
@@ -159,10 +164,10 @@ class StatusPage:
                 "now": now,
                 "fingerprint": (told.fingerprint or "")[:SHOWN_FINGERPRINT],
                 "not_recorded": NOT_RECORDED,
-                "began": f"{moments[0].at:%Y-%m-%d %H:%M:%S} UTC" if moments else "",
+                "began": f"{began:%Y-%m-%d %H:%M:%S} UTC" if moments else "",
                 "moments": [
-                    (m.lane, course.LANES[m.lane], m.text, f"+{since}", gap)
-                    for m, since, gap in course.with_gaps(shown, moments[0].at if moments else now)
+                    (m.lane, timeline.LANES[m.lane], m.text, f"+{since}", gap)
+                    for m, since, gap in timeline.with_gaps(shown, began)
                 ],
                 "earlier": len(moments) - len(shown),
             },
@@ -183,12 +188,15 @@ FOR_A_PERSON = frozenset({CaseState.PARKED, CaseState.AWAITING_APPROVAL})
 def asked_for(query: str) -> Asked:
     """Read the query of the first page. Raises NoSuchPageError for what no link of ours has."""
     try:
+        # Strict: a byte that is no UTF-8 would become another filter, and show a list of something
+        # else.
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=16)
         states = tuple(CaseState(value) for name, value in pairs if name == "state")
         page = next((_number(value) for name, value in pairs if name == "page"), 1)
     except ValueError as error:  # UnicodeDecodeError is one
         raise NoSuchPageError from error
     others = {name: value for name, value in pairs if name not in ("state", "page")}
+    # PostgreSQL takes no NUL in a text, and would answer with an error.
     long = any(len(value) > LONGEST_FILTER or "\0" in value for value in others.values())
     if long or not set(others) <= set(FILTERS):
         raise NoSuchPageError
@@ -196,13 +204,14 @@ def asked_for(query: str) -> Asked:
 
 
 def _number(text: str) -> int:
+    # int() also takes digits of other scripts, blanks and signs, and huge numbers slowly.
     number = int(text) if text.isascii() and text.isdigit() and len(text) < len(str(10**6)) else 0
     if not 1 <= number <= LAST_PAGE:
         raise NoSuchPageError
     return number
 
 
-def _link_to(group: causes.Group) -> str:
+def _link_to(group: rows.Group) -> str:
     one = group.cases[0]
     others = {"backend": one.backend or "", "rule": one.rule or ""}
     return Asked((one.state,), others).link()
@@ -272,7 +281,9 @@ def _is_here(client: str, address: str) -> bool:
         ip = ipaddress.ip_address(client)
     except ValueError:
         return False
+    # A socket that listens on IPv6 shows a client of IPv4 as ::ffff:127.0.0.1.
     mapped = getattr(ip, "ipv4_mapped", None) or ip
+    # A connection from this machine to its own outer address comes from that address.
     return bool(mapped.is_loopback) or str(mapped) == address
 
 

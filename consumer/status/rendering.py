@@ -21,7 +21,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from consumer.status.words import ago, printable
+from consumer.status.words import ago, cut, printable
 
 LONGEST, LONGEST_CELL = 1500, 200
 """How many characters of one text are shown, and of one in a list."""
@@ -55,23 +55,22 @@ def render(template: str, values: Mapping[str, Any]) -> bytes:
 def _environment() -> Environment:
     made = Environment(
         loader=PackageLoader("consumer.status"),
+        # For every template, whatever its file is called.
         autoescape=True,
+        # A name that is misspelt in a template is an error, and no empty place.
         undefined=StrictUndefined,
         finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["cell"] = lambda value: _cut(printable(str(value)), LONGEST_CELL)
+    made.filters["cell"] = lambda value: cut(printable(str(value)), LONGEST_CELL)
     made.filters["ago"] = ago
     return made
 
 
 def _shown(value: object) -> object:
     """Return what an expression of a template puts onto the page, before it is escaped."""
+    # Our style sheet; it is longer than any text may be.
     if isinstance(value, Markup):
         return value
-    return _cut(printable(str(value)), LONGEST)
-
-
-def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+    return cut(printable(str(value)), LONGEST)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from consumer.ledger import Brake, Ledger, Pause, ReplicaSeen, StateCount
     from handlers.brakes import Breaker
 
+# Enough to say "many"; they are counted by reading them.
 MOST_HELD = 1000
 BRAKES_SECONDS = 3600.0
 UNKNOWN_BACKEND = "not known yet"
@@ -63,6 +64,7 @@ def by_name(
     standing: Standing,
 ) -> Sequence[tuple[str | None, Mapping[CaseState, StateCount]]]:
     """Return the backends that have open cases, in order; first those of which none is known."""
+    # None before all names: those whose backend no look has told yet.
     return sorted(standing.backends.items(), key=lambda item: item[0] or "")
 
 
@@ -99,6 +101,7 @@ def doubt_of(pause: Pause, sections: Collection[str]) -> str:
 
     A backend may have the defaults, and no section. But one that was renamed has lost its pause.
     """
+    # Where no backend has a section, all have the defaults, and a name cannot be checked.
     if not pause.backend or not sections or pause.backend in sections:
         return ""
     return (

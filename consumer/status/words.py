@@ -10,6 +10,7 @@ from typing import Any
 ABBREVIATED = 8
 """How many characters of an id are shown where it is cut."""
 BYTE = 0xFF
+# Spaces, without which a text could not be wrapped.
 HARMLESS = frozenset({"Zs"})
 
 
@@ -24,12 +25,19 @@ def printable(text: str) -> str:
 
 def _shows(character: str) -> bool:
     category = unicodedata.category(character)
+    # By Unicode's category and not by a list of codes: those that turn the direction are of it too
+    # (Cf).
     return category[0] not in "CZ" or category in HARMLESS
 
 
 def _escaped(character: str) -> str:
     code = ord(character)
     return f"\\x{code:02x}" if code <= BYTE else f"\\u{code:04x}"
+
+
+def cut(text: str, longest: int) -> str:
+    """Return at most so many characters of the text, and a sign where more was left out."""
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
 
 
 def harmless(value: Any) -> Any:
@@ -39,12 +47,14 @@ def harmless(value: Any) -> Any:
 
 def age(seconds: float) -> str:
     """Return a duration in its one or two largest units."""
+    # Two clocks may differ: nothing is younger than now.
     whole = max(int(seconds), 0)
     days, rest = divmod(whole, 86400)
     hours, rest = divmod(rest, 3600)
     minutes, rest = divmod(rest, 60)
     named = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
     first = next((at for at, (count, _) in enumerate(named) if count), len(named) - 1)
+    # Days and hours say enough with two units, minutes and seconds with one.
     shown = named[first : first + (1 if named[first][1] in ("min", "s") else 2)]
     return " ".join(f"{count} {unit}" for count, unit in shown if count or unit == "s")
 
@@ -61,6 +71,7 @@ def changed(value: Any, change: Callable[[str], str]) -> Any:
         case str():
             return change(value)
         case Mapping():
+            # Keys too: they are names of hosts and backends in some values.
             return {changed(k, change): changed(held, change) for k, held in value.items()}
         case list() | tuple():
             return [changed(held, change) for held in value]

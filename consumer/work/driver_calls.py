@@ -7,8 +7,8 @@ of the vendor hangs. So:
    call is given up: the caller gets IndeterminateError and goes on.
 2. A thread cannot be ended from outside. It is written off and stays on the list of hanging calls
    until it returns. A write on that list may still act (``consumer/work/hanging.py``). Where the
-   driver runs in a process (``drivers/apart.py``), that is killed within the grace period, and the
-   thread returns; if it cannot be killed, the thread stays on the list like any other.
+   driver runs in a process (``drivers/child_driver.py``), that is killed within the grace period,
+   and the thread returns; if it cannot be killed, the thread stays on the list like any other.
    A thread that was written off makes no further call, and none begins one whose time is up. One
    that returned in time does, so that what a driver keeps for each thread, a connection as a rule,
    serves more than one call.
@@ -32,7 +32,6 @@ from oslo_context import context
 
 from consumer.counting import Answered, CallGivenUp, CallReturnedLate, HangingCalls
 from consumer.work.backends import Backends
-from drivers.apart import DriverFailedError, HungError
 from drivers.base import (
     Attachment,
     ClientInstance,
@@ -43,6 +42,7 @@ from drivers.base import (
     StorageDriver,
     VolumeRef,
 )
+from drivers.child_driver import DriverFailedError, HungError
 from drivers.errors import (
     ConflictError,
     IndeterminateError,

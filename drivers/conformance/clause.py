@@ -15,6 +15,7 @@ from drivers.errors import IndeterminateError, OutsideError, PermanentError, Tra
 KINDS = (TransientError, IndeterminateError, PermanentError)
 LOOKS = ("observe", "list_exports")
 ACTIONS = ("terminate_connection", "detach", "force_detach")
+# What a busy machine may take beyond a call's limit.
 GRACE_SECONDS = 1.0
 CROWD = 9
 """How many hosts, or volumes, are more than a driver with a limit of its own would show."""
@@ -31,6 +32,7 @@ class Subject:
     @classmethod
     def of(cls, volume: VolumeRef, connector: Connector) -> Subject:
         """Return the attachment of that volume to the connector's host."""
+        # No id of an attachment: what a driver does has to follow from the connector.
         return cls(volume, Attachment(volume.volume_id, None, None, connector), connector)
 
     def without_connector(self) -> Subject:
@@ -64,6 +66,7 @@ class Clauses:
         """Connect a host to a volume; return the attachment as the service knows it from then."""
         ground.connect(volume, connector, sessions=sessions)
         subject = Subject(volume, ground.attachment(volume, connector), connector)
+        # A ground that connects nobody would let every clause on a release pass.
         must(bool(connections_of(ground, subject)), f"the ground did not connect {connector.host}")
         return subject
 
@@ -149,6 +152,12 @@ def needs_sight(driver: StorageDriver) -> None:
     """Skip where the driver declares that it cannot see."""
     if not driver.capabilities.sees_connections:
         pytest.skip("the driver declares that it is blind")
+
+
+def needs_a_list(driver: StorageDriver) -> None:
+    """Skip where the driver declares that it lists no exports."""
+    if not driver.capabilities.lists_exports:
+        pytest.skip("the driver declares that it cannot list exports")
 
 
 def must(holds: bool, otherwise: str) -> None:

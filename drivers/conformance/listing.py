@@ -11,6 +11,7 @@ from drivers.conformance.clause import (
     comparable,
     connections_of,
     must,
+    needs_a_list,
     shown,
 )
 from drivers.conformance.ground import Ground
@@ -22,7 +23,7 @@ class ListingClauses(Clauses):
 
     def test_list_agrees_with_observe(self, driver: StorageDriver, ground: Ground) -> None:
         """Nine volumes are connected -> each is listed under its id, with what observe shows."""
-        self._needs_a_list(driver)
+        needs_a_list(driver)
         subjects = [self.attached(ground, f"host-{number}") for number in range(CROWD)]
         self._must_agree(driver, *(subject.volume for subject in subjects))
 
@@ -30,7 +31,7 @@ class ListingClauses(Clauses):
         self, driver: StorageDriver, ground: Ground
     ) -> None:
         """Nine hosts are connected to one volume -> it is listed once, with all of them."""
-        self._needs_a_list(driver)
+        needs_a_list(driver)
         subject = self.attached(ground)
         for number in range(1, CROWD):
             self.beside(ground, subject, f"host-{number}")
@@ -40,12 +41,12 @@ class ListingClauses(Clauses):
         self, driver: StorageDriver, ground: Ground
     ) -> None:
         """A host has access and no session yet -> the list shows it, as observe does."""
-        self._needs_a_list(driver)
+        needs_a_list(driver)
         self._must_agree(driver, self.attached(ground, sessions=0).volume)
 
     def test_session_without_access_is_listed(self, driver: StorageDriver, ground: Ground) -> None:
         """A host's access was revoked and its session goes on -> the list shows it all the same."""
-        self._needs_a_list(driver)
+        needs_a_list(driver)
         subject = self.attached(ground)
         ground.withdraw(subject.volume, subject.connector)
         must(bool(connections_of(ground, subject)), "the session ended with the access")
@@ -53,7 +54,7 @@ class ListingClauses(Clauses):
 
     def test_two_lists_agree(self, driver: StorageDriver, ground: Ground) -> None:
         """Two lists, and nothing has changed between them -> they show the same."""
-        self._needs_a_list(driver)
+        needs_a_list(driver)
         subjects = [self.attached(ground, "host-a"), self.attached(ground, "host-b")]
         self.beside(ground, subjects[0], "host-c")
         first, second = (self._listed(driver) for _ in range(2))
@@ -69,7 +70,7 @@ class ListingClauses(Clauses):
 
         What is listed as in use and is not opens a case for a volume that nobody holds.
         """
-        self._needs_a_list(driver)
+        needs_a_list(driver)
         released, idle = self.attached(ground), ground.volume()
         self.force_detach(driver, released)
         used = self.attached(ground, "host-b")
@@ -81,7 +82,7 @@ class ListingClauses(Clauses):
 
     def test_listing_changes_nothing(self, driver: StorageDriver, ground: Ground) -> None:
         """List the exports -> the backend holds what it held before."""
-        self._needs_a_list(driver)
+        needs_a_list(driver)
         subject = self.attached(ground)
         before = ground.truth(subject.volume)
         driver.list_exports(timeout_seconds=self.timeout_seconds)
@@ -120,11 +121,6 @@ class ListingClauses(Clauses):
                 f"the list shows {shown(_of(listed, volume))} of a volume, and observe "
                 f"{shown(seen)}",
             )
-
-    @staticmethod
-    def _needs_a_list(driver: StorageDriver) -> None:
-        if not driver.capabilities.lists_exports:
-            pytest.skip("the driver declares that it cannot list exports")
 
 
 def _of(listed: tuple[Export, ...], volume: VolumeRef) -> tuple[Connection, ...]:

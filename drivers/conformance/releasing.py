@@ -127,6 +127,7 @@ class ReleasingClauses(Clauses):
 
     def test_stuck_session_is_not_called_clean(self, driver: StorageDriver, ground: Ground) -> None:
         """A session cannot be ended while its I/O hangs -> an error, or observe still shows it."""
+        # What Cinder's own driver leaves, a blind driver cannot tell.
         if driver.capabilities.acts_through_cinder:
             needs_sight(driver)
         subject = self.attached(ground)

@@ -89,6 +89,7 @@ class SeeingClauses(Clauses):
         """No host is connected -> no connection, not the driver's own either, and a control."""
         needs_sight(driver)
         volume = ground.volume()
+        # Twice: the first look must not leave a trace that the second one shows.
         for _ in range(2):
             seen = self.observe(driver, volume)
             must(not seen, f"no host is connected, yet observe shows {shown(seen)}")

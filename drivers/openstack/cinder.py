@@ -3,8 +3,11 @@
 A look is three requests, or two where the volume is gone; each write is one. Facts about the API
 are from Cinder 29 (cinder/api/v3, cinder/api/contrib, cinder/volume/api.py).
 
-A list comes a page at a time. Cinder cuts a page at its own ``osapi_max_limit`` silently, and the
-list of attachments has no links to a next one: only an empty page says that there is no more.
+1. An answer counts only if it has what Cinder shows to an admin alone: to others another project's
+   volumes do not exist.
+2. A list is what was asked for: each item is compared with the filter, and the order is checked.
+3. Cinder cuts a page at its own ``osapi_max_limit`` silently, and the list of attachments has no
+   links to a next one: only an empty page says that there is no more.
 """
 
 from __future__ import annotations
@@ -30,7 +33,15 @@ from drivers.openstack.shapes import items
 
 T = TypeVar("T")
 
-MICROVERSION = "3.27"
+VOLUME = ("3.61", "3.48")
+"""3.48 shared_targets, 3.61 cluster_name. From 3.69 on shared_targets may be null."""
+ATTACHMENTS, COMPLETE, SUMMARY, ACTION, POOLS = "3.27", "3.44", "3.12", "3.0", "3.0"
+SERVICES = "3.7"
+"""The cluster's name. From 3.49 on the list asks the scheduler for every pool first."""
+
+EMPTY_INSTANCE = "from instance  using the Compute API"
+"""Cinder's guard names an empty instance where it found no single row to ask Nova about."""
+REFUSED_BY_SCHEMA = "Invalid input for field"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,12 +76,16 @@ def page(
     Raises NotFoundError where ``after`` does not exist any more.
     """
     found: list[T] = []
-    microversion = asking.pin(MICROVERSION)
+    microversion = asking.pin(ATTACHMENTS)
+    # Page by page although one page was asked for: Cinder cuts it at its own ``osapi_max_limit``.
     while len(found) < limit:
         params = _params(listing.status_filter, status, after, limit - len(found))
+        # A marker that was deleted meanwhile is a 404 that names it.
         subjects = (after,) if after is not None else ()
         call = Call("GET", listing.path, microversion, subjects, params)
         part = _part(asking, listing, call)
+        # Only an empty page says that there is no more: the list of attachments has no links to a
+        # next one.
         if not part:
             break
         found += part
@@ -79,6 +94,8 @@ def page(
 
 
 def _params(name: str, status: str, after: str | None, limit: int) -> Mapping[str, str]:
+    # By id, which never changes: by time, a volume that moves during the sweep would be passed over
+    # or come twice.
     params = {"all_tenants": "1", name: status, "sort": "id:asc", "limit": str(limit)}
     return params | ({"marker": after} if after is not None else {})
 
@@ -88,23 +105,14 @@ def _part(asking: Conversation, listing: Listing[T], call: Call) -> Sequence[T]:
     part = asking.read(call, listing.read)
     status = call.params[listing.status_filter]
     keys = [listing.key(one) for one in part]
+    # Cinder drops a filter that it does not know, or that the user may not use, without a word.
     if any(listing.status(one) != status for one in part):
-        raise asking.nonsense(call, f"not all of the list are {status}")
+        raise asking.unusable(call, f"not all of the list are {status}")
+    # A list out of order would never end, or end too early, as the next page begins after the last
+    # id.
     if keys != sorted({*keys}) or (keys and keys[0] <= call.params.get("marker", "")):
-        raise asking.nonsense(call, "the list is not ordered by id, or begins before its marker")
+        raise asking.unusable(call, "the list is not ordered by id, or begins before its marker")
     return part
-
-
-VOLUME = ("3.61", "3.48")
-"""3.48 shared_targets, 3.61 cluster_name. From 3.69 on shared_targets may be null."""
-ATTACHMENTS, COMPLETE, SUMMARY, ACTION = "3.27", "3.44", "3.12", "3.0"
-POOLS = "3.0"
-SERVICES = "3.7"
-"""The cluster's name. From 3.49 on the list asks the scheduler for every pool first."""
-
-EMPTY_INSTANCE = "from instance  using the Compute API"
-"""Cinder's guard names an empty instance where it found no single row to ask Nova about."""
-REFUSED_BY_SCHEMA = "Invalid input for field"
 
 
 class CinderClient:
@@ -158,8 +166,10 @@ class CinderClient:
         with self._endpoint.within(timeout_seconds) as asking:
             call = Call("GET", "/attachments", asking.pin(ATTACHMENTS), params=params)
             rows = asking.read(call, listed_attachments)
+            # As above: without the filter these are the rows of all servers, and each would be
+            # looked at.
             if any(row.instance_id != instance_id for row in rows):
-                raise asking.nonsense(call, "it was not filtered as asked")
+                raise asking.unusable(call, "it was not filtered as asked")
             return tuple(rows)
 
     def protocol_of(self, volume: Volume, *, timeout_seconds: float) -> str | None:
@@ -168,6 +178,7 @@ class CinderClient:
         Cinder's policy for it (``scheduler_extension:scheduler_stats:get_pools``) wants an admin.
         """
         with self._endpoint.within(timeout_seconds) as asking:
+            # Without ``detail`` only the names of the pools are shown.
             pin, params = asking.pin(POOLS), {"detail": "true"}
             call = Call("GET", "/scheduler-stats/get_pools", pin, params=params)
             return asking.read(call, lambda document: cinder_shapes.protocol_of(document, volume))
@@ -223,6 +234,7 @@ class CinderClient:
                 checked=True,
                 service_token=service_token,
             )
+            # Only a 404 that names the row is one; a proxy's is another error.
             with contextlib.suppress(NotFoundError):
                 asking.read(call, lambda document: items(document, "attachments"))
 
@@ -258,6 +270,7 @@ class CinderClient:
                 _action(asking, volume_id, body, request_id, checked=True),
                 service_token=service_token,
             )
+            # ``send`` and not ``ask``: what a refusal means is told by its words, below.
             answer = asking.send(call)
             if (refused := asking.refusal(call, answer)) is not None:
                 raise _half_done(asking, volume_id, answer, refused)
@@ -297,8 +310,10 @@ def _action(
 
 
 def _check(asking: Conversation, call: Call, answer: Answer, status: HTTPStatus) -> None:
+    # Cinder gives this action exactly this success; another one is a proxy's, and then the call may
+    # not have arrived.
     if answer.status != status:
-        raise asking.nonsense(call, f"it is {answer.status}, not {status.value}")
+        raise asking.unusable(call, f"it is {answer.status}, not {status.value}")
 
 
 def _record(asking: Conversation, volume_id: str) -> cinder_shapes.Record:
@@ -325,6 +340,8 @@ def _prove_admin(asking: Conversation) -> None:
     """Look at any one volume as only an admin sees it; where there is none, at the services."""
     params = {"all_tenants": "1", "limit": "1"}
     call = Call("GET", "/volumes/detail", asking.pin(ATTACHMENTS), params=params)
+    # Reading the list proves it: each volume has to have what only an admin is shown. An empty one
+    # proves nothing.
     if not asking.read(call, cinder_shapes.listed_volumes):
         call = Call("GET", "/os-services", asking.pin(SERVICES))
         asking.read(call, lambda document: items(document, "services"))
@@ -341,10 +358,14 @@ def _half_done(
     gone already. Other 400s come from the second half.
     """
     message = answer.fault.message if answer.fault else ""
+    # Cinder ends the connection first and asks its own conditions of a detach after that.
     if answer.status == HTTPStatus.BAD_REQUEST and not message.startswith(REFUSED_BY_SCHEMA):
         return IndeterminateError(f"{refused}; the connection may be gone already")
+    # What is left was refused by the check before: nothing is done.
     if answer.status != HTTPStatus.CONFLICT or not message.endswith(EMPTY_INSTANCE):
         return refused
+    # The same words for two cases; the rows tell them apart. None at all, or no answer, is the
+    # worse case.
     if _attachment_count(asking, volume_id) > 1:
         return ConflictError(f"{refused}; nothing is done: the volume has several attachments")
     return IndeterminateError(f"{refused}; the row is gone, and perhaps its connection too")

@@ -56,11 +56,11 @@ def volume_record(document: Any, volume_id: str) -> Record:
     record = mapping(mapping(document, "the answer").get("volume"), "volume")
     if text(record, "id") != volume_id:
         raise ShapeError("it is about another volume")
-    assembled(admins(record), (), up=False)
+    assembled(shown_to_an_admin(record), (), up=False)
     return record
 
 
-def admins(record: Record) -> Record:
+def shown_to_an_admin(record: Record) -> Record:
     """Return the record of a volume, having seen what only the role admin is shown.
 
     Cinder adds ``migration_status`` exactly where the request's context is an admin's
@@ -77,6 +77,7 @@ def attachments(document: Any, volume: Record) -> tuple[CinderAttachment, ...]:
     Raises ShapeError where a row that the volume itself names as attached is missing: the list was
     cut short, or something changed between the two questions.
     """
+    # The volume's own record names its attached rows, which is a control of the list.
     hosts = _hosts(volume)
     found = tuple(_attachment(item, volume["id"], hosts) for item in items(document, "attachments"))
     if missing := hosts.keys() - {attachment.attachment_id for attachment in found}:
@@ -98,6 +99,7 @@ def _attachment(item: Record, volume_id: str, hosts: Mapping[str, str | None]) -
         attachment_id=attachment_id,
         status=text(item, "status"),
         instance_id=optional(item, "instance"),
+        # Whether, and not what: it holds the secrets of the connection.
         has_connection_info=bool(present(item, "connection_info")),
         host=hosts.get(attachment_id),
         protocol=_protocol(item),
@@ -119,6 +121,7 @@ def protocol_of(document: Any, volume: Volume) -> str | None:
     names = {volume.ref.backend, volume.cluster}
     pools = items(document, "pools")
     found = {_pool_protocol(p) for p in pools if text(p, "name").partition("#")[0] in names}
+    # Two pools of one backend may differ; then nobody can say what the connector must have.
     return found.pop() if len(found) == 1 else None
 
 
@@ -138,6 +141,7 @@ def service_up(document: Any, volume: Record) -> bool:
     """Tell whether cinder-volume of the volume's backend, or of its cluster, sends heartbeats."""
     backend, cluster = backend_of(volume), optional(volume, "cluster_name")
     return any(
+        # One that is up is enough: in a cluster any of its services may have the volume.
         text(service, "state") == "up"
         for service in items(document, "services")
         if text(service, "binary") == VOLUME_SERVICE
@@ -147,6 +151,7 @@ def service_up(document: Any, volume: Record) -> bool:
 
 def backend_of(record: Record) -> str:
     """Return ``host@backend`` without the pool; empty for a volume that was never scheduled."""
+    # What follows ``#`` is the pool, which a driver has no use for.
     return (optional(record, HOST) or "").partition("#")[0]
 
 
@@ -158,6 +163,7 @@ def assembled(record: Record, its_attachments: tuple[CinderAttachment, ...], *, 
             backend=backend_of(record),
             name_id=optional(record, NAME_ID),
             multiattach=flag(record, "multiattach"),
+            # Strict: a null, as from 3.69 on, would be taken for "not shared".
             shared_targets=flag(record, "shared_targets"),
         ),
         status=text(record, "status"),
@@ -190,7 +196,7 @@ def listed_volumes(document: Any) -> Sequence[ListedVolume]:
         ListedVolume(
             volume_id=text(record, "id"),
             status=text(record, "status"),
-            backend=backend_of(admins(record)) or None,
+            backend=backend_of(shown_to_an_admin(record)) or None,
             updated_at=optional(record, "updated_at"),
             name_id=optional(record, NAME_ID),
             attached=bool(items(record, "attachments")),

@@ -54,7 +54,9 @@ from drivers.openstack.shapes import NotAdminError, ShapeError
 
 T = TypeVar("T")
 
+# The text becomes a case's reason, and a line of a list.
 LONGEST_WORDS = 300
+# Cinder answers 400 and not 409 where a volume's status forbids a call; Nova passes these words on.
 STATE_FORBIDS = ("Invalid volume", "Invalid input received: Invalid volume")
 EXPLAINED: Mapping[int, str] = {
     HTTPStatus.UNAUTHORIZED: ": the credentials are not accepted",
@@ -114,6 +116,7 @@ class Answer:
         """Parse the body; whatever is not JSON is None."""
         try:
             document = orjson.loads(body)
+        # A proxy's page of HTML, or nothing: the status alone has to do then.
         except orjson.JSONDecodeError:
             document = None
         return cls(status, document, retry_after)
@@ -121,6 +124,7 @@ class Answer:
     @property
     def fault(self) -> Fault | None:
         """The refusal in the service's own words, None where they are not its own."""
+        # One key, with a message in it: a proxy's JSON does not look like this.
         if not isinstance(self.document, dict) or len(self.document) != 1:
             return None
         name, inner = next(iter(self.document.items()))
@@ -133,12 +137,14 @@ def refusal(service: str, call: Call, answer: Answer) -> OutsideError | None:
     kind, message = answer.status // 100, _message(service, call, answer)
     if kind == SUCCESS:
         return None
+    # First of all: 413 and 429 are 4xx, and would be "refused for good".
     if answer.status in (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.TOO_MANY_REQUESTS):
         return _over_limit(message, answer)
     if kind == REDIRECT:
         return PermanentError(
             f"{message}: it redirects; configure an endpoint that answers without a redirect"
         )
+    # 408 is the one 4xx that is no word of the service's.
     final = kind == CLIENT_ERROR and answer.status != HTTPStatus.REQUEST_TIMEOUT
     if final or answer.status == HTTPStatus.NOT_IMPLEMENTED:
         return _refused(message, call, answer)
@@ -148,11 +154,6 @@ def refusal(service: str, call: Call, answer: Answer) -> OutsideError | None:
 def unanswered(message: str, call: Call) -> OutsideError:
     """Return the kind of a call that has no answer of the service's own."""
     return IndeterminateError(message) if call.writes else TransientError(message)
-
-
-def nonsense(service: str, call: Call, what: str) -> OutsideError:
-    """Return the kind of a success that the service cannot have given."""
-    return unanswered(f"{service}'s answer to {call} cannot be used: {what}", call)
 
 
 def scrubbed(words: str) -> str:
@@ -174,8 +175,10 @@ def _refused(message: str, call: Call, answer: Answer) -> OutsideError:
 
 
 def _not_found(message: str, call: Call, fault: Fault | None) -> OutsideError:
+    # A 404 of a wrong URL, or of a proxy, names nothing that we have named.
     if fault and any(subject in fault.message for subject in call.subjects):
         return NotFoundError(message)
+    # Not the service's own words: perhaps a proxy's, whose next answer may be another.
     if fault is None and not call.writes:
         return TransientError(f"{message}, and not in its own words: perhaps a proxy answered")
     return PermanentError(message)
@@ -190,6 +193,7 @@ def _conflicts(answer: Answer) -> bool:
 
 def _over_limit(message: str, answer: Answer) -> TransientError:
     asked = answer.retry_after or ""
+    # The header may be a date instead; then our own backoff has to do.
     seconds = float(asked) if asked.isdecimal() else 0.0
     wish = f"; it asks us to wait {seconds:g} s" if seconds else ""
     return TransientError(f"{message}{wish}", retry_after_seconds=seconds)
@@ -202,6 +206,7 @@ REPEATABLE = (
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.TOO_MANY_REQUESTS,
 )
+# The catalog or the plugin failed: there was no URL, or no token, to send the call with.
 NEVER_SENT = (ksa.AuthorizationFailure, ksa.AuthPluginException, ksa.CatalogException)
 
 VERSIONED = re.compile(r".*?/v\d+(\.\d+)?(?=/|$)")
@@ -209,12 +214,16 @@ AUTHENTICATED_BY = "X-Auth-Token"
 Microversion = tuple[int | float, ...]
 
 
+ROOT = Call("GET", "/", "")
+"""What errors name where no call of ours is meant, but the catalog or the versions."""
+
+
 class Endpoint:
     """One API. Thread-safe.
 
     ``name`` is what errors call it, ``section`` the one that configures it. ``service_auth`` is an
     auth plugin that sends a service token along: with the calls that ask for one, and where
-    ``always_vouches`` with each that Cinder checks.
+    ``always_sends_token`` with each that Cinder checks.
     """
 
     def __init__(
@@ -224,13 +233,14 @@ class Endpoint:
         adapter: Adapter,
         service_auth: BaseAuthPlugin | None = None,
         *,
-        always_vouches: bool = False,
+        always_sends_token: bool = False,
     ) -> None:
         self.name = name
         self.section = section
         self._adapter = adapter
         self._service_auth = service_auth
-        self._always_vouches = always_vouches
+        self._always_sends_token = always_sends_token
+        # Asked once for all threads; two that ask at once get the same answer.
         self._newest: Microversion | None = None
         self._unambiguous: Any = None  # the token whose catalog was found to name one region
 
@@ -250,13 +260,12 @@ class Endpoint:
 
         Raises TransientError, IndeterminateError and PermanentError where there is none.
         """
-        try:
+        with self._sorting_errors(call, bounded):
             response = self._authenticated(call)
             found = Answer.read(
                 response.status_code, response.content, response.headers.get("Retry-After")
             )
-        except (ksa.ClientException, OSError, *BROKEN_ANSWERS) as error:
-            raise self._unanswered(call, bounded, error) from None
+        # Answered: a write that follows in the same conversation begins anew.
         bounded.outstanding = False
         if found.status == HTTPStatus.NOT_ACCEPTABLE:
             self._newest = None  # it was replaced by another release: ask it again
@@ -265,11 +274,8 @@ class Endpoint:
     def newest(self, bounded: exchange.Exchange) -> Microversion:
         """Return the newest microversion that the API supports; it is asked once."""
         if self._newest is None:
-            question = Call("GET", "/", "")
-            try:
+            with self._sorting_errors(ROOT, bounded):
                 newest = _newest(self._adapter)
-            except (ksa.ClientException, OSError, *BROKEN_ANSWERS) as error:
-                raise self._unanswered(question, bounded, error) from None
             if not newest:
                 raise TransientError(f"{self.name} did not say which microversions it supports.")
             self._newest = newest
@@ -280,11 +286,8 @@ class Endpoint:
 
         Blocks for Keystone where a new token is due. Raises TransientError and PermanentError.
         """
-        with exchange.within(seconds) as bounded:
-            try:
-                return _place(self.section, self._adapter)
-            except (ksa.ClientException, OSError, *BROKEN_ANSWERS) as error:
-                raise self._unanswered(Call("GET", "/", ""), bounded, error) from None
+        with exchange.within(seconds) as bounded, self._sorting_errors(ROOT, bounded):
+            return _place(self.section, self._adapter)
 
     def service_roles(self, seconds: float) -> frozenset[str] | None:
         """Return the roles of the user of the service token; None where none is configured.
@@ -293,13 +296,19 @@ class Endpoint:
         """
         if self._service_auth is None:
             return None
+        # The wrapper sends both tokens; the roles that count are those of its second user.
         own: Any = getattr(self._service_auth, "service_auth", None)
-        call = Call("GET", "/", "", service_token=True)
-        with exchange.within(seconds) as bounded:
-            try:
-                return _roles(own, self._adapter)
-            except (ksa.ClientException, OSError, *BROKEN_ANSWERS) as error:
-                raise self._unanswered(call, bounded, error) from None
+        call = dataclasses.replace(ROOT, service_token=True)
+        with exchange.within(seconds) as bounded, self._sorting_errors(call, bounded):
+            return _roles(own, self._adapter)
+
+    @contextlib.contextmanager
+    def _sorting_errors(self, call: Call, bounded: exchange.Exchange) -> Iterator[None]:
+        """Make one of our kinds of what keystoneauth and the transport raise in the block."""
+        try:
+            yield
+        except (ksa.ClientException, OSError, *BROKEN_ANSWERS) as error:
+            raise self._unanswered(call, bounded, error) from None
 
     def _authenticated(self, call: Call) -> requests.Response:
         """Make one request, once more where its token was refused and another thread renewed it.
@@ -312,6 +321,7 @@ class Endpoint:
         if response.status_code != HTTPStatus.UNAUTHORIZED:
             return response
         refused = response.request.headers.get(AUTHENTICATED_BY)
+        # The same token: the credentials are wrong. Another one: a thread beside us has renewed it.
         return response if refused == self._adapter.get_token() else self._request(call)
 
     def _refuse_ambiguous(self) -> None:
@@ -322,6 +332,7 @@ class Endpoint:
         """
         auth: Any = self._adapter.session.auth
         access = auth.get_access(self._adapter.session) if hasattr(auth, "get_access") else None
+        # By identity: each renewal makes a new object, with the catalog of then.
         if access is None or access is self._unambiguous:
             return
         adapter = self._adapter
@@ -334,7 +345,7 @@ class Endpoint:
         extra: dict[str, Any] = {}
         if call.body is not None:
             extra["json"] = call.body
-        if self._vouches(call):
+        if self._sends_token(call):
             extra["auth"] = self._service_auth
         return self._adapter.request(
             call.path,
@@ -342,23 +353,29 @@ class Endpoint:
             params=dict(call.params),
             microversion=call.microversion,
             global_request_id=call.request_id,
+            # A redirect that is followed is a second request, and nobody knows what the first one
+            # has done.
             redirect=False,
+            # keystoneauth would make one exception of all 4xx, and lose what the service said.
             raise_exc=False,
             log=False,  # the bodies hold secrets
             **extra,
         )
 
-    def _vouches(self, call: Call) -> bool:
+    def _sends_token(self, call: Call) -> bool:
         """Tell whether the call carries a service token."""
-        wanted = call.service_token or (call.checked and self._always_vouches)
+        wanted = call.service_token or (call.checked and self._always_sends_token)
         return wanted and self._service_auth is not None
 
     def _unanswered(self, call: Call, bounded: exchange.Exchange, error: Exception) -> OutsideError:
+        # Our own answers raise nothing (``raise_exc``): an HTTP error here is Keystone's.
         if isinstance(error, ksa.HttpError):
             return self._refused_by_keystone(error, call)
         if isinstance(error, NEVER_SENT):
             words = scrubbed(str(error))
             return PermanentError(f"{self.name} cannot be called; check [{self.section}]: {words}")
+        # Whether bytes of the write have left was noted where they leave (exchange.py), not guessed
+        # from the error.
         if bounded.outstanding or not call.writes:
             return unanswered(f"{self.name} gave no answer to {call}: {_why(error)}", call)
         return TransientError(f"{self.name} was not reached for {call}: {_why(error)}")
@@ -367,7 +384,7 @@ class Endpoint:
         """Sort what Keystone answered on the way: the call itself has not gone out."""
         message = f"{self.name} was not called: Keystone answered {error.http_status}"
         if isinstance(error, ksa.HTTPClientError) and error.http_status not in REPEATABLE:
-            also = " and [service_user]" if self._vouches(call) else ""
+            also = " and [service_user]" if self._sends_token(call) else ""
             return PermanentError(f"{message}; check the credentials in [{self.section}]{also}")
         return TransientError(message)
 
@@ -401,6 +418,7 @@ class Conversation:
         """
         newest = self.endpoint.newest(self.bounded)
         for microversion in microversions:
+            # As numbers: as texts, 3.9 would be newer than 3.61.
             if tuple(int(part) for part in microversion.split(".")) <= newest:
                 return microversion
         spoken = ".".join(str(part) for part in newest)
@@ -424,11 +442,12 @@ class Conversation:
                 f"user of [{self.endpoint.section}] needs the role admin."
             ) from None
         except ShapeError as error:
-            raise self.nonsense(call, str(error)) from None
+            raise self.unusable(call, str(error)) from None
 
-    def nonsense(self, call: Call, what: str) -> OutsideError:
+    def unusable(self, call: Call, what: str) -> OutsideError:
         """Return the error for a success that the service cannot have given."""
-        return nonsense(self.endpoint.name, call, what)
+        message = f"{self.endpoint.name}'s answer to {call} cannot be used: {what}"
+        return unanswered(message, call)
 
 
 def _place(section: str, adapter: Adapter) -> Place:
@@ -436,6 +455,7 @@ def _place(section: str, adapter: Adapter) -> Place:
     data = adapter.get_endpoint_data()
     return Place(
         section=section,
+        # Two sections may write the same Keystone with and without the slash.
         keystone=(getattr(auth, "auth_url", None) or "").rstrip("/") or None,
         region=data.region_name if data is not None else None,
         regions=_regions(adapter),
@@ -454,6 +474,7 @@ def _roles(auth: Any, adapter: Adapter) -> frozenset[str]:
 def _regions(adapter: Adapter) -> frozenset[str]:
     """Return the regions for which the catalog has the service; none if it is not asked."""
     auth: Any = adapter.session.auth
+    # With an endpoint_override the catalog is not asked, so that it says nothing of the region.
     if adapter.endpoint_override is not None or not hasattr(auth, "get_access"):
         return frozenset()
     catalog = auth.get_access(adapter.session).service_catalog
@@ -480,6 +501,7 @@ def _newest(adapter: Adapter) -> Microversion | None:
 
 def _why(error: BaseException) -> str:
     """Return the innermost cause in few words: no URL, no header, no body."""
+    # keystoneauth and requests wrap each error twice, with the URL in the text.
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     if isinstance(error, TimeoutError):

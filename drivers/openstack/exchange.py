@@ -1,11 +1,15 @@
 """HTTP with one time limit for a whole call, which knows whether a request has gone out.
 
 requests and urllib3 bound each wait for the next bytes: a peer that sends one byte at a time keeps
-a call for ever, and an exception does not say whether the request had left. Here every wait on a
-socket ends with the ``Exchange`` that is under way in the thread, whatever of it is going on: a
-token being fetched, versions being discovered, the call itself. Names are looked up by the system's
-resolver, which has bounds of its own (resolv.conf: ``timeout``, ``attempts``); a request whose time
-is up by then is not sent.
+a call for ever, and an exception does not say whether the request had left. Here:
+
+1. Every wait on a socket ends with the ``Exchange`` that is under way in the thread, whatever of it
+   is going on: a token being fetched, versions being discovered, the call itself.
+2. Before the first byte of a write leaves, the exchange is ``outstanding``, and it stays so until
+   the write is answered. No error in between can mean "not sent".
+3. A request whose time is up is not sent. The system's resolver has bounds of its own (resolv.conf:
+   ``timeout``, ``attempts``), and may use up the time before.
+4. Nothing is sent a second time here.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util.connection import create_connection
 
 REQUEST_ID = "X-OpenStack-Request-ID"
+# A page of 1000 volumes has some megabytes. A peer that never stops must not take all memory.
 MAX_BYTES = 64 * 1024 * 1024
 UNAUTHORIZED = 401
 MOST_CONNECTIONS = 256
@@ -58,6 +63,7 @@ class Exchange:
 
     def sending(self) -> None:
         """Note that bytes of a request are about to go out."""
+        # Before they go out: an error in between means "perhaps".
         self.outstanding = self.outstanding or self.writing
 
     def receiving(self, count: int) -> None:
@@ -68,6 +74,7 @@ class Exchange:
 
 
 _UNBOUNDED = Exchange(float("inf"))
+# A context variable, as nothing between keystoneauth and the socket would hand a time limit down.
 _current = contextvars.ContextVar("exchange", default=_UNBOUNDED)
 
 
@@ -93,6 +100,8 @@ class BoundedLock:
 
     def __enter__(self) -> None:
         exchange = _current.get()
+        # keystoneauth holds it while it asks Keystone. With a plain lock, every thread would wait
+        # for the one whose Keystone hangs.
         if not self._lock.acquire(timeout=-1 if exchange is _UNBOUNDED else exchange.left()):
             raise TimeoutError("the time for the call is up")
 
@@ -110,6 +119,7 @@ class BoundedTransport(TCPKeepAliveAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Use bounded connections."""
         super().init_poolmanager(*args, **kwargs)
+        # urllib3 offers this for other classes of connections; requests makes the manager itself.
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
@@ -124,7 +134,9 @@ class BoundedTransport(TCPKeepAliveAdapter):
         A 401 is an answer: the service acted on nothing, and a new token may be fetched.
         """
         exchange = _current.get()
+        # A token is fetched by a POST too: only what carries our request id acts on the cloud.
         exchange.writing = REQUEST_ID in request.headers
+        # Replaces keystoneauth's, which bounds each read and not the whole.
         kwargs["timeout"] = None if exchange is _UNBOUNDED else exchange.left()
         response = super().send(request, *args, **kwargs)
         if response.status_code == UNAUTHORIZED:
@@ -146,6 +158,7 @@ class _Wire:
 
     def makefile(self, *_: Any, **__: Any) -> io.BufferedReader:
         """Return what http.client reads answers from; it asks for ``rb`` and nothing else."""
+        # Buffered: http.client reads heads line by line.
         return io.BufferedReader(_Incoming(self._socket))
 
     def __getattr__(self, name: str) -> Any:
@@ -158,6 +171,7 @@ class _Incoming(io.RawIOBase):
     def __init__(self, its_socket: socket.socket) -> None:
         super().__init__()
         self._socket = its_socket
+        # The file counts its users: the socket is closed only after the last answer was read.
         self._raw = its_socket.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
@@ -185,6 +199,8 @@ class _Bounded(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         failure: OSError = OSError("the name has no address")
         try:
+            # Each address by itself, with what is left of the time: urllib3 would give each the
+            # whole of it.
             for address in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
                 try:
                     return self._connected(str(address[4][0]))
@@ -206,6 +222,7 @@ class _Bounded(HTTPConnection):
 
     def connect(self) -> None:
         super().connect()
+        # After the TLS handshake: from here on bytes are bytes of a request.
         self.sock = cast("socket.socket", _Wire(cast("socket.socket", self.sock)))
 
 
@@ -213,18 +230,18 @@ class _BoundedTls(_Bounded, HTTPSConnection):
     """The same with TLS."""
 
 
-class _Whole(HTTPConnectionPool):
+class _LengthChecked(HTTPConnectionPool):
     """Takes an answer that breaks off for an error; urllib3 1.26 would take it for a short one."""
 
     def urlopen(self, *args: Any, **kwargs: Any) -> Any:
         return super().urlopen(*args, **{**kwargs, "enforce_content_length": True})
 
 
-class _Pool(_Whole):
+class _Pool(_LengthChecked):
     ConnectionCls = _Bounded
 
 
-class _TlsPool(_Whole, HTTPSConnectionPool):
+class _TlsPool(_LengthChecked, HTTPSConnectionPool):
     ConnectionCls = _BoundedTls
 
 

@@ -36,6 +36,17 @@ from drivers.openstack.shapes import items
 
 T = TypeVar("T")
 
+BASE = "2.79"
+"""Block devices with and without an attachment. It needs 2.59 for migrations by page, 2.69 for a
+cell that is down to show, and 2.75 for ``servers`` of a hypervisor even where there are none."""
+WITH_ATTACHMENTS = "2.89"
+"""Block devices by their attachment; those without one are hidden (bug 2160224)."""
+ACTIONS = "2.62"
+"""Actions of deleted servers (2.21), with the host of each event (2.62)."""
+# Each is one request more.
+DELETIONS = 3
+
+# Nova's own limit of a page (``max_limit``) is 1000 by default.
 PAGE_SIZE = 500
 SOFT_DELETED = "1"
 """Any text at all: those in ``soft-delete`` keep their volumes, and are left out without it."""
@@ -51,8 +62,10 @@ def holders(asking: Conversation, volume_id: str, host: str) -> tuple[str, ...]:
     """
     on_host = {"host": host, "soft_deleted": SOFT_DELETED}
     listed, holding = _listed(asking, volume_id, on_host, lambda s: s.host == host)
+    # Nova moves the record last: the guest may be here while its server is still on another host.
     moving = {"task_state": nova_shapes.MIGRATING}
     _, also = _listed(asking, volume_id, moving, lambda s: s.task_state == nova_shapes.MIGRATING)
+    # One that is on the host again has a guest there by its own record.
     evacuated = _evacuated(asking, host) - listed
     _check_whole(asking, host, listed)
     return tuple(dict.fromkeys([*holding, *also, *sorted(evacuated)]))
@@ -69,8 +82,9 @@ def _listed(
     holding: list[str] = []
     params = {"all_tenants": "1", **filters}
     for call, page in _pages(asking, "/servers/detail", params, nova_shapes.listed_servers):
+        # Nova drops a filter that the user may not use, and lists everything.
         if not all(fits(server) for server in page):
-            raise asking.nonsense(call, "it was not filtered as asked")
+            raise asking.unusable(call, "it was not filtered as asked")
         listed |= {server.instance_id for server in page}
         holding += _holding(asking, volume_id, page)
     return listed, holding
@@ -82,7 +96,8 @@ def _holding(asking: Conversation, volume_id: str, page: Sequence[ListedServer])
     A host is of one cell, and a cell's block devices are read at once: where one server of a host
     shows a volume, the others of that page that show none have none.
     """
-    answered = {server.host for server in page if server.volumes}
+    # Only of a host: servers that are on none may be of any cell.
+    answered = {server.host for server in page if server.volumes and server.host}
     for server in page:
         if server.volumes or server.host in answered:
             has_it = volume_id in server.volumes
@@ -113,8 +128,9 @@ def _evacuated(asking: Conversation, host: str) -> set[str]:
     params = {"source_compute": host, "migration_type": nova_shapes.EVACUATION}
     for call, page in _pages(asking, "/os-migrations", params, nova_shapes.listed_evacuations):
         if not all(evacuation.source == host for evacuation in page):
-            raise asking.nonsense(call, "it was not filtered as asked")
+            raise asking.unusable(call, "it was not filtered as asked")
         for evacuation in page:
+            # Nova lists the newest first, and only the last one tells who is where.
             newest.setdefault(evacuation.instance_id, evacuation.completed)
     return {instance_id for instance_id, completed in newest.items() if not completed}
 
@@ -124,6 +140,8 @@ def _check_whole(asking: Conversation, host: str, listed: set[str]) -> None:
 
     Asked last, so that the cell is shown to answer after the lists were made too.
     """
+    # A hypervisor goes by its full name or by its short one; the answer is compared with the whole
+    # host.
     pattern = host.partition(".")[0]
     params = {"hypervisor_hostname_pattern": pattern, "with_servers": "true"}
     call = Call("GET", "/os-hypervisors/detail", asking.pin(BASE), (pattern,), params)
@@ -149,33 +167,24 @@ def _pages(
         yield call, page
         if following is None:
             return
+        # Otherwise a broken Nova would keep us reading for ever.
         if following == marker:
-            raise asking.nonsense(call, "the next page is the same")
+            raise asking.unusable(call, "the next page is the same")
         marker = following
-
-
-BASE = "2.79"
-"""``servers`` of a hypervisor even where there are none: 2.75; migrations by page: 2.59."""
-"""Block devices with and without an attachment; 2.69 and later: a cell that is down shows."""
-WITH_ATTACHMENTS = "2.89"
-"""Block devices by their attachment; those without one are hidden (bug 2160224)."""
-ACTIONS = "2.62"
-"""Actions of deleted servers (2.21), with the host of each event (2.62)."""
-DELETIONS = 3
 
 
 class NovaClient:
     """Meets ``drivers.control_plane.Nova``. Thread-safe; connects to nothing until called.
 
-    ``apart`` says, within so many seconds, why this may be the Nova of another region than the
-    volumes are in, or None; it may raise the kinds of errors.
+    ``other_region`` says, within so many seconds, why this may be the Nova of another region than
+    the volumes are in, or None; it may raise the kinds of errors.
     """
 
     def __init__(
-        self, endpoint: Endpoint, apart: Callable[[float], str | None] = lambda _: None
+        self, endpoint: Endpoint, other_region: Callable[[float], str | None] = lambda _: None
     ) -> None:
         self._endpoint = endpoint
-        self._apart = apart
+        self._other_region = other_region
 
     def server(self, instance_id: str, volume_id: str, *, timeout_seconds: float) -> Server | None:
         """Return the server with all its block devices for the volume.
@@ -225,6 +234,8 @@ class NovaClient:
                 host = asking.read(action(request_id), nova_shapes.ended_on)
                 if host is not None:
                     return DeletedServer(instance_id, host, life.deletions)
+            # Only where no deletion tells of a host: a server that was never built has no guest to
+            # be ended.
             never_built = life.creation is not None and asking.read(
                 action(life.creation), nova_shapes.came_to_no_compute
             )
@@ -238,7 +249,7 @@ class NovaClient:
             call = Call("GET", "/servers/detail", asking.pin(BASE), params=params)
             listed, following = asking.read(call, nova_shapes.listed_servers)
             if following is not None and following == after:
-                raise asking.nonsense(call, "the next page is the same")
+                raise asking.unusable(call, "the next page is the same")
         found = tuple(ServerVolumes(server.instance_id, server.volumes) for server in listed)
         return ServersPage(found, following)
 
@@ -269,7 +280,8 @@ class NovaClient:
         may have kept back. Raises PermanentError where the catalog says that this Nova is of
         another region: its hosts may have the same names, and their servers other volumes.
         """
-        if said := self._apart(timeout_seconds):
+        # Before anything is asked: an empty list of the wrong region looks like proof.
+        if said := self._other_region(timeout_seconds):
             raise PermanentError(f"Nova's word for a host proves nothing: {said}.")
         with self._endpoint.within(timeout_seconds) as asking:
             return holders(asking, volume_id, host)
@@ -293,7 +305,7 @@ class NovaClient:
             )
             answer = asking.ask(call)
             if answer.status != HTTPStatus.ACCEPTED:
-                raise asking.nonsense(call, f"it is {answer.status}, not 202")
+                raise asking.unusable(call, f"it is {answer.status}, not 202")
 
 
 def _shown(
@@ -324,6 +336,8 @@ def _block_devices(
     """Ask at 2.89 and below it; of a Nova before 2.89 only below, and then none is named."""
     path, subjects = f"/servers/{instance_id}/os-volume_attachments", (instance_id,)
     with_attachments = None
+    # First the one with names: a device that is added between the two is nameless then, and nothing
+    # acts on it.
     if asking.pin(WITH_ATTACHMENTS, BASE) == WITH_ATTACHMENTS:
         with_attachments = asking.ask(Call("GET", path, WITH_ATTACHMENTS, subjects)).document
 

@@ -64,6 +64,7 @@ def server_record(document: Any, instance_id: str) -> Record:
     record = mapping(mapping(document, "the answer").get("server"), "server")
     if text(record, "id") != instance_id:
         raise ShapeError("it is about another server")
+    # Before the check for an admin, which such a record would not pass either.
     if VM_STATE not in record and record.get("status") == "UNKNOWN":
         raise ShapeError("the cell of the server is down")
     if HOST not in record:
@@ -92,6 +93,8 @@ def compute_up(document: Any, host: str) -> bool | None:
     for service in items(document, "services"):
         if service.get("binary") == COMPUTE and service.get("host") == host:
             state = optional(service, "state")
+            # ``forced_down`` is an administrator's word, and overrules a heartbeat that is still
+            # fresh.
             return None if state is None else state == "up" and not service.get("forced_down")
     return None
 
@@ -119,11 +122,17 @@ def block_devices(
 def _devices(
     document: Any, instance_id: str, volume_id: str
 ) -> Iterator[tuple[str | None, str | None]]:
-    for item in items(document, "volumeAttachments"):
-        if text(item, "serverId") != instance_id:
-            raise ShapeError("the list of block devices names another server")
+    for item in _volume_attachments(document, instance_id):
         if text(item, "volumeId") == volume_id:
             yield optional(item, "device"), optional(item, "attachment_id")
+
+
+def _volume_attachments(document: Any, instance_id: str) -> Sequence[Record]:
+    """Return the items of ``GET /servers/{id}/os-volume_attachments``, all of this one server."""
+    found = items(document, "volumeAttachments")
+    if any(text(item, "serverId") != instance_id for item in found):
+        raise ShapeError("the list of block devices names another server")
+    return found
 
 
 def assembled(record: Record, devices: tuple[BlockDevice, ...], *, up: bool | None) -> Server:
@@ -167,15 +176,13 @@ def came_to_no_compute(document: Any) -> bool:
     A nova-compute records that before it touches a volume (nova/compute/manager.py
     ``_do_build_and_run_instance``, event ``compute__do_build_and_run_instance``).
     """
-    action = mapping(mapping(document, "the answer").get("instanceAction"), "instanceAction")
-    events = [text(event, "event") for event in items(action, "events")]
-    return not any(name.startswith(OF_COMPUTE) for name in events)
+    names = [text(event, "event") for event in _events(document)]
+    return not any(name.startswith(OF_COMPUTE) for name in names)
 
 
 def ended_on(document: Any) -> str | None:
     """Return the host whose nova-compute carried this action's termination out with success."""
-    action = mapping(mapping(document, "the answer").get("instanceAction"), "instanceAction")
-    for event in items(action, "events"):
+    for event in _events(document):
         if event.get("event") == TERMINATION and event.get("result") == WELL:
             return optional(event, "host") or None
     return None
@@ -197,9 +204,14 @@ def has_ended(document: Any) -> bool:
 
     An action without the event is one that the compute has not begun.
     """
-    action = mapping(mapping(document, "the answer").get("instanceAction"), "instanceAction")
-    events = [e for e in items(action, "events") if e.get("event") == SWAPPING]
+    events = [event for event in _events(document) if event.get("event") == SWAPPING]
     return any(present(event, "finish_time") is not None for event in events)
+
+
+def _events(document: Any) -> Sequence[Record]:
+    """Return the events of one action (``GET /servers/{id}/os-instance-actions/{request}``)."""
+    action = mapping(mapping(document, "the answer").get("instanceAction"), "instanceAction")
+    return items(action, "events")
 
 
 def listed_servers(document: Any) -> tuple[Sequence[ListedServer], str | None]:
@@ -232,8 +244,10 @@ def listed_evacuations(document: Any) -> tuple[Sequence[Evacuation], str | None]
 
 
 def _evacuation(record: Record) -> Evacuation:
+    # It is null where the user may not see it.
     if present(record, "source_compute") is None:
         raise NotAdminError("it lacks source_compute")
+    # The filter was dropped: then the newest of a server could be a migration of another kind.
     if text(record, "migration_type") != EVACUATION:
         raise ShapeError("a migration is no evacuation")
     return Evacuation(
@@ -254,12 +268,7 @@ def _next(document: Any, records: Sequence[Record], name: str, key: str) -> str 
 
 def volumes_of(document: Any, instance_id: str) -> frozenset[str]:
     """Return the volumes of ``GET /servers/{id}/os-volume_attachments`` below 2.89: all of them."""
-    found = []
-    for item in items(document, "volumeAttachments"):
-        if text(item, "serverId") != instance_id:
-            raise ShapeError("the list of block devices names another server")
-        found.append(text(item, "volumeId"))
-    return frozenset(found)
+    return frozenset(text(item, "volumeId") for item in _volume_attachments(document, instance_id))
 
 
 def servers_on(document: Any, host: str) -> frozenset[str] | None:

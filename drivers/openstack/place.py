@@ -51,8 +51,9 @@ def described(cinder: Place, nova: Place) -> str:
     return " and ".join(regions)
 
 
-def apart(cinder: Place, nova: Place) -> str | None:
+def different_regions(cinder: Place, nova: Place) -> str | None:
     """Return a sentence where the catalog says that both are of different regions, else None."""
+    # What the catalog does not tell is not claimed.
     if None in (cinder.region, nova.region) or cinder.region == nova.region:
         return None
     return (
@@ -63,7 +64,7 @@ def apart(cinder: Place, nova: Place) -> str | None:
 
 def doubts(cinder: Place, nova: Place) -> Iterator[str]:
     """Yield a sentence for each reason to doubt that both are of the same region and cloud."""
-    if said := apart(cinder, nova):
+    if said := different_regions(cinder, nova):
         yield said
     if None not in (cinder.keystone, nova.keystone) and cinder.keystone != nova.keystone:
         yield (

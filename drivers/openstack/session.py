@@ -1,7 +1,10 @@
 """How Cinder and Nova are reached: the sections ``[cinder]``, ``[nova]`` and ``[service_user]``.
 
-They are written as in nova.conf, with any auth plugin of keystoneauth. What bounds and repeats a
-call is ours (``[backend_defaults]``), so keystoneauth's options for that are not taken.
+1. They are written as in nova.conf, with any auth plugin of keystoneauth.
+2. What bounds and repeats a call is ours (``[backend_defaults]``), so that keystoneauth's options
+   for it are not taken.
+3. Nothing here connects: that a section is wrong shows at the start, that Keystone is away does not
+   keep the service from starting.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ CINDER, NOVA, SERVICE_USER = "cinder", "nova", "service_user"
 SECTIONS = (CINDER, NOVA, SERVICE_USER)
 SERVICE_TYPES = {CINDER: "block-storage", NOVA: "compute"}
 SAMPLE_PLUGIN = "password"
+# A try that keystoneauth makes by itself is one that the ledger knows nothing of.
 OURS = frozenset({
     "timeout", "collect_timing", "split_loggers", "connect_retries", "connect_retry_delay",
     "status_code_retries", "status_code_retry_delay", "retriable_status_codes",
@@ -94,6 +98,7 @@ def options(section: str, plugin: str | None = SAMPLE_PLUGIN) -> list[cfg.Opt]:
     if section == SERVICE_USER:
         return [SEND_TOKEN, *own, *_session_options()]
     adapter = _without_ours(loading.get_adapter_conf_options(include_deprecated=False))
+    # As in nova.conf. keystoneauth's own default is the public endpoint alone.
     cfg.set_defaults(
         adapter, service_type=SERVICE_TYPES.get(section), valid_interfaces=["internal", "public"]
     )
@@ -115,9 +120,10 @@ def cinder_endpoint(conf: cfg.ConfigOpts) -> Endpoint:
     auth, service_auth = _auth(conf, CINDER), None
     always = conf[SERVICE_USER].send_service_user_token
     if always or configured(conf, SERVICE_USER):
+        # Made also where it is not sent always: a person may order it for one case.
         service_auth = ServiceTokenAuthWrapper(auth, _auth(conf, SERVICE_USER))
     adapter = _adapter(conf, CINDER, auth)
-    return Endpoint("Cinder", CINDER, adapter, service_auth, always_vouches=always)
+    return Endpoint("Cinder", CINDER, adapter, service_auth, always_sends_token=always)
 
 
 def nova_endpoint(conf: cfg.ConfigOpts) -> Endpoint:
@@ -169,11 +175,13 @@ def _auth(conf: cfg.ConfigOpts, section: str) -> BaseAuthPlugin:
 def _adapter(conf: cfg.ConfigOpts, section: str, auth: BaseAuthPlugin) -> Adapter:
     group = conf[section]
     wrong = set(group.valid_interfaces) - {"public", "internal", "admin"}
+    # keystoneauth takes any word for an interface, and then finds no endpoint.
     if wrong:
         raise SessionError(
             f"[{section}] valid_interfaces: {', '.join(sorted(wrong))} is none of public, "
             "internal, admin"
         )
+    # keystoneauth would raise a TypeError, without the name of the section.
     if group.version and (group.min_version or group.max_version):
         raise SessionError(f"[{section}] has version beside min_version or max_version")
     return Adapter(
@@ -200,6 +208,7 @@ def _session(conf: cfg.ConfigOpts, section: str, auth: BaseAuthPlugin) -> Sessio
         app_name="detachd",
     )
     transport = BoundedTransport(**dict(_tls(group)))
+    # After keystoneauth's own adapters, which it mounts when the session is made.
     for scheme in ("http://", "https://"):
         session.session.mount(scheme, transport)
     return session

@@ -46,6 +46,7 @@ def optional(record: Mapping[str, Any], name: str) -> str | None:
 
 def flag(record: Mapping[str, Any], name: str) -> bool:
     """Return a boolean that has to be there; raises ShapeError."""
+    # Not by truth: the text "False" would be true.
     if not isinstance(value := record.get(name), bool):
         raise ShapeError(f"{name} is neither true nor false")
     return value

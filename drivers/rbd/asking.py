@@ -31,8 +31,11 @@ from typing import Any
 
 LOCK = "rbd_lock"  # RBD_LOCK_NAME, src/librbd/internal.h
 CLIENT = 8  # CEPH_ENTITY_TYPE_CLIENT
+# A pool that our user may not look at is told of, and is no failure: nobody's key has to see all
+# pools.
 DENIED = frozenset({errno.EPERM, errno.EACCES})
 NO_IMAGES = frozenset({errno.EOPNOTSUPP})  # of a pool that keeps data alone, erasure-coded
+# A look has three names at most, and needs no threads.
 FEW, AT_ONCE = 8, 8
 IDLE_SECONDS = 300.0
 """After so long without a question it ends. Whoever asks has given it up before that."""
@@ -59,11 +62,13 @@ class Connection:
 def main() -> None:
     """Answer questions until stdin ends, or until a new connection is needed."""
     # May go to all processes of the service, which ends its calls first.
+    # A release must not be cut in the middle by what is meant for the service.
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     connection = None
     for line in sys.stdin:
         asked: Answer = json.loads(line)
+        # Whoever asked has given up: done now, it would come after the last look.
         if not _limited(asked):
             tell(asked, {"failed": "late", "words": "the question came after its time"})
             return
@@ -72,6 +77,7 @@ def main() -> None:
             return
         connection, answer = answered(connection, asked)
         tell(asked, answer)
+        # Also the end of the question's own timer.
         signal.setitimer(signal.ITIMER_REAL, IDLE_SECONDS)
 
 
@@ -81,6 +87,7 @@ def answered(connection: Connection | None, asked: Answer) -> tuple[Connection |
         import rados
         import rbd
     except ImportError as error:
+        # An answer and not a crash, so that the operator is told which package is missing.
         return None, {"failed": "bindings", "words": str(error)}
     try:
         connection = connection or connected(rados, asked)
@@ -89,6 +96,7 @@ def answered(connection: Connection | None, asked: Answer) -> tuple[Connection |
         connection.cluster.wait_for_latest_osdmap()
         return connection, ASKED[asked["op"]](connection.cluster, rbd, asked)
     except (rados.Error, rbd.Error, RefusedError) as error:
+        # Not each error of the bindings has a number.
         number = getattr(error, "errno", None)
         return connection, {"failed": number or type(error).__name__, "words": str(error)}
 
@@ -110,6 +118,7 @@ def connected(rados: Any, asked: Answer) -> Connection:
     files = signed([conf])
     cluster = rados.Rados(conffile=conf, rados_id=user)
     files |= signed([path.strip() for path in cluster.conf_get("keyring").split(",")])
+    # No limit of its own: the library may wait for ever, and ``_limited`` ends us then.
     cluster.connect()
     return Connection(cluster, conf, user, files)
 
@@ -128,6 +137,7 @@ def signed(paths: list[str]) -> Files:
 def tell(asked: Answer, what: Answer) -> None:
     """Write one line about a question, at once."""
     sys.stdout.write(json.dumps({"number": asked["number"], **what}) + "\n")
+    # A line that stays in our buffer when we are killed would say that nothing was begun.
     sys.stdout.flush()
 
 
@@ -148,6 +158,7 @@ def everywhere(cluster: Any, rbd: Any, asked: Answer) -> Answer:
     del asked
     images: list[Answer] = []
     unseen: list[str] = []
+    # In order, so that two answers can be compared.
     for pool in sorted(cluster.list_pools()):
         for looking in (_of_pool, _of_namespaces):
             try:
@@ -184,6 +195,8 @@ def release(cluster: Any, rbd: Any, asked: Answer) -> Answer:
     tell(asked, {"acting": True})
     if asked["address"] is not None:
         words = {"blocklistop": "add", "addr": asked["address"], "expire": asked["expire"]}
+        # The fence comes first: a lock that is taken from a client that can still write lets two
+        # write.
         _commanded(cluster, "osd blocklist", words)
         cluster.wait_for_latest_osdmap()
     for lock in asked["locks"]:
@@ -225,9 +238,13 @@ def _unlock(cluster: Any, lock: Answer) -> None:
     """
     import rados
 
+    # "client.4711", as the bindings list it; the class wants the number.
     number = int(lock["locker"].partition(".")[2])
     op = _text(LOCK) + struct.pack("<Bq", CLIENT, number) + _text(lock["cookie"])
+    # Version, the oldest reader that understands it, and the length: Ceph's frame of an encoded
+    # struct.
     request = struct.pack("<BBI", 1, 1, len(op)) + op
+    # Raised for a lock and for an image that is gone: in both cases there is no lock.
     with contextlib.suppress(rados.ObjectNotFound):
         _opened(cluster, lock["place"]).execute(
             "rbd_header." + lock["id"], "lock", "break_lock", request
@@ -239,12 +256,15 @@ def _seen(cluster: Any, rbd: Any, places: list[list[str]], names: list[str] | No
     images: list[Answer] = []
     trash: list[list[str]] = []
     for place in places:
+        # Before all else: in a pool that is not there no image is found, which would look like a
+        # deleted volume.
         if not _exists(cluster, rbd, *place):
             return {"failed": "pool", "words": "/".join(filter(None, place))}
     fences = _fences(cluster)
     for place in places:
         ioctx = _opened(cluster, place)
         images += _images(rbd, ioctx, place, rbd.RBD().list(ioctx) if names is None else names)
+        # A list of all images needs no trash: nobody asks there whether one name is gone.
         if names is not None:
             deleted = {entry["name"] for entry in rbd.RBD().trash_list(ioctx)}
             trash += [[*place, name] for name in names if name in deleted]
@@ -280,7 +300,9 @@ def _images(rbd: Any, ioctx: Any, place: list[str], names: list[str]) -> list[An
 
 
 def _image(rbd: Any, ioctx: Any, name: str) -> Answer:
+    # ``read_only``: opened to write, we would be a watcher ourselves, and could get the lock.
     with rbd.Image(ioctx, name=name, read_only=True) as image:
+        # The bindings return an empty list, not a dictionary, where there is no lock.
         locks = image.list_lockers() or {"lockers": []}
         return {
             "id": image.id(),
@@ -292,6 +314,7 @@ def _image(rbd: Any, ioctx: Any, name: str) -> Answer:
 def _fences(cluster: Any) -> dict[str, str]:
     """Return until when each address is fenced; the answer's second document is of ranges."""
     shown = _commanded(cluster, "osd blocklist ls", {"format": "json"}).decode().strip()
+    # Ceph prints two documents one after the other, which json.loads refuses.
     entries = json.JSONDecoder().raw_decode(shown)[0]
     return {entry["addr"]: entry["until"] for entry in entries}
 
@@ -305,6 +328,7 @@ class RefusedError(Exception):
 
 
 def _commanded(cluster: Any, prefix: str, words: Answer) -> bytes:
+    # A monitor's refusal is a code here and no exception.
     code, output, told = cluster.mon_command(json.dumps({"prefix": prefix, **words}), b"")
     if code:
         raise RefusedError(code, told)

@@ -19,7 +19,7 @@ import errno
 import weakref
 from collections.abc import Iterable
 
-from drivers.child import Deadline
+from drivers.child import Deadline, starting
 from drivers.errors import (
     IndeterminateError,
     NotFoundError,
@@ -27,12 +27,17 @@ from drivers.errors import (
     PermanentError,
     TransientError,
 )
-from drivers.kept import Kept
+from drivers.process_pool import ProcessPool
 from drivers.rbd.options import Place, RbdOptions
 from drivers.rbd.program import Answer, Program, Told
 
+# The three that a kept program is asked. A list takes as long as there are images, and half of the
+# time would not do for an old program that hangs.
 QUICK = frozenset({"look", "fences", "about"})
+# Asked of a new program, which ends with it: a change is rare, and 60 ms do not matter.
 CHANGES = frozenset({"release", "fence", "lift"})
+# By rights or by form: asked again, the cluster refuses again. Whether a part was done before is
+# for the caller to know (``Release.acted``).
 REFUSALS = frozenset({errno.EPERM, errno.EACCES, errno.EINVAL})
 
 
@@ -69,13 +74,14 @@ class Cluster:
     """
 
     options: RbdOptions
-    programs: Kept[Program] = dataclasses.field(init=False, repr=False, compare=False)
+    programs: ProcessPool[Program] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Not shared with another backend of the same cluster: one whose pool hangs would take all
         # programs from it.
         options = self.options
-        kept = Kept(lambda: started(options), options.programs)
+        # ``options`` and not ``self``: a reference back would keep the programs for ever.
+        kept = ProcessPool(lambda: started(options), options.programs)
         object.__setattr__(self, "programs", kept)
         weakref.finalize(self, kept.close)
 
@@ -130,6 +136,7 @@ class Cluster:
 
     def lift(self, address: str, deadline: Deadline) -> Answer:
         """Let one client in again, asked as ``lift_user``; return the same as ``fences``."""
+        # A cluster object of its own, whose program connects as the other user and is not kept.
         lifting = Cluster(dataclasses.replace(self.options, user=self.options.lifts_as))
         change = {"blocklistop": "rm", "addr": address}
         return lifting._ask("lift", deadline, change=change)
@@ -141,6 +148,8 @@ class Cluster:
         # As arguments, so that a name of the question that is used twice is an error.
         question = dict(op=op, conf=self.options.conf, user=self.options.user, **about)
         told, is_new = self._asked(question, deadline, new=op not in QUICK)
+        # An old program's failure may come from its age: it was fenced itself, or its key is
+        # another by now.
         if not told.is_success and not is_new:
             told, _ = self._asked(question, deadline, new=True)
         return self._meant(op, told)
@@ -149,7 +158,10 @@ class Cluster:
         """Ask a program; return what it told, and whether it was a new one."""
         changes = question["op"] in CHANGES
         with self.programs.lend(deadline, new=new) as lent:
+            # The other half is for a new one, if this one does not answer.
             until = deadline if lent.is_new else Deadline.after(deadline.left_seconds / 2)
+            # ``last``: its stdin is closed, so that a program that has changed something ends even
+            # if we die.
             told = lent.one.ask(question, until, last=changes)
             lent.is_sound = told.is_success and not changes
             return told, lent.is_new
@@ -180,8 +192,10 @@ class Cluster:
                 )
             case "pool":
                 return NoPoolError(f"There is no pool or namespace {words} in the cluster.")
+            # The cluster's own time limit: what was sent may be carried out later.
             case errno.ETIMEDOUT:
                 return IndeterminateError(f"{self.options.where} did not answer in time: {words}.")
+            # Without a number it is one of the bindings' own checks, before anything is sent.
             case number if number in REFUSALS or not isinstance(number, int):
                 return RefusedError(
                     f"{self.options.where} refused client.{self.options.user}: {words}."
@@ -192,12 +206,5 @@ class Cluster:
 
 def started(options: RbdOptions) -> Program:
     """Start a program; PermanentError where there is none, TransientError where it cannot be."""
-    try:
+    with starting(options.python, "set the driver's option python to the Python of the system"):
         return Program(options.python)
-    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-        raise PermanentError(
-            f"{options.python} cannot be run ({error.strerror}): set the driver's option python to "
-            "the Python of the system."
-        ) from error
-    except OSError as error:
-        raise TransientError(f"{options.python} was not started: {error}.") from error

@@ -23,13 +23,13 @@ from drivers.rbd.fence import Release, reach
 from drivers.rbd.image import (
     UnreadableError,
     exports_of,
-    found,
     ip_of,
     names_of,
     nonce_of,
     observation,
     read_fences,
     read_sighting,
+    require_image,
 )
 from drivers.rbd.options import OPTS, RbdOptions
 
@@ -47,6 +47,8 @@ class RbdDriver(StorageDriver):
         sees_hosts=True,
         sees_sessions=True,
         lists_exports=True,
+        # No ``revokes_access``: the host may open the image again with another client
+        # (docs/decisions/0021).
         ends_sessions=True,
         by_learned_client=True,
     )
@@ -64,7 +66,7 @@ class RbdDriver(StorageDriver):
         """
         names = names_of(volume, self._options)
         answer = self._cluster.look(names, Deadline.after(timeout_seconds))
-        return observation(found(volume, read_sighting(answer), self._options))
+        return observation(require_image(volume, read_sighting(answer), self._options))
 
     def how_reached(self, *, timeout_seconds: float) -> str:
         """Return the cluster's fsid, and which Python and libraries ask it."""
@@ -128,6 +130,8 @@ class RbdDriver(StorageDriver):
             raise PermanentError(
                 "Refused, nothing done: without a connector no host is meant, and so no client."
             )
+        # The connector says which host is meant. A client that was learned before the host got
+        # another address is nobody's.
         if learned and ip_of(learned.address) not in attachment.connector.addresses():
             raise PermanentError(
                 f"Refused, nothing done: the learned client is at {learned.address}, which is no "
@@ -144,6 +148,7 @@ class RbdDriver(StorageDriver):
 
 def _refuse_without_nonce(address: str) -> None:
     """Raise PermanentError for an address that would be more than one client's."""
+    # Ceph takes the nonce 0 for every client of the address.
     if nonce_of(address) == 0:
         raise PermanentError(
             f"Refused, nothing done: {address} is not the full address of one client, with its "

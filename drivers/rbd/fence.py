@@ -24,17 +24,18 @@ from drivers.rbd.image import (
     Image,
     Lock,
     Sighting,
-    found,
     is_spent,
     names_of,
     nonce_of,
     read_sighting,
+    require_image,
 )
 from drivers.rbd.options import RbdOptions
 
 LOG = logging.getLogger(__name__)
 AUTOMATIC = "auto "  # librbd's own locks, src/librbd/ManagedLock.cc; the rest is its cookie
 PAUSE_SECONDS = 0.1
+# The text goes into the case's reason: enough to recognise them, not all of a thousand.
 SHOWN = 5
 
 
@@ -97,17 +98,22 @@ def decide(sighting: Sighting, learned: ClientInstance | None) -> Step:
     refused.
     """
     there = {(w.client, w.address) for w in sighting.watchers}
+    # A lock without a watch may be of a host that was cut off and comes back.
     there |= {(k.client, k.address) for k in sighting.locks if not is_spent(k, sighting)}
     ours = (learned.client, learned.address) if learned else None
+    # Ours first, also if others are there too: each of them is left alone.
     if learned is not None and ours in there:
         _refuse_unsafe(sighting, learned)
         return Fence(learned.address, _owned(sighting, lambda k: (k.client, k.address) == ours))
+    # Fenced for long, ours writes no more, whoever came after it: then others are none of our
+    # business.
     if there and (learned is None or learned.address not in sighting.lasting):
         raise _stranger(sorted(there), learned)
     spent = _owned(
         sighting,
         lambda k: (
             is_spent(k, sighting)
+            # A lock that an administrator has put there by hand stays.
             and k.cookie.startswith(AUTOMATIC)
             and (not there or (k.client, k.address) == ours)
         ),
@@ -123,6 +129,7 @@ def _refuse_unsafe(sighting: Sighting, learned: ClientInstance) -> None:
             "its whole host."
         )
     watches = [w for w in sighting.watchers if w.address == learned.address]
+    # By what was learned and by what is there: either is enough to refuse.
     if learned.cookie >= KERNEL_COOKIES or any(watch.is_kernel for watch in watches):
         raise KernelClientError(
             f"Refused, nothing done: {learned.client} at {learned.address} is a kernel's client, "
@@ -134,6 +141,7 @@ def _refuse_unsafe(sighting: Sighting, learned: ClientInstance) -> None:
             f"Refused, nothing done: {learned.client} has the lock {foreign[0]!r}, which librbd "
             "did not make for itself."
         )
+    # The lock of librbd has the cookie of its watch in its name.
     cookies = {str(w.cookie) for w in watches} | {c.removeprefix(AUTOMATIC) for c in locks}
     if str(learned.cookie) not in cookies:
         raise ChangedClientError(
@@ -226,12 +234,17 @@ class Release:
                 return
             case Unlock(locks):
                 self._act(None, locks)
+            # Counted between two looks: it takes the longest, and what the second one shows is what
+            # is fenced.
             case Fence(address, _):
                 self._count_other_images(first, address)
                 match decide(self._look(), self.learned):
+                    # The locks of the second look: the first one's may be gone, or be another
+                    # client's.
                     case Fence(same, locks) if same == address:
                         self._act(address, locks)
                     case Released() | Unlock() | Fence():
+                        # Nothing is done yet, so that the next attempt may look anew.
                         raise TransientError("The volume's clients changed between two looks.")
                     case never:
                         assert_never(never)
@@ -242,6 +255,7 @@ class Release:
         seconds = self.options.fence_seconds
         who = address or "nobody"
         LOG.info("Fencing %s for volume %s (%s)", who, self.volume.volume_id, self.request_id)
+        # Set before the call: if it raises, the fence may be there.
         self.acted = True
         answer = self.cluster.release(self._names, address, seconds, locks, self.deadline)
         for sighting in self._looks(read_sighting(answer)):
@@ -254,6 +268,7 @@ class Release:
 
     def _looks(self, first: Sighting) -> Iterator[Sighting]:
         """Yield this look, then others without end: the last one raises when the time is up."""
+        # The answer of the release has a look in it, so that usually no other one is needed.
         yield first
         while True:
             time.sleep(max(min(PAUSE_SECONDS, self.deadline.left_seconds), 0.0))
@@ -272,7 +287,7 @@ class Release:
 
     def _look(self) -> Sighting:
         answer = self.cluster.look(self._names, self.deadline)
-        return found(self.volume, read_sighting(answer), self.options)
+        return require_image(self.volume, read_sighting(answer), self.options)
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -283,6 +298,7 @@ def what_is_left(
     sighting: Sighting, address: str | None, locks: tuple[OwnedLock, ...]
 ) -> str | None:
     """Return what a release should have ended and has not, or None. Pure."""
+    # Read from the cluster again, and not believed because the command succeeded.
     if address is not None and address not in sighting.fences:
         return f"{address} is not fenced"
     if any(watcher.address == address for watcher in sighting.watchers):

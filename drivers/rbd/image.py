@@ -12,18 +12,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from drivers.base import Connection, Export, Fences, Observation, VolumeRef
+from drivers.base import Connection, Export, Fences, Observation, VolumeRef, id_in
 from drivers.errors import NotFoundError, PermanentError
 from drivers.rbd.options import Place, RbdOptions
 
-UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 ADDRESS = re.compile(r"(?:v[12]:|any:)?(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):(\d+)/(\d+)")
 LOCATION = re.compile(r"(?:[^\s/:@]+/){0,2}([^\s/:@]+)")  # an image's name, its pool before it
 KERNEL_COOKIES = 0xFFFF_0000_0000_0000
@@ -106,33 +106,40 @@ class Sighting:
 
 def read_sighting(answer: Mapping[str, Any]) -> Sighting:
     """Read an answer that came just now; raises UnreadableError."""
+    # Our clock against the cluster's: a difference of minutes does not matter beside 30 days.
     soon = datetime.now(UTC) + LASTING
-    try:
-        until = {str(a): datetime.fromisoformat(u) for a, u in answer["fences"].items()}
+    with _strictly():
         return Sighting(
             fsid=answer["fsid"],
             images=tuple(_image(one) for one in answer["images"]),
+            # The default namespace is the empty text.
             trash=tuple("/".join(filter(None, entry)) for entry in answer["trash"]),
             fences={str(a): str(until) for a, until in answer["fences"].items()},
-            lasting=frozenset(address for address, end in until.items() if end > soon),
+            lasting=frozenset(address for address, end in _until(answer).items() if end > soon),
             unseen=tuple(str(place) for place in answer.get("unseen", ())),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UnreadableError(
-            f"The cluster told what this driver cannot read: {error!r}."
-        ) from None
 
 
 def read_fences(answer: Mapping[str, Any]) -> Fences:
     """Read whom the cluster refuses, of the addresses with a nonce; raises UnreadableError."""
+    with _strictly():
+        until = {address: at for address, at in _until(answer).items() if nonce_of(address)}
+        return Fences(answer["fsid"], until, datetime.fromisoformat(answer["as_of"]))
+
+
+@contextlib.contextmanager
+def _strictly() -> Iterator[None]:
+    """Make an UnreadableError of whatever an answer of another form raises in the block."""
     try:
-        until = {str(a): datetime.fromisoformat(u) for a, u in answer["fences"].items()}
-        as_of = datetime.fromisoformat(answer["as_of"])
-        return Fences(answer["fsid"], {a: at for a, at in until.items() if nonce_of(a)}, as_of)
+        yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnreadableError(
             f"The cluster told what this driver cannot read: {error!r}."
         ) from None
+
+
+def _until(answer: Mapping[str, Any]) -> dict[str, datetime]:
+    return {str(a): datetime.fromisoformat(u) for a, u in answer["fences"].items()}
 
 
 def _image(one: Mapping[str, Any]) -> Image:
@@ -151,6 +158,7 @@ def ip_of(address: str) -> str:
     """Return the IP of a client's address, in its usual form; ValueError where it has none."""
     if (match := ADDRESS.fullmatch(address)) is None:
         raise ValueError(f"no address of a client: {address!r}")
+    # In the usual form, as ``Connector.addresses`` gives it.
     return str(ipaddress.ip_address(match[1] or match[2]))
 
 
@@ -164,10 +172,11 @@ def names_of(volume: VolumeRef, options: RbdOptions) -> tuple[str, ...]:
     """Return every name that the volume's image may have."""
     match = LOCATION.fullmatch(volume.provider_location or "")
     located = (match[1],) if match else ()
+    # Without repeating one: the located name is mostly one of the two.
     return tuple(dict.fromkeys((*volume.names(options.volume_name_template), *located)))
 
 
-def found(volume: VolumeRef, sighting: Sighting, options: RbdOptions) -> Sighting:
+def require_image(volume: VolumeRef, sighting: Sighting, options: RbdOptions) -> Sighting:
     """Return the sighting if it has an image of the volume, else raise NotFoundError."""
     if sighting.images:
         return sighting
@@ -208,6 +217,7 @@ def connections_of(sighting: Sighting) -> tuple[Connection, ...]:
         Connection(
             name=client,
             address=address,
+            # A fenced client may not write; one that only has a lock may open the image again.
             access=address not in sighting.fences or (client, address) not in watching,
             sessions=watching.count((client, address)),
             host_ip=ip_of(address),
@@ -215,6 +225,7 @@ def connections_of(sighting: Sighting) -> tuple[Connection, ...]:
                 w.cookie for w in sighting.watchers if (w.client, w.address) == (client, address)
             ),
         )
+        # Watchers first, each once: a client that has both is one connection.
         for client, address in dict.fromkeys([*watching, *locking])
     )
 
@@ -223,19 +234,15 @@ def is_spent(lock: Lock, sighting: Sighting) -> bool:
     """Tell whether a lock's owner is fenced for long and watches no more: it can write no more."""
     owner = (lock.client, lock.address)
     watches = owner in [(w.client, w.address) for w in sighting.watchers]
+    # Both: a fence that ends soon lets a stopped process write again, and a watcher is there still.
     return lock.address in sighting.lasting and not watches
 
 
 def exports_of(sighting: Sighting, options: RbdOptions) -> tuple[Export, ...]:
     """Return the images that a client has open to write, or has locked."""
-    before, _, after = options.volume_name_template.partition("%s")
-    form = re.compile(f"{re.escape(before)}({UUID}){re.escape(after)}")
-    return tuple(_exports(sighting, form))
-
-
-def _exports(sighting: Sighting, form: re.Pattern[str]) -> Iterable[Export]:
+    exports = []
     for image in sighting.images:
-        alone = dataclasses.replace(sighting, images=(image,))
-        if connections := connections_of(alone):
-            match = form.fullmatch(image.name)
-            yield Export(image.spec, match[1] if match else None, connections)
+        if connections := connections_of(dataclasses.replace(sighting, images=(image,))):
+            volume_id = id_in(image.name, options.volume_name_template)
+            exports.append(Export(image.spec, volume_id, connections))
+    return tuple(exports)

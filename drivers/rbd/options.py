@@ -10,6 +10,9 @@ from typing import Any
 
 from oslo_config import cfg
 
+from drivers.base import check_template
+
+# ``@`` begins the name of a snapshot, ``/`` that of an image.
 PLACE = re.compile(r"[^/@\s]+(?:/[^/@\s]+)?")
 
 OPTS = (
@@ -124,6 +127,7 @@ class RbdOptions:
         texts = [text.strip() for text in given.pop("pools")]
         if wrong := [text for text in texts if not PLACE.fullmatch(text)] or not texts:
             raise ValueError(f"the option pools must list POOL or POOL/NAMESPACE, not {wrong!r}")
+        # A pool that is named twice would show each image twice.
         options = cls(pools=tuple(dict.fromkeys(Place.of(text) for text in texts)), **given)
         options._check()
         return options
@@ -140,15 +144,16 @@ class RbdOptions:
 
     def _check(self) -> None:
         for name, path in (("conf", self.conf), ("python", self.python)):
+            # A relative path would depend on where the service was started.
             if not Path(path).is_absolute():
                 raise ValueError(f"the option {name} must be an absolute path, not {path!r}")
         if self.user.startswith("client.") or not self.user.strip():
             raise ValueError(f"the option user goes without 'client.': not {self.user!r}")
         if self.lift_user.startswith("client."):
             raise ValueError(f"the option lift_user goes without 'client.': not {self.lift_user!r}")
-        template = self.volume_name_template
-        if template.count("%") != 1 or "%s" not in template or "/" in template:
+        check_template("volume_name_template", self.volume_name_template)
+        if "/" in self.volume_name_template:
             raise ValueError(
-                "the option volume_name_template must have %s once, where the volume's id goes, "
-                f"and no other %: not {template!r}"
+                "the option volume_name_template goes without the pool: not "
+                f"{self.volume_name_template!r}"
             )

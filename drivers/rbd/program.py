@@ -21,8 +21,11 @@ from typing import IO, Any, cast
 from drivers.child import KILL_SECONDS, Deadline, end
 
 PROGRAM = Path(__file__).with_name("asking.py")
+# As bytes: what a program that was killed has said is not always whole JSON.
 ACTING = b'"acting": true'
+# What a pipe of Linux holds by default.
 BLOCK = 65_536
+# Ceph may log a lot; the last line tells why it ended.
 LAST_WORDS = 2_000
 
 Answer = dict[str, Any]
@@ -38,9 +41,9 @@ class Told:
 
     answer: Answer | None
     acting: bool
-    hangs: bool = False
-    code: int | None = None
-    errors: str = ""
+    hangs: bool
+    code: int | None
+    errors: str
 
     @property
     def is_success(self) -> bool:
@@ -59,17 +62,23 @@ class Program:
         self._numbers = itertools.count(1)
         self._said, self._errors = b"", b""
         self._process = subprocess.Popen(  # noqa: S603 - the operator's own program, no shell
+            # -I: neither the environment nor the working directory chooses what is imported.
             [python, "-I", str(PROGRAM)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # We wait on the pipes ourselves, and a buffer of Python's would hide what has come.
             bufsize=0,
+            # Little of our environment: it may hold secrets (OS_CINDER__PASSWORD,
+            # docs/decisions/0028).
             env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
             process_group=0,
         )
         pipes = self._process.stdin, self._process.stdout, self._process.stderr
         self._asks, self._tells, self._errs = (cast("IO[bytes]", pipe) for pipe in pipes)
         for pipe in (self._asks, self._tells, self._errs):
+            # A question may be longer than the pipe, and a program that hangs would block our
+            # write.
             os.set_blocking(pipe.fileno(), False)
 
     @property
@@ -101,10 +110,13 @@ class Program:
         """Write the question and read what is told; False where the deadline came first."""
         with selectors.DefaultSelector() as waiting:
             waiting.register(self._tells, selectors.EVENT_READ)
+            # What was said unasked could be taken for the answer.
             if waiting.select(0):  # it has ended, or tells something that nobody has asked
                 return True
             waiting.register(self._asks, selectors.EVENT_WRITE)
             waiting.register(self._errs, selectors.EVENT_READ)
+            # All three at once: a program that writes much to stderr would stop when that pipe is
+            # full.
             while not is_over(self._said):
                 if deadline.left_seconds <= 0:
                     return False
@@ -126,6 +138,7 @@ class Program:
         if not said:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(KILL_SECONDS)
+            # Its last words say why it ended.
             while self._heard():
                 pass
         return bool(said)
@@ -159,6 +172,8 @@ def read(said: bytes, number: int) -> tuple[Answer | None, bool]:
         told: list[Any] = [json.loads(line) for line in lines]
     except ValueError:
         return None, acting
+    # ``acting`` of this very question is no answer; of another one it makes two lines, hence no
+    # answer.
     answers = [line for line in told if line != {"number": number, "acting": True}]
     match answers:
         case [dict(answer)] if answer.get("number") == number and not rest:

@@ -52,6 +52,7 @@ class Backend:
 
     def terminate(self, name: str, connector: Connector) -> None:
         """Do what a Cinder driver's ``terminate_connection`` does; absent is success."""
+        # Drivers such as LVM's and RBD's do nothing here, and report success.
         if self.exporting is Exporting.PER_HOST:
             self.revoke((name,), connector)
 
@@ -100,6 +101,7 @@ class Backend:
         if link.access:
             self.note(record.name, link, False)
         link.access = False
+        # A session with hanging I/O stays listed when its access is gone, as in tgtd.
         if not link.stuck:
             link.sessions = 0
             del record.links[link.name]

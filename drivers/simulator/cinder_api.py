@@ -9,7 +9,7 @@ a request with a service token, as Nova's own have it: Cinder's guard lets those
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TypeVar
 
 from drivers.base import Connector
@@ -20,7 +20,7 @@ from drivers.control_plane import (
     Volume,
     marks,
 )
-from drivers.errors import ConflictError, IndeterminateError, NotFoundError, TransientError
+from drivers.errors import ConflictError, IndeterminateError, NotFoundError
 from drivers.simulator import estate
 from drivers.simulator.estate import Estate, new_id
 from drivers.simulator.hazards import Asked
@@ -47,7 +47,7 @@ class CinderApi:
         volume = self.estate.volume(volume_id)
         if volume.status in _attachable(volume):
             volume.status = "reserved"
-        elif not _has_a_attachment_of(volume, instance_id):
+        elif not _has_attachment_of(volume, instance_id):
             raise ConflictError(f"Cinder: the volume is {volume.status}, it cannot be attached.")
         return estate.add(
             self.estate, AttachmentRecord(new_id(), volume_id, "reserved", instance_id)
@@ -85,6 +85,8 @@ class CinderApi:
         if status == "in-use" and not volume.attachments:
             raise ConflictError("Cinder: a volume without attachments cannot be in-use.")
         volume.status = status
+        # ``reset-state`` without an attach_status leaves it, as Cinder does: the two may then
+        # contradict each other.
         volume.attach_status = attach_status or volume.attach_status
         if attach_status == "detached":
             for attachment_id in list(volume.attachments):
@@ -104,6 +106,7 @@ class CinderApi:
             return
         volume = self.estate.volume(attachment.volume_id)
         self._guard(volume, attachment, trusted=trusted)
+        # So a backend that was exported for a reserved row stays so: this is how UC5 arises.
         if attachment.status != "reserved":
             self.service.attachment_delete(volume, attachment)
         estate.finish_detach(self.estate, volume, attachment_id)
@@ -119,6 +122,7 @@ class CinderApi:
         """``os-unreserve``: attaching to in-use where rows are, else to available."""
         volume = self.estate.volume(volume_id)
         if volume.status == "attaching":
+            # Any row counts here, also a reserved one.
             volume.status = "in-use" if volume.attachments else "available"
 
     def begin_detaching(self, volume_id: str) -> None:
@@ -155,6 +159,7 @@ class CinderApi:
         try:
             self.detach(volume_id, attachment_id, trusted=trusted)
         except ConflictError as error:
+            # The first half is done by now, whatever the second one says.
             raise IndeterminateError(f"{error} The connection may be gone already.") from None
 
     def detach(self, volume_id: str, attachment_id: str | None, *, trusted: bool) -> None:
@@ -194,13 +199,17 @@ class CinderApi:
             return
         if attachment.volume_id != volume.volume_id:
             raise ConflictError("Cinder: mismatched volume and attachment.")
+        # Without either Cinder has nobody to ask about, and lets it pass.
         if attachment.instance_id is None or not attachment.has_connection_info:
             return
         if not self.estate.nova_api_up:
             raise UnansweredError("Cinder could not ask Nova who uses the attachment")
         server = self.estate.known_server(attachment.instance_id)
+        # A server that this Nova does not know uses nothing, so that the guard lets it pass.
         devices = server.devices_of(volume.volume_id) if server else []
         named = any(d.attachment_id == attachment.attachment_id for d in devices)
+        # Cinder may be configured with another Nova than ours: then its guard refuses what we see
+        # as gone.
         if named or attachment.attachment_id in self.estate.named_elsewhere:
             raise ConflictError(
                 f"Cinder: attachment {attachment.attachment_id} is used by instance "
@@ -208,7 +217,7 @@ class CinderApi:
             )
 
 
-def _has_a_attachment_of(volume: VolumeRecord, instance_id: str | None) -> bool:
+def _has_attachment_of(volume: VolumeRecord, instance_id: str | None) -> bool:
     if instance_id is None or volume.status not in ("in-use", "reserved"):
         return False
     return any(attachment.instance_id == instance_id for attachment in volume.attachments.values())
@@ -234,67 +243,63 @@ class CinderFace:
 
     def volume(self, volume_id: str, *, timeout_seconds: float) -> Volume | None:
         """Return the volume with its live rows, or None."""
-        asked = Asked("cinder", "volume", volume_id, None, timeout_seconds, writes=False)
-        return self._perform(asked, lambda: self._volume(volume_id))
+        asked = Asked("cinder", "volume", volume_id, None, timeout_seconds)
+        return self.board.perform(asked, lambda: self._volume(volume_id))
 
     def count_volumes(self, *, timeout_seconds: float) -> int:
         """``GET /volumes/summary``."""
-        asked = Asked("cinder", "count_volumes", None, None, timeout_seconds, writes=False)
-        return self._perform(asked, lambda: len(self.api.estate.volumes))
+        asked = Asked("cinder", "count_volumes", None, None, timeout_seconds)
+        return self.board.perform(asked, lambda: len(self.api.estate.volumes))
 
     def volumes_in(
         self, status: str, *, after: str | None, limit: int, timeout_seconds: float
     ) -> tuple[ListedVolume, ...]:
         """``GET /volumes/detail`` in one status."""
-        asked = Asked("cinder", "volumes_in", None, None, timeout_seconds, writes=False)
-        return self._perform(asked, lambda: self._volumes_in(status, after, limit))
+        asked = Asked("cinder", "volumes_in", None, None, timeout_seconds)
+        return self.board.perform(asked, lambda: self._volumes_in(status, after, limit))
 
     def attachments_in(
         self, status: str, *, after: str | None, limit: int, timeout_seconds: float
     ) -> tuple[ListedAttachment, ...]:
         """``GET /attachments`` of one attach_status."""
-        asked = Asked("cinder", "rows_in", None, None, timeout_seconds, writes=False)
-        return self._perform(asked, lambda: self._attachments_in(status, after, limit))
+        asked = Asked("cinder", "rows_in", None, None, timeout_seconds)
+        return self.board.perform(asked, lambda: self._attachments_in(status, after, limit))
 
     def attachments_of(
         self, instance_id: str, *, timeout_seconds: float
     ) -> tuple[ListedAttachment, ...]:
         """Return the rows of one server."""
         asked = Asked(
-            "cinder", "attachments_of", None, None, timeout_seconds,
-            writes=False, arguments=(("instance_id", instance_id),),
-        )  # fmt: skip
-        return self._perform(asked, lambda: self._attachments_of(instance_id))
+            "cinder", "attachments_of", None, None, timeout_seconds, (("instance_id", instance_id),)
+        )
+        return self.board.perform(asked, lambda: self._attachments_of(instance_id))
 
     def protocol_of(self, volume: Volume, *, timeout_seconds: float) -> str | None:
         """``GET /scheduler-stats/get_pools``."""
         asked = Asked(
-            "cinder", "protocol_of", None, None, timeout_seconds,
-            writes=False, arguments=(("backend", volume.ref.backend),),
-        )  # fmt: skip
-        return self._perform(asked, lambda: self.api.estate.protocol)
+            "cinder", "protocol_of", None, None, timeout_seconds, (("backend", volume.ref.backend),)
+        )
+        return self.board.perform(asked, lambda: self.api.estate.protocol)
 
     def reserve(self, volume_id: str, *, request_id: str, timeout_seconds: float) -> None:
         """``os-reserve``."""
-        asked = Asked("cinder", "reserve", volume_id, request_id, timeout_seconds, writes=True)
-        self._perform(asked, lambda: self.api.reserve(volume_id))
+        asked = Asked("cinder", "reserve", volume_id, request_id, timeout_seconds)
+        self.board.perform(asked, lambda: self.api.reserve(volume_id))
 
     def unreserve(self, volume_id: str, *, request_id: str, timeout_seconds: float) -> None:
         """``os-unreserve``."""
-        asked = Asked("cinder", "unreserve", volume_id, request_id, timeout_seconds, writes=True)
-        self._perform(asked, lambda: self.api.unreserve(volume_id))
+        asked = Asked("cinder", "unreserve", volume_id, request_id, timeout_seconds)
+        self.board.perform(asked, lambda: self.api.unreserve(volume_id))
 
     def roll_detaching(self, volume_id: str, *, request_id: str, timeout_seconds: float) -> None:
         """``os-roll_detaching``."""
-        asked = Asked(
-            "cinder", "roll_detaching", volume_id, request_id, timeout_seconds, writes=True
-        )
-        self._perform(asked, lambda: self.api.roll_detaching(volume_id))
+        asked = Asked("cinder", "roll_detaching", volume_id, request_id, timeout_seconds)
+        self.board.perform(asked, lambda: self.api.roll_detaching(volume_id))
 
     def complete(self, attachment_id: str, *, request_id: str, timeout_seconds: float) -> None:
         """``os-complete``."""
         asked = self._about(attachment_id, "complete", request_id, timeout_seconds)
-        self._perform(asked, lambda: self.api.complete(attachment_id))
+        self.board.perform(asked, lambda: self.api.complete(attachment_id))
 
     def has_service_token(self) -> bool:
         """Tell whether the service has a service token that it can send on an order."""
@@ -311,17 +316,19 @@ class CinderFace:
         """``DELETE /attachments/{id}``."""
         asked = self._about(attachment_id, "delete_attachment", request_id, timeout_seconds)
         trusted = self._trusted or (service_token and self.has_service_token())
-        self._perform(asked, lambda: self.api.delete_attachment(attachment_id, trusted=trusted))
+        self.board.perform(
+            asked, lambda: self.api.delete_attachment(attachment_id, trusted=trusted)
+        )
 
     def terminate_connection(
         self, volume_id: str, connector: Connector, *, request_id: str, timeout_seconds: float
     ) -> None:
         """``os-terminate_connection``."""
+        about = (("host", connector.host),)
         asked = Asked(
-            "cinder", "terminate_connection", volume_id, request_id, timeout_seconds,
-            writes=True, arguments=(("host", connector.host),),
-        )  # fmt: skip
-        self._perform(
+            "cinder", "terminate_connection", volume_id, request_id, timeout_seconds, about
+        )
+        self.board.perform(
             asked,
             lambda: self.api.terminate_connection(volume_id, connector, trusted=self._trusted),
         )
@@ -337,12 +344,10 @@ class CinderFace:
         service_token: bool = False,
     ) -> None:
         """``os-force_detach``."""
-        asked = Asked(
-            "cinder", "force_detach", volume_id, request_id, timeout_seconds, writes=True,
-            arguments=(("attachment_id", attachment_id), ("host", connector.host)),
-        )  # fmt: skip
+        about = (("attachment_id", attachment_id), ("host", connector.host))
+        asked = Asked("cinder", "force_detach", volume_id, request_id, timeout_seconds, about)
         trusted = self._trusted or (service_token and self.has_service_token())
-        self._perform(
+        self.board.perform(
             asked,
             lambda: self.api.force_detach(volume_id, attachment_id, connector, trusted=trusted),
         )
@@ -355,19 +360,15 @@ class CinderFace:
         self, attachment_id: str, method: str, request_id: str, timeout_seconds: float
     ) -> Asked:
         attachment = self.api.estate.attachments.get(attachment_id)
+        about = (("attachment_id", attachment_id),)
         return Asked(
-            "cinder", method, attachment.volume_id if attachment else None, request_id,
+            "cinder",
+            method,
+            attachment.volume_id if attachment else None,
+            request_id,
             timeout_seconds,
-            writes=True, arguments=(("attachment_id", attachment_id),),
-        )  # fmt: skip
-
-    def _perform(self, asked: Asked, act: Callable[[], T]) -> T:
-        def reached() -> T:
-            if not self.api.estate.cinder_api_up:
-                raise TransientError("Connection to cinder-api refused.")
-            return act()
-
-        return self.board.perform(asked, reached)
+            about,
+        )
 
     def _volume(self, volume_id: str) -> Volume | None:
         record = self.api.estate.volumes.get(volume_id)

@@ -46,6 +46,8 @@ class Cloud(Flows):
         self._board = Switchboard(
             estate, self._journal, FaultScript(), self._late, self._watch, latency_seconds
         )
+        # One estate and one board: what a user's flow does and what the service does meet in the
+        # same records.
         api = CinderApi(estate, VolumeService(estate, self._board))
         compute = Compute(estate, api, self._watch)
         super().__init__(estate, api, compute)
@@ -115,6 +117,7 @@ class Cloud(Flows):
         """Stop, freeze or start a backend's cinder-volume; thawing does what had piled up."""
         with self._estate.lock:
             self._estate.services[backend] = state
+        # Outside the lock: what had piled up takes it again.
         if state is Service.UP:
             self._late.thaw(backend)
 

@@ -9,7 +9,7 @@ from oslo_config import cfg
 
 from drivers.base import Attachment, Capabilities, Export, Observation, StorageDriver, VolumeRef
 from drivers.errors import PermanentError
-from drivers.simulator.storage_face import Storage
+from drivers.simulator.storage_face import StorageFace
 from drivers.simulator.wire import Caller, RemoteFaces, parse_address
 
 
@@ -17,7 +17,7 @@ class Clouded(Protocol):
     """A cloud, here or far away, as a driver needs it."""
 
     @property
-    def storage(self) -> Storage:
+    def storage(self) -> StorageFace:
         """Its backends."""
 
 
@@ -53,6 +53,7 @@ class SimulatorDriver(StorageDriver):
         self, backend: str, options: Mapping[str, Any], *, cloud: Clouded | None = None
     ) -> None:
         super().__init__(backend, options)
+        # In one process without a network for most tests; over the wire for the service by itself.
         self._cloud = cloud if cloud is not None else _connected(options)
 
     def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:

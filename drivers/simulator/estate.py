@@ -13,9 +13,16 @@ import threading
 import uuid
 
 from drivers.base import Connector
-from drivers.errors import NotFoundError
+from drivers.errors import NotFoundError, TransientError
 from drivers.simulator.backend import Backend
-from drivers.simulator.state import ERROR_ROW, AttachmentRecord, ServerRecord, Service, VolumeRecord
+from drivers.simulator.state import (
+    ERROR_ROW,
+    AttachmentRecord,
+    Link,
+    ServerRecord,
+    Service,
+    VolumeRecord,
+)
 
 
 def new_id() -> str:
@@ -32,6 +39,7 @@ def made_up_connector(host: str) -> Connector:
 class Estate:
     """The state of the cloud. Whoever reads or writes it holds ``lock``."""
 
+    # Re-entrant: a flow of Nova's calls Cinder's methods while it holds it.
     lock: threading.RLock = dataclasses.field(default_factory=threading.RLock)
     volumes: dict[str, VolumeRecord] = dataclasses.field(default_factory=dict)
     attachments: dict[str, AttachmentRecord] = dataclasses.field(default_factory=dict)
@@ -48,6 +56,16 @@ class Estate:
     named_elsewhere: set[str] = dataclasses.field(default_factory=set)
     protocol: str | None = "iscsi"
     counter: itertools.count[int] = dataclasses.field(default_factory=lambda: itertools.count(1))
+
+    def refuse_if_down(self, actor: str) -> None:
+        """Raise TransientError where the API that is asked takes no connection now."""
+        if not {"cinder": self.cinder_api_up, "nova": self.nova_api_up}.get(actor, True):
+            raise TransientError(f"Connection to {actor}-api refused.")
+
+    def links(self, volume: VolumeRecord) -> tuple[Link, ...]:
+        """Return every host's way to the volume; none where the backend does not know it."""
+        record = self.backends[volume.backend].exports.get(volume.name)
+        return tuple(record.links.values()) if record else ()
 
     def volume(self, volume_id: str) -> VolumeRecord:
         """Return the volume; NotFoundError where there is none."""
@@ -110,6 +128,7 @@ def mark_attaching(
         connector,
         connector.host,
     )
+    # Whatever they were: this undoes a retry that won, which is UC2.
     volume.status = volume.attach_status = "attaching"
 
 
@@ -135,6 +154,7 @@ def recompute(volume: VolumeRecord) -> None:
     is not written while a migration or an upload owns the volume's status.
     """
     statuses = [r.status for r in volume.attachments.values() if not r.status.startswith(ERROR_ROW)]
+    # ``min`` of texts is the order of the alphabet, which is that of Cinder's query.
     volume.attach_status = min(statuses, default="detached")
     if volume.attach_status != "detached" or not _owned_by_another_flow(volume):
         volume.status = STATUS_OF.get(volume.attach_status, volume.attach_status)

@@ -177,6 +177,8 @@ class FaultScript:
 
     def next_fault(self, method: str, volume_id: str | None) -> Fault | None:
         """Return the first fault that strikes this call, and count it down."""
+        # The first that fits, even if it is only counted down: so several faults of one method
+        # strike in turn.
         for place, fault in enumerate(self._faults):
             if fault.matches(method, volume_id):
                 return self._count(place, fault)
@@ -258,12 +260,14 @@ class LateEffects:
             timers = list(self._timers)
         for timer in timers:
             timer.cancel()
+            # Waited for, so that no effect lands in the next test.
             timer.join()
 
     def _land(self, due: Callable[[Pending], bool]) -> int:
         with self._lock:
             landing = [p for p in self._pending if due(p)]
             self._pending = [p for p in self._pending if p not in landing]
+        # Outside the lock: what lands may start another effect.
         for pending in landing:
             pending.run()
         return len(landing)

@@ -75,6 +75,7 @@ class AttachUnderWay:
         return self.estate.volume(self.attachment.volume_id).connecting
 
     def _connect(self) -> None:
+        # While it lasts, the watch counts the host as a user of the volume.
         self._connecting().add(self.host)
         self.compute.connect(self.attachment, self.host)
 

@@ -26,20 +26,27 @@ OK = "ok"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Asked:
-    """One call as it was asked. ``arguments`` are ids and host names, nothing secret."""
+    """One call as it was asked. ``arguments`` are ids and host names, nothing secret.
+
+    It is a write if it has a request id: every write of the service carries one.
+    """
 
     actor: str
     method: str
     volume_id: str | None
     request_id: str | None
     timeout_seconds: float
-    writes: bool
     arguments: tuple[tuple[str, str | None], ...] = ()
 
     @property
     def name(self) -> str:
         """``actor.method``, as faults and tests name it."""
         return f"{self.actor}.{self.method}"
+
+    @property
+    def writes(self) -> bool:
+        """Tell whether it may change anything."""
+        return self.request_id is not None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -206,6 +213,7 @@ def _cut(before: Picture, after: Picture) -> Iterator[str]:
         access_ended = (link.access and link.host not in still_in) or (
             link.sessions and link.host not in in_session
         )
+        # Users after the call: a guest that gave the disk back within it loses nothing.
         user = after.users.get(link.host) or link.purpose
         if access_ended and user:
             yield f"{link.host} lost its access, which served {user}"
@@ -270,9 +278,10 @@ class Watch:
         Access that was given only after our last call is not our doing.
         """
         server = self._estate.server(instance_id)
+        # Several hosts are right there; and what we never touched is not our doing.
         if volume.multiattach or server.migrating_to or volume.touched is None:
             return
-        for link in self._links(volume):
+        for link in self._estate.links(volume):
             if link.host != host and link.access and link.granted < volume.touched:
                 self.hazards.append(self._two_writers(volume, host, link))
 
@@ -282,6 +291,7 @@ class Watch:
 
     def _compare(self, volume: VolumeRecord, before: Picture, asked: Asked) -> None:
         after = self._picture(volume)
+        # A call that changed nothing did no harm, and does not count as a touch.
         if after.same_record(before):
             return
         if asked.name == UNRESERVE and self._given_back(volume, after):
@@ -300,7 +310,10 @@ class Watch:
         return True
 
     def _picture(self, volume: VolumeRecord) -> Picture:
-        links = (LinkView(k.host, k.access, k.sessions > 0, k.purpose) for k in self._links(volume))
+        links = (
+            LinkView(k.host, k.access, k.sessions > 0, k.purpose)
+            for k in self._estate.links(volume)
+        )
         attachments = (
             AttachmentView(r.attachment_id, r.host, self._awaited(volume, r))
             for r in volume.attachments.values()
@@ -312,10 +325,6 @@ class Watch:
             links=frozenset(links),
             users=self._users(volume),
         )
-
-    def _links(self, volume: VolumeRecord) -> tuple[Link, ...]:
-        record = self._estate.backend_of(volume).exports.get(volume.name)
-        return tuple(record.links.values()) if record else ()
 
     def _users(self, volume: VolumeRecord) -> dict[str, str]:
         users = dict.fromkeys(volume.connecting, "an attach under way")

@@ -23,7 +23,7 @@ from drivers.control_plane import (
     ServersPage,
     ServerVolumes,
 )
-from drivers.errors import ConflictError, NotFoundError, PermanentError, TransientError
+from drivers.errors import ConflictError, NotFoundError, PermanentError
 from drivers.simulator.cinder_api import CinderApi
 from drivers.simulator.estate import Estate
 from drivers.simulator.faults import Landing
@@ -33,6 +33,7 @@ from drivers.simulator.switchboard import Switchboard, UnansweredError
 
 T = TypeVar("T")
 
+# nova/volume/cinder.py, the decorator of attachment_update and attachment_delete.
 TRIES = 5
 
 
@@ -64,6 +65,7 @@ class Compute:
     def clean_up(self, attachment: AttachmentRecord, *, reaches_cinder: bool = True) -> None:
         """Undo a failed attach: delete the row if Cinder lets it, the block device always."""
         server = self.estate.server(attachment.instance_id or "")
+        # Always, even if the row stays: this is how a row without a block device arises.
         server.devices = [d for d in server.devices if d.attachment_id != attachment.attachment_id]
         if reaches_cinder:
             with contextlib.suppress(PermanentError):
@@ -73,6 +75,7 @@ class Compute:
         """Log the host in and give the guest the disk."""
         self.estate.volume(volume_id).opened_by.add(instance_id)
         if (link := self._guest_link(volume_id, instance_id)) is not None:
+            # A host that is in session already keeps what it has.
             link.sessions = max(link.sessions, 1)
 
     def close_disk(self, volume_id: str, instance_id: str) -> None:
@@ -93,20 +96,22 @@ class Compute:
         if server.vm_state not in DETACHABLE:
             raise ConflictError(f"Nova: cannot detach while the instance is {server.vm_state}.")
         if self.estate.compute_up(server.host) is False:
+            # Nova answers 409 rather than queue the request for a host that does not answer.
             raise ConflictError(f"Nova: the compute service of {server.host} is down.")
         self._ask_cinder(lambda: self.api.begin_detaching(volume_id))
 
     def finish_detach(self, volume_id: str, instance_id: str, guest: Guest) -> None:
         """Do the compute's part of a detach that was accepted.
 
-        A guest that refuses is rolled back to in-use. Where Cinder fails, the guest has already
-        close the disk, the block device stays and so does ``detaching``.
+        A guest that refuses is rolled back to in-use. Where Cinder fails, the guest has closed the
+        disk already; the block device stays, and so does ``detaching``.
         """
         server = self.estate.server(instance_id)
         match guest:
             case Guest.REFUSES:
                 self.api.roll_detaching(volume_id)
             case Guest.COMPUTE_DIES:
+                # The guest goes on: only its compute is not heard of any more.
                 self.estate.dead_computes.add(server.host or "")
             case Guest.LETS_GO:
                 self.close_disk(volume_id, instance_id)
@@ -172,12 +177,12 @@ class Compute:
         self.api.delete_attachment(attachment_id, trusted=True)
 
     def _guest_link(self, volume_id: str, instance_id: str) -> Link | None:
-        volume = self.estate.volume(volume_id)
-        record = self.estate.backend_of(volume).exports.get(volume.name)
         host = self.estate.server(instance_id).guest_host
-        if record is None or host is None:
+        if host is None:
             return None
-        return record.links.get(self.estate.connector_of(host).initiator or host)
+        name = self.estate.connector_of(host).initiator or host
+        links = self.estate.links(self.estate.volume(volume_id))
+        return next((link for link in links if link.name == name), None)
 
     def _persist(self, call: Callable[[], None]) -> None:
         for tries_left in reversed(range(TRIES)):
@@ -197,7 +202,9 @@ class Compute:
 
 def _may_use(server: ServerRecord, volume_id: str, host: str) -> bool:
     """Tell whether the server may be using the volume there, by what Nova has on record."""
+    # A guest under migration may be on the host before the record is.
     near = server.host == host or server.task_state == "migrating"
+    # Whatever volumes its record has now: the old guest has those of then.
     outlived = server.evacuated_from == host and server.host != host
     return outlived or (near and bool(server.devices_of(volume_id)))
 
@@ -229,73 +236,53 @@ class NovaFace:
     def server(self, instance_id: str, volume_id: str, *, timeout_seconds: float) -> Server | None:
         """Return the server with its block devices for the volume, or None."""
         asked = Asked(
-            "nova", "server", volume_id, None, timeout_seconds,
-            writes=False, arguments=(("instance_id", instance_id),),
-        )  # fmt: skip
-        return self._perform(asked, lambda: self._server(instance_id, volume_id))
+            "nova", "server", volume_id, None, timeout_seconds, (("instance_id", instance_id),)
+        )
+        return self.board.perform(asked, lambda: self._server(instance_id, volume_id))
 
     def compute_up(self, host: str, *, timeout_seconds: float) -> bool | None:
         """Tell whether the host's compute service is up."""
-        asked = Asked(
-            "nova", "compute_up", None, None, timeout_seconds,
-            writes=False, arguments=(("host", host),),
-        )  # fmt: skip
-        return self._perform(asked, lambda: self.compute.estate.compute_up(host))
+        asked = Asked("nova", "compute_up", None, None, timeout_seconds, (("host", host),))
+        return self.board.perform(asked, lambda: self.compute.estate.compute_up(host))
 
     def holders(self, volume_id: str, host: str, *, timeout_seconds: float) -> tuple[str, ...]:
         """Return the servers that may be using the volume on this host, by Nova's records."""
-        asked = Asked(
-            "nova", "holders", volume_id, None, timeout_seconds,
-            writes=False, arguments=(("host", host),),
-        )  # fmt: skip
-        return self._perform(asked, lambda: self.compute.holders(volume_id, host))
+        asked = Asked("nova", "holders", volume_id, None, timeout_seconds, (("host", host),))
+        return self.board.perform(asked, lambda: self.compute.holders(volume_id, host))
 
     def servers(self, *, after: str | None, limit: int, timeout_seconds: float) -> ServersPage:
         """Return one page of all servers that are not deleted, with their volumes."""
-        asked = Asked("nova", "servers", None, None, timeout_seconds, writes=False)
-        return self._perform(asked, lambda: self._servers(after, limit))
+        asked = Asked("nova", "servers", None, None, timeout_seconds)
+        return self.board.perform(asked, lambda: self._servers(after, limit))
 
     def volumes_of(self, instance_id: str, *, timeout_seconds: float) -> frozenset[str] | None:
         """Return the volumes for which a server has a block device; None where there is none."""
         asked = Asked(
-            "nova", "volumes_of", None, None, timeout_seconds,
-            writes=False, arguments=(("instance_id", instance_id),),
-        )  # fmt: skip
-        return self._perform(asked, lambda: self._volumes_of(instance_id))
+            "nova", "volumes_of", None, None, timeout_seconds, (("instance_id", instance_id),)
+        )
+        return self.board.perform(asked, lambda: self._volumes_of(instance_id))
 
     def deleted_server(self, instance_id: str, *, timeout_seconds: float) -> DeletedServer | None:
         """Return what is on record of a server that this Nova had, None where it has no record."""
         asked = Asked(
-            "nova", "deleted_server", None, None, timeout_seconds,
-            writes=False, arguments=(("instance_id", instance_id),),
-        )  # fmt: skip
-        return self._perform(asked, lambda: self._deleted_server(instance_id))
+            "nova", "deleted_server", None, None, timeout_seconds, (("instance_id", instance_id),)
+        )
+        return self.board.perform(asked, lambda: self._deleted_server(instance_id))
 
     def swapping(self, instance_id: str, *, timeout_seconds: float) -> bool:
         """Tell whether a volume of the server is being swapped for another one."""
         asked = Asked(
-            "nova", "swapping", None, None, timeout_seconds,
-            writes=False, arguments=(("instance_id", instance_id),),
-        )  # fmt: skip
-        return self._perform(asked, lambda: self.compute.estate.server(instance_id).swapping)
+            "nova", "swapping", None, None, timeout_seconds, (("instance_id", instance_id),)
+        )
+        return self.board.perform(asked, lambda: self.compute.estate.server(instance_id).swapping)
 
     def detach(
         self, instance_id: str, volume_id: str, *, request_id: str, timeout_seconds: float
     ) -> None:
         """Ask Nova to detach; the compute's part happens as scripted, by default at once."""
-        asked = Asked(
-            "nova", "detach", volume_id, request_id, timeout_seconds,
-            writes=True, arguments=(("instance_id", instance_id),),
-        )  # fmt: skip
-        self._perform(asked, lambda: self._detach(instance_id, volume_id))
-
-    def _perform(self, asked: Asked, act: Callable[[], T]) -> T:
-        def reached() -> T:
-            if not self.compute.estate.nova_api_up:
-                raise TransientError("Connection to nova-api refused.")
-            return act()
-
-        return self.board.perform(asked, reached)
+        about = (("instance_id", instance_id),)
+        asked = Asked("nova", "detach", volume_id, request_id, timeout_seconds, about)
+        self.board.perform(asked, lambda: self._detach(instance_id, volume_id))
 
     def _servers(self, after: str | None, limit: int) -> ServersPage:
         estate = self.compute.estate

@@ -63,7 +63,9 @@ class CloudServer(socketserver.ThreadingTCPServer):
     """Serves one cloud; a thread a connection. Use ``serve_cloud``."""
 
     allow_reuse_address = True
+    # Joined at the close, so that no call of one test is answered in the next.
     daemon_threads = False
+    # Each thread of a client connects by itself, many at once.
     request_queue_size = 256
 
     def __init__(self, cloud: Cloud, address: tuple[str, int], authkey: bytes) -> None:
@@ -119,6 +121,7 @@ class _Handler(socketserver.BaseRequestHandler):
     request: socket.socket
 
     def handle(self) -> None:
+        # Small messages in both directions: Nagle's algorithm would hold each back.
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.server.answering(self.request, begins=True)
         try:
@@ -129,6 +132,7 @@ class _Handler(socketserver.BaseRequestHandler):
 
     def _answer_all(self) -> None:
         with handshake(self.request) as connection:
+            # Before a pickle is read: whoever can send one can run any code here.
             deliver_challenge(connection, self.server.authkey)
             answer_challenge(connection, self.server.authkey)
         with contextlib.closing(Frames(self.request)) as frames:

@@ -49,6 +49,7 @@ def orphaned_attach(cloud: Cloud, host: str = "compute-1", backend: str = DEFAUL
     """Fail an attach and its clean-up. Left: attaching / attached / none."""
     volume_id, instance_id = cloud.create_volume(backend=backend), cloud.boot_server(host=host)
     under_way = cloud.begin_attach(volume_id, instance_id).advance()
+    # So Nova has forgotten the volume, and Cinder still has the row.
     under_way.give_up(reaches_cinder=False)
     return Scene(volume_id, instance_id, under_way.attachment_id, host)
 

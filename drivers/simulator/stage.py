@@ -85,6 +85,7 @@ class Hosts:
         """Make a host's I/O hang: its session stays when access is revoked."""
         with self._estate.lock:
             for link in self._links(volume_id):
+                # Others that are stuck stay so.
                 link.stuck = link.stuck or link.seen().belongs_to(connector)
 
     def release_stuck_session(self, volume_id: str, host: str) -> None:
@@ -94,6 +95,7 @@ class Hosts:
             links = self._estate.backend_of(volume).export((volume.name,)).links
             for link in [k for k in links.values() if k.host == host]:
                 link.stuck = False
+                # One that still has access goes on: only what was revoked ends with its I/O.
                 if not link.access:
                     del links[link.name]
 
@@ -137,9 +139,7 @@ class Hosts:
             return tuple(self._changes)
 
     def _links(self, volume_id: str) -> tuple[Link, ...]:
-        volume = self._estate.volume(volume_id)
-        record = self._estate.backend_of(volume).exports.get(volume.name)
-        return tuple(record.links.values()) if record else ()
+        return self._estate.links(self._estate.volume(volume_id))
 
     def _note(self, backend: str, volume: str, link: Link, granted: bool) -> None:
         number = next(self._estate.counter)
@@ -200,6 +200,7 @@ class Stage(Hosts):
         self, instance_id: str | None = None, *, host: str | None = "compute-1", **columns: Any
     ) -> str:
         """Boot a server, running on ``host``; ``columns`` are ServerRecord's (vm_state ...)."""
+        # A test that says where the guest really is wins.
         columns = {"guest_host": host} | columns
         server = ServerRecord(instance_id or new_id(), host, **columns)
         with self._estate.lock:
@@ -220,9 +221,12 @@ class Stage(Hosts):
         with self._estate.lock:
             server = self._estate.server(instance_id)
             server.deleted, server.guest_running = True, guest_keeps_running
+            # Only a compute that is up records that it has ended the guest: this is Nova's word for
+            # it.
             if not guest_keeps_running and self._estate.compute_up(server.host):
                 server.ended_on = server.guest_host
                 self._log_out(instance_id)
+            # nova-api deletes the records alone where the compute is down.
             server.devices.clear()
             if not guest_keeps_running:
                 self._stop_guest(instance_id)
@@ -256,7 +260,7 @@ class Stage(Hosts):
                     server.guest_running = False
                     self._stop_guest(server.instance_id)
             for volume in self._estate.volumes.values():
-                for link in self._estate.backend_of(volume).export((volume.name,)).links.values():
+                for link in self._estate.links(volume):
                     link.sessions = 0 if link.host == host else link.sessions
             self._estate.dead_computes.add(host)
 
@@ -303,7 +307,7 @@ class Stage(Hosts):
         return attachment.attachment_id
 
     def set_attachment(self, attachment_id: str, **columns: Any) -> None:
-        """Set columns of RowRecord: status, connector, has_connection_info ..."""
+        """Set columns of AttachmentRecord: status, connector, has_connection_info ..."""
         with self._estate.lock:
             _set(self._estate.attachment(attachment_id), columns)
 
@@ -341,7 +345,7 @@ class Stage(Hosts):
     def _log_out(self, instance_id: str) -> None:
         for volume in self._estate.volumes.values():
             if instance_id in volume.opened_by:
-                for link in self._estate.backend_of(volume).export((volume.name,)).links.values():
+                for link in self._estate.links(volume):
                     if link.host == self._estate.server(instance_id).guest_host and not link.stuck:
                         link.sessions = 0
 
@@ -352,6 +356,7 @@ class Stage(Hosts):
 
 def _set(record: object, columns: dict[str, Any]) -> None:
     for column, value in columns.items():
+        # setattr would take a misspelt column without a word, and the scene would be another.
         if not hasattr(record, column):
             raise AttributeError(f"{type(record).__name__} has no {column}.")
         setattr(record, column, value)

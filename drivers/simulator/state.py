@@ -10,6 +10,7 @@ import enum
 
 from drivers.base import Connection, Connector, VolumeRef
 
+# Cinder leaves rows in an error out when it derives the volume's status.
 ERROR_ROW = "error_"
 DEFAULT_BACKEND = "storage-1@tgt"
 

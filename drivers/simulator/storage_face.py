@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
 
 from drivers.base import Attachment, Connector, Export, Observation, VolumeRef
 from drivers.errors import PermanentError
@@ -11,38 +10,6 @@ from drivers.simulator.backend import Backend
 from drivers.simulator.estate import Estate
 from drivers.simulator.hazards import Asked
 from drivers.simulator.switchboard import Switchboard
-
-
-class Storage(Protocol):
-    """The backends of a cloud, in process or at the far end of a connection."""
-
-    def observe(self, backend: str, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
-        """Say who is connected to the volume."""
-
-    def terminate_connection(
-        self,
-        backend: str,
-        volume: VolumeRef,
-        attachment: Attachment,
-        *,
-        request_id: str,
-        timeout_seconds: float,
-    ) -> None:
-        """Revoke the access of the attachment's host, then end its sessions."""
-
-    def detach(
-        self,
-        backend: str,
-        volume: VolumeRef,
-        attachment: Attachment,
-        *,
-        request_id: str,
-        timeout_seconds: float,
-    ) -> None:
-        """Remove the volume's target if no other host has access."""
-
-    def list_exports(self, backend: str, *, timeout_seconds: float) -> tuple[Export, ...]:
-        """Return every volume that a host has access to."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,7 +21,7 @@ class StorageFace:
 
     def observe(self, backend: str, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
         """Say who is connected to the volume."""
-        asked = Asked("driver", "observe", volume.volume_id, None, timeout_seconds, writes=False)
+        asked = Asked("driver", "observe", volume.volume_id, None, timeout_seconds)
         return self.board.perform(asked, lambda: self._backend(backend).observe(volume.ids()))
 
     def terminate_connection(
@@ -67,6 +34,7 @@ class StorageFace:
         timeout_seconds: float,
     ) -> None:
         """Revoke the access of the attachment's host, then end its sessions."""
+        # The driver has refused a missing one; nothing belongs to an empty one.
         connector = attachment.connector or Connector()
         asked = _about("terminate_connection", volume, attachment, request_id, timeout_seconds)
         self.board.perform(asked, lambda: self._backend(backend).revoke(volume.ids(), connector))
@@ -86,7 +54,7 @@ class StorageFace:
 
     def list_exports(self, backend: str, *, timeout_seconds: float) -> tuple[Export, ...]:
         """Return every volume that a host has access to."""
-        asked = Asked("driver", "list_exports", None, None, timeout_seconds, writes=False)
+        asked = Asked("driver", "list_exports", None, None, timeout_seconds)
         return self.board.perform(asked, lambda: self._backend(backend).listing())
 
     def _backend(self, name: str) -> Backend:
@@ -103,7 +71,5 @@ def _about(
     timeout_seconds: float,
 ) -> Asked:
     host = attachment.connector.host if attachment.connector else None
-    return Asked(
-        "driver", method, volume.volume_id, request_id, timeout_seconds,
-        writes=True, arguments=(("attachment_id", attachment.attachment_id), ("host", host)),
-    )  # fmt: skip
+    about = (("attachment_id", attachment.attachment_id), ("host", host))
+    return Asked("driver", method, volume.volume_id, request_id, timeout_seconds, about)

@@ -38,9 +38,15 @@ class Switchboard:
 
     def perform(self, asked: Asked, act: Callable[[], T]) -> T:
         """Carry out one call and write it down; raises the kinds of ``drivers.errors``."""
+
+        def reached() -> T:
+            self.estate.refuse_if_down(asked.actor)
+            return act()
+
+        # Before anything may fail: a call that hangs is in the journal too.
         number = self.journal.begin(asked)
         try:
-            result = self._answer(asked, act)
+            result = self._answer(asked, reached)
         except OutsideError as error:
             self.journal.end(number, type(error).__name__)
             raise
@@ -48,6 +54,7 @@ class Switchboard:
             self.journal.end(number, OK)
             return result
         finally:
+            # After the call, whatever became of it: an effect may wait for so many of them.
             self.late.count(asked.name, asked.volume_id)
 
     def later(self, label: str, volume_id: str, landing: Landing, work: Callable[[], None]) -> None:
@@ -113,6 +120,7 @@ class Switchboard:
         """Sleep, but no longer than the caller waits; IndeterminateError when the limit is hit."""
         if seconds <= 0:
             return
+        # An event and no sleep: ``close`` wakes it.
         self.closed.wait(min(seconds, asked.timeout_seconds))
         if seconds >= asked.timeout_seconds:
             raise IndeterminateError(

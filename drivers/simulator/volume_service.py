@@ -40,6 +40,7 @@ class VolumeService:
 
         def connect(step: Step) -> None:
             self._export(step, volume, connector, attachment.instance_id)
+            # Cinder looks for the row only after its driver has returned.
             if attachment.attachment_id in volume.attachments:
                 estate.mark_attaching(volume, attachment, connector)
 
@@ -165,8 +166,8 @@ class VolumeService:
 
     def _terminate(self, volume: VolumeRecord, connector: Connector) -> None:
         """Keep the connection where a second row is on the same host, as real drivers do."""
-        attachments_exist = sum(r.connector == connector for r in volume.attachments.values())
-        if attachments_exist <= 1:
+        on_this_host = sum(r.connector == connector for r in volume.attachments.values())
+        if on_this_host <= 1:
             self.estate.backend_of(volume).terminate(volume.name, connector)
 
     def _remove_export(self, volume: VolumeRecord) -> None:

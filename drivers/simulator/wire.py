@@ -1,9 +1,12 @@
 """A simulated cloud at the far end of a loopback connection.
 
-One connection a thread, opened when the thread first calls. Both ends prove that they know the key
-(``multiprocessing``'s challenge) before anything is unpickled. A message is a pickle behind its
-length: a call is ``(face, method, args, kwargs)``, the answer ``(True, value)`` or
-``(False, error class, text)``.
+1. One connection a thread, opened when the thread first calls.
+2. Both ends prove that they know the key (``multiprocessing``'s challenge) before anything is
+   unpickled.
+3. After an error a connection is not used again: a late answer would be taken for the next call's.
+
+A message is a pickle behind its length: a call is ``(face, method, args, kwargs)``, the answer
+``(True, value)`` or ``(False, error class, text)``.
 """
 
 from __future__ import annotations
@@ -23,8 +26,9 @@ from typing import Any, cast
 from drivers import errors
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import IndeterminateError, OutsideError, PermanentError, TransientError
-from drivers.simulator.storage_face import Storage
+from drivers.simulator.storage_face import StorageFace
 
+# The far end keeps to the limit itself; this is for the way there and back.
 GRACE_SECONDS = 0.5
 SCENE_SECONDS = 60.0
 KINDS: dict[str, type[OutsideError]] = {
@@ -82,6 +86,7 @@ class Line:
 
     def __init__(self, address: tuple[str, int], authkey: bytes, timeout_seconds: float) -> None:
         self._socket = socket.create_connection(address, timeout_seconds)
+        # The limit is the kernel's from here on (``_limit``).
         self._socket.setblocking(True)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._frames = Frames(self._socket)
@@ -115,6 +120,7 @@ class Line:
         if seconds == self._limited_to:
             return
         self._limited_to = seconds
+        # A struct timeval.
         whole = int(seconds)
         limit = struct.pack("@ll", whole, int((seconds - whole) * 1_000_000))
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
@@ -206,7 +212,7 @@ class RemoteFaces:
         self._caller = caller
         self.cinder = cast("Cinder", Forwarder(caller, "cinder"))
         self.nova = cast("Nova", Forwarder(caller, "nova"))
-        self.storage = cast("Storage", Forwarder(caller, "storage"))
+        self.storage = cast("StorageFace", Forwarder(caller, "storage"))
 
     def close(self) -> None:
         """Close every connection; later calls connect anew."""

@@ -86,6 +86,7 @@ def _initiator(attachment: Attachment) -> str:
             "Refused, nothing done: the connector has no initiator, so the sessions of its host "
             "cannot be distinguished from those of other hosts."
         )
+    # It goes into a request of tgtadm, where a comma begins another parameter.
     if not ISCSI_NAME.fullmatch(initiator):
         raise PermanentError(
             f"Refused, nothing done: {initiator!r} is not the name of an iSCSI initiator."

@@ -16,13 +16,15 @@ import dataclasses
 import re
 from collections.abc import Iterable, Iterator
 
-from drivers.base import Connection, Export, Observation, VolumeRef
+from drivers.base import Connection, Export, Observation, VolumeRef, id_in
 from drivers.errors import NotFoundError, PermanentError
 from drivers.tgt.options import ISCSI_NAME, TgtOptions
 
 CONTROLLER = "controller"
 SHOWN_CHARACTERS = 80
 
+# One pattern for a whole target: a line that it does not know makes it unreadable, and is not
+# skipped.
 TARGET = re.compile(
     r"Target (\d+): (.+)\n"
     r" {4}System information:\n"
@@ -105,6 +107,7 @@ class OpenConnection:
 def read_targets(text: str) -> tuple[Target, ...]:
     """Read ``--mode target --op show``; no text is no target. Raises UnreadableError."""
     targets = tuple(_target(match) for match in _matches(TARGET, text))
+    # Both are unique in a tgtd: a text that repeats one is not one listing.
     if min(len({t.tid for t in targets}), len({t.name for t in targets})) < len(targets):
         raise UnreadableError("tgtadm showed two targets of one number or one name.")
     return targets
@@ -123,6 +126,7 @@ def _target(match: re.Match[str]) -> Target:
         name=name,
         nexuses=tuple(Nexus(int(m[1]), m[2], m[3]) for m in _matches(NEXUS, nexuses)),
         disks=tuple(Disk(int(lun), path) for lun, kind, path in luns if kind != CONTROLLER),
+        # Not stripped: a name may end with a blank, and it would be another one.
         rules=tuple(rule[8:] for rule in rules.split("\n")[:-1]),
     )
 
@@ -131,15 +135,13 @@ def _matches(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
     """Match again and again from where the last match ended, to the very end of the text."""
     place = 0
     while place < len(text):
+        # ``match`` and not ``search``, which would pass over what it does not know.
         match = pattern.match(text, place)
         if match is None:
             shown = text[place : place + SHOWN_CHARACTERS]
             raise UnreadableError(f"tgtadm showed what this driver cannot read, from {shown!r} on.")
         yield match
         place = match.end()
-
-
-UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 class ElsewhereError(PermanentError):
@@ -167,7 +169,9 @@ def sight(volume: VolumeRef, listed: tuple[Target, ...], options: TgtOptions) ->
     """
     names = {*volume.names(options.target_template), *_located(volume.provider_location)}
     own = tuple(t for t in listed if t.name in names)
+    # Under another name the volume may be exported too, and that export would be overlooked.
     mentions = [t for t in listed if t.name not in names and _mentions(t, volume)]
+    # Also where its own target is there: the other one is a second way to the same disk.
     if mentions:
         raise ElsewhereError(
             f"Volume {volume.volume_id} is behind target {mentions[0].name} at {options.place}, "
@@ -189,6 +193,7 @@ def connections_of(target: Target) -> tuple[Connection, ...]:
     """
     rules = open_rules(target)
     by_name = [r for r in target.rules if r not in rules]
+    # In the order of the listing, each once.
     initiators = dict.fromkeys([*by_name, *(n.initiator for n in target.nexuses)])
     hosts = tuple(
         _connection(target, initiator, access=initiator in by_name or bool(rules))
@@ -209,20 +214,18 @@ def in_words(rule: str) -> str:
 
 def exports_of(listed: Iterable[Target], options: TgtOptions) -> tuple[Export, ...]:
     """Return the targets that some host has access to or a session with."""
-    before, _, after = options.target_template.partition("%s")
-    form = re.compile(f"{re.escape(before)}({UUID}){re.escape(after)}")
-    exports = []
-    for target in listed:
-        if connections := connections_of(target):
-            match = form.fullmatch(target.name)
-            exports.append(Export(target.name, match[1] if match else None, connections))
-    return tuple(exports)
+    return tuple(
+        Export(target.name, id_in(target.name, options.target_template), connections)
+        for target in listed
+        if (connections := connections_of(target))
+    )
 
 
 def _connection(target: Target, initiator: str, *, access: bool) -> Connection:
     nexuses = [n for n in target.nexuses if n.initiator == initiator]
     return Connection(
         name=initiator,
+        # Of several sessions the first: it is shown to a person, and decides nothing.
         address=nexuses[0].address if nexuses else None,
         access=access,
         sessions=len(nexuses),
@@ -236,6 +239,7 @@ def _located(provider_location: str | None) -> list[str]:
 
 def _mentions(target: Target, volume: VolumeRef) -> bool:
     return any(
+        # The path of a disk tells it where the name does not: LVM's has the volume's id.
         volume_id in target.name or any(volume_id in disk.path for disk in target.disks)
         for volume_id in volume.ids()
     )
@@ -251,6 +255,7 @@ def _control(
             "wrong tgtd was asked. To distinguish them detachd needs the option control_target, "
             "which is not set."
         )
+    # The wrong daemon, and one that lost its targets in a restart, look the same from here.
     if options.control_target not in {t.name for t in listed}:
         raise NotFoundError(
             f"Volume {volume.volume_id} was not found: {looked}, nor the control target "

@@ -10,6 +10,8 @@ from typing import Any
 
 from oslo_config import cfg
 
+from drivers.base import check_template
+
 LONGEST_SOCKET_PATH = 107  # sun_path of struct sockaddr_un, less its zero byte
 HIGHEST_CONTROL_PORT = 32767  # a short int in usr/tgtadm.c
 
@@ -87,11 +89,8 @@ class TgtOptions:
             )
 
     def _check_names(self) -> None:
-        if self.target_template.count("%") != 1 or "%s" not in self.target_template:
-            raise ValueError(
-                "the option target_template must have %s once, where the volume's id goes, and no "
-                f"other %: not {self.target_template!r}"
-            )
+        check_template("target_template", self.target_template)
+        # Checked with an id in it: only then it is a name.
         given = {"target_template": self.target_template % "id"}
         if self.control_target is not None:
             given["control_target"] = self.control_target

@@ -17,6 +17,7 @@ from drivers.errors import IndeterminateError, PermanentError, TransientError
 from drivers.tgt.listing import Sighting, Target, in_words, open_rules, read_connections
 from drivers.tgt.tgtadm import GONE_ALREADY, RefusedError, Tgtadm
 
+# Short at first: a session ends at once, unless its I/O hangs; then it takes as long as that.
 FIRST_PAUSE_SECONDS = 0.01
 LONGEST_PAUSE_SECONDS = 0.5
 
@@ -63,6 +64,7 @@ class Release:
 
     def _revoke(self) -> None:
         targets = self._concerned()
+        # All are checked before the first is changed: a refusal means that nothing was done.
         for target in targets:
             refuse_unsafe(target)
         for target in targets:
@@ -73,6 +75,7 @@ class Release:
         """End its sessions until a look finds none; what is revoked can begin no new one."""
         ended: list[Target] = []
         try:
+            # Looked at after each round: a session whose login was under way is listed only now.
             for pause in _pauses():
                 if not (targets := self._concerned()):
                     return
@@ -81,11 +84,13 @@ class Release:
                 ended = targets
                 time.sleep(max(min(pause, self.deadline.left_seconds), 0.0))
         except (TransientError, IndeterminateError) as error:
+            # Only what stays after it was ended is told as that; anything else has its own reason.
             if not ended or isinstance(error, AccessGivenAgainError):
                 raise
             raise StillConnectedError(f"{self._what_is_left(ended)} Then: {error}") from error
 
     def _end_sessions_with(self, target: Target) -> None:
+        # Whoever gave it access again may have attached the volume anew.
         if self.initiator in target.rules or open_rules(target):
             raise AccessGivenAgainError(
                 f"{self.initiator} has access to {target.name} again, and not from us: its "
@@ -126,6 +131,7 @@ class Release:
 
 def refuse_unsafe(target: Target) -> None:
     """Raise where a host could not be excluded, or would lose more than the one volume. Pure."""
+    # A session is with a target, not with a disk.
     if len(target.disks) > 1:
         disks = ", ".join(f"{disk.lun} ({disk.path})" for disk in target.disks)
         raise SharedTargetError(

@@ -17,11 +17,12 @@ import enum
 import os
 import subprocess
 
-from drivers.child import Deadline, end
+from drivers.child import Deadline, end, starting
 from drivers.errors import IndeterminateError, OutsideError, PermanentError, TransientError
 from drivers.tgt.options import TgtOptions
 
 EINVAL = 22  # whatever tgtd refuses
+ADVICE = "install the package tgt, or set the driver's option tgtadm"
 UNSENT = "failed to send request hdr"  # the same where it could not connect, for any reason
 
 
@@ -35,6 +36,7 @@ class Refusal(enum.Enum):
     OTHER = ""
 
 
+# Whatever ends between our look and our request ends by itself: success.
 GONE_ALREADY = frozenset(
     {Refusal.NO_TARGET, Refusal.NO_SESSION, Refusal.NO_CONNECTION, Refusal.NO_RULE}
 )
@@ -45,6 +47,7 @@ class RefusedError(PermanentError):
 
     def __init__(self, words: str) -> None:
         super().__init__(f"tgtd refused: {words}")
+        # OTHER is the last one, and its empty text is in every text.
         self.refusal = next(r for r in Refusal if r.value in words)
 
 
@@ -88,22 +91,17 @@ class Tgtadm:
     def _ended(
         self, command: list[str], deadline: Deadline, *, writes: bool
     ) -> tuple[int, str, str]:
+        # A command that is killed at once may still have sent its request.
         if deadline.left_seconds <= 0:
             raise TransientError(f"No time was left to ask tgtd at {self.options.place}.")
-        try:
+        with starting(self.options.tgtadm, ADVICE):
             process = self._started(command)
-        except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-            raise PermanentError(
-                f"{self.options.tgtadm} cannot be run ({error.strerror}): install the package tgt, "
-                "or set the driver's option tgtadm."
-            ) from error
-        except OSError as error:
-            raise TransientError(f"{self.options.tgtadm} was not started: {error}.") from error
         try:
             output, errors = process.communicate(timeout=max(deadline.left_seconds, 0.0))
         except subprocess.TimeoutExpired as error:
             raise unanswered(self.options.place, writes=writes) from error
         finally:
+            # Here, as it is also to be ended where an error of ours comes in between.
             end(process)
         return process.returncode, _text(output), _text(errors).strip()
 
@@ -116,6 +114,7 @@ class Tgtadm:
             stderr=subprocess.PIPE,
             env={
                 "PATH": os.environ.get("PATH", os.defpath),
+                # The words of a refusal are recognised, and strerror's are of the locale.
                 "LC_ALL": "C",
                 "TGT_IPC_SOCKET": self.options.socket,
             },
@@ -127,7 +126,9 @@ def failure(code: int, errors: str, place: str, *, writes: bool) -> OutsideError
     """Return what an end of ``tgtadm`` means, None where it did as asked. Pure."""
     if code == 0 and not errors:
         return None
+    # Its name before each line says nothing to the reader.
     words = errors.replace("tgtadm: ", "").replace("\n", "; ") or "without a message"
+    # Before the exit code: that is 22 too where it could not connect.
     if UNSENT in errors:
         return TransientError(
             f"No tgtd takes requests at {place}: it is down, or control_port or socket is wrong, "

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 
 from drivers import registry
-from drivers.apart import ApartDriver
 from drivers.base import Connection, Connector, StorageDriver, VolumeRef
+from drivers.child_driver import ChildDriver
 from drivers.cinder_managed import ThroughCinder
 from drivers.conformance import Ground
 from drivers.simulator import DEFAULT_BACKEND, Cloud, Effect, Fault, SimulatorDriver
@@ -147,4 +147,4 @@ class GroundInAProcess(SimulatorGround):
     def _made(self, backend: str) -> StorageDriver:
         options = {"address": self.address, "authkey": AUTHKEY}
         make = functools.partial(registry.build, "simulator", backend, options, cinder=None)
-        return ApartDriver(SimulatorDriver, backend, options, make, grace_seconds=2.0, most=8)
+        return ChildDriver(SimulatorDriver, backend, options, make, grace_seconds=2.0, most=8)

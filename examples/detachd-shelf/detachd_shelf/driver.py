@@ -17,6 +17,7 @@ from drivers.base import (
     Observation,
     StorageDriver,
     VolumeRef,
+    id_in,
 )
 from drivers.errors import IndeterminateError, NotFoundError, PermanentError, TransientError
 
@@ -53,7 +54,10 @@ class ShelfDriver(StorageDriver):
     def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
         """List every volume that a host has access to or a session with."""
         listed = self._ask(Deadline(timeout_seconds), "list")["volumes"]
-        exports = (Export(n, self._id_in(n), _connections(shown)) for n, shown in listed.items())
+        template = self.options["volume_name_template"]
+        exports = (
+            Export(n, id_in(n, template), _connections(shown)) for n, shown in listed.items()
+        )
         return tuple(export for export in exports if export.connections)
 
     def terminate_connection(
@@ -102,11 +106,6 @@ class ShelfDriver(StorageDriver):
     def _ask(self, deadline: Deadline, op: str, **about: str) -> dict[str, Any]:
         request = {"op": op, "password": self.options["password"], **about}
         return ask(self.options["socket"], request, deadline, acts=op in ("revoke", "kick"))
-
-    def _id_in(self, name: str) -> str | None:
-        before, _, after = self.options["volume_name_template"].partition("%s")
-        fits = name.startswith(before) and name.endswith(after)
-        return name[len(before) : len(name) - len(after)] if fits else None
 
 
 def _connections(shown: dict[str, Any]) -> tuple[Connection, ...]:

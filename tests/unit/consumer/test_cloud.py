@@ -13,8 +13,8 @@ import pytest
 from consumer.cloud import Drivers, capabilities, control_plane
 from consumer.errors import ConfigurationError
 from consumer.settings.configuration import Settings, load
-from drivers.apart import ApartDriver
 from drivers.base import VolumeRef
+from drivers.child_driver import ChildDriver
 from drivers.cinder_managed import CinderManagedDriver
 from drivers.errors import PermanentError, TransientError
 from drivers.openstack.cinder import CinderClient
@@ -234,7 +234,7 @@ def test_driver_of_a_backend_runs_in_a_process(read: Read) -> None:
     """``run_in = process`` -> a child makes its calls, with the options of its section."""
     text = "[backend:a@b]\ndriver = rbd\nrun_in = process\n[driver:rbd:a@b]\npython = /none\n"
     driver = Drivers(read(text), Cloud().cinder)("a@b")
-    assert isinstance(driver, ApartDriver)
+    assert isinstance(driver, ChildDriver)
     assert driver.kind == "RbdDriver"
     with pytest.raises(PermanentError, match="/none cannot be run"):
         driver.observe(VolumeRef("volume-1", "a@b"), timeout_seconds=20)

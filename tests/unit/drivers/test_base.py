@@ -13,6 +13,7 @@ from drivers.base import (
     Connector,
     Observation,
     VolumeRef,
+    id_in,
 )
 
 
@@ -30,6 +31,15 @@ def test_migrated_volume_goes_by_two_names() -> None:
         "volume-9f8e",
         "volume-1b2c",
     )
+
+
+def test_only_a_name_of_the_template_has_an_id() -> None:
+    """A name by the template -> the id in it; any other name, or another thing in it -> None."""
+    volume_id = "5f1c0a52-98f4-4f2e-9d63-0a5b1c7de911"
+    assert id_in(f"iqn.2010-10.org:volume-{volume_id}", "iqn.2010-10.org:volume-%s") == volume_id
+    assert id_in(f"iqn.2010-10xorg:volume-{volume_id}", "iqn.2010-10.org:volume-%s") is None
+    assert id_in(f"volume-{volume_id}.deleted", "volume-%s") is None
+    assert id_in("volume-by-hand", "volume-%s") is None
 
 
 def test_capabilities_that_contradict_each_other_are_refused() -> None:

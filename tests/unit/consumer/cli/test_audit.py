@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +56,22 @@ def worked(ledger: Ledger) -> str:
     casefile.result("req-ours", StepResult.REFUSED, f"password={CANARY}")
     ledger.finish(claim, outcome(evidence={"look": "after"}))
     return claim.case.case_id
+
+
+def test_case_that_is_deleted_meanwhile_ends_no_export(
+    ledger: Ledger, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A case reaches its age between the list and its turn -> it is left out, the others come."""
+    kept, listed = worked(ledger), Ledger.cases
+
+    def with_one_more(self: Ledger, **chosen: Any) -> Any:
+        (case,) = listed(self, **chosen)
+        return (case, dataclasses.replace(case, case_id="deleted-meanwhile"))
+
+    monkeypatch.setattr(Ledger, "cases", with_one_more)
+    code, out, err = run()
+    assert (code, err) == (0, "")
+    assert {line["case_id"] for line in exported(out)} == {kept}
 
 
 def exported(out: str) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import pytest
 
 from consumer.cli.case_list import lines
 from consumer.ledger import Ledger
-from consumer.status.causes import gist
+from consumer.status.rows import gist
 from handlers.case import CaseState, Conclusion, UseCase
 from tests.unit.consumer.cli.conftest import Run
 from tests.unit.consumer.due import only_case, open_case, outcome

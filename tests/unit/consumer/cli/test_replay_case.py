@@ -95,6 +95,17 @@ def test_filter_replays_its_cases_and_no_other(ledger: Ledger, replay: Run, peer
     assert queued(peer) == 3
 
 
+def test_project_alone_is_a_filter(ledger: Ledger, replay: Run, peer: Peer) -> None:
+    """--project and nothing else -> the parked cases of that project; beside an id -> refused."""
+    ours = worked(ledger, project_id="p-1")
+    worked(ledger, project_id="p-2")
+    code, out, err = replay(ours, "--project", "p-1", *WHY)
+    assert (code, out) == (2, "")
+    assert "name cases by their ids, or choose them" in err
+    assert replay("--project", "p-1", *WHY)[1].split()[2] == ours
+    assert queued(peer) == 1
+
+
 def test_filter_without_a_state_leaves_closed_cases_alone(
     ledger: Ledger, replay: Run, peer: Peer
 ) -> None:

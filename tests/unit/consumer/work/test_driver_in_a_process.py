@@ -11,8 +11,8 @@ import pytest
 
 from consumer.counting import CallGivenUp, HangingCalls
 from consumer.work.driver_calls import BoundedDrivers, DriverEvent
-from drivers.apart import ApartDriver, DriverFailedError
 from drivers.base import Attachment, Connector, StorageDriver, VolumeRef
+from drivers.child_driver import ChildDriver, DriverFailedError
 from drivers.errors import IndeterminateError
 from tests.bus import until
 from tests.unit.consumer.due import LAB, SLOW, backends
@@ -35,7 +35,7 @@ def bounded(tmp_path: Path, events: list[DriverEvent]) -> BoundedDrivers:
     def driver_of(backend: str) -> StorageDriver:
         plan = {"detach": (False, "hang"), "fences": (False, "foreign")}
         make = functools.partial(made, {"log": str(tmp_path / "log"), "plan": plan})
-        return ApartDriver(Hanging, backend, {}, make, grace_seconds=GRACE, most=2)
+        return ChildDriver(Hanging, backend, {}, make, grace_seconds=GRACE, most=2)
 
     return BoundedDrivers(driver_of, backends(driver_grace_seconds=GRACE), report=events.append)
 

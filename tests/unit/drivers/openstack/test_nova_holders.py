@@ -105,6 +105,20 @@ def test_other_host_s_volumes_are_no_control(api: OpenStackApi, nova: NovaClient
     assert len(api.asked("os-volume_attachments")) == 1
 
 
+def test_servers_on_no_host_are_no_control_for_each_other(
+    api: OpenStackApi, nova: NovaClient
+) -> None:
+    """Two under migration that Nova shows on no host, one shows a volume -> the other is asked."""
+    moving = answers.servers(
+        listed(OTHER, "other", **{TASK: "migrating", HOST: None}),
+        listed(THIRD, **{TASK: "migrating", HOST: None}),
+    )
+    arrange(api, listed(SERVER, "other"), moving=moving)
+    has_it = answers.devices(answers.device() | {"serverId": THIRD})
+    api.script(f"GET /servers/{THIRD}/os-volume_attachments", Reply(200, has_it))
+    assert ask(nova) == (THIRD,)
+
+
 def test_server_that_is_being_migrated_from_elsewhere(api: OpenStackApi, nova: NovaClient) -> None:
     """Live migration: Nova's record still says the source -> it may be on this host, so it."""
     moving = answers.servers(listed(OTHER, VOLUME, **{TASK: "migrating", HOST: "compute-2"}))

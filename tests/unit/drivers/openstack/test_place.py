@@ -9,7 +9,7 @@ import pytest
 from drivers.errors import PermanentError, TransientError
 from drivers.openstack import session
 from drivers.openstack.endpoint import Call
-from drivers.openstack.place import Place, apart, described, doubts
+from drivers.openstack.place import Place, described, different_regions, doubts
 from tests.openstack_api import OpenStackApi, Reply, Request
 
 CINDER, NOVA = "volumev3", "compute"
@@ -30,7 +30,7 @@ def test_one_region(api: OpenStackApi, tmp_path: Path) -> None:
     assert cinder.keystone == nova.keystone
     assert cinder.keystone is not None
     assert list(doubts(cinder, nova)) == []
-    assert apart(cinder, nova) is None
+    assert different_regions(cinder, nova) is None
     assert described(cinder, nova) == "cinder of region one and nova of region one"
 
 
@@ -107,7 +107,7 @@ def test_different_regions_configured(api: OpenStackApi, tmp_path: Path) -> None
     api.regions = {CINDER: ("one", "two"), NOVA: ("one", "two")}
     both = REGION.format("cinder", "one") + REGION.format("nova", "two")
     (said,) = doubts(*places(api, tmp_path, both))
-    assert apart(*places(api, tmp_path, both)) == said
+    assert different_regions(*places(api, tmp_path, both)) == said
     assert "region one" in said
     assert "region two" in said
 

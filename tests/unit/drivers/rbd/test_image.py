@@ -16,12 +16,12 @@ from drivers.rbd.image import (
     Watcher,
     connections_of,
     exports_of,
-    found,
     ip_of,
     names_of,
     nonce_of,
     observation,
     read_sighting,
+    require_image,
 )
 from drivers.rbd.options import OPTS, RbdOptions
 from drivers.registry import parsed
@@ -169,10 +169,10 @@ def test_no_image_is_unknown_and_the_trash_is_told() -> None:
     """No image -> NotFoundError; in the trash: its text says so."""
     none = Sighting("f", (), (), {}, frozenset())
     with pytest.raises(NotFoundError, match="no image volume-"):
-        found(VolumeRef(VOLUME, "h@b"), none, OPTIONS)
+        require_image(VolumeRef(VOLUME, "h@b"), none, OPTIONS)
     trashed = Sighting("f", (), (f"volumes/volume-{VOLUME}",), {}, frozenset())
     with pytest.raises(NotFoundError, match="is in the trash"):
-        found(VolumeRef(VOLUME, "h@b"), trashed, OPTIONS)
+        require_image(VolumeRef(VOLUME, "h@b"), trashed, OPTIONS)
 
 
 def test_listing_has_ids_of_the_template_only() -> None:

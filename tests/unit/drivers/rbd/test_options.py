@@ -33,7 +33,7 @@ def test_pools_and_namespaces_are_told_apart() -> None:
         ({"user": " "}, "the option user"),
         ({"volume_name_template": "volume"}, "must have %s once"),
         ({"volume_name_template": "%s-%d"}, "must have %s once"),
-        ({"volume_name_template": "volumes/%s"}, "must have %s once"),
+        ({"volume_name_template": "volumes/%s"}, "goes without the pool"),
     ],
 )
 def test_what_cannot_be_used_is_refused(changes: dict[str, object], words: str) -> None:

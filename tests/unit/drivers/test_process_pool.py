@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from drivers import kept
+from drivers import process_pool
 from drivers.child import Deadline
 from drivers.errors import TransientError
-from drivers.kept import Kept
+from drivers.process_pool import ProcessPool
 
 
 class Process:
@@ -26,7 +26,7 @@ def soon() -> Deadline:
     return Deadline.after(10.0)
 
 
-def used(pool: Kept[Process], *, new: bool = False, sound: bool = True) -> Process:
+def used(pool: ProcessPool[Process], *, new: bool = False, sound: bool = True) -> Process:
     """Borrow one, and give it back."""
     with pool.lend(soon(), new=new) as lent:
         lent.is_sound = sound
@@ -35,7 +35,7 @@ def used(pool: Kept[Process], *, new: bool = False, sound: bool = True) -> Proce
 
 def test_one_that_is_sound_is_lent_again() -> None:
     """Given back as sound -> the next one gets it, and is told that it is not new."""
-    pool = Kept(Process, 2)
+    pool = ProcessPool(Process, 2)
     first = used(pool)
     with pool.lend(soon()) as lent:
         assert lent.one is first
@@ -46,7 +46,7 @@ def test_one_that_is_sound_is_lent_again() -> None:
 
 def test_one_in_doubt_is_ended() -> None:
     """Nobody said that it is sound, or its user raised -> ended, and never lent again."""
-    pool = Kept(Process, 1)
+    pool = ProcessPool(Process, 1)
     doubtful = used(pool, sound=False)
     assert doubtful.is_ended
     raising: list[Process] = []
@@ -56,7 +56,7 @@ def test_one_in_doubt_is_ended() -> None:
     assert used(pool) not in (doubtful, *raising)
 
 
-def used_and_raised(pool: Kept[Process], into: list[Process]) -> None:
+def used_and_raised(pool: ProcessPool[Process], into: list[Process]) -> None:
     """Borrow one, and fail before it is said whether it is sound."""
     with pool.lend(soon()) as lent:
         into.append(lent.one)
@@ -65,7 +65,7 @@ def used_and_raised(pool: Kept[Process], into: list[Process]) -> None:
 
 def test_new_one_takes_the_place_of_a_free_one_only_at_the_bound() -> None:
     """A new one is asked for -> beside the free one; where no more may be: instead of it."""
-    pool = Kept(Process, 2)
+    pool = ProcessPool(Process, 2)
     first = used(pool)
     second = used(pool, new=True)
     assert not first.is_ended
@@ -77,16 +77,16 @@ def test_new_one_takes_the_place_of_a_free_one_only_at_the_bound() -> None:
 @pytest.mark.parametrize("limit", ["IDLE_SECONDS", "LIFE_SECONDS"])
 def test_stale_one_is_ended(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     """Not asked for long, or old -> ended, and the next request has a new one."""
-    pool = Kept(Process, 1)
+    pool = ProcessPool(Process, 1)
     first = used(pool)
-    monkeypatch.setattr(kept, limit, -1.0)
+    monkeypatch.setattr(process_pool, limit, -1.0)
     assert used(pool) is not first
     assert first.is_ended
 
 
 def test_no_more_than_may_be() -> None:
     """All are lent -> TransientError at the deadline; one comes back, one cannot start: room."""
-    pool = Kept(Process, 1)
+    pool = ProcessPool(Process, 1)
     with pool.lend(soon()), pytest.raises(TransientError, match="1 requests at once"):
         used_in(pool, 0.05)
     pool._start = cannot_start
@@ -96,7 +96,7 @@ def test_no_more_than_may_be() -> None:
     assert pool.at_work == 0
 
 
-def used_in(pool: Kept[Process], seconds: float) -> None:
+def used_in(pool: ProcessPool[Process], seconds: float) -> None:
     """Borrow one within so many seconds."""
     with pool.lend(Deadline.after(seconds)):
         pass
@@ -109,7 +109,7 @@ def cannot_start() -> Process:
 
 def test_closed_keeps_none() -> None:
     """Closed while one is lent -> the free one is ended, and the other when it comes back."""
-    pool = Kept(Process, 2)
+    pool = ProcessPool(Process, 2)
     free = used(pool)
     with pool.lend(soon(), new=True) as lent:
         pool.close()

@@ -72,6 +72,7 @@ def _said(record: CaseRecord) -> Iterator[Moment]:
 
 def _history(record: CaseRecord) -> Iterator[Moment]:
     for line in record.history:
+        # ``_writes`` tells them better, with target and result.
         if line.kind in WRITES:
             continue
         lane = "look" if line.kind is HistoryKind.CONCLUDED else "state"

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from drivers import apart, errors
-from drivers.apart import ApartDriver, Child, DriverFailedError, HungError, NotMadeError
+from drivers import child_driver, errors
 from drivers.base import Attachment, ClientInstance, Connector, StorageDriver, VolumeRef
+from drivers.child_driver import Child, ChildDriver, DriverFailedError, HungError, NotMadeError
 from drivers.errors import IndeterminateError, OutsideError, TransientError
-from drivers.kept import Kept
+from drivers.process_pool import ProcessPool
 from tests.bus import until
 from tests.unit.drivers.hanging_in_a_process import BACKEND, Hanging, made
 
@@ -58,7 +58,7 @@ class Play:
         self.log.touch()
         self.plan = plan
         options = {"log": str(self.log), "plan": plan}
-        self.driver = ApartDriver(
+        self.driver = ChildDriver(
             Hanging,
             BACKEND,
             options,
@@ -182,10 +182,12 @@ def test_fork_that_outlives_the_process_does_not_hold_up_the_call(tmp_path: Path
 def test_call_whose_time_is_up_is_not_made(tmp_path: Path) -> None:
     """The machine stood still between question and call -> nothing done, and no call."""
     driver = made({"log": str(tmp_path / "log"), "plan": {}})
-    answer = apart._answering(apart.contract(Hanging.capabilities), lambda: driver)
-    late = apart.Question(1, time.monotonic() - 1.0, "detach", (), {})
-    told = apart._in_time(answer, late)
-    assert told == apart.Failed(apart.KINDS.index(TransientError), apart.TOO_LATE)
+    answer = child_driver._answering(child_driver.contract(Hanging.capabilities), lambda: driver)
+    late = child_driver.Question(1, time.monotonic() - 1.0, "detach", (), {})
+    told = child_driver._in_time(answer, late)
+    assert told == child_driver.Failed(
+        child_driver.KINDS.index(TransientError), child_driver.TOO_LATE
+    )
     assert not (tmp_path / "log").exists()
 
 
@@ -231,15 +233,15 @@ def test_code_that_was_upgraded_meanwhile_makes_no_call(tmp_path: Path, changed:
     """The child's contract is another than ours -> nothing done, by any child; and why."""
     play = Play(tmp_path)
     play.driver._children.close()
-    theirs = apart.contract(Hanging.capabilities)
+    theirs = child_driver.contract(Hanging.capabilities)
     if changed == "fields":
         theirs = theirs.replace("'sessions'", "'more', 'sessions'")
     else:
         theirs = theirs.replace("sees_hosts=True", "sees_hosts=False")
-    assert theirs != apart.contract(Hanging.capabilities)
+    assert theirs != child_driver.contract(Hanging.capabilities)
     make = functools.partial(made, dict(play.driver.options))
-    play.driver._children = Kept(lambda: Child(make, theirs), 1)
-    with pytest.raises(TransientError, match=f"Nothing done: {apart.UPGRADED}"):
+    play.driver._children = ProcessPool(lambda: Child(make, theirs), 1)
+    with pytest.raises(TransientError, match=f"Nothing done: {child_driver.UPGRADED}"):
         CALLS["detach"](play.driver, LONG)
     assert play.calls() == []
 
@@ -249,7 +251,9 @@ def test_driver_that_can_no_longer_be_made(tmp_path: Path) -> None:
     play = Play(tmp_path)
     play.driver._children.close()
     make = functools.partial(made, {"refuses": True})
-    play.driver._children = Kept(lambda: Child(make, apart.contract(Hanging.capabilities)), 1)
+    play.driver._children = ProcessPool(
+        lambda: Child(make, child_driver.contract(Hanging.capabilities)), 1
+    )
     with pytest.raises(TransientError, match="Nothing done: the option portal is wrong"):
         CALLS["detach"](play.driver, LONG)
 
@@ -326,7 +330,10 @@ def test_process_that_died_between_two_calls_is_not_asked(tmp_path: Path) -> Non
     play = Play(tmp_path)
     (pid,) = play.free()
     os.kill(pid, signal.SIGKILL)
-    until(lambda: not is_running(pid))
+    # Its main thread is a zombie a moment before its other thread has ended, and until then the
+    # kernel does not hand it over.
+    ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    until(lambda: os.waitid(os.P_PID, pid, ended) is not None)
     CALLS["detach"](play.driver, LONG)
     ((another, method),) = play.calls()
     assert (another != pid, method) == (True, "detach")
@@ -340,7 +347,7 @@ def test_log_lines_are_the_service_s(tmp_path: Path, caplog: pytest.LogCaptureFi
     CALLS["fences"](play.driver, LONG)
 
 
-@pytest.mark.parametrize("number", apart.FOR_THE_SERVICE)
+@pytest.mark.parametrize("number", child_driver.FOR_THE_SERVICE)
 def test_signal_to_all_processes_of_the_unit_does_not_cut_a_call(
     tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -356,7 +363,7 @@ def test_options_that_do_not_go_together_are_said(tmp_path: Path) -> None:
     """The constructor refuses -> NotMadeError with its words, and no process is left."""
     make = functools.partial(made, {"refuses": True, "log": str(tmp_path / "log"), "plan": {}})
     with pytest.raises(NotMadeError, match="the option portal is wrong"):
-        ApartDriver(Hanging, BACKEND, {}, make, grace_seconds=GRACE, most=1)
+        ChildDriver(Hanging, BACKEND, {}, make, grace_seconds=GRACE, most=1)
 
 
 # -- its end ---------------------------------------------------------------------------------------
@@ -390,11 +397,11 @@ def test_processes_end_with_the_service(tmp_path: Path, what: str) -> None:
 
 SERVICE = """
 import functools
-from drivers.apart import ApartDriver
+from drivers.child_driver import ChildDriver
 from drivers.base import VolumeRef
 from tests.unit.drivers.hanging_in_a_process import BACKEND, Hanging, made
 options = {{"log": {log!r}, "plan": {{"observe": (False, {what!r})}}}}
-driver = ApartDriver(
+driver = ChildDriver(
     Hanging, BACKEND, options, functools.partial(made, options), grace_seconds=60, most=1
 )
 print(driver._children._free[0].one.pid, flush=True)

@@ -56,18 +56,22 @@ from drivers.errors import (
     PermanentError,
     TransientError,
 )
-from drivers.kept import Kept
+from drivers.process_pool import ProcessPool
 
 LOG = logging.getLogger(__name__)
-CHILD = "from drivers.apart import serve; serve()"
+# Not ``multiprocessing``: its spawn imports the main module again, all of detachd, for each child.
+CHILD = "from drivers.child_driver import serve; serve()"
+# The narrower kinds first: the first that fits is the one that comes over.
 KINDS = (NotFoundError, ConflictError, PermanentError, IndeterminateError, TransientError)
 WRITES = frozenset({"terminate_connection", "detach", "force_detach", "renew_fence", "lift_fence"})
-NOTHING = ""
+# The question that asks for no method: whether the driver could be made.
+NO_METHOD = ""
 MAKING_SECONDS = 25.0
 DIE_WITH_PARENT = 1  # prctl PR_SET_PDEATHSIG
 FOR_THE_SERVICE = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 UPGRADED = "detachd or the storage driver was upgraded while detachd runs: restart detachd"
 TOO_LATE = "Nothing done: the call came to be made after its time."
+# One thread, which lives as long as the process: see 3 above.
 STARTER = ThreadPoolExecutor(1, "starts drivers")
 
 Make = Callable[[], StorageDriver]
@@ -123,11 +127,14 @@ class Failed:
             return cls(None, type(error).__name__)
         kinds = [number for number, kind in enumerate(KINDS) if isinstance(error, kind)]
         after = getattr(error, "retry_after_seconds", 0.0)
+        # An OutsideError of a kind of its own may have acted.
         return cls((*kinds, KINDS.index(IndeterminateError))[0], str(error), after)
 
     def error(self) -> Exception:
         """Return the error as the caller would have had it."""
         if self.kind is None:
+            # Only the name of the class: the text of a foreign error may hold anything, a password
+            # too.
             return DriverFailedError(self.words)
         if KINDS[self.kind] is TransientError:
             return TransientError(self.words, retry_after_seconds=self.retry_after_seconds)
@@ -148,6 +155,8 @@ def contract(capabilities: Capabilities) -> str:
     """Return what both sides have to agree on: what is pickled, by position, and what it means."""
     fields = {
         kind.__qualname__: [field.name for field in dataclasses.fields(kind)]
+        # Every dataclass that may be pickled, found and not listed, so that a new one is not
+        # forgotten.
         for kind in (*vars(base).values(), *globals().values())
         if isinstance(kind, type) and dataclasses.is_dataclass(kind)
     }
@@ -166,10 +175,13 @@ class Child:
             self._process, self._socket = STARTER.submit(_started).result()
         except (OSError, RuntimeError) as error:
             raise TransientError(f"no process was started for the call: {error}") from error
+        # ``multiprocessing.connection`` frames and pickles; the socket itself is kept for
+        # ``shutdown``.
         self._connection = Connection(self._socket.fileno())
         self._numbers = itertools.count(1)
         self._killing = threading.Lock()
         self._was_killed = self._is_over = False
+        # Sent with the first question, so that to start a child does not wait until it reads.
         self._unsent = [list(sys.path), logging.getLogger().getEffectiveLevel(), agreed, make]
 
     @property
@@ -182,6 +194,8 @@ class Child:
         """Tell whether it may be asked again."""
         # Not collected, so that its number stays that of its group until that is killed.
         how = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        # One that is just dying may still count as alive. It is asked then, and gives no answer: a
+        # write is IndeterminateError although nothing was done, which is the safe side.
         return not self._was_killed and os.waitid(os.P_PID, self._process.pid, how) is None
 
     def ask(
@@ -191,8 +205,12 @@ class Child:
 
         None where it was killed at the deadline, has ended, or says what is no answer to this.
         """
+        # A moment of the machine's clock, not a duration: the child may have been stopped before it
+        # reads.
         question = Question(next(self._numbers), deadline.at_seconds, method, args, named)
+        # A timer, as ``recv`` has no limit: the kill shuts the socket down, which ends it.
         killer = threading.Timer(max(deadline.left_seconds, 0.0), self._kill)
+        # A service that stops does not wait for calls that hang.
         killer.daemon = True
         try:
             killer.start()
@@ -202,6 +220,7 @@ class Child:
             for what in (*self._unsent, question):
                 self._connection.send(what)
             self._unsent.clear()
+            # Log lines come before the answer; written in this thread, they name its case.
             while isinstance(told := self._connection.recv(), logging.LogRecord):
                 logging.getLogger(told.name).handle(told)
         except (EOFError, OSError):
@@ -209,6 +228,7 @@ class Child:
         finally:
             killer.cancel()
         number, answer = told
+        # A fork of the driver may answer the last call once more (see 5).
         return cast("Answer", answer) if number == question.number else None
 
     @property
@@ -230,6 +250,8 @@ class Child:
             self._was_killed = True
             if not self._is_over:
                 with contextlib.suppress(ProcessLookupError):
+                    # The group: what the driver has started would otherwise hold the socket, and
+                    # act on.
                     os.killpg(self._process.pid, signal.SIGKILL)
                 with contextlib.suppress(OSError):
                     # Another process may have its end: of a fork by a library in C.
@@ -238,39 +260,45 @@ class Child:
 
 def _started() -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start a child; return it, and our end of the socket that it has for its stdin."""
+    # What is asked goes through a socket: options may be secret, and everybody can read a command
+    # line.
     ours, theirs = socket.socketpair()
     with theirs, contextlib.ExitStack() as undone:
         undone.enter_context(ours)
         process = subprocess.Popen(  # noqa: S603 - ourselves
-            [sys.executable, "-P", "-c", CHILD], stdin=theirs.fileno(), process_group=0
+            # -P: without it Python puts the working directory before all packages.
+            [sys.executable, "-P", "-c", CHILD],
+            stdin=theirs.fileno(),
+            process_group=0,
         )
         undone.pop_all()
         return process, ours
 
 
-def _carried(method: str, *, calls: int = 1) -> Any:
+def _made_in_a_child(method: str, *, calls: int = 1) -> Any:
     """Return a method that is called in a child, ``calls`` time limits long."""
 
-    def call(self: ApartDriver, *args: Any, timeout_seconds: float, **named: Any) -> Any:
+    def call(self: ChildDriver, *args: Any, timeout_seconds: float, **named: Any) -> Any:
         named["timeout_seconds"] = timeout_seconds
+        # Half of the grace: the other half is for the kill, before the caller gives the call up.
         return self.ask(method, args, named, calls * timeout_seconds + self.grace_seconds / 2)
 
     return call
 
 
-class ApartDriver(StorageDriver):
+class ChildDriver(StorageDriver):
     """A driver whose every call is made in a child process."""
 
-    how_reached = _carried("how_reached")
-    observe = _carried("observe")
-    list_exports = _carried("list_exports")
-    reach_of = _carried("reach_of")
-    fences = _carried("fences")
-    renew_fence = _carried("renew_fence")
-    lift_fence = _carried("lift_fence")
-    terminate_connection = _carried("terminate_connection")
-    detach = _carried("detach")
-    force_detach = _carried("force_detach", calls=2)
+    how_reached = _made_in_a_child("how_reached")
+    observe = _made_in_a_child("observe")
+    list_exports = _made_in_a_child("list_exports")
+    reach_of = _made_in_a_child("reach_of")
+    fences = _made_in_a_child("fences")
+    renew_fence = _made_in_a_child("renew_fence")
+    lift_fence = _made_in_a_child("lift_fence")
+    terminate_connection = _made_in_a_child("terminate_connection")
+    detach = _made_in_a_child("detach")
+    force_detach = _made_in_a_child("force_detach", calls=2)
 
     def __init__(
         self,
@@ -292,10 +320,12 @@ class ApartDriver(StorageDriver):
         self._kind = kind.__name__
         self.grace_seconds = grace_seconds
         agreed = contract(kind.capabilities)
-        self._children = Kept(lambda: Child(make, agreed), most)
+        # The lambda holds no reference to self, or the driver would never be collected.
+        self._children = ProcessPool(lambda: Child(make, agreed), most)
         weakref.finalize(self, self._children.close)
         try:
-            self.ask(NOTHING, (), {}, MAKING_SECONDS)
+            # Once at the start, so that wrong options are told then and not by the first case.
+            self.ask(NO_METHOD, (), {}, MAKING_SECONDS)
         except OutsideError as error:
             raise NotMadeError(str(error)) from error
 
@@ -308,8 +338,11 @@ class ApartDriver(StorageDriver):
         """Have a child make the call; blocks for so long, and until a killed child is gone."""
         deadline = Deadline.after(seconds)
         with self._children.lend(deadline) as lent:
+            # A kept one may have been killed by the system, out of memory for instance: then
+            # nothing was asked of it, and another one is.
             if lent.is_new or lent.one.is_alive:
                 told = lent.one.ask(method, args, named, deadline)
+                # After an error that is none of the three kinds the driver may be broken in itself.
                 lent.is_sound = is_plain(told) and lent.one.is_alive
                 return self._meant(method, told, lent.one)
         return self.ask(method, args, named, deadline.left_seconds)  # it had ended meanwhile
@@ -318,7 +351,7 @@ class ApartDriver(StorageDriver):
         match told:
             case Done(value):
                 return value
-            case NotMade(words) if method == NOTHING:
+            case NotMade(words) if method == NO_METHOD:
                 raise NotMadeError(words)
             case NotMade(words):  # an earlier child could make it
                 raise TransientError(f"Nothing done: {words}")
@@ -330,6 +363,7 @@ class ApartDriver(StorageDriver):
                     f"{method or 'its constructor'} in time; its process {child.pid} is killed, "
                     "and what it has asked for may still happen"
                 )
+        # A look that broke off has done nothing; a write may have gone out before the child died.
         kind = IndeterminateError if method in WRITES else TransientError
         raise kind(
             f"the process of the storage driver of backend {self.backend} ended in the middle of "
@@ -358,12 +392,16 @@ class _Carrying(QueueHandler):
 
 def serve() -> None:
     """Make the driver and its calls until the other side is gone. The main of a child."""
+    # First of all: whatever follows may hang, and the kernel needs no thread of ours.
     ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
     _leave_signals_to_the_service()
+    # A copy, because the driver's standard input becomes /dev/null below.
     connection = Connection(os.dup(0))
+    # A fork with the socket would hold up the call for as long as it lives.
     os.register_at_fork(after_in_child=connection.close)
     _leave_the_standard_streams()
     threading.Thread(target=_end_with, args=(connection.fileno(),), daemon=True).start()
+    # A thread of the driver may log while the answer is sent.
     sending = threading.Lock()
 
     def send(what: object) -> None:
@@ -371,6 +409,7 @@ def serve() -> None:
             with sending:
                 connection.send(what)
 
+    # As ours: a driver that is found by a path of the service's has to be found here too.
     sys.path[:] = connection.recv()
     logging.getLogger().setLevel(connection.recv())
     logging.getLogger().addHandler(_Carrying(send))
@@ -385,13 +424,15 @@ def _leave_signals_to_the_service() -> None:
 
     By a handler, which the programs that the driver runs do not inherit.
     """
+    # It ends a call that is past its time (see 6); ignored by our parent, it would not.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     for number in FOR_THE_SERVICE:
-        signal.signal(number, _unheard)
+        signal.signal(number, _ignored)
+        # Otherwise a system call of the driver's C library would end with EINTR.
         signal.siginterrupt(number, False)
 
 
-def _unheard(number: int, frame: types.FrameType | None) -> None:
+def _ignored(number: int, frame: types.FrameType | None) -> None:
     """Do nothing."""
 
 
@@ -400,6 +441,7 @@ def _in_time(answer: Callable[[Question], Answer], question: Question) -> Answer
     left_seconds = question.until - time.monotonic()
     if left_seconds <= 0:
         return Failed.by(TransientError(TOO_LATE))
+    # Later than the kill from outside, which is the usual way and gives the better error.
     signal.setitimer(signal.ITIMER_REAL, left_seconds + KILL_SECONDS)
     try:
         return answer(question)
@@ -417,6 +459,7 @@ def _leave_the_standard_streams() -> None:
 def _end_with(socket_number: int) -> None:
     """End with all that was started when the other side of the socket is gone."""
     poll = select.poll()
+    # Its end alone: this thread must not read what the other one waits for.
     poll.register(socket_number, select.POLLRDHUP)
     poll.poll()
     os.killpg(0, signal.SIGKILL)
@@ -429,6 +472,7 @@ def _answering(agreed: str, make: Make) -> Callable[[Question], Answer]:
     except Exception as error:  # noqa: BLE001 - the one who asks is told
         not_made = NotMade(str(error))
         return lambda _: not_made
+    # After the making: the class that was really loaded is the one that counts.
     if contract(type(driver).capabilities) != agreed:
         return lambda _: NotMade(UPGRADED)
 
@@ -436,6 +480,7 @@ def _answering(agreed: str, make: Make) -> Callable[[Question], Answer]:
         try:
             call = getattr(driver, question.method) if question.method else lambda: None
             return Done(call(*question.args, **question.named))
+        # SystemExit of a library too: it must not end the child without an answer.
         except BaseException as error:  # noqa: BLE001 - the one who asks is told
             return Failed.by(error)
 
