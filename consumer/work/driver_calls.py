@@ -348,37 +348,39 @@ class BoundedDriver(StorageDriver):
 
     def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
         """Return what the driver sees, or raise IndeterminateError in time."""
-        return self._read("observe", partial(self._driver.observe, volume), timeout_seconds)
+        return self._bounded("observe", partial(self._driver.observe, volume), timeout_seconds)
 
     def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
         """Return what the driver lists, or raise IndeterminateError in time."""
-        return self._read("list_exports", self._driver.list_exports, timeout_seconds)
+        return self._bounded("list_exports", self._driver.list_exports, timeout_seconds)
 
     def how_reached(self, *, timeout_seconds: float) -> str | None:
         """Return what the driver says, or raise IndeterminateError in time."""
-        return self._read("how_reached", self._driver.how_reached, timeout_seconds)
+        return self._bounded("how_reached", self._driver.how_reached, timeout_seconds)
 
     def reach_of(
         self, volume: VolumeRef, client: ClientInstance, *, timeout_seconds: float
     ) -> Reach:
         """Return what the driver counts, or raise IndeterminateError in time."""
-        return self._read(
+        return self._bounded(
             "reach_of", partial(self._driver.reach_of, volume, client), timeout_seconds
         )
 
     def fences(self, *, timeout_seconds: float) -> Fences:
         """Return whom the cluster refuses, or raise IndeterminateError in time."""
-        return self._read("fences", self._driver.fences, timeout_seconds)
+        return self._bounded("fences", self._driver.fences, timeout_seconds)
 
     def renew_fence(self, address: str, *, timeout_seconds: float) -> Fences:
         """Have the driver renew it, or raise IndeterminateError in time."""
-        return self._read(
+        return self._bounded(
             "renew_fence", partial(self._driver.renew_fence, address), timeout_seconds
         )
 
     def lift_fence(self, address: str, *, timeout_seconds: float) -> Fences:
         """Have the driver lift it, or raise IndeterminateError in time."""
-        return self._read("lift_fence", partial(self._driver.lift_fence, address), timeout_seconds)
+        return self._bounded(
+            "lift_fence", partial(self._driver.lift_fence, address), timeout_seconds
+        )
 
     def terminate_connection(
         self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
@@ -401,9 +403,9 @@ class BoundedDriver(StorageDriver):
         """
         self._write("force_detach", volume, attachment, request_id, timeout_seconds, calls=2)
 
-    def _read(self, method: str, read: Callable[..., T], timeout_seconds: float) -> T:
-        call = partial(read, timeout_seconds=timeout_seconds)
-        return self._calls.make(method, call, limit_seconds=timeout_seconds + self._grace_seconds)
+    def _bounded(self, method: str, call: Callable[..., T], timeout_seconds: float) -> T:
+        made = partial(call, timeout_seconds=timeout_seconds)
+        return self._calls.make(method, made, limit_seconds=timeout_seconds + self._grace_seconds)
 
     def _write(
         self,
