@@ -31,11 +31,13 @@ MOST_HOSTS = 2
 """Of how many hosts a look asks Nova who uses the volume there: a look has to end."""
 DELETED = "Nova says that the server does not exist, and has the actions of it on record"
 SEEN = "Cinder says that the volume does not exist, and an earlier look saw it there"
-DELETION_TOLD = "Cinder says that the volume does not exist, and told of its deletion"
+DELETION_TOLD = (
+    "Cinder says that the volume does not exist, and told that it was deleted or unmanaged"
+)
 NEVER_SEEN = (
     "Cinder says that the volume {} does not exist, and this Cinder was never known to have it: no "
-    "look saw it there, and no message told of its deletion; check the region, the endpoint and "
-    "the project that detachd asks ([cinder] region_name, endpoint_override), and whether the bus "
+    "look saw it there, and no message told that it was deleted or unmanaged; check the region, the "
+    "endpoint and the project that detachd asks ([cinder] region_name, endpoint_override), and whether the bus "
     "is another cloud's"
 )
 NOT_ON_RECORD = (

@@ -71,7 +71,7 @@ BEFORE = Section(
             "Cinder says that the volume does not exist, and was never known to have it",
             seen=(
                 "Cinder says that it has no such volume. No look of detachd ever saw the volume "
-                "there, and no message told of its deletion."
+                "there, and no message told that it was deleted or unmanaged."
             ),
             meant=(
                 "It may be the wrong Cinder: of another region or cloud than the bus. The volume "
@@ -89,11 +89,11 @@ BEFORE = Section(
             "Cinder says that the volume does not exist, and had it",
             seen=(
                 "Cinder says that it has no such volume, and it had it: an earlier look saw it "
-                "there, or `volume.delete.end` told of its deletion."
+                "there, or `volume.delete.end` or `volume.unmanage.end` told of its end."
             ),
-            meant="There is nothing to recover.",
+            meant="There is nothing to recover in Cinder.",
             done="Closed as gone. If a start was announced, an error is announced too.",
-            source="A volume that is deleted while its case is waiting (read).",
+            source="A volume that is deleted or unmanaged while its case is waiting (read).",
         ),
     ),
 )

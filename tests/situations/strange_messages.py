@@ -389,6 +389,11 @@ SEQUENCES: tuple[Told, ...] = (
         (_FIRST, cinder("delete.end")), (("attach", A, "due"),),
     ),
     Told(
+        "the volume is unmanaged in the midst of an attach",
+        (_FIRST, cinder("unmanage.end")), (("attach", A, "due"),),
+    ),
+    Told("a volume that nobody ever attached is unmanaged", (cinder("unmanage.end"),), ()),
+    Told(
         "the volume is put up for transfer in the midst of a detach",
         (cinder("detach.start", ATTACHED_ROW), cinder("transfer.create.end")),
         (("detach", A, "due"),),
