@@ -9,6 +9,7 @@ causes are known as our own.
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -49,6 +50,7 @@ class Volume:
     ``status`` is the volume's, e.g. available, attaching, in-use, detaching, reserved.
     ``service_up`` is False where cinder-volume's heartbeat for its backend is missing. ``marks``
     are the names of its metadata that are set, to anything but ``false``, ``no`` and ``0``.
+    ``replication_status`` is ``failed-over`` where a replica of it is in use.
     """
 
     ref: VolumeRef
@@ -65,6 +67,15 @@ class Volume:
     cluster: str | None = None
     volume_type: str | None = None
     marks: frozenset[str] = frozenset()
+    replication_status: str | None = None
+
+
+class Swap(enum.Enum):
+    """What Nova has on record of the swaps of a server's volumes."""
+
+    NONE = "none"
+    UNDER_WAY = "under-way"
+    FAILED = "failed"
 
 
 UNSET = frozenset({"", "0", "false", "no", "none", "off"})

@@ -36,9 +36,15 @@ DELETION_TOLD = (
 )
 NEVER_SEEN = (
     "Cinder says that the volume {} does not exist, and this Cinder was never known to have it: no "
-    "look saw it there, and no message told that it was deleted or unmanaged; check the region, the "
-    "endpoint and the project that detachd asks ([cinder] region_name, endpoint_override), and whether the bus "
-    "is another cloud's"
+    "look saw it there, and no message told that it was deleted or unmanaged; check the region, "
+    "the endpoint and the project that detachd asks ([cinder] region_name, endpoint_override), and "
+    "whether the bus is another cloud's"
+)
+FAILED_OVER = frozenset({"failing-over", "failed-over", "failover-error"})
+"""Cinder, cinder/objects/fields.py ``ReplicationStatus``: a host of Cinder's was failed over."""
+ELSEWHERE = (
+    "backend {}: Cinder says that the volume is {}, so it may be on the replica, and the driver "
+    "looks at the primary"
 )
 NOT_ON_RECORD = (
     "Nova says that the server {} does not exist, and has nothing on record of it, so it may never "
@@ -201,7 +207,7 @@ def gather(case: Case, sources: Sources) -> Evidence:
     )
     answers = {i: _server(i, case.volume_id, sources) for i in instances if i is not None}
     servers = tuple((instance_id, answer) for instance_id, (answer, _) in answers.items())
-    backend, hosts_known = _backend(volume.value.ref, sources)
+    backend, hosts_known = _backend(volume.value, sources)
     deleted = [record for _, record in answers.values() if record is not None]
     ended_on = tuple((r.instance_id, r.ended_on) for r in deleted if r.ended_on is not None)
     connectors = _connectors(case, volume.value.attachments, servers, ended_on, sources)
@@ -396,8 +402,12 @@ def left_behind(attachment: CinderAttachment, servers: Mapping[str, ServerEviden
     return None not in (here, attachment.host) and here != attachment.host
 
 
-def _backend(ref: VolumeRef, sources: Sources) -> tuple[BackendEvidence, bool]:
-    """Look at the backend; return too whether the driver can tell the host of a connection."""
+def _backend(volume: Volume, sources: Sources) -> tuple[BackendEvidence, bool]:
+    """Look at the backend; return too whether the driver can tell the host of a connection.
+
+    What was failed over is on another array: of the one that the driver looks at, nothing counts.
+    """
+    ref = volume.ref
 
     def ask() -> Observation:
         return driver.observe(ref, timeout_seconds=sources.timeout_seconds)
@@ -421,6 +431,8 @@ def _without_sessions(observation: Observation) -> Observation:
 
 
 def _seen(observation: Observation, backend: str) -> BackendEvidence:
+        if volume.replication_status in FAILED_OVER:
+            return Unknown(ELSEWHERE.format(ref.backend, volume.replication_status)), False
     if observation.connections:
         return Fact(observation)
     # A driver that lists nothing may have listed the wrong place: without a control it proves

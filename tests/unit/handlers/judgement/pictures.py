@@ -200,6 +200,7 @@ class Picture:
     service_up: bool = True
     display_name: str | None = None
     operation: Operation = Operation.ATTACH
+    replication: str | None = None
     attachment_id: str | None = A
     instance_id: str | None = X
     host: str | None = H1
@@ -236,7 +237,7 @@ class Picture:
         )
         return Volume(
             ref, self.status, self.migration, self.attachments, self.service_up,
-            display_name=self.display_name,
+            display_name=self.display_name, replication_status=self.replication,
         )  # fmt: skip
 
     @property
