@@ -922,6 +922,34 @@ SECTIONS = (
                 "UC1.row-left",
                 Verdict.RELEASE,
                 (
+            Rule(
+                "UC3.let-go-in-use",
+                Verdict.RELEASE,
+                (
+                    "the messages tell of the detach of this very attachment, Nova holds nothing "
+                    "and the backend lets nobody in, but its row is left and Cinder says in-use"
+                ),
+                when=(
+                    facts.in_use,
+                    facts.attachment_is_attached,
+                    facts.no_other_attachment,
+                    facts.server_exists,
+                    facts.no_block_device,
+                    facts.detach_of_this_row,
+                    facts.no_connection,
+                ),
+                meant=(
+                    "Nova does not always make a volume detaching before it detaches it: not where "
+                    "the server is shelved and offloaded. Or the wish was taken back by hand after "
+                    "the guest had let go."
+                ),
+                done="Release. Where anybody is let in, a person decides (`P23.no-device`).",
+                source=(
+                    "A detach from a server that is shelved and offloaded, which goes on where "
+                    "Cinder fails (nova/compute/api.py); `os-roll_detaching` (read)."
+                ),
+                use_case=UseCase.UC3,
+            ),
                     "the attach never finished and Nova holds nothing; the status was reset by "
                     "hand: the volume is available, the backend clean, and only the row is left"
                 ),
@@ -1525,7 +1553,7 @@ SECTIONS = (
                 meant=(
                     "Nova released the volume and Cinder was not told, or somebody wrote the "
                     "status or the row by hand, or Nova lost its record of a volume that the guest "
-                    "uses. No message says that it is to be detached."
+                    "uses. Cinder's status does not say that it is to be detached."
                 ),
                 done="Parked: a detach has to be asked for, or Cinder's record be dropped.",
                 source="`reset-state` to in-use of a volume that nobody has (read).",
