@@ -313,12 +313,13 @@ class Nova(Protocol):
         Cinder's own), or its record was archived. Asked only of a server that ``server`` denies.
         """
 
-    def swapping(self, instance_id: str, *, timeout_seconds: float) -> bool:
+    def swapping(self, instance_id: str, *, timeout_seconds: float) -> Swap:
         """Tell whether a volume of the server is being swapped for another one. Read-only.
 
         Nova's ``swap_volume`` sets no task state, and for hours the server has both volumes: the
-        old one is ``detaching``, and no block device names the row of the new one. True as long as
-        its compute has not recorded the end of each swap that Nova has on record.
+        old one is ``detaching``, and no block device names the row of the new one. Under way as
+        long as its compute has not recorded the end of each swap that Nova has on record. Failed
+        where the last swap did, and no detach of any volume of the server was asked for since.
         """
 
     def detach(

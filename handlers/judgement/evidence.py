@@ -21,7 +21,15 @@ from drivers.base import (
     StorageDriver,
     VolumeRef,
 )
-from drivers.control_plane import Cinder, CinderAttachment, DeletedServer, Nova, Server, Volume
+from drivers.control_plane import (
+    Cinder,
+    CinderAttachment,
+    DeletedServer,
+    Nova,
+    Server,
+    Swap,
+    Volume,
+)
 from drivers.errors import OutsideError, PermanentError
 from handlers import intents
 from handlers.case import Case, OffWord
@@ -137,8 +145,10 @@ class Evidence:
     asked for only where neither a row nor a message names an instance. ``elsewhere`` is what Nova
     says of the hosts whose access would be ended, and of those that are let in and that no
     attachment explains. ``swapping`` is whether a volume of the subject's server is being swapped
-    for another one; None where Nova was not asked. ``protocol`` is what Cinder's scheduler says of
-    the backend; None where it was not asked, because a row tells it or nothing depends on it.
+    for another one; None where Nova was not asked; ``swap_failed`` whether the last thing that was
+    asked of Nova, of swaps and detaches, was a swap that failed. ``protocol`` is what Cinder's
+    scheduler says of the backend; None where it was not asked, because a row tells it or nothing
+    depends on it.
     ``off`` are the words of persons that hosts in question are powered off, where the operator
     lets such a word count on this backend. ``learned`` are the clients that were learned for
     attachments of the volume, where the driver ends single clients: recorded identity, no evidence;
@@ -157,6 +167,7 @@ class Evidence:
     holding: Holding | None = None
     elsewhere: tuple[Holding, ...] = ()
     swapping: SwapEvidence | None = None
+    swap_failed: bool = False
     protocol: ProtocolEvidence | None = None
     off: tuple[OffWord, ...] = ()
     learned: tuple[tuple[str, ClientInstance], ...] = ()
@@ -264,16 +275,20 @@ def ask_of_hosts(
     return tuple(_holding(case.volume_id, h, sources, down=h in off) for h in asked)
 
 
-def ask_of_swaps(instance_id: str, sources: Sources) -> SwapEvidence:
-    """Ask Nova whether a volume of this server is being swapped for another one."""
+def ask_of_swaps(instance_id: str, sources: Sources) -> tuple[SwapEvidence, bool]:
+    """Ask Nova whether a volume of this server is being swapped, and whether the last swap failed.
 
-    def ask() -> bool:
+    A swap that failed has ended: the second answer is True then, and the first one is no.
+    """
+
+    def ask() -> Swap:
         return sources.nova.swapping(instance_id, timeout_seconds=sources.timeout_seconds)
 
     try:
-        return Fact(sources.retry("nova", "swapping", ask))
+        swap = sources.retry("nova", "swapping", ask)
     except OutsideError as error:
-        return Unknown(f"Nova: {error}")
+        return Unknown(f"Nova: {error}"), False
+    return Fact(swap is Swap.UNDER_WAY), swap is Swap.FAILED
 
 
 def ask_of_reach(ref: VolumeRef, client: ClientInstance, sources: Sources) -> ReachEvidence:
@@ -416,6 +431,8 @@ def _backend(volume: Volume, sources: Sources) -> tuple[BackendEvidence, bool]:
         driver = sources.driver_of(ref.backend)
         if not driver.capabilities.sees_connections:
             return Blind(driver.kind), False
+        if volume.replication_status in FAILED_OVER:
+            return Unknown(ELSEWHERE.format(ref.backend, volume.replication_status)), False
         observation = sources.retry("backend", "observe", ask)
     except OutsideError as error:
         return Unknown(f"backend {ref.backend}: {error}"), False
@@ -431,8 +448,6 @@ def _without_sessions(observation: Observation) -> Observation:
 
 
 def _seen(observation: Observation, backend: str) -> BackendEvidence:
-        if volume.replication_status in FAILED_OVER:
-            return Unknown(ELSEWHERE.format(ref.backend, volume.replication_status)), False
     if observation.connections:
         return Fact(observation)
     # A driver that lists nothing may have listed the wrong place: without a control it proves

@@ -577,6 +577,58 @@ SECTIONS = (
                 use_case=UseCase.UC2,
             ),
             Rule(
+                "P32.swap-failed",
+                Verdict.PARK,
+                (
+                    "the volume is detaching, and by Nova's record the last thing asked of its "
+                    "server was not a detach, but to swap a volume for another one, which failed: "
+                    "nobody is known to want it detached"
+                ),
+                when=(
+                    facts.detaching,
+                    facts.attachment_is_attached,
+                    facts.named_by_device,
+                    facts.swap_failed,
+                ),
+                unless=(facts.detach_begun,),
+                meant=(
+                    "A swap makes the old volume detaching as a detach does, and takes that back "
+                    "where it fails, unless Cinder does not answer to that. The guest may be using "
+                    "the volume, and its user did not ask for a detach."
+                ),
+                done=(
+                    "Parked: where the guest uses it, `cinder reset-state --state in-use` corrects "
+                    "the status and leaves the row."
+                ),
+                source="A swap that failed while Cinder was down (nova/compute/manager.py) (read).",
+            ),
+            Rule(
+                "P33.swapped-unseen",
+                Verdict.PARK,
+                (
+                    "the attach never finished and no block device names it, but by Nova's record "
+                    "the last swap of a volume of its server failed, and the backend cannot be "
+                    "seen: the guest may have come to use this volume in it"
+                ),
+                when=(
+                    facts.blind,
+                    facts.attachment_is_unfinished,
+                    facts.server_exists,
+                    facts.no_block_device,
+                    facts.swap_failed,
+                ),
+                unless=(facts.attach_begun,),
+                meant=(
+                    "A swap that fails after the guest has moved to the new volume leaves Nova's "
+                    "record at the old one. Where the backend is seen, a session tells."
+                ),
+                done="Parked: a person can see in the guest's domain which volume it uses.",
+                source=(
+                    "A swap whose last call of Cinder failed, after the guest has moved "
+                    "(nova/compute/manager.py `_swap_volume`) (read)."
+                ),
+            ),
+            Rule(
                 "UC4.wish-on-record",
                 Verdict.NOVA_DETACH,
                 "Cinder has the wish to detach on record and Nova has not carried it out",
@@ -871,6 +923,34 @@ SECTIONS = (
                 use_case=UseCase.UC3,
             ),
             Rule(
+                "UC3.let-go-in-use",
+                Verdict.RELEASE,
+                (
+                    "the messages tell of the detach of this very attachment, Nova holds nothing "
+                    "and the backend lets nobody in, but its row is left and Cinder says in-use"
+                ),
+                when=(
+                    facts.in_use,
+                    facts.attachment_is_attached,
+                    facts.no_other_attachment,
+                    facts.server_exists,
+                    facts.no_block_device,
+                    facts.detach_of_this_row,
+                    facts.no_connection,
+                ),
+                meant=(
+                    "Nova does not always make a volume detaching before it detaches it: not where "
+                    "the server is shelved and offloaded. Or the wish was taken back by hand after "
+                    "the guest had let go."
+                ),
+                done="Release. Where anybody is let in, a person decides (`P23.no-device`).",
+                source=(
+                    "A detach from a server that is shelved and offloaded, which goes on where "
+                    "Cinder fails (nova/compute/api.py); `os-roll_detaching` (read)."
+                ),
+                use_case=UseCase.UC3,
+            ),
+            Rule(
                 "UC3.host-let-go",
                 Verdict.RELEASE,
                 (
@@ -922,34 +1002,6 @@ SECTIONS = (
                 "UC1.row-left",
                 Verdict.RELEASE,
                 (
-            Rule(
-                "UC3.let-go-in-use",
-                Verdict.RELEASE,
-                (
-                    "the messages tell of the detach of this very attachment, Nova holds nothing "
-                    "and the backend lets nobody in, but its row is left and Cinder says in-use"
-                ),
-                when=(
-                    facts.in_use,
-                    facts.attachment_is_attached,
-                    facts.no_other_attachment,
-                    facts.server_exists,
-                    facts.no_block_device,
-                    facts.detach_of_this_row,
-                    facts.no_connection,
-                ),
-                meant=(
-                    "Nova does not always make a volume detaching before it detaches it: not where "
-                    "the server is shelved and offloaded. Or the wish was taken back by hand after "
-                    "the guest had let go."
-                ),
-                done="Release. Where anybody is let in, a person decides (`P23.no-device`).",
-                source=(
-                    "A detach from a server that is shelved and offloaded, which goes on where "
-                    "Cinder fails (nova/compute/api.py); `os-roll_detaching` (read)."
-                ),
-                use_case=UseCase.UC3,
-            ),
                     "the attach never finished and Nova holds nothing; the status was reset by "
                     "hand: the volume is available, the backend clean, and only the row is left"
                 ),

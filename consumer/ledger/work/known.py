@@ -3,7 +3,8 @@
 1. A look for any case of the volume saw it there (``cases.volume_seen``).
 2. A sweep saw it there: what a sweep reports, it has read from this Cinder.
 3. Cinder told that it was deleted or unmanaged (``volume.delete.end``, ``volume.unmanage.end``).
-   Whichever Cinder that was, the volume is gone. A deletion that only began proves nothing, as another region's may still fail.
+   Whichever Cinder that was, the volume is gone. A deletion that only began proves nothing, as
+   another region's may still fail.
 
 What has gone to the archive is not asked: it has no index of the volume.
 """

@@ -10,7 +10,14 @@ from consumer.ledger import Ledger
 from drivers.control_plane import ListedAttachment
 from handlers.case import Case, CaseState
 from handlers.correlation.sweep import FIRST_PUBLISHER, PUBLISHER, left_by_server
-from handlers.notification import VOLUME_DELETED, VOLUME_GONE, Notification, Operation, Phase, Source
+from handlers.notification import (
+    VOLUME_DELETED,
+    VOLUME_GONE,
+    Notification,
+    Operation,
+    Phase,
+    Source,
+)
 from tests.unit.consumer.ledger.making import (
     VOLUME,
     accept,
