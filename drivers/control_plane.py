@@ -9,6 +9,7 @@ causes are known as our own.
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -49,6 +50,7 @@ class Volume:
     ``status`` is the volume's, e.g. available, attaching, in-use, detaching, reserved.
     ``service_up`` is False where cinder-volume's heartbeat for its backend is missing. ``marks``
     are the names of its metadata that are set, to anything but ``false``, ``no`` and ``0``.
+    ``replication_status`` is ``failed-over`` where a replica of it is in use.
     """
 
     ref: VolumeRef
@@ -65,6 +67,15 @@ class Volume:
     cluster: str | None = None
     volume_type: str | None = None
     marks: frozenset[str] = frozenset()
+    replication_status: str | None = None
+
+
+class Swap(enum.Enum):
+    """What Nova has on record of the swaps of a server's volumes."""
+
+    NONE = "none"
+    UNDER_WAY = "under-way"
+    FAILED = "failed"
 
 
 # As a person writes "no" into metadata, which are texts only.
@@ -303,12 +314,13 @@ class Nova(Protocol):
         Cinder's own), or its record was archived. Asked only of a server that ``server`` denies.
         """
 
-    def swapping(self, instance_id: str, *, timeout_seconds: float) -> bool:
+    def swapping(self, instance_id: str, *, timeout_seconds: float) -> Swap:
         """Tell whether a volume of the server is being swapped for another one. Read-only.
 
         Nova's ``swap_volume`` sets no task state, and for hours the server has both volumes: the
-        old one is ``detaching``, and no block device names the row of the new one. True as long as
-        its compute has not recorded the end of each swap that Nova has on record.
+        old one is ``detaching``, and no block device names the row of the new one. Under way as
+        long as its compute has not recorded the end of each swap that Nova has on record. Failed
+        where the last swap did, and no detach of any volume of the server was asked for since.
         """
 
     def detach(

@@ -227,8 +227,8 @@ class Case:
     did not choose: its end tells which of them went, by those that are left.
 
     *Whether this Cinder has the volume.* ``volume_seen``: a look of ours saw it there, for this
-    case or, in a case that is claimed, for another one. ``deletion_told``: Cinder told of its
-    deletion. Without either, a 404 of Cinder proves nothing.
+    case or, in a case that is claimed, for another one. ``deletion_told``: Cinder told
+    that it was deleted or unmanaged. Without either, a 404 of Cinder proves nothing.
 
     *What time moves.* It is looked at again at ``next_attempt_at`` (None: not by itself). A replay
     that found it at rest began a new round, at ``rearmed_at``.

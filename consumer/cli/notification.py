@@ -113,7 +113,7 @@ def _consequence_without_operation(notification: Notification) -> str:
     if notification.phase is not Phase.SIGNAL:
         return "an error: detachd finds its operation by the request id"
     if notification.tells_of_deletion:
-        return "a deletion: the open cases of the volume are diagnosed soon, and close"
+        return "Cinder has the volume no more: its open cases are diagnosed soon, and close"
     return "a signal: what it may concern is looked at, within a budget"
 
 

@@ -179,6 +179,7 @@ def assembled(record: Record, its_attachments: tuple[CinderAttachment, ...], *, 
         cluster=optional(record, "cluster_name"),
         volume_type=optional(record, "volume_type"),
         marks=marks(mapping(record.get("metadata"), "metadata")),
+        replication_status=optional(record, "replication_status"),
     )
 
 

@@ -27,6 +27,7 @@ from drivers.control_plane import (
     Server,
     ServersPage,
     ServerVolumes,
+    Swap,
 )
 from drivers.errors import NotFoundError, PermanentError, TransientError
 from drivers.openstack import nova_shapes
@@ -258,8 +259,8 @@ class NovaClient:
         with self._endpoint.within(timeout_seconds) as asking:
             return _shown(asking, instance_id, nova_shapes.volumes_shown)
 
-    def swapping(self, instance_id: str, *, timeout_seconds: float) -> bool:
-        """Tell whether a swap of one of its volumes is under way; see ``Nova.swapping``.
+    def swapping(self, instance_id: str, *, timeout_seconds: float) -> Swap:
+        """Tell whether a swap of one of its volumes is under way, or failed; see ``Nova``.
 
         One request, and one more for each swap on record until one has not ended.
         """
@@ -267,11 +268,14 @@ class NovaClient:
         with self._endpoint.within(timeout_seconds) as asking:
             microversion = asking.pin(ACTIONS)
             listed = Call("GET", path, microversion, (instance_id,))
-            for request_id in asking.read(listed, nova_shapes.swaps):
+            request_ids, newest = asking.read(listed, nova_shapes.swaps)
+            found: list[Swap] = []
+            for request_id in request_ids:
                 call = Call("GET", f"{path}/{request_id}", microversion, (instance_id,))
-                if not asking.read(call, nova_shapes.has_ended):
-                    return True
-        return False
+                found.append(asking.read(call, nova_shapes.swap_came_to))
+                if found[-1] is Swap.UNDER_WAY:
+                    return Swap.UNDER_WAY
+        return found[0] if newest else Swap.NONE
 
     def holders(self, volume_id: str, host: str, *, timeout_seconds: float) -> tuple[str, ...]:
         """Return the servers that may be using the volume on this host; see ``holders`` above.

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from drivers.control_plane import BlockDevice, Server
+from drivers.control_plane import BlockDevice, Server, Swap
 from drivers.openstack.shapes import (
     NotAdminError,
     ShapeError,
@@ -27,7 +27,7 @@ HOST = "OS-EXT-SRV-ATTR:host"
 LAUNCHED_AT = "OS-SRV-USG:launched_at"
 COMPUTE = "nova-compute"
 DELETIONS = frozenset({"delete", "forceDelete"})
-SWAP, SWAPPING = "swap_volume", "compute_swap_volume"
+SWAP, SWAPPING, DETACH = "swap_volume", "compute_swap_volume", "detach_volume"
 TERMINATION, WELL = "compute_terminate_instance", "Success"
 CREATION, OF_COMPUTE = "create", "compute_"
 VOLUMES = "os-extended-volumes:volumes_attached"
@@ -188,24 +188,29 @@ def ended_on(document: Any) -> str | None:
     return None
 
 
-def swaps(document: Any) -> Sequence[str]:
+def swaps(document: Any) -> tuple[Sequence[str], bool]:
     """Return the request ids of a server's volume swaps, as Nova lists them: the newest first.
 
-    Raises ShapeError where no action at all is on record: every server has its creation there.
+    And whether the newest one is newer than any detach of a volume that was asked for. Raises
+    ShapeError where no action at all is on record: every server has its creation there.
     """
     actions = items(document, "instanceActions")
     if not actions:
         raise ShapeError("no action of the server is on record")
-    return [text(a, "request_id") for a in actions if a.get("action") == SWAP]
+    asked = [a for a in actions if a.get("action") in (SWAP, DETACH)]
+    found = [text(a, "request_id") for a in asked if a.get("action") == SWAP]
+    return found, bool(asked) and asked[0].get("action") == SWAP
 
 
-def has_ended(document: Any) -> bool:
-    """Tell whether the compute has recorded the end of this swap, well or not.
+def swap_came_to(document: Any) -> Swap:
+    """Return what became of one swap: its compute records the end of it, well or not.
 
     An action without the event is one that the compute has not begun.
     """
     events = [event for event in _events(document) if event.get("event") == SWAPPING]
-    return any(present(event, "finish_time") is not None for event in events)
+    if not any(present(event, "finish_time") is not None for event in events):
+        return Swap.UNDER_WAY
+    return Swap.NONE if any(event.get("result") == WELL for event in events) else Swap.FAILED
 
 
 def _events(document: Any) -> Sequence[Record]:

@@ -22,6 +22,7 @@ from drivers.control_plane import (
     Server,
     ServersPage,
     ServerVolumes,
+    Swap,
 )
 from drivers.errors import ConflictError, NotFoundError, PermanentError
 from drivers.simulator.cinder_api import CinderApi
@@ -269,12 +270,16 @@ class NovaFace:
         )
         return self.board.perform(asked, lambda: self._deleted_server(instance_id))
 
-    def swapping(self, instance_id: str, *, timeout_seconds: float) -> bool:
-        """Tell whether a volume of the server is being swapped for another one."""
+    def swapping(self, instance_id: str, *, timeout_seconds: float) -> Swap:
+        """Tell whether a volume of the server is being swapped for another one; none ever fails."""
         asked = Asked(
             "nova", "swapping", None, None, timeout_seconds, (("instance_id", instance_id),)
         )
-        return self.board.perform(asked, lambda: self.compute.estate.server(instance_id).swapping)
+        return self.board.perform(asked, lambda: self._swap_of(instance_id))
+
+    def _swap_of(self, instance_id: str) -> Swap:
+        swapping = self.compute.estate.server(instance_id).swapping
+        return Swap.UNDER_WAY if swapping else Swap.NONE
 
     def detach(
         self, instance_id: str, volume_id: str, *, request_id: str, timeout_seconds: float

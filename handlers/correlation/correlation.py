@@ -38,9 +38,9 @@ instance, host, backend, connector. The questions are asked in this order:
    it settles instead, and is looked at once more, where something about the volume is unusual or
    the budget allows it. For the messages that follow it is the same as a closed one. One look is
    enough for a volume (``transitions.superfluous``).
-8. **Signal**: something else happened to the volume (deleted, transferred, or a server left a row
-   of it behind). It brings the look at the open cases of the volume forward, and opens one that is
-   looked at once, within the same budget. It proves nothing.
+8. **Signal**: something else happened to the volume (deleted, unmanaged, transferred, or a server
+   left a row of it behind). It brings the look at the open cases of the volume forward, and opens
+   one that is looked at once, within the same budget. It proves nothing.
 9. **End of a closed case**: it is history of that case. An end without any case is kept for its
    start: when that comes, the case opens and closes at once. A kept message is offered to a case
    again whenever a start or an error has added to what the case knows.

@@ -92,6 +92,7 @@ def _evidence(s: Situation) -> dict[str, Any]:
         "backend": _answer(s.backend),
         "nameless": bool(s.nameless),
         **_ended_of_others(s),
+        **({"swap_failed": True} if s.swap_failed else {}),
         **({"off": sorted(off.counts(s))} if s.off else {}),
     }
 

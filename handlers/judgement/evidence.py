@@ -21,7 +21,15 @@ from drivers.base import (
     StorageDriver,
     VolumeRef,
 )
-from drivers.control_plane import Cinder, CinderAttachment, DeletedServer, Nova, Server, Volume
+from drivers.control_plane import (
+    Cinder,
+    CinderAttachment,
+    DeletedServer,
+    Nova,
+    Server,
+    Swap,
+    Volume,
+)
 from drivers.errors import OutsideError, PermanentError
 from handlers import intents
 from handlers.case import Case, OffWord
@@ -31,12 +39,20 @@ MOST_HOSTS = 2
 """Of how many hosts a look asks Nova who uses the volume there: a look has to end."""
 DELETED = "Nova says that the server does not exist, and has the actions of it on record"
 SEEN = "Cinder says that the volume does not exist, and an earlier look saw it there"
-DELETION_TOLD = "Cinder says that the volume does not exist, and told of its deletion"
+DELETION_TOLD = (
+    "Cinder says that the volume does not exist, and told that it was deleted or unmanaged"
+)
 NEVER_SEEN = (
     "Cinder says that the volume {} does not exist, and this Cinder was never known to have it: no "
-    "look saw it there, and no message told of its deletion; check the region, the endpoint and "
-    "the project that detachd asks ([cinder] region_name, endpoint_override), and whether the bus "
-    "is another cloud's"
+    "look saw it there, and no message told that it was deleted or unmanaged; check the region, "
+    "the endpoint and the project that detachd asks ([cinder] region_name, endpoint_override), and "
+    "whether the bus is another cloud's"
+)
+FAILED_OVER = frozenset({"failing-over", "failed-over", "failover-error"})
+"""Cinder, cinder/objects/fields.py ``ReplicationStatus``: a host of Cinder's was failed over."""
+ELSEWHERE = (
+    "backend {}: Cinder says that the volume is {}, so it may be on the replica, and the driver "
+    "looks at the primary"
 )
 NOT_ON_RECORD = (
     "Nova says that the server {} does not exist, and has nothing on record of it, so it may never "
@@ -129,8 +145,10 @@ class Evidence:
     asked for only where neither a row nor a message names an instance. ``elsewhere`` is what Nova
     says of the hosts whose access would be ended, and of those that are let in and that no
     attachment explains. ``swapping`` is whether a volume of the subject's server is being swapped
-    for another one; None where Nova was not asked. ``protocol`` is what Cinder's scheduler says of
-    the backend; None where it was not asked, because a row tells it or nothing depends on it.
+    for another one; None where Nova was not asked; ``swap_failed`` whether the last thing that was
+    asked of Nova, of swaps and detaches, was a swap that failed. ``protocol`` is what Cinder's
+    scheduler says of the backend; None where it was not asked, because a row tells it or nothing
+    depends on it.
     ``off`` are the words of persons that hosts in question are powered off, where the operator
     lets such a word count on this backend. ``learned`` are the clients that were learned for
     attachments of the volume, where the driver ends single clients: recorded identity, no evidence;
@@ -149,6 +167,7 @@ class Evidence:
     holding: Holding | None = None
     elsewhere: tuple[Holding, ...] = ()
     swapping: SwapEvidence | None = None
+    swap_failed: bool = False
     protocol: ProtocolEvidence | None = None
     off: tuple[OffWord, ...] = ()
     learned: tuple[tuple[str, ClientInstance], ...] = ()
@@ -199,7 +218,7 @@ def gather(case: Case, sources: Sources) -> Evidence:
     )
     answers = {i: _server(i, case.volume_id, sources) for i in instances if i is not None}
     servers = tuple((instance_id, answer) for instance_id, (answer, _) in answers.items())
-    backend, hosts_known = _backend(volume.value.ref, sources)
+    backend, hosts_known = _backend(volume.value, sources)
     deleted = [record for _, record in answers.values() if record is not None]
     ended_on = tuple((r.instance_id, r.ended_on) for r in deleted if r.ended_on is not None)
     connectors = _connectors(case, volume.value.attachments, servers, ended_on, sources)
@@ -256,16 +275,20 @@ def ask_of_hosts(
     return tuple(_holding(case.volume_id, h, sources, down=h in off) for h in asked)
 
 
-def ask_of_swaps(instance_id: str, sources: Sources) -> SwapEvidence:
-    """Ask Nova whether a volume of this server is being swapped for another one."""
+def ask_of_swaps(instance_id: str, sources: Sources) -> tuple[SwapEvidence, bool]:
+    """Ask Nova whether a volume of this server is being swapped, and whether the last swap failed.
 
-    def ask() -> bool:
+    A swap that failed has ended: the second answer is True then, and the first one is no.
+    """
+
+    def ask() -> Swap:
         return sources.nova.swapping(instance_id, timeout_seconds=sources.timeout_seconds)
 
     try:
-        return Fact(sources.retry("nova", "swapping", ask))
+        swap = sources.retry("nova", "swapping", ask)
     except OutsideError as error:
-        return Unknown(f"Nova: {error}")
+        return Unknown(f"Nova: {error}"), False
+    return Fact(swap is Swap.UNDER_WAY), swap is Swap.FAILED
 
 
 def ask_of_reach(ref: VolumeRef, client: ClientInstance, sources: Sources) -> ReachEvidence:
@@ -394,8 +417,12 @@ def left_behind(attachment: CinderAttachment, servers: Mapping[str, ServerEviden
     return None not in (here, attachment.host) and here != attachment.host
 
 
-def _backend(ref: VolumeRef, sources: Sources) -> tuple[BackendEvidence, bool]:
-    """Look at the backend; return too whether the driver can tell the host of a connection."""
+def _backend(volume: Volume, sources: Sources) -> tuple[BackendEvidence, bool]:
+    """Look at the backend; return too whether the driver can tell the host of a connection.
+
+    What was failed over is on another array: of the one that the driver looks at, nothing counts.
+    """
+    ref = volume.ref
 
     def ask() -> Observation:
         return driver.observe(ref, timeout_seconds=sources.timeout_seconds)
@@ -404,6 +431,8 @@ def _backend(ref: VolumeRef, sources: Sources) -> tuple[BackendEvidence, bool]:
         driver = sources.driver_of(ref.backend)
         if not driver.capabilities.sees_connections:
             return Blind(driver.kind), False
+        if volume.replication_status in FAILED_OVER:
+            return Unknown(ELSEWHERE.format(ref.backend, volume.replication_status)), False
         observation = sources.retry("backend", "observe", ask)
     except OutsideError as error:
         return Unknown(f"backend {ref.backend}: {error}"), False

@@ -1068,6 +1068,26 @@ def _asked_nova(s: Situation) -> bool:
 
 
 @predicate
+def swap_failed(s: Situation) -> bool:
+    """By Nova's record the last swap of a volume of its server failed, and no detach was asked for
+    since.
+    """
+    return s.swap_failed
+
+
+@predicate
+def detach_begun(s: Situation) -> bool:
+    """The case is about a detach of this very row, and Nova told that it began."""
+    return detach_of_this_row(s) and s.case.nova_started
+
+
+@predicate
+def attach_begun(s: Situation) -> bool:
+    """The case is about an attach, and Nova told that it began."""
+    return s.case.operation is Operation.ATTACH and s.case.nova_started
+
+
+@predicate
 def rolled_and_not_detached(s: Situation) -> bool:
     """We rolled this attachment back from detaching, and Nova has not answered our detach since."""
     return _pending(s) is StepKind.CINDER_ROLL_DETACHING

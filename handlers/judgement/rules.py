@@ -71,7 +71,7 @@ BEFORE = Section(
             "Cinder says that the volume does not exist, and was never known to have it",
             seen=(
                 "Cinder says that it has no such volume. No look of detachd ever saw the volume "
-                "there, and no message told of its deletion."
+                "there, and no message told that it was deleted or unmanaged."
             ),
             meant=(
                 "It may be the wrong Cinder: of another region or cloud than the bus. The volume "
@@ -89,11 +89,11 @@ BEFORE = Section(
             "Cinder says that the volume does not exist, and had it",
             seen=(
                 "Cinder says that it has no such volume, and it had it: an earlier look saw it "
-                "there, or `volume.delete.end` told of its deletion."
+                "there, or `volume.delete.end` or `volume.unmanage.end` told of its end."
             ),
-            meant="There is nothing to recover.",
+            meant="There is nothing to recover in Cinder.",
             done="Closed as gone. If a start was announced, an error is announced too.",
-            source="A volume that is deleted while its case is waiting (read).",
+            source="A volume that is deleted or unmanaged while its case is waiting (read).",
         ),
     ),
 )
@@ -577,6 +577,58 @@ SECTIONS = (
                 use_case=UseCase.UC2,
             ),
             Rule(
+                "P32.swap-failed",
+                Verdict.PARK,
+                (
+                    "the volume is detaching, and by Nova's record the last thing asked of its "
+                    "server was not a detach, but to swap a volume for another one, which failed: "
+                    "nobody is known to want it detached"
+                ),
+                when=(
+                    facts.detaching,
+                    facts.attachment_is_attached,
+                    facts.named_by_device,
+                    facts.swap_failed,
+                ),
+                unless=(facts.detach_begun,),
+                meant=(
+                    "A swap makes the old volume detaching as a detach does, and takes that back "
+                    "where it fails, unless Cinder does not answer to that. The guest may be using "
+                    "the volume, and its user did not ask for a detach."
+                ),
+                done=(
+                    "Parked: where the guest uses it, `cinder reset-state --state in-use` corrects "
+                    "the status and leaves the row."
+                ),
+                source="A swap that failed while Cinder was down (nova/compute/manager.py) (read).",
+            ),
+            Rule(
+                "P33.swapped-unseen",
+                Verdict.PARK,
+                (
+                    "the attach never finished and no block device names it, but by Nova's record "
+                    "the last swap of a volume of its server failed, and the backend cannot be "
+                    "seen: the guest may have come to use this volume in it"
+                ),
+                when=(
+                    facts.blind,
+                    facts.attachment_is_unfinished,
+                    facts.server_exists,
+                    facts.no_block_device,
+                    facts.swap_failed,
+                ),
+                unless=(facts.attach_begun,),
+                meant=(
+                    "A swap that fails after the guest has moved to the new volume leaves Nova's "
+                    "record at the old one. Where the backend is seen, a session tells."
+                ),
+                done="Parked: a person can see in the guest's domain which volume it uses.",
+                source=(
+                    "A swap whose last call of Cinder failed, after the guest has moved "
+                    "(nova/compute/manager.py `_swap_volume`) (read)."
+                ),
+            ),
+            Rule(
                 "UC4.wish-on-record",
                 Verdict.NOVA_DETACH,
                 "Cinder has the wish to detach on record and Nova has not carried it out",
@@ -868,6 +920,34 @@ SECTIONS = (
                 meant="The row in error is the wish to detach, and nobody uses the volume.",
                 done="Release; in-use keeps others out meanwhile.",
                 source="A driver that was not initialised during a detach; `reset-state` (read).",
+                use_case=UseCase.UC3,
+            ),
+            Rule(
+                "UC3.let-go-in-use",
+                Verdict.RELEASE,
+                (
+                    "the messages tell of the detach of this very attachment, Nova holds nothing "
+                    "and the backend lets nobody in, but its row is left and Cinder says in-use"
+                ),
+                when=(
+                    facts.in_use,
+                    facts.attachment_is_attached,
+                    facts.no_other_attachment,
+                    facts.server_exists,
+                    facts.no_block_device,
+                    facts.detach_of_this_row,
+                    facts.no_connection,
+                ),
+                meant=(
+                    "Nova does not always make a volume detaching before it detaches it: not where "
+                    "the server is shelved and offloaded. Or the wish was taken back by hand after "
+                    "the guest had let go."
+                ),
+                done="Release. Where anybody is let in, a person decides (`P23.no-device`).",
+                source=(
+                    "A detach from a server that is shelved and offloaded, which goes on where "
+                    "Cinder fails (nova/compute/api.py); `os-roll_detaching` (read)."
+                ),
                 use_case=UseCase.UC3,
             ),
             Rule(
@@ -1525,7 +1605,7 @@ SECTIONS = (
                 meant=(
                     "Nova released the volume and Cinder was not told, or somebody wrote the "
                     "status or the row by hand, or Nova lost its record of a volume that the guest "
-                    "uses. No message says that it is to be detached."
+                    "uses. Cinder's status does not say that it is to be detached."
                 ),
                 done="Parked: a detach has to be asked for, or Cinder's record be dropped.",
                 source="`reset-state` to in-use of a volume that nobody has (read).",

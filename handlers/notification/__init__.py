@@ -14,6 +14,8 @@ from handlers.notification.event_type import (
     EVENT_TYPES,
     ON_THE_BUS,
     VOLUME_DELETED,
+    VOLUME_GONE,
+    VOLUME_UNMANAGED,
     EventType,
     Operation,
     Phase,
@@ -34,6 +36,8 @@ from handlers.notification.types import (
 __all__ = [
     "ON_THE_BUS",
     "VOLUME_DELETED",
+    "VOLUME_GONE",
+    "VOLUME_UNMANAGED",
     "Ignored",
     "Malformed",
     "Notification",

@@ -55,7 +55,10 @@ def _event_types(
     return {name: EventType(source, *meaning) for name, meaning in names.items()}
 
 
-VOLUME_DELETED = "volume.delete.end"
+VOLUME_DELETED, VOLUME_UNMANAGED = "volume.delete.end", "volume.unmanage.end"
+VOLUME_GONE = (VOLUME_DELETED, VOLUME_UNMANAGED)
+"""After these Cinder has the volume no more; what was unmanaged is left on the backend (Cinder,
+cinder/volume/manager.py ``delete_volume``)."""
 _CINDER = {
     "volume.attach.start": (Operation.ATTACH, Phase.START),
     "volume.attach.end": (Operation.ATTACH, Phase.END),
@@ -66,6 +69,7 @@ _CINDER = {
     "volume.reset_status.start": (Operation.ATTACH, Phase.ERROR),
     "volume.reset_status.end": (Operation.ATTACH, Phase.ERROR),
     VOLUME_DELETED: (None, Phase.SIGNAL),
+    VOLUME_UNMANAGED: (None, Phase.SIGNAL),
     # Whatever is still let in stays so for the next owner (Cinder, cinder/transfer/api.py).
     "volume.transfer.create.end": (None, Phase.SIGNAL),
     "volume.transfer.accept.end": (None, Phase.SIGNAL),
@@ -113,7 +117,7 @@ EVENT_TYPES: Mapping[str, EventType] = MappingProxyType(
 )
 
 RESET_STATUS = "volume.reset_status."
-_KNOWN_BUT_UNUSED = ("volume.delete.", "instance.volume_swap.")
+_KNOWN_BUT_UNUSED = ("volume.delete.", "volume.unmanage.", "instance.volume_swap.")
 _OUR_OWN = "volume.force_detach."
 _NOVA_USAGE = "volume.usage"
 _CINDER_PREFIXES = ("volume.", "snapshot.", "backup.", "group.", "group_snapshot.")

@@ -8,7 +8,7 @@ from datetime import datetime
 from drivers.base import Connector
 from handlers.notification.event_type import (
     RESET_STATUS,
-    VOLUME_DELETED,
+    VOLUME_GONE,
     Operation,
     Phase,
     Source,
@@ -83,8 +83,8 @@ class Notification:
 
     @property
     def tells_of_deletion(self) -> bool:
-        """Tell whether Cinder said that it has deleted the volume."""
-        return self.source is Source.CINDER and self.event_type == VOLUME_DELETED
+        """Tell whether Cinder said that it has the volume no more: deleted, or unmanaged."""
+        return self.source is Source.CINDER and self.event_type in VOLUME_GONE
 
     @property
     def released_unasked(self) -> bool:

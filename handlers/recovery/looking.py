@@ -112,13 +112,18 @@ class Viewer:
         counts = off.counts(first.situation) if first.situation is not None else frozenset()
         elsewhere = ask_of_hosts(attempt.case, hosts_to_ask_of(first), sources, counts)
         server = server_to_ask_of(first)
-        swapping = ask_of_swaps(server, sources) if server is not None else None
+        swapping, failed = ask_of_swaps(server, sources) if server else (None, False)
         volume = volume_to_ask_of(first)
         protocol = ask_of_protocol(volume, sources) if volume is not None else None
         client, ref = client_to_ask_of(first), first.situation and first.situation.volume.ref
         reach = ask_of_reach(ref, client, sources) if client is not None and ref else None
         return dataclasses.replace(
-            evidence, elsewhere=elsewhere, swapping=swapping, protocol=protocol, reach=reach
+            evidence,
+            elsewhere=elsewhere,
+            swapping=swapping,
+            swap_failed=failed,
+            protocol=protocol,
+            reach=reach,
         )
 
     def look_at_volume(self, attempt: Attempt) -> VolumeEvidence:

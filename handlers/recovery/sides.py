@@ -123,6 +123,10 @@ def _nova(look: Mapping[str, Any]) -> Iterator[Answer]:
     swapping = look.get("swapping")
     if swapping is True:
         yield Answer(AnswerKind.FACT, "a volume of the server is being swapped")
+    elif look.get("swap_failed"):
+        yield Answer(
+            AnswerKind.FACT, "its last swap of a volume failed, and no detach was asked for since"
+        )
     elif isinstance(swapping, Mapping):
         yield _unknown(swapping["unknown"], "whether a volume is being swapped: ")
 

@@ -84,6 +84,7 @@ def summarise(
         "holding": _holding(evidence.holding),
         "elsewhere": [_holding(holding) for holding in evidence.elsewhere],
         "swapping": _single(evidence.swapping),
+        **({"swap_failed": True} if evidence.swap_failed else {}),
         "protocol": _single(evidence.protocol),
         "backend": _backend(evidence.backend),
         "verdict": diagnosis.verdict.value,

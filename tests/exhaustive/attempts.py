@@ -30,7 +30,15 @@ from drivers.base import (
     VolumeRef,
 )
 from drivers.cinder_managed import CinderManagedDriver
-from drivers.control_plane import BlockDevice, Cinder, CinderAttachment, DeletedServer, Nova, Volume
+from drivers.control_plane import (
+    BlockDevice,
+    Cinder,
+    CinderAttachment,
+    DeletedServer,
+    Nova,
+    Swap,
+    Volume,
+)
 from drivers.control_plane import Server as ShownServer
 from drivers.errors import ConflictError, IndeterminateError, NotFoundError
 from handlers.announcement import Event
@@ -360,8 +368,8 @@ class _Sides:
             if server.host == host or server.task == "migrating"
         )
 
-    def swapping(self, instance_id: str, *, timeout_seconds: float) -> bool:
-        return False  # nobody swaps a volume in this world
+    def swapping(self, instance_id: str, *, timeout_seconds: float) -> Swap:
+        return Swap.NONE  # nobody swaps a volume in this world
 
     def detach(self, instance_id: str, volume_id: str, **_: Any) -> None:
         self.call("nova.detach", self._device_of(instance_id), instance_id)

@@ -168,6 +168,7 @@ FACTS: dict[str, st.SearchStrategy[object]] = {
         ]
     ),
     "swapping": st.sampled_from([None, None, Fact(False), Fact(True), Unknown("Nova: no answer")]),
+    "swap_failed": st.booleans(),
     "service_up": st.booleans(),
     "operation": st.sampled_from(Operation),
     "attachment_id": st.none() | ids,

@@ -16,6 +16,7 @@ from tests.recordings import enveloped
 from tests.unit.handlers.judgement.acting_pictures import (
     ATTACHED,
     LEFT,
+    LET_GO_IN_USE,
     SHELVED,
     UC1,
 )
@@ -388,6 +389,20 @@ SEQUENCES: tuple[Told, ...] = (
         "the volume is deleted in the midst of an attach",
         (_FIRST, cinder("delete.end")), (("attach", A, "due"),),
     ),
+    Told(
+        "a volume is detached from a shelved server, and its backend fails",
+        (cinder("detach.start", Shows(A, "attached")),), (("detach", A, "waits"),),
+        LET_GO_IN_USE.but(
+            attachments=(attachment(A, info=False),),
+            servers=(server(X, vm_state="shelved_offloaded", host=None, compute_up=None),),
+        ),
+        "UC3.let-go-in-use", "P23.no-device",
+    ),
+    Told(
+        "the volume is unmanaged in the midst of an attach",
+        (_FIRST, cinder("unmanage.end")), (("attach", A, "due"),),
+    ),
+    Told("a volume that nobody ever attached is unmanaged", (cinder("unmanage.end"),), ()),
     Told(
         "the volume is put up for transfer in the midst of a detach",
         (cinder("detach.start", ATTACHED_ROW), cinder("transfer.create.end")),

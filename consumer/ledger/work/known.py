@@ -2,8 +2,9 @@
 
 1. A look for any case of the volume saw it there (``cases.volume_seen``).
 2. A sweep saw it there: what a sweep reports, it has read from this Cinder.
-3. Cinder told of its deletion (``volume.delete.end``). Whichever Cinder that was, the volume is
-   gone. A deletion that only began proves nothing, as another region's may still fail.
+3. Cinder told that it was deleted or unmanaged (``volume.delete.end``, ``volume.unmanage.end``).
+   Whichever Cinder that was, the volume is gone. A deletion that only began proves nothing, as
+   another region's may still fail.
 
 What has gone to the archive is not asked: it has no index of the volume.
 
@@ -19,12 +20,12 @@ import sqlalchemy as sa
 
 from consumer.ledger.database.tables import cases, notifications, sweeps
 from handlers.correlation.sweep import FIRST_PUBLISHER
-from handlers.notification import VOLUME_DELETED, Source
+from handlers.notification import VOLUME_GONE, Source
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Known:
-    """Whether a volume was seen in Cinder, and whether Cinder told of its deletion."""
+    """Whether a volume was seen in Cinder, and whether Cinder told that it has it no more."""
 
     seen: bool
     deleted: bool
@@ -66,7 +67,7 @@ _OF_VOLUMES = (cases.c.cloud == sa.bindparam("cloud"), cases.c.volume_id.in_(_VO
 _SEEN, _DELETED = sa.literal("seen").label("what"), sa.literal("deleted").label("what")
 _TOLD = (
     notifications.c.source == Source.CINDER.value,
-    notifications.c.event_type == VOLUME_DELETED,
+    notifications.c.event_type.in_(VOLUME_GONE),
 )
 # Four parts and no OR over them, so that each is read by an index of its own.
 _KNOWN = sa.union_all(

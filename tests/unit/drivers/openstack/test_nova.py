@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from drivers.control_plane import BlockDevice, DeletedServer, Nova
+from drivers.control_plane import BlockDevice, DeletedServer, Nova, Swap
 from drivers.errors import (
     ConflictError,
     IndeterminateError,
@@ -390,7 +390,7 @@ def test_volumes_of_a_server(api: OpenStackApi, nova: NovaClient) -> None:
         nova.volumes_of(SERVER, timeout_seconds=LIMIT)
 
 
-def swapping(nova: NovaClient) -> bool:
+def swapping(nova: NovaClient) -> Swap:
     return nova.swapping(SERVER, timeout_seconds=LIMIT)
 
 
@@ -402,7 +402,7 @@ def swap(finish_time: str | None, **columns: Any) -> Reply:
 def test_server_without_a_swap(api: OpenStackApi, nova: NovaClient) -> None:
     """Its creation alone is on record -> no, in one request."""
     api.script(ACTIONS, deletion())
-    assert swapping(nova) is False
+    assert swapping(nova) is Swap.NONE
     assert [r.line for r in api.requests if "actions" in r.line]
 
 
@@ -415,11 +415,31 @@ def test_swap_is_under_way_until_its_compute_has_recorded_the_end(
     not_begun = Reply(200, {"instanceAction": {"action": "swap_volume", "events": []}})
     for reply in (swap(None), not_begun, swap("2026-11-27T10:00:00.000000", event="another")):
         api.script(f"{ACTIONS}/new", reply)
-        assert swapping(nova) is True
+        assert swapping(nova) is Swap.UNDER_WAY
     api.script(f"{ACTIONS}/new", swap("2026-11-27T12:00:00.000000", result="Success"))
-    assert swapping(nova) is False
+    assert swapping(nova) is Swap.NONE
     api.script(f"{ACTIONS}/old", swap(None))
-    assert swapping(nova) is True
+    assert swapping(nova) is Swap.UNDER_WAY
+
+
+@pytest.mark.parametrize(
+    ("actions", "result", "expected"),
+    [
+        (("swap_volume", "create"), "Error", Swap.FAILED),
+        (("swap_volume", "detach_volume", "create"), "Error", Swap.FAILED),
+        (("attach_volume", "swap_volume", "create"), "Error", Swap.FAILED),
+        (("detach_volume", "swap_volume", "create"), "Error", Swap.NONE),
+        (("swap_volume", "create"), "Success", Swap.NONE),
+    ],
+)
+def test_last_swap_that_failed(
+    api: OpenStackApi, nova: NovaClient, actions: tuple[str, ...], result: str, expected: Swap
+) -> None:
+    """Its compute recorded an error -> failed, unless a detach was asked for since."""
+    listed = [{"action": action, "request_id": f"r-{action}"} for action in actions]
+    api.script(ACTIONS, Reply(200, {"instanceActions": listed}))
+    api.script(f"{ACTIONS}/r-swap_volume", swap("2026-11-27T12:00:00.000000", result=result))
+    assert swapping(nova) is expected
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,12 @@ from handlers.case import FOR_A_PERSON, Case, CaseState, Conclusion, Trigger
 from handlers.correlation.correlation import Changes, Recorded, correlate
 from handlers.correlation.matching import Timing
 from handlers.correlation.sweep import left_by_server
-from handlers.notification import VOLUME_DELETED, Notification, Operation, Phase, Source
+from handlers.notification import VOLUME_GONE, Notification, Operation, Phase, Source
 from tests.unit.consumer.ledger.making import ATTACHMENT, INSTANCE, NOW, VOLUME, known, told
 
 TIMING = Timing(error_settle_seconds=15)
 SETTLED_AT = NOW + timedelta(seconds=15)
-DELETED = told(None, Phase.SIGNAL, event_type=VOLUME_DELETED)
+ENDS = [told(None, Phase.SIGNAL, event_type=event_type) for event_type in VOLUME_GONE]
 TRANSFER = told(None, Phase.SIGNAL, event_type="volume.transfer.create.end")
 SERVER_GONE = told(
     None, Phase.SIGNAL, event_type="instance.delete.end", source=Source.NOVA_VERSIONED,
@@ -92,20 +92,22 @@ def test_no_old_case_hides_what_a_server_left() -> None:
 
 
 @pytest.mark.parametrize("state", FOR_A_PERSON)
-def test_only_a_deletion_moves_what_waits_for_a_person(state: CaseState) -> None:
-    """A transfer, a server's rest -> history of the parked case; a deletion -> due."""
+def test_only_the_end_of_a_volume_moves_what_waits_for_a_person(state: CaseState) -> None:
+    """A transfer, a server's rest -> history of the parked case; deleted or unmanaged -> due."""
     parked = known(state=state, next_attempt_at=None)
     for signal in (TRANSFER, LEFT):
         changes = after([signal], [parked], spare=9)
         assert {after.state for _, after in changes.changed} == {state}
         assert (changes.opened, changes.filed[signal.message_id]) == ((), parked.case_id)
-    ((_, case),) = after([DELETED], [parked]).changed
-    assert (case.state, case.next_attempt_at) == (CaseState.DUE, SETTLED_AT)
+    for end in ENDS:
+        ((_, case),) = after([end], [parked]).changed
+        assert (case.state, case.next_attempt_at) == (CaseState.DUE, SETTLED_AT)
 
 
-def test_a_deletion_opens_nothing() -> None:
-    """A volume without a case is deleted -> nothing to look at, whatever is to spare."""
-    assert after([DELETED], spare=9).opened == ()
+def test_the_end_of_a_volume_opens_nothing() -> None:
+    """A volume without a case is deleted or unmanaged -> nothing to look at, spare or not."""
+    for end in ENDS:
+        assert after([end], spare=9).opened == ()
 
 
 def test_a_closed_case_is_no_answer() -> None:

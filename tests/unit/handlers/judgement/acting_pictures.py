@@ -57,6 +57,8 @@ RESIZED = Picture(
 FAILED_DETACH = UC3.but(
     status="in-use", attachments=(attachment(A, "error_detaching"),), backend=(access(H1),)
 )
+LET_GO_IN_USE = UC3.but(status="in-use", attachments=(attachment(A, host=H1),))
+"""A detach that Cinder's status does not tell of, and Nova has let go."""
 HOST_LET_GO = UC3.but(
     attachments=(attachment(A, instance_id=None, host=H2),), instance_id=None, servers=(), host=H2
 )

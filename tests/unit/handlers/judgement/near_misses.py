@@ -16,6 +16,7 @@ from tests.unit.handlers.judgement.acting_pictures import (
     HELD,
     HOST_LET_GO,
     LEFT,
+    LET_GO_IN_USE,
     MOVED_BACK,
     ONE_DELETED,
     ONE_LET_GO,
@@ -219,6 +220,26 @@ BASES: dict[str, tuple[Picture, dict[str, dict[str, Any]]]] = {
             "another server has it too": {
                 "attachments": (attachment(A, "error_detaching"), attachment(B, instance_id=Y)),
                 "servers": (server(X), server(Y, B, host=H2)),
+            },
+        },
+    ),
+    "UC3.let-go-in-use": (
+        LET_GO_IN_USE,
+        {
+            "Nova did not answer": {"servers": (), "unseen": (X,)},
+            "this Nova never had the server": {"servers": (), "stranger": (X,)},
+            "Nova names the row": {"servers": (server(X, A),)},
+            "a block device that names nothing": {"servers": (server(X, None),)},
+            "its host is still let in": {"backend": (access(H1),)},
+            "another host is let in": {"backend": (access(H2),)},
+            "nobody can see the backend": {"backend": BLIND},
+            "nobody told of a detach": {"operation": Operation.ATTACH},
+            "the detach was of another row": {"attachment_id": B},
+            "its end was heard": {"end_seen": True},
+            "a task runs": {"servers": (server(X, task_state="shelving"),)},
+            "the compute is down": {"servers": (server(X, compute_up=False),)},
+            "its server has a second row": {
+                "attachments": (attachment(A, host=H1), attachment(B, "reserved"))
             },
         },
     ),

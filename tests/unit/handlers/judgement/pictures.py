@@ -192,6 +192,7 @@ class Picture:
     elsewhere: tuple[Holding, ...] = ()
     asked: bool = True
     swapping: SwapEvidence | None = None
+    swap_failed: bool = False
     protocol: ProtocolEvidence | None = None
     off: tuple[str, ...] = ()
     addressed: bool = False
@@ -199,6 +200,7 @@ class Picture:
     reach: ReachEvidence | None = None
     service_up: bool = True
     display_name: str | None = None
+    replication: str | None = None
     operation: Operation = Operation.ATTACH
     attachment_id: str | None = A
     instance_id: str | None = X
@@ -236,7 +238,7 @@ class Picture:
         )
         return Volume(
             ref, self.status, self.migration, self.attachments, self.service_up,
-            display_name=self.display_name,
+            display_name=self.display_name, replication_status=self.replication,
         )  # fmt: skip
 
     @property
@@ -260,6 +262,7 @@ class Picture:
             seen,
             elsewhere=(*self.elsewhere, *more),
             swapping=swapping,
+            swap_failed=asked and self.swap_failed,
             protocol=Fact("iscsi") if pools else self.protocol,
             reach=Fact(Reach((), 0)) if reach else self.reach,
         )

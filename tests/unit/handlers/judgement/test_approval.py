@@ -137,6 +137,7 @@ CHANGES: dict[str, Callable[[Situation], Situation]] = {
     "who uses it there is unknown": other(elsewhere=(holding(X, Y), holding(host=H2, up=None))),
     "the only host's servers": other(holding=holding(X)),
     "a volume is being swapped": other(swapping=Fact(True)),
+    "the last swap failed": other(swap_failed=True),
     "whether one is swapped is unknown": other(swapping=Unknown("no answer")),
     "where a guest was ended": other(ended_on=H1),
     "where another server's guest was ended": other(guests_ended={Y: H2}),

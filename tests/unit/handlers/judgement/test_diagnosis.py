@@ -37,6 +37,7 @@ from tests.unit.handlers.judgement.pictures import (
 from tests.unit.handlers.judgement.situations import ACTING_AND_HEALTHY
 from tests.unit.handlers.judgement.situations_of_others import NOT_FOR_US
 from tests.unit.handlers.judgement.strangers import STRANGERS
+from tests.unit.handlers.judgement.strangers_of_hands import STRANGERS_OF_HANDS, unseen
 from tests.unit.handlers.judgement.writer_pictures import TWO, TWO_WRITERS, WRITERS
 
 TABLE = (
@@ -48,6 +49,8 @@ TABLE = (
     *WRITERS,
     *STRANGERS,
     *LATER_STRANGERS,
+    *((s.words, s.picture, s.seen) for s in STRANGERS_OF_HANDS),
+    *((f"{s.words}, unseen", unseen(s), s.blind) for s in STRANGERS_OF_HANDS),
 )
 NEAR_MISSES = [
     pytest.param(base.but(**change), id=f"{rule}, but {words}")

@@ -38,7 +38,14 @@ from handlers.judgement.evidence import (
     gather,
     look_at_volume,
 )
-from tests.unit.handlers.judgement.acting_pictures import ATTACHED, BESIDE, DELETED, LEFT, UC1
+from tests.unit.handlers.judgement.acting_pictures import (
+    ATTACHED,
+    BESIDE,
+    DELETED,
+    LEFT,
+    UC1,
+    UC3,
+)
 from tests.unit.handlers.judgement.pictures import (
     H1,
     H2,
@@ -254,6 +261,27 @@ def test_the_backend_s_failure_is_unknown_and_not_clean(kind: type[OutsideError]
     outside = Outside(UC1)
     outside.raises["observe"] = kind("no such volume")
     assert look(outside).backend == Unknown("backend storage-1@tgt: no such volume")
+
+
+@pytest.mark.parametrize("status", ["failing-over", "failed-over", "failover-error"])
+def test_what_was_failed_over_is_not_seen_on_the_primary(status: str) -> None:
+    """Cinder uses a replica -> unknown, and the primary, where nobody is let in, is not asked.
+
+    A driver that cannot see is blind as before: Cinder's own driver works on the replica.
+    """
+    outside = Outside(UC3.but(replication=status))
+    backend = look(outside).backend
+    assert isinstance(backend, Unknown)
+    assert status in backend.reason
+    assert "observe" not in {asked[0] for asked in outside.asked}
+    outside.capabilities = Capabilities(sees_connections=False)
+    assert isinstance(look(outside).backend, Blind)
+
+
+@pytest.mark.parametrize("status", [None, "disabled", "enabled", "not-capable", "error"])
+def test_what_was_not_failed_over_is_looked_at(status: str | None) -> None:
+    """A volume without a replica, or whose replica only stands by -> the backend is asked."""
+    assert isinstance(look(Outside(UC3.but(replication=status))).backend, Absent)
 
 
 def test_a_driver_that_cannot_be_had_is_unknown() -> None:

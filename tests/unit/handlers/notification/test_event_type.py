@@ -28,6 +28,7 @@ def test_every_event_type_of_the_table_passes_the_filter(event_type: str) -> Non
     "event_type",
     [
         "volume.create.end",
+        "volume.unmanage.start",
         "volume.attach",
         "volume.attach.start.x",
         "xvolume.attach.start",

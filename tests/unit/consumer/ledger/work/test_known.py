@@ -10,7 +10,14 @@ from consumer.ledger import Ledger
 from drivers.control_plane import ListedAttachment
 from handlers.case import Case, CaseState
 from handlers.correlation.sweep import FIRST_PUBLISHER, PUBLISHER, left_by_server
-from handlers.notification import VOLUME_DELETED, Notification, Operation, Phase, Source
+from handlers.notification import (
+    VOLUME_DELETED,
+    VOLUME_GONE,
+    Notification,
+    Operation,
+    Phase,
+    Source,
+)
 from tests.unit.consumer.ledger.making import (
     VOLUME,
     accept,
@@ -28,7 +35,7 @@ OTHER = {"attachment_id": "att-2", "instance_id": "inst-2", "request_id": "req-2
 
 def deletion(**fields: object) -> Notification:
     """Return Cinder's word that the volume is deleted."""
-    return told(None, Phase.SIGNAL, event_type=VOLUME_DELETED, **fields)
+    return told(None, Phase.SIGNAL, **({"event_type": VOLUME_DELETED} | fields))
 
 
 def found_by_sweep() -> Notification:
@@ -78,10 +85,11 @@ def test_a_sweep_saw_it(ledger: Ledger) -> None:
     assert knows(claim_one(ledger).case) == (True, False)
 
 
+@pytest.mark.parametrize("event_type", VOLUME_GONE)
 @pytest.mark.parametrize("first", [True, False], ids=["before the case", "with the case"])
-def test_cinder_told_of_the_deletion(ledger: Ledger, first: bool) -> None:
-    """``volume.delete.end``, before there is a case or later -> told, and kept."""
-    messages = [deletion(), attach_error()]
+def test_cinder_told_that_it_has_it_no_more(ledger: Ledger, first: bool, event_type: str) -> None:
+    """It was deleted or unmanaged, before there is a case or later -> told, and kept."""
+    messages = [deletion(event_type=event_type), attach_error()]
     accept(ledger, messages[not first])
     accept(ledger, messages[first])
     make_due(ledger)
