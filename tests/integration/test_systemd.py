@@ -167,7 +167,8 @@ def test_start_returns_when_it_has_started_and_stop_when_it_has_ended(unit: Unit
     assert (unit.shown("ActiveState"), unit.healthy()) == ("activating", False)
     waits.unlink()
     unit.ctl("start")
-    assert (unit.shown("ActiveState"), unit.healthy()) == ("active", True)
+    assert unit.shown("ActiveState") == "active"
+    until(unit.healthy, 30)  # a loop may be slow on a machine with much other work
     until(unit.ready, 30)
     began = time.monotonic()
     unit.ctl("stop")
@@ -197,7 +198,7 @@ def test_a_loop_that_stands_still_has_it_restarted(unit: Unit) -> None:
     journal = unit.journal()
     assert "systemd's watchdog is not fed any more: the kill switch has not turned for" in journal
     assert "Watchdog timeout (limit 3s)!" in journal
-    assert unit.healthy()
+    until(unit.healthy, 30)
 
 
 def test_a_reload_takes_a_mode_over(unit: Unit) -> None:
