@@ -25,6 +25,7 @@ OPEN_TO_OTHERS = "P18.open-to-others"
 GIVEN_AWAY = "P19.given-away"
 ACCESS_LOST = "P8.access-lost"
 ANOTHER_USER = "P20.another-user"
+AMBIGUOUS = "P3.ambiguous"
 GUEST_NOT_ENDED = "P25.guest-not-ended"
 UNEXPLAINED = "P17.unexplained"
 STATUS_WITHOUT_ROW = "P30.status-without-a-row"
@@ -361,12 +362,15 @@ SECTIONS = (
                 source="An array that is down; a volume that was migrated (read).",
             ),
             Rule(
-                "P3.ambiguous",
+                AMBIGUOUS,
                 Verdict.PARK,
                 "several attachments of the volume may be meant and no message says which",
                 when=(facts.ambiguous,),
                 meant="Acting would be a guess.",
-                done="Parked.",
+                done=(
+                    "Parked; but while other cases work on attachments of the volume, it waits "
+                    "for them: what they leave may be clear."
+                ),
                 source=(
                     "Nova's versioned messages, which carry no attachment id, on a multiattach "
                     "volume (read)."

@@ -36,7 +36,7 @@ from handlers.case import (
 from handlers.judgement import facts
 from handlers.judgement.policy import BackendPolicy
 from handlers.judgement.rule import ACTING, Diagnosis, Verdict
-from handlers.judgement.rules import CRASHES, LEFT_OVER, OF_THE_VOLUME
+from handlers.judgement.rules import AMBIGUOUS, CRASHES, LEFT_OVER, OF_THE_VOLUME
 from handlers.notification import Operation
 from handlers.recovery import retry
 
@@ -136,8 +136,23 @@ def conclude(attempted: Attempted) -> Outcome:
             return _in_flight(attempted)
         case Verdict.UNKNOWN:
             return _unseen(attempted)
+        case _ if _others_come_first(attempted):
+            reason = f"{attempted.diagnosis.reason}; other cases work on attachments of the volume"
+            return wait(attempted, reason)
         case _:
             return park(attempted, attempted.diagnosis.reason, ReasonKind.RULE)
+
+
+def _others_come_first(attempted: Attempted) -> bool:
+    """Tell whether what is not clear now may become so by other cases of the volume.
+
+    Each of them knows its attachment and is at work. A person would be asked about what they are
+    about to settle; one whose end is only waited for settles nothing yet.
+    """
+    at_work = (CaseState.DUE, CaseState.SETTLING)
+    others = (o for o in attempted.case.beside if o.state in at_work)
+    unclear = attempted.diagnosis.rule == AMBIGUOUS and attempted.case.state not in FOR_A_PERSON
+    return unclear and any(other.attachment_id is not None for other in others)
 
 
 def _gone(attempted: Attempted) -> Outcome:

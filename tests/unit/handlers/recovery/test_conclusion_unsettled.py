@@ -7,16 +7,63 @@ from typing import Any
 
 import pytest
 
-from handlers.case import CaseState, Conclusion, ReasonKind
+from handlers.case import CaseState, Conclusion, OtherCase, ReasonKind
 from handlers.judgement.policy import BackendPolicy
 from handlers.notification import Operation
 from handlers.recovery import conclusion
 from tests.unit.handlers.judgement.acting_pictures import ATTACHED, UC1, UC5
-from tests.unit.handlers.judgement.pictures import OPENED_AT, UNSEEN, X, beside, server
+from tests.unit.handlers.judgement.pictures import (
+    OPENED_AT,
+    UNSEEN,
+    A,
+    B,
+    X,
+    Y,
+    attachment,
+    beside,
+    server,
+)
 from tests.unit.handlers.judgement.writer_pictures import TWO
 from tests.unit.handlers.recovery.test_conclusion import BUSY, attempted, concluded, events
 
 # -- waiting ---------------------------------------------------------------------------------------
+
+UNCLEAR = ATTACHED.but(
+    attachment_id=None,
+    instance_id=None,
+    operation=Operation.DETACH,
+    attachments=(attachment(A), attachment(B, "attached", Y)),
+)
+"""A detach of one of two servers, and no message said of which."""
+
+
+@pytest.mark.parametrize(
+    ("other", "waits"),
+    [
+        (beside(A), True),
+        (beside(A, state=CaseState.SETTLING), True),
+        (beside(A, state=CaseState.WAITING), False),
+        (beside(A, state=CaseState.PARKED), False),
+        (beside(None), False),
+        (None, False),
+    ],
+    ids=["at work", "settles", "waits for its end", "parked", "knows none either", "no other"],
+)
+def test_what_is_not_clear_waits_for_the_cases_that_are(
+    other: OtherCase | None, waits: bool
+) -> None:
+    """Several rows may be meant, and another case works on one of them -> no person yet."""
+    outcome = concluded(UNCLEAR.but(beside=(other,) if other else ()))
+    assert outcome.rule == "P3.ambiguous"
+    assert (outcome.state, events(outcome)) == (
+        (CaseState.DUE, []) if waits else (CaseState.PARKED, ["parked"])
+    )
+
+
+def test_what_is_not_clear_waits_no_longer_than_the_patience() -> None:
+    """A day later the other case still works on it -> a person."""
+    late = concluded(UNCLEAR.but(beside=(beside(A),)), now=OPENED_AT + timedelta(days=2))
+    assert (late.state, events(late)) == (CaseState.PARKED, ["parked"])
 
 
 def test_what_is_in_flight_is_looked_at_later_and_is_no_failure() -> None:
