@@ -37,6 +37,9 @@ def main() -> int:
     ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
     told = _arguments()
     cluster = rados.Rados(conffile=told.conf, rados_id=told.user)
+    # As QEMU with cache=none. With librbd's cache a write and its flush were once acknowledged that
+    # the fence had kept from the disk.
+    cluster.conf_set("rbd_cache", "false")
     try:
         cluster.connect()
         own = "/".join((told.pool, told.namespace, told.image))
