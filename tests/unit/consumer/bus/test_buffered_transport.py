@@ -190,14 +190,13 @@ def test_tls_socket(tmp_path: Path) -> None:
     transport = BufferedTLS("localhost", connect_timeout=5, ssl=verified, read_timeout=7)
     data = wire([(1, 1, b"a"), FRAME, (8, 0, b"")])
     near, far = socket.socketpair()
-    ends = threading.Event()
+    goes_on, ends = threading.Event(), threading.Event()
 
     def serve() -> None:
         with server.wrap_socket(far, server_side=True) as end:
             end.sendall(data[:120_000])
-            ends.wait(10)
+            goes_on.wait(10)
             end.sendall(data[120_000:])
-            ends.clear()
             ends.wait(10)
 
     serving = threading.Thread(target=serve)
@@ -208,7 +207,7 @@ def test_tls_socket(tmp_path: Path) -> None:
     assert transport.read_frame() == (1, 1, b"a")
     with pytest.raises(TimeoutError), transport.having_timeout(0.2):
         transport.read_frame()
-    ends.set()
+    goes_on.set()
     assert [transport.read_frame(), transport.read_frame()] == [FRAME, (8, 0, b"")]
     ends.set()
     serving.join(10)
