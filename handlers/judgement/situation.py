@@ -193,10 +193,10 @@ class Situation:
     ``attachment`` is the subject's row in Cinder; None where there is none. ``ambiguous`` says that
     several rows might be it. ``others`` are the volume's remaining rows. ``instance_id`` is the
     subject's instance: that of the row where there is one, even if the row has none, else the
-    case's. ``ended_on`` is the host whose nova-compute ended the guest of the subject's deleted
-    server, as far as Nova says, ``deleted_by`` the requests that deleted it, ``never_built``
-    whether it never came to a compute; ``computes`` are the compute services that were asked for
-    beside those of the servers' hosts. ``guests_ended`` has the first for each deleted server.
+    case's. ``guests_ended`` has, for each deleted server, the host whose nova-compute ended its
+    guest, as far as Nova says; of the subject's, ``deleted_by`` are the requests that deleted it,
+    ``never_built`` whether it never came to a compute. ``computes`` are the compute services that
+    were asked for beside those of the servers' hosts.
 
     ``connector`` is the recorded identity of the subject's host, ``connectors`` those that were
     learned of every host in question, and ``shared_host`` says that another row or its server is on
@@ -222,7 +222,6 @@ class Situation:
     others: tuple[CinderAttachment, ...]
     instance_id: str | None
     servers: Mapping[str, ServerEvidence]
-    ended_on: str | None
     deleted_by: tuple[str, ...]
     never_built: bool
     computes: Mapping[str, bool]
@@ -259,6 +258,11 @@ class Situation:
     def server_gone(self) -> bool:
         """Tell whether Nova says that the subject's server does not exist."""
         return isinstance(self.servers.get(self.instance_id or ""), Absent)
+
+    @property
+    def ended_on(self) -> str | None:
+        """The host on which Nova says that the guest of the subject's deleted server was ended."""
+        return self.guests_ended.get(self.instance_id or "")
 
     @property
     def devices(self) -> tuple[BlockDevice, ...]:
@@ -448,7 +452,6 @@ def situate(
         others=others,
         instance_id=instance_id,
         servers=servers,
-        ended_on=ended.get(instance_id or ""),
         deleted_by=dict(evidence.deleted_by).get(instance_id or "", ()),
         never_built=instance_id in evidence.never_built,
         computes=dict(evidence.computes),
