@@ -147,12 +147,15 @@ def _others_come_first(attempted: Attempted) -> bool:
     """Tell whether what is not clear now may become so by other cases of the volume.
 
     Each of them knows its attachment and is at work. A person would be asked about what they are
-    about to settle; one whose end is only waited for settles nothing yet.
+    about to settle; one whose end is only waited for settles nothing yet. What this attempt has
+    begun is told at once.
     """
+    if attempted.started or attempted.diagnosis.rule != AMBIGUOUS:
+        return False
     at_work = (CaseState.DUE, CaseState.SETTLING)
     others = (o for o in attempted.case.beside if o.state in at_work)
-    unclear = attempted.diagnosis.rule == AMBIGUOUS and attempted.case.state not in FOR_A_PERSON
-    return unclear and any(other.attachment_id is not None for other in others)
+    a_person_s = attempted.case.state in FOR_A_PERSON
+    return not a_person_s and any(other.attachment_id is not None for other in others)
 
 
 def _gone(attempted: Attempted) -> Outcome:

@@ -60,6 +60,12 @@ def test_what_is_not_clear_waits_for_the_cases_that_are(
     )
 
 
+def test_what_was_begun_and_is_not_clear_any_more_is_told_at_once() -> None:
+    """The same after the attempt announced its start -> its error, and a person."""
+    begun = concluded(UNCLEAR.but(beside=(beside(A),)), started=True)
+    assert (begun.state, events(begun)) == (CaseState.PARKED, ["error", "parked"])
+
+
 def test_what_is_not_clear_waits_no_longer_than_the_patience() -> None:
     """A day later the other case still works on it -> a person."""
     late = concluded(UNCLEAR.but(beside=(beside(A),)), now=OPENED_AT + timedelta(days=2))
