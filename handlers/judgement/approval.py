@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from drivers.base import Connection
+from drivers.control_plane import Swap
 from handlers.case import Case, StepKind
 from handlers.judgement import off
 from handlers.judgement.evidence import (
@@ -87,14 +88,21 @@ def _evidence(s: Situation) -> dict[str, Any]:
         "computes": s.computes,
         "holding": _holding(s.holding) if s.holding else None,
         "elsewhere": [_holding(holding) for holding in s.elsewhere],
-        "swapping": _answer(s.swapping),
+        **_swaps(s),
         "pools": _answer(s.pools),
         "backend": _answer(s.backend),
         "nameless": bool(s.nameless),
         **_ended_of_others(s),
-        **({"swap_failed": True} if s.swap_failed else {}),
         **({"off": sorted(off.counts(s))} if s.off else {}),
     }
+
+
+def _swaps(s: Situation) -> dict[str, Any]:
+    """Return what Nova says of swaps, as approvals of earlier versions have it."""
+    if not isinstance(s.swapping, Fact):
+        return {"swapping": _answer(s.swapping)}
+    under_way = {"swapping": {"fact": s.swapping.value is Swap.UNDER_WAY}}
+    return under_way | ({"swap_failed": True} if s.swapping.value is Swap.FAILED else {})
 
 
 def _ended_of_others(s: Situation) -> dict[str, Any]:

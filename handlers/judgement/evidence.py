@@ -106,7 +106,7 @@ class Blind:
 VolumeEvidence = Fact[Volume] | Absent | Unknown
 ServerEvidence = Fact[Server] | Absent | Unknown
 BackendEvidence = Fact[Observation] | Absent | Unknown | Blind
-SwapEvidence = Fact[bool] | Unknown
+SwapEvidence = Fact[Swap] | Unknown
 HoldersEvidence = Fact[tuple[str, ...]] | Unknown
 ProtocolEvidence = Fact[str] | Unknown
 ReachEvidence = Fact[Reach] | Unknown
@@ -144,11 +144,10 @@ class Evidence:
     ``hosts_known`` is False where the driver cannot say whose connection is whose. ``holding`` is
     asked for only where neither a row nor a message names an instance. ``elsewhere`` is what Nova
     says of the hosts whose access would be ended, and of those that are let in and that no
-    attachment explains. ``swapping`` is whether a volume of the subject's server is being swapped
-    for another one; None where Nova was not asked; ``swap_failed`` whether the last thing that was
-    asked of Nova, of swaps and detaches, was a swap that failed. ``protocol`` is what Cinder's
-    scheduler says of the backend; None where it was not asked, because a row tells it or nothing
-    depends on it.
+    attachment explains. ``swapping`` is what Nova has on record of the swaps of
+    the subject's server; None where Nova was not asked. ``protocol`` is what Cinder's scheduler
+    says of the backend; None where it was not asked, because a row tells it or nothing depends on
+    it.
     ``off`` are the words of persons that hosts in question are powered off, where the operator
     lets such a word count on this backend. ``learned`` are the clients that were learned for
     attachments of the volume, where the driver ends single clients: recorded identity, no evidence;
@@ -167,7 +166,6 @@ class Evidence:
     holding: Holding | None = None
     elsewhere: tuple[Holding, ...] = ()
     swapping: SwapEvidence | None = None
-    swap_failed: bool = False
     protocol: ProtocolEvidence | None = None
     off: tuple[OffWord, ...] = ()
     learned: tuple[tuple[str, ClientInstance], ...] = ()
@@ -275,20 +273,16 @@ def ask_of_hosts(
     return tuple(_holding(case.volume_id, h, sources, down=h in off) for h in asked)
 
 
-def ask_of_swaps(instance_id: str, sources: Sources) -> tuple[SwapEvidence, bool]:
-    """Ask Nova whether a volume of this server is being swapped, and whether the last swap failed.
-
-    A swap that failed has ended: the second answer is True then, and the first one is no.
-    """
+def ask_of_swaps(instance_id: str, sources: Sources) -> SwapEvidence:
+    """Ask Nova whether a volume of this server is being swapped, or the last swap failed."""
 
     def ask() -> Swap:
         return sources.nova.swapping(instance_id, timeout_seconds=sources.timeout_seconds)
 
     try:
-        swap = sources.retry("nova", "swapping", ask)
+        return Fact(sources.retry("nova", "swapping", ask))
     except OutsideError as error:
-        return Unknown(f"Nova: {error}"), False
-    return Fact(swap is Swap.UNDER_WAY), swap is Swap.FAILED
+        return Unknown(f"Nova: {error}")
 
 
 def ask_of_reach(ref: VolumeRef, client: ClientInstance, sources: Sources) -> ReachEvidence:

@@ -19,7 +19,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 
-from drivers.control_plane import DETACHABLE, CinderAttachment, Server
+from drivers.control_plane import DETACHABLE, CinderAttachment, Server, Swap
 from handlers import intents
 from handlers.case import CaseState, OtherCase, StepKind, Trigger
 from handlers.judgement import accounting, off, writers
@@ -415,7 +415,9 @@ def server_busy(s: Situation) -> bool:
     server is being swapped for another one.
     """
     servers = (a.value for a in s.servers.values() if isinstance(a, Fact))
-    return s.swapping == Fact(True) or any(server.task_state is not None for server in servers)
+    return s.swapping == Fact(Swap.UNDER_WAY) or any(
+        server.task_state is not None for server in servers
+    )
 
 
 @predicate
@@ -1072,7 +1074,7 @@ def swap_failed(s: Situation) -> bool:
     """By Nova's record the last swap of a volume of its server failed, and no detach was asked for
     since.
     """
-    return s.swap_failed
+    return s.swapping == Fact(Swap.FAILED)
 
 
 @predicate

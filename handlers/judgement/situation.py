@@ -206,8 +206,7 @@ class Situation:
     cannot tell hosts, all connections are ``nameless`` instead.
 
     ``holding`` is what Nova says of the subject's host where no instance is known, ``elsewhere`` of
-    other hosts; ``swapping`` whether it is swapping a volume of the subject's server for another,
-    and ``swap_failed`` whether the last swap did, and nobody asked for a detach since.
+    other hosts; ``swapping`` of swaps of a volume of the subject's server for another one.
     ``pools`` is the protocol of the backend's pools, where Cinder was asked. ``late_attach`` is the
     operator's choice for what is rolled forward, or a person's order for this one. ``off`` are
     persons' words that hosts are powered off, whether they count here or not. ``learned`` is the
@@ -235,7 +234,6 @@ class Situation:
     holding: Holding | None = None
     elsewhere: tuple[Holding, ...] = ()
     swapping: SwapEvidence | None = None
-    swap_failed: bool = False
     pools: ProtocolEvidence | None = None
     late_attach: LateAttach = LateAttach.KEEP
     off: tuple[OffWord, ...] = ()
@@ -466,7 +464,6 @@ def situate(
         holding=evidence.holding,
         elsewhere=evidence.elsewhere,
         swapping=evidence.swapping,
-        swap_failed=evidence.swap_failed,
         pools=evidence.protocol,
         off=evidence.off,
         learned=client,

@@ -112,7 +112,7 @@ class Viewer:
         counts = off.counts(first.situation) if first.situation is not None else frozenset()
         elsewhere = ask_of_hosts(attempt.case, hosts_to_ask_of(first), sources, counts)
         server = server_to_ask_of(first)
-        swapping, failed = ask_of_swaps(server, sources) if server else (None, False)
+        swapping = ask_of_swaps(server, sources) if server is not None else None
         volume = volume_to_ask_of(first)
         protocol = ask_of_protocol(volume, sources) if volume is not None else None
         client, ref = client_to_ask_of(first), first.situation and first.situation.volume.ref
@@ -121,7 +121,6 @@ class Viewer:
             evidence,
             elsewhere=elsewhere,
             swapping=swapping,
-            swap_failed=failed,
             protocol=protocol,
             reach=reach,
         )

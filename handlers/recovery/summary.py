@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, assert_never
 
 from drivers.base import Connection
-from drivers.control_plane import Server, Volume
+from drivers.control_plane import Server, Swap, Volume
 from handlers.case import Action, Grounds, UseCase
 from handlers.judgement import off
 from handlers.judgement.diagnosis import facts_of
@@ -83,9 +83,8 @@ def summarise(
         "computes": dict(evidence.computes),
         "holding": _holding(evidence.holding),
         "elsewhere": [_holding(holding) for holding in evidence.elsewhere],
-        "swapping": _single(evidence.swapping),
-        **({"swap_failed": True} if evidence.swap_failed else {}),
-        "protocol": _single(evidence.protocol),
+        **_swaps(evidence.swapping),
+        "protocol": _protocol(evidence.protocol),
         "backend": _backend(evidence.backend),
         "verdict": diagnosis.verdict.value,
         "rule": diagnosis.rule,
@@ -246,9 +245,20 @@ def _holding(holding: Holding | None) -> dict[str, Any] | None:
             assert_never(holding.holders)
 
 
-def _single(
-    answer: SwapEvidence | ProtocolEvidence | None,
-) -> dict[str, Any] | bool | str | None:
+def _swaps(answer: SwapEvidence | None) -> dict[str, Any]:
+    match answer:
+        case Fact(swap):
+            failed = {"swap_failed": True} if swap is Swap.FAILED else {}
+            return {"swapping": swap is Swap.UNDER_WAY} | failed
+        case Unknown(reason):
+            return {"swapping": {"unknown": reason}}
+        case None:
+            return {"swapping": None}
+        case _:
+            assert_never(answer)
+
+
+def _protocol(answer: ProtocolEvidence | None) -> dict[str, Any] | str | None:
     match answer:
         case Fact(value):
             return value

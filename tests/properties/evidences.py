@@ -7,6 +7,7 @@ from datetime import timedelta
 from hypothesis import strategies as st
 
 from drivers.base import Capabilities, ClientInstance, Connection, Reach
+from drivers.control_plane import Swap
 from handlers.case import Intent, StepKind, StepResult
 from handlers.judgement.evidence import Fact, Holding, Unknown
 from handlers.judgement.policy import BackendPolicy, LateAttach, Mode
@@ -167,8 +168,7 @@ FACTS: dict[str, st.SearchStrategy[object]] = {
             Unknown("no answer"),
         ]
     ),
-    "swapping": st.sampled_from([None, None, Fact(False), Fact(True), Unknown("Nova: no answer")]),
-    "swap_failed": st.booleans(),
+    "swapping": st.sampled_from([None, None, *map(Fact, Swap), Unknown("Nova: no answer")]),
     "service_up": st.booleans(),
     "operation": st.sampled_from(Operation),
     "attachment_id": st.none() | ids,

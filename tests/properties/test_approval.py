@@ -43,7 +43,7 @@ def mark(picture: Picture) -> str:
 EVIDENCE = sorted(
     {
         "status", "migration", "attachments", "servers", "gone", "unseen", "backend", "computes",
-        "holding", "elsewhere", "swapping", "swap_failed", "protocol", "service_up",
+        "holding", "elsewhere", "swapping", "protocol", "service_up",
     }
     & FACTS.keys()
 )  # fmt: skip
@@ -95,7 +95,7 @@ def test_evidence_has_no_part_that_nobody_thought_of() -> None:
     """A new field of a look -> this test asks whether a person judges by it."""
     assert {field.name for field in dataclasses.fields(Evidence)} == {
         "volume", "servers", "backend", "ended_on", "deleted_by", "never_built", "computes",
-        "connectors", "hosts_known", "holding", "elsewhere", "swapping", "swap_failed",
+        "connectors", "hosts_known", "holding", "elsewhere", "swapping",
         "protocol", "off",
         "learned", "reach",  # in the step that ends the client
     }  # fmt: skip

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from drivers.base import Capabilities, Connection
-from drivers.control_plane import BlockDevice
+from drivers.control_plane import BlockDevice, Swap
 from handlers.announcement import schema
 from handlers.case import CaseState, Conclusion, StepKind
 from handlers.judgement.accounting import Kind, host_of, may_hold, unexplained
@@ -76,7 +76,7 @@ def test_nobody_acts_on_what_was_not_seen_or_is_in_motion(picture: Picture) -> N
     assert not any(isinstance(answer, Unknown) for answer in answers)
     assert not any(isinstance(a, Fact) and a.value.task_state is not None for a in answers)
     assert not isinstance(s.backend, Unknown)
-    assert s.swapping in (None, Fact(False))
+    assert s.swapping in (None, Fact(Swap.NONE), Fact(Swap.FAILED))
     assert s.status in SETTLED
     assert s.volume.migration_status in (None, "success")
     assert not s.ambiguous

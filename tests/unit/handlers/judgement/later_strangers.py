@@ -8,6 +8,7 @@ of Cinder or Nova that was read.
 from __future__ import annotations
 
 from drivers.base import Connection
+from drivers.control_plane import Swap
 from handlers.judgement.evidence import Fact
 from handlers.notification import Operation
 from tests.unit.handlers.judgement.acting_pictures import (
@@ -326,7 +327,7 @@ OF_MOVES: tuple[tuple[str, Picture, str], ...] = (
      "UC1.unfinished"),
     ("the same, and the swap may go on", Picture(
         status="reserved", attachments=(attachment(A, "reserved"),), host=None,
-        swapping=Fact(True)), "B2.server-busy"),
+        swapping=Fact(Swap.UNDER_WAY)), "B2.server-busy"),
     ("a compute got another name, its rows have the old one", RENAMED, "H2.attached"),
     ("the same, and nobody can see the backend", RENAMED.but(backend=BLIND), "H2.attached"),
     ("two Fibre Channel ports of one host whose connector was never seen",

@@ -15,7 +15,7 @@ from drivers.base import (
     Reach,
     VolumeRef,
 )
-from drivers.control_plane import BlockDevice, CinderAttachment, Server, Volume
+from drivers.control_plane import BlockDevice, CinderAttachment, Server, Swap, Volume
 from handlers.case import (
     Case,
     CaseState,
@@ -192,7 +192,6 @@ class Picture:
     elsewhere: tuple[Holding, ...] = ()
     asked: bool = True
     swapping: SwapEvidence | None = None
-    swap_failed: bool = False
     protocol: ProtocolEvidence | None = None
     off: tuple[str, ...] = ()
     addressed: bool = False
@@ -255,14 +254,13 @@ class Picture:
             if host not in told
         )
         asked = self.swapping is None and server_to_ask_of(first) is not None
-        swapping = Fact(False) if asked else self.swapping
+        swapping = Fact(Swap.NONE) if asked else self.swapping
         pools = self.protocol is None and volume_to_ask_of(first) is not None
         reach = self.reach is None and client_to_ask_of(first) is not None
         return dataclasses.replace(
             seen,
             elsewhere=(*self.elsewhere, *more),
             swapping=swapping,
-            swap_failed=asked and self.swap_failed,
             protocol=Fact("iscsi") if pools else self.protocol,
             reach=Fact(Reach((), 0)) if reach else self.reach,
         )

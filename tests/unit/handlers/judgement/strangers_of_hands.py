@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 
 from drivers.base import Connection
+from drivers.control_plane import Swap
 from handlers.case import Trigger
 from handlers.judgement.evidence import Fact
 from handlers.notification import Operation
@@ -417,51 +418,51 @@ OF_OTHERS = (
     ),
     Stranger(
         "a volume is being swapped: the old one is detaching",
-        UC4.but(swapping=Fact(True)),
+        UC4.but(swapping=Fact(Swap.UNDER_WAY)),
         "B2.server-busy",
         "B2.server-busy",
     ),
     Stranger(
         "the swap failed, and Cinder did not take the wish back",
-        UC4.but(swap_failed=True),
+        UC4.but(swapping=Fact(Swap.FAILED)),
         "P32.swap-failed",
         "P32.swap-failed",
     ),
     Stranger(
         "the same, found by a sweep",
-        UC4.but(swap_failed=True, starts=0),
+        UC4.but(swapping=Fact(Swap.FAILED), starts=0),
         "P32.swap-failed",
         "P32.swap-failed",
     ),
     Stranger(
         "a swap failed, and Nova told of this detach",
-        UC4.but(swap_failed=True, nova_started=True),
+        UC4.but(swapping=Fact(Swap.FAILED), nova_started=True),
         "UC4.wish-on-record",
         "UC4.wish-on-record",
         acts=True,
     ),
     Stranger(
         "a swap failed, and Nova has let go of this volume",
-        UC3.but(swap_failed=True),
+        UC3.but(swapping=Fact(Swap.FAILED)),
         "UC3.released-in-nova",
         "UC3.released-in-nova",
         acts=True,
     ),
     Stranger(
         "a swap failed: its new volume's row is left",
-        UC1.but(swap_failed=True),
+        UC1.but(swapping=Fact(Swap.FAILED)),
         "UC1.unfinished",
         "P33.swapped-unseen",
     ),
     Stranger(
         "the same, and the guest had moved to it",
-        UC1.but(swap_failed=True, backend=(access(H1, sessions=1),)),
+        UC1.but(swapping=Fact(Swap.FAILED), backend=(access(H1, sessions=1),)),
         "UC1.unfinished",
         "P33.swapped-unseen",
     ),
     Stranger(
         "a swap failed, and Nova told of this attach",
-        UC1.but(swap_failed=True, nova_started=True),
+        UC1.but(swapping=Fact(Swap.FAILED), nova_started=True),
         "UC1.unfinished",
         "UC1.unfinished",
         acts=True,

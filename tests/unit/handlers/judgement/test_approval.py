@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from drivers.base import Connection, Observation
-from drivers.control_plane import BlockDevice
+from drivers.control_plane import BlockDevice, Swap
 from handlers.judgement.approval import fingerprint
 from handlers.judgement.evidence import Absent, Fact, NoControl, Outage, Unknown
 from handlers.judgement.plan import make_plan
@@ -136,8 +136,8 @@ CHANGES: dict[str, Callable[[Situation], Situation]] = {
     "a server more uses it on a host": other(elsewhere=(holding(X, Y), holding(X, Y, host=H2))),
     "who uses it there is unknown": other(elsewhere=(holding(X, Y), holding(host=H2, up=None))),
     "the only host's servers": other(holding=holding(X)),
-    "a volume is being swapped": other(swapping=Fact(True)),
-    "the last swap failed": other(swap_failed=True),
+    "a volume is being swapped": other(swapping=Fact(Swap.UNDER_WAY)),
+    "the last swap failed": other(swapping=Fact(Swap.FAILED)),
     "whether one is swapped is unknown": other(swapping=Unknown("no answer")),
     "where a guest was ended": other(guests_ended={X: H1}),
     "where another server's guest was ended": other(guests_ended={Y: H2}),

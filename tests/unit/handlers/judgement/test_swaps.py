@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from drivers.control_plane import Swap
 from drivers.simulator import Cloud, Fault, scenes
 from handlers.case import CaseState
 from handlers.judgement.diagnosis import server_to_ask_of
@@ -30,12 +31,12 @@ ALIKE = (UC1, UC1_RESERVED, UC1_LEGACY, UC1.but(backend=BLIND), STRAY, UC3, UC4)
 def test_neither_volume_of_a_swap_is_touched(picture: Picture) -> None:
     """Nova has a swap of the server's on record that has not ended -> it is waited for."""
     assert server_to_ask_of(picture.diagnosis) == X
-    told = picture.but(swapping=Fact(True)).diagnosis
+    told = picture.but(swapping=Fact(Swap.UNDER_WAY)).diagnosis
     assert (told.rule, told.verdict) == ("B2.server-busy", Verdict.IN_FLIGHT)
     unknown = picture.but(swapping=Unknown("Nova: 503")).diagnosis
     assert (unknown.rule, unknown.verdict) == ("X2.nova-unknown", Verdict.UNKNOWN)
     assert "503" in unknown.reason
-    assert picture.but(swapping=Fact(False)).diagnosis.rule == picture.diagnosis.rule
+    assert picture.but(swapping=Fact(Swap.NONE)).diagnosis.rule == picture.diagnosis.rule
 
 
 @pytest.mark.parametrize("picture", [ATTACHED, ENDED, UC1.but(servers=(), unseen=(X,))])
