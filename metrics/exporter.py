@@ -134,7 +134,18 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         A page that is being made is waited for, a second at most.
         """
         self.task_dispatcher.shutdown(timeout=1)  # first: its threads write to the trigger
-        self.trigger.pull_trigger(lambda: wasyncore.close_all(self._map))
+        pulled = threading.Event()
+
+        def close() -> None:
+            # A page that was just made may have woken that thread before we pull: the trigger is
+            # closed only when we have.
+            pulled.wait()
+            wasyncore.close_all(self._map)
+
+        try:
+            self.trigger.pull_trigger(close)
+        finally:
+            pulled.set()
 
 
 class Exporter:

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
+from waitress.trigger import trigger
 
 from metrics import exporter as exporter_module
 from metrics.exporter import Check, Exporter, ExporterError
@@ -323,6 +324,29 @@ def test_a_stopped_exporter_lets_go_of_its_port(components: Components) -> None:
     second.start()
     assert json.loads(get(second, "/healthz").text) == {"alive": True}
     second.stop()
+
+
+def test_stopped_while_a_page_wakes_its_thread(
+    components: Components, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """stop() between the page that wakes the thread and the thread that closes -> it stops.
+
+    The thread that was woken by a page took the order to close, and closed the pipe into which
+    stop() was about to write: "Bad file descriptor", or a byte in another file.
+    """
+    pull = trigger._physical_pull
+
+    def beside_a_page(self: trigger) -> None:
+        """Let a page pull first, and give the woken thread the time to take what is ordered."""
+        pull(self)
+        time.sleep(0.2)
+        pull(self)
+
+    served = Exporter("127.0.0.1", 0, CollectorRegistry(), components)
+    served.start()
+    monkeypatch.setattr(trigger, "_physical_pull", beside_a_page)
+    served.stop()
+    assert "exporter" not in {t.name for t in threading.enumerate()}
 
 
 def test_ipv6_loopback_can_be_listened_on(components: Components) -> None:
