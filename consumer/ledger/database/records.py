@@ -25,6 +25,7 @@ Row = sa.Row[Any]
 Values = dict[str, Any]
 Convert = Callable[[Any], Any]
 T = TypeVar("T")
+NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,8 +80,11 @@ class Shape(Generic[T]):
             if value is not was and value != was
         }
 
-    def of(self, values: Iterable[Any]) -> T:
-        """Return the object for plain values in the order of ``names``."""
+    def of(self, values: Iterable[Any], more: Mapping[str, Any] = NOTHING) -> T:
+        """Return the object for plain values in the order of ``names``.
+
+        ``more``: fields as they are, of which some may replace what the values have.
+        """
         fields = dict(zip(self._fields, values, strict=True))
         for field, decode in self._decoded:
             if (value := fields[field]) is not None:
@@ -90,6 +94,7 @@ class Shape(Generic[T]):
         for field in self._required:
             if fields[field] is None:
                 del fields[field]
+        fields.update(more)
         return self._kind(**fields)
 
 
@@ -104,9 +109,12 @@ class Stored(Shape[T]):
         at = {column.name: position for position, column in enumerate(table.columns)}
         self._pick = operator.itemgetter(*(at[name] for name in self.names))
 
-    def read(self, row: Row) -> T:
-        """Return the object for a row of the table or its archive; more columns may follow."""
-        return self.of(self._pick(row))
+    def read(self, row: Row, more: Mapping[str, Any] = NOTHING) -> T:
+        """Return the object for a row of the table or its archive; more columns may follow.
+
+        ``more``: as for ``of``.
+        """
+        return self.of(self._pick(row), more)
 
 
 def _stored_as(hint: Any) -> tuple[Convert | None, Convert | None, bool]:

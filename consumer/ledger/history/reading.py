@@ -267,9 +267,33 @@ def show_case(connection: sa.Connection, cloud: str, case_id: str) -> CaseRecord
     )
 
 
+def _counting(*by: sa.Column[Any]) -> sa.Select[Any]:
+    until, now = cases.c.acknowledged_until, sa.bindparam("now", type_=cases.c.opened_at.type)
+    known = sa.and_(until.is_not(None), until > now)
+    return (
+        sa.select(
+            *by,
+            sa.func.count(),
+            sa.func.sum(sa.case((known, 1), else_=0)),
+            # Without ELSE it is NULL for those that are known, which min leaves out.
+            sa.func.min(sa.case((~known, cases.c.opened_at))),
+        )
+        .where(
+            cases.c.cloud == sa.bindparam("cloud"),
+            cases.c.state.in_([state.value for state in OPEN_STATES]),
+        )
+        .group_by(*by)
+    )
+
+
+# Made once: the first is asked at each scrape, and takes less time than it takes to make it.
+_BY_STATE = _counting(cases.c.state)
+_BY_BACKEND = _counting(cases.c.state, cases.c.backend)
+
+
 def count_cases(connection: sa.Connection, cloud: str) -> dict[CaseState, StateCount]:
     """Count the open cases of each state. Closed cases are not counted."""
-    found = {CaseState(state): count for (state,), count in _counted(connection, cloud)}
+    found = {CaseState(state): count for (state,), count in _counted(connection, cloud, _BY_STATE)}
     return {state: found.get(state, StateCount(0, 0.0)) for state in OPEN_STATES}
 
 
@@ -278,30 +302,21 @@ def count_by_backend(
 ) -> dict[str | None, dict[CaseState, StateCount]]:
     """Count the open cases of each backend and state; of no backend where none is known yet."""
     found: dict[str | None, dict[CaseState, StateCount]] = {}
-    for (state, backend), count in _counted(connection, cloud, cases.c.backend):
+    for (state, backend), count in _counted(connection, cloud, _BY_BACKEND):
         found.setdefault(backend, {})[CaseState(state)] = count
     return found
 
 
 def _counted(
-    connection: sa.Connection, cloud: str, *also: sa.Column[Any]
+    connection: sa.Connection, cloud: str, statement: sa.Select[Any]
 ) -> Iterator[tuple[tuple[Any, ...], StateCount]]:
-    """Yield the open cases by state, and by what else, with those acknowledged apart."""
+    """Yield the open cases by what the statement counts by, with those acknowledged apart."""
     now = database_now(connection)
-    until = cases.c.acknowledged_until
-    known = sa.and_(until.is_not(None), until > now)
-    apart = sa.func.sum(sa.case((known, 1), else_=0))
-    # Without ELSE it is NULL for those that are known, which min leaves out.
-    oldest = sa.func.min(sa.case((~known, cases.c.opened_at)))
-    by = (cases.c.state, *also)
-    statement = (
-        sa.select(*by, sa.func.count(), apart, oldest)
-        .where(cases.c.cloud == cloud, cases.c.state.in_([s.value for s in OPEN_STATES]))
-        .group_by(*by)
-    )
-    for *key, count, known_of, oldest_at in connection.execute(statement):
+    for *key, count, known, oldest_at in connection.execute(
+        statement, {"cloud": cloud, "now": now}
+    ):
         age_seconds = _age(oldest_at, now)
-        yield tuple(key), StateCount(count - int(known_of), age_seconds, int(known_of))
+        yield tuple(key), StateCount(count - int(known), age_seconds, int(known))
 
 
 def _age(oldest_at: datetime | None, now: datetime) -> float:

@@ -6,7 +6,7 @@ And the wish that Cinder has on record, to attach or to detach, may come from an
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import sqlalchemy as sa
 
@@ -31,27 +31,33 @@ _OF_VOLUMES = sa.select(
 )
 
 
-def open_cases(
-    connection: sa.Connection, cloud: str, volumes: Collection[str]
-) -> Mapping[str, tuple[OtherCase, ...]]:
-    """Return the open cases of each of these volumes. One statement, none for no volume."""
-    found: dict[str, tuple[OtherCase, ...]] = {}
-    parameters = {"cloud": cloud, "volumes": sorted(volumes)}
-    lines: Iterable[Row] = connection.execute(_OF_VOLUMES, parameters) if volumes else ()
-    for line in lines:
+def open_cases_beside(
+    connection: sa.Connection, cloud: str, volume_of: Mapping[str, str]
+) -> dict[str, tuple[OtherCase, ...]]:
+    """Return for each case id the other open cases of its volume.
+
+    One statement, none for no case.
+    """
+    still_open: dict[str, list[Row]] = {volume_id: [] for volume_id in volume_of.values()}
+    parameters = {"cloud": cloud, "volumes": sorted(still_open)}
+    found: Iterable[Row] = connection.execute(_OF_VOLUMES, parameters) if still_open else ()
+    for row in found:
         # Here and not in the statement, see above: a volume has few cases.
-        if line.state != CaseState.CLOSED.value:
-            found[line.volume_id] = (*found.get(line.volume_id, ()), _case(line))
-    return found
+        if row.state != CaseState.CLOSED.value:
+            still_open[row.volume_id].append(row)
+    return {
+        case_id: tuple(_case(row) for row in still_open[volume_id] if row.case_id != case_id)
+        for case_id, volume_id in volume_of.items()
+    }
 
 
-def _case(line: Row) -> OtherCase:
+def _case(row: Row) -> OtherCase:
     return OtherCase(
-        case_id=line.case_id,
-        state=CaseState(line.state),
-        operation=Operation(line.operation),
-        attachment_id=line.attachment_id,
-        end_seen=line.end_seen,
-        rule=line.rule,
-        reason=line.reason,
+        case_id=row.case_id,
+        state=CaseState(row.state),
+        operation=Operation(row.operation),
+        attachment_id=row.attachment_id,
+        end_seen=row.end_seen,
+        rule=row.rule,
+        reason=row.reason,
     )

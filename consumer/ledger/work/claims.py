@@ -33,9 +33,9 @@ from consumer.ledger.database import galera
 from consumer.ledger.database.cases import HistoryKind, note
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import Prepared
-from consumer.ledger.database.records import CASES, Row
+from consumer.ledger.database.records import CASES, Row, Values
 from consumer.ledger.database.tables import cases, claims, intents
-from consumer.ledger.work.beside import open_cases
+from consumer.ledger.work.beside import open_cases_beside
 from consumer.ledger.work.known import known_volumes, unseen_findings
 from consumer.ledger.work.late import late_calls
 from handlers.case import (
@@ -321,17 +321,19 @@ def _claim_free(
     free = _lock_free(connection, request.cloud, candidates, now)
     due = _still_due(connection, request, [candidates[v] for v in free], now)
     _end_calls_of_crashes(connection, free.values())
+    more = gathered(connection, request.cloud, {row.case_id: row.volume_id for row in due})
     until = now + timedelta(seconds=request.lease_seconds)
     claimed = [
         Claim(
-            case=_counted(case, free[case.volume_id]),
+            # Made once: twenty copies of a case take as long as two statements.
+            case=CASES.read(row, more[row.case_id] | _counted(row, free[row.volume_id])),
             # What is decided with the old number is refused from the swap on.
-            fence=free[case.volume_id].fence + 1,
+            fence=free[row.volume_id].fence + 1,
             owner=request.owner,
             claimed_at=now,
             lease_expires_at=until,
         )
-        for case in gathered(connection, request.cloud, due)
+        for row in due
     ]
     # Only the swap decides: on SQLite the rows were not locked when they were read.
     ours = [new for new in claimed if _swap(connection, new)]
@@ -340,26 +342,30 @@ def _claim_free(
     return ours
 
 
-def gathered(connection: sa.Connection, cloud: str, of: Collection[Case]) -> list[Case]:
-    """Return these cases with what is not in their rows: see ``handlers.case.GATHERED``."""
-    ids, volumes = [case.case_id for case in of], {case.volume_id for case in of}
-    own = _intents(connection, ids)
+def gathered(
+    connection: sa.Connection, cloud: str, volume_of: Mapping[str, str]
+) -> dict[str, Values]:
+    """Return, for each case id, the fields of ``handlers.case.GATHERED``.
+
+    And ``volume_seen``, if another case of the volume or a sweep shows it.
+    """
+    volumes = set(volume_of.values())
+    own = _intents(connection, list(volume_of))
     late = late_calls(connection, cloud, volumes)
     known = known_volumes(connection, cloud, volumes)
-    unseen = unseen_findings(connection, cloud, ids)
-    beside = open_cases(connection, cloud, volumes)
-    return [
-        dataclasses.replace(
-            case,
-            intents=tuple(own.get(case.case_id, ())),
-            late=late[case.volume_id],
-            volume_seen=case.volume_seen or known[case.volume_id].seen,
-            deletion_told=known[case.volume_id].deleted,
-            unseen_finding=case.case_id in unseen and case.rearmed_at is None,
-            beside=tuple(o for o in beside.get(case.volume_id, ()) if o.case_id != case.case_id),
-        )
-        for case in of
-    ]
+    unseen = unseen_findings(connection, cloud, volume_of)
+    beside = open_cases_beside(connection, cloud, volume_of)
+    return {
+        case_id: {
+            "intents": tuple(own.get(case_id, ())),
+            "late": late[volume_id],
+            "deletion_told": known[volume_id].deleted,
+            "unseen_finding": case_id in unseen,
+            "beside": beside[case_id],
+        }
+        | ({"volume_seen": True} if known[volume_id].seen else {})
+        for case_id, volume_id in volume_of.items()
+    }
 
 
 def _end_calls_of_crashes(connection: sa.Connection, free: Iterable[_Free]) -> None:
@@ -375,14 +381,13 @@ def _end_calls_of_crashes(connection: sa.Connection, free: Iterable[_Free]) -> N
         connection.execute(_CALLS_ENDED, crashed)
 
 
-def _counted(case: Case, free: _Free) -> Case:
-    """Return the case as claimed. If its own lease had ended, the attempt counts as a crash."""
-    return dataclasses.replace(
-        case,
-        # Counted at the claim, so that an attempt that ends in a crash counts too.
-        attempts=case.attempts + 1,
-        crashes=case.crashes + (free.case_id == case.case_id),
-    )
+def _counted(row: Row, free: _Free) -> Values:
+    """Count the attempt. If the case's own lease had ended, it counts as a crash too."""
+    # Counted at the claim, so that an attempt that ends in a crash counts too.
+    return {
+        "attempts": row.attempts + 1,
+        "crashes": row.crashes + (free.case_id == row.case_id),
+    }
 
 
 def _lock_free(
@@ -396,12 +401,11 @@ def _lock_free(
 
 def _still_due(
     connection: sa.Connection, request: ClaimRequest, case_ids: Sequence[str], now: datetime
-) -> Sequence[Case]:
+) -> Sequence[Row]:
     """Read the cases again: another worker may have finished one before its volume was locked."""
     if not case_ids:
         return ()
-    rows = connection.execute(_STILL_DUE, _due(request, now) | {"case_ids": case_ids})
-    return [CASES.read(row) for row in rows]
+    return connection.execute(_STILL_DUE, _due(request, now) | {"case_ids": case_ids}).all()
 
 
 def _intents(connection: sa.Connection, case_ids: Sequence[str]) -> dict[str, list[Intent]]:

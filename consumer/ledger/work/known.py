@@ -39,7 +39,12 @@ _OF_CASES = (
         sa.func.max(sa.case((_OLD, 1), else_=0)).label("old"),
         sa.func.max(sa.case((_BY_BUS, 1), else_=0)).label("bus"),
     )
-    .where(notifications.c.case_id.in_(sa.bindparam("case_ids", expanding=True)))
+    .join(cases, cases.c.case_id == notifications.c.case_id)
+    .where(
+        notifications.c.case_id.in_(sa.bindparam("case_ids", expanding=True)),
+        # A person, or a signal, has begun a new round of it: it is no old finding then.
+        cases.c.rearmed_at.is_(None),
+    )
     .group_by(notifications.c.case_id)
 )
 _NOT_ACKNOWLEDGED = sa.select(sweeps.c.cloud).where(

@@ -20,8 +20,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -152,15 +152,13 @@ def late_calls(
     messages: Sequence[Row] = ()
     if requests:
         messages = connection.execute(_OF_REQUESTS, {"cloud": cloud, "requests": requests}).all()
-    unanswered = [line for line in lines if not _all_answered(line, messages)]
-    return {volume_id: _of(line for line in unanswered if line.volume_id == volume_id)
-            for volume_id in volumes}  # fmt: skip
-
-
-def _of(lines: Iterable[Row]) -> LateCalls:
-    at = [(line.what, line.at) for line in lines]
+    latest: dict[tuple[str, str], datetime] = {}
+    for line in lines:
+        if not _all_answered(line, messages):
+            of = line.volume_id, line.what
+            latest[of] = max(line.at, latest.get(of, line.at))
     kinds = (OWN_CALL, DETACH, ATTACH)
-    return LateCalls(*(max((a for what, a in at if what == kind), default=None) for kind in kinds))
+    return {v: LateCalls(*(latest.get((v, kind)) for kind in kinds)) for v in volumes}
 
 
 def _all_answered(tries: Row, messages: Sequence[Row]) -> bool:

@@ -39,10 +39,11 @@ def on_record(
         found = _open_cases(connection, cloud, volume_id)
     else:
         found = [one_case(connection, cloud, case_id).case]
+    more = gathered(connection, cloud, {case.case_id: case.volume_id for case in found})
     known = known_volumes(connection, cloud, [volume_id])[volume_id]
     return OnRecord(
         now=database_now(connection),
-        cases=tuple(gathered(connection, cloud, found)),
+        cases=tuple(dataclasses.replace(case, **more[case.case_id]) for case in found),
         late=late_calls(connection, cloud, [volume_id])[volume_id],
         volume_seen=known.seen,
         deletion_told=known.deleted,

@@ -242,7 +242,8 @@ def test_says_what_it_is(ledger: Ledger) -> None:
 
 # --- what a million finished cases cost ---
 
-WALKED = ("ix_cases_cloud_opened_at", "ix_cases_cloud_state_opened_at")
+OF_OPEN_CASES = "ix_cases_cloud_state_opened_at_acknowledged_until"
+WALKED = ("ix_cases_cloud_opened_at", OF_OPEN_CASES)
 
 
 def plans(ledger: Ledger, work: Callable[[], object]) -> dict[str, str]:
@@ -266,6 +267,14 @@ def plans(ledger: Ledger, work: Callable[[], object]) -> dict[str, str]:
             )
             for statement, values in statements.items()
         }
+
+
+def test_open_cases_are_counted_from_an_index_alone(tmp_path: Path) -> None:
+    """Each scrape counts the open cases on SQLite -> their rows, of kilobytes, are not read."""
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    ledger.upgrade()
+    (plan,) = (p for s, p in plans(ledger, ledger.counts).items() if "FROM cases" in s)
+    assert f"USING COVERING INDEX {OF_OPEN_CASES} " in plan
 
 
 def test_no_statement_walks_the_finished_cases(tmp_path: Path) -> None:
