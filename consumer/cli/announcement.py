@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from consumer.cli.case_list import since
+from consumer.cli.app import since
 from consumer.cli.configured import ConfiguredCommand, add_word, ledger_of
 from consumer.cli.records import Listing, add_limit
 from consumer.errors import BadInputError

@@ -7,9 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from consumer.cli.app import MOST
+from consumer.cli.app import MOST, since
 from consumer.cli.case_bundle import redacted
-from consumer.cli.case_list import since
 from consumer.cli.configured import ConfiguredCommand, ledger_of
 from consumer.cli.records import plain
 

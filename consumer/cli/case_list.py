@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cliff.lister import Lister
 
-from consumer.cli.app import counting, moment_or_seconds
-from consumer.cli.configured import ConfiguredCommand, backends_configured, ledger_of
+from consumer.cli.app import counting, since
+from consumer.cli.configured import (
+    ConfiguredCommand,
+    UnknownFilterError,
+    check_backend,
+    ledger_of,
+)
 from consumer.cli.records import add_limit, plain
-from consumer.cli.text import width
-from consumer.errors import BadInputError
-from consumer.status.rows import Cells, grouped, of_cases, of_groups
-from consumer.status.words import cut, printable
+from consumer.cli.text import lines, width
+from consumer.status.rows import grouped, of_cases, of_groups
 from handlers.case import OPEN_STATES, Case, CaseState
 
 if TYPE_CHECKING:
@@ -27,10 +30,6 @@ COLUMNS = (
     "Next attempt", "Server", "Host", "Reason",
 )  # fmt: skip
 GROUP_COLUMNS = ("Cases", "State", "Rule", "Backend", "Oldest", "Reason", "Example")
-WIDE = 120
-GAP = "  "
-SHORTEST_REASON = 16
-ONLY_WIDE = frozenset({"VOLUME", "BACKEND", "RULE"})
 MOST_GROUPED = 10_000
 
 
@@ -75,10 +74,6 @@ class CaseList(ConfiguredCommand, Lister):
         return 0
 
 
-class UnknownFilterError(BadInputError):
-    """No case has what is asked for."""
-
-
 def add_filters(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose cases."""
     states = [state.value for state in CaseState]
@@ -97,12 +92,6 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
         "--since", type=since, metavar="TIME",
         help="list only cases opened since then: 90m, 6h, 2d, or a time in ISO 8601",
     )  # fmt: skip
-
-
-def since(text: str) -> datetime:
-    """Parse how long ago, or a time; for argparse."""
-    given = moment_or_seconds(text)
-    return given if isinstance(given, datetime) else datetime.now(UTC) - timedelta(seconds=given)
 
 
 def filter_of(arguments: argparse.Namespace) -> Filter:
@@ -133,14 +122,6 @@ def _read(ledger: Ledger, arguments: argparse.Namespace) -> Listing:
     return listing
 
 
-def check_backend(ledger: Ledger, backend: str, files: Sequence[Any]) -> None:
-    """Raise UnknownFilterError for a backend that no case had and no file configures."""
-    known = {*ledger.backends_on_record(), *backends_configured(files)}
-    if backend not in known:
-        there_are = ", ".join(sorted(known)) or "none"
-        raise UnknownFilterError(f"there is no backend {backend}; there are: {there_are}")
-
-
 def check_known(ledger: Ledger, wanted: Filter, files: Sequence[Any]) -> None:
     """Raise UnknownFilterError where no case ever had one of the values: a mistyped one."""
     from consumer.ledger import Filter
@@ -162,31 +143,6 @@ def _row(case: Case) -> tuple[Any, ...]:
             case.host, case.reason,
         )
     )  # fmt: skip
-
-
-# -- lines -----------------------------------------------------------------------------------------
-
-
-def lines(rows: Iterable[Cells], columns: int) -> Iterator[str]:
-    """Yield a heading and a line for each row; the reason takes the room that is left."""
-    shown = [{k: printable(v) for k, v in row.items()} for row in rows]
-    # Ids before all: a command needs one, and the reason tells most of the rest.
-    hidden = ONLY_WIDE if columns < WIDE and "ID" in (shown or [{}])[0] else frozenset()
-    left = [{k: v for k, v in row.items() if k not in hidden} for row in shown]
-    fixed = list(aligned([{k: v for k, v in row.items() if k != "REASON"} for row in left]))
-    room = max(columns - max(map(len, fixed), default=0) - len(GAP), SHORTEST_REASON)
-    widest = max(map(len, fixed), default=0)
-    for line, reason in zip(fixed, ["REASON", *(row["REASON"] for row in left)], strict=False):
-        yield f"{line:<{widest}}{GAP}{cut(reason, room)}"
-
-
-def aligned(rows: Sequence[Cells]) -> Iterator[str]:
-    """Yield a heading and a line for each row, each column as wide as its widest cell."""
-    if not rows:
-        return
-    wide = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
-    for row in ({name: name for name in wide}, *rows):
-        yield GAP.join(f"{row[name]:<{wide[name]}}" for name in wide).rstrip()
 
 
 def _closing(listing: Listing, arguments: argparse.Namespace) -> Iterator[str]:

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from consumer.cli.app import stated_reason
-from consumer.cli.case_list import check_backend
-from consumer.cli.configured import ConfiguredCommand, add_actor, ledger_of
+from consumer.cli.configured import ConfiguredCommand, add_actor, check_backend, ledger_of
 from consumer.cli.records import Listing
 from consumer.status.words import printable
 

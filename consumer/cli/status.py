@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from consumer.cli.app import version
-from consumer.cli.case_list import aligned
 from consumer.cli.configured import ConfiguredCommand, add_format, backends_configured, ledger_of
-from consumer.cli.text import width, wrapped
+from consumer.cli.text import aligned, width, wrapped
 from consumer.status.standing import Standing, by_name, read, row, sentences
 from handlers.case import CaseState
 

@@ -10,9 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from consumer.cli.case_list import lines
 from consumer.cli.configured import ConfiguredCommand, add_format, settings_of
-from consumer.cli.text import width
+from consumer.cli.text import lines, width
 from consumer.status.words import ABBREVIATED
 from handlers.case import OPEN_STATES, Case
 

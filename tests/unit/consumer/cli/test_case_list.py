@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from consumer.cli.case_list import lines
+from consumer.cli.text import lines
 from consumer.ledger import Ledger
 from consumer.status.rows import gist
 from handlers.case import CaseState, Conclusion, UseCase
