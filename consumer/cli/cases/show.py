@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cliff.columns import FormattableColumn
 from cliff.show import ShowOne
 
-from consumer.cli import explained
+from consumer.cli.cloud import explained
 from consumer.cli.configured import ConfiguredCommand, ledger_of
 from consumer.cli.records import as_dict, plain
 from consumer.cli.text import abbreviated, width, wrapped

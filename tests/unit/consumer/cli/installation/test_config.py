@@ -15,7 +15,7 @@ from consumer.cli.app import main
 from consumer.settings import configuration, sample
 
 Captured = pytest.CaptureFixture[str]
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[5]
 MOST_LINES = 25
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from consumer.cli.app import main
-from consumer.cli.stuck import _made
+from consumer.cli.cloud.stuck import _made
 from consumer.ledger import Ledger
 from drivers.control_plane import ListedAttachment
 from drivers.simulator import Cloud

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from consumer.cli.app import main
-from consumer.cli.ramp import Ramp, Replaying, StoppedError
+from consumer.cli.cases.ramp import Ramp, Replaying, StoppedError
 from consumer.ledger import Ledger, Replay
 from drivers.simulator import Cloud
 from drivers.simulator.remote import serve_cloud
 from handlers.case import Case, CaseState, Conclusion
 from tests.bus import MEMORY, Peer, forget_memory
+from tests.unit.consumer.cli.cases.test_listing import worked
 from tests.unit.consumer.cli.conftest import Run
-from tests.unit.consumer.cli.test_case_list import worked
 from tests.unit.consumer.due import open_case, outcome
 
 WHY = ("--reason", "the array is back", "--actor", "alice")

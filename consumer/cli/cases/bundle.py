@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cliff.columns import FormattableColumn
 
 from consumer.cli.app import version
-from consumer.cli.case_show import as_fields
+from consumer.cli.cases.show import as_fields
 from consumer.cli.configured import ConfiguredCommand, settings_of
 from handlers.notification.redaction import scrub
 

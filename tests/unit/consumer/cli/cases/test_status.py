@@ -9,8 +9,8 @@ import pytest
 from consumer.ledger import Ledger, Replica
 from handlers.brakes import BrakedError, BreakerLimits, Bucket, Limits, Spending
 from handlers.case import CaseState, StepKind, StepResult
+from tests.unit.consumer.cli.cases.test_listing import worked
 from tests.unit.consumer.cli.conftest import Run
-from tests.unit.consumer.cli.test_case_list import worked
 from tests.unit.consumer.due import open_case
 
 

@@ -9,15 +9,15 @@ from collections.abc import Callable, Collection, Generator, Sequence
 from typing import TYPE_CHECKING
 
 from consumer.cli.app import DONE, FAILED, MOST, positive, stated_reason
-from consumer.cli.case_list import add_filters, check_known, filter_of
+from consumer.cli.cases.listing import add_filters, check_known, filter_of
+from consumer.cli.cases.ramp import Ramp, Replaying, StoppedError
 from consumer.cli.configured import ConfiguredCommand, add_actor, settings_of
-from consumer.cli.ramp import Ramp, Replaying, StoppedError
 from consumer.errors import BadInputError
 from consumer.status.words import printable
 from handlers.case import FOR_A_PERSON
 
 if TYPE_CHECKING:
-    from consumer.cli.live import Looked
+    from consumer.cli.cloud.live import Looked
     from consumer.ledger import Ledger
     from consumer.settings.configuration import Settings
     from handlers.case import Case
@@ -122,7 +122,7 @@ class ReplayCase(ConfiguredCommand):
         self.app.stderr.write(f"{text}\n")
 
     def _preview(self, settings: Settings, arguments: argparse.Namespace) -> int:
-        from consumer.cli.live import live_looks
+        from consumer.cli.cloud.live import live_looks
 
         with live_looks(settings) as live:
             if live.ledger is None:
@@ -172,7 +172,7 @@ def _orders(
 
     Raises NotConfirmedError that says how many were sent, and ConfigurationError.
     """
-    from consumer.cli.sending import sending
+    from consumer.cli.messages.sending import sending
     from consumer.intake.replay_queue import CaseOrder, Requester, body_of
 
     requester = Requester(arguments.actor, arguments.reason)

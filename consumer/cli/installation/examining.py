@@ -17,7 +17,7 @@ from pathlib import Path
 from consumer.bus.broker import url_explained
 from consumer.bus.examination import examine
 from consumer.bus.settings import DEFAULT, ListenerSettings
-from consumer.cli import coverage, rights
+from consumer.cli.installation import coverage, rights
 from consumer.cloud import ControlPlane, Drivers, control_plane, parks_all
 from consumer.errors import ConfigurationError
 from consumer.findings import Finding, Level, error, good, note, warning

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from consumer.cli import examining, rights
 from consumer.cli.app import main
+from consumer.cli.installation import examining, rights
 from consumer.findings import Level
 from consumer.ledger import Ledger
 from drivers.errors import (

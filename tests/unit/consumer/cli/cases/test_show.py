@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.cli import case_show
+from consumer.cli.cases import show
 from consumer.ledger import CaseRecord
 from consumer.status import one_case
 from consumer.status.words import age, printable
@@ -61,7 +61,7 @@ CASES = {
 
 def shown(one: CaseRecord, columns: int = 80, *, every: bool = False) -> str:
     """Return the text of a case."""
-    return "\n".join(case_show.text(one, NOW, columns, every=every)) + "\n"
+    return "\n".join(show.text(one, NOW, columns, every=every)) + "\n"
 
 
 def golden(name: str, columns: int) -> str:
@@ -81,7 +81,7 @@ def test_case_is_shown_as_it_was_looked_at(name: str, columns: int) -> None:
 @pytest.mark.parametrize("columns", WIDTHS)
 def test_timeline_is_drawn_as_it_was_looked_at(columns: int) -> None:
     """Messages, a look, a write, announcements -> in order, with the time since the first."""
-    drawn = "\n".join(case_show.timeline(acted(CASES["leak-observed"]), columns)) + "\n"
+    drawn = "\n".join(show.timeline(acted(CASES["leak-observed"]), columns)) + "\n"
     assert drawn == golden("timeline", columns)
 
 
@@ -167,7 +167,7 @@ def test_no_name_moves_the_cursor(every: bool) -> None:
     for text in (
         shown(one, every=every),
         shown(one, 200, every=every),
-        "".join(printable(line) + "\n" for line in case_show.timeline(acted(one), 80)),
+        "".join(printable(line) + "\n" for line in show.timeline(acted(one), 80)),
     ):
         assert is_harmless(text)
         assert "\\x1b" in text

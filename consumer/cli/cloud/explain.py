@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from consumer.cli import explained
+from consumer.cli.cloud import explained
 from consumer.cli.configured import ConfiguredCommand, settings_of
 from consumer.cli.text import abbreviated, width, wrapped
 from consumer.status.words import harmless, printable
 from handlers.recovery.explanation import Outlook, explain
 
 if TYPE_CHECKING:
-    from consumer.cli.live import Looked
+    from consumer.cli.cloud.live import Looked
 
 # 0 to 2 are taken: done, failed, bad input.
 EXIT = {Outlook.NOTHING: 0, Outlook.ACT: 3, Outlook.PERSON: 4, Outlook.WAIT: 5}
@@ -56,7 +56,7 @@ class Explain(ConfiguredCommand):
         Blocks for the looks. Raises ConfigurationError, NoSuchCaseError, LedgerError for a case
         when the ledger is away, and OutsideError where a server's volumes cannot be listed.
         """
-        from consumer.cli.live import live_looks, looks_at
+        from consumer.cli.cloud.live import live_looks, looks_at
 
         settings = settings_of(parsed_args)
         with live_looks(settings) as live:

@@ -14,7 +14,7 @@ import yaml
 from cliff.app import App
 from cliff.commandmanager import CommandManager
 
-from consumer.cli.notification import COLUMNS, NotificationInspect
+from consumer.cli.messages.notification import COLUMNS, NotificationInspect
 from tests.recordings import SAMPLES, bodies, enveloped, inner, recorded
 
 KEYS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cliff.command import Command
 
-from consumer.cli.doctor import Doctor
+from consumer.cli.installation.doctor import Doctor
 from consumer.errors import BadInputError
 
 SHIPPED = (

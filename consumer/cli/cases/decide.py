@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from consumer.cli import case_show
 from consumer.cli.app import moment_or_seconds
+from consumer.cli.cases import show
 from consumer.cli.configured import ConfiguredCommand, add_word, ledger_of
 from consumer.cli.text import width
 from consumer.status.one_case import explanation
@@ -98,7 +98,7 @@ class CaseApprove(ConfiguredCommand):
             raise WrongStateError(
                 f"case {case.case_id} is {case.state.value} and has no plan to approve"
             )
-        for line in case_show.text(record, datetime.now(UTC), width()):
+        for line in show.text(record, datetime.now(UTC), width()):
             self.app.stdout.write(line + "\n")
         mark = _mark(record, action)
         named = f"the plan with --action {action.value}" if action else "this plan"

@@ -8,8 +8,8 @@ import pytest
 
 from consumer.ledger import Ledger
 from handlers.case import Announcement, CaseState, Priority
+from tests.unit.consumer.cli.cases.test_listing import worked
 from tests.unit.consumer.cli.conftest import Run
-from tests.unit.consumer.cli.test_case_list import worked
 
 WHY = ("--reason", "the subscriber is back", "--actor", "alice")
 

@@ -27,7 +27,7 @@ class ReplayFile(ConfiguredCommand):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Send them. Raises UnreadableInputError, NotReplayableError, NotConfirmedError."""
-        from consumer.cli.sending import replayable, sending
+        from consumer.cli.messages.sending import replayable, sending
         from consumer.intake.replay_queue import Requester, read_input
 
         settings = settings_of(parsed_args)

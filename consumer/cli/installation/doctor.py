@@ -51,7 +51,7 @@ class Doctor(ConfiguredCommand):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Examine, print, and return the exit status."""
-        from consumer.cli import examining
+        from consumer.cli.installation import examining
 
         settings, found = examining.examine_files(parsed_args.config_file)
         if settings is not None and not (self.files_alone or parsed_args.config):

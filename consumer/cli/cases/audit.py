@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from consumer.cli.app import MOST, since
-from consumer.cli.case_bundle import redacted
+from consumer.cli.cases.bundle import redacted
 from consumer.cli.configured import ConfiguredCommand, ledger_of
 from consumer.cli.records import plain
 
