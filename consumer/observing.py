@@ -22,7 +22,7 @@ from consumer.health import Strangers
 from consumer.intake.batch import BatchReport
 from consumer.ledger import Archived, Pruned
 from consumer.outside import CONTROL_PLANE, Outside
-from consumer.work.sweep import SweepReport, SweepResult
+from consumer.periodic.sweep import SweepReport, SweepResult
 from drivers.errors import ConflictError, NotFoundError, PermanentError
 from handlers.brakes import Scope
 from handlers.case import CaseState, Outcome, StepKind

@@ -14,8 +14,8 @@ import threading
 from collections.abc import Callable, Sequence
 
 from consumer.counting import Answered
-from consumer.loop import one_turn
 from consumer.outside import Outside
+from consumer.periodic.loop import one_turn
 from drivers.base import StorageDriver
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import OutsideError

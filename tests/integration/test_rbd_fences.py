@@ -11,7 +11,7 @@ import pytest
 
 from consumer.ledger import Ledger
 from consumer.ledger.work.fences import Fence, FenceState
-from consumer.work.fences import FenceWatch
+from consumer.periodic.fences import FenceWatch
 from drivers.base import ClientInstance, VolumeRef
 from drivers.child import Deadline
 from drivers.errors import IndeterminateError, PermanentError

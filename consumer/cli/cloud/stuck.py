@@ -16,8 +16,8 @@ from consumer.status.words import ABBREVIATED
 from handlers.case import OPEN_STATES, Case
 
 if TYPE_CHECKING:
+    from consumer.periodic.sweep import Pages
     from consumer.settings.configuration import Settings
-    from consumer.work.sweep import Pages
     from drivers.control_plane import Cinder, ListedAttachment, ListedVolume
 
 MOST_CASES = 10_000
@@ -50,7 +50,7 @@ class Stuck(ConfiguredCommand):
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Ask Cinder, and print. Raises OutsideError if a list cannot be read."""
         from consumer.cloud import control_plane
-        from consumer.work.sweep import Pages
+        from consumer.periodic.sweep import Pages
 
         settings = settings_of(parsed_args)
         sweep = settings.sweep
@@ -69,7 +69,7 @@ class Stuck(ConfiguredCommand):
 
 def in_transition(cinder: Cinder, pages: Pages) -> list[InTransition]:
     """Return the volumes, the longest unchanged first. Blocks for Cinder, page by page."""
-    from consumer.work.sweep import attachments_in_transition, volumes_in_transition
+    from consumer.periodic.sweep import attachments_in_transition, volumes_in_transition
 
     volumes = {one.volume_id: one for one in volumes_in_transition(cinder, pages)}
     rows: dict[str, list[ListedAttachment]] = {}

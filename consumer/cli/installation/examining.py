@@ -22,11 +22,12 @@ from consumer.cloud import ControlPlane, Drivers, control_plane, parks_all
 from consumer.errors import ConfigurationError
 from consumer.findings import Finding, Level, error, good, note, warning
 from consumer.ledger import Ledger, LedgerError
+from consumer.periodic import kill_switch
 from consumer.settings import buses, configuration, files, sample
 from consumer.settings.configuration import Settings
 from consumer.settings.ledger import open_ledger
 from consumer.status.words import ago
-from consumer.work import backends, kill_switch
+from consumer.work import backends
 from consumer.work.backends import Backend
 from consumer.work.driver_calls import BoundedDrivers
 from drivers import registry

@@ -19,7 +19,8 @@ from consumer.ledger.database.prepared import insert_or_update
 from consumer.ledger.database.tables import server_looks
 from handlers.notification import Notification, Phase
 
-# As long as ten servers take at most, each within its time limit (consumer/work/server_looks.py).
+# As long as ten servers take at most, each within its time limit
+# (consumer/periodic/server_looks.py).
 AGAIN = timedelta(minutes=5)
 FORGOTTEN = timedelta(days=1)
 

@@ -24,7 +24,7 @@ from consumer.counting import (
 from consumer.intake.batch import BatchReport
 from consumer.ledger import Accepted, Archived, Pruned
 from consumer.observing import Counted, Observer
-from consumer.work.sweep import SweepReport, SweepResult
+from consumer.periodic.sweep import SweepReport, SweepResult
 from handlers.case import CaseState, Conclusion, UseCase, VerifiedBy
 from handlers.counting import Braked, Called, Guarded, Stepped, VolumeSought
 from handlers.judgement.diagnosis import rule_ids

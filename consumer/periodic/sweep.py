@@ -35,8 +35,8 @@ from oslo_config import cfg
 from consumer.counting import Happened
 from consumer.ledger import Ledger
 from consumer.ledger.work.sweeps import DueSweep
-from consumer.loop import one_turn
-from consumer.work.in_use import BUS, InUseRound, Progress, RoundSettings, arrival_of
+from consumer.periodic.in_use import BUS, InUseRound, Progress, RoundSettings, arrival_of
+from consumer.periodic.loop import one_turn
 from drivers.base import Export, StorageDriver
 from drivers.control_plane import Cinder, ListedAttachment, ListedVolume, Nova
 from drivers.errors import OutsideError

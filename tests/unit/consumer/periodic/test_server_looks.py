@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from consumer.ledger import Ledger
-from consumer.work.server_looks import ServerLooker
+from consumer.periodic.server_looks import ServerLooker
 from drivers.errors import TransientError
 from drivers.simulator import Cloud
 from handlers.correlation.matching import Timing

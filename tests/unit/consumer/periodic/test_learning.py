@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from consumer.ledger import Ledger
-from consumer.work.in_use import InUseRound, RoundSettings
-from consumer.work.learning import Learner, LearningSettings
+from consumer.periodic.in_use import InUseRound, RoundSettings
+from consumer.periodic.learning import Learner, LearningSettings
 from drivers.base import (
     Attachment,
     Capabilities,

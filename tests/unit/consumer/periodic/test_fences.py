@@ -10,7 +10,7 @@ import pytest
 
 from consumer.ledger import Ledger
 from consumer.ledger.work.fences import Fence, FenceState
-from consumer.work.fences import (
+from consumer.periodic.fences import (
     SKEW,
     STILL_REFUSED,
     UNSURE,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from consumer.ledger import Decision, DecisionKind, Ledger
-from consumer.work.decisions import DecisionLog, in_words
+from consumer.periodic.decisions import DecisionLog, in_words
 from tests.bus import new_ledger, until
 
 
@@ -18,14 +18,14 @@ def test_decisions_are_logged_once_with_who_and_why(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Paused and resumed, reasons of several lines or none -> one line each, not repeated."""
-    caplog.set_level("INFO", "consumer.work.decisions")
+    caplog.set_level("INFO", "consumer.periodic.decisions")
     with new_ledger(tmp_path) as ledger:
         ledger.pause("alice", "the array\nis being moved")
         ledger.resume("bob")
         log = DecisionLog(ledger)
         log.log_once()
         log.log_once()
-    of_ours = [r for r in caplog.records if r.name == "consumer.work.decisions"]
+    of_ours = [r for r in caplog.records if r.name == "consumer.periodic.decisions"]
     paused, resumed = (record.getMessage() for record in of_ours)
     assert paused.startswith("alice paused detachd at 20")
     assert paused.endswith(": the array is being moved")
@@ -41,7 +41,7 @@ def test_pause_of_one_backend_is_not_logged_as_one_of_all(
         ledger.pause("alice", "the array", backend="h@lvm")
         ledger.resume("bob", "done", backend="h@lvm")
         DecisionLog(ledger).log_once()
-    of_ours = [r for r in caplog.records if r.name == "consumer.work.decisions"]
+    of_ours = [r for r in caplog.records if r.name == "consumer.periodic.decisions"]
     paused, resumed = (record.getMessage() for record in of_ours)
     assert paused.startswith("alice paused backend h@lvm at 20")
     assert resumed.startswith("bob resumed backend h@lvm at 20")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from consumer.counting import EventKind, Happened
 from consumer.ledger import Ledger
-from consumer.loop import one_turn
+from consumer.periodic.loop import one_turn
 from drivers.control_plane import Nova
 from drivers.errors import OutsideError
 

@@ -10,7 +10,7 @@ import pytest
 
 from consumer.counting import EventKind, Happened
 from consumer.ledger import Ledger
-from consumer.work.hosts_off import HostsOff
+from consumer.periodic.hosts_off import HostsOff
 from drivers.simulator import Cloud
 from tests.bus import new_ledger
 

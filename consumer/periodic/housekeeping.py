@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from consumer.counting import Happened
 from consumer.ledger import Archived, Ledger, Pruned
-from consumer.loop import one_turn
+from consumer.periodic.loop import one_turn
 
 LOG = logging.getLogger(__name__)
 

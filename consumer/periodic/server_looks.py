@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 
 from consumer.counting import Happened
 from consumer.ledger import Arrival, Ledger
-from consumer.loop import one_turn
-from consumer.work.in_use import arrival_of
+from consumer.periodic.in_use import arrival_of
+from consumer.periodic.loop import one_turn
 from drivers.control_plane import Cinder, ListedAttachment
 from drivers.errors import OutsideError
 from handlers.correlation.sweep import left_by_server

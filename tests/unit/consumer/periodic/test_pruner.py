@@ -10,7 +10,7 @@ import pytest
 
 from consumer.ledger import Ledger, LedgerUnavailableError, Pruned
 from consumer.observing import Observer
-from consumer.work.housekeeping import BATCH, Pruner
+from consumer.periodic.housekeeping import BATCH, Pruner
 from handlers.case import CaseState
 from metrics.instruments import Instruments
 from tests.bus import new_ledger, running, until

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from consumer.ledger import Ledger
-from consumer.work.kill_switch import KillSwitch
+from consumer.periodic.kill_switch import KillSwitch
 from tests.bus import new_ledger
 
 

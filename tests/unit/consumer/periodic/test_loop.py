@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from consumer.loop import Loop, Pulse
+from consumer.periodic.loop import Loop, Pulse
 from tests.bus import until
 
 

@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 
 from consumer.ledger import Ledger
-from consumer.loop import one_turn
+from consumer.periodic.loop import one_turn
 
 LOG = logging.getLogger(__name__)
 

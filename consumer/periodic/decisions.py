@@ -6,7 +6,7 @@ import logging
 import threading
 
 from consumer.ledger import Decision, DecisionKind, Ledger
-from consumer.loop import one_turn
+from consumer.periodic.loop import one_turn
 
 LOG = logging.getLogger(__name__)
 

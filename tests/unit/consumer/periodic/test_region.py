@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from consumer.errors import ConfigurationError
-from consumer.work.region import RegionCheck
+from consumer.periodic.region import RegionCheck
 from drivers.errors import TransientError
 from drivers.openstack.place import Place
 

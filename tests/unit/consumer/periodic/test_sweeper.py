@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from consumer.counting import EventKind, Happened
 from consumer.ledger import Ledger, LedgerUnavailableError
 from consumer.ledger.database.tables import sightings, sweeps
-from consumer.work.sweep import Sweeper, SweepReport, SweepResult, SweepSettings, find_ghosts
+from consumer.periodic.sweep import Sweeper, SweepReport, SweepResult, SweepSettings, find_ghosts
 from drivers.control_plane import ListedVolume, Volume
 from drivers.simulator import DEFAULT_BACKEND, Cloud, Fault
 from handlers.case import Case, CaseState, Trigger

@@ -12,7 +12,7 @@ import pytest
 
 from consumer.ledger import Ledger
 from consumer.ledger.database.tables import inventory, rounds
-from consumer.work.in_use import InUseRound, Progress, RoundSettings
+from consumer.periodic.in_use import InUseRound, Progress, RoundSettings
 from drivers.control_plane import ListedAttachment, ServersPage, ServerVolumes
 from drivers.errors import TransientError
 from drivers.simulator import Cloud
