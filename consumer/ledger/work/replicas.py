@@ -1,7 +1,7 @@
 """The services that work on this ledger; each writes a heartbeat at intervals.
 
 The heartbeats are only for display. Only a claim decides which worker has a volume, and a claim is
-ended early only for a service that is proven dead (``consumer.work.liveness``).
+ended early only for a service that is proven dead (``consumer.supervision.liveness``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ RETENTION_SECONDS = 7 * 86_400.0
 class Replica:
     """One service process; ``owner`` is its name in claims.
 
-    ``place``: where another process can prove that it is dead; see ``consumer.work.liveness``.
+    ``place``: where another process can prove that it is dead; see
+    ``consumer.supervision.liveness``.
     """
 
     owner: str

@@ -25,7 +25,7 @@ from consumer.periodic.housekeeping import Pruner
 from consumer.publish.publisher import Publisher
 from consumer.service import Parts, Service
 from consumer.settings.configuration import load
-from consumer.work.liveness import Heartbeat
+from consumer.supervision.liveness import Heartbeat
 from consumer.work.worker import Worker
 from drivers.control_plane import Volume
 from drivers.simulator import DEFAULT_BACKEND, Cloud

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from consumer.ledger import Ledger, LedgerUnavailableError, Pruned
-from consumer.observing import Observer
 from consumer.periodic.housekeeping import BATCH, Pruner
+from consumer.supervision.observing import Observer
 from handlers.case import CaseState
 from metrics.instruments import Instruments
 from tests.bus import new_ledger, running, until

@@ -23,8 +23,8 @@ from consumer.counting import (
 )
 from consumer.intake.batch import BatchReport
 from consumer.ledger import Accepted, Archived, Pruned
-from consumer.observing import Counted, Observer
 from consumer.periodic.sweep import SweepReport, SweepResult
+from consumer.supervision.observing import Counted, Observer
 from handlers.case import CaseState, Conclusion, UseCase, VerifiedBy
 from handlers.counting import Braked, Called, Guarded, Stepped, VolumeSought
 from handlers.judgement.diagnosis import rule_ids

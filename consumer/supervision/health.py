@@ -10,8 +10,8 @@ from consumer.bus.settings import DEFAULT
 from consumer.intake.listener import Listener, ListenerStatus
 from consumer.intake.replayer import Replayer, ReplayStatus
 from consumer.ledger import Ledger, LedgerError
-from consumer.outside import Outside
 from consumer.publish.publisher import Publisher
+from consumer.supervision.outside import Outside
 from handlers.counting import VolumeSought
 from metrics.collectors import LedgerState
 from metrics.exporter import Check

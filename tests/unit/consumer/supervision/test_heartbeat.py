@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from consumer.ledger import Ledger, LedgerUnavailableError, Replica
-from consumer.work.liveness import Heartbeat
+from consumer.supervision.liveness import Heartbeat
 from tests.bus import new_ledger, running, until
 
 ME = Replica("me:1:aa", "me", 1, "0.1.0")

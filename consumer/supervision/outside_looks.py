@@ -14,8 +14,8 @@ import threading
 from collections.abc import Callable, Sequence
 
 from consumer.counting import Answered
-from consumer.outside import Outside
 from consumer.periodic.loop import one_turn
+from consumer.supervision.outside import Outside
 from drivers.base import StorageDriver
 from drivers.control_plane import Cinder, Nova
 from drivers.errors import OutsideError

@@ -18,11 +18,11 @@ from consumer.counting import (
     QueuesSeen,
     Released,
 )
-from consumer.health import Strangers
 from consumer.intake.batch import BatchReport
 from consumer.ledger import Archived, Pruned
-from consumer.outside import CONTROL_PLANE, Outside
 from consumer.periodic.sweep import SweepReport, SweepResult
+from consumer.supervision.health import Strangers
+from consumer.supervision.outside import CONTROL_PLANE, Outside
 from drivers.errors import ConflictError, NotFoundError, PermanentError
 from handlers.brakes import Scope
 from handlers.case import CaseState, Outcome, StepKind

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from consumer.counting import Answered
-from consumer.observing import Observer
-from consumer.outside import Outside
-from consumer.work.outside_looks import OutsideLooks
+from consumer.supervision.observing import Observer
+from consumer.supervision.outside import Outside
+from consumer.supervision.outside_looks import OutsideLooks
 from drivers.errors import OutsideError, TransientError
 from drivers.openstack import session
 from drivers.openstack.cinder import CinderClient

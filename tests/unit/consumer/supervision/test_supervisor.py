@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from consumer.supervisor import Supervisor
+from consumer.supervision.supervisor import Supervisor
 
 
 class Systemd:

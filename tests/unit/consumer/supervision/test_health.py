@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consumer.health import Strangers
+from consumer.supervision.health import Strangers
 from handlers.counting import VolumeSought
 
 

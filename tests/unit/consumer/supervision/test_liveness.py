@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from consumer.ledger import Ledger, Replica
-from consumer.work import liveness
-from consumer.work.liveness import Heartbeat, SignOfLife
+from consumer.supervision import liveness
+from consumer.supervision.liveness import Heartbeat, SignOfLife
 from handlers.case import ClaimLostError
 from tests.bus import new_ledger, running, until
 from tests.unit.consumer.ledger.making import claim_one, due_case, renew
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has 
 
 HOLDS = """
 import os, sys, time
-from consumer.work.liveness import SignOfLife
+from consumer.supervision.liveness import SignOfLife
 sign = SignOfLife(sys.argv[1])
 sign.hold()
 print(sign.place, flush=True)

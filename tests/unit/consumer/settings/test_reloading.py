@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from consumer.reloading import Reloader, mode_changes, with_modes
 from consumer.settings import configuration
 from consumer.settings.configuration import Settings, load
+from consumer.settings.reloading import Reloader, mode_changes, with_modes
 from handlers.judgement.policy import Mode
 
 BASIS = """[DEFAULT]
