@@ -30,7 +30,7 @@ from typing import assert_never
 
 from consumer.counting import Happened
 from consumer.ledger import Ledger
-from consumer.ledger.work.fences import Fence, FenceState
+from consumer.ledger.periodic.fences import Fence, FenceState
 from consumer.periodic.loop import one_turn
 from drivers.base import Fences, StorageDriver
 from drivers.errors import OutsideError

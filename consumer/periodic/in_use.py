@@ -23,7 +23,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from consumer.ledger import Arrival, Ledger
-from consumer.ledger.work.rounds import Apart, Round
+from consumer.ledger.periodic.rounds import Apart, Round
 from drivers.control_plane import Cinder, CinderAttachment, Nova, Volume
 from drivers.errors import PermanentError
 from handlers.correlation import sweep

@@ -26,7 +26,7 @@ from oslo_config import cfg
 
 from consumer.counting import Happened
 from consumer.ledger import Ledger
-from consumer.ledger.work.learned import ToLookAt
+from consumer.ledger.periodic.learned import ToLookAt
 from consumer.periodic.loop import one_turn
 from drivers.base import ClientInstance, StorageDriver
 from drivers.control_plane import Cinder, Nova

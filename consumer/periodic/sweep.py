@@ -34,7 +34,7 @@ from oslo_config import cfg
 
 from consumer.counting import Happened
 from consumer.ledger import Ledger
-from consumer.ledger.work.sweeps import DueSweep
+from consumer.ledger.periodic.sweeps import DueSweep
 from consumer.periodic.in_use import BUS, InUseRound, Progress, RoundSettings, arrival_of
 from consumer.periodic.loop import one_turn
 from drivers.base import Export, StorageDriver

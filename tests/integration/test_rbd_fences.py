@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from consumer.ledger import Ledger
-from consumer.ledger.work.fences import Fence, FenceState
+from consumer.ledger.periodic.fences import Fence, FenceState
 from consumer.periodic.fences import FenceWatch
 from drivers.base import ClientInstance, VolumeRef
 from drivers.child import Deadline

@@ -13,7 +13,7 @@ from consumer.errors import BadInputError
 from consumer.status.words import printable
 
 if TYPE_CHECKING:
-    from consumer.ledger.work.fences import Fence
+    from consumer.ledger.periodic.fences import Fence
 
 LIFT_SECONDS = 30.0
 COLUMNS = (

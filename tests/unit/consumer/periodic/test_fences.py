@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from consumer.ledger import Ledger
-from consumer.ledger.work.fences import Fence, FenceState
+from consumer.ledger.periodic.fences import Fence, FenceState
 from consumer.periodic.fences import (
     SKEW,
     STILL_REFUSED,
@@ -22,7 +22,7 @@ from consumer.periodic.fences import (
 from drivers.base import Attachment, Capabilities, Fences, Observation, StorageDriver, VolumeRef
 from handlers.judgement.policy import BackendPolicy, Mode
 from tests.bus import new_ledger
-from tests.unit.consumer.ledger.work.test_fences import BACKEND, made
+from tests.unit.consumer.ledger.periodic.test_fences import BACKEND, made
 
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
 LATER = NOW + timedelta(days=1000)

@@ -12,11 +12,11 @@ import pytest
 
 from consumer.cli.app import main
 from consumer.ledger import Ledger
-from consumer.ledger.work.fences import FenceState
+from consumer.ledger.periodic.fences import FenceState
 from drivers.base import Fences
 from drivers.errors import IndeterminateError
 from drivers.rbd import RbdDriver
-from tests.unit.consumer.ledger.work.test_fences import ADDRESS, BACKEND, made
+from tests.unit.consumer.ledger.periodic.test_fences import ADDRESS, BACKEND, made
 
 Ask = Callable[..., tuple[int, str, str]]
 OTHER = "192.0.2.1:0/2002"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from consumer.ledger import Claim, DecisionKind, Ledger, NoSuchFenceError, WrongStateError
-from consumer.ledger.work.fences import FenceState
+from consumer.ledger.periodic.fences import FenceState
 from handlers.case import CaseFile, PausedError, StepKind, StepResult
 from tests.unit.consumer.ledger.making import ATTACHMENT, VOLUME, claim_one, due_case
 

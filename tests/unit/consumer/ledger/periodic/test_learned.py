@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from consumer.ledger import Ledger
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.tables import learned_clients
-from consumer.ledger.work.learned import FORGOTTEN
+from consumer.ledger.periodic.learned import FORGOTTEN
 from drivers.base import ClientInstance
 from handlers.case import LearnedClient
 from tests.unit.consumer.ledger.making import ATTACHMENT, VOLUME, claim_one, due_case

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.tables import pauses
-from consumer.ledger.work.decisions import DecisionKind, Word, decide
+from consumer.ledger.decisions.decisions import DecisionKind, Word, decide
 from handlers.case import PausedError
 
 _ALL = (

@@ -22,8 +22,8 @@ import sqlalchemy as sa
 from consumer.ledger.database.engine import PartOfLedger, database_now
 from consumer.ledger.database.records import Stored
 from consumer.ledger.database.tables import fences
+from consumer.ledger.decisions.decisions import DecisionKind, Word, decide
 from consumer.ledger.errors import NoSuchFenceError, WrongStateError
-from consumer.ledger.work.decisions import DecisionKind, Word, decide
 from handlers.case import Case, PausedError, StepResult
 
 CLIENT = "client"

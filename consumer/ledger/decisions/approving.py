@@ -17,8 +17,8 @@ from consumer.ledger.database.cases import HistoryKind, of_case, one_case, rewri
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.locks import lock_volumes
 from consumer.ledger.database.tables import history
+from consumer.ledger.decisions.decisions import DecisionKind, Word, record
 from consumer.ledger.errors import PlanChangedError, WrongStateError
-from consumer.ledger.work.decisions import DecisionKind, Word, record
 from handlers.case import ORDERED_OF_PARKED, Action, Case, CaseState
 from handlers.judgement.guards import Guard, bars
 from handlers.recovery.changes import changes

@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import insert_absent
 from consumer.ledger.database.tables import connectors, notifications, off_words, off_words_counted
+from consumer.ledger.decisions.decisions import DecisionKind, Word, decide
 from consumer.ledger.errors import NoSuchHostError, WrongStateError
-from consumer.ledger.work.decisions import DecisionKind, Word, decide
 from handlers.case import OffWord
 from handlers.notification import Notification, Operation, Phase
 
