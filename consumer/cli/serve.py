@@ -57,7 +57,7 @@ class Serve(ConfiguredCommand):
         """Start the service, wait for a signal or the failure of a part, and stop it."""
         from consumer.service import Service
         from consumer.settings.reloading import Reloader
-        from consumer.supervision.supervisor import Supervisor
+        from consumer.supervision.systemd import Supervisor
 
         share_one_arena()
         settings = settings_of(parsed_args)

@@ -9,9 +9,9 @@ from consumer.body_state import BodyState
 from consumer.ledger.database.address import Tls, check_url
 from consumer.ledger.database.cases import HistoryKind
 from consumer.ledger.database.schema import Upgraded
-from consumer.ledger.decisions.control import Pause
 from consumer.ledger.decisions.decisions import Decision, DecisionKind
 from consumer.ledger.decisions.off_words import SaidOff
+from consumer.ledger.decisions.pausing import Pause
 from consumer.ledger.errors import (
     ClusterUnfitError,
     LedgerError,

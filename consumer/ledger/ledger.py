@@ -22,10 +22,10 @@ from consumer.ledger.database import schema
 from consumer.ledger.database.address import Tls
 from consumer.ledger.database.engine import Database, PartOfLedger, database_now
 from consumer.ledger.database.schema import Upgraded
-from consumer.ledger.decisions import approving, control, off_words
-from consumer.ledger.decisions.control import Pause
+from consumer.ledger.decisions import approving, off_words, pausing
 from consumer.ledger.decisions.decisions import Decision, Word, take_unlogged
 from consumer.ledger.decisions.off_words import SaidOff
+from consumer.ledger.decisions.pausing import Pause
 from consumer.ledger.history import reading
 from consumer.ledger.history.archive import Archived, Pruned, archive, prune
 from consumer.ledger.history.reading import CaseRecord, Filter, Listing, StateCount
@@ -320,21 +320,21 @@ class Ledger(PartOfLedger):
 
         With ``backend``, only for the volumes of that one.
         """
-        self._write(control.pause, Word(actor, reason), backend)
+        self._write(pausing.pause, Word(actor, reason), backend)
 
     def resume(self, actor: str, reason: str = "", *, backend: str | None = None) -> None:
         """End the pause of all, or of one backend, if there is one."""
-        self._write(control.resume, Word(actor, reason), backend)
+        self._write(pausing.resume, Word(actor, reason), backend)
 
     def paused(self, backend: str | None = None) -> Pause | None:
         """Return the pause of all, else that of this backend, or None."""
         return self._database.read(
-            lambda c: control.paused(c, self._cloud, backend), one_statement=True
+            lambda c: pausing.paused(c, self._cloud, backend), one_statement=True
         )
 
     def pauses(self) -> tuple[Pause, ...]:
         """Return all pauses that last now, of all and of single backends."""
-        return self._database.read(lambda c: control.pauses_now(c, self._cloud), one_statement=True)
+        return self._database.read(lambda c: pausing.pauses_now(c, self._cloud), one_statement=True)
 
     def approve(
         self, case_id: str, actor: str, reason: str, *, plan: str, action: Action | None = None

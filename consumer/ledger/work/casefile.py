@@ -22,7 +22,7 @@ from consumer.ledger.database.engine import Database, database_now
 from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.tables import cases, claims, connectors, intents
 from consumer.ledger.decisions import off_words
-from consumer.ledger.decisions.control import PAUSED, check_not_paused
+from consumer.ledger.decisions.pausing import PAUSED, check_not_paused
 from consumer.ledger.periodic import fences, learned
 from consumer.ledger.work.allowances import CollidedError, take
 from consumer.ledger.work.breakers import count, hold, try_one

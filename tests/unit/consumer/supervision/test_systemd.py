@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from consumer.supervision.supervisor import Supervisor
+from consumer.supervision.systemd import Supervisor
 
 
 class Systemd:
