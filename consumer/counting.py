@@ -1,7 +1,8 @@
 """The events that the loops of the service report, to be counted.
 
 Each loop has a function that it calls with each event, and with the reports that it makes anyway.
-The function must be quick and must not raise. ``consumer.observing`` has that of the service.
+The function must be quick and must not raise. That of the service is in
+``consumer.supervision.observing``.
 """
 
 from __future__ import annotations

@@ -27,38 +27,38 @@ from consumer.cloud import (
     control_plane,
     parks_all,
 )
-from consumer.health import Health, Strangers
 from consumer.intake.listener import Listener
 from consumer.intake.replay_queue import ReplaySettings
 from consumer.intake.replayer import Replayer
 from consumer.ledger import Ledger, Pause, Replica
-from consumer.loop import Loop
-from consumer.observing import Observer
-from consumer.outside import Outside
+from consumer.periodic.decisions import DecisionLog
+from consumer.periodic.fences import FenceWatch
+from consumer.periodic.hosts_off import HostsOff
+from consumer.periodic.housekeeping import Pruner
+from consumer.periodic.kill_switch import KillSwitch
+from consumer.periodic.learning import Learner
+from consumer.periodic.loop import Loop
+from consumer.periodic.region import RegionCheck
+from consumer.periodic.server_looks import ServerLooker
+from consumer.periodic.sweep import Sweeper
 from consumer.publish.publisher import Publisher
-from consumer.reloading import brake_changes, mode_changes, with_modes
-from consumer.report import report
 from consumer.settings import buses
 from consumer.settings.configuration import Settings
 from consumer.settings.ledger import open_ledger
+from consumer.settings.reloading import brake_changes, mode_changes, with_modes
 from consumer.status import page as status_page
 from consumer.status.page import StatusPage
 from consumer.status.standing import doubt_of
 from consumer.status.words import printable
+from consumer.supervision.health import Health, Strangers
+from consumer.supervision.liveness import Heartbeat, SignOfLife
+from consumer.supervision.observing import Observer
+from consumer.supervision.outside import Outside
+from consumer.supervision.outside_looks import OutsideLooks
+from consumer.supervision.report import report
 from consumer.work.backends import Backends
-from consumer.work.decisions import DecisionLog
 from consumer.work.driver_calls import BoundedDrivers
-from consumer.work.fences import FenceWatch
 from consumer.work.hanging import HangingWrites
-from consumer.work.hosts_off import HostsOff
-from consumer.work.housekeeping import Pruner
-from consumer.work.kill_switch import KillSwitch
-from consumer.work.learning import Learner
-from consumer.work.liveness import Heartbeat, SignOfLife
-from consumer.work.outside_looks import OutsideLooks
-from consumer.work.region import RegionCheck
-from consumer.work.server_looks import ServerLooker
-from consumer.work.sweep import Sweeper
 from consumer.work.worker import Worker
 from handlers.judgement.policy import Mode
 from handlers.notification import ON_THE_BUS

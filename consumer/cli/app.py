@@ -13,7 +13,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -248,3 +248,9 @@ def moment_or_seconds(text: str) -> datetime | float:
     # UTC, as all times that are printed: the local zone of an operator and that of the machine may
     # differ.
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def since(text: str) -> datetime:
+    """Parse how long ago, or a time; for argparse."""
+    given = moment_or_seconds(text)
+    return given if isinstance(given, datetime) else datetime.now(UTC) - timedelta(seconds=given)

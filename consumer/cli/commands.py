@@ -65,32 +65,35 @@ GROUPS = (
         "Run",
         (
             Listed("serve", "consumer.cli.serve:Serve", "Run the service in the foreground"),
-            Listed("demo", "consumer.cli.demo:Demo", "Run the use cases on a simulated cloud"),
             Listed(
-                "simulate", "consumer.cli.simulate:Simulate",
+                "demo", "consumer.cli.installation.demo:Demo",
+                "Run the use cases on a simulated cloud",
+            ),
+            Listed(
+                "simulate", "consumer.cli.installation.simulate:Simulate",
                 "Run a simulated cloud, and publish its notifications",
                 "detachd simulate --scenes uc1 uc5 --config-file trial.conf",
             ),
             Listed(
-                "doctor", "consumer.cli.doctor:Doctor",
+                "doctor", "consumer.cli.installation.doctor:Doctor",
                 "Examine what detachd needs, and say what to do",
                 "detachd doctor --config",
             ),
             Listed(
-                "config minimal", "consumer.cli.config:ConfigMinimal",
+                "config minimal", "consumer.cli.installation.config:ConfigMinimal",
                 "Print the least that detachd needs",
                 "detachd config minimal --simulated",
             ),
             Listed(
-                "config sample", "consumer.cli.config:ConfigSample",
+                "config sample", "consumer.cli.installation.config:ConfigSample",
                 "Print every option with its help and its default",
             ),
             Listed(
-                "config check", "consumer.cli.config:ConfigCheck",
+                "config check", "consumer.cli.installation.config:ConfigCheck",
                 "Read the configuration and say what is wrong in it",
             ),
             Listed(
-                "config files", "consumer.cli.config:ConfigFiles",
+                "config files", "consumer.cli.installation.config:ConfigFiles",
                 "Write alert rules, schemas and the unit into a directory",
                 "detachd config files /etc/detachd/files",
             ),
@@ -99,73 +102,73 @@ GROUPS = (
                 "Create or migrate the tables of the ledger",
             ),
             Listed(
-                "replica list", "consumer.cli.replicas:ReplicaList",
+                "replica list", "consumer.cli.installation.replicas:ReplicaList",
                 "List the services that use this ledger",
             ),
             Listed(
-                "pause", "consumer.cli.replicas:Pause",
+                "pause", "consumer.cli.installation.replicas:Pause",
                 "Stop all writes to the cloud until `detachd resume`",
                 'detachd pause --reason "maintenance of the storage network"',
             ),
-            Listed("resume", "consumer.cli.replicas:Resume", "End the pause"),
+            Listed("resume", "consumer.cli.installation.replicas:Resume", "End the pause"),
         ),
     ),
     Group(
         "Look",
         (
             Listed(
-                "status", "consumer.cli.status:Status",
+                "status", "consumer.cli.cases.status:Status",
                 "Show what is stuck by backend, and what stands still",
             ),
             Listed(
-                "case list", "consumer.cli.case_list:CaseList",
+                "case list", "consumer.cli.cases.listing:CaseList",
                 "List the cases, those for a person first",
                 "detachd case list --state parked --backend storage-1@fast",
             ),
             Listed(
-                "case show", "consumer.cli.case_show:CaseShow", "Show one case",
+                "case show", "consumer.cli.cases.show:CaseShow", "Show one case",
                 "detachd case show 4f1c",
             ),
             Listed(
-                "stuck", "consumer.cli.stuck:Stuck",
+                "stuck", "consumer.cli.cloud.stuck:Stuck",
                 "List what is in transition in Cinder now",
             ),
             Listed(
-                "explain", "consumer.cli.explain:Explain",
+                "explain", "consumer.cli.cloud.explain:Explain",
                 "Look at a volume, case or server now, and change nothing",
                 "detachd explain 5f1c0a52-98f4-4f2e-9d63-0a5b1c7de911",
             ),
             Listed(
-                "case bundle", "consumer.cli.case_bundle:CaseBundle",
+                "case bundle", "consumer.cli.cases.bundle:CaseBundle",
                 "Write one redacted file for a ticket",
             ),
             Listed(
-                "audit export", "consumer.cli.audit:AuditExport",
+                "audit export", "consumer.cli.cases.audit:AuditExport",
                 "Print every decision and write as JSON lines",
             ),
             Listed(
-                "sweep list", "consumer.cli.sweep:SweepList",
+                "sweep list", "consumer.cli.cloud.sweep:SweepList",
                 "List what the sweeps found in transition or exported",
             ),
             Listed(
-                "driver list", "consumer.cli.driver:DriverList",
+                "driver list", "consumer.cli.cloud.driver:DriverList",
                 "List the storage drivers, and what each can do",
             ),
             Listed(
-                "driver probe", "consumer.cli.driver:DriverProbe",
+                "driver probe", "consumer.cli.cloud.driver:DriverProbe",
                 "Look at a volume with a storage driver",
                 "detachd driver probe storage-1@fast 5f1c0a52-98f4-4f2e-9d63-0a5b1c7de911",
             ),
             Listed(
-                "rule list", "consumer.cli.rule:RuleList",
+                "rule list", "consumer.cli.cases.rule:RuleList",
                 "List the rules, in the order in which they decide",
             ),
             Listed(
-                "rule show", "consumer.cli.rule:RuleShow", "Show one rule",
+                "rule show", "consumer.cli.cases.rule:RuleShow", "Show one rule",
                 "detachd rule show UC5.leaked",
             ),
             Listed(
-                "notification inspect", "consumer.cli.notification:NotificationInspect",
+                "notification inspect", "consumer.cli.messages.notification:NotificationInspect",
                 "Show how detachd reads a notification",
                 "detachd notification inspect message.json",
             ),
@@ -175,60 +178,64 @@ GROUPS = (
         "Decide",
         (
             Listed(
-                "case approve", "consumer.cli.decide:CaseApprove",
+                "case approve", "consumer.cli.cases.decide:CaseApprove",
                 "Approve the plan of a case that awaits approval",
             ),
             Listed(
-                "case acknowledge", "consumer.cli.decide:CaseAcknowledge",
+                "case acknowledge", "consumer.cli.cases.decide:CaseAcknowledge",
                 "Leave a case out of the alerts for a time",
                 'detachd case acknowledge 4f1c --until 2d --reason "waits for the vendor"',
             ),
             Listed(
-                "case close", "consumer.cli.decide:CaseClose", "Dismiss a parked case",
+                "case close", "consumer.cli.cases.decide:CaseClose", "Dismiss a parked case",
                 'detachd case close 4f1c --reason "put right by hand"',
             ),
-            Listed("case note", "consumer.cli.decide:CaseNote", "Write into a case's history"),
             Listed(
-                "host attest", "consumer.cli.host:HostAttest",
+                "case note", "consumer.cli.cases.decide:CaseNote",
+                "Write into a case's history",
+            ),
+            Listed(
+                "host attest", "consumer.cli.cloud.host:HostAttest",
                 "Say that a compute host is powered off",
                 'detachd host attest compute-7 --off --until 8h --reason "unplugged, ticket 4711"',
             ),
             Listed(
-                "host list", "consumer.cli.host:HostList",
+                "host list", "consumer.cli.cloud.host:HostList",
                 "List what was said of hosts that are powered off",
             ),
             Listed(
-                "host revoke", "consumer.cli.host:HostRevoke",
+                "host revoke", "consumer.cli.cloud.host:HostRevoke",
                 "Take back that a host is powered off",
             ),
             Listed(
-                "fence list", "consumer.cli.fence:FenceList",
+                "fence list", "consumer.cli.cloud.fence:FenceList",
                 "List the clients of storage clusters that were fenced",
             ),
             Listed(
-                "fence lift", "consumer.cli.fence:FenceLift",
+                "fence lift", "consumer.cli.cloud.fence:FenceLift",
                 "Let a fenced client in again",
                 'detachd fence lift 7 --reason "compute-7 was started anew, ticket 4711"',
             ),
             Listed(
-                "replay case", "consumer.cli.replay_case:ReplayCase",
+                "replay case", "consumer.cli.cases.replay:ReplayCase",
                 "Diagnose cases again at once, whatever their state",
                 'detachd replay case --state parked --backend storage-1@fast --preview',
             ),
             Listed(
-                "replay file", "consumer.cli.replay:ReplayFile", "Replay recorded notifications"
+                "replay file", "consumer.cli.messages.replay:ReplayFile",
+                "Replay recorded notifications",
             ),
             Listed(
-                "announcement list", "consumer.cli.announcement:AnnouncementList",
+                "announcement list", "consumer.cli.messages.announcement:AnnouncementList",
                 "List the announcements that reached no queue",
             ),
             Listed(
-                "announcement resend", "consumer.cli.announcement:AnnouncementResend",
+                "announcement resend", "consumer.cli.messages.announcement:AnnouncementResend",
                 "Send announcements that reached no queue again",
                 'detachd announcement resend --since 2d --reason "the subscriber is back"',
             ),
             Listed(
-                "sweep acknowledge", "consumer.cli.sweep:SweepAcknowledge",
+                "sweep acknowledge", "consumer.cli.cloud.sweep:SweepAcknowledge",
                 "Say that you have seen what the sweeps found",
             ),
         ),
@@ -237,19 +244,20 @@ GROUPS = (
         "Messages that could not be read",
         (
             Listed(
-                "quarantine list", "consumer.cli.quarantine:QuarantineList",
+                "quarantine list", "consumer.cli.messages.quarantine:QuarantineList",
                 "List the messages in quarantine",
             ),
             Listed(
-                "quarantine show", "consumer.cli.quarantine:QuarantineShow", "Show one message"
+                "quarantine show", "consumer.cli.messages.quarantine:QuarantineShow",
+                "Show one message",
             ),
             Listed(
-                "quarantine replay", "consumer.cli.quarantine:QuarantineReplay",
+                "quarantine replay", "consumer.cli.messages.quarantine:QuarantineReplay",
                 "Replay messages, after you removed the cause",
                 "detachd quarantine replay --all",
             ),
             Listed(
-                "quarantine discard", "consumer.cli.quarantine:QuarantineDiscard",
+                "quarantine discard", "consumer.cli.messages.quarantine:QuarantineDiscard",
                 "Delete messages and keep their hash and the reason",
             ),
         ),

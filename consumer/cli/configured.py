@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cliff.command import Command
 
 from consumer.cli.app import stated_reason
+from consumer.errors import BadInputError
 from consumer.settings import DEFAULT_FILE
 
 if TYPE_CHECKING:  # their imports take half a second, which the help must not wait for
@@ -66,6 +67,18 @@ def backends_configured(given: Sequence[Path]) -> tuple[str, ...]:
     # By the titles alone, which needs no driver to be imported.
     sections = (title for path in given or files.default_files() for title in files.parse(path))
     return tuple(title[len(BACKEND) :] for title in sections if title.lower().startswith(BACKEND))
+
+
+class UnknownFilterError(BadInputError):
+    """No case has what is asked for."""
+
+
+def check_backend(ledger: Ledger, backend: str, files: Sequence[Path]) -> None:
+    """Raise UnknownFilterError for a backend that no case had and no file configures."""
+    known = {*ledger.backends_on_record(), *backends_configured(files)}
+    if backend not in known:
+        there_are = ", ".join(sorted(known)) or "none"
+        raise UnknownFilterError(f"there is no backend {backend}; there are: {there_are}")
 
 
 def actor() -> str:

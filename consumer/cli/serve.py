@@ -55,9 +55,9 @@ class Serve(ConfiguredCommand):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Start the service, wait for a signal or the failure of a part, and stop it."""
-        from consumer.reloading import Reloader
         from consumer.service import Service
-        from consumer.supervisor import Supervisor
+        from consumer.settings.reloading import Reloader
+        from consumer.supervision.systemd import Supervisor
 
         share_one_arena()
         settings = settings_of(parsed_args)

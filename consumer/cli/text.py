@@ -6,12 +6,19 @@ import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from consumer.status.words import ABBREVIATED, changed, printable
+from consumer.status.words import ABBREVIATED, changed, cut, printable
+
+if TYPE_CHECKING:
+    from consumer.status.rows import Cells
 
 NARROWEST, WIDEST = 60, 200
 GAP = "  "
+WIDE = 120
+SHORTEST_REASON = 16
+ONLY_WIDE = frozenset({"VOLUME", "BACKEND", "RULE"})
+"""Columns that are left out below ``WIDE``."""
 
 
 def width() -> int:
@@ -44,6 +51,28 @@ def _block(texts: Iterable[str], room: int) -> list[str]:
     return [line for lines in wrap for line in lines]
 
 
+def lines(rows: Iterable[Cells], columns: int) -> Iterator[str]:
+    """Yield a heading and a line for each row; the reason takes the room that is left."""
+    shown = [{k: printable(v) for k, v in row.items()} for row in rows]
+    # Ids before all: a command needs one, and the reason tells most of the rest.
+    hidden = ONLY_WIDE if columns < WIDE and "ID" in (shown or [{}])[0] else frozenset()
+    left = [{k: v for k, v in row.items() if k not in hidden} for row in shown]
+    fixed = list(aligned([{k: v for k, v in row.items() if k != "REASON"} for row in left]))
+    room = max(columns - max(map(len, fixed), default=0) - len(GAP), SHORTEST_REASON)
+    widest = max(map(len, fixed), default=0)
+    for line, reason in zip(fixed, ["REASON", *(row["REASON"] for row in left)], strict=False):
+        yield f"{line:<{widest}}{GAP}{cut(reason, room)}"
+
+
+def aligned(rows: Sequence[Cells]) -> Iterator[str]:
+    """Yield a heading and a line for each row, each column as wide as its widest cell."""
+    if not rows:
+        return
+    wide = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    for row in ({name: name for name in wide}, *rows):
+        yield GAP.join(f"{row[name]:<{wide[name]}}" for name in wide).rstrip()
+
+
 def abbreviated(value: Any, ids: Iterable[str | None]) -> Any:
     """Return plain JSON values with each of these ids cut to its beginning in every text.
 
@@ -54,9 +83,9 @@ def abbreviated(value: Any, ids: Iterable[str | None]) -> Any:
     # Two ids that begin alike would look like one.
     alone = [one for one in known if beginnings.count(one[:ABBREVIATED]) == 1]
 
-    def cut(text: str) -> str:
+    def shortened(text: str) -> str:
         for one in alone:
             text = text.replace(one, one[:ABBREVIATED])
         return text
 
-    return changed(value, cut)
+    return changed(value, shortened)

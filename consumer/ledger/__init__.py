@@ -9,6 +9,9 @@ from consumer.body_state import BodyState
 from consumer.ledger.database.address import Tls, check_url
 from consumer.ledger.database.cases import HistoryKind
 from consumer.ledger.database.schema import Upgraded
+from consumer.ledger.decisions.decisions import Decision, DecisionKind
+from consumer.ledger.decisions.off_words import SaidOff
+from consumer.ledger.decisions.pausing import Pause
 from consumer.ledger.errors import (
     ClusterUnfitError,
     LedgerError,
@@ -38,14 +41,11 @@ from consumer.ledger.intake.accept import Accepted, Arrival
 from consumer.ledger.intake.quarantine import QuarantinedBody
 from consumer.ledger.intake.replay import Replay, Replayed
 from consumer.ledger.ledger import Ledger
+from consumer.ledger.periodic.replicas import Replica, ReplicaSeen
 from consumer.ledger.work.allowances import Brake
 from consumer.ledger.work.claims import Claim
-from consumer.ledger.work.control import Pause
-from consumer.ledger.work.decisions import Decision, DecisionKind
-from consumer.ledger.work.off_words import SaidOff
 from consumer.ledger.work.on_record import OnRecord
 from consumer.ledger.work.outbox import Outgoing
-from consumer.ledger.work.replicas import Replica, ReplicaSeen
 from handlers.correlation.matching import Timing
 from handlers.correlation.rearming import ReplayRefusedError
 

@@ -22,6 +22,10 @@ from consumer.ledger.database import schema
 from consumer.ledger.database.address import Tls
 from consumer.ledger.database.engine import Database, PartOfLedger, database_now
 from consumer.ledger.database.schema import Upgraded
+from consumer.ledger.decisions import approving, off_words, pausing
+from consumer.ledger.decisions.decisions import Decision, Word, take_unlogged
+from consumer.ledger.decisions.off_words import SaidOff
+from consumer.ledger.decisions.pausing import Pause
 from consumer.ledger.history import reading
 from consumer.ledger.history.archive import Archived, Pruned, archive, prune
 from consumer.ledger.history.reading import CaseRecord, Filter, Listing, StateCount
@@ -30,33 +34,19 @@ from consumer.ledger.intake.accept import Accepted, Arrival, Intake, accept
 from consumer.ledger.intake.quarantine import QuarantinedBody
 from consumer.ledger.intake.replay import Replay, Replayed, accept_replay
 from consumer.ledger.intake.second_looks import SecondLooks
-from consumer.ledger.work import (
-    allowances,
-    approving,
-    breakers,
-    claims,
-    control,
-    dismissing,
-    finish,
-    late,
-    off_words,
-    outbox,
-    replicas,
-)
+from consumer.ledger.periodic import replicas
+from consumer.ledger.periodic.fences import Fences
+from consumer.ledger.periodic.learned import Learned
+from consumer.ledger.periodic.replicas import Replica, ReplicaSeen
+from consumer.ledger.periodic.rounds import Rounds
+from consumer.ledger.periodic.server_looks import ServerLooks
+from consumer.ledger.periodic.sweeps import Sweeps
+from consumer.ledger.work import allowances, breakers, claims, dismissing, finish, late, outbox
 from consumer.ledger.work.allowances import Brake
 from consumer.ledger.work.casefile import LedgerCaseFile, connector_of
 from consumer.ledger.work.claims import Claim, ClaimRequest
-from consumer.ledger.work.control import Pause
-from consumer.ledger.work.decisions import Decision, Word, take_unlogged
-from consumer.ledger.work.fences import Fences
-from consumer.ledger.work.learned import Learned
-from consumer.ledger.work.off_words import SaidOff
 from consumer.ledger.work.on_record import OnRecord, on_record
 from consumer.ledger.work.outbox import Outgoing
-from consumer.ledger.work.replicas import Replica, ReplicaSeen
-from consumer.ledger.work.rounds import Rounds
-from consumer.ledger.work.server_looks import ServerLooks
-from consumer.ledger.work.sweeps import Sweeps
 from drivers.base import Connector
 from handlers.brakes import UNLIMITED, Breaker, Limits
 from handlers.case import Action, Case, CaseFile, CaseState, OffWord, Outcome
@@ -330,21 +320,21 @@ class Ledger(PartOfLedger):
 
         With ``backend``, only for the volumes of that one.
         """
-        self._write(control.pause, Word(actor, reason), backend)
+        self._write(pausing.pause, Word(actor, reason), backend)
 
     def resume(self, actor: str, reason: str = "", *, backend: str | None = None) -> None:
         """End the pause of all, or of one backend, if there is one."""
-        self._write(control.resume, Word(actor, reason), backend)
+        self._write(pausing.resume, Word(actor, reason), backend)
 
     def paused(self, backend: str | None = None) -> Pause | None:
         """Return the pause of all, else that of this backend, or None."""
         return self._database.read(
-            lambda c: control.paused(c, self._cloud, backend), one_statement=True
+            lambda c: pausing.paused(c, self._cloud, backend), one_statement=True
         )
 
     def pauses(self) -> tuple[Pause, ...]:
         """Return all pauses that last now, of all and of single backends."""
-        return self._database.read(lambda c: control.pauses_now(c, self._cloud), one_statement=True)
+        return self._database.read(lambda c: pausing.pauses_now(c, self._cloud), one_statement=True)
 
     def approve(
         self, case_id: str, actor: str, reason: str, *, plan: str, action: Action | None = None

@@ -11,6 +11,8 @@ from oslo_log import log
 
 from consumer import logs
 from consumer.bus.broker import options_read
+from consumer.periodic.learning import LearningSettings
+from consumer.periodic.sweep import SweepSettings
 from consumer.settings import buses, drivers, openstack, options
 from consumer.settings import files as config_files
 from consumer.settings.drivers import DriverOptions
@@ -18,8 +20,6 @@ from consumer.settings.ledger import DAY_SECONDS, LedgerSettings
 from consumer.work import backends
 from consumer.work.backends import Backend, Backends
 from consumer.work.brakes import BrakeSettings
-from consumer.work.learning import LearningSettings
-from consumer.work.sweep import SweepSettings
 from consumer.work.worker import WorkerSettings
 from drivers import registry
 from handlers.judgement.policy import BackendPolicy

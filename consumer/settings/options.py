@@ -8,9 +8,10 @@ from oslo_config import cfg
 
 from consumer.bus import settings
 from consumer.intake import replay_queue
+from consumer.periodic import learning, sweep
 from consumer.publish import publisher
 from consumer.settings import ledger
-from consumer.work import backends, brakes, learning, sweep, worker
+from consumer.work import backends, brakes, worker
 
 SIMULATOR = cfg.OptGroup(
     "simulator",

@@ -1,1 +1,1 @@
-"""The work on cases: the worker, the sweep and the housekeeping."""
+"""The work on cases: the worker, its slots, and the calls of storage drivers."""

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 
 from consumer.counting import Happened
 from consumer.ledger import Archived, Ledger, Pruned
-from consumer.work.housekeeping import BATCH, PAUSE_FACTOR, Pruner
+from consumer.periodic.housekeeping import BATCH, PAUSE_FACTOR, Pruner
 from tests.benchmarks.filling import fill
 from tests.benchmarks.ledger_scale import ARCHIVE_DAYS, Times, once, places, upgraded
 

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from consumer import loop
 from consumer.cli.app import main
+from consumer.periodic import loop
 from consumer.service import Service
 
 STATE = Path("/var/lib/detachd")

@@ -10,7 +10,7 @@ import pytest
 
 from consumer.bus.examination import examine
 from consumer.bus.settings import ListenerSettings
-from consumer.cli import examining
+from consumer.cli.installation import examining
 from consumer.findings import Finding, Level
 from tests.integration.site import Broker
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from consumer.ledger import Ledger
-from consumer.ledger.work.fences import Fence, FenceState
-from consumer.work.fences import FenceWatch
+from consumer.ledger.periodic.fences import Fence, FenceState
+from consumer.periodic.fences import FenceWatch
 from drivers.base import ClientInstance, VolumeRef
 from drivers.child import Deadline
 from drivers.errors import IndeterminateError, PermanentError

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from consumer.demo.scenes import Stage
-from consumer.ledger.work.fences import FenceState
+from consumer.ledger.periodic.fences import FenceState
 from drivers.base import ClientInstance
 from handlers.case import CaseState
 from handlers.judgement.policy import BackendPolicy, Mode

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from consumer.work.outside_looks import NO_HOST
+from consumer.supervision.outside_looks import NO_HOST
 from drivers.base import Connector
 from handlers.case import CaseState, Conclusion, StepKind, StepResult, UseCase
 from tests.bus import until

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from consumer.cli import rights
-from consumer.cli.rights import TRIAL_MARK
+from consumer.cli.installation import rights
+from consumer.cli.installation.rights import TRIAL_MARK
 from consumer.cloud import control_plane
 from consumer.findings import Level
 from consumer.settings.configuration import load

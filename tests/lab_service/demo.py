@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from consumer.cli.demo import ANNOUNCED, console, show
+from consumer.cli.installation.demo import ANNOUNCED, console, show
 from consumer.demo.performance import Observed, Row
 from tests import memory_disk
 from tests.behaviour.ground import State

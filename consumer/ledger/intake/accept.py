@@ -32,9 +32,9 @@ from consumer.ledger.database.locks import lock_volumes, pass_gate
 from consumer.ledger.database.prepared import insert_or_update
 from consumer.ledger.database.records import CASES, NOTIFICATIONS, Row, Values
 from consumer.ledger.database.tables import cases, connectors, history, intents, notifications
+from consumer.ledger.decisions import off_words
 from consumer.ledger.intake.second_looks import SecondLooks
-from consumer.ledger.work import off_words
-from consumer.ledger.work.server_looks import plan_looks
+from consumer.ledger.periodic.server_looks import plan_looks
 from handlers.case import Case, CaseState
 from handlers.correlation.correlation import Changes, Move, Recorded, correlate
 from handlers.correlation.matching import Signal, Timing, shares_request

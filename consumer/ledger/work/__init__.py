@@ -1,1 +1,1 @@
-"""What is written during the work on cases: claims, case file, finish, outbox, sweeps."""
+"""What is written during the work on cases: claims, case file, brakes, finish, outbox."""

@@ -21,11 +21,12 @@ from consumer.ledger.database.cases import HistoryKind, note
 from consumer.ledger.database.engine import Database, database_now
 from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.tables import cases, claims, connectors, intents
-from consumer.ledger.work import fences, learned, off_words
+from consumer.ledger.decisions import off_words
+from consumer.ledger.decisions.pausing import PAUSED, check_not_paused
+from consumer.ledger.periodic import fences, learned
 from consumer.ledger.work.allowances import CollidedError, take
 from consumer.ledger.work.breakers import count, hold, try_one
 from consumer.ledger.work.claims import OWN, RENEWAL, Claim, lock_claim, own, renew, renewed
-from consumer.ledger.work.control import PAUSED, check_not_paused
 from consumer.ledger.work.late import late_calls
 from consumer.ledger.work.outbox import announce
 from drivers.base import ClientInstance, Connector

@@ -18,10 +18,10 @@ from consumer.ledger.database import galera
 from consumer.ledger.database.cases import HistoryKind, note, of_case, one_case, rewrite
 from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.tables import claims, history, intents
+from consumer.ledger.decisions.approving import locked_case
+from consumer.ledger.decisions.decisions import DecisionKind, Word, decide, record
 from consumer.ledger.errors import WrongStateError
-from consumer.ledger.work.approving import locked_case
 from consumer.ledger.work.claims import intent
-from consumer.ledger.work.decisions import DecisionKind, Word, decide, record
 from consumer.ledger.work.outbox import announce
 from handlers.announcement import dismissed
 from handlers.case import FOR_A_PERSON, Case, CaseState, Conclusion, StepResult

@@ -27,7 +27,7 @@ from consumer.ledger.database.engine import database_now
 from consumer.ledger.database.prepared import Prepared
 from consumer.ledger.database.records import Row, Stored
 from consumer.ledger.database.tables import outbox
-from consumer.ledger.work.decisions import DecisionKind, Word, decide
+from consumer.ledger.decisions.decisions import DecisionKind, Word, decide
 from handlers.case import Announcement, Priority
 
 # Earlier than any announcement.

@@ -21,11 +21,11 @@ from consumer.intake.listener import Listener
 from consumer.intake.replayer import Replayer
 from consumer.ledger import Ledger, SchemaBehindError
 from consumer.ledger.database.tables import cases
+from consumer.periodic.housekeeping import Pruner
 from consumer.publish.publisher import Publisher
 from consumer.service import Parts, Service
 from consumer.settings.configuration import load
-from consumer.work.housekeeping import Pruner
-from consumer.work.liveness import Heartbeat
+from consumer.supervision.liveness import Heartbeat
 from consumer.work.worker import Worker
 from drivers.control_plane import Volume
 from drivers.simulator import DEFAULT_BACKEND, Cloud

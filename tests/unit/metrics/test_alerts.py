@@ -14,7 +14,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from consumer.health import Health, Strangers
+from consumer.supervision.health import Health, Strangers
 from consumer.work.worker import INTERNAL_ERROR_RULE
 from handlers.case import CaseState, StepResult
 from handlers.judgement import rules as decision_table

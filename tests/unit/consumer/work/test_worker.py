@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from consumer.ledger import Claim, HistoryKind, Ledger, LedgerUnavailableError, Timing
-from consumer.observing import Observer
+from consumer.supervision.observing import Observer
 from consumer.work.worker import Worker, WorkerSettings
 from handlers.case import CaseFile, CaseState, ClaimLostError, Outcome, PausedError, StepKind
 from handlers.notification import Phase

@@ -1,0 +1,1 @@
+"""The commands for cases: what is stuck, what became of it, and what a person decides about it."""

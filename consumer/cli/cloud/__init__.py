@@ -1,0 +1,1 @@
+"""The commands that look at the cloud: volumes, hosts, fences, and what the sweeps found."""

@@ -1,0 +1,1 @@
+"""The commands for messages: notifications, the quarantine, replays, announcements."""

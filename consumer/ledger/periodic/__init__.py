@@ -1,0 +1,1 @@
+"""What the loops of ``consumer.periodic`` keep: sweeps and rounds, clients, fences, heartbeats."""

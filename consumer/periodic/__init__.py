@@ -1,0 +1,1 @@
+"""What the service does at intervals, each in a loop of its own: sweeps, looks, watches, upkeep."""
