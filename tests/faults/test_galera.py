@@ -8,12 +8,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
 
-from consumer.ledger import Ledger, LedgerUnavailableError
+from consumer.ledger import Ledger, LedgerUnavailableError, Timing
 from consumer.ledger.database.tables import cases, history, notifications, outbox
 from handlers.case import CaseState, ClaimLostError
 from tests.bus import until
@@ -29,7 +28,7 @@ LEASE = 30.0
 def through(galera: Galera) -> Iterator[list[Ledger]]:
     """Return an empty ledger three times, each written through another node."""
     url = ledgers.on(galera.nodes[0])
-    opened = [Ledger(one) for one in galera.urls(url)]
+    opened = [Ledger(one, timing=Timing(error_settle_seconds=0.0)) for one in galera.urls(url)]
     yield opened
     galera.whole()
     for ledger in opened:
@@ -56,14 +55,11 @@ class Load:
         self._numbers = itertools.count()
 
     def listen(self, node: int) -> None:
-        """Take in an error of a new volume; the same message again until it is stored."""
+        """Take in an error of a new volume, due at once; the same message until it is stored."""
         number = next(self._numbers)
         own = {"volume_id": f"vol-{number}", "request_id": f"req-{number}"}
         message = arrival(attach_error(**own))
         self._until_done(lambda: self.through[node].accept([message]))
-        due = cases.update().where(cases.c.volume_id == own["volume_id"])
-        past = due.values(next_attempt_at=datetime(2020, 1, 1, tzinfo=UTC))
-        self._until_done(lambda: self.through[node]._database.write(lambda c: c.execute(past)))
         self.accepted.append(message.notification.message_id)
         time.sleep(0.05)
 
