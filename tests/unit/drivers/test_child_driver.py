@@ -170,6 +170,28 @@ def test_process_that_cannot_be_killed_keeps_its_call(tmp_path: Path) -> None:
         assert isinstance(hung.exception(), HungError)
 
 
+class LateTimer(threading.Timer):
+    """A timer that goes off in the moment in which it is cancelled."""
+
+    def cancel(self) -> None:
+        """Do what it was set for, as one does whose time came just before."""
+        super().cancel()
+        self.function(*self.args)
+
+
+def test_answer_at_the_last_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer comes as the time is up -> it counts, and its process serves the next call.
+
+    The timer, which could not be cancelled any more, killed it in the midst of the next one.
+    """
+    monkeypatch.setattr(threading, "Timer", LateTimer)
+    play = Play(tmp_path)
+    (pid,) = play.free()
+    for _ in range(2):
+        CALLS["detach"](play.driver, LONG)
+    assert play.calls() == [(pid, "detach")] * 2
+
+
 def test_fork_that_outlives_the_process_does_not_hold_up_the_call(tmp_path: Path) -> None:
     """A fork by the vendor's library has the socket too, out of reach -> over in time."""
     play = Play(tmp_path, detach=(True, "hang in a fork"))
@@ -195,7 +217,7 @@ def test_child_ends_its_call_where_the_service_stands_still(tmp_path: Path) -> N
     """The service does not kill it at its time -> the kernel ends it a little later."""
     play = Play(tmp_path, detach=(True, "hang"))
     child = play.driver._children._free[0].one
-    child._kill = lambda: None  # type: ignore[method-assign]
+    child._kill = lambda _=None: None  # type: ignore[method-assign]
     with ThreadPoolExecutor(1) as pool:
         over = pool.submit(CALLS["detach"], play.driver, 0.2)
         until(lambda: not is_running(child.pid))
