@@ -115,7 +115,7 @@ class Play:
     def return_late(self) -> None:
         """Let the hanging call go on, and wait until it has returned."""
         self.driver.let_go.set()
-        until(lambda: not self.drivers.hanging(), 10.0)
+        until(lambda: not self.drivers.hanging())
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ def test_a_call_that_hung_in_a_crash_counts_until_the_lease_ended(ledger: Ledger
     )  # fmt: skip
     assert ledger.keep_under_way(["req-1", "req-of-none"]) == 1
     told_at = written(ledger).result_at
-    until(lambda: bool(ledger.claim("w2", limit=1, lease_seconds=60.0, deadlines=True)), 10.0)
+    until(lambda: bool(ledger.claim("w2", limit=1, lease_seconds=60.0, deadlines=True)))
     assert told_at is not None
     assert written(ledger).result_at == claim.lease_expires_at or (
         written(ledger).result_at > told_at

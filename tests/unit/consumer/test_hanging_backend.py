@@ -73,7 +73,7 @@ def test_64_workers_and_a_backend_all_of_whose_calls_hang(tmp_path: Path) -> Non
             Hung.let_go.set()
             stop.set()
             running.join()
-            assert worker.drain(30.0)
+            assert worker.drain(60.0)
         assert set(drivers.stopped()) <= {HUNG}
         reasons = {reason(ledger, volume) for volume in of_hung}
         assert any("did not return from observe" in (why or "") for why in reasons)

@@ -62,7 +62,7 @@ def test_call_whose_process_cannot_be_killed_is_under_way(bounded: BoundedDriver
     bounded(LAB)
     child = bounded._drivers[LAB]._driver._children._free[0].one  # type: ignore[attr-defined]
     gone, collect = threading.Event(), child._process.wait
-    child._process.wait = lambda: (gone.wait(30), collect())
+    child._process.wait = lambda: (gone.wait(60), collect())
     with pytest.raises(IndeterminateError, match="the call is given up and may still act"):
         detach(bounded)
     (call,) = bounded.hanging()
