@@ -14,7 +14,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,6 +23,7 @@ from drivers.child_driver import Child, ChildDriver, DriverFailedError, HungErro
 from drivers.errors import IndeterminateError, OutsideError, TransientError
 from drivers.process_pool import ProcessPool
 from tests.bus import until
+from tests.time_limits import HandTimer, hand_timers, time_is_up
 from tests.unit.drivers.hanging_in_a_process import BACKEND, Hanging, made
 
 REF = VolumeRef("volume-1", BACKEND)
@@ -78,49 +78,10 @@ class Play:
         return [lent.one.pid for lent in self.driver._children._free]
 
 
-class HandTimer:
-    """A timer that the test lets go off."""
-
-    def __init__(
-        self, interval: float, function: Callable[..., None], args: tuple[int, ...]
-    ) -> None:
-        self.interval, self._function, self._args = interval, function, args
-
-    def start(self) -> None:
-        """Wait for the test."""
-
-    def cancel(self) -> None:
-        """Nothing goes off by itself."""
-
-    def goes_off(self) -> None:
-        """Do what it was set for."""
-        self._function(*self._args)
-
-
 @pytest.fixture
 def timers(monkeypatch: pytest.MonkeyPatch) -> list[HandTimer]:
     """Have the time limits of calls end when the test says so; return what limits them."""
-    made_so_far: list[HandTimer] = []
-
-    def timer(*args: Any) -> HandTimer:
-        made_so_far.append(HandTimer(*args))
-        return made_so_far[-1]
-
-    monkeypatch.setattr(threading, "Timer", timer)
-    return made_so_far
-
-
-def time_is_up(
-    timers: list[HandTimer], call: Callable[[], object], when: Callable[[], object] = lambda: True
-) -> BaseException | None:
-    """Make a call whose time is up as soon as something is true; return what it raises."""
-    before = len(timers)
-    with ThreadPoolExecutor(1) as pool:
-        hung = pool.submit(call)
-        until(lambda: len(timers) > before and when())
-        assert not hung.done()
-        timers[-1].goes_off()
-        return hung.exception()
+    return hand_timers(monkeypatch)
 
 
 def is_running(pid: int) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from drivers.errors import (
     TransientError,
 )
 from tests.bus import until
+from tests.time_limits import TimeLimits
 from tests.unit.consumer.due import LAB, SLOW, backend, backends
 
 REF = Ref("volume-1", LAB)
@@ -102,33 +103,10 @@ class Hanging(StorageDriver):
         self._do("force_detach")
 
 
-class TimeLimits:
-    """Has the time of a call be up as soon as its driver hangs, and never before it returns.
-
-    So no test depends on how fast the machine is. It keeps the limits that were asked for.
-    """
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self._hanging = threading.Semaphore(0)
-
-    def is_up(self) -> None:
-        """End the wait for one call."""
-        self._hanging.release()
-
-    def wait(self, futures: tuple[Future[Any]], seconds: float) -> None:
-        """Stand for ``concurrent.futures.wait``."""
-        self.seconds.append(seconds)
-        while not self._hanging.acquire(blocking=False):
-            if wait(futures, 0.01).done:
-                return
-
-
 @pytest.fixture(autouse=True)
 def limits(monkeypatch: pytest.MonkeyPatch) -> TimeLimits:
     """Let the time of a call be up when its driver hangs."""
-    limits = TimeLimits()
-    monkeypatch.setattr(driver_calls.concurrent.futures, "wait", limits.wait)
+    limits = TimeLimits(monkeypatch)
     monkeypatch.setattr(Hanging, "begins_to_hang", staticmethod(limits.is_up))
     return limits
 
@@ -184,7 +162,7 @@ def test_the_time_of_a_call_goes_by_the_clock(
     made: dict[str, Hanging], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The driver hangs -> given up when the seconds are over, and not before."""
-    monkeypatch.setattr(driver_calls.concurrent.futures, "wait", wait)
+    monkeypatch.setattr(concurrent.futures, "wait", concurrent.futures._base.wait)
     made[LAB].method = "observe"
     driver = BoundedDrivers(made.__getitem__, backends(driver_grace_seconds=0.1))(LAB)
     began = time.monotonic()
@@ -418,7 +396,7 @@ def test_a_call_whose_thread_comes_too_late_is_not_made(monkeypatch: pytest.Monk
     returned: list[driver_calls.Returned] = []
     calls = driver_calls.BackendCalls(LAB, 4, report=lambda _: None, returned=returned.append)
     inboxes: list[Any] = []
-    monkeypatch.setattr(driver_calls.concurrent.futures, "wait", wait)
+    monkeypatch.setattr(concurrent.futures, "wait", concurrent.futures._base.wait)
     calls._new_thread = lambda: inboxes.append(queue.SimpleQueue()) or inboxes[-1]  # type: ignore[method-assign,func-returns-value]
     with pytest.raises(IndeterminateError, match="given up"):
         calls.make("detach", lambda: made.append("x"), limit_seconds=0.02, request_id="req-1")
