@@ -195,7 +195,7 @@ def test_second_signal_ends_it_at_once_and_loses_nothing(
     until(lambda: only_case(ledger, volume_id).claimed_by)
     running.popen.send_signal(signal.SIGTERM)
     until(lambda: "stopping" in running.text)
-    assert running.ends(signal.SIGTERM, seconds=3.0) == -signal.SIGTERM
+    assert running.ends(signal.SIGTERM) == -signal.SIGTERM
     assert only_case(ledger, volume_id).claimed_by
 
 

@@ -211,6 +211,7 @@ def test_slow_backend_leaves_threads_to_the_others(ledger: Ledger, make: Make) -
     thread = threading.Thread(target=worker.run, args=(stop,))
     thread.start()
     until(lambda: only_case(ledger, volume_id).case.state is CaseState.PARKED)
+    until(lambda: len(gate.backends) >= 2)
     assert gate.backends == [SLOW, SLOW]
     gate.opened.set()
     until(lambda: len(ledger.cases(state=CaseState.PARKED)) == 7)
@@ -236,6 +237,7 @@ def test_cases_without_a_known_backend_share_a_cap_too(ledger: Ledger, make: Mak
         until(
             lambda: only_case(ledger, volume_id).case.state is CaseState.PARKED,
         )
+        until(lambda: len(gate.backends) >= 2)
         assert gate.backends == [None, None]
     finally:
         gate.opened.set()
@@ -265,10 +267,14 @@ def test_slow_backend_that_nobody_named_leaves_room_to_others(ledger: Ledger, ma
     thread = threading.Thread(target=worker.run, args=(stop,))
     thread.start()
     until(lambda: only_case(ledger, volume_id).case.state is CaseState.PARKED)
+
+    def held_and_handed_back() -> bool:
+        records = [only_case(ledger, each) for each in slow]
+        attempts = sorted(record.case.attempts for record in records)
+        return attempts == [0, 0, 0, 1, 1] and {r.case.backend for r in records} == {SLOW}
+
+    until(held_and_handed_back)
     assert len(gate.backends) == 2
-    records = [only_case(ledger, each) for each in slow]
-    assert sorted(record.case.attempts for record in records) == [0, 0, 0, 1, 1]
-    assert {record.case.backend for record in records} == {SLOW}
     gate.opened.set()
     until(lambda: len(ledger.cases(state=CaseState.PARKED)) == 6)
     stop.set()
