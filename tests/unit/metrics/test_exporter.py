@@ -349,6 +349,31 @@ def test_stopped_while_a_page_wakes_its_thread(
     assert "exporter" not in {t.name for t in threading.enumerate()}
 
 
+def test_page_that_is_done_after_the_end(
+    components: Components, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that outlasts stop() is done when the pipe is closed -> nothing is written to it.
+
+    Its number may be another file's by then, the ledger's perhaps, which got a byte.
+    """
+    pull, closed = trigger._physical_pull, []
+
+    def noted(self: trigger) -> None:
+        closed.append(self._closed)
+        if not self._closed:
+            pull(self)
+
+    monkeypatch.setattr(trigger, "_physical_pull", noted)
+    served = Exporter("127.0.0.1", 0, CollectorRegistry(), components)
+    served.start()
+    server = served._server
+    assert server is not None
+    server.pull_trigger()
+    served.stop()
+    server.pull_trigger()
+    assert closed == [False, False]
+
+
 def test_ipv6_loopback_can_be_listened_on(components: Components) -> None:
     """Address ::1 -> served there, where the machine has IPv6."""
     served = Exporter("::1", 0, CollectorRegistry(), components)
