@@ -181,6 +181,7 @@ class Child:
         self._numbers = itertools.count(1)
         self._killing = threading.Lock()
         self._was_killed = self._is_over = False
+        self._asked: int | None = None
         # Sent with the first question, so that to start a child does not wait until it reads.
         self._unsent = [list(sys.path), logging.getLogger().getEffectiveLevel(), agreed, make]
 
@@ -209,9 +210,11 @@ class Child:
         # reads.
         question = Question(next(self._numbers), deadline.at_seconds, method, args, named)
         # A timer, as ``recv`` has no limit: the kill shuts the socket down, which ends it.
-        killer = threading.Timer(max(deadline.left_seconds, 0.0), self._kill)
+        limit_seconds = max(deadline.left_seconds, 0.0)
+        killer = threading.Timer(limit_seconds, self._kill, (question.number,))
         # A service that stops does not wait for calls that hang.
         killer.daemon = True
+        self._asked = question.number
         try:
             killer.start()
         except RuntimeError as error:
@@ -226,6 +229,8 @@ class Child:
         except (EOFError, OSError):
             return None
         finally:
+            with self._killing:
+                self._asked = None
             killer.cancel()
         number, answer = told
         # A fork of the driver may answer the last call once more (see 5).
@@ -245,8 +250,12 @@ class Child:
         self._connection.close()
         self._socket.detach()  # the same one
 
-    def _kill(self) -> None:
+    def _kill(self, number: int | None = None) -> None:
+        """Kill it; where a number is given, only in the midst of that call."""
         with self._killing:
+            # A timer that goes off cannot be cancelled any more: it would hit whoever asks next.
+            if number is not None and number != self._asked:
+                return
             self._was_killed = True
             if not self._is_over:
                 with contextlib.suppress(ProcessLookupError):

@@ -132,16 +132,24 @@ class ProcessPool(Generic[E]):
 
     def _take_back(self, lent: Borrowed[E] | None) -> None:
         # In doubt it is ended: an answer that nobody took would be taken for the next question's.
-        keep = lent is not None and lent.is_sound and not self._is_closed
-        if lent is not None and not keep:
+        if lent is not None and lent.is_sound and self._kept(lent):
+            return
+        if lent is not None:
             lent.one.end()
         with self._changed:
-            if lent is not None and keep:
-                lent.is_new = lent.is_sound = False
-                lent.free_since = time.monotonic()
-                self._free.append(lent)
-            else:
-                # The place is free only now, after the end: at most so many processes are there at
-                # any time.
-                self._number -= 1
+            # The place is free only now, after the end: at most so many processes are there at any
+            # time.
+            self._number -= 1
             self._changed.notify_all()
+
+    def _kept(self, lent: Borrowed[E]) -> bool:
+        """Put it among the free ones, unless the pool was closed."""
+        # Under one lock: a pool that is closed in between would never end it.
+        with self._changed:
+            if self._is_closed:
+                return False
+            lent.is_new = lent.is_sound = False
+            lent.free_since = time.monotonic()
+            self._free.append(lent)
+            self._changed.notify_all()
+            return True

@@ -102,6 +102,19 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 class _Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
     channel_class = _Channel
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._pulling = threading.Lock()
+        self._is_over = False
+        super().__init__(*arguments, **options)
+
+    def pull_trigger(self) -> None:
+        """Wake the thread of all connections, from any other thread; do nothing once it is over."""
+        # A page that outlasts the wait of stop() comes here when the pipe is closed: its byte would
+        # go into whatever file has the number next, the ledger perhaps.
+        with self._pulling:
+            if not self._is_over:
+                super().pull_trigger()
+
     def maintenance(self, now: float) -> None:
         """Close the connections of clients that are too slow.
 
@@ -134,18 +147,15 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         A page that is being made is waited for, a second at most.
         """
         self.task_dispatcher.shutdown(timeout=1)  # first: its threads write to the trigger
-        pulled = threading.Event()
+        with self._pulling:
+            self.trigger.pull_trigger(self._close_all)
 
-        def close() -> None:
-            # A page that was just made may have woken that thread before we pull: the trigger is
-            # closed only when we have.
-            pulled.wait()
+    def _close_all(self) -> None:
+        # A page that was just made may have woken this thread before stop() pulls: the trigger is
+        # closed only when nobody pulls.
+        with self._pulling:
+            self._is_over = True
             wasyncore.close_all(self._map)
-
-        try:
-            self.trigger.pull_trigger(close)
-        finally:
-            pulled.set()
 
 
 class Exporter:

@@ -83,7 +83,7 @@ def forget_memory() -> None:
     memory.Transport.global_state.clear()
 
 
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait for something to come true; fail when it does not."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -127,7 +127,7 @@ def running(loop: Runs) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive(), "it did not stop"
 
 

@@ -66,9 +66,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.parallel)
 
 
-def pytest_unconfigure() -> None:
-    """Say what keeps the run from ending, and end it: a thread that a test left, for example."""
-    faulthandler.dump_traceback_later(PATIENCE_SECONDS, exit=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Say what keeps the run from ending, and end it: a thread that a test left, for example.
+
+    Not in a worker of pytest-xdist. That is unconfigured when it has no more tests, waits then for
+    the others, however long they take, and is killed where it does not end with them.
+    """
+    if not hasattr(config, "workerinput"):
+        faulthandler.dump_traceback_later(PATIENCE_SECONDS, exit=True)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -194,7 +194,9 @@ class WorkerThreads:
         self._size = size
         self._lock = threading.Lock()
         self._threads = self._unfinished = 0
-        self._works: queue.SimpleQueue[Work] = queue.SimpleQueue()
+        # Not a SimpleQueue: its ``get`` waits for ever where its timeout ends between two tries, as
+        # when another thread was faster (seen with Python 3.11; a fault of its C code).
+        self._works: queue.Queue[Work] = queue.Queue()
 
     def do(self, work: Work) -> None:
         """Run ``work`` in a free thread, or in the next that becomes free. It must not raise.

@@ -15,8 +15,9 @@ from drivers.errors import IndeterminateError, OutsideError, PermanentError, Tra
 KINDS = (TransientError, IndeterminateError, PermanentError)
 LOOKS = ("observe", "list_exports")
 ACTIONS = ("terminate_connection", "detach", "force_detach")
-# What a busy machine may take beyond a call's limit.
-GRACE_SECONDS = 1.0
+# What a busy machine may take beyond a call's limit: less than driver_grace_seconds, after which
+# the service gives a call up.
+GRACE_SECONDS = 3.0
 CROWD = 9
 """How many hosts, or volumes, are more than a driver with a limit of its own would show."""
 

@@ -73,6 +73,7 @@ class CloudServer(socketserver.ThreadingTCPServer):
         self.cloud = cloud
         self.authkey = authkey
         self._open: set[socket.socket] = set()
+        self._closing = False
         self._open_lock = threading.Lock()
         self._thread = threading.Thread(
             target=self.serve_forever, kwargs={"poll_interval": 0.05}, name="simulated-cloud"
@@ -93,9 +94,9 @@ class CloudServer(socketserver.ThreadingTCPServer):
         self.shutdown()
         self._thread.join()
         with self._open_lock:
+            self._closing = True
             for open_socket in self._open:
-                with contextlib.suppress(OSError):
-                    open_socket.shutdown(socket.SHUT_RDWR)
+                _hang_up(open_socket)
         self.server_close()
 
     def wait(self) -> None:
@@ -112,6 +113,14 @@ class CloudServer(socketserver.ThreadingTCPServer):
         """Keep count of the open connections, so that ``close`` can hang up on them."""
         with self._open_lock:
             (self._open.add if begins else self._open.discard)(request)
+            # It was accepted before the end, and its thread came to this only now: that is joined.
+            if begins and self._closing:
+                _hang_up(request)
+
+
+def _hang_up(open_socket: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        open_socket.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(socketserver.BaseRequestHandler):

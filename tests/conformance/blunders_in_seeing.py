@@ -12,6 +12,7 @@ from typing import Any
 from oslo_config import cfg
 
 from drivers.base import Connection, Export, Observation, VolumeRef
+from drivers.conformance.clause import GRACE_SECONDS
 from drivers.errors import IndeterminateError, NotFoundError
 from drivers.simulator import SimulatorDriver
 
@@ -247,7 +248,7 @@ class AsksWhenMade(SimulatorDriver):
     def __init__(self, backend: str, options: Mapping[str, Any], **cloud: Any) -> None:
         super().__init__(backend, options, **cloud)
         with contextlib.suppress(IndeterminateError):
-            self.list_exports(timeout_seconds=1.3)
+            self.list_exports(timeout_seconds=GRACE_SECONDS + 0.3)
 
 
 class OptionWithoutHelp(SimulatorDriver):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from drivers.base import Attachment, Export, Observation, VolumeRef
+from drivers.conformance.clause import GRACE_SECONDS
 from drivers.errors import (
     IndeterminateError,
     NotFoundError,
@@ -22,29 +23,36 @@ from tests.conformance.blunders_in_releasing import CutsEveryHost, Terminates
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
+LATE = GRACE_SECONDS + 0.2
 
 
 class Patient(SimulatorDriver):
     """Waits longer than it was told to."""
 
     def observe(self, volume: VolumeRef, *, timeout_seconds: float) -> Observation:
-        return super().observe(volume, timeout_seconds=timeout_seconds + 1.2)
+        return super().observe(volume, timeout_seconds=timeout_seconds + LATE)
 
     def list_exports(self, *, timeout_seconds: float) -> tuple[Export, ...]:
-        return super().list_exports(timeout_seconds=timeout_seconds + 1.2)
+        return super().list_exports(timeout_seconds=timeout_seconds + LATE)
 
     def terminate_connection(
         self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
     ) -> None:
         super().terminate_connection(
-            volume, attachment, request_id=request_id, timeout_seconds=timeout_seconds + 1.2
+            volume,
+            attachment,
+            request_id=request_id,
+            timeout_seconds=timeout_seconds + LATE,
         )
 
     def detach(
         self, volume: VolumeRef, attachment: Attachment, *, request_id: str, timeout_seconds: float
     ) -> None:
         super().detach(
-            volume, attachment, request_id=request_id, timeout_seconds=timeout_seconds + 1.2
+            volume,
+            attachment,
+            request_id=request_id,
+            timeout_seconds=timeout_seconds + LATE,
         )
 
     def force_detach(

@@ -11,21 +11,11 @@ import pytest
 from drivers.conformance import Ground, StorageDriverConformance
 from drivers.rbd import RbdDriver
 from tests.conformance.blunders_in_fencing import FENCING
+from tests.conformance.limits import limit_of
 from tests.conformance.rbd_ground import RbdGround
 from tests.rbd import Rbd
 from tests.services.ceph import Ceph
 from tests.services.rbd_clients import RbdClients
-
-LIMITS_SECONDS = {
-    "frozen": 2.0, "older_one": 2.0, "nothing_is_done": 2.0, "secret": 2.0, "limit_each": 2.0,
-    "thaw": 5.0,
-}  # fmt: skip
-PATIENCE_SECONDS = 20.0
-
-
-def limit_of(clause: str) -> float:
-    """Return the time limit of a clause's calls: short where the cluster will not answer."""
-    return next((s for word, s in LIMITS_SECONDS.items() if word in clause), PATIENCE_SECONDS)
 
 
 @pytest.fixture

@@ -8,14 +8,22 @@ from drivers.cinder_managed import CinderManagedDriver
 from drivers.conformance import Ground, StorageDriverConformance
 from drivers.simulator import Cloud
 from drivers.simulator.remote import serve_cloud
+from tests.conformance.limits import limit_of
 from tests.conformance.simulator_ground import AUTHKEY, GroundInAProcess, SimulatorGround
 
 
 class SimulatorConformance(StorageDriverConformance):
     """What both have in common."""
 
-    timeout_seconds = 0.3
+    short_seconds = 0.3
     settle_seconds = 0.02
+
+    @pytest.fixture(autouse=True)
+    def time_limit(self, request: pytest.FixtureRequest) -> None:
+        """Wait long for a busy machine, and not for an answer that will not come."""
+        # A thaw is at once here.
+        word = request.node.name.replace("thaw", "frozen")
+        self.timeout_seconds = limit_of(word, self.short_seconds)
 
     @pytest.fixture
     def cloud(self) -> Iterator[Cloud]:
@@ -36,7 +44,7 @@ class TestSimulatorDriver(SimulatorConformance):
 class TestSimulatorDriverInAProcess(SimulatorConformance):
     """The same driver with every call in a child process, which asks the cloud over a socket."""
 
-    timeout_seconds = 1.0
+    short_seconds = 1.0
     settle_seconds = 0.1
 
     @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from drivers.conformance import Ground, StorageDriverConformance
+from tests.conformance.limits import limit_of
 from tests.conformance.tgt_ground import TgtGround
 from tests.iscsi import Iscsi
 from tests.services.fixtures import installed
@@ -34,6 +35,11 @@ class TestTgtDriver(StorageDriverConformance):
     """Without a control target, as it is out of the box."""
 
     control = False
+
+    @pytest.fixture(autouse=True)
+    def time_limit(self, request: pytest.FixtureRequest) -> None:
+        """Wait long for a busy machine, and not for an answer that will not come."""
+        self.timeout_seconds = limit_of(request.node.name)
 
     @pytest.fixture
     def ground(

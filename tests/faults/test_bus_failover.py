@@ -78,7 +78,7 @@ def test_host_killed_the_other_is_used(ledger: Ledger, tmp_path: Path) -> None:
         until(lambda: ids(before) <= set(stored(tmp_path)))
         used.kill()
         until(lambda: notes.lost == 1)
-        until(lambda: listener.caught_up, 20)
+        until(lambda: listener.caught_up)
 
         after = attachments()
         with Peer(other.url) as peer:

@@ -82,8 +82,13 @@ def test_ledger_down_nothing_is_acked(
     postgresql.drop_database(database)
 
 
-def test_connection_lost_while_the_ledger_is_down(
-    url: str, peer: Peer, ledger: Ledger, tmp_path: Path, rabbitmq: RabbitMQ
+def test_connection_lost_while_the_ledger_is_down(  # noqa: PLR0917 - fixtures
+    url: str,
+    peer: Peer,
+    ledger: Ledger,
+    tmp_path: Path,
+    rabbitmq: RabbitMQ,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Ledger away, then the connection too -> the batch is forgotten, redelivered, stored once."""
     listener = Listener(settings(url), ledger)
@@ -95,9 +100,9 @@ def test_connection_lost_while_the_ledger_is_down(
         peer.publish(messages)
         until(lambda: listener.status().problems)
         rabbitmq.ctl("close_all_connections", "--vhost", url.rpartition("/")[2], "for the test")
-        until(lambda: "broker cannot be used" in listener.status().problems[0])
+        until(lambda: "broker cannot be used" in caplog.text)
         away.rename(tmp_path)
-        until(lambda: stored(tmp_path))
+        until(lambda: len(stored(tmp_path)) == len(relevant(messages)))
     assert sorted(stored(tmp_path)) == sorted(relevant(messages))
 
 
@@ -158,8 +163,7 @@ def test_broker_killed_mid_stream(
         until(lambda: len(confirmed) > 500)
         rabbitmq.sync()
         with rabbitmq.killed():
-            until(lambda: not listener.status().connected)
-            assert not listener.caught_up
+            until(lambda: not (listener.status().connected or listener.caught_up))
             before = len(confirmed)
         until(lambda: len(confirmed) > before + 500, 60)
         stop.set()
@@ -194,5 +198,5 @@ def test_broker_frozen_is_noticed(
     with running(listener):
         until(lambda: listener.caught_up)
         with rabbitmq.paused():
-            until(lambda: not listener.status().connected, 20)
+            until(lambda: not listener.status().connected)
         until(lambda: listener.caught_up, 60)

@@ -99,7 +99,7 @@ def test_killed_twice(site: Site, first: str, second: str) -> None:
 LONG_LEASE_SECONDS = 720.0
 """The default, which covers the longest call."""
 
-SOON_SECONDS = 60.0
+SOON_SECONDS = 180.0
 """All that is left, with the start of the service and the late horizons of these scenes."""
 
 

@@ -23,6 +23,9 @@ VOLUMES = 14
 LATENCY_SECONDS = 0.04
 LONG_LEASE_SECONDS = 720.0
 """The default. No lease needs to run out here: the kernel says that the other is dead."""
+# Two that share a queue take in what belongs together in any order: an end may come before the
+# error that it follows, and close the case. As shipped, such a case is looked at once more.
+LEDGER = {"second_looks_per_minute": 600, "second_look_seconds": 1.0}
 
 
 def alive(detachd: Installation) -> list[str]:
@@ -51,7 +54,7 @@ def test_one_of_two_is_killed(
         acts = site.arrange(draw.choices(STUCK, k=VOLUMES))
         other = Installation(tmp_path / "other", site.detachd.places)
         for one in (site.detachd, other):
-            one.configure(worker={"lease_seconds": LONG_LEASE_SECONDS})
+            one.configure(worker={"lease_seconds": LONG_LEASE_SECONDS}, ledger=LEDGER)
         with site.detachd.serve() as first, other.serve() as second:
             first.ready(), second.ready()
             assert len(alive(site.detachd)) == 2
@@ -59,7 +62,7 @@ def test_one_of_two_is_killed(
             until(lambda: len(workers(site)) == 2)
             time.sleep(draw.uniform(0.0, 0.5))
             first.kill()
-            until(lambda: not oracle.unfinished(site, acts) and not sent_round(site), 90)
+            until(lambda: not oracle.unfinished(site, acts) and not sent_round(site), 120)
             assert second.terminate() == 0
         oracle.all_is_well(site, acts)
         assert overlaps(site.cloud.journal) == 0

@@ -161,7 +161,7 @@ class ServiceProcess:
         """Tell whether the process lives."""
         return self._process.poll() is None
 
-    def terminate(self, seconds: float = 20.0) -> int:
+    def terminate(self, seconds: float = 90.0) -> int:
         """Send SIGTERM and return the exit code; fail when it takes longer than ``seconds``."""
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(seconds)
@@ -169,9 +169,9 @@ class ServiceProcess:
     def kill(self) -> None:
         """End it at once, as a power cut would (kill -9); blocks until it is gone."""
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
 
-    def ended(self, seconds: float = 30.0) -> int:
+    def ended(self, seconds: float = 120.0) -> int:
         """Wait until it has ended by itself and return the exit code, -9 for kill -9."""
         return self._process.wait(seconds)
 
@@ -210,7 +210,8 @@ def _defaults(places: Places, port: int, policy: BackendPolicy) -> dict[str, dic
             "threads": 6,
             "lease_seconds": policy.longest_step_seconds,
             "poll_seconds": 0.05,
-            "drain_seconds": 5.0,
+            # As shipped. Short, it would be the exit code 1 of a machine that stands still.
+            "drain_seconds": 60.0,
         },
         # Tests that stop many volumes at once are about something else.
         "brakes": {

@@ -92,7 +92,7 @@ def test_array_that_answers_no_release(site: Site) -> None:
     """Three hundred stuck -> a few tries, one alert, no parked case; it is back -> all mended."""
     site.detachd.configure(
         dataclasses.replace(UNHURRIED, max_failures=3),
-        brakes=BRAKES, worker={"threads": 32, "poll_seconds": 0.05, "drain_seconds": 5.0},
+        brakes=BRAKES, worker={"threads": 32, "poll_seconds": 0.05, "drain_seconds": 60.0},
         backend_defaults={"concurrency": CONCURRENCY},
     )  # fmt: skip
     for backend in (DOWN, FINE):
@@ -109,7 +109,7 @@ def test_array_that_answers_no_release(site: Site) -> None:
         site.send(news(DOWN, storm))
         until(lambda: breakers(site) == [DOWN])
         busy_seconds = mended_in_seconds(site, beside)
-        assert busy_seconds < 3 * quiet_seconds + 3, (busy_seconds, quiet_seconds)
+        assert busy_seconds < 3 * quiet_seconds + 10, (busy_seconds, quiet_seconds)
 
         # One cause, told once: no case is parked, and the array was asked a few times.
         until(lambda: len(site.ledger.cases(limit=1000)) == VOLUMES + 2 * OTHERS, 60.0)

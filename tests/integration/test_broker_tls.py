@@ -99,7 +99,7 @@ def test_silence_is_noticed_over_tls(
     with running(listener):
         until(lambda: listener.caught_up)
         with broker.paused():
-            until(lambda: not listener.status().connected, 20)
+            until(lambda: not listener.status().connected)
         until(lambda: listener.caught_up, 60)
 
 

@@ -124,8 +124,8 @@ def test_a_volume_is_mended_by_it_and_it_is_healthy_and_stops(
             assert site.announced(act.volume_id)[-1] == "volume.force_detach.end"
             began = time.monotonic()
             podman.run("stop", "--time=90", name)
-            assert time.monotonic() - began < 20
-            assert running.wait(20) == 0
+            assert time.monotonic() - began < 60
+            assert running.wait(60) == 0
         finally:
             running.kill()
             podman.run("rm", "--force", name)

@@ -204,7 +204,7 @@ def test_request_is_not_made_later_where_who_asked_is_dead(rbd: Rbd) -> None:
         assert program.stdin is not None
         with program.stdin:
             program.stdin.write(question)
-        assert program.wait(20) == -signal.SIGALRM
+        assert program.wait(60) == -signal.SIGALRM
 
 
 @pytest.mark.parametrize("part", ["mon", "osd"])
@@ -220,7 +220,7 @@ def test_frozen_part_is_no_answer_in_time(rbd: Rbd, part: str) -> None:
         ):
             with pytest.raises(IndeterminateError, match="no answer in time"):
                 look()
-        assert time.monotonic() - began < 2 * LIMIT_SECONDS + 2
+        assert time.monotonic() - began < 2 * LIMIT_SECONDS + 30
     assert len(seen(rbd, volume)) == 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,11 +193,16 @@ def test_same_order_later_is_not_swallowed(
 
 
 class Results(Counter[str]):
-    """Counts what a replayer tells."""
+    """Counts what replayers tell, each in its own thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
 
     def __call__(self, event: Happened) -> None:
         """Count it."""
-        self[str(event.label)] += 1
+        with self._lock:
+            self[str(event.label)] += 1
 
 
 @pytest.mark.slow

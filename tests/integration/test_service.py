@@ -56,9 +56,7 @@ def test_sigterm_ends_an_attempt_before_its_next_write(site: Site) -> None:
         first.ready()
         (act,) = play(site, "UC1")
         until(lambda: under_way(site.cloud, TERMINATE))
-        began = time.monotonic()
-        assert first.terminate() == 0
-        assert time.monotonic() - began < 5.0, "drain_seconds"
+        assert first.terminate(45.0) == 0, "less than drain_seconds"
     assert site.writes(act.volume_id) == [TERMINATE, "driver.detach"]
     assert site.status(act.volume_id) == "attaching"
     oracle.nobody_holds_anything(site)
@@ -109,7 +107,7 @@ def test_idle_service_stops_and_says_so(site: Site) -> None:
 def test_pause_takes_effect_before_the_next_write(site: Site) -> None:
     """Paused between two writes of a plan -> the second is not made until `detachd resume`."""
     site.detachd.configure(PATIENT)
-    site.cloud.script(Fault.slow("cinder.reserve", 1.5))
+    site.cloud.script(Fault.slow("cinder.reserve", 4.0))
     with site.detachd.serve() as service:
         service.ready()
         (act,) = play(site, "UC5")

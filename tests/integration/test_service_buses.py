@@ -30,7 +30,7 @@ connection = sqlite:///{directory}/ledger.sqlite
 attach_deadline_seconds = 1
 [worker]
 poll_seconds = 0.05
-drain_seconds = 4
+drain_seconds = 60
 [exporter]
 port = 0
 [backend_defaults]

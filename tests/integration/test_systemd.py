@@ -172,7 +172,7 @@ def test_start_returns_when_it_has_started_and_stop_when_it_has_ended(unit: Unit
     until(unit.ready, 30)
     began = time.monotonic()
     unit.ctl("stop")
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60, "the unit would be killed at 90"
     assert unit.shown("ActiveState") == "inactive"
     assert (unit.shown("Result"), unit.shown("ExecMainStatus")) == ("success", "0")
     assert "stopped" in unit.journal()
@@ -188,16 +188,16 @@ def test_a_service_that_cannot_start_never_counts_as_started(unit: Unit) -> None
 
 def test_a_loop_that_stands_still_has_it_restarted(unit: Unit) -> None:
     """One loop of many does not turn -> the watchdog ends the process, and a new one works."""
-    unit.add(f"ExecStart=\nExecStart={PROGRAM} serve", "WatchdogSec=3s", "RestartSec=100ms")
+    unit.add(f"ExecStart=\nExecStart={PROGRAM} serve", "WatchdogSec=6s", "RestartSec=100ms")
     unit.start()
-    time.sleep(4.0)  # longer than the watchdog's interval
+    time.sleep(7.0)  # longer than the watchdog's interval
     assert unit.shown("NRestarts") == "0"
     unit.machine.path(str(standing_still.STANDS)).touch()
     until(lambda: unit.shown("NRestarts") == "1", 30)
     until(lambda: unit.shown("ActiveState") == "active", 30)
     journal = unit.journal()
     assert "systemd's watchdog is not fed any more: the kill switch has not turned for" in journal
-    assert "Watchdog timeout (limit 3s)!" in journal
+    assert "Watchdog timeout (limit 6s)!" in journal
     until(unit.healthy, 30)
 
 
@@ -213,7 +213,7 @@ def test_a_reload_takes_a_mode_over(unit: Unit) -> None:
 
 def test_it_works_within_what_the_unit_forbids(unit: Unit) -> None:
     """A stuck volume, kill -9, SIGUSR2, the kill switch -> mended, back, reported, held."""
-    unit.add("RestartSec=100ms", "WatchdogSec=3s")
+    unit.add("RestartSec=100ms", "WatchdogSec=6s")
     unit.start()
     until(unit.ready, 30)
     (act,) = unit.site.arrange(REPEATABLE[:1])

@@ -137,7 +137,7 @@ def test_hanging_io_is_not_called_clean(
             began = time.monotonic()
             with pytest.raises(StillConnectedError, match="I/O of it hangs in the backing store"):
                 release(iscsi, volume, A, seconds=2.0)
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 30
             assert [(c.access, c.sessions) for c in seen(iscsi, volume)] == [(False, 1)]
     finally:
         fuse_disk.resume()

@@ -37,7 +37,7 @@ def test_frozen_before_it_was_asked_is_nothing_done(iscsi: Iscsi) -> None:
             release(iscsi, volume, A, seconds=1.0)
         with pytest.raises(TransientError, match="did not answer in time"):
             iscsi.driver().observe(volume.ref, timeout_seconds=1.0)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
     assert host.makes_progress()
     assert (iscsi.may_enter(volume), iscsi.in_session(volume)) == ([A], [A])
 
@@ -104,7 +104,7 @@ def test_killed_with_a_request_in_it(iscsi: Iscsi, writes: bool) -> None:
     tgtadm, ended = iscsi.driver()._tgtadm, list[type[OutsideError] | str]()
 
     def ask() -> None:
-        deadline = Deadline.after(20)
+        deadline = Deadline.after(60)
         try:
             if writes:
                 tgtadm.unbind(volume.tid, connector_of(A).initiator or "", deadline)
@@ -118,7 +118,7 @@ def test_killed_with_a_request_in_it(iscsi: Iscsi, writes: bool) -> None:
     asking.start()
     time.sleep(0.5)
     iscsi.tgtd.kill()
-    asking.join(30)
+    asking.join(90)
     assert ended == [IndeterminateError if writes else TransientError]
 
 

@@ -60,14 +60,15 @@ class CuttingProxy:
             cut = self._word is not None and self._word in data
             if cut:
                 self._word = None
+                # Before the client can hear of it, and go on.
+                self.cuts += 1
                 answers.swallow()
             try:
                 server.sendall(data)
             except OSError:
                 break
             if cut:
-                answers.swallowed.wait(10)
-                self.cuts += 1
+                answers.swallowed.wait(60)
                 break
         _end(client, server)
 

@@ -30,7 +30,7 @@ def image(tmp_path: Path) -> Path:
     return path
 
 
-def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait until something holds; fail when it takes longer."""
     ends_at = time.monotonic() + seconds
     while not holds():

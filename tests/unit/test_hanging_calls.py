@@ -29,6 +29,7 @@ from handlers.notification import Operation, Phase, Source
 from handlers.recovery.recovery import Recovery
 from tests.bus import until
 from tests.services import ledgers
+from tests.time_limits import TimeLimits
 from tests.unit.consumer.due import backends
 from tests.unit.consumer.ledger.making import accept, claim_one, seen, told
 from tests.unit.handlers.recovery.trial import LEASE_SECONDS
@@ -41,8 +42,8 @@ from tests.unit.test_late_calls import (
 )
 
 SHORT: dict[str, Any] = {
-    "mode": Mode.AUTO, "look_timeout_seconds": 0.2, "call_timeout_seconds": 0.1,
-    "driver_grace_seconds": 0.05, "try_backoff_seconds": 0.0005, "try_backoff_max_seconds": 0.0005,
+    "mode": Mode.AUTO, "look_timeout_seconds": 20.0, "call_timeout_seconds": 20.0,
+    "driver_grace_seconds": 5.0, "try_backoff_seconds": 0.0005, "try_backoff_max_seconds": 0.0005,
     "nova_detach_wait_seconds": 0.02, "tries": 2,
 }  # fmt: skip
 
@@ -50,8 +51,9 @@ SHORT: dict[str, Any] = {
 class HangsOnce(SimulatorDriver):
     """The simulated backend's driver, the first release of which hangs until it is let go."""
 
-    def __init__(self, cloud: Cloud, *, acts_first: bool) -> None:
+    def __init__(self, cloud: Cloud, limits: TimeLimits, *, acts_first: bool) -> None:
         super().__init__(DEFAULT_BACKEND, {}, cloud=cloud)
+        self.limits = limits
         self.acts_first = acts_first
         self.let_go = threading.Event()
         self.hung = False
@@ -62,6 +64,7 @@ class HangsOnce(SimulatorDriver):
         if self.acts_first or not hangs:
             super().force_detach(*arguments, **named)
         if hangs:
+            self.limits.is_up()
             assert self.let_go.wait(60)
             if not self.acts_first:
                 super().force_detach(*arguments, **named)
@@ -70,9 +73,11 @@ class HangsOnce(SimulatorDriver):
 class Play:
     """A case of a volume on a backend the driver of which hangs, and the replica that works it."""
 
-    def __init__(self, cloud: Cloud, ledger: Ledger, *, acts_first: bool) -> None:
+    def __init__(
+        self, cloud: Cloud, ledger: Ledger, limits: TimeLimits, *, acts_first: bool
+    ) -> None:
         self.cloud, self.ledger = cloud, ledger
-        self.driver = HangsOnce(cloud, acts_first=acts_first)
+        self.driver = HangsOnce(cloud, limits, acts_first=acts_first)
         self.settings = backends(**SHORT)
         self.drivers = BoundedDrivers(self._driver, self.settings)
         self.writes = HangingWrites(ledger, self.drivers, self.settings, owner="w1")
@@ -113,9 +118,10 @@ class Play:
         return self.ledger.case(case.case_id).intents
 
     def return_late(self) -> None:
-        """Let the hanging call go on, and wait until it has returned."""
+        """Let the hanging call go on, and wait until it has returned and is listed as such."""
         self.driver.let_go.set()
-        until(lambda: not self.drivers.hanging(), 10.0)
+        until(lambda: self.drivers._returned)
+        assert self.drivers.hanging() == ()
 
 
 @pytest.fixture
@@ -137,8 +143,13 @@ def ledger(tmp_path: Path, cloud: Cloud) -> Iterator[Ledger]:
 
 
 @pytest.fixture(params=[True, False], ids=["after it acted", "before it acts"])
-def play(request: pytest.FixtureRequest, cloud: Cloud, ledger: Ledger) -> Iterator[Play]:
-    play = Play(cloud, ledger, acts_first=request.param)
+def play(
+    request: pytest.FixtureRequest,
+    cloud: Cloud,
+    ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Play]:
+    play = Play(cloud, ledger, TimeLimits(monkeypatch), acts_first=request.param)
     yield play
     play.driver.let_go.set()
 
@@ -236,7 +247,7 @@ def test_a_call_that_hung_in_a_crash_counts_until_the_lease_ended(ledger: Ledger
     )  # fmt: skip
     assert ledger.keep_under_way(["req-1", "req-of-none"]) == 1
     told_at = written(ledger).result_at
-    until(lambda: bool(ledger.claim("w2", limit=1, lease_seconds=60.0, deadlines=True)), 10.0)
+    until(lambda: bool(ledger.claim("w2", limit=1, lease_seconds=60.0, deadlines=True)))
     assert told_at is not None
     assert written(ledger).result_at == claim.lease_expires_at or (
         written(ledger).result_at > told_at

@@ -10,22 +10,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import requests
 
+from consumer import service as service_module
 from consumer.cloud import ControlPlane
 from consumer.errors import ConfigurationError
 from consumer.intake.listener import Listener
-from consumer.intake.replayer import Replayer
 from consumer.ledger import Ledger, SchemaBehindError
 from consumer.ledger.database.tables import cases
-from consumer.periodic.housekeeping import Pruner
+from consumer.periodic.loop import Loop
 from consumer.publish.publisher import Publisher
 from consumer.service import Parts, Service
 from consumer.settings.configuration import load
-from consumer.supervision.liveness import Heartbeat
 from consumer.work.worker import Worker
 from drivers.control_plane import Volume
 from drivers.simulator import DEFAULT_BACKEND, Cloud
@@ -129,7 +129,7 @@ def service(build: Build) -> Iterator[Service]:
 
 def ask(service: Service, path: str) -> requests.Response:
     """Ask the running service over HTTP."""
-    return requests.get(f"http://127.0.0.1:{service.exporter.port}{path}", timeout=5)
+    return requests.get(f"http://127.0.0.1:{service.exporter.port}{path}", timeout=60)
 
 
 # -- one notification through it -------------------------------------------------------------------
@@ -284,7 +284,7 @@ def test_schema_that_is_behind_is_refused_before_anything_runs(build: Build) -> 
     before = set(threading.enumerate())
     with pytest.raises(SchemaBehindError, match="detachd ledger upgrade"):
         service.start()
-    assert set(threading.enumerate()) <= before
+    until(lambda: set(threading.enumerate()) <= before)  # their last lines may still run
 
 
 def test_port_that_is_taken_is_refused_before_anything_runs(build: Build, service: Service) -> None:
@@ -293,7 +293,7 @@ def test_port_that_is_taken_is_refused_before_anything_runs(build: Build, servic
     before = set(threading.enumerate())
     with pytest.raises(ExporterError):
         second.start()
-    assert set(threading.enumerate()) <= before
+    until(lambda: set(threading.enumerate()) <= before)  # their last lines may still run
 
 
 @pytest.mark.parametrize(
@@ -386,7 +386,7 @@ class SlowCinder:
     def volume(self, volume_id: str, *, timeout_seconds: float) -> Volume | None:
         """Wait for the test, then read."""
         self.asked.set()
-        assert self.answers.wait(20)
+        assert self.answers.wait(240)
         return self._cinder.volume(volume_id, timeout_seconds=timeout_seconds)
 
 
@@ -425,7 +425,7 @@ def test_pause_while_a_call_is_looked_into_keeps_it_from_being_made(
     service = build(control_plane=ControlPlane(cinder, cloud.nova), mode="auto")
     service.start()
     volume_id = stuck(service, cloud)
-    assert cinder.asked.wait(10)
+    assert cinder.asked.wait(60)
     before = cloud.calls(writes=True)
     service.ledger.pause("alice", "an incident")
     cinder.answers.set()
@@ -447,7 +447,7 @@ def test_running_attempt_ends_and_is_told_before_the_publisher_stops(
         peer.bind("audit", "detachd", "detachd_notifications.error")
         service.start()
         volume_id = stuck(service, cloud)
-        assert cinder.asked.wait(10)
+        assert cinder.asked.wait(60)
         service.stop()
         cinder.answers.set()
         assert service.wait()
@@ -464,37 +464,38 @@ def test_attempt_that_hangs_does_not_keep_the_service_from_ending(
     service = build(drain_seconds=1.0, control_plane=ControlPlane(cinder, cloud.nova))
     service.start()
     volume_id = stuck(service, cloud)
-    assert cinder.asked.wait(10)
+    assert cinder.asked.wait(60)
     began = time.monotonic()
     service.stop()
     assert not service.wait()
-    assert time.monotonic() - began < 8.0
+    assert time.monotonic() - began < 60.0
     with contextlib.closing(Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")) as ledger:
         assert only_case(ledger, volume_id).claimed_by == service.owner
     cinder.answers.set()
-    assert service.worker.drain(10.0)
+    assert service.worker.drain(60.0)
 
 
-@pytest.mark.slow
 def test_parts_that_all_hang_are_waited_for_together(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No loop ends, as where the ledger's host is gone -> drain_seconds in all, not for each."""
-    end = threading.Event()
+    now = 100.0
 
-    def hangs(*args: object, **kwargs: object) -> None:
-        end.wait(30)
+    def hangs(self: Loop, seconds: float) -> bool:
+        nonlocal now
+        wait(self, 60.0)  # in truth it ends
+        now += max(seconds, 0.0)
+        return False
 
-    for part in (Listener, Worker, Publisher, Replayer, Pruner, Heartbeat):
-        monkeypatch.setattr(part, "run", hangs)
-    service = build(drain_seconds=2.0)
+    wait = Loop.wait
+    service = build(drain_seconds=20.0)
     service.start()
-    began = time.monotonic()
-    service.stop()
-    assert not service.wait()
-    seconds = time.monotonic() - began
-    end.set()
-    assert seconds < 6.0, "each for itself they would take nine"
+    with monkeypatch.context() as patched:
+        patched.setattr(Loop, "wait", hangs)
+        patched.setattr(service_module, "time", SimpleNamespace(monotonic=lambda: now))
+        service.stop()
+        assert not service.wait()
+    assert now - 100.0 == pytest.approx(20.0)
 
 
 @pytest.mark.parametrize("part", ["listener", "worker", "publisher"])
@@ -511,7 +512,7 @@ def test_death_of_a_part_takes_the_service_down(
     )
     service = build()
     service.start()
-    assert service.over.wait(10)
+    assert service.over.wait(60)
     service.stop()
     assert not service.wait()
     assert re.search(rf"the {part}( of bus default)? failed", caplog.text)
@@ -555,7 +556,7 @@ def test_stopped_service_leaves_no_thread_and_no_port(build: Build) -> None:
     port = service.exporter.port
     service.stop()
     assert service.wait()
-    assert set(threading.enumerate()) <= before
+    until(lambda: set(threading.enumerate()) <= before)  # their last lines may still run
     with socket.create_server(("127.0.0.1", port)):
         pass
 

@@ -76,7 +76,7 @@ class Hanging(StorageDriver):
             case kind if kind in kinds:
                 raise kinds[kind](f"said {kind}")
             case _:
-                _start_another(what)
+                _start_another(what, Path(self.options["log"]))
 
     def how_reached(self, *, timeout_seconds: float) -> str:
         """Say how."""
@@ -138,7 +138,7 @@ class Hanging(StorageDriver):
         self._do("detach")
 
 
-def _start_another(what: str) -> None:
+def _start_another(what: str, log: Path) -> None:
     match what:
         case "hang with a child":
             subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"], check=False)
@@ -147,8 +147,11 @@ def _start_another(what: str) -> None:
         case "hang in a fork":
             if ctypes.PyDLL(None).fork() == 0:  # as a library in C does
                 os.setsid()
-                time.sleep(10)
-                os._exit(0)
+                # In one step: who sees the file can read it.
+                unnamed = log.with_suffix(".unnamed")
+                unnamed.write_text(str(os.getpid()))
+                unnamed.rename(f"{log}.fork")
+                time.sleep(600)
             time.sleep(600)
         case "end a program":
             with subprocess.Popen(["/bin/sleep", "600"]) as program:

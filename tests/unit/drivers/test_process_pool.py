@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from drivers import process_pool
@@ -116,3 +118,30 @@ def test_closed_keeps_none() -> None:
         lent.is_sound = True
     assert free.is_ended
     assert lent.one.is_ended
+
+
+class ClosedOnTheWay(threading.Condition):
+    """Lets the pool be closed just before the next who comes into its lock."""
+
+    pool: ProcessPool[Process] | None = None
+
+    def __enter__(self) -> bool:
+        """Close the pool first, once."""
+        pool, self.pool = self.pool, None
+        if pool is not None:
+            pool.close()
+        return super().__enter__()
+
+
+def test_closed_while_one_comes_back() -> None:
+    """Closed between the question whether it is closed and the giving back -> ended as well.
+
+    It was kept by a pool that nobody closes a second time.
+    """
+    pool = ProcessPool(Process, 2)
+    pool._changed = way = ClosedOnTheWay()
+    with pool.lend(soon()) as lent:
+        lent.is_sound = True
+        way.pool = pool
+    assert lent.one.is_ended
+    assert pool.at_work == 0

@@ -195,9 +195,9 @@ def test_tls_socket(tmp_path: Path) -> None:
     def serve() -> None:
         with server.wrap_socket(far, server_side=True) as end:
             end.sendall(data[:120_000])
-            goes_on.wait(10)
+            goes_on.wait(60)
             end.sendall(data[120_000:])
-            ends.wait(10)
+            ends.wait(60)
 
     serving = threading.Thread(target=serve)
     serving.start()
@@ -210,5 +210,5 @@ def test_tls_socket(tmp_path: Path) -> None:
     goes_on.set()
     assert [transport.read_frame(), transport.read_frame()] == [FRAME, (8, 0, b"")]
     ends.set()
-    serving.join(10)
+    serving.join(60)
     transport.sock.close()

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,7 +37,7 @@ transport_url = kombu+memory://user:canary-1@localhost//
 connection = sqlite:///{directory}/ledger.sqlite
 [worker]
 poll_seconds = 0.05
-drain_seconds = 8
+drain_seconds = 60
 [exporter]
 port = 0
 [backend_defaults]
@@ -104,7 +103,7 @@ class Process:
         until(lambda: "listening on queue" in self.text or self.popen.poll() is not None)
         assert self.popen.poll() is None, self.text
 
-    def ends(self, number: signal.Signals, seconds: float = 20.0) -> int:
+    def ends(self, number: signal.Signals, seconds: float = 60.0) -> int:
         """Send a signal and return the exit code."""
         self.popen.send_signal(number)
         return self.popen.wait(seconds)
@@ -136,9 +135,7 @@ def test_signal_stops_it_in_good_order(
     """SIGTERM or Ctrl-C -> it says that it stops, lets go, and exits 0 at once."""
     running = process(written())
     running.runs()
-    began = time.monotonic()
-    assert running.ends(number) == 0
-    assert time.monotonic() - began < 8.0
+    assert running.ends(number, 45.0) == 0, "less than drain_seconds"
     assert "stopping: no new messages and cases are accepted" in running.text
     assert running.text.rstrip().endswith("stopped")
     assert "Traceback" not in running.text
@@ -198,7 +195,7 @@ def test_second_signal_ends_it_at_once_and_loses_nothing(
     until(lambda: only_case(ledger, volume_id).claimed_by)
     running.popen.send_signal(signal.SIGTERM)
     until(lambda: "stopping" in running.text)
-    assert running.ends(signal.SIGTERM, seconds=3.0) == -signal.SIGTERM
+    assert running.ends(signal.SIGTERM) == -signal.SIGTERM
     assert only_case(ledger, volume_id).claimed_by
 
 
@@ -219,7 +216,7 @@ def _stuck(cloud: Cloud, ledger: Ledger) -> str:
 def test_schema_that_is_behind_is_told_with_the_command(process: Start, written: Written) -> None:
     """No tables yet -> exit 1, one line that says what to run."""
     refused = process(written())
-    assert refused.popen.wait(20) == 1
+    assert refused.popen.wait(60) == 1
     (line,) = [line for line in refused.text.splitlines() if line.startswith("detachd: ")]
     assert line.endswith("run `detachd ledger upgrade`")
     assert "Traceback" not in refused.text
@@ -235,7 +232,7 @@ def test_several_regions_and_none_configured(tmp_path: Path, process: Start) -> 
             f"[ledger]\nconnection = sqlite:///{tmp_path}/ledger.sqlite\n{api.sections()}"
         )
         refused = process(path)
-        assert refused.popen.wait(20) == 2
+        assert refused.popen.wait(60) == 2
         assert api.requests == []
         assert ledger.replicas() == ()
     problems = [line for line in refused.text.splitlines() if "has no region_name" in line]
@@ -268,7 +265,7 @@ def test_bad_configuration_is_one_message_and_exit_2(
     assert err.startswith("detachd: ")
     assert words in err
     assert "Traceback" not in err
-    assert set(threading.enumerate()) <= before
+    until(lambda: set(threading.enumerate()) <= before)  # their last lines may still run
 
 
 # -- signals and the death of a part, in this process ----------------------------------------------
@@ -301,7 +298,7 @@ def test_ends_of_our_programs_are_ours_to_collect() -> None:
 
 
 @pytest.mark.usefixtures("handlers")
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 def test_signal_while_the_lock_of_the_event_is_held_is_heard() -> None:
     """SIGTERM between two instructions of a wait for the event -> no deadlock with itself."""
     over = threading.Event()
@@ -312,7 +309,7 @@ def test_signal_while_the_lock_of_the_event_is_held_is_heard() -> None:
 
 
 @pytest.mark.usefixtures("handlers")
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 def test_signal_that_another_thread_gets_is_heard() -> None:
     """The system gives SIGTERM to another thread while the main one waits -> heard all the same."""
     wait = serve.waiting_for_signals(threading.Event())
@@ -321,7 +318,7 @@ def test_signal_that_another_thread_gets_is_heard() -> None:
     def get_it() -> None:
         asked.wait(0.2)
         signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
-        asked.wait(5)
+        asked.wait(60)
 
     threading.Thread(target=get_it, daemon=True).start()
     wait()

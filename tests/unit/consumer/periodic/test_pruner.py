@@ -143,7 +143,7 @@ def test_trouble_is_outlived(
 
     monkeypatch.setattr(ledger, "prune", flaky)
     with running(pruner(ledger, instruments)):
-        assert done.wait(10)
+        assert done.wait(60)
     errors = instruments.registry.get_sample_value(
         "detachd_internal_errors_total", {"loop": "pruner"}
     )

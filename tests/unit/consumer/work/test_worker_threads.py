@@ -23,7 +23,7 @@ def test_next_work_has_the_same_thread() -> None:
             done.set()
 
         crew_of_four.do(work)
-        assert done.wait(10)
+        assert done.wait(60)
         until(lambda: crew_of_four._unfinished == 0)
     assert len(set(seen)) == 1
 
@@ -35,7 +35,7 @@ def test_never_more_threads_than_its_size() -> None:
 
     def work(number: int) -> None:
         started.append(number)
-        release.wait(10)
+        release.wait(60)
         done.append(number)
 
     for number in range(5):
@@ -53,7 +53,7 @@ def test_idle_thread_ends_and_work_starts_another(monkeypatch: pytest.MonkeyPatc
     one.do(lambda: None)
     until(lambda: one._threads == 0)
     one.do(done.set)
-    assert done.wait(10)
+    assert done.wait(60)
 
 
 def test_work_that_had_to_wait_leaves_no_thread_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,14 +64,14 @@ def test_work_that_had_to_wait_leaves_no_thread_too_few(monkeypatch: pytest.Monk
     monkeypatch.setattr(slots, "IDLE_SECONDS", 0.05)
     pair, release, waited = WorkerThreads("case", 2), threading.Event(), threading.Event()
     for _ in range(2):
-        pair.do(lambda: release.wait(10) and None)
+        pair.do(lambda: release.wait(60) and None)
     pair.do(waited.set)
     release.set()
-    assert waited.wait(10)
+    assert waited.wait(60)
     until(lambda: pair._threads == 0)
     busy, both = threading.Barrier(3), threading.Event()
     for _ in range(2):
-        pair.do(lambda: busy.wait(10) and None)
-    busy.wait(5)
+        pair.do(lambda: busy.wait(60) and None)
+    busy.wait(60)
     pair.do(both.set)
-    assert both.wait(5)
+    assert both.wait(60)

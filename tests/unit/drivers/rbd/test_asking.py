@@ -28,7 +28,7 @@ def started() -> subprocess.Popen[bytes]:
 
 def test_it_ends_with_its_stdin() -> None:
     """Whoever asks is gone -> it ends."""
-    assert started().communicate(b"", timeout=20) == (b"", None)
+    assert started().communicate(b"", timeout=60) == (b"", None)
 
 
 @pytest.mark.parametrize(("seconds", "until"), [(10.0, -1.0), (0.0, 10.0)])
@@ -46,7 +46,7 @@ def test_question_that_takes_too_long_ends_it() -> None:
         assert program.stdin is not None
         program.stdin.write(asked(seconds=0.000_001, until=time.monotonic() + 60))
         program.stdin.flush()
-        assert program.wait(20) == -signal.SIGALRM
+        assert program.wait(60) == -signal.SIGALRM
 
 
 def test_signals_to_all_processes_of_the_unit_do_not_end_it() -> None:
@@ -60,4 +60,4 @@ def test_signals_to_all_processes_of_the_unit_do_not_end_it() -> None:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
             program.send_signal(number)
         program.stdin.close()
-        assert program.wait(20) == 0
+        assert program.wait(60) == 0

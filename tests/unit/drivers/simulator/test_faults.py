@@ -14,6 +14,7 @@ from drivers.errors import (
     TransientError,
 )
 from drivers.simulator import Cloud, Effect, Fault, Landing
+from tests.bus import until
 
 CALL = {"request_id": "req-test", "timeout_seconds": 0.2}
 
@@ -45,7 +46,7 @@ def test_fault_strikes_once(
     began = time.monotonic()
     with pytest.raises(heard):
         cloud.cinder.reserve(volume, **CALL)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 30.0
     assert status(cloud, volume) == after
     assert cloud.faults_left() == ()
     cloud.set_status(volume, "available")
@@ -151,10 +152,7 @@ def test_late_effect_lands_after_a_delay(cloud: Cloud) -> None:
     cloud.script(Fault.late("cinder.reserve", Landing(after_seconds=0.1)))
     with pytest.raises(IndeterminateError):
         cloud.cinder.reserve(volume, **CALL)
-    deadline = time.monotonic() + 5
-    while status(cloud, volume) == "available" and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert status(cloud, volume) == "attaching"
+    until(lambda: status(cloud, volume) == "attaching")
 
 
 def test_late_effect_that_is_refused_is_lost_quietly(cloud: Cloud) -> None:
@@ -190,7 +188,7 @@ def test_close_wakes_sleepers_and_stops_timers() -> None:
     while not cloud.calls("cinder.volume"):
         time.sleep(0.01)
     cloud.close()
-    looking.join(timeout=5)
+    looking.join(timeout=60)
     assert not looking.is_alive()
     assert [type(e) for e in heard] == [IndeterminateError]
     assert status(cloud, volume) == "available"
@@ -199,12 +197,12 @@ def test_close_wakes_sleepers_and_stops_timers() -> None:
 
 
 def test_latency_delays_calls_and_not_each_other(cloud: Cloud) -> None:
-    """A latency of a fifth of a second, ten callers at once -> all are done after about one."""
+    """A latency of a second, ten callers at once -> all are done long before ten seconds."""
     volume = cloud.create_volume()
-    cloud.set_latency(0.2)
+    cloud.set_latency(1.0)
 
     def look() -> None:
-        cloud.cinder.volume(volume, timeout_seconds=1)
+        cloud.cinder.volume(volume, timeout_seconds=60)
 
     threads = [threading.Thread(target=look) for _ in range(10)]
     began = time.monotonic()
@@ -212,7 +210,7 @@ def test_latency_delays_calls_and_not_each_other(cloud: Cloud) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert 0.2 <= time.monotonic() - began < 1.0
+    assert 1.0 <= time.monotonic() - began < 9.0
 
 
 def test_latency_beyond_the_limit_is_a_timeout(cloud: Cloud) -> None:

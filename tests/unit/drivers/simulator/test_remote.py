@@ -26,6 +26,7 @@ from drivers.errors import (
 from drivers.simulator import Cloud, Fault, Landing, SimulatorDriver
 from drivers.simulator.remote import CloudServer, RemoteCloud, connect_cloud, serve_cloud
 from drivers.simulator.wire import RemoteCloudError, parse_address
+from tests.bus import until
 
 KEY = b"a key of the test"
 CALL = {"request_id": "req-test", "timeout_seconds": 2.0}
@@ -142,16 +143,21 @@ def test_killed_in_the_middle_of_a_call(process: tuple[subprocess.Popen[str], st
     remote = connect_cloud(address, KEY)
     volume = remote.scene.create_volume()
     remote.scene.script(Fault.hang("cinder.reserve", 60))
-    killer = threading.Timer(0.3, lambda: os.kill(served.pid, signal.SIGKILL))
+
+    def kill() -> None:
+        until(lambda: remote.scene.calls("cinder.reserve"))
+        os.kill(served.pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
     killer.start()
     began = time.monotonic()
     with pytest.raises(IndeterminateError):
         remote.cinder.reserve(volume, request_id="r", timeout_seconds=30)
     killer.join()
-    served.wait(timeout=10)
+    served.wait(timeout=60)
     with pytest.raises(TransientError):
         remote.cinder.reserve(volume, request_id="r", timeout_seconds=30)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
 
 
 def test_frozen_process_is_bounded(process: tuple[subprocess.Popen[str], str]) -> None:
@@ -169,9 +175,9 @@ def test_frozen_process_is_bounded(process: tuple[subprocess.Popen[str], str]) -
             remote.cinder.volume(volume, timeout_seconds=0.2)
         with pytest.raises(TransientError):
             connect_cloud(address, KEY).cinder.volume(volume, timeout_seconds=0.2)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         served.send_signal(signal.SIGCONT)
-        assert remote.cinder.volume(other, timeout_seconds=5).ref.volume_id == other
+        assert remote.cinder.volume(other, timeout_seconds=60).ref.volume_id == other
 
 
 def test_broken_call_breaks_no_other(remote: RemoteCloud, caplog: pytest.LogCaptureFixture) -> None:
@@ -199,14 +205,39 @@ def test_closed_server_hangs_up(cloud: Cloud) -> None:
     remote.close()
 
 
+def test_closed_while_somebody_connects(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server is closed when a connection is accepted and not noted yet -> it ends all the same.
+
+    It waited for that connection, on which nobody hung up.
+    """
+    server = serve_cloud(cloud, authkey=KEY)
+    accepted, goes_on, noted = threading.Event(), threading.Event(), server.answering
+
+    def late(request: socket.socket, *, begins: bool) -> None:
+        if begins:
+            accepted.set()
+            goes_on.wait(60)
+        noted(request, begins=begins)
+
+    monkeypatch.setattr(server, "answering", late)
+    with socket.create_connection(parse_address(server.address)):
+        assert accepted.wait(60)
+        closing = threading.Thread(target=server.close, daemon=True)
+        closing.start()
+        until(lambda: server._closing)
+        goes_on.set()
+        closing.join(10)
+        assert not closing.is_alive()
+
+
 def test_each_thread_has_its_own_connection(cloud: Cloud, remote: RemoteCloud) -> None:
-    """Sixteen threads on a slow cloud -> they do not wait for each other."""
+    """Sixteen threads on a slow cloud -> not the ten seconds of one after another."""
     volume = remote.scene.create_volume()
     cloud.set_latency(0.2)
 
     def look() -> None:
         for _ in range(3):
-            remote.cinder.volume(volume, timeout_seconds=5)
+            remote.cinder.volume(volume, timeout_seconds=60)
 
     threads = [threading.Thread(target=look) for _ in range(16)]
     began = time.monotonic()
@@ -214,7 +245,7 @@ def test_each_thread_has_its_own_connection(cloud: Cloud, remote: RemoteCloud) -
         thread.start()
     for thread in threads:
         thread.join()
-    assert 0.6 <= time.monotonic() - began < 3
+    assert 0.6 <= time.monotonic() - began < 9
     assert len(cloud.calls("cinder.volume")) == 48
 
 

@@ -22,6 +22,7 @@ from drivers.errors import (
 from drivers.registry import parsed
 from drivers.tgt.options import OPTS, TgtOptions
 from drivers.tgt.tgtadm import Refusal, RefusedError, Tgtadm, failure
+from tests.bus import until
 from tests.recordings import SAMPLES
 
 PLACE = "/run/socket.0"
@@ -140,13 +141,10 @@ def test_hanging_command_and_its_children_are_ended(tmp_path: Path, script: str)
     hanging = tgtadm_that(tmp_path, f"echo $$ > {tmp_path / 'pid'}\n{script}")
     began = time.monotonic()
     with pytest.raises(IndeterminateError, match="did not answer in time"):
-        hanging.unbind(1, "iqn.x:y", Deadline.after(0.5))
-    assert time.monotonic() - began < 5
+        hanging.unbind(1, "iqn.x:y", Deadline.after(1.5))
+    assert time.monotonic() - began < 30
     group = int((tmp_path / "pid").read_text())
-    ends_at = time.monotonic() + 5
-    while group_of_processes(group):
-        assert time.monotonic() < ends_at
-        time.sleep(0.01)
+    until(lambda: not group_of_processes(group))
 
 
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
@@ -163,10 +161,10 @@ def test_command_that_may_not_be_killed_is_left_behind_in_time(
     with monkeypatch.context() as patched:
         patched.setattr(os, "killpg", not_ours)
         with pytest.raises(IndeterminateError, match="did not answer in time"):
-            hanging.unbind(1, "iqn.x:y", Deadline.after(0.5))
+            hanging.unbind(1, "iqn.x:y", Deadline.after(1.5))
     took = time.monotonic() - began
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
-    assert took < 5
+    assert took < 30
 
 
 def group_of_processes(group: int) -> list[str]:

@@ -99,10 +99,11 @@ def test_the_result_is_one_printable_line() -> None:
 def test_no_text_takes_more_than_linear_time(pattern: str) -> None:
     """A text made to confuse, ten times as long -> not a hundred times the time."""
     text = pattern * (100_000 // len(pattern))
-    started = time.perf_counter()
+    # Of this thread's own time: the machine may have other work.
+    started = time.thread_time()
     scrub(text)
     # Linear takes up to 0.15 s; quadratic took 3 s and more.
-    assert time.perf_counter() - started < 2
+    assert time.thread_time() - started < 2
 
 
 @pytest.mark.parametrize("length", [0, 1, 500])

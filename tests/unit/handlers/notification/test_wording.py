@@ -94,6 +94,7 @@ def test_it_is_no_longer_than_asked_for(length: int) -> None:
 @pytest.mark.parametrize("pattern", ["a" * 9000, ". " * 4500, "'" * 9000, "A1" * 4500, "-/" * 4500])
 def test_no_text_takes_long(pattern: str) -> None:
     """A text made to be slow -> done in a moment."""
-    began = time.perf_counter()
+    # Of this thread's own time: the machine may have other work.
+    began = time.thread_time()
     wording(pattern, 500)
-    assert time.perf_counter() - began < 1.0
+    assert time.thread_time() - began < 1.0

@@ -50,12 +50,12 @@ class Together:
 
         def hold(_: sa.Connection) -> int:
             writing.set()
-            assert go_on.wait(10)
+            assert go_on.wait(60)
             return 0
 
         with ThreadPoolExecutor(len(works) + 1) as pool:
             first = pool.submit(self.database.write, hold)
-            assert writing.wait(10)
+            assert writing.wait(60)
             found = [pool.submit(work) for work in works]
             ends_at = time.monotonic() + 10
             while len(self.queue._waiting) < len(works):
@@ -149,7 +149,7 @@ def test_who_is_done_does_not_wait_for_who_comes_later(together: Together) -> No
     came, go_on = threading.Event(), threading.Event()
 
     def slow(connection: sa.Connection) -> int:
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return insert(connection, 3)
 
     with ThreadPoolExecutor(1) as later:

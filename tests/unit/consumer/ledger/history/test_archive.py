@@ -24,6 +24,7 @@ from consumer.ledger import (
     Replayed,
     WrongStateError,
 )
+from consumer.ledger.database.engine import LOCK_WAIT_SECONDS
 from consumer.ledger.database.tables import (
     ARCHIVE_OF,
     cases,
@@ -518,7 +519,7 @@ def test_locked_volume_is_passed_over(ledger: Ledger, second: Ledger) -> None:
         connection.execute(row)
         began = time.monotonic()
         assert second.archive(DAY, limit=10).cases == 1
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < LOCK_WAIT_SECONDS
     assert second.archive(DAY, limit=10).cases == 1
 
 
