@@ -836,8 +836,9 @@ def connector_known(s: Situation) -> bool:
 
 @predicate
 def guest_lost_access(s: Situation) -> bool:
-    """A guest that runs, and that Nova did not last see switched off, on a compute that is up has
-    the volume by an attached row, and its host has no access on the backend.
+    """A guest that runs, in no rescue, and that Nova did not last see switched off, on a compute
+    that is up has the volume by an attached row, not to read alone; and its host has no access on
+    the backend.
     """
     return bool(writers.lost_access(s))
 

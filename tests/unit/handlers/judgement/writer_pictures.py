@@ -325,7 +325,7 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
             ATTACHED.but(servers=(server(X, A, vm_state=state),), backend=(access("stranger"),)),
             "P8.access-lost",
         )
-        for state in ("paused", "rescued", "resized")
+        for state in ("paused", "resized")
     ),
     *(
         (
@@ -346,16 +346,16 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
     (
         "an attachment of the old way was migrated: its row stayed on the host before",
         ATTACHED.but(
-            attachments=(attachment(A, host=H1),), servers=(server(X, None, host=H2),),
-            backend=(BOTH[1],)
+            attachments=(attachment(A, info=False, host=H1),),
+            servers=(server(X, None, host=H2),), backend=(BOTH[1],)
         ),
         "H3.attached-the-old-way",
     ),
     (
         "the same, and the host before is let in instead of the guest's",
         ATTACHED.but(
-            attachments=(attachment(A, host=H1),), servers=(server(X, None, host=H2),),
-            backend=(access(H1),)
+            attachments=(attachment(A, info=False, host=H1),),
+            servers=(server(X, None, host=H2),), backend=(access(H1),)
         ),
         "P8.access-lost",
     ),
@@ -363,7 +363,7 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
         "the row is on one host, and the guest that has it on another, which is not let in",
         ATTACHED.but(
             attachments=(attachment(A, host=H1),), servers=(server(X, A, host=H2),),
-            backend=(access(H1),)
+            backend=(access(H1),), computes=((H1, True),),
         ),
         "P8.access-lost",
     ),

@@ -1,0 +1,171 @@
+"""What bug reports, commits and drivers tell of, and no rule was written for: seen and unseen.
+
+As in ``strangers_of_hands``. The number after ``nova``, ``cinder`` or ``os-brick`` is a bug's on
+Launchpad; a path is that of a file that was read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tests.unit.handlers.judgement.acting_pictures import ATTACHED, DETACH, UC2, UC3, UC4
+from tests.unit.handlers.judgement.pictures import (
+    H1,
+    H2,
+    H3,
+    A,
+    B,
+    X,
+    Y,
+    access,
+    attachment,
+    holding,
+    server,
+)
+from tests.unit.handlers.judgement.strangers_of_hands import Stranger
+
+# -- rescue, and clients that only read ------------------------------------------------------------
+RESCUED = ATTACHED.but(servers=(server(X, A, vm_state="rescued"),), backend=())
+"""The guest runs from the disk for the rescue: on Ceph nobody has the volume's image open."""
+READS = dataclasses.replace(attachment(A), read_only=True)
+TWO_ROWS = (attachment(A, host=H1), attachment(B, instance_id=Y, host=H2))
+OF_RESCUE = (
+    Stranger(
+        "a rescued server's volume has no client (nova/virt/libvirt/driver.py rescue)",
+        RESCUED,
+        "H2.attached",
+        "H2.attached",
+    ),
+    Stranger(
+        "the same, and its host is let in",
+        RESCUED.but(backend=(access(H1),)),
+        "H2.attached",
+        "H2.attached",
+    ),
+    Stranger(
+        "a rescue that keeps the devices",
+        RESCUED.but(backend=(access(H1, sessions=1),)),
+        "H2.attached",
+        "H2.attached",
+    ),
+    Stranger(
+        "a rescued server's volume, and only a stranger is let in",
+        RESCUED.but(backend=(access("stranger"),)),
+        "P17.unexplained",
+        "H2.attached",
+    ),
+    Stranger(
+        "a rescued server beside one whose guest has lost the disk",
+        RESCUED.but(
+            multiattach=True,
+            attachments=TWO_ROWS,
+            servers=(*RESCUED.servers, server(Y, B, host=H2)),
+        ),
+        "P8.access-lost",
+        "H2.attached",
+    ),
+    Stranger(
+        "a rescued server's volume was reset to available",
+        RESCUED.but(status="available", attachments=()),
+        "P6.guest-holds",
+        "P6.guest-holds",
+    ),
+    Stranger(
+        "a detach was asked for before the rescue",
+        UC4.but(servers=RESCUED.servers, backend=()),
+        "P21.nova-refuses",
+        "P21.nova-refuses",
+    ),
+    Stranger(
+        "Cinder was not told of an attach before the rescue",
+        UC2.but(servers=RESCUED.servers, backend=()),
+        "P13.broke-off",
+        "UC2.attached",
+        acts=True,
+    ),
+    Stranger(
+        "a guest that only reads has no watch on its image (qemu opens it read-only)",
+        ATTACHED.but(attachments=(READS,), backend=()),
+        "H2.attached",
+        "H2.attached",
+    ),
+    Stranger(
+        "a guest that reads beside one that writes and has lost the disk",
+        ATTACHED.but(
+            multiattach=True,
+            attachments=(READS, TWO_ROWS[1]),
+            servers=(server(X, A), server(Y, B, host=H2)),
+            backend=(),
+        ),
+        "P8.access-lost",
+        "H2.attached",
+    ),
+)
+
+# -- hosts that are no compute of Nova's: bare metal (Ironic), vCenter -----------------------------
+OF_METAL = ATTACHED.but(
+    attachments=(attachment(A, host=H3),), backend=(access(H3, sessions=1),), host=H3
+)
+"""The row has the node, and the server the compute that speaks to Ironic."""
+LET_GO_OF_METAL = UC3.but(attachments=(attachment(A, host=H3),), host=H3)
+OF_METAL_HOSTS = (
+    Stranger(
+        "a server of bare metal has its volume (nova/virt/ironic/driver.py)",
+        OF_METAL,
+        "H2.attached",
+        "H2.attached",
+    ),
+    Stranger(
+        "the same, and another compute speaks to Ironic now",
+        OF_METAL.but(servers=(server(X, A, host=H2),)),
+        "H2.attached",
+        "H2.attached",
+    ),
+    Stranger(
+        "the same, and the node is let in no more",
+        OF_METAL.but(backend=()),
+        "P8.access-lost",
+        "H2.attached",
+    ),
+    Stranger(
+        "the same, and the compute's own host is let in instead",
+        OF_METAL.but(backend=(access(H1, sessions=1),)),
+        "P8.access-lost",
+        "H2.attached",
+    ),
+    Stranger(
+        "a detach from bare metal came to nothing",
+        OF_METAL.but(status="detaching", operation=DETACH),
+        "UC4.wish-on-record",
+        "UC4.wish-on-record",
+        acts=True,
+    ),
+    Stranger(
+        "Nova let go of the volume of bare metal, and the node is let in",
+        LET_GO_OF_METAL.but(backend=(access(H3),), elsewhere=(holding(host=H3, up=None),)),
+        "UC3.released-in-nova",
+        "UC3.released-in-nova",
+    ),
+    Stranger(
+        "a server of bare metal is deleted, and its node is let in",
+        LET_GO_OF_METAL.but(
+            status="in-use", servers=(), gone=(X,), ended=((X, H1),), backend=(access(H3),)
+        ),
+        "P5.server-deleted",
+        "P5.server-deleted",
+    ),
+    Stranger(
+        "a server of libvirt's left the host of its row, which alone is let in",
+        ATTACHED.but(
+            attachments=(attachment(A, host=H1),),
+            servers=(server(X, A, host=H2),),
+            computes=((H1, True),),
+        ),
+        "P8.access-lost",
+        "H2.attached",
+    ),
+)
+
+STRANGERS_OF_THE_FIELD: tuple[Stranger, ...] = (
+    *OF_RESCUE, *OF_METAL_HOSTS,
+)  # fmt: skip
