@@ -96,11 +96,10 @@ def volume_in_error(s: Situation) -> bool:
 @predicate
 def volume_busy(s: Situation) -> bool:
     """The volume's status is none of available, reserved, attaching, in-use and detaching, nor is
-    it up for transfer without a row; or a migration of the volume is under way; or it is a
-    temporary volume that Cinder makes for a backup or a revert, by its name, and has no row.
+    it up for transfer; or a migration of the volume is under way; or it is a temporary volume that
+    Cinder makes for a backup or a revert, by its name, and has no row.
     """
-    up_for_transfer = s.status == TRANSFER and not s.volume.attachments
-    return not (s.status in SETTLED_STATUSES or up_for_transfer) or _used_by_cinder(s)
+    return s.status not in SETTLED_STATUSES | {TRANSFER} or _used_by_cinder(s)
 
 
 def _used_by_cinder(s: Situation) -> bool:
@@ -200,6 +199,12 @@ def status_fits_other_attachments(s: Situation) -> bool:
 
 
 @predicate
+def row_left(s: Situation) -> bool:
+    """The volume has a row, which is more than the error of an attach."""
+    return any(row.status != "error_attaching" for row in s.volume.attachments)
+
+
+@predicate
 def ambiguous(s: Situation) -> bool:
     """No notification named the attachment, and several rows may be its own."""
     return s.ambiguous
@@ -263,12 +268,6 @@ def attachment_is_unfinished(s: Situation) -> bool:
 def attachment_is_in_error_detaching(s: Situation) -> bool:
     """The row is error_detaching."""
     return s.attachment_status == "error_detaching"
-
-
-@predicate
-def attachment_is_in_error_attaching(s: Situation) -> bool:
-    """The row is error_attaching."""
-    return s.attachment_status == "error_attaching"
 
 
 @predicate
@@ -641,12 +640,12 @@ def no_block_device_or_host_uses_nothing(s: Situation) -> bool:
 
 @predicate
 def guest_holds(s: Situation) -> bool:
-    """A block device holds the volume under a row that Cinder does not have, or while Cinder says
-    available; or no instance is known and a server may be using it on the one host.
+    """A block device holds the volume under a row that Cinder does not have, or while it is
+    available or up for transfer; or no instance is known and a server may be using it on the one
+    host.
     """
-    return (
-        bool(holders(s)) or bool(s.devices_without_attachment) or (bool(s.devices) and available(s))
-    )
+    while_free = bool(s.devices) and open_to_others(s)
+    return bool(holders(s)) or bool(s.devices_without_attachment) or while_free
 
 
 @predicate
@@ -750,6 +749,16 @@ def foreign_connection(s: Situation) -> bool:
 def somebody_let_in(s: Situation) -> bool:
     """The backend has a connection."""
     return bool(accounting.seen(s))
+
+
+def on_record_unseen(s: Situation) -> bool:
+    """Tell whether nobody saw who is let in, and a record says that somebody may be.
+
+    That is a row of the volume, or a block device of Nova's.
+    """
+    unseen = s.blind or backend_unknown(s)
+    on_record = row_left(s) or any(server.block_devices for server in accounting.servers_found(s))
+    return unseen and on_record
 
 
 @predicate

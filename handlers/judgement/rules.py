@@ -786,8 +786,8 @@ SECTIONS = (
                     "danger: a row of the volume is left, Cinder gives the volume to others all "
                     "the same, and the backend still has a connection"
                 ),
-                when=(facts.available, facts.has_attachment, facts.no_block_device),
-                unless=(facts.attachment_is_in_error_attaching, facts.no_connection),
+                when=(facts.open_to_others, facts.row_left),
+                unless=(facts.guest_holds, facts.no_connection),
                 where_blind=(
                     "danger: a row of the volume is left, Cinder gives the volume to others all "
                     "the same, and the backend cannot be seen"
@@ -805,8 +805,27 @@ SECTIONS = (
                 ),
                 source=(
                     "A driver whose removal of the export failed in a detach; `reset-state "
-                    "--state available` alone (read)."
+                    "--state available` alone; the same before a transfer (read)."
                 ),
+            ),
+            Rule(
+                "P34.row-up-for-transfer",
+                Verdict.PARK,
+                (
+                    "the volume is up for transfer to another project, and a row of it is left, "
+                    "which the next owner would get with it"
+                ),
+                when=(facts.up_for_transfer,),
+                unless=(facts.no_attachments, facts.guest_holds, facts.somebody_let_in),
+                meant=(
+                    "A person reset the status of an attach or a detach that was stuck, and its "
+                    "row is left. Nobody is let in, or only the error of an attach is left."
+                ),
+                done=(
+                    "Parked: Cinder makes the volume available where the row is deleted, which "
+                    "ends the transfer. When that is withdrawn, a replay deletes the row."
+                ),
+                source="`reset-state --state available` before a transfer (read).",
             ),
             Rule(
                 "P5.server-deleted",

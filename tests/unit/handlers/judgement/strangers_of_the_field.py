@@ -166,6 +166,73 @@ OF_METAL_HOSTS = (
     ),
 )
 
+# -- up for transfer with what was left ------------------------------------------------------------
+GIVEN = ATTACHED.but(status="awaiting-transfer")
+"""The status was reset to available, and the volume offered to another project since."""
+OF_TRANSFER = (
+    Stranger(
+        "what a guest uses is up for transfer (cinder/transfer/api.py asks for `available` alone)",
+        GIVEN,
+        "P19.given-away",
+        "P6.guest-holds",
+    ),
+    Stranger(
+        "the same, and its row was dropped",
+        GIVEN.but(attachments=()),
+        "P19.given-away",
+        "P6.guest-holds",
+    ),
+    Stranger(
+        "Nova let go of it, and the row is left",
+        GIVEN.but(servers=(server(X),), backend=()),
+        "P34.row-up-for-transfer",
+        "P27.let-in-beside-a-row",
+    ),
+    Stranger(
+        "the same, and its host is let in",
+        GIVEN.but(servers=(server(X),), backend=(access(H1),)),
+        "P19.given-away",
+        "P27.let-in-beside-a-row",
+    ),
+    Stranger(
+        "its server is deleted, and the row is left",
+        GIVEN.but(servers=(), gone=(X,), backend=()),
+        "P34.row-up-for-transfer",
+        "P27.let-in-beside-a-row",
+    ),
+    Stranger(
+        "the row of another server is left",
+        GIVEN.but(attachments=(TWO_ROWS[1],), servers=(server(X), server(Y, host=H2)), backend=()),
+        "P34.row-up-for-transfer",
+        "P27.let-in-beside-a-row",
+    ),
+    Stranger(
+        "only the error of an attach is left",
+        GIVEN.but(
+            attachments=(attachment(A, "error_attaching"),), servers=(server(X),), backend=()
+        ),
+        "P34.row-up-for-transfer",
+        "P34.row-up-for-transfer",
+    ),
+    Stranger(
+        "nothing is left of it",
+        GIVEN.but(attachments=(), servers=(server(X),), backend=()),
+        "C1.nothing-left",
+        "C2.nothing-left-blind",
+    ),
+    Stranger(
+        "reset to available, and the row of another server is left",
+        GIVEN.but(
+            status="available",
+            attachments=(TWO_ROWS[1],),
+            servers=(server(X), server(Y, host=H2)),
+            backend=(access(H2),),
+        ),
+        "P27.let-in-beside-a-row",
+        "P27.let-in-beside-a-row",
+    ),
+)
+
 STRANGERS_OF_THE_FIELD: tuple[Stranger, ...] = (
-    *OF_RESCUE, *OF_METAL_HOSTS,
+    *OF_RESCUE, *OF_METAL_HOSTS, *OF_TRANSFER,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What Nova, hands of operators and bug reports leave -> its rule, seen and unseen; what trust permits."""
+"""What Nova, operators and bug reports leave -> its rule, seen and unseen; what trust permits."""
 
 from __future__ import annotations
 

@@ -488,7 +488,7 @@ OPEN: tuple[tuple[str, Picture, str], ...] = (
     ("the same, and nobody can see the backend",
      UC5.but(status="awaiting-transfer", backend=BLIND), "C2.nothing-left-blind"),
     ("a volume that is up for transfer by hand, and attached",
-     ATTACHED.but(status="awaiting-transfer", backend=BLIND), "B1.volume-busy"),
+     ATTACHED.but(status="awaiting-transfer", backend=BLIND), "P6.guest-holds"),
     ("the volume is free and is being migrated: Cinder's own session",
      UC5.but(migration="migrating", backend=(BOTH[0],)), "B1.volume-busy"),
     ("a leak without a session, and its compute is down",
