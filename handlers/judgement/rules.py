@@ -467,15 +467,19 @@ SECTIONS = (
             Rule(
                 "B6.detach-asked-since",
                 Verdict.IN_FLIGHT,
-                "the attach ended, and a detach has been asked for since",
+                (
+                    "it is attached, and a detach is on record that this case is not about: one "
+                    "was asked for since, or the status was written by hand"
+                ),
                 when=(facts.detaching, facts.attachment_is_attached, facts.named_by_device),
                 unless=(facts.detach_of_this_case,),
                 meant=(
                     "The attach ended and only its end was lost; the detach that was asked for "
-                    "since is another case."
+                    "since is another case. Or a person wrote the status, and nobody wants it "
+                    "detached."
                 ),
                 done="In-flight.",
-                source="Lost and late notifications (read).",
+                source="Lost and late notifications; `reset-state --state detaching` (read).",
             ),
             Rule(
                 "B7.source-down",
