@@ -140,6 +140,21 @@ def in_use(s: Situation) -> bool:
 
 
 @predicate
+def in_use_or_reserved_anew(s: Situation) -> bool:
+    """The volume is in-use; or it is reserved, and a row of another server is why: a volume with
+    multiattach is reserved while a further server is getting it.
+    """
+    return s.status == "in-use" or _is_reserved_anew(s)
+
+
+def _is_reserved_anew(s: Situation) -> bool:
+    # Cinder, cinder/volume/api.py _attachment_reserve: in-use becomes reserved until that row has
+    # got a connection, or is deleted.
+    unfinished = (r for r in s.others if r.instance_id != s.instance_id and r.status == RESERVED)
+    return s.volume.ref.multiattach and s.status == "reserved" and any(unfinished)
+
+
+@predicate
 def detaching(s: Situation) -> bool:
     """The volume is detaching."""
     return s.status == "detaching"
@@ -299,8 +314,13 @@ def kept_for_a_revert(s: Situation) -> bool:
 
 @predicate
 def second_attachments_are_good(s: Situation) -> bool:
-    """Its server has other rows, and all of them are attached and named by its block devices."""
-    return bool(s.siblings) and all(r.status == ATTACHED and s.names(r) for r in s.siblings)
+    """Its server has other rows, all of them attached: its block devices name one at least, and the
+    server has left the hosts of all that they do not name.
+    """
+    good = [r for r in s.siblings if r.status == ATTACHED and s.names(r)]
+    rest = [r for r in s.siblings if r not in good]
+    left = all(r.status == ATTACHED and left_behind(r, s.servers) for r in rest)
+    return bool(good) and left
 
 
 @predicate
@@ -340,18 +360,24 @@ def _is_over(s: Situation, row: CinderAttachment) -> bool:
 
 @predicate
 def other_attachments_attached(s: Situation) -> bool:
-    """Every other row of the volume is attached."""
-    return all(r.status == ATTACHED for r in s.others)
+    """Every other row of the volume is attached, or reserved for a server that is shelved and
+    offloaded, of which a block device names it.
+    """
+    # Of what is offloaded Nova detaches without a word to Cinder's status (nova/compute/api.py
+    # _detach_volume_shelved_offloaded).
+    return all(r.status == ATTACHED or _is_in_order(s, r) for r in s.others)
 
 
 @predicate
 def other_attachment_in_transition(s: Situation) -> bool:
     """The volume is attaching or detaching, and not for the attachment: its row is gone, or its row
     is named, and attached or reserved for a shelved server, while another one comes, or its row is
-    unfinished while another goes; or another client reserved the volume without a row.
+    unfinished while another goes; or another client reserved the volume without a row; or its row
+    is attached and not named, and the volume is reserved for another server that is getting it.
     """
     if s.ambiguous or s.status not in ("attaching", "detaching"):
-        return False
+        left = s.attachment_status == ATTACHED and not s.named_by_device
+        return not s.ambiguous and left and _is_reserved_anew(s)
     if s.attachment is None:
         return bool(s.others) or _reserved_by_another_client(s)
     if s.status == "attaching":
@@ -807,10 +833,16 @@ def _suspected(s: Situation) -> bool:
 def no_leak_suspected(s: Situation) -> bool:
     """No message told that Cinder's API deletes a reserved row (its start, or, of an older Cinder,
     an end without any start), or nothing shows that the backend was ever asked for it, or the
-    driver has reported a release since.
+    driver has reported a release since, or its very host has the volume by another row, in order.
     """
     suspected = s.case.released_unasked and _backend_was_asked(s)
-    return not suspected or intents.released_by_driver(s.case)
+    return not suspected or intents.released_by_driver(s.case) or _has_it_anew(s)
+
+
+def _has_it_anew(s: Situation) -> bool:
+    """Tell whether its host was let in again since, for whom its own detach ends the access."""
+    rows = (r for r in s.others if r.status == ATTACHED and s.holder(r) is not None)
+    return s.host is not None and any(row.host == s.host for row in rows)
 
 
 def _backend_was_asked(s: Situation) -> bool:

@@ -265,7 +265,11 @@ SECTIONS = (
                 "H2.attached",
                 Verdict.HEALTHY,
                 "Cinder says attached and Nova's block device names this attachment",
-                when=(facts.in_use, facts.attachment_is_attached, facts.named_by_device),
+                when=(
+                    facts.in_use_or_reserved_anew,
+                    facts.attachment_is_attached,
+                    facts.named_by_device,
+                ),
                 unless=(
                     facts.unexplained_party,
                     facts.may_be_on_another_host,
@@ -1285,7 +1289,7 @@ SECTIONS = (
                     "Cinder and Nova say attached and the guest runs, but its host has no access "
                     "on the backend"
                 ),
-                when=(facts.in_use, facts.guest_lost_access),
+                when=(facts.in_use_or_reserved_anew, facts.guest_lost_access),
                 meant=(
                     "Cinder and Nova look healthy, but a guest has lost its disk: the guest of "
                     "this attachment or of another one. Where other hosts have access, this is "

@@ -8,8 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 
-from tests.unit.handlers.judgement.acting_pictures import ATTACHED, DETACH, UC2, UC3, UC4
+from tests.unit.handlers.judgement.acting_pictures import (
+    ATTACHED,
+    DETACH,
+    LEFT,
+    ONE_LET_GO,
+    UC2,
+    UC3,
+    UC4,
+    UC5,
+    WISH_NAMED,
+)
 from tests.unit.handlers.judgement.pictures import (
+    BLIND,
     H1,
     H2,
     H3,
@@ -23,6 +34,8 @@ from tests.unit.handlers.judgement.pictures import (
     server,
 )
 from tests.unit.handlers.judgement.strangers_of_hands import Stranger
+
+C, Z = "attachment-c", "instance-z"
 
 # -- rescue, and clients that only read ------------------------------------------------------------
 RESCUED = ATTACHED.but(servers=(server(X, A, vm_state="rescued"),), backend=())
@@ -233,6 +246,228 @@ OF_TRANSFER = (
     ),
 )
 
+# -- another server is getting a multiattach volume, or is to get it back --------------------------
+ANEW = ATTACHED.but(
+    multiattach=True,
+    status="reserved",
+    attachments=(TWO_ROWS[0], attachment(B, "reserved", Y)),
+    servers=(server(X, A), server(Y, B, host=H2)),
+)
+"""cinder/volume/api.py _attachment_reserve makes in-use reserved, until the row is connected."""
+OFFLOADED = server(Z, C, vm_state="shelved_offloaded", host=None, compute_up=None)
+KEPT = attachment(C, "reserved", Z)
+DELETED_MEANWHILE = ANEW.but(
+    servers=(server(Y, B, host=H2),),
+    gone=(X,),
+    ended=((X, H1),),
+    backend=(access(H1),),
+    operation=DETACH,
+)
+OF_SEVERAL = (
+    Stranger(
+        "a second server is getting the volume of one that has it",
+        ANEW,
+        "H2.attached",
+        "H2.attached",
+    ),
+    Stranger(
+        "the same, seen from a detach that the first one's guest refused",
+        ANEW.but(operation=DETACH),
+        "H2.attached",
+        "H2.attached",
+    ),
+    Stranger(
+        "the same, and a third one is shelved",
+        ANEW.but(attachments=(*ANEW.attachments, KEPT), servers=(*ANEW.servers, OFFLOADED)),
+        "H2.attached",
+        "H2.attached",
+    ),
+    Stranger(
+        "the same, and the first one's guest has lost the disk",
+        ANEW.but(backend=()),
+        "P8.access-lost",
+        "H2.attached",
+    ),
+    Stranger(
+        "the same, and Nova has not saved the second one's row yet",
+        ANEW.but(servers=(server(X, A), server(Y, host=H2))),
+        "B8.other-unexplained",
+        "B8.other-unexplained",
+    ),
+    Stranger(
+        "the same, seen from the second one, whose attach was lost",
+        ANEW.but(attachment_id=B, instance_id=Y, host=None),
+        "P13.broke-off",
+        "P13.broke-off",
+    ),
+    Stranger(
+        "a volume that is no multiattach is reserved by hand beside its only row",
+        ANEW.but(multiattach=False, attachments=(TWO_ROWS[0],), servers=(server(X, A),)),
+        "P14.status-alone",
+        "P14.status-alone",
+    ),
+    Stranger(
+        "the first server is deleted while a second one is getting the volume",
+        DELETED_MEANWHILE,
+        "B3.other-attachment",
+        "B3.other-attachment",
+    ),
+    Stranger(
+        "the same, and the second one has got it",
+        DELETED_MEANWHILE.but(
+            status="in-use", attachments=TWO_ROWS, backend=(access(H1), access(H2, sessions=1))
+        ),
+        "S4.deleted-beside-others",
+        "S4.deleted-beside-others",
+        acts=True,
+    ),
+    Stranger(
+        "one of three servers is to be detached, and one is shelved",
+        WISH_NAMED.but(
+            attachments=(*WISH_NAMED.attachments, KEPT), servers=(*WISH_NAMED.servers, OFFLOADED)
+        ),
+        "UC4.wish-beside-others",
+        "UC4.wish-beside-others",
+        acts=True,
+    ),
+    Stranger(
+        "one of two servers is to be detached, and the other is shelved",
+        WISH_NAMED.but(
+            attachments=(TWO_ROWS[0], KEPT),
+            servers=(server(X, A), OFFLOADED),
+            backend=(access(H1),),
+        ),
+        "UC4.wish-beside-others",
+        "UC4.wish-beside-others",
+        acts=True,
+    ),
+    Stranger(
+        "one of two servers is to be detached, and the other one's row is only reserved",
+        WISH_NAMED.but(attachments=ANEW.attachments, servers=ANEW.servers, backend=(access(H1),)),
+        "P10.whose-wish",
+        "P10.whose-wish",
+    ),
+    Stranger(
+        "Nova let go of one of three servers, and one is shelved",
+        ONE_LET_GO.but(
+            attachments=(*ONE_LET_GO.attachments, KEPT), servers=(*ONE_LET_GO.servers, OFFLOADED)
+        ),
+        "S5.let-go-beside-others",
+        "S5.let-go-beside-others",
+        acts=True,
+    ),
+    Stranger(
+        "the same, and the shelved one does not name its row",
+        ONE_LET_GO.but(
+            attachments=(*ONE_LET_GO.attachments, KEPT),
+            servers=(
+                *ONE_LET_GO.servers,
+                dataclasses.replace(OFFLOADED, block_devices=()),
+            ),
+        ),
+        "P0.not-understood",
+        "P0.not-understood",
+    ),
+)
+
+# -- rows that several moves left ------------------------------------------------------------------
+TWICE = LEFT.but(
+    attachments=(*LEFT.attachments, attachment(C, host=H3)),
+    servers=(server(X, C, host=H3),),
+    backend=(access(H1), access(H2), access(H3, sessions=1)),
+    computes=((H1, True), (H2, True)),
+)
+"""Two live migrations went well, and after each the source's row could not be deleted."""
+ANEW_THERE = UC5.but(
+    status="in-use",
+    backend=BLIND,
+    released_unasked=True,
+    attachments=(attachment(B, instance_id=Y, host=H1),),
+    servers=(server(X), server(Y, B)),
+)
+"""Cinder dropped the row of a hung attach unasked; another server of its host has the volume."""
+OF_MOVES = (
+    Stranger(
+        "two live migrations left their rows, nova 1628606",
+        TWICE,
+        "S2.left-on-source",
+        "S2.left-on-source",
+        acts=True,
+    ),
+    Stranger(
+        "the same, seen from the second one",
+        TWICE.but(attachment_id=B, host=H2),
+        "S2.left-on-source",
+        "S2.left-on-source",
+        acts=True,
+    ),
+    Stranger(
+        "the same, seen from the row that is right",
+        TWICE.but(attachment_id=C, host=H3),
+        "P28.other-left-over",
+        "P28.other-left-over",
+    ),
+    Stranger(
+        "the same, and the host of the other row that is left is down",
+        TWICE.but(computes=((H1, True), (H2, False))),
+        "S2.left-on-source",
+        "S2.left-on-source",
+        acts=True,
+    ),
+    Stranger(
+        "the same, and its own host is down",
+        TWICE.but(computes=((H1, False), (H2, True))),
+        "B7.source-down",
+        "B7.source-down",
+    ),
+    Stranger(
+        "the same, and the host of the other one is in session",
+        TWICE.but(backend=(access(H1), access(H2, sessions=1), access(H3, sessions=1))),
+        "P15.two-writers",
+        "S2.left-on-source",
+        acts=True,
+    ),
+    Stranger(
+        "the same, and nothing tells the host of the other one",
+        TWICE.but(attachments=(attachment(A, host=H1), attachment(B), attachment(C, host=H3))),
+        "P17.unexplained",
+        "P0.not-understood",
+    ),
+    Stranger(
+        "a hung attach was given up, and another server of its host has the volume",
+        ANEW_THERE,
+        "C2.nothing-left-blind",
+        "C2.nothing-left-blind",
+    ),
+    Stranger(
+        "the same, and it is the same server",
+        ANEW_THERE.but(attachments=(attachment(B, host=H1),), servers=(server(X, B),)),
+        "C2.nothing-left-blind",
+        "C2.nothing-left-blind",
+    ),
+    Stranger(
+        "the same, and the backend is seen",
+        ANEW_THERE.but(backend=(access(H1, sessions=1),)),
+        "C1.nothing-left",
+        "C2.nothing-left-blind",
+    ),
+    Stranger(
+        "the same on another host",
+        ANEW_THERE.but(
+            attachments=(attachment(B, instance_id=Y, host=H2),),
+            servers=(server(X), server(Y, B, host=H2)),
+        ),
+        "UC5.leaked-beside-others",
+        "UC5.leaked-beside-others",
+    ),
+    Stranger(
+        "the same on a host that Cinder does not tell",
+        ANEW_THERE.but(attachments=(attachment(B, instance_id=Y),)),
+        "P31.leak-unseen",
+        "P31.leak-unseen",
+    ),
+)
+
 STRANGERS_OF_THE_FIELD: tuple[Stranger, ...] = (
-    *OF_RESCUE, *OF_METAL_HOSTS, *OF_TRANSFER,
+    *OF_RESCUE, *OF_METAL_HOSTS, *OF_TRANSFER, *OF_SEVERAL, *OF_MOVES,
 )  # fmt: skip
