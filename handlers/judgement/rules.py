@@ -1325,6 +1325,27 @@ SECTIONS = (
                 source="A row that is reserved beside a block device without its id (read).",
             ),
             Rule(
+                "P35.wish-the-old-way",
+                Verdict.PARK,
+                (
+                    "the wish to detach is on record and Nova has not carried it out; its block "
+                    "device is of the kind that names no attachment, so that nothing proves which "
+                    "one it is for"
+                ),
+                when=(
+                    facts.detaching,
+                    facts.attachment_is_attached,
+                    facts.no_other_attachment,
+                    facts.device_names_no_attachment,
+                ),
+                meant="A detach of an attachment from before Cinder had attachment ids.",
+                done=(
+                    "Parked: after `cinder reset-state --state in-use` the detach can be asked of "
+                    "Nova again."
+                ),
+                source="Legacy attachments, a detach that came to nothing (read).",
+            ),
+            Rule(
                 "P6.guest-holds",
                 Verdict.PARK,
                 (
@@ -1332,7 +1353,7 @@ SECTIONS = (
                     "Cinder's do not show: the guest may be writing"
                 ),
                 when=(facts.guest_holds,),
-                unless=("P22.record-alone",),
+                unless=("P22.record-alone", "P35.wish-the-old-way"),
                 meant=(
                     "The guest may be writing to a volume that Cinder would give to the next "
                     "server: a status was reset by hand, or Nova kept a block device too long."
@@ -1734,6 +1755,70 @@ SECTIONS = (
                 ),
                 done="Parked.",
                 source="A missing record (read).",
+            ),
+            Rule(
+                "P36.second-row",
+                Verdict.PARK,
+                (
+                    "Cinder has two rows of the server that are attached, Nova names the other "
+                    "one, and nothing shows that the guest is on another host than that of this "
+                    "one"
+                ),
+                when=(
+                    facts.in_use,
+                    facts.attachment_is_attached,
+                    facts.second_attachments_are_good,
+                ),
+                unless=(facts.named_by_device, facts.device_without_attachment),
+                meant=(
+                    "Two attaches of one volume to one server at once, or a live migration between "
+                    "computes that the backend takes for one. One connection may serve both rows."
+                ),
+                done=(
+                    "Parked: where that host's connection is another than the guest's, or the "
+                    "backend's driver counts the rows of a host, `cinder attachment-delete` of "
+                    "this one ends it."
+                ),
+                source="Cinder bug 1833736, computes that were cloned (read).",
+            ),
+            Rule(
+                "P37.half-done",
+                Verdict.PARK,
+                (
+                    "Nova's block device names a row that is not attached, the backend has a "
+                    "connection, and the volume's status or another row does not fit: nothing "
+                    "shows whether the attach is to be completed or undone"
+                ),
+                when=(facts.named_by_device, facts.attachment_is_unfinished),
+                where_blind=(
+                    "Nova's block device names a row that is not attached, and the volume's status "
+                    "or another row does not fit: nothing shows whether the attach is to be "
+                    "completed or undone"
+                ),
+                meant=(
+                    "Its connection was ended or its reserve given back through Cinder by hand, or "
+                    "the status was written by hand, while the guest was getting the disk."
+                ),
+                done=(
+                    "Parked: where the guest has the disk, `cinder attachment-complete` of the row "
+                    "makes it attached."
+                ),
+                source="`os-unreserve`, `reset-state` in the midst of an attach (read).",
+            ),
+            Rule(
+                "P38.failed-and-named",
+                Verdict.PARK,
+                (
+                    "a detach failed in Cinder and left its row in error, but Nova's block device "
+                    "names the row: the guest may have the disk"
+                ),
+                when=(facts.named_by_device, facts.attachment_is_in_error_detaching),
+                meant="Nova keeps its record where Cinder fails, whether the guest let go or not.",
+                done=(
+                    "Parked: with `cinder reset-state --state in-use` the detach may be asked of "
+                    "Nova again."
+                ),
+                source="A driver that was not initialised during a detach (read).",
             ),
             Rule(
                 "P0.not-understood",

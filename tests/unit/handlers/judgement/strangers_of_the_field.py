@@ -468,6 +468,96 @@ OF_MOVES = (
     ),
 )
 
+# -- two rows, rows in error, rows of the old way --------------------------------------------------
+TWO_OF_ONE = ATTACHED.but(
+    attachments=(attachment(A, host=H1), attachment(B, host=H1)), attachment_id=B
+)
+OF_ROWS = (
+    Stranger(
+        "two attaches of one server at once made two rows, cinder 1833736",
+        TWO_OF_ONE,
+        "P36.second-row",
+        "P36.second-row",
+    ),
+    Stranger(
+        "the same, seen from the row that Nova names",
+        TWO_OF_ONE.but(attachment_id=A),
+        "P28.other-left-over",
+        "P28.other-left-over",
+    ),
+    Stranger(
+        "the same, and Nova has a block device for each, nova 1937375",
+        TWO_OF_ONE.but(servers=(server(X, A, B),)),
+        "H2.attached",
+        "H2.attached",
+    ),
+    Stranger(
+        "the same, and Nova names neither",
+        TWO_OF_ONE.but(servers=(server(X),)),
+        "P23.no-device",
+        "P23.no-device",
+    ),
+    Stranger(
+        "an attach was given back by hand while the guest was getting the disk",
+        UC2.but(status="in-use"),
+        "P37.half-done",
+        "P13.broke-off",
+    ),
+    Stranger(
+        "the status was reset to detaching while the guest was getting the disk",
+        UC2.but(status="detaching"),
+        "P37.half-done",
+        "P13.broke-off",
+    ),
+    Stranger(
+        "the same, and nobody is let in",
+        UC2.but(status="detaching", backend=()),
+        "P13.broke-off",
+        "P13.broke-off",
+    ),
+    Stranger(
+        "a detach failed on a driver that was not initialised, and Nova names the row",
+        UC4.but(attachments=(attachment(A, "error_detaching"),)),
+        "P38.failed-and-named",
+        "P38.failed-and-named",
+    ),
+    Stranger(
+        "the same, and the status went back to in-use",
+        UC4.but(status="in-use", attachments=(attachment(A, "error_detaching"),)),
+        "P38.failed-and-named",
+        "P38.failed-and-named",
+    ),
+    Stranger(
+        "the same, and the volume is available",
+        UC4.but(status="available", attachments=(attachment(A, "error_detaching"),)),
+        "P6.guest-holds",
+        "P6.guest-holds",
+    ),
+    Stranger(
+        "a detach of an attachment of the old way came to nothing",
+        UC4.but(servers=(server(X, None),)),
+        "P35.wish-the-old-way",
+        "P35.wish-the-old-way",
+    ),
+    Stranger(
+        "the same beside another row",
+        UC4.but(
+            multiattach=True,
+            attachments=TWO_ROWS,
+            servers=(server(X, None), server(Y, B, host=H2)),
+            backend=(access(H1, sessions=1), access(H2, sessions=1)),
+        ),
+        "P6.guest-holds",
+        "P6.guest-holds",
+    ),
+    Stranger(
+        "an attachment of the old way whose volume was reset",
+        UC4.but(status="available", servers=(server(X, None),)),
+        "P6.guest-holds",
+        "P6.guest-holds",
+    ),
+)
+
 STRANGERS_OF_THE_FIELD: tuple[Stranger, ...] = (
-    *OF_RESCUE, *OF_METAL_HOSTS, *OF_TRANSFER, *OF_SEVERAL, *OF_MOVES,
+    *OF_RESCUE, *OF_METAL_HOSTS, *OF_TRANSFER, *OF_SEVERAL, *OF_MOVES, *OF_ROWS,
 )  # fmt: skip
