@@ -340,6 +340,7 @@ SECTIONS = (
                     "may be running on the host of the other row"
                 ),
                 when=(facts.wrong_attachment_named,),
+                unless=(facts.open_to_others,),
                 meant=(
                     "After a live migration that failed twice over, or in which a compute was "
                     "restarted, Nova names the destination's row while the guest runs on the "
@@ -1649,7 +1650,7 @@ SECTIONS = (
                     "volume: either record may be the wrong one, and the guest may be using it"
                 ),
                 when=(
-                    facts.in_use,
+                    facts.no_detach_under_way,
                     facts.attachment_is_attached,
                     facts.server_exists,
                     facts.no_block_device,
@@ -1780,6 +1781,24 @@ SECTIONS = (
                     "this one ends it."
                 ),
                 source="Cinder bug 1833736, computes that were cloned (read).",
+            ),
+            Rule(
+                "P39.row-left",
+                Verdict.PARK,
+                (
+                    "Cinder gives the volume to others although a row of it says that it is "
+                    "attached; Nova's block devices and the backend show nobody who has it"
+                ),
+                when=(facts.available, facts.row_left, facts.no_connection),
+                meant=(
+                    "A detach was stuck, a person reset the status alone, and the row is left. The "
+                    "next attach would make a second one beside it."
+                ),
+                done=(
+                    "Parked: `cinder attachment-delete` of the row ends it. It also ends the "
+                    "access of the row's host, which may be given the volume anew at any time."
+                ),
+                source="`reset-state --state available` of a volume that was detaching (read).",
             ),
             Rule(
                 "P37.half-done",

@@ -558,6 +558,77 @@ OF_ROWS = (
     ),
 )
 
+# -- a person wrote the status, and more than one record is left -----------------------------------
+RESET_TWICE = LEFT.but(status="available")
+"""Two rows of a server that was migrated, and the volume was reset to available."""
+LEFT_ALONE = ATTACHED.but(status="available", servers=(server(X),), backend=())
+OF_RESETS = (
+    Stranger(
+        "a volume with two rows of a server was reset, and its guest runs",
+        RESET_TWICE.but(backend=(access(H1), access(H2))),
+        "P6.guest-holds",
+        "P6.guest-holds",
+    ),
+    Stranger(
+        "the same, and Nova names the row of another host",
+        RESET_TWICE.but(servers=(server(X, B, host=H1),), backend=(access(H1), access(H2))),
+        "P6.guest-holds",
+        "P6.guest-holds",
+    ),
+    Stranger(
+        "the same, and both hosts are in session",
+        RESET_TWICE.but(backend=(access(H1, sessions=1), access(H2, sessions=1))),
+        "P15.two-writers",
+        "P6.guest-holds",
+    ),
+    Stranger(
+        "a detach was stuck, Nova let go, and the volume was reset: nobody is let in",
+        LEFT_ALONE,
+        "P39.row-left",
+        "P27.let-in-beside-a-row",
+    ),
+    Stranger(
+        "the same, and its server is deleted",
+        LEFT_ALONE.but(servers=(), gone=(X,)),
+        "P39.row-left",
+        "P27.let-in-beside-a-row",
+    ),
+    Stranger(
+        "the same, beside another server's row",
+        LEFT_ALONE.but(attachments=TWO_ROWS, servers=(server(X), server(Y, host=H2))),
+        "P39.row-left",
+        "P27.let-in-beside-a-row",
+    ),
+    Stranger(
+        "the same, and its host is let in",
+        LEFT_ALONE.but(backend=(access(H1),)),
+        "P27.let-in-beside-a-row",
+        "P27.let-in-beside-a-row",
+    ),
+    Stranger(
+        "the row of an attach that never finished",
+        LEFT_ALONE.but(attachments=(attachment(A, "attaching"),)),
+        "UC1.row-left",
+        "P27.let-in-beside-a-row",
+    ),
+    *(
+        Stranger(
+            f"Nova let go of it, and the status was reset to {status}",
+            LEFT_ALONE.but(status=status),
+            "P23.no-device",
+            "P23.no-device",
+        )
+        for status in ("reserved", "attaching")
+    ),
+    Stranger(
+        "the same, and a detach was heard",
+        LEFT_ALONE.but(status="reserved", operation=DETACH),
+        "P23.no-device",
+        "P23.no-device",
+    ),
+)
+
 STRANGERS_OF_THE_FIELD: tuple[Stranger, ...] = (
     *OF_RESCUE, *OF_METAL_HOSTS, *OF_TRANSFER, *OF_SEVERAL, *OF_MOVES, *OF_ROWS,
+    *OF_RESETS,
 )  # fmt: skip
