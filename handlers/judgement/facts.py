@@ -386,7 +386,9 @@ def other_attachment_in_transition(s: Situation) -> bool:
 
 
 def _reserved_by_another_client(s: Situation) -> bool:
-    return s.status == "attaching" and not (attach_without_attachment_id(s) or reserve_is_ours(s))
+    # Of an attach of which a look has found nothing left, no reserve comes any more.
+    may_be_its_own = attach_without_attachment_id(s) and s.case.first_clean_at is None
+    return s.status == "attaching" and not (may_be_its_own or reserve_is_ours(s))
 
 
 # -- Nova ------------------------------------------------------------------------------------------

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 
+from handlers.case import StepKind
 from tests.unit.handlers.judgement.acting_pictures import (
     ATTACHED,
     DETACH,
     LEFT,
     ONE_LET_GO,
+    UC1_LEGACY,
     UC2,
     UC3,
     UC4,
@@ -24,6 +26,7 @@ from tests.unit.handlers.judgement.pictures import (
     H1,
     H2,
     H3,
+    OPENED_AT,
     A,
     B,
     X,
@@ -31,6 +34,7 @@ from tests.unit.handlers.judgement.pictures import (
     access,
     attachment,
     holding,
+    intent,
     server,
 )
 from tests.unit.handlers.judgement.strangers_of_hands import Stranger
@@ -628,7 +632,39 @@ OF_RESETS = (
     ),
 )
 
+# -- a reserve that makes no row: of an old client, or of nobody who is known ----------------------
+CLEARED = UC1_LEGACY.but(first_clean_at=OPENED_AT)
+"""A look found nothing left of the attach; then some client of the old way reserved the volume."""
+OF_BARE_RESERVES = (
+    Stranger(
+        "an attach of the old way never finished",
+        UC1_LEGACY,
+        "UC1.bare-reserve",
+        "UC1.bare-reserve",
+        acts=True,
+    ),
+    Stranger(
+        "another client reserves the volume after the look at an attach found nothing left",
+        CLEARED,
+        "B3.other-attachment",
+        "B3.other-attachment",
+    ),
+    Stranger(
+        "the same, and its host is let in",
+        CLEARED.but(backend=(access(H3),)),
+        "B3.other-attachment",
+        "B3.other-attachment",
+    ),
+    Stranger(
+        "the same, and the reserve is our own",
+        CLEARED.but(intents=(intent(StepKind.CINDER_RESERVE),)),
+        "UC5.held",
+        "UC5.held",
+        acts=True,
+    ),
+)
+
 STRANGERS_OF_THE_FIELD: tuple[Stranger, ...] = (
     *OF_RESCUE, *OF_METAL_HOSTS, *OF_TRANSFER, *OF_SEVERAL, *OF_MOVES, *OF_ROWS,
-    *OF_RESETS,
+    *OF_RESETS, *OF_BARE_RESERVES,
 )  # fmt: skip
