@@ -141,9 +141,7 @@ def in_use(s: Situation) -> bool:
 
 @predicate
 def in_use_or_reserved_anew(s: Situation) -> bool:
-    """The volume is in-use; or it is reserved, and a row of another server is why: a volume with
-    multiattach is reserved while a further server is getting it.
-    """
+    """The volume is in-use, or reserved because a further server is getting it too."""
     return s.status == "in-use" or _is_reserved_anew(s)
 
 
