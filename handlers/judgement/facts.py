@@ -343,7 +343,11 @@ def other_attachments_in_order(s: Situation) -> bool:
 
 
 def _is_in_order(s: Situation, row: CinderAttachment) -> bool:
-    """Tell whether its server has the volume by this row, or is to get it back by it."""
+    """Tell whether its server has the volume by this row, or is to get it back by it.
+
+    No detach that Cinder has on record is of what is offloaded: Nova tells it of none (Nova,
+    nova/compute/api.py _detach_volume_shelved_offloaded).
+    """
     server = s.holder(row)
     shelved = server is not None and server.vm_state == SHELVED
     in_use = server is not None and row.status == ATTACHED
@@ -354,16 +358,6 @@ def _is_over(s: Situation, row: CinderAttachment) -> bool:
     """Tell whether the row's server is deleted, and its guest proven to use the volume no more."""
     gone = isinstance(s.servers.get(row.instance_id or ""), Absent)
     return gone and (no_connection(s) or has_ended(row, s.servers, s.guests_ended))
-
-
-@predicate
-def other_attachments_attached(s: Situation) -> bool:
-    """Every other row of the volume is attached, or reserved for a server that is shelved and
-    offloaded, of which a block device names it.
-    """
-    # Of what is offloaded Nova detaches without a word to Cinder's status (nova/compute/api.py
-    # _detach_volume_shelved_offloaded).
-    return all(r.status == ATTACHED or _is_in_order(s, r) for r in s.others)
 
 
 @predicate

@@ -725,16 +725,15 @@ SECTIONS = (
                     facts.attachment_is_attached,
                     facts.named_by_device,
                     facts.no_second_attachment,
-                    facts.other_attachments_named,
-                    facts.other_attachments_attached,
+                    facts.other_attachments_in_order,
                     facts.nova_detaches,
                     facts.detach_of_this_row,
                 ),
                 unless=(facts.another_detach_wanted, facts.shared_host),
                 meant=(
                     "Cinder's status does not say of which attachment, but the messages name it, "
-                    "and Cinder takes one wish at a time. Every other row is named by a block "
-                    "device of its own server, on another host, and no other detach is known of."
+                    "and Cinder takes one wish at a time. Every other row is in order, on another "
+                    "host, or over, and no other detach is known of."
                 ),
                 done="Nova-detach of that one.",
                 source=(
@@ -1267,13 +1266,12 @@ SECTIONS = (
                     facts.server_exists,
                     facts.no_block_device,
                     facts.detach_of_this_case,
-                    facts.other_attachments_named,
-                    facts.other_attachments_attached,
+                    facts.other_attachments_in_order,
                 ),
                 unless=(facts.shared_host, facts.guest_lost_access),
                 meant=(
                     "Cinder's status does not say of which attachment, but the messages do, and "
-                    "every other one is named by a block device of its own server."
+                    "every other one is in order or over."
                 ),
                 done="Release of that row alone; Cinder then recomputes in-use.",
                 source="A multiattach volume, a detach whose last call failed (read).",

@@ -345,6 +345,36 @@ OF_SEVERAL = (
         "UC4.wish-beside-others",
         acts=True,
     ),
+    *(
+        Stranger(
+            f"one of two servers is to be detached, and the other one is deleted, {words}",
+            WISH_NAMED.but(
+                servers=(server(X, A),), gone=(Y,), ended=ended, backend=(access(H1), access(H2))
+            ),
+            rule,
+            rule,
+            acts=bool(ended),
+        )
+        for words, ended, rule in (
+            ("its guest ended there", ((Y, H2),), "UC4.wish-beside-others"),
+            ("its guest may be running", (), "P10.whose-wish"),
+        )
+    ),
+    *(
+        Stranger(
+            f"Nova let go of one of two servers, and the other one is deleted, {words}",
+            ONE_LET_GO.but(
+                servers=(server(X),), gone=(Y,), ended=ended, backend=(access(H1), access(H2))
+            ),
+            rule,
+            rule,
+            acts=bool(ended),
+        )
+        for words, ended, rule in (
+            ("its guest ended there", ((Y, H2),), "S5.let-go-beside-others"),
+            ("its guest may be running", (), "P0.not-understood"),
+        )
+    ),
     Stranger(
         "one of two servers is to be detached, and the other one's row is only reserved",
         WISH_NAMED.but(attachments=ANEW.attachments, servers=ANEW.servers, backend=(access(H1),)),
