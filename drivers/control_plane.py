@@ -33,6 +33,7 @@ class CinderAttachment:
     or error_detaching. The API never returns the connector. ``host`` is the connector's host, which
     the API shows it for attached rows only (``attachments[].host_name`` of a volume). ``protocol``
     is the ``driver_volume_type`` of its connection info; nothing else of that is kept.
+    ``read_only``: its attach_mode is ``ro``, so that its guest opens the volume to read alone.
     """
 
     attachment_id: str
@@ -41,6 +42,7 @@ class CinderAttachment:
     has_connection_info: bool
     host: str | None = None
     protocol: str | None = None
+    read_only: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ NAME_ID = "os-vol-mig-status-attr:name_id"
 PROJECT_ID = "os-vol-tenant-attr:tenant_id"
 ADMIN_ONLY = (MIGRATION_STATUS, HOST)
 VOLUME_SERVICE = "cinder-volume"
+READ_ONLY = "ro"  # cinder/objects/fields.py, and cinder/volume/manager.py attachment_update
 PROTOCOLS: Mapping[str, str] = MappingProxyType({
     "fc": "fibre_channel",
     "nvme-of": "nvmeof", "nvmeof": "nvmeof", "nvme-roce": "nvmeof", "nvme-fc": "nvmeof",
@@ -103,6 +104,7 @@ def _attachment(item: Record, volume_id: str, hosts: Mapping[str, str | None]) -
         has_connection_info=bool(present(item, "connection_info")),
         host=hosts.get(attachment_id),
         protocol=_protocol(item),
+        read_only=item.get("attach_mode") == READ_ONLY,
     )
 
 

@@ -179,7 +179,8 @@ def find_swept(notification: Notification, cases: Iterable[Case]) -> Case | None
     A sweep tells the operation by a status, or not at all, and sees again what messages told of: it
     is one cause. Every look accounts for the whole volume, so where the finding names no
     attachment, any case of the volume will do that it does not contradict. Else it is the case of
-    that attachment; but a case of an attach does not know that a detach is wanted.
+    that attachment; but a case of an attach does not know that a detach is wanted. Where the status
+    was written by hand, nor does the sweep.
     """
     if notification.source is not Source.SWEEP:
         return None
@@ -192,7 +193,8 @@ def find_swept(notification: Notification, cases: Iterable[Case]) -> Case | None
 def _finds_again(signal: Signal, case: Case) -> bool:
     if signal.attachment_id is None:
         return not _contradicts(signal, case)
-    knows_the_wish = case.operation in (signal.operation, Operation.DETACH)
+    by_hand = case.trigger is Trigger.RESET
+    knows_the_wish = by_hand or case.operation in (signal.operation, Operation.DETACH)
     return knows_the_wish and case.attachment_id == signal.attachment_id
 
 

@@ -39,8 +39,8 @@ from handlers.judgement.situation import Situation
 BEGINS = frozenset({StepKind.CINDER_RESERVE, StepKind.CINDER_ROLL_DETACHING})
 """The first steps of plans that are carried on after a crash without a second approval."""
 
-POWER = "powered_off"
-"""No plan rests on it: a guest that is off has the volume as one that runs has it."""
+NO_GROUNDS = frozenset({"powered_off", "read_only"})
+"""No plan rests on these: a guest that is off, or only reads, has the volume as any other."""
 Answer = ServerEvidence | BackendEvidence | HoldersEvidence | SwapEvidence | ProtocolEvidence | None
 
 
@@ -137,7 +137,7 @@ def _unordered(value: Any) -> Any:
         return _unordered(value.to_mapping())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = (field.name for field in dataclasses.fields(value))
-        return {name: _unordered(getattr(value, name)) for name in names if name != POWER}
+        return {name: _unordered(getattr(value, name)) for name in names if name not in NO_GROUNDS}
     if isinstance(value, Mapping):
         return {key: _unordered(item) for key, item in value.items()}
     if isinstance(value, list | tuple | frozenset | set):

@@ -96,11 +96,10 @@ def volume_in_error(s: Situation) -> bool:
 @predicate
 def volume_busy(s: Situation) -> bool:
     """The volume's status is none of available, reserved, attaching, in-use and detaching, nor is
-    it up for transfer without a row; or a migration of the volume is under way; or it is a
-    temporary volume that Cinder makes for a backup or a revert, by its name, and has no row.
+    it up for transfer; or a migration of the volume is under way; or it is a temporary volume that
+    Cinder makes for a backup or a revert, by its name, and has no row.
     """
-    up_for_transfer = s.status == TRANSFER and not s.volume.attachments
-    return not (s.status in SETTLED_STATUSES or up_for_transfer) or _used_by_cinder(s)
+    return s.status not in SETTLED_STATUSES | {TRANSFER} or _used_by_cinder(s)
 
 
 def _used_by_cinder(s: Situation) -> bool:
@@ -138,6 +137,19 @@ def attaching(s: Situation) -> bool:
 def in_use(s: Situation) -> bool:
     """The volume is in-use."""
     return s.status == "in-use"
+
+
+@predicate
+def in_use_or_reserved_anew(s: Situation) -> bool:
+    """The volume is in-use, or reserved because a further server is getting it too."""
+    return s.status == "in-use" or _is_reserved_anew(s)
+
+
+def _is_reserved_anew(s: Situation) -> bool:
+    # Cinder, cinder/volume/api.py _attachment_reserve: in-use becomes reserved until that row has
+    # got a connection, or is deleted.
+    unfinished = (r for r in s.others if r.instance_id != s.instance_id and r.status == RESERVED)
+    return s.volume.ref.multiattach and s.status == "reserved" and any(unfinished)
 
 
 @predicate
@@ -197,6 +209,12 @@ def status_fits_other_attachments(s: Situation) -> bool:
 
 
 # -- the rows in Cinder ----------------------------------------------------------------------------
+
+
+@predicate
+def row_left(s: Situation) -> bool:
+    """The volume has a row, which is more than the error of an attach."""
+    return any(row.status != "error_attaching" for row in s.volume.attachments)
 
 
 @predicate
@@ -266,12 +284,6 @@ def attachment_is_in_error_detaching(s: Situation) -> bool:
 
 
 @predicate
-def attachment_is_in_error_attaching(s: Situation) -> bool:
-    """The row is error_attaching."""
-    return s.attachment_status == "error_attaching"
-
-
-@predicate
 def attachment_is_of_no_server(s: Situation) -> bool:
     """The row names no server: it is of a host, or of another client than Nova."""
     return s.attachment is not None and s.attachment.instance_id is None
@@ -300,8 +312,13 @@ def kept_for_a_revert(s: Situation) -> bool:
 
 @predicate
 def second_attachments_are_good(s: Situation) -> bool:
-    """Its server has other rows, and all of them are attached and named by its block devices."""
-    return bool(s.siblings) and all(r.status == ATTACHED and s.names(r) for r in s.siblings)
+    """Its server has other rows, all of them attached: its block devices name one at least, and the
+    server has left the hosts of all that they do not name.
+    """
+    good = [r for r in s.siblings if r.status == ATTACHED and s.names(r)]
+    rest = [r for r in s.siblings if r not in good]
+    left = all(r.status == ATTACHED and left_behind(r, s.servers) for r in rest)
+    return bool(good) and left
 
 
 @predicate
@@ -326,7 +343,11 @@ def other_attachments_in_order(s: Situation) -> bool:
 
 
 def _is_in_order(s: Situation, row: CinderAttachment) -> bool:
-    """Tell whether its server has the volume by this row, or is to get it back by it."""
+    """Tell whether its server has the volume by this row, or is to get it back by it.
+
+    No detach that Cinder has on record is of what is offloaded: Nova tells it of none (Nova,
+    nova/compute/api.py _detach_volume_shelved_offloaded).
+    """
     server = s.holder(row)
     shelved = server is not None and server.vm_state == SHELVED
     in_use = server is not None and row.status == ATTACHED
@@ -340,19 +361,15 @@ def _is_over(s: Situation, row: CinderAttachment) -> bool:
 
 
 @predicate
-def other_attachments_attached(s: Situation) -> bool:
-    """Every other row of the volume is attached."""
-    return all(r.status == ATTACHED for r in s.others)
-
-
-@predicate
 def other_attachment_in_transition(s: Situation) -> bool:
     """The volume is attaching or detaching, and not for the attachment: its row is gone, or its row
     is named, and attached or reserved for a shelved server, while another one comes, or its row is
-    unfinished while another goes; or another client reserved the volume without a row.
+    unfinished while another goes; or another client reserved the volume without a row; or its row
+    is attached and not named, and the volume is reserved for another server that is getting it.
     """
     if s.ambiguous or s.status not in ("attaching", "detaching"):
-        return False
+        left = s.attachment_status == ATTACHED and not s.named_by_device
+        return not s.ambiguous and left and _is_reserved_anew(s)
     if s.attachment is None:
         return bool(s.others) or _reserved_by_another_client(s)
     if s.status == "attaching":
@@ -361,7 +378,9 @@ def other_attachment_in_transition(s: Situation) -> bool:
 
 
 def _reserved_by_another_client(s: Situation) -> bool:
-    return s.status == "attaching" and not (attach_without_attachment_id(s) or reserve_is_ours(s))
+    # Of an attach of which a look has found nothing left, no reserve comes any more.
+    may_be_its_own = attach_without_attachment_id(s) and s.case.first_clean_at is None
+    return s.status == "attaching" and not (may_be_its_own or reserve_is_ours(s))
 
 
 # -- Nova ------------------------------------------------------------------------------------------
@@ -641,12 +660,12 @@ def no_block_device_or_host_uses_nothing(s: Situation) -> bool:
 
 @predicate
 def guest_holds(s: Situation) -> bool:
-    """A block device holds the volume under a row that Cinder does not have, or while Cinder says
-    available; or no instance is known and a server may be using it on the one host.
+    """A block device holds the volume under a row that Cinder does not have, or while it is
+    available or up for transfer; or no instance is known and a server may be using it on the one
+    host.
     """
-    return (
-        bool(holders(s)) or bool(s.devices_without_attachment) or (bool(s.devices) and available(s))
-    )
+    while_free = bool(s.devices) and open_to_others(s)
+    return bool(holders(s)) or bool(s.devices_without_attachment) or while_free
 
 
 @predicate
@@ -752,6 +771,16 @@ def somebody_let_in(s: Situation) -> bool:
     return bool(accounting.seen(s))
 
 
+def on_record_unseen(s: Situation) -> bool:
+    """Tell whether nobody saw who is let in, and a record says that somebody may be.
+
+    That is a row of the volume, or a block device of Nova's.
+    """
+    unseen = s.blind or backend_unknown(s)
+    on_record = row_left(s) or any(server.block_devices for server in accounting.servers_found(s))
+    return unseen and on_record
+
+
 @predicate
 def live_session(s: Situation) -> bool:
     """The backend has a live session of any host, but for one of which Nova says that its guest was
@@ -798,10 +827,16 @@ def _suspected(s: Situation) -> bool:
 def no_leak_suspected(s: Situation) -> bool:
     """No message told that Cinder's API deletes a reserved row (its start, or, of an older Cinder,
     an end without any start), or nothing shows that the backend was ever asked for it, or the
-    driver has reported a release since.
+    driver has reported a release since, or its very host has the volume by another row, in order.
     """
     suspected = s.case.released_unasked and _backend_was_asked(s)
-    return not suspected or intents.released_by_driver(s.case)
+    return not suspected or intents.released_by_driver(s.case) or _has_it_anew(s)
+
+
+def _has_it_anew(s: Situation) -> bool:
+    """Tell whether its host was let in again since, for whom its own detach ends the access."""
+    rows = (r for r in s.others if r.status == ATTACHED and s.holder(r) is not None)
+    return s.host is not None and any(row.host == s.host for row in rows)
 
 
 def _backend_was_asked(s: Situation) -> bool:
@@ -836,8 +871,9 @@ def connector_known(s: Situation) -> bool:
 
 @predicate
 def guest_lost_access(s: Situation) -> bool:
-    """A guest that runs, and that Nova did not last see switched off, on a compute that is up has
-    the volume by an attached row, and its host has no access on the backend.
+    """A guest that runs, in no rescue, and that Nova did not last see switched off, on a compute
+    that is up has the volume by an attached row, not to read alone; and its host has no access on
+    the backend.
     """
     return bool(writers.lost_access(s))
 

@@ -20,7 +20,7 @@ from handlers import intents
 from handlers.case import ORDERED_OF_PARKED, Action, StepKind
 from handlers.judgement import accounting, approval, facts
 from handlers.judgement.diagnosis import holds
-from handlers.judgement.evidence import Fact
+from handlers.judgement.evidence import FAILED_OVER, Fact
 from handlers.judgement.plan import (
     Step,
     action_of,
@@ -80,6 +80,15 @@ class Guard(enum.Enum):
         Becomes.PARKED,
         "The driver of the backend cannot see connections, and the operator has not set "
         "`trust_blind` for it.",
+    )
+    FAILED_OVER = Reason(
+        "the volume was failed over to a replica, and nobody can see what is let in where: its "
+        "driver would end the connection on the replica, and not the one that was made before",
+        Becomes.PARKED,
+        "Cinder says that the volume is failed over, or is being failed over, and the backend "
+        "cannot be seen. Cinder's driver acts on the replica from then on; the attachment was made "
+        "on the primary, where a guest may be writing still. With `trust_blind` the driver's word "
+        "would be taken for an array that it did not speak to. After a failback it is lifted.",
     )
     NO_CONNECTOR = Reason(
         "no connector of the attachment's host was ever seen on the bus, so the one connection to "
@@ -460,6 +469,11 @@ def _blind_not_trusted(a: Asked) -> bool:
     return a.releases and a.s.blind and not a.means.policy.trust_blind
 
 
+def _failed_over(a: Asked) -> bool:
+    """Ask whether Cinder's driver speaks to another array than the attachment was made on."""
+    return a.releases and a.s.blind and a.s.volume.replication_status in FAILED_OVER
+
+
 def _no_connector(a: Asked) -> bool:
     return _one_host(a) and a.s.connector is None and _must_name_the_host(a)
 
@@ -645,6 +659,7 @@ def _approved(a: Asked) -> bool:
 QUESTIONS: Mapping[Guard, Callable[[Asked], float | bool]] = {
     Guard.PROTECTED: _protected,
     Guard.BLIND_NOT_TRUSTED: _blind_not_trusted,
+    Guard.FAILED_OVER: _failed_over,
     Guard.NO_CONNECTOR: _no_connector,
     Guard.CONNECTOR_INCOMPLETE: _connector_incomplete,
     Guard.SEVERAL_ATTACHMENTS: _several_attachments,

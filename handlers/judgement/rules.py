@@ -265,7 +265,11 @@ SECTIONS = (
                 "H2.attached",
                 Verdict.HEALTHY,
                 "Cinder says attached and Nova's block device names this attachment",
-                when=(facts.in_use, facts.attachment_is_attached, facts.named_by_device),
+                when=(
+                    facts.in_use_or_reserved_anew,
+                    facts.attachment_is_attached,
+                    facts.named_by_device,
+                ),
                 unless=(
                     facts.unexplained_party,
                     facts.may_be_on_another_host,
@@ -336,6 +340,7 @@ SECTIONS = (
                     "may be running on the host of the other row"
                 ),
                 when=(facts.wrong_attachment_named,),
+                unless=(facts.open_to_others,),
                 meant=(
                     "After a live migration that failed twice over, or in which a compute was "
                     "restarted, Nova names the destination's row while the guest runs on the "
@@ -467,15 +472,19 @@ SECTIONS = (
             Rule(
                 "B6.detach-asked-since",
                 Verdict.IN_FLIGHT,
-                "the attach ended, and a detach has been asked for since",
+                (
+                    "it is attached, and a detach is on record that this case is not about: one "
+                    "was asked for since, or the status was written by hand"
+                ),
                 when=(facts.detaching, facts.attachment_is_attached, facts.named_by_device),
                 unless=(facts.detach_of_this_case,),
                 meant=(
                     "The attach ended and only its end was lost; the detach that was asked for "
-                    "since is another case."
+                    "since is another case. Or a person wrote the status, and nobody wants it "
+                    "detached."
                 ),
                 done="In-flight.",
-                source="Lost and late notifications (read).",
+                source="Lost and late notifications; `reset-state --state detaching` (read).",
             ),
             Rule(
                 "B7.source-down",
@@ -716,16 +725,15 @@ SECTIONS = (
                     facts.attachment_is_attached,
                     facts.named_by_device,
                     facts.no_second_attachment,
-                    facts.other_attachments_named,
-                    facts.other_attachments_attached,
+                    facts.other_attachments_in_order,
                     facts.nova_detaches,
                     facts.detach_of_this_row,
                 ),
                 unless=(facts.another_detach_wanted, facts.shared_host),
                 meant=(
                     "Cinder's status does not say of which attachment, but the messages name it, "
-                    "and Cinder takes one wish at a time. Every other row is named by a block "
-                    "device of its own server, on another host, and no other detach is known of."
+                    "and Cinder takes one wish at a time. Every other row is in order, on another "
+                    "host, or over, and no other detach is known of."
                 ),
                 done="Nova-detach of that one.",
                 source=(
@@ -786,8 +794,8 @@ SECTIONS = (
                     "danger: a row of the volume is left, Cinder gives the volume to others all "
                     "the same, and the backend still has a connection"
                 ),
-                when=(facts.available, facts.has_attachment, facts.no_block_device),
-                unless=(facts.attachment_is_in_error_attaching, facts.no_connection),
+                when=(facts.open_to_others, facts.row_left),
+                unless=(facts.guest_holds, facts.no_connection),
                 where_blind=(
                     "danger: a row of the volume is left, Cinder gives the volume to others all "
                     "the same, and the backend cannot be seen"
@@ -805,8 +813,27 @@ SECTIONS = (
                 ),
                 source=(
                     "A driver whose removal of the export failed in a detach; `reset-state "
-                    "--state available` alone (read)."
+                    "--state available` alone; the same before a transfer (read)."
                 ),
+            ),
+            Rule(
+                "P34.row-up-for-transfer",
+                Verdict.PARK,
+                (
+                    "the volume is up for transfer to another project, and a row of it is left, "
+                    "which the next owner would get with it"
+                ),
+                when=(facts.up_for_transfer,),
+                unless=(facts.no_attachments, facts.guest_holds, facts.somebody_let_in),
+                meant=(
+                    "A person reset the status of an attach or a detach that was stuck, and its "
+                    "row is left. Nobody is let in, or only the error of an attach is left."
+                ),
+                done=(
+                    "Parked: Cinder makes the volume available where the row is deleted, which "
+                    "ends the transfer. When that is withdrawn, a replay deletes the row."
+                ),
+                source="`reset-state --state available` before a transfer (read).",
             ),
             Rule(
                 "P5.server-deleted",
@@ -1239,13 +1266,12 @@ SECTIONS = (
                     facts.server_exists,
                     facts.no_block_device,
                     facts.detach_of_this_case,
-                    facts.other_attachments_named,
-                    facts.other_attachments_attached,
+                    facts.other_attachments_in_order,
                 ),
                 unless=(facts.shared_host, facts.guest_lost_access),
                 meant=(
                     "Cinder's status does not say of which attachment, but the messages do, and "
-                    "every other one is named by a block device of its own server."
+                    "every other one is in order or over."
                 ),
                 done="Release of that row alone; Cinder then recomputes in-use.",
                 source="A multiattach volume, a detach whose last call failed (read).",
@@ -1262,7 +1288,7 @@ SECTIONS = (
                     "Cinder and Nova say attached and the guest runs, but its host has no access "
                     "on the backend"
                 ),
-                when=(facts.in_use, facts.guest_lost_access),
+                when=(facts.in_use_or_reserved_anew, facts.guest_lost_access),
                 meant=(
                     "Cinder and Nova look healthy, but a guest has lost its disk: the guest of "
                     "this attachment or of another one. Where other hosts have access, this is "
@@ -1298,6 +1324,27 @@ SECTIONS = (
                 source="A row that is reserved beside a block device without its id (read).",
             ),
             Rule(
+                "P35.wish-the-old-way",
+                Verdict.PARK,
+                (
+                    "the wish to detach is on record and Nova has not carried it out; its block "
+                    "device is of the kind that names no attachment, so that nothing proves which "
+                    "one it is for"
+                ),
+                when=(
+                    facts.detaching,
+                    facts.attachment_is_attached,
+                    facts.no_other_attachment,
+                    facts.device_names_no_attachment,
+                ),
+                meant="A detach of an attachment from before Cinder had attachment ids.",
+                done=(
+                    "Parked: after `cinder reset-state --state in-use` the detach can be asked of "
+                    "Nova again."
+                ),
+                source="Legacy attachments, a detach that came to nothing (read).",
+            ),
+            Rule(
                 "P6.guest-holds",
                 Verdict.PARK,
                 (
@@ -1305,7 +1352,7 @@ SECTIONS = (
                     "Cinder's do not show: the guest may be writing"
                 ),
                 when=(facts.guest_holds,),
-                unless=("P22.record-alone",),
+                unless=("P22.record-alone", "P35.wish-the-old-way"),
                 meant=(
                     "The guest may be writing to a volume that Cinder would give to the next "
                     "server: a status was reset by hand, or Nova kept a block device too long."
@@ -1601,7 +1648,7 @@ SECTIONS = (
                     "volume: either record may be the wrong one, and the guest may be using it"
                 ),
                 when=(
-                    facts.in_use,
+                    facts.no_detach_under_way,
                     facts.attachment_is_attached,
                     facts.server_exists,
                     facts.no_block_device,
@@ -1707,6 +1754,88 @@ SECTIONS = (
                 ),
                 done="Parked.",
                 source="A missing record (read).",
+            ),
+            Rule(
+                "P36.second-row",
+                Verdict.PARK,
+                (
+                    "Cinder has two rows of the server that are attached, Nova names the other "
+                    "one, and nothing shows that the guest is on another host than that of this "
+                    "one"
+                ),
+                when=(
+                    facts.in_use,
+                    facts.attachment_is_attached,
+                    facts.second_attachments_are_good,
+                ),
+                unless=(facts.named_by_device, facts.device_without_attachment),
+                meant=(
+                    "Two attaches of one volume to one server at once, or a live migration between "
+                    "computes that the backend takes for one. One connection may serve both rows."
+                ),
+                done=(
+                    "Parked: where that host's connection is another than the guest's, or the "
+                    "backend's driver counts the rows of a host, `cinder attachment-delete` of "
+                    "this one ends it."
+                ),
+                source="Cinder bug 1833736, computes that were cloned (read).",
+            ),
+            Rule(
+                "P39.row-left",
+                Verdict.PARK,
+                (
+                    "Cinder gives the volume to others although a row of it says that it is "
+                    "attached; Nova's block devices and the backend show nobody who has it"
+                ),
+                when=(facts.available, facts.row_left, facts.no_connection),
+                meant=(
+                    "A detach was stuck, a person reset the status alone, and the row is left. The "
+                    "next attach would make a second one beside it."
+                ),
+                done=(
+                    "Parked: `cinder attachment-delete` of the row ends it. It also ends the "
+                    "access of the row's host, which may be given the volume anew at any time."
+                ),
+                source="`reset-state --state available` of a volume that was detaching (read).",
+            ),
+            Rule(
+                "P37.half-done",
+                Verdict.PARK,
+                (
+                    "Nova's block device names a row that is not attached, the backend has a "
+                    "connection, and the volume's status or another row does not fit: nothing "
+                    "shows whether the attach is to be completed or undone"
+                ),
+                when=(facts.named_by_device, facts.attachment_is_unfinished),
+                where_blind=(
+                    "Nova's block device names a row that is not attached, and the volume's status "
+                    "or another row does not fit: nothing shows whether the attach is to be "
+                    "completed or undone"
+                ),
+                meant=(
+                    "Its connection was ended or its reserve given back through Cinder by hand, or "
+                    "the status was written by hand, while the guest was getting the disk."
+                ),
+                done=(
+                    "Parked: where the guest has the disk, `cinder attachment-complete` of the row "
+                    "makes it attached."
+                ),
+                source="`os-unreserve`, `reset-state` in the midst of an attach (read).",
+            ),
+            Rule(
+                "P38.failed-and-named",
+                Verdict.PARK,
+                (
+                    "a detach failed in Cinder and left its row in error, but Nova's block device "
+                    "names the row: the guest may have the disk"
+                ),
+                when=(facts.named_by_device, facts.attachment_is_in_error_detaching),
+                meant="Nova keeps its record where Cinder fails, whether the guest let go or not.",
+                done=(
+                    "Parked: with `cinder reset-state --state in-use` the detach may be asked of "
+                    "Nova again."
+                ),
+                source="A driver that was not initialised during a detach (read).",
             ),
             Rule(
                 "P0.not-understood",

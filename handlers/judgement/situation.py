@@ -180,10 +180,17 @@ def left_by(
     servers: Mapping[str, ServerEvidence],
     learned: Mapping[str, Connector],
 ) -> tuple[Connector, ...]:
-    """Return the connectors of the hosts on which deleted servers of these rows were."""
-    gone = (r for r in attachments if isinstance(servers.get(r.instance_id or ""), Absent))
-    hosts = (row.host for row in gone if row.host is not None and has_followed(row))
+    """Return the connectors of the hosts of these rows that their servers left, or were deleted on.
+
+    Of a server that was moved the row says so itself, as each move makes a new one.
+    """
+    left = (r for r in attachments if left_behind(r, servers) or _is_of_a_deleted(r, servers))
+    hosts = (row.host for row in left if row.host is not None and has_followed(row))
     return tuple(learned.get(host, Connector(host=host)) for host in hosts)
+
+
+def _is_of_a_deleted(attachment: CinderAttachment, servers: Mapping[str, ServerEvidence]) -> bool:
+    return isinstance(servers.get(attachment.instance_id or ""), Absent)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -202,8 +209,8 @@ class Situation:
     learned of every host in question, and ``shared_host`` says that another row or its server is on
     that same host, or may be, but for one whose guest was ended there. Connections that the hosts
     of the other rows explain are left out. Of the rest, ``own`` are those of the subject's host and
-    ``foreign`` those that no record explains, be it that of a deleted server. Where the driver
-    cannot tell hosts, all connections are ``nameless`` instead.
+    ``foreign`` those that no record explains, be it one that its server has left behind. Where the
+    driver cannot tell hosts, all connections are ``nameless`` instead.
 
     ``holding`` is what Nova says of the subject's host where no instance is known, ``elsewhere`` of
     other hosts; ``swapping`` of swaps of a volume of the subject's server for another one.
@@ -441,7 +448,7 @@ def situate(
     client = _client(case, attachment, evidence)
     left = _unexplained(evidence, explained_by(others, servers, learned), client)
     own = tuple(c for c in left if connector and c.belongs_to(connector))
-    of_deleted = left_by(others, servers, learned) if connector else ()
+    of_left = left_by(others, servers, learned) if connector else ()
     return Situation(
         case=case,
         volume=volume,
@@ -458,8 +465,8 @@ def situate(
         shared_host=connector is not None and shares(connector, lasting, servers, learned),
         backend=evidence.backend,
         own=own,
-        # What a deleted server left behind is nobody's protection: first it is the subject's.
-        foreign=tuple(c for c in left if c not in own and not belongs(c, of_deleted)),
+        # What a server left behind is nobody's protection: first it is the subject's.
+        foreign=tuple(c for c in left if c not in own and not belongs(c, of_left)),
         nameless=() if evidence.hosts_known else _connections(evidence.backend),
         holding=evidence.holding,
         elsewhere=evidence.elsewhere,

@@ -12,13 +12,15 @@ from drivers.base import Connector
 from drivers.control_plane import CinderAttachment, Server
 from handlers.judgement.accounting import host_of, seen, unexplained_connections
 from handlers.judgement.evidence import Absent, Fact, NoControl, Unknown, left_behind
-from handlers.judgement.situation import ATTACHED, RESERVED, Situation
+from handlers.judgement.situation import ATTACHED, RESERVED, Situation, has_followed
 
 MIGRATING = "migrating"
-RUNS = frozenset({"active", "paused", "rescued", "resized"})
+RUNS = frozenset({"active", "paused", "resized"})
 """The states in which a guest is there: it has its disks open, and writes when it goes on."""
-MAY_RUN = RUNS | {"error"}
-"""A server comes to ``error`` with its guest running as well as without one."""
+MAY_RUN = RUNS | {"rescued", "error"}
+"""A rescue gives the guest its volumes only where it keeps the devices, which no API shows; else
+the guest runs from the disk for the rescue alone (Nova, nova/virt/libvirt/driver.py ``rescue``). A
+server comes to ``error`` with its guest running as well as without one."""
 
 
 def writers(s: Situation) -> tuple[str, ...]:
@@ -132,7 +134,9 @@ def _has_lost_access(s: Situation, attachment: CinderAttachment) -> bool:
     server = _guest(s, attachment)
     if server is None or server.vm_state not in RUNS or server.compute_up is not True:
         return False
-    if server.powered_off:  # by itself, or it was off when it was resized
+    # It is off by itself, or was off when it was resized. And of a client that only reads, Ceph
+    # shows nothing.
+    if server.powered_off or attachment.read_only:
         return False
     # The backend was seen and lets nobody in, so no name is needed to know that this host is not
     # in.
@@ -151,11 +155,19 @@ def _connector_of_guest(
 ) -> Connector | None:
     """Return the connector of the host that the guest is on, which its row may not have followed.
 
-    A row of the old way stays on the host that it was made for when its server is migrated.
+    Of bare metal and of vCenter the row has the host that is let in, which is no compute of Nova's.
     """
-    if left_behind(attachment, s.servers):
+    if left_behind(attachment, s.servers) and _is_of_a_compute(s, attachment):
         return s.connectors.get(server.host or "")
     return _connector_of(s, attachment)
+
+
+def _is_of_a_compute(s: Situation, attachment: CinderAttachment) -> bool:
+    """Tell whether the row of a server that left its host names a compute of Nova's.
+
+    One of the old way does, and stays on the host that it was made for.
+    """
+    return attachment.host in s.computes or not has_followed(attachment)
 
 
 def _guest(s: Situation, attachment: CinderAttachment) -> Server | None:
@@ -170,7 +182,9 @@ def _guest(s: Situation, attachment: CinderAttachment) -> Server | None:
 
 def _guest_host(s: Situation, attachment: CinderAttachment) -> str:
     server = _guest(s, attachment)
-    return (server.host if server else None) or attachment.host or "a host that no record names"
+    here = (server.host if server else None) or attachment.host
+    elsewhere = left_behind(attachment, s.servers) and not _is_of_a_compute(s, attachment)
+    return (attachment.host if elsewhere else here) or "a host that no record names"
 
 
 def _hosts_of_guests(s: Situation) -> Iterator[str]:

@@ -42,7 +42,9 @@ from handlers.recovery import retry
 
 PARKED_LOOKS_PER_AGE = 8
 LONGEST_PARKED_SECONDS = 86400.0
-DANGER = "danger: meanwhile another server may get the volume, and the backend still lets a host in"
+DANGER = "danger: meanwhile another server may get the volume, and "
+LET_IN = "the backend still lets a host in"
+ON_RECORD = "a record is left of one that may be using it; the backend was not seen"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -353,11 +355,21 @@ def _verified_by(diagnosis: Diagnosis) -> VerifiedBy | None:
 def endangers(diagnosis: Diagnosis) -> bool:
     """Tell whether others may get the volume, with a host let in, while the case only waits.
 
-    It waits for an operation to end, or for a source that gives no answer.
+    It waits for an operation to end, or for a source that gives no answer. Where nobody can see who
+    is let in, a record that is left says that somebody may be.
     """
-    s = diagnosis.situation
     waits = diagnosis.verdict in (Verdict.IN_FLIGHT, Verdict.UNKNOWN)
-    return waits and s is not None and facts.open_to_others(s) and facts.somebody_let_in(s)
+    return waits and _danger(diagnosis) is not None
+
+
+def _danger(diagnosis: Diagnosis) -> str | None:
+    """Return in words why nobody else should get the volume that Cinder lets others have."""
+    s = diagnosis.situation
+    if s is None or not facts.open_to_others(s):
+        return None
+    if facts.somebody_let_in(s):
+        return f"{DANGER}{LET_IN}"
+    return f"{DANGER}{ON_RECORD}" if facts.on_record_unseen(s) else None
 
 
 def _in_flight(attempted: Attempted) -> Outcome:
@@ -387,7 +399,8 @@ def _looked(attempted: Attempted) -> Outcome:
 
 def _warn(attempted: Attempted, put_off: Callable[[Attempted, str], Outcome]) -> Outcome:
     """Wait on, and tell of the danger once."""
-    waiting = put_off(attempted, f"{attempted.diagnosis.reason}; {DANGER}")
+    reason = f"{attempted.diagnosis.reason}; {_danger(attempted.diagnosis)}"
+    waiting = put_off(attempted, reason)
     waiting = dataclasses.replace(waiting, reason_kind=ReasonKind.DANGER)
     parked_now = waiting.state is CaseState.PARKED and not waiting.held
     if parked_now or ReasonKind.DANGER in attempted.case.told:

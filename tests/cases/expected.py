@@ -21,6 +21,7 @@ class Ends(enum.Enum):
     UNKNOWN = "one case is open and says that it is not known; nothing is done or announced"
     WAITS = "one case waits; nothing is done or announced"
     PARKED = "one case is parked and announced as that alone; nothing is done"
+    WARNED = "one case waits, and its danger was told once; nothing is done"
     MENDED = "each case is closed; the steps are done, their start and end are announced"
     EACH = "each case is closed; of each that was mended the start and the end are announced"
     ROLLED = "at most rolled back, and no end is announced: parked, or said to be attached"
@@ -58,6 +59,7 @@ NOTHING = Expected(Ends.NOTHING)
 LEFT = Expected(Ends.LEFT)
 UNALARMED = Expected(Ends.UNALARMED)
 WAITS = Expected(Ends.WAITS)
+WARNED = Expected(Ends.WARNED, says=("danger", "a record is left"))
 PARKED = Expected(Ends.PARKED)
 TWO_WRITERS = Expected(Ends.PARKED, says=("critical", "compute-2", "compute-2-other"))
 RELEASED = Expected(Ends.MENDED, FREE, (DELETE, RELEASE))
@@ -226,6 +228,15 @@ VARIANTS: Mapping[str, Expected] = MappingProxyType(
         "multiattach_all_deleted": Expected(Ends.EACH, FREE, ((*RELEASE, *RELEASE),)),
         "reverted_temp_volume_hci": UNALARMED,
         "two_writers_ended": TWO_WRITERS,
+        "another_is_getting_it": NOTHING,
+        "rescued_and_unused": NOTHING,
+        "reset_with_compute_down": _parked("danger", "compute-12"),
+        "row_left_then_transfer": _parked("danger", "transfer"),
+        "wish_beside_a_shelved_one": Expected(
+            Ends.MENDED,
+            ("in-use", ("attached", "reserved"), ("compute-5-other",)),
+            (NOVA_DETACH,),
+        ),
     }
 )
 """Near relatives of the reported ones, which ``variants.py`` makes."""
@@ -238,6 +249,8 @@ BLIND: Mapping[str, Expected] = MappingProxyType(
         "local_delete_of_no_host": _parked("danger", "compute-1"),
         "reset_available_detached": PARKED,
         "reset_available_only": PARKED,
+        "reset_with_compute_down": WARNED,
+        "row_left_then_transfer": _parked("danger"),
         "shelved_deleted": NOTHING,
         "uc5_without_detach_start": _parked("may be left"),
     }
@@ -251,7 +264,9 @@ TRUSTED: Mapping[str, Expected] = MappingProxyType(
         "detach_from_shelved": NOTHING,
         "given_back_by_hand": PARKED,
         "multiattach_all_deleted": Expected(Ends.EACH, FREE, ((*DELETE, *DELETE),)),
+        "reset_with_compute_down": WARNED,
         "row_in_error_in_use": RELEASED,
+        "row_left_then_transfer": _parked("danger"),
         "shelved_deleted": NOTHING,
         "uc5_without_start_then_attached": _parked("may be left"),
         "uc5_without_detach_start": Expected(Ends.MENDED, FREE, (TERMINATE,)),

@@ -88,6 +88,7 @@ AS_EXPECTED: Mapping[Ends, Callable[[Ended], bool]] = {
     Ends.UNALARMED: lambda e: not e.in_state(CaseState.PARKED) and not e.announced,
     Ends.UNKNOWN: lambda e: [c.verdict for c in e.cases] == ["unknown"] and not e.announced,
     Ends.WAITS: lambda e: _open(e) == e.in_state(CaseState.DUE) == 1 and not e.announced,
+    Ends.WARNED: lambda e: _open(e) == e.in_state(CaseState.DUE) == 1 and e.announced == ("error",),
     Ends.PARKED: lambda e: (
         _open(e) == e.in_state(CaseState.PARKED) == 1 and e.announced == ("parked",)
     ),

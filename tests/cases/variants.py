@@ -212,6 +212,30 @@ def _ended_on_the_bus(told: Told) -> None:
     told["notifications"] += [cinder, nova]
 
 
+def _another_is_getting_it(told: Told) -> None:
+    """Have the second server be just getting the volume, and the first one's end be lost."""
+    states = told["states before"]
+    states["cinder"]["status"] = "reserved"
+    second, first = states["cinder"]["rows"]
+    second |= {"status": "reserved", "host": None, "has_connection_info": False}
+    states["backend"] = [link for link in states["backend"] if link["host"] == first["host"]]
+    states["guests really holding the disk"] = [first["instance"]]
+    told["notifications"] = [told["notifications"][number] for number in (0, 2)]
+
+
+def _compute_down(told: Told) -> None:
+    for server in told["states before"]["nova"]:
+        server["compute_up"] = False
+
+
+def _rescued_for_long(told: Told) -> None:
+    """Have the volume be attached as before, with nobody on it, and only the start be heard."""
+    states = told["states before"]
+    states["cinder"]["status"] = "in-use"
+    states["backend"] = []
+    states["guests really holding the disk"] = []
+
+
 OTHER_SERVER = "5a3f5a0e-7c46-4f0c-9d3c-1f6a4b9d2e11"
 OTHER_ROW = "c2a4d9b8-54e1-4c7e-8f3a-7b6d5e4f3a22"
 
@@ -290,6 +314,17 @@ VARIANTS: Mapping[str, tuple[str, Callable[[Told], None]]] = MappingProxyType(
             "multiattach_server_deleted", _all(_all_deleted, _nobody_holds_it),
         ),
         "reverted_temp_volume_hci": ("backup_temp_volume_hci", _named("reverted_temp_volume_hci")),
+        "another_is_getting_it": ("healthy_multiattach_two", _another_is_getting_it),
+        "reset_with_compute_down": ("reset_available_only", _all(_without_sweep, _compute_down)),
+        "row_left_then_transfer": (
+            "leak_then_transfer",
+            _all(
+                _volume("awaiting-transfer", ("attached", OTHER_SERVER, "compute-4", OTHER_ROW)),
+                _more_servers((OTHER_SERVER, "compute-4-other", None)),
+            ),
+        ),
+        "rescued_and_unused": ("rescued_detach", _rescued_for_long),
+        "wish_beside_a_shelved_one": ("multiattach_detach_fails", _beside_a_shelved_one),
         "two_writers_ended": ("two_writers_looked_at", _ended_on_the_bus),
     }
 )  # fmt: skip

@@ -47,6 +47,7 @@ NOTICED: Mapping[str, str] = {
 
 UNNOTICED: Mapping[str, str] = {
     "guard PROTECTED": "nobody protects a volume here; it leaves to a person what is safe too",
+    "guard FAILED_OVER": "no volume here has a replica",
     "guard NO_CONNECTOR": (
         "Cinder ends the connection of a row by the connector that it keeps, and the drivers of "
         "this world refuse a call without one; it would take a driver that accepts none"

@@ -59,6 +59,7 @@ def test_volume_with_attachments_in_every_status(api: OpenStackApi, cinder: Cind
         answers.attachment(id="row-2", status="reserved", instance=None, connection_info=None),
         answers.attachment(id="row-3", status="error_attaching", connection_info={}),
         answers.attachment(id="row-4", status="attaching"),
+        answers.attachment(id="row-5", status="attached", attach_mode="ro"),
     ]
     show(
         api,
@@ -74,7 +75,11 @@ def test_volume_with_attachments_in_every_status(api: OpenStackApi, cinder: Cind
         CinderAttachment("row-2", "reserved", None, has_connection_info=False),
         CinderAttachment("row-3", "error_attaching", SERVER, has_connection_info=False),
         CinderAttachment("row-4", "attaching", SERVER, has_connection_info=True, protocol="iscsi"),
-    )
+        CinderAttachment(
+            "row-5", "attached", SERVER,
+            has_connection_info=True, protocol="iscsi", read_only=True,
+        ),
+    )  # fmt: skip
     assert (seen.ref.backend, seen.ref.multiattach, seen.service_up) == (BACKEND, True, True)
     assert "canary-chap" not in repr(seen)
 

@@ -252,6 +252,18 @@ def test_sweep_of_the_other_operation_while_it_is_looked_at(state: CaseState) ->
     assert (changes.opened, one(changes).state) == ((), CaseState.DUE)
 
 
+@pytest.mark.parametrize("state", [CaseState.DUE, CaseState.PARKED, CaseState.SETTLING])
+def test_sweep_finds_detaching_what_was_reset_by_hand(state: CaseState) -> None:
+    """A person wrote the status, and a sweep sees `detaching` -> nobody is known to want it."""
+    found = told(Operation.DETACH, Phase.ERROR, attachment_id=ATTACHMENT, source=Source.SWEEP)
+    reset = known(state=state, trigger=Trigger.RESET, next_attempt_at=LATER)
+    assert after([found], [reset]).opened == ()
+    told_of = told(Operation.DETACH, Phase.START, attachment_id=ATTACHMENT)
+    assert after([told_of], [reset]).opened != (), "a detach that begins is a wish"
+    another = dataclasses.replace(reset, attachment_id="att-2")
+    assert after([found], [another]).opened != ()
+
+
 APART = {"attachment_id": None, "source": Source.SWEEP}
 
 

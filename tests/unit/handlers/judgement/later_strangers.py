@@ -223,7 +223,7 @@ OF_STATUS: tuple[tuple[str, Picture, str], ...] = (
         GIVEN_BACK.but(backend=BLIND), "P0.not-understood",
     ),
     ("the same by hand, and Nova's block device names the row", NAMED_IN_USE,
-     "P0.not-understood"),
+     "P37.half-done"),
     ("the same, and its server is being built", GIVEN_BACK.but(servers=(
         server(X, vm_state="building", task_state="spawning", host=None),)), "B2.server-busy"),
     ("the same, and its server was deleted, and nobody can see the backend",

@@ -36,7 +36,7 @@ LEFT_FOR_A_PERSON: tuple[tuple[str, Picture, str], ...] = (
     (
         "reserved and named, and the host is let in all the same",
         UC2.but(status="reserved", attachments=(attachment(A, "reserved"),)),
-        "P0.not-understood",
+        "P37.half-done",
     ),
     (
         "attached in Nova and by its row, and somebody set the status to attaching",

@@ -224,5 +224,5 @@ STRANGERS: tuple[tuple[str, Picture, str], ...] = (
     ("cloned computes: one of two servers is deleted, k8s nodes made from one image",
      cloned(ONE_DELETED), "P24.deleted-on-a-shared-host"),
     ("cloned computes: the source's row outlived a live migration", cloned(LEFT, 1),
-     "P0.not-understood"),
+     "P36.second-row"),
 )  # fmt: skip

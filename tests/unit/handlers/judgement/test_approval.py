@@ -152,6 +152,14 @@ def test_switching_a_guest_off_changes_nothing_that_was_approved() -> None:
     assert of(of_server(powered_off=True)(s), diagnosis) == of(s, diagnosis)
 
 
+def test_reading_alone_changes_nothing_that_was_approved() -> None:
+    """Cinder tells of the row's mode what an earlier version did not read -> the same."""
+    s, diagnosis = FULL.situation, FULL.diagnosis
+    rows = tuple(dataclasses.replace(row, read_only=True) for row in s.volume.attachments)
+    changed = dataclasses.replace(s, volume=dataclasses.replace(s.volume, attachments=rows))
+    assert of(changed, diagnosis) == of(s, diagnosis)
+
+
 @pytest.mark.parametrize("what", CHANGES)
 def test_change_of_what_a_person_judges_by_needs_a_new_approval(what: str) -> None:
     """One fact of the evidence is another, rule and steps are the same -> another fingerprint."""

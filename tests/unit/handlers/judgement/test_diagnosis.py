@@ -38,8 +38,10 @@ from tests.unit.handlers.judgement.situations import ACTING_AND_HEALTHY
 from tests.unit.handlers.judgement.situations_of_others import NOT_FOR_US
 from tests.unit.handlers.judgement.strangers import STRANGERS
 from tests.unit.handlers.judgement.strangers_of_hands import STRANGERS_OF_HANDS, unseen
+from tests.unit.handlers.judgement.strangers_of_the_field import STRANGERS_OF_THE_FIELD
 from tests.unit.handlers.judgement.writer_pictures import TWO, TWO_WRITERS, WRITERS
 
+WITH_BOTH_SIGHTS = (*STRANGERS_OF_HANDS, *STRANGERS_OF_THE_FIELD)
 TABLE = (
     *ACTING_AND_HEALTHY,
     *NOT_FOR_US,
@@ -49,8 +51,8 @@ TABLE = (
     *WRITERS,
     *STRANGERS,
     *LATER_STRANGERS,
-    *((s.words, s.picture, s.seen) for s in STRANGERS_OF_HANDS),
-    *((f"{s.words}, unseen", unseen(s), s.blind) for s in STRANGERS_OF_HANDS),
+    *((s.words, s.picture, s.seen) for s in WITH_BOTH_SIGHTS),
+    *((f"{s.words}, unseen", unseen(s), s.blind) for s in WITH_BOTH_SIGHTS),
 )
 NEAR_MISSES = [
     pytest.param(base.but(**change), id=f"{rule}, but {words}")

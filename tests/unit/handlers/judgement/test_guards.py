@@ -294,6 +294,22 @@ def test_a_backend_that_cannot_be_seen_is_acted_on_only_where_the_operator_said_
         assert objecting(picture, TRUSTED, THROUGH_CINDER) is None
 
 
+@pytest.mark.parametrize("status", ["failing-over", "failed-over", "failover-error"])
+@pytest.mark.parametrize("picture", [UC1, UC3, UC5.but(released_unasked=True), ENDED])
+def test_a_driver_that_speaks_to_the_replica_is_not_trusted(picture: Picture, status: str) -> None:
+    """A failover since the attach, unseen and trusted -> for a person; not before, nor after."""
+    old = picture.but(backend=BLIND, opened_at=NOW - timedelta(hours=1))
+    assert objecting(old.but(replication=status), TRUSTED, THROUGH_CINDER) is Guard.FAILED_OVER
+    for before in (None, "enabled", "disabled", "error"):
+        assert objecting(old.but(replication=before), TRUSTED, THROUGH_CINDER) is None
+
+
+def test_nova_s_own_detach_is_asked_for_after_a_failover_too() -> None:
+    """The wish to detach is on record after a failover -> Nova carries it out, as it does else."""
+    failed_over = UC4.but(backend=BLIND, replication="failed-over")
+    assert objecting(failed_over, TRUSTED, THROUGH_CINDER) is None
+
+
 def test_blind_and_cinder_would_skip_the_backend_and_no_connector_is_known() -> None:
     """Nobody would release anything -> parked, though the operator trusts the driver."""
     reserved = UC1_RESERVED.but(backend=BLIND, known=())

@@ -1,4 +1,4 @@
-"""What Nova and the hands of operators leave -> its rule, seen and unseen; what trust permits."""
+"""What Nova, operators and bug reports leave -> its rule, seen and unseen; what trust permits."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from handlers.judgement.plan import make_plan
 from handlers.judgement.policy import BackendPolicy, Mode
 from tests.unit.handlers.judgement.pictures import NOW, THROUGH_CINDER, Picture
 from tests.unit.handlers.judgement.strangers_of_hands import STRANGERS_OF_HANDS, Stranger, unseen
+from tests.unit.handlers.judgement.strangers_of_the_field import STRANGERS_OF_THE_FIELD
 
 TRUSTED = BackendPolicy(mode=Mode.AUTO, trust_blind=True)
 
@@ -21,7 +22,10 @@ def acts(picture: Picture) -> bool:
     return bool(steps) and guard(picture.situation, steps, means) is None
 
 
-@pytest.mark.parametrize("stranger", STRANGERS_OF_HANDS, ids=lambda s: s.words)
+STRANGERS = (*STRANGERS_OF_HANDS, *STRANGERS_OF_THE_FIELD)
+
+
+@pytest.mark.parametrize("stranger", STRANGERS, ids=lambda s: s.words)
 def test_the_stranger_is_decided_by_its_rule(stranger: Stranger) -> None:
     """A situation -> the rule where it is seen and unseen, and steps only where trust permits."""
     rules = stranger.picture.diagnosis.rule, unseen(stranger).diagnosis.rule

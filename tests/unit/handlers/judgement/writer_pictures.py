@@ -325,7 +325,7 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
             ATTACHED.but(servers=(server(X, A, vm_state=state),), backend=(access("stranger"),)),
             "P8.access-lost",
         )
-        for state in ("paused", "rescued", "resized")
+        for state in ("paused", "resized")
     ),
     *(
         (
@@ -346,16 +346,16 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
     (
         "an attachment of the old way was migrated: its row stayed on the host before",
         ATTACHED.but(
-            attachments=(attachment(A, host=H1),), servers=(server(X, None, host=H2),),
-            backend=(BOTH[1],)
+            attachments=(attachment(A, info=False, host=H1),),
+            servers=(server(X, None, host=H2),), backend=(BOTH[1],)
         ),
         "H3.attached-the-old-way",
     ),
     (
         "the same, and the host before is let in instead of the guest's",
         ATTACHED.but(
-            attachments=(attachment(A, host=H1),), servers=(server(X, None, host=H2),),
-            backend=(access(H1),)
+            attachments=(attachment(A, info=False, host=H1),),
+            servers=(server(X, None, host=H2),), backend=(access(H1),)
         ),
         "P8.access-lost",
     ),
@@ -363,7 +363,7 @@ ALIKE: tuple[tuple[str, Picture, str], ...] = (
         "the row is on one host, and the guest that has it on another, which is not let in",
         ATTACHED.but(
             attachments=(attachment(A, host=H1),), servers=(server(X, A, host=H2),),
-            backend=(access(H1),)
+            backend=(access(H1),), computes=((H1, True),),
         ),
         "P8.access-lost",
     ),
@@ -488,7 +488,7 @@ OPEN: tuple[tuple[str, Picture, str], ...] = (
     ("the same, and nobody can see the backend",
      UC5.but(status="awaiting-transfer", backend=BLIND), "C2.nothing-left-blind"),
     ("a volume that is up for transfer by hand, and attached",
-     ATTACHED.but(status="awaiting-transfer", backend=BLIND), "B1.volume-busy"),
+     ATTACHED.but(status="awaiting-transfer", backend=BLIND), "P6.guest-holds"),
     ("the volume is free and is being migrated: Cinder's own session",
      UC5.but(migration="migrating", backend=(BOTH[0],)), "B1.volume-busy"),
     ("a leak without a session, and its compute is down",

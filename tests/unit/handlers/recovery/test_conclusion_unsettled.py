@@ -11,12 +11,14 @@ from handlers.case import CaseState, Conclusion, OtherCase, ReasonKind
 from handlers.judgement.policy import BackendPolicy
 from handlers.notification import Operation
 from handlers.recovery import conclusion
-from tests.unit.handlers.judgement.acting_pictures import ATTACHED, UC1, UC5
+from tests.unit.handlers.judgement.acting_pictures import ATTACHED, ROW_LEFT, UC1, UC5
 from tests.unit.handlers.judgement.pictures import (
+    BLIND,
     OPENED_AT,
     UNSEEN,
     A,
     B,
+    Picture,
     X,
     Y,
     attachment,
@@ -112,6 +114,51 @@ def test_danger_is_told_while_nova_does_not_answer() -> None:
     assert events(concluded(leak.but(status="in-use"))) == []
     last = leak.but(failures=BackendPolicy().max_failures - 1)
     assert events(concluded(last)) == ["parked"]
+
+
+RESET = ATTACHED.but(status="available", attachments=())
+"""A person reset the volume of a server, which still names it."""
+DOWN = {"servers": (server(X, A, compute_up=False),)}
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        RESET.but(backend=BLIND, **DOWN),
+        RESET.but(backend=BLIND, servers=(server(X, A, task_state="rebuilding"),)),
+        RESET.but(backend=UNSEEN),
+        ATTACHED.but(status="available", backend=BLIND, servers=(), unseen=(X,)),
+        ATTACHED.but(status="available", backend=BLIND, servers=(server(X, compute_up=False),)),
+        ATTACHED.but(status="awaiting-transfer", backend=BLIND, **DOWN),
+    ],
+    ids=["down", "evacuated", "array down", "Nova down, a row left", "a row left", "transfer"],
+)
+def test_danger_that_nobody_can_see_is_told_while_the_case_waits(picture: Picture) -> None:
+    """A free volume that a record of Nova's or Cinder's still names -> it waits, and is told."""
+    outcome = concluded(picture)
+    assert (outcome.state, events(outcome)) == (CaseState.DUE, ["error"])
+    assert "a record is left" in outcome.announcements[0].payload["reason"]
+    assert "lets a host in" not in outcome.reason
+    assert events(concluded(picture.but(told=(outcome.reason_kind,)))) == []
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        RESET.but(backend=(), **DOWN),
+        RESET.but(status="in-use", backend=BLIND, **DOWN),
+        RESET.but(backend=BLIND, migration="migrating"),
+        Picture(backend=BLIND, servers=(), unseen=(X,)),
+        ROW_LEFT.but(
+            backend=BLIND, attachments=(attachment(A, "error_attaching"),), servers=(), unseen=(X,)
+        ),
+    ],
+    ids=["nobody is let in", "kept", "Cinder is at it", "no record", "an attach in error"],
+)
+def test_no_danger_is_told_of_what_nothing_shows(picture: Picture) -> None:
+    """Seen to be free, kept, or of no record -> it waits, and nobody is told."""
+    outcome = concluded(picture)
+    assert (outcome.state, events(outcome)) == (CaseState.DUE, [])
 
 
 def test_what_nobody_is_let_in_to_or_nobody_can_get_is_no_danger() -> None:

@@ -60,7 +60,7 @@ def test_what_cinder_said_is_kept() -> None:
         "service_up": True,
         "attachments": [{"attachment_id": "attachment-a", "status": "attaching",
                   "instance_id": "instance-x", "has_connection_info": True, "host": None,
-                  "protocol": None}],
+                  "protocol": None, "read_only": False}],
     }  # fmt: skip
 
 
