@@ -109,7 +109,7 @@ def test_without_a_terminal_it_is_the_table(
 
 
 def test_a_reader_that_has_enough_is_no_wrong_scene(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`detachd demo | head -1`, whose pipe is closed by then -> no exit 1, which is a wrong result."""
+    """`detachd demo | head -1` -> the error of a closed pipe, and no exit 1, a wrong result."""
     reading, writing = os.pipe()
     os.close(reading)
     with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "w") as nobody_reads:
