@@ -128,6 +128,10 @@ class UnknownTransportError(ValueError):
     """detachd supports RabbitMQ only: the URL starts with rabbit:// (for TLS, set ssl = true)."""
 
 
+class NoHostError(ValueError):
+    """It names no host, or an empty one: write rabbit://USER:PASSWORD@HOST:5672/VHOST."""
+
+
 class UnencodedUrlError(ValueError):
     """The user or password has a character that ends it, and that is not percent-encoded."""
 
@@ -187,7 +191,7 @@ class BrokerSettings:
 
         As in oslo.messaging, ``[oslo_messaging_notifications] transport_url`` comes before the one
         in ``[DEFAULT]``, and the query of the URL before the options. ``own`` has options for this
-        broker only, None if not set. Raises UnknownTransportError, UnencodedUrlError,
+        broker only, None if not set. Raises UnknownTransportError, UnencodedUrlError, NoHostError,
         and ``oslo_messaging.InvalidTransportURL``.
         """
         register_opts(conf)
@@ -199,6 +203,7 @@ class BrokerSettings:
             raise UnknownTransportError(
                 f"{UnknownTransportError.__doc__} This URL starts with {parsed.transport}://"
             )
+        _check_hosts(where or conf.transport_url or "", parsed)
         option = _Options(conf, parsed.query, own)
         return cls(
             transport=_TRANSPORTS[parsed.transport],
@@ -311,6 +316,14 @@ def _check_encoded(url: str) -> None:
     # An @ after the first slash: an unencoded slash, ? or # in the password has cut the rest off.
     if twice or cut or "@" in rest[len(authority) :]:
         raise UnencodedUrlError(f"{UnencodedUrlError.__doc__} {UnencodedUrlError.fix}")
+
+
+def _check_hosts(url: str, parsed: oslo_messaging.TransportURL) -> None:
+    """Refuse a URL with a typing error that leaves localhost to be tried without a word."""
+    # oslo.messaging takes rabbit:USER@HOST, without its slashes, for a URL without any host. Of
+    # rabbit:// alone, its default, doctor says that it is not set.
+    if "://" not in url or any(not host.hostname for host in parsed.hosts):
+        raise NoHostError(NoHostError.__doc__)
 
 
 def _hosts(url: oslo_messaging.TransportURL) -> tuple[BrokerHost, ...]:
@@ -462,7 +475,7 @@ def url_explained() -> Iterator[None]:
     """Raise ConfigurationError instead of the errors that a wrong transport_url causes."""
     try:
         yield
-    except (UnknownTransportError, UnencodedUrlError) as error:
+    except (UnknownTransportError, UnencodedUrlError, NoHostError) as error:
         raise ConfigurationError([f"transport_url: {error}"]) from error
     except (oslo_messaging.InvalidTransportURL, ValueError):
         # Their texts may contain a part of the URL, and so of the password.

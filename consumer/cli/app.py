@@ -210,11 +210,29 @@ def counting(text: str) -> int:
 
 def positive(text: str) -> int:
     """Parse a whole number above zero, for argparse."""
-    if (number := int(text)) < 1:
+    if (number := _whole(text)) < 1:
         raise argparse.ArgumentTypeError(f"{number} is not greater than zero")
     if number > MOST:
         raise argparse.ArgumentTypeError(f"{number} is too large; the maximum is {MOST}")
     return number
+
+
+def seconds(text: str) -> float:
+    """Parse a number of seconds above zero, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+    if not 0 < number <= LONGEST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and a year of seconds")
+    return number
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:  # argparse would name the function that failed
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
 
 
 def stated_reason(text: str) -> str:

@@ -81,7 +81,8 @@ def _options(listed: Listed) -> Iterator[tuple[str, str]]:
     app = DetachdApp()
     parser = command(app, None).get_parser(f"detachd {listed.name}")
     for action in parser._actions:  # noqa: SLF001 - argparse shows them nowhere else
-        if action.dest not in OF_CLIFF:
+        # What cliff keeps for old scripts, such as --variable, it shows nobody.
+        if action.dest not in OF_CLIFF and action.help != argparse.SUPPRESS:
             yield _typed(action), _help(action)
 
 

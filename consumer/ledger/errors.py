@@ -49,5 +49,5 @@ class NoSuchFenceError(LedgerError, BadInputError):
     """No fence has this number."""
 
 
-class NoSuchHostError(LedgerError):
+class NoSuchHostError(LedgerError, BadInputError):
     """No word says that this host is powered off."""

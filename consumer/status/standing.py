@@ -77,7 +77,11 @@ def sentences(standing: Standing, version: str, now: datetime) -> Iterator[tuple
         yield "fences", _fences(standing.fences)
     yield "services", _replicas(standing.replicas, now)
     swept = ago(standing.swept_at, now) or "never: none has ended with complete lists"
-    unseen = "" if standing.sweep_acknowledged else "; nobody has acknowledged its list yet"
+    unseen = (
+        ""
+        if standing.sweep_acknowledged
+        else "; nobody has acknowledged its list yet (`detachd sweep list`)"
+    )
     yield "last sweep", swept + unseen
     waiting, oldest = standing.announcements
     yield "announcements", f"{waiting} wait, the oldest {age(oldest)}" if waiting else "all sent"

@@ -31,6 +31,7 @@ from drivers.simulator.storage_face import StorageFace
 # The far end keeps to the limit itself; this is for the way there and back.
 GRACE_SECONDS = 0.5
 SCENE_SECONDS = 60.0
+HIGHEST_PORT = 65535
 KINDS: dict[str, type[OutsideError]] = {
     kind.__name__: kind
     for kind in (
@@ -235,8 +236,11 @@ def _close(its_socket: socket.socket, frames: Frames) -> None:
 def parse_address(address: str) -> tuple[str, int]:
     """Split ``host:port``; ValueError in words where it is not that."""
     host, colon, port = address.rpartition(":")
-    if not (host and colon and port.isdecimal()):
-        raise ValueError(f"The address of a simulated cloud is host:port, not {address!r}.")
+    if not (host and colon and port.isdecimal() and int(port) <= HIGHEST_PORT):
+        raise ValueError(
+            "The address of a simulated cloud is host:port, with a port of at most "
+            f"{HIGHEST_PORT}, not {address!r}."
+        )
     return host, int(port)
 
 

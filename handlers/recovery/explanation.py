@@ -396,7 +396,10 @@ def _missing(told: Explanation, about: About) -> Iterator[str]:
         wait = f" ({decides.wait_seconds:.0f} s more)" if decides.wait_seconds else ""
         yield decides.sentence + wait
     elif told.verdict == Verdict.PARK.value:
-        yield f"a person's decision; `detachd rule show {told.rule}` says why"
+        yield (
+            f"a person's decision; `detachd rule show {told.rule}` says why, the runbook "
+            "DetachdCasesParked what to do"
+        )
 
 
 def _next(told: Explanation, about: About, backend: str) -> Iterator[str]:
@@ -438,7 +441,7 @@ def _to_go_on(told: Explanation, about: About, case: str, backend: str) -> Itera
         yield f"set mode = approve in [backend:{backend}], restart, then:"
         yield replay
     elif about.state is CaseState.PARKED:
-        yield f"{replay}  # once that is there"
+        yield f"{replay}  # once the cause is gone"
         if not about.live:
             yield from _to_order(told, case, ORDERED_OF_PARKED)
     else:

@@ -18,6 +18,7 @@ from cliff.columns import FormattableColumn
 from consumer.cli.app import version
 from consumer.cli.cases.show import as_fields
 from consumer.cli.configured import ConfiguredCommand, settings_of
+from consumer.errors import BadInputError
 from handlers.notification.redaction import scrub
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class CaseBundle(ConfiguredCommand):
         )
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
-        """Write the file. Raises NoSuchCaseError, and FileExistsError rather than overwrite."""
+        """Write the file. Raises NoSuchCaseError, and BadInputError rather than overwrite."""
         from consumer.settings.ledger import open_ledger
 
         settings = settings_of(parsed_args)
@@ -71,7 +72,13 @@ class CaseBundle(ConfiguredCommand):
         path = parsed_args.output or f"detachd-case-{record.case.case_id[:13]}.json"
         # O_EXCL: no file is overwritten and no symbolic link followed; 0600: it names hosts and
         # servers.
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123 - with a mode
+        try:
+            made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            raise BadInputError(
+                f"{path} exists, and is left as it is: name another file with --output"
+            ) from None
+        with open(made, "w") as file:  # noqa: PTH123 - with a mode
             file.write(text)
         self.app.stdout.write(f"wrote {path}; read it before you send it\n")
 

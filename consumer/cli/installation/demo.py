@@ -32,11 +32,19 @@ HEADINGS = {
 TABLE_WIDTH = 120
 
 
+class _Console(Console):
+    """rich ends the process with 1 where nobody reads on, which here means a wrong result."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the error through; cliff ends quietly, as for every command."""
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """Return the terminal; if output is not a terminal, a console as wide as the table."""
-    made = Console()
+    made = _Console()
     # A pipe has no width; a file shall have the whole table.
-    return made if made.is_terminal else Console(width=max(made.width, TABLE_WIDTH))
+    return made if made.is_terminal else _Console(width=max(made.width, TABLE_WIDTH))
 
 
 def show(rows: Sequence[Row], on: Console) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from consumer.cli.app import seconds
 from consumer.cli.configured import ConfiguredCommand, settings_of
 from consumer.errors import BadInputError, ConfigurationError
 
@@ -55,7 +56,7 @@ class Simulate(ConfiguredCommand):
         )
         parser.add_argument(
             "--every",
-            type=float,
+            type=seconds,
             metavar="SECONDS",
             help="play the scenes again and again, on new volumes, with so many seconds between",
         )

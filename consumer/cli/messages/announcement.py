@@ -73,6 +73,7 @@ class AnnouncementResend(ConfiguredCommand):
         if chosen is not None and number < len(chosen):
             others = f"; {number} are sent again" if number else ""
             raise BadInputError(
-                f"{len(chosen) - number} of {len(chosen)} are not on record as unrouted{others}"
+                f"{len(chosen) - number} of {len(chosen)} are not on record as unrouted{others}; "
+                "`detachd announcement list` shows those that are"
             )
         self.app.stdout.write(f"{number} announcements are sent again\n")

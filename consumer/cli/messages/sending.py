@@ -47,6 +47,7 @@ def sending(settings: Settings, found: Sequence[bytes], requester: Requester) ->
                 sender.send(body, requester)
             except NotConfirmedError as error:
                 raise NotConfirmedError(
-                    f"{number} of {len(found)} were sent; you can send the others again"
+                    f"{number} of {len(found)} were sent; send the others again when the broker "
+                    "answers: `detachd doctor` examines it"
                 ) from error
             yield

@@ -116,7 +116,9 @@ def one_case(connection: sa.Connection, cloud: str, case_id: str) -> FoundCase:
     found = _cases(connection, cloud, lambda t: begins(t.c.case_id, case_id))
     if len(found) != 1:
         raise NoSuchCaseError(
-            f"several cases begin with {case_id}" if found else f"there is no case {case_id}"
+            f"several cases begin with {case_id}; give more of the id"
+            if found
+            else f"there is no case {case_id}; `detachd case list` shows them"
         )
     return found[0]
 

@@ -66,7 +66,9 @@ def revoke(connection: sa.Connection, cloud: str, host: str, said: Word) -> None
     """End the word for a host. Raises NoSuchHostError where none stands."""
     now = database_now(connection)
     if not _end(connection, cloud, host, said):
-        raise NoSuchHostError(f"no word says that host {host} is powered off")
+        raise NoSuchHostError(
+            f"no word says that host {host} is powered off; `detachd host list` shows all words"
+        )
     decide(connection, cloud, DecisionKind.REVOKED, said, now, detail={"host": host})
 
 

@@ -112,9 +112,9 @@ def one_body(connection: sa.Connection, cloud: str, body_sha256: str) -> Quarant
     found = connection.execute(own).all()
     if len(found) != 1:
         raise NoSuchBodyError(
-            f"several quarantined bodies begin with {prefix}"
+            f"several quarantined bodies begin with {prefix}; give more of the hash"
             if found
-            else f"there is no quarantined body {prefix}"
+            else f"there is no quarantined body {prefix}; `detachd quarantine list` shows them"
         )
     return _BODIES.read(found[0])
 

@@ -91,3 +91,15 @@ def test_every_command_told_to_people_is_one_that_detachd_understands() -> None:
             known[name].parse_args(words[len(name.split()) :])
         except SystemExit:
             pytest.fail(f"{where}: detachd does not understand {command!r}")
+
+
+def test_a_runbook_promises_only_what_its_command_prints() -> None:
+    """`case show` for writes, history, messages or announcements -> with --all, which has them."""
+    lines = [
+        line
+        for page in PAGES
+        for line in re.findall(r"^    detachd case show .*#.*$", page.read_text(), re.MULTILINE)
+        if re.search("write|history|notification|announcement", line.partition("#")[2])
+    ]
+    assert lines
+    assert [line for line in lines if "--all" not in line] == []

@@ -70,6 +70,13 @@ def test_wrong_usage_is_bad_input(words: list[str], capsys: Captured) -> None:
     assert "Traceback" not in shown.err + shown.out
 
 
+@pytest.mark.parametrize("words", [["--limit", "many"], ["--skip", "1.5"]], ids=" ".join)
+def test_a_word_for_a_number_is_refused_in_plain_words(words: list[str], capsys: Captured) -> None:
+    """A value that is no number -> what it has to be, and no name of a function of ours."""
+    assert main(["case", "list", *words]) == 2
+    assert f"'{words[1]}' is not a whole number" in capsys.readouterr().err
+
+
 def test_every_command_explains_itself(capsys: Captured) -> None:
     """--help of each command -> exit 0, a description, its options."""
     for words in (["serve"], ["case", "list"], ["case", "show"], ["case", "approve"], ["pause"]):

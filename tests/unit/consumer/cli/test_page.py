@@ -30,6 +30,12 @@ def test_every_command_and_option_is_on_the_page() -> None:
                        for names, _ in page._options(listed))  # fmt: skip
 
 
+@pytest.mark.parametrize("make", [page.markdown, page.man])
+def test_what_a_parser_hides_is_not_on_the_page(make: page.Make) -> None:
+    """An option that cliff keeps for old scripts, such as --variable -> on neither page."""
+    assert "SUPPRESS" not in make()
+
+
 @pytest.mark.skipif(shutil.which("man") is None, reason="no man here")
 def test_man_page_is_read_without_a_warning() -> None:
     """Man --warnings -> the text, and nothing on stderr."""

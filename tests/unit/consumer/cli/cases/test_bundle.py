@@ -83,6 +83,6 @@ def test_file_is_private_and_never_overwritten(tmp_path: Path, ledger: Ledger, r
     first = path.read_text()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     code, _, err = run(case_id, "-o", str(path))
-    assert code == 1
-    assert "exists" in err
+    assert code == 2
+    assert f"{path} exists, and is left as it is: name another file" in err
     assert path.read_text() == first

@@ -136,7 +136,11 @@ def test_case_is_shown_to_a_person_a_line_an_entry(ledger: Ledger, run: Run) -> 
 
 def test_unknown_case_is_bad_input(ledger: Ledger, run: Run) -> None:
     """An id that no case has -> exit 2, and the id in the words."""
-    assert run("case", "show", "ffffffff") == (2, "", "detachd: there is no case ffffffff\n")
+    assert run("case", "show", "ffffffff") == (
+        2,
+        "",
+        "detachd: there is no case ffffffff; `detachd case list` shows them\n",
+    )
 
 
 # -- pause and resume ------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def test_attest_list_and_revoke(ledger: Ledger, cloud: Cloud, ask: Ask) -> None:
     (row,) = listed(ask)
     assert (row["Ended by"], row["Why"]) == ("bob", "on again")
     code, _, err = ask("revoke", "compute-1", "--reason", "again")
-    assert code == 1
+    assert code == 2
     assert "no word says that host compute-1 is powered off" in err
 
 

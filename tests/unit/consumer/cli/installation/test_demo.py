@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -11,6 +13,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from consumer.cli.app import main
+from consumer.cli.installation.demo import console, show
 from consumer.demo import performance
 from consumer.demo.performance import Row
 from consumer.demo.scenes import SCENES
@@ -103,3 +106,13 @@ def test_without_a_terminal_it_is_the_table(
     out = capsys.readouterr().out
     assert "before → after" in out
     assert "\x1b" not in out
+
+
+def test_a_reader_that_has_enough_is_no_wrong_scene(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`detachd demo | head -1` -> the error of a closed pipe, and no exit 1, a wrong result."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "w") as nobody_reads:
+        monkeypatch.setattr(sys, "stdout", nobody_reads)
+        with pytest.raises(BrokenPipeError):
+            show([ROW], console())

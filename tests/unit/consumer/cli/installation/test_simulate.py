@@ -74,6 +74,22 @@ def test_an_address_that_is_taken_is_named(simulate: Callable[..., int], capsys:
     assert "end another `detachd simulate`" in said
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--listen", "127.0.0.1:99999"), "a port of at most 65535"),
+        (("--every", "often"), "'often' is not a number of seconds"),
+        (("--every", "0"), "0 is not between 0 and a year"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_in_words(
+    simulate: Callable[..., int], capsys: Captured, words: tuple[str, ...], why: str
+) -> None:
+    """A port that there is not, a word for a number -> exit 2 and what is right."""
+    assert simulate(*words, more="[simulator]\naddress = 127.0.0.1:0\nauthkey = k\n") == 2
+    assert why in capsys.readouterr().err
+
+
 class Answers:
     """A sender to which the broker answers so, the last answer again and again."""
 

@@ -137,7 +137,11 @@ def test_unknown_hash_is_bad_input(
     words += [body] if command != "show" else []
     words += ["--reason", "x"] if command == "discard" else []
     code, out, err = run(*words)
-    assert (code, out, err) == (2, "", "detachd: there is no quarantined body ffffffff\n")
+    assert (code, out, err) == (
+        2,
+        "",
+        "detachd: there is no quarantined body ffffffff; `detachd quarantine list` shows them\n",
+    )
     assert peer.take_all(QUARANTINE) == [BROKEN]
 
 

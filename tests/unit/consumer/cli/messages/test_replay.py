@@ -89,7 +89,11 @@ def test_unknown_case_is_bad_input(run: Run, ledger: Ledger, peer: Peer) -> None
     """One of the ids is no case's -> exit 2, told which, and none is sent."""
     known = case_of(ledger)
     code, out, err = run("replay", "case", known, "00000000", *WHY)
-    assert (code, out, err) == (2, "", "detachd: there is no case 00000000\n")
+    assert (code, out, err) == (
+        2,
+        "",
+        "detachd: there is no case 00000000; `detachd case list` shows them\n",
+    )
     assert waiting(peer) == []
 
 
@@ -114,7 +118,9 @@ def test_broker_that_is_away(run: Run, configuration: Path, ledger: Ledger) -> N
     code, out, err = run("replay", "case", case_of(ledger), *WHY)
     assert (code, out) == (1, "")
     assert "Connection refused" in err
-    assert "0 of 1 were sent; you can send the others again" in err
+    assert (
+        "0 of 1 were sent; send the others again when the broker answers: `detachd doctor`" in err
+    )
     assert "swordfish" not in err
 
 
