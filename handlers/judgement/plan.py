@@ -329,6 +329,8 @@ def unmet(step: Step, planned: Diagnosis, now: Diagnosis) -> str | None:
 def _changed(step: Step, before: Situation, s: Situation) -> str | None:
     if s.volume.ref != before.volume.ref:
         return "the volume moved, or others share its target now"
+    if s.volume.replication_status != before.volume.replication_status:
+        return "the volume's replication changed: Cinder's driver may act on another array now"
     if _subject(s) != _subject(before):
         return "the case is about another attachment now"
     if s.status not in step.statuses:

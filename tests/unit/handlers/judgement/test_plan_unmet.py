@@ -113,6 +113,7 @@ UNMET = {
     ),
     "a backup of the ghost began": (GHOST, GHOST.but(status="backing-up", holding=None), 0),
     "the volume moved to another backend": (UC5, UC5.but(place="b@other"), 0),
+    "the volume was failed over": (BLIND_UC5, BLIND_UC5.but(replication="failing-over"), 0),
     "others came to share its target": (UC1, UC1.but(shared_targets=True), 0),
     "a backup began": (UC5, UC5.but(status="backing-up"), 0),
     "the wish was taken back": (UC4, UC4.but(status="in-use"), 0),
